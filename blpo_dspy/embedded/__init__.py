@@ -1,0 +1,1 @@
+"""The offline engine and its rated photographs."""

@@ -1,0 +1,35 @@
+"""The errors that this library raises for what a user can put right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_SHOWN = 20
+
+
+class BlpoError(ValueError):
+    """A problem with input, configuration or models; its text says what, why and what to do instead."""
+
+
+class DataError(BlpoError):
+    """Rows or files of a dataset that cannot be used; all of them are named at once.
+
+    Args:
+        summary: One sentence: what is wrong and what to do instead.
+        problems: One line per bad row or file.
+    """
+
+    def __init__(self, summary: str, problems: Sequence[str] = ()) -> None:
+        self.problems = tuple(problems)
+        shown = [f"  - {problem}" for problem in self.problems[:_SHOWN]]
+        if len(self.problems) > _SHOWN:
+            shown.append(f"  … and {len(self.problems) - _SHOWN} more (all of them in .problems)")
+        super().__init__("\n".join([summary, *shown]))
+
+
+class ArtifactError(BlpoError):
+    """A file that is not a judge this version can load."""
+
+
+class ModelError(BlpoError):
+    """A model that cannot be reached, refuses the call, or never gives a usable answer."""

@@ -1,0 +1,233 @@
+"""The closed set of labels that people and the judge choose from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from blpo_dspy.errors import BlpoError
+
+Label = str | int
+
+_WRAPPING = " \t\r\n\"'`*_.,;:!()[]{}<>“”‘’«»"
+_LEAD = re.compile(
+    r"^\W*(?:(?:final|the|my|your|overall|correct)\s+)*"
+    r"(?:label|rating|answer|score|verdict|judge?ment|classification|category|level|class|result|grade)"
+    r"\W*(?:\s*(?:is|would\s+be)\b|\s*[:=\-–—>])+\W*",
+    re.IGNORECASE,
+)
+_REASON = r"(?=\s*(?:\.(?!\d)|[;:!()\[\]\n–—]|-\s|,?\s*(?:because|since|due\s+to|as\s+(?:it|the|there))\b|$))"
+_MARKUP = re.compile(r"</?\w+>|\\boxed|^#+")
+_NUMBER = re.compile(
+    r"^\s*([+-]?\d+)(?:\.0+)?(?:\s*(?:/|out\s+of)\s*(\d+)(?:\.0+)?)?(?:\s+(?:stars?|points?))?" + _REASON
+)
+
+
+def _normal(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+@dataclass(frozen=True, init=False)
+class LabelSpace:
+    """A closed set of labels, nominal or ordinal.
+
+    `LabelSpace("Safe", "Unsafe")` is nominal: labels are equal or not. `LabelSpace.ordinal(1, 5)` is a scale of whole
+    numbers, and `LabelSpace("poor", "fair", "good", ordered=True)` one of named levels, lowest first: a prediction can
+    be near the human label or far from it.
+
+    Args:
+        *labels: At least two different labels (text or whole numbers), lowest level first if they are ordered.
+        ordered: Whether the order of the labels means something.
+
+    Raises:
+        BlpoError: If there are fewer than two labels, an empty one, or two that differ only in case or white space.
+    """
+
+    labels: tuple[Label, ...]
+    ordered: bool
+
+    def __init__(self, *labels: Label, ordered: bool = False) -> None:
+        object.__setattr__(self, "labels", tuple(x.strip() if isinstance(x, str) else x for x in labels))
+        object.__setattr__(self, "ordered", ordered)
+        self._check()
+
+    def _check(self) -> None:
+        for label in self.labels:
+            if isinstance(label, bool) or not isinstance(label, (str, int)):
+                raise BlpoError(
+                    f"label {label!r} is neither text nor a whole number; write it as text, e.g. {str(label)!r}"
+                )
+            if label == "":
+                raise BlpoError(f"empty label in {list(self.labels)!r}; remove it or give it a name")
+        names = [_normal(str(label)) for label in self.labels]
+        twice = sorted({str(x) for x, name in zip(self.labels, names, strict=True) if names.count(name) > 1})
+        if twice:
+            raise BlpoError(f"duplicate labels {twice}: labels must differ in more than case or white space")
+        if len(self.labels) < 2:
+            raise BlpoError(f"a judge needs at least two labels to choose from, got {list(self.labels)!r}")
+
+    @classmethod
+    def ordinal(cls, low: int, high: int) -> LabelSpace:
+        """Returns the scale of whole numbers from `low` to `high`, both included.
+
+        Raises:
+            BlpoError: If `low` is not below `high`.
+        """
+        if not low < high:
+            raise BlpoError(f"a scale goes from a lower to a higher whole number, got {low!r} to {high!r}")
+        return cls(*range(low, high + 1), ordered=True)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels as text, in order."""
+        return tuple(str(label) for label in self.labels)
+
+    @property
+    def numeric(self) -> bool:
+        """Whether every label is a whole number."""
+        return all(isinstance(label, int) for label in self.labels)
+
+    def index(self, label: Label) -> int:
+        """Returns the position of a label of this space, 0 for the first (lowest).
+
+        Raises:
+            BlpoError: If the label is not in the space.
+        """
+        try:
+            return self.labels.index(label)
+        except ValueError:
+            raise BlpoError(f"{label!r} is not one of the labels {self.describe()}") from None
+
+    def loss(self, label: Label, predicted: Label | None) -> float:
+        """Returns ℓ(ŷ, y) in [0, 1] (paper, eq. 2).
+
+        0 or 1 for nominal labels, |i − j| / (n − 1) for ordinal ones, and 1 where there is no valid answer.
+        """
+        if predicted is None:
+            return 1.0
+        i, j = self.index(label), self.index(predicted)
+        return abs(i - j) / (len(self) - 1) if self.ordered else float(i != j)
+
+    def direction(self, label: Label, predicted: Label | None) -> str:
+        """Returns how a prediction misses the human label, in words ("judge 2 too high"); "" if it doesn't."""
+        if predicted is None:
+            return "judge gave no valid label"
+        if predicted == label:
+            return ""
+        if not self.ordered:
+            return f"judge said {predicted}, people said {label}"
+        steps = self.index(predicted) - self.index(label)
+        unit = "" if self.numeric else (" level" if abs(steps) == 1 else " levels")
+        return f"judge {abs(steps)}{unit} too {'high' if steps > 0 else 'low'}"
+
+    def describe(self) -> str:
+        """Returns the closed set in words, as a prompt or an error message states it."""
+        if self.ordered and self.numeric:
+            return f"a whole number from {self.labels[0]} to {self.labels[-1]}"
+        listed = ", ".join(self.names)
+        return f"{listed} (lowest to highest)" if self.ordered else listed
+
+    def coerce(self, value: object) -> Label:
+        """Returns the label that a cell of a dataset stands for; stricter than `parse`.
+
+        Raises:
+            BlpoError: If the value is not one of the labels (case and white space aside).
+        """
+        text = _normal(_as_text(value))
+        for label in self.labels:
+            if _normal(str(label)) == text:
+                return label
+        raise BlpoError(f"unknown label {value!r}; the labels are {self.describe()}")
+
+    def parse(self, answer: object) -> Label | None:
+        """Returns the label that a judge's answer states, or None if it states none or more than one.
+
+        Tolerates case, punctuation, markdown, quotes, a lead such as "Rating:", a scale ("4/5", "4 out of 5") and a
+        reason after the label. An answer that names two labels, denies one ("not safe") or lies off the scale is
+        invalid: it is never guessed.
+        """
+        if answer is None:
+            return None
+        text = _MARKUP.sub("", _as_text(answer)).strip()
+        whole = self._read(text)
+        if whole is not None:
+            return whole
+        lines = [line for line in text.splitlines() if line.strip(_WRAPPING)]
+        stated = {label for label in (self._exact(line) for line in lines) if label is not None}
+        return stated.pop() if len(stated) == 1 else None
+
+    def _exact(self, text: str) -> Label | None:
+        """The label that a text is, markup and a lead aside."""
+        body = _LEAD.sub("", text, count=1)
+        for candidate in (text, text.strip(_WRAPPING), body, body.strip(_WRAPPING)):
+            for label in self.labels:
+                if _normal(candidate) == _normal(str(label)):
+                    return label
+        return self._scaled(body.strip("\"'`*_ \t\r\n({[<"), whole=True) if self.numeric else None
+
+    def _read(self, text: str) -> Label | None:
+        """The label that a text opens with, if it mentions no other."""
+        exact = self._exact(text)
+        if exact is not None:
+            return exact
+        body = _LEAD.sub("", text, count=1).lstrip(" \t\r\n\"'`*_([{<“‘«")
+        if self.numeric:
+            return self._scaled(re.sub(r"[\"'`*_]", "", body), whole=False)
+        for label, name in sorted(zip(self.labels, self.names, strict=True), key=lambda pair: -len(pair[1])):
+            match = re.match(re.escape(name) + r"(?!\w)[\"'`*_’”»]*" + _REASON, body, re.IGNORECASE)
+            if match:
+                return None if self._mentions_other(label, text) else label
+        return None
+
+    def _mentions_other(self, label: Label, text: str) -> bool:
+        own = re.sub(rf"(?<!\w){re.escape(str(label))}(?!\w)", " ", text, flags=re.IGNORECASE)
+        return any(
+            re.search(rf"(?<!\w){re.escape(name)}(?!\w)", own, re.IGNORECASE)
+            for name in self.names
+            if name != str(label)
+        )
+
+    def _scaled(self, text: str, *, whole: bool) -> Label | None:
+        match = _NUMBER.match(text)
+        if match is None:
+            return None
+        rest = text[match.end() :]
+        number, top = int(match.group(1)), match.group(2)
+        if number not in self.labels or (top is not None and int(top) != self.labels[-1]):
+            return None
+        if whole and rest.strip(_WRAPPING):
+            return None
+        others = {int(x) for x in re.findall(r"(?<![\w.])\d+(?![\w]|\.\d)", rest)} & (set(self.labels) - {number})
+        return None if others else number
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data for JSON; `from_dict` reads it back."""
+        return {"kind": "ordinal" if self.ordered else "nominal", "labels": list(self.labels)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> LabelSpace:
+        """Returns the label space that `to_dict` wrote.
+
+        Raises:
+            BlpoError: If the data is not of that form.
+        """
+        kind, labels = data.get("kind"), data.get("labels")
+        if kind not in ("nominal", "ordinal") or not isinstance(labels, Sequence) or isinstance(labels, str):
+            raise BlpoError(
+                f"not a label space: {dict(data)!r}; expected {{'kind': 'nominal' | 'ordinal', 'labels': […]}}"
+            )
+        return cls(*labels, ordered=kind == "ordinal")
+
+    def __str__(self) -> str:
+        return self.describe()
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)

@@ -1,0 +1,1 @@
+"""The DSPy programs: a verbalizer and a judge, chained."""

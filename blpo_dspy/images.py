@@ -1,0 +1,259 @@
+"""Images in, `dspy.Image` out: one recorded pixel policy, applied alike while compiling and in use."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote_to_bytes, urlsplit
+
+import dspy
+from PIL import Image
+from pydantic import PrivateAttr
+
+from blpo_dspy.errors import BlpoError, DataError
+from blpo_dspy.pixels import MEDIA_TYPES, ImageError, conform, conform_image
+
+__all__ = [
+    "ImageError",
+    "ImageSource",
+    "PixelPolicy",
+    "PreparedImage",
+    "check_images",
+    "fingerprint",
+    "is_reference",
+    "prepare_all",
+    "try_prepare_all",
+]
+
+ImageSource = str | os.PathLike[str] | bytes | Image.Image | dspy.Image
+
+_MAX_FILE = 256 * 2**20  # bytes; an image within any sensible pixel limit is smaller
+_THREADS = 4
+
+
+class PreparedImage(dspy.Image):
+    """A `dspy.Image` that remembers the pixel policy it went through, so that it is checked and encoded only once.
+
+    Made by `PixelPolicy.prepare`. It renders, compares and hashes as the `dspy.Image` of the same URL; copies and
+    pickles keep what it remembers.
+    """
+
+    _policy: PixelPolicy | None = PrivateAttr(default=None)
+    _fingerprint: str | None = PrivateAttr(default=None)
+
+    def __eq__(self, other: object) -> bool:
+        return self.url == other.url if isinstance(other, dspy.Image) else NotImplemented
+
+    __hash__ = dspy.Image.__hash__
+
+
+@dataclass(frozen=True)
+class PixelPolicy:
+    """How every image is prepared for a model; recorded in the artifact.
+
+    Images are turned upright (EXIF), reduced to their first frame, flattened onto white, brought to 8-bit RGB or
+    grey, fitted to `max_side` and to `max_bytes`. One that conforms already keeps its exact bytes. Lossless sources
+    become PNG if that fits the byte budget, all others JPEG.
+
+    Args:
+        max_side: Longest side in pixels, 16 to 16384.
+        max_bytes: Largest encoded size in bytes, before base64 (which adds a third); at least 4096.
+        jpeg_quality: Quality to encode JPEG at, 30 to 95; lower only where the byte budget demands it.
+        max_pixels: Most pixels a source may have; larger ones are refused as decompression bombs.
+        formats: Formats that pass as they are if they conform: any of JPEG, PNG, WEBP, GIF. Leave WEBP out for a
+            server that doesn't read it. GIF is converted to PNG by default, as some local servers don't read it.
+
+    Raises:
+        BlpoError: If a value is out of range.
+    """
+
+    max_side: int = 1024
+    max_bytes: int = 1_500_000
+    jpeg_quality: int = 90
+    max_pixels: int = 89_478_485  # where Pillow itself begins to warn of a bomb
+    formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP")
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "max_side": (16, 16384),
+            "max_bytes": (4096, 2**30),
+            "jpeg_quality": (30, 95),
+            "max_pixels": (1, 2**40),
+        }
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise BlpoError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
+        if isinstance(self.formats, str) or not set(self.formats) <= set(MEDIA_TYPES) or "JPEG" not in self.formats:
+            raise BlpoError(f"formats must name JPEG and any of {', '.join(MEDIA_TYPES)}, got {self.formats!r}")
+        object.__setattr__(self, "formats", tuple(kind for kind in MEDIA_TYPES if kind in self.formats))
+
+    def prepare(self, source: ImageSource) -> PreparedImage:
+        """Returns the image as this policy wants it; an image that it prepared before comes back as it is.
+
+        Args:
+            source: A path, bytes, a PIL image, a `dspy.Image`, a data URI, or an http(s) or gs URL. A URL is passed on
+                by reference: it is never fetched, so nothing about it is checked. The type of an image is taken from
+                its content, whatever its name says.
+
+        Raises:
+            ImageError: If the source is missing, empty, no image, damaged or too large, or not one of these kinds.
+        """
+        if isinstance(source, PreparedImage) and source._policy == self:
+            return source
+        try:
+            return self._prepare(source)
+        except ImageError as error:
+            raise ImageError(error.reason, _name(source)) from error.__cause__
+
+    def _prepare(self, source: ImageSource) -> PreparedImage:
+        if isinstance(source, dspy.Image):
+            source = source.url
+        if isinstance(source, str) and is_reference(source):
+            return self._prepared(source, source.encode())
+        if isinstance(source, Image.Image):
+            media_type, data = conform_image(source, self)
+        else:
+            media_type, data = conform(_read(source), self)
+        return self._prepared(f"data:{media_type};base64,{base64.b64encode(data).decode()}", data)
+
+    def _prepared(self, url: str, content: bytes) -> PreparedImage:
+        image = PreparedImage(url)
+        image._policy = self
+        image._fingerprint = hashlib.sha256(content).hexdigest()
+        return image
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data for JSON; `from_dict` reads it back."""
+        return {**asdict(self), "formats": list(self.formats)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> PixelPolicy:
+        """Returns the policy that `to_dict` wrote.
+
+        Raises:
+            BlpoError: If the data is not of that form.
+        """
+        names = [field.name for field in fields(cls)]
+        if not isinstance(data, Mapping) or set(data) != set(names) or not isinstance(data["formats"], list):
+            raise BlpoError(f"not a pixel policy: {data!r}; expected exactly the keys {names}")
+        return cls(**{**data, "formats": tuple(str(kind) for kind in data["formats"])})
+
+
+def try_prepare_all(
+    sources: Iterable[ImageSource], policy: PixelPolicy | None = None
+) -> list[PreparedImage | ImageError]:
+    """Returns for each source, in order, the prepared image or the error that says why there is none."""
+    policy = policy or PixelPolicy()
+
+    def attempt(source: ImageSource) -> PreparedImage | ImageError:
+        try:
+            return policy.prepare(source)
+        except ImageError as error:
+            return error
+
+    # Pillow decodes and encodes without the GIL; a few threads keep the memory for decoded pixels small.
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+        return list(pool.map(attempt, sources))
+
+
+def check_images(sources: Iterable[ImageSource], policy: PixelPolicy | None = None) -> list[str]:
+    """Returns one line for each source that cannot be used; an empty list if all can."""
+    return [str(result) for result in try_prepare_all(sources, policy) if isinstance(result, ImageError)]
+
+
+def prepare_all(sources: Iterable[ImageSource], policy: PixelPolicy | None = None) -> list[PreparedImage]:
+    """Returns the prepared images, in order.
+
+    Raises:
+        DataError: If any source cannot be used; it names all of them.
+    """
+    results = try_prepare_all(sources, policy)
+    problems = [str(result) for result in results if isinstance(result, ImageError)]
+    if problems:
+        raise DataError(f"{len(problems)} of {len(results)} images cannot be used; repair or remove them:", problems)
+    return [result for result in results if isinstance(result, PreparedImage)]
+
+
+def fingerprint(image: dspy.Image) -> str:
+    """Returns the SHA-256 of an image's encoded content in hex, or of the URL of one passed by reference.
+
+    Raises:
+        ImageError: If the image holds a data URI that cannot be decoded.
+    """
+    if isinstance(image, PreparedImage) and image._fingerprint is not None:
+        return image._fingerprint
+    content = image.url.encode() if is_reference(image.url) else _decode_uri(image.url)
+    return hashlib.sha256(content).hexdigest()
+
+
+def is_reference(text: str) -> bool:
+    """Whether a text is an http(s) or gs URL, which is passed on by reference."""
+    if not text[:8].lower().startswith(("http://", "https://", "gs://")):
+        return False
+    try:
+        return bool(urlsplit(text).netloc)
+    except ValueError:
+        return False
+
+
+def _read(source: str | os.PathLike[str] | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    if isinstance(source, str) and source[:5].lower() == "data:":
+        return _decode_uri(source)
+    if not isinstance(source, (str, os.PathLike)):
+        raise ImageError("an image is a path, bytes, a PIL image, a dspy.Image, a data URI or an http(s) or gs URL")
+    if isinstance(source, str) and "://" in source:
+        raise ImageError("not an http(s) or gs URL, and other addresses are not read; give a path instead")
+    try:
+        path = Path(source)
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError("a folder, not a file" if path.is_dir() else "not a regular file")
+        if status.st_size > _MAX_FILE:
+            raise ImageError(f"the file has {status.st_size} bytes, more than {_MAX_FILE}")
+        return path.read_bytes()
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        raise ImageError("no such file") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise ImageError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
+
+
+def _decode_uri(uri: str) -> bytes:
+    header, comma, body = uri.partition(",")
+    if not comma:
+        raise ImageError("a data URI without data")
+    if not header.lower().endswith(";base64"):
+        return unquote_to_bytes(body)
+    try:
+        return base64.b64decode(body, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ImageError(f"a data URI whose base64 is damaged ({error})") from None
+
+
+def _name(source: object) -> str:
+    """What an error calls a source, in a few words."""
+    if isinstance(source, dspy.Image):
+        source = source.url
+    if isinstance(source, (str, os.PathLike)):
+        text = str(source)
+        return repr(text[:40])[1:-1] + "…" if text[:5].lower() == "data:" else _short(text)
+    if isinstance(source, bytes):
+        return f"bytes ({len(source)})"
+    return f"{type(source).__name__} object"
+
+
+def _short(text: str, longest: int = 200) -> str:
+    shown = repr(text)[1:-1]
+    return shown if len(shown) <= longest else f"{shown[:60]}…{shown[-100:]}"

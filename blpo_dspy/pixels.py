@@ -1,0 +1,209 @@
+"""What happens to the pixels of an image before a model sees it: checked, turned upright, flattened, fitted."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from blpo_dspy.errors import BlpoError
+
+if TYPE_CHECKING:
+    from blpo_dspy.images import PixelPolicy
+
+MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
+
+# Only decoders of pictures: Pillow also knows formats that start another program (EPS runs Ghostscript).
+_READ = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO")
+_LOSSY = ("JPEG", "WEBP", "AVIF", "JPEG2000")
+
+# What Pillow's decoders are known to raise on damaged files.
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
+
+_ORIENTATION = 274  # EXIF tag, Exif 2.32 §4.6.4
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class ImageError(BlpoError):
+    """An image that cannot be used.
+
+    Args:
+        reason: Why, in one line.
+        name: The file, row or kind of source.
+    """
+
+    def __init__(self, reason: str, name: str = "") -> None:
+        self.reason = reason
+        self.name = name
+        super().__init__(f"{name}: {reason}" if name else reason)
+
+
+def conform(data: bytes, policy: PixelPolicy) -> tuple[str, bytes]:
+    """Returns the media type and the bytes of an encoded image as the policy wants it.
+
+    They are the bytes that came in wherever these conform already.
+
+    Raises:
+        ImageError: If the data is no image, is damaged, or has more pixels than the policy allows.
+    """
+    if not data:
+        raise ImageError("the file is empty (0 bytes)")
+    with _reasons(data), Image.open(io.BytesIO(data), formats=_READ) as image:
+        # MPO is a JPEG with more pictures behind the first one; phones write it, and any JPEG decoder reads the first.
+        kind = "JPEG" if image.format == "MPO" else str(image.format)
+        _check_size(image, policy)
+        if len(data) <= policy.max_bytes and _conforms(image, kind, data, policy):
+            if kind == "JPEG":
+                image.draft("L", (1, 1))  # an eighth of the size still reads all of the data, so damage shows
+            image.load()
+            return MEDIA_TYPES[kind], data
+        pixels = _plain(image, policy.max_side)
+    return _encode(pixels, policy, lossless=kind not in _LOSSY)
+
+
+def conform_image(image: Image.Image, policy: PixelPolicy) -> tuple[str, bytes]:
+    """Returns the media type and the bytes for an image in memory, which stays as it is.
+
+    Raises:
+        ImageError: If it cannot be decoded, has no pixels or has more than the policy allows.
+    """
+    with _reasons(b""):
+        _check_size(image, policy)
+        image.load()
+        pixels = _plain(image.copy(), policy.max_side)
+    return _encode(pixels, policy, lossless=image.format not in (*_LOSSY, "MPO"))
+
+
+def _check_size(image: Image.Image, policy: PixelPolicy) -> None:
+    width, height = image.size
+    if not width * height:
+        raise ImageError(f"the image has no pixels ({width} × {height})")
+    if width * height > policy.max_pixels:
+        raise ImageError(f"{width} × {height} pixels are more than the limit of {policy.max_pixels} (max_pixels)")
+
+
+def _conforms(image: Image.Image, kind: str, data: bytes, policy: PixelPolicy) -> bool:
+    """Whether an image of a permitted size in bytes may stay as it is."""
+    deep = kind == "PNG" and data[24] > 8  # bit depth in IHDR; Pillow shows 16-bit RGB as RGB
+    return (
+        kind in policy.formats
+        and max(image.size) <= policy.max_side
+        and (image.mode in ("RGB", "L") or kind == "GIF")
+        and not deep
+        and not image.has_transparency_data
+        and (kind == "JPEG" or not getattr(image, "is_animated", False))
+        and _orientation(image) not in _UPRIGHT
+    )
+
+
+def _orientation(image: Image.Image) -> int | None:
+    try:
+        return image.getexif().get(_ORIENTATION)
+    except _DAMAGE:
+        return None  # broken metadata around good pixels
+
+
+def _plain(image: Image.Image, max_side: int) -> Image.Image:
+    """The first frame as upright RGB or grey, at most `max_side` on its longer side, without metadata."""
+    scale = min(1.0, max_side / max(image.size))
+    if scale < 1:  # a JPEG decoder can scale down while it decodes; twice the final size keeps the quality
+        image.draft(None, (int(image.width * scale * 2) + 1, int(image.height * scale * 2) + 1))
+    image.load()
+    orientation = _orientation(image)  # only now: a TIFF is turned by loading it
+    profile = image.info.get("icc_profile") if image.mode in ("RGB", "RGBA", "L") else None
+    plain = _flat(image)
+    plain.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=None)
+    if orientation in _UPRIGHT:
+        plain = plain.transpose(_UPRIGHT[orientation])
+    plain.info = {"icc_profile": profile} if profile else {}
+    return plain
+
+
+def _flat(image: Image.Image) -> Image.Image:
+    """A copy of an image in mode RGB or L: 8 bits, no palette, transparency on white."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        return Image.fromarray(_eight_bit(np.asarray(image)))
+    if image.has_transparency_data:
+        clear = image.convert("RGBA")
+        white = Image.new("RGBA", clear.size, "white")
+        return Image.alpha_composite(white, clear).convert("RGB")
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def _eight_bit(values: np.ndarray) -> np.ndarray:
+    """Grey values of 16 bits, or floats in [0, 1] or [0, 255], as 8 bits; others are clipped to that range."""
+    grey = np.nan_to_num(values.astype(np.float64))
+    if values.dtype.kind != "f":
+        grey = grey / 257
+    elif grey.max() <= 1:
+        grey = grey * 255
+    return np.asarray(np.clip(grey.round(), 0, 255).astype(np.uint8))
+
+
+def _encode(image: Image.Image, policy: PixelPolicy, *, lossless: bool) -> tuple[str, bytes]:
+    """Lossless where the source was and the budget allows it, else the best JPEG that fits, smaller if need be."""
+    profile = image.info.pop("icc_profile", None)
+    if profile is not None and len(profile) * 10 > policy.max_bytes:
+        profile = None
+    if lossless and "PNG" in policy.formats:
+        data = _save(image, "PNG", icc_profile=profile)
+        if len(data) <= policy.max_bytes:
+            return MEDIA_TYPES["PNG"], data
+    while True:
+        for quality in (policy.jpeg_quality, 75, 60):
+            data = _save(image, "JPEG", icc_profile=profile, quality=min(quality, policy.jpeg_quality))
+            if len(data) <= policy.max_bytes:
+                return MEDIA_TYPES["JPEG"], data
+        smaller = (max(1, image.width * 3 // 4), max(1, image.height * 3 // 4))
+        assert smaller != image.size, "a JPEG of one pixel fits into any permitted budget"
+        image = image.resize(smaller, Image.Resampling.LANCZOS)
+
+
+def _save(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@contextmanager
+def _reasons(data: bytes) -> Iterator[None]:
+    """Says in one line why Pillow could not read an image."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError(f"not an image that can be read (it begins with {data[:12]!r})") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(f"far more pixels than a photograph has ({error})") from None
+    except _DAMAGE as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        kind = "truncated" if "truncat" in text.lower() else "damaged"
+        raise ImageError(f"{kind} image file ({text})") from error

@@ -1,3 +1,85 @@
-"""Align a multimodal LLM judge with human labels: bi-level prompt optimization (BLPO) for DSPy."""
+"""Align a multimodal LLM judge with human labels: bi-level prompt optimization (BLPO) for DSPy.
+
+The public names are loaded on first use, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from blpo_dspy.agreement import Agreement, measure_agreement
+    from blpo_dspy.data import load_examples, split_examples
+    from blpo_dspy.embedded.engine import embedded_lm
+    from blpo_dspy.errors import ArtifactError, BlpoError, DataError, ModelError
+    from blpo_dspy.images import PixelPolicy
+    from blpo_dspy.labels import LabelSpace
+    from blpo_dspy.models import Models, make_lm
+    from blpo_dspy.optimizers.blpo import BLPO
+    from blpo_dspy.optimizers.records import BLPOResult, Round, Trial
+    from blpo_dspy.programs.visual_judge import VisualJudge
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "BLPO",
+    "Agreement",
+    "ArtifactError",
+    "BLPOResult",
+    "BlpoError",
+    "DataError",
+    "LabelSpace",
+    "ModelError",
+    "Models",
+    "PixelPolicy",
+    "Round",
+    "Trial",
+    "VisualJudge",
+    "__version__",
+    "embedded_lm",
+    "load_examples",
+    "make_lm",
+    "measure_agreement",
+    "split_examples",
+]
+
+_HOME = {
+    "BLPO": "optimizers.blpo",
+    "Agreement": "agreement",
+    "ArtifactError": "errors",
+    "BLPOResult": "optimizers.records",
+    "BlpoError": "errors",
+    "DataError": "errors",
+    "LabelSpace": "labels",
+    "ModelError": "errors",
+    "Models": "models",
+    "PixelPolicy": "images",
+    "Round": "optimizers.records",
+    "Trial": "optimizers.records",
+    "VisualJudge": "programs.visual_judge",
+    "embedded_lm": "embedded.engine",
+    "load_examples": "data",
+    "make_lm": "models",
+    "measure_agreement": "agreement",
+    "split_examples": "data",
+}
+
+# LiteLLM (when imported) and DSPy (when a price is first asked for) fetch the same price list from the network; with no
+# network that delays and prints warnings. Their packaged copies serve; a choice that the user has made stands.
+if "LITELLM_MODEL_COST_MAP_URL" not in os.environ:
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a public name from its module on first use (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

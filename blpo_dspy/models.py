@@ -1,0 +1,161 @@
+"""From a model's name to a `dspy.LM`, with the settings that suit its role."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import dspy
+from dspy.utils.exceptions import LMConfigurationError
+
+from blpo_dspy.errors import BlpoError
+
+Role = Literal["judge", "verbalizer", "optimizer"]
+
+# A judge and a verbalizer answer alike every time, and a small model that repeats itself is cut off. An optimizer is
+# asked for different proposals, which may follow on long reasoning.
+_DEFAULTS: dict[Role, dict[str, Any]] = {
+    "judge": {"temperature": 0.0, "max_tokens": 4000},
+    "verbalizer": {"temperature": 0.0, "max_tokens": 4000},
+    "optimizer": {"temperature": 1.0},
+}
+_EMBEDDED = re.compile(r"embedded(?:\?seed=(\d+))?")
+
+
+def is_embedded(name: str) -> bool:
+    """Whether a model name means the offline engine: `embedded`, or `embedded?seed=3`."""
+    return name == "embedded" or name.startswith("embedded?")
+
+
+def make_lm(
+    name: str, *, api_base: str | None = None, api_key: str | None = None, role: Role | None = None, **options: Any
+) -> dspy.LM:
+    """A DSPy language model by name.
+
+    Args:
+        name: Any DSPy or LiteLLM model string, such as `openai/gpt-4o` or `ollama_chat/llava`; or `embedded`
+            (`embedded?seed=3`), the offline engine, for which the same name always gives the same answers.
+        api_base: The http(s) address of a server of your own, such as `http://localhost:8000/v1`. An `openai/…` model
+            there needs no key: without one, and with none in OPENAI_API_KEY, a placeholder is sent.
+        api_key: The key; by default the one in the provider's environment variable.
+        role: What the model is for. `judge` and `verbalizer` get temperature 0 and at most 4000 tokens an answer,
+            `optimizer` temperature 1 and the provider's own limit. OpenAI's reasoning models, which take nothing else,
+            get temperature 1 and their own limit in every role. With no role the provider's defaults hold.
+        **options: Options of `dspy.LM`, which win over those of the role; None leaves one to the provider.
+
+    Raises:
+        BlpoError: The name is empty or incomplete, or the address is not one.
+    """
+    name = name.strip()
+    if not name:
+        raise BlpoError("the model name is empty; write one such as openai/gpt-4o, or embedded for the offline engine")
+    if is_embedded(name):
+        return _embedded(name, api_base, api_key, options)
+    provider, slash, model = name.partition("/")
+    if slash and not (provider and model):
+        raise BlpoError(f"model {name!r} lacks its {'model' if provider else 'provider'}; write PROVIDER/MODEL in full")
+    connection = _connection(name, api_base, api_key, options)
+    return dspy.LM(name, **{**_role_options(name, role), **connection, **options})
+
+
+@dataclass(frozen=True)
+class Models:
+    """The language models of a run, one for each role; they are used as they are, never changed.
+
+    Attributes:
+        judge: Labels images.
+        verbalizer: Describes images.
+        optimizer: Writes instructions; it never sees an image.
+    """
+
+    judge: dspy.LM
+    verbalizer: dspy.LM
+    optimizer: dspy.LM
+
+    @classmethod
+    def named(
+        cls,
+        judge: str,
+        verbalizer: str | None = None,
+        optimizer: str | None = None,
+        *,
+        api_base: str | None = None,
+        api_key: str | None = None,
+    ) -> Models:
+        """The three models by name; the judge's stands in for one that is not given.
+
+        Args:
+            judge: A model name as for `make_lm`.
+            verbalizer: Likewise.
+            optimizer: Likewise.
+            api_base: The server of all of them, `embedded` excepted.
+            api_key: The key of all of them, `embedded` excepted.
+
+        Raises:
+            BlpoError: As `make_lm`.
+        """
+
+        def make(name: str, role: Role) -> dspy.LM:
+            if is_embedded(name):
+                return make_lm(name, role=role)
+            return make_lm(name, api_base=api_base, api_key=api_key, role=role)
+
+        return cls(
+            judge=make(judge, "judge"),
+            verbalizer=make(judge if verbalizer is None else verbalizer, "verbalizer"),
+            optimizer=make(judge if optimizer is None else optimizer, "optimizer"),
+        )
+
+
+def _embedded(name: str, api_base: str | None, api_key: str | None, options: dict[str, Any]) -> dspy.LM:
+    match = _EMBEDDED.fullmatch(name)
+    if match is None:
+        raise BlpoError(f"model {name!r} is not a name of the offline engine; write embedded, or embedded?seed=3")
+    if api_base is not None or api_key is not None:
+        raise BlpoError(f"model {name!r} runs inside this process; leave out its address and key")
+    from blpo_dspy.embedded.engine import embedded_lm  # noqa: PLC0415 - NumPy and the photographs only where needed
+
+    lm = embedded_lm(int(match[1] or 0))
+    return lm.copy(**options) if options else lm
+
+
+def _connection(name: str, api_base: str | None, api_key: str | None, options: dict[str, Any]) -> dict[str, str]:
+    connection = {}
+    if api_base is not None:
+        connection["api_base"] = _address(api_base)
+        if "/" not in name and "custom_llm_provider" not in options:
+            raise BlpoError(
+                f"model {name!r} at {api_base} lacks its provider; write openai/{name} for an OpenAI-compatible server"
+            )
+        if api_key is None and name.startswith("openai/") and not os.environ.get("OPENAI_API_KEY"):
+            api_key = "EMPTY"
+    if api_key is not None:
+        connection["api_key"] = api_key
+    return connection
+
+
+def _address(api_base: str) -> str:
+    parts = urlsplit(api_base)
+    if parts.scheme in ("http", "https") and parts.netloc:
+        return api_base
+    if "://" in api_base or not api_base.strip():
+        raise BlpoError(f"api_base {api_base!r} is not an http address; write one such as http://localhost:8000/v1")
+    raise BlpoError(f"api_base {api_base!r} has no scheme; write http://{api_base} or https://{api_base}")
+
+
+def _role_options(name: str, role: Role | None) -> dict[str, Any]:
+    if role is None:
+        return {}
+    return {"temperature": 1.0} if _only_its_own_sampling(name) else _DEFAULTS[role]
+
+
+def _only_its_own_sampling(name: str) -> bool:
+    """Whether DSPy knows the model as one that takes no temperature but 1 and no small token limit."""
+    try:
+        dspy.LM(name, temperature=0.5)
+    except LMConfigurationError:
+        return True
+    return False

@@ -1,0 +1,74 @@
+"""What every test runs under: its own caches, no key, no network beyond loopback, repeatable hypothesis examples."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+_CACHES = tempfile.TemporaryDirectory(prefix="blpo-tests-")
+
+# Before DSPy and datasets are imported, which read these once; the programs that tests start inherit them.
+os.environ.update(
+    DSPY_CACHEDIR=os.path.join(_CACHES.name, "dspy"),
+    HF_HOME=os.path.join(_CACHES.name, "huggingface"),
+    HF_HUB_OFFLINE="1",
+    HF_DATASETS_DISABLE_PROGRESS_BARS="1",
+)
+for _name in [name for name in os.environ if name.startswith(("OPENAI_", "LITELLM_"))]:
+    del os.environ[_name]
+
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.load_profile("repeatable")
+
+_refused: list[str] = []
+
+
+def _refuse_the_network(event: str, arguments: tuple[Any, ...]) -> None:
+    """An audit hook, since it also sees sockets that libraries open from C and look-ups of names."""
+    if event == "socket.connect":
+        address = arguments[1]
+        host = address[0] if isinstance(address, tuple) else None
+    elif event == "socket.getaddrinfo":
+        host = arguments[0]
+    else:
+        return
+    if not _is_loopback(host):
+        _refused.append(str(host))
+        raise PermissionError(f"tests reach no network; this one asked for {host}")
+
+
+def _is_loopback(host: str | bytes | None) -> bool:
+    if isinstance(host, bytes):
+        host = host.decode()
+    if host in (None, "", "localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+sys.addaudithook(_refuse_the_network)
+
+
+@pytest.fixture(autouse=True)
+def no_network() -> Iterator[None]:
+    """Fails a test that asked for the network, even where a library caught the refusal."""
+    _refused.clear()
+    yield
+    assert not _refused, f"asked for the network: {_refused}"
+
+
+@pytest.fixture(autouse=True)
+def own_cache() -> None:
+    """Gives each test an empty memory cache and none on disk, so that none is answered by another's calls."""
+    import dspy
+
+    dspy.configure_cache(enable_disk_cache=False)

@@ -1,0 +1,142 @@
+"""Models by name: what reaches DSPy, and what is refused before any call."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import dspy
+import pytest
+
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.models import Models, is_embedded, make_lm
+
+
+def test_a_name_with_no_role_keeps_the_providers_defaults() -> None:
+    """Without a role neither temperature nor token limit is set."""
+    lm = make_lm("openai/gpt-4o")
+    assert lm.model == "openai/gpt-4o"
+    assert (lm.kwargs["temperature"], lm.kwargs["max_tokens"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("role", "temperature", "max_tokens"), [("judge", 0.0, 4000), ("verbalizer", 0.0, 4000), ("optimizer", 1.0, None)]
+)
+def test_each_role_has_its_settings(role, temperature, max_tokens) -> None:
+    """Judging and describing are repeatable and bounded, proposing is varied and free."""
+    lm = make_lm("ollama_chat/llava", role=role)
+    assert (lm.kwargs["temperature"], lm.kwargs["max_tokens"]) == (temperature, max_tokens)
+
+
+@pytest.mark.parametrize("name", ["openai/gpt-5", "openai/o3", "openrouter/openai/gpt-5-mini"])
+@pytest.mark.parametrize("role", ["judge", "verbalizer", "optimizer"])
+def test_a_reasoning_model_gets_the_only_settings_it_takes(name, role) -> None:
+    """OpenAI's reasoning models refuse temperature 0 and small token limits, whatever the role."""
+    kwargs = make_lm(name, role=role).kwargs
+    assert kwargs["temperature"] == 1.0
+    assert kwargs["max_completion_tokens"] is None
+
+
+def test_options_win_over_the_role() -> None:
+    """A given option replaces the role's, None included."""
+    lm = make_lm("openai/gpt-4o", role="judge", temperature=None, max_tokens=50, cache=False, num_retries=1)
+    assert (lm.kwargs["temperature"], lm.kwargs["max_tokens"]) == (None, 50)
+    assert (lm.cache, lm.num_retries) == (False, 1)
+
+
+@pytest.mark.parametrize("name", ["", "   "])
+def test_an_empty_name_is_refused(name) -> None:
+    """The message says what a name looks like."""
+    with pytest.raises(BlpoError, match="model name is empty; write one such as openai/gpt-4o"):
+        make_lm(name)
+
+
+@pytest.mark.parametrize(("name", "lacking"), [("openai/", "model"), ("/gpt-4o", "provider"), ("/", "provider")])
+def test_half_a_name_is_refused(name, lacking) -> None:
+    """A provider without a model, and the reverse, are found before any call."""
+    with pytest.raises(BlpoError, match=f"{name!r} lacks its {lacking}; write PROVIDER/MODEL"):
+        make_lm(name)
+
+
+def test_an_address_without_a_scheme_is_refused_with_what_to_write() -> None:
+    """`localhost:8000` looks like a scheme to a URL parser; the message spells the address out."""
+    with pytest.raises(BlpoError, match="no scheme; write http://localhost:8000/v1 or https://localhost:8000/v1"):
+        make_lm("openai/m", api_base="localhost:8000/v1")
+
+
+@pytest.mark.parametrize("api_base", ["", "ftp://host/v1", "http://", "http:///v1"])
+def test_what_is_no_http_address_is_refused(api_base) -> None:
+    """Only http(s) addresses with a host are taken."""
+    with pytest.raises(BlpoError, match="not an http address; write one such as"):
+        make_lm("openai/m", api_base=api_base)
+
+
+def test_a_bare_name_at_a_server_of_ones_own_is_refused_with_what_to_write() -> None:
+    """LiteLLM would fail at the first call, for want of a provider."""
+    with pytest.raises(BlpoError, match="write openai/qwen for an OpenAI-compatible server"):
+        make_lm("qwen", api_base="http://localhost:8000/v1")
+
+
+def test_a_server_of_ones_own_needs_no_key(monkeypatch) -> None:
+    """DSPy refuses an `openai/` model without a key; a given key, or the environment's, stands."""
+    base = "http://localhost:8000/v1"
+    assert make_lm("openai/m", api_base=base).kwargs["api_key"] == "EMPTY"
+    assert make_lm("openai/m", api_base=base, api_key="mine").kwargs["api_key"] == "mine"
+    assert "api_key" not in make_lm("openai/m").kwargs
+    assert "api_key" not in make_lm("anthropic/m", api_base=base).kwargs
+    monkeypatch.setenv("OPENAI_API_KEY", "from the environment")
+    assert "api_key" not in make_lm("openai/m", api_base=base).kwargs
+
+
+def test_one_name_serves_all_roles() -> None:
+    """The judge's model stands in, with each role's settings and the same server."""
+    models = Models.named("openai/m", api_base="http://localhost:8000/v1", api_key="k")
+    assert [lm.kwargs["temperature"] for lm in (models.judge, models.verbalizer, models.optimizer)] == [0.0, 0.0, 1.0]
+    assert {lm.kwargs["api_base"] for lm in (models.judge, models.verbalizer, models.optimizer)} == {
+        "http://localhost:8000/v1"
+    }
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        models.judge = models.optimizer
+
+
+def test_an_empty_name_of_one_role_is_not_the_judges() -> None:
+    """Only a name that is not given falls back."""
+    with pytest.raises(BlpoError, match="model name is empty"):
+        Models.named("openai/m", verbalizer="")
+
+
+@pytest.mark.parametrize(("name", "expected"), [("embedded", True), ("embedded?seed=3", True), ("embedded2", False)])
+def test_the_offline_engine_is_known_by_its_name(name, expected) -> None:
+    """Nothing else begins with its name and a question mark."""
+    assert is_embedded(name) is expected
+
+
+def test_the_offline_engine_answers_alike_under_the_same_name() -> None:
+    """Two models made from one name give one answer; so does a copy."""
+    question = "Describe the image."
+    first = make_lm("embedded?seed=3", role="optimizer", cache=False)
+    second = make_lm("embedded?seed=3", role="optimizer", cache=False)
+    assert first is not second
+    assert first(question) == second(question) == copy.deepcopy(first)(question)
+
+
+def test_the_offline_engine_takes_part_beside_a_server() -> None:
+    """The address and the key go to the other roles only."""
+    models = Models.named("openai/m", verbalizer="embedded", api_base="http://localhost:8000/v1")
+    assert models.judge.kwargs["api_base"] == "http://localhost:8000/v1"
+    assert "api_base" not in models.verbalizer.kwargs
+    assert isinstance(models.verbalizer, dspy.LM)
+
+
+@pytest.mark.parametrize("name", ["embedded?seed=", "embedded?seed=-1", "embedded?sed=3", "embedded?seed=3&x=1"])
+def test_a_misspelt_seed_is_refused(name) -> None:
+    """It never silently means seed 0."""
+    with pytest.raises(BlpoError, match=r"write embedded, or embedded\?seed=3"):
+        make_lm(name)
+
+
+@pytest.mark.parametrize("connection", [{"api_base": "http://localhost:8000/v1"}, {"api_key": "k"}])
+def test_the_offline_engine_has_no_address_and_no_key(connection) -> None:
+    """It would go nowhere, so it is refused."""
+    with pytest.raises(BlpoError, match="runs inside this process; leave out its address and key"):
+        make_lm("embedded", **connection)

@@ -1,0 +1,52 @@
+"""One cap over all LM calls of a run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The most that a run may spend, over judge, verbalizer and optimizer calls together; None means no cap.
+
+    Attributes:
+        max_calls: Requests sent to providers, retries included.
+        max_tokens: Prompt and completion tokens.
+        max_usd: US dollars, as far as prices are known.
+        max_seconds: Wall time.
+
+    Raises:
+        BlpoError: If a cap is not positive.
+    """
+
+    max_calls: int | None = None
+    max_tokens: int | None = None
+    max_usd: float | None = None
+    max_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            cap = getattr(self, field.name)
+            if cap is not None and not cap > 0:
+                raise BlpoError(f"{field.name}={cap!r} leaves nothing to spend; give a positive number or leave it out")
+
+    def spent(self, ledger: Ledger, seconds: float) -> dict[str, float]:
+        """Returns the share of each cap that is used, 1.0 for all of it."""
+        total = ledger.total
+        used = {
+            "max_calls": total.calls,
+            "max_tokens": total.tokens,
+            "max_usd": total.usd,
+            "max_seconds": seconds,
+        }
+        return {name: used[name] / cap for name, cap in asdict(self).items() if cap is not None}
+
+    def exhausted(self, ledger: Ledger, seconds: float) -> str | None:
+        """Returns which cap is reached, in words, or None."""
+        for name, share in self.spent(ledger, seconds).items():
+            if share >= 1:
+                return f"the budget is spent ({name}={getattr(self, name)})"
+        return None

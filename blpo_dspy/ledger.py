@@ -1,0 +1,73 @@
+"""What the LM calls of a run came to, by role."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+ROLES = ("judge", "verbalizer", "optimizer")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Counts of one role (or of one call); usages add up with `+`.
+
+    Attributes:
+        calls: Requests that reached the provider, failed ones and retries included.
+        cached: Answers taken from DSPy's cache or from the run's own memory: nothing was paid for them.
+        retries: How many of `calls` repeated a request that had failed.
+        failed: How many of `calls` ended in an error.
+        prompt_tokens: As the provider counts them; 0 where it reports none.
+        completion_tokens: As the provider counts them; 0 where it reports none.
+        image_tokens: The part of `prompt_tokens` that were images, where the provider says so.
+        usd: Sum of the known prices.
+        unpriced: How many answered calls have no known price, so that `usd` is a lower bound.
+        seconds: Time spent waiting for answers, summed over threads.
+    """
+
+    calls: int = 0
+    cached: int = 0
+    retries: int = 0
+    failed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    image_tokens: int = 0
+    usd: float = 0.0
+    unpriced: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(Usage)))
+
+    @property
+    def tokens(self) -> int:
+        """Prompt and completion tokens together."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data for JSON; `usd` is None where no call has a known price."""
+        return {**asdict(self), "usd": None if self.unpriced and not self.usd else self.usd}
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The usage of a run by role."""
+
+    roles: Mapping[str, Usage]
+
+    def __getitem__(self, role: str) -> Usage:
+        return self.roles.get(role, Usage())
+
+    @property
+    def total(self) -> Usage:
+        """All roles together."""
+        return sum(self.roles.values(), Usage())
+
+    def calls(self) -> dict[str, int]:
+        """Returns the calls by role and, under "cached", the answers that cost nothing."""
+        return {**{role: self[role].calls for role in ROLES}, "cached": self.total.cached}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data for JSON, one entry per role."""
+        return {role: usage.to_dict() for role, usage in self.roles.items()}

@@ -1,0 +1,309 @@
+"""The one gate that every LM call of a run passes: counted, bounded, remembered, retried.
+
+DSPy owns the cache, the request and the engine; its own retry loop has no hook, so a run that must count every attempt
+and stop at a cap repeats failed attempts here, by DSPy's classification of errors and its waiting times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import dspy
+from dspy.utils.exceptions import LMError
+from dspy.utils.usage_tracker import UsageTracker
+
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.ledger import Ledger, Usage
+
+_NOT_PART_OF_A_REQUEST = ("api_key", "api_base", "base_url", "cache", "num_retries", "timeout")
+
+
+class RunStoppedError(BlpoError):
+    """The run was stopped (a cap, or the user) before this call; nothing was sent."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an LM answered to one request.
+
+    Attributes:
+        outputs: One entry per completion, as DSPy's adapters take them (text, or a dict with "text").
+        finish_reason: The provider's reason for ending, "length" when the token limit cut the answer off.
+        usage: What the answer came to.
+    """
+
+    outputs: tuple[Any, ...]
+    finish_reason: str | None = None
+    usage: Usage = field(default_factory=Usage)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the token limit cut the answer off."""
+        return self.finish_reason in ("length", "max_tokens")
+
+
+class AnswerStore(Protocol):
+    """Where the answers of a run are remembered, by request."""
+
+    def get(self, key: str) -> Answer | None:
+        """Returns the answer to an earlier equal request, or None."""
+
+    def put(self, key: str, role: str, answer: Answer) -> None:
+        """Remembers an answer before anyone uses it."""
+
+
+class MemoryStore:
+    """Answers kept in memory for the length of a run."""
+
+    def __init__(self) -> None:
+        self._answers: dict[str, Answer] = {}
+
+    def get(self, key: str) -> Answer | None:
+        """Returns the answer to an earlier equal request, or None."""
+        return self._answers.get(key)
+
+    def put(self, key: str, role: str, answer: Answer) -> None:
+        """Remembers an answer."""
+        self._answers[key] = answer
+
+
+_observed: ContextVar[list[Answer] | None] = ContextVar("blpo_observed_answers", default=None)
+
+
+@contextlib.contextmanager
+def observe_answers() -> Iterator[list[Answer]]:
+    """Yields a list that receives the answer to every metered call made inside the block, in this thread."""
+    answers: list[Answer] = []
+    token = _observed.set(answers)
+    try:
+        yield answers
+    finally:
+        _observed.reset(token)
+
+
+class Meter:
+    """Counts, bounds and remembers the LM calls of one run.
+
+    An equal request of the same role is answered once per run, whatever the user's cache settings and the number of
+    threads: later ones take the remembered answer, and one that is under way is waited for.
+
+    Args:
+        num_threads: The most calls under way at once, over all roles and nested steps.
+        store: Where answers are remembered; in memory unless given.
+        admit: Called with the ledger before every attempt; raises `RunStoppedError` to refuse it.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_threads: int,
+        store: AnswerStore | None = None,
+        admit: Callable[[Ledger], None] = lambda ledger: None,
+    ) -> None:
+        self._store: AnswerStore = MemoryStore() if store is None else store
+        self._admit = admit
+        self._slots = threading.BoundedSemaphore(num_threads)
+        self._lock = threading.Lock()
+        self._under_way: dict[str, Future[Answer]] = {}
+        self._usage: dict[str, Usage] = {}
+        self._stopped = threading.Event()
+
+    def wrap(self, lm: dspy.BaseLM, role: str) -> dspy.BaseLM:
+        """Returns a copy of the LM whose calls pass this meter; the user's LM is left as it is."""
+        metered = lm.copy(num_retries=0)
+        metered.__class__ = _metered_class(type(lm))
+        metered._meter, metered._role, metered._retries = self, role, getattr(lm, "num_retries", 0)
+        return metered
+
+    @property
+    def ledger(self) -> Ledger:
+        """The usage so far."""
+        with self._lock:
+            return Ledger(dict(self._usage))
+
+    def stop(self) -> None:
+        """Refuses every further call and ends the waiting before retries."""
+        self._stopped.set()
+
+    def call(self, role: str, key: str, attempt: Callable[[], Answer], retries: int) -> Answer:
+        """Returns the answer to a request, from memory where there is one."""
+        with self._lock:
+            known = self._store.get(key)
+            pending = self._under_way.get(key)
+            if known is None and pending is None:
+                mine: Future[Answer] = Future()
+                self._under_way[key] = mine
+        if known is not None or pending is not None:
+            answer = known if known is not None else pending.result()  # type: ignore[union-attr]
+            self._add(role, Usage(cached=1))
+            return self._seen(answer)
+        try:
+            answer = self._ask(role, attempt, retries)
+            self._store.put(key, role, answer)
+            mine.set_result(answer)
+        except BaseException as error:
+            mine.set_exception(error)
+            raise
+        finally:
+            with self._lock:
+                del self._under_way[key]
+        return self._seen(answer)
+
+    def _ask(self, role: str, attempt: Callable[[], Answer], retries: int) -> Answer:
+        for number in range(retries + 1):
+            if self._stopped.is_set():
+                raise RunStoppedError("the run was stopped")
+            again = Usage(retries=int(number > 0))
+            try:
+                with self._slots:
+                    answer = self._attempt(role, attempt, again)
+            except LMError as error:
+                if number == retries or not dspy.is_retryable_lm_error(error):
+                    raise
+                self._stopped.wait(_delay(error, number))
+            else:
+                return answer
+        raise AssertionError("the last attempt returns or raises")
+
+    def _attempt(self, role: str, attempt: Callable[[], Answer], again: Usage) -> Answer:
+        """Makes one attempt; it counts as a call from before it is sent, so that threads can't overrun a cap."""
+        with self._lock:
+            self._admit(Ledger(self._usage))
+            self._usage[role] = self._usage.get(role, Usage()) + Usage(calls=1) + again
+        began = time.monotonic()
+        try:
+            answer = attempt()
+        except LMError:
+            self._add(role, Usage(failed=1, seconds=time.monotonic() - began))
+            raise
+        if answer.usage.cached:
+            self._add(role, Usage(calls=-1, retries=-again.retries, cached=1))
+            return answer
+        self._add(role, answer.usage + Usage(seconds=time.monotonic() - began))
+        return answer
+
+    def _add(self, role: str, usage: Usage) -> None:
+        with self._lock:
+            self._usage[role] = self._usage.get(role, Usage()) + usage
+
+    @staticmethod
+    def _seen(answer: Answer) -> Answer:
+        observed = _observed.get()
+        if observed is not None:
+            observed.append(answer)
+        return answer
+
+
+def _delay(error: LMError, attempt: int) -> float:
+    """Seconds before the next attempt: the provider's hint, or DSPy's own backoff."""
+    hint = getattr(error, "retry_after", None)
+    return float(hint) if hint is not None else float(min(2**attempt, 60))
+
+
+class _Billed(UsageTracker):  # type: ignore[misc]
+    """Learns whether DSPy billed a call; it reports usage for every call but those its cache answered."""
+
+    def __init__(self, outer: UsageTracker | None) -> None:
+        super().__init__()
+        self.billed = False
+        self._outer = outer
+
+    def add_usage(self, lm: str, usage_entry: dict[str, Any]) -> None:
+        self.billed = True
+        if self._outer is not None:
+            self._outer.add_usage(lm, usage_entry)
+
+
+class _MeteredMixin:
+    """The LM's own class, with every call passed through a meter."""
+
+    _meter: Meter
+    _role: str
+    _retries: int
+    _entry: ContextVar[dict[str, Any] | None] = ContextVar("blpo_history_entry", default=None)
+
+    def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
+        count = kwargs.pop("n", None) or self.kwargs.get("n") or 1  # type: ignore[attr-defined]
+        if isinstance(prompt, dspy.lm15.Request):
+            raise TypeError("a metered LM takes a prompt or an adapter's messages, not a lm15.Request")
+        outputs: list[Any] = []
+        for sample in range(count):
+            # Equal requests would be answered alike: DSPy's rollout id tells the samples of one request apart.
+            apart = {"rollout_id": 1_000_003 * sample + (kwargs.get("rollout_id") or 0)} if sample else {}
+            options = {**kwargs, **apart, **({"n": 1} if "n" in self.kwargs else {})}  # type: ignore[attr-defined]
+            key = _request_key(self._role, self, prompt, messages, options)
+            attempt = functools.partial(self._attempt, prompt, messages, options)
+            outputs += self._meter.call(self._role, key, attempt, self._retries).outputs
+        return outputs
+
+    async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
+        return await asyncio.to_thread(self, prompt, messages=messages, **kwargs)
+
+    def _attempt(self, prompt: Any, messages: Any, options: dict[str, Any]) -> Answer:
+        tracker = _Billed(dspy.settings.usage_tracker)
+        token = self._entry.set(None)
+        try:
+            # DSPy tells price, usage and finish reason in the history entry only: update_history keeps it from any
+            # list.
+            with dspy.context(disable_history=False, usage_tracker=tracker):
+                outputs = super().__call__(prompt, messages=messages, **options)  # type: ignore[misc]
+            entry = self._entry.get() or {}
+        finally:
+            self._entry.reset(token)
+        return Answer(tuple(outputs), _finish_reason(entry.get("response")), _usage(entry, billed=tracker.billed))
+
+    def update_history(self, entry: dict[str, Any]) -> None:
+        self._entry.set(entry)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _MeteredMixin:
+        return self
+
+
+@functools.cache
+def _metered_class(cls: type) -> type:
+    return type(f"Metered{cls.__name__}", (_MeteredMixin, cls), {})
+
+
+def _request_key(role: str, lm: Any, prompt: Any, messages: Any, options: dict[str, Any]) -> str:
+    request = {**lm.kwargs, **options}
+    request = {k: v for k, v in request.items() if v is not None and k not in _NOT_PART_OF_A_REQUEST}
+    payload = [role, lm.model, lm.model_type, prompt, messages, request]
+    return hashlib.sha256(json.dumps(payload, sort_keys=True, default=repr).encode()).hexdigest()
+
+
+def _finish_reason(response: Any) -> str | None:
+    """The first finish reason that differs from an ordinary stop, over DSPy's two kinds of response."""
+    if response is None:
+        return None
+    parts: Sequence[Any] = getattr(response, "choices", None) or (
+        response if isinstance(response, (list, tuple)) else (response,)
+    )
+    reasons = [str(reason) for part in parts if (reason := getattr(part, "finish_reason", None)) is not None]
+    return next((reason for reason in reasons if reason != "stop"), reasons[0] if reasons else None)
+
+
+def _usage(entry: dict[str, Any], *, billed: bool) -> Usage:
+    if not billed:
+        return Usage(cached=1)
+    usage = entry.get("usage") or {}
+    details = usage.get("prompt_tokens_details") or {}
+    details = details if isinstance(details, dict) else getattr(details, "__dict__", {})
+    cost = entry.get("cost")
+    return Usage(
+        prompt_tokens=usage.get("prompt_tokens") or 0,
+        completion_tokens=usage.get("completion_tokens") or 0,
+        image_tokens=details.get("image_tokens") or 0,
+        usd=cost or 0.0,
+        unpriced=int(cost is None),
+    )

@@ -1,0 +1,258 @@
+"""The student on the bench: its two predictors run under any instructions, each (instructions, example) once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import dspy
+from dspy.utils.exceptions import (
+    AdapterParseError,
+    LMAuthError,
+    LMBillingError,
+    LMConfigurationError,
+    LMError,
+    LMUnexpectedError,
+    LMUnsupportedFeatureError,
+    LMUnsupportedModelError,
+)
+
+from blpo_dspy.errors import BlpoError, ModelError
+from blpo_dspy.labels import LabelSpace
+from blpo_dspy.optimizers.records import Instructions, Judgement
+from blpo_dspy.optimizers.workers import Workers
+from blpo_dspy.text import as_data
+
+# Nothing that a further call of this run could mend.
+FATAL_ERRORS = (
+    LMAuthError,
+    LMBillingError,
+    LMConfigurationError,
+    LMUnsupportedFeatureError,
+    LMUnsupportedModelError,
+    LMUnexpectedError,
+)
+
+_SILENT_ANSWERS = 20
+
+Metric = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Predictors:
+    """The names of the two predictors in the student, as `named_predictors()` gives them."""
+
+    verbalizer: str
+    judge: str
+
+
+def find_predictors(student: dspy.Module, verbalizer: str, judge: str) -> Predictors:
+    """Returns the student's verbalizing and judging predictor.
+
+    Raises:
+        BlpoError: If one of them isn't there.
+    """
+    names = [name for name, _ in student.named_predictors()]
+
+    def find(wanted: str) -> str:
+        matches = [name for name in names if name == wanted or name.startswith(f"{wanted}.")]
+        if len(matches) != 1:
+            raise BlpoError(
+                f"the program has no single predictor named {wanted!r} (it has {names}); "
+                "name yours with BLPO(verbalizer=…, judge=…)"
+            )
+        return matches[0]
+
+    return Predictors(find(verbalizer), find(judge))
+
+
+class Bench:
+    """Judges and describes examples with copies of the student; LM calls run in parallel.
+
+    Args:
+        student: The program; it is copied, never changed.
+        predictors: The names of its two predictors.
+        lms: For each predictor name the LM it is to use.
+        examples: All examples of the run; judgements name them by position.
+        metric: `metric(example, prediction)`, a number in [0, 1]; None for 1 − loss of the label space.
+        labels: The label space, None if the metric alone says what is right.
+        label_field: Name of the label in examples and predictions.
+        workers: Where the calls run.
+        max_failed_share: The largest share of a step's examples that may fail before the step is void.
+    """
+
+    def __init__(
+        self,
+        student: dspy.Module,
+        predictors: Predictors,
+        lms: dict[str, dspy.BaseLM],
+        examples: Sequence[dspy.Example],
+        *,
+        metric: Metric | None,
+        labels: LabelSpace | None,
+        label_field: str,
+        workers: Workers,
+        max_failed_share: float,
+    ) -> None:
+        self._student, self._predictors, self._lms = student, predictors, lms
+        self.examples = examples
+        self._metric, self._labels, self._label_field = metric, labels, label_field
+        self._workers, self._max_failed_share = workers, max_failed_share
+        self._judged: dict[tuple[Instructions, int], Judgement] = {}
+        self._answered = False
+
+    def program(self, instructions: Instructions) -> dspy.Module:
+        """Returns a copy of the student with these instructions and its own LMs."""
+        program = self._student.deepcopy()
+        texts = {self._predictors.verbalizer: instructions.verbalizer, self._predictors.judge: instructions.judge}
+        for name, predictor in program.named_predictors():
+            if name in texts:
+                predictor.signature = predictor.signature.with_instructions(texts[name])
+        return program
+
+    def judge(self, instructions: Instructions, examples: Sequence[int]) -> list[Judgement]:
+        """Returns f(x; p) with its loss for each example, known ones from memory.
+
+        Raises:
+            ModelError: If the LM failed for more than the allowed share of the examples, twice.
+        """
+        return self.collect(self.start(instructions, examples))
+
+    def start(self, instructions: Instructions, examples: Sequence[int]) -> PendingJudgements:
+        """Starts judging; `collect` waits for it."""
+        program = self._with_lms(instructions)
+        wanted = [i for i in dict.fromkeys(examples) if (instructions, i) not in self._judged]
+        futures = self._workers.submit(lambda i: self._judge_one(program, i), wanted)
+        return PendingJudgements(instructions, tuple(examples), tuple(wanted), futures)
+
+    def collect(self, pending: PendingJudgements) -> list[Judgement]:
+        """Waits for started judgements; in a step with too many failures the failed examples are judged again."""
+        fresh = self._workers.results(pending.futures)
+        if self._void(fresh, pending):
+            program = self._with_lms(pending.instructions)
+            fresh = self._workers.map(
+                lambda judgement: self._judge_one(program, judgement.example) if judgement.failure else judgement, fresh
+            )
+            if self._void(fresh, pending):
+                failed = [judgement for judgement in fresh if judgement.failure]
+                raise ModelError(
+                    f"the model failed for {len(failed)} of {len(pending.examples)} examples, so nothing was scored: "
+                    f"{failed[0].failure}"
+                )
+        self._judged.update({(pending.instructions, j.example): j for j in fresh if not j.failure})
+        failed_now = {j.example: j for j in fresh if j.failure}
+        self._check_answers(fresh)
+        return [failed_now.get(i) or self._judged[pending.instructions, i] for i in pending.examples]
+
+    def _check_answers(self, fresh: Sequence[Judgement]) -> None:
+        """A judge that never gives a label leaves nothing to optimize: that is said rather than scored."""
+        self._answered = self._answered or self._labels is None or any(judgement.valid for judgement in fresh)
+        if not self._answered and len(self._judged) >= min(_SILENT_ANSWERS, len(self.examples)):
+            assert self._labels is not None
+            sample = next(iter(self._judged.values())).answer[:200]
+            raise ModelError(
+                f"the judge model stated no label in any of its first {len(self._judged)} answers, so there is "
+                f"nothing to align; it should answer with {self._labels.describe()}, it wrote for example {sample!r}"
+            )
+
+    def _void(self, fresh: Sequence[Judgement], pending: PendingJudgements) -> bool:
+        failed = sum(bool(judgement.failure) for judgement in fresh)
+        return failed > self._max_failed_share * len(set(pending.examples))
+
+    def describe(self, verbalizer: str, examples: Sequence[int]) -> list[str | None]:
+        """Returns g(x; q) for each example, as data for a prompt; None where the LM failed.
+
+        Raises:
+            ModelError: If the verbalizer failed for more than the allowed share of the examples.
+        """
+        program = self._with_lms(Instructions("unused", verbalizer))
+        predictor = dict(program.named_predictors())[self._predictors.verbalizer]
+        names = list(predictor.signature.input_fields)
+        output = next(reversed(predictor.signature.output_fields))
+        adapter = dspy.settings.adapter or dspy.ChatAdapter(use_json_adapter_fallback=False)
+
+        failures: list[str] = []
+
+        def one(position: int) -> str | None:
+            inputs = self.examples[position].inputs()
+            with dspy.context(trace=[], adapter=adapter):
+                try:
+                    return as_data(predictor(**{name: inputs[name] for name in names})[output])
+                except AdapterParseError as error:
+                    return as_data((error.parsed_result or {}).get(output, error.lm_response)).strip()
+                except LMError as error:
+                    if isinstance(error, FATAL_ERRORS):
+                        raise _model_error("verbalizer", error) from error
+                    failures.append(str(error))
+                    return None
+
+        descriptions = self._workers.map(one, examples)
+        if len(failures) > self._max_failed_share * len(examples):
+            raise ModelError(
+                f"the verbalizer model failed for {len(failures)} of {len(examples)} images: {failures[0]}"
+            )
+        return descriptions
+
+    def mean_loss(self, judgements: Sequence[Judgement]) -> float:
+        """Returns L(p) over the judgements that the LM did not fail on (eq. 2)."""
+        losses = [judgement.loss for judgement in judgements if judgement.loss is not None]
+        return sum(losses) / len(losses) if losses else 1.0
+
+    def _with_lms(self, instructions: Instructions) -> dspy.Module:
+        program = self.program(instructions)
+        for name, predictor in program.named_predictors():
+            predictor.lm = self._lms[name]
+        return program
+
+    def _judge_one(self, program: dspy.Module, position: int) -> Judgement:
+        example = self.examples[position]
+        label = example[self._label_field]
+        with dspy.context(trace=[]):
+            try:
+                prediction = program(**example.inputs())
+            except AdapterParseError as error:
+                answer = as_data(error.lm_response)
+                predicted = self._labels.parse(answer) if self._labels else None
+                prediction = dspy.Prediction(**{self._label_field: predicted, "answer": answer})
+            except LMError as error:
+                if isinstance(error, FATAL_ERRORS):
+                    raise _model_error("judge", error) from error
+                return Judgement(position, label, None, None, failure=str(error))
+            description = self._description(program)
+        answer = prediction.get(self._label_field)
+        predicted = self._labels.parse(answer) if self._labels else answer
+        loss = self._loss(example, prediction, label, predicted)
+        return Judgement(position, label, predicted, loss, str(prediction.get("answer", answer)), description)
+
+    def _description(self, program: dspy.Module) -> str | None:
+        """What the verbalizer said while the program ran, if the program called it."""
+        verbalizer = dict(program.named_predictors())[self._predictors.verbalizer]
+        outputs = [output for predictor, _, output in dspy.settings.trace or () if predictor is verbalizer]
+        return as_data(list(outputs[-1].values())[-1]) if outputs else None
+
+    def _loss(self, example: dspy.Example, prediction: dspy.Prediction, label: Any, predicted: Any) -> float:
+        if self._metric is None:
+            assert self._labels is not None
+            return self._labels.loss(label, predicted)
+        result = self._metric(example, prediction)
+        score = float(result.score if isinstance(result, dspy.Prediction) else result)
+        if not math.isfinite(score) or not 0 <= score <= 1:
+            raise BlpoError(f"the metric returned {score!r}; BLPO needs a score in [0, 1], 1 for full agreement")
+        return 1.0 - score
+
+
+@dataclass(frozen=True)
+class PendingJudgements:
+    """Judgements under way."""
+
+    instructions: Instructions
+    examples: tuple[int, ...]
+    wanted: tuple[int, ...]
+    futures: list[Future[Judgement]]
+
+
+def _model_error(role: str, error: LMError) -> ModelError:
+    return ModelError(f"the {role} model cannot be used: {error}")

@@ -1,0 +1,201 @@
+"""What happened in a run, as frozen records; everything else is derived from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from blpo_dspy.agreement import Agreement
+
+from blpo_dspy.labels import Label
+from blpo_dspy.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """The two texts that are optimized: the judge instruction p and the verbalizer instruction q."""
+
+    judge: str
+    verbalizer: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One example judged under some instructions.
+
+    Attributes:
+        example: Position in the dataset (training examples first, then validation examples).
+        label: The human label y.
+        predicted: The judge's label, None where its answer states none.
+        loss: ℓ in [0, 1]; None where the LM failed, which is not a wrong answer.
+        answer: What the judge wrote for its label.
+        description: What the verbalizer reported, where the program called it.
+        failure: Why the LM gave no answer at all; "" if it did.
+    """
+
+    example: int
+    label: Any
+    predicted: Label | None
+    loss: float | None
+    answer: str = ""
+    description: str | None = None
+    failure: str = ""
+
+    @property
+    def valid(self) -> bool:
+        """Whether the judge answered with a label."""
+        return self.loss is not None and self.predicted is not None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The examples a round works on: I_B, and the guard (examples that are right so far).
+
+    Attributes:
+        errors: Judgements with a positive loss, in drawn order.
+        guard: Judgements with no loss, in drawn order.
+        searched: How many training examples were judged to find them.
+    """
+
+    errors: tuple[Judgement, ...]
+    guard: tuple[Judgement, ...] = ()
+    searched: int = 0
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A proposal of the optimizer LM that was not used, and why."""
+
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One verbalizer instruction q_k with the update J(q_k, p) that it led to, and its score (eq. 9).
+
+    Attributes:
+        origin: "start" (the instruction the round began with), "proposal" (Update_q) or "merge" (of several updates).
+        verbalizer: q_k, None if no proposal could be used.
+        judge: J(q_k, p), None if no update could be used.
+        score: Mean reduction of the loss over batch and guard, in [-1, 1]; None without an update.
+        descriptions: What the verbalizer reported about the errors under q_k, in the order of the batch.
+        rejections: Proposals that were not used.
+        invalid: How many of the scored answers stated no label.
+        failed: How many examples were left out of the score because the LM failed.
+    """
+
+    origin: Literal["start", "proposal", "merge"]
+    verbalizer: str | None
+    judge: str | None = None
+    score: float | None = None
+    descriptions: tuple[str, ...] = ()
+    rejections: tuple[Rejection, ...] = ()
+    invalid: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True)
+class Round:
+    """One outer round (a pass of Algorithm 1's outer loop).
+
+    Attributes:
+        number: t, counted from 0.
+        start: p_t and the verbalizer instruction that the round began with.
+        batch: The errors and the guard.
+        trials: The inner history H_K, in order; a merge comes last.
+        chosen: Position in `trials` of q*; None where no update was taken.
+    """
+
+    number: int
+    start: Instructions
+    batch: Batch
+    trials: tuple[Trial, ...]
+    chosen: int | None
+
+    @property
+    def end(self) -> Instructions:
+        """p_{t+1} and the verbalizer instruction it was found with."""
+        if self.chosen is None:
+            return self.start
+        trial = self.trials[self.chosen]
+        assert trial.judge is not None
+        assert trial.verbalizer is not None
+        return Instructions(trial.judge, trial.verbalizer)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Instructions judged on the whole validation set.
+
+    Attributes:
+        after_round: How many rounds led to these instructions; 0 for the start.
+        instructions: What was validated.
+        score: 1 − mean loss (the mean metric), in [0, 1].
+        agreement: Agreement with the human labels, None where labels are not from a closed set.
+    """
+
+    after_round: int
+    instructions: Instructions
+    score: float
+    agreement: Agreement | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data for JSON."""
+        agreement = None if self.agreement is None else self.agreement.to_dict()
+        return {**asdict(self), "agreement": agreement}
+
+
+@dataclass(frozen=True)
+class BLPOResult:
+    """Everything a run recorded.
+
+    Attributes:
+        start: p_0 and q_0.
+        rounds: The rounds that were completed, in order.
+        validations: The validated instructions, the start first.
+        returned: The instructions of the returned program.
+        ledger: The LM calls by role.
+        stop_reason: Why the run ended, in words.
+        options: The optimizer's options, as JSON-ready data.
+    """
+
+    start: Instructions
+    rounds: tuple[Round, ...]
+    validations: tuple[Validation, ...]
+    returned: Instructions
+    ledger: Ledger
+    stop_reason: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def before(self) -> Validation | None:
+        """The start on the validation set, None if nothing was validated."""
+        return next((v for v in self.validations if v.after_round == 0), None)
+
+    @property
+    def after(self) -> Validation | None:
+        """The returned program on the validation set, None if nothing was validated."""
+        return next((v for v in self.validations if v.instructions == self.returned), None)
+
+    @property
+    def rejections(self) -> tuple[Rejection, ...]:
+        """Every rejected proposal of the run, in order."""
+        return tuple(rejection for r in self.rounds for trial in r.trials for rejection in trial.rejections)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data for JSON."""
+        return {
+            "start": asdict(self.start),
+            "rounds": [r.to_dict() for r in self.rounds],
+            "validations": [v.to_dict() for v in self.validations],
+            "returned": asdict(self.returned),
+            "ledger": self.ledger.to_dict(),
+            "stop_reason": self.stop_reason,
+            "options": dict(self.options),
+        }

@@ -1,0 +1,103 @@
+"""Fitting data, program and models together before a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import dspy
+
+from blpo_dspy.errors import BlpoError, DataError
+from blpo_dspy.labels import LabelSpace
+from blpo_dspy.optimizers.bench import Predictors
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The examples of a run and which of them train and which validate."""
+
+    examples: tuple[dspy.Example, ...]
+    train: tuple[int, ...]
+    validation: tuple[int, ...]
+
+
+def dataset(
+    student: dspy.Module,
+    trainset: Sequence[dspy.Example],
+    valset: Sequence[dspy.Example] | None,
+    label_field: str,
+) -> Dataset:
+    """Returns the examples with their inputs prepared once (`student.prepare`, where the program has it).
+
+    Raises:
+        DataError: Naming every example without inputs or label, or whose inputs cannot be prepared.
+    """
+    if not trainset:
+        raise DataError("the trainset is empty; BLPO needs labelled examples, 100 to 200 work well")
+    if valset is not None and not valset:
+        raise DataError("the valset is empty; leave it out to pick the returned program on the trainset")
+    problems: list[str] = []
+    examples: list[dspy.Example] = []
+    for name, rows in (("trainset", trainset), ("valset", valset or ())):
+        for number, example in enumerate(rows):
+            try:
+                examples.append(_prepared(student, example, label_field))
+            except BlpoError as error:
+                problems.append(f"{name}[{number}]: {error}")
+    if problems:
+        raise DataError(f"{len(problems)} examples cannot be used; mend or remove them", problems)
+    train = tuple(range(len(trainset)))
+    return Dataset(tuple(examples), train, tuple(range(len(train), len(examples))) if valset is not None else train)
+
+
+def _prepared(student: dspy.Module, example: dspy.Example, label_field: str) -> dspy.Example:
+    if example.get(label_field) is None:
+        raise BlpoError(f"it has no {label_field!r}; give it one, or name the field with label_field=…")
+    if getattr(example, "_input_keys", None) is None:
+        raise BlpoError('its inputs are not marked; use example.with_inputs("image", …)')
+    inputs = example.inputs()
+    prepare = getattr(student, "prepare", None)
+    if prepare is None:
+        return example
+    return example.copy(**prepare(**dict(inputs.items())))
+
+
+def label_space(
+    labels: LabelSpace | None, student: dspy.Module, examples: Sequence[dspy.Example], label_field: str
+) -> LabelSpace:
+    """Returns the label space: as given, the student's, or the set of the examples' labels.
+
+    Raises:
+        DataError: Naming every example whose label isn't in it.
+    """
+    space = labels or getattr(student, "labels", None)
+    if not isinstance(space, LabelSpace):
+        space = LabelSpace(*sorted({example[label_field] for example in examples}, key=str))
+    unknown = [
+        f"example {number}: {example[label_field]!r}"
+        for number, example in enumerate(examples)
+        if example[label_field] not in space.labels
+    ]
+    if unknown:
+        raise DataError(f"{len(unknown)} labels are not in the label space ({space.describe()})", unknown)
+    return space
+
+
+def program_lms(
+    student: dspy.Module, predictors: Predictors, task_model: dspy.BaseLM | None, verbalizer_model: dspy.BaseLM | None
+) -> dict[str, tuple[dspy.BaseLM, str]]:
+    """Returns for each predictor of the program its LM and the role that its calls are counted under.
+
+    Raises:
+        BlpoError: If a predictor has no LM and none is configured.
+    """
+    lms: dict[str, tuple[dspy.BaseLM, str]] = {}
+    for name, predictor in student.named_predictors():
+        is_verbalizer = name == predictors.verbalizer
+        lm = (verbalizer_model if is_verbalizer else None) or task_model or predictor.lm or dspy.settings.lm
+        if lm is None:
+            raise BlpoError(
+                f"the program's predictor {name!r} has no LM; pass task_model=dspy.LM(…) or call dspy.configure(lm=…)"
+            )
+        lms[name] = (lm, "verbalizer" if is_verbalizer else "judge")
+    return lms

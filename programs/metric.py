@@ -1,0 +1,76 @@
+"""A judge as the metric of another DSPy program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import dspy
+
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.labels import Label, LabelSpace
+
+if TYPE_CHECKING:
+    from blpo_dspy.programs.visual_judge import VisualJudge
+
+
+def judge_metric(
+    judge: VisualJudge,
+    *,
+    image: str = "image",
+    context: Mapping[str, str] | None = None,
+    scores: Mapping[Label, float] | None = None,
+) -> Callable[..., dspy.Prediction]:
+    """Returns `metric(example, prediction, trace=None, pred_name=None, pred_trace=None)` for DSPy's optimizers.
+
+    The metric judges an image that the program produced (or was given) and returns a `dspy.Prediction` with `score` in
+    [0, 1] and `feedback`, the judge's evidence in words, as `dspy.GEPA` reads it. An answer without a valid label
+    scores 0 and says so in the feedback.
+
+    Args:
+        judge: The judge.
+        image: Name of the field that holds the image, looked up in the prediction first, then in the example.
+        context: For each context input of the judge the name of the field that holds it; the same name unless given.
+        scores: The score of each label. An ordinal scale runs from 0 (lowest) to 1 (highest) unless given; nominal
+            labels have no order, so theirs must be given.
+
+    Raises:
+        BlpoError: If the scores are missing for nominal labels, name an unknown label, or leave [0, 1].
+    """
+    worth = _scores(judge.labels, scores)
+    fields = {name: (context or {}).get(name, name) for name in judge.context}
+
+    def metric(
+        example: Any, prediction: Any, trace: Any = None, pred_name: Any = None, pred_trace: Any = None
+    ) -> dspy.Prediction:
+        inputs = {"image": _field(image, prediction, example)}
+        inputs.update({name: _field(field, prediction, example) for name, field in fields.items()})
+        verdict = judge(**inputs)
+        if verdict.label is None:
+            return dspy.Prediction(score=0.0, feedback=f"The judge gave no valid label (it wrote {verdict.answer!r}).")
+        evidence = [str(verdict[key]) for key in ("reasoning", "description") if verdict.get(key)]
+        feedback = " ".join([f"The judge's label is {verdict.label} (of: {judge.labels.describe()}).", *evidence])
+        return dspy.Prediction(score=worth[verdict.label], feedback=feedback)
+
+    return metric
+
+
+def _scores(labels: LabelSpace, scores: Mapping[Label, float] | None) -> dict[Label, float]:
+    if scores is None:
+        if not labels.ordered:
+            raise BlpoError(
+                f"nominal labels have no order: pass scores={{{labels.labels[0]!r}: 1.0, …}} with a score for each of "
+                f"{labels.describe()}"
+            )
+        return {label: position / (len(labels) - 1) for position, label in enumerate(labels.labels)}
+    if set(scores) != set(labels.labels) or not all(0 <= score <= 1 for score in scores.values()):
+        raise BlpoError(f"scores {dict(scores)!r} must give a number in [0, 1] to each of {labels.describe()}")
+    return dict(scores)
+
+
+def _field(name: str, prediction: Any, example: Any) -> Any:
+    for holder in (prediction, example):
+        value = holder.get(name) if hasattr(holder, "get") else getattr(holder, name, None)
+        if value is not None:
+            return value
+    raise BlpoError(f"neither the prediction nor the example has a field {name!r} for the judge to read")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import dspy
@@ -33,7 +33,7 @@ __all__ = [
     "try_prepare_all",
 ]
 
-ImageSource = str | os.PathLike[str] | bytes | Image.Image | dspy.Image
+ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | dspy.Image
 
 _MAX_FILE = 256 * 2**20  # bytes; an image within any sensible pixel limit is smaller
 _THREADS = 4

@@ -7,7 +7,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -134,12 +134,12 @@ def _plain(image: Image.Image, max_side: int) -> Image.Image:
     """The first frame as upright RGB or grey, at most `max_side` on its longer side, without metadata."""
     scale = min(1.0, max_side / max(image.size))
     if scale < 1:  # a JPEG decoder can scale down while it decodes; twice the final size keeps the quality
-        image.draft(None, (int(image.width * scale * 2) + 1, int(image.height * scale * 2) + 1))
+        image.draft(image.mode, (int(image.width * scale * 2) + 1, int(image.height * scale * 2) + 1))
     image.load()
     orientation = _orientation(image)  # only now: a TIFF is turned by loading it
     profile = image.info.get("icc_profile") if image.mode in ("RGB", "RGBA", "L") else None
     plain = _flat(image)
-    plain.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=None)
+    plain.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
     if orientation in _UPRIGHT:
         plain = plain.transpose(_UPRIGHT[orientation])
     plain.info = {"icc_profile": profile} if profile else {}
@@ -186,7 +186,7 @@ def _encode(image: Image.Image, policy: PixelPolicy, *, lossless: bool) -> tuple
         image = image.resize(smaller, Image.Resampling.LANCZOS)
 
 
-def _save(image: Image.Image, kind: str, **options: object) -> bytes:
+def _save(image: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()

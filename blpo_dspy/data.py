@@ -1,0 +1,189 @@
+"""Labelled images as DSPy examples, every bad row named at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import keyword
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dspy
+
+from blpo_dspy.errors import BlpoError, DataError
+from blpo_dspy.images import ImageError, PixelPolicy, PreparedImage, fingerprint, try_prepare_all
+from blpo_dspy.labels import LabelSpace
+from blpo_dspy.rows import Columns, Draft, RowReader, settle_ids
+from blpo_dspy.splits import Splits, check_disjoint, split_examples
+from blpo_dspy.tables import Table, read_folder, read_table
+
+if TYPE_CHECKING:
+    import datasets
+
+__all__ = [
+    "Splits",
+    "check_context",
+    "check_disjoint",
+    "contradictions",
+    "dataset_fingerprint",
+    "load_examples",
+    "load_images",
+    "split_examples",
+]
+
+RESERVED = ("image", "label", "description", "reasoning", "id", "group")
+_PREDICT_OPTIONS = ("signature", "new_signature", "demos", "config", "lm", "prediction")
+
+
+def load_examples(
+    source: str | os.PathLike[str] | datasets.Dataset,
+    *,
+    labels: LabelSpace,
+    image_column: str = "image",
+    label_column: str = "label",
+    context: Sequence[str] = (),
+    group_column: str | None = None,
+    id_column: str | None = None,
+    policy: PixelPolicy | None = None,
+    allow_outside: bool = False,
+) -> list[dspy.Example]:
+    """Returns one example per row: `image`, the context texts, `label`, a unique `id`, and `group` if there is one.
+
+    The inputs are the image and the context texts. An image is a path, an http(s) or gs URL (passed on, never fetched),
+    a data URI, bytes, or the {bytes, path} that `datasets` stores.
+
+    Args:
+        source: A .csv, .tsv, .jsonl or .parquet file, a folder with one sub-folder of images per label, or a
+            `datasets.Dataset`.
+        labels: The closed set of labels.
+        image_column: The column with the image.
+        label_column: The column with the human label.
+        context: Columns with further text inputs, such as the prompt an image was made from.
+        group_column: Rows with the same value here are never split up; an empty cell is a group of its own.
+        id_column: The column with a unique id; without it, the image's path serves, or else the row number.
+        policy: How images are prepared; the default policy if None.
+        allow_outside: Whether image paths may leave the folder of the table (by "..", an absolute path or a link).
+            Paths in a Dataset's `Image` column are the caller's own and always used; those in a text column start
+            from the current folder.
+
+    Raises:
+        DataError: If the table cannot be read, lacks a column or has no rows, or naming all rows that cannot be used.
+        BlpoError: If a context column has a name that a DSPy input cannot have.
+    """
+    columns = Columns(image_column, label_column, check_context(context), group_column, id_column)
+    return _load(source, columns, labels, policy or PixelPolicy(), allow_outside)
+
+
+def load_images(
+    source: str | os.PathLike[str] | datasets.Dataset,
+    *,
+    image_column: str = "image",
+    context: Sequence[str] = (),
+    group_column: str | None = None,
+    id_column: str | None = None,
+    policy: PixelPolicy | None = None,
+    allow_outside: bool = False,
+) -> list[dspy.Example]:
+    """Returns unlabelled examples, as `load_examples` does; in a folder, images may lie anywhere.
+
+    Raises:
+        DataError: As for `load_examples`.
+        BlpoError: As for `load_examples`.
+    """
+    columns = Columns(image_column, None, check_context(context), group_column, id_column)
+    return _load(source, columns, None, policy or PixelPolicy(), allow_outside)
+
+
+def check_context(context: Sequence[str]) -> tuple[str, ...]:
+    """Returns the names of context inputs if all can be fields of a DSPy signature beside those of the judge.
+
+    Raises:
+        BlpoError: If a name is reserved, twice there, or no Python identifier.
+    """
+    if isinstance(context, str):
+        raise BlpoError(f"context is a list of column names, got the text {context!r}; write [{context!r}]")
+    for name in context:
+        if name in RESERVED or name in _PREDICT_OPTIONS or hasattr(dspy.Signature, name):
+            raise BlpoError(f"context column {name!r} has a name that the judge or DSPy uses itself; rename the column")
+        if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
+            raise BlpoError(f"context column {name!r} cannot name an input; rename it to letters, digits and _")
+    if len(set(context)) < len(context):
+        raise BlpoError(f"context names a column twice: {list(context)!r}")
+    return tuple(context)
+
+
+def contradictions(examples: Iterable[dspy.Example]) -> list[str]:
+    """Returns one line for each image that has different labels with the same context; people do disagree."""
+    found: dict[str, list[dspy.Example]] = {}
+    for example in examples:
+        found.setdefault(_content(example, label=False), []).append(example)
+    return [
+        "the same image has different labels: " + ", ".join(f"{e.id} is {e.label}" for e in same)
+        for same in found.values()
+        if len({e.label for e in same}) > 1
+    ]
+
+
+def dataset_fingerprint(examples: Iterable[dspy.Example]) -> str:
+    """Returns a SHA-256 in hex over image contents, labels and context texts; the order of examples doesn't matter."""
+    return hashlib.sha256("\n".join(sorted(_content(e, label=True) for e in examples)).encode()).hexdigest()
+
+
+def _content(example: dspy.Example, *, label: bool) -> str:
+    texts = {key: str(value) for key, value in example.inputs().items() if key != "image"}
+    values = [fingerprint(example.image), texts, str(example.get("label")) if label else None]
+    return json.dumps(values, sort_keys=True)
+
+
+def _load(
+    source: object, columns: Columns, labels: LabelSpace | None, policy: PixelPolicy, allow_outside: bool
+) -> list[dspy.Example]:
+    table = _table(source, columns, allow_outside)
+    reader = RowReader(columns, labels, table.base, allow_outside)
+    drafts = [reader.read(row) for row in table.rows]
+    settle_ids(drafts, given=columns.id is not None)
+    pictured = [draft for draft in drafts if draft.source is not None]
+    images = try_prepare_all([draft.source for draft in pictured if draft.source is not None], policy)
+    examples = []
+    for draft, image in zip(pictured, images, strict=True):
+        if isinstance(image, ImageError):
+            draft.problems.append(image.reason if draft.place == draft.where else f"{draft.place}: {image.reason}")
+        else:
+            examples.append(_example(draft, image))
+    _raise_problems(table, drafts)
+    return examples
+
+
+def _table(source: object, columns: Columns, allow_outside: bool) -> Table:
+    if isinstance(source, (str, os.PathLike)) and Path(source).is_dir():
+        table = read_folder(Path(source), columns.image, columns.label, follow_links=allow_outside)
+    else:
+        table = read_table(source, columns.names)
+    missing = [repr(name) for name in columns.names if name not in table.columns]
+    if missing:
+        seen = ", ".join(map(repr, table.columns)) or "none"
+        raise DataError(f"{table.name}: no column {' or '.join(missing)}; the columns are: {seen}")
+    if not table.rows and not table.problems:
+        raise DataError(f"{table.name}: no rows below the header; a judge needs images to work on")
+    return table
+
+
+def _raise_problems(table: Table, drafts: Sequence[Draft]) -> None:
+    lines = [f"{draft.where}: {problem}" for draft in drafts for problem in draft.problems]
+    if table.problems or lines:
+        bad = len(table.problems) + sum(bool(draft.problems) for draft in drafts)
+        total = len(table.problems) + len(drafts)
+        raise DataError(
+            f"{table.name}: {bad} of {total} rows cannot be used; repair or remove them:", [*table.problems, *lines]
+        )
+
+
+def _example(draft: Draft, image: PreparedImage) -> dspy.Example:
+    values: dict[str, Any] = {"image": image, **draft.context, "id": draft.id}
+    if draft.label is not None:
+        values["label"] = draft.label
+    if draft.group is not None:
+        values["group"] = draft.group
+    return dspy.Example(**values).with_inputs("image", *draft.context)

@@ -1,0 +1,151 @@
+"""What one row of a table says about an image, and everything that is wrong with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import dspy
+from PIL import Image
+
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.images import ImageError, ImageSource, is_reference
+from blpo_dspy.labels import Label, LabelSpace
+from blpo_dspy.tables import Row
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column holds what; None where there is none."""
+
+    image: str
+    label: str | None
+    context: tuple[str, ...]
+    group: str | None
+    id: str | None
+
+    @property
+    def names(self) -> list[str]:
+        """All columns that must be there."""
+        named = (self.image, self.label, *self.context, self.group, self.id)
+        return [name for name in named if name is not None]
+
+
+@dataclass
+class Draft:
+    """What one row says, before its image is looked at; `place` names the image or else the row."""
+
+    where: str
+    place: str
+    source: ImageSource | None = None
+    label: Label | None = None
+    context: dict[str, str] = field(default_factory=dict)
+    group: str | None = None
+    id: str | None = None
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class RowReader:
+    """Reads rows into drafts.
+
+    Args:
+        columns: Which column holds what.
+        labels: The closed set of labels; None to read no labels.
+        base: The folder that relative image paths start from; None if any path may be used.
+        allow_outside: Whether paths may leave that folder.
+    """
+
+    columns: Columns
+    labels: LabelSpace | None
+    base: Path | None
+    allow_outside: bool
+
+    def read(self, row: Row) -> Draft:
+        """Returns what a row says; what is wrong with it stands in the draft's `problems`."""
+        cell = row.values.get
+        draft = Draft(row.where, _place(cell(self.columns.image), row))
+        draft.source = _attempt(partial(self._source, cell(self.columns.image)), draft.problems)
+        if self.labels is not None and self.columns.label is not None:
+            draft.label = _attempt(
+                partial(_label, self.labels, self.columns.label, cell(self.columns.label)), draft.problems
+            )
+        for name in self.columns.context:
+            if _is_empty(cell(name)):
+                draft.problems.append(f"no text in context column {name!r}")
+            else:
+                draft.context[name] = str(cell(name))
+        draft.group = _text(self.columns.group and cell(self.columns.group))
+        draft.id = _text(self.columns.id and cell(self.columns.id))
+        if self.columns.id is not None and draft.id is None:
+            draft.problems.append(f"no id in column {self.columns.id!r}")
+        return draft
+
+    def _source(self, value: object) -> ImageSource:
+        """The image that a cell stands for, if it stands for one that may be used."""
+        if isinstance(value, Mapping) and {"bytes", "path"} & set(value):  # as datasets stores images
+            value = value.get("path") if value.get("bytes") is None else value["bytes"]
+        if isinstance(value, (bytes, Image.Image, dspy.Image)):
+            return value
+        if _is_empty(value):
+            raise ImageError("no image")
+        if not isinstance(value, str):
+            raise ImageError(f"a {type(value).__name__} is not an image; expected a path, a URL, a data URI or bytes")
+        if self.base is None or is_reference(value) or value[:5].lower() == "data:" or "://" in value:
+            return value
+        try:
+            inside = (self.base / value).resolve().is_relative_to(self.base.resolve())
+        except (OSError, ValueError, RuntimeError) as error:  # a NUL, or links in a circle
+            raise ImageError(f"not a usable path ({error})", repr(value)) from None
+        if not inside and not self.allow_outside:
+            raise ImageError("leaves the folder of the table; allow_outside permits it", value)
+        return self.base / value
+
+
+def settle_ids(drafts: list[Draft], *, given: bool) -> None:
+    """Gives every draft an id: unique ones of our own making, or those of the table, where duplicates are problems."""
+    seen: dict[str, int] = {}
+    for draft in drafts:
+        name = draft.id if given else draft.place
+        if name is None:
+            continue
+        seen[name] = seen.get(name, 0) + 1
+        if given and seen[name] > 1:
+            draft.problems.append(f"duplicate id {name!r}")
+        draft.id = name if seen[name] == 1 else f"{name}#{seen[name]}"
+
+
+def _attempt(read: Callable[[], T], problems: list[str]) -> T | None:
+    try:
+        return read()
+    except BlpoError as error:
+        problems.append(str(error))
+        return None
+
+
+def _label(labels: LabelSpace, column: str, value: object) -> Label:
+    if _is_empty(value):
+        raise BlpoError(f"empty label in column {column!r}")
+    return labels.coerce(value)
+
+
+def _is_empty(value: object) -> bool:
+    """Whether a cell holds nothing: null, blank text, or the NaN that stands for null in float columns."""
+    return value is None or (isinstance(value, float) and math.isnan(value)) or str(value).strip() == ""
+
+
+def _text(value: object) -> str | None:
+    return None if _is_empty(value) else str(value)
+
+
+def _place(value: object, row: Row) -> str:
+    """A short name for a row's image: its path or URL, or else the place of the row."""
+    if isinstance(value, Mapping):
+        value = Path(str(value["path"])).name if value.get("path") else None
+    return value if isinstance(value, str) and len(value) <= 500 and value[:5].lower() != "data:" else row.where

@@ -1,0 +1,279 @@
+"""Seeded, disjoint splits: balanced by label, groups kept whole, byte-identical images never in two of them."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+
+import dspy
+
+from blpo_dspy.errors import BlpoError, DataError
+from blpo_dspy.images import fingerprint
+from blpo_dspy.labels import Label, LabelSpace
+
+NAMES = ("train", "val", "test")
+DEFAULT_FRACTIONS = (0.4, 0.2, 0.4)
+_ATTEMPTS = 50
+
+Quotas = tuple[Counter[Label], ...]  # how many examples of each label each split is to get
+Unit = list[int]  # positions of examples that stay together
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Three disjoint sets of examples, each in a seeded order.
+
+    Args:
+        train: What the optimizer learns from.
+        val: What it chooses the returned judge by.
+        test: Sealed: what the result is measured on.
+        labels: The label space they were split by.
+        how: How the split was made, in words.
+    """
+
+    train: list[dspy.Example]
+    val: list[dspy.Example]
+    test: list[dspy.Example]
+    labels: LabelSpace
+    how: str
+
+    def describe(self) -> str:
+        """Returns sizes, label counts and the way of splitting, in one line."""
+        parts = (f"{name} {_counted(getattr(self, name), self.labels)}" for name in NAMES)
+        return f"{', '.join(parts)}; {self.how}"
+
+
+def split_examples(
+    examples: Sequence[dspy.Example],
+    *,
+    labels: LabelSpace,
+    sizes: tuple[int, int, int] | None = None,
+    fractions: tuple[float, float, float] | None = None,
+    balanced: bool = True,
+    seed: int = 0,
+) -> Splits:
+    """Splits labelled examples into train, val and test.
+
+    Examples with the same `group`, or with byte-identical images, always stay together.
+
+    Args:
+        examples: With `image`, `label` and perhaps `group`.
+        labels: The label space.
+        sizes: How many examples each split gets, exactly; what is over is left out. Without it, all examples are
+            split by `fractions`.
+        fractions: The share of each split; each label is split in these shares, so that all three have the label
+            proportions of the whole, as nearly as groups allow. The default is 0.4, 0.2, 0.4.
+        balanced: With `sizes`: every label equally often in each split (as nearly as the size allows), instead of in
+            the proportions of the whole.
+        seed: Decides which example goes where.
+
+    Raises:
+        DataError: If there are too few examples; it prints the label histogram.
+        BlpoError: If the options contradict each other.
+    """
+    if sizes is not None and fractions is not None:
+        raise BlpoError("give sizes or fractions of the splits, not both")
+    names = [labels.coerce(example.label) for example in examples]
+    units = _units(examples)
+    if sizes is not None:
+        quotas = _sized_quotas(_checked_sizes(sizes), Counter(names), labels, balanced)
+        chosen = _fill(names, units, quotas, seed)
+        if chosen is None:
+            raise DataError(_shortfall(Counter(names), labels, sizes, quotas, len(units) < len(names)))
+        how = f"{'balanced by label' if balanced else 'in the label proportions of the whole'}, seed {seed}"
+        left = len(names) - sum(sizes)
+        how += f", {left} of {len(names)} examples left out" if left else ""
+    else:
+        shares = _checked_fractions(fractions or DEFAULT_FRACTIONS)
+        chosen = _distribute(names, units, _fraction_quotas(shares, Counter(names), labels), seed)
+        if any(share and not part for share, part in zip(shares, chosen, strict=True)):
+            raise DataError(_too_few(Counter(names), labels, len(units)))
+        percent = "/".join(f"{100 * share:g}" for share in shares)
+        how = f"split {percent} within each label, seed {seed}"
+    if len(units) < len(names):
+        how += f", {sum(len(unit) > 1 for unit in units)} groups kept whole"
+    train, val, test = ([examples[i] for i in part] for part in chosen)
+    return Splits(train, val, test, labels, how)
+
+
+def histogram(examples: Iterable[dspy.Example], labels: LabelSpace) -> str:
+    """Returns how often each label of the space occurs, in words: "Safe 60, Unsafe 40"."""
+    return _histogram(Counter(labels.coerce(example.label) for example in examples), labels)
+
+
+def check_disjoint(**splits: Sequence[dspy.Example]) -> None:
+    """Checks that no image occurs in two splits that were given as separate tables.
+
+    Raises:
+        DataError: If byte-identical images (or the same URL) do; it names all of them.
+    """
+    homes: dict[str, dict[str, str]] = {}
+    for name, examples in splits.items():
+        for example in examples:
+            homes.setdefault(fingerprint(example.image), {}).setdefault(name, str(example.get("id", "an example")))
+    problems = [
+        "the same image is " + " and ".join(f"{id_} in {name}" for name, id_ in places.items())
+        for places in homes.values()
+        if len(places) > 1
+    ]
+    if problems:
+        raise DataError(
+            f"{len(problems)} images are in more than one of {', '.join(splits)}, which would leak what is measured; "
+            "keep each in one of them:",
+            problems,
+        )
+
+
+def _units(examples: Sequence[dspy.Example]) -> list[Unit]:
+    """Positions that must stay together: those linked by a common group or an identical image."""
+    parent = list(range(len(examples)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    first: dict[Hashable, int] = {}
+    for i, example in enumerate(examples):
+        keys: list[Hashable] = [("image", fingerprint(example.image))]
+        if example.get("group") is not None:
+            keys.append(("group", str(example.group)))
+        for key in keys:
+            parent[root(i)] = root(first.setdefault(key, i))
+    units: dict[int, Unit] = {}
+    for i in range(len(examples)):
+        units.setdefault(root(i), []).append(i)
+    return list(units.values())
+
+
+def _sized_quotas(sizes: Sequence[int], counts: Counter[Label], labels: LabelSpace, balanced: bool) -> Quotas:
+    weights = {label: 1.0 if balanced else float(counts[label]) for label in labels.labels}
+    return tuple(_apportion(size, weights, counts) for size in sizes)
+
+
+def _fraction_quotas(shares: Sequence[float], counts: Counter[Label], labels: LabelSpace) -> Quotas:
+    by_split = [Counter[Label]() for _ in shares]
+    for label in labels.labels:
+        parts = _apportion(counts[label], dict(enumerate(shares)), Counter())
+        for split, quota in enumerate(by_split):
+            quota[label] = parts[split]
+    return tuple(by_split)
+
+
+def _apportion(total: int, weights: dict[Label, float], counts: Counter[Label]) -> Counter[Label]:
+    """Whole numbers that add up to `total` in proportion to the weights (largest remainders first)."""
+    whole = sum(weights.values())
+    exact = {key: total * weight / whole if whole else 0.0 for key, weight in weights.items()}
+    parts = Counter({key: int(value) for key, value in exact.items()})
+    order = sorted(weights, key=lambda key: (int(exact[key]) - exact[key], -counts[key]))
+    for key in order[: total - sum(parts.values())]:
+        parts[key] += 1
+    return parts
+
+
+def _fill(names: Sequence[Label], units: list[Unit], quotas: Quotas, seed: int) -> list[Unit] | None:
+    """Units for each split so that it has exactly its quota, or None if none of some seeded attempts gets there."""
+    for attempt in range(_ATTEMPTS):
+        order = _shuffled(units, f"{seed}:split:{attempt}")
+        if attempt >= _ATTEMPTS // 2:  # large groups first leave the small ones to fill the gaps
+            order.sort(key=len, reverse=True)
+        chosen, rest = _place(names, order, quotas, overflow=False)
+        if not any(quota.total() for quota in rest):
+            return _ordered(chosen, seed)
+        if len(units) == len(names):
+            return None  # without groups, another order cannot help
+    return None
+
+
+def _distribute(names: Sequence[Label], units: list[Unit], quotas: Quotas, seed: int) -> list[Unit]:
+    """All units, each split as near to its quota as groups allow."""
+    order = sorted(_shuffled(units, f"{seed}:split:0"), key=len, reverse=True)
+    return _ordered(_place(names, order, quotas, overflow=True)[0], seed)
+
+
+def _place(
+    names: Sequence[Label], order: list[Unit], quotas: Quotas, *, overflow: bool
+) -> tuple[list[Unit], list[Counter[Label]]]:
+    """Puts each unit where it fits and most is missing; one that fits nowhere is left out, or overflows the least."""
+    chosen: list[Unit] = [[] for _ in quotas]
+    rest = [Counter(quota) for quota in quotas]
+    for unit in order:
+        need = Counter(names[i] for i in unit)
+        fits = [s for s in range(len(rest)) if all(rest[s][label] >= n for label, n in need.items())]
+        if not fits and not overflow:
+            continue
+        best = max(
+            fits or [s for s, quota in enumerate(quotas) if quota.total()],
+            key=lambda s: _room(rest[s], quotas[s], need),
+        )
+        chosen[best] += unit
+        rest[best].subtract(need)
+    return chosen, rest
+
+
+def _room(rest: Counter[Label], quota: Counter[Label], need: Counter[Label]) -> float:
+    """The share of a split's quota that is still open, in the labels that a unit brings."""
+    return sum(n * (rest[label] - n / 2) / max(quota[label], 1) for label, n in need.items())
+
+
+def _shuffled(units: list[Unit], purpose: str) -> list[Unit]:
+    order = list(units)
+    random.Random(purpose).shuffle(order)
+    return order
+
+
+def _ordered(chosen: list[Unit], seed: int) -> list[Unit]:
+    """Each split in a seeded order of its own, as units would otherwise stand together."""
+    for name, part in zip(NAMES, chosen, strict=True):
+        part.sort()
+        random.Random(f"{seed}:order:{name}").shuffle(part)
+    return chosen
+
+
+def _checked_sizes(sizes: tuple[int, int, int]) -> tuple[int, int, int]:
+    if len(sizes) != len(NAMES) or any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in sizes):
+        raise BlpoError(f"sizes are three whole numbers, for train, val and test, got {sizes!r}")
+    if not sizes[0]:
+        raise BlpoError("train needs at least one example, got size 0")
+    return sizes
+
+
+def _checked_fractions(fractions: tuple[float, float, float]) -> tuple[float, float, float]:
+    if len(fractions) != len(NAMES) or min(fractions) < 0 or not fractions[0] or abs(sum(fractions) - 1) > 1e-6:
+        raise BlpoError(f"fractions are three shares, for train, val and test, that add up to 1, got {fractions!r}")
+    return fractions
+
+
+def _counted(examples: Sequence[dspy.Example], labels: LabelSpace) -> str:
+    counts = Counter(labels.coerce(example.label) for example in examples)
+    if examples and len({counts[label] for label in labels.labels}) == 1:
+        return f"{len(examples)} ({counts[labels.labels[0]]} per label)"
+    return f"{len(examples)} ({_histogram(counts, labels)})" if examples else "0"
+
+
+def _histogram(counts: Counter[Label], labels: LabelSpace) -> str:
+    return ", ".join(f"{label} {counts[label]}" for label in labels.labels)
+
+
+def _shortfall(counts: Counter[Label], labels: LabelSpace, sizes: Sequence[int], quotas: Quotas, grouped: bool) -> str:
+    wanted = sum(quotas, Counter[Label]())
+    short = [
+        f"{label} lacks {wanted[label] - counts[label]}" for label in labels.labels if wanted[label] > counts[label]
+    ]
+    needed, there = _histogram(wanted, labels), _histogram(counts, labels)
+    what = f"splits of {'/'.join(map(str, sizes))} need {needed}, but there are {there}"
+    if short:
+        advice = "ask for smaller splits or balanced=False, or label more images"
+        return f"too few examples: {what} ({', '.join(short)}); {advice}"
+    why = "groups that stay whole do not fit into these sizes" if grouped else "they do not fit"
+    return f"{what}, and {why}; ask for smaller splits, or for fractions instead of sizes"
+
+
+def _too_few(counts: Counter[Label], labels: LabelSpace, units: int) -> str:
+    return (
+        f"too few examples to split: {counts.total()} ({_histogram(counts, labels)}) in {units} groups that stay whole "
+        "would leave a split empty; label more images, or give separate tables for validation and test"
+    )

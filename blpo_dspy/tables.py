@@ -1,0 +1,244 @@
+"""Rows of named values from CSV, JSONL, Parquet, an image folder or a `datasets.Dataset`, each with its place."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blpo_dspy.errors import DataError
+
+if TYPE_CHECKING:
+    import datasets
+
+_DELIMITED = (".csv", ".tsv")
+_JSON_LINES = (".jsonl", ".ndjson")
+_PARQUET = (".parquet", ".pq")
+_IMAGES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+    *(".avif", ".jp2", ".ppm", ".pgm", ".ico"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row and where it stands ("train.csv:12"), for messages."""
+
+    where: str
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows as they were read, nothing about their values checked yet.
+
+    Args:
+        name: What messages call it.
+        columns: The columns that it has.
+        rows: In order.
+        base: The folder that relative image paths start from and must stay in; None if its paths are the caller's own.
+        problems: One line per row that could not be read at all.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    base: Path | None
+    problems: tuple[str, ...] = ()
+
+
+def read_table(source: str | os.PathLike[str] | datasets.Dataset, columns: Sequence[str]) -> Table:
+    """Returns the rows of a table file (by its suffix) or a Dataset; of the columns, at least those named that exist.
+
+    Raises:
+        DataError: If the source cannot be read as a table.
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        return _read_dataset(source, columns)
+    path = Path(source)
+    if not path.is_file():
+        raise DataError(f"{path}: no such table" if not path.exists() else f"{path}: a folder, not a table")
+    suffix = path.suffix.lower()
+    try:
+        if suffix in _DELIMITED:
+            return _read_delimited(path, columns)
+        if suffix in _JSON_LINES:
+            return _read_json_lines(path)
+        if suffix in _PARQUET:
+            return _read_parquet(path, columns)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    known = ", ".join(_DELIMITED + _JSON_LINES + _PARQUET)
+    raise DataError(f"{path}: not a table that can be read; it should end in one of {known}, or be an image folder")
+
+
+def _read_delimited(path: Path, columns: Sequence[str]) -> Table:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        header_line = file.readline()
+    delimiter = _delimiter(header_line, columns, "\t" if path.suffix.lower() == ".tsv" else ",")
+    rows, problems = [], []
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        header = [name.strip() for name in next(reader, [])]
+        twice = sorted({name for name in header if header.count(name) > 1})
+        if twice:
+            raise DataError(
+                f"{path}: the header names {', '.join(map(repr, twice))} more than once; rename the columns"
+            )
+        try:
+            start = reader.line_num + 1
+            for cells in reader:
+                where, start = f"{path.name}:{start}", reader.line_num + 1
+                if not cells:
+                    continue
+                if len(cells) != len(header):
+                    problems.append(f"{where}: {len(cells)} cells, but the header has {len(header)}; check the quotes")
+                else:
+                    rows.append(Row(where, dict(zip(header, cells, strict=True))))
+        except csv.Error as error:
+            raise DataError(f"{path}:{reader.line_num}: not readable as CSV ({error})") from None
+    return Table(path.name, tuple(header), tuple(rows), path.parent, tuple(problems))
+
+
+def _delimiter(header: str, columns: Sequence[str], usual: str) -> str:
+    """The delimiter under which the header shows the most of the columns; the usual one if none shows more."""
+
+    def found(delimiter: str) -> int:
+        return len({name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])} & set(columns))
+
+    return max((usual, ",", ";", "\t"), key=found)
+
+
+def _read_json_lines(path: Path) -> Table:
+    rows, problems = [], []
+    names: dict[str, None] = {}
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            where = f"{path.name}:{number}"
+            if not line.strip():
+                continue
+            try:
+                values = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                problems.append(f"{where}: not JSON ({error})")
+                continue
+            if not isinstance(values, dict):
+                problems.append(f"{where}: not a JSON object but {type(values).__name__}")
+                continue
+            names.update(dict.fromkeys(values))
+            rows.append(Row(where, values))
+    return Table(path.name, tuple(names), tuple(rows), path.parent, tuple(problems))
+
+
+def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
+    import pyarrow  # noqa: PLC0415 - slow to import, and needed for this format only
+    from pyarrow import parquet  # noqa: PLC0415
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            values = file.read(columns=[name for name in schema.names if name in columns]).to_pylist()
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{path}: not readable as Parquet ({' '.join(str(error).split())})") from None
+    # `datasets` keeps the names behind the numbers of a class label in the metadata of the schema.
+    info = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    features = info.get("info", {}).get("features") or {}
+    classes = {
+        name: f["names"] for name, f in features.items() if isinstance(f, dict) and f.get("_type") == "ClassLabel"
+    }
+    rows = tuple(Row(f"{path.name}, row {i}", _named(row, classes)) for i, row in enumerate(values, 1))
+    return Table(path.name, tuple(schema.names), rows, path.parent)
+
+
+def _class_names(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:
+    """The names behind the numbers of class labels, which `datasets` keeps in the metadata of a schema."""
+    try:
+        features = json.loads(metadata[b"huggingface"])["info"]["features"]
+        return {name: list(f["names"]) for name, f in features.items() if f["_type"] == "ClassLabel"}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}  # not written by datasets
+
+
+def _read_dataset(source: object, columns: Sequence[str]) -> Table:
+    if not type(source).__module__.startswith("datasets."):
+        raise DataError(f"{type(source).__name__} is not a table: give the path of one, or a datasets.Dataset")
+    import datasets  # noqa: PLC0415 - slow to import, and already imported if there is a Dataset
+
+    if not isinstance(source, datasets.Dataset):
+        raise DataError(
+            f"a {type(source).__name__} is not a single table in memory; pick a split, as in source['train'], "
+            "or take rows with datasets.Dataset.from_list(list(source.take(200)))"
+        )
+    table = source.with_format(None).select_columns([name for name in source.column_names if name in columns])
+    classes: dict[str, list[str]] = {}
+    base: Path | None = Path.cwd()
+    for name, feature in table.features.items():
+        if isinstance(feature, datasets.Image):
+            table = table.cast_column(name, datasets.Image(decode=False))  # keeps the original bytes
+            base = None
+        elif isinstance(feature, datasets.ClassLabel):
+            classes[name] = feature.names
+    rows = tuple(Row(f"row {i}", _named(row, classes)) for i, row in enumerate(table, 1))
+    return Table("the dataset", tuple(source.column_names), rows, base)
+
+
+def _named(row: dict[str, Any], classes: dict[str, list[str]]) -> dict[str, Any]:
+    """A row with the names of its class labels in place of their numbers (datasets writes -1 for none)."""
+    for column, names in classes.items():
+        number = row.get(column)
+        if isinstance(number, int):
+            row[column] = names[number] if 0 <= number < len(names) else None
+    return row
+
+
+def read_folder(folder: Path, image_column: str, label_column: str | None, *, follow_links: bool = False) -> Table:
+    """Returns one row per image file below a folder, sorted by path; its label is the name of its class sub-folder.
+
+    Hidden files and files without the suffix of an image format are passed over. Without a label column, images may
+    lie anywhere below the folder.
+
+    Raises:
+        DataError: If there is no image in it, or none in a class sub-folder where a label is asked for.
+    """
+    paths, problems = _image_files(folder, follow_links)
+    rows = []
+    for path in paths:
+        relative = path.relative_to(folder)
+        if label_column is None:
+            rows.append(Row(relative.as_posix(), {image_column: relative.as_posix()}))
+        elif len(relative.parts) > 1:
+            rows.append(Row(relative.as_posix(), {image_column: relative.as_posix(), label_column: relative.parts[0]}))
+        else:
+            problems.append(f"{relative}: not in a class sub-folder")
+    if not rows:
+        tables = sorted(f.name for f in folder.iterdir() if f.suffix.lower() in _DELIMITED + _JSON_LINES + _PARQUET)
+        hint = f"; to use the table in it, name {' or '.join(tables)}" if tables else ""
+        needed = "no images" if label_column is None else "no class sub-folders with images"
+        raise DataError(f"{folder}: {needed}{hint}", problems)
+    columns = (image_column,) if label_column is None else (image_column, label_column)
+    return Table(folder.name, columns, tuple(rows), folder, tuple(problems))
+
+
+def _image_files(folder: Path, follow_links: bool) -> tuple[list[Path], list[str]]:
+    """The image files below a folder, sorted, and a line for each linked folder that was not followed."""
+    found, problems, seen = [], [], set()
+    for parent, folders, files in os.walk(folder, followlinks=follow_links):
+        if os.path.realpath(parent) in seen:  # links can lead in circles
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(parent))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        links = [Path(parent, name) for name in folders if not follow_links and Path(parent, name).is_symlink()]
+        problems += [
+            f"{link.relative_to(folder)}: a link to another folder; allow_outside follows it" for link in links
+        ]
+        found += [
+            Path(parent, name) for name in files if Path(name).suffix.lower() in _IMAGES and not name.startswith(".")
+        ]
+    return sorted(found), problems

@@ -103,6 +103,7 @@ class Bench:
         self._workers, self._max_failed_share = workers, max_failed_share
         self._judged: dict[tuple[Instructions, int], Judgement] = {}
         self._answered = False
+        self._verbalizes = True
 
     def program(self, instructions: Instructions) -> dspy.Module:
         """Returns a copy of the student with these instructions and its own LMs."""
@@ -124,7 +125,7 @@ class Bench:
     def start(self, instructions: Instructions, examples: Sequence[int]) -> PendingJudgements:
         """Starts judging; `collect` waits for it."""
         program = self._with_lms(instructions)
-        wanted = [i for i in dict.fromkeys(examples) if (instructions, i) not in self._judged]
+        wanted = [i for i in dict.fromkeys(examples) if (self._key(instructions), i) not in self._judged]
         futures = self._workers.submit(lambda i: self._judge_one(program, i), wanted)
         return PendingJudgements(instructions, tuple(examples), tuple(wanted), futures)
 
@@ -142,10 +143,17 @@ class Bench:
                     f"the model failed for {len(failed)} of {len(pending.examples)} examples, so nothing was scored: "
                     f"{failed[0].failure}"
                 )
-        self._judged.update({(pending.instructions, j.example): j for j in fresh if not j.failure})
-        failed_now = {j.example: j for j in fresh if j.failure}
+        answered = [judgement for judgement in fresh if not judgement.failure]
+        self._verbalizes = self._verbalizes and not any(judgement.description is None for judgement in answered)
+        key = self._key(pending.instructions)
+        self._judged.update({(key, judgement.example): judgement for judgement in answered})
         self._check_answers(fresh)
-        return [failed_now.get(i) or self._judged[pending.instructions, i] for i in pending.examples]
+        failed = {judgement.example: judgement for judgement in fresh if judgement.failure}
+        return [failed.get(i) or self._judged[key, i] for i in pending.examples]
+
+    def _key(self, instructions: Instructions) -> Instructions:
+        """What a judgement depends on: not on q where the program judges without its verbalizer."""
+        return instructions if self._verbalizes else Instructions(instructions.judge, "")
 
     def _check_answers(self, fresh: Sequence[Judgement]) -> None:
         """A judge that never gives a label leaves nothing to optimize: that is said rather than scored."""

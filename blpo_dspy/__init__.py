@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from blpo_dspy.images import PixelPolicy
     from blpo_dspy.labels import LabelSpace
     from blpo_dspy.models import Models, make_lm
-    from blpo_dspy.optimizers.blpo import BLPO
-    from blpo_dspy.optimizers.records import BLPOResult, Round, Trial
-    from blpo_dspy.programs.visual_judge import VisualJudge
+    from blpo_dspy.optimizers import BLPO, BLPOResult, Round, Trial
+    from blpo_dspy.programs import VisualJudge
 
 __version__ = "0.1.0"
 
@@ -46,19 +45,19 @@ __all__ = [
 ]
 
 _HOME = {
-    "BLPO": "optimizers.blpo",
+    "BLPO": "optimizers",
     "Agreement": "agreement",
     "ArtifactError": "errors",
-    "BLPOResult": "optimizers.records",
+    "BLPOResult": "optimizers",
     "BlpoError": "errors",
     "DataError": "errors",
     "LabelSpace": "labels",
     "ModelError": "errors",
     "Models": "models",
     "PixelPolicy": "images",
-    "Round": "optimizers.records",
-    "Trial": "optimizers.records",
-    "VisualJudge": "programs.visual_judge",
+    "Round": "optimizers",
+    "Trial": "optimizers",
+    "VisualJudge": "programs",
     "embedded_lm": "embedded.engine",
     "load_examples": "data",
     "make_lm": "models",

@@ -1,4 +1,4 @@
-"""What importing this library adds to importing DSPy: the time of both and their ratio, and the time of the first names.
+"""What importing this library adds to importing DSPy: the time of both, their ratio, and the time of the first names.
 
     python examples/benchmarks/import_time.py [repeats]
 

@@ -1,0 +1,166 @@
+"""From a reading to an answer: which role each requested field calls for, and the form in which the answer is given."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from blpo_dspy.embedded import describing, judging, revising, vocabulary
+from blpo_dspy.embedded.evidence import mistakes
+from blpo_dspy.embedded.prompts import current_instruction
+from blpo_dspy.embedded.reading import OutputField, Reading, without_images
+from blpo_dspy.embedded.senses import Senses
+
+_PREFIX = re.compile(r"prefix", re.IGNORECASE)
+_INSTRUCTION = re.compile(r"instruction|prompt|variable$|\brules?$|_rules?$", re.IGNORECASE)
+_ADVICE = re.compile(r"advice", re.IGNORECASE)
+_VERDICT = re.compile(
+    r"label|rating|score|verdict|judge?ment|decision|grade|class|categor|quality|answer|stars|level|^safe|preference",
+    re.IGNORECASE,
+)
+_REASONING = re.compile(r"reasoning|rationale|thought|explanation", re.IGNORECASE)
+_CRITIQUE = re.compile(
+    r"feedback|gradient|criti|reason|discussion|analysis|diagnos|problem|mistake|error", re.IGNORECASE
+)
+_DESCRIPTION = re.compile(r"descri|caption|report|observ|verbal", re.IGNORECASE)
+_ABOUT_PROGRAM = re.compile(r"program|module|code|dataset", re.IGNORECASE)
+
+_ASKS_INSTRUCTION = re.compile(
+    r"\b(?:improved?|new|better|different|revised?|rewrit\w+|variation|updated?|optimi[sz]ed?)\b[^.\n]{0,60}"
+    r"\b(?:prompts?|instructions?|variable|text)\b",
+    re.IGNORECASE,
+)
+_ASKS_CRITIQUE = re.compile(
+    r"\b(?:reasons?|feedback|critici[sz]\w*|critiques?|gradients?|what went wrong)\b", re.IGNORECASE
+)
+_ASKS_VERDICT = re.compile(
+    r"\b(?:rate|rating|judge|label|score|classify|decide|grade|assess|evaluate|keep|safe|verdict)\b", re.IGNORECASE
+)
+_COUNT = re.compile(
+    r"\b(\d+|one|two|three|four|five|six|eight)\s+(?:\w+\s+){0,2}?(?:reasons|prompts|instructions|variations|versions)\b",
+    re.IGNORECASE,
+)
+_NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "eight": 8}
+_MOST = 16
+_TAGGED = re.compile(
+    r"(?:wrap|enclos|between|inside|within|tags?|surround|bracket|send|put|starts? with|begin)[^\n]{0,160}?<([A-Za-z_]\w*)>",
+    re.IGNORECASE,
+)
+_KNOWN_TAG = re.compile(r"<(INS|START|IMPROVED_VARIABLE|NEW_INSTRUCTION|PROMPT|INSTRUCTION)>")
+_GENERAL = {
+    "tip": "Keep it simple.",
+    "summary": "The examples are pictures with the labels that people gave them.",
+    "program_description": "The program looks at a picture and gives it a label.",
+    "module_description": "This module takes a picture and answers as its instruction says.",
+}
+_ANYTHING = "The pictures differ in how they were taken and processed, and people label them by that."
+
+
+def answer(reading: Reading, senses: Senses) -> str:
+    """Returns the engine's answer to a request, in the form the request asks for."""
+    if reading.form == "plain" or not reading.outputs:
+        return _plain(reading, senses)
+    values = {field.name: _typed(field, _value(field, reading, senses)) for field in reading.outputs}
+    if reading.form == "json":
+        return json.dumps(values, ensure_ascii=False)
+    texts = {name: x if isinstance(x, str) else json.dumps(x, ensure_ascii=False) for name, x in values.items()}
+    if reading.form == "xml":
+        return "\n".join(f"<{name}>\n{_escaped(text)}\n</{name}>" for name, text in texts.items())
+    sections = [f"[[ ## {name} ## ]]\n{text}" for name, text in texts.items()]
+    return "\n\n".join([*sections, "[[ ## completed ## ]]"])
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _value(field: OutputField, reading: Reading, senses: Senses) -> Any:
+    """The value of one requested field, by its name and by what the request offers as evidence."""
+    name = field.name
+    names = [other.name for other in reading.outputs]
+    writes = any(_INSTRUCTION.search(x) or _ADVICE.search(x) for x in names)
+    about_program = bool(_ABOUT_PROGRAM.search(" ".join([name, *reading.inputs])))
+    if _PREFIX.search(name):
+        return "Label:"
+    if _ADVICE.search(name):
+        return _advice(field, reading, senses)
+    if _INSTRUCTION.search(name):
+        return revising.write_instruction(name, reading, senses)
+    if _REASONING.search(name) and not writes and any(_VERDICT.search(x) for x in names):
+        return judging.reasons(reading, senses)
+    if _CRITIQUE.search(name) or (_REASONING.search(name) and mistakes(reading, senses)):
+        return " ".join(revising.critique(reading, senses))
+    if field.options() or (_VERDICT.search(name) and not about_program) or field.type in ("bool", "int", "float"):
+        return judging.judge(field, reading, senses)
+    if _DESCRIPTION.search(name) and reading.images and not about_program:
+        return describing.describe(reading, senses)
+    return _GENERAL.get(name.lower(), _ANYTHING)
+
+
+def _advice(field: OutputField, reading: Reading, senses: Senses) -> Any:
+    """Advice for a judge is how much flaws count; for a describer, what to look for; by module where several are named."""
+    rng = senses.rng(reading.seed, "advice", reading.prompt)
+
+    def advise(module: str) -> str:
+        if revising.for_reports(module, ""):
+            return revising.report_instruction(reading, senses, rng)
+        current = current_instruction(reading)
+        changes = revising.weight_changes(current, reading, senses, rng)
+        return vocabulary.write_weights(changes or revising.guessed(current, senses, rng))
+
+    modules = re.findall(r"[\"'«]([\w.\[\]]+)[\"'»]", reading.inputs.get("module_names", ""))
+    if field.type.startswith("dict"):
+        return {module: advise(module) for module in modules or ["judge"]}
+    return advise(field.name)
+
+
+def _typed(field: OutputField, value: Any) -> Any:
+    """The value as the field's type wants it."""
+    if field.type.startswith("list") and not isinstance(value, list):
+        return [value]
+    if field.type.startswith("dict") and not isinstance(value, dict):
+        return {"text": str(value)}
+    if field.type in ("int", "float") and isinstance(value, str):
+        digits = re.search(r"-?\d+", value)
+        return int(digits[0]) if digits else 0
+    if field.type == "str" and not isinstance(value, str):
+        return str(value)
+    return value
+
+
+def _plain(reading: Reading, senses: Senses) -> str:
+    """The answer to a request in plain text: the words near its end say what it wants, its tags in which form."""
+    text = without_images(reading.prompt)
+    tags = _TAGGED.findall(text) or _KNOWN_TAG.findall(text)
+    tag = tags[-1] if tags else None
+    ending = text[-1500:]
+    asked, critical = _last(_ASKS_INSTRUCTION, ending), _last(_ASKS_CRITIQUE, ending)
+    numbers = _COUNT.findall(ending)
+    count = min(_MOST, max(1, _NUMBERS.get(numbers[-1].lower()) or int(numbers[-1]))) if numbers else 1
+    if (_KNOWN_TAG.fullmatch(f"<{tag}>") and tag != "START") or asked > critical:
+        given = [revising.write_instruction("", reading, senses, variant) for variant in range(count)]
+    elif critical >= 0:
+        given = revising.critique(reading, senses, count)
+    elif _ASKS_VERDICT.search(reading.objective) and (reading.images or vocabulary.mentioned(text)):
+        given = [str(judging.judge(OutputField("label"), reading, senses))]
+    elif reading.images:
+        given = [describing.describe(reading, senses)]
+    else:
+        given = [_ANYTHING]
+    return _wrapped(given, tag, text)
+
+
+def _last(pattern: re.Pattern[str], text: str) -> int:
+    return max((match.start() for match in pattern.finditer(text)), default=-1)
+
+
+def _wrapped(given: list[str], tag: str | None, text: str) -> str:
+    if tag is not None:
+        close = "<END>" if tag == "START" and "<END>" in text else f"</{tag}>"
+        return "\n".join(f"<{tag}>{one}{close}" for one in given)
+    if re.search(r"(?:within|inside|in|between)[^.\n]{0,20}```", text):
+        return "\n".join(f"```\n{one}\n```" for one in given)
+    if re.search(r"square brackets", text, re.IGNORECASE):
+        return "\n".join(f"[{one}]" for one in given)
+    return "\n\n".join(given)

@@ -1,0 +1,161 @@
+"""Rated photographs: balanced by label, in memory or as real files with train, val and test tables."""
+
+from __future__ import annotations
+
+import csv
+import random
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from blpo_dspy.embedded import photographs
+from blpo_dspy.embedded.degradations import degrade, draw_flaws, png
+from blpo_dspy.embedded.perception import Levels
+from blpo_dspy.embedded.raters import Rater
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.labels import Label, LabelSpace
+
+FIVE = LabelSpace.ordinal(1, 5)
+_DRAWS_PER_EXAMPLE = 40
+
+
+@dataclass(frozen=True)
+class RatedPhotograph:
+    """A photograph as PNG bytes, the rater's label, and the truth that neither judge nor optimizer sees."""
+
+    image: bytes
+    label: Label
+    levels: Levels
+
+
+@dataclass(frozen=True)
+class RatedSplits:
+    """Three disjoint sets of rated photographs."""
+
+    train: tuple[RatedPhotograph, ...]
+    val: tuple[RatedPhotograph, ...]
+    test: tuple[RatedPhotograph, ...]
+
+
+@dataclass(frozen=True)
+class DatasetPaths:
+    """Where a dataset lies on disk; each table has the columns `image` (relative to the table) and `label`."""
+
+    folder: Path
+    images: Path
+    train: Path
+    val: Path
+    test: Path
+
+
+def rated_photographs(
+    rater: Rater, *, seed: int = 0, train: int = 100, val: int = 60, test: int = 100, labels: LabelSpace = FIVE
+) -> RatedSplits:
+    """Returns rated photographs in three splits, each balanced by label.
+
+    Args:
+        rater: Whose taste the labels follow.
+        seed: Draws the crops, their flaws, the rater's noise and the order.
+        train: Number of training examples; likewise `val` and `test`.
+        val: Number of validation examples.
+        test: Number of test examples.
+        labels: The labels the rater chooses from.
+
+    Raises:
+        BlpoError: If the rater hardly ever gives one of the labels; the message shows how often it gives each.
+    """
+    sizes = {"train": train, "val": val, "test": test}
+    if min(sizes.values()) < 0 or sum(sizes.values()) == 0:
+        raise BlpoError(f"the splits cannot have sizes {sizes}; ask for at least one photograph")
+    counts = {name: _shares(size, labels) for name, size in sizes.items()}
+    recipes = _recipes(rater, labels, {x: sum(c[x] for c in counts.values()) for x in labels.labels}, seed)
+    splits = {}
+    for name, wanted in counts.items():
+        chosen = [recipes[label].pop() for label in labels.labels for _ in range(wanted[label])]
+        random.Random(f"{seed}:order:{name}").shuffle(chosen)
+        splits[name] = tuple(_rendered(recipe, seed) for recipe in chosen)
+    return RatedSplits(**splits)
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    number: int
+    levels: Levels
+    label: Label
+
+
+def _shares(size: int, labels: LabelSpace) -> dict[Label, int]:
+    """How many of each label make a balanced set; the first labels take the remainder."""
+    return {label: size // len(labels) + (i < size % len(labels)) for i, label in enumerate(labels.labels)}
+
+
+def _recipes(rater: Rater, labels: LabelSpace, wanted: dict[Label, int], seed: int) -> dict[Label, list[_Recipe]]:
+    """Draws flaws and labels, without any pixels yet, until there are enough photographs of each label."""
+    rng = random.Random(f"{seed}:recipes")
+    drawn: Counter[Label] = Counter()
+    kept: dict[Label, list[_Recipe]] = {label: [] for label in labels.labels}
+    for number in range(max(1000, _DRAWS_PER_EXAMPLE * sum(wanted.values()))):
+        levels = draw_flaws(rng)
+        label = rater.rate(levels, labels, rng)
+        drawn[label] += 1
+        if len(kept[label]) < wanted[label]:
+            kept[label].append(_Recipe(number, MappingProxyType(levels), label))
+        elif all(len(kept[x]) == n for x, n in wanted.items()):
+            break
+    if any(len(kept[x]) < n for x, n in wanted.items()):
+        shown = ", ".join(f"{x}: {drawn[x]}" for x in labels.labels)
+        raise BlpoError(
+            f"this rater cannot fill every label evenly: of {sum(drawn.values())} photographs it gave {{{shown}}}, and a "
+            f"balanced set needs {max(wanted.values())} of each; give more flaws a weight, at least two of 0.6 or more"
+        )
+    for label, pile in kept.items():
+        random.Random(f"{seed}:pile:{label}").shuffle(pile)
+    return kept
+
+
+def _rendered(recipe: _Recipe, seed: int) -> RatedPhotograph:
+    rng = random.Random(f"{seed}:pixels:{recipe.number}")
+    source = photographs.photograph(rng.choice(photographs.NAMES))
+    image = png(degrade(photographs.crop(source, rng), recipe.levels, rng))
+    return RatedPhotograph(image, recipe.label, recipe.levels)
+
+
+def write_dataset(
+    folder: str | Path,
+    rater: Rater,
+    *,
+    seed: int = 0,
+    train: int = 100,
+    val: int = 60,
+    test: int = 100,
+    labels: LabelSpace = FIVE,
+) -> DatasetPaths:
+    """Writes rated photographs as PNG files under `folder/images` with `train.csv`, `val.csv` and `test.csv`.
+
+    File names are running numbers over all splits in a shuffled order: they tell neither flaw nor label nor split.
+
+    Raises:
+        BlpoError: If the rater cannot fill every label, or a file cannot be written.
+    """
+    splits = rated_photographs(rater, seed=seed, train=train, val=val, test=test, labels=labels)
+    root = Path(folder)
+    paths = DatasetPaths(root, root / "images", root / "train.csv", root / "val.csv", root / "test.csv")
+    numbers = list(range(1, train + val + test + 1))
+    random.Random(f"{seed}:names").shuffle(numbers)
+    try:
+        paths.images.mkdir(parents=True, exist_ok=True)
+        for table, rows in ((paths.train, splits.train), (paths.val, splits.val), (paths.test, splits.test)):
+            _write_table(table, [(f"photo-{numbers.pop():04d}.png", row) for row in rows])
+    except OSError as error:
+        raise BlpoError(f"cannot write the photographs to {root}: {error}") from error
+    return paths
+
+
+def _write_table(table: Path, rows: list[tuple[str, RatedPhotograph]]) -> None:
+    for name, row in rows:
+        (table.parent / "images" / name).write_bytes(row.image)
+    with table.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("image", "label"))
+        writer.writerows((f"images/{name}", row.label) for name, row in rows)

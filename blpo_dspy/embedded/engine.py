@@ -1,0 +1,159 @@
+"""The embedded engine: DSPy's engine contract answered by a small deterministic program, offline.
+
+It is not a language model. It looks at images with measures, reads and writes a small vocabulary of photographic flaws, and
+answers the judge's, the verbalizer's and the optimizer's requests well enough to run a whole compilation without a network.
+What it shows is that a mechanism works, never how a method would do on real models.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import dspy
+from dspy import lm15
+from dspy.clients.engines.base import validate_request
+
+from blpo_dspy.embedded.answers import answer
+from blpo_dspy.embedded.perception import Perception
+from blpo_dspy.embedded.reading import read
+from blpo_dspy.embedded.senses import Senses, Traits
+from blpo_dspy.errors import BlpoError
+
+VERSION = 1
+"""Raised whenever an answer changes: DSPy's cache knows an engine by its model name alone."""
+
+_CHARACTERS_PER_TOKEN = 4
+_TOKENS_PER_IMAGE = 85
+_PERCEPTION = Perception()
+
+
+class EmbeddedEngine:
+    """A deterministic offline engine: equal requests get equal answers, in any order and from any thread.
+
+    Args:
+        seed: Draws all of its noise, together with the content of the request and the request's own seed.
+        traits: Its abilities: spans, misses and noise.
+    """
+
+    def __init__(self, seed: int = 0, traits: Traits | None = None) -> None:
+        self.seed = seed
+        self.traits = traits or Traits()
+        self._senses = Senses(seed, self.traits, _PERCEPTION)
+
+    @property
+    def name(self) -> str:
+        """The engine's identity, as a model name carries it."""
+        traits = "" if self.traits == Traits() else f"-{hashlib.sha256(repr(self.traits).encode()).hexdigest()[:8]}"
+        return f"embedded-{VERSION}-seed{self.seed}{traits}"
+
+    def complete(self, request: lm15.Request) -> lm15.Response:
+        """Answers one request.
+
+        Raises:
+            dspy.lm15.InvalidRequestError: If an image of the request cannot be decoded.
+        """
+        validate_request(request)
+        try:
+            text = answer(read(request), self._senses)
+        except BlpoError as error:
+            raise lm15.InvalidRequestError(str(error)) from error
+        return _response(request, text)
+
+    def stream(self, request: lm15.Request) -> Iterator[Any]:
+        """Yields the answer as stream events."""
+        yield from lm15.response_to_events(self.complete(request))
+
+    def close(self) -> None:
+        """Does nothing: the engine holds no resources."""
+
+    def dump_state(self) -> dict[str, Any]:
+        """Returns the state from which `load_state` makes an equal engine."""
+        return {"seed": self.seed, "traits": dataclasses.asdict(self.traits)}
+
+    @classmethod
+    def load_state(cls, state: dict[str, Any]) -> EmbeddedEngine:
+        """Returns the engine that `dump_state` described."""
+        return cls(state["seed"], Traits(**state["traits"]))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> EmbeddedEngine:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.seed, self.traits))
+
+
+class AsyncEmbeddedEngine:
+    """The same engine behind DSPy's asynchronous contract; arguments as `EmbeddedEngine`."""
+
+    def __init__(self, seed: int = 0, traits: Traits | None = None) -> None:
+        self._engine = EmbeddedEngine(seed, traits)
+
+    async def complete(self, request: lm15.Request) -> lm15.Response:
+        """Answers one request."""
+        return self._engine.complete(request)
+
+    async def stream(self, request: lm15.Request) -> AsyncIterator[Any]:
+        """Yields the answer as stream events."""
+        for event in self._engine.stream(request):
+            yield event
+
+    async def aclose(self) -> None:
+        """Does nothing: the engine holds no resources."""
+
+    def dump_state(self) -> dict[str, Any]:
+        """Returns the state from which `load_state` makes an equal engine."""
+        return self._engine.dump_state()
+
+    @classmethod
+    def load_state(cls, state: dict[str, Any]) -> AsyncEmbeddedEngine:
+        """Returns the engine that `dump_state` described."""
+        return cls(state["seed"], Traits(**state["traits"]))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> AsyncEmbeddedEngine:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self._engine.seed, self._engine.traits))
+
+
+def embedded_lm(seed: int = 0, *, traits: Traits | None = None, **lm_kwargs: Any) -> dspy.LM:
+    """Returns a `dspy.LM` on the embedded engine; its model name carries the engine's version, seed and traits.
+
+    Args:
+        seed: The engine's seed.
+        traits: The engine's abilities; the defaults if None.
+        **lm_kwargs: Passed on to `dspy.LM` (`cache`, `temperature`, `max_tokens`, …).
+    """
+    engine = EmbeddedEngine(seed, traits)
+    return dspy.LM(
+        f"embedded/{engine.name}", engine=engine, async_engine=AsyncEmbeddedEngine(seed, traits), **lm_kwargs
+    )
+
+
+def _response(request: lm15.Request, text: str) -> lm15.Response:
+    """The answer as a response: cut at the request's token limit, with rough token counts."""
+    limit = request.config.max_tokens
+    cut = limit is not None and len(text) > limit * _CHARACTERS_PER_TOKEN
+    if cut and limit is not None:
+        text = text[: limit * _CHARACTERS_PER_TOKEN]
+    sent = _tokens(request)
+    received = -(-len(text) // _CHARACTERS_PER_TOKEN)
+    return lm15.Response(
+        id="embedded-" + hashlib.sha256(text.encode()).hexdigest()[:16],
+        model=request.model,
+        message=lm15.Message.assistant([lm15.TextPart(text)]),
+        finish_reason="length" if cut else "stop",
+        usage=lm15.Usage(input_tokens=sent, output_tokens=received, total_tokens=sent + received),
+    )
+
+
+def _tokens(request: lm15.Request) -> int:
+    parts: list[Any] = [part for message in request.messages for part in message.parts]
+    texts: list[str] = [part.text for part in parts if part.type == "text"]
+    if isinstance(request.system, str):
+        texts.append(request.system)
+    images = len([part for part in parts if part.type == "image"])
+    return sum(len(text) for text in texts) // _CHARACTERS_PER_TOKEN + _TOKENS_PER_IMAGE * images

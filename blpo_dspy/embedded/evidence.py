@@ -1,0 +1,208 @@
+"""What a prompt shows of a judge's mistakes: (evidence, human label, judge's label), in whatever form it is written.
+
+Nothing here knows who wrote the prompt. It reads JSON objects, lines such as "Human label: 2", and sentences such as
+"people said 2, judge said 4" or "judge 2 too high"; the evidence is text that names flaws, or an image between the text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from blpo_dspy.embedded import flaws, vocabulary
+from blpo_dspy.embedded.reading import Reading, without_images
+from blpo_dspy.embedded.scales import ranked
+from blpo_dspy.embedded.senses import Senses, present
+
+_HUMAN_KEY = r"human|people|gold|true|truth|expected|correct|target|reference|annotat\w+|raters?"
+_JUDGE_KEY = r"judge\w*|model\w*|predict\w+|output|answer\w*|response|system|assistant"
+_THING = r"(?:['’]s?)?(?: |_)?(?:label|labels|rating|score|answer|verdict|judge?ment|output|value|prediction|response)?"
+_VALUE = r"[\"'`*]*\s*(-?\d+|[A-Za-z][\w-]*(?: [a-z]+)?)"
+_SAID = r"(?:\s*(?:said|says|gave|give|chose|labell?ed(?: it| this)?|rated(?: it| this)?|answered|predicted|is|was|as)\b:?|[\"'`*]*\s*[:=])\s*"
+_HUMAN = re.compile(
+    rf"\b(?:(?:{_HUMAN_KEY}){_THING}{_SAID}|ground[ _-]truth(?: answer| label)?{_SAID}|should (?:be|have been)\s+"
+    rf"|(?<![\w ])label[\"'`*]*\s*[:=]\s*){_VALUE}",
+    re.IGNORECASE,
+)
+_JUDGE = re.compile(rf"\b(?:the )?(?:(?:{_JUDGE_KEY}){_THING}{_SAID}|but (?:got|said)\s+){_VALUE}", re.IGNORECASE)
+_OFF = re.compile(r"(\d+)(?: levels?| points?| steps?)? too (high|low)|too (high|low)", re.IGNORECASE)
+_RECORD = re.compile(
+    r"^\s*(?:#+ |\*\*)?(?:example|error|case|item|mistake|sample|image|record|##)\s*#?\d+.*$|^\s*-{3,}\s*$"
+    r"|^\s*(?=\[?\d+[\].)] )",
+    re.IGNORECASE | re.MULTILINE,
+)
+_DIRECTION = re.compile(r"\b(?:count|weigh|matter)s? (?:much )?(more|less)\b", re.IGNORECASE)
+_OWN_TEXT = re.compile(r"instruction|prompt|code|label_?space|^labels$|definition|feedback$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One judgement with its evidence: how far the judge is above people, in levels, and the flaws seen or described."""
+
+    levels: dict[str, int]
+    too_high: float
+
+
+def mistakes(reading: Reading, senses: Senses) -> list[Mistake]:
+    """Returns the judgements that a prompt reports, those the judge got right included (0 levels too high)."""
+    found: list[Mistake] = []
+    for text in _material(reading):
+        found += _from_text(text, reading, senses)
+    return found
+
+
+def directions(reading: Reading) -> dict[str, float]:
+    """Returns the flaws of which a prompt says that they should count more (> 0) or less (< 0), and how often."""
+    votes: dict[str, float] = {}
+    for text in [reading.text] if not reading.inputs else _values(reading, own=True):
+        for sentence in re.findall(r"[^.;!?\n]+", text):
+            match = _DIRECTION.search(sentence)
+            if match:
+                for flaw in vocabulary.mentioned(sentence):
+                    votes[flaw] = votes.get(flaw, 0.0) + (1.0 if match[1].lower() == "more" else -1.0)
+    return votes
+
+
+def _material(reading: Reading) -> list[str]:
+    return [reading.text] if not reading.inputs else _values(reading, own=False)
+
+
+def _values(reading: Reading, *, own: bool) -> list[str]:
+    """The input values; without `own`, without those that hold instructions rather than reports."""
+    return [text for name, text in reading.inputs.items() if own or not _OWN_TEXT.search(name) or _has_objects(text)]
+
+
+def _has_objects(text: str) -> bool:
+    return any(_human_and_judge(x) for x in objects(text))
+
+
+def objects(text: str) -> Iterator[dict[str, Any]]:
+    """Yields the JSON objects of a text, those of a list one by one."""
+    decoder, position = json.JSONDecoder(strict=False), 0
+    while (match := re.compile(r"[\[{]").search(text, position)) is not None:
+        try:
+            value, position = decoder.raw_decode(text, match.start())
+        except ValueError:
+            position = match.end()
+            continue
+        yield from (x for x in (value if isinstance(value, list) else [value]) if isinstance(x, dict))
+
+
+def _from_text(text: str, reading: Reading, senses: Senses) -> list[Mistake]:
+    found = [
+        _mistake(_flat(x), *pair, reading=reading, senses=senses)
+        for x in objects(text)
+        if (pair := _human_and_judge(x)) is not None
+    ]
+    if not found:
+        for record in _records(vocabulary.without_weights(text)):
+            human, judged = _HUMAN.search(record), list(_JUDGE.finditer(record))
+            off = _OFF.search(record)
+            if human or off:
+                said = (human[1] if human else None, judged[-1][1] if judged else None)
+                found.append(_mistake(record, *said, reading=reading, senses=senses))
+    return [mistake for mistake in found if mistake is not None]
+
+
+def _records(text: str) -> list[str]:
+    """A text cut where a new example begins: at headings, else before the text that leads to each human label."""
+    heads = [match.start() for match in _RECORD.finditer(text)]
+    if len(heads) >= 2:
+        pieces = [text[a:b] for a, b in zip(heads, [*heads[1:], len(text)], strict=True)]
+        if sum(bool(_HUMAN.search(piece) or _OFF.search(piece)) for piece in pieces) >= 2:
+            return pieces
+    pieces = [piece for piece in re.split(r"\n\s*\n", text) if piece.strip()]
+    records, current = [], ""
+    for piece in pieces:
+        if _HUMAN.search(current) and _HUMAN.search(piece):
+            records.append(current)
+            current = ""
+        current += "\n" + piece
+    lines = [*records, current]
+    return [part for record in lines for part in _by_line(record)]
+
+
+def _by_line(record: str) -> list[str]:
+    """A record with one human label stays whole; one with several, one a line, is cut into its lines."""
+    if len(list(_HUMAN.finditer(record))) <= 1:
+        return [record]
+    parts, current = [], ""
+    for line in record.splitlines():
+        if _HUMAN.search(current) and (_HUMAN.search(line) or "\ue000" in line):
+            parts.append(current)
+            current = ""
+        current += "\n" + line
+    return [*parts, current]
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{key}: {_flat(x)}" for key, x in value.items())
+    if isinstance(value, list):
+        return "\n".join(_flat(x) for x in value)
+    return str(value)
+
+
+def _human_and_judge(item: dict[str, Any]) -> tuple[str | None, str | None] | None:
+    """The labels of a JSON object by its keys, else by what its feedback says; None if it reports no judgement."""
+    leaves = dict(_leaves(item))
+    human = next((v for k, v in leaves.items() if re.search(rf"\b(?:{_HUMAN_KEY})", k.replace("_", " "), re.I)), None)
+    judged = next(
+        (
+            v
+            for k, v in leaves.items()
+            if re.search(rf"\b(?:{_JUDGE_KEY})\b.*\b(?:label|rating|score)", k.replace("_", " "), re.I)
+        ),
+        None,
+    ) or next(
+        (v for k, v in leaves.items() if re.search(r"(?:predict|judge|output|label)", k, re.I) and v != human), None
+    )
+    text = _flat(item)
+    if human is None and (match := _HUMAN.search(text)):
+        human = match[1]
+    if human is None and not _OFF.search(text):
+        return None
+    return human, judged
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, x in value.items():
+            yield from _leaves(x, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, (str, int, float)) and len(str(value)) <= 40:
+        yield path, str(value)
+
+
+def _mistake(text: str, human: str | None, judged: str | None, *, reading: Reading, senses: Senses) -> Mistake | None:
+    too_high = _difference(human, judged, text)
+    if too_high is None:
+        return None
+    levels = present(vocabulary.read_levels(without_images(text)))
+    images = reading.images_of(text)
+    if images:
+        rng = senses.rng(reading.seed, "inspect", images[0], str(reading.images_in_all))
+        attention = senses.traits.span / max(1, len(flaws.FLAWS))
+        noise = senses.traits.describing_noise
+        seen = senses.look(images[0], rng, attention=attention, noise=noise, crowd=reading.images_in_all)
+        levels = {**present(seen), **levels}
+    return Mistake(levels, too_high)
+
+
+def _difference(human: str | None, judged: str | None, text: str) -> float | None:
+    """How many levels the judge is above people."""
+    try:
+        return float(str(judged).strip()) - float(str(human).strip())
+    except ValueError:
+        pass
+    match = _OFF.search(text)
+    if match:
+        return float(match[1] or 1) * (1 if (match[2] or match[3]).lower() == "high" else -1)
+    if human is None or judged is None:
+        return None
+    names: Sequence[str] = [human.strip().lower(), judged.strip().lower()]
+    if names[0] == names[1]:
+        return 0.0
+    return 1.0 if ranked(list(names))[0] == names[0] else -1.0

@@ -1,0 +1,112 @@
+"""The judge's role: evidence and an instruction's weights become a label."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from blpo_dspy.embedded import flaws, vocabulary
+from blpo_dspy.embedded.reading import OutputField, Reading, without_images
+from blpo_dspy.embedded.scales import ranked
+from blpo_dspy.embedded.senses import Senses, present
+
+_RANGE = re.compile(
+    r"(?:from|between|scale(?: of)?:?|number|rating|rate|integer|\()?\s*\b(-?\d{1,3})\b(?:\s*\([^)]{1,40}\))?\s*"
+    r"(?:to|and|-|–|—|through)\s*\b(\d{1,3})\b",
+    re.IGNORECASE,
+)
+_CHOICE = re.compile(
+    r"[\"'`‘“]([\w -]{1,30})[\"'`’”]\s*(?:,|or|/)+\s*(?:or )?[\"'`‘“]([\w -]{1,30})[\"'`’”]", re.IGNORECASE
+)
+_BARE_CHOICE = re.compile(
+    r"\b(keep|reject|safe|unsafe|yes|no|good|bad|match|mismatch|real|fake|pass|fail|accept)\s*(?:or|/|,)\s*"
+    r"(keep|reject|safe|unsafe|yes|no|good|bad|match|mismatch|real|fake|pass|fail|accept)\b",
+    re.IGNORECASE,
+)
+_REPORTS = re.compile(r"descri|caption|report|observ|evidence|verbal|notes?$", re.IGNORECASE)
+
+
+def scale_of(field: OutputField, reading: Reading) -> tuple[Any, ...]:
+    """Returns the labels that a request offers, from worst to best; 1 to 5 where it says nothing."""
+    options = field.options()
+    if options:
+        return options if all(isinstance(x, int) for x in options) else ranked(options)
+    if field.type == "bool":
+        return (False, True)
+    for text in (field.desc, reading.objective, without_images(reading.text)):
+        found = scale_in(text)
+        if found:
+            return found
+    return (1, 2, 3, 4, 5)
+
+
+def scale_in(text: str) -> tuple[Any, ...]:
+    """Returns the labels that a text lists, from worst to best, or () if it lists none."""
+    match = _RANGE.search(text)
+    if match and int(match[1]) < int(match[2]) <= int(match[1]) + 100:
+        return tuple(range(int(match[1]), int(match[2]) + 1))
+    listing = text.rsplit(":", 1)[-1]
+    ordered = "(lowest to highest)" in listing
+    names = [name.strip(" .`'\"") for name in listing.replace("(lowest to highest)", "").split(",")]
+    if len(names) > 1 and all(0 < len(name) <= 40 for name in names) and "\n" not in listing:
+        return tuple(names) if ordered else ranked(names)
+    match = _CHOICE.search(text) or _BARE_CHOICE.search(text)
+    return ranked([match[1].strip(), match[2].strip()]) if match else ()
+
+
+def evidence(reading: Reading, senses: Senses) -> dict[str, int]:
+    """Returns the levels the judge goes by: what it sees, complemented by what a description reports."""
+    traits = senses.traits
+    seen: dict[str, int] = {}
+    images = [image for image in reading.images if image is not None]
+    if images:
+        rng = senses.rng(reading.seed, "judge", reading.objective, images[-1])
+        seen = senses.look(
+            images[-1],
+            rng,
+            attention=1 - traits.judging_misses,
+            noise=traits.judging_noise,
+            crowd=reading.images_in_all,
+        )
+    told = vocabulary.read_levels(_description(reading, bool(images)))
+    return _joined(present(seen), told) if images else present(told)
+
+
+def _joined(seen: dict[str, int], told: dict[str, int]) -> dict[str, int]:
+    """What is seen, and what is told beside it; a slight flaw on which the two disagree is taken for an error."""
+    kept = {flaw: level for flaw, level in seen.items() if level > 1 or told.get(flaw, 1)}
+    return {**{flaw: level for flaw, level in told.items() if level > 1}, **kept}
+
+
+def _description(reading: Reading, has_image: bool) -> str:
+    """What the request reports about the picture; without picture and report, whatever it says of it."""
+    reports = [text for name, text in reading.inputs.items() if _REPORTS.search(name)]
+    if not reports and not has_image:
+        reports = list(reading.inputs.values()) or [reading.text]
+    return without_images("\n".join(reports))
+
+
+def judge(field: OutputField, reading: Reading, senses: Senses) -> Any:
+    """Returns the label for the picture or description of a request, one of those that it offers."""
+    scale = scale_of(field, reading)
+    return scale[_position(len(scale), evidence(reading, senses), reading.objective, senses.traits.prior)]
+
+
+def _position(n: int, levels: dict[str, int], instruction: str, prior: float) -> int:
+    weights = vocabulary.read_weights(instruction)
+    stated = {flaw: level for flaw, level in levels.items() if flaw in weights}
+    unstated = {flaw: level for flaw, level in levels.items() if flaw not in weights and level >= flaws.LEVELS - 1}
+    badness = flaws.severity_sum(stated, weights) + flaws.severity_sum(unstated, dict.fromkeys(unstated, prior))
+    return round((n - 1) * (1 - min(1.0, badness)))
+
+
+def reasons(reading: Reading, senses: Senses) -> str:
+    """Returns the evidence that decides, in words."""
+    levels = evidence(reading, senses)
+    if not levels:
+        return "No flaw that would count against the picture is visible."
+    weights = vocabulary.read_weights(reading.objective)
+    worst: Sequence[str] = sorted(levels, key=lambda flaw: -weights.get(flaw, senses.traits.prior) * levels[flaw])
+    degrees = ("", "slight", "moderate", "severe")
+    return f"What decides is {vocabulary.listed(f'{degrees[levels[flaw]]} {flaw}' for flaw in worst[:3])}."

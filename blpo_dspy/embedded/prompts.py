@@ -1,0 +1,90 @@
+"""What a prompt says about instructions: the current one, and earlier ones with their scores."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from blpo_dspy.embedded.evidence import objects
+from blpo_dspy.embedded.reading import Reading, without_images
+
+FALLBACK = "Judge how good this picture is."
+
+_INSTRUCTION_NAME = re.compile(r"instruction|prompt|guideline|rubric|variable|system_message", re.IGNORECASE)
+_OTHERS_NAME = re.compile(r"previous|attempt|histor|proposed|revision|scored|past|earlier|candidates", re.IGNORECASE)
+_BEST_NAMES = ("current", "basic", "base", "judge", "initial", "")
+_NAMED = (
+    r"(?:current|existing|original|following|my|the|zero-shot|classifier|judge'?s?|base|basic|system)\b[^\n:]{0,60}?"
+    r"\b(?:prompts?|instructions?|variable)\b[^\n:]{0,40}"
+)
+_SHOWN = (
+    re.compile(rf"{_NAMED}:?\s*(?:\"\"\"|```\w*\n|''')(.+?)(?:\"\"\"|```|''')", re.IGNORECASE | re.DOTALL),
+    re.compile(
+        r"<((?:CURRENT_?)?(?:VARIABLE|INSTRUCTIONS?|PROMPT|SYSTEM_PROMPT|LM_SYSTEM_PROMPT))>(.+?)</\1>",
+        re.IGNORECASE | re.DOTALL,
+    ),
+    re.compile(r"\bInput:\s*(.+?)\s*\n\s*Output:", re.DOTALL),
+    re.compile(rf"{_NAMED}:\s*\"([^\"]+)\"", re.IGNORECASE),
+    re.compile(rf"{_NAMED}:\s*\n?(.+?)(?:\n\s*\n|$)", re.IGNORECASE | re.DOTALL),
+)
+_PAIR = re.compile(
+    r"(?:text|instruction|prompt)\s*(?:\d+)?\s*:\s*(.+?)\s*\n+\s*(?:resulting )?score\s*(?:\d+)?\s*[:=]\s*(-?\d+(?:\.\d+)?)"
+    r"|\[\d+\] «(?:instruction|prompt)[^:]*: ?(.+?)»\s*\[\d+\] «[^»]*score[^:]*: ?(-?\d+(?:\.\d+)?)",
+    re.IGNORECASE | re.DOTALL,
+)
+_TRIED = re.compile(
+    r"Instruction #(?P<n>\d+): (?P<text>.+?)(?:\n|»).*?Resulting Score #(?P=n): (?P<score>-?\d+(?:\.\d+)?)", re.DOTALL
+)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """An instruction that a prompt shows with the score it earned; None where it shows no score."""
+
+    instruction: str
+    score: float | None
+
+
+def current_instruction(reading: Reading) -> str:
+    """Returns the instruction that a prompt asks to improve: the one it shows as current, else the best scored."""
+    names = [name for name in reading.inputs if _INSTRUCTION_NAME.search(name) and not _OTHERS_NAME.search(name)]
+    for key in _BEST_NAMES:
+        for name in names:
+            if key in name.lower() and reading.inputs[name]:
+                return without_images(reading.inputs[name]).strip()
+    best = best_tried(reading)
+    if best is not None:
+        return best.instruction
+    text = without_images("\n".join(reading.inputs.values()) if reading.inputs else reading.prompt)
+    for pattern in _SHOWN:
+        match = pattern.search(text)
+        if match and match[match.lastindex or 0].strip():
+            return match[match.lastindex or 0].strip().strip("\"'`")
+    return FALLBACK
+
+
+def tried(reading: Reading) -> list[Tried]:
+    """Returns the instructions that a prompt lists with or without scores, in its order."""
+    found: list[Tried] = []
+    for text in reading.inputs.values() if reading.inputs else [reading.text]:
+        listed = [entry for x in objects(text) if (entry := _entry(x)) is not None]
+        if not listed:
+            pairs = [(m["text"], m["score"]) for m in _TRIED.finditer(text)]
+            pairs += [(m[1] or m[3], m[2] or m[4]) for m in _PAIR.finditer(text)]
+            listed = [Tried(instruction.strip().strip("\"'«»"), float(score)) for instruction, score in pairs]
+        found += listed
+    return found
+
+
+def _entry(item: dict[str, Any]) -> Tried | None:
+    text = next((v for k, v in item.items() if _INSTRUCTION_NAME.search(k) and isinstance(v, str)), None)
+    score = next((v for k, v in item.items() if "score" in k.lower() and isinstance(v, (int, float))), None)
+    others = [k for k in item if "label" in k.lower() or "description" in k.lower()]
+    return Tried(text, None if score is None else float(score)) if text and not others else None
+
+
+def best_tried(reading: Reading) -> Tried | None:
+    """Returns the listed instruction with the highest score, the first of equals, or None."""
+    scored = [entry for entry in tried(reading) if entry.score is not None]
+    return max(scored, key=lambda entry: entry.score or 0.0, default=None)

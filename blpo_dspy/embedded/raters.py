@@ -1,0 +1,93 @@
+"""Raters: people's taste as a mapping from flaw to weight, which a judge has to discover."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from blpo_dspy.embedded import flaws
+from blpo_dspy.embedded.scales import worst_to_best
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.labels import Label, LabelSpace
+
+
+@dataclass(frozen=True)
+class Rater:
+    """A taste: how much each flaw takes off the rating.
+
+    On n labels from worst to best the rating is the top less (n − 1) · min(1, Σ weight · severity), plus seeded noise,
+    rounded. Two nominal labels such as keep/reject are the case n = 2: a threshold at a weighted severity of one half.
+
+    Args:
+        weights: Flaw name → weight in [0, 1]; a missing flaw weighs nothing.
+        noise: Standard deviation of the noise, in levels.
+
+    Raises:
+        BlpoError: If a flaw is unknown, a weight is outside [0, 1], or the noise is negative.
+    """
+
+    weights: Mapping[str, float]
+    noise: float = 0.15
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"unknown flaw {name!r} (known: {', '.join(flaws.FLAWS)})"
+            for name in self.weights
+            if name not in flaws.FLAWS
+        ] + [
+            f"the weight of {name!r} is {weight!r}, not a number from 0 to 1"
+            for name, weight in self.weights.items()
+            if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight <= 1
+        ]
+        if isinstance(self.noise, bool) or not isinstance(self.noise, (int, float)) or not 0 <= self.noise <= 2:
+            problems.append(f"the noise is {self.noise!r}, not a number of levels from 0 to 2")
+        if problems:
+            raise BlpoError(f"not a rater: {'; '.join(problems)}")
+        object.__setattr__(self, "weights", MappingProxyType({k: float(v) for k, v in self.weights.items()}))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Rater, (dict(self.weights), self.noise))
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Rater:
+        """Returns the rater of a JSON file: `{"blur": 0.9, …}`, or `{"weights": {…}, "noise": 0.15}`.
+
+        Raises:
+            BlpoError: If the file cannot be read or is not a rater; the message names the file.
+        """
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise BlpoError(f"{path}: cannot read a rater: {error}") from error
+        if isinstance(data, dict) and "weights" not in data:
+            data = {"weights": data}
+        if not isinstance(data, dict) or not isinstance(data["weights"], dict) or set(data) - {"weights", "noise"}:
+            raise BlpoError(f'{path}: not a rater; write {{"blur": 0.9, "noise": 0.3}} with weights from 0 to 1')
+        try:
+            return cls(**data)
+        except BlpoError as error:
+            raise BlpoError(f"{path}: {error}") from error
+
+    def rate(self, levels: Mapping[str, int], labels: LabelSpace, rng: random.Random) -> Label:
+        """Returns the label of a photograph that has flaws of these levels; the noise is drawn from `rng`."""
+        scale = worst_to_best(labels)
+        top = len(scale) - 1
+        rating = top - top * min(1.0, flaws.severity_sum(levels, self.weights)) + rng.gauss(0.0, self.noise)
+        return scale[min(top, max(0, round(rating)))]
+
+
+RATERS: Mapping[str, Rater] = MappingProxyType(
+    {
+        "sharp": Rater({"blur": 0.9, "noise": 0.25, "blocking": 0.75, "low contrast": 0.6, "overexposure": 0.1}),
+        "colour": Rater({"colour cast": 0.9, "oversaturation": 0.75, "blocking": 0.5, "underexposure": 0.25}),
+        "exposure": Rater({"overexposure": 0.9, "underexposure": 0.8, "low contrast": 0.6, "noise": 0.2}),
+        "harsh": Rater({"blur": 0.8, "noise": 0.75, "blocking": 0.9, "overexposure": 0.6, "colour cast": 0.7}),
+        "grain-hater": Rater({"noise": 0.95, "blocking": 0.7, "blur": 0.25, "underexposure": 0.5, "colour cast": 0.1}),
+    }
+)
+"""Tastes for demonstrations and benchmarks, by name."""

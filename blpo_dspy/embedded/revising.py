@@ -1,0 +1,197 @@
+"""The optimizer's role: instructions are rewritten from what a prompt shows, a few changes at a time."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from blpo_dspy.embedded import flaws, vocabulary
+from blpo_dspy.embedded.evidence import Mistake, directions, mistakes
+from blpo_dspy.embedded.prompts import best_tried, current_instruction, tried
+from blpo_dspy.embedded.reading import Reading, without_images
+from blpo_dspy.embedded.senses import Senses
+
+QUARTER = 0.25
+_LARGE_ERROR = 1.5
+_REPORT_NAME = re.compile(r"verbali[sz]|descri|caption|report|i2t", re.IGNORECASE)
+_REPORTING = re.compile(r"\b(?:describe|caption|verbali[sz]e|report|transcribe)\b", re.IGNORECASE)
+_JUDGING = re.compile(r"\b(?:rate|judge|score|label|classify|decide|grade|assess|evaluate)\b", re.IGNORECASE)
+_MERGING = re.compile(r"\b(?:merg\w+|join|combin\w+)\b|^merged", re.IGNORECASE)
+_PARAPHRASE = re.compile(
+    r"\b(?:paraphras\w+|variation of|keep(?:ing)? the (?:semantic )?meaning|same meaning|reword\w*)\b", re.IGNORECASE
+)
+_WORDINGS = (
+    "Look at the whole picture before you decide.",
+    "Weigh every visible fault by how much it disturbs the picture.",
+    "Compare the picture with a clean one of the same subject.",
+    "Decide by what is visible and not by the subject.",
+    "Look at the picture closely, then from a distance.",
+    "Be consistent from one picture to the next.",
+)
+_REPORT_OPENINGS = (
+    "Report how the picture was taken and processed.",
+    "Look closely at the picture as a photograph.",
+    "Examine the picture as a photographer would.",
+    "Report what the camera and the processing did to the picture.",
+)
+_REPORT_CLOSINGS = (
+    "For each of them say whether it is absent, slight, moderate or severe.",
+    "Say of each how far it goes: absent, slight, moderate or severe.",
+    "State the degree of each, from absent over slight and moderate to severe.",
+)
+
+
+@dataclass(frozen=True)
+class Blame:
+    """What a flaw's weight should do: `total` > 0 means count more; `error` is the mean error behind it, in levels."""
+
+    flaw: str
+    total: float
+    error: float
+
+
+def blames(reading: Reading, senses: Senses, rng: random.Random) -> list[Blame]:
+    """Returns what the evidence says about each flaw, the clearest first; errors are shared by described severity."""
+    found = mistakes(reading, senses)
+    votes = directions(reading)
+    result = []
+    for flaw in flaws.FLAWS:
+        shares = [(_share(m, flaw), m.too_high) for m in found if m.too_high and flaw in m.levels]
+        total = sum(share * off for share, off in shares)
+        error = abs(total) / sum(share for share, _ in shares) if shares else 1.0
+        total = total * rng.uniform(0.9, 1.1) + votes.get(flaw, 0.0)
+        if abs(total) >= QUARTER:
+            result.append(Blame(flaw, total, error))
+    return sorted(result, key=lambda blame: -abs(blame.total))
+
+
+def _share(mistake: Mistake, flaw: str) -> float:
+    return mistake.levels[flaw] / sum(mistake.levels.values())
+
+
+def write_instruction(name: str, reading: Reading, senses: Senses, variant: int = 0) -> str:
+    """Returns the instruction that a prompt asks for: merged, reworded, for reports or for a judge.
+
+    Args:
+        name: The name of the requested field.
+        reading: The prompt.
+        senses: The engine's abilities.
+        variant: Number of the answer where several are asked for.
+    """
+    rng = senses.rng(reading.seed, f"write:{variant}", reading.prompt, *(x for x in reading.images if x))
+    request = f"{name.replace('_', ' ')} {reading.objective if reading.inputs else without_images(reading.prompt)}"
+    current = current_instruction(reading)
+    revisions = [entry.instruction for entry in tried(reading)]
+    if revisions and _MERGING.search(request):
+        return merged(current, revisions)
+    if _PARAPHRASE.search(request):
+        return reworded(current, rng)
+    if for_reports(name, current):
+        return report_instruction(reading, senses, rng)
+    return revised(current, reading, senses, rng, variant)
+
+
+def for_reports(name: str, current: str) -> bool:
+    """Whether the instruction is for a model that describes, by the field's name, else by the current instruction."""
+    return bool(_REPORT_NAME.search(name) or (_REPORTING.search(current) and not _JUDGING.search(current)))
+
+
+def revised(current: str, reading: Reading, senses: Senses, rng: random.Random, variant: int = 0) -> str:
+    """Returns the judge's instruction with a few weights moved by what the mistakes share.
+
+    Without any mistake to learn from it guesses, starting from the best instruction that the prompt lists.
+    """
+    changes = weight_changes(current, reading, senses, rng, variant)
+    if changes:
+        return vocabulary.reweighted(current, changes)
+    if any(mistake.too_high for mistake in mistakes(reading, senses)):
+        return reworded(current, rng)
+    best = best_tried(reading)
+    return vocabulary.reweighted(
+        best.instruction if best else current, guessed(best.instruction if best else current, senses, rng)
+    )
+
+
+def weight_changes(
+    current: str, reading: Reading, senses: Senses, rng: random.Random, variant: int = 0
+) -> dict[str, float]:
+    """Returns the new weights of the flaws to blame; the first answer takes the clearest, further ones later flaws."""
+    weights = vocabulary.read_weights(current)
+    changes: dict[str, float] = {}
+    for blame in _rotated(blames(reading, senses, rng), variant):
+        old = vocabulary.nearest_quarter(weights.get(blame.flaw, senses.traits.prior))
+        step = QUARTER * (2 if blame.error >= _LARGE_ERROR else 1)
+        new = min(1.0, max(0.0, old + (step if blame.total > 0 else -step)))
+        if new != weights.get(blame.flaw):
+            changes[blame.flaw] = new
+        if len(changes) == senses.traits.edits:
+            break
+    return changes
+
+
+def _rotated(found: list[Blame], variant: int) -> list[Blame]:
+    start = variant % len(found) if found else 0
+    return found[start:] + found[:start]
+
+
+def guessed(current: str, senses: Senses, rng: random.Random) -> Mapping[str, float]:
+    """Returns a blind guess: other weights for a few flaws."""
+    weights = vocabulary.read_weights(current)
+    chosen = rng.sample(flaws.FLAWS, senses.traits.edits)
+    return {flaw: rng.choice([w for w in (0.0, 0.25, 0.5, 0.75, 1.0) if w != weights.get(flaw)]) for flaw in chosen}
+
+
+def reworded(current: str, rng: random.Random) -> str:
+    """Returns the instruction with the same weights and one more sentence."""
+    new = [wording for wording in _WORDINGS if wording not in current]
+    if not new:
+        return current.replace(_WORDINGS[0], "").strip()
+    body = vocabulary.without_weights(current)
+    weights = current.strip()[len(body) :].strip() if current.strip().startswith(body) else ""
+    if body and body[-1] not in ".!?:;":
+        body += "."
+    return " ".join(filter(None, (body, rng.choice(new), weights)))
+
+
+def merged(current: str, revisions: list[str]) -> str:
+    """Returns the first revision with what the others change about flaws that it leaves alone."""
+    base, first = vocabulary.read_weights(current), vocabulary.read_weights(revisions[0])
+    taken = {flaw for flaw in flaws.FLAWS if first.get(flaw) != base.get(flaw)}
+    changes: dict[str, float] = {}
+    for revision in revisions[1:]:
+        for flaw, weight in vocabulary.read_weights(revision).items():
+            if flaw not in taken and weight != base.get(flaw):
+                changes[flaw] = weight
+                taken.add(flaw)
+    return vocabulary.reweighted(revisions[0], changes) if changes else revisions[0]
+
+
+def report_instruction(reading: Reading, senses: Senses, rng: random.Random) -> str:
+    """Returns a new report instruction for a few flaws, half of them from the best that the prompt lists."""
+    best = best_tried(reading)
+    known = vocabulary.requested(best.instruction) if best else ()
+    kept = rng.sample(known, min(len(known), senses.traits.cues // 2))
+    fresh = [flaw for flaw in flaws.FLAWS if flaw not in kept]
+    cues = [*kept, *rng.sample(fresh, senses.traits.cues - len(kept))]
+    rng.shuffle(cues)
+    return f"{rng.choice(_REPORT_OPENINGS)} Look for {vocabulary.listed(cues)}. {rng.choice(_REPORT_CLOSINGS)}"
+
+
+def critique(reading: Reading, senses: Senses, count: int = 1) -> list[str]:
+    """Returns what the mistakes share and in which direction the judge errs, as `count` separate remarks."""
+    rng = senses.rng(reading.seed, "critique", reading.prompt, *(x for x in reading.images if x))
+    found = blames(reading, senses, rng)
+    if not found:
+        return [
+            "The mistakes share nothing that is reported here; the evidence has to be looked at more closely."
+        ] * count
+    remarks = [
+        f"The mistakes share {blame.flaw}: pictures with it are rated too {'high' if blame.total > 0 else 'low'}, so that "
+        f"{blame.flaw} should count {'more' if blame.total > 0 else 'less'}."
+        for blame in found
+    ]
+    return (
+        [" ".join(remarks[: senses.traits.edits])] if count == 1 else [remarks[i % len(remarks)] for i in range(count)]
+    )

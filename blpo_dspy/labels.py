@@ -7,26 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from blpo_dspy.answers import as_text, normal, parse_answer
 from blpo_dspy.errors import BlpoError
 
 Label = str | int
-
-_WRAPPING = " \t\r\n\"'`*_.,;:!()[]{}<>“”‘’«»"
-_LEAD = re.compile(
-    r"^\W*(?:(?:final|the|my|your|overall|correct)\s+)*"
-    r"(?:label|rating|answer|score|verdict|judge?ment|classification|category|level|class|result|grade)"
-    r"\W*(?:\s*(?:is|would\s+be)\b|\s*[:=\-–—>])+\W*",
-    re.IGNORECASE,
-)
-_REASON = r"(?=\s*(?:\.(?!\d)|[;:!()\[\]\n–—]|-\s|,?\s*(?:because|since|due\s+to|as\s+(?:it|the|there))\b|$))"
-_MARKUP = re.compile(r"</?\w+>|\\boxed|^#+")
-_NUMBER = re.compile(
-    r"^\s*([+-]?\d+)(?:\.0+)?(?:\s*(?:/|out\s+of)\s*(\d+)(?:\.0+)?)?(?:\s+(?:stars?|points?))?" + _REASON
-)
-
-
-def _normal(text: str) -> str:
-    return " ".join(text.split()).casefold()
 
 
 @dataclass(frozen=True, init=False)
@@ -61,7 +45,7 @@ class LabelSpace:
                 )
             if label == "":
                 raise BlpoError(f"empty label in {list(self.labels)!r}; remove it or give it a name")
-        names = [_normal(str(label)) for label in self.labels]
+        names = [normal(str(label)) for label in self.labels]
         twice = sorted({str(x) for x, name in zip(self.labels, names, strict=True) if names.count(name) > 1})
         if twice:
             raise BlpoError(f"duplicate labels {twice}: labels must differ in more than case or white space")
@@ -122,12 +106,16 @@ class LabelSpace:
         if not self.ordered:
             return f"judge said {predicted}, people said {label}"
         steps = self.index(predicted) - self.index(label)
-        unit = "" if self.numeric else (" level" if abs(steps) == 1 else " levels")
+        unit = "" if self._is_scale() else (" level" if abs(steps) == 1 else " levels")
         return f"judge {abs(steps)}{unit} too {'high' if steps > 0 else 'low'}"
+
+    def _is_scale(self) -> bool:
+        first = self.labels[0]
+        return self.ordered and isinstance(first, int) and self.labels == tuple(range(first, first + len(self)))
 
     def describe(self) -> str:
         """Returns the closed set in words, as a prompt or an error message states it."""
-        if self.ordered and self.numeric:
+        if self._is_scale():
             return f"a whole number from {self.labels[0]} to {self.labels[-1]}"
         listed = ", ".join(self.names)
         return f"{listed} (lowest to highest)" if self.ordered else listed
@@ -138,72 +126,23 @@ class LabelSpace:
         Raises:
             BlpoError: If the value is not one of the labels (case and white space aside).
         """
-        text = _normal(_as_text(value))
+        text = normal(as_text(value))
+        if self.numeric:
+            text = re.sub(r"\.0+$", "", text)  # a column of whole numbers with gaps is stored as 4.0
         for label in self.labels:
-            if _normal(str(label)) == text:
+            if normal(str(label)) == text:
                 return label
         raise BlpoError(f"unknown label {value!r}; the labels are {self.describe()}")
 
     def parse(self, answer: object) -> Label | None:
         """Returns the label that a judge's answer states, or None if it states none or more than one.
 
-        Tolerates case, punctuation, markdown, quotes, a lead such as "Rating:", a scale ("4/5", "4 out of 5") and a
-        reason after the label. An answer that names two labels, denies one ("not safe") or lies off the scale is
-        invalid: it is never guessed.
+        Tolerates case, punctuation, markdown, quotes, a lead ("Rating: 4"), a scale ("4/5", "4 out of 5"), a JSON object
+        with the label under such a name, a reason after the label, and thoughts before a label on a line of its own.
+        An answer that names two labels, denies or takes back one ("not safe"), or lies off the scale is invalid: it is
+        never guessed. Other labels may be mentioned only beside a label that has a line of its own.
         """
-        if answer is None:
-            return None
-        text = _MARKUP.sub("", _as_text(answer)).strip()
-        whole = self._read(text)
-        if whole is not None:
-            return whole
-        lines = [line for line in text.splitlines() if line.strip(_WRAPPING)]
-        stated = {label for label in (self._exact(line) for line in lines) if label is not None}
-        return stated.pop() if len(stated) == 1 else None
-
-    def _exact(self, text: str) -> Label | None:
-        """The label that a text is, markup and a lead aside."""
-        body = _LEAD.sub("", text, count=1)
-        for candidate in (text, text.strip(_WRAPPING), body, body.strip(_WRAPPING)):
-            for label in self.labels:
-                if _normal(candidate) == _normal(str(label)):
-                    return label
-        return self._scaled(body.strip("\"'`*_ \t\r\n({[<"), whole=True) if self.numeric else None
-
-    def _read(self, text: str) -> Label | None:
-        """The label that a text opens with, if it mentions no other."""
-        exact = self._exact(text)
-        if exact is not None:
-            return exact
-        body = _LEAD.sub("", text, count=1).lstrip(" \t\r\n\"'`*_([{<“‘«")
-        if self.numeric:
-            return self._scaled(re.sub(r"[\"'`*_]", "", body), whole=False)
-        for label, name in sorted(zip(self.labels, self.names, strict=True), key=lambda pair: -len(pair[1])):
-            match = re.match(re.escape(name) + r"(?!\w)[\"'`*_’”»]*" + _REASON, body, re.IGNORECASE)
-            if match:
-                return None if self._mentions_other(label, text) else label
-        return None
-
-    def _mentions_other(self, label: Label, text: str) -> bool:
-        own = re.sub(rf"(?<!\w){re.escape(str(label))}(?!\w)", " ", text, flags=re.IGNORECASE)
-        return any(
-            re.search(rf"(?<!\w){re.escape(name)}(?!\w)", own, re.IGNORECASE)
-            for name in self.names
-            if name != str(label)
-        )
-
-    def _scaled(self, text: str, *, whole: bool) -> Label | None:
-        match = _NUMBER.match(text)
-        if match is None:
-            return None
-        rest = text[match.end() :]
-        number, top = int(match.group(1)), match.group(2)
-        if number not in self.labels or (top is not None and int(top) != self.labels[-1]):
-            return None
-        if whole and rest.strip(_WRAPPING):
-            return None
-        others = {int(x) for x in re.findall(r"(?<![\w.])\d+(?![\w]|\.\d)", rest)} & (set(self.labels) - {number})
-        return None if others else number
+        return parse_answer(self, answer)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON; `from_dict` reads it back."""
@@ -225,9 +164,3 @@ class LabelSpace:
 
     def __str__(self) -> str:
         return self.describe()
-
-
-def _as_text(value: object) -> str:
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)

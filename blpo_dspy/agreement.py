@@ -1,0 +1,145 @@
+"""How far a judge agrees with people: scikit-learn's and SciPy's statistics, with invalid answers counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.labels import Label, LabelSpace
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Agreement of a judge with human labels; a statistic is None where it is undefined.
+
+    Attributes:
+        n: Examples that the judge answered, validly or not.
+        accuracy: Share of right answers in [0, 1]; an invalid answer is never right.
+        macro_f1: Mean F1 in [0, 1] over the labels that occur in truth or predictions.
+        kappa: Cohen's kappa in [-1, 1]. Nominal: unweighted, "invalid" being one more category. Ordinal: quadratic
+            weights, an invalid answer counting as the level farthest from the truth (the lowest of two equally far).
+        invalid: Answers that state no label.
+        invalid_rate: Their share of n.
+        spearman: Rank correlation over the valid answers in [-1, 1]; ordinal only.
+        mae: Mean absolute error over the valid answers, in levels; ordinal only.
+        confusion: One row per true label; one column per label and a last one for invalid answers.
+        labels: The labels, in the order of rows and columns.
+        failed: Examples without an answer because the model call failed; not part of n.
+    """
+
+    n: int
+    accuracy: float | None
+    macro_f1: float | None
+    kappa: float | None
+    invalid: int
+    invalid_rate: float | None
+    spearman: float | None
+    mae: float | None
+    confusion: tuple[tuple[int, ...], ...]
+    labels: LabelSpace
+    failed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data for JSON; `from_dict` reads it back."""
+        plain = {"labels": self.labels.to_dict(), "confusion": [list(row) for row in self.confusion]}
+        return {**{name: getattr(self, name) for name in _FIGURES}, **plain}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Agreement:
+        """Returns the agreement that `to_dict` wrote.
+
+        Raises:
+            BlpoError: If the data is not of that form.
+        """
+        try:
+            labels = LabelSpace.from_dict(data["labels"])
+            confusion = tuple(tuple(int(count) for count in row) for row in data["confusion"])
+            return cls(**{name: data[name] for name in _FIGURES}, labels=labels, confusion=confusion)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise BlpoError(f"not an agreement: {error!r}; expected what Agreement.to_dict() returns") from error
+
+
+_FIGURES = ("n", "accuracy", "macro_f1", "kappa", "invalid", "invalid_rate", "spearman", "mae", "failed")
+
+
+def measure_agreement(
+    labels: LabelSpace, truth: Sequence[Label], predicted: Sequence[Label | None], *, failed: int = 0
+) -> Agreement:
+    """Compares predicted labels with the true ones; None stands for an answer that states no label.
+
+    Args:
+        labels: The label space of both.
+        truth: Human labels.
+        predicted: The judge's labels in the same order.
+        failed: Examples left out because the model call failed.
+
+    Raises:
+        BlpoError: If the two differ in length or a label is not in the space.
+    """
+    true, guess = [labels.index(label) for label in truth], positions(labels, predicted)
+    if len(true) != len(guess):
+        raise BlpoError(f"{len(true)} human labels but {len(guess)} predictions; there must be one for each")
+    n, size = len(true), len(labels)
+    valid = [(i, j) for i, j in zip(true, guess, strict=True) if j < size]
+    invalid = n - len(valid)
+    return Agreement(
+        n=n,
+        accuracy=sum(i == j for i, j in valid) / n if n else None,
+        macro_f1=_macro_f1(true, guess, size),
+        kappa=_kappa(labels, true, guess),
+        invalid=invalid,
+        invalid_rate=invalid / n if n else None,
+        spearman=_spearman(valid) if labels.ordered else None,
+        mae=sum(abs(i - j) for i, j in valid) / len(valid) if labels.ordered and valid else None,
+        confusion=_confusion(true, guess, size),
+        labels=labels,
+        failed=failed,
+    )
+
+
+def positions(labels: LabelSpace, values: Sequence[Label | None]) -> list[int]:
+    """Returns the position of each label in the space; len(labels) for None, an invalid answer."""
+    return [len(labels) if value is None else labels.index(value) for value in values]
+
+
+def farthest(position: int, size: int) -> int:
+    """Returns the end of a scale of `size` levels that is farther from a position, the lowest of two equally far."""
+    return 0 if 2 * position >= size - 1 else size - 1
+
+
+def _macro_f1(true: list[int], guess: list[int], size: int) -> float | None:
+    from sklearn.metrics import f1_score  # noqa: PLC0415  (half a second that `import blpo_dspy` need not pay)
+
+    occurring = sorted({*true, *guess} - {size})
+    return float(f1_score(true, guess, labels=occurring, average="macro", zero_division=0.0)) if true else None
+
+
+def _kappa(labels: LabelSpace, true: list[int], guess: list[int]) -> float | None:
+    from sklearn.metrics import cohen_kappa_score  # noqa: PLC0415
+
+    size = len(labels)
+    if labels.ordered:
+        guess = [farthest(i, size) if j == size else j for i, j in zip(true, guess, strict=True)]
+    if len({*true, *guess}) < 2:
+        return None  # 0 / 0: where only one label ever occurs, chance agreement is already perfect
+    weights = "quadratic" if labels.ordered else None
+    return float(cohen_kappa_score(true, guess, labels=range(size + 1), weights=weights))
+
+
+def _spearman(valid: list[tuple[int, int]]) -> float | None:
+    from scipy.stats import spearmanr  # noqa: PLC0415
+
+    true, guess = [i for i, _ in valid], [j for _, j in valid]
+    if len(set(true)) < 2 or len(set(guess)) < 2:
+        return None  # a constant has no ranks
+    return float(spearmanr(true, guess).statistic)
+
+
+def _confusion(true: list[int], guess: list[int], size: int) -> tuple[tuple[int, ...], ...]:
+    from sklearn.metrics import confusion_matrix  # noqa: PLC0415
+
+    if not true:
+        return ((0,) * (size + 1),) * size
+    return tuple(tuple(map(int, row)) for row in confusion_matrix(true, guess, labels=range(size + 1))[:size])

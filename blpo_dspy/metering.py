@@ -20,13 +20,31 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import dspy
-from dspy.utils.exceptions import LMError
+from dspy.utils.exceptions import (
+    LMAuthError,
+    LMBillingError,
+    LMConfigurationError,
+    LMError,
+    LMUnexpectedError,
+    LMUnsupportedFeatureError,
+    LMUnsupportedModelError,
+)
 from dspy.utils.usage_tracker import UsageTracker
 
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.ledger import Ledger, Usage
 
 _NOT_PART_OF_A_REQUEST = ("api_key", "api_base", "base_url", "cache", "num_retries", "timeout")
+
+# Errors that no further call of the run could mend: the first one ends it.
+FATAL_ERRORS = (
+    LMAuthError,
+    LMBillingError,
+    LMConfigurationError,
+    LMUnexpectedError,
+    LMUnsupportedFeatureError,
+    LMUnsupportedModelError,
+)
 
 
 class RunStoppedError(BlpoError):
@@ -118,6 +136,7 @@ class Meter:
         self._under_way: dict[str, Future[Answer]] = {}
         self._usage: dict[str, Usage] = {}
         self._stopped = threading.Event()
+        self._fatal: LMError | None = None
 
     def wrap(self, lm: dspy.BaseLM, role: str) -> dspy.BaseLM:
         """Returns a copy of the LM whose calls pass this meter; the user's LM is left as it is."""
@@ -162,6 +181,8 @@ class Meter:
 
     def _ask(self, role: str, attempt: Callable[[], Answer], retries: int) -> Answer:
         for number in range(retries + 1):
+            if self._fatal is not None:
+                raise self._fatal
             if self._stopped.is_set():
                 raise RunStoppedError("the run was stopped")
             again = Usage(retries=int(number > 0))
@@ -169,6 +190,8 @@ class Meter:
                 with self._slots:
                     answer = self._attempt(role, attempt, again)
             except LMError as error:
+                if isinstance(error, FATAL_ERRORS):
+                    self._fatal = error
                 if number == retries or not dspy.is_retryable_lm_error(error):
                     raise
                 self._stopped.wait(_delay(error, number))

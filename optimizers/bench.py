@@ -9,32 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import dspy
-from dspy.utils.exceptions import (
-    AdapterParseError,
-    LMAuthError,
-    LMBillingError,
-    LMConfigurationError,
-    LMError,
-    LMUnexpectedError,
-    LMUnsupportedFeatureError,
-    LMUnsupportedModelError,
-)
+from dspy.utils.exceptions import AdapterParseError, LMError
 
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.labels import LabelSpace
+from blpo_dspy.metering import FATAL_ERRORS
 from blpo_dspy.optimizers.records import Instructions, Judgement
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.text import as_data
 
-# Nothing that a further call of this run could mend.
-FATAL_ERRORS = (
-    LMAuthError,
-    LMBillingError,
-    LMConfigurationError,
-    LMUnsupportedFeatureError,
-    LMUnsupportedModelError,
-    LMUnexpectedError,
-)
 
 _SILENT_ANSWERS = 20
 
@@ -81,7 +64,7 @@ class Bench:
         labels: The label space, None if the metric alone says what is right.
         label_field: Name of the label in examples and predictions.
         workers: Where the calls run.
-        max_failed_share: The largest share of a step's examples that may fail before the step is void.
+        max_failed_share: The largest share of a step's examples that an outage may take before the step is void.
     """
 
     def __init__(
@@ -118,7 +101,8 @@ class Bench:
         """Returns f(x; p) with its loss for each example, known ones from memory.
 
         Raises:
-            ModelError: If the LM failed for more than the allowed share of the examples, twice.
+            ModelError: If an outage took more than the allowed share of the examples, twice, or the judge never
+                states a label.
         """
         return self.collect(self.start(instructions, examples))
 
@@ -135,10 +119,10 @@ class Bench:
         if self._void(fresh, pending):
             program = self._with_lms(pending.instructions)
             fresh = self._workers.map(
-                lambda judgement: self._judge_one(program, judgement.example) if judgement.failure else judgement, fresh
+                lambda judgement: self._judge_one(program, judgement.example) if judgement.outage else judgement, fresh
             )
             if self._void(fresh, pending):
-                failed = [judgement for judgement in fresh if judgement.failure]
+                failed = [judgement for judgement in fresh if judgement.outage]
                 raise ModelError(
                     f"the model failed for {len(failed)} of {len(pending.examples)} examples, so nothing was scored: "
                     f"{failed[0].failure}"
@@ -146,9 +130,10 @@ class Bench:
         answered = [judgement for judgement in fresh if not judgement.failure]
         self._verbalizes = self._verbalizes and not any(judgement.description is None for judgement in answered)
         key = self._key(pending.instructions)
-        self._judged.update({(key, judgement.example): judgement for judgement in answered})
+        # What the provider refuses once it refuses again; what an outage swallowed is asked for anew when next needed.
+        self._judged.update({(key, judgement.example): judgement for judgement in fresh if not judgement.outage})
         self._check_answers(fresh)
-        failed = {judgement.example: judgement for judgement in fresh if judgement.failure}
+        failed = {judgement.example: judgement for judgement in fresh if judgement.outage}
         return [failed.get(i) or self._judged[key, i] for i in pending.examples]
 
     def _key(self, instructions: Instructions) -> Instructions:
@@ -158,16 +143,21 @@ class Bench:
     def _check_answers(self, fresh: Sequence[Judgement]) -> None:
         """A judge that never gives a label leaves nothing to optimize: that is said rather than scored."""
         self._answered = self._answered or self._labels is None or any(judgement.valid for judgement in fresh)
-        if not self._answered and len(self._judged) >= min(_SILENT_ANSWERS, len(self.examples)):
-            assert self._labels is not None
-            sample = next(iter(self._judged.values())).answer[:200]
+        if self._answered or len(self._judged) < min(_SILENT_ANSWERS, len(self.examples)):
+            return
+        assert self._labels is not None
+        sample = next(iter(self._judged.values()))
+        if sample.failure:
             raise ModelError(
-                f"the judge model stated no label in any of its first {len(self._judged)} answers, so there is "
-                f"nothing to align; it should answer with {self._labels.describe()}, it wrote for example {sample!r}"
+                f"the judge model refused every one of its first {len(self._judged)} images: {sample.failure}"
             )
+        raise ModelError(
+            f"the judge model stated no label in any of its first {len(self._judged)} answers, so there is nothing to "
+            f"align; it should answer with {self._labels.describe()}, it wrote for example {sample.answer[:200]!r}"
+        )
 
     def _void(self, fresh: Sequence[Judgement], pending: PendingJudgements) -> bool:
-        failed = sum(bool(judgement.failure) for judgement in fresh)
+        failed = sum(judgement.outage for judgement in fresh)
         return failed > self._max_failed_share * len(set(pending.examples))
 
     def describe(self, verbalizer: str, examples: Sequence[int]) -> list[str | None]:
@@ -228,7 +218,8 @@ class Bench:
             except LMError as error:
                 if isinstance(error, FATAL_ERRORS):
                     raise _model_error("judge", error) from error
-                return Judgement(position, label, None, None, failure=str(error))
+                transient = dspy.is_retryable_lm_error(error)
+                return Judgement(position, label, None, None, failure=str(error), outage=transient)
             description = self._description(program)
         answer = prediction.get(self._label_field)
         predicted = self._labels.parse(answer) if self._labels else answer

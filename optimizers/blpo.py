@@ -209,8 +209,9 @@ class BLPO(Teleprompter):  # type: ignore[misc]
         except RunStoppedError as stopped:
             stop_reason = str(stopped)
         validations = validator.finish()
-        last = rounds[-1].end if rounds else run.start
-        returned = validations[best(validations)].instructions if validations else last
+        returned = rounds[-1].end if rounds and self.select == "last" else run.start
+        if validations and validations[0].after_round == 0:
+            returned = validations[best(validations)].instructions
         return BLPOResult(
             run.start, tuple(rounds), validations, returned, run.meter.ledger, stop_reason, self._options()
         )

@@ -32,6 +32,7 @@ class Judgement:
         answer: What the judge wrote for its label.
         description: What the verbalizer reported, where the program called it.
         failure: Why the LM gave no answer at all; "" if it did.
+        outage: Whether it failed for a reason that may pass (a time-out, a rate limit), rather than refusing the example.
     """
 
     example: int
@@ -41,6 +42,7 @@ class Judgement:
     answer: str = ""
     description: str | None = None
     failure: str = ""
+    outage: bool = False
 
     @property
     def valid(self) -> bool:

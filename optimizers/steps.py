@@ -10,7 +10,8 @@ from dspy.utils.exceptions import ContextWindowExceededError, LMError
 
 from blpo_dspy.errors import ModelError
 from blpo_dspy.labels import LabelSpace
-from blpo_dspy.optimizers.bench import FATAL_ERRORS, Bench
+from blpo_dspy.metering import FATAL_ERRORS
+from blpo_dspy.optimizers.bench import Bench
 from blpo_dspy.optimizers.proposals import Proposal, propose
 from blpo_dspy.optimizers.records import Batch, Instructions, Judgement, Rejection, Trial
 from blpo_dspy.optimizers.updates import JudgementError, ScoredInstruction

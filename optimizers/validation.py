@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from blpo_dspy.agreement import Agreement, measure_agreement
 
 from blpo_dspy.labels import LabelSpace
+from blpo_dspy.metering import RunStoppedError
 from blpo_dspy.optimizers.bench import Bench, PendingJudgements
 from blpo_dspy.optimizers.records import Instructions, Judgement, Validation
 
@@ -29,11 +30,18 @@ class Validator:
         self._pending[after_round] = self._bench.start(instructions, self._examples)
 
     def finish(self) -> tuple[Validation, ...]:
-        """Waits for everything that was started and returns it in the order of the rounds."""
-        return tuple(self._validation(number, self._pending[number]) for number in sorted(self._pending))
+        """Waits for everything that was started and returns it in the order of the rounds.
 
-    def _validation(self, number: int, pending: PendingJudgements) -> Validation:
-        judgements = self._bench.collect(pending)
+        What a spent budget cut short is left out: half a validation set would not be comparable.
+        """
+        finished = [self._validation(number, self._pending[number]) for number in sorted(self._pending)]
+        return tuple(validation for validation in finished if validation is not None)
+
+    def _validation(self, number: int, pending: PendingJudgements) -> Validation | None:
+        try:
+            judgements = self._bench.collect(pending)
+        except RunStoppedError:
+            return None
         score = 1.0 - self._bench.mean_loss(judgements)
         return Validation(number, pending.instructions, score, agreement_of(judgements, self._labels))
 

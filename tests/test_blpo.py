@@ -1,0 +1,467 @@
+import warnings
+from typing import Any
+
+import dspy
+import pytest
+from engines import Seen, scripted_lm
+from worlds import LABELS, TRAIN, VALIDATION, brightness, mind, student, threshold, world
+
+from blpo_dspy.budget import Budget
+from blpo_dspy.errors import BlpoError, DataError, ModelError
+from blpo_dspy.labels import LabelSpace
+from blpo_dspy.optimizers import BLPO, BLPOResult, Round
+from blpo_dspy.programs import VisualJudge
+
+
+def compiled(lm: dspy.LM, program: dspy.Module | None = None, **options: Any) -> dspy.Module:
+    options = {"num_threads": 4, "rounds": 3, "inner_steps": 2, **options}
+    optimizer = BLPO(prompt_model=lm, task_model=lm, **options)
+    return optimizer.compile(program or student(), trainset=TRAIN, valset=VALIDATION)
+
+
+def result(program: dspy.Module) -> BLPOResult:
+    return program.detailed_results
+
+
+def by_field(lm: dspy.LM, field: str) -> list[Seen]:
+    return [seen for seen in lm.engine.seen if field in seen.fields]
+
+
+def test_the_compiled_judge_is_better_than_the_start() -> None:
+    """The returned program scores higher on the validation set than the start, and is the best candidate."""
+    program = compiled(world(), rounds=6)
+    found = result(program)
+    assert found.after.score > found.before.score + 0.2
+    assert threshold(program.instruction) > 60
+    scores = [candidate["score"] for candidate in program.candidate_programs]
+    assert scores == sorted(scores, reverse=True)
+    assert found.after.score == scores[0]
+    assert program.candidate_programs[0]["program"].instruction == program.instruction
+
+
+def test_the_student_and_the_lm_are_left_as_they_were() -> None:
+    """Compiling works on copies: neither the student nor the user's LM changes, and no LM stays attached."""
+    lm, start = world(), student()
+    before = (start.dump_state(), dict(lm.kwargs), lm.num_retries)
+    program = compiled(lm, start)
+    assert (start.dump_state(), dict(lm.kwargs), lm.num_retries) == before
+    assert all(predictor.lm is None for predictor in program.predictors())
+    assert lm.history == []
+
+
+def test_no_image_reaches_the_optimizer() -> None:
+    """Optimizer prompts hold no image part and no base64 run."""
+    lm = world()
+    compiled(lm, student(evidence="both"))
+    prompts = [seen for seen in lm.engine.seen if seen.fields[0].endswith("instruction")]
+    assert len(prompts) >= 10
+    assert not any(seen.images for seen in prompts)
+    assert not any("base64" in seen.text or "iVBOR" in seen.text for seen in prompts)
+
+
+def test_an_image_marker_in_a_description_stays_text() -> None:
+    """A description with DSPy's image marker doesn't put an image into the optimizer's prompt."""
+    marker = '<<CUSTOM-TYPE-START-IDENTIFIER>>[{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]'
+
+    def smuggling(seen: Seen) -> Any:
+        if seen.fields == ["description"]:
+            return {"description": f"bright {marker}<<CUSTOM-TYPE-END-IDENTIFIER>> brightness"}
+        return mind(seen)
+
+    lm = world(smuggling)
+    compiled(lm, rounds=1)
+    updates = by_field(lm, "improved_instruction")
+    assert updates
+    assert not any(seen.images for seen in updates)
+
+
+def test_every_instruction_and_image_is_judged_once() -> None:
+    """No judge request is sent twice, whatever DSPy's cache is set to; the ledger counts what was sent."""
+    lm = world()
+    program = compiled(lm, rounds=4)
+    judged = [(seen.instruction, tuple(seen.images)) for seen in by_field(lm, "label")]
+    assert len(judged) == len(set(judged))
+    calls = result(program).ledger.calls()
+    assert calls["judge"] == len(judged)
+    assert calls["verbalizer"] == len(by_field(lm, "description"))
+    assert calls["judge"] + calls["verbalizer"] + calls["optimizer"] == len(lm.engine.seen)
+
+
+def test_calls_are_what_the_algorithm_needs() -> None:
+    """One round makes the search, K + 1 updates, K proposals, and judges each distinct update on batch and guard."""
+    lm = world()
+    program = compiled(lm, rounds=1, inner_steps=2, merge=False, batch_size=5, guard_size=5, select="last")
+    (completed,) = result(program).rounds
+    assert len(by_field(lm, "improved_instruction")) == 3
+    assert len(by_field(lm, "verbalizer_instruction")) == 2
+    distinct = {trial.judge for trial in completed.trials}
+    scored = len(completed.batch.errors) + len(completed.batch.guard)
+    assert len(by_field(lm, "label")) == completed.batch.searched + len(distinct) * scored
+
+
+def test_results_do_not_depend_on_threads() -> None:
+    """One thread and sixteen give the same records and the same instructions."""
+    runs = [result(compiled(world(), num_threads=n)) for n in (1, 16)]
+    assert runs[0].rounds == runs[1].rounds
+    assert runs[0].validations == runs[1].validations
+    assert runs[0].returned == runs[1].returned
+
+
+def test_the_seed_decides_the_batches() -> None:
+    """Equal seeds draw equal batches, another seed others."""
+    first, second, other = (result(compiled(world(), seed=seed)) for seed in (0, 0, 1))
+    assert first.rounds == second.rounds
+    assert first.rounds[0].batch != other.rounds[0].batch
+
+
+def test_validation_examples_reach_no_prompt_but_the_judges() -> None:
+    """Validation images are judged, never described for the optimizer, and their labels are in no prompt."""
+    lm = world()
+    compiled(lm)
+    validation = {example.image.url.partition(",")[2] for example in VALIDATION}
+    described = {image for seen in by_field(lm, "description") for image in seen.images}
+    assert described
+    assert not described & validation
+
+
+def test_a_worse_search_returns_the_start() -> None:
+    """Where every update makes the judge worse the start is returned, and it says so."""
+
+    def harmful(seen: Seen) -> Any:
+        if seen.fields == ["improved_instruction"]:
+            return {"improved_instruction": f"Bright is above {5 - len(seen.field('current_instruction')) % 3}"}
+        return mind(seen)
+
+    program = compiled(world(harmful), student(instruction="Bright is above 128 or 127"), keep_if_worse=True)
+    assert program.instruction == "Bright is above 128 or 127"
+
+
+def test_a_judge_without_mistakes_is_returned_at_once() -> None:
+    """No errors on the trainset: no round is made, and the reason is stated."""
+    lm = world()
+    program = compiled(lm, student(instruction="Bright is above 128"))
+    assert result(program).rounds == ()
+    assert "no mistakes" in result(program).stop_reason
+    assert not by_field(lm, "improved_instruction")
+
+
+def test_errors_are_sent_with_their_direction() -> None:
+    """Ordinal errors tell the optimizer how far and which way the judge missed."""
+    seen_errors: list[str] = []
+
+    def grading(seen: Seen) -> Any:
+        if "label" in seen.fields:
+            return {"label": "4"}
+        if seen.fields == ["improved_instruction"]:
+            seen_errors.append(seen.field("errors"))
+            return {"improved_instruction": "Rate strictly"}
+        return {seen.fields[0]: "Report the blur"}
+
+    scale = LabelSpace.ordinal(1, 5)
+    trainset = [example.copy(label=label) for example, label in zip(TRAIN, [2, 4, 5] * 14, strict=True)]
+    lm = scripted_lm(grading)
+    judge = VisualJudge(scale, instruction="Rate it", evidence="image")
+    BLPO(prompt_model=lm, task_model=lm, rounds=1, inner_steps=0).compile(judge, trainset=trainset)
+    assert "judge 2 too high" in seen_errors[0]
+    assert "judge 1 too low" in seen_errors[0]
+
+
+@pytest.mark.parametrize("evidence", ["both", "description"])
+def test_a_judge_that_reads_descriptions_is_scored_through_its_own_verbalizer(evidence: str) -> None:
+    """With evidence from descriptions every judge prompt holds the text of the verbalizer instruction on trial."""
+
+    def reading(seen: Seen) -> Any:
+        if seen.fields == ["description"]:
+            return {"description": f"{seen.instruction} -> brightness 200"}
+        if "label" in seen.fields:
+            return {"label": "bright" if "attempt" in seen.field("description") else "dark"}
+        return mind(seen)
+
+    lm = world(reading)
+    program = compiled(lm, student(evidence=evidence, verbalizer_instruction="Look"), rounds=1, guard_size=0)
+    start, *proposals = [t for t in result(program).rounds[0].trials if t.origin != "merge"]
+    assert start.score == 0.0
+    assert proposals[0].score > 0
+
+
+def test_the_history_of_the_inner_loop_is_sent_with_scores() -> None:
+    """Update_q reads every earlier verbalizer instruction of the round with its score (eq. 10)."""
+    lm = world()
+    compiled(lm, rounds=1, inner_steps=3)
+    histories = [seen.field("history") for seen in by_field(lm, "verbalizer_instruction")]
+    assert [history.count('"score"') for history in histories] == [1, 2, 3]
+    assert "Describe this image in detail." in histories[0]
+
+
+def test_warm_start_goes_on_from_the_best_verbalizer_instruction() -> None:
+    """q* of a round is the first of the next; without warm start q_0 is."""
+    warm = result(compiled(world())).rounds
+    assert warm[1].trials[0].verbalizer == warm[0].end.verbalizer != "Describe this image in detail."
+    cold = result(compiled(world(), warm_start=False)).rounds
+    assert {r.trials[0].verbalizer for r in cold} == {"Describe this image in detail."}
+
+
+def test_the_argmax_takes_the_earliest_of_equal_scores_and_a_merge_before_them() -> None:
+    """Ties are settled by order, so that a run can be repeated; a merge that is not worse wins."""
+    rounds = result(compiled(world(), rounds=4)).rounds
+    for completed in rounds:
+        scores = [trial.score for trial in completed.trials]
+        best = max(score for score in scores if score is not None)
+        chosen = completed.trials[completed.chosen]
+        assert chosen.score == best
+        if completed.trials[-1].origin == "merge" and scores[-1] == best:
+            assert chosen.origin == "merge"
+        else:
+            assert completed.chosen == scores.index(best)
+
+
+def test_the_papers_letter_judges_the_whole_trainset_and_returns_the_last() -> None:
+    """BLPO.paper: T = K = 5, errors only, q_0 every round, no merge, no validation; options can still be given."""
+    lm = world()
+    optimizer = BLPO.paper(prompt_model=lm, task_model=lm, num_threads=4)
+    assert (optimizer.rounds, optimizer.inner_steps, optimizer.batch_size, optimizer.guard_size) == (5, 5, 10, 0)
+    program = optimizer.compile(student(), trainset=TRAIN, valset=VALIDATION)
+    found = result(program)
+    assert all(r.batch.searched == len(TRAIN) and r.batch.guard == () for r in found.rounds)
+    assert [len(r.trials) for r in found.rounds] == [6] * 5
+    assert found.validations == ()
+    assert program.instruction == found.rounds[-1].end.judge
+    assert BLPO.paper(prompt_model=lm, rounds=2).rounds == 2
+
+
+def test_stratified_errors_come_from_every_cell() -> None:
+    """Stratified sampling shows both kinds of mistake where uniform sampling of few would not have to."""
+    start = student(instruction="Bright is above 100 or 90")
+
+    def odd(seen: Seen) -> Any:
+        if "label" in seen.fields and "or 90" in seen.instruction:
+            value = brightness(seen)
+            return {"label": "dark" if value > 240 else "bright" if value > 20 else "dark"}
+        return mind(seen)
+
+    program = compiled(world(odd), start, rounds=1, stratified=True, batch_size=4)
+    assert {str(j.label) for j in result(program).rounds[0].batch.errors} == {"dark", "bright"}
+
+
+def test_a_budget_ends_the_run_with_the_best_so_far() -> None:
+    """A cap on calls is never passed; the run says why it stopped and returns a validated program."""
+    lm = world()
+    program = compiled(lm, rounds=8, budget=Budget(max_calls=260))
+    found = result(program)
+    assert len(lm.engine.seen) <= 260
+    assert found.ledger.total.calls == len(lm.engine.seen)
+    assert "budget" in found.stop_reason
+    assert 0 < len(found.rounds) < 8
+    assert found.after.score >= found.before.score
+
+
+def test_a_budget_too_small_for_anything_returns_the_start() -> None:
+    """With a cap below one round the start is returned and no more is spent than allowed."""
+    lm = world()
+    program = compiled(lm, budget=Budget(max_calls=15))
+    assert len(lm.engine.seen) <= 15
+    assert program.instruction == "Bright is above 20"
+    assert "budget" in result(program).stop_reason
+
+
+def test_unusable_proposals_are_recorded_and_asked_for_once_more() -> None:
+    """A rejected proposal leads to one more call that names the reason; a second one ends the trial without update."""
+
+    def lazy(seen: Seen) -> Any:
+        if seen.fields == ["improved_instruction"]:
+            return {"improved_instruction": seen.field("current_instruction")}
+        return mind(seen)
+
+    lm = world(lazy)
+    program = compiled(lm, rounds=1, inner_steps=0)
+    (trial,) = result(program).rounds[0].trials
+    assert [r.reason for r in trial.rejections] == ["the instruction is unchanged"] * 2
+    first, second = by_field(lm, "improved_instruction")
+    assert "none" in first.field("feedback")
+    assert "unchanged" in second.field("feedback")
+    assert trial.judge is None
+    assert program.instruction == "Bright is above 20"
+
+
+def test_a_judge_that_never_answers_with_a_label_ends_the_run_with_a_statement() -> None:
+    """Garbage from the judge is not scored as wrong answers: the run ends, saying what the model wrote."""
+
+    def garbage(seen: Seen) -> Any:
+        return "lorem ipsum"
+
+    with pytest.raises(ModelError, match=r"stated no label in any of its first .* 'lorem ipsum'"):
+        compiled(world(garbage))
+
+
+def test_some_invalid_answers_are_counted() -> None:
+    """Invalid answers cost the full loss and are counted where results are shown."""
+
+    def moody(seen: Seen) -> Any:
+        if "label" in seen.fields and brightness(seen) % 5 == 0:
+            return {"label": "cannot say"}
+        return mind(seen)
+
+    found = result(compiled(world(moody)))
+    assert found.before.agreement.invalid > 0
+    assert any(judgement.predicted is None for r in found.rounds for judgement in r.batch.errors)
+
+
+def test_a_failing_lm_is_not_a_wrong_answer() -> None:
+    """Examples that the provider refuses are left out of every score, counted as failed, and not sent again."""
+
+    def flaky(seen: Seen) -> Any:
+        if "label" in seen.fields and brightness(seen) % 21 == 0:
+            return dspy.lm15.InvalidRequestError("against our policy")
+        return mind(seen)
+
+    lm = world(flaky)
+    found = result(compiled(lm))
+    assert found.before.agreement.failed > 0
+    assert found.before.agreement.n + found.before.agreement.failed == len(VALIDATION)
+    assert not any(judgement.failure for r in found.rounds for judgement in r.batch.errors + r.batch.guard)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        dspy.lm15.AuthError("bad key"),
+        dspy.lm15.BillingError("no credit"),
+        ZeroDivisionError("engine bug"),
+    ],
+)
+def test_errors_that_nothing_mends_end_the_run_at_once(error: Exception) -> None:
+    """Authentication, billing and engine errors raise a ModelError that holds the provider's words."""
+    lm = world(lambda seen: error)
+    with pytest.raises(ModelError, match=str(error).partition("\n")[0]):
+        compiled(lm, num_threads=2)
+    assert len(lm.engine.seen) <= 2
+
+
+def test_an_unreachable_model_ends_the_run_with_the_reason() -> None:
+    """If most calls of a step fail the step is void, and after a second attempt the run ends."""
+    lm = world(lambda seen: dspy.lm15.TransportError("connection refused"), num_retries=0)
+    with pytest.raises(ModelError, match="connection refused"):
+        compiled(lm)
+
+
+def test_errors_that_overflow_the_context_are_halved() -> None:
+    """A context-window error of the optimizer LM shrinks the batch it is shown, and that is recorded."""
+
+    def narrow(seen: Seen) -> Any:
+        if seen.fields == ["improved_instruction"] and seen.field("errors").count("human_label") > 3:
+            return dspy.lm15.ContextLengthError("too long")
+        return mind(seen)
+
+    program = compiled(world(narrow), rounds=1, inner_steps=0)
+    (trial,) = result(program).rounds[0].trials
+    assert trial.judge is not None
+    assert [r.reason for r in trial.rejections] == [
+        "10 errors exceed the optimizer's context window",
+        "5 errors exceed the optimizer's context window",
+    ]
+
+
+def test_a_custom_metric_decides_what_is_right() -> None:
+    """A metric replaces the label loss; a score outside [0, 1] is refused."""
+    lm = world()
+    program = compiled(lm, metric=lambda example, prediction: 1.0)
+    assert "no mistakes" in result(program).stop_reason
+    with pytest.raises(BlpoError, match=r"score in \[0, 1\]"):
+        compiled(lm, metric=lambda example, prediction: 7)
+
+
+def test_on_round_receives_each_round_as_it_ends() -> None:
+    """The hook sees the same frozen records that the result holds, in order."""
+    heard: list[Round] = []
+    program = compiled(world(), on_round=heard.append)
+    assert tuple(heard) == result(program).rounds
+
+
+class TwoStep(dspy.Module):
+    """A user's own program with other names and a chain of thought."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.describe = dspy.Predict(
+            dspy.Signature("image: dspy.Image -> description: str", "Say what you see, bright or not.")
+        )
+        self.decide = dspy.Predict(dspy.Signature("description -> label: str", "Bright is above 20"))
+
+    def forward(self, image: dspy.Image) -> dspy.Prediction:
+        return self.decide(description=self.describe(image=image).description)
+
+
+def test_any_program_with_the_two_predictors_can_be_compiled() -> None:
+    """A user's own module is optimized by the names of its predictors; its label space comes from the data."""
+    lm = world()
+    options = {"rounds": 4, "inner_steps": 1, "num_threads": 4, "verbalizer": "describe", "judge": "decide"}
+    optimizer = BLPO(prompt_model=lm, task_model=lm, **options)
+    program = optimizer.compile(TwoStep(), trainset=TRAIN, valset=VALIDATION)
+    assert isinstance(program, TwoStep)
+    assert threshold(program.decide.signature.instructions) > 20
+    assert program.detailed_results.after.score > program.detailed_results.before.score
+    with pytest.raises(BlpoError, match=r"no single predictor named 'verbalizer' \(it has \['describe', 'decide'\]\)"):
+        BLPO(prompt_model=lm, task_model=lm).compile(TwoStep(), trainset=TRAIN)
+
+
+def test_a_compiled_judge_can_be_compiled_again() -> None:
+    """Compiling starts from the student's instructions, so that a run can go on from an earlier one."""
+    first = compiled(world(), rounds=2)
+    again = compiled(world(), first, rounds=2)
+    assert result(again).start.judge == first.instruction
+    assert result(again).after.score >= result(first).after.score
+
+
+def test_the_same_optimizer_can_compile_twice() -> None:
+    """An optimizer keeps no state of a run."""
+    lm = world()
+    optimizer = BLPO(prompt_model=lm, task_model=lm, rounds=2, inner_steps=1, num_threads=4)
+    results = [optimizer.compile(student(), trainset=TRAIN, valset=VALIDATION).detailed_results for _ in range(2)]
+    assert results[0].rounds == results[1].rounds
+
+
+def test_bad_data_is_refused_with_every_problem() -> None:
+    """All unusable examples are named at once, before any LM call."""
+    lm = world()
+    bad = [*TRAIN, TRAIN[0].copy(label=None), TRAIN[1].copy(image=dspy.Image("data:image/png;base64,AAAA"))]
+    with pytest.raises(DataError) as caught:
+        BLPO(prompt_model=lm, task_model=lm).compile(student(), trainset=bad)
+    assert len(caught.value.problems) == 2
+    with pytest.raises(DataError, match="not in the label space"):
+        BLPO(prompt_model=lm, task_model=lm).compile(student(), trainset=[*TRAIN, TRAIN[0].copy(label="dim")])
+    for empty in ({"trainset": []}, {"trainset": TRAIN, "valset": []}):
+        with pytest.raises(DataError, match="is empty"):
+            BLPO(prompt_model=lm, task_model=lm).compile(student(), **empty)
+    assert lm.engine.seen == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rounds": 0}, "rounds=0"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"guard_size": -1}, "guard_size=-1"),
+        ({"error_search": "some"}, "error_search='some'"),
+        ({"max_failed_share": 1.0}, "max_failed_share=1.0"),
+    ],
+)
+def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
+    """An impossible option is named with its value when the optimizer is made."""
+    with pytest.raises(BlpoError, match=message):
+        BLPO(prompt_model=world(), **options)
+
+
+def test_a_teacher_is_ignored_with_a_warning() -> None:
+    """DSPy's teacher argument has no meaning here, and that is said."""
+    lm = world()
+    optimizer = BLPO(prompt_model=lm, task_model=lm, rounds=1, inner_steps=0)
+    with pytest.warns(UserWarning, match="no teacher"):
+        optimizer.compile(student(), trainset=TRAIN, teacher=student())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        optimizer.compile(student(), trainset=TRAIN)
+
+
+def test_labels_are_those_of_the_judge() -> None:
+    """The label space of the student is used unless one is given."""
+    assert result(compiled(world(), rounds=1)).before.agreement.labels == LABELS

@@ -1,0 +1,60 @@
+import threading
+import time
+
+import dspy
+import pytest
+
+from blpo_dspy.optimizers.workers import Workers
+
+
+def test_results_come_in_the_order_of_the_items() -> None:
+    """Whatever ends first, results follow the items."""
+    with Workers(4) as workers:
+        assert workers.map(lambda n: (time.sleep(0.02 / n), n)[1], [1, 2, 3, 4]) == [1, 2, 3, 4]
+
+
+def test_no_more_tasks_run_than_threads() -> None:
+    """The bound holds over everything that is submitted."""
+    lock, running, most = threading.Lock(), 0, 0
+
+    def task(_: int) -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.01)
+        with lock:
+            running -= 1
+
+    with Workers(3) as workers:
+        futures = workers.submit(task, range(10))
+        workers.map(task, range(10))
+        workers.results(futures)
+    assert most == 3
+
+
+def test_tasks_see_the_dspy_context_of_their_submitter() -> None:
+    """Settings made with dspy.context reach the threads."""
+    with Workers(2) as workers, dspy.context(lm="marker"):
+        assert workers.map(lambda _: dspy.settings.lm, range(3)) == ["marker"] * 3
+
+
+def test_an_error_ends_the_step_and_starts_nothing_more() -> None:
+    """The first error is raised as it is; tasks that had not begun never do."""
+    begun: list[int] = []
+
+    def task(n: int) -> None:
+        begun.append(n)
+        if n == 0:
+            raise KeyError("first")
+        time.sleep(0.05)
+
+    with Workers(1) as workers, pytest.raises(KeyError, match="first"):
+        workers.map(task, range(20))
+    assert len(begun) < 5
+
+
+def test_threads_default_to_dspys_setting() -> None:
+    """None means dspy.settings.num_threads."""
+    with dspy.context(num_threads=5), Workers(None) as workers:
+        assert workers.num_threads == 5

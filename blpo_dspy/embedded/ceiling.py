@@ -12,8 +12,9 @@ def ceiling_instruction(rater: Rater, task: str) -> str:
 
 
 def ceiling_verbalizer_instruction(rater: Rater) -> str:
-    """Returns a report instruction that asks for the flaws that count for the rater."""
-    named = [flaw for flaw in flaws.FLAWS if rater.weights.get(flaw, 0.0) > 0]
+    """Returns a report instruction that asks for the flaws to which `ceiling_instruction` gives a weight."""
+    named = [flaw for flaw in flaws.FLAWS if vocabulary.nearest_quarter(rater.weights.get(flaw, 0.0)) > 0]
+    named = named or list(flaws.FLAWS)
     return (
         f"Look for {vocabulary.listed(named)}. For each of them say whether it is absent, slight, moderate or severe."
     )

@@ -83,7 +83,7 @@ class Rater:
 
 RATERS: Mapping[str, Rater] = MappingProxyType(
     {
-        "sharp": Rater({"blur": 0.9, "noise": 0.25, "blocking": 0.75, "low contrast": 0.6, "overexposure": 0.1}),
+        "sharp": Rater({"blur": 0.9, "noise": 0.3, "blocking": 0.75, "low contrast": 0.6}),
         "colour": Rater({"colour cast": 0.9, "oversaturation": 0.75, "blocking": 0.5, "underexposure": 0.25}),
         "exposure": Rater({"overexposure": 0.9, "underexposure": 0.8, "low contrast": 0.6, "noise": 0.2}),
         "harsh": Rater({"blur": 0.8, "noise": 0.75, "blocking": 0.9, "overexposure": 0.6, "colour cast": 0.7}),

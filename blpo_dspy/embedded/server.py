@@ -1,0 +1,248 @@
+"""The embedded engine behind an OpenAI-compatible chat endpoint on loopback.
+
+Run `python -m blpo_dspy.embedded.server --port 8000` and use it as model `openai/embedded` with
+`api_base="http://127.0.0.1:8000/v1"`. Its answers are those of the engine in process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from dspy import lm15
+
+from blpo_dspy.embedded import wire
+from blpo_dspy.embedded.engine import EmbeddedEngine
+from blpo_dspy.errors import BlpoError
+
+HOST = "127.0.0.1"
+_LARGEST_BODY = 64 * 2**20
+_MOST_CHOICES = 32
+_GARBAGE = "~~ zzq blorp; wug #%% frobnitz, quux ~~"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the server does beside answering.
+
+    Args:
+        seed: The engine's seed.
+        latency_ms: Time added to every answer, in milliseconds.
+        api_key: The one key that is let in; any is if None.
+        garbage: Whether every answer is nonsense.
+        log: A file that gets one JSON line per request: time, method, path, status, milliseconds.
+    """
+
+    seed: int = 0
+    latency_ms: float = 0.0
+    api_key: str | None = None
+    garbage: bool = False
+    log: Path | None = None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An HTTP answer: a status with a JSON body, or the events of a stream."""
+
+    status: int
+    body: Mapping[str, Any] | None = None
+    events: Iterator[bytes] | None = None
+
+
+class Service:
+    """What the endpoint answers, apart from HTTP: one method from a request to a reply."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self._engine = EmbeddedEngine(options.seed)
+        self._log_lock = threading.Lock()
+
+    def reply(self, method: str, path: str, key: str | None, data: bytes) -> Reply:
+        """Returns the reply to one request; `key` is the bearer token that came with it."""
+        path = path.partition("?")[0].rstrip("/")
+        if (method, path) == ("GET", "/health"):
+            return Reply(200, {"status": "ok"})
+        if self.options.api_key is not None and key != self.options.api_key:
+            return Reply(401, wire.error("Incorrect API key provided.", "invalid_api_key"))
+        if (method, path) == ("GET", "/v1/models"):
+            return Reply(
+                200, {"object": "list", "data": [{"id": "embedded", "object": "model", "owned_by": "blpo-dspy"}]}
+            )
+        if path != "/v1/chat/completions":
+            return Reply(404, wire.error(f"{method} {path} is not served here", "not_found"))
+        if method != "POST":
+            return Reply(405, wire.error("use POST", "method_not_allowed"))
+        try:
+            return self._completion(json.loads(data))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            return Reply(400, wire.error(f"the body is not JSON: {error}", "invalid_request_error"))
+        except (BlpoError, lm15.InvalidRequestError) as error:
+            return Reply(400, wire.error(str(error), "invalid_request_error"))
+
+    def _completion(self, body: Any) -> Reply:
+        if not isinstance(body, dict):
+            raise BlpoError("the body must be a JSON object")
+        count = body.get("n") or 1
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= _MOST_CHOICES:
+            raise BlpoError(f"'n' must be a whole number from 1 to {_MOST_CHOICES}, got {count!r}")
+        responses = [self._answer(wire.to_request(body, sample=i)) for i in range(count)]
+        time.sleep(self.options.latency_ms / 1000)
+        model = str(body.get("model") or "embedded")
+        if body.get("stream"):
+            wanted = body.get("stream_options")
+            usage = isinstance(wanted, dict) and bool(wanted.get("include_usage"))
+            return Reply(200, events=wire.events(responses, model, usage=usage))
+        return Reply(200, wire.completion(responses, model))
+
+    def _answer(self, request: lm15.Request) -> lm15.Response:
+        if not self.options.garbage:
+            return self._engine.complete(request)
+        message = lm15.Message.assistant([lm15.TextPart(_GARBAGE)])
+        usage = lm15.Usage(input_tokens=1, output_tokens=10, total_tokens=11)
+        return lm15.Response(id="garbage", model=request.model, message=message, finish_reason="stop", usage=usage)
+
+    def log(self, method: str, path: str, status: int, seconds: float) -> None:
+        """Appends one line to the log, if there is one."""
+        if self.options.log is None:
+            return
+        line = {"time": time.time(), "method": method, "path": path, "status": status, "ms": round(seconds * 1000, 1)}
+        with self._log_lock, self.options.log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1  # headers and body leave in one packet
+    server: _Server
+
+    def do_GET(self) -> None:
+        self._handle(b"")
+
+    def do_POST(self) -> None:
+        length = self.headers.get("Content-Length", "")
+        if not length.isdigit() or int(length) > _LARGEST_BODY:
+            self.close_connection = True
+            self._send(Reply(413 if length.isdigit() else 411, wire.error("send a body of known size", "bad_length")))
+            return
+        self._handle(self.rfile.read(int(length)))
+
+    def _handle(self, data: bytes) -> None:
+        started = time.perf_counter()
+        scheme, _, token = self.headers.get("Authorization", "").partition(" ")
+        key = token.strip() if scheme.lower() == "bearer" else None
+        reply = self.server.service.reply(self.command, self.path, key, data)
+        self._send(reply)
+        self.server.service.log(self.command, self.path, reply.status, time.perf_counter() - started)
+
+    def _send(self, reply: Reply) -> None:
+        try:
+            self.send_response(reply.status)
+            if reply.events is None:
+                body = json.dumps(reply.body).encode()
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+            else:
+                self.send_header("Content-Type", "text/event-stream")
+                self.send_header("Transfer-Encoding", "chunked")
+                self.end_headers()
+                for event in reply.events:
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
+                self.wfile.write(b"0\r\n\r\n")
+            self.wfile.flush()
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing: the log option writes what is worth knowing."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+    service: Service
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
+            super().handle_error(request, client_address)
+
+
+def make_server(port: int, options: Options) -> _Server:
+    """Returns a server that listens on loopback; `server_address` has the port chosen for port 0.
+
+    Raises:
+        BlpoError: If the port cannot be used.
+    """
+    try:
+        server = _Server((HOST, port), _Handler)
+    except (OSError, OverflowError) as error:
+        raise BlpoError(f"cannot listen on {HOST}:{port}: {error}; choose another port, or 0 for any") from error
+    server.service = Service(options)
+    return server
+
+
+@contextmanager
+def start_server(options: Options | None = None, *, port: int = 0) -> Iterator[str]:
+    """Serves in a thread of this process while the block runs; yields the `api_base`.
+
+    Args:
+        options: What the server does; the defaults if None.
+        port: The port on loopback; any free one if 0.
+    """
+    server = make_server(port, options or Options())
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://{HOST}:{server.server_address[1]}/v1"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _options(arguments: Sequence[str] | None) -> tuple[int, Options]:
+    parser = argparse.ArgumentParser(prog="python -m blpo_dspy.embedded.server", description=__doc__)
+    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; any free one if 0")
+    parser.add_argument("--seed", type=int, default=0, help="the engine's seed")
+    parser.add_argument("--latency-ms", type=float, default=0.0, help="time added to every answer")
+    parser.add_argument("--api-key", help="let in this key only; any other gets 401")
+    parser.add_argument("--garbage", action="store_true", help="answer nonsense to everything")
+    parser.add_argument("--log", type=Path, help="file that gets one JSON line per request")
+    given = parser.parse_args(arguments)
+    if given.latency_ms < 0:
+        parser.error("--latency-ms cannot be negative")
+    return given.port, Options(given.seed, given.latency_ms, given.api_key, given.garbage, given.log)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serves until interrupted, after writing the address to standard output."""
+    port, options = _options(arguments)
+    try:
+        server = make_server(port, options)
+    except BlpoError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(f"listening on http://{HOST}:{server.server_address[1]}/v1\n")
+    sys.stdout.flush()
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        server.server_close()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

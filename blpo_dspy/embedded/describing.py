@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
-
 from blpo_dspy.embedded import flaws, vocabulary
-from blpo_dspy.embedded.perception import decode
 from blpo_dspy.embedded.reading import Reading
 from blpo_dspy.embedded.senses import Senses, present
 
@@ -25,27 +22,17 @@ def describe(reading: Reading, senses: Senses) -> str:
         return "The picture cannot be seen here, so there is nothing to report about it."
     traits, image = senses.traits, images[-1]
     rng = senses.rng(reading.seed, "describe", reading.objective, image)
+    scene = senses.perception(image).scene
     named = vocabulary.requested(reading.objective)
     if not named and not _ALL_FLAWS.search(reading.objective):
         seen = senses.look(image, rng, attention=traits.generic_share, noise=0.0, crowd=reading.images_in_all)
         levels = {flaw: level for flaw, level in seen.items() if level == flaws.LEVELS}
-        return " ".join(filter(None, (_scene(image), vocabulary.write_levels(levels, (), rng))))
+        return " ".join(filter(None, (scene, vocabulary.write_levels(levels, (), rng))))
     asked = named or flaws.FLAWS
     attended = [flaw for flaw in asked if rng.random() < traits.span / max(traits.span, len(asked))]
     seen = senses.look(image, rng, attention=1.0, noise=traits.describing_noise, crowd=reading.images_in_all)
     least = 1 if named else flaws.LEVELS - 1  # nobody named a flaw: only what is at least moderate is worth a word
     levels = {flaw: level for flaw in attended if (level := seen[flaw]) >= least}
     absent = [flaw for flaw in attended if named and flaw not in present(seen)]
-    return " ".join(filter(None, (_scene(image), vocabulary.write_levels(levels, absent, rng))))
+    return " ".join(filter(None, (scene, vocabulary.write_levels(levels, absent, rng))))
 
-
-def _scene(image: bytes) -> str:
-    """What a caption says of any picture: its main hue, its detail and its shape."""
-    pixels = decode(image)
-    means = pixels.reshape(-1, 3).mean(axis=0)
-    hue = ("reds", "greens", "blues")[int(means.argmax())]
-    steps = np.abs(np.diff(pixels.mean(axis=2), axis=1)).mean()
-    detail = "fine structures" if steps > 10 else "larger shapes" if steps > 4 else "broad areas"
-    height, width = pixels.shape[:2]
-    shape = "A square" if abs(height - width) <= 0.1 * max(height, width) else "A wide" if width > height else "A tall"
-    return f"{shape} colour photograph in which {hue} lead, made of {detail}."

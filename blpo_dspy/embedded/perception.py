@@ -29,6 +29,14 @@ from blpo_dspy.errors import BlpoError
 Levels = Mapping[str, int]
 """Flaw → level 1 to 3; flaws that are absent are left out."""
 
+@dataclass(frozen=True)
+class Percept:
+    """What one image shows: the levels of its flaws, and in a few words the scene as any caption would put it."""
+
+    levels: Levels
+    scene: str
+
+
 LARGEST_SIDE = 256
 _SMALLEST_SIDE = 16
 _REMEMBERED = 4096
@@ -92,11 +100,11 @@ class Perception:
     def __init__(self, model: PerceptionModel | None = None, *, remembered: int = _REMEMBERED) -> None:
         self._model = model
         self._remembered = remembered
-        self._memory: OrderedDict[bytes, Levels] = OrderedDict()
+        self._memory: OrderedDict[bytes, Percept] = OrderedDict()
         self._lock = threading.Lock()
 
-    def __call__(self, data: bytes) -> Levels:
-        """Returns the levels of the flaws that are there.
+    def __call__(self, data: bytes) -> Percept:
+        """Returns what the image shows.
 
         Raises:
             BlpoError: If the bytes are not an image.
@@ -106,10 +114,21 @@ class Perception:
             if key in self._memory:
                 self._memory.move_to_end(key)
                 return self._memory[key]
-        found = (self._model or shipped_model()).levels(measure(decode(data)))
+        pixels = decode(data)
+        found = (self._model or shipped_model()).levels(measure(pixels))
         levels = MappingProxyType({flaw: int(x) for flaw, x in zip(flaws.FLAWS, found, strict=True) if x})
+        percept = Percept(levels, _scene(pixels))
         with self._lock:
-            self._memory[key] = levels
+            self._memory[key] = percept
             while len(self._memory) > self._remembered:
                 self._memory.popitem(last=False)
-        return levels
+        return percept
+
+
+def _scene(pixels: NDArray[np.float64]) -> str:
+    hue = ("reds", "greens", "blues")[int(pixels.reshape(-1, 3).mean(axis=0).argmax())]
+    steps = np.abs(np.diff(pixels.mean(axis=2), axis=1)).mean()
+    detail = "fine structures" if steps > 10 else "larger shapes" if steps > 4 else "broad areas"
+    height, width = pixels.shape[:2]
+    shape = "A square" if abs(height - width) <= 0.1 * max(height, width) else "A wide" if width > height else "A tall"
+    return f"{shape} colour photograph in which {hue} lead, made of {detail}."

@@ -66,7 +66,7 @@ class Senses:
             noise: Probability of seeing a flaw a level off.
             crowd: Number of images in the request.
         """
-        levels = self.perception(image)
+        levels = self.perception(image).levels
         attention *= min(1.0, self.traits.crowd / max(1, crowd))
         noise = min(0.5, noise + self.traits.crowd_noise * max(0, crowd - 1))
         seen = {}

@@ -6,7 +6,6 @@ and stop at a cap repeats failed attempts here, by DSPy's classification of erro
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import hashlib
@@ -207,7 +206,7 @@ class Meter:
         began = time.monotonic()
         try:
             answer = attempt()
-        except LMError:
+        except BaseException:
             self._add(role, Usage(failed=1, seconds=time.monotonic() - began))
             raise
         if answer.usage.cached:
@@ -231,10 +230,12 @@ class Meter:
 def _delay(error: LMError, attempt: int) -> float:
     """Seconds before the next attempt: the provider's hint, or DSPy's own backoff."""
     hint = getattr(error, "retry_after", None)
-    return float(hint) if hint is not None else float(min(2**attempt, 60))
+    if isinstance(hint, (int, float)) and 0 <= hint <= threading.TIMEOUT_MAX:
+        return float(hint)
+    return float(min(2**attempt, 60))
 
 
-class _Billed(UsageTracker):  # type: ignore[misc]
+class _Billed(UsageTracker):
     """Learns whether DSPy billed a call; it reports usage for every call but those its cache answered."""
 
     def __init__(self, outer: UsageTracker | None) -> None:
@@ -260,10 +261,11 @@ class _MeteredMixin:
         count = kwargs.pop("n", None) or self.kwargs.get("n") or 1  # type: ignore[attr-defined]
         if isinstance(prompt, dspy.lm15.Request):
             raise TypeError("a metered LM takes a prompt or an adapter's messages, not a lm15.Request")
+        rollout = {**self.kwargs, **kwargs}.get("rollout_id") or 0  # type: ignore[attr-defined]
         outputs: list[Any] = []
         for sample in range(count):
             # Equal requests would be answered alike: DSPy's rollout id tells the samples of one request apart.
-            apart = {"rollout_id": 1_000_003 * sample + (kwargs.get("rollout_id") or 0)} if sample else {}
+            apart = {"rollout_id": 1_000_003 * sample + rollout} if sample else {}
             options = {**kwargs, **apart, **({"n": 1} if "n" in self.kwargs else {})}  # type: ignore[attr-defined]
             key = _request_key(self._role, self, prompt, messages, options)
             attempt = functools.partial(self._attempt, prompt, messages, options)
@@ -271,7 +273,8 @@ class _MeteredMixin:
         return outputs
 
     async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
-        return await asyncio.to_thread(self, prompt, messages=messages, **kwargs)
+        # asyncify and not asyncio.to_thread: DSPy streams only from the threads of AnyIO.
+        return await dspy.asyncify(self)(prompt, messages=messages, **kwargs)
 
     def _attempt(self, prompt: Any, messages: Any, options: dict[str, Any]) -> Answer:
         tracker = _Billed(dspy.settings.usage_tracker)
@@ -281,10 +284,13 @@ class _MeteredMixin:
             # list.
             with dspy.context(disable_history=False, usage_tracker=tracker):
                 outputs = super().__call__(prompt, messages=messages, **options)  # type: ignore[misc]
-            entry = self._entry.get() or {}
+            entry = self._entry.get()
         finally:
             self._entry.reset(token)
-        return Answer(tuple(outputs), _finish_reason(entry.get("response")), _usage(entry, billed=tracker.billed))
+        if entry is None:  # an LM with a `__call__` of its own tells nothing, and has no cache
+            return Answer(tuple(outputs), usage=Usage(unpriced=1))
+        usage = _usage(entry) if tracker.billed else Usage(cached=1)
+        return Answer(tuple(outputs), _finish_reason(entry.get("response")), usage)
 
     def update_history(self, entry: dict[str, Any]) -> None:
         self._entry.set(entry)
@@ -316,9 +322,7 @@ def _finish_reason(response: Any) -> str | None:
     return next((reason for reason in reasons if reason != "stop"), reasons[0] if reasons else None)
 
 
-def _usage(entry: dict[str, Any], *, billed: bool) -> Usage:
-    if not billed:
-        return Usage(cached=1)
+def _usage(entry: dict[str, Any]) -> Usage:
     usage = entry.get("usage") or {}
     details = usage.get("prompt_tokens_details") or {}
     details = details if isinstance(details, dict) else getattr(details, "__dict__", {})

@@ -68,12 +68,12 @@ def test_nothing_named_programs_or_optimizers_reaches_site_packages(built: Path)
     assert tops == {"blpo_dspy", f"blpo_dspy-{blpo_dspy.__version__}.dist-info"}
 
 
-def test_the_sdist_holds_the_folders_as_the_repository_has_them(built: Path) -> None:
-    """The two mapped folders are at its top, and not a second time inside the package."""
+def test_the_sdist_holds_the_repository_as_it_is(built: Path) -> None:
+    """The two mapped folders are at its top and not a second time inside the package; the tests come whole."""
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"pyproject.toml", "README.md", "LICENSE", "programs/visual_judge.py", "optimizers/updates.py"} <= names
+    assert {"pyproject.toml", "LICENSE", "programs/__init__.py", "optimizers/__init__.py", "tests/conftest.py"} <= names
     assert not [name for name in names if name.startswith(("blpo_dspy/programs", "blpo_dspy/optimizers"))]
 
 

@@ -37,6 +37,7 @@ ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | dspy.Ima
 
 _MAX_FILE = 256 * 2**20  # bytes; an image within any sensible pixel limit is smaller
 _THREADS = 4
+_BOMB = 89_478_485  # pixels; Pillow warns of a decompression bomb above this, and refuses above twice as many
 
 
 class PreparedImage(dspy.Image):
@@ -67,7 +68,7 @@ class PixelPolicy:
         max_side: Longest side in pixels, 16 to 16384.
         max_bytes: Largest encoded size in bytes, before base64 (which adds a third); at least 4096.
         jpeg_quality: Quality to encode JPEG at, 30 to 95; lower only where the byte budget demands it.
-        max_pixels: Most pixels a source may have; larger ones are refused as decompression bombs.
+        max_pixels: Most pixels a source may have, at most 178 956 970; more are refused as a decompression bomb.
         formats: Formats that pass as they are if they conform: any of JPEG, PNG, WEBP, GIF. Leave WEBP out for a
             server that doesn't read it. GIF is converted to PNG by default, as some local servers don't read it.
 
@@ -78,7 +79,7 @@ class PixelPolicy:
     max_side: int = 1024
     max_bytes: int = 1_500_000
     jpeg_quality: int = 90
-    max_pixels: int = 89_478_485  # where Pillow itself begins to warn of a bomb
+    max_pixels: int = _BOMB
     formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP")
 
     def __post_init__(self) -> None:
@@ -86,7 +87,7 @@ class PixelPolicy:
             "max_side": (16, 16384),
             "max_bytes": (4096, 2**30),
             "jpeg_quality": (30, 95),
-            "max_pixels": (1, 2**40),
+            "max_pixels": (1, 2 * _BOMB),
         }
         for name, (low, high) in ranges.items():
             value = getattr(self, name)

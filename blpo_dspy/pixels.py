@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "
 
 # Only decoders of pictures: Pillow also knows formats that start another program (EPS runs Ghostscript).
 _READ = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO")
+_BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 _LOSSY = ("JPEG", "WEBP", "AVIF", "JPEG2000")
 
 # What Pillow's decoders are known to raise on damaged files.
@@ -33,6 +35,7 @@ _DAMAGE = (
     IndexError,
     TypeError,
     AttributeError,
+    AssertionError,
     OverflowError,
     RuntimeError,
     struct.error,
@@ -65,6 +68,13 @@ class ImageError(BlpoError):
         super().__init__(f"{name}: {reason}" if name else reason)
 
 
+@cache
+def _readable() -> tuple[str, ...]:
+    """The formats to read that this build of Pillow knows."""
+    Image.init()
+    return tuple(kind for kind in _READ if kind in Image.OPEN)
+
+
 def conform(data: bytes, policy: PixelPolicy) -> tuple[str, bytes]:
     """Returns the media type and the bytes of an encoded image as the policy wants it.
 
@@ -75,14 +85,18 @@ def conform(data: bytes, policy: PixelPolicy) -> tuple[str, bytes]:
     """
     if not data:
         raise ImageError("the file is empty (0 bytes)")
-    with _reasons(data), Image.open(io.BytesIO(data), formats=_READ) as image:
+    with _reasons(data), _open(data) as image:
         # MPO is a JPEG with more pictures behind the first one; phones write it, and any JPEG decoder reads the first.
         kind = "JPEG" if image.format == "MPO" else str(image.format)
         _check_size(image, policy)
+        if kind == "PNG":
+            _open(data).verify()  # other decoders refuse a wrong checksum, which Pillow doesn't look at when it loads
+        if kind != "JPEG":
+            image.load()  # before metadata is asked for, which may load too and lets damage show only once
         if len(data) <= policy.max_bytes and _conforms(image, kind, data, policy):
             if kind == "JPEG":
                 image.draft("L", (1, 1))  # an eighth of the size still reads all of the data, so damage shows
-            image.load()
+                image.load()
             return MEDIA_TYPES[kind], data
         pixels = _plain(image, policy.max_side)
     return _encode(pixels, policy, lossless=kind not in _LOSSY)
@@ -99,6 +113,10 @@ def conform_image(image: Image.Image, policy: PixelPolicy) -> tuple[str, bytes]:
         image.load()
         pixels = _plain(image.copy(), policy.max_side)
     return _encode(pixels, policy, lossless=image.format not in (*_LOSSY, "MPO"))
+
+
+def _open(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data), formats=_readable())
 
 
 def _check_size(image: Image.Image, policy: PixelPolicy) -> None:
@@ -200,10 +218,12 @@ def _reasons(data: bytes) -> Iterator[None]:
     except ImageError:
         raise
     except UnidentifiedImageError:
+        if data.startswith(_BEGINNINGS):
+            raise ImageError("truncated or damaged image file (only its beginning is that of an image)") from None
         raise ImageError(f"not an image that can be read (it begins with {data[:12]!r})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"far more pixels than a photograph has ({error})") from None
     except _DAMAGE as error:
         text = " ".join(str(error).split()) or type(error).__name__
-        kind = "truncated" if "truncat" in text.lower() else "damaged"
-        raise ImageError(f"{kind} image file ({text})") from error
+        reason = "truncated image file" if "truncat" in text.lower() else f"damaged image file ({text})"
+        raise ImageError(reason) from error

@@ -99,7 +99,7 @@ def split_examples(
 
 
 def histogram(examples: Iterable[dspy.Example], labels: LabelSpace) -> str:
-    """Returns how often each label of the space occurs, in words: "Safe 60, Unsafe 40"."""
+    """Returns how often each label of the space occurs, in words: "Safe: 60, Unsafe: 40"."""
     return _histogram(Counter(labels.coerce(example.label) for example in examples), labels)
 
 
@@ -255,7 +255,7 @@ def _counted(examples: Sequence[dspy.Example], labels: LabelSpace) -> str:
 
 
 def _histogram(counts: Counter[Label], labels: LabelSpace) -> str:
-    return ", ".join(f"{label} {counts[label]}" for label in labels.labels)
+    return ", ".join(f"{label}: {counts[label]}" for label in labels.labels)
 
 
 def _shortfall(counts: Counter[Label], labels: LabelSpace, sizes: Sequence[int], quotas: Quotas, grouped: bool) -> str:

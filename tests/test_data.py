@@ -1,0 +1,539 @@
+"""Labelled examples from every kind of table, and every bad row named at once."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import keyword
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import dspy
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from image_files import content, encoded, photo, write_photos
+
+from blpo_dspy.data import check_context, contradictions, dataset_fingerprint, load_examples, load_images
+from blpo_dspy.errors import BlpoError, DataError
+from blpo_dspy.images import PixelPolicy, PreparedImage
+from blpo_dspy.labels import LabelSpace
+
+LABELS = LabelSpace("Safe", "Unsafe")
+Rows = list[dict[str, Any]]
+
+
+def write_csv(path: Path, rows: Rows, **options: Any) -> Path:
+    """The rows as a CSV file with a header."""
+    with path.open("w", newline="", encoding=options.pop("encoding", "utf-8")) as file:
+        writer = csv.DictWriter(file, list(rows[0]), **options)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def write_jsonl(path: Path, rows: Rows) -> Path:
+    """The rows as JSON lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def write_parquet(path: Path, rows: Rows) -> Path:
+    """The rows as a Parquet file that knows nothing of datasets."""
+    pd.DataFrame(rows).to_parquet(path)
+    return path
+
+
+WRITERS: dict[str, Callable[[Path, Rows], Path]] = {
+    "table.csv": write_csv,
+    "table.tsv": lambda path, rows: write_csv(path, rows, delimiter="\t"),
+    "table.jsonl": write_jsonl,
+    "table.parquet": write_parquet,
+}
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Rows:
+    """Four rows with images in a folder beside the table."""
+    names = write_photos(tmp_path / "images", 4)
+    return [
+        {
+            "image": f"images/{name}",
+            "label": "Safe" if i % 2 else "Unsafe",
+            "prompt": f"a, “quoted”\nprompt {i}",
+            "made": f"m{i % 2}",
+        }
+        for i, name in enumerate(names)
+    ]
+
+
+def problems_of(source: object, **options: Any) -> list[str]:
+    """The lines of the error that loading ends with."""
+    with pytest.raises(DataError) as caught:
+        load_examples(source, labels=LABELS, **options)
+    return list(caught.value.problems)
+
+
+# What is read
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_kind_of_table_gives_the_same_examples(tmp_path: Path, rows: Rows, name: str) -> None:
+    """Images as exact bytes, context as text, labels of the space, ids from the paths, groups where asked."""
+    table = WRITERS[name](tmp_path / name, rows)
+    examples = load_examples(table, labels=LABELS, context=["prompt"], group_column="made")
+    assert [e.id for e in examples] == [row["image"] for row in rows]
+    assert [e.label for e in examples] == ["Unsafe", "Safe", "Unsafe", "Safe"]
+    assert [e.prompt for e in examples] == [row["prompt"] for row in rows]
+    assert [e.group for e in examples] == ["m0", "m1", "m0", "m1"]
+    assert [content(e.image.url)[1] for e in examples] == [(tmp_path / row["image"]).read_bytes() for row in rows]
+    assert all(isinstance(e.image, PreparedImage) for e in examples)
+    assert set(examples[0].inputs().keys()) == {"image", "prompt"}
+    assert set(examples[0].labels().keys()) == {"label", "id", "group"}
+
+
+def test_columns_go_by_the_names_given(tmp_path: Path, rows: Rows) -> None:
+    """And the ids by a column of their own."""
+    renamed = [{"file": r["image"], "rating": r["label"].upper(), "key": i} for i, r in enumerate(rows)]
+    table = write_csv(tmp_path / "t.csv", renamed)
+    examples = load_examples(table, labels=LABELS, image_column="file", label_column="rating", id_column="key")
+    assert [(e.id, e.label) for e in examples] == [("0", "Unsafe"), ("1", "Safe"), ("2", "Unsafe"), ("3", "Safe")]
+    assert "group" not in examples[0]
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_a_csv_with_another_delimiter_and_a_byte_order_mark_is_read(tmp_path: Path, rows: Rows, delimiter: str) -> None:
+    """As spreadsheets write them."""
+    table = write_csv(tmp_path / "t.csv", rows, delimiter=delimiter, encoding="utf-8-sig")
+    assert [e.prompt for e in load_examples(table, labels=LABELS, context=["prompt"])] == [r["prompt"] for r in rows]
+
+
+def test_labels_of_a_scale_may_be_text_whole_numbers_or_floats(tmp_path: Path, rows: Rows) -> None:
+    """CSV has only text, and a float column is what pandas makes of whole numbers with a gap."""
+    scale = LabelSpace.ordinal(1, 5)
+    for name, values in {
+        "a.csv": ["1", "2", " 5", "3"],
+        "b.jsonl": [1, 2.0, "5", 3],
+        "c.parquet": [1.0, 2.0, 5.0, 3.0],
+    }.items():
+        table = WRITERS[f"table.{name[2:]}"](
+            tmp_path / name, [{**r, "label": v} for r, v in zip(rows, values, strict=True)]
+        )
+        assert [e.label for e in load_examples(table, labels=scale)] == [1, 2, 5, 3]
+
+
+def test_images_are_prepared_by_the_policy(tmp_path: Path) -> None:
+    """The same one that the judge will use."""
+    (tmp_path / "a.png").write_bytes(encoded(photo(200, 100)))
+    table = write_csv(tmp_path / "t.csv", [{"image": "a.png", "label": "Safe"}])
+    policy = PixelPolicy(max_side=32)
+    (example,) = load_examples(table, labels=LABELS, policy=policy)
+    assert policy.prepare(example.image) is example.image
+
+
+def test_urls_and_data_uris_in_a_table_are_images_too(tmp_path: Path) -> None:
+    """A URL is passed on, never fetched; a data URI serves as no id."""
+    uri = "data:image/png;base64," + base64.b64encode(encoded(photo())).decode()
+    table = write_jsonl(
+        tmp_path / "t.jsonl", [{"image": "https://example.org/a.png", "label": "Safe"}, {"image": uri, "label": "Safe"}]
+    )
+    first, second = load_examples(table, labels=LABELS)
+    assert (first.id, first.image.url) == ("https://example.org/a.png", "https://example.org/a.png")
+    assert second.id == "t.jsonl:2"
+    assert content(second.image.url)[1] == encoded(photo())
+
+
+def test_the_same_image_twice_gets_two_ids(tmp_path: Path, rows: Rows) -> None:
+    """Two people may have labelled it."""
+    table = write_csv(tmp_path / "t.csv", [rows[0], rows[0], rows[1]])
+    assert [e.id for e in load_examples(table, labels=LABELS)] == [
+        "images/000.png",
+        "images/000.png#2",
+        "images/001.png",
+    ]
+
+
+def test_parquet_may_hold_the_bytes(tmp_path: Path) -> None:
+    """As a binary column, or as the struct of bytes and path that datasets stores."""
+    files = [encoded(photo(seed=i)) for i in range(2)]
+    binary = pa.table({"image": files, "label": ["Safe", "Unsafe"]})
+    struct = pa.table(
+        {"image": [{"bytes": f, "path": f"sub/{i}.png"} for i, f in enumerate(files)], "label": ["Safe", "Unsafe"]}
+    )
+    for name, table, ids in (
+        ("b", binary, ["b.parquet, row 1", "b.parquet, row 2"]),
+        ("s", struct, ["0.png", "1.png"]),
+    ):
+        pa.parquet.write_table(table, tmp_path / f"{name}.parquet")
+        examples = load_examples(tmp_path / f"{name}.parquet", labels=LABELS)
+        assert [content(e.image.url)[1] for e in examples] == files
+        assert [e.id for e in examples] == ids
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> datasets.Dataset:
+    """An image by path, one by bytes, one from pixels; class labels; text."""
+    (tmp_path / "a.jpg").write_bytes(encoded(photo(), "JPEG"))
+    images = [str(tmp_path / "a.jpg"), {"bytes": encoded(photo(seed=1), "WEBP"), "path": "b.webp"}, photo(seed=2)]
+    kinds = datasets.Features(
+        {
+            "image": datasets.Image(),
+            "label": datasets.ClassLabel(names=["Safe", "Unsafe"]),
+            "prompt": datasets.Value("string"),
+        }
+    )
+    return datasets.Dataset.from_dict({"image": images, "label": [1, 0, 1], "prompt": ["x", "y", "z"]}, features=kinds)
+
+
+def test_a_dataset_gives_the_original_bytes_and_the_names_of_its_labels(
+    tmp_path: Path, dataset: datasets.Dataset
+) -> None:
+    """Nothing is decoded and encoded again; a format set on the Dataset doesn't matter."""
+    examples = load_examples(dataset.with_format("numpy"), labels=LABELS, context=["prompt"])
+    assert [e.label for e in examples] == ["Unsafe", "Safe", "Unsafe"]
+    assert [e.prompt for e in examples] == ["x", "y", "z"]
+    assert content(examples[0].image.url) == ("image/jpeg", (tmp_path / "a.jpg").read_bytes())
+    assert content(examples[1].image.url) == ("image/webp", encoded(photo(seed=1), "WEBP"))
+    assert [e.id for e in examples] == ["a.jpg", "b.webp", "row 3"]
+
+
+def test_parquet_from_datasets_keeps_the_names_of_its_labels(tmp_path: Path, dataset: datasets.Dataset) -> None:
+    """They stand in the metadata of the file."""
+    dataset.select([1, 2]).to_parquet(tmp_path / "d.parquet")
+    assert [e.label for e in load_examples(tmp_path / "d.parquet", labels=LABELS)] == ["Safe", "Unsafe"]
+
+
+def test_what_is_not_a_single_table_in_memory_is_refused_with_the_way_out(dataset: datasets.Dataset) -> None:
+    """A DatasetDict, a stream, and objects that are no table."""
+    for source in (datasets.DatasetDict(train=dataset), dataset.to_iterable_dataset()):
+        with pytest.raises(DataError, match=r"source\['train'\]"):
+            load_examples(source, labels=LABELS)
+    with pytest.raises(DataError, match="list is not a table"):
+        load_examples([{"image": "a.png"}], labels=LABELS)
+
+
+def test_class_folders_give_labels(tmp_path: Path) -> None:
+    """At any depth; hidden files and other files are passed over."""
+    write_photos(tmp_path / "Safe", 2)
+    write_photos(tmp_path / "unsafe" / "deep", 2, first=2)
+    (tmp_path / "Safe" / ".hidden.png").write_bytes(b"")
+    (tmp_path / "Safe" / "notes.txt").write_text("notes")
+    (tmp_path / "README.md").write_text("about")
+    examples = load_examples(tmp_path, labels=LABELS)
+    assert [(e.id, e.label) for e in examples] == [
+        ("Safe/000.png", "Safe"),
+        ("Safe/001.png", "Safe"),
+        ("unsafe/deep/002.png", "Unsafe"),
+        ("unsafe/deep/003.png", "Unsafe"),
+    ]
+
+
+def test_unlabelled_images_come_from_tables_and_from_folders(tmp_path: Path, rows: Rows) -> None:
+    """A judge in use has no labels to read."""
+    table = write_csv(tmp_path / "t.csv", [{"image": r["image"], "prompt": r["prompt"]} for r in rows])
+    from_table = load_images(table, context=["prompt"])
+    assert [(e.id, e.prompt) for e in from_table] == [(r["image"], r["prompt"]) for r in rows]
+    assert "label" not in from_table[0]
+    assert [e.id for e in load_images(tmp_path)] == [r["image"] for r in rows]
+    assert [e.id for e in load_images(tmp_path / "images")] == [Path(r["image"]).name for r in rows]
+
+
+# What is refused
+
+
+def test_all_bad_rows_are_named_at_once_by_line(tmp_path: Path, rows: Rows) -> None:
+    """Labels, images, paths, context and ids; the sound rows not."""
+    images = tmp_path / "images"
+    (images / "empty.png").write_bytes(b"")
+    (images / "text.png").write_bytes(b"hello")
+    (images / "cut.jpg").write_bytes(encoded(photo(), "JPEG")[:500])
+    sound = {"image": rows[0]["image"], "label": "Safe", "prompt": "two\nlines", "key": "a"}
+    bad = [
+        {**sound, "key": "b", "label": "Maybe"},
+        {**sound, "key": "c", "label": " "},
+        {**sound, "key": "d", "image": "images/missing.png"},
+        {**sound, "key": "e", "image": "images/empty.png", "prompt": ""},
+        {**sound, "key": "f", "image": "images/text.png"},
+        {**sound, "key": "g", "image": "images/cut.jpg"},
+        {**sound, "key": "h", "image": ""},
+        {**sound, "key": "a"},
+        {**sound, "key": ""},
+        {**sound, "key": "i", "image": "../secret.png"},
+    ]
+    table = write_csv(tmp_path / "t.csv", [sound, *bad])
+    with pytest.raises(DataError, match=r"t.csv: 10 of 11 rows cannot be used") as caught:
+        load_examples(table, labels=LABELS, context=["prompt"], id_column="key")
+    assert list(caught.value.problems) == [
+        "t.csv:4: unknown label 'Maybe'; the labels are Safe, Unsafe",
+        "t.csv:6: empty label in column 'label'",
+        "t.csv:8: images/missing.png: no such file",
+        "t.csv:10: no text in context column 'prompt'",
+        "t.csv:10: images/empty.png: the file is empty (0 bytes)",
+        "t.csv:11: images/text.png: not an image that can be read (it begins with b'hello')",
+        "t.csv:13: images/cut.jpg: truncated image file",
+        "t.csv:15: no image",
+        "t.csv:17: duplicate id 'a'",
+        "t.csv:19: no id in column 'key'",
+        "t.csv:21: ../secret.png: leaves the folder of the table; allow_outside permits it",
+    ]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_missing_column_is_one_message_with_the_columns_seen(tmp_path: Path, rows: Rows, name: str) -> None:
+    """Whatever the kind of table."""
+    table = WRITERS[name](tmp_path / name, rows)
+    with pytest.raises(DataError) as caught:
+        load_examples(table, labels=LABELS, image_column="img", context=["caption"], group_column="made")
+    assert str(caught.value) == (
+        f"{name}: no column 'img' or 'caption'; the columns are: 'image', 'label', 'prompt', 'made'"
+    )
+
+
+def test_a_missing_column_of_a_dataset_is_named(dataset: datasets.Dataset) -> None:
+    """With its columns."""
+    with pytest.raises(DataError, match="no column 'rating'; the columns are: 'image', 'label', 'prompt'"):
+        load_examples(dataset, labels=LABELS, label_column="rating")
+
+
+@pytest.mark.parametrize("name", ["empty.csv", "empty.jsonl", "header.csv", "header.parquet"])
+def test_a_table_without_rows_is_refused(tmp_path: Path, name: str) -> None:
+    """Nothing at all in it, or only a header."""
+    table = tmp_path / name
+    if name == "header.parquet":
+        nothing = pa.array([], "string")
+        pa.parquet.write_table(pa.table({"image": nothing, "label": nothing}), table)
+    else:
+        table.write_text("image,label\n" if name == "header.csv" else "")
+    with pytest.raises(DataError, match=r"no rows|no column"):
+        load_examples(table, labels=LABELS)
+
+
+def test_null_cells_are_missing_values(tmp_path: Path, rows: Rows) -> None:
+    """In JSON and in Parquet, not-a-number included."""
+    broken = [{"image": None, "label": "Safe"}, {"image": rows[0]["image"], "label": None}]
+    for table in (write_jsonl(tmp_path / "t.jsonl", broken), write_parquet(tmp_path / "t.parquet", broken)):
+        assert [line.split(": ", 1)[1] for line in problems_of(table)] == ["no image", "empty label in column 'label'"]
+    scale = [{"image": rows[0]["image"], "label": float("nan")}]
+    assert "empty label" in problems_of(write_jsonl(tmp_path / "n.jsonl", scale))[0]
+
+
+def test_lines_that_are_no_rows_are_named_too(tmp_path: Path, rows: Rows) -> None:
+    """Together with what is wrong in the others."""
+    write_csv(tmp_path / "t.csv", rows[:1])
+    with (tmp_path / "t.csv").open("a") as file:
+        file.write("images/001.png,Safe\n\nimages/001.png,Maybe,x,y\n")
+    assert problems_of(tmp_path / "t.csv") == [
+        "t.csv:4: 2 cells, but the header has 4; check the quotes",
+        "t.csv:6: unknown label 'Maybe'; the labels are Safe, Unsafe",
+    ]
+    (tmp_path / "t.jsonl").write_text(f"{json.dumps(rows[0])}\n\n{{\n[1]\n")
+    first, second = problems_of(tmp_path / "t.jsonl")
+    assert first.startswith("t.jsonl:3: not JSON")
+    assert second == "t.jsonl:4: not a JSON object but list"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("t.csv", "image,label\nä.png,Safe".encode("utf-16"), "not UTF-8"),
+        ("t.jsonl", b"\xff\xfe", "not UTF-8"),
+        ("t.csv", b"image,image\n1,2\n", "more than once"),
+        ("t.csv", b'image,label\n"a.png,Safe\n', "not readable as CSV"),
+        ("t.parquet", b"not parquet", "not readable as Parquet"),
+        ("t.xlsx", b"PK", "should end in one of .csv"),
+        (None, b"", "no such table"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused(tmp_path: Path, name: str | None, data: bytes, reason: str) -> None:
+    """With the reason in one line."""
+    table = tmp_path / (name or "missing.csv")
+    if name:
+        table.write_bytes(data)
+    with pytest.raises(DataError, match=reason) as caught:
+        load_examples(table, labels=LABELS)
+    assert "\n" not in str(caught.value)
+
+
+def test_folders_without_classes_are_refused(tmp_path: Path) -> None:
+    """With the images that lie loose, and a hint at a table that lies in the folder."""
+    write_photos(tmp_path, 1)
+    (tmp_path / "metadata.csv").write_text("file_name,label\n")
+    with pytest.raises(DataError, match=r"no class sub-folders with images; .* name metadata.csv") as caught:
+        load_examples(tmp_path, labels=LABELS)
+    assert caught.value.problems == ("000.png: not in a class sub-folder",)
+
+
+def test_a_folder_that_is_no_label_is_a_problem_of_each_image_in_it(tmp_path: Path) -> None:
+    """The folder's name is the label."""
+    write_photos(tmp_path / "Safe", 1)
+    write_photos(tmp_path / "Other", 1)
+    assert problems_of(tmp_path) == ["Other/000.png: unknown label 'Other'; the labels are Safe, Unsafe"]
+
+
+# Paths stay in the folder of the table
+
+
+def outside(tmp_path: Path) -> tuple[Path, list[str]]:
+    """A table's folder, and three ways out of it to a real image."""
+    write_photos(tmp_path / "other", 1)
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "link.png").symlink_to(tmp_path / "other" / "000.png")
+    (home / "folder").symlink_to(tmp_path / "other")
+    return home, ["../other/000.png", str(tmp_path / "other" / "000.png"), "link.png", "folder/000.png"]
+
+
+def test_paths_that_leave_the_folder_are_refused_unless_allowed(tmp_path: Path) -> None:
+    """By "..", by an absolute path, by a link to a file or to a folder."""
+    home, ways = outside(tmp_path)
+    table = write_csv(home / "t.csv", [{"image": way, "label": "Safe"} for way in ways])
+    assert problems_of(table) == [
+        f"t.csv:{line}: {way}: leaves the folder of the table; allow_outside permits it"
+        for line, way in enumerate(ways, 2)
+    ]
+    assert [e.id for e in load_examples(table, labels=LABELS, allow_outside=True)] == ways
+
+
+def test_absolute_paths_and_detours_inside_the_folder_are_fine(tmp_path: Path, rows: Rows) -> None:
+    """They don't leave it, not even if the folder is reached by a link."""
+    (tmp_path / "alias").symlink_to(tmp_path)
+    ways = [str(tmp_path / rows[0]["image"]), f"images/../{rows[1]['image']}"]
+    table = write_csv(tmp_path / "t.csv", [{"image": way, "label": "Safe"} for way in ways])
+    assert [e.id for e in load_examples(tmp_path / "alias" / table.name, labels=LABELS)] == ways
+
+
+@pytest.mark.parametrize("address", ["file:///etc/passwd", "s3://bucket/a.png", "zip://a.png::/x.zip", "a\0.png"])
+def test_other_addresses_in_a_table_are_not_opened(tmp_path: Path, address: str) -> None:
+    """A value of a table is data, whatever it looks like."""
+    (problem,) = problems_of(write_jsonl(tmp_path / "t.jsonl", [{"image": address, "label": "Safe"}]))
+    assert "not an http" in problem or "not a usable path" in problem
+
+
+def test_links_in_a_folder_are_followed_only_if_allowed(tmp_path: Path) -> None:
+    """Files and class folders; links in a circle end."""
+    write_photos(tmp_path / "other", 2)
+    root = tmp_path / "root"
+    write_photos(root / "Safe", 1)
+    (root / "Unsafe").symlink_to(tmp_path / "other")
+    (root / "Safe" / "x.png").symlink_to(tmp_path / "other" / "000.png")
+    (tmp_path / "other" / "loop").symlink_to(root)
+    assert problems_of(root) == [
+        "Unsafe: a link to another folder; allow_outside follows it",
+        "Safe/x.png: Safe/x.png: leaves the folder of the table; allow_outside permits it",
+    ]
+    examples = load_examples(root, labels=LABELS, allow_outside=True)
+    assert [e.id for e in examples] == ["Safe/000.png", "Safe/x.png", "Unsafe/000.png", "Unsafe/001.png"]
+
+
+def test_text_paths_of_a_dataset_start_from_the_current_folder(
+    tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And stay in it; only an Image column holds paths that the caller made."""
+    table = datasets.Dataset.from_list([{"image": r["image"], "label": r["label"]} for r in rows])
+    monkeypatch.chdir(tmp_path)
+    assert len(load_examples(table, labels=LABELS)) == 4
+    monkeypatch.chdir(tmp_path / "images")
+    assert "no such file" in problems_of(table)[0]
+    absolute = table.map(lambda row: {"image": os.path.join(tmp_path, row["image"])})
+    monkeypatch.chdir("/usr")
+    assert "leaves the folder" in problems_of(absolute)[0]
+    assert len(load_examples(absolute, labels=LABELS, allow_outside=True)) == 4
+    assert len(load_examples(absolute.cast_column("image", datasets.Image()), labels=LABELS)) == 4
+
+
+# Names of context columns
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["label", "image", "description", "reasoning", "id", "group", "lm", "config", "demos", "instructions", "fields"],
+)
+def test_a_reserved_name_cannot_be_context(name: str) -> None:
+    """The judge or DSPy uses it."""
+    with pytest.raises(BlpoError, match=f"'{name}' has a name that"):
+        check_context([name])
+
+
+@pytest.mark.parametrize("context", ["prompt", ["a prompt"], ["class"], ["_x"], [""], ["1st"], ["prompt", "prompt"]])
+def test_a_name_that_no_input_can_have_is_refused(context: Any) -> None:
+    """Text in place of a list, no identifier, a keyword, twice the same."""
+    with pytest.raises(BlpoError, match="context"):
+        check_context(context)
+
+
+@settings(max_examples=20, derandomize=True, deadline=None)
+@given(st.sampled_from([*dir(dspy.Signature), *keyword.kwlist]) | st.text("abcdeilmt_", min_size=1, max_size=6))
+def test_every_permitted_name_makes_a_signature(name: str) -> None:
+    """What passes the check works in DSPy."""
+    try:
+        check_context([name])
+    except BlpoError:
+        return
+    signature = dspy.Signature("image: dspy.Image -> label: str").append(name, dspy.InputField(), str)
+    assert list(signature.input_fields) == ["image", name]
+
+
+# Contradictions and fingerprints
+
+
+def example(seed: int, label: str, **fields: str) -> dspy.Example:
+    """An example without a table."""
+    image = PixelPolicy().prepare(photo(8, 6, seed=seed))
+    return dspy.Example(image=image, label=label, id=f"{seed}{label}", **fields).with_inputs("image", *fields)
+
+
+def test_contradictions_are_listed() -> None:
+    """The same image with the same context and two labels; with another context it is another question."""
+    same = [example(0, "Safe"), example(0, "Unsafe"), example(1, "Safe"), example(1, "Safe")]
+    assert contradictions(same) == ["the same image has different labels: 0Safe is Safe, 0Unsafe is Unsafe"]
+    assert contradictions([example(0, "Safe", prompt="a"), example(0, "Unsafe", prompt="b")]) == []
+
+
+def test_the_fingerprint_of_a_dataset_depends_on_its_contents_alone() -> None:
+    """Not on order or ids; on image, label and context, and on how often each occurs."""
+    base = [example(0, "Safe", prompt="a"), example(1, "Unsafe", prompt="b")]
+    known = dataset_fingerprint(base)
+    assert dataset_fingerprint(base[::-1]) == known
+    assert dataset_fingerprint([e.copy(id="other") for e in base]) == known
+    others = [
+        [base[0], example(1, "Unsafe", prompt="c")],
+        [base[0], example(1, "Safe", prompt="b")],
+        [base[0], example(2, "Unsafe", prompt="b")],
+        [*base, base[0]],
+        base[:1],
+        [],
+    ]
+    assert len({known, *map(dataset_fingerprint, others)}) == len(others) + 1
+
+
+def test_the_fingerprint_of_a_dataset_is_the_same_in_another_process(tmp_path: Path, rows: Rows) -> None:
+    """Hash seeds don't enter it."""
+    table = write_csv(tmp_path / "t.csv", rows)
+    code = (
+        "import sys; from blpo_dspy.data import *; from blpo_dspy.labels import LabelSpace\n"
+        "labels = LabelSpace('Safe', 'Unsafe')\n"
+        "print(dataset_fingerprint(load_examples(sys.argv[1], labels=labels, context=['prompt'])))"
+    )
+    here = dataset_fingerprint(load_examples(table, labels=LABELS, context=["prompt"]))
+    run = subprocess.run([sys.executable, "-c", code, str(table)], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == here
+
+
+def test_reading_csv_imports_neither_datasets_nor_pyarrow(tmp_path: Path, rows: Rows) -> None:
+    """They are slow to import."""
+    table = write_csv(tmp_path / "t.csv", rows)
+    code = (
+        "import sys; from blpo_dspy.data import *; from blpo_dspy.labels import LabelSpace\n"
+        "load_examples(sys.argv[1], labels=LabelSpace('Safe', 'Unsafe'))\n"
+        "print({'datasets', 'pyarrow', 'pandas'} & set(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(table)], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"

@@ -151,8 +151,8 @@ def _orientation(image: Image.Image) -> int | None:
 def _plain(image: Image.Image, max_side: int) -> Image.Image:
     """The first frame as upright RGB or grey, at most `max_side` on its longer side, without metadata."""
     scale = min(1.0, max_side / max(image.size))
-    if scale < 1:  # a JPEG decoder can scale down while it decodes; twice the final size keeps the quality
-        image.draft(image.mode, (int(image.width * scale * 2) + 1, int(image.height * scale * 2) + 1))
+    if scale < 1:  # a JPEG decoder can scale down while it decodes; the last 1.5 times are left to the better filter
+        image.draft(image.mode, (int(image.width * scale * 1.5) + 1, int(image.height * scale * 1.5) + 1))
     image.load()
     orientation = _orientation(image)  # only now: a TIFF is turned by loading it
     profile = image.info.get("icc_profile") if image.mode in ("RGB", "RGBA", "L") else None

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import dspy
@@ -57,7 +57,7 @@ class Answer:
     Attributes:
         outputs: One entry per completion, as DSPy's adapters take them (text, or a dict with "text").
         finish_reason: The provider's reason for ending, "length" when the token limit cut the answer off.
-        usage: What the answer came to.
+        usage: What the answer came to, failed attempts included.
     """
 
     outputs: tuple[Any, ...]
@@ -73,8 +73,8 @@ class Answer:
 class AnswerStore(Protocol):
     """Where the answers of a run are remembered, by request."""
 
-    def get(self, key: str) -> Answer | None:
-        """Returns the answer to an earlier equal request, or None."""
+    def get(self, key: str) -> tuple[Answer, Usage] | None:
+        """Returns the answer to an equal request and what taking it adds to the ledger, or None."""
 
     def put(self, key: str, role: str, answer: Answer) -> None:
         """Remembers an answer before anyone uses it."""
@@ -86,9 +86,10 @@ class MemoryStore:
     def __init__(self) -> None:
         self._answers: dict[str, Answer] = {}
 
-    def get(self, key: str) -> Answer | None:
-        """Returns the answer to an earlier equal request, or None."""
-        return self._answers.get(key)
+    def get(self, key: str) -> tuple[Answer, Usage] | None:
+        """Returns the answer to an earlier equal request, which costs nothing, or None."""
+        answer = self._answers.get(key)
+        return None if answer is None else (answer, Usage(cached=1))
 
     def put(self, key: str, role: str, answer: Answer) -> None:
         """Remembers an answer."""
@@ -140,7 +141,7 @@ class Meter:
     def wrap(self, lm: dspy.BaseLM, role: str) -> dspy.BaseLM:
         """Returns a copy of the LM whose calls pass this meter; the user's LM is left as it is."""
         metered = lm.copy(num_retries=0)
-        metered.__class__ = _metered_class(type(lm))
+        metered.__class__ = _metered_class(type(lm))  # type: ignore[arg-type]
         metered._meter, metered._role, metered._retries = self, role, getattr(lm, "num_retries", 0)
         return metered
 
@@ -163,8 +164,8 @@ class Meter:
                 mine: Future[Answer] = Future()
                 self._under_way[key] = mine
         if known is not None or pending is not None:
-            answer = known if known is not None else pending.result()  # type: ignore[union-attr]
-            self._add(role, Usage(cached=1))
+            answer, usage = known if known is not None else (pending.result(), Usage(cached=1))  # type: ignore[union-attr]
+            self._add(role, usage)
             return self._seen(answer)
         try:
             answer = self._ask(role, attempt, retries)
@@ -179,30 +180,32 @@ class Meter:
         return self._seen(answer)
 
     def _ask(self, role: str, attempt: Callable[[], Answer], retries: int) -> Answer:
+        spent = Usage()
         for number in range(retries + 1):
             if self._fatal is not None:
                 raise self._fatal
             if self._stopped.is_set():
                 raise RunStoppedError("the run was stopped")
-            again = Usage(retries=int(number > 0))
+            began = time.monotonic()
             try:
                 with self._slots:
-                    answer = self._attempt(role, attempt, again)
+                    answer = self._attempt(role, attempt, Usage(calls=1, retries=int(number > 0)))
             except LMError as error:
+                spent += Usage(calls=1, retries=int(number > 0), failed=1, seconds=time.monotonic() - began)
                 if isinstance(error, FATAL_ERRORS):
                     self._fatal = error
                 if number == retries or not dspy.is_retryable_lm_error(error):
                     raise
                 self._stopped.wait(_delay(error, number))
             else:
-                return answer
+                return replace(answer, usage=spent + answer.usage)
         raise AssertionError("the last attempt returns or raises")
 
-    def _attempt(self, role: str, attempt: Callable[[], Answer], again: Usage) -> Answer:
+    def _attempt(self, role: str, attempt: Callable[[], Answer], sent: Usage) -> Answer:
         """Makes one attempt; it counts as a call from before it is sent, so that threads can't overrun a cap."""
         with self._lock:
             self._admit(Ledger(self._usage))
-            self._usage[role] = self._usage.get(role, Usage()) + Usage(calls=1) + again
+            self._usage[role] = self._usage.get(role, Usage()) + sent
         began = time.monotonic()
         try:
             answer = attempt()
@@ -210,10 +213,11 @@ class Meter:
             self._add(role, Usage(failed=1, seconds=time.monotonic() - began))
             raise
         if answer.usage.cached:
-            self._add(role, Usage(calls=-1, retries=-again.retries, cached=1))
+            self._add(role, Usage(calls=-1, retries=-sent.retries, cached=1))
             return answer
-        self._add(role, answer.usage + Usage(seconds=time.monotonic() - began))
-        return answer
+        usage = answer.usage + Usage(seconds=time.monotonic() - began)
+        self._add(role, usage)
+        return replace(answer, usage=sent + usage)
 
     def _add(self, role: str, usage: Usage) -> None:
         with self._lock:

@@ -4,47 +4,51 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from blpo_dspy.errors import ArtifactError
+from blpo_dspy.errors import ArtifactError, BlpoError
 
 FORMAT = "blpo-dspy judge"
 FORMAT_VERSION = 1
 _REQUIRED = ("labels", "evidence", "context", "reasoning", "pixel_policy", "verbalizer", "judge", "card")
+# How DSPy writes an image into a state, and how pixels are written as text.
+_IMAGE_TRACES = ("CUSTOM-TYPE-START-IDENTIFIER", ";base64,")
 
 
 def write_json(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
-    """Writes JSON so that the file is either complete or as it was before."""
+    """Writes JSON so that the file is either complete or as it was before.
+
+    Raises:
+        BlpoError: If the data is not plain JSON data, or the file cannot be written.
+    """
     target = Path(path)
-    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    except (TypeError, ValueError) as error:
+        raise BlpoError(f"{target}: not written, as the content is not plain JSON data ({error})") from error
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        with temporary.open("xb") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        raise BlpoError(
+            f"{target}: cannot be written ({error.strerror}); is {target.parent} a folder of yours?"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def read_artifact(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Returns the content of a judge file; no code of the file is run.
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Returns the JSON object in a file; no code of the file is run.
 
     Raises:
-        ArtifactError: If the file is missing, is no JSON (truncated, a pickle, an image, …), no judge, or one of
-            another format version.
+        ArtifactError: If the file is missing or holds no JSON object (truncated, a pickle, an image, …).
     """
     try:
         raw = Path(path).read_bytes()
@@ -58,11 +62,27 @@ def read_artifact(path: str | os.PathLike[str]) -> dict[str, Any]:
         )
     try:
         data = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(
             f"{path}: not valid JSON ({error}), so the file is damaged or truncated; save the judge again"
         ) from error
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
+    if not isinstance(data, dict):
+        raise ArtifactError(f"{path}: holds a JSON {type(data).__name__}, not a judge; give the path of a judge.json")
+    return data
+
+
+def is_judge(data: Mapping[str, Any]) -> bool:
+    """Whether `VisualJudge.save` wrote the data, in whatever version."""
+    return data.get("format") == FORMAT
+
+
+def check_judge(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
+    """Checks that the data of a file is a whole judge of this format version.
+
+    Raises:
+        ArtifactError: If it isn't.
+    """
+    if not is_judge(data):
         raise ArtifactError(
             f"{path}: not a judge saved by VisualJudge.save() (its 'format' is not {FORMAT!r}); for a plain DSPy state "
             "build the judge first and call judge.load(path) on it"
@@ -75,4 +95,22 @@ def read_artifact(path: str | os.PathLike[str]) -> dict[str, Any]:
     missing = [key for key in _REQUIRED if key not in data]
     if missing:
         raise ArtifactError(f"{path}: incomplete judge, {missing} missing; save the judge again")
-    return data
+
+
+def predictor_state(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the DSPy state of a predictor with no more from the file than its texts.
+
+    DSPy sets every entry of a state as an attribute, the options of LM calls (an endpoint, say) among them.
+
+    Raises:
+        BlpoError: If a demonstration holds an image.
+    """
+    demos = [dict(demo) for demo in saved["demos"]]
+    if holds_images(demos):
+        raise BlpoError("a demonstration holds an image")
+    return {"demos": demos, "signature": saved["signature"], "traces": [], "train": [], "lm": None}
+
+
+def holds_images(demos: object) -> bool:
+    """Whether an image is among the demonstrations of a DSPy state."""
+    return any(trace in str(demos) for trace in _IMAGE_TRACES)

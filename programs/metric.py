@@ -9,9 +9,12 @@ import dspy
 
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labels import Label, LabelSpace
+from blpo_dspy.text import as_data
 
 if TYPE_CHECKING:
     from blpo_dspy.programs.visual_judge import VisualJudge
+
+_SHOWN_ANSWER = 200
 
 
 def judge_metric(
@@ -27,17 +30,25 @@ def judge_metric(
     [0, 1] and `feedback`, the judge's evidence in words, as `dspy.GEPA` reads it. An answer without a valid label
     scores 0 and says so in the feedback.
 
+    The judge runs on its own LM (`judge.set_lm(…)`), or on the configured one, which within an optimizer is the
+    program's. `dspy.BootstrapFewShot` takes every such prediction for a success unless it is given a
+    `metric_threshold`.
+
     Args:
         judge: The judge.
         image: Name of the field that holds the image, looked up in the prediction first, then in the example.
-        context: For each context input of the judge the name of the field that holds it; the same name unless given.
+        context: For a context input of the judge the name of the field that holds it; the same name unless given.
         scores: The score of each label. An ordinal scale runs from 0 (lowest) to 1 (highest) unless given; nominal
             labels have no order, so theirs must be given.
 
     Raises:
-        BlpoError: If the scores are missing for nominal labels, name an unknown label, or leave [0, 1].
+        BlpoError: If the scores are missing for nominal labels, name an unknown label, or leave [0, 1], or if
+            `context` names an input that the judge doesn't have.
     """
     worth = _scores(judge.labels, scores)
+    best = ", ".join(str(label) for label, score in worth.items() if score == max(worth.values()))
+    if unknown := set(context or ()) - set(judge.context):
+        raise BlpoError(f"the judge has no context input {sorted(unknown)}; it has {list(judge.context)}")
     fields = {name: (context or {}).get(name, name) for name in judge.context}
 
     def metric(
@@ -45,11 +56,14 @@ def judge_metric(
     ) -> dspy.Prediction:
         inputs = {"image": _field(image, prediction, example)}
         inputs.update({name: _field(field, prediction, example) for name, field in fields.items()})
-        verdict = judge(**inputs)
+        # Optimizers read the program's own steps off the trace.
+        with dspy.context(trace=None):
+            verdict = judge(**inputs)
         if verdict.label is None:
-            return dspy.Prediction(score=0.0, feedback=f"The judge gave no valid label (it wrote {verdict.answer!r}).")
-        evidence = [str(verdict[key]) for key in ("reasoning", "description") if verdict.get(key)]
-        feedback = " ".join([f"The judge's label is {verdict.label} (of: {judge.labels.describe()}).", *evidence])
+            answer = as_data(verdict.answer)[:_SHOWN_ANSWER]
+            return dspy.Prediction(score=0.0, feedback=f"The judge gave no valid label (it wrote {answer!r}).")
+        evidence = [as_data(verdict[key]) for key in ("reasoning", "description") if verdict.get(key)]
+        feedback = " ".join([f"The judge's label is {verdict.label}; the best is {best}.", *evidence])
         return dspy.Prediction(score=worth[verdict.label], feedback=feedback)
 
     return metric

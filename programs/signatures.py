@@ -24,7 +24,7 @@ class JudgeImage(dspy.Signature):
 
 def verbalize_signature(instruction: str, context: tuple[str, ...]) -> type[dspy.Signature]:
     """Returns g(x; q): image and context texts in, a description out."""
-    signature = VerbalizeImage.with_instructions(instruction)
+    signature: type[dspy.Signature] = VerbalizeImage.with_instructions(instruction)
     for position, name in enumerate(context):
         signature = signature.insert(1 + position, name, dspy.InputField(desc="text that belongs to the image"), str)
     return signature
@@ -34,7 +34,7 @@ def judge_signature(
     instruction: str, labels: LabelSpace, context: tuple[str, ...], *, evidence: str, reasoning: bool
 ) -> type[dspy.Signature]:
     """Returns f(x; p): the evidence (image, description or both) and context texts in, one label out."""
-    signature = JudgeImage.with_instructions(instruction).with_updated_fields(
+    signature: type[dspy.Signature] = JudgeImage.with_instructions(instruction).with_updated_fields(
         "label", desc=f"one of the labels and nothing else: {labels.describe()}"
     )
     inputs: list[tuple[str, str, type]] = []

@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError
 from dspy.utils.saving import get_dependency_versions
 
+from blpo_dspy.adapter import one_call_adapter
 from blpo_dspy.errors import ArtifactError, BlpoError
 from blpo_dspy.images import PixelPolicy
 from blpo_dspy.labels import Label, LabelSpace
-from blpo_dspy.programs.artifact import FORMAT, FORMAT_VERSION, read_artifact, write_json
+from blpo_dspy.programs.artifact import (
+    FORMAT,
+    FORMAT_VERSION,
+    check_judge,
+    holds_images,
+    is_judge,
+    predictor_state,
+    read_json,
+    write_json,
+)
 from blpo_dspy.programs.metric import judge_metric
 from blpo_dspy.programs.signatures import DEFAULT_VERBALIZER_INSTRUCTION, judge_signature, verbalize_signature
 from blpo_dspy.text import as_data
 
 Evidence = Literal["both", "image", "description"]
 RESERVED_NAMES = frozenset({"image", "label", "description", "reasoning", "answer", "id", "group"})
+# Arguments that DSPy's calls keep to themselves.
+_DSPY_NAMES = frozenset({"self", "signature", "new_signature", "demos", "config", "lm", "prediction"})
 
 
-class VisualJudge(dspy.Module):  # type: ignore[misc]
+class _Load:
+    """`VisualJudge.load(path)` builds the judge of a file; `judge.load(path)` is DSPy's, into an existing judge."""
+
+    def __get__(self, instance: VisualJudge | None, owner: type[VisualJudge]) -> Callable[..., Any]:
+        return owner._from_file if instance is None else instance._load_into
+
+
+class VisualJudge(dspy.Module):
     """Labels an image as the people would whose labels it was aligned with.
 
     A call `judge(image=…, **context)` returns a `dspy.Prediction` with `label` (one of the label space, or None where
@@ -101,22 +121,20 @@ class VisualJudge(dspy.Module):  # type: ignore[misc]
     def forward(self, **inputs: Any) -> dspy.Prediction:
         """Judges one image; see the class."""
         prepared = self.prepare(**inputs)
-        with dspy.context(adapter=_adapter()):
+        with dspy.context(adapter=one_call_adapter()):
             description = None
             if self.evidence != "image":
-                description = _described(lambda: self.verbalizer(**prepared))
-            return self._judged(lambda: self.judge(**self._evidence(prepared, description)), description)
+                description = _described(_outcome(self.verbalizer, prepared))
+            return self._judged(_outcome(self.judge, self._evidence(prepared, description)), description)
 
     async def aforward(self, **inputs: Any) -> dspy.Prediction:
         """Judges one image without blocking the event loop; see the class."""
-        prepared = self.prepare(**inputs)
-        with dspy.context(adapter=_adapter()):
+        prepared = await asyncio.to_thread(self.prepare, **inputs)
+        with dspy.context(adapter=one_call_adapter()):
             description = None
             if self.evidence != "image":
-                described = await _outcome(self.verbalizer.acall(**prepared))
-                description = _described(lambda: _settle(described))
-            judged = await _outcome(self.judge.acall(**self._evidence(prepared, description)))
-            return self._judged(lambda: _settle(judged), description)
+                description = _described(await _aoutcome(self.verbalizer, prepared))
+            return self._judged(await _aoutcome(self.judge, self._evidence(prepared, description)), description)
 
     def _evidence(self, prepared: Mapping[str, Any], description: str | None) -> dict[str, Any]:
         evidence = dict(prepared)
@@ -126,18 +144,13 @@ class VisualJudge(dspy.Module):  # type: ignore[misc]
             evidence["description"] = description
         return evidence
 
-    def _judged(self, judge: Callable[[], dspy.Prediction], description: str | None) -> dspy.Prediction:
+    def _judged(self, outcome: _Outcome, description: str | None) -> dspy.Prediction:
         """The prediction; an answer out of DSPy's form is still read for a label, never asked for again."""
-        fields: dict[str, Any] = {}
-        try:
-            prediction = judge()
-            answer, fields = prediction.label, {k: v for k, v in prediction.items() if k == "reasoning"}
-        except AdapterParseError as error:
-            partial = error.parsed_result or {}
-            answer = partial.get("label", error.lm_response)
-            fields = {"reasoning": partial.get("reasoning", "")} if self.reasoning else {}
+        answered = (outcome.parsed_result or {}) if isinstance(outcome, AdapterParseError) else outcome
+        fields = {"reasoning": answered.get("reasoning") or ""} if self.reasoning else {}
         if description is not None:
             fields["description"] = description
+        answer = _field(outcome, "label")
         return dspy.Prediction(label=self.labels.parse(answer), answer=answer, **fields)
 
     def as_metric(
@@ -163,10 +176,12 @@ class VisualJudge(dspy.Module):  # type: ignore[misc]
             return
         write_json(path, self._artifact())
 
+    load = _Load()
+
     def _artifact(self) -> dict[str, Any]:
         state = self.dump_state()
         for name, predictor in state.items():
-            if "<<CUSTOM-TYPE-START-IDENTIFIER>>" in str(predictor["demos"]):
+            if holds_images(predictor["demos"]):
                 raise BlpoError(
                     f"the {name} has demonstrations with images, which a judge.json doesn't hold; "
                     "save it with save_program=True, or compile without demonstrations"
@@ -176,19 +191,31 @@ class VisualJudge(dspy.Module):  # type: ignore[misc]
         return {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            "labels": self.labels.to_dict(),
-            "evidence": self.evidence,
-            "context": list(self.context),
-            "reasoning": self.reasoning,
+            **self._shape(),
             "pixel_policy": self.pixel_policy.to_dict(),
             "card": self.card,
             **state,
             "metadata": {"dependency_versions": get_dependency_versions()},
         }
 
+    def _shape(self) -> dict[str, Any]:
+        """What makes a judge another program, not the same one with another state."""
+        return {
+            "labels": self.labels.to_dict(),
+            "evidence": self.evidence,
+            "context": list(self.context),
+            "reasoning": self.reasoning,
+        }
+
     @classmethod
-    def _from_artifact(cls, path: str | os.PathLike[str]) -> VisualJudge:
-        data = read_artifact(path)
+    def _from_file(cls, path: str | os.PathLike[str]) -> VisualJudge:
+        """Returns the judge that `judge.save(path)` wrote, built from the file alone; no code of the file is run.
+
+        Raises:
+            ArtifactError: If the file is missing, damaged, no judge, or one of another format version.
+        """
+        data = read_json(path)
+        check_judge(path, data)
         try:
             judge = cls(
                 LabelSpace.from_dict(data["labels"]),
@@ -197,45 +224,63 @@ class VisualJudge(dspy.Module):  # type: ignore[misc]
                 context=data["context"],
                 evidence=data["evidence"],
                 reasoning=data["reasoning"],
-                pixel_policy=PixelPolicy.from_dict(data["pixel_policy"]),
             )
-            judge.load_state({name: {**data[name], "lm": None} for name in ("verbalizer", "judge")})
-        except (BlpoError, KeyError, TypeError, AttributeError) as error:
+            judge._restore(data)
+        except _MALFORMED as error:
             raise ArtifactError(f"{path}: not a judge that can be built ({error}); save the judge again") from error
-        judge.card = dict(data["card"])
         return judge
 
-    def _load_state_file(self, path: str | os.PathLike[str], **options: Any) -> None:
-        """DSPy's own `load`, which leaves the judge's shape as it is; a judge file of another shape is refused."""
-        if Path(path).suffix == ".json":
-            try:
-                saved = read_artifact(path)
-            except ArtifactError as error:
-                # A plain DSPy state has no format of ours: DSPy reads that itself.
-                if "not a judge saved by" not in str(error):
-                    raise
-            else:
-                self._check_fits(path, saved)
-        super().load(path, **options)
+    def _load_into(self, path: str | os.PathLike[str], **options: Any) -> None:
+        """Takes over instructions, demonstrations, pixel policy and card from a judge file; DSPy's `Module.load`.
 
-    def _check_fits(self, path: str | os.PathLike[str], saved: Mapping[str, Any]) -> None:
-        own = {"labels": self.labels.to_dict(), "evidence": self.evidence, "context": list(self.context)}
-        differing = [f"{key} {saved[key]} (this judge: {value})" for key, value in own.items() if saved[key] != value]
+        A plain DSPy state is loaded as DSPy does, `options` included.
+
+        Raises:
+            ArtifactError: If the file is damaged, or was saved by a judge of other labels, evidence or context.
+        """
+        if Path(path).suffix != ".json":
+            super().load(path, **options)
+            return
+        data = read_json(path)
+        if not is_judge(data):
+            self._check_plain_state(path, data)
+            super().load(path, **options)
+            return
+        check_judge(path, data)
+        differing = [f"{key} {data[key]} (this judge: {own})" for key, own in self._shape().items() if data[key] != own]
         if differing:
             raise ArtifactError(
                 f"{path}: saved with {'; '.join(differing)}; use VisualJudge.load({str(path)!r}) to build it as saved"
             )
-        self.card = dict(saved["card"])
+        try:
+            self._restore(data)
+        except _MALFORMED as error:
+            raise ArtifactError(f"{path}: not a judge that can be loaded ({error}); save the judge again") from error
+
+    def _restore(self, data: Mapping[str, Any]) -> None:
+        pixel_policy, card = PixelPolicy.from_dict(data["pixel_policy"]), dict(data["card"])
+        self.load_state({name: predictor_state(data[name]) for name in ("verbalizer", "judge")})
+        self.pixel_policy, self.card = pixel_policy, card
+
+    def _check_plain_state(self, path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
+        """DSPy saves fields without names and types, and loads other labels' descriptions without a word."""
+        for name, own in self.dump_state().items():
+            try:
+                saved = [field["description"] for field in state[name]["signature"]["fields"]]
+            except (KeyError, TypeError) as error:
+                raise ArtifactError(
+                    f"{path}: neither a judge file nor the DSPy state of a {type(self).__name__}"
+                ) from error
+            fits = len(saved) == len(own["signature"]["fields"])
+            if not fits or (name == "judge" and self.labels.describe() not in saved[-1]):
+                raise ArtifactError(
+                    f"{path}: saved by a judge of other labels ({saved[-1]!r}), evidence or context; "
+                    f"this one has {self._shape()}"
+                )
 
 
-class _Load:
-    """`VisualJudge.load(path)` builds a judge from its file; `judge.load(path)` is DSPy's, into an existing judge."""
-
-    def __get__(self, instance: VisualJudge | None, owner: type[VisualJudge]) -> Callable[..., Any]:
-        return owner._from_artifact if instance is None else instance._load_state_file
-
-
-VisualJudge.load = _Load()
+# What a file with the right keys and wrong values leads to.
+_MALFORMED = (BlpoError, KeyError, TypeError, ValueError, AttributeError)
 
 
 def _checked_context(context: Sequence[str]) -> tuple[str, ...]:
@@ -243,36 +288,40 @@ def _checked_context(context: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         if not isinstance(name, str) or not name.isidentifier():
             raise BlpoError(f"context name {name!r} is no identifier; use letters, digits and underscores")
-        if name in RESERVED_NAMES:
+        if name in RESERVED_NAMES | _DSPY_NAMES or name.startswith("_") or hasattr(dspy.Signature, name):
             raise BlpoError(
-                f"context name {name!r} is reserved ({', '.join(sorted(RESERVED_NAMES))}); rename the column"
+                f"context name {name!r} is taken ({', '.join(sorted(RESERVED_NAMES))}, or one of DSPy's own names); "
+                "rename the column"
             )
     if len(set(names)) != len(names):
         raise BlpoError(f"context names {list(names)} are not all different")
     return names
 
 
-def _adapter() -> dspy.Adapter:
-    """The user's adapter, or DSPy's chat adapter without its second call in JSON after an answer out of form."""
-    return dspy.settings.adapter or dspy.ChatAdapter(use_json_adapter_fallback=False)
+_Outcome: TypeAlias = "dspy.Prediction | AdapterParseError"
 
 
-def _described(verbalize: Callable[[], dspy.Prediction]) -> str:
-    """A description is text: an answer out of DSPy's form is taken as it stands."""
+def _outcome(predictor: dspy.Predict, inputs: Mapping[str, Any]) -> _Outcome:
     try:
-        return as_data(verbalize().description)
-    except AdapterParseError as error:
-        return as_data((error.parsed_result or {}).get("description", error.lm_response)).strip()
-
-
-async def _outcome(awaitable: Any) -> dspy.Prediction | AdapterParseError:
-    try:
-        return await awaitable
+        return predictor(**inputs)
     except AdapterParseError as error:
         return error
 
 
-def _settle(outcome: dspy.Prediction | AdapterParseError) -> dspy.Prediction:
+async def _aoutcome(predictor: dspy.Predict, inputs: Mapping[str, Any]) -> _Outcome:
+    try:
+        return await predictor.acall(**inputs)
+    except AdapterParseError as error:
+        return error
+
+
+def _field(outcome: _Outcome, name: str) -> Any:
+    """A field of the answer, or all of an answer that DSPy finds no such field in."""
     if isinstance(outcome, AdapterParseError):
-        raise outcome
-    return outcome
+        return (outcome.parsed_result or {}).get(name, outcome.lm_response)
+    return outcome[name]
+
+
+def _described(outcome: _Outcome) -> str:
+    """A description is text: an answer out of DSPy's form is taken as it stands."""
+    return as_data(_field(outcome, "description")).strip()

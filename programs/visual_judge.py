@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ from blpo_dspy.text import as_data
 
 Evidence = Literal["both", "image", "description"]
 RESERVED_NAMES = frozenset({"image", "label", "description", "reasoning", "answer", "id", "group"})
+# What a judge file with the right keys and wrong values leads to.
+_MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
 # Arguments that DSPy's calls keep to themselves.
 _DSPY_NAMES = frozenset({"self", "signature", "new_signature", "demos", "config", "lm", "prediction"})
 
@@ -179,15 +182,17 @@ class VisualJudge(dspy.Module):
     load = _Load()
 
     def _artifact(self) -> dict[str, Any]:
-        state = self.dump_state()
-        for name, predictor in state.items():
-            if holds_images(predictor["demos"]):
+        state = {}
+        for name, predictor in self.named_predictors():
+            bare = copy.copy(predictor)
+            # An LM belongs to the process, not to the judge: no endpoint, key or engine is written.
+            bare.lm, bare.traces, bare.train = None, [], []
+            state[name] = bare.dump_state()
+            if holds_images(state[name]["demos"]):
                 raise BlpoError(
                     f"the {name} has demonstrations with images, which a judge.json doesn't hold; "
                     "save it with save_program=True, or compile without demonstrations"
                 )
-            # An LM belongs to the process, not to the judge: no endpoint, key or engine is written.
-            predictor.update(lm=None, traces=[], train=[])
         return {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -264,23 +269,19 @@ class VisualJudge(dspy.Module):
 
     def _check_plain_state(self, path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
         """DSPy saves fields without names and types, and loads other labels' descriptions without a word."""
-        for name, own in self.dump_state().items():
+        for name, predictor in self.named_predictors():
             try:
                 saved = [field["description"] for field in state[name]["signature"]["fields"]]
             except (KeyError, TypeError) as error:
                 raise ArtifactError(
                     f"{path}: neither a judge file nor the DSPy state of a {type(self).__name__}"
                 ) from error
-            fits = len(saved) == len(own["signature"]["fields"])
+            fits = len(saved) == len(predictor.signature.fields)
             if not fits or (name == "judge" and self.labels.describe() not in saved[-1]):
                 raise ArtifactError(
-                    f"{path}: saved by a judge of other labels ({saved[-1]!r}), evidence or context; "
+                    f"{path}: saved by a judge of other labels ({saved[-1:]}), evidence or context; "
                     f"this one has {self._shape()}"
                 )
-
-
-# What a file with the right keys and wrong values leads to.
-_MALFORMED = (BlpoError, KeyError, TypeError, ValueError, AttributeError)
 
 
 def _checked_context(context: Sequence[str]) -> tuple[str, ...]:

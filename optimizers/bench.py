@@ -18,7 +18,6 @@ from blpo_dspy.optimizers.records import Instructions, Judgement
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.text import as_data
 
-
 _SILENT_ANSWERS = 20
 
 Metric = Callable[..., Any]

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from blpo_dspy.agreement import Agreement
-
 from blpo_dspy.labels import Label
 from blpo_dspy.ledger import Ledger
 
@@ -32,7 +31,8 @@ class Judgement:
         answer: What the judge wrote for its label.
         description: What the verbalizer reported, where the program called it.
         failure: Why the LM gave no answer at all; "" if it did.
-        outage: Whether it failed for a reason that may pass (a time-out, a rate limit), rather than refusing the example.
+        outage: Whether it failed for a reason that may pass (a time-out, a rate limit), rather than refusing the
+            example.
     """
 
     example: int

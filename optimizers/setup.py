@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dspy
 
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.labels import LabelSpace
-from blpo_dspy.optimizers.bench import Predictors
+from blpo_dspy.optimizers.bench import Metric, Predictors
 
 
 @dataclass(frozen=True)
@@ -63,15 +66,23 @@ def _prepared(student: dspy.Module, example: dspy.Example, label_field: str) -> 
 
 
 def label_space(
-    labels: LabelSpace | None, student: dspy.Module, examples: Sequence[dspy.Example], label_field: str
-) -> LabelSpace:
+    labels: LabelSpace | None,
+    student: dspy.Module,
+    examples: Sequence[dspy.Example],
+    label_field: str,
+    metric: Metric | None,
+) -> LabelSpace | None:
     """Returns the label space: as given, the student's, or the set of the examples' labels.
+
+    None where there is a metric and no label space: then the metric alone says what is right.
 
     Raises:
         DataError: Naming every example whose label isn't in it.
     """
     space = labels or getattr(student, "labels", None)
     if not isinstance(space, LabelSpace):
+        if metric is not None:
+            return None
         space = LabelSpace(*sorted({example[label_field] for example in examples}, key=str))
     unknown = [
         f"example {number}: {example[label_field]!r}"
@@ -81,6 +92,43 @@ def label_space(
     if unknown:
         raise DataError(f"{len(unknown)} labels are not in the label space ({space.describe()})", unknown)
     return space
+
+
+def fingerprint(
+    student: dspy.Module,
+    data: Dataset,
+    label_field: str,
+    models: Mapping[str, dspy.BaseLM],
+    metric: Metric | None,
+    labels: LabelSpace | None,
+) -> dict[str, Any]:
+    """Returns what makes two runs the same run: data, program, models and metric, as JSON-ready data."""
+    program = {
+        name: {"instructions": predictor.signature.instructions, "fields": list(predictor.signature.fields)}
+        for name, predictor in student.named_predictors()
+    }
+    return {
+        "train": _digest([data.examples[i] for i in data.train], label_field),
+        "validation": _digest([data.examples[i] for i in data.validation], label_field),
+        "labels": None if labels is None else labels.to_dict(),
+        "program": program,
+        "models": {name: _model(lm) for name, lm in models.items()},
+        "metric": None if metric is None else getattr(metric, "__qualname__", type(metric).__qualname__),
+    }
+
+
+def _digest(examples: Sequence[dspy.Example], label_field: str) -> str:
+    """A hash of labels and inputs in order; images count by their content."""
+    digest = hashlib.sha256()
+    for example in examples:
+        inputs = {name: getattr(value, "url", value) for name, value in sorted(example.inputs().items())}
+        digest.update(json.dumps([example[label_field], inputs], default=repr).encode())
+    return f"{len(examples)} examples, sha256 {digest.hexdigest()}"
+
+
+def _model(lm: dspy.BaseLM) -> dict[str, Any]:
+    secret = ("api_key", "api_base", "base_url", "headers", "extra_headers")
+    return {"model": lm.model, **{k: repr(v) for k, v in sorted(lm.kwargs.items()) if k not in secret}}
 
 
 def program_lms(

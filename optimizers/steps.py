@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import dspy
 from dspy.utils.exceptions import ContextWindowExceededError, LMError
@@ -18,6 +19,8 @@ from blpo_dspy.optimizers.updates import JudgementError, ScoredInstruction
 from blpo_dspy.text import as_data
 
 _MERGED_UPDATES = 3
+
+VerbalizerSearch = Literal["learned", "fixed", "judge"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Steps:
         prompts: The meta-prompts.
         labels: The label space, None if only a metric says what is right.
         max_tokens: The longest instruction that is accepted.
+        verbalizer_search: Where the verbalizer instructions come from; see `BLPO`.
     """
 
     bench: Bench
@@ -46,9 +50,12 @@ class Steps:
     prompts: MetaPrompts
     labels: LabelSpace | None
     max_tokens: int
+    verbalizer_search: VerbalizerSearch = "learned"
 
     def update_verbalizer(self, current: Instructions, history: Sequence[Trial]) -> Proposal:
-        """q_{k+1} ← Update_q(p_t, H_k) (eq. 10)."""
+        """q_{k+1} ← Update_q(p_t, H_k) (eq. 10); the ablations repeat q_0, or take the judge instruction for q."""
+        if self.verbalizer_search != "learned":
+            return Proposal(current.judge if self.verbalizer_search == "judge" else history[0].verbalizer)
         scored = [
             ScoredInstruction(instruction=trial.verbalizer, score=round(trial.score, 4))
             for trial in history
@@ -60,13 +67,20 @@ class Steps:
             self.prompts.update_verbalizer, inputs, current.verbalizer if best is None else best.instruction
         )
 
-    def try_verbalizer(self, batch: Batch, current: Instructions, proposal: Proposal, origin: str) -> Trial:
-        """Scores a verbalizer instruction by the update that it induces (eq. 6 and 9)."""
-        trial = Trial(origin=origin, verbalizer=proposal.text, rejections=proposal.rejections)  # type: ignore[arg-type]
+    def try_verbalizer(self, batch: Batch, current: Instructions, proposal: Proposal, step: int) -> Trial:
+        """Scores a verbalizer instruction by the update that it induces (eq. 6 and 9).
+
+        With a fixed verbalizer instruction step k shows the errors from the k-th on, so that equal descriptions can
+        lead to different updates.
+        """
+        origin = "proposal" if step else "start"
+        trial = Trial(origin, proposal.text, rejections=proposal.rejections)
         if proposal.text is None:
             return trial
         descriptions = self.bench.describe(proposal.text, [error.example for error in batch.errors])
-        update = self._update_judge(batch.errors, descriptions, current)
+        shift = step % len(batch.errors) if self.verbalizer_search == "fixed" else 0
+        errors = (*batch.errors[shift:], *batch.errors[:shift])
+        update = self._update_judge(errors, [*descriptions[shift:], *descriptions[:shift]], current)
         trial = replace(
             trial,
             descriptions=tuple(text or "" for text in descriptions),

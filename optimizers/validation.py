@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from blpo_dspy.agreement import Agreement, measure_agreement
-
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.metering import RunStoppedError
 from blpo_dspy.optimizers.bench import Bench, PendingJudgements
-from blpo_dspy.optimizers.records import Instructions, Judgement, Validation
+from blpo_dspy.optimizers.records import Instructions, Judgement, Round, Validation
 
 
 class Validator:
@@ -19,15 +18,23 @@ class Validator:
         bench: Judges the examples.
         examples: Positions of the validation examples.
         labels: The label space, None if only a metric says what is right.
+        each_round: Whether every round is to be validated, or only the last two.
     """
 
-    def __init__(self, bench: Bench, examples: Sequence[int], labels: LabelSpace | None) -> None:
-        self._bench, self._examples, self._labels = bench, examples, labels
+    def __init__(
+        self, bench: Bench, examples: Sequence[int], labels: LabelSpace | None, *, each_round: bool = True
+    ) -> None:
+        self._bench, self._examples, self._labels, self.each_round = bench, examples, labels, each_round
         self._pending: dict[int, PendingJudgements] = {}
 
     def start(self, after_round: int, instructions: Instructions) -> None:
         """Starts judging the validation examples under these instructions."""
         self._pending[after_round] = self._bench.start(instructions, self._examples)
+
+    def start_last(self, rounds: Sequence[Round]) -> None:
+        """Starts judging under what the last two rounds ended with."""
+        for number in range(max(1, len(rounds) - 1), len(rounds) + 1):
+            self.start(number, rounds[number - 1].end)
 
     def finish(self) -> tuple[Validation, ...]:
         """Waits for everything that was started and returns it in the order of the rounds.

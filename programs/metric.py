@@ -54,7 +54,7 @@ def judge_metric(
     def metric(
         example: Any, prediction: Any, trace: Any = None, pred_name: Any = None, pred_trace: Any = None
     ) -> dspy.Prediction:
-        inputs = {"image": _field(image, prediction, example)}
+        inputs = {"image": _image(_field(image, prediction, example))}
         inputs.update({name: _field(field, prediction, example) for name, field in fields.items()})
         # Optimizers read the program's own steps off the trace.
         with dspy.context(trace=None):
@@ -80,6 +80,13 @@ def _scores(labels: LabelSpace, scores: Mapping[Label, float] | None) -> dict[La
     if set(scores) != set(labels.labels) or not all(0 <= score <= 1 for score in scores.values()):
         raise BlpoError(f"scores {dict(scores)!r} must give a number in [0, 1] to each of {labels.describe()}")
     return dict(scores)
+
+
+def _image(value: Any) -> Any:
+    """The image to judge; text may come from a model, and is never taken for a path or an address."""
+    if isinstance(value, str):
+        raise BlpoError(f"the image to judge is text ({value[:80]!r}); make it a dspy.Image, PIL image, bytes or Path")
+    return value
 
 
 def _field(name: str, prediction: Any, example: Any) -> Any:

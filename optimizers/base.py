@@ -1,0 +1,214 @@
+"""What the optimizers of this package share: one way of calling them, one consumer of their rounds."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, Literal
+
+import dspy
+from dspy.teleprompt import Teleprompter
+from typing_extensions import TypedDict, Unpack
+
+from blpo_dspy.budget import Budget
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.labels import LabelSpace
+from blpo_dspy.metering import RunStoppedError
+from blpo_dspy.optimizers.bench import Metric
+from blpo_dspy.optimizers.records import BLPOResult, Round
+from blpo_dspy.optimizers.run import Run, Setup
+from blpo_dspy.optimizers.validation import Validator, best
+from blpo_dspy.optimizers.workers import Workers
+
+_VALIDATED_ROUNDS = 4
+
+
+class RunOptions(TypedDict, total=False):
+    """The options that every optimizer has; see `JudgeOptimizer`."""
+
+    metric: Metric | None
+    task_model: dspy.BaseLM | None
+    verbalizer_model: dspy.BaseLM | None
+    select: Literal["best", "last"]
+    labels: LabelSpace | None
+    label_field: str
+    verbalizer: str
+    judge: str
+    max_instruction_tokens: int
+    max_failed_share: float
+    budget: Budget | None
+    seed: int
+    num_threads: int | None
+    log_dir: str | os.PathLike[str] | None
+    on_round: Callable[[Round], None] | None
+
+
+class JudgeOptimizer(Teleprompter):
+    """A teleprompter that optimizes the instructions of a program with a verbalizing and a judging predictor.
+
+    Args:
+        prompt_model: The optimizer LM.
+        metric: `metric(example, prediction)`, a score in [0, 1] with 1 for agreement. By default 1 − loss of the
+            label space.
+        task_model: The LM that the program runs on; by default its own or the configured one.
+        verbalizer_model: The LM of the verbalizing predictor; by default as the program's other predictors.
+        select: "best" returns the best validated program, the start included; "last" what the algorithm ends with,
+            without validation.
+        labels: The label space; by default the student's (`VisualJudge.labels`) or the labels in the data.
+        label_field: Name of the label in examples and predictions.
+        verbalizer: Name of the verbalizing predictor in the student.
+        judge: Name of the judging predictor in the student.
+        max_instruction_tokens: The longest instruction accepted from the optimizer LM.
+        max_failed_share: The largest share of a step's examples that an outage may take before the step is void.
+        budget: One cap over all LM calls. The run ends in time for its last validation and returns the best so far.
+        seed: Seeds every draw; round t uses `random.Random(f"{seed}:{t}")`.
+        num_threads: LM calls under way at once; DSPy's setting if None. Results don't depend on it.
+        log_dir: Folder for the journal. The same call with the same folder continues a run that was cut short and pays
+            for no answer twice.
+        on_round: Called with each completed `Round`.
+
+    Raises:
+        BlpoError: If an option is out of its range.
+    """
+
+    select_by_default: ClassVar[Literal["best", "last"]] = "best"
+
+    def __init__(self, *, prompt_model: dspy.BaseLM, **options: Unpack[RunOptions]) -> None:
+        super().__init__()
+        unknown = set(options) - RunOptions.__optional_keys__
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no option {', '.join(sorted(unknown))}")
+        self.prompt_model = prompt_model
+        self.metric = options.get("metric")
+        self.task_model, self.verbalizer_model = options.get("task_model"), options.get("verbalizer_model")
+        self.select = options.get("select", self.select_by_default)
+        self.labels, self.label_field = options.get("labels"), options.get("label_field", "label")
+        self.verbalizer, self.judge = options.get("verbalizer", "verbalizer"), options.get("judge", "judge")
+        self.max_instruction_tokens = options.get("max_instruction_tokens", 1500)
+        self.max_failed_share = options.get("max_failed_share", 0.2)
+        self.budget, self.seed = options.get("budget"), options.get("seed", 0)
+        self.num_threads, self.on_round = options.get("num_threads"), options.get("on_round")
+        self.log_dir = options.get("log_dir")
+        if not 0 <= self.max_failed_share < 1:
+            raise BlpoError(f"max_failed_share={self.max_failed_share} must be in [0, 1)")
+        if self.select not in ("best", "last"):
+            raise BlpoError(f"select={self.select!r} is 'best' or 'last'")
+
+    @abstractmethod
+    def _rounds(self, run: Run) -> Iterator[Round]:
+        """The algorithm: yields one record per round, each ending with the instructions that the next starts from."""
+
+    @abstractmethod
+    def _round_calls(self) -> int:
+        """About how many LM calls a round makes, to plan validation under a cap."""
+
+    @property
+    @abstractmethod
+    def options(self) -> dict[str, Any]:
+        """The algorithm's options and the seed, as JSON-ready data."""
+
+    def compile(
+        self,
+        student: dspy.Module,
+        *,
+        trainset: Sequence[dspy.Example],
+        teacher: dspy.Module | None = None,
+        valset: Sequence[dspy.Example] | None = None,
+    ) -> dspy.Module:
+        """Returns an optimized copy of the student, with `candidate_programs` and `detailed_results`.
+
+        Args:
+            student: A program with a verbalizing and a judging predictor, such as `VisualJudge`.
+            trainset: Labelled examples that the search works on.
+            teacher: Not used; part of DSPy's calling convention.
+            valset: Labelled examples that the returned program is picked on; the trainset if None.
+
+        Raises:
+            BlpoError: If the data, the program or the options don't fit together.
+            ModelError: If a model cannot be used, or the judge never states a label.
+            JournalError: If the log folder holds another run.
+        """
+        if teacher is not None:
+            warnings.warn(f"{type(self).__name__} takes no teacher; it is ignored", stacklevel=2)
+        with (
+            dspy.context(disable_history=True, trace=[]),
+            Workers(self.num_threads) as workers,
+            Run(self._setup(), self.options, student, trainset, valset, workers) as run,
+        ):
+            result = self._search(run)
+        return _finished(run, result)
+
+    def _setup(self) -> Setup:
+        return Setup(
+            prompt_model=self.prompt_model,
+            metric=self.metric,
+            task_model=self.task_model,
+            verbalizer_model=self.verbalizer_model,
+            labels=self.labels,
+            label_field=self.label_field,
+            verbalizer=self.verbalizer,
+            judge=self.judge,
+            max_failed_share=self.max_failed_share,
+            budget=self.budget,
+            seed=self.seed,
+            num_threads=self.num_threads,
+            log_dir=None if self.log_dir is None else os.fspath(self.log_dir),
+        )
+
+    def _search(self, run: Run) -> BLPOResult:
+        """Consumes the rounds: writes each down and validates it beside the next."""
+        validator = Validator(run.bench, run.data.validation, run.labels, each_round=self._validates_each_round(run))
+        rounds: list[Round] = []
+        stop_reason = ""
+        try:
+            if self.select == "best":
+                validator.start(0, run.start)
+            for completed in self._rounds(run):
+                rounds.append(completed)
+                run.write("round", completed.number, completed.to_dict())
+                if self.on_round is not None:
+                    self.on_round(completed)
+                if self.select == "best" and validator.each_round:
+                    validator.start(len(rounds), completed.end)
+                reserve = 2 * len(run.data.validation) if self.select == "best" and not validator.each_round else 0
+                if not run.pays_for_round(len(rounds), reserve):
+                    stop_reason = "the budget doesn't pay for another round"
+                    break
+            if self.select == "best" and not validator.each_round:
+                validator.start_last(rounds)
+        except RunStoppedError as stopped:
+            stop_reason = str(stopped)
+        return self._result(run, rounds, validator, stop_reason or self._end(rounds))
+
+    def _result(self, run: Run, rounds: list[Round], validator: Validator, stop_reason: str) -> BLPOResult:
+        validations = validator.finish()
+        for validation in validations:
+            run.write("validation", validation.after_round, validation.to_dict())
+        returned = rounds[-1].end if rounds and self.select == "last" else run.start
+        if validations and validations[0].after_round == 0:
+            returned = validations[best(validations)].instructions
+        result = BLPOResult(
+            run.start, tuple(rounds), validations, returned, run.meter.ledger, stop_reason, self.options
+        )
+        run.write("end", 0, {"stop_reason": stop_reason, "ledger": result.ledger.to_dict()})
+        return result
+
+    def _end(self, rounds: Sequence[Round]) -> str:
+        """Why the algorithm ended by itself."""
+        return f"all {len(rounds)} rounds done"
+
+    def _validates_each_round(self, run: Run) -> bool:
+        """Every round is validated unless the cap on calls pays for few of them; then only the end is."""
+        if run.max_calls is None:
+            return True
+        return run.max_calls >= _VALIDATED_ROUNDS * (self._round_calls() + len(run.data.validation))
+
+
+def _finished(run: Run, result: BLPOResult) -> dspy.Module:
+    program = run.bench.program(result.returned)
+    ranked = sorted(result.validations, key=lambda validation: -validation.score)
+    program.candidate_programs = [{"score": v.score, "program": run.bench.program(v.instructions)} for v in ranked]
+    program.detailed_results = result
+    return program

@@ -1,0 +1,121 @@
+"""What one compile works with: the student on the bench, metered LMs, the budget, the journal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dspy
+
+from blpo_dspy.budget import Budget
+from blpo_dspy.journal import Journal
+from blpo_dspy.labels import LabelSpace
+from blpo_dspy.ledger import Ledger
+from blpo_dspy.metering import Meter, RunStoppedError
+from blpo_dspy.optimizers.bench import Bench, Metric, find_predictors
+from blpo_dspy.optimizers.records import Instructions
+from blpo_dspy.optimizers.setup import Dataset, dataset, fingerprint, label_space, program_lms
+from blpo_dspy.optimizers.workers import Workers
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The options of a run that every optimizer has; `JudgeOptimizer` documents them."""
+
+    prompt_model: dspy.BaseLM
+    metric: Metric | None
+    task_model: dspy.BaseLM | None
+    verbalizer_model: dspy.BaseLM | None
+    labels: LabelSpace | None
+    label_field: str
+    verbalizer: str
+    judge: str
+    max_failed_share: float
+    budget: Budget | None
+    seed: int
+    num_threads: int | None
+    log_dir: str | None
+
+
+class Run:
+    """The student, the data and the LMs of one compile, with everything that is spent.
+
+    Attributes:
+        data: The examples; training and validation positions.
+        labels: The label space.
+        bench: Judges and describes examples under any instructions.
+        optimizer_lm: The metered optimizer LM.
+        start: The student's instructions.
+        journal: Where the run is written down, None without a log folder.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        options: dict[str, Any],
+        student: dspy.Module,
+        trainset: Sequence[dspy.Example],
+        valset: Sequence[dspy.Example] | None,
+        workers: Workers,
+    ) -> None:
+        self._budget, self._began = setup.budget, time.monotonic()
+        predictors = find_predictors(student, setup.verbalizer, setup.judge)
+        self.data: Dataset = dataset(student, trainset, valset, setup.label_field)
+        self.labels = label_space(setup.labels, student, self.data.examples, setup.label_field, setup.metric)
+        lms = program_lms(student, predictors, setup.task_model, setup.verbalizer_model)
+        named = dict(student.named_predictors())
+        self.start = Instructions(
+            named[predictors.judge].signature.instructions, named[predictors.verbalizer].signature.instructions
+        )
+        self.journal: Journal | None = None
+        if setup.log_dir is not None:
+            models = {"optimizer": setup.prompt_model, **{name: lm for name, (lm, _) in lms.items()}}
+            about = fingerprint(student, self.data, setup.label_field, models, setup.metric, self.labels)
+            self.journal = Journal(setup.log_dir, {"options": options, **about})
+        self.meter = Meter(num_threads=workers.num_threads, store=self.journal, admit=self._admit)
+        self.bench = Bench(
+            student,
+            predictors,
+            {name: self.meter.wrap(lm, role) for name, (lm, role) in lms.items()},
+            self.data.examples,
+            metric=setup.metric,
+            labels=self.labels,
+            label_field=setup.label_field,
+            workers=workers,
+            max_failed_share=setup.max_failed_share,
+        )
+        self.optimizer_lm = self.meter.wrap(setup.prompt_model, "optimizer")
+
+    def _admit(self, ledger: Ledger) -> None:
+        if self._budget is not None and (reason := self._budget.exhausted(ledger, time.monotonic() - self._began)):
+            raise RunStoppedError(reason)
+
+    @property
+    def max_calls(self) -> int | None:
+        """The cap on calls, if there is one."""
+        return None if self._budget is None else self._budget.max_calls
+
+    def pays_for_round(self, done: int, reserve: int) -> bool:
+        """Whether every cap leaves room for a round like those before and for `reserve` more calls."""
+        if self._budget is None:
+            return True
+        ledger = self.meter.ledger
+        spent = self._budget.spent(ledger, time.monotonic() - self._began)
+        kept = reserve / max(1, ledger.total.calls)
+        return all(share * (1 + 1 / done + kept) <= 1 for share in spent.values())
+
+    def write(self, kind: str, number: int, data: Any) -> None:
+        """Writes what came of the run to the journal, if there is one."""
+        if self.journal is not None:
+            self.journal.record(kind, number, data)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.meter.stop()
+        if self.journal is not None:
+            self.journal.close()

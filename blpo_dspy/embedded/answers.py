@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 from blpo_dspy.embedded import describing, judging, revising, vocabulary
@@ -44,7 +45,7 @@ _COUNT = re.compile(
 _NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "eight": 8}
 _MOST = 16
 _TAGGED = re.compile(
-    r"(?:wrap|enclos|between|inside|within|tags?|surround|bracket|send|put|starts? with|begin)[^\n]{0,160}?<([A-Za-z_]\w*)>",
+    r"(?:wrap|enclos|between|inside|within|tags?|surround|send|put|starts? with|begin)[^\n]{0,160}?<([A-Za-z_]\w*)>",
     re.IGNORECASE,
 )
 _KNOWN_TAG = re.compile(r"<(INS|START|IMPROVED_VARIABLE|NEW_INSTRUCTION|PROMPT|INSTRUCTION)>")
@@ -76,30 +77,39 @@ def _escaped(text: str) -> str:
 
 
 def _value(field: OutputField, reading: Reading, senses: Senses) -> Any:
-    """The value of one requested field, by its name and by what the request offers as evidence."""
-    name = field.name
-    names = [other.name for other in reading.outputs]
-    writes = any(_INSTRUCTION.search(x) or _ADVICE.search(x) for x in names)
+    """The value of one requested field."""
+    return _ANSWERS[_role(field, reading, senses)](field, reading, senses)
+
+
+def _role(field: OutputField, reading: Reading, senses: Senses) -> str:
+    """What a requested field calls for, by its name and by what the request offers as evidence."""
+    name, others = field.name, [other.name for other in reading.outputs]
     about_program = bool(_ABOUT_PROGRAM.search(" ".join([name, *reading.inputs])))
-    if _PREFIX.search(name):
-        return "Label:"
-    if _ADVICE.search(name):
-        return _advice(field, reading, senses)
-    if _INSTRUCTION.search(name):
-        return revising.write_instruction(name, reading, senses)
-    if _REASONING.search(name) and not writes and any(_VERDICT.search(x) for x in names):
-        return judging.reasons(reading, senses)
-    if _CRITIQUE.search(name) or (_REASONING.search(name) and mistakes(reading, senses)):
-        return " ".join(revising.critique(reading, senses))
-    if field.options() or (_VERDICT.search(name) and not about_program) or field.type in ("bool", "int", "float"):
-        return judging.judge(field, reading, senses)
-    if _DESCRIPTION.search(name) and reading.images and not about_program:
-        return describing.describe(reading, senses)
-    return _GENERAL.get(name.lower(), _ANYTHING)
+    verdict = bool(field.options()) or field.type in ("bool", "int", "float") or bool(_VERDICT.search(name))
+    reasoning = bool(_REASONING.search(name))
+    writes = any(_INSTRUCTION.search(x) or _ADVICE.search(x) for x in others)
+    roles = {
+        "prefix": bool(_PREFIX.search(name)),
+        "advice": bool(_ADVICE.search(name)),
+        "instruction": bool(_INSTRUCTION.search(name)),
+        "reasons": reasoning and not writes and any(_VERDICT.search(x) for x in others),
+        "critique": bool(_CRITIQUE.search(name)) or (reasoning and bool(mistakes(reading, senses))),
+        "verdict": verdict and not about_program,
+        "description": bool(_DESCRIPTION.search(name)) and bool(reading.images) and not about_program,
+    }
+    return next((role for role, holds in roles.items() if holds), "other")
+
+
+def _instruction(field: OutputField, reading: Reading, senses: Senses) -> str:
+    return revising.write_instruction(field.name, reading, senses)
+
+
+def _other(field: OutputField, reading: Reading, senses: Senses) -> str:
+    return _GENERAL.get(field.name.lower(), _ANYTHING)
 
 
 def _advice(field: OutputField, reading: Reading, senses: Senses) -> Any:
-    """Advice for a judge is how much flaws count; for a describer, what to look for; by module where several are named."""
+    """Advice for a judge says how much flaws count, for a describer what to look for; one for each module named."""
     rng = senses.rng(reading.seed, "advice", reading.prompt)
 
     def advise(module: str) -> str:
@@ -113,6 +123,18 @@ def _advice(field: OutputField, reading: Reading, senses: Senses) -> Any:
     if field.type.startswith("dict"):
         return {module: advise(module) for module in modules or ["judge"]}
     return advise(field.name)
+
+
+_ANSWERS: dict[str, Callable[[OutputField, Reading, Senses], Any]] = {
+    "prefix": lambda field, reading, senses: "Label:",
+    "advice": _advice,
+    "instruction": _instruction,
+    "reasons": lambda field, reading, senses: judging.reasons(reading, senses),
+    "critique": lambda field, reading, senses: " ".join(revising.critique(reading, senses)),
+    "verdict": judging.judge,
+    "description": lambda field, reading, senses: describing.describe(reading, senses),
+    "other": _other,
+}
 
 
 def _typed(field: OutputField, value: Any) -> Any:

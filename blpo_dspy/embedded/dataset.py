@@ -10,8 +10,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from blpo_dspy.embedded import photographs
-from blpo_dspy.embedded.degradations import degrade, draw_flaws, png
+from blpo_dspy.embedded.degradations import degrade, draw_flaws
 from blpo_dspy.embedded.perception import Levels
+from blpo_dspy.embedded.pixels import png
 from blpo_dspy.embedded.raters import Rater
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labels import Label, LabelSpace
@@ -106,8 +107,8 @@ def _recipes(rater: Rater, labels: LabelSpace, wanted: dict[Label, int], seed: i
     if any(len(kept[x]) < n for x, n in wanted.items()):
         shown = ", ".join(f"{x}: {drawn[x]}" for x in labels.labels)
         raise BlpoError(
-            f"this rater cannot fill every label evenly: of {sum(drawn.values())} photographs it gave {{{shown}}}, and a "
-            f"balanced set needs {max(wanted.values())} of each; give more flaws a weight, at least two of 0.6 or more"
+            f"this rater cannot fill every label: of {sum(drawn.values())} photographs it gave {{{shown}}}, but a "
+            f"balanced set needs {max(wanted.values())} of each; give more flaws a weight, at least two of them 0.6 or more"
         )
     for label, pile in kept.items():
         random.Random(f"{seed}:pile:{label}").shuffle(pile)

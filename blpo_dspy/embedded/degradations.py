@@ -1,7 +1,7 @@
 """The degradations: each is defined by the effect that it has on the picture, not by an amount added to it.
 
-A fixed amount would make severity unreadable: a photograph that is naturally vivid differs from a pale one by more than a
-fixed push does. The order is the physical one: light and colour, then optics, sensor, and compression.
+A fixed amount would make severity unreadable: a naturally vivid photograph differs from a pale one by more than a fixed
+push does. The order is the physical one: light and colour, then optics, sensor, and compression.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,35 +17,16 @@ from PIL import Image
 from scipy import ndimage
 
 from blpo_dspy.embedded import flaws
-
-Pixels = NDArray[np.float64]
-_LUMA = np.array([0.299, 0.587, 0.114])
+from blpo_dspy.embedded.pixels import Pixels, luminance, with_saturation
 
 
-def saturation(pixels: Pixels) -> Pixels:
-    """Returns the HSV saturation of every pixel, shape (height, width), in [0, 1]."""
-    high, low = pixels.max(axis=2), pixels.min(axis=2)
-    return (high - low) / np.maximum(high, 1.0)
-
-
-def with_saturation(pixels: Pixels, target: float) -> Pixels:
-    """Returns the picture with its colours stretched from grey so that the mean HSV saturation is `target`."""
-    grey = (pixels @ _LUMA)[..., None]
-    chroma = pixels - grey
-    sample = np.s_[::3, ::3]  # a ninth of the pixels tells the mean well enough
-    low, high = 0.0, 40.0
-    for _ in range(13):
-        middle = (low + high) / 2
-        if saturation(np.clip(grey[sample] + middle * chroma[sample], 0, 255)).mean() < target:
-            low = middle
-        else:
-            high = middle
-    return np.clip(grey + low * chroma, 0, 255)
+def _clipped(pixels: NDArray[Any]) -> Pixels:
+    return np.asarray(np.clip(pixels, 0, 255), dtype=np.float64)
 
 
 def _cast(pixels: Pixels, level: int, _: random.Random) -> Pixels:
     shift = (0.15, 0.30, 0.50)[level - 1]
-    return np.clip(pixels * np.array([1 + shift, 1 - shift, 1 + shift]), 0, 255)
+    return _clipped(pixels * np.array([1 + shift, 1 - shift, 1 + shift]))
 
 
 def _oversaturate(pixels: Pixels, level: int, _: random.Random) -> Pixels:
@@ -52,17 +34,17 @@ def _oversaturate(pixels: Pixels, level: int, _: random.Random) -> Pixels:
 
 
 def _flatten(pixels: Pixels, level: int, _: random.Random) -> Pixels:
-    grey = pixels @ _LUMA
-    return np.clip((pixels - grey.mean()) * ((26, 15, 8)[level - 1] / max(grey.std(), 1.0)) + grey.mean(), 0, 255)
+    grey = luminance(pixels)
+    return _clipped((pixels - grey.mean()) * ((26, 15, 8)[level - 1] / max(float(grey.std()), 1.0)) + grey.mean())
 
 
 def _overexpose(pixels: Pixels, level: int, _: random.Random) -> Pixels:
     share = (0.15, 0.40, 0.70)[level - 1]
-    return np.clip(pixels * (255 / max(float(np.quantile(pixels @ _LUMA, 1 - share)), 1.0)), 0, 255)
+    return _clipped(pixels * (255 / max(float(np.quantile(luminance(pixels), 1 - share)), 1.0)))
 
 
 def _underexpose(pixels: Pixels, level: int, _: random.Random) -> Pixels:
-    return pixels * ((60, 34, 17)[level - 1] / max(float((pixels @ _LUMA).mean()), 1.0))
+    return pixels * ((60, 34, 17)[level - 1] / max(float(luminance(pixels).mean()), 1.0))
 
 
 def _blur(pixels: Pixels, level: int, _: random.Random) -> Pixels:
@@ -72,7 +54,7 @@ def _blur(pixels: Pixels, level: int, _: random.Random) -> Pixels:
 
 def _noise(pixels: Pixels, level: int, rng: random.Random) -> Pixels:
     grain = np.random.default_rng(rng.getrandbits(64)).normal(0, (10, 22, 45)[level - 1], pixels.shape)
-    return np.clip(pixels + grain, 0, 255)
+    return _clipped(pixels + grain)
 
 
 def _block(pixels: Pixels, level: int, _: random.Random) -> Pixels:
@@ -99,13 +81,6 @@ def degrade(pixels: Pixels, levels: Mapping[str, int], rng: random.Random) -> Pi
         if levels.get(flaw, 0):
             pixels = apply(pixels, levels[flaw], rng)
     return pixels
-
-
-def png(pixels: Pixels) -> bytes:
-    """Returns the picture as PNG bytes: JPEG would add a flaw of its own."""
-    data = io.BytesIO()
-    Image.fromarray(np.rint(pixels).astype(np.uint8)).save(data, "PNG")
-    return data.getvalue()
 
 
 def draw_flaws(rng: random.Random) -> dict[str, int]:

@@ -35,4 +35,3 @@ def describe(reading: Reading, senses: Senses) -> str:
     levels = {flaw: level for flaw in attended if (level := seen[flaw]) >= least}
     absent = [flaw for flaw in attended if named and flaw not in present(seen)]
     return " ".join(filter(None, (scene, vocabulary.write_levels(levels, absent, rng))))
-

@@ -1,7 +1,7 @@
 """What a prompt shows of a judge's mistakes: (evidence, human label, judge's label), in whatever form it is written.
 
 Nothing here knows who wrote the prompt. It reads JSON objects, lines such as "Human label: 2", and sentences such as
-"people said 2, judge said 4" or "judge 2 too high"; the evidence is text that names flaws, or an image between the text.
+"people said 2, judge said 4" or "judge 2 too high"; the evidence is text that names flaws, or an image in the text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ _HUMAN_KEY = r"human|people|gold|true|truth|expected|correct|target|reference|an
 _JUDGE_KEY = r"judge\w*|model\w*|predict\w+|output|answer\w*|response|system|assistant"
 _THING = r"(?:['’]s?)?(?: |_)?(?:label|labels|rating|score|answer|verdict|judge?ment|output|value|prediction|response)?"
 _VALUE = r"[\"'`*]*\s*(-?\d+|[A-Za-z][\w-]*(?: [a-z]+)?)"
-_SAID = r"(?:\s*(?:said|says|gave|give|chose|labell?ed(?: it| this)?|rated(?: it| this)?|answered|predicted|is|was|as)\b:?|[\"'`*]*\s*[:=])\s*"
+_SAID = (
+    r"(?:\s*(?:said|says|gave|give|chose|(?:labell?ed|rated)(?: it| this)?|answered|predicted|is|was|as)\b:?"
+    r"|[\"'`*]*\s*[:=])\s*"
+)
 _HUMAN = re.compile(
     rf"\b(?:(?:{_HUMAN_KEY}){_THING}{_SAID}|ground[ _-]truth(?: answer| label)?{_SAID}|should (?:be|have been)\s+"
     rf"|(?<![\w ])label[\"'`*]*\s*[:=]\s*){_VALUE}",
@@ -35,12 +38,13 @@ _RECORD = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _DIRECTION = re.compile(r"\b(?:count|weigh|matter)s? (?:much )?(more|less)\b", re.IGNORECASE)
+_ADVICE = re.compile(rf"[^.;!?\n<>]*{_DIRECTION.pattern}[^.;!?\n<>]*", re.IGNORECASE)
 _OWN_TEXT = re.compile(r"instruction|prompt|code|label_?space|^labels$|definition|feedback$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """One judgement with its evidence: how far the judge is above people, in levels, and the flaws seen or described."""
+    """One judgement: the flaws seen or described, and by how many levels the judge is above people."""
 
     levels: dict[str, int]
     too_high: float
@@ -98,13 +102,19 @@ def _from_text(text: str, reading: Reading, senses: Senses) -> list[Mistake]:
         if (pair := _human_and_judge(x)) is not None
     ]
     if not found:
-        for record in _records(vocabulary.without_weights(text)):
-            human, judged = _HUMAN.search(record), list(_JUDGE.finditer(record))
+        for record in _records(_reports_of(text)):
+            human = _HUMAN.search(record)
+            judged = [m for m in _JUDGE.finditer(record) if human is None or m.end() != human.end()]
             off = _OFF.search(record)
             if human or off:
                 said = (human[1] if human else None, judged[-1][1] if judged else None)
                 found.append(_mistake(record, *said, reading=reading, senses=senses))
     return [mistake for mistake in found if mistake is not None]
+
+
+def _reports_of(text: str) -> str:
+    """A text without what is said about weights: neither an instruction nor advice is evidence."""
+    return _ADVICE.sub(" ", vocabulary.without_weights(text))
 
 
 def _records(text: str) -> list[str]:
@@ -180,7 +190,7 @@ def _mistake(text: str, human: str | None, judged: str | None, *, reading: Readi
     too_high = _difference(human, judged, text)
     if too_high is None:
         return None
-    levels = present(vocabulary.read_levels(without_images(text)))
+    levels = present(vocabulary.read_levels(_reports_of(without_images(text))))
     images = reading.images_of(text)
     if images:
         rng = senses.rng(reading.seed, "inspect", images[0], str(reading.images_in_all))

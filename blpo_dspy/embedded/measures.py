@@ -1,8 +1,8 @@
 """Published no-reference measures of a photograph: what the engine sees of an image before it names anything.
 
-Sources: Laplacian variance (Pech-Pacheco et al. 2000); re-blur (Crété et al. 2007); noise (Immerkær 1996); blockiness at the
-8-pixel grid (Wang, Sheikh & Bovik 2002); grey-world deviation (Buchsbaum 1980); colourfulness (Hasler & Süsstrunk 2003);
-clipped shares, luminance percentiles, RMS contrast and HSV saturation as usual.
+Sources: Laplacian variance (Pech-Pacheco et al. 2000), re-blur (Crété et al. 2007), noise (Immerkær 1996), blocks
+on the 8-pixel grid (Wang, Sheikh & Bovik 2002), grey-world deviation (Buchsbaum 1980), colourfulness (Hasler & Süsstrunk
+2003); clipped shares, luminance percentiles, RMS contrast and HSV saturation as usual.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Pixels = NDArray[np.float64]
+from blpo_dspy.embedded.pixels import Pixels, luminance
+
 _IMMERKAER = np.array([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]])
-_LUMA = np.array([0.299, 0.587, 0.114])
 _GRID = 8
 _NOISE_BLOCK = 14
 
 
 def measure(pixels: Pixels) -> NDArray[np.float64]:
     """Returns the measures of an RGB picture, shape (height, width, 3) in [0, 255]; each side at least 16 pixels."""
-    grey = pixels @ _LUMA
+    grey = luminance(pixels)
     return np.concatenate([_sharpness(grey), _noise(grey), _blocks(grey), _tone(grey), _colour(pixels)])
 
 

@@ -29,6 +29,7 @@ from blpo_dspy.errors import BlpoError
 Levels = Mapping[str, int]
 """Flaw → level 1 to 3; flaws that are absent are left out."""
 
+
 @dataclass(frozen=True)
 class Percept:
     """What one image shows: the levels of its flaws, and in a few words the scene as any caption would put it."""

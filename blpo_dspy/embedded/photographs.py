@@ -9,21 +9,16 @@ from __future__ import annotations
 
 import random
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from blpo_dspy.embedded.degradations import with_saturation
+from blpo_dspy.embedded.pixels import Pixels, luminance, with_saturation
 
 SIDE = 96
 NAMES = ("china.jpg", "flower.jpg")
 _CROP_SIDES = (128, 224)
-_LUMA = np.array([0.299, 0.587, 0.114])
-
-Pixels = NDArray[np.float64]
-"""RGB, shape (height, width, 3), in [0, 255]."""
 
 
 @lru_cache(maxsize=2)
@@ -33,11 +28,6 @@ def photograph(name: str) -> NDArray[np.uint8]:
 
     pixels: NDArray[np.uint8] = np.asarray(load_sample_image(name), dtype=np.uint8)
     return pixels
-
-
-def luminance(pixels: NDArray[Any]) -> Pixels:
-    """Returns the Rec. 601 luminance, shape (height, width), in [0, 255]."""
-    return np.asarray(pixels @ _LUMA, dtype=np.float64)
 
 
 def crop(source: NDArray[np.uint8], rng: random.Random) -> Pixels:

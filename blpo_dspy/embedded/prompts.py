@@ -29,7 +29,7 @@ _SHOWN = (
     re.compile(rf"{_NAMED}:\s*\n?(.+?)(?:\n\s*\n|$)", re.IGNORECASE | re.DOTALL),
 )
 _PAIR = re.compile(
-    r"(?:text|instruction|prompt)\s*(?:\d+)?\s*:\s*(.+?)\s*\n+\s*(?:resulting )?score\s*(?:\d+)?\s*[:=]\s*(-?\d+(?:\.\d+)?)"
+    r"(?:text|instruction|prompt)\s*\d*\s*:\s*(.+?)\s*\n+\s*(?:resulting )?score\s*\d*\s*[:=]\s*(-?\d+(?:\.\d+)?)"
     r"|\[\d+\] «(?:instruction|prompt)[^:]*: ?(.+?)»\s*\[\d+\] «[^»]*score[^:]*: ?(-?\d+(?:\.\d+)?)",
     re.IGNORECASE | re.DOTALL,
 )

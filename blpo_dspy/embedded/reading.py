@@ -1,7 +1,7 @@
 """Reading a request: which fields it asks for and in which form, what it says, and which images lie where.
 
-Routing looks at the requested output fields alone, as an LM would be told them by DSPy's adapters or by plain text. Text
-inside an input never changes what is asked: the request's own closing words decide.
+Routing looks at the requested output fields alone, as DSPy's adapters or plain text tell them to an LM. Text inside an
+input never changes what is asked: the request's own closing words decide.
 """
 
 from __future__ import annotations

@@ -109,15 +109,14 @@ def revised(current: str, reading: Reading, senses: Senses, rng: random.Random, 
     if any(mistake.too_high for mistake in mistakes(reading, senses)):
         return reworded(current, rng)
     best = best_tried(reading)
-    return vocabulary.reweighted(
-        best.instruction if best else current, guessed(best.instruction if best else current, senses, rng)
-    )
+    base = best.instruction if best else current
+    return vocabulary.reweighted(base, guessed(base, senses, rng))
 
 
 def weight_changes(
     current: str, reading: Reading, senses: Senses, rng: random.Random, variant: int = 0
 ) -> dict[str, float]:
-    """Returns the new weights of the flaws to blame; the first answer takes the clearest, further ones later flaws."""
+    """Returns the new weights of the flaws to blame; further answers one later flaw each."""
     weights = vocabulary.read_weights(current)
     changes: dict[str, float] = {}
     for blame in _rotated(blames(reading, senses, rng), variant):
@@ -126,7 +125,7 @@ def weight_changes(
         new = min(1.0, max(0.0, old + (step if blame.total > 0 else -step)))
         if new != weights.get(blame.flaw):
             changes[blame.flaw] = new
-        if len(changes) == senses.traits.edits:
+        if len(changes) == (1 if variant else senses.traits.edits):
             break
     return changes
 
@@ -184,14 +183,14 @@ def critique(reading: Reading, senses: Senses, count: int = 1) -> list[str]:
     rng = senses.rng(reading.seed, "critique", reading.prompt, *(x for x in reading.images if x))
     found = blames(reading, senses, rng)
     if not found:
-        return [
-            "The mistakes share nothing that is reported here; the evidence has to be looked at more closely."
-        ] * count
-    remarks = [
-        f"The mistakes share {blame.flaw}: pictures with it are rated too {'high' if blame.total > 0 else 'low'}, so that "
-        f"{blame.flaw} should count {'more' if blame.total > 0 else 'less'}."
-        for blame in found
-    ]
-    return (
-        [" ".join(remarks[: senses.traits.edits])] if count == 1 else [remarks[i % len(remarks)] for i in range(count)]
-    )
+        return ["The mistakes share nothing that is reported here; the pictures need a closer look."] * count
+    remarks = [_remark(blame) for blame in found]
+    if count == 1:
+        return [" ".join(remarks[: senses.traits.edits])]
+    return [remarks[i % len(remarks)] for i in range(count)]
+
+
+def _remark(blame: Blame) -> str:
+    rated, count = ("high", "more") if blame.total > 0 else ("low", "less")
+    flaw = blame.flaw
+    return f"The mistakes share {flaw}: pictures with it are rated too {rated}, so that {flaw} should count {count}."

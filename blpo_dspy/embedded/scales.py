@@ -1,4 +1,4 @@
-"""Which of several labels is the better one: shared by the raters, who give labels, and the engine, which reads them."""
+"""Which of several labels is the better one: raters give labels by it, the engine reads them by it."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ from blpo_dspy.errors import BlpoError
 HOST = "127.0.0.1"
 _LARGEST_BODY = 64 * 2**20
 _MOST_CHOICES = 32
+_MODELS = {"object": "list", "data": [{"id": "embedded", "object": "model", "owned_by": "blpo-dspy"}]}
 _GARBAGE = "~~ zzq blorp; wug #%% frobnitz, quux ~~"
 
 
@@ -69,23 +70,17 @@ class Service:
     def reply(self, method: str, path: str, key: str | None, data: bytes) -> Reply:
         """Returns the reply to one request; `key` is the bearer token that came with it."""
         path = path.partition("?")[0].rstrip("/")
-        if (method, path) == ("GET", "/health"):
+        if path == "/health":
             return Reply(200, {"status": "ok"})
         if self.options.api_key is not None and key != self.options.api_key:
             return Reply(401, wire.error("Incorrect API key provided.", "invalid_api_key"))
-        if (method, path) == ("GET", "/v1/models"):
-            return Reply(
-                200, {"object": "list", "data": [{"id": "embedded", "object": "model", "owned_by": "blpo-dspy"}]}
-            )
-        if path != "/v1/chat/completions":
+        if path == "/v1/models":
+            return Reply(200, _MODELS)
+        if (method, path) != ("POST", "/v1/chat/completions"):
             return Reply(404, wire.error(f"{method} {path} is not served here", "not_found"))
-        if method != "POST":
-            return Reply(405, wire.error("use POST", "method_not_allowed"))
         try:
             return self._completion(json.loads(data))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            return Reply(400, wire.error(f"the body is not JSON: {error}", "invalid_request_error"))
-        except (BlpoError, lm15.InvalidRequestError) as error:
+        except (BlpoError, lm15.InvalidRequestError, ValueError) as error:
             return Reply(400, wire.error(str(error), "invalid_request_error"))
 
     def _completion(self, body: Any) -> Reply:

@@ -1,8 +1,8 @@
 """The words the engine knows: flaws, how bad they are, and how much they count; reading them from text, writing them.
 
-This is the one place that says which words the engine understands. A judge's instruction is read for *weights*
-(quarter steps from "ignore" to "decisive"), a description for *levels* (slight, moderate, severe). Text that says neither
-means nothing to the engine, whatever it asks for.
+This is the one place that says which words the engine understands. A judge's instruction is read for *weights* (quarter
+steps from "ignore" to "decisive"), a description for *levels* (slight, moderate, severe). Text that says neither means
+nothing to the engine, whatever it asks for.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _FLAW_WORDS: Mapping[str, str] = {
     flaws.BLUR: r"blur\w*|out[- ]of[- ]focus|defocus\w*|unsharp\w*|sharpness|soft focus",
     flaws.NOISE: r"nois[ey]\w*|grain(?:y|iness)?|speckl\w+",
     flaws.BLOCKING: r"(?:block(?:ing|y|iness)|compression)(?: art[ei]facts?)?|jpe?g art[ei]facts?|pixelat\w+",
-    flaws.OVEREXPOSURE: r"over-?expos\w+|(?:blown|burnt|clipped)[- ](?:out )?highlights?|blown[- ]out|too bright",
+    flaws.OVEREXPOSURE: r"over-?expos\w+|(?:blown|burnt|clipped)[- ](?:out|highlights)|too bright",
     flaws.UNDEREXPOSURE: r"under-?expos\w+|crushed shadows?|too dark|dimness|darkness",
-    flaws.LOW_CONTRAST: r"(?:low|poor|weak|flat|faded|reduced|lack of|little)[- ]contrast|haz[ey]\w*|washed[- ]out|flatness",
-    flaws.COLOUR_CAST: r"(?:colou?r|magenta|green|blue|yellow|red)[- ]casts?|casts?|(?:colou?r )?tint(?:s|ed)?|white balance",
-    flaws.OVERSATURATION: r"over-?saturat\w+|(?:too|overly|excessively) (?:saturated|vivid)|garish\w*|excess saturation",
+    flaws.LOW_CONTRAST: r"(?:low|poor|weak|flat|faded|reduced|lack of|little)[- ]contrast|haz[ey]\w*|washed[- ]out",
+    flaws.COLOUR_CAST: r"(?:colou?r|magenta|green|blue|yellow|red)[- ]casts?|casts?|tint(?:s|ed)?|white balance",
+    flaws.OVERSATURATION: r"over-?saturat\w+|(?:too|overly|excessively) (?:saturated|vivid)|garish\w*",
 }
 _FLAW = re.compile(
     r"\b(?:" + "|".join(f"(?P<f{i}>{_FLAW_WORDS[flaw]})" for i, flaw in enumerate(flaws.FLAWS)) + r")\b", re.IGNORECASE

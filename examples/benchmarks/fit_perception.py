@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from blpo_dspy.embedded import flaws, perception
-from blpo_dspy.embedded.degradations import degrade, draw_flaws, png
+from blpo_dspy.embedded.degradations import degrade, draw_flaws
 from blpo_dspy.embedded.measures import measure
 from blpo_dspy.embedded.photographs import NAMES, crop, photograph
+from blpo_dspy.embedded.pixels import png
 
 OTHERS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "motorcycle_left.png")
 Data = tuple[NDArray[np.float64], NDArray[np.int64]]
@@ -58,7 +59,7 @@ def joined(parts: list[Data]) -> Data:
 def fit(data: Data, alpha: float) -> perception.PerceptionModel:
     """Returns the ridge fit of severity on the quadratic measures, with cuts of least absolute error."""
     measures, levels = data
-    mean, scale = measures.mean(axis=0), measures.std(axis=0) + 1e-9
+    mean, scale = measures.mean(axis=0), np.asarray(measures.std(axis=0) + 1e-9, dtype=np.float64)
     x, y = perception.quadratic((measures - mean) / scale), levels / flaws.LEVELS
     penalty = alpha * np.eye(x.shape[1])
     penalty[0, 0] = 0

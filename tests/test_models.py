@@ -8,6 +8,7 @@ import dataclasses
 import dspy
 import pytest
 
+from blpo_dspy.embedded.server import Options, start_server
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models import Models, is_embedded, make_lm
 
@@ -86,6 +87,14 @@ def test_a_server_of_ones_own_needs_no_key(monkeypatch) -> None:
     assert "api_key" not in make_lm("anthropic/m", api_base=base).kwargs
     monkeypatch.setenv("OPENAI_API_KEY", "from the environment")
     assert "api_key" not in make_lm("openai/m", api_base=base).kwargs
+
+
+@pytest.mark.parametrize("key", [None, "secret"])
+def test_a_server_of_ones_own_answers_over_http(key) -> None:
+    """The address and the key, or none, are what the wire needs; the answers are the engine's own."""
+    with start_server(Options(api_key=key)) as address:
+        served = make_lm("openai/embedded", api_base=address, api_key=key, role="judge", num_retries=0)
+        assert served("Describe the image.") == make_lm("embedded", role="judge")("Describe the image.")
 
 
 def test_one_name_serves_all_roles() -> None:

@@ -1,0 +1,137 @@
+"""Rows of a dataset repository: the label columns of all rows, then the images of a few."""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from blpo_dspy.errors import DataError
+from blpo_dspy.sources.hub import Hub
+from blpo_dspy.sources.records import require_columns
+
+if TYPE_CHECKING:
+    import datasets
+    from pyarrow import parquet
+
+Cells = dict[str, Any]
+
+
+class HubRows(ABC):
+    """The rows of one split.
+
+    Attributes:
+        columns: The names of all columns.
+    """
+
+    columns: tuple[str, ...]
+
+    @abstractmethod
+    def read(self, columns: Sequence[str]) -> list[Cells]:
+        """Returns these columns of every row; numbers of class labels by their names."""
+
+    @abstractmethod
+    def cells(self, column: str, rows: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        """Yields the cell of this column in each of these rows, in any order."""
+
+
+def open_rows(hub: Hub, split: str, config: str | None = None) -> HubRows:
+    """Returns the rows of a split as `datasets` finds it, or names the splits or configurations that there are.
+
+    Parquet files are read in ranges: label columns first, then the row groups that hold the images asked for. Files in
+    other formats are loaded as a whole.
+
+    Raises:
+        DataError: If the Hub refuses access or cannot be reached, or the repository has no such split.
+    """
+    import datasets  # noqa: PLC0415 - slow to import, and only needed where a Hub dataset is read
+
+    hub.check_access()
+    where, revision = (hub.repo, hub.commit) if hub.local_dir is None else (str(hub.local_dir), None)
+    with hub.told():
+        try:
+            builder = datasets.load_dataset_builder(where, config, revision=revision, token=hub.token)
+        except (ValueError, RuntimeError) as error:  # an unknown configuration, no data files; a loading script
+            raise DataError(f"{hub.page} cannot be read ({' '.join(str(error).split())[:300]})") from error
+        files = {str(name): [str(file) for file in found] for name, found in (builder.config.data_files or {}).items()}
+        if split not in files:
+            raise DataError(f"{hub.page} has no split {split!r}; the splits are {', '.join(files) or 'none'}")
+        names = [hub.name_of(file) for file in files[split]]
+        if names and all(name is not None and name.endswith(".parquet") for name in names):
+            return _ParquetRows(hub, [name for name in names if name is not None])
+        dataset = datasets.load_dataset(where, config, split=split, revision=revision, token=hub.token)
+    return _LoadedRows(dataset, paths=builder.name == "imagefolder")
+
+
+class _ParquetRows(HubRows):
+    def __init__(self, hub: Hub, names: Sequence[str]) -> None:
+        self._files = [_parquet_file(hub, name) for name in names]
+        self.columns = tuple(self._files[0].schema_arrow.names)
+        for name, file in zip(names, self._files, strict=True):
+            require_columns(name, file.schema_arrow.names, self.columns)
+        sizes = [
+            (file, group, file.metadata.row_group(group).num_rows)
+            for file in self._files
+            for group in range(file.metadata.num_row_groups)
+        ]
+        starts = itertools.accumulate((size for _, _, size in sizes), initial=0)
+        self._groups = [(start, size, file, group) for start, (file, group, size) in zip(starts, sizes, strict=False)]
+
+    def read(self, columns: Sequence[str]) -> list[Cells]:
+        rows = [row for file in self._files for row in file.read(columns=list(columns)).to_pylist()]
+        return _named(rows, self._files[0].schema_arrow, columns)
+
+    def cells(self, column: str, rows: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        for start, size, file, group in self._groups:
+            wanted = [row for row in rows if start <= row < start + size]
+            if wanted:
+                cells = file.read_row_group(group, columns=[column]).column(column)
+                yield from ((row, cells[row - start].as_py()) for row in wanted)
+
+
+def _parquet_file(hub: Hub, name: str) -> parquet.ParquetFile:
+    import pyarrow  # noqa: PLC0415
+    from pyarrow import parquet  # noqa: PLC0415
+
+    try:
+        return parquet.ParquetFile(hub.open(name), pre_buffer=True)
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{name}: not readable as Parquet ({' '.join(str(error).split())})") from None
+
+
+def _named(rows: list[Cells], schema: Any, columns: Sequence[str]) -> list[Cells]:
+    """Rows with the names of class labels in place of their numbers (datasets writes -1 for none)."""
+    import datasets  # noqa: PLC0415
+
+    for column, feature in datasets.Features.from_arrow_schema(schema).items():
+        if column in columns and isinstance(feature, datasets.ClassLabel):
+            for row in rows:
+                number = row[column]
+                known = isinstance(number, int) and 0 <= number < feature.num_classes
+                row[column] = feature.int2str(number) if known else None
+    return rows
+
+
+class _LoadedRows(HubRows):
+    def __init__(self, dataset: datasets.Dataset, paths: bool) -> None:
+        self._dataset = dataset
+        self._paths = paths  # an image folder's paths are of files that datasets itself found
+        self.columns = tuple(dataset.column_names)
+
+    def read(self, columns: Sequence[str]) -> list[Cells]:
+        rows = self._dataset.select_columns(list(columns))
+        return _named(rows.to_list(), rows.features.arrow_schema, columns)
+
+    def cells(self, column: str, rows: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        import datasets  # noqa: PLC0415
+
+        cells = self._dataset.select_columns([column])
+        if isinstance(cells.features[column], datasets.Image):
+            cells = cells.cast_column(column, datasets.Image(decode=False))
+        for row in rows:
+            cell = cells[row][column]
+            if self._paths and isinstance(cell, dict) and cell["bytes"] is None:
+                with open(cell["path"], "rb") as file:
+                    cell = {**cell, "bytes": file.read()}
+            yield row, cell

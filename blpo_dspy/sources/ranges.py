@@ -1,0 +1,104 @@
+"""A file that lies elsewhere, read in exact ranges."""
+
+from __future__ import annotations
+
+import bisect
+import io
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from blpo_dspy.errors import DataError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+ReadRange = Callable[[int, int], bytes]
+
+_THREADS = 8
+
+
+class RangeFile(io.RawIOBase):
+    """A read-only seekable file that fetches what is read of it, and holds ranges it was told to hold.
+
+    Args:
+        read_range: Returns the bytes from `start` up to `stop`; called in several threads at once.
+        size: Bytes in the file.
+    """
+
+    def __init__(self, read_range: ReadRange, size: int) -> None:
+        self.size = size
+        self._read_range = read_range
+        self._position = 0
+        self._held: list[tuple[int, bytes]] = []
+
+    def hold(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Fetches ranges (start, stop), several at once, and serves later reads from them; forgets former ones."""
+        clipped = [(max(start, 0), min(stop, self.size)) for start, stop in ranges]
+        with ThreadPoolExecutor(_THREADS) as pool:
+            fetched = pool.map(lambda span: self.read_at(*span), clipped)
+            self._held = [(start, data) for (start, _), data in zip(clipped, fetched, strict=True)]
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fills the buffer, up to the end of the file."""
+        view = memoryview(buffer).cast("B")
+        start, stop = self._position, min(self._position + len(view), self.size)
+        if stop <= start:
+            return 0
+        view[: stop - start] = self._from_held(start, stop) or self.read_at(start, stop)
+        self._position = stop
+        return stop - start
+
+    def _from_held(self, start: int, stop: int) -> bytes | None:
+        for first, data in self._held:
+            if first <= start and stop <= first + len(data):
+                return data[start - first : stop - first]
+        return None
+
+    def read_at(self, start: int, stop: int) -> bytes:
+        """Returns the bytes from `start` up to `stop`, wherever the file stands; safe in threads.
+
+        Raises:
+            DataError: If other than so many bytes come.
+        """
+        data = self._read_range(start, stop) if stop > start else b""
+        if len(data) != max(stop - start, 0):
+            raise DataError(f"{len(data)} bytes came where bytes {start} to {stop} were asked for; try again")
+        return data
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Moves to a position and returns it."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
+        self._position = max(base + offset, 0)
+        return self._position
+
+    def tell(self) -> int:
+        """Returns the position."""
+        return self._position
+
+    def readable(self) -> bool:
+        """Returns True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Returns True."""
+        return True
+
+
+def joined(parts: Sequence[RangeFile]) -> RangeFile:
+    """Returns one file from the parts that it was cut into."""
+    ends: list[int] = []
+    for part in parts:
+        ends.append((ends[-1] if ends else 0) + part.size)
+
+    def read_range(start: int, stop: int) -> bytes:
+        pieces = []
+        while start < stop:
+            number = bisect.bisect_right(ends, start)
+            first = ends[number] - parts[number].size
+            until = min(stop, ends[number])
+            pieces.append(parts[number].read_at(start - first, until - first))
+            start = until
+        return b"".join(pieces)
+
+    return RangeFile(read_range, ends[-1] if ends else 0)

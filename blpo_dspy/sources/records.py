@@ -1,0 +1,180 @@
+"""What a source knows of each image before it fetches any: label, stratum, group, context, and where the image is."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from blpo_dspy.errors import DataError
+from blpo_dspy.labels import Label
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One labelled image that was not fetched yet.
+
+    Args:
+        id: Unique within the source and stable for a revision.
+        label: The human label.
+        key: What its source finds the image by; data, never a path on this machine.
+        stratum: What a draw balances: the label, or the label within a category.
+        group: Records with the same group never part in a split; None for a group of its own.
+        context: Further text inputs, such as the prompt an image was made from.
+        extra: What else is known, kept in the example beside the inputs.
+    """
+
+    id: str
+    label: Label
+    key: Hashable
+    stratum: str
+    group: str | None = None
+    context: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+class BadRow(Exception):  # noqa: N818 - a finding about data that is counted, not an error that ends a run
+    """A row that cannot be used.
+
+    Args:
+        kind: The kind of fault, by which rows are counted.
+        detail: What this row holds.
+    """
+
+    def __init__(self, kind: str, detail: str = "") -> None:
+        self.kind = kind
+        self.detail = detail
+        super().__init__(f"{kind}: {detail}" if detail else kind)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Rows that were passed over, each with its reason."""
+
+    rows: tuple[tuple[str, BadRow], ...] = ()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many rows by kind of fault, most frequent first."""
+        return dict(Counter(reason.kind for _, reason in self.rows).most_common())
+
+    def and_unreadable(self, lines: Iterable[str]) -> Skipped:
+        """Returns these and rows that could not be read at all, given as "where: why"."""
+        return Skipped(self.rows + tuple((line, BadRow("unreadable row")) for line in lines))
+
+    def lines(self) -> list[str]:
+        """Returns one line per row."""
+        return [f"{where}: {reason}" for where, reason in self.rows]
+
+    def describe(self) -> str:
+        """Returns the counts in words: "no label 3, no text 1"; "none" if nothing was skipped."""
+        return ", ".join(f"{kind} {count}" for kind, count in self.counts.items()) or "none"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All usable records of a source, and what was seen while reading them.
+
+    Args:
+        records: In the order of the source.
+        strata: What a draw is to be balanced over, also those that no record has.
+        columns: The columns that its table has.
+        skipped: Rows without a record.
+        notes: What a user should know about these labels.
+    """
+
+    records: tuple[Record, ...]
+    strata: tuple[str, ...]
+    columns: tuple[str, ...]
+    skipped: Skipped
+    notes: tuple[str, ...] = ()
+
+    @property
+    def pool(self) -> dict[str, int]:
+        """How many records each stratum has."""
+        counts = Counter(record.stratum for record in self.records)
+        return {stratum: counts[stratum] for stratum in self.strata}
+
+
+def collect(rows: Iterable[tuple[str, T]], make: Callable[[str, T], Record]) -> tuple[tuple[Record, ...], Skipped]:
+    """Returns a record for each row that `make` accepts, and the others with their reasons.
+
+    Of rows that say the same of the same image the first counts; rows that contradict each other are all skipped.
+
+    Args:
+        rows: Each with what messages call it.
+        make: Turns a row into a record or raises `BadRow`.
+    """
+    found: dict[Hashable, list[tuple[str, Record]]] = {}
+    skipped: list[tuple[str, BadRow]] = []
+    for where, row in rows:
+        try:
+            record = make(where, row)
+        except BadRow as reason:
+            skipped.append((where, reason))
+        else:
+            found.setdefault((record.key, *sorted(record.context.items())), []).append((where, record))
+    records = []
+    for same in found.values():
+        labels = sorted({str(record.label) for _, record in same})
+        if len(labels) > 1:
+            skipped += [(where, BadRow("contradictory labels", " and ".join(labels))) for where, _ in same]
+        else:
+            records.append(same[0][1])
+            skipped += [(where, BadRow("repeated row")) for where, _ in same[1:]]
+    return tuple(records), Skipped(tuple(skipped))
+
+
+def require_columns(where: str, seen: Sequence[str], needed: Iterable[str], advice: str = "") -> None:
+    """Checks that a table has the columns that are read.
+
+    Raises:
+        DataError: If one is missing; it lists the columns that are there.
+    """
+    missing = [repr(name) for name in needed if name not in seen]
+    if missing:
+        there = ", ".join(map(repr, seen)) or "none"
+        hint = advice or "the publishers may have renamed it: pin an older revision=, or use a copy with local_dir="
+        raise DataError(f"{where}: no column {' or '.join(missing)}; the columns are {there}; {hint}")
+
+
+def text_of(value: object, kind: str) -> str:
+    """Returns the text in a cell.
+
+    Raises:
+        BadRow: Of this kind, if there is none.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise BadRow(kind, "" if value is None or value == "" else repr(value)[:80])
+    return value
+
+
+def number_of(value: object, kind: str) -> float:
+    """Returns the finite number in a cell, which may be written as text.
+
+    Raises:
+        BadRow: Of this kind, if there is none.
+    """
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise BadRow(kind, "" if value is None or value == "" else repr(value)[:80])
+    return number
+
+
+def whole_of(value: object, low: int, high: int, kind: str) -> int:
+    """Returns the whole number from `low` to `high` in a cell.
+
+    Raises:
+        BadRow: Of this kind, if there is none.
+    """
+    number = number_of(value, kind)
+    if number != int(number) or not low <= number <= high:
+        raise BadRow(kind, f"{value!r} is no whole number from {low} to {high}")
+    return int(number)

@@ -1,0 +1,34 @@
+"""What a judge is asked about a dataset: labels, instructions to start from, inputs, and the authors' own measure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from blpo_dspy.labels import LabelSpace
+from blpo_dspy.sources.metrics import AuthorMetric
+
+PLAIN_DESCRIPTION = "Describe this image in detail."
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything that a judge for a dataset starts from.
+
+    Args:
+        labels: The closed set of labels.
+        instruction: The judge instruction p₀: the plain question, which is what there is to improve.
+        verbalizer_instruction: The verbalizer instruction q₀.
+        context: Names of further text inputs in each example.
+        evidence: What the judge reads, as `VisualJudge` takes it.
+        metrics: The measures that the dataset's authors report.
+        size: Examples in the training set of the paper's protocol; its test set is of the same size.
+    """
+
+    labels: LabelSpace
+    instruction: str
+    verbalizer_instruction: str = PLAIN_DESCRIPTION
+    context: tuple[str, ...] = ()
+    evidence: Literal["both", "image", "description"] = "both"
+    metrics: tuple[AuthorMetric, ...] = ()
+    size: int = 100

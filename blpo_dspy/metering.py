@@ -33,7 +33,8 @@ from dspy.utils.usage_tracker import UsageTracker
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.ledger import Ledger, Usage
 
-_NOT_PART_OF_A_REQUEST = ("api_key", "api_base", "base_url", "cache", "num_retries", "timeout")
+# `n` is always one: several answers are several requests.
+_NOT_PART_OF_A_REQUEST = ("api_key", "api_base", "base_url", "cache", "num_retries", "timeout", "n")
 
 # Errors that no further call of the run could mend: the first one ends it.
 FATAL_ERRORS = (
@@ -186,9 +187,9 @@ class Meter:
                 raise self._fatal
             if self._stopped.is_set():
                 raise RunStoppedError("the run was stopped")
-            began = time.monotonic()
             try:
                 with self._slots:
+                    began = time.monotonic()
                     answer = self._attempt(role, attempt, Usage(calls=1, retries=int(number > 0)))
             except LMError as error:
                 spent += Usage(calls=1, retries=int(number > 0), failed=1, seconds=time.monotonic() - began)
@@ -263,7 +264,7 @@ class _MeteredMixin:
 
     def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         count = kwargs.pop("n", None) or self.kwargs.get("n") or 1  # type: ignore[attr-defined]
-        if isinstance(prompt, dspy.lm15.Request):
+        if isinstance(prompt, dspy.lm15.Request) or "request" in kwargs:
             raise TypeError("a metered LM takes a prompt or an adapter's messages, not a lm15.Request")
         rollout = {**self.kwargs, **kwargs}.get("rollout_id") or 0  # type: ignore[attr-defined]
         outputs: list[Any] = []

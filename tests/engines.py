@@ -1,10 +1,12 @@
-"""LM engines for tests: scripted answers at DSPy's engine boundary, with every request on record."""
+"""LM engines for tests: scripted answers at DSPy's engine boundary or over HTTP, with every request on record."""
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import dspy
@@ -40,10 +42,14 @@ class Seen:
 
 
 class ScriptedEngine:
-    """Answers by a function of the request; text becomes the last asked field, a dict the fields, an error is raised."""
+    """Answers by a function of the request.
+
+    Text is the whole answer, a dict the fields of one in the chat format, a pair adds a finish reason, an lm15 Response
+    is given as it is, and an error is raised.
+    """
 
     def __init__(self, script: Script) -> None:
-        self.script, self.seen, self._lock = script, [], threading.Lock()
+        self.script, self._lock = script, threading.Lock()
         self.seen: list[Seen] = []
 
     def complete(self, request: lm15.Request) -> lm15.Response:
@@ -54,6 +60,8 @@ class ScriptedEngine:
         answer = self.script(seen)
         if isinstance(answer, Exception):
             raise answer
+        if isinstance(answer, lm15.Response):
+            return answer
         reason = "stop"
         if isinstance(answer, tuple):
             answer, reason = answer
@@ -68,8 +76,14 @@ class ScriptedEngine:
         )
 
     def stream(self, request: lm15.Request) -> Any:
-        """Answers one request as events."""
-        return lm15.response_to_events(self.complete(request))
+        """Answers one request as events, the text word by word."""
+        for event in lm15.response_to_events(self.complete(request)):
+            if event.type == "delta" and event.delta.type == "text":
+                for word in re.findall(r"\S+\s*|\s+", event.delta.text):
+                    delta = lm15.TextDelta(text=word, part_index=event.delta.part_index)
+                    yield lm15.StreamDeltaEvent(delta=delta)
+            else:
+                yield event
 
     def close(self) -> None:
         """Nothing to close."""
@@ -82,3 +96,54 @@ def scripted_lm(script: Script, name: str = "scripted/test", **options: Any) -> 
     """Returns an LM without cache whose engine (`lm.engine`) answers by a script and records what it was sent."""
     options.setdefault("cache", False)
     return dspy.LM(name, engine=ScriptedEngine(script), **options)
+
+
+class ScriptedServer:
+    """An OpenAI-compatible endpoint on loopback: a script turns a request's body into (status, body, headers)."""
+
+    def __init__(self, script: Callable[[dict[str, Any]], tuple[int, dict[str, Any], dict[str, str]]]) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                server.bodies.append(body)
+                status, answer, headers = script(body)
+                content = json.dumps(answer).encode()
+                self.send_response(status)
+                sent = {"Content-Type": "application/json", "Content-Length": str(len(content)), **headers}
+                for name, value in sent.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Says nothing."""
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
+
+    def __enter__(self) -> ScriptedServer:
+        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+
+def completion(text: str, *, finish_reason: str = "stop", **usage: Any) -> dict[str, Any]:
+    """Returns the body of a chat completion; 1000 prompt and 100 completion tokens unless `usage` says otherwise."""
+    return {
+        "id": "scripted",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "gpt-4o-mini",
+        "choices": [
+            {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason},
+        ],
+        "usage": {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100, **usage},
+    }

@@ -24,6 +24,7 @@ class Usage:
         usd: Sum of the known prices.
         unpriced: How many answered calls have no known price, so that `usd` is a lower bound.
         seconds: Time spent waiting for answers, summed over threads.
+        images: Images in the requests that were answered.
     """
 
     calls: int = 0
@@ -36,6 +37,7 @@ class Usage:
     usd: float = 0.0
     unpriced: int = 0
     seconds: float = 0.0
+    images: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(Usage)))

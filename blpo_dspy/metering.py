@@ -293,8 +293,8 @@ class _MeteredMixin:
         finally:
             self._entry.reset(token)
         if entry is None:  # an LM with a `__call__` of its own tells nothing, and has no cache
-            return Answer(tuple(outputs), usage=Usage(unpriced=1))
-        usage = _usage(entry) if tracker.billed else Usage(cached=1)
+            return Answer(tuple(outputs), usage=Usage(unpriced=1, images=_images(messages)))
+        usage = replace(_usage(entry), images=_images(messages)) if tracker.billed else Usage(cached=1)
         return Answer(tuple(outputs), _finish_reason(entry.get("response")), usage)
 
     def update_history(self, entry: dict[str, Any]) -> None:
@@ -325,6 +325,13 @@ def _finish_reason(response: Any) -> str | None:
     )
     reasons = [str(reason) for part in parts if (reason := getattr(part, "finish_reason", None)) is not None]
     return next((reason for reason in reasons if reason != "stop"), reasons[0] if reasons else None)
+
+
+def _images(messages: Any) -> int:
+    """How many images the messages of an adapter hold."""
+    contents = [message.get("content") for message in messages or () if isinstance(message, dict)]
+    parts = [part for content in contents if isinstance(content, list) for part in content]
+    return sum(isinstance(part, dict) and part.get("type") == "image_url" for part in parts)
 
 
 def _usage(entry: dict[str, Any]) -> Usage:

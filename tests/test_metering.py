@@ -546,6 +546,18 @@ def ask_over_http(engine: str, model: str, finish_reason: str, **usage: Any) -> 
     return meter.ledger["judge"], answers[0].truncated
 
 
+def test_images_are_counted_where_they_are_sent() -> None:
+    """Each image part of an answered request counts, under its role; a remembered answer sends none."""
+    meter, image = Meter(num_threads=1), dspy.Image("data:image/png;base64,AAAA")
+    lm = meter.wrap(scripted_lm(lambda seen: {"text": "hi"}), "optimizer")
+    predict = dspy.Predict("pictures: list[dspy.Image], note: str -> text: str")
+    for note in ("one", "one", "two"):
+        with dspy.context(lm=lm):
+            predict(pictures=[image, image], note=note)
+    lm("no image")
+    assert (meter.ledger["optimizer"].images, meter.ledger["optimizer"].cached) == (4, 1)
+
+
 def test_a_429_on_the_wire_is_repeated_after_the_time_it_names() -> None:
     """Six refusals with Retry-After: 0.01 take no minute of waiting."""
     refusals = [(429, {"error": {"message": "slow down"}}, {"Retry-After": "0.01"})] * 6

@@ -183,6 +183,7 @@ class JudgeOptimizer(Teleprompter):
         return self._result(run, rounds, validator, stop_reason or self._end(rounds))
 
     def _result(self, run: Run, rounds: list[Round], validator: Validator, stop_reason: str) -> BLPOResult:
+        run.workers.hurry()
         validations = validator.finish()
         for validation in validations:
             run.write("validation", validation.after_round, validation.to_dict())

@@ -105,11 +105,13 @@ class Bench:
         """
         return self.collect(self.start(instructions, examples))
 
-    def start(self, instructions: Instructions, examples: Sequence[int]) -> PendingJudgements:
-        """Starts judging; `collect` waits for it."""
+    def start(
+        self, instructions: Instructions, examples: Sequence[int], *, background: bool = False
+    ) -> PendingJudgements:
+        """Starts judging, in the background if the search is to go first; `collect` waits for it."""
         program = self._with_lms(instructions)
         wanted = [i for i in dict.fromkeys(examples) if (self._key(instructions), i) not in self._judged]
-        futures = self._workers.submit(lambda i: self._judge_one(program, i), wanted)
+        futures = self._workers.submit(lambda i: self._judge_one(program, i), wanted, background=background)
         return PendingJudgements(instructions, tuple(examples), tuple(wanted), futures)
 
     def collect(self, pending: PendingJudgements) -> list[Judgement]:

@@ -45,6 +45,7 @@ class Run:
     Attributes:
         data: The examples; training and validation positions.
         labels: The label space.
+        workers: The threads of the run.
         bench: Judges and describes examples under any instructions.
         optimizer_lm: The metered optimizer LM.
         start: The student's instructions.
@@ -61,6 +62,7 @@ class Run:
         workers: Workers,
     ) -> None:
         self._budget, self._began = setup.budget, time.monotonic()
+        self.workers = workers
         predictors = find_predictors(student, setup.verbalizer, setup.judge)
         self.data: Dataset = dataset(student, trainset, valset, setup.label_field)
         self.labels = label_space(setup.labels, student, self.data.examples, setup.label_field, setup.metric)

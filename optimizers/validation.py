@@ -29,7 +29,7 @@ class Validator:
 
     def start(self, after_round: int, instructions: Instructions) -> None:
         """Starts judging the validation examples under these instructions."""
-        self._pending[after_round] = self._bench.start(instructions, self._examples)
+        self._pending[after_round] = self._bench.start(instructions, self._examples, background=True)
 
     def start_last(self, rounds: Sequence[Round]) -> None:
         """Starts judging under what the last two rounds ended with."""

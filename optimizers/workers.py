@@ -1,33 +1,47 @@
-"""Threads for the LM calls of a step."""
+"""Threads for the LM calls of a run: those of the search, and those that fill the time it waits."""
 
 from __future__ import annotations
 
 import contextvars
+import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from functools import partial
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import dspy
+
+from blpo_dspy.gate import as_background
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+_own = threading.local()
+
 
 class Workers:
-    """One pool for a whole run; every task sees the DSPy context of the thread that submitted it.
+    """The threads of a whole run; every task sees the DSPy context of the thread that submitted it.
+
+    Tasks in the background have threads of their own, half as many until `hurry`, so that the search never waits for
+    one of them to end. How many LM calls are under way at once is bounded by the `Meter`, not here.
 
     Args:
-        num_threads: The most tasks under way at once; DSPy's setting where None.
+        num_threads: The most tasks of the search under way at once; DSPy's setting where None.
     """
 
     def __init__(self, num_threads: int | None) -> None:
         self.num_threads = num_threads or dspy.settings.num_threads or 8
-        self._pool = ThreadPoolExecutor(self.num_threads, thread_name_prefix="blpo")
+        self._search = _Pool(self.num_threads)
+        self._background = _Pool(max(1, self.num_threads // 2))
 
-    def submit(self, function: Callable[[T], R], items: Iterable[T]) -> list[Future[R]]:
-        """Starts one task per item."""
-        return [self._pool.submit(contextvars.copy_context().run, function, item) for item in items]
+    def submit(self, function: Callable[[T], R], items: Iterable[T], *, background: bool = False) -> list[Future[R]]:
+        """Starts one task per item; a task that submits others runs them itself, one by one."""
+        if background:
+            return [self._background.start(partial(as_background, function, item)) for item in items]
+        return [self._search.start(partial(function, item)) for item in items]
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         """Returns the results in the order of the items, whatever order they end in.
@@ -48,10 +62,96 @@ class Workers:
         failed = [future for future in futures if not future.cancelled() and future.done() and future.exception()]
         return [future.result() for future in (failed or futures)]
 
+    def hurry(self) -> None:
+        """Gives the background as many threads as the search: nothing but its tasks is left to wait for."""
+        self._background.grow(self.num_threads)
+
+    def drain(self, seconds: float) -> bool:
+        """Drops what has not begun and gives the rest some time to end; returns whether all of it did."""
+        until = time.monotonic() + seconds
+        for pool in (self._search, self._background):
+            pool.drop()
+        return all(pool.wait(until - time.monotonic()) for pool in (self._search, self._background))
+
     def __enter__(self) -> Workers:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._pool.shutdown(wait=kind is None, cancel_futures=True)
+        self.drain(threading.TIMEOUT_MAX if kind is None else 0)
+        for pool in (self._search, self._background):
+            pool.close()
+
+
+class _Pool:
+    """A pool of daemon threads: unlike those of `concurrent.futures`, none keeps the interpreter from ending."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._threads, self._busy = size, 0, 0
+        self._closed = False
+        self._queue: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._changed = threading.Condition()
+
+    def start(self, task: Callable[[], R]) -> Future[R]:
+        future: Future[R] = Future()
+        work = partial(contextvars.copy_context().run, task)
+        if getattr(_own, "pool", None) is self:
+            _run(future, work)
+            return future
+        with self._changed:
+            assert not self._closed, "a task for threads that have ended"
+            self._queue.append((future, work))
+            self._staff()
+            self._changed.notify_all()
+        return future
+
+    def grow(self, size: int) -> None:
+        with self._changed:
+            self._size = max(size, self._size)
+            self._staff()
+
+    def _staff(self) -> None:
+        wanted = min(self._size, self._busy + len(self._queue))
+        for _ in range(wanted - self._threads):
+            self._threads += 1
+            threading.Thread(target=self._work, name="blpo", daemon=True).start()
+
+    def _work(self) -> None:
+        _own.pool = self
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self._closed)
+                if not self._queue:
+                    return
+                future, task = self._queue.popleft()
+                self._busy += 1
+            _run(future, task)
+            del future, task  # no image of a task that ended is kept until the next begins
+            with self._changed:
+                self._busy -= 1
+                self._changed.notify_all()
+
+    def drop(self) -> None:
+        with self._changed:
+            for future, _ in self._queue:
+                future.cancel()
+            self._queue.clear()
+
+    def wait(self, seconds: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._busy, max(0.0, seconds))
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+def _run(future: Future[R], task: Callable[[], R]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(task())
+    except BaseException as error:
+        future.set_exception(error)

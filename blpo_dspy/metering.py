@@ -31,6 +31,7 @@ from dspy.utils.exceptions import (
 from dspy.utils.usage_tracker import UsageTracker
 
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.gate import Gate, Turn
 from blpo_dspy.ledger import Ledger, Usage
 
 # `n` is always one: several answers are several requests.
@@ -132,9 +133,9 @@ class Meter:
     ) -> None:
         self._store: AnswerStore = MemoryStore() if store is None else store
         self._admit = admit
-        self._slots = threading.BoundedSemaphore(num_threads)
+        self._gate = Gate(num_threads)
         self._lock = threading.Lock()
-        self._under_way: dict[str, Future[Answer]] = {}
+        self._under_way: dict[str, tuple[Future[Answer], Turn]] = {}
         self._usage: dict[str, Usage] = {}
         self._stopped = threading.Event()
         self._fatal: LMError | None = None
@@ -162,14 +163,17 @@ class Meter:
             known = self._store.get(key)
             pending = self._under_way.get(key)
             if known is None and pending is None:
-                mine: Future[Answer] = Future()
-                self._under_way[key] = mine
-        if known is not None or pending is not None:
-            answer, usage = known if known is not None else (pending.result(), Usage(cached=1))  # type: ignore[union-attr]
-            self._add(role, usage)
+                mine, turn = self._under_way[key] = (Future(), Turn())
+        if known is not None:
+            self._add(role, known[1])
+            return self._seen(known[0])
+        if pending is not None:
+            self._gate.bring_forward(pending[1])
+            answer = pending[0].result()
+            self._add(role, Usage(cached=1))
             return self._seen(answer)
         try:
-            answer = self._ask(role, attempt, retries)
+            answer = self._ask(role, attempt, retries, turn)
             self._store.put(key, role, answer)
             mine.set_result(answer)
         except BaseException as error:
@@ -180,7 +184,7 @@ class Meter:
                 del self._under_way[key]
         return self._seen(answer)
 
-    def _ask(self, role: str, attempt: Callable[[], Answer], retries: int) -> Answer:
+    def _ask(self, role: str, attempt: Callable[[], Answer], retries: int, turn: Turn) -> Answer:
         spent = Usage()
         for number in range(retries + 1):
             if self._fatal is not None:
@@ -188,7 +192,7 @@ class Meter:
             if self._stopped.is_set():
                 raise RunStoppedError("the run was stopped")
             try:
-                with self._slots:
+                with self._gate.slot(turn):
                     began = time.monotonic()
                     answer = self._attempt(role, attempt, Usage(calls=1, retries=int(number > 0)))
             except LMError as error:

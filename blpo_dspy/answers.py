@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,15 +17,15 @@ _MIRROR = str.maketrans("([{<“‘«", ")]}>”’»")
 _SUBJECT = r"(?:label|rating|answer|score|verdict|judge?ment|classification|category|level|class|result|grade)"
 # "**Final answer:** …", "the rating is …", '"label": …', "score 4"; a dash before a digit may be a sign, so it is left.
 _LEAD = re.compile(
-    rf"(?:{_OPEN}(?:(?:final|the|my|your|overall|correct|predicted) )*{_SUBJECT}[\"'`*_]*"
-    r"(?: is| would be| ?[:=→]| ?[-=]>| —| [-–](?= \D))*[*_]*(?: |(?<=[:=>→])))+"
+    rf"^{_OPEN}(?:(?:final|the|my|your|overall|correct|predicted) )*{_SUBJECT}[\"'`*_]*"
+    r"(?: is| would be| ?[:=→]| ?[-=]>| —| [-–](?= \D))*[*_]*(?: |(?<=[:=>→]))"
 )
 _HEADING = re.compile(rf"\W*(?:final |the |my |overall )*{_SUBJECT}\W*")
 # What may stand between a label and the reason given for it.
 _REASON = re.compile(r" ?(?:[.](?!\d)|[;:!()\[\]–—]|- )|,? (?:because|since|due to|as (?:it|the|there))\b|$")
 _ENUMERATION = re.compile(r"[.):]")
 _TAKEN_BACK = re.compile(
-    r"(?:^\W*|[.:;!?(\n–—-]\s*)(?:(?:no|nope|false|wrong|not (?:really|at all))(?=[\s.,;:!?)}]*(?:$|\n)|[,.;!])"
+    r"(?:^\W*|[.:;!?(\n–—-]\s*)(?:(?:no|nope|false|wrong|not (?:really|at all))(?=\W*(?:$|\n)|[,.;!])"
     r"|(?:actually|wait|correction|scratch that|on second thoughts?)\b)|^: ?[\d.]+%?\W*$"
 )
 _DANGLING = re.compile(r"(?:\b(?:not|never|neither|nor|or|and|than|versus|vs)|n['’]t)\W*$")
@@ -96,7 +96,7 @@ def _alone(space: LabelSpace, line: str) -> Label | None:
         values = [value for key, value in pairs if re.fullmatch(_SUBJECT, key) and isinstance(value, (str, int, float))]
         found = {label for label in (parse_answer(space, value) for value in values) if label is not None}
         return found.pop() if len(found) == 1 else None
-    for text in (line, _LEAD.sub("", line, count=1)):
+    for text in _bodies(line):
         matches = ((label, re.fullmatch(f"({_OPEN})(?:{form})({_CLOSE})", text)) for label, form in _forms(space))
         found = _unambiguous([(label, match) for label, match in matches if match])
         if found:
@@ -108,17 +108,25 @@ def _opening(space: LabelSpace, line: str) -> tuple[Label | None, str]:
     """The label that a line opens with before it gives a reason, and the text after the label."""
     if _json_pairs(line) is not None:
         return None, ""
-    text = _LEAD.sub("", line, count=1)
-    matches = ((label, re.match(rf"({_OPEN})(?:{form})([\"'`*_’”»]*)", text)) for label, form in _forms(space))
-    fitting = [(label, match) for label, match in matches if match and _REASON.match(text, match.end())]
-    found = _unambiguous(fitting)
-    if not found:
-        return None, ""
-    label = found.pop()
-    return label, text[max(match.end() for other, match in fitting if other == label) :]
+    for text in _bodies(line):
+        matches = ((label, re.match(rf"({_OPEN})(?:{form})([\"'`*_’”»]*)", text)) for label, form in _forms(space))
+        fitting = [(label, match) for label, match in matches if match and _REASON.match(text, match.end())]
+        found = _unambiguous(fitting)
+        if found:
+            label = found.pop()
+            return label, text[max(match.end() for other, match in fitting if other == label) :]
+    return None, ""
 
 
-def _forms(space: LabelSpace) -> Iterable[tuple[Label, str]]:
+def _bodies(line: str) -> Iterator[str]:
+    """A line as it is, then without its lead, then without a second one ("Final answer: the label is …")."""
+    yield line
+    for _ in range(2):
+        line = _LEAD.sub("", line, count=1)
+        yield line
+
+
+def _forms(space: LabelSpace) -> Iterator[tuple[Label, str]]:
     """Each label with the pattern of its written forms: "4" is also "4.0", "4/5", "4 out of 5" and "4 stars"."""
     for label, name in zip(space.labels, space.names, strict=True):
         if not space.numeric:

@@ -51,7 +51,7 @@ def serve(hub: LoopbackHub) -> Iterator[LoopbackHub]:
 def point_at(monkeypatch: pytest.MonkeyPatch, address: str, caches: Path) -> None:
     """Lets the Hub's libraries ask this address, as HF_ENDPOINT does, and keep what they fetch in a folder."""
     import datasets.config
-    import huggingface_hub.constants as constants
+    from huggingface_hub import constants
     from huggingface_hub.utils import _cache_assets
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -62,6 +62,7 @@ def point_at(monkeypatch: pytest.MonkeyPatch, address: str, caches: Path) -> Non
     monkeypatch.setattr(_cache_assets, "HF_ASSETS_CACHE", str(caches / "assets"))
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", address)
+    monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", caches / "datasets")
 
 
@@ -121,12 +122,16 @@ class _Handler(BaseHTTPRequestHandler):
         if not path.is_file():
             self._refuse(404, "EntryNotFound")
             return
-        data = path.read_bytes()
-        status, headers = 200, {"Accept-Ranges": "bytes", "ETag": f'"{hashlib.sha1(data).hexdigest()}"'}
+        size = path.stat().st_size
+        etag = hashlib.sha1(f"{path} {size}".encode()).hexdigest()
+        status, headers, start, stop = 200, {"Accept-Ranges": "bytes", "ETag": f'"{etag}"'}, 0, size
         if found := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range") or ""):
-            start, stop = int(found[1]), min(int(found[2]) + 1, len(data))
-            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(data)}"
-            status, data = 206, data[start:stop]
+            start, stop = int(found[1]), min(int(found[2]) + 1, size)
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+            status = 206
+        with path.open("rb") as file:
+            file.seek(start)
+            data = file.read(stop - start)
         if self.command == "GET":
             self.hub.sent[name] = self.hub.sent.get(name, 0) + len(data)
         self._send(status, data, {**headers, "X-Repo-Commit": self.hub.commit(repo)})

@@ -40,6 +40,11 @@ class Hub:
         """The page of the dataset, where terms are accepted."""
         return f"https://huggingface.co/datasets/{self.repo}"
 
+    @property
+    def place(self) -> str:
+        """Where the files are looked for."""
+        return self.page if self.local_dir is None else str(self.local_dir)
+
     @cached_property
     def commit(self) -> str | None:
         """The commit that the revision stands for; None for a local copy.
@@ -213,9 +218,10 @@ def explain(error: BaseException, hub: Hub, name: str = "") -> str:  # noqa: PLR
             f"connect, unset HF_HUB_OFFLINE if it is set, or copy the files to a folder elsewhere and pass local_dir="
         )
     if caused_by(errors.EntryNotFoundError, FileNotFoundError):
+        at = "" if hub.local_dir is not None else f" at revision {hub.commit}"
         return (
-            f"{hub.page} has no file {name} at revision {hub.commit}; it may have been moved or renamed: pin an older "
-            f"revision=, or pass local_dir= with a copy under the old name"
+            f"{hub.place} has no {f'file {name}' if name else 'data files'}{at}; they may have been moved or renamed: "
+            f"pin an older revision=, or pass local_dir= with a copy under the old names"
         )
     return (
         f"{hub.repo}{name and f', {name}'}: the Hub did not answer as expected ({_first_line(error)}); try again later"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from blpo_dspy.errors import DataError
 from blpo_dspy.sources.hub import Hub
+from blpo_dspy.sources.ranges import RangeFile
 from blpo_dspy.sources.records import require_columns
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from pyarrow import parquet
 
 Cells = dict[str, Any]
+
+_GAP = 1 << 14  # bytes; fetching so many in vain is cheaper than one more request
 
 
 class HubRows(ABC):
@@ -53,10 +56,10 @@ def open_rows(hub: Hub, split: str, config: str | None = None) -> HubRows:
         try:
             builder = datasets.load_dataset_builder(where, config, revision=revision, token=hub.token)
         except (ValueError, RuntimeError) as error:  # an unknown configuration, no data files; a loading script
-            raise DataError(f"{hub.page} cannot be read ({' '.join(str(error).split())[:300]})") from error
+            raise DataError(f"{hub.place} cannot be read ({' '.join(str(error).split())[:300]})") from error
         files = {str(name): [str(file) for file in found] for name, found in (builder.config.data_files or {}).items()}
         if split not in files:
-            raise DataError(f"{hub.page} has no split {split!r}; the splits are {', '.join(files) or 'none'}")
+            raise DataError(f"{hub.place} has no split {split!r}; the splits are {', '.join(files) or 'none'}")
         names = [hub.name_of(file) for file in files[split]]
         if names and all(name is not None and name.endswith(".parquet") for name in names):
             return _ParquetRows(hub, [name for name in names if name is not None])
@@ -67,20 +70,24 @@ def open_rows(hub: Hub, split: str, config: str | None = None) -> HubRows:
 class _ParquetRows(HubRows):
     def __init__(self, hub: Hub, names: Sequence[str]) -> None:
         self._files = [_parquet_file(hub, name) for name in names]
-        self.columns = tuple(self._files[0].schema_arrow.names)
-        for name, file in zip(names, self._files, strict=True):
+        self.columns = tuple(self._files[0][1].schema_arrow.names)
+        for name, (_, file) in zip(names, self._files, strict=True):
             require_columns(name, file.schema_arrow.names, self.columns)
         sizes = [
             (file, group, file.metadata.row_group(group).num_rows)
-            for file in self._files
+            for _, file in self._files
             for group in range(file.metadata.num_row_groups)
         ]
         starts = itertools.accumulate((size for _, _, size in sizes), initial=0)
         self._groups = [(start, size, file, group) for start, (file, group, size) in zip(starts, sizes, strict=False)]
 
     def read(self, columns: Sequence[str]) -> list[Cells]:
-        rows = [row for file in self._files for row in file.read(columns=list(columns)).to_pylist()]
-        return _named(rows, self._files[0].schema_arrow, columns)
+        rows: list[Cells] = []
+        for source, file in self._files:
+            source.hold(_spans(file.metadata, columns))
+            rows += file.read(columns=list(columns)).to_pylist()
+            source.hold([])
+        return _named(rows, self._files[0][1].schema_arrow, columns)
 
     def cells(self, column: str, rows: Sequence[int]) -> Iterator[tuple[int, Any]]:
         for start, size, file, group in self._groups:
@@ -90,14 +97,32 @@ class _ParquetRows(HubRows):
                 yield from ((row, cells[row - start].as_py()) for row in wanted)
 
 
-def _parquet_file(hub: Hub, name: str) -> parquet.ParquetFile:
+def _parquet_file(hub: Hub, name: str) -> tuple[RangeFile, parquet.ParquetFile]:
     import pyarrow  # noqa: PLC0415
     from pyarrow import parquet  # noqa: PLC0415
 
+    source = hub.open(name)
     try:
-        return parquet.ParquetFile(hub.open(name), pre_buffer=True)
+        return source, parquet.ParquetFile(source)
     except pyarrow.ArrowException as error:
         raise DataError(f"{name}: not readable as Parquet ({' '.join(str(error).split())})") from None
+
+
+def _spans(metadata: Any, columns: Sequence[str]) -> list[tuple[int, int]]:
+    """Where these columns lie in a Parquet file, what is nearly side by side as one."""
+    spans: list[tuple[int, int]] = []
+    for group, position in itertools.product(range(metadata.num_row_groups), range(metadata.num_columns)):
+        chunk = metadata.row_group(group).column(position)
+        if any(chunk.path_in_schema == name or chunk.path_in_schema.startswith(f"{name}.") for name in columns):
+            start = min(chunk.data_page_offset, chunk.dictionary_page_offset or chunk.data_page_offset)
+            spans.append((start, start + chunk.total_compressed_size))
+    merged: list[tuple[int, int]] = []
+    for start, stop in sorted(spans):
+        if merged and start <= merged[-1][1] + _GAP:
+            merged[-1] = merged[-1][0], max(stop, merged[-1][1])
+        else:
+            merged.append((start, stop))
+    return merged
 
 
 def _named(rows: list[Cells], schema: Any, columns: Sequence[str]) -> list[Cells]:

@@ -30,10 +30,11 @@ class Seen:
         self.fields = re.findall(r"\[\[ ## (\w+) ## \]\]", asked.group() if asked else "")[:-1]
 
     def field(self, name: str) -> str:
-        """Returns the value of an input field in the chat format."""
-        found = re.search(rf"\[\[ ## {name} ## \]\]\n(.*?)(?=\n\n\[\[ ## |\n\nRespond with|\Z)", self.user, re.DOTALL)
+        """Returns the value of an input field in the chat format; the last one, as demonstrations stand before it."""
+        pattern = rf"\[\[ ## {name} ## \]\]\n(.*?)(?=\n\n\[\[ ## |\n\nRespond with|\Z)"
+        found = re.findall(pattern, self.user, re.DOTALL)
         assert found, f"no field {name} in {self.user[:300]}"
-        return found.group(1)
+        return found[-1]
 
     @property
     def instruction(self) -> str:

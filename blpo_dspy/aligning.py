@@ -1,0 +1,114 @@
+"""A judge compiled, and then measured once on the sealed test split."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import dspy
+
+from blpo_dspy.agreement import Agreement
+from blpo_dspy.budget import Budget
+from blpo_dspy.labelling import measure
+from blpo_dspy.ledger import Ledger
+from blpo_dspy.metering import Meter, RunStoppedError
+from blpo_dspy.models import Models
+from blpo_dspy.optimizers.blpo import BLPO
+from blpo_dspy.optimizers.workers import Workers
+from blpo_dspy.options import Search
+from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.progress import CompileWatch, Watch
+from blpo_dspy.results import Aligned, Measured, card
+from blpo_dspy.sets import Sets
+
+# The most of a cap on calls that may be set aside for the test split: the search needs the rest.
+_TEST_SHARE = 0.5
+
+
+def align(
+    start: VisualJudge, sets: Sets, models: Models, search: Search, watch: Watch, told: VisualJudge | None = None
+) -> Aligned:
+    """Returns the judge compiled from a start, its card filled in, with its agreement before and after.
+
+    Args:
+        start: The judge to begin with.
+        sets: The labelled examples.
+        models: The models by role.
+        search: How BLPO searches.
+        watch: Where progress shows.
+        told: A judge that is told the truth, to be measured on the test split as the ceiling.
+
+    Raises:
+        BlpoError: As `BLPO.compile`.
+    """
+    began = time.monotonic()
+    reserved = cost_of_test(start, sets, search)
+    optimizer = _optimizer(models, search, reserved or 0)
+    compiled = _compile(optimizer, start, sets, watch)
+    record = compiled.detailed_results
+    left = None if search.max_calls is None else search.max_calls - record.ledger.total.calls
+    with Workers(search.threads) as workers:
+        meter = Meter(num_threads=workers.num_threads, admit=_cap(left))
+
+        def on(what: str, judge: VisualJudge, examples: Sequence[dspy.Example]) -> Agreement:
+            watch.begin(f"judging {what}", len(examples))
+            return measure(judge, models, examples, workers=workers, meter=meter, done=watch.advance)
+
+        measured: dict[str, Measured] = {}
+        for when, judge, validated in (("before", start, record.before), ("after", compiled, record.after)):
+            val = None if validated is None else validated.agreement
+            if optimizer.select == "last" and left is None:
+                val = on(f"val {when}", judge, sets.val)
+            test = None if reserved is None else on(f"test {when}", judge, sets.test)
+            measured[when] = Measured(val, test)
+        ceiling = None if told is None else on("the ceiling", told, sets.test)
+    seconds = time.monotonic() - began
+    aligned = Aligned(
+        start=start,
+        judge=compiled,
+        record=record,
+        before=measured["before"],
+        after=measured["after"],
+        ceiling=ceiling,
+        final=meter.ledger,
+        seconds=seconds,
+    )
+    compiled.card = card(aligned, sets)
+    return aligned
+
+
+def cost_of_test(start: VisualJudge, sets: Sets, search: Search) -> int | None:
+    """Returns the LM calls that the test split costs, before and after; None if the cap on calls doesn't pay for it."""
+    cost = 2 * len(sets.test) * (1 if start.evidence == "image" else 2)
+    return cost if search.max_calls is None or cost <= _TEST_SHARE * search.max_calls else None
+
+
+def _optimizer(models: Models, search: Search, reserved: int) -> BLPO:
+    make: Callable[..., BLPO] = BLPO.paper if search.paper else BLPO
+    return make(
+        prompt_model=models.optimizer,
+        task_model=models.judge,
+        verbalizer_model=models.verbalizer,
+        seed=search.seed,
+        num_threads=search.threads,
+        budget=None if search.max_calls is None else Budget(max_calls=search.max_calls - reserved),
+        **search.given(),
+    )
+
+
+def _compile(optimizer: BLPO, start: VisualJudge, sets: Sets, watch: Watch) -> VisualJudge:
+    follow = CompileWatch(watch, optimizer, start.labels, sets.val if optimizer.select == "best" else sets.train)
+    optimizer.on_round = follow.round
+    watch.begin("compiling", optimizer.rounds * (optimizer.inner_steps + 1))
+    with dspy.context(callbacks=[*dspy.settings.callbacks, follow]):
+        compiled = optimizer.compile(start, trainset=sets.train, valset=sets.val)
+    assert isinstance(compiled, VisualJudge)
+    return compiled
+
+
+def _cap(calls: int | None) -> Callable[[Ledger], None]:
+    def admit(ledger: Ledger) -> None:
+        if calls is not None and ledger.total.calls >= calls:
+            raise RunStoppedError("the cap on LM calls is reached")
+
+    return admit

@@ -1,0 +1,242 @@
+"""`blpo`: the command line. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from blpo_dspy.errors import BlpoError, DataError
+from blpo_dspy.options import (
+    Columns,
+    CompileJob,
+    DemoJob,
+    EvaluateJob,
+    EvidenceOption,
+    JudgeJob,
+    ModelNames,
+    Search,
+    label_space,
+    names,
+)
+
+_BAD_INPUT = 2
+_INTERRUPTED = 130
+_MOST_PROBLEMS = 1000
+
+
+class _Group(TyperGroup):
+    """Turns what a user can put right into one message; anything else keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BlpoError as error:
+            typer.echo(f"Error: {_message(error)}", err=True)
+            raise typer.Exit(_BAD_INPUT) from None
+        except KeyboardInterrupt:
+            typer.echo("Interrupted; no result was written.", err=True)
+            raise typer.Exit(_INTERRUPTED) from None
+
+
+def _message(error: BlpoError) -> str:
+    """The error in full: where the exception's own text names the first bad rows, a terminal has room for all."""
+    if not isinstance(error, DataError) or not error.problems:
+        return str(error)
+    summary = str(error).partition("\n  - ")[0]
+    lines = [f"  - {problem}" for problem in error.problems[:_MOST_PROBLEMS]]
+    more = len(error.problems) - len(lines)
+    return "\n".join([summary, *lines, *([f"  … and {more} more"] if more else [])])
+
+
+app = typer.Typer(
+    name="blpo",
+    cls=_Group,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Align a multimodal LLM judge with human labels.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Seed = Annotated[int, typer.Option(help="Seeds every draw.")]
+Rounds = Annotated[int | None, typer.Option(min=1, help="Outer rounds (default 8; 5 with --paper).")]
+InnerSteps = Annotated[
+    int | None, typer.Option(min=0, help="Verbalizer instructions tried in a round (default 3; 5 with --paper).")
+]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Most mistakes in a batch (default 10).")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="LM calls under way at once (default 8); results don't depend on it.")
+]
+ApiBase = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Your own server, e.g. http://localhost:8000/v1, for all but `embedded`."),
+]
+JudgeFile = Annotated[Path, typer.Argument(metavar="JUDGE", help="A judge.json.", show_default=False)]
+Model = Annotated[
+    str | None, typer.Option(metavar="MODEL", help="The judge's model, e.g. openai/gpt-4o (default `embedded`).")
+]
+VerbalizerModel = Annotated[
+    str | None, typer.Option(metavar="MODEL", help="The verbalizer's model (default: the judge's).")
+]
+ImageColumn = Annotated[str, typer.Option(metavar="NAME", help="Column with the image: a path or URL.")]
+LabelColumn = Annotated[str, typer.Option(metavar="NAME", help="Column with the human label.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from blpo_dspy import __version__
+
+        typer.echo(f"blpo-dspy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Align a multimodal LLM judge with human labels."""
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for photographs, tables, judge.json, result.json.")],
+    seed: Seed = 0,
+    rater: Annotated[
+        Path | None, typer.Option(metavar="FILE", help='The taste to discover, as JSON: {"blur": 0.9, "noise": 0.3}.')
+    ] = None,
+    rounds: Rounds = None,
+    inner_steps: InnerSteps = None,
+    batch_size: BatchSize = None,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make rated photographs and align a judge with them, offline."""
+    from blpo_dspy.commands import run_demo
+    from blpo_dspy.screen import Screen
+
+    search = Search(rounds=rounds, inner_steps=inner_steps, batch_size=batch_size, seed=seed, threads=threads)
+    run_demo(DemoJob(out, rater, search), Screen(as_json=as_json))
+
+
+@app.command("compile")
+def compile_(
+    table: Annotated[
+        Path, typer.Argument(help="Labelled images: .csv, .tsv, .jsonl, .parquet or a folder of class folders.")
+    ],
+    task: Annotated[str, typer.Option(metavar="TEXT", help="The judge instruction to start from.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the judge goes, a .json file.")],
+    labels: Annotated[str | None, typer.Option(metavar="A,B,…", help='Nominal labels: "Safe,Unsafe".')] = None,
+    scale: Annotated[str | None, typer.Option(metavar="LOW-HIGH", help="Or a scale of whole numbers: 1-5.")] = None,
+    image_column: ImageColumn = "image",
+    label_column: LabelColumn = "label",
+    context: Annotated[str, typer.Option(metavar="A,B,…", help="Columns with text that belongs to the image.")] = "",
+    group_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Rows with the same value here stay in one split.")
+    ] = None,
+    val: Annotated[Path | None, typer.Option(metavar="TABLE", help="Validation images; else split off TABLE.")] = None,
+    test: Annotated[
+        Path | None, typer.Option(metavar="TABLE", help="Sealed test images; else split off TABLE.")
+    ] = None,
+    judge_model: Model = None,
+    verbalizer_model: VerbalizerModel = None,
+    optimizer_model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="The optimizer's model (default: the judge's).")
+    ] = None,
+    api_base: ApiBase = None,
+    evidence: Annotated[EvidenceOption, typer.Option(help="What the judge reads.")] = EvidenceOption.BOTH,
+    verbalizer_instruction: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The verbalizer instruction to start from.")
+    ] = None,
+    rounds: Rounds = None,
+    inner_steps: InnerSteps = None,
+    batch_size: BatchSize = None,
+    guard_size: Annotated[
+        int | None, typer.Option(min=0, help="Right examples scored beside the mistakes (default 10; 0 with --paper).")
+    ] = None,
+    paper: Annotated[bool, typer.Option("--paper", help="The paper's algorithm to the letter.")] = False,
+    seed: Seed = 0,
+    threads: Threads = None,
+    max_calls: Annotated[int | None, typer.Option(min=1, help="Most LM calls in all, the test split included.")] = None,
+    result: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to record the run, a .json file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Align a judge with your labelled images."""
+    space = label_space(labels, scale)
+    if not task.strip():
+        raise BlpoError("--task is empty; say in a sentence what the judge is to do")
+    job = CompileJob(
+        table=table,
+        labels=space,
+        task=task,
+        columns=Columns(image_column, label_column, names(context), group_column),
+        val=val,
+        test=test,
+        evidence=evidence,
+        verbalizer_instruction=verbalizer_instruction,
+        models=ModelNames(judge_model, verbalizer_model, optimizer_model, api_base),
+        search=Search(rounds, inner_steps, batch_size, guard_size, paper, seed, threads, max_calls),
+        out=out,
+        result=result,
+    )
+    from blpo_dspy.commands import compile_judge
+    from blpo_dspy.screen import Screen
+
+    compile_judge(job, Screen(as_json=as_json))
+
+
+@app.command()
+def evaluate(
+    judge: JudgeFile,
+    table: Annotated[Path, typer.Argument(help="Labelled images, as for compile.", show_default=False)],
+    model: Model = None,
+    verbalizer_model: VerbalizerModel = None,
+    api_base: ApiBase = None,
+    image_column: ImageColumn = "image",
+    label_column: LabelColumn = "label",
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how far a judge agrees with human labels."""
+    from blpo_dspy.commands import evaluate as run
+    from blpo_dspy.screen import Screen
+
+    models = ModelNames(model, verbalizer_model, None, api_base)
+    run(EvaluateJob(judge, table, Columns(image_column, label_column), models, threads), Screen(as_json=as_json))
+
+
+@app.command("judge")
+def judge_(
+    judge: JudgeFile,
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE…", help="Paths or URLs.", show_default=False)],
+    model: Model = None,
+    verbalizer_model: VerbalizerModel = None,
+    api_base: ApiBase = None,
+    context: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=TEXT", help="A text that the judge takes beside the image.")
+    ] = None,
+    threads: Threads = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per image and line.")] = False,
+) -> None:
+    """Label images. The exit code is 1 if any image got no label."""
+    from blpo_dspy.commands import judge_images
+    from blpo_dspy.screen import Screen
+
+    models = ModelNames(model, verbalizer_model, None, api_base)
+    job = JudgeJob(judge, images, context or [], models, threads)
+    if not judge_images(job, Screen(as_json=as_json)):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Runs the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""What the commands do: data in, models called, judge and record out."""
+
+from __future__ import annotations
+
+import socket
+import urllib.request
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from blpo_dspy.aligning import align, cost_of_test
+from blpo_dspy.data import contradictions, load_examples
+from blpo_dspy.embedded import RATERS, Rater, ceiling_instruction, ceiling_verbalizer_instruction, write_dataset
+from blpo_dspy.errors import BlpoError, ModelError
+from blpo_dspy.images import ImageError, try_prepare_all
+from blpo_dspy.labelling import Verdict, label_images, measure
+from blpo_dspy.labels import LabelSpace
+from blpo_dspy.metering import Meter
+from blpo_dspy.models import Models, is_embedded
+from blpo_dspy.optimizers.workers import Workers
+from blpo_dspy.options import (
+    CompileJob,
+    DemoJob,
+    EvaluateJob,
+    JudgeJob,
+    ModelNames,
+    given_texts,
+    writable_file,
+    writable_folder,
+)
+from blpo_dspy.programs.artifact import write_json
+from blpo_dspy.programs.signatures import DEFAULT_VERBALIZER_INSTRUCTION
+from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.progress import Watch, quiet_libraries
+from blpo_dspy.results import Aligned, result
+from blpo_dspy.screen import Screen, models_line, show_aligned, show_evaluated, show_verdict, verdict_record
+from blpo_dspy.sets import Sets, load_sets
+
+DEMO_TASK = "Rate the technical quality of this photograph from 1 (worst) to 5 (best)."
+DEMO_RATER = "colour"
+_TABLES = ("train.csv", "val.csv", "test.csv")
+_SECONDS_TO_CONNECT = 10
+
+
+def compile_judge(job: CompileJob, screen: Screen) -> None:
+    """Aligns a judge with labelled images and writes it."""
+    start = VisualJudge(
+        job.labels,
+        instruction=job.task,
+        verbalizer_instruction=job.verbalizer_instruction or DEFAULT_VERBALIZER_INSTRUCTION,
+        context=job.columns.context,
+        evidence=job.evidence.value,
+    )
+    sets = load_sets(job.table, job.val, job.test, labels=job.labels, columns=job.columns, seed=job.search.seed)
+    files = [writable_file(file) for file in (job.out, job.result) if file is not None]
+    if len({file.resolve() for file in files}) < len(files):
+        raise BlpoError(f"--out and --result both name {job.out}; give each a file of its own")
+    models = connect(job.models)
+    _note_offline(job.models, screen, "judge-model")
+    disagreeing = contradictions([*sets.train, *sets.val, *sets.test])
+    if disagreeing:
+        screen.note(f"{len(disagreeing)} images have more than one label; first, {disagreeing[0]}")
+    if cost_of_test(start, sets, job.search) is None:
+        screen.note(f"--max-calls {job.search.max_calls} doesn't pay for the {len(sets.test)} test images: not judged")
+    with _working(screen) as watch:
+        watch.say(f"Data    {sets.how}")
+        aligned = align(start, sets, models, job.search, watch)
+    record = result(aligned, sets, job.models.by_role())
+    _write(files, aligned, record)
+    if screen.as_json:
+        screen.json(record)
+    else:
+        show_aligned(screen, aligned, {"Data": sets.how, "Models": models_line(job.models.by_role())}, files)
+
+
+def run_demo(job: DemoJob, screen: Screen) -> None:
+    """Makes rated photographs, aligns a judge with them offline, and compares it with one that is told the taste."""
+    rater = RATERS[DEMO_RATER] if job.rater is None else Rater.from_file(job.rater)
+    labels, seed = LabelSpace.ordinal(1, 5), job.search.seed
+    folder = _folder_for_demo(job.out)
+    names = ModelNames()
+    with _working(screen) as watch:
+        watch.begin("making photographs")
+        write_dataset(folder, rater, seed=seed, labels=labels)
+        write_json(folder / "rater.json", {"weights": dict(rater.weights), "noise": rater.noise})
+        train, val, test = (load_examples(folder / name, labels=labels) for name in _TABLES)
+        how = f"train {len(train)}, val {len(val)}, test {len(test)} photographs in {folder}, balanced, seed {seed}"
+        sets = Sets(train, val, test, how)
+        told = VisualJudge(
+            labels,
+            instruction=ceiling_instruction(rater, DEMO_TASK),
+            verbalizer_instruction=ceiling_verbalizer_instruction(rater),
+        )
+        start = VisualJudge(labels, instruction=DEMO_TASK)
+        aligned = align(start, sets, connect(names), job.search, watch, told)
+    record = {**result(aligned, sets, names.by_role()), "rater": dict(rater.weights)}
+    files = [folder / "judge.json", folder / "result.json"]
+    _write(files, aligned, record)
+    if screen.as_json:
+        screen.json(record)
+    else:
+        taste = ", ".join(
+            f"{flaw} {rater.weights[flaw]:g}" for flaw in sorted(rater.weights, key=lambda flaw: -rater.weights[flaw])
+        )
+        about = {"Data": how, "Taste": f"{taste} (for the judge to find out)", "Models": models_line(names.by_role())}
+        show_aligned(screen, aligned, about, files)
+
+
+def evaluate(job: EvaluateJob, screen: Screen) -> None:
+    """Prints how far a saved judge agrees with a table."""
+    judge = VisualJudge.load(job.judge)
+    examples = load_examples(
+        job.table,
+        labels=judge.labels,
+        image_column=job.columns.image,
+        label_column=job.columns.label,
+        context=judge.context,
+        policy=judge.pixel_policy,
+    )
+    models = connect(job.models)
+    _note_offline(job.models, screen, "model")
+    with _working(screen) as watch, Workers(job.threads) as workers:
+        watch.begin("judging", len(examples))
+        meter = Meter(num_threads=workers.num_threads)
+        agreement = measure(judge, models, examples, workers=workers, meter=meter, done=watch.advance)
+    used = _judging(job.models)
+    if screen.as_json:
+        screen.json({**agreement.to_dict(), "calls": meter.ledger.calls(), "models": used})
+    else:
+        show_evaluated(screen, agreement, str(job.judge), str(job.table), used)
+
+
+def judge_images(job: JudgeJob, screen: Screen) -> bool:
+    """Prints a verdict for each image, in order; returns whether all of them got a label."""
+    judge = VisualJudge.load(job.judge)
+    context = given_texts(job.context, judge.context)
+    prepared = try_prepare_all(job.images, judge.pixel_policy)
+    usable = [{"image": image, **context} for image in prepared if not isinstance(image, ImageError)]
+    models = connect(job.models)
+    _note_offline(job.models, screen, "model")
+    waiting = deque(zip(job.images, prepared, strict=True))
+    labelled: list[bool] = []
+
+    def show(image: str, verdict: Verdict) -> None:
+        labelled.append(verdict.label is not None)
+        if screen.as_json:
+            screen.json(verdict_record(image, verdict, described=judge.evidence != "image"), indent=None)
+        else:
+            show_verdict(screen, image, verdict)
+
+    def show_broken() -> None:
+        while waiting and isinstance(error := waiting[0][1], ImageError):
+            show(waiting.popleft()[0], Verdict(None, failure=error.reason))
+
+    # On a terminal that shows the verdicts as they come, a live line would only be in their way.
+    with _working(screen, live=not screen.out.is_terminal) as watch, Workers(job.threads) as workers:
+
+        def done(verdict: Verdict) -> None:
+            show_broken()
+            show(waiting.popleft()[0], verdict)
+            watch.advance()
+
+        watch.begin("judging", len(usable))
+        meter = Meter(num_threads=workers.num_threads)
+        label_images(judge, models, usable, workers=workers, meter=meter, done=done)
+    show_broken()
+    return all(labelled)
+
+
+def connect(names: ModelNames) -> Models:
+    """Returns the models, once it is clear that a server answers at their address.
+
+    Raises:
+        BlpoError: If a name or the address is none.
+        ModelError: If no server answers at the address.
+    """
+    roles = names.by_role()
+    models = Models.named(**roles, api_base=names.api_base)
+    if names.api_base is not None and not all(map(is_embedded, roles.values())):
+        _check_server(names.api_base)
+    # The offline engine answers as fast as DSPy's cache, and its calls are to be seen in the count.
+    own = {role: getattr(models, role).copy(cache=False) for role, name in roles.items() if is_embedded(name)}
+    return replace(models, **own)
+
+
+def _check_server(address: str) -> None:
+    parts = urlsplit(address)
+    host = parts.hostname or ""
+    if parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host):
+        return  # only the proxy can reach it
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((host, port), timeout=_SECONDS_TO_CONNECT).close()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(
+            f"no server answers at {host}:{parts.netloc.rpartition(':')[2]} ({reason}); start it, or correct --api-base"
+        ) from error
+
+
+def _folder_for_demo(folder: Path) -> Path:
+    """The folder, unless it holds tables or images that are no earlier demo's."""
+    taken = [name for name in (*_TABLES, "images") if (folder / name).exists()]
+    if taken and not (folder / "rater.json").exists():
+        raise BlpoError(f"{folder}: {taken[0]} is there and would be overwritten; name a new folder with --out")
+    return writable_folder(folder)
+
+
+def _write(files: list[Path], aligned: Aligned, record: Mapping[str, Any]) -> None:
+    """Writes the judge and, to a second file, the record."""
+    try:
+        aligned.judge.save(files[0])
+        for file in files[1:]:
+            write_json(file, record)
+    except OSError as error:
+        raise BlpoError(f"{error.filename or files[0]}: cannot be written ({error.strerror or error})") from error
+
+
+@contextmanager
+def _working(screen: Screen, *, live: bool = True) -> Iterator[Watch]:
+    """Yields the live line of a piece of work; the libraries are quiet, what matters of theirs is said at the end."""
+    with quiet_libraries() as quiet, Watch(screen.err, shown=live) as watch:
+        yield watch
+    for note in quiet.notes():
+        screen.note(note)
+
+
+def _judging(names: ModelNames) -> dict[str, str]:
+    return {role: name for role, name in names.by_role().items() if role != "optimizer"}
+
+
+def _note_offline(names: ModelNames, screen: Screen, option: str) -> None:
+    if names.judge is None:
+        screen.note(
+            "no model is named, so `embedded` is used: the offline engine, which sees eight technical flaws of "
+            f"photographs and nothing else. Name a multimodal model with --{option}."
+        )

@@ -1,0 +1,116 @@
+"""A judge at work on many images: in threads, metered, each failure kept with its image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import dspy
+from dspy.utils.exceptions import LMError
+
+from blpo_dspy.agreement import Agreement, measure_agreement
+from blpo_dspy.errors import ModelError
+from blpo_dspy.labels import Label
+from blpo_dspy.metering import FATAL_ERRORS, Meter, RunStoppedError
+from blpo_dspy.models import Models
+from blpo_dspy.optimizers.workers import Workers
+from blpo_dspy.programs.visual_judge import VisualJudge
+
+# How many failures in a row, from the first image on, tell that nobody is there.
+_SIGNS_OF_LIFE = 4
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a judge said about one image.
+
+    Attributes:
+        label: Its label, None where the answer states none.
+        answer: What the model wrote for the label.
+        description: What the verbalizer reported, where the judge has one.
+        failure: Why there is no answer; "" if there is one.
+        outage: Whether that was the model's server rather than the image.
+    """
+
+    label: Label | None
+    answer: str = ""
+    description: str | None = None
+    failure: str = ""
+    outage: bool = False
+
+
+def label_images(
+    judge: VisualJudge,
+    models: Models,
+    inputs: Sequence[Mapping[str, Any]],
+    *,
+    workers: Workers,
+    meter: Meter,
+    done: Callable[[Verdict], None] = lambda verdict: None,
+) -> list[Verdict]:
+    """Returns a verdict for each input, in order; a failed call is that image's failure, not the end.
+
+    Args:
+        judge: The judge; it is copied, never changed.
+        models: Its models.
+        inputs: The keyword arguments of one call each.
+        workers: Where the calls run.
+        meter: What they pass through.
+        done: Called with each verdict, in the order of the inputs.
+
+    Raises:
+        ModelError: If a model cannot be used at all: it refuses the key, or the first calls all fail.
+    """
+    program = judge.deepcopy()
+    program.verbalizer.lm = meter.wrap(models.verbalizer, "verbalizer")
+    program.judge.lm = meter.wrap(models.judge, "judge")
+    with dspy.context(disable_history=True):
+        futures = workers.submit(partial(_label_one, program), inputs)
+        try:
+            verdicts = [future.result() for future in futures[:_SIGNS_OF_LIFE]]
+            _check_alive(verdicts)
+            for verdict in verdicts:
+                done(verdict)
+            for future in futures[_SIGNS_OF_LIFE:]:
+                verdicts.append(future.result())
+                done(verdicts[-1])
+        except BaseException:
+            meter.stop()
+            raise
+    return verdicts
+
+
+def measure(
+    judge: VisualJudge,
+    models: Models,
+    examples: Sequence[dspy.Example],
+    *,
+    workers: Workers,
+    meter: Meter,
+    done: Callable[[Verdict], None] = lambda verdict: None,
+) -> Agreement:
+    """Returns how far a judge agrees with the labels of examples; arguments as for `label_images`."""
+    inputs = [dict(example.inputs().items()) for example in examples]
+    verdicts = label_images(judge, models, inputs, workers=workers, meter=meter, done=done)
+    answered = [(example.label, v.label) for example, v in zip(examples, verdicts, strict=True) if not v.failure]
+    truth, predicted = [true for true, _ in answered], [label for _, label in answered]
+    return measure_agreement(judge.labels, truth, predicted, failed=len(verdicts) - len(answered))
+
+
+def _label_one(program: VisualJudge, inputs: Mapping[str, Any]) -> Verdict:
+    with dspy.context(trace=[]):
+        try:
+            prediction = program(**inputs)
+        except FATAL_ERRORS as error:
+            raise ModelError(f"the model cannot be used: {error}") from error
+        except (LMError, RunStoppedError) as error:
+            return Verdict(None, failure=str(error), outage=dspy.is_retryable_lm_error(error))
+    return Verdict(prediction.label, str(prediction.answer), prediction.get("description"))
+
+
+def _check_alive(verdicts: Sequence[Verdict]) -> None:
+    """A model that is out of reach from the first is not asked again and again, which would only cost time."""
+    if verdicts and all(verdict.outage for verdict in verdicts):
+        raise ModelError(f"the model failed for every one of the first {len(verdicts)} images: {verdicts[0].failure}")

@@ -1,0 +1,255 @@
+"""What the command line asks for, as plain values; nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.labels import Label, LabelSpace
+
+EMBEDDED = "embedded"
+_SCALE = re.compile(r"(\d{1,6})\s*[-–]\s*(\d{1,6})")
+
+
+class EvidenceOption(str, Enum):
+    """What the judge reads."""
+
+    BOTH = "both"
+    IMAGE = "image"
+    DESCRIPTION = "description"
+
+
+@dataclass(frozen=True)
+class ModelNames:
+    """The models by role; the judge's stands in for one that is not named.
+
+    Attributes:
+        judge: Labels images; the offline engine if None.
+        verbalizer: Describes images.
+        optimizer: Writes instructions.
+        api_base: The server of all but the offline engine.
+    """
+
+    judge: str | None = None
+    verbalizer: str | None = None
+    optimizer: str | None = None
+    api_base: str | None = None
+
+    def by_role(self) -> dict[str, str]:
+        """Returns the name that each role has in the end."""
+        judge = self.judge or EMBEDDED
+        return {"judge": judge, "verbalizer": self.verbalizer or judge, "optimizer": self.optimizer or judge}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a table hold what."""
+
+    image: str = "image"
+    label: str = "label"
+    context: tuple[str, ...] = ()
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Search:
+    """How BLPO searches; None leaves an option to BLPO's own default.
+
+    Attributes:
+        rounds: T.
+        inner_steps: K.
+        batch_size: The most mistakes in a batch.
+        guard_size: The most right examples beside them.
+        paper: Whether to start from the paper's settings instead of the defaults.
+        seed: Of the search and of the split.
+        threads: LM calls under way at once.
+        max_calls: The most LM calls, those on the test split included.
+    """
+
+    rounds: int | None = None
+    inner_steps: int | None = None
+    batch_size: int | None = None
+    guard_size: int | None = None
+    paper: bool = False
+    seed: int = 0
+    threads: int | None = None
+    max_calls: int | None = None
+
+    def given(self) -> dict[str, int]:
+        """Returns the options that were set, by BLPO's names."""
+        names = ("rounds", "inner_steps", "batch_size", "guard_size")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+@dataclass(frozen=True)
+class CompileJob:
+    """One `blpo compile`.
+
+    Attributes:
+        table: The labelled images.
+        labels: Their label space.
+        task: The judge instruction to start from.
+        columns: Which columns hold what.
+        val: A table of its own for validation; split off the first one if None.
+        test: Likewise for the sealed test.
+        evidence: What the judge reads.
+        verbalizer_instruction: The verbalizer instruction to start from; the library's default if None.
+        models: The models by role.
+        search: How BLPO searches.
+        out: Where the judge goes.
+        result: Where the record of the run goes, if anywhere.
+    """
+
+    table: Path
+    labels: LabelSpace
+    task: str
+    columns: Columns
+    val: Path | None
+    test: Path | None
+    evidence: EvidenceOption
+    verbalizer_instruction: str | None
+    models: ModelNames
+    search: Search
+    out: Path
+    result: Path | None
+
+
+@dataclass(frozen=True)
+class DemoJob:
+    """One `blpo demo`.
+
+    Attributes:
+        out: The folder for photographs, tables, judge and record.
+        rater: A file with the taste to discover; a ready one if None.
+        search: How BLPO searches.
+    """
+
+    out: Path
+    rater: Path | None
+    search: Search
+
+
+@dataclass(frozen=True)
+class EvaluateJob:
+    """One `blpo evaluate`.
+
+    Attributes:
+        judge: The judge's file.
+        table: The labelled images.
+        columns: Which columns hold what; the context columns are the judge's own.
+        models: Its models.
+        threads: LM calls under way at once.
+    """
+
+    judge: Path
+    table: Path
+    columns: Columns
+    models: ModelNames
+    threads: int | None
+
+
+@dataclass(frozen=True)
+class JudgeJob:
+    """One `blpo judge`.
+
+    Attributes:
+        judge: The judge's file.
+        images: Paths or URLs.
+        context: A NAME=TEXT for each context input, for all images.
+        models: Its models.
+        threads: LM calls under way at once.
+    """
+
+    judge: Path
+    images: list[str]
+    context: list[str]
+    models: ModelNames
+    threads: int | None
+
+
+def label_space(labels: str | None, scale: str | None) -> LabelSpace:
+    """Returns the label space that `--labels` or `--scale` states.
+
+    Raises:
+        BlpoError: If both or neither are given, or the one given states no label space.
+    """
+    if labels is not None and scale is not None:
+        raise BlpoError("--labels and --scale exclude each other: give the one that the labels are")
+    if labels is not None:
+        return LabelSpace(*_labels(labels))
+    if scale is None:
+        raise BlpoError('the labels are missing: give --labels "Safe,Unsafe", or a scale such as --scale 1-5')
+    match = _SCALE.fullmatch(scale.strip())
+    if match is None or not int(match[1]) < int(match[2]):
+        raise BlpoError(
+            f"--scale {scale!r} is not a scale: write it from its lowest to its highest whole number, such as 1-5 or "
+            "0-10; one with numbers below zero can be made in Python, LabelSpace.ordinal(-2, 2)"
+        )
+    return LabelSpace.ordinal(int(match[1]), int(match[2]))
+
+
+def _labels(text: str) -> list[Label]:
+    """The labels of a list; whole numbers where all of them are ("1,0" means the same as 1.0 in a table)."""
+    names = [name.strip() for name in text.split(",")]
+    return [int(name) for name in names] if all(re.fullmatch(r"0|-?[1-9]\d*", name) for name in names) else list(names)
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Returns the names of a comma-separated list; the empty text lists none."""
+    return tuple(name.strip() for name in text.split(",")) if text.strip() else ()
+
+
+def given_texts(pairs: list[str], context: tuple[str, ...]) -> dict[str, str]:
+    """Returns the context texts that `--context NAME=TEXT` states, one for each input that a judge takes.
+
+    Raises:
+        BlpoError: If a pair is not of that form, names no context input, or one is missing.
+    """
+    texts = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise BlpoError(f'--context {pair!r} is not NAME=TEXT; write it as in --context "prompt=a red car"')
+        texts[name.strip()] = text
+    if set(texts) != set(context):
+        takes = f"takes {', '.join(context)}" if context else "takes no context"
+        raise BlpoError(f"this judge {takes}: give one --context NAME=TEXT for each (got {', '.join(texts) or 'none'})")
+    return texts
+
+
+def writable_file(path: Path) -> Path:
+    """Returns the path of a JSON file that can be written, its folder made if need be.
+
+    Raises:
+        BlpoError: If it can't be written; better known now than after the LM calls.
+    """
+    if path.suffix != ".json":
+        raise BlpoError(f"{path}: the file is JSON, so its name should end in .json")
+    if path.is_dir():
+        raise BlpoError(f"{path}: a folder of this name is in the way; give the path of a file")
+    writable_folder(path.parent)
+    return path
+
+
+def writable_folder(folder: Path) -> Path:
+    """Returns a folder that files can be written to, made if need be.
+
+    Raises:
+        BlpoError: If it can't be made or written to.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise BlpoError(f"{folder}: a file, not a folder; choose another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".blpo-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise BlpoError(
+            f"{folder}: the folder cannot be made or written to ({error.strerror or error}); choose another folder"
+        ) from error
+    return folder

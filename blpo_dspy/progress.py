@@ -1,0 +1,208 @@
+"""What a run shows while it works: a live line on a terminal, nothing anywhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any
+
+import dspy
+from dspy.utils.callback import BaseCallback
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from blpo_dspy.labels import Label, LabelSpace
+from blpo_dspy.optimizers.blpo import BLPO
+from blpo_dspy.optimizers.records import Instructions, Round
+from blpo_dspy.programs.visual_judge import VisualJudge
+
+# Libraries that log or warn about single calls; what matters of it is counted or raised.
+_CHATTY = ("dspy", "LiteLLM", "LiteLLM Proxy", "LiteLLM Router", "asyncio", "httpcore", "httpx", "openai", "urllib3")
+
+
+class Watch:
+    """The live line of one command; use it as a context.
+
+    Args:
+        console: Where it is drawn, if that is a terminal.
+        shown: Whether it is drawn at all.
+    """
+
+    def __init__(self, console: Console, *, shown: bool = True) -> None:
+        self._console = console
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(24),
+            TextColumn("{task.fields[status]}", markup=False),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not (shown and console.is_terminal),
+        )
+        self._task = self._progress.add_task("starting", total=None, status="")
+
+    def __enter__(self) -> Watch:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def say(self, text: str) -> None:
+        """Leaves a line above the live one, on a terminal."""
+        if self._console.is_terminal:
+            self._progress.console.print(text, markup=False, highlight=False)
+
+    def begin(self, what: str, steps: int | None = None) -> None:
+        """Turns to a new piece of work."""
+        self._progress.reset(self._task, total=steps, description=what, status="")
+
+    def advance(self, *_: Any) -> None:
+        """One step of it is done."""
+        self._progress.advance(self._task)
+
+    def show(self, what: str, done: int, status: str) -> None:
+        """Says where the work stands."""
+        self._progress.update(self._task, description=what, completed=done, status=status)
+
+
+class CompileWatch(BaseCallback):
+    """Follows a compile through DSPy's callbacks: rounds, inner steps, calls, agreement so far.
+
+    Args:
+        watch: Where it shows.
+        optimizer: The optimizer whose run is followed.
+        labels: The label space.
+        examples: What instructions are validated on: the agreement shown is that on all of them.
+    """
+
+    def __init__(self, watch: Watch, optimizer: BLPO, labels: LabelSpace, examples: Sequence[dspy.Example]) -> None:
+        super().__init__()
+        self._watch, self._rounds, self._steps = watch, optimizer.rounds, optimizer.inner_steps + 1
+        self._proposing = optimizer.prompts.update_verbalizer
+        self._labels, self._truth = labels, {example.image.url: example.label for example in examples}
+        self._lock = threading.Lock()
+        self._round = self._step = self._calls = 0
+        self._judging: dict[str, tuple[Instructions, Label]] = {}
+        self._judged: Counter[Instructions] = Counter()
+        self._right: Counter[Instructions] = Counter()
+        self._loss: defaultdict[Instructions, float] = defaultdict(float)
+        self._best: tuple[float, float] | None = None
+        self._first: float | None = None
+
+    def round(self, completed: Round) -> None:
+        """To be called after each round."""
+        with self._lock:
+            self._round, self._step = completed.number + 1, 0
+        self._watch.say(told(completed))
+        self._show()
+
+    def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        """A module of the program, or of the optimizer, was called."""
+        if isinstance(instance, VisualJudge):
+            label = self._truth.get(inputs["kwargs"]["image"].url)
+            if label is not None:
+                with self._lock:
+                    self._judging[call_id] = (
+                        Instructions(instance.instruction, instance.verbalizer_instruction),
+                        label,
+                    )
+        elif isinstance(instance, dspy.Predict) and instance.signature is self._proposing:
+            with self._lock:
+                self._step = min(self._step + 1, self._steps - 1)
+            self._show()
+
+    def on_module_end(self, call_id: str, outputs: Any, exception: Exception | None = None) -> None:
+        """A module answered or failed."""
+        with self._lock:
+            begun = self._judging.pop(call_id, None)
+            if begun is None:
+                return
+            instructions, label = begun
+            predicted = None if outputs is None else outputs.label
+            self._judged[instructions] += 1
+            self._right[instructions] += int(predicted == label)
+            self._loss[instructions] += self._labels.loss(label, predicted)
+            if self._judged[instructions] == len(self._truth):
+                self._validated(instructions)
+        self._show()
+
+    def on_lm_end(self, call_id: str, outputs: Any, exception: Exception | None = None) -> None:
+        """An LM answered or failed."""
+        with self._lock:
+            self._calls += 1
+        self._show()
+
+    def _validated(self, instructions: Instructions) -> None:
+        agreement = self._right[instructions] / len(self._truth)
+        self._first = agreement if self._first is None else self._first
+        found = (self._loss[instructions], -agreement)
+        self._best = found if self._best is None else min(self._best, found)
+
+    def _show(self) -> None:
+        with self._lock:
+            here = f"round {min(self._round + 1, self._rounds)}/{self._rounds}, step {self._step}/{self._steps - 1}"
+            done = self._round * self._steps + self._step
+            status = f"{self._calls:,} calls"
+            if self._first is not None and self._best is not None:
+                status += f", agreement {self._first:.0%} → {-self._best[1]:.0%}"
+        self._watch.show(here, done, status)
+
+
+def told(completed: Round) -> str:
+    """Returns a round in one line."""
+    batch = completed.batch
+    found = f"round {completed.number + 1}: {len(batch.errors)} mistakes among {batch.searched} judged"
+    if completed.chosen is None:
+        return f"{found}; no update helps, so the instructions stay"
+    score = completed.trials[completed.chosen].score or 0.0
+    change = "lowers" if score >= 0 else "raises"
+    return f"{found}; the best update {change} the loss by {abs(score):.2f}"
+
+
+class Quiet:
+    """What the libraries had to say while they were kept quiet, as counts."""
+
+    def __init__(self) -> None:
+        self.truncated = 0
+
+    def notes(self) -> list[str]:
+        """Returns what a user should know of it."""
+        if not self.truncated:
+            return []
+        return [f"{self.truncated} answers were cut off by the token limit of their model"]
+
+
+class _Counting(logging.Handler):
+    def __init__(self, quiet: Quiet) -> None:
+        super().__init__()
+        self._quiet = quiet
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._quiet.truncated += "truncated due to exceeding max_tokens" in str(record.msg)
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[Quiet]:
+    """Keeps the libraries' logs and warnings off the terminal while the block runs."""
+    quiet = Quiet()
+    handler = _Counting(quiet)
+    loggers = [logging.getLogger(name) for name in _CHATTY]
+    before = [(logger.handlers, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.handlers, logger.propagate = [handler], False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield quiet
+        finally:
+            for logger, (handlers, propagate) in zip(loggers, before, strict=True):
+                logger.handlers, logger.propagate = handlers, propagate

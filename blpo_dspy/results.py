@@ -1,0 +1,117 @@
+"""What a run leaves behind: the judge's card and result.json."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import Any
+
+import dspy
+
+from blpo_dspy.agreement import Agreement
+from blpo_dspy.data import dataset_fingerprint
+from blpo_dspy.ledger import Ledger
+from blpo_dspy.optimizers.records import BLPOResult, Round
+from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.sets import Sets
+
+_LIBRARIES = ("blpo-dspy", "dspy", "litellm", "pillow", "scikit-learn", "numpy")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Agreement of one judge with the labels; None for a set that it was not measured on."""
+
+    val: Agreement | None = None
+    test: Agreement | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data for JSON."""
+        return {name: None if a is None else a.to_dict() for name, a in (("val", self.val), ("test", self.test))}
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """A compiled judge with everything that was measured about it.
+
+    Attributes:
+        start: The judge before compiling.
+        judge: The compiled one.
+        record: What the optimizer recorded.
+        before: Agreement of the start.
+        after: Agreement of the compiled judge.
+        ceiling: Agreement of a judge that is told the truth, where the truth is known.
+        final: The LM calls of the measurements after compiling.
+        seconds: Wall time.
+    """
+
+    start: VisualJudge
+    judge: VisualJudge
+    record: BLPOResult
+    before: Measured
+    after: Measured
+    ceiling: Agreement | None
+    final: Ledger
+    seconds: float
+
+    def calls(self) -> dict[str, int]:
+        """Returns all LM calls by role, those of the measurements included, and under "cached" the unpaid answers."""
+        final = self.final.calls()
+        return {role: count + final[role] for role, count in self.record.ledger.calls().items()}
+
+
+def card(aligned: Aligned, sets: Sets) -> dict[str, Any]:
+    """Returns how a judge was made: only what the same seed and the same LM answers give again on any machine."""
+    return {
+        "options": dict(aligned.record.options),
+        "rounds": len(aligned.record.rounds),
+        "stop_reason": aligned.record.stop_reason,
+        "seed": aligned.record.options["seed"],
+        "data": {name: _described(examples) for name, examples in sets.named().items()},
+        "agreement": {"before": aligned.before.to_dict(), "after": aligned.after.to_dict()},
+    }
+
+
+def _described(examples: Sequence[dspy.Example]) -> dict[str, Any]:
+    return {"n": len(examples), "sha256": dataset_fingerprint(examples)}
+
+
+def _listed(examples: Sequence[dspy.Example]) -> dict[str, Any]:
+    return {**_described(examples), "ids": [example.id for example in examples]}
+
+
+def result(aligned: Aligned, sets: Sets, models: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the content of result.json: the whole run in plain data, without a pixel or an address."""
+    record = aligned.record
+    return {
+        "before": aligned.before.to_dict(),
+        "after": aligned.after.to_dict(),
+        "ceiling": None if aligned.ceiling is None else {"test": aligned.ceiling.to_dict()},
+        "calls": aligned.calls(),
+        "seconds": round(aligned.seconds, 2),
+        "stop_reason": record.stop_reason,
+        "seed": record.options["seed"],
+        "start": asdict(record.start),
+        "compiled": asdict(record.returned),
+        "labels": aligned.judge.labels.to_dict(),
+        "evidence": aligned.judge.evidence,
+        "context": list(aligned.judge.context),
+        "models": dict(models),
+        "options": dict(record.options),
+        "data": {"how": sets.how, **{name: _listed(examples) for name, examples in sets.named().items()}},
+        "ledger": {"compile": record.ledger.to_dict(), "measure": aligned.final.to_dict()},
+        "versions": versions(),
+        "validations": [validation.to_dict() for validation in record.validations],
+        "rounds": [_round(completed) for completed in record.rounds],
+    }
+
+
+def _round(completed: Round) -> dict[str, Any]:
+    return {**completed.to_dict(), "end": asdict(completed.end)}
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python and of the libraries that a result may depend on."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in _LIBRARIES}}

@@ -1,0 +1,178 @@
+"""What the commands print: results on standard output, remarks on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from blpo_dspy.agreement import Agreement
+from blpo_dspy.labelling import Verdict
+from blpo_dspy.options import EMBEDDED
+from blpo_dspy.results import Aligned
+
+_OFFLINE = "the offline engine, not a multimodal LLM"
+_WIDEST_TEXT = 100
+
+
+class Screen:
+    """The two streams of a command.
+
+    Args:
+        as_json: Whether standard output gets JSON and nothing else.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        # Made for each command, as a test or a caller may have replaced the streams since the last.
+        self.out = Console(file=sys.stdout, highlight=False, soft_wrap=False)
+        self.err = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+
+    @property
+    def width(self) -> int:
+        """The columns that running text fills."""
+        return min(self.out.width, _WIDEST_TEXT) - 1
+
+    def json(self, data: Any, *, indent: int | None = 2) -> None:
+        """Prints data as JSON."""
+        self.out.file.write(json.dumps(data, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def text(self, line: str = "", style: str = "") -> None:
+        """Prints a line as it is, whatever it holds."""
+        self.out.print(Text(line, style=style), soft_wrap=True)
+
+    def note(self, line: str) -> None:
+        """Remarks on something that is no error."""
+        self.err.print(Text(f"Note: {line}", style="yellow"), soft_wrap=True)
+
+
+def models_line(models: Mapping[str, str]) -> str:
+    """Returns in words which model has which role."""
+    names = set(models.values())
+    if names == {EMBEDDED}:
+        return f"{EMBEDDED} ({_OFFLINE})"
+    line = ", ".join(f"{role} {name}" for role, name in models.items()) if len(names) > 1 else names.pop()
+    return f"{line} ({EMBEDDED} is {_OFFLINE})" if EMBEDDED in models.values() else line
+
+
+def show_aligned(screen: Screen, aligned: Aligned, about: Mapping[str, str], files: Sequence[Path]) -> None:
+    """Prints the result of compiling: what it is about, agreement, both instructions, cost, files."""
+    _show_facts(screen, about)
+    screen.text()
+    rows = [
+        (split, name, getattr(measured, split))
+        for split in ("val", "test")
+        for name, measured in (("before", aligned.before), ("after", aligned.after))
+    ]
+    screen.out.print(agreement_table([*rows, ("test", "ceiling", aligned.ceiling)]))
+    screen.text()
+    start, returned = aligned.record.start, aligned.record.returned
+    _show_instructions(screen, "Judge instruction", start.judge, returned.judge)
+    _show_instructions(screen, "Verbalizer instruction", start.verbalizer, returned.verbalizer)
+    calls = aligned.calls()
+    by_role = ", ".join(f"{role} {calls[role]:,}" for role in ("judge", "verbalizer", "optimizer"))
+    total = sum(calls.values()) - calls["cached"]
+    facts = {
+        "Search": f"{aligned.record.stop_reason}; {aligned.seconds:.0f} s",
+        "Calls": f"{total:,} ({by_role}); {calls['cached']:,} more answered from memory",
+        "Wrote": ", ".join(str(file) for file in files),
+    }
+    _show_facts(screen, facts)
+
+
+def _show_facts(screen: Screen, facts: Mapping[str, str]) -> None:
+    for name, fact in facts.items():
+        screen.text(_wrapped(f"{name:<8}", fact, screen.width))
+
+
+def _show_instructions(screen: Screen, title: str, start: str, compiled: str) -> None:
+    screen.text(title, "bold")
+    screen.text(_wrapped("  start     ", start, screen.width))
+    screen.text(_wrapped("  compiled  ", "(unchanged)" if compiled == start else compiled, screen.width))
+    screen.text()
+
+
+def _wrapped(lead: str, text: str, width: int) -> str:
+    """A text with a hanging indent; its own line breaks stay."""
+    indent = " " * len(lead)
+    lines = [
+        textwrap.fill(line, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+        for line in text.splitlines()
+    ]
+    return lead + "\n".join(lines)[len(lead) :]
+
+
+def agreement_table(rows: Sequence[tuple[str, str, Agreement | None]]) -> Table:
+    """Returns the figures as a table, one row for each split and judge that was measured."""
+    measured = [(split, name, agreement) for split, name, agreement in rows if agreement is not None]
+    ordinal = any(agreement.labels.ordered for _, _, agreement in measured)
+    failed = any(agreement.failed for _, _, agreement in measured)
+    figures = ["n", "accuracy", "macro-F1", "kappa"] + (["mean error"] if ordinal else []) + ["invalid"]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("split", "judge"):
+        table.add_column(name, no_wrap=True)
+    for name in figures + (["failed"] if failed else []):
+        table.add_column(name, justify="right", no_wrap=True)
+    for split, name, a in measured:
+        cells = [str(a.n), _figure(a.accuracy), _figure(a.macro_f1), _figure(a.kappa)]
+        cells += ([_figure(a.mae)] if ordinal else []) + [str(a.invalid)] + ([str(a.failed)] if failed else [])
+        table.add_row(split, name, *cells)
+    return table
+
+
+def confusion_table(agreement: Agreement) -> Table:
+    """Returns how often each human label met each label of the judge."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(Text("human \\ judge"), no_wrap=True)
+    with_invalid = agreement.invalid > 0
+    for name in [*agreement.labels.names, *(["invalid"] if with_invalid else [])]:
+        table.add_column(Text(name), justify="right")
+    for name, row in zip(agreement.labels.names, agreement.confusion, strict=True):
+        cells = row if with_invalid else row[:-1]
+        table.add_row(Text(name), *(str(count) if count else "·" for count in cells))
+    return table
+
+
+def show_evaluated(screen: Screen, agreement: Agreement, judge: str, table: str, models: Mapping[str, str]) -> None:
+    """Prints how far a judge agrees with a table."""
+    screen.text(f"{judge} on {table} with {models_line(models)}")
+    screen.text()
+    screen.out.print(agreement_table([(Path(table).name, Path(judge).name, agreement)]))
+    screen.text()
+    screen.out.print(confusion_table(agreement))
+
+
+def verdict_record(image: str, verdict: Verdict, *, described: bool) -> dict[str, Any]:
+    """Returns what `blpo judge --json` says about one image."""
+    record: dict[str, Any] = {"image": image, "label": verdict.label, "answer": verdict.answer}
+    if described:
+        record["description"] = verdict.description
+    record["invalid"] = verdict.label is None and not verdict.failure
+    record["error"] = verdict.failure or None
+    return record
+
+
+def show_verdict(screen: Screen, image: str, verdict: Verdict) -> None:
+    """Prints one line about one image; the label first, for the eye and for `cut`."""
+    if verdict.failure:
+        screen.text(f"-\t{image}\tfailed: {_one_line(verdict.failure)}")
+    elif verdict.label is None:
+        screen.text(f"-\t{image}\tno label in the answer {_one_line(verdict.answer)!r}")
+    else:
+        screen.text(f"{verdict.label}\t{image}")
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _one_line(text: str, longest: int = 300) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= longest else f"{line[:longest]}…"

@@ -38,15 +38,17 @@ class Turn:
 class Gate:
     """At most so many calls under way at once.
 
-    A call in the background begins only beside one of the search, at the start of a step rather than between two, so
-    that the next step finds its slots free as far as can be.
+    A call in the background takes a slot only if the search needs no more of them for the step that it is at, and not
+    between two steps: it would keep the next one waiting.
 
     Args:
         slots: The most calls under way.
+        demand: Returns how many tasks of the search are under way or waiting.
     """
 
-    def __init__(self, slots: int) -> None:
-        self._free, self._waiting, self._searching = slots, 0, 0
+    def __init__(self, slots: int, demand: Callable[[], int] = lambda: 0) -> None:
+        self._free, self._waiting, self._searching, self._behind = slots, 0, 0, 0
+        self._slots, self._demand = slots, demand
         self._searched = time.monotonic()
         self._changed = threading.Condition()
 
@@ -59,7 +61,9 @@ class Gate:
         finally:
             with self._changed:
                 self._free += 1
-                if not background:
+                if background:
+                    self._behind -= 1
+                else:
                     self._searching -= 1
                     self._searched = time.monotonic()
                 self._changed.notify_all()
@@ -75,8 +79,9 @@ class Gate:
         """Waits for a slot and takes it; returns whether it was taken in the background."""
         with self._changed:
             while turn.background:
-                if self._free and not self._waiting and self._beside_the_search():
+                if self._free and self._leftover():
                     self._free -= 1
+                    self._behind += 1
                     return True
                 self._changed.wait(_BETWEEN_STEPS)
             self._waiting += 1
@@ -87,5 +92,9 @@ class Gate:
             self._changed.notify_all()
             return False
 
-    def _beside_the_search(self) -> bool:
-        return self._searching > 0 or time.monotonic() - self._searched >= _BETWEEN_STEPS
+    def _leftover(self) -> bool:
+        """Whether the search leaves a slot to the background."""
+        wanted = max(self._demand(), self._searching + self._waiting)
+        if not wanted:
+            return time.monotonic() - self._searched >= _BETWEEN_STEPS
+        return self._behind + wanted < self._slots

@@ -122,6 +122,7 @@ class Meter:
         num_threads: The most calls under way at once, over all roles and nested steps.
         store: Where answers are remembered; in memory unless given.
         admit: Called with the ledger before every attempt; raises `RunStoppedError` to refuse it.
+        demand: Returns how many tasks of the search are under way or waiting (see `Gate`).
     """
 
     def __init__(
@@ -130,10 +131,11 @@ class Meter:
         num_threads: int,
         store: AnswerStore | None = None,
         admit: Callable[[Ledger], None] = lambda ledger: None,
+        demand: Callable[[], int] = lambda: 0,
     ) -> None:
         self._store: AnswerStore = MemoryStore() if store is None else store
         self._admit = admit
-        self._gate = Gate(num_threads)
+        self._gate = Gate(num_threads, demand)
         self._lock = threading.Lock()
         self._under_way: dict[str, tuple[Future[Answer], Turn]] = {}
         self._usage: dict[str, Usage] = {}
@@ -152,6 +154,11 @@ class Meter:
         """The usage so far."""
         with self._lock:
             return Ledger(dict(self._usage))
+
+    @property
+    def fatal(self) -> LMError | None:
+        """The error that ended the run for good, if there was one."""
+        return self._fatal
 
     def stop(self) -> None:
         """Refuses every further call and ends the waiting before retries."""

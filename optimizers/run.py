@@ -49,7 +49,11 @@ class Run:
         bench: Judges and describes examples under any instructions.
         optimizer_lm: The metered optimizer LM.
         start: The student's instructions.
+        predictors: The names of the student's two predictors.
+        lms: For each predictor name its metered LM.
+        stop_error: What a call raises when the budget is spent.
         journal: Where the run is written down, None without a log folder.
+        reserve: How many calls are kept for the last validation while the search goes on.
     """
 
     def __init__(
@@ -61,9 +65,11 @@ class Run:
         valset: Sequence[dspy.Example] | None,
         workers: Workers,
     ) -> None:
+        self.stop_error: type[BaseException] = RunStoppedError
         self._budget, self._began = setup.budget, time.monotonic()
         self.workers = workers
-        predictors = find_predictors(student, setup.verbalizer, setup.judge)
+        self.reserve = 0
+        self.predictors = predictors = find_predictors(student, setup.verbalizer, setup.judge)
         self.data: Dataset = dataset(student, trainset, valset, setup.label_field)
         self.labels = label_space(setup.labels, student, self.data.examples, setup.label_field, setup.metric)
         lms = program_lms(student, predictors, setup.task_model, setup.verbalizer_model)
@@ -76,11 +82,14 @@ class Run:
             models = {"optimizer": setup.prompt_model, **{name: lm for name, (lm, _) in lms.items()}}
             about = fingerprint(student, self.data, setup.label_field, models, setup.metric, self.labels)
             self.journal = Journal(setup.log_dir, {"options": options, **about})
-        self.meter = Meter(num_threads=workers.num_threads, store=self.journal, admit=self._admit)
+        self.meter = Meter(
+            num_threads=workers.num_threads, store=self.journal, admit=self._admit, demand=workers.demand
+        )
+        self.lms = {name: self.meter.wrap(lm, role) for name, (lm, role) in lms.items()}
         self.bench = Bench(
             student,
             predictors,
-            {name: self.meter.wrap(lm, role) for name, (lm, role) in lms.items()},
+            self.lms,
             self.data.examples,
             metric=setup.metric,
             labels=self.labels,
@@ -92,21 +101,27 @@ class Run:
 
     def _admit(self, ledger: Ledger) -> None:
         if self._budget is not None and (reason := self._budget.exhausted(ledger, time.monotonic() - self._began)):
-            raise RunStoppedError(reason)
+            raise self.stop_error(reason)
+        if self.reserve and not self._pays_for(ledger, 1):
+            raise self.stop_error("the rest of the budget is kept for the last validation")
 
     @property
     def max_calls(self) -> int | None:
         """The cap on calls, if there is one."""
         return None if self._budget is None else self._budget.max_calls
 
-    def pays_for_round(self, done: int, reserve: int) -> bool:
-        """Whether every cap leaves room for a round like those before and for `reserve` more calls."""
+    def pays_for_round(self, done: int) -> bool:
+        """Whether every cap leaves room for a round like those before and for the reserve."""
+        ledger = self.meter.ledger
+        return self._pays_for(ledger, ledger.total.calls / done)
+
+    def _pays_for(self, ledger: Ledger, calls: float) -> bool:
+        """Whether every cap leaves room for so many calls, at the cost of those before, and for the reserve."""
         if self._budget is None:
             return True
-        ledger = self.meter.ledger
+        more = (calls + self.reserve) / max(1, ledger.total.calls)
         spent = self._budget.spent(ledger, time.monotonic() - self._began)
-        kept = reserve / max(1, ledger.total.calls)
-        return all(share * (1 + 1 / done + kept) <= 1 for share in spent.values())
+        return all(share * (1 + more) <= 1 for share in spent.values())
 
     def write(self, kind: str, number: int, data: Any) -> None:
         """Writes what came of the run to the journal, if there is one."""

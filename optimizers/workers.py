@@ -62,6 +62,10 @@ class Workers:
         failed = [future for future in futures if not future.cancelled() and future.done() and future.exception()]
         return [future.result() for future in (failed or futures)]
 
+    def demand(self) -> int:
+        """Returns how many tasks of the search are under way or waiting."""
+        return self._search.load
+
     def hurry(self) -> None:
         """Gives the background as many threads as the search: nothing but its tasks is left to wait for."""
         self._background.grow(self.num_threads)
@@ -106,13 +110,17 @@ class _Pool:
             self._changed.notify_all()
         return future
 
+    @property
+    def load(self) -> int:
+        return self._busy + len(self._queue)
+
     def grow(self, size: int) -> None:
         with self._changed:
             self._size = max(size, self._size)
             self._staff()
 
     def _staff(self) -> None:
-        wanted = min(self._size, self._busy + len(self._queue))
+        wanted = min(self._size, self.load)
         for _ in range(wanted - self._threads):
             self._threads += 1
             threading.Thread(target=self._work, name="blpo", daemon=True).start()

@@ -54,8 +54,8 @@ class JudgeOptimizer(Teleprompter):
             label space.
         task_model: The LM that the program runs on; by default its own or the configured one.
         verbalizer_model: The LM of the verbalizing predictor; by default as the program's other predictors.
-        select: "best" returns the best validated program, the start included; "last" what the algorithm ends with,
-            without validation.
+        select: "best" returns the best validated program, the start included; "last" what the algorithm itself ends
+            with, without validation.
         labels: The label space; by default the student's (`VisualJudge.labels`) or the labels in the data.
         label_field: Name of the label in examples and predictions.
         verbalizer: Name of the verbalizing predictor in the student.
@@ -74,6 +74,8 @@ class JudgeOptimizer(Teleprompter):
     """
 
     select_by_default: ClassVar[Literal["best", "last"]] = "best"
+    # Whether the algorithm yields what it has of a round that a cap cuts short: then it begins one that may be.
+    partial_rounds: ClassVar[bool] = False
 
     def __init__(self, *, prompt_model: dspy.BaseLM, **options: Unpack[RunOptions]) -> None:
         super().__init__()
@@ -101,8 +103,8 @@ class JudgeOptimizer(Teleprompter):
         """The algorithm: yields one record per round, each ending with the instructions that the next starts from."""
 
     @abstractmethod
-    def _round_calls(self) -> int:
-        """About how many LM calls a round makes, to plan validation under a cap."""
+    def _round_calls(self) -> int | None:
+        """About how many LM calls a round makes, to plan validation under a cap; None if that depends on the data."""
 
     @property
     @abstractmethod
@@ -140,6 +142,18 @@ class JudgeOptimizer(Teleprompter):
             result = self._search(run)
         return _finished(run, result)
 
+    def _check_least(self, **least: int) -> None:
+        """Refuses options below their least value; None, for no bound, may stay."""
+        for name, minimum in least.items():
+            value = getattr(self, name)
+            if value is not None and value < minimum:
+                raise BlpoError(f"{name}={value} is too small; it must be at least {minimum}")
+
+    def _described(self, *names: str) -> dict[str, Any]:
+        """The algorithm's own options by name and those that decide every algorithm's result, as JSON-ready data."""
+        names += ("select", "max_instruction_tokens", "max_failed_share", "seed")
+        return {"optimizer": type(self).__name__, **{name: getattr(self, name) for name in names}}
+
     def _setup(self) -> Setup:
         return Setup(
             prompt_model=self.prompt_model,
@@ -160,9 +174,12 @@ class JudgeOptimizer(Teleprompter):
     def _search(self, run: Run) -> BLPOResult:
         """Consumes the rounds: writes each down and validates it beside the next."""
         validator = Validator(run.bench, run.data.validation, run.labels, each_round=self._validates_each_round(run))
+        at_the_end = self.select == "best" and not validator.each_round
         rounds: list[Round] = []
         stop_reason = ""
         try:
+            if at_the_end:
+                self._keep_for_validation(run)
             if self.select == "best":
                 validator.start(0, run.start)
             for completed in self._rounds(run):
@@ -172,14 +189,14 @@ class JudgeOptimizer(Teleprompter):
                     self.on_round(completed)
                 if self.select == "best" and validator.each_round:
                     validator.start(len(rounds), completed.end)
-                reserve = 2 * len(run.data.validation) if self.select == "best" and not validator.each_round else 0
-                if not run.pays_for_round(len(rounds), reserve):
+                if not self.partial_rounds and not run.pays_for_round(len(rounds)):
                     stop_reason = "the budget doesn't pay for another round"
                     break
-            if self.select == "best" and not validator.each_round:
-                validator.start_last(rounds)
         except RunStoppedError as stopped:
             stop_reason = str(stopped)
+        if at_the_end:
+            run.reserve = 0
+            validator.start_last(rounds)
         return self._result(run, rounds, validator, stop_reason or self._end(rounds))
 
     def _result(self, run: Run, rounds: list[Round], validator: Validator, stop_reason: str) -> BLPOResult:
@@ -202,9 +219,17 @@ class JudgeOptimizer(Teleprompter):
 
     def _validates_each_round(self, run: Run) -> bool:
         """Every round is validated unless the cap on calls pays for few of them; then only the end is."""
-        if run.max_calls is None:
-            return True
-        return run.max_calls >= _VALIDATED_ROUNDS * (self._round_calls() + len(run.data.validation))
+        calls = self._round_calls()
+        if calls is None:
+            return self.budget is None
+        return run.max_calls is None or run.max_calls >= _VALIDATED_ROUNDS * (calls + len(run.data.validation))
+
+    @staticmethod
+    def _keep_for_validation(run: Run) -> None:
+        """Validates the start, which tells what a validation costs, and keeps as much for the last two rounds."""
+        run.bench.judge(run.start, run.data.validation)
+        total = run.meter.ledger.total
+        run.reserve = 2 * (total.calls + total.cached)
 
 
 def _finished(run: Run, result: BLPOResult) -> dspy.Module:

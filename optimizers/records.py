@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from blpo_dspy.agreement import Agreement
@@ -64,6 +64,13 @@ class Batch:
     guard: tuple[Judgement, ...] = ()
     searched: int = 0
 
+    @classmethod
+    def of(cls, judgements: Sequence[Judgement]) -> Batch:
+        """Returns all of some judgements as a batch; those that the LM failed on are in neither part."""
+        errors = tuple(judgement for judgement in judgements if judgement.loss)
+        right = tuple(judgement for judgement in judgements if judgement.loss == 0)
+        return cls(errors, right, searched=len(judgements))
+
 
 @dataclass(frozen=True)
 class Rejection:
@@ -75,14 +82,18 @@ class Rejection:
 
 @dataclass(frozen=True)
 class Trial:
-    """One verbalizer instruction q_k with the update J(q_k, p) that it led to, and its score (eq. 9).
+    """Instructions that were tried: in BLPO a verbalizer instruction q_k with the update J(q_k, p) that it led to.
 
     Attributes:
-        origin: "start" (the instruction the round began with), "proposal" (Update_q) or "merge" (of several updates).
+        origin: "start" (instructions the round began with), "proposal" (in BLPO from Update_q) or "merge" (of several
+            updates).
         verbalizer: q_k, None if no proposal could be used.
         judge: J(q_k, p), None if no update could be used.
-        score: Mean reduction of the loss over batch and guard, in [-1, 1]; None without an update.
+        score: What the algorithm goes by: in BLPO the mean reduction of the loss over batch and guard, in [-1, 1]
+            (eq. 9); in the others the mean score, 1 − loss, on the examples it was tried on, in [0, 1]. None where
+            nothing was tried.
         descriptions: What the verbalizer reported about the errors under q_k, in the order of the batch.
+        criticism: What the optimizer LM found wrong, where the algorithm asks for that before a proposal.
         rejections: Proposals that were not used.
         invalid: How many of the scored answers stated no label.
         failed: How many examples were left out of the score because the LM failed.
@@ -93,9 +104,15 @@ class Trial:
     judge: str | None = None
     score: float | None = None
     descriptions: tuple[str, ...] = ()
+    criticism: tuple[str, ...] = ()
     rejections: tuple[Rejection, ...] = ()
     invalid: int = 0
     failed: int = 0
+
+    def scored(self, score: float | None, judgements: Sequence[Judgement]) -> Trial:
+        """Returns the trial with its score and the counts of the judgements behind it."""
+        invalid = sum(not judgement.valid and not judgement.failure for judgement in judgements)
+        return replace(self, score=score, invalid=invalid, failed=sum(bool(j.failure) for j in judgements))
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,9 @@ class Run:
         bench: Judges and describes examples under any instructions.
         optimizer_lm: The metered optimizer LM.
         start: The student's instructions.
+        predictors: The names of the student's two predictors.
+        lms: For each predictor name its metered LM.
+        stop_error: What a call raises when the budget is spent.
         journal: Where the run is written down, None without a log folder.
         reserve: How many calls are kept for the last validation while the search goes on.
     """
@@ -62,10 +65,11 @@ class Run:
         valset: Sequence[dspy.Example] | None,
         workers: Workers,
     ) -> None:
+        self.stop_error: type[BaseException] = RunStoppedError
         self._budget, self._began = setup.budget, time.monotonic()
         self.workers = workers
         self.reserve = 0
-        predictors = find_predictors(student, setup.verbalizer, setup.judge)
+        self.predictors = predictors = find_predictors(student, setup.verbalizer, setup.judge)
         self.data: Dataset = dataset(student, trainset, valset, setup.label_field)
         self.labels = label_space(setup.labels, student, self.data.examples, setup.label_field, setup.metric)
         lms = program_lms(student, predictors, setup.task_model, setup.verbalizer_model)
@@ -78,11 +82,14 @@ class Run:
             models = {"optimizer": setup.prompt_model, **{name: lm for name, (lm, _) in lms.items()}}
             about = fingerprint(student, self.data, setup.label_field, models, setup.metric, self.labels)
             self.journal = Journal(setup.log_dir, {"options": options, **about})
-        self.meter = Meter(num_threads=workers.num_threads, store=self.journal, admit=self._admit)
+        self.meter = Meter(
+            num_threads=workers.num_threads, store=self.journal, admit=self._admit, demand=workers.demand
+        )
+        self.lms = {name: self.meter.wrap(lm, role) for name, (lm, role) in lms.items()}
         self.bench = Bench(
             student,
             predictors,
-            {name: self.meter.wrap(lm, role) for name, (lm, role) in lms.items()},
+            self.lms,
             self.data.examples,
             metric=setup.metric,
             labels=self.labels,
@@ -94,9 +101,9 @@ class Run:
 
     def _admit(self, ledger: Ledger) -> None:
         if self._budget is not None and (reason := self._budget.exhausted(ledger, time.monotonic() - self._began)):
-            raise RunStoppedError(reason)
+            raise self.stop_error(reason)
         if self.reserve and not self._pays_for(ledger, 1):
-            raise RunStoppedError("the rest of the budget is kept for the last validation")
+            raise self.stop_error("the rest of the budget is kept for the last validation")
 
     @property
     def max_calls(self) -> int | None:

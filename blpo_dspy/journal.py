@@ -12,6 +12,7 @@ import os
 import threading
 import warnings
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,89 +32,92 @@ class Journal:
     """An append-only file of JSON lines, each on disk before anyone uses what it says, and the run's memory of answers.
 
     Args:
-        folder: The log folder, made if it isn't there. It belongs to one run at a time.
+        folder: The log folder, made if it isn't there.
         fingerprint: What the run is: data, options, models. A journal of another run is refused.
+        file_name: The journal's file in the folder; it belongs to one run at a time.
 
     Raises:
         JournalError: If the folder cannot be written, belongs to another run, is in use, or its journal is damaged
             elsewhere than in its last line.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], fingerprint: Mapping[str, Any]) -> None:
-        self.path = Path(folder) / FILE_NAME
+    def __init__(
+        self, folder: str | os.PathLike[str], fingerprint: Mapping[str, Any], *, file_name: str = FILE_NAME
+    ) -> None:
+        self.path = Path(folder) / file_name
         self._lock = threading.Lock()
         self._answers: dict[str, Answer] = {}
         self._unclaimed: set[str] = set()
         self._recorded: dict[tuple[str, int], Any] = {}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.path, "a+b")  # noqa: SIM115 - open for the length of the run
+            file = open(self.path, "a+b", buffering=0)  # noqa: SIM115 - open for the length of the run
         except OSError as error:
             raise JournalError(
                 f"{folder}: no journal can be kept there ({error.strerror}); choose another folder"
             ) from error
+        self._file = _SyncedFile(file, self.path)
         try:
-            self._open(fingerprint)
+            self._open(json.loads(_plain(fingerprint)))
         except BaseException:
             self._file.close()
             raise
 
-    def _open(self, fingerprint: Mapping[str, Any]) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise JournalError(
-                f"{self.path}: another run is writing it; wait for it or choose another folder"
-            ) from error
-        header, *lines = self._complete_lines() or [None]
-        if header is None:
+    def _open(self, fingerprint: dict[str, Any]) -> None:
+        self._file.lock()
+        lines = self._lines()
+        if not lines:
             self._append({"kind": "run", "format_version": FORMAT_VERSION, "fingerprint": fingerprint})
             return
-        self._check(header, json.loads(json.dumps(fingerprint, default=str)))
-        for line in lines:
-            if line["kind"] == "answer":
-                usage = Usage(**line["usage"])
-                self._answers[line["key"]] = Answer(tuple(line["outputs"]), line["finish_reason"], usage)
-                self._unclaimed.add(line["key"])
-            elif line["kind"] == "record":
-                self._recorded[line["type"], line["number"]] = line["data"]
-
-    def _complete_lines(self) -> list[dict[str, Any]]:
-        """The file's lines; a last line that a crash tore is cut off, and said so."""
-        self._file.seek(0)
-        raw = self._file.read()
-        whole, newline, torn = raw.rpartition(b"\n")
-        if torn:
-            warnings.warn(f"{self.path}: dropped an incomplete last line ({len(torn)} bytes)", stacklevel=5)
-            self._file.truncate(len(whole) + len(newline))
-        lines = []
-        for number, line in enumerate(whole.splitlines(), 1):
-            try:
-                entry = json.loads(line)
-                _ = entry["kind"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise JournalError(
-                    f"{self.path}: line {number} is damaged ({error}); nothing was changed. Restore the file, or start "
-                    "anew in another folder"
-                ) from error
-            lines.append(entry)
-        return lines
-
-    def _check(self, header: dict[str, Any], fingerprint: dict[str, Any]) -> None:
-        if header["kind"] != "run" or header.get("format_version") != FORMAT_VERSION:
+        if lines[0].get("kind") != "run" or lines[0].get("format_version") != FORMAT_VERSION:
             raise JournalError(f"{self.path}: not a journal that this version can continue; choose another folder")
-        differing = differences(header["fingerprint"], fingerprint)
+        differing = differences(lines[0].get("fingerprint"), fingerprint)
         if differing:
             raise JournalError(
                 f"{self.path}: this is the journal of another run, which differs in:\n"
                 + "\n".join(f"  - {difference}" for difference in differing)
                 + "\nrepeat the call as it was to continue that run, or choose another folder"
             )
+        for number, line in enumerate(lines[1:], 2):
+            try:
+                self._take(line)
+            except (KeyError, TypeError) as error:
+                raise self._damage(number, error) from error
+
+    def _lines(self) -> list[dict[str, Any]]:
+        """The file's lines; a last line that a crash tore is cut off, and said so."""
+        lines = []
+        whole, torn = self._file.read()
+        for number, line in enumerate(whole.split(b"\n")[:-1], 1):
+            try:
+                entry = json.loads(line)
+            except ValueError as error:
+                raise self._damage(number, error) from error
+            if not isinstance(entry, dict):
+                raise self._damage(number, "no JSON object")
+            lines.append(entry)
+        if torn:
+            warnings.warn(f"{self.path}: dropped an incomplete last line ({len(torn)} bytes)", stacklevel=5)
+            self._file.cut(len(whole))
+        return lines
+
+    def _damage(self, number: int, reason: object) -> JournalError:
+        return JournalError(
+            f"{self.path}: line {number} is damaged ({reason!r}); nothing was changed. Restore the file, or start anew "
+            "in another folder"
+        )
+
+    def _take(self, line: dict[str, Any]) -> None:
+        if line["kind"] == "answer":
+            self._answers[line["key"]] = Answer(tuple(line["outputs"]), line["finish_reason"], Usage(**line["usage"]))
+            self._unclaimed.add(line["key"])
+        else:
+            self._recorded[line["type"], line["number"]] = line["data"]
 
     @property
     def resumed(self) -> int:
-        """How many answers of an earlier session the run can take from the journal."""
-        return len(self._answers)
+        """How many answers of earlier sessions the run has not come to yet."""
+        return len(self._unclaimed)
 
     def get(self, key: str) -> tuple[Answer, Usage] | None:
         """Returns a known answer and what this use of it adds to the ledger (see `AnswerStore`)."""
@@ -127,38 +131,95 @@ class Journal:
             return answer, Usage(cached=1)
 
     def put(self, key: str, role: str, answer: Answer) -> None:
-        """Writes an answer to disk, then remembers it."""
-        outputs = json.loads(json.dumps(answer.outputs, default=str))
-        self._append(
-            {
-                "kind": "answer",
-                "key": key,
-                "role": role,
-                "outputs": outputs,
-                "finish_reason": answer.finish_reason,
-                "usage": vars(answer.usage),
-            }
-        )
+        """Writes an answer to disk, then remembers it.
+
+        Raises:
+            JournalError: If it cannot be written.
+        """
+        line = {"kind": "answer", "key": key, "role": role, **asdict(answer)}
+        self._append(line)
         with self._lock:
             self._answers[key] = answer
 
     def record(self, kind: str, number: int, data: Any) -> None:
-        """Writes what came of the run (a round, a validation, the end), once."""
-        data = json.loads(json.dumps(data, default=str))
+        """Writes what came of the run (a round, a validation, the end), once.
+
+        Raises:
+            JournalError: If it cannot be written.
+        """
+        data = json.loads(_plain(data))
         if self._recorded.get((kind, number)) != data:
             self._append({"kind": "record", "type": kind, "number": number, "data": data})
             self._recorded[kind, number] = data
 
     def _append(self, entry: Mapping[str, Any]) -> None:
-        line = json.dumps(entry, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass") + b"\n"
-        with self._lock:
-            self._file.write(line)
-            self._file.flush()
-            os.fsync(self._file.fileno())
+        self._file.append(_plain(entry) + b"\n")
 
     def close(self) -> None:
         """Ends writing and lets another run continue."""
         self._file.close()
+
+
+class _SyncedFile:
+    """A file whose lines are on disk once `append` returns; threads that append at once share one fsync."""
+
+    def __init__(self, file: Any, path: Path) -> None:
+        self._file, self._path = file, path
+        self._queue: list[bytes] = []
+        self._queued, self._written = 0, 0
+        self._broken: str = ""
+        self._line_up, self._writing = threading.Lock(), threading.Lock()
+
+    def lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise JournalError(
+                f"{self._path}: another run is writing it; wait for it or choose another folder"
+            ) from error
+
+    def read(self) -> tuple[bytes, bytes]:
+        """The whole lines of the file, and what stands after them."""
+        self._file.seek(0)
+        whole, newline, torn = self._file.readall().rpartition(b"\n")
+        return whole + newline, torn
+
+    def cut(self, size: int) -> None:
+        self._file.truncate(size)
+
+    def append(self, line: bytes) -> None:
+        with self._line_up:
+            self._queue.append(line)
+            self._queued += 1
+            mine = self._queued
+        with self._writing:
+            if self._written >= mine:
+                return
+            if self._broken:
+                raise JournalError(f"{self._path}: {self._broken}")
+            with self._line_up:
+                lines, self._queue, count = b"".join(self._queue), [], self._queued
+            try:
+                self._write(lines)
+            except OSError as error:
+                # What follows a torn line could not be read again.
+                self._broken = f"cannot be written ({error.strerror}); make room and repeat the call to go on"
+                raise JournalError(f"{self._path}: {self._broken}") from error
+            self._written = count
+
+    def _write(self, lines: bytes) -> None:
+        while lines:
+            lines = lines[self._file.write(lines) :]
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        with self._writing:
+            self._broken = "the run that wrote it has ended"
+            self._file.close()
+
+
+def _plain(data: Any) -> bytes:
+    return json.dumps(data, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass")
 
 
 def differences(before: Any, now: Any, path: str = "") -> list[str]:

@@ -18,33 +18,15 @@ from dspy import lm15
 from engines import Seen, scripted_lm
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from judges import SAFETY, SCALE, answers, judge_with, picture, seen_by
 from PIL import Image
 
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.images import PixelPolicy
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.programs import VisualJudge
 
-SAFETY = LabelSpace("Safe", "Unsafe")
-SCALE = LabelSpace.ordinal(1, 5)
 START, END = "<<CUSTOM-TYPE-START-IDENTIFIER>>", "<<CUSTOM-TYPE-END-IDENTIFIER>>"
 EVIDENCE = ("both", "image", "description")
-
-
-def picture(grey: int = 0, side: int = 8) -> str:
-    """Returns a PNG of one grey as a data URI."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (side, side), (grey,) * 3).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def answers(label: Any = "Safe", description: Any = "a grey square") -> Callable[[Seen], Any]:
-    """Returns a script with one description and one label for everything, in DSPy's form."""
-    return lambda seen: (
-        {"description": description}
-        if seen.fields == ["description"]
-        else {**({"reasoning": "it is grey"} if "reasoning" in seen.fields else {}), "label": label}
-    )
 
 
 def by_brightness(seen: Seen) -> Any:
@@ -58,18 +40,6 @@ def by_brightness(seen: Seen) -> Any:
 def brightness(seen: Seen) -> int:
     """Returns the grey of the last image of a request: those before it are demonstrations."""
     return int(Image.open(io.BytesIO(base64.b64decode(seen.images[-1]))).getpixel((0, 0))[0])
-
-
-def judge_with(script: Callable[[Seen], Any], labels: LabelSpace = SAFETY, **options: Any) -> VisualJudge:
-    """Returns a judge with a scripted LM of its own, `judge.judge.lm.engine` on record."""
-    judge = VisualJudge(labels, **{"instruction": "Judge how safe it is.", **options})
-    judge.set_lm(scripted_lm(script))
-    return judge
-
-
-def seen_by(judge: VisualJudge) -> list[Seen]:
-    """Returns the requests that a judge's LM got."""
-    return list(judge.judge.lm.engine.seen)
 
 
 # What is asked

@@ -7,13 +7,14 @@ Run `python -m blpo_dspy.embedded.server --port 8000` and use it as model `opena
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from dspy import lm15
 
 from blpo_dspy.embedded import wire
 from blpo_dspy.embedded.engine import EmbeddedEngine
+from blpo_dspy.embedded.faults import Fault, Faults, FaultyLine, garbage
 from blpo_dspy.errors import BlpoError
 
 HOST = "127.0.0.1"
@@ -40,7 +42,9 @@ class Options:
         latency_ms: Time added to every answer, in milliseconds.
         api_key: The one key that is let in; any is if None.
         garbage: Whether every answer is nonsense.
-        log: A file that gets one JSON line per request: time, method, path, status, milliseconds.
+        log: A file that gets one JSON line per request: time, method, path, status (0 for none) and milliseconds; for a
+            completion also a digest of the request, the fault if it met one, and the tokens that were answered with.
+        faults: What goes wrong on purpose.
     """
 
     seed: int = 0
@@ -48,15 +52,19 @@ class Options:
     api_key: str | None = None
     garbage: bool = False
     log: Path | None = None
+    faults: Faults = field(default_factory=Faults)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An HTTP answer: a status with a JSON body, or the events of a stream."""
+    """An HTTP answer: a status with a JSON body, bytes or the events of a stream; status 0 is no answer at all."""
 
     status: int
-    body: Mapping[str, Any] | None = None
+    body: Mapping[str, Any] | bytes | None = None
     events: Iterator[bytes] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    fault: Fault | None = None
+    usage: Mapping[str, int] = field(default_factory=dict)
 
 
 class Service:
@@ -65,6 +73,7 @@ class Service:
     def __init__(self, options: Options) -> None:
         self.options = options
         self._engine = EmbeddedEngine(options.seed)
+        self._line = FaultyLine(options.faults)
         self._log_lock = threading.Lock()
 
     def reply(self, method: str, path: str, key: str | None, data: bytes) -> Reply:
@@ -78,25 +87,37 @@ class Service:
             return Reply(200, _MODELS)
         if (method, path) != ("POST", "/v1/chat/completions"):
             return Reply(404, wire.error(f"{method} {path} is not served here", "not_found"))
+        fault = self._line.draw(data)
         try:
-            return self._completion(json.loads(data))
+            return self._completion(json.loads(data)) if fault is None else self._failure(fault, data)
         except (BlpoError, lm15.InvalidRequestError, ValueError) as error:
             return Reply(400, wire.error(str(error), "invalid_request_error"))
+
+    def _failure(self, fault: Fault, data: bytes) -> Reply:
+        if fault == "429":
+            wait = {"Retry-After": f"{self.options.faults.retry_after:g}"}
+            return Reply(429, wire.error("Rate limit reached.", "rate_limit_exceeded"), headers=wait, fault=fault)
+        if fault == "500":
+            return Reply(500, wire.error("The server had an error.", "server_error"), fault=fault)
+        if fault == "garbage":
+            return Reply(200, garbage(data), fault=fault)
+        return Reply(0, fault=fault)
 
     def _completion(self, body: Any) -> Reply:
         if not isinstance(body, dict):
             raise BlpoError("the body must be a JSON object")
-        count = body.get("n") or 1
+        count = 1 if body.get("n") is None else body["n"]
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= _MOST_CHOICES:
             raise BlpoError(f"'n' must be a whole number from 1 to {_MOST_CHOICES}, got {count!r}")
         responses = [self._answer(wire.to_request(body, sample=i)) for i in range(count)]
         time.sleep(self.options.latency_ms / 1000)
         model = str(body.get("model") or "embedded")
+        usage = wire.usage_of(responses)
         if body.get("stream"):
             wanted = body.get("stream_options")
-            usage = isinstance(wanted, dict) and bool(wanted.get("include_usage"))
-            return Reply(200, events=wire.events(responses, model, usage=usage))
-        return Reply(200, wire.completion(responses, model))
+            told = isinstance(wanted, dict) and bool(wanted.get("include_usage"))
+            return Reply(200, events=wire.events(responses, model, usage=told), usage=usage)
+        return Reply(200, wire.completion(responses, model), usage=usage)
 
     def _answer(self, request: lm15.Request) -> lm15.Response:
         if not self.options.garbage:
@@ -105,11 +126,14 @@ class Service:
         usage = lm15.Usage(input_tokens=1, output_tokens=10, total_tokens=11)
         return lm15.Response(id="garbage", model=request.model, message=message, finish_reason="stop", usage=usage)
 
-    def log(self, method: str, path: str, status: int, seconds: float) -> None:
+    def log(self, method: str, path: str, data: bytes, reply: Reply, seconds: float) -> None:
         """Appends one line to the log, if there is one."""
         if self.options.log is None:
             return
-        line = {"time": time.time(), "method": method, "path": path, "status": status, "ms": round(seconds * 1000, 1)}
+        line = {"time": time.time(), "method": method, "path": path, "status": reply.status}
+        line["ms"] = round(seconds * 1000, 1)
+        if data:
+            line |= {"request": hashlib.sha256(data).hexdigest()[:16], "fault": reply.fault, **reply.usage}
         with self._log_lock, self.options.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -136,14 +160,20 @@ class _Handler(BaseHTTPRequestHandler):
         scheme, _, token = self.headers.get("Authorization", "").partition(" ")
         key = token.strip() if scheme.lower() == "bearer" else None
         reply = self.server.service.reply(self.command, self.path, key, data)
+        # Logged first: a client that has its answer finds its line.
+        self.server.service.log(self.command, self.path, data, reply, time.perf_counter() - started)
         self._send(reply)
-        self.server.service.log(self.command, self.path, reply.status, time.perf_counter() - started)
 
     def _send(self, reply: Reply) -> None:
         try:
+            if not reply.status:
+                self._leave(hanging=reply.fault == "timeout")
+                return
             self.send_response(reply.status)
+            for name, value in reply.headers.items():
+                self.send_header(name, value)
             if reply.events is None:
-                body = json.dumps(reply.body).encode()
+                body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -158,6 +188,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
+
+    def _leave(self, *, hanging: bool) -> None:
+        """Ends the connection without an answer, at once or once the client has given up."""
+        self.close_connection = True
+        while hanging and self.connection.recv(1024):
+            pass
 
     def log_message(self, format: str, *args: Any) -> None:
         """Says nothing: the log option writes what is worth knowing."""
@@ -209,15 +245,27 @@ def start_server(options: Options | None = None, *, port: int = 0) -> Iterator[s
 def _options(arguments: Sequence[str] | None) -> tuple[int, Options]:
     parser = argparse.ArgumentParser(prog="python -m blpo_dspy.embedded.server", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; any free one if 0")
-    parser.add_argument("--seed", type=int, default=0, help="the engine's seed")
+    parser.add_argument("--seed", type=int, default=0, help="the engine's seed, and that of the faults")
     parser.add_argument("--latency-ms", type=float, default=0.0, help="time added to every answer")
     parser.add_argument("--api-key", help="let in this key only; any other gets 401")
     parser.add_argument("--garbage", action="store_true", help="answer nonsense to everything")
     parser.add_argument("--log", type=Path, help="file that gets one JSON line per request")
+    faults = parser.add_argument_group("faults", "shares of all requests, from 0 to 1; they are drawn by the seed")
+    faults.add_argument("--p429", type=float, default=0.0, help="refused for now, with Retry-After")
+    faults.add_argument("--p500", type=float, default=0.0, help="an internal error")
+    faults.add_argument("--pdrop", type=float, default=0.0, help="the connection is closed without an answer")
+    faults.add_argument("--ptimeout", type=float, default=0.0, help="no answer until the client gives up")
+    faults.add_argument("--pgarbage", type=float, default=0.0, help="an HTTP answer that no client can read")
+    faults.add_argument("--retry-after", type=float, default=1.0, help="seconds that a 429 asks for")
     given = parser.parse_args(arguments)
     if given.latency_ms < 0:
         parser.error("--latency-ms cannot be negative")
-    return given.port, Options(given.seed, given.latency_ms, given.api_key, given.garbage, given.log)
+    shares = (given.p429, given.p500, given.pdrop, given.ptimeout, given.pgarbage)
+    try:
+        drawn = Faults(*shares, retry_after=given.retry_after, seed=given.seed)
+    except BlpoError as error:
+        parser.error(str(error))
+    return given.port, Options(given.seed, given.latency_ms, given.api_key, given.garbage, given.log, drawn)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -109,7 +109,7 @@ def completion(responses: Sequence[lm15.Response], model: str) -> dict[str, Any]
             }
             for i, response in enumerate(responses)
         ],
-        "usage": _usage(responses),
+        "usage": usage_of(responses),
     }
 
 
@@ -128,7 +128,7 @@ def events(responses: Sequence[lm15.Response], model: str, *, usage: bool) -> It
             yield event([{"index": i, "delta": delta, "finish_reason": None}])
         yield event([{"index": i, "delta": {}, "finish_reason": _FINISH.get(response.finish_reason, "stop")}])
     if usage:
-        yield event([], usage=_usage(responses))
+        yield event([], usage=usage_of(responses))
     yield b"data: [DONE]\n\n"
 
 
@@ -141,7 +141,8 @@ def _answer(response: lm15.Response) -> str:
     return "".join(part.text for part in response.message.parts if part.type == "text")
 
 
-def _usage(responses: Sequence[lm15.Response]) -> dict[str, int]:
+def usage_of(responses: Sequence[lm15.Response]) -> dict[str, int]:
+    """Returns the tokens of the choices of one request."""
     sent = responses[0].usage.input_tokens or 0
     received = sum(response.usage.output_tokens or 0 for response in responses)
     return {"prompt_tokens": sent, "completion_tokens": received, "total_tokens": sent + received}

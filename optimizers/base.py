@@ -6,6 +6,7 @@ import os
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import dspy
@@ -182,7 +183,8 @@ class JudgeOptimizer(Teleprompter):
                 self._keep_for_validation(run)
             if self.select == "best":
                 validator.start(0, run.start)
-            for completed in self._rounds(run):
+            for found in self._rounds(run):
+                completed = replace(found, spent=run.meter.ledger.total.calls)
                 rounds.append(completed)
                 run.write("round", completed.number, completed.to_dict())
                 if self.on_round is not None:
@@ -201,7 +203,8 @@ class JudgeOptimizer(Teleprompter):
 
     def _result(self, run: Run, rounds: list[Round], validator: Validator, stop_reason: str) -> BLPOResult:
         run.workers.hurry()
-        validations = validator.finish()
+        spent = [0, *(completed.spent for completed in rounds)]
+        validations = tuple(replace(v, spent=spent[v.after_round]) for v in validator.finish())
         for validation in validations:
             run.write("validation", validation.after_round, validation.to_dict())
         returned = rounds[-1].end if rounds and self.select == "last" else run.start
@@ -234,6 +237,8 @@ class JudgeOptimizer(Teleprompter):
 
 def _finished(run: Run, result: BLPOResult) -> dspy.Module:
     program = run.bench.program(result.returned)
+    for name, predictor in program.named_predictors():
+        predictor.demos = list(result.demos.get(name, predictor.demos))
     ranked = sorted(result.validations, key=lambda validation: -validation.score)
     program.candidate_programs = [{"score": v.score, "program": run.bench.program(v.instructions)} for v in ranked]
     program.detailed_results = result

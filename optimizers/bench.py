@@ -233,6 +233,20 @@ class Bench:
         outputs = [output for predictor, _, output in dspy.settings.trace or () if predictor is verbalizer]
         return as_data(list(outputs[-1].values())[-1]) if outputs else None
 
+    def score(self, example: dspy.Example, prediction: dspy.Prediction) -> float:
+        """Returns the metric of a prediction, in [0, 1]; 0 for an answer that states no label."""
+        answer = prediction.get(self._label_field)
+        predicted = self._labels.parse(answer) if self._labels else answer
+        return 1.0 - self._loss(example, prediction, example[self._label_field], predicted)
+
+    def feedback(self, example: dspy.Example, prediction: dspy.Prediction) -> str:
+        """Returns how a prediction compares with the human label, in words."""
+        label, answer = example[self._label_field], as_data(prediction.get(self._label_field))
+        if self._labels is None:
+            return f"People gave the label {label}; the judge gave {answer}."
+        miss = self._labels.direction(label, self._labels.parse(answer))
+        return f"Right: people gave the label {label} too." if not miss else f"People gave the label {label}: {miss}."
+
     def _loss(self, example: dspy.Example, prediction: dspy.Prediction, label: Any, predicted: Any) -> float:
         if self._metric is None:
             assert self._labels is not None

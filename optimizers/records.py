@@ -125,6 +125,7 @@ class Round:
         batch: The errors and the guard.
         trials: The inner history H_K, in order; a merge comes last.
         chosen: Position in `trials` of q*; None where no update was taken.
+        spent: LM calls of the run when the round was completed; those in flight for validation depend on timing.
     """
 
     number: int
@@ -132,6 +133,7 @@ class Round:
     batch: Batch
     trials: tuple[Trial, ...]
     chosen: int | None
+    spent: int = field(default=0, compare=False)
 
     @property
     def end(self) -> Instructions:
@@ -157,12 +159,14 @@ class Validation:
         instructions: What was validated.
         score: 1 − mean loss (the mean metric), in [0, 1].
         agreement: Agreement with the human labels, None where labels are not from a closed set.
+        spent: LM calls of the run when these instructions were found.
     """
 
     after_round: int
     instructions: Instructions
     score: float
     agreement: Agreement | None = None
+    spent: int = field(default=0, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON."""
@@ -182,6 +186,7 @@ class BLPOResult:
         ledger: The LM calls by role.
         stop_reason: Why the run ended, in words.
         options: The optimizer's options, as JSON-ready data.
+        demos: Demonstrations of the returned program by predictor name, where the optimizer gave it any.
     """
 
     start: Instructions
@@ -191,6 +196,7 @@ class BLPOResult:
     ledger: Ledger
     stop_reason: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    demos: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     @property
     def before(self) -> Validation | None:

@@ -1,0 +1,330 @@
+"""DSPy's own optimizers, set up for a judge with images and held to the same cap, data and LMs as ours."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import dspy
+from typing_extensions import Unpack
+
+from blpo_dspy.errors import BlpoError, ModelError
+from blpo_dspy.optimizers.base import JudgeOptimizer, RunOptions
+from blpo_dspy.optimizers.records import BLPOResult, Instructions, Round, Validation
+from blpo_dspy.optimizers.run import Run
+from blpo_dspy.optimizers.tracking import Candidate, ProgramState, Tracker
+
+
+class OptimizerHalted(BaseException):
+    """Ends an optimizer from outside when the budget is spent.
+
+    DSPy's optimizers score every `Exception` of a program as a failed example and go on; this one passes them all.
+    """
+
+
+class DSPyAdapter(JudgeOptimizer):
+    """One of DSPy's optimizers behind our calling convention.
+
+    The LMs are metered and the budget holds from outside: when it is spent the optimizer is halted and the best
+    candidate so far (by its own evaluations) is returned. What it prints on stdout is swallowed and its INFO log is
+    off while it runs. Where the judge reads the image alone, the verbalizer has no part in its answers and is kept
+    out of the optimizer's sight.
+
+    Args:
+        prompt_model: The LM that writes proposals.
+        **options: See `JudgeOptimizer`; `select` has no effect, since each optimizer has its own selection.
+    """
+
+    select_by_default = "last"
+
+    def __init__(self, *, prompt_model: dspy.BaseLM, **options: Unpack[RunOptions]) -> None:
+        super().__init__(prompt_model=prompt_model, **options)
+
+    @abstractmethod
+    def _optimize(self, run: Run, program: dspy.Module, train: list[Any], validation: list[Any], metric: Any) -> Any:
+        """Runs DSPy's optimizer and returns its program."""
+
+    def _rounds(self, run: Run) -> Iterator[Round]:
+        raise AssertionError("DSPy's optimizers have their own loop")
+
+    def _round_calls(self) -> int:
+        return 0
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The seed and the optimizer's name, as JSON-ready data."""
+        return {"optimizer": type(self).__name__, "seed": self.seed}
+
+    def _search(self, run: Run) -> BLPOResult:
+        run.stop_error = OptimizerHalted
+        program = self._working_copy(run)
+        spent: dict[tuple[Any, ...], int] = {}
+
+        def note(candidate: Candidate) -> None:
+            spent[candidate.state.key] = run.meter.ledger.total.calls
+
+        train = [run.data.examples[i] for i in run.data.train]
+        validation = [run.data.examples[i] for i in run.data.validation]
+        tracker = Tracker(ProgramState.of(program), run.bench.score, note)
+        metric = self._metric(run, tracker)
+        stop_reason = "finished"
+        try:
+            with _quietly(), dspy.context(lm=run.lms[run.predictors.judge], disable_history=True, trace=[]):
+                final = ProgramState.of(self._optimize(run, tracker.track(program), train, validation, metric))
+        except OptimizerHalted as halted:
+            final, stop_reason = tracker.best(), str(halted)
+        if run.meter.fatal is not None:
+            raise ModelError(f"a model cannot be used: {run.meter.fatal}") from run.meter.fatal
+        validated = tuple(
+            Validation(number, self._instructions(run, c.state), c.mean, spent=spent[c.state.key])
+            for number, c in enumerate(tracker.covering(validation))
+        )
+        result = BLPOResult(
+            run.start, (), validated, self._instructions(run, final), run.meter.ledger, stop_reason, self.options
+        )
+        return replace(result, demos=dict(final.demos))
+
+    def _metric(self, run: Run, tracker: Tracker) -> Any:
+        return tracker.metric
+
+    def _working_copy(self, run: Run) -> dspy.Module:
+        program = run.bench.program(run.start)
+        if getattr(program, "evidence", None) == "image" and run.predictors.verbalizer == "verbalizer":
+            del program.verbalizer
+        for name, predictor in program.named_predictors():
+            predictor.lm = run.lms[name]
+        return program
+
+    @staticmethod
+    def _instructions(run: Run, state: ProgramState) -> Instructions:
+        texts = dict(state.instructions)
+        return Instructions(texts[run.predictors.judge], texts.get(run.predictors.verbalizer, run.start.verbalizer))
+
+
+class MIPROv2(DSPyAdapter):
+    """`dspy.MIPROv2`: instructions (and demonstrations) from data summaries, searched by Bayesian optimization.
+
+    Handled for the caller: without `auto` it needs both counts; its minibatch must not exceed the validation set; its
+    seed 0 means "none", so the seed is shifted by one; demonstrations put further images into every prompt of the
+    judge, so they are off unless asked for (and a judge.json cannot hold them).
+
+    Args:
+        prompt_model: The LM that writes proposals.
+        num_candidates: Instructions (and sets of demonstrations) to choose from.
+        num_trials: Combinations that are tried.
+        demos: The most demonstrations for each predictor, 0 for instructions only.
+        minibatch_size: Validation examples that a trial is scored on; the whole set is used if it is no larger.
+        **options: See `DSPyAdapter`.
+    """
+
+    def __init__(
+        self,
+        *,
+        prompt_model: dspy.BaseLM,
+        num_candidates: int = 6,
+        num_trials: int = 20,
+        demos: int = 0,
+        minibatch_size: int = 25,
+        **options: Unpack[RunOptions],
+    ) -> None:
+        super().__init__(prompt_model=prompt_model, **options)
+        self.num_candidates, self.num_trials, self.demos = num_candidates, num_trials, demos
+        self.minibatch_size = minibatch_size
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The optimizer's options, as JSON-ready data."""
+        names = ("num_candidates", "num_trials", "demos", "minibatch_size")
+        return {**super().options, **{name: getattr(self, name) for name in names}}
+
+    def _optimize(self, run: Run, program: dspy.Module, train: list[Any], validation: list[Any], metric: Any) -> Any:
+        optimizer = dspy.MIPROv2(
+            metric=metric,
+            prompt_model=run.optimizer_lm,
+            task_model=run.lms[run.predictors.judge],
+            max_bootstrapped_demos=self.demos,
+            max_labeled_demos=self.demos,
+            auto=None,
+            num_candidates=self.num_candidates,
+            num_threads=run.workers.num_threads,
+            seed=self.seed + 1,
+        )
+        return optimizer.compile(
+            program,
+            trainset=train,
+            valset=validation,
+            num_trials=self.num_trials,
+            minibatch=len(validation) > self.minibatch_size,
+            minibatch_size=self.minibatch_size,
+        )
+
+
+class GEPA(DSPyAdapter):
+    """`dspy.GEPA`: reflective evolution with a Pareto front; feedback names both labels and the direction of the miss.
+
+    Handled for the caller: programs with label sets made at run time cannot be pickled, so cloudpickle is used; the
+    images of a reflection minibatch are sent to the optimizer LM, so the minibatch is small.
+
+    Args:
+        prompt_model: The reflecting LM.
+        max_metric_calls: GEPA's own budget of evaluations; from the cap on calls where there is one, else
+            `auto="light"`.
+        reflection_minibatch_size: Examples (and images) in a reflection.
+        **options: See `DSPyAdapter`.
+    """
+
+    def __init__(
+        self,
+        *,
+        prompt_model: dspy.BaseLM,
+        max_metric_calls: int | None = None,
+        reflection_minibatch_size: int = 3,
+        **options: Unpack[RunOptions],
+    ) -> None:
+        super().__init__(prompt_model=prompt_model, **options)
+        self.max_metric_calls, self.reflection_minibatch_size = max_metric_calls, reflection_minibatch_size
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The optimizer's options, as JSON-ready data."""
+        names = ("max_metric_calls", "reflection_minibatch_size")
+        return {**super().options, **{name: getattr(self, name) for name in names}}
+
+    def _metric(self, run: Run, tracker: Tracker) -> Any:
+        def metric(
+            gold: dspy.Example, pred: Any, trace: Any = None, pred_name: Any = None, pred_trace: Any = None
+        ) -> dspy.Prediction:
+            return dspy.Prediction(score=tracker.metric(gold, pred), feedback=run.bench.feedback(gold, pred))
+
+        return metric
+
+    def _optimize(self, run: Run, program: dspy.Module, train: list[Any], validation: list[Any], metric: Any) -> Any:
+        evaluations = self.max_metric_calls or run.max_calls
+        size: dict[str, Any] = {"auto": "light"} if evaluations is None else {"max_metric_calls": evaluations}
+        optimizer = dspy.GEPA(
+            metric=metric,
+            reflection_lm=run.optimizer_lm,
+            reflection_minibatch_size=self.reflection_minibatch_size,
+            num_threads=run.workers.num_threads,
+            seed=self.seed,
+            warn_on_score_mismatch=False,
+            gepa_kwargs={"use_cloudpickle": True},
+            **size,
+        )
+        return optimizer.compile(program, trainset=train, valset=validation)
+
+
+class SIMBA(DSPyAdapter):
+    """`dspy.SIMBA`: rules drawn from contrasting trajectories of sampled programs.
+
+    Handled for the caller: its batch must not exceed the trainset; with demonstrations it writes images as base64
+    text into prompts, so they are off; it gives one LM to all predictors, so judge and verbalizer must share theirs.
+
+    Args:
+        prompt_model: The LM that writes rules.
+        bsize: The most examples in a batch; fewer where the cap on calls would not pay for `max_steps` steps.
+        num_candidates: New programs per step.
+        max_steps: Steps.
+        **options: See `DSPyAdapter`.
+    """
+
+    def __init__(
+        self,
+        *,
+        prompt_model: dspy.BaseLM,
+        bsize: int = 32,
+        num_candidates: int = 4,
+        max_steps: int = 4,
+        **options: Unpack[RunOptions],
+    ) -> None:
+        super().__init__(prompt_model=prompt_model, **options)
+        self.bsize, self.num_candidates, self.max_steps = bsize, num_candidates, max_steps
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The optimizer's options, as JSON-ready data."""
+        names = ("bsize", "num_candidates", "max_steps")
+        return {**super().options, **{name: getattr(self, name) for name in names}}
+
+    def _working_copy(self, run: Run) -> dspy.Module:
+        program = super()._working_copy(run)
+        kinds = {(lm.model, repr(sorted(lm.kwargs.items(), key=str))) for lm in run.lms.values()}
+        if len(kinds) > 1:
+            raise BlpoError("SIMBA gives one LM to the whole program: use the same model for judge and verbalizer")
+        program.set_lm(run.lms[run.predictors.judge])
+        return program
+
+    def _optimize(self, run: Run, program: dspy.Module, train: list[Any], validation: list[Any], metric: Any) -> Any:
+        bsize = min(self.bsize, len(train))
+        if run.max_calls is not None:
+            # A step samples bsize × num_candidates trajectories and scores as many new programs on the batch.
+            step = 2 * self.num_candidates * len(program.predictors())
+            bsize = max(1, min(bsize, run.max_calls // (step * self.max_steps)))
+        optimizer = dspy.SIMBA(
+            metric=metric,
+            bsize=bsize,
+            num_candidates=self.num_candidates,
+            max_steps=self.max_steps,
+            max_demos=0,
+            prompt_model=run.optimizer_lm,
+            num_threads=run.workers.num_threads,
+        )
+        return optimizer.compile(program, trainset=train, seed=self.seed)
+
+
+class COPRO(DSPyAdapter):
+    """`dspy.COPRO`: coordinate ascent over instructions proposed without seeing any example.
+
+    Handled for the caller: its `n` samples are equal requests, which a cache or a deterministic model answers alike;
+    the metered LM asks for each apart. It evaluates every candidate on the whole trainset, so a subset can be given.
+
+    Args:
+        prompt_model: The LM that writes proposals.
+        breadth: Proposals per step.
+        depth: Steps.
+        score_size: Training examples that candidates are scored on; all of them if None.
+        **options: See `DSPyAdapter`.
+    """
+
+    def __init__(
+        self,
+        *,
+        prompt_model: dspy.BaseLM,
+        breadth: int = 5,
+        depth: int = 3,
+        score_size: int | None = 40,
+        **options: Unpack[RunOptions],
+    ) -> None:
+        super().__init__(prompt_model=prompt_model, **options)
+        self.breadth, self.depth, self.score_size = breadth, depth, score_size
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The optimizer's options, as JSON-ready data."""
+        names: Sequence[Literal["breadth", "depth", "score_size"]] = ("breadth", "depth", "score_size")
+        return {**super().options, **{name: getattr(self, name) for name in names}}
+
+    def _optimize(self, run: Run, program: dspy.Module, train: list[Any], validation: list[Any], metric: Any) -> Any:
+        optimizer = dspy.COPRO(
+            prompt_model=run.optimizer_lm, metric=metric, breadth=self.breadth, depth=self.depth, track_stats=False
+        )
+        kwargs = {"num_threads": run.workers.num_threads, "display_progress": False, "display_table": 0}
+        return optimizer.compile(program, trainset=train[: self.score_size], eval_kwargs=kwargs)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Keeps DSPy's prints, hard-wired progress bars and INFO lines off the terminal."""
+    logger = logging.getLogger("dspy")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)

@@ -39,7 +39,8 @@ _ASKS_VERDICT = re.compile(
     r"\b(?:rate|rating|judge|label|score|classify|decide|grade|assess|evaluate|keep|safe|verdict)\b", re.IGNORECASE
 )
 _COUNT = re.compile(
-    r"\b(\d+|one|two|three|four|five|six|eight)\s+(?:\w+\s+){0,2}?(?:reasons|prompts|instructions|variations|versions)\b",
+    r"\b(\d{1,3}|one|two|three|four|five|six|eight) +(?:[A-Za-z]+ +){0,2}?"
+    r"(?:reasons|prompts|instructions|variations|versions)\b",
     re.IGNORECASE,
 )
 _NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "eight": 8}

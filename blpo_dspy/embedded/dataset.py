@@ -108,7 +108,7 @@ def _recipes(rater: Rater, labels: LabelSpace, wanted: dict[Label, int], seed: i
         shown = ", ".join(f"{x}: {drawn[x]}" for x in labels.labels)
         raise BlpoError(
             f"this rater cannot fill every label: of {sum(drawn.values())} photographs it gave {{{shown}}}, but a "
-            f"balanced set needs {max(wanted.values())} of each; give more flaws a weight, at least two of them 0.6 or more"
+            f"balanced set needs {max(wanted.values())} of each; give more flaws a weight, two of them at least 0.6"
         )
     for label, pile in kept.items():
         random.Random(f"{seed}:pile:{label}").shuffle(pile)

@@ -1,8 +1,8 @@
 """The embedded engine: DSPy's engine contract answered by a small deterministic program, offline.
 
 It is not a language model. It looks at images with measures, reads and writes a small vocabulary of photographic flaws,
-and answers the requests of judge, verbalizer and optimizer well enough to run a whole compilation offline. What it shows
-is that a mechanism works, never how a method would do on real models.
+and answers the requests of judge, verbalizer and optimizer well enough to run a whole compilation offline. What it
+shows is that a mechanism works, never how a method would do on real models.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from blpo_dspy.embedded.senses import Senses, present
 _HUMAN_KEY = r"human|people|gold|true|truth|expected|correct|target|reference|annotat\w+|raters?"
 _JUDGE_KEY = r"judge\w*|model\w*|predict\w+|output|answer\w*|response|system|assistant"
 _THING = r"(?:['’]s?)?(?: |_)?(?:label|labels|rating|score|answer|verdict|judge?ment|output|value|prediction|response)?"
-_VALUE = r"[\"'`*]*\s*(-?\d+|[A-Za-z][\w-]*(?: [a-z]+)?)"
+_VALUE = r"[\"'`*]*\s*(-?\d{1,6}|[A-Za-z][\w-]{0,40}(?: [a-z]{1,40})?)"
 _SAID = (
     r"(?:\s*(?:said|says|gave|give|chose|(?:labell?ed|rated)(?: it| this)?|answered|predicted|is|was|as)\b:?"
     r"|[\"'`*]*\s*[:=])\s*"
@@ -31,14 +31,16 @@ _HUMAN = re.compile(
     re.IGNORECASE,
 )
 _JUDGE = re.compile(rf"\b(?:the )?(?:(?:{_JUDGE_KEY}){_THING}{_SAID}|but (?:got|said)\s+){_VALUE}", re.IGNORECASE)
-_OFF = re.compile(r"(\d+)(?: levels?| points?| steps?)? too (high|low)|too (high|low)", re.IGNORECASE)
+_OFF = re.compile(r"\b(\d{1,4})(?: levels?| points?| steps?)? too (high|low)|too (high|low)", re.IGNORECASE)
 _RECORD = re.compile(
-    r"^\s*(?:#+ |\*\*)?(?:example|error|case|item|mistake|sample|image|record|##)\s*#?\d+.*$|^\s*-{3,}\s*$"
-    r"|^\s*(?=\[?\d+[\].)] )",
+    r"^[ \t]*(?:#+ |\*\*)?(?:example|error|case|item|mistake|sample|image|record|##)\s?#?\d{1,4}\b.*$"
+    r"|^[ \t]*-{3,}[ \t]*$|^[ \t]*(?=\[?\d{1,4}[\].)] )",
     re.IGNORECASE | re.MULTILINE,
 )
+_DEEPEST = 12
+_MOST_OPENINGS = 500
 _DIRECTION = re.compile(r"\b(?:count|weigh|matter)s? (?:much )?(more|less)\b", re.IGNORECASE)
-_ADVICE = re.compile(rf"[^.;!?\n<>]*{_DIRECTION.pattern}[^.;!?\n<>]*", re.IGNORECASE)
+_REMARK = re.compile(r"feedback|gradient|criti|reason|advice|problem|analysis", re.IGNORECASE)
 _OWN_TEXT = re.compile(r"instruction|prompt|code|label_?space|^labels$|definition|feedback$", re.IGNORECASE)
 
 
@@ -61,8 +63,9 @@ def mistakes(reading: Reading, senses: Senses) -> list[Mistake]:
 def directions(reading: Reading) -> dict[str, float]:
     """Returns the flaws of which a prompt says that they should count more (> 0) or less (< 0), and how often."""
     votes: dict[str, float] = {}
-    for text in [reading.text] if not reading.inputs else _values(reading, own=True):
-        for sentence in re.findall(r"[^.;!?\n]+", text):
+    remarks = [text for name, text in reading.inputs.items() if _REMARK.search(name)]
+    for text in remarks if reading.inputs else [reading.text]:
+        for sentence in vocabulary.sentences(text):
             match = _DIRECTION.search(sentence)
             if match:
                 for flaw in vocabulary.mentioned(sentence):
@@ -71,12 +74,10 @@ def directions(reading: Reading) -> dict[str, float]:
 
 
 def _material(reading: Reading) -> list[str]:
-    return [reading.text] if not reading.inputs else _values(reading, own=False)
-
-
-def _values(reading: Reading, *, own: bool) -> list[str]:
-    """The input values; without `own`, without those that hold instructions rather than reports."""
-    return [text for name, text in reading.inputs.items() if own or not _OWN_TEXT.search(name) or _has_objects(text)]
+    """The texts that may report judgements: not those that hold instructions."""
+    if not reading.inputs:
+        return [reading.text]
+    return [text for name, text in reading.inputs.items() if not _OWN_TEXT.search(name) or _has_objects(text)]
 
 
 def _has_objects(text: str) -> bool:
@@ -85,11 +86,14 @@ def _has_objects(text: str) -> bool:
 
 def objects(text: str) -> Iterator[dict[str, Any]]:
     """Yields the JSON objects of a text, those of a list one by one."""
-    decoder, position = json.JSONDecoder(strict=False), 0
-    while (match := re.compile(r"[\[{]").search(text, position)) is not None:
+    decoder, position, opening = json.JSONDecoder(strict=False), 0, re.compile(r"\[\s{0,9}\{|\{\s{0,9}\"")
+    for _ in range(_MOST_OPENINGS):
+        match = opening.search(text, position)
+        if match is None:
+            return
         try:
             value, position = decoder.raw_decode(text, match.start())
-        except ValueError:
+        except (ValueError, RecursionError):
             position = match.end()
             continue
         yield from (x for x in (value if isinstance(value, list) else [value]) if isinstance(x, dict))
@@ -114,7 +118,8 @@ def _from_text(text: str, reading: Reading, senses: Senses) -> list[Mistake]:
 
 def _reports_of(text: str) -> str:
     """A text without what is said about weights: neither an instruction nor advice is evidence."""
-    return _ADVICE.sub(" ", vocabulary.without_weights(text))
+    kept = [x for x in vocabulary.sentences(vocabulary.without_weights(text)) if not _DIRECTION.search(x)]
+    return "".join(kept)
 
 
 def _records(text: str) -> list[str]:
@@ -148,11 +153,14 @@ def _by_line(record: str) -> list[str]:
     return [*parts, current]
 
 
-def _flat(value: Any) -> str:
+def _flat(value: Any, depth: int = 0) -> str:
+    """The text of a JSON value, as deep as a report may be."""
+    if depth == _DEEPEST:
+        return ""
     if isinstance(value, dict):
-        return "\n".join(f"{key}: {_flat(x)}" for key, x in value.items())
+        return "\n".join(f"{key}: {_flat(x, depth + 1)}" for key, x in value.items())
     if isinstance(value, list):
-        return "\n".join(_flat(x) for x in value)
+        return "\n".join(_flat(x, depth + 1) for x in value)
     return str(value)
 
 
@@ -178,10 +186,10 @@ def _human_and_judge(item: dict[str, Any]) -> tuple[str | None, str | None] | No
     return human, judged
 
 
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
+def _leaves(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict) and depth < _DEEPEST:
         for key, x in value.items():
-            yield from _leaves(x, f"{path}.{key}" if path else str(key))
+            yield from _leaves(x, f"{path}.{key}" if path else str(key), depth + 1)
     elif isinstance(value, (str, int, float)) and len(str(value)) <= 40:
         yield path, str(value)
 

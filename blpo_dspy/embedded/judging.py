@@ -34,23 +34,25 @@ def scale_of(field: OutputField, reading: Reading) -> tuple[Any, ...]:
         return options if all(isinstance(x, int) for x in options) else ranked(options)
     if field.type == "bool":
         return (False, True)
-    for text in (field.desc, reading.objective, without_images(reading.text)):
-        found = scale_in(text)
-        if found:
-            return found
-    return (1, 2, 3, 4, 5)
+    found = [scale_in(text) for text in (field.desc, reading.objective, without_images(reading.text))]
+    return next(filter(None, [listed_in(field.desc), *found]), (1, 2, 3, 4, 5))
 
 
-def scale_in(text: str) -> tuple[Any, ...]:
-    """Returns the labels that a text lists, from worst to best, or () if it lists none."""
-    match = _RANGE.search(text)
-    if match and int(match[1]) < int(match[2]) <= int(match[1]) + 100:
-        return tuple(range(int(match[1]), int(match[2]) + 1))
+def listed_in(text: str) -> tuple[Any, ...]:
+    """Returns the labels that a field's description lists after its colon, from worst to best, or ()."""
     listing = text.rsplit(":", 1)[-1]
     ordered = "(lowest to highest)" in listing
     names = [name.strip(" .`'\"") for name in listing.replace("(lowest to highest)", "").split(",")]
-    if len(names) > 1 and all(0 < len(name) <= 40 for name in names) and "\n" not in listing:
-        return tuple(names) if ordered else ranked(names)
+    if len(names) < 2 or "\n" in listing or not all(0 < len(name) <= 40 for name in names):
+        return ()
+    return tuple(names) if ordered else ranked(names)
+
+
+def scale_in(text: str) -> tuple[Any, ...]:
+    """Returns the scale or the choice that a text states, from worst to best, or ()."""
+    match = _RANGE.search(text)
+    if match and int(match[1]) < int(match[2]) <= int(match[1]) + 100:
+        return tuple(range(int(match[1]), int(match[2]) + 1))
     match = _CHOICE.search(text) or _BARE_CHOICE.search(text)
     return ranked([match[1].strip(), match[2].strip()]) if match else ()
 

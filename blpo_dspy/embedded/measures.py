@@ -1,8 +1,8 @@
 """Published no-reference measures of a photograph: what the engine sees of an image before it names anything.
 
-Sources: Laplacian variance (Pech-Pacheco et al. 2000), re-blur (Crété et al. 2007), noise (Immerkær 1996), blocks
-on the 8-pixel grid (Wang, Sheikh & Bovik 2002), grey-world deviation (Buchsbaum 1980), colourfulness (Hasler & Süsstrunk
-2003); clipped shares, luminance percentiles, RMS contrast and HSV saturation as usual.
+Sources: Laplacian variance (Pech-Pacheco et al. 2000), re-blur (Crété et al. 2007), noise (Immerkær 1996), blockiness
+on the 8-pixel grid (Wang, Sheikh & Bovik 2002), grey-world deviation (Buchsbaum 1980), colourfulness (Hasler and
+Süsstrunk 2003); clipped shares, luminance percentiles, RMS contrast and HSV saturation as usual.
 """
 
 from __future__ import annotations

@@ -19,22 +19,24 @@ _NAMED = (
     r"\b(?:prompts?|instructions?|variable)\b[^\n:]{0,40}"
 )
 _SHOWN = (
-    re.compile(rf"{_NAMED}:?\s*(?:\"\"\"|```\w*\n|''')(.+?)(?:\"\"\"|```|''')", re.IGNORECASE | re.DOTALL),
+    re.compile(rf"{_NAMED}:?\s*(?:\"\"\"|```\w*\n|''')(.{{1,8000}}?)(?:\"\"\"|```|''')", re.IGNORECASE | re.DOTALL),
     re.compile(
-        r"<((?:CURRENT_?)?(?:VARIABLE|INSTRUCTIONS?|PROMPT|SYSTEM_PROMPT|LM_SYSTEM_PROMPT))>(.+?)</\1>",
+        r"<((?:CURRENT_?)?(?:VARIABLE|INSTRUCTIONS?|PROMPT|SYSTEM_PROMPT|LM_SYSTEM_PROMPT))>(.{1,8000}?)</\1>",
         re.IGNORECASE | re.DOTALL,
     ),
-    re.compile(r"\bInput:\s*(.+?)\s*\n\s*Output:", re.DOTALL),
-    re.compile(rf"{_NAMED}:\s*\"([^\"]+)\"", re.IGNORECASE),
-    re.compile(rf"{_NAMED}:\s*\n?(.+?)(?:\n\s*\n|$)", re.IGNORECASE | re.DOTALL),
+    re.compile(r"\bInput:(.{1,8000}?)\n[ \t\n]{0,9}Output:", re.DOTALL),
+    re.compile(rf"{_NAMED}:\s{{0,9}}\"([^\"]{{1,8000}})\"", re.IGNORECASE),
+    re.compile(rf"{_NAMED}:\s{{0,9}}(.{{1,8000}}?)(?:\n[ \t]*\n|$)", re.IGNORECASE | re.DOTALL),
 )
-_PAIR = re.compile(
-    r"(?:text|instruction|prompt)\s*\d*\s*:\s*(.+?)\s*\n+\s*(?:resulting )?score\s*\d*\s*[:=]\s*(-?\d+(?:\.\d+)?)"
-    r"|\[\d+\] «(?:instruction|prompt)[^:]*: ?(.+?)»\s*\[\d+\] «[^»]*score[^:]*: ?(-?\d+(?:\.\d+)?)",
-    re.IGNORECASE | re.DOTALL,
+_MARK = re.compile(
+    r"(?P<text>\b(?:text|instruction|prompt) ?\d{0,4} ?:)"
+    r"|\bscore ?\d{0,4} ?[:=]\s{0,9}(?P<score>-?\d{1,9}(?:\.\d{1,9})?)",
+    re.IGNORECASE,
 )
 _TRIED = re.compile(
-    r"Instruction #(?P<n>\d+): (?P<text>.+?)(?:\n|»).*?Resulting Score #(?P=n): (?P<score>-?\d+(?:\.\d+)?)", re.DOTALL
+    r"Instruction #(?P<n>\d{1,4}): (?P<text>.{1,8000}?)(?:»|\", \"|\n(?=Prefix|Resulting)).{0,4000}?"
+    r"Resulting Score #(?P=n): (?P<score>-?\d{1,9}(?:\.\d{1,9})?)",
+    re.DOTALL,
 )
 
 
@@ -71,10 +73,23 @@ def tried(reading: Reading) -> list[Tried]:
         listed = [entry for x in objects(text) if (entry := _entry(x)) is not None]
         if not listed:
             pairs = [(m["text"], m["score"]) for m in _TRIED.finditer(text)]
-            pairs += [(m[1] or m[3], m[2] or m[4]) for m in _PAIR.finditer(text)]
+            pairs = pairs or _pairs(text)
             listed = [Tried(instruction.strip().strip("\"'«»"), float(score)) for instruction, score in pairs]
         found += listed
     return found
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    """Each score of a text with what stands between it and the last heading before it."""
+    pairs, heading = [], None
+    for mark in _MARK.finditer(text):
+        if mark["text"]:
+            heading = mark
+        elif heading is not None:
+            body = text[heading.end() : mark.start()].strip().removesuffix("resulting").strip()
+            pairs.append((body, mark["score"]))
+            heading = None
+    return [pair for pair in pairs if pair[0]]
 
 
 def _entry(item: dict[str, Any]) -> Tried | None:

@@ -39,7 +39,11 @@ WEIGHT_WORDS: tuple[tuple[float, str], ...] = (
         r"decisive(?:ly)?|fatal|critical(?:ly)?|unacceptable|(?:very|most) (?:strongly|heavily|severely|important)"
         r"|above all|disqualif\w+|dominat\w+",
     ),
-    (0.25, r"slight(?:ly)?|minor|a little|mild(?:ly)?|weak(?:ly)?|low weight|barely|lightly|(?:count|weigh)\w* less"),
+    (
+        0.25,
+        r"slight(?:ly)?|minor|a little|mild(?:ly)?|weak(?:ly)?|low weight|barely|hardly|lightly"
+        r"|(?:count|weigh)\w* less",
+    ),
     (0.5, r"moderate(?:ly)?|medium|somewhat|noticeabl[ey]|normal(?:ly)?"),
     (
         0.75,
@@ -75,7 +79,7 @@ _ADJECTIVE = re.compile(
     r"\s+$",
     re.IGNORECASE,
 )
-_SENTENCE = re.compile(r"[^.;!?\n]+(?:[.;!?\n]+|$)")
+_SENTENCE = re.compile(r"[^.;!?\n]{1,600}[.;!?\n]*")
 _CLAUSE = re.compile(r",?\s+\b(?:but|while|whereas|yet|however|and (?=(?:count|treat|ignore|do not)))\b", re.IGNORECASE)
 _LIST_JOIN = re.compile(r"[\s,/]*(?:and|or|nor|&)?\s*", re.IGNORECASE)
 
@@ -88,7 +92,7 @@ _SAYINGS: tuple[tuple[float, str], ...] = (
 )
 _NAMES = "(?:" + "|".join(flaws.FLAWS) + ")"
 _OWN = re.compile(
-    r"\s*(?:"
+    r"[ \n]?(?:"
     + "|".join(
         re.escape(saying).replace(re.escape("{}"), rf"{_NAMES}(?:(?:,| and) {_NAMES})*") for _, saying in _SAYINGS
     )
@@ -108,6 +112,11 @@ def _degree_of(match: re.Match[str]) -> int:
     return DEGREE_WORDS[int(str(match.lastgroup)[1:])][0]
 
 
+def sentences(text: str) -> list[str]:
+    """Returns a text cut after its sentences; very long ones are cut too."""
+    return _SENTENCE.findall(text)
+
+
 def mentioned(text: str) -> tuple[str, ...]:
     """Returns the flaws that a text names, each once, in the order of `FLAWS`."""
     found = {_flaw_of(match) for match in _FLAW.finditer(text)}
@@ -117,7 +126,7 @@ def mentioned(text: str) -> tuple[str, ...]:
 def requested(text: str) -> tuple[str, ...]:
     """Returns the flaws that an instruction asks to report: named, and not denied in the same sentence."""
     wanted: dict[str, bool] = {}
-    for sentence in _SENTENCE.findall(text):
+    for sentence in sentences(text):
         denied = re.search(r"\b(?:do not|don't|never|ignore|omit|leave out|skip)\b", sentence, re.IGNORECASE)
         for match in _FLAW.finditer(sentence):
             wanted[_flaw_of(match)] = denied is None or denied.start() > match.start()
@@ -127,7 +136,7 @@ def requested(text: str) -> tuple[str, ...]:
 def read_weights(text: str) -> dict[str, float]:
     """Returns the weights that a judge's instruction states; where it states two for a flaw, the later counts."""
     weights: dict[str, float] = {}
-    for sentence in _SENTENCE.findall(text):
+    for sentence in sentences(text):
         for clause in _CLAUSE.split(sentence):
             named = list(_FLAW.finditer(clause))
             if named:
@@ -141,7 +150,9 @@ def read_weights(text: str) -> dict[str, float]:
 def _weight_words(clause: str, named: list[re.Match[str]]) -> list[re.Match[str]]:
     """The weight words of a clause; "slight blur" says how bad the blur is, not how much it counts."""
     adjectives = {
-        found.start() for match in named if (found := _ADJECTIVE.search(clause, 0, match.start())) is not None
+        found.start()
+        for match in named
+        if (found := _ADJECTIVE.search(clause, max(0, match.start() - 24), match.start())) is not None
     }
     return [word for word in _WEIGHT.finditer(clause) if word.start() not in adjectives]
 
@@ -152,12 +163,12 @@ def _gap(word: re.Match[str], flaw: re.Match[str]) -> int:
 
 def write_weights(weights: Mapping[str, float]) -> str:
     """Returns sentences that state the weights, to the nearest quarter; `read_weights` reads them back."""
-    sentences = []
+    stated = []
     for weight, saying in _SAYINGS:
         named = [flaw for flaw in flaws.FLAWS if flaw in weights and nearest_quarter(weights[flaw]) == weight]
         if named:
-            sentences.append(saying.format(listed(named)))
-    return " ".join(sentences)
+            stated.append(saying.format(listed(named)))
+    return " ".join(stated)
 
 
 def nearest_quarter(weight: float) -> float:
@@ -188,7 +199,7 @@ def reweighted(instruction: str, changes: Mapping[str, float]) -> str:
 def read_levels(text: str) -> dict[str, int]:
     """Returns the level of each flaw that a description reports, 0 for one that it says is absent."""
     levels: dict[str, int] = {}
-    for sentence in _SENTENCE.findall(text):
+    for sentence in sentences(text):
         named = list(_FLAW.finditer(sentence))
         last: int | None = None
         for i, match in enumerate(named):
@@ -219,16 +230,16 @@ def _degree(sentence: str, start: int, flaw_start: int, flaw_end: int, end: int)
 
 def write_levels(levels: Mapping[str, int], absent: Iterable[str], rng: random.Random) -> str:
     """Returns sentences that report flaws with their degree, worst first, and those looked for in vain."""
-    sentences = []
+    reported = []
     for flaw in sorted(levels, key=lambda name: (-levels[name], name)):
         degree = ("", "slight", "moderate", "severe")[levels[flaw]]
         article = "a " if flaw == flaws.COLOUR_CAST else ""
         saying = rng.choice(
             ("There is {0}{1} {2}.", "The picture shows {0}{1} {2}.", "One notices {0}{1} {2}.", "It has {0}{1} {2}.")
         )
-        sentences.append(saying.format(article, degree, flaw))
+        reported.append(saying.format(article, degree, flaw))
     missing = list(absent)
     if missing:
         names = missing[0] if len(missing) == 1 else f"{', '.join(missing[:-1])} or {missing[-1]}"
-        sentences.append(f"No {names} is visible.")
-    return " ".join(sentences)
+        reported.append(f"No {names} is visible.")
+    return " ".join(reported)

@@ -168,6 +168,9 @@ class Meter:
         """Returns the answer to a request, from memory where there is one."""
         with self._lock:
             known = self._store.get(key)
+            if known is not None and known[1].calls:
+                # An answer that another session paid for counts against the cap of this run like a call.
+                self._admit(Ledger(self._usage))
             pending = self._under_way.get(key)
             if known is None and pending is None:
                 mine, turn = self._under_way[key] = (Future(), Turn())

@@ -16,7 +16,7 @@ from typing_extensions import TypedDict, Unpack
 from blpo_dspy.budget import Budget
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labels import LabelSpace
-from blpo_dspy.metering import RunStoppedError
+from blpo_dspy.metering import AnswerStore, RunStoppedError
 from blpo_dspy.optimizers.bench import Metric
 from blpo_dspy.optimizers.records import BLPOResult, Round
 from blpo_dspy.optimizers.run import Run, Setup
@@ -43,6 +43,7 @@ class RunOptions(TypedDict, total=False):
     seed: int
     num_threads: int | None
     log_dir: str | os.PathLike[str] | None
+    answers: AnswerStore | None
     on_round: Callable[[Round], None] | None
 
 
@@ -68,6 +69,7 @@ class JudgeOptimizer(Teleprompter):
         num_threads: LM calls under way at once; DSPy's setting if None. Results don't depend on it.
         log_dir: Folder for the journal. The same call with the same folder continues a run that was cut short and pays
             for no answer twice.
+        answers: Where LM answers are remembered instead of in the run or its journal, to share them between runs.
         on_round: Called with each completed `Round`.
 
     Raises:
@@ -93,7 +95,7 @@ class JudgeOptimizer(Teleprompter):
         self.max_failed_share = options.get("max_failed_share", 0.2)
         self.budget, self.seed = options.get("budget"), options.get("seed", 0)
         self.num_threads, self.on_round = options.get("num_threads"), options.get("on_round")
-        self.log_dir = options.get("log_dir")
+        self.log_dir, self.answers = options.get("log_dir"), options.get("answers")
         if not 0 <= self.max_failed_share < 1:
             raise BlpoError(f"max_failed_share={self.max_failed_share} must be in [0, 1)")
         if self.select not in ("best", "last"):
@@ -169,6 +171,7 @@ class JudgeOptimizer(Teleprompter):
             budget=self.budget,
             seed=self.seed,
             num_threads=self.num_threads,
+            answers=self.answers,
             log_dir=None if self.log_dir is None else os.fspath(self.log_dir),
         )
 

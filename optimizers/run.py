@@ -13,7 +13,7 @@ from blpo_dspy.budget import Budget
 from blpo_dspy.journal import Journal
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.ledger import Ledger
-from blpo_dspy.metering import Meter, RunStoppedError
+from blpo_dspy.metering import AnswerStore, Meter, RunStoppedError
 from blpo_dspy.optimizers.bench import Bench, Metric, find_predictors
 from blpo_dspy.optimizers.records import Instructions
 from blpo_dspy.optimizers.setup import Dataset, dataset, fingerprint, label_space, program_lms
@@ -37,6 +37,7 @@ class Setup:
     seed: int
     num_threads: int | None
     log_dir: str | None
+    answers: AnswerStore | None
 
 
 class Run:
@@ -83,7 +84,7 @@ class Run:
             about = fingerprint(student, self.data, setup.label_field, models, setup.metric, self.labels)
             self.journal = Journal(setup.log_dir, {"options": options, **about})
         self.meter = Meter(
-            num_threads=workers.num_threads, store=self.journal, admit=self._admit, demand=workers.demand
+            num_threads=workers.num_threads, store=setup.answers or self.journal, admit=self._admit, demand=workers.demand
         )
         self.lms = {name: self.meter.wrap(lm, role) for name, (lm, role) in lms.items()}
         self.bench = Bench(

@@ -530,8 +530,8 @@ def test_pictures_inside_a_json_list_keep_their_labels() -> None:
 def test_long_odd_requests_are_answered_without_delay(text: str) -> None:
     """No text makes reading take minutes."""
     started = time.process_time()
-    ask(EmbeddedEngine(), text * (20_000 // len(text)) + "\nWrite a better prompt.")
-    assert time.process_time() - started < 20
+    ask(EmbeddedEngine(), text * (8_000 // len(text)) + "\nWrite a better prompt.")
+    assert time.process_time() - started < 10
 
 
 @pytest.mark.parametrize("text", ["hello", "", "{]", "[[ ## x ## ]]", "Respond with a JSON object", "<INS>", "```"])

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
@@ -106,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 self._refuse(404, "EntryNotFound")
         elif verb == "paths-info":
-            asked = json.loads(body)["paths"]
+            asked = parse_qs(body.decode())["paths"]
             self._json([_entry(root, root / name) for name in asked if (root / name).exists()])
         else:
             files = [found.relative_to(root).as_posix() for found in sorted(root.rglob("*")) if found.is_file()]

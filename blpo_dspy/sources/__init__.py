@@ -34,17 +34,18 @@ class Entry:
 
 
 SOURCES: dict[str, Entry] = {
-    "unsafebench": Entry("safe or unsafe, 11 categories; gated, on the Hub", "unsafebench", "UnsafeBench"),
-    "seetrue": Entry("does a text match an image, 1 or 0; on the Hub", "seetrue", "SeeTRUE"),
-    "imagereward": Entry("how well an image matches its prompt, 1 to 7; on the Hub", "imagereward", "ImageReward"),
-    "agin": Entry("naturalness of generated images, 1 to 5; fetched by hand", "agin", "AGIN"),
-    "agiqa3k": Entry("quality or alignment of generated images, 1 to 5; fetched by hand", "agiqa3k", "AGIQA3K"),
-    "evalmuse": Entry("how well an image matches its prompt, 1 to 5; on the Hub", "evalmuse", "EvalMuse"),
-    "smid": Entry("safe or unsafe, moral content; on the Hub", "companions", "smid"),
-    "nsfw": Entry("safe or unsafe, sexual content; on the Hub", "companions", "nsfw"),
-    "multiheaded": Entry("safe or unsafe, several kinds; on the Hub", "companions", "multiheaded"),
-    "violence": Entry("safe or unsafe, violence; on the Hub", "companions", "violence"),
-    "self-harm": Entry("safe or unsafe, self-harm; on the Hub", "companions", "self_harm"),
+    "unsafebench": Entry("safe or unsafe, 11 categories; gated, Hub", "unsafebench", "UnsafeBench"),
+    "seetrue": Entry("does a text match an image, 1 or 0; Hub", "seetrue", "SeeTRUE"),
+    "imagereward": Entry("how well an image matches its prompt, 1 to 7; Hub", "imagereward", "ImageReward"),
+    "agin": Entry("naturalness of generated images, 1 to 5; by hand", "agin", "AGIN"),
+    "agiqa3k": Entry("quality or alignment of generated images, 1 to 5; by hand", "agiqa3k", "AGIQA3K"),
+    "evalmuse": Entry("how well an image matches its prompt, 1 to 5; Hub", "evalmuse", "EvalMuse"),
+    "vl-rewardbench": Entry("which of two answers about an image is better; Hub", "vlrewardbench", "VLRewardBench"),
+    "smid": Entry("safe or unsafe, moral content; Hub", "companions", "smid"),
+    "nsfw": Entry("safe or unsafe, sexual content; Hub", "companions", "nsfw"),
+    "multiheaded": Entry("safe or unsafe, several kinds; Hub", "companions", "multiheaded"),
+    "violence": Entry("safe or unsafe, violence; Hub", "companions", "violence"),
+    "self-harm": Entry("safe or unsafe, self-harm; Hub", "companions", "self_harm"),
     "huggingface": Entry("any image dataset on the Hub, by id and column names", "huggingface", "HuggingFace"),
 }
 

@@ -12,8 +12,10 @@ from typing import ClassVar
 
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.images import ImageError, PixelPolicy
-from blpo_dspy.sources.draw import Drawn, Manifest, Progress, draw_again, draw_balanced
+from blpo_dspy.sources.draw import Progress, draw_again, draw_balanced
+from blpo_dspy.sources.drawn import Drawn
 from blpo_dspy.sources.hub import Hub
+from blpo_dspy.sources.manifest import Manifest
 from blpo_dspy.sources.names import ImageFolder
 from blpo_dspy.sources.records import Listing, Record
 from blpo_dspy.sources.tasks import Task
@@ -109,7 +111,7 @@ class Source(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class HubSource(Source):
-    """A source on the Hugging Face Hub.
+    """A source on the Hugging Face Hub; what was fetched stays in the caches of huggingface_hub.
 
     Args:
         revision: A commit, branch or tag; by default the one that this library knows, or else the newest.

@@ -1,174 +1,28 @@
-"""A balanced, seeded draw from the records of a source, and the manifest by which it can be repeated."""
+"""A balanced, seeded draw from the records of a source; only what it takes is fetched."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import random
-import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dspy
 
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.images import ImageError, PixelPolicy, PreparedImage, try_prepare_all
-from blpo_dspy.labels import Label, LabelSpace
+from blpo_dspy.sources.drawn import Drawn, Report
+from blpo_dspy.sources.manifest import Manifest, ManifestEntry
 from blpo_dspy.sources.records import BadRow, Listing, Record, Skipped
-from blpo_dspy.sources.tasks import Task
-from blpo_dspy.splits import Splits, split_examples
 
 if TYPE_CHECKING:
     from blpo_dspy.sources.base import Source
 
 Progress = Callable[[int, int], None]
 
-_FORMAT = "blpo-dspy drawn images"
 _AT_ONCE = 32  # images held as they came before they are prepared
-
-
-@dataclass(frozen=True)
-class ManifestEntry:
-    """One image of a draw: its id, its label and the SHA-256 of its original bytes in hex."""
-
-    id: str
-    label: Label
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """Which images a draw consists of.
-
-    Args:
-        source: The name of the source.
-        revision: The revision they were read at; None for files on one's own machine.
-        images: In the order of the examples.
-    """
-
-    source: str
-    revision: str | None
-    images: tuple[ManifestEntry, ...]
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the manifest as JSON; the file is complete or as it was before.
-
-        Raises:
-            BlpoError: If the file cannot be written.
-        """
-        target = Path(path)
-        images = [[entry.id, entry.label, entry.sha256] for entry in self.images]
-        data = {"format": _FORMAT, "source": self.source, "revision": self.revision, "images": images}
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-        try:
-            temporary.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            temporary.replace(target)
-        except OSError as error:
-            raise BlpoError(f"{target}: cannot be written ({error.strerror})") from error
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Manifest:
-        """Returns the manifest in a file that `save` wrote.
-
-        Raises:
-            BlpoError: If the file cannot be read or is not of that form.
-        """
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-            if data["format"] != _FORMAT:
-                raise KeyError("format")
-            entries = tuple(ManifestEntry(str(id_), label, str(sha)) for id_, label, sha in data["images"])
-            return cls(str(data["source"]), data["revision"], entries)
-        except OSError as error:
-            raise BlpoError(f"{path}: cannot be read ({error.strerror})") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise BlpoError(f"{path}: not a file that save_ids wrote ({type(error).__name__}: {error})") from None
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was seen and taken.
-
-    Args:
-        page: Where the set is described.
-        columns: The columns of its table.
-        pool: Usable records per stratum.
-        drawn: Drawn ones per stratum.
-        skipped: Rows and images that were passed over.
-        notes: What a user should know about these labels.
-    """
-
-    page: str
-    columns: tuple[str, ...]
-    pool: dict[str, int]
-    drawn: dict[str, int]
-    skipped: Skipped
-    notes: tuple[str, ...]
-
-    def describe(self) -> str:
-        """Returns the report in a few lines; it names no image and shows none."""
-        strata = ", ".join(f"{name} {self.drawn.get(name, 0)} of {count}" for name, count in self.pool.items())
-        lines = [
-            f"{self.page}: columns {', '.join(self.columns)}",
-            f"drawn {sum(self.drawn.values())} of {sum(self.pool.values())} usable images: {strata}",
-            f"skipped: {self.skipped.describe()}",
-            *self.notes,
-        ]
-        return "\n".join(lines)
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Labelled images, fetched and prepared.
-
-    Args:
-        examples: With `image` and the context texts as inputs, `label`, `id`, `stratum`, perhaps `group`, and what else
-            the source knows.
-        task: What a judge is asked about them.
-        manifest: By which the same images can be drawn again.
-        report: What was seen and taken.
-    """
-
-    examples: list[dspy.Example]
-    task: Task
-    manifest: Manifest
-    report: Report
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """The ids of the examples, in order."""
-        return tuple(entry.id for entry in self.manifest.images)
-
-    def save_ids(self, path: str | os.PathLike[str]) -> None:
-        """Writes which images these are, for the `ids` of another draw.
-
-        Raises:
-            BlpoError: If the file cannot be written.
-        """
-        self.manifest.save(path)
-
-    def split(self, train: int, val: int, test: int, *, seed: int = 0) -> Splits:
-        """Returns disjoint splits of these sizes, each balanced over the strata as the draw is; groups are kept whole.
-
-        Raises:
-            DataError: If the draw has too few images, or groups don't fit into these sizes.
-        """
-        strata = LabelSpace(*self.report.drawn)
-        marked = [
-            dspy.Example(image=e.image, group=e.get("group"), label=e.stratum, position=i)
-            for i, e in enumerate(self.examples)
-        ]
-        parts = split_examples(marked, labels=strata, sizes=(train, val, test), seed=seed)
-        train_, val_, test_ = (
-            [self.examples[e.position] for e in part] for part in (parts.train, parts.val, parts.test)
-        )
-        return Splits(train_, val_, test_, self.task.labels, parts.how)
 
 
 def draw_balanced(
@@ -186,8 +40,8 @@ def draw_balanced(
     pool = listing.pool
     quotas = _quotas(size, pool)
     if not allow_fewer:
-        _check(source, quotas, pool, pool)
-    basket = _Basket(source, policy, quotas, on_progress)
+        _check(source, quotas, pool, listing, listing.skipped)
+    basket = _Basket(source, listing, policy, quotas, on_progress)
     used: set[str] = set()
     while wanted := [
         record
@@ -197,11 +51,11 @@ def draw_balanced(
         basket.add(wanted)
     drawn = {stratum: quotas[stratum] - basket.missing(stratum) for stratum in quotas}
     if not allow_fewer:
-        _check(source, quotas, drawn, pool)
+        _check(source, quotas, drawn, listing, basket.skipped)
     if not basket.taken:
         raise DataError(f"{source.page}: no usable image at all; skipped: {basket.skipped.describe()}")
     order = {record.id: position for position, record in enumerate(listing.records)}
-    return basket.result(sorted(basket.taken, key=lambda item: order[item.record.id]), listing)
+    return basket.result(sorted(basket.taken, key=lambda item: order[item.record.id]))
 
 
 def draw_again(source: Source, manifest: Manifest, policy: PixelPolicy, on_progress: Progress | None) -> Drawn:
@@ -220,17 +74,18 @@ def draw_again(source: Source, manifest: Manifest, policy: PixelPolicy, on_progr
     ]
     _raise_changed(manifest, problems)
     wanted = [known[entry.id] for entry in manifest.images]
-    basket = _Basket(source, policy, Counter(record.stratum for record in wanted), on_progress, keep_repeated=True)
+    quotas = Counter(record.stratum for record in wanted)
+    basket = _Basket(source, listing, policy, quotas, on_progress, keep_repeated=True)
     basket.add(wanted)
     taken = {item.record.id: item for item in basket.taken}
-    problems = basket.skipped.lines()
+    problems = [f"{id_}: {reason}" for id_, reason in basket.skipped.rows if id_ in known]
     problems += [
         f"{entry.id}: another image than when it was drawn"
         for entry in manifest.images
         if entry.id in taken and taken[entry.id].sha256 != entry.sha256
     ]
     _raise_changed(manifest, problems)
-    return basket.result([taken[entry.id] for entry in manifest.images], listing)
+    return basket.result([taken[entry.id] for entry in manifest.images])
 
 
 @dataclass(frozen=True)
@@ -246,15 +101,16 @@ class _Basket:
     def __init__(
         self,
         source: Source,
+        listing: Listing,
         policy: PixelPolicy,
         quotas: dict[str, int],
         on_progress: Progress | None,
         keep_repeated: bool = False,
     ) -> None:
-        self._source, self._policy, self._quotas = source, policy, quotas
+        self._source, self._listing, self._policy, self._quotas = source, listing, policy, quotas
         self._on_progress = on_progress or (lambda _done, _wanted: None)
         self._seen: set[object] | None = None if keep_repeated else set()
-        self._skipped: list[tuple[str, BadRow]] = []
+        self._skipped: list[tuple[str, BadRow]] = list(listing.skipped.rows)
         self._counts: Counter[str] = Counter()
         self.taken: list[_Item] = []
 
@@ -294,14 +150,15 @@ class _Basket:
         self._counts[record.stratum] += 1
         self.taken.append(_Item(record, image, sha256))
 
-    def result(self, items: Sequence[_Item], listing: Listing) -> Drawn:
+    def result(self, items: Sequence[_Item]) -> Drawn:
+        listing = self._listing
         entries = tuple(ManifestEntry(item.record.id, item.record.label, item.sha256) for item in items)
         report = Report(
             self._source.page,
             listing.columns,
             listing.pool,
             {stratum: self._counts[stratum] for stratum in listing.strata if self._counts[stratum]},
-            Skipped(listing.skipped.rows + self.skipped.rows),
+            self.skipped,
             listing.notes,
         )
         manifest = Manifest(self._source.identity, self._source.pinned, entries)
@@ -350,15 +207,16 @@ def _take(queue: list[Record], count: int, used: set[str]) -> list[Record]:
     return fresh + rest[:short]
 
 
-def _check(source: Source, quotas: dict[str, int], there: dict[str, int], pool: dict[str, int]) -> None:
+def _check(source: Source, quotas: dict[str, int], there: dict[str, int], listing: Listing, skipped: Skipped) -> None:
     """Raises a DataError with the histogram if a stratum cannot fill its quota."""
+    pool = listing.pool
     lines = [f"{stratum}: {there[stratum]} of {quota}" for stratum, quota in quotas.items() if there[stratum] < quota]
     if lines or not pool:
         histogram = ", ".join(f"{stratum} {count}" for stratum, count in pool.items()) or "empty"
         raise DataError(
             f"{source.page}: {len(lines)} of {len(pool)} strata have too few usable images; take a smaller size=, "
-            f"another split, or what there is with allow_fewer=True. The histogram of usable labels: {histogram}. "
-            "Short are:",
+            f"another split, or what there is with allow_fewer=True. The histogram of usable labels: {histogram}; "
+            f"skipped: {skipped.describe()}. Short are:",
             lines,
         )
 

@@ -14,9 +14,9 @@ class Budget:
 
     Attributes:
         max_calls: Requests sent to providers, retries included.
-        max_tokens: Prompt and completion tokens.
-        max_usd: US dollars, as far as prices are known.
-        max_seconds: Wall time.
+        max_tokens: Prompt and completion tokens. The run stops where a provider doesn't count them.
+        max_usd: US dollars. The run stops where an answer has no known price.
+        max_seconds: Wall time since the call; that of an earlier session of a resumed run doesn't count.
 
     Raises:
         BlpoError: If a cap is not positive.
@@ -45,8 +45,13 @@ class Budget:
         return {name: used[name] / cap for name, cap in asdict(self).items() if cap is not None}
 
     def exhausted(self, ledger: Ledger, seconds: float) -> str | None:
-        """Returns which cap is reached, in words, or None."""
+        """Returns which cap is reached, in words, or which one can't be kept; None if the run may go on."""
         for name, share in self.spent(ledger, seconds).items():
             if share >= 1:
                 return f"the budget is spent ({name}={getattr(self, name)})"
+        total = ledger.total
+        if self.max_usd is not None and total.unpriced:
+            return f"max_usd={self.max_usd} can't be kept: {total.unpriced} answers have no known price; give prices"
+        if self.max_tokens is not None and total.untold:
+            return f"max_tokens={self.max_tokens} can't be kept: {total.untold} answers came without token counts"
         return None

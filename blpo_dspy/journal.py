@@ -48,6 +48,7 @@ class Journal:
         self._lock = threading.Lock()
         self._answers: dict[str, Answer] = {}
         self._unclaimed: set[str] = set()
+        self._failed: dict[str, Usage] = {}
         self._recorded: dict[tuple[str, int], Any] = {}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,6 +112,8 @@ class Journal:
         if line["kind"] == "answer":
             self._answers[line["key"]] = Answer(tuple(line["outputs"]), line["finish_reason"], Usage(**line["usage"]))
             self._unclaimed.add(line["key"])
+        elif line["kind"] == "failed":
+            self._failed[line["role"]] = self._failed.get(line["role"], Usage()) + Usage(**line["usage"])
         else:
             self._recorded[line["type"], line["number"]] = line["data"]
 
@@ -140,6 +143,22 @@ class Journal:
         self._append(line)
         with self._lock:
             self._answers[key] = answer
+
+    def put_failed(self, role: str, usage: Usage) -> None:
+        """Writes down an attempt that failed.
+
+        Raises:
+            JournalError: If it cannot be written.
+        """
+        self._append({"kind": "failed", "role": role, "usage": asdict(usage)})
+
+    def failed(self) -> dict[str, Usage]:
+        """Returns by role what the failed attempts of earlier sessions came to."""
+        return dict(self._failed)
+
+    def recorded(self, kind: str, number: int) -> Any:
+        """Returns what was written with `record`, in this session or an earlier one; None if nothing was."""
+        return self._recorded.get((kind, number))
 
     def record(self, kind: str, number: int, data: Any) -> None:
         """Writes what came of the run (a round, a validation, the end), once.

@@ -25,6 +25,7 @@ class Usage:
         unpriced: How many answered calls have no known price, so that `usd` is a lower bound.
         seconds: Time spent waiting for answers, summed over threads.
         images: Images in the requests that were answered.
+        untold: How many answered calls came without token counts, so that the tokens are lower bounds.
     """
 
     calls: int = 0
@@ -38,6 +39,7 @@ class Usage:
     unpriced: int = 0
     seconds: float = 0.0
     images: int = 0
+    untold: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(Usage)))
@@ -48,8 +50,11 @@ class Usage:
         return self.prompt_tokens + self.completion_tokens
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain data for JSON; `usd` is None where no call has a known price."""
-        return {**asdict(self), "usd": None if self.unpriced and not self.usd else self.usd}
+        """Returns plain data for JSON; `usd` and tokens are None where they are not known of any call."""
+        data = asdict(self)
+        unknown = ["usd"] * (self.unpriced > 0 and not self.usd)
+        unknown += ["prompt_tokens", "completion_tokens"] * (self.untold > 0 and not self.tokens)
+        return {**data, **dict.fromkeys(unknown)}
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import dspy
+from dspy.clients.backend_selection import CLIENT_KEYS
 from dspy.utils.exceptions import (
     LMAuthError,
     LMBillingError,
     LMConfigurationError,
     LMError,
+    LMProviderError,
     LMUnexpectedError,
     LMUnsupportedFeatureError,
     LMUnsupportedModelError,
@@ -33,9 +35,10 @@ from dspy.utils.usage_tracker import UsageTracker
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.gate import Gate, Turn
 from blpo_dspy.ledger import Ledger, Usage
+from blpo_dspy.prices import Price, Prices, checked_prices, cost, own_price
 
 # `n` is always one: several answers are several requests.
-_NOT_PART_OF_A_REQUEST = ("api_key", "api_base", "base_url", "cache", "num_retries", "timeout", "n")
+_NOT_PART_OF_A_REQUEST = CLIENT_KEYS | {"cache", "num_retries", "n"}
 
 # Errors that no further call of the run could mend: the first one ends it.
 FATAL_ERRORS = (
@@ -46,6 +49,16 @@ FATAL_ERRORS = (
     LMUnsupportedFeatureError,
     LMUnsupportedModelError,
 )
+
+
+# While a run waits before a retry it looks this often, in seconds, whether it may go on at all.
+_LOOK = 1.0
+
+
+def is_outage(error: LMError) -> bool:
+    """Whether a failure may pass: what DSPy repeats, and an HTTP answer that can't be read (a gateway's page, say)."""
+    unreadable = type(error) is LMProviderError and (error.status or 200) < 300
+    return unreadable or dspy.is_retryable_lm_error(error)
 
 
 class RunStoppedError(BlpoError):
@@ -59,7 +72,7 @@ class Answer:
     Attributes:
         outputs: One entry per completion, as DSPy's adapters take them (text, or a dict with "text").
         finish_reason: The provider's reason for ending, "length" when the token limit cut the answer off.
-        usage: What the answer came to, failed attempts included.
+        usage: What the answer came to; the failed attempts before it are not part of it.
     """
 
     outputs: tuple[Any, ...]
@@ -81,6 +94,12 @@ class AnswerStore(Protocol):
     def put(self, key: str, role: str, answer: Answer) -> None:
         """Remembers an answer before anyone uses it."""
 
+    def put_failed(self, role: str, usage: Usage) -> None:
+        """Remembers that an attempt failed, and what it came to."""
+
+    def failed(self) -> dict[str, Usage]:
+        """Returns by role what the failed attempts of earlier sessions came to."""
+
 
 class MemoryStore:
     """Answers kept in memory for the length of a run."""
@@ -96,6 +115,13 @@ class MemoryStore:
     def put(self, key: str, role: str, answer: Answer) -> None:
         """Remembers an answer."""
         self._answers[key] = answer
+
+    def put_failed(self, role: str, usage: Usage) -> None:
+        """Does nothing: there is no later session."""
+
+    def failed(self) -> dict[str, Usage]:
+        """Returns nothing: there was no earlier session."""
+        return {}
 
 
 _observed: ContextVar[list[Answer] | None] = ContextVar("blpo_observed_answers", default=None)
@@ -123,6 +149,7 @@ class Meter:
         store: Where answers are remembered; in memory unless given.
         admit: Called with the ledger before every attempt; raises `RunStoppedError` to refuse it.
         demand: Returns how many tasks of the search are under way or waiting (see `Gate`).
+        prices: What tokens cost where DSPy's tables don't say it, or say it wrongly.
     """
 
     def __init__(
@@ -132,13 +159,15 @@ class Meter:
         store: AnswerStore | None = None,
         admit: Callable[[Ledger], None] = lambda ledger: None,
         demand: Callable[[], int] = lambda: 0,
+        prices: Prices | None = None,
     ) -> None:
         self._store: AnswerStore = MemoryStore() if store is None else store
+        self._prices = checked_prices(prices)
         self._admit = admit
         self._gate = Gate(num_threads, demand)
         self._lock = threading.Lock()
         self._under_way: dict[str, tuple[Future[Answer], Turn]] = {}
-        self._usage: dict[str, Usage] = {}
+        self._usage = self._store.failed()
         self._stopped = threading.Event()
         self._fatal: LMError | None = None
 
@@ -147,6 +176,7 @@ class Meter:
         metered = lm.copy(num_retries=0)
         metered.__class__ = _metered_class(type(lm))  # type: ignore[arg-type]
         metered._meter, metered._role, metered._retries = self, role, getattr(lm, "num_retries", 0)
+        metered._price = own_price(lm, self._prices)
         return metered
 
     @property
@@ -195,37 +225,44 @@ class Meter:
         return self._seen(answer)
 
     def _ask(self, role: str, attempt: Callable[[], Answer], retries: int, turn: Turn) -> Answer:
-        spent = Usage()
         for number in range(retries + 1):
-            if self._fatal is not None:
-                raise self._fatal
-            if self._stopped.is_set():
-                raise RunStoppedError("the run was stopped")
+            self._check()
             try:
                 with self._gate.slot(turn):
-                    began = time.monotonic()
-                    answer = self._attempt(role, attempt, Usage(calls=1, retries=int(number > 0)))
+                    return self._attempt(role, attempt, Usage(calls=1, retries=int(number > 0)))
             except LMError as error:
-                spent += Usage(calls=1, retries=int(number > 0), failed=1, seconds=time.monotonic() - began)
                 if isinstance(error, FATAL_ERRORS):
                     self._fatal = error
-                if number == retries or not dspy.is_retryable_lm_error(error):
+                if number == retries or not is_outage(error):
                     raise
-                self._stopped.wait(_delay(error, number))
-            else:
-                return replace(answer, usage=spent + answer.usage)
+                self._wait(_delay(error, number))
         raise AssertionError("the last attempt returns or raises")
+
+    def _check(self) -> None:
+        if self._fatal is not None:
+            raise self._fatal
+        if self._stopped.is_set():
+            raise RunStoppedError("the run was stopped")
+
+    def _wait(self, seconds: float) -> None:
+        """Waits before a retry, unless the run may not go on."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._stopped.wait(min(left, _LOOK)):
+            self._admit(self.ledger)
 
     def _attempt(self, role: str, attempt: Callable[[], Answer], sent: Usage) -> Answer:
         """Makes one attempt; it counts as a call from before it is sent, so that threads can't overrun a cap."""
         with self._lock:
+            self._check()
             self._admit(Ledger(self._usage))
             self._usage[role] = self._usage.get(role, Usage()) + sent
         began = time.monotonic()
         try:
             answer = attempt()
         except BaseException:
-            self._add(role, Usage(failed=1, seconds=time.monotonic() - began))
+            failure = Usage(failed=1, seconds=time.monotonic() - began)
+            self._add(role, failure)
+            self._store.put_failed(role, sent + failure)
             raise
         if answer.usage.cached:
             self._add(role, Usage(calls=-1, retries=-sent.retries, cached=1))
@@ -274,6 +311,7 @@ class _MeteredMixin:
     _meter: Meter
     _role: str
     _retries: int
+    _price: Price | None
     _entry: ContextVar[dict[str, Any] | None] = ContextVar("blpo_history_entry", default=None)
 
     def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
@@ -307,8 +345,8 @@ class _MeteredMixin:
         finally:
             self._entry.reset(token)
         if entry is None:  # an LM with a `__call__` of its own tells nothing, and has no cache
-            return Answer(tuple(outputs), usage=Usage(unpriced=1, images=_images(messages)))
-        usage = replace(_usage(entry), images=_images(messages)) if tracker.billed else Usage(cached=1)
+            return Answer(tuple(outputs), usage=Usage(unpriced=1, untold=1, images=_images(messages)))
+        usage = _usage(entry, self._price, _images(messages)) if tracker.billed else Usage(cached=1)
         return Answer(tuple(outputs), _finish_reason(entry.get("response")), usage)
 
     def update_history(self, entry: dict[str, Any]) -> None:
@@ -348,15 +386,19 @@ def _images(messages: Any) -> int:
     return sum(isinstance(part, dict) and part.get("type") == "image_url" for part in parts)
 
 
-def _usage(entry: dict[str, Any]) -> Usage:
+def _usage(entry: dict[str, Any], price: Price | None, images: int) -> Usage:
     usage = entry.get("usage") or {}
     details = usage.get("prompt_tokens_details") or {}
     details = details if isinstance(details, dict) else getattr(details, "__dict__", {})
-    cost = entry.get("cost")
+    prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+    untold = not (prompt or completion)
+    usd = entry.get("cost") if price is None else None if untold and any(price) else cost(price, prompt, completion)
     return Usage(
-        prompt_tokens=usage.get("prompt_tokens") or 0,
-        completion_tokens=usage.get("completion_tokens") or 0,
+        prompt_tokens=prompt,
+        completion_tokens=completion,
         image_tokens=details.get("image_tokens") or 0,
-        usd=cost or 0.0,
-        unpriced=int(cost is None),
+        usd=usd or 0.0,
+        unpriced=int(usd is None),
+        images=images,
+        untold=int(untold),
     )

@@ -160,15 +160,33 @@ def test_a_rate_limit_is_waited_for_as_long_as_the_provider_says() -> None:
     assert usage.prompt_tokens == 10
 
 
-def test_an_answer_knows_what_it_came_to() -> None:
-    """Its usage is what the ledger counted for it, failed attempts and their time included."""
+class Failures(MemoryStore):
+    """A store that keeps what failed attempts came to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.usages: list[Usage] = []
+
+    def put_failed(self, role: str, usage: Usage) -> None:
+        """Keeps it."""
+        self.usages.append(usage)
+
+
+def test_answers_and_failed_attempts_come_to_what_the_ledger_counted() -> None:
+    """An answer knows its own attempt; the store is told of each failed one as it happens."""
     lm = scripted_lm(failing(*[lm15.RateLimitError("slow down", retry_after=0) for _ in range(2)]))
-    meter = Meter(num_threads=1)
+    store = Failures()
+    meter = Meter(num_threads=1, store=store)
     with observe_answers() as answers:
         meter.wrap(lm, "judge")("a")
-    usage, counted = answers[0].usage, meter.ledger["judge"]
-    assert replace(usage, seconds=0.0) == replace(counted, seconds=0.0)
-    assert usage.seconds == pytest.approx(counted.seconds, abs=0.05)
+    assert [(u.calls, u.retries, u.failed) for u in (*store.usages, answers[0].usage)] == [
+        (1, 0, 1),
+        (1, 1, 1),
+        (1, 1, 0),
+    ]
+    counted = sum(store.usages, answers[0].usage)
+    assert replace(counted, seconds=0.0) == replace(meter.ledger["judge"], seconds=0.0)
+    assert counted.seconds == pytest.approx(meter.ledger["judge"].seconds)
 
 
 def test_retries_end_where_the_users_lm_ends_them() -> None:

@@ -1,0 +1,78 @@
+"""What tokens cost: as the user says, or as DSPy's price tables have it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import dspy
+from dspy.clients.capabilities import resolve
+from dspy.clients.model_metadata import model_info, rate
+from dspy.lm15 import LM15Error
+from dspy.utils.exceptions import LMError
+
+from blpo_dspy.errors import BlpoError
+
+Price: TypeAlias = tuple[float, float]
+"""US dollars per million prompt tokens and per million completion tokens."""
+
+Prices: TypeAlias = Mapping[str, Price]
+"""Prices by model name, as in `dspy.LM(name)`."""
+
+_OFFLINE = "embedded/"
+
+
+def checked_prices(prices: Prices | None) -> dict[str, Price]:
+    """Returns the prices that a user gave.
+
+    Raises:
+        BlpoError: If one of them is no pair of amounts.
+    """
+    checked = {}
+    for model, price in (prices or {}).items():
+        try:
+            prompt, completion = (float(amount) for amount in price)
+        except (TypeError, ValueError):
+            prompt = completion = math.nan
+        if not (0 <= prompt < math.inf and 0 <= completion < math.inf):
+            raise BlpoError(
+                f"the price of {model!r} is {price!r}; give US dollars per million prompt and completion tokens, as in "
+                "(0.15, 0.60)"
+            )
+        checked[model] = (prompt, completion)
+    return checked
+
+
+def own_price(lm: dspy.BaseLM, prices: Prices) -> Price | None:
+    """Returns the price that doesn't come from a table: the user's, or nothing at all for the offline engine."""
+    return prices.get(lm.model, (0.0, 0.0) if lm.model.startswith(_OFFLINE) else None)
+
+
+def known_price(lm: dspy.BaseLM, prices: Prices) -> Price | None:
+    """Returns what the tokens of an LM cost, None if nobody says so."""
+    own = own_price(lm, prices)
+    if own is not None or not isinstance(getattr(lm, "_engine_spec", None), str):
+        return own
+    try:
+        route = resolve(lm)
+    except (LM15Error, LMError):
+        return _litellm_price(lm.model)
+    info = model_info(route.provider, route.model)
+    prompt, completion = rate(info, "input_cost_per_token"), rate(info, "output_cost_per_token")
+    return None if prompt is None or completion is None else (prompt * 1e6, completion * 1e6)
+
+
+def _litellm_price(model: str) -> Price | None:
+    """The price of a model that DSPy reaches through LiteLLM alone."""
+    import litellm  # noqa: PLC0415 - slow to import, and seldom needed
+
+    try:
+        return litellm.cost_per_token(model=model, prompt_tokens=10**6, completion_tokens=10**6)
+    except litellm.exceptions.ModelNotMappedError:
+        return None
+
+
+def cost(price: Price, prompt_tokens: float, completion_tokens: float) -> float:
+    """Returns US dollars."""
+    return (price[0] * prompt_tokens + price[1] * completion_tokens) / 1e6

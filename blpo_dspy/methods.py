@@ -1,0 +1,86 @@
+"""The optimizers that `compare` knows by name, each set up the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.optimizers import APO, BLPO, OPRO, TextGrad
+from blpo_dspy.optimizers.base import JudgeOptimizer
+from blpo_dspy.optimizers.dspy_adapters import COPRO, GEPA, SIMBA, MIPROv2
+from blpo_dspy.programs.visual_judge import VisualJudge
+
+_TASK_AWARE = (
+    "A judge will be given this task: “{task}” Report everything in the image that bears on it, and how strongly each "
+    "shows."
+)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of a comparison.
+
+    Attributes:
+        about: What it is, in a few words.
+        make: The optimizer's constructor, None for no optimization.
+        options: Its own options.
+        task_aware: Whether the verbalizer instruction names the judge's task from the start (an ablation).
+    """
+
+    about: str
+    make: Callable[..., JudgeOptimizer] | None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    task_aware: bool = False
+
+    def student(self, start: VisualJudge) -> VisualJudge:
+        """Returns the program that this method starts from."""
+        if not self.task_aware:
+            return start
+        copy = start.deepcopy()
+        text = _TASK_AWARE.format(task=start.instruction)
+        copy.verbalizer.signature = copy.verbalizer.signature.with_instructions(text)
+        assert isinstance(copy, VisualJudge)
+        return copy
+
+
+_ONE_UPDATE = {"inner_steps": 0, "merge": False}
+
+METHODS: Mapping[str, Method] = {
+    "none": Method("no optimization", None),
+    "blpo": Method("BLPO, the defaults", BLPO),
+    "blpo-paper": Method("BLPO, the paper's letter", BLPO.paper),
+    "fixed": Method("ablation: fixed generic verbalizer instruction", BLPO, _ONE_UPDATE),
+    "fixed-task-aware": Method(
+        "ablation: fixed task-aware verbalizer instruction, best of several updates",
+        BLPO,
+        {"verbalizer_search": "fixed"},
+        task_aware=True,
+    ),
+    "judge-as-verbalizer": Method(
+        "ablation: the judge instruction is the verbalizer's", BLPO, {"verbalizer_search": "judge", **_ONE_UPDATE}
+    ),
+    "opro": Method("OPRO", OPRO),
+    "apo-images": Method("APO with error images (APO-image)", APO, {"errors_as": "images"}),
+    "apo-descriptions": Method("APO with described errors", APO, {"errors_as": "descriptions"}),
+    "textgrad": Method("TextGrad", TextGrad),
+    "gepa": Method("dspy.GEPA", GEPA),
+    "miprov2": Method("dspy.MIPROv2, instructions only", MIPROv2),
+    "miprov2-demos": Method("dspy.MIPROv2 with demonstrations", MIPROv2, {"demos": 2}),
+    "simba": Method("dspy.SIMBA", SIMBA),
+    "copro": Method("dspy.COPRO", COPRO),
+}
+
+
+def chosen(names: str | None) -> dict[str, Method]:
+    """Returns the methods named in a comma-separated list, all of them for None; "none" always comes first.
+
+    Raises:
+        BlpoError: Naming the unknown ones and those there are.
+    """
+    wanted = list(METHODS) if names is None else [name.strip() for name in names.split(",") if name.strip()]
+    unknown = [name for name in wanted if name not in METHODS]
+    if unknown or not wanted:
+        raise BlpoError(f"unknown optimizers {unknown}; choose from {', '.join(METHODS)}")
+    return {name: METHODS[name] for name in dict.fromkeys(["none", *wanted])}

@@ -484,6 +484,67 @@ def test_feedback_on_a_variable_becomes_an_improved_variable() -> None:
     assert v.read_weights(better)["blur"] > 0.25
 
 
+def test_lists_get_as_many_texts_as_an_input_asks_for() -> None:
+    """Reasons with their directions, and different instructions."""
+
+    class Reasons(dspy.Signature):
+        """Say why an instruction made a judge label images wrongly."""
+
+        current_instruction: str = dspy.InputField()
+        errors: list[updates.JudgementError] = dspy.InputField()
+        number_of_reasons: int = dspy.InputField()
+        reasons: list[str] = dspy.OutputField()
+
+    class Edits(dspy.Signature):
+        """Improve the instruction of a judge by what is wrong with it."""
+
+        current_instruction: str = dspy.InputField()
+        errors: list[updates.JudgementError] = dspy.InputField()
+        problem: str = dspy.InputField()
+        number_of_instructions: int = dspy.InputField()
+        improved_instructions: list[str] = dspy.OutputField()
+
+    given: dict[str, Any] = {"current_instruction": TASK, "errors": [TOO_HIGH, TOO_LOW]}
+    reasons = predict(Reasons, **given, number_of_reasons=2).reasons
+    assert "blur should count more" in reasons[0]
+    assert "noise should count less" in reasons[1]
+    edits = predict(Edits, **given, problem=reasons[0], number_of_instructions=2).improved_instructions
+    assert len(set(edits)) == 2
+    assert v.read_weights(edits[0])["blur"] > 0.25
+
+
+def test_feedback_beside_each_conversation_is_followed_and_descriptions_are_not() -> None:
+    """What a key calls feedback is advice; the same words in a description are not."""
+
+    class Improve(dspy.Signature):
+        """Improve the instruction of a judge by the feedback that it got."""
+
+        instruction: str = dspy.InputField()
+        conversations: list[dict[str, Any]] = dspy.InputField()
+        improved_instruction: str = dspy.OutputField()
+
+    advice = {"description": "Blocking should count more.", "judge_label": "4", "feedback": "Noise should count less."}
+    text = predict(Improve, instruction=TASK, conversations=[advice]).improved_instruction
+    assert v.read_weights(text) == {"noise": 0.0}
+
+
+def test_a_variation_is_asked_for_by_its_field() -> None:
+    """A paraphrase in DSPy's form keeps the weights too."""
+
+    class Vary(dspy.Signature):
+        """Generate a variation of the instruction while keeping its semantic meaning."""
+
+        instruction: str = dspy.InputField()
+        sample: str = dspy.InputField()
+        variation: str = dspy.OutputField()
+
+    before = "Rate it. Count blur strongly."
+    texts = {predict(Vary, instruction=before, sample=str(n)).variation for n in range(6)}
+    assert len(texts) > 1
+    assert before not in texts
+    assert all(v.read_weights(text) == {"blur": 0.75} for text in texts)
+
+
 def test_pictures_between_the_text_are_looked_at() -> None:
     """Mistakes shown as images teach as well, as far as they are seen."""
     image = photograph_with("blur").image

@@ -14,7 +14,9 @@ from blpo_dspy.embedded.reading import OutputField, Reading, without_images
 from blpo_dspy.embedded.senses import Senses
 
 _PREFIX = re.compile(r"prefix", re.IGNORECASE)
-_INSTRUCTION = re.compile(r"instruction|prompt|variable$|\brules?$|_rules?$", re.IGNORECASE)
+_INSTRUCTION = re.compile(
+    r"instruction|prompt|variable$|(?:\b|_)rules?$|variation|paraphrase|reworded|rewritten", re.IGNORECASE
+)
 _ADVICE = re.compile(r"advice", re.IGNORECASE)
 _VERDICT = re.compile(
     r"label|rating|score|verdict|judge?ment|decision|grade|class|categor|quality|answer|stars|level|^safe|preference",
@@ -45,6 +47,8 @@ _COUNT = re.compile(
 )
 _NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "eight": 8}
 _MOST = 16
+_NUMBER_NAME = re.compile(r"number|count|how_many", re.IGNORECASE)
+_WHOLE = re.compile(r"\d{1,3}")
 _TAGGED = re.compile(
     r"(?:wrap|enclos|between|inside|within|tags?|surround|send|put|starts? with|begin)[^\n]{0,160}?<([A-Za-z_]\w*)>",
     re.IGNORECASE,
@@ -101,8 +105,31 @@ def _role(field: OutputField, reading: Reading, senses: Senses) -> str:
     return next((role for role, holds in roles.items() if holds), "other")
 
 
-def _instruction(field: OutputField, reading: Reading, senses: Senses) -> str:
-    return revising.write_instruction(field.name, reading, senses)
+def _instruction(field: OutputField, reading: Reading, senses: Senses) -> Any:
+    count = _wanted(reading) if field.type.startswith("list") else 1
+    written = [revising.write_instruction(field.name, reading, senses, variant) for variant in range(count)]
+    return written if field.type.startswith("list") else written[0]
+
+
+def _critique(field: OutputField, reading: Reading, senses: Senses) -> Any:
+    if field.type.startswith("list"):
+        return revising.critique(reading, senses, _wanted(reading))
+    return " ".join(revising.critique(reading, senses))
+
+
+def _wanted(reading: Reading) -> int:
+    """How many texts a request wants: an input that is a number says so, else its words."""
+    given = [text for name, text in reading.inputs.items() if _NUMBER_NAME.search(name) and _WHOLE.fullmatch(text)]
+    return _bounded(given[0]) if given else _count(reading.objective)
+
+
+def _count(text: str) -> int:
+    numbers = _COUNT.findall(text)
+    return _bounded(numbers[-1]) if numbers else 1
+
+
+def _bounded(number: str) -> int:
+    return min(_MOST, max(1, _NUMBERS.get(number.lower()) or int(number)))
 
 
 def _other(field: OutputField, reading: Reading, senses: Senses) -> str:
@@ -131,7 +158,7 @@ _ANSWERS: dict[str, Callable[[OutputField, Reading, Senses], Any]] = {
     "advice": _advice,
     "instruction": _instruction,
     "reasons": lambda field, reading, senses: judging.reasons(reading, senses),
-    "critique": lambda field, reading, senses: " ".join(revising.critique(reading, senses)),
+    "critique": _critique,
     "verdict": judging.judge,
     "description": lambda field, reading, senses: describing.describe(reading, senses),
     "other": _other,
@@ -159,8 +186,7 @@ def _plain(reading: Reading, senses: Senses) -> str:
     tag = tags[-1] if tags else None
     ending = text[-1500:]
     asked, critical = _last(_ASKS_INSTRUCTION, ending), _last(_ASKS_CRITIQUE, ending)
-    numbers = _COUNT.findall(ending)
-    count = min(_MOST, max(1, _NUMBERS.get(numbers[-1].lower()) or int(numbers[-1]))) if numbers else 1
+    count = _count(ending)
     if (_KNOWN_TAG.fullmatch(f"<{tag}>") and tag != "START") or asked > critical:
         given = [revising.write_instruction("", reading, senses, variant) for variant in range(count)]
     elif critical >= 0:

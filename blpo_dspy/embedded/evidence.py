@@ -63,14 +63,23 @@ def mistakes(reading: Reading, senses: Senses) -> list[Mistake]:
 def directions(reading: Reading) -> dict[str, float]:
     """Returns the flaws of which a prompt says that they should count more (> 0) or less (< 0), and how often."""
     votes: dict[str, float] = {}
-    remarks = [text for name, text in reading.inputs.items() if _REMARK.search(name)]
-    for text in remarks if reading.inputs else [reading.text]:
+    for text in _remarks(reading):
         for sentence in vocabulary.sentences(text):
             match = _DIRECTION.search(sentence)
             if match:
                 for flaw in vocabulary.mentioned(sentence):
                     votes[flaw] = votes.get(flaw, 0.0) + (1.0 if match[1].lower() == "more" else -1.0)
     return votes
+
+
+def _remarks(reading: Reading) -> list[str]:
+    """The texts that comment on the judge: inputs and keys of JSON objects that are named so, never descriptions."""
+    if not reading.inputs:
+        return [reading.text]
+    remarks = [text for name, text in reading.inputs.items() if _REMARK.search(name)]
+    for text in reading.inputs.values():
+        remarks += [_flat(v) for x in objects(text) for key, v in x.items() if _REMARK.search(key)]
+    return remarks
 
 
 def _material(reading: Reading) -> list[str]:

@@ -183,11 +183,20 @@ def critique(reading: Reading, senses: Senses, count: int = 1) -> list[str]:
     rng = senses.rng(reading.seed, "critique", reading.prompt, *(x for x in reading.images if x))
     found = blames(reading, senses, rng)
     if not found:
-        return ["The mistakes share nothing that is reported here; the pictures need a closer look."] * count
+        return [_without_cues(mistakes(reading, senses))] * count
     remarks = [_remark(blame) for blame in found]
     if count == 1:
         return [" ".join(remarks[: senses.traits.edits])]
     return [remarks[i % len(remarks)] for i in range(count)]
+
+
+def _without_cues(found: list[Mistake]) -> str:
+    """What can be said where no flaw is reported."""
+    if found and not any(mistake.too_high for mistake in found):
+        return "The judge agrees with people here; nothing has to change."
+    off = sum(mistake.too_high for mistake in found)
+    rated = f"The pictures are rated too {'high' if off > 0 else 'low'}. " if off else ""
+    return f"{rated}What the mistakes share is not reported here; the pictures need a closer look."
 
 
 def _remark(blame: Blame) -> str:

@@ -7,7 +7,7 @@ import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, TypeVar, get_args, overload
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError
@@ -39,8 +39,17 @@ _MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
 _DSPY_NAMES = frozenset({"self", "signature", "new_signature", "demos", "config", "lm", "prediction"})
 
 
+_J = TypeVar("_J", bound="VisualJudge")
+
+
 class _Load:
     """`VisualJudge.load(path)` builds the judge of a file; `judge.load(path)` is DSPy's, into an existing judge."""
+
+    @overload
+    def __get__(self, instance: None, owner: type[_J]) -> Callable[[str | os.PathLike[str]], _J]: ...
+
+    @overload
+    def __get__(self, instance: VisualJudge, owner: type[VisualJudge]) -> Callable[..., None]: ...
 
     def __get__(self, instance: VisualJudge | None, owner: type[VisualJudge]) -> Callable[..., Any]:
         return owner._from_file if instance is None else instance._load_into
@@ -213,7 +222,7 @@ class VisualJudge(dspy.Module):
         }
 
     @classmethod
-    def _from_file(cls, path: str | os.PathLike[str]) -> VisualJudge:
+    def _from_file(cls: type[_J], path: str | os.PathLike[str]) -> _J:
         """Returns the judge that `judge.save(path)` wrote, built from the file alone; no code of the file is run.
 
         Raises:

@@ -107,9 +107,10 @@ def test_the_pixel_policy_applies_in_use() -> None:
 
 
 @pytest.mark.parametrize("adapter", [None, dspy.ChatAdapter(), dspy.JSONAdapter(), dspy.XMLAdapter()])
-def test_no_warning_is_logged(adapter: Any, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("evidence", EVIDENCE)
+def test_no_warning_is_logged(evidence: str, adapter: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Neither types nor fields of the inputs make DSPy complain."""
-    judge = judge_with(answers(), context=["prompt"])
+    judge = judge_with(answers(), context=["prompt"], evidence=evidence)
     with caplog.at_level(logging.WARNING), dspy.context(adapter=adapter):
         judge(image=Image.new("RGB", (8, 8)), prompt="a")
         judge(image="https://example.org/a.png", prompt="")

@@ -232,10 +232,13 @@ class JudgeOptimizer(Teleprompter):
 
     @staticmethod
     def _keep_for_validation(run: Run) -> None:
-        """Validates the start, which tells what a validation costs, and keeps as much for the last two rounds."""
+        """Validates the start, which tells what a validation costs, and keeps as much for the last two rounds.
+
+        Calls of the search that are under way when it is stopped still come in, at most one for each thread.
+        """
         run.bench.judge(run.start, run.data.validation)
         total = run.meter.ledger.total
-        run.reserve = 2 * (total.calls + total.cached)
+        run.reserve = 2 * (total.calls + total.cached) + run.workers.num_threads
 
 
 def _finished(run: Run, result: BLPOResult) -> dspy.Module:

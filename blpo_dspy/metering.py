@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import dspy
 from dspy.clients.backend_selection import CLIENT_KEYS
@@ -36,6 +36,8 @@ from blpo_dspy.errors import BlpoError
 from blpo_dspy.gate import Gate, Turn
 from blpo_dspy.ledger import Ledger, Usage
 from blpo_dspy.prices import Price, Prices, checked_prices, cost, own_price
+
+R = TypeVar("R")
 
 # `n` is always one: several answers are several requests.
 _NOT_PART_OF_A_REQUEST = CLIENT_KEYS | {"cache", "num_retries", "n"}
@@ -59,6 +61,16 @@ def is_outage(error: LMError) -> bool:
     """Whether a failure may pass: what DSPy repeats, and an HTTP answer that can't be read (a gateway's page, say)."""
     unreadable = type(error) is LMProviderError and (error.status or 200) < 300
     return unreadable or dspy.is_retryable_lm_error(error)
+
+
+def once_more(ask: Callable[[], R]) -> R:
+    """Returns what a function that calls an LM returns, called a second time where an outage outlasted the retries."""
+    try:
+        return ask()
+    except LMError as error:
+        if not is_outage(error):
+            raise
+    return ask()
 
 
 class RunStoppedError(BlpoError):

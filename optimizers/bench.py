@@ -11,9 +11,10 @@ from typing import Any
 import dspy
 from dspy.utils.exceptions import AdapterParseError, LMError
 
+from blpo_dspy.adapter import one_call_adapter
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.labels import LabelSpace
-from blpo_dspy.metering import FATAL_ERRORS
+from blpo_dspy.metering import FATAL_ERRORS, is_outage
 from blpo_dspy.optimizers.records import Instructions, Judgement
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.text import as_data
@@ -85,7 +86,7 @@ class Bench:
         self._workers, self._max_failed_share = workers, max_failed_share
         self._judged: dict[tuple[Instructions, int], Judgement] = {}
         self._answered = False
-        self._verbalizes = True
+        self._verbalizes: bool | None = None
 
     def program(self, instructions: Instructions) -> dspy.Module:
         """Returns a copy of the student with these instructions and its own LMs."""
@@ -109,37 +110,39 @@ class Bench:
         self, instructions: Instructions, examples: Sequence[int], *, background: bool = False
     ) -> PendingJudgements:
         """Starts judging, in the background if the search is to go first; `collect` waits for it."""
-        program = self._with_lms(instructions)
-        wanted = [i for i in dict.fromkeys(examples) if (self._key(instructions), i) not in self._judged]
+        program, key = self._with_lms(instructions), self._key(instructions)
+        known = {i: self._judged[key, i] for i in examples if (key, i) in self._judged}
+        wanted = [i for i in dict.fromkeys(examples) if i not in known]
         futures = self._workers.submit(lambda i: self._judge_one(program, i), wanted, background=background)
-        return PendingJudgements(instructions, tuple(examples), tuple(wanted), futures)
+        return PendingJudgements(instructions, tuple(examples), known, futures)
 
     def collect(self, pending: PendingJudgements) -> list[Judgement]:
-        """Waits for started judgements; in a step with too many failures the failed examples are judged again."""
+        """Waits for started judgements; the examples that an outage took are judged once more."""
         fresh = self._workers.results(pending.futures)
-        if self._void(fresh, pending):
+        if any(judgement.outage for judgement in fresh):
             program = self._with_lms(pending.instructions)
             fresh = self._workers.map(
                 lambda judgement: self._judge_one(program, judgement.example) if judgement.outage else judgement, fresh
             )
-            if self._void(fresh, pending):
-                failed = [judgement for judgement in fresh if judgement.outage]
-                raise ModelError(
-                    f"the model failed for {len(failed)} of {len(pending.examples)} examples, so nothing was scored: "
-                    f"{failed[0].failure}"
-                )
+        self._check_failures("model", [j.failure for j in fresh if j.outage], len(set(pending.examples)))
         answered = [judgement for judgement in fresh if not judgement.failure]
-        self._verbalizes = self._verbalizes and not any(judgement.description is None for judgement in answered)
+        if answered and not self._verbalizes:
+            self._verbalizes = any(judgement.description is not None for judgement in answered)
         key = self._key(pending.instructions)
         # What the provider refuses once it refuses again; what an outage swallowed is asked for anew when next needed.
         self._judged.update({(key, judgement.example): judgement for judgement in fresh if not judgement.outage})
         self._check_answers(fresh)
-        failed = {judgement.example: judgement for judgement in fresh if judgement.outage}
-        return [failed.get(i) or self._judged[key, i] for i in pending.examples]
+        judged = {**pending.known, **{judgement.example: judgement for judgement in fresh}}
+        return [judged[i] for i in pending.examples]
+
+    def _check_failures(self, role: str, failures: Sequence[str], of: int) -> None:
+        """A step that an outage took too much of is void: what is left of it would not be comparable."""
+        if len(failures) > self._max_failed_share * of:
+            raise ModelError(f"the {role} failed for {len(failures)} of {of} examples, twice: {failures[0]}")
 
     def _key(self, instructions: Instructions) -> Instructions:
-        """What a judgement depends on: not on q where the program judges without its verbalizer."""
-        return instructions if self._verbalizes else Instructions(instructions.judge, "")
+        """What a judgement depends on: not on q where no judgement so far used the verbalizer."""
+        return instructions if self._verbalizes is not False else Instructions(instructions.judge, "")
 
     def _check_answers(self, fresh: Sequence[Judgement]) -> None:
         """A judge that never gives a label leaves nothing to optimize: that is said rather than scored."""
@@ -157,43 +160,36 @@ class Bench:
             f"align; it should answer with {self._labels.describe()}, it wrote for example {sample.answer[:200]!r}"
         )
 
-    def _void(self, fresh: Sequence[Judgement], pending: PendingJudgements) -> bool:
-        failed = sum(judgement.outage for judgement in fresh)
-        return failed > self._max_failed_share * len(set(pending.examples))
-
     def describe(self, verbalizer: str, examples: Sequence[int]) -> list[str | None]:
-        """Returns g(x; q) for each example, as data for a prompt; None where the LM failed.
+        """Returns g(x; q) for each example, as data for a prompt; None where the LM refused it.
 
         Raises:
-            ModelError: If the verbalizer failed for more than the allowed share of the examples.
+            ModelError: If an outage took more than the allowed share of the examples, twice.
         """
         program = self._with_lms(Instructions("unused", verbalizer))
-        predictor = dict(program.named_predictors())[self._predictors.verbalizer]
-        names = list(predictor.signature.input_fields)
-        output = next(reversed(predictor.signature.output_fields))
-        adapter = dspy.settings.adapter or dspy.ChatAdapter(use_json_adapter_fallback=False)
-
-        failures: list[str] = []
-
-        def one(position: int) -> str | None:
-            inputs = self.examples[position].inputs()
-            with dspy.context(trace=[], adapter=adapter):
-                try:
-                    return as_data(predictor(**{name: inputs[name] for name in names})[output])
-                except AdapterParseError as error:
-                    return as_data((error.parsed_result or {}).get(output, error.lm_response)).strip()
-                except LMError as error:
-                    if isinstance(error, FATAL_ERRORS):
-                        raise _model_error("verbalizer", error) from error
-                    failures.append(str(error))
-                    return None
-
-        descriptions = self._workers.map(one, examples)
-        if len(failures) > self._max_failed_share * len(examples):
-            raise ModelError(
-                f"the verbalizer model failed for {len(failures)} of {len(examples)} images: {failures[0]}"
+        described = self._workers.map(lambda i: self._describe_one(program, i), examples)
+        if any(_outage(answer) for answer in described):
+            again = list(zip(examples, described, strict=True))
+            described = self._workers.map(
+                lambda one: self._describe_one(program, one[0]) if _outage(one[1]) else one[1], again
             )
-        return descriptions
+        failures = [str(answer) for answer in described if _outage(answer)]
+        self._check_failures("verbalizer model", failures, len(examples))
+        return [answer if isinstance(answer, str) else None for answer in described]
+
+    def _describe_one(self, program: dspy.Module, position: int) -> str | LMError:
+        predictor = dict(program.named_predictors())[self._predictors.verbalizer]
+        output = next(reversed(predictor.signature.output_fields))
+        inputs = self.examples[position].inputs()
+        with dspy.context(trace=[], adapter=one_call_adapter()):
+            try:
+                return as_data(predictor(**{name: inputs[name] for name in predictor.signature.input_fields})[output])
+            except AdapterParseError as error:
+                return as_data((error.parsed_result or {}).get(output, error.lm_response)).strip()
+            except LMError as error:
+                if isinstance(error, FATAL_ERRORS):
+                    raise _model_error("verbalizer", error) from error
+                return error
 
     def mean_loss(self, judgements: Sequence[Judgement]) -> float:
         """Returns L(p) over the judgements that the LM did not fail on (eq. 2)."""
@@ -219,19 +215,22 @@ class Bench:
             except LMError as error:
                 if isinstance(error, FATAL_ERRORS):
                     raise _model_error("judge", error) from error
-                transient = dspy.is_retryable_lm_error(error)
-                return Judgement(position, label, None, None, failure=str(error), outage=transient)
-            description = self._description(program)
+                return Judgement(position, label, None, None, failure=str(error), outage=is_outage(error))
+            description = self._description(program, prediction)
         answer = prediction.get(self._label_field)
         predicted = self._labels.parse(answer) if self._labels else answer
         loss = self._loss(example, prediction, label, predicted)
         return Judgement(position, label, predicted, loss, str(prediction.get("answer", answer)), description)
 
-    def _description(self, program: dspy.Module) -> str | None:
-        """What the verbalizer said while the program ran, if the program called it."""
+    def _description(self, program: dspy.Module, prediction: dspy.Prediction) -> str | None:
+        """What the verbalizer said while the program ran, if the program called it.
+
+        An answer out of form is in no trace; `VisualJudge` returns it as it stands.
+        """
         verbalizer = dict(program.named_predictors())[self._predictors.verbalizer]
         outputs = [output for predictor, _, output in dspy.settings.trace or () if predictor is verbalizer]
-        return as_data(list(outputs[-1].values())[-1]) if outputs else None
+        said = list(outputs[-1].values())[-1] if outputs else prediction.get("description")
+        return None if said is None else as_data(said)
 
     def score(self, example: dspy.Example, prediction: dspy.Prediction) -> float:
         """Returns the metric of a prediction, in [0, 1]; 0 for an answer that states no label."""
@@ -264,8 +263,12 @@ class PendingJudgements:
 
     instructions: Instructions
     examples: tuple[int, ...]
-    wanted: tuple[int, ...]
+    known: dict[int, Judgement]
     futures: list[Future[Judgement]]
+
+
+def _outage(answer: str | LMError) -> bool:
+    return isinstance(answer, LMError) and is_outage(answer)
 
 
 def _model_error(role: str, error: LMError) -> ModelError:

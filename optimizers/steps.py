@@ -11,7 +11,7 @@ from dspy.utils.exceptions import ContextWindowExceededError, LMError
 
 from blpo_dspy.errors import ModelError
 from blpo_dspy.labels import LabelSpace
-from blpo_dspy.metering import FATAL_ERRORS
+from blpo_dspy.metering import FATAL_ERRORS, is_outage, once_more
 from blpo_dspy.optimizers.bench import Bench
 from blpo_dspy.optimizers.proposals import Proposal, propose
 from blpo_dspy.optimizers.records import Batch, Instructions, Judgement, Rejection, Trial
@@ -123,12 +123,14 @@ class Steps:
 
     def _propose(self, signature: type[dspy.Signature], inputs: dict[str, object], current: str) -> Proposal:
         try:
-            return propose(self.lm, signature, inputs, current=current, max_tokens=self.max_tokens)
+            return once_more(lambda: propose(self.lm, signature, inputs, current=current, max_tokens=self.max_tokens))
         except ContextWindowExceededError:
             raise
         except FATAL_ERRORS as error:
             raise ModelError(f"the optimizer model cannot be used: {error}") from error
         except LMError as error:
+            if is_outage(error):
+                raise ModelError(f"the optimizer model failed, twice: {error}") from error
             return Proposal(None, (Rejection(f"the optimizer model failed: {error}", ""),))
 
     def _score(self, trial: Trial, batch: Batch, updated: Instructions) -> Trial:

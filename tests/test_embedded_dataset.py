@@ -38,6 +38,7 @@ def test_the_files_are_balanced_by_label_and_complete(tmp_path: Path) -> None:
             assert image.info == {}
         contents.add((paths.folder / name).read_bytes())
     assert len(contents) == 45
+    assert "Creative Commons" in (paths.folder / "CREDITS.txt").read_text()
 
 
 def test_names_and_order_say_nothing_about_labels(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def write_dataset(
     test: int = 100,
     labels: LabelSpace = FIVE,
 ) -> DatasetPaths:
-    """Writes rated photographs as PNG files under `folder/images` with `train.csv`, `val.csv` and `test.csv`.
+    """Writes rated photographs as PNG files under `folder/images`, `train.csv`, `val.csv`, `test.csv` and the credits.
 
     File names are running numbers over all splits in a shuffled order: they tell neither flaw nor label nor split.
 
@@ -146,6 +146,7 @@ def write_dataset(
     random.Random(f"{seed}:names").shuffle(numbers)
     try:
         paths.images.mkdir(parents=True, exist_ok=True)
+        (root / "CREDITS.txt").write_text(photographs.CREDITS, encoding="utf-8")
         for table, rows in ((paths.train, splits.train), (paths.val, splits.val), (paths.test, splits.test)):
             _write_table(table, [(f"photo-{numbers.pop():04d}.png", row) for row in rows])
     except OSError as error:

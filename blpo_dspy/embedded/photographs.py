@@ -16,6 +16,12 @@ from PIL import Image
 
 from blpo_dspy.embedded.pixels import Pixels, luminance, with_saturation
 
+CREDITS = """\
+These pictures are crops, degraded on purpose, of two photographs that ship with scikit-learn:
+china.jpg, some rights reserved by danielbuechele, https://www.flickr.com/photos/danielbuechele/6061409035/
+flower.jpg, some rights reserved by vultilion, https://www.flickr.com/photos/vultilion/6056698931/
+Both are under the Creative Commons attribution licence 2.0, https://creativecommons.org/licenses/by/2.0/
+"""
 SIDE = 96
 NAMES = ("china.jpg", "flower.jpg")
 _CROP_SIDES = (128, 224)

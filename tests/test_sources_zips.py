@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import unicodedata
@@ -9,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from source_copies import picture, write_zip
 from source_hub import LoopbackHub, point_at, serve
@@ -163,6 +164,44 @@ def test_a_member_that_says_it_is_huge_is_refused(tmp_path: Path) -> None:
     data[directory + 24 : directory + 28] = struct.pack("<I", 2**31)
     (found,) = ZipImages(lambda: over(bytes(data)), "images.zip").read(["a.png"])
     assert "larger than 256 MiB" in str(found)
+
+
+def packed(count: int) -> bytes:
+    """A small archive, half of its members compressed."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for i in range(count):
+            archive.writestr(f"images/{i}.png", bytes(range(40)) * 2, zipfile.ZIP_DEFLATED if i % 2 else None)
+    return file.getvalue()
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=6), st.integers(0, 2000), st.integers(0, 40)
+)
+@example([(580, 0)], 0, 0)  # a member without a name
+def test_a_damaged_archive_is_reported_and_nothing_else(changes: list[tuple[int, int]], start: int, count: int) -> None:
+    """Whatever bytes are changed or missing, each member comes whole, or with a reason, or the archive is refused."""
+    data = bytearray(packed(4))
+    for position, value in changes:
+        data[position % len(data)] = value
+    begin = start % len(data)
+    del data[begin : begin + count]
+    names = [f"{i}.png" for i in range(4)]
+    found = None
+    with contextlib.suppress(DataError):
+        found = list(ZipImages(lambda: over(bytes(data)), "images.zip").read(names, "images"))
+    assert found is None or len(found) == 4
+    assert all(isinstance(item, (bytes, ImageError)) for item in found or [])
+
+
+def test_a_member_packed_by_a_rare_method_is_reported(tmp_path: Path) -> None:
+    """Only stored and deflated members are read, which is what images come as."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("a.png", picture(1))
+    data = (tmp_path / "a.zip").read_bytes()
+    (found,) = ZipImages(lambda: over(data), "a.zip").read(["a.png"])
+    assert "packed by method 12" in str(found)
 
 
 @pytest.mark.parametrize("data", [b"", b"<html>not found</html>", b"PK\x03\x04" + bytes(500)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,9 @@ _TAIL = 1 << 16  # bytes; holds the end record of any archive and the directory 
 _HEADER = 30 + 64  # bytes; a local file header, and room for what its extra field has beyond the directory's
 _LARGEST = 256 * 2**20  # bytes; an image within any sensible pixel limit is smaller
 _AT_ONCE = 16  # members held in memory
+
+# What zipfile raises on damaged, encrypted (RuntimeError) or exotic archives.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OverflowError)
 
 
 class ZipImages:
@@ -42,12 +46,16 @@ class ZipImages:
         self._file.hold([(self._file.size - _TAIL, self._file.size)])
         try:
             return zipfile.ZipFile(self._file)
-        except zipfile.BadZipFile as error:
+        except DataError:
+            raise  # the archive's server, not its content
+        except _DAMAGE as error:
             raise DataError(f"{self._name}: not a complete zip archive ({error}); fetch it again") from None
 
     @cached_property
     def _index(self) -> NameIndex[zipfile.ZipInfo]:
-        return NameIndex((_member_name(info), info) for info in self._zip.infolist() if not info.is_dir())
+        # ZipInfo.is_dir() of older Pythons fails on an empty name.
+        files = (info for info in self._zip.infolist() if not info.filename.endswith("/"))
+        return NameIndex((_member_name(info), info) for info in files)
 
     def read(self, names: Sequence[str], folder: str = "") -> Iterator[bytes | ImageError]:
         """Yields for each name, in order, the bytes of the member or why there are none."""
@@ -64,13 +72,17 @@ class ZipImages:
             return error
         if max(info.file_size, info.compress_size) > _LARGEST:
             return ImageError(f"larger than {_LARGEST >> 20} MiB", name)
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            return ImageError(f"packed by method {info.compress_type}, which is not read", name)
         return info
 
     def _unpack(self, info: zipfile.ZipInfo) -> bytes | ImageError:
         try:
             return self._zip.read(info)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-            return ImageError(f"cannot be unpacked ({error})", info.filename)  # damaged, encrypted, unknown method
+        except DataError:
+            raise
+        except _DAMAGE as error:
+            return ImageError(f"cannot be unpacked ({error})", info.filename)
 
 
 def _extent(info: zipfile.ZipInfo) -> tuple[int, int]:

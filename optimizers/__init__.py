@@ -1,11 +1,16 @@
 """The teleprompters."""
 
+from blpo_dspy.optimizers.apo import APO
 from blpo_dspy.optimizers.blpo import BLPO
+from blpo_dspy.optimizers.opro import OPRO
 from blpo_dspy.optimizers.records import Batch, BLPOResult, Instructions, Judgement, Rejection, Round, Trial, Validation
+from blpo_dspy.optimizers.textgrad import TextGrad
 from blpo_dspy.optimizers.updates import MergeUpdates, UpdateJudge, UpdateVerbalizer
 
 __all__ = [
+    "APO",
     "BLPO",
+    "OPRO",
     "BLPOResult",
     "Batch",
     "Instructions",
@@ -13,6 +18,7 @@ __all__ = [
     "MergeUpdates",
     "Rejection",
     "Round",
+    "TextGrad",
     "Trial",
     "UpdateJudge",
     "UpdateVerbalizer",

@@ -1,0 +1,211 @@
+"""APO (ProTeGi): textual gradients, edits and paraphrases in a beam search."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Literal
+
+import dspy
+from typing_extensions import Unpack
+
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.metering import RunStoppedError
+from blpo_dspy.optimizers.apo_expansion import APOPrompts, Expansion, distinct
+from blpo_dspy.optimizers.apo_prompts import ApplyReason, FindReasons, VaryInstruction
+from blpo_dspy.optimizers.asking import Asker
+from blpo_dspy.optimizers.bandit import UCBBandit
+from blpo_dspy.optimizers.base import JudgeOptimizer, RunOptions
+from blpo_dspy.optimizers.exhibits import Exhibits, ShownAs
+from blpo_dspy.optimizers.records import Batch, Instructions, Judgement, Round, Trial
+from blpo_dspy.optimizers.run import Run
+from blpo_dspy.optimizers.sampling import shuffled
+
+_SIZES = (
+    "rounds",
+    "beam_size",
+    "minibatch_size",
+    "errors_per_gradient",
+    "gradients_per_error",
+    "steps_per_gradient",
+    "max_expansion",
+    "eval_rounds",
+    "eval_prompts_per_round",
+    "samples_per_eval",
+)
+
+
+class APO(JudgeOptimizer):
+    """Optimizes the judge instruction by textual gradients in a beam search.
+
+    Source: Pryzant et al., "Automatic Prompt Optimization with “Gradient Descent” and Beam Search", arXiv 2305.03495
+    (ProTeGi), and its reference implementation microsoft/LMOps, `prompt_optimization`. With `errors_as="images"` it is
+    the baseline that the BLPO paper calls APO-image. In every round each instruction of the beam judges a minibatch;
+    four times four of its errors are shown to the optimizer LM, which names a reason for them (the gradient) and then
+    writes an improved instruction for each reason. The improved instructions and their parent are paraphrased twice.
+    Eight of these children join the beam, and a UCB bandit finds the best four of all on random training examples. The
+    best of the last beam by the bandit's estimate is returned; no validation set takes part in the selection. The
+    verbalizer instruction is left alone.
+
+    Departures from the reference implementation:
+
+    - Any label space, and the mean metric 1 − loss instead of 0/1. An error is a judgement with a positive loss.
+    - Errors hold images, shown as such or as descriptions by the verbalizer. They also say in words how the labels
+      differ ("judge 2 too high"), as the errors that BLPO shows do; an ordinal loss means nothing without it.
+    - An instruction without an error in the minibatch gets no gradient, only paraphrases; the reference asks for
+      reasons all the same, with no example.
+    - Samples of the same request carry their number, since equal requests are answered alike by caches and by
+      deterministic models.
+    - Answers are DSPy fields instead of text between tags; the wording is the reference's in substance. An instruction
+      that states an output format, which the program owns, or is longer than `max_instruction_tokens` is dropped.
+    - The optimizer LM samples at its own temperature unless `temperature` is given; the reference's 0.7 is refused by
+      reasoning models.
+    - Only the bandit of the paper is there (`ucb`), not the reference's other evaluators. Of equal estimates the older
+      instruction wins; the reference sorts by text.
+    - The whole instruction is edited: there is no sectioned prompt of which only the task is.
+    - A round that a budget cuts short while its candidates are tried ends with the estimates so far.
+
+    Args:
+        prompt_model: The optimizer LM.
+        rounds: How often the beam is expanded.
+        beam_size: How many instructions survive a round.
+        minibatch_size: How many training examples an instruction's errors are looked for in.
+        n_gradients: How often a group of errors is drawn for each instruction of the beam.
+        errors_per_gradient: The most errors in a group.
+        gradients_per_error: How many reasons are asked for, for each group.
+        steps_per_gradient: How many improved instructions are asked for, for each reason.
+        mc_samples: How many paraphrases are asked for, of each improved instruction and of its parent.
+        max_expansion: The most children of one parent that are tried.
+        reject_on_errors: Whether these are the children that do best on up to 16 errors of the minibatch, rather than
+            random ones.
+        eval_rounds: How often the bandit chooses.
+        eval_prompts_per_round: How many instructions it chooses at a time.
+        samples_per_eval: How many random training examples these are tried on.
+        exploration: c of the bandit.
+        errors_as: How prompts show the judge's input: "images", or "descriptions" by the verbalizer.
+        temperature: The optimizer LM's sampling temperature; None for its own.
+        find_reasons: Meta-prompt for gradients; the fields of `apo_prompts.FindReasons`.
+        apply_reason: Meta-prompt for edits; the fields of `apo_prompts.ApplyReason`.
+        vary_instruction: Meta-prompt for paraphrases; the fields of `apo_prompts.VaryInstruction`.
+        **options: The options of every optimizer (data, models, budget, journal, …); see `JudgeOptimizer`. `select`
+            is "last", the bandit's estimate, unless given.
+
+    Raises:
+        BlpoError: If an option is out of its range.
+    """
+
+    select_by_default: ClassVar[Literal["best", "last"]] = "last"
+    partial_rounds = True
+
+    def __init__(
+        self,
+        *,
+        prompt_model: dspy.BaseLM,
+        rounds: int = 6,
+        beam_size: int = 4,
+        minibatch_size: int = 64,
+        n_gradients: int = 4,
+        errors_per_gradient: int = 4,
+        gradients_per_error: int = 1,
+        steps_per_gradient: int = 1,
+        mc_samples: int = 2,
+        max_expansion: int = 8,
+        reject_on_errors: bool = False,
+        eval_rounds: int = 8,
+        eval_prompts_per_round: int = 8,
+        samples_per_eval: int = 32,
+        exploration: float = 1.0,
+        errors_as: ShownAs = "images",
+        temperature: float | None = None,
+        find_reasons: type[dspy.Signature] = FindReasons,
+        apply_reason: type[dspy.Signature] = ApplyReason,
+        vary_instruction: type[dspy.Signature] = VaryInstruction,
+        **options: Unpack[RunOptions],
+    ) -> None:
+        super().__init__(prompt_model=prompt_model, **options)
+        self.rounds, self.beam_size, self.minibatch_size = rounds, beam_size, minibatch_size
+        self.n_gradients, self.errors_per_gradient = n_gradients, errors_per_gradient
+        self.gradients_per_error, self.steps_per_gradient = gradients_per_error, steps_per_gradient
+        self.mc_samples, self.max_expansion, self.reject_on_errors = mc_samples, max_expansion, reject_on_errors
+        self.eval_rounds, self.eval_prompts_per_round = eval_rounds, eval_prompts_per_round
+        self.samples_per_eval, self.exploration = samples_per_eval, exploration
+        self.errors_as, self.temperature = errors_as, temperature
+        self.prompts = APOPrompts(find_reasons, apply_reason, vary_instruction)
+        self._check_least(**dict.fromkeys(_SIZES, 1), n_gradients=0, mc_samples=0, exploration=0)
+        if errors_as not in ("images", "descriptions"):
+            raise BlpoError(f"errors_as={errors_as!r} is 'images' or 'descriptions'")
+
+    def _rounds(self, run: Run) -> Iterator[Round]:
+        """One record per round; its trials are the candidates, best first, and it ends with the best of the beam."""
+        expansion = self._expansion(run)
+        beam = [Trial("start", run.start.verbalizer, run.start.judge)]
+        for number in range(self.rounds):
+            minibatch = shuffled(run.data.train, self.seed, number)[: self.minibatch_size]
+            children = [self._children(expansion, parent, minibatch, number) for parent in beam]
+            candidates, refused = distinct([*beam, *itertools.chain(*children)], known=set())
+            candidates, stopped = self._select(run, candidates, number)
+            if candidates[0].score is not None or stopped is None:
+                batch = Batch.of(run.bench.judge(_instructions(beam[0]), minibatch))
+                improved = candidates[0].judge != beam[0].judge
+                start, trials = _instructions(beam[0]), (*candidates, *refused)
+                yield Round(number, start, batch, trials, chosen=0 if improved else None)
+            if stopped is not None:
+                raise stopped
+            beam = [Trial("start", run.start.verbalizer, c.judge) for c in candidates[: self.beam_size]]
+
+    def _expansion(self, run: Run) -> Expansion:
+        asker = Asker(run.optimizer_lm, run.workers, self.max_instruction_tokens, self.temperature)
+        exhibits = Exhibits(run.bench, run.labels, self.errors_as, run.start.verbalizer)
+        return Expansion(
+            run.bench,
+            asker,
+            exhibits,
+            self.prompts,
+            n_gradients=self.n_gradients,
+            errors_per_gradient=self.errors_per_gradient,
+            gradients_per_error=self.gradients_per_error,
+            steps_per_gradient=self.steps_per_gradient,
+            mc_samples=self.mc_samples,
+            max_expansion=self.max_expansion,
+            reject_on_errors=self.reject_on_errors,
+        )
+
+    def _children(self, expansion: Expansion, parent: Trial, minibatch: Sequence[int], number: int) -> list[Trial]:
+        assert parent.judge is not None
+        return expansion.children(parent.judge, minibatch, random.Random(f"{self.seed}:{number}:{parent.judge}"))
+
+    def _select(self, run: Run, candidates: Sequence[Trial], number: int) -> tuple[list[Trial], RunStoppedError | None]:
+        """The candidates with the bandit's estimates, the best first, as far as the budget reaches."""
+        if len(candidates) == 1:
+            return list(candidates), None
+        bandit, rng = UCBBandit(len(candidates), self.exploration), random.Random(f"{self.seed}:{number}:selection")
+        judged: list[list[Judgement]] = [[] for _ in candidates]
+        stopped = None
+        try:
+            for t in range(self.eval_rounds):
+                sample = rng.sample(run.data.train, min(self.samples_per_eval, len(run.data.train)))
+                for arm in bandit.choose(self.eval_prompts_per_round, t, rng):
+                    judgements = run.bench.judge(_instructions(candidates[arm]), sample)
+                    bandit.update(arm, [1.0 - j.loss for j in judgements if j.loss is not None])
+                    judged[arm] += judgements
+        except RunStoppedError as error:
+            stopped = error
+        tried = [c.scored(mean, j) for c, mean, j in zip(candidates, bandit.means, judged, strict=True)]
+        return sorted(tried, key=lambda trial: -1.0 if trial.score is None else trial.score, reverse=True), stopped
+
+    def _round_calls(self) -> None:
+        """How many judgements a round makes depends on how many candidates differ and on the training set's size."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The algorithm's options and the seed, as JSON-ready data."""
+        return self._described(
+            *_SIZES, "n_gradients", "mc_samples", "exploration", "reject_on_errors", "errors_as", "temperature"
+        )
+
+
+def _instructions(trial: Trial) -> Instructions:
+    assert trial.judge is not None
+    assert trial.verbalizer is not None
+    return Instructions(trial.judge, trial.verbalizer)

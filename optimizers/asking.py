@@ -1,0 +1,104 @@
+"""Asking the optimizer LM for texts, several requests at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import dspy
+from dspy.utils.exceptions import AdapterParseError, LMError
+
+from blpo_dspy.adapter import one_call_adapter
+from blpo_dspy.errors import ModelError
+from blpo_dspy.metering import FATAL_ERRORS, observe_answers
+from blpo_dspy.optimizers.proposals import Proposal, propose, refusal
+from blpo_dspy.optimizers.records import Rejection
+from blpo_dspy.optimizers.workers import Workers
+from blpo_dspy.text import as_data
+
+Inputs = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The texts that one answer holds, safe to put into another prompt; the reason where the call gave no answer."""
+
+    texts: tuple[str, ...] = ()
+    rejections: tuple[Rejection, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """All of the texts as one."""
+        return "\n".join(self.texts)
+
+
+@dataclass(frozen=True)
+class Asker:
+    """The optimizer LM as an algorithm asks it.
+
+    Attributes:
+        lm: The metered optimizer LM.
+        workers: Where the calls run.
+        max_tokens: The longest instruction that is accepted.
+        temperature: The sampling temperature, None for the LM's own.
+    """
+
+    lm: dspy.BaseLM
+    workers: Workers
+    max_tokens: int
+    temperature: float | None = None
+
+    def ask(self, signature: type[dspy.Signature], requests: Sequence[Inputs]) -> list[Reply]:
+        """Returns what the LM wrote into the signature's output field (text, or a list of texts) for each request.
+
+        Raises:
+            ModelError: If the LM cannot be used.
+        """
+        return self.workers.map(partial(self._reply, signature), requests)
+
+    def instructions(self, reply: Reply, current: str) -> list[Proposal]:
+        """Returns the texts of a reply as revisions of an instruction; one that cannot be used carries the reason."""
+        if not reply.texts:
+            return [Proposal(None, reply.rejections or (Rejection("the answer is empty", ""),))]
+        problems = [refusal(text, current=current, max_tokens=self.max_tokens) for text in reply.texts]
+        return [
+            Proposal(text) if problem is None else Proposal(None, (Rejection(problem, text),))
+            for text, problem in zip(reply.texts, problems, strict=True)
+        ]
+
+    def revise(self, signature: type[dspy.Signature], inputs: Inputs, current: str) -> Proposal:
+        """Returns one revision of an instruction, asked for once more with the reason if the first cannot be used.
+
+        Raises:
+            ModelError: If the LM cannot be used.
+        """
+        try:
+            return propose(self.lm, signature, dict(inputs), current=current, max_tokens=self.max_tokens)
+        except LMError as error:
+            return Proposal(None, (_failure(error),))
+
+    def _reply(self, signature: type[dspy.Signature], inputs: Inputs) -> Reply:
+        field = next(iter(signature.output_fields))
+        config = {} if self.temperature is None else {"temperature": self.temperature}
+        with observe_answers() as answers, dspy.context(lm=self.lm, adapter=one_call_adapter(), trace=[]):
+            try:
+                value = getattr(dspy.Predict(signature)(**inputs, config=config), field)
+            except AdapterParseError as error:
+                answer = as_data(error.lm_response)
+                return Reply(rejections=(Rejection(f"the answer has no readable field {field}", answer),))
+            except LMError as error:
+                return Reply(rejections=(_failure(error),))
+        if any(answer.truncated for answer in answers):
+            return Reply(rejections=(Rejection("the answer was cut off by the token limit", as_data(value)),))
+        texts = [
+            as_data(text).strip().strip("`\"'").strip() for text in (value if isinstance(value, list) else [value])
+        ]
+        return Reply(tuple(text for text in texts if text))
+
+
+def _failure(error: LMError) -> Rejection:
+    if isinstance(error, FATAL_ERRORS):
+        raise ModelError(f"the optimizer model cannot be used: {error}") from error
+    return Rejection(f"the optimizer model failed: {error}", "")

@@ -1,0 +1,78 @@
+"""How training examples are shown to the optimizer LM: as images, as descriptions, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import dspy
+
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.labels import LabelSpace
+from blpo_dspy.optimizers.bench import Bench
+from blpo_dspy.optimizers.records import Judgement
+from blpo_dspy.text import as_data
+
+ShownAs = Literal["images", "descriptions"]
+
+_SHOWN_ANSWER = 80
+
+
+@dataclass(frozen=True)
+class Exhibits:
+    """Training examples in the form that a prompt takes them in: `dspy.Image` values stay images, text is data.
+
+    Attributes:
+        bench: Holds the examples and describes them.
+        labels: The label space, None if only a metric says what is right.
+        shown_as: "images", or "descriptions" by the verbalizer.
+        verbalizer: The verbalizer instruction that descriptions are made with.
+    """
+
+    bench: Bench
+    labels: LabelSpace | None
+    shown_as: ShownAs
+    verbalizer: str
+
+    def inputs(self, examples: Sequence[int]) -> dict[int, dict[str, Any]]:
+        """Returns what the judge was given for each example; without those whose description failed.
+
+        Raises:
+            BlpoError: If images are asked for and an example has no `dspy.Image` among its inputs.
+            ModelError: If the verbalizer failed for more than the allowed share of the examples.
+        """
+        wanted = list(dict.fromkeys(examples))
+        if self.shown_as == "images":
+            return {i: {**self._images(i), **self._context(i)} for i in wanted}
+        described = zip(wanted, self.bench.describe(self.verbalizer, wanted), strict=True)
+        return {i: {"description": text, **self._context(i)} for i, text in described if text is not None}
+
+    def verdict(self, judgement: Judgement) -> dict[str, str]:
+        """Returns both labels and in words how they differ ("judge 2 too high"; "" if they don't)."""
+        said = judgement.predicted
+        return {
+            "human_label": as_data(judgement.label),
+            "judge_label": as_data(f"none ({judgement.answer[:_SHOWN_ANSWER]!r})" if said is None else said),
+            "difference": as_data(self.labels.direction(judgement.label, said)) if self.labels else "",
+        }
+
+    def _images(self, example: int) -> dict[str, dspy.Image]:
+        inputs = self.bench.examples[example].inputs()
+        images = {name: value for name, value in inputs.items() if isinstance(value, dspy.Image)}
+        if not images:
+            raise BlpoError(
+                f"example {example} has no dspy.Image among its inputs ({', '.join(inputs.keys())}) to show to the "
+                "optimizer model; make it one, or show examples as descriptions"
+            )
+        return images
+
+    def _context(self, example: int) -> dict[str, dict[str, str]]:
+        inputs = self.bench.examples[example].inputs()
+        texts = {name: as_data(value) for name, value in inputs.items() if isinstance(value, str)}
+        return {"context": texts} if texts else {}
+
+
+def label_names(labels: LabelSpace | None) -> str:
+    """Returns the labels that people and the judge choose from, in words."""
+    return labels.describe() if labels else "as the metric has them"

@@ -63,7 +63,8 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
     _note_offline(job.models, screen, "judge-model")
     disagreeing = contradictions([*sets.train, *sets.val, *sets.test])
     if disagreeing:
-        screen.note(f"{len(disagreeing)} images have more than one label; first, {disagreeing[0]}")
+        have = "1 image has" if len(disagreeing) == 1 else f"{len(disagreeing)} images have"
+        screen.note(f"{have} more than one label; for example, {disagreeing[0]}")
     if cost_of_test(start, sets, job.search) is None:
         screen.note(f"--max-calls {job.search.max_calls} doesn't pay for the {len(sets.test)} test images: not judged")
     with _working(screen) as watch:

@@ -66,16 +66,16 @@ def label_images(
     program = judge.deepcopy()
     program.verbalizer.lm = meter.wrap(models.verbalizer, "verbalizer")
     program.judge.lm = meter.wrap(models.judge, "judge")
+    verdicts: list[Verdict] = []
     with dspy.context(disable_history=True):
-        futures = workers.submit(partial(_label_one, program), inputs)
         try:
-            verdicts = [future.result() for future in futures[:_SIGNS_OF_LIFE]]
-            _check_alive(verdicts)
-            for verdict in verdicts:
-                done(verdict)
-            for future in futures[_SIGNS_OF_LIFE:]:
-                verdicts.append(future.result())
-                done(verdicts[-1])
+            for part in (inputs[:_SIGNS_OF_LIFE], inputs[_SIGNS_OF_LIFE:]):
+                futures = workers.submit(partial(_label_one, program), part)
+                if not verdicts:
+                    _check_alive([future.result() for future in futures])
+                for future in futures:
+                    verdicts.append(future.result())
+                    done(verdicts[-1])
         except BaseException:
             meter.stop()
             raise

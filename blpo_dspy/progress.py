@@ -178,7 +178,8 @@ class Quiet:
         """Returns what a user should know of it."""
         if not self.truncated:
             return []
-        return [f"{self.truncated} answers were cut off by the token limit of their model"]
+        answers = "1 answer was" if self.truncated == 1 else f"{self.truncated} answers were"
+        return [f"{answers} cut off by the token limit of the model"]
 
 
 class _Counting(logging.Handler):

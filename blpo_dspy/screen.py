@@ -160,13 +160,13 @@ def verdict_record(image: str, verdict: Verdict, *, described: bool) -> dict[str
 
 
 def show_verdict(screen: Screen, image: str, verdict: Verdict) -> None:
-    """Prints one line about one image; the label first, for the eye and for `cut`."""
+    """Prints one line about one image, split by tabs; the label first, for the eye and for `cut`."""
+    cells = ["-" if verdict.label is None else str(verdict.label), image]
     if verdict.failure:
-        screen.text(f"-\t{image}\tfailed: {_one_line(verdict.failure)}")
+        cells.append(f"failed: {_one_line(verdict.failure)}")
     elif verdict.label is None:
-        screen.text(f"-\t{image}\tno label in the answer {_one_line(verdict.answer)!r}")
-    else:
-        screen.text(f"{verdict.label}\t{image}")
+        cells.append(f"no label in the answer {_one_line(verdict.answer)!r}")
+    screen.out.file.write("\t".join(cells) + "\n")
 
 
 def _figure(value: float | None) -> str:

@@ -1,0 +1,106 @@
+"""A judge at work on many images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import dspy
+import pytest
+from dspy import lm15
+from engines import Seen, scripted_lm
+
+from blpo_dspy.errors import ModelError
+from blpo_dspy.labelling import Verdict, label_images, measure
+from blpo_dspy.labels import LabelSpace
+from blpo_dspy.metering import Meter
+from blpo_dspy.models import Models
+from blpo_dspy.optimizers.workers import Workers
+from blpo_dspy.programs.visual_judge import VisualJudge
+
+LABELS = LabelSpace("keep", "reject")
+
+
+def picture(number: int) -> str:
+    """A reference to an image that nobody fetches."""
+    return f"https://pictures.example/{number}.png"
+
+
+def run(script: Callable[[Seen], Any], count: int, *, evidence: str = "image", threads: int = 4, **options: Any) -> Any:
+    """The verdicts on so many pictures by a scripted judge."""
+    lm = scripted_lm(script, num_retries=options.pop("retries", 0))
+    judge = VisualJudge(LABELS, instruction="Keep or reject.", evidence=evidence)
+    inputs = [{"image": picture(number)} for number in range(count)]
+    with Workers(threads) as workers:
+        meter = options.pop("meter", None) or Meter(num_threads=threads)
+        return label_images(judge, Models(lm, lm, lm), inputs, workers=workers, meter=meter, **options)
+
+
+def number_of(seen: Seen) -> int:
+    """Which picture a request shows."""
+    return int(seen.images[0].rpartition("/")[2].partition(".")[0])
+
+
+@pytest.mark.parametrize("threads", [1, 8])
+def test_verdicts_come_in_the_order_of_the_images(threads) -> None:
+    """Whatever order the calls end in; `done` sees the same order."""
+    shown: list[Verdict] = []
+    verdicts = run(lambda seen: "keep" if number_of(seen) % 2 else "reject", 20, threads=threads, done=shown.append)
+    assert [verdict.label for verdict in verdicts] == ["reject", "keep"] * 10
+    assert shown == verdicts
+
+
+def test_a_refused_image_and_an_answer_without_a_label_stay_with_their_image() -> None:
+    """Neither ends the run; they are told apart."""
+
+    def script(seen: Seen) -> Any:
+        return {2: lm15.InvalidRequestError("too violent"), 3: "no idea"}.get(number_of(seen), "keep")
+
+    verdicts = run(script, 6)
+    assert [verdict.label for verdict in verdicts] == ["keep", "keep", None, None, "keep", "keep"]
+    assert "too violent" in verdicts[2].failure
+    assert (verdicts[3].answer, verdicts[3].failure) == ("no idea", "")
+
+
+def test_the_description_is_kept_where_the_judge_has_one() -> None:
+    """As `blpo judge --json` shows it."""
+    verdicts = run(lambda seen: "a dark room" if seen.fields == ["description"] else "keep", 2, evidence="both")
+    assert [verdict.description for verdict in verdicts] == ["a dark room"] * 2
+
+
+def test_a_server_that_is_down_from_the_start_is_asked_a_few_times_only() -> None:
+    """One message instead of a failure for each of a thousand images."""
+    asked: list[int] = []
+    shown: list[Verdict] = []
+
+    def script(seen: Seen) -> Any:
+        asked.append(number_of(seen))
+        return lm15.TransportError("connection refused")
+
+    with pytest.raises(ModelError, match=r"first 4 images: .*connection refused"):
+        run(script, 1000, threads=2, done=shown.append)
+    assert sorted(asked) == [0, 1, 2, 3]
+    assert not shown
+
+
+def test_a_refused_key_ends_it_with_one_message() -> None:
+    """No further call could mend it."""
+    with pytest.raises(ModelError, match=r"cannot be used.*bad key"):
+        run(lambda seen: lm15.AuthError("bad key"), 10)
+
+
+def test_agreement_counts_failures_apart_from_answers() -> None:
+    """A failed call is no wrong answer."""
+
+    def script(seen: Seen) -> Any:
+        return {1: lm15.InvalidRequestError("no"), 2: "??"}.get(number_of(seen), "keep")
+
+    lm = scripted_lm(script, num_retries=0)
+    examples = [dspy.Example(image=picture(n), label="keep").with_inputs("image") for n in range(6)]
+    judge = VisualJudge(LABELS, instruction="Keep or reject.", evidence="image")
+    with Workers(2) as workers:
+        meter = Meter(num_threads=2)
+        agreement = measure(judge, Models(lm, lm, lm), examples, workers=workers, meter=meter)
+    assert (agreement.n, agreement.failed, agreement.invalid, agreement.accuracy) == (5, 1, 1, 0.8)
+    assert meter.ledger.calls() == {"judge": 6, "verbalizer": 0, "optimizer": 0, "cached": 0}
+    assert judge.judge.lm is None, "the caller's judge got an LM"

@@ -1,0 +1,120 @@
+"""What the command line's words mean."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.labels import LabelSpace
+from blpo_dspy.options import ModelNames, Search, given_texts, label_space, names, writable_file, writable_folder
+
+
+@pytest.mark.parametrize(
+    ("labels", "scale", "space"),
+    [
+        ("Safe,Unsafe", None, LabelSpace("Safe", "Unsafe")),
+        (" Safe , Unsafe ,Not sure", None, LabelSpace("Safe", "Unsafe", "Not sure")),
+        ("1,0", None, LabelSpace(1, 0)),
+        ("-1,0,1", None, LabelSpace(-1, 0, 1)),
+        ("01,02", None, LabelSpace("01", "02")),
+        (None, "1-5", LabelSpace.ordinal(1, 5)),
+        (None, " 0 – 10 ", LabelSpace.ordinal(0, 10)),
+    ],
+)
+def test_labels_and_scales_are_read(labels, scale, space) -> None:
+    """Numbers become numbers where every label is one and is written as one."""
+    assert label_space(labels, scale) == space
+
+
+@pytest.mark.parametrize(
+    ("labels", "scale", "message"),
+    [
+        (None, None, "labels are missing"),
+        ("a,b", "1-5", "exclude each other"),
+        ("a,,b", None, "empty label"),
+        ("a,A", None, "duplicate labels"),
+        ("a", None, "at least two labels"),
+        (None, "5-1", "not a scale.*lowest to its highest"),
+        (None, "-2-2", "not a scale.*below zero.*Python"),
+        (None, "3", "not a scale"),
+        (None, "2-2", "not a scale"),
+        (None, "1-5-7", "not a scale"),
+        (None, "", "not a scale"),
+    ],
+)
+def test_what_states_no_labels_is_refused_with_the_way_to_write_it(labels, scale, message) -> None:
+    """Both, neither, reversed, negative and malformed ones."""
+    with pytest.raises(BlpoError, match=message):
+        label_space(labels, scale)
+
+
+def test_lists_of_names_are_split_at_commas() -> None:
+    """The empty text lists none."""
+    assert names("prompt, style") == ("prompt", "style")
+    assert names("  ") == ()
+
+
+def test_context_texts_may_hold_anything_after_the_first_equals_sign() -> None:
+    """A text is data."""
+    assert given_texts(["prompt=a = b, c"], ("prompt",)) == {"prompt": "a = b, c"}
+
+
+@pytest.mark.parametrize(
+    ("pairs", "context", "message"),
+    [
+        (["prompt"], ("prompt",), "is not NAME=TEXT"),
+        ([], ("prompt",), "takes prompt: .*got none"),
+        (["style=x"], ("prompt",), "takes prompt: .*got style"),
+        (["prompt=x"], (), "takes no context"),
+    ],
+)
+def test_a_missing_or_unknown_context_text_is_refused(pairs, context, message) -> None:
+    """The message names what the judge takes."""
+    with pytest.raises(BlpoError, match=message):
+        given_texts(pairs, context)
+
+
+def test_a_writable_target_gets_its_folder_and_nothing_else(tmp_path: Path) -> None:
+    """The probe leaves no file."""
+    assert writable_file(tmp_path / "a" / "b" / "judge.json").parent.is_dir()
+    assert not list((tmp_path / "a" / "b").iterdir())
+
+
+def test_a_target_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    """By its suffix, a folder in its place, a file in the place of its folder, or the system."""
+    (tmp_path / "x.json").mkdir()
+    (tmp_path / "file").touch()
+    for target, message in (
+        (tmp_path / "judge.pkl", r"should end in \.json"),
+        (tmp_path / "x.json", "a folder of this name"),
+        (tmp_path / "file" / "judge.json", "a file, not a folder"),
+        (Path("/proc/nowhere/judge.json"), "cannot be made or written to"),
+    ):
+        with pytest.raises(BlpoError, match=message):
+            writable_file(target)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
+    """The probe finds what the mode says."""
+    tmp_path.chmod(0o500)
+    with pytest.raises(BlpoError, match="Permission denied"):
+        writable_folder(tmp_path)
+    tmp_path.chmod(0o700)
+
+
+def test_models_default_to_the_judges_and_the_judges_to_the_offline_engine() -> None:
+    """No paid model is used unasked."""
+    assert set(ModelNames().by_role().values()) == {"embedded"}
+    named = ModelNames("openai/gpt-4o", optimizer="openai/o3").by_role()
+    assert named == {"judge": "openai/gpt-4o", "verbalizer": "openai/gpt-4o", "optimizer": "openai/o3"}
+
+
+def test_only_search_options_that_were_given_are_passed_on() -> None:
+    """BLPO and its paper preset keep their own defaults; 0 is a value."""
+    assert Search().given() == {}
+    assert json.dumps(Search(rounds=2, guard_size=0).given()) == '{"rounds": 2, "guard_size": 0}'

@@ -1,0 +1,79 @@
+"""What a run shows while it works."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import warnings
+
+import dspy
+import pytest
+from rich.console import Console
+
+from blpo_dspy.embedded import RATERS, embedded_lm, rated_photographs
+from blpo_dspy.images import PixelPolicy
+from blpo_dspy.labels import LabelSpace
+from blpo_dspy.optimizers.blpo import BLPO
+from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.progress import CompileWatch, Watch, quiet_libraries
+
+LABELS = LabelSpace.ordinal(1, 5)
+
+
+def watched(*, terminal: bool, shown: bool = True) -> tuple[str, VisualJudge]:
+    """What a small compile leaves on a console, and the compiled judge."""
+    photos = rated_photographs(RATERS["colour"], train=15, val=10, test=0)
+    prepare = PixelPolicy().prepare
+    train, val = (
+        [dspy.Example(image=prepare(photo.image), label=photo.label).with_inputs("image") for photo in part]
+        for part in (photos.train, photos.val)
+    )
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=120)
+    lm = embedded_lm(cache=False)
+    optimizer = BLPO(prompt_model=lm, task_model=lm, rounds=2, inner_steps=1, batch_size=3, guard_size=3)
+    with Watch(console, shown=shown) as watch:
+        follow = CompileWatch(watch, optimizer, LABELS, val)
+        optimizer.on_round = follow.round
+        watch.begin("compiling", 4)
+        with dspy.context(callbacks=[follow]):
+            judge = optimizer.compile(
+                VisualJudge(LABELS, instruction="Rate this photograph."), trainset=train, valset=val
+            )
+        follow._show()  # the live line is drawn ten times a second: the last state may not have been
+    return console.file.getvalue(), judge
+
+
+def test_a_terminal_shows_rounds_steps_calls_and_agreement() -> None:
+    """The agreement shown is that on all validation examples, of the start and of the best so far."""
+    shown, judge = watched(terminal=True)
+    result = judge.detailed_results
+    for completed in result.rounds:
+        assert f"round {completed.number + 1}: {len(completed.batch.errors)} mistakes" in shown
+    last = re.findall(r"round (\d)/2, step (\d)/1.*?([\d,]+) calls, agreement (\d+)% → (\d+)%", shown)[-1]
+    total = result.ledger.total
+    assert int(last[2]) == total.calls, "calls that the run's memory answered are none"
+    best = max(result.validations, key=lambda validation: (validation.score, -validation.after_round))
+    assert int(last[3]) == round(100 * result.before.agreement.accuracy)
+    assert int(last[4]) == round(100 * best.agreement.accuracy)
+
+
+@pytest.mark.parametrize(("terminal", "shown"), [(False, True), (True, False)])
+def test_nothing_is_drawn_elsewhere_or_when_not_wanted(terminal, shown) -> None:
+    """A log file gets no live line."""
+    text, _ = watched(terminal=terminal, shown=shown)
+    assert "calls" not in text
+    assert terminal or text == ""
+
+
+def test_libraries_are_quiet_inside_and_as_before_afterwards(capsys) -> None:
+    """Warnings of single calls are kept off the terminal; answers that were cut off are counted."""
+    logger = logging.getLogger("dspy")
+    before = (list(logger.handlers), logger.propagate)
+    with quiet_libraries() as quiet:
+        logging.getLogger("dspy.clients.lm").warning("LM response was truncated due to exceeding max_tokens=9. Look")
+        logging.getLogger("LiteLLM").error("Give feedback")
+        warnings.warn("deprecated", stacklevel=1)
+    assert quiet.notes() == ["1 answer was cut off by the token limit of the model"]
+    assert (logger.handlers, logger.propagate) == before
+    assert capsys.readouterr() == ("", "")

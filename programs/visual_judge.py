@@ -90,13 +90,15 @@ class VisualJudge(dspy.Module):
         pixel_policy: PixelPolicy | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(labels, LabelSpace):
+            raise BlpoError(f"labels {labels!r} are no label space; write LabelSpace('Safe', 'Unsafe') or the like")
         self.labels = labels
         self.context = _checked_context(context)
         if evidence not in get_args(Evidence):
             raise BlpoError(f"evidence {evidence!r} is unknown; choose one of {', '.join(get_args(Evidence))}")
         for name, text in (("instruction", instruction), ("verbalizer_instruction", verbalizer_instruction)):
-            if not text.strip():
-                raise BlpoError(f"{name} is empty; say in a sentence what the model is to do")
+            if not isinstance(text, str) or not text.strip():
+                raise BlpoError(f"{name} is empty or no text; say in a sentence what the model is to do")
         self.evidence: Evidence = evidence
         self.reasoning = reasoning
         self.pixel_policy = PixelPolicy() if pixel_policy is None else pixel_policy
@@ -244,21 +246,23 @@ class VisualJudge(dspy.Module):
             raise ArtifactError(f"{path}: not a judge that can be built ({error}); save the judge again") from error
         return judge
 
-    def _load_into(self, path: str | os.PathLike[str], **options: Any) -> None:
+    def _load_into(
+        self, path: str | os.PathLike[str], allow_pickle: bool = False, allow_unsafe_lm_state: bool = False
+    ) -> None:
         """Takes over instructions, demonstrations, pixel policy and card from a judge file; DSPy's `Module.load`.
 
-        A plain DSPy state is loaded as DSPy does, `options` included.
+        A plain DSPy state is loaded as DSPy does; the two options are for that.
 
         Raises:
             ArtifactError: If the file is damaged, or was saved by a judge of other labels, evidence or context.
         """
         if Path(path).suffix != ".json":
-            super().load(path, **options)
+            super().load(path, allow_pickle, allow_unsafe_lm_state)
             return
         data = read_json(path)
         if not is_judge(data):
             self._check_plain_state(path, data)
-            super().load(path, **options)
+            super().load(path, allow_pickle, allow_unsafe_lm_state)
             return
         check_judge(path, data)
         differing = [f"{key} {data[key]} (this judge: {own})" for key, own in self._shape().items() if data[key] != own]

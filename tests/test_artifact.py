@@ -488,7 +488,7 @@ def test_a_pickle_of_the_state_is_loaded_only_if_allowed(tmp_path: Path) -> None
     judge = judge_of(instruction="Other.")
     with pytest.raises(ValueError, match="allow_pickle"):
         judge.load(path)
-    judge.load(path, allow_pickle=True)
+    judge.load(path, True)
     assert judge.instruction == judge_of().instruction
     with pytest.raises(ArtifactError, match="pickle"):
         VisualJudge.load(path)

@@ -408,7 +408,9 @@ def test_gepa_improves_its_instructions(evidence: str) -> None:
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
+        ({"labels": ["Safe", "Unsafe"]}, r"no label space; write LabelSpace\('Safe', 'Unsafe'\)"),
         ({"instruction": "  "}, "instruction is empty"),
+        ({"instruction": None}, "instruction is empty or no text"),
         ({"verbalizer_instruction": ""}, "verbalizer_instruction is empty"),
         ({"evidence": "text"}, "evidence 'text' is unknown"),
         ({"context": ["a b"]}, "'a b' is no identifier"),
@@ -419,7 +421,7 @@ def test_gepa_improves_its_instructions(evidence: str) -> None:
 def test_options_that_cannot_work_are_refused(options: dict[str, Any], problem: str) -> None:
     """The error names the value and what to do."""
     with pytest.raises(BlpoError, match=problem):
-        VisualJudge(SAFETY, **{"instruction": "Judge.", **options})
+        VisualJudge(**{"labels": SAFETY, "instruction": "Judge.", **options})
 
 
 @settings(max_examples=40)

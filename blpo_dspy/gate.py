@@ -39,7 +39,8 @@ class Gate:
     """At most so many calls under way at once.
 
     A call in the background takes a slot only if the search needs no more of them for the step that it is at, and not
-    between two steps: it would keep the next one waiting.
+    between two steps: it would keep the next one waiting. At most half of the slots are in the background, unless the
+    search itself waits for it.
 
     Args:
         slots: The most calls under way.
@@ -97,4 +98,4 @@ class Gate:
         wanted = max(self._demand(), self._searching + self._waiting)
         if not wanted:
             return time.monotonic() - self._searched >= _BETWEEN_STEPS
-        return self._behind + wanted < self._slots
+        return self._behind < self._slots // 2 and self._behind + wanted < self._slots

@@ -22,6 +22,7 @@ from blpo_dspy.optimizers.records import BLPOResult, Round
 from blpo_dspy.optimizers.run import Run, Setup
 from blpo_dspy.optimizers.validation import Validator, best
 from blpo_dspy.optimizers.workers import Workers
+from blpo_dspy.prices import Prices, checked_prices
 
 _VALIDATED_ROUNDS = 4
 
@@ -40,6 +41,7 @@ class RunOptions(TypedDict, total=False):
     max_instruction_tokens: int
     max_failed_share: float
     budget: Budget | None
+    prices: Prices | None
     seed: int
     num_threads: int | None
     log_dir: str | os.PathLike[str] | None
@@ -65,6 +67,8 @@ class JudgeOptimizer(Teleprompter):
         max_instruction_tokens: The longest instruction accepted from the optimizer LM.
         max_failed_share: The largest share of a step's examples that an outage may take before the step is void.
         budget: One cap over all LM calls. The run ends in time for its last validation and returns the best so far.
+        prices: US dollars per million prompt and per million completion tokens by model name, where DSPy's tables
+            don't have them or have others.
         seed: Seeds every draw; round t uses `random.Random(f"{seed}:{t}")`.
         num_threads: LM calls under way at once; DSPy's setting if None. Results don't depend on it.
         log_dir: Folder for the journal. The same call with the same folder continues a run that was cut short and pays
@@ -94,6 +98,7 @@ class JudgeOptimizer(Teleprompter):
         self.max_instruction_tokens = options.get("max_instruction_tokens", 1500)
         self.max_failed_share = options.get("max_failed_share", 0.2)
         self.budget, self.seed = options.get("budget"), options.get("seed", 0)
+        self.prices = checked_prices(options.get("prices"))
         self.num_threads, self.on_round = options.get("num_threads"), options.get("on_round")
         self.log_dir, self.answers = options.get("log_dir"), options.get("answers")
         if not 0 <= self.max_failed_share < 1:
@@ -169,6 +174,7 @@ class JudgeOptimizer(Teleprompter):
             judge=self.judge,
             max_failed_share=self.max_failed_share,
             budget=self.budget,
+            prices=self.prices,
             seed=self.seed,
             num_threads=self.num_threads,
             answers=self.answers,
@@ -187,14 +193,16 @@ class JudgeOptimizer(Teleprompter):
             if self.select == "best":
                 validator.start(0, run.start)
             for found in self._rounds(run):
+                validator.wait()  # so that what is spent doesn't depend on timing; it ran beside this round
                 completed = replace(found, spent=run.meter.ledger.total.calls)
                 rounds.append(completed)
                 run.write("round", completed.number, completed.to_dict())
                 if self.on_round is not None:
                     self.on_round(completed)
+                pays = self.partial_rounds or run.pays_for_round(len(rounds), validator.calls)
                 if self.select == "best" and validator.each_round:
                     validator.start(len(rounds), completed.end)
-                if not self.partial_rounds and not run.pays_for_round(len(rounds)):
+                if not pays:
                     stop_reason = "the budget doesn't pay for another round"
                     break
         except RunStoppedError as stopped:
@@ -205,7 +213,6 @@ class JudgeOptimizer(Teleprompter):
         return self._result(run, rounds, validator, stop_reason or self._end(rounds))
 
     def _result(self, run: Run, rounds: list[Round], validator: Validator, stop_reason: str) -> BLPOResult:
-        run.workers.hurry()
         spent = [0, *(completed.spent for completed in rounds)]
         validations = tuple(replace(v, spent=spent[v.after_round]) for v in validator.finish())
         for validation in validations:

@@ -10,6 +10,7 @@ from typing import Any
 import dspy
 
 from blpo_dspy.budget import Budget
+from blpo_dspy.errors import BlpoError
 from blpo_dspy.journal import Journal
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.ledger import Ledger
@@ -18,6 +19,10 @@ from blpo_dspy.optimizers.bench import Bench, Metric, find_predictors
 from blpo_dspy.optimizers.records import Instructions
 from blpo_dspy.optimizers.setup import Dataset, dataset, fingerprint, label_space, program_lms
 from blpo_dspy.optimizers.workers import Workers
+from blpo_dspy.prices import Prices, known_price
+
+# Seconds that calls under way get to end when a run is cut short.
+_GRACE = 10.0
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Setup:
     judge: str
     max_failed_share: float
     budget: Budget | None
+    prices: Prices
     seed: int
     num_threads: int | None
     log_dir: str | None
@@ -74,6 +80,7 @@ class Run:
         self.data: Dataset = dataset(student, trainset, valset, setup.label_field)
         self.labels = label_space(setup.labels, student, self.data.examples, setup.label_field, setup.metric)
         lms = program_lms(student, predictors, setup.task_model, setup.verbalizer_model)
+        self._check_prices([setup.prompt_model, *(lm for lm, _ in lms.values())], setup.prices)
         named = dict(student.named_predictors())
         self.start = Instructions(
             named[predictors.judge].signature.instructions, named[predictors.verbalizer].signature.instructions
@@ -84,7 +91,11 @@ class Run:
             about = fingerprint(student, self.data, setup.label_field, models, setup.metric, self.labels)
             self.journal = Journal(setup.log_dir, {"options": options, **about})
         self.meter = Meter(
-            num_threads=workers.num_threads, store=setup.answers or self.journal, admit=self._admit, demand=workers.demand
+            num_threads=workers.num_threads,
+            store=setup.answers or self.journal,
+            admit=self._admit,
+            demand=workers.demand,
+            prices=setup.prices,
         )
         self.lms = {name: self.meter.wrap(lm, role) for name, (lm, role) in lms.items()}
         self.bench = Bench(
@@ -100,6 +111,18 @@ class Run:
         )
         self.optimizer_lm = self.meter.wrap(setup.prompt_model, "optimizer")
 
+    def _check_prices(self, lms: Sequence[dspy.BaseLM], prices: Prices) -> None:
+        """A cap in dollars can be kept only where every model has a price."""
+        if self._budget is None or self._budget.max_usd is None:
+            return
+        unknown = sorted({lm.model for lm in lms if known_price(lm, prices) is None})
+        if unknown:
+            raise BlpoError(
+                f"max_usd={self._budget.max_usd} can't be kept, as nobody knows what {', '.join(unknown)} costs; give "
+                f"US dollars per million prompt and completion tokens, as in prices={{{unknown[0]!r}: (0.15, 0.60)}}, "
+                "or cap calls or tokens instead"
+            )
+
     def _admit(self, ledger: Ledger) -> None:
         if self._budget is not None and (reason := self._budget.exhausted(ledger, time.monotonic() - self._began)):
             raise self.stop_error(reason)
@@ -111,10 +134,10 @@ class Run:
         """The cap on calls, if there is one."""
         return None if self._budget is None else self._budget.max_calls
 
-    def pays_for_round(self, done: int) -> bool:
-        """Whether every cap leaves room for a round like those before and for the reserve."""
+    def pays_for_round(self, done: int, more: int) -> bool:
+        """Whether every cap leaves room for a round like those before, for some more calls and for the reserve."""
         ledger = self.meter.ledger
-        return self._pays_for(ledger, ledger.total.calls / done)
+        return self._pays_for(ledger, ledger.total.calls / done + more)
 
     def _pays_for(self, ledger: Ledger, calls: float) -> bool:
         """Whether every cap leaves room for so many calls, at the cost of those before, and for the reserve."""
@@ -133,7 +156,11 @@ class Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self.meter.stop()
-        if self.journal is not None:
-            self.journal.close()
+        try:
+            if kind is not None:
+                # What is under way is paid for: it is waited for a little, so that the journal gets it.
+                self.meter.stop()
+                self.workers.drain(_GRACE)
+        finally:
+            if self.journal is not None:
+                self.journal.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import wait
 
 from blpo_dspy.agreement import Agreement, measure_agreement
 from blpo_dspy.labels import LabelSpace
@@ -12,7 +13,7 @@ from blpo_dspy.optimizers.records import Instructions, Judgement, Round, Validat
 
 
 class Validator:
-    """Validates instructions in the background; the search never waits for it.
+    """Validates instructions in the background, beside the next round.
 
     Args:
         bench: Judges the examples.
@@ -35,6 +36,15 @@ class Validator:
         """Starts judging under what the last two rounds ended with."""
         for number in range(max(1, len(rounds) - 1), len(rounds) + 1):
             self.start(number, rounds[number - 1].end)
+
+    @property
+    def calls(self) -> int:
+        """About how many LM calls a validation makes."""
+        return len(self._examples) * self._bench.calls_per_judgement
+
+    def wait(self) -> None:
+        """Waits for everything that was started."""
+        wait([future for pending in self._pending.values() for future in pending.futures])
 
     def finish(self) -> tuple[Validation, ...]:
         """Waits for everything that was started and returns it in the order of the rounds.

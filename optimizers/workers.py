@@ -25,8 +25,8 @@ _own = threading.local()
 class Workers:
     """The threads of a whole run; every task sees the DSPy context of the thread that submitted it.
 
-    Tasks in the background have threads of their own, half as many until `hurry`, so that the search never waits for
-    one of them to end. How many LM calls are under way at once is bounded by the `Meter`, not here.
+    Tasks in the background have threads of their own, so that the search never waits for one of them to end. How many
+    LM calls are under way at once, and which go first, is up to the `Meter`.
 
     Args:
         num_threads: The most tasks of the search under way at once; DSPy's setting where None.
@@ -35,7 +35,7 @@ class Workers:
     def __init__(self, num_threads: int | None) -> None:
         self.num_threads = num_threads or dspy.settings.num_threads or 8
         self._search = _Pool(self.num_threads)
-        self._background = _Pool(max(1, self.num_threads // 2))
+        self._background = _Pool(self.num_threads)
 
     def submit(self, function: Callable[[T], R], items: Iterable[T], *, background: bool = False) -> list[Future[R]]:
         """Starts one task per item; a task that submits others runs them itself, one by one."""
@@ -65,10 +65,6 @@ class Workers:
     def demand(self) -> int:
         """Returns how many tasks of the search are under way or waiting."""
         return self._search.load
-
-    def hurry(self) -> None:
-        """Gives the background as many threads as the search: nothing but its tasks is left to wait for."""
-        self._background.grow(self.num_threads)
 
     def drain(self, seconds: float) -> bool:
         """Drops what has not begun and gives the rest some time to end; returns whether all of it did."""
@@ -113,11 +109,6 @@ class _Pool:
     @property
     def load(self) -> int:
         return self._busy + len(self._queue)
-
-    def grow(self, size: int) -> None:
-        with self._changed:
-            self._size = max(size, self._size)
-            self._staff()
 
     def _staff(self) -> None:
         wanted = min(self._size, self.load)

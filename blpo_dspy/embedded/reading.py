@@ -18,7 +18,6 @@ from dspy import lm15
 
 _HEADER = re.compile(r"\[\[ ## (\w+) ## \]\]")
 _DECLARED = re.compile(r"^\d+\. `(\w+)` \((.*?)\): ?(.*)$", re.MULTILINE)
-_CONSTRAINT = re.compile(r"^\s+Constraints: (.*)$", re.MULTILINE)
 _OBJECTIVE = "In adhering to this structure, your objective is:"
 _CLOSINGS = (
     ("chat", "Respond with the corresponding output fields, starting with the field", _HEADER),

@@ -14,8 +14,9 @@ from blpo_dspy.optimizers import OPRO, BLPOResult
 from blpo_dspy.optimizers.opro_prompts import WriteInstruction
 from blpo_dspy.programs import VisualJudge
 
-TRAIN = examples(range(0, 250, 18))
-VALIDATION = examples(range(9, 250, 18))
+STEP = 24
+TRAIN = examples(range(0, 250, STEP))
+VALIDATION = examples(range(STEP // 2, 250, STEP))
 LABEL_OF = {example.image.url.partition(",")[2]: example.label for example in TRAIN}
 
 
@@ -28,7 +29,7 @@ def climbing(seen: Seen) -> Any:
     """Raises the best threshold that the prompt shows, a little more with every proposal of a step."""
     if seen.fields == ["instruction"]:
         number = int(re.search(r"proposal (\d+) of", seen.field("sample")).group(1))
-        return {"instruction": f"Bright is above {threshold(history(seen)[-1]['instruction']) + 6 * number}"}
+        return {"instruction": f"Bright is above {threshold(history(seen)[-1]['instruction']) + 12 * number}"}
     return mind(seen)
 
 
@@ -56,7 +57,7 @@ def prompts(seen: list[Seen]) -> list[Seen]:
 
 def accuracy(instruction: str) -> float:
     """Returns the true training score of an instruction."""
-    met = [(18 * i > threshold(instruction)) == (example.label == "bright") for i, example in enumerate(TRAIN)]
+    met = [(STEP * i > threshold(instruction)) == (example.label == "bright") for i, example in enumerate(TRAIN)]
     return sum(met) / len(TRAIN)
 
 
@@ -89,7 +90,14 @@ def test_trials_are_scored_by_training_accuracy_and_the_best_ends_the_step() -> 
 
 def test_the_prompt_holds_the_twenty_best_in_ascending_order_with_whole_scores() -> None:
     """After 25 scored instructions the meta-prompt lists the best twenty, lowest first, scores from 0 to 100."""
-    program, seen = compiled(steps=4)
+
+    def wandering(seen: Seen) -> Any:
+        if seen.fields == ["instruction"]:
+            step, number = map(int, re.findall(r"\d+", seen.field("sample"))[:2])
+            return {"instruction": f"Bright is above {(97 * (8 * step + number)) % 250}"}
+        return mind(seen)
+
+    program, seen = compiled(wandering, steps=4)
     scored = [(result(program).start.judge, accuracy(result(program).start.judge))]
     for completed in result(program).rounds[:3]:
         scored += [(t.judge, t.score) for t in completed.trials if t.judge is not None]
@@ -203,8 +211,8 @@ def test_a_spent_budget_returns_the_best_instruction_scored_so_far() -> None:
         program, seen = compiled(steps=5, budget=Budget(max_calls=cap), num_threads=threads)
         assert len(seen) == cap
         (completed,) = result(program).rounds
-        assert [trial.judge for trial in completed.trials] == [f"Bright is above {20 + 6 * n}" for n in (1, 2, 3)]
-        assert program.instruction == completed.end.judge == "Bright is above 38"
+        assert [trial.judge for trial in completed.trials] == [f"Bright is above {20 + 12 * n}" for n in (1, 2, 3)]
+        assert program.instruction == completed.end.judge == "Bright is above 56"
         assert "budget" in result(program).stop_reason
     program, seen = compiled(budget=Budget(max_calls=5))
     assert (program.instruction, len(seen)) == ("Bright is above 20", 5)
@@ -218,10 +226,10 @@ def test_a_budget_leaves_the_last_validation_its_share() -> None:
     program, seen = compiled(select="best", budget=Budget(max_calls=cap), num_threads=threads)
     found = result(program)
     assert len(seen) <= cap
-    assert [trial.judge for trial in found.rounds[0].trials] == [f"Bright is above {20 + 6 * n}" for n in (1, 2, 3)]
+    assert [trial.judge for trial in found.rounds[0].trials] == [f"Bright is above {20 + 12 * n}" for n in (1, 2, 3)]
     assert [v.after_round for v in found.validations] == [0, 1]
     assert found.after.score > found.before.score
-    assert program.instruction == "Bright is above 38"
+    assert program.instruction == "Bright is above 56"
 
 
 def test_the_best_validated_program_is_returned_if_asked_for() -> None:
@@ -232,7 +240,7 @@ def test_the_best_validated_program_is_returned_if_asked_for() -> None:
             return {"instruction": "Bright is above 20, by heart"}
         if "by heart" in seen.instruction:
             value = brightness(seen)
-            return {"label": "bright" if (value > TRUE_THRESHOLD) == (value % 18 == 0) else "dark"}
+            return {"label": "bright" if (value > TRUE_THRESHOLD) == (value % STEP == 0) else "dark"}
         return mind(seen)
 
     assert "by heart" in compiled(overfitting, steps=1)[0].instruction
@@ -273,7 +281,7 @@ def test_the_verbalizer_and_the_student_are_left_alone() -> None:
 def test_ordinal_scores_are_mean_scores() -> None:
     """On a scale an answer that is near counts in part: scores are 1 − mean loss."""
     scale = LabelSpace.ordinal(1, 5)
-    trainset = [example.copy(label=label) for example, label in zip(TRAIN, [1, 3] * 7, strict=True)]
+    trainset = [example.copy(label=label) for example, label in zip(TRAIN[:10], [1, 3] * 5, strict=True)]
 
     def grading(seen: Seen) -> Any:
         if seen.fields == ["instruction"]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from blpo_dspy.compare import Comparison, Row
+from blpo_dspy.comparison import Comparison, Row
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.methods import METHODS
 from blpo_dspy.statistics import mean_sd

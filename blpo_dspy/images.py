@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -196,9 +197,13 @@ def fingerprint(image: dspy.Image) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+# Nothing that could end an address in a prompt and begin a marker or another address.
+_NOT_IN_A_URL = re.compile(r'[\s<>"]')
+
+
 def is_reference(text: str) -> bool:
-    """Whether a text is an http(s) or gs URL, which is passed on by reference."""
-    if not text[:8].lower().startswith(("http://", "https://", "gs://")):
+    """Whether a text is an http(s) or gs URL, which is passed on by reference; one with white space or <>" is none."""
+    if _NOT_IN_A_URL.search(text) or not text[:8].lower().startswith(("http://", "https://", "gs://")):
         return False
     try:
         return bool(urlsplit(text).netloc)

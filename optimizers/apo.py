@@ -194,7 +194,7 @@ class APO(JudgeOptimizer):
         tried = [c.scored(mean, j) for c, mean, j in zip(candidates, bandit.means, judged, strict=True)]
         return sorted(tried, key=lambda trial: -1.0 if trial.score is None else trial.score, reverse=True), stopped
 
-    def _round_calls(self) -> None:
+    def _round_calls(self, per_example: int) -> None:
         """How many judgements a round makes depends on how many candidates differ and on the training set's size."""
 
     @property

@@ -111,8 +111,12 @@ class JudgeOptimizer(Teleprompter):
         """The algorithm: yields one record per round, each ending with the instructions that the next starts from."""
 
     @abstractmethod
-    def _round_calls(self) -> int | None:
-        """About how many LM calls a round makes, to plan validation under a cap; None if that depends on the data."""
+    def _round_calls(self, per_example: int) -> int | None:
+        """About how many LM calls a round makes, to plan under a cap; None if that depends on the data.
+
+        Args:
+            per_example: LM calls that judging an example takes.
+        """
 
     @property
     @abstractmethod
@@ -189,7 +193,7 @@ class JudgeOptimizer(Teleprompter):
         stop_reason = ""
         try:
             if at_the_end:
-                self._keep_for_validation(run)
+                run.reserve = len(run.data.validation) * run.per_example + run.workers.num_threads
             if self.select == "best":
                 validator.start(0, run.start)
             for found in self._rounds(run):
@@ -209,7 +213,8 @@ class JudgeOptimizer(Teleprompter):
             stop_reason = str(stopped)
         if at_the_end:
             run.reserve = 0
-            validator.start_last(rounds)
+            if rounds:
+                validator.start(len(rounds), rounds[-1].end)
         return self._result(run, rounds, validator, stop_reason or self._end(rounds))
 
     def _result(self, run: Run, rounds: list[Round], validator: Validator, stop_reason: str) -> BLPOResult:
@@ -232,20 +237,11 @@ class JudgeOptimizer(Teleprompter):
 
     def _validates_each_round(self, run: Run) -> bool:
         """Every round is validated unless the cap on calls pays for few of them; then only the end is."""
-        calls = self._round_calls()
+        calls = self._round_calls(run.per_example)
         if calls is None:
             return self.budget is None
-        return run.max_calls is None or run.max_calls >= _VALIDATED_ROUNDS * (calls + len(run.data.validation))
-
-    @staticmethod
-    def _keep_for_validation(run: Run) -> None:
-        """Validates the start, which tells what a validation costs, and keeps as much for the last two rounds.
-
-        Calls of the search that are under way when it is stopped still come in, at most one for each thread.
-        """
-        run.bench.judge(run.start, run.data.validation)
-        total = run.meter.ledger.total
-        run.reserve = 2 * (total.calls + total.cached) + run.workers.num_threads
+        validation = len(run.data.validation) * run.per_example
+        return run.max_calls is None or run.max_calls >= _VALIDATED_ROUNDS * (calls + validation)
 
 
 def _finished(run: Run, result: BLPOResult) -> dspy.Module:

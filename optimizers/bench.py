@@ -47,7 +47,7 @@ def find_predictors(student: dspy.Module, verbalizer: str, judge: str) -> Predic
                 f"the program has no single predictor named {wanted!r} (it has {names}); "
                 "name yours with BLPO(verbalizer=…, judge=…)"
             )
-        return matches[0]
+        return str(matches[0])
 
     return Predictors(find(verbalizer), find(judge))
 

@@ -20,6 +20,7 @@ import dspy
 from typing_extensions import Unpack
 
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.metering import RunStoppedError
 from blpo_dspy.optimizers import updates
 from blpo_dspy.optimizers.base import JudgeOptimizer, RunOptions
 from blpo_dspy.optimizers.proposals import Proposal
@@ -27,6 +28,9 @@ from blpo_dspy.optimizers.records import Batch, Instructions, Judgement, Round, 
 from blpo_dspy.optimizers.run import Run
 from blpo_dspy.optimizers.sampling import full_search, lazy_search, shuffled
 from blpo_dspy.optimizers.steps import MetaPrompts, Steps, VerbalizerSearch
+
+# How many rounds a cap on calls should pay for before a round gets more inner steps.
+_PLANNED_ROUNDS = 4
 
 
 class BLPO(JudgeOptimizer):
@@ -45,7 +49,8 @@ class BLPO(JudgeOptimizer):
     Args:
         prompt_model: The optimizer LM, for the three meta-prompts.
         rounds: T, the outer rounds.
-        inner_steps: K, the proposals for the verbalizer instruction in a round.
+        inner_steps: K, the most proposals for the verbalizer instruction in a round; fewer where a cap on calls would
+            not pay for four rounds.
         batch_size: The most mistakes in a batch.
         guard_size: The most right examples that join a batch to score an update on; 0 for the paper's errors only.
         error_search: "lazy" judges random training examples until batch and guard are full, "full" all of them every
@@ -64,6 +69,8 @@ class BLPO(JudgeOptimizer):
     Raises:
         BlpoError: If an option is out of its range.
     """
+
+    partial_rounds = True
 
     def __init__(
         self,
@@ -124,21 +131,49 @@ class BLPO(JudgeOptimizer):
     def _rounds(self, run: Run) -> Iterator[Round]:
         """Algorithm 1, one record per outer round."""
         steps, current = self._steps(run), run.start  # p_0, q_0
+        inner_steps = self._planned_steps(run)
         for t in range(self.rounds):  # for t = 0 … T−1
             batch = self._sample_errors(run, current, t)  # sample I_B from D under p_t
             if not batch.errors:
                 return
-            first = Proposal(self._first_verbalizer(run.start, current))
-            history = [steps.try_verbalizer(batch, current, first, 0)]  # H_0 ← {(q_0, score(q_0; p_t))}
-            for k in range(self.inner_steps):  # for k = 0 … K−1
-                proposal = steps.update_verbalizer(current, history)  # q_{k+1} ← Update_q(p_t, H_k)  (10)
-                history.append(steps.try_verbalizer(batch, current, proposal, k + 1))  # H_{k+1} ← H_k ∪ …  (6, 9)
-            if self.merge and (merged := steps.merge(batch, current, history)) is not None:
-                history.append(merged)
+            history: list[Trial] = []
+            stopped: RunStoppedError | None = None
+            try:
+                for trial in self._inner_loop(
+                    steps, batch, current, self._first_verbalizer(run.start, current), inner_steps
+                ):
+                    history.append(trial)  # H_{k+1} ← H_k ∪ {(q_{k+1}, score)}
+            except RunStoppedError as error:
+                stopped = error
             chosen = self._argmax(history)  # q* ← argmax score  (11)
             completed = Round(t, current, batch, tuple(history), chosen)
             current = completed.end  # p_{t+1} ← J(q*, p_t)  (6)
             yield completed
+            if stopped is not None:
+                raise stopped
+
+    def _inner_loop(
+        self, steps: Steps, batch: Batch, current: Instructions, first: str, inner_steps: int
+    ) -> Iterator[Trial]:
+        """The inner loop of Algorithm 1: the trials of a round, from q_0 on, and a merge of the best."""
+        history = [steps.try_verbalizer(batch, current, Proposal(first), 0)]  # H_0 ← {(q_0, score(q_0; p_t))}
+        yield history[-1]
+        for k in range(inner_steps):  # for k = 0 … K−1
+            proposal = steps.update_verbalizer(current, history)  # q_{k+1} ← Update_q(p_t, H_k)  (10)
+            history.append(steps.try_verbalizer(batch, current, proposal, k + 1))  # p' ← J(q_{k+1}, p_t); score  (6, 9)
+            yield history[-1]
+        if self.merge and (merged := steps.merge(batch, current, history)) is not None:
+            yield merged
+
+    def _planned_steps(self, run: Run) -> int:
+        """K, or as many inner steps as leave room for some rounds under a cap on calls; more rounds pay better."""
+        if run.max_calls is None:
+            return self.inner_steps
+        room = run.max_calls - run.reserve - len(run.data.validation) * run.per_example
+        for steps in range(self.inner_steps, 1, -1):
+            if _PLANNED_ROUNDS * self._calls(steps, run.per_example) <= room:
+                return steps
+        return min(1, self.inner_steps)
 
     def _steps(self, run: Run) -> Steps:
         return Steps(
@@ -180,21 +215,17 @@ class BLPO(JudgeOptimizer):
             return "the judge makes no mistakes on the trainset"
         return super()._end(rounds)
 
-    def _round_calls(self) -> int:
-        trial = 2 + 2 * self.batch_size + self.guard_size
-        return self.batch_size + self.guard_size + (self.inner_steps + 1) * trial
+    def _round_calls(self, per_example: int) -> int:
+        return self._calls(self.inner_steps, per_example)
+
+    def _calls(self, inner_steps: int, per_example: int) -> int:
+        """About what a round costs: the search, and for each trial two instructions, descriptions and judgements."""
+        scored = self.batch_size + self.guard_size
+        trial = 2 + self.batch_size + scored + (per_example - 1) * self.guard_size
+        return scored * per_example + (inner_steps + 1) * trial
 
     @property
     def options(self) -> dict[str, Any]:
         """The algorithm's options and the seed, as JSON-ready data."""
         names = ("rounds", "inner_steps", "batch_size", "guard_size", "error_search", "stratified", "verbalizer_search")
-        names += (
-            "warm_start",
-            "merge",
-            "keep_if_worse",
-            "select",
-            "max_instruction_tokens",
-            "max_failed_share",
-            "seed",
-        )
-        return {"optimizer": type(self).__name__, **{name: getattr(self, name) for name in names}}
+        return self._described(*names, "warm_start", "merge", "keep_if_worse")

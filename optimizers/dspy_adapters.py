@@ -52,7 +52,7 @@ class DSPyAdapter(JudgeOptimizer):
     def _rounds(self, run: Run) -> Iterator[Round]:
         raise AssertionError("DSPy's optimizers have their own loop")
 
-    def _round_calls(self) -> int:
+    def _round_calls(self, per_example: int) -> int:
         return 0
 
     @property

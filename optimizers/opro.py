@@ -160,7 +160,7 @@ class OPRO(JudgeOptimizer):
             trials.append(trial)
         return trials, None
 
-    def _round_calls(self) -> None:
+    def _round_calls(self, per_example: int) -> None:
         """A step judges the whole training set for every sample."""
 
     @property

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError
 
+from blpo_dspy.adapter import one_call_adapter
 from blpo_dspy.metering import observe_answers
 from blpo_dspy.optimizers.records import Rejection
 from blpo_dspy.text import as_data
@@ -33,7 +35,7 @@ class Proposal:
 
 
 def propose(
-    lm: dspy.BaseLM, signature: type[dspy.Signature], inputs: dict[str, Any], *, current: str, max_tokens: int
+    lm: dspy.BaseLM, signature: type[dspy.Signature], inputs: Mapping[str, Any], *, current: str, max_tokens: int
 ) -> Proposal:
     """Asks the optimizer LM for an instruction, once more with the reason if the first cannot be used.
 
@@ -71,11 +73,10 @@ def refusal(text: str, *, current: str, max_tokens: int) -> str | None:
     return None
 
 
-def _ask(lm: dspy.BaseLM, signature: type[dspy.Signature], inputs: dict[str, Any]) -> tuple[str, str | None]:
+def _ask(lm: dspy.BaseLM, signature: type[dspy.Signature], inputs: Mapping[str, Any]) -> tuple[str, str | None]:
     """The proposed text and, if the answer cannot be read, why."""
     field = next(iter(signature.output_fields))
-    adapter = dspy.settings.adapter or dspy.ChatAdapter(use_json_adapter_fallback=False)
-    with observe_answers() as answers, dspy.context(lm=lm, adapter=adapter, trace=[]):
+    with observe_answers() as answers, dspy.context(lm=lm, adapter=one_call_adapter(), trace=[]):
         try:
             text, problem = getattr(dspy.Predict(signature)(**inputs), field), None
         except AdapterParseError as error:

@@ -60,6 +60,7 @@ class Run:
         lms: For each predictor name its metered LM.
         stop_error: What a call raises when the budget is spent.
         journal: Where the run is written down, None without a log folder.
+        per_example: LM calls that judging an example takes, as far as the program tells.
         reserve: How many calls are kept for the last validation while the search goes on.
     """
 
@@ -85,6 +86,7 @@ class Run:
         self.start = Instructions(
             named[predictors.judge].signature.instructions, named[predictors.verbalizer].signature.instructions
         )
+        self.per_example = 1 if getattr(student, "evidence", None) == "image" else len(named)
         self.journal: Journal | None = None
         if setup.log_dir is not None:
             models = {"optimizer": setup.prompt_model, **{name: lm for name, (lm, _) in lms.items()}}

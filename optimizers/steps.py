@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import dspy
 from dspy.utils.exceptions import ContextWindowExceededError, LMError
@@ -73,8 +73,7 @@ class Steps:
         With a fixed verbalizer instruction step k shows the errors from the k-th on, so that equal descriptions can
         lead to different updates.
         """
-        origin = "proposal" if step else "start"
-        trial = Trial(origin, proposal.text, rejections=proposal.rejections)
+        trial = Trial("proposal" if step else "start", proposal.text, rejections=proposal.rejections)
         if proposal.text is None:
             return trial
         descriptions = self.bench.describe(proposal.text, [error.example for error in batch.errors])
@@ -121,7 +120,7 @@ class Steps:
                 return replace(update, rejections=shrunk + update.rejections)
         return Proposal(None, shrunk)
 
-    def _propose(self, signature: type[dspy.Signature], inputs: dict[str, object], current: str) -> Proposal:
+    def _propose(self, signature: type[dspy.Signature], inputs: Mapping[str, Any], current: str) -> Proposal:
         try:
             return once_more(lambda: propose(self.lm, signature, inputs, current=current, max_tokens=self.max_tokens))
         except ContextWindowExceededError:

@@ -111,5 +111,5 @@ class _TrackedMixin:
 
 
 @functools.cache
-def _tracked_class(cls: type) -> type:
+def _tracked_class(cls: Any) -> type:
     return type(cls.__name__, (_TrackedMixin, cls), {"__module__": cls.__module__})

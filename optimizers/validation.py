@@ -9,7 +9,7 @@ from blpo_dspy.agreement import Agreement, measure_agreement
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.metering import RunStoppedError
 from blpo_dspy.optimizers.bench import Bench, PendingJudgements
-from blpo_dspy.optimizers.records import Instructions, Judgement, Round, Validation
+from blpo_dspy.optimizers.records import Instructions, Judgement, Validation
 
 
 class Validator:
@@ -19,7 +19,7 @@ class Validator:
         bench: Judges the examples.
         examples: Positions of the validation examples.
         labels: The label space, None if only a metric says what is right.
-        each_round: Whether every round is to be validated, or only the last two.
+        each_round: Whether every round is to be validated, or only the last.
     """
 
     def __init__(
@@ -32,12 +32,6 @@ class Validator:
         """Starts judging the validation examples under these instructions."""
         self._pending[after_round] = self._bench.start(instructions, self._examples, background=True)
 
-    def start_last(self, rounds: Sequence[Round]) -> None:
-        """Starts judging under what the last two rounds ended with."""
-        for number in range(max(1, len(rounds) - 1), len(rounds) + 1):
-            self.start(number, rounds[number - 1].end)
-
-    @property
     def calls(self) -> int:
         """About how many LM calls a validation makes."""
         return len(self._examples) * self._bench.calls_per_judgement

@@ -1,0 +1,130 @@
+"""Every example runs offline and shows what it says, and the README's code and commands work as written."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from blpo_dspy.cli import app
+from blpo_dspy.embedded import RATERS, write_dataset
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def run(name: str, tmp_path: Path) -> str:
+    """What an example prints, run as a user runs it."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / f"{name}.py")],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert not list(tmp_path.iterdir()), "an example leaves files behind"
+    return done.stdout
+
+
+def figures(shown: str, pattern: str) -> list[float]:
+    """The numbers that a pattern finds, in order."""
+    return [float(number) for number in re.findall(pattern, shown)]
+
+
+def test_every_example_is_tested() -> None:
+    """A new file needs a test below."""
+    assert EXAMPLES == ["align_from_csv", "compose_pipeline", "custom_program", "judge_as_metric"]
+
+
+@pytest.mark.parametrize("name", ["align_from_csv", "custom_program"])
+def test_compiling_in_an_example_raises_agreement_on_its_test_images(name, tmp_path: Path) -> None:
+    """By far more than noise on so few images."""
+    shown = run(name, tmp_path)
+    before, after = figures(shown, r"macro-F1 (\d\.\d\d)")
+    assert after > before + 0.15
+
+
+def test_a_judge_works_inside_a_pipeline_and_survives_its_save_and_load(tmp_path: Path) -> None:
+    """Only kept photographs have a caption."""
+    shown = run("compose_pipeline", tmp_path)
+    assert "predictors: judge.verbalizer, judge.judge, caption" in shown
+    for label, caption in re.findall(r"judge (\w+), caption (.*)", shown):
+        assert (caption == "None") == (label == "reject")
+    assert figures(shown, r"right: (\d+) of 20")[0] >= 14
+    assert "same labels: True" in shown
+
+
+def test_another_optimizer_raises_the_score_that_a_judge_gives(tmp_path: Path) -> None:
+    """GEPA changes the program's instruction by what the judge said."""
+    shown = run("judge_as_metric", tmp_path)
+    before, after = figures(shown, r"(?:before|after) (\d+\.\d)")
+    assert after >= before
+    assert "instruction: Rate this photograph from 1 to 5. " in shown
+
+
+@pytest.fixture
+def with_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what `make demo` leaves, in small; it is the current one."""
+    write_dataset(tmp_path / "demo", RATERS["colour"], train=40, val=10, test=10)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def blocks(language: str) -> list[str]:
+    """The README's code blocks in a language."""
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_python_of_the_readme_runs_as_written(with_demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One block after the other; the first is the quickstart, eight lines long, and leaves a judge."""
+    first, *others = blocks("python")
+    assert len([line for line in first.splitlines() if line.strip()]) <= 9, "the import and eight lines"
+    names: dict[str, Any] = {}
+    exec(first, names)
+    assert (with_demo / "judge.json").is_file()
+    for block in others:
+        exec(block, names)
+    label, accuracy = capsys.readouterr().out.split()[:2]
+    assert label in "12345"
+    assert 0 <= float(accuracy) <= 1
+
+
+def commands() -> list[list[str]]:
+    """The `blpo` commands of the README's console blocks, as words."""
+    lines = "\n".join(blocks("console")).replace("\\\n", " ").splitlines()
+    return [shlex.split(line[2:], comments=True)[1:] for line in lines if line.startswith("$ blpo ")]
+
+
+def test_the_commands_of_the_readme_work_as_written(with_demo: Path) -> None:
+    """Those on the offline engine run; all others state options that exist."""
+    offline = 0
+    for words in commands():
+        command = typer.main.get_command(app).commands[words[0]]  # type: ignore[attr-defined]
+        command.make_context(words[0], list(words[1:]))  # raises on an option that is none
+        if "embedded" in words:
+            done = CliRunner().invoke(app, words, catch_exceptions=False)
+            assert (done.exit_code, done.stderr) == (0, ""), words
+            offline += 1
+    assert offline == 3
+    assert (with_demo / "result.json").is_file()
+
+
+def test_the_readme_names_files_and_options_that_exist() -> None:
+    """Links lead somewhere; options mentioned in the text are some command's."""
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / target).exists() or not (ROOT / "programs").is_dir(), target
+    helped = "".join(CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "300"}).stdout for name in
+                     ("demo", "compile", "evaluate", "judge"))  # fmt: skip
+    mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {"--help", "--port"}
+    assert mentioned <= set(re.findall(r"--[a-z][a-z-]+", helped))

@@ -20,7 +20,6 @@ _LEAD = re.compile(
     rf"^{_OPEN}(?:(?:final|the|my|your|overall|correct|predicted) )*{_SUBJECT}[\"'`*_]*"
     r"(?: is| would be| ?[:=→]| ?[-=]>| —| [-–](?= \D))*[*_]*(?: |(?<=[:=>→]))"
 )
-_HEADING = re.compile(rf"\W*(?:final |the |my |overall )*{_SUBJECT}\W*")
 # What may stand between a label and the reason given for it.
 _REASON = re.compile(r" ?(?:[.](?!\d)|[;:!()\[\]–—]|- )|,? (?:because|since|due to|as (?:it|the|there))\b|$")
 _ENUMERATION = re.compile(r"[.):]")
@@ -29,7 +28,7 @@ _TAKEN_BACK = re.compile(
     r"|(?:actually|wait|correction|scratch that|on second thoughts?)\b)|^: ?[\d.]+%?\W*$"
 )
 _DANGLING = re.compile(r"(?:\b(?:not|never|neither|nor|or|and|than|versus|vs)|n['’]t)\W*$")
-_SENTENCE_END = re.compile(r"[.:!?…)\]}>\"'`*_]$")
+_SENTENCE_END = re.compile(r"[.:!?…()\[\]{}<>“”\"'`*_]$")
 # Thoughts, closed, opened by the chat template, or cut off, are not the answer.
 _THINKING = re.compile(
     r"<(think|thinking|reasoning)>(?:(?!<\1>).)*?</\1>|\A(?:(?!<think).)*</think(?:ing)?>|<think(?:ing)?>.*\Z",
@@ -85,7 +84,7 @@ def _stated(space: LabelSpace, lines: list[str]) -> Label | None:
 
 def _runs_on(previous: str, line: str) -> bool:
     """Whether a sentence runs on into a line, so that a label there may be denied or be one of several."""
-    closed = _SENTENCE_END.search(previous) or _HEADING.fullmatch(previous) or _LEAD.match(line)
+    closed = _SENTENCE_END.search(previous) or _LEAD.fullmatch(previous + " ") or _LEAD.match(line)
     return not closed or _DANGLING.search(previous) is not None
 
 

@@ -32,6 +32,7 @@ class Validator:
         """Starts judging the validation examples under these instructions."""
         self._pending[after_round] = self._bench.start(instructions, self._examples, background=True)
 
+    @property
     def calls(self) -> int:
         """About how many LM calls a validation makes."""
         return len(self._examples) * self._bench.calls_per_judgement

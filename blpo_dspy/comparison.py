@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.journal import Journal
 from blpo_dspy.labelling import Verdict, label_images
 from blpo_dspy.ledger import Usage
-from blpo_dspy.metering import Answer, Meter
+from blpo_dspy.metering import FATAL_ERRORS, Answer, Meter
 from blpo_dspy.methods import Method, chosen
 from blpo_dspy.models import Models
 from blpo_dspy.optimizers.records import BLPOResult
@@ -30,6 +30,7 @@ from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.statistics import agreement_intervals, compare_paired
 
 RESULTS = "results.json"
+_ROLES = ("judge", "verbalizer", "optimizer")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,9 @@ class Row:
         seconds: Wall time of the search.
         stop_reason: Why it ended.
         instructions: Judge and verbalizer instruction at the end.
-        curve: (LM calls spent, validation score) of the candidates the method validated, in order.
+        score: 1 − mean loss on the validation set of what the method returned.
+        curve: (LM calls spent, best score so far), from the start to what was returned; between the two stand the
+            programs that the method itself scored on the whole validation set.
         predicted: The test labels, None for an invalid answer.
         error: What went wrong, "" if nothing did.
     """
@@ -64,6 +67,7 @@ class Row:
     seconds: float = 0.0
     stop_reason: str = ""
     instructions: Mapping[str, str] | None = None
+    score: float | None = None
     curve: Sequence[Sequence[float]] = ()
     predicted: Sequence[Any] = ()
     error: str = ""
@@ -98,13 +102,19 @@ def compare(
     seeds: Sequence[int] = (0,),
     out: str | os.PathLike[str],
     num_threads: int | None = None,
-    on_row: Callable[[Row], None] | None = None,
+    on_start: Callable[[str, int], None] = lambda method, seed: None,
+    on_row: Callable[[Row], None] = lambda row: None,
 ) -> Comparison:
     """Compiles the student with every method and seed and measures each once on the sealed test set.
 
     Every method has the same data, models, threads and one hard cap on LM calls. An answer that one method paid for
-    is not paid for again when another asks the same, but counts against that other's cap all the same. Rows are
-    written as they come; the same call with the same folder continues an interrupted comparison.
+    is not paid for again when another asks the same, but counts against that other's cap all the same; DSPy's own cache
+    is off, since it would make some calls free. The cap is on the search: the two final measurements of each returned
+    program, on the validation and on the test set, come on top.
+
+    The journal in the folder holds every answer and one line per run, written as it ends; `results.json` is brought up
+    to date with each. The same call with the same folder continues an interrupted comparison; more methods or seeds may
+    be added to it.
 
     Args:
         student: The judge to begin with.
@@ -113,23 +123,74 @@ def compare(
         testset: Labelled examples that no method sees.
         models: The models by role.
         max_calls: The most judge, verbalizer and optimizer calls of a method.
-        optimizers: Names of `METHODS`, comma-separated; all of them if None.
+        optimizers: Names of `METHODS`, comma-separated; all of them if None. "none" is always among them.
         seeds: One run of every method for each.
-        out: Folder for the answers, the rows and `results.json`.
+        out: Folder for the journal and `results.json`.
         num_threads: LM calls under way at once.
+        on_start: Called with method and seed before a run.
         on_row: Called with each row as it is finished, also with those of an earlier session.
 
     Raises:
-        BlpoError: If a method is unknown or the folder holds another comparison.
-        ModelError: If a model cannot be used at all.
+        BlpoError: If a method is unknown, a cap pays for nothing, or the folder holds another comparison.
+        ModelError: If a model cannot be used at all; what was finished is kept.
     """
     methods = chosen(optimizers)
-    trainset, valset, testset = (dataset(student, s, None, "label").examples for s in (trainset, valset, testset))
-    about = {
+    if not seeds:
+        raise BlpoError("a comparison needs at least one seed")
+    sets = _Sets(*(tuple(dataset(student, s, None, "label").examples) for s in (trainset, valset, testset)))
+    _check_cap(student, len(sets.val), max_calls)
+    models = _uncached(models)
+    about = _about(student, sets, models, max_calls)
+    rows: list[Row] = []
+    journal = Journal(out, {"comparison": about})
+    try:
+        arena = _Arena(student, sets, models, max_calls, num_threads, journal)
+        for seed in dict.fromkeys(seeds):
+            baseline: Row | None = None
+            for name, method in methods.items():
+                row = arena.finished(name, seed)
+                if row is None:
+                    on_start(name, seed)
+                    row = arena.run(name, method, seed, baseline)
+                baseline = baseline or row
+                rows.append(row)
+                write_json(Path(out) / RESULTS, Comparison(tuple(rows), about).to_dict())
+                on_row(row)
+    finally:
+        journal.close()
+    return Comparison(tuple(rows), about)
+
+
+@dataclass(frozen=True)
+class _Sets:
+    """The examples of a comparison."""
+
+    train: Sequence[dspy.Example]
+    val: Sequence[dspy.Example]
+    test: Sequence[dspy.Example]
+
+
+def _check_cap(student: VisualJudge, validated: int, max_calls: int) -> None:
+    """Refuses a cap under which no method could find anything: one validation, one image to learn from, one update."""
+    each = 1 if student.evidence == "image" else 2
+    least = each * (validated + 1) + 1
+    if max_calls < least:
+        raise BlpoError(
+            f"a cap of {max_calls} LM calls pays for no search: judging the {validated} validation images once takes "
+            f"{each * validated}, so {least} is the least, and several times as many are of use"
+        )
+
+
+def _uncached(models: Models) -> Models:
+    """The models without DSPy's cache: what it holds from earlier runs would be free for some methods only."""
+    return Models(*(getattr(models, role).copy(cache=False) for role in _ROLES))
+
+
+def _about(student: VisualJudge, sets: _Sets, models: Models, max_calls: int) -> dict[str, Any]:
+    """What two sessions of one comparison have in common."""
+    return {
         "max_calls": max_calls,
-        "train": dataset_fingerprint(trainset),
-        "val": dataset_fingerprint(valset),
-        "test": dataset_fingerprint(testset),
+        **{name: dataset_fingerprint(getattr(sets, name)) for name in ("train", "val", "test")},
         "student": {
             "judge": student.instruction,
             "verbalizer": student.verbalizer_instruction,
@@ -137,25 +198,11 @@ def compare(
             "evidence": student.evidence,
             "context": list(student.context),
         },
-        "models": {role: getattr(models, role).model for role in ("judge", "verbalizer", "optimizer")},
+        "models": {
+            role: {"model": lm.model, **{name: lm.kwargs.get(name) for name in ("temperature", "max_tokens", "seed")}}
+            for role, lm in ((role, getattr(models, role)) for role in _ROLES)
+        },
     }
-    journal = Journal(out, {"comparison": about})
-    try:
-        arena = _Arena(student, trainset, valset, testset, models, max_calls, num_threads, journal)
-        rows: list[Row] = []
-        for seed in seeds:
-            baseline: Row | None = None
-            for name, method in methods.items():
-                row = arena.finished(name, seed) or arena.run(name, method, seed, baseline)
-                baseline = baseline or row
-                rows.append(row)
-                if on_row is not None:
-                    on_row(row)
-    finally:
-        journal.close()
-    comparison = Comparison(tuple(rows), about)
-    write_json(Path(out) / RESULTS, comparison.to_dict())
-    return comparison
 
 
 class _SharedAnswers:
@@ -191,16 +238,13 @@ class _Arena:
     def __init__(
         self,
         student: VisualJudge,
-        trainset: Sequence[dspy.Example],
-        valset: Sequence[dspy.Example],
-        testset: Sequence[dspy.Example],
+        sets: _Sets,
         models: Models,
         max_calls: int,
         num_threads: int | None,
         journal: Journal,
     ) -> None:
-        self._student, self._models = student, models
-        self._train, self._val, self._test = trainset, valset, testset
+        self._student, self._sets, self._models = student, sets, models
         self._max_calls, self._num_threads, self._journal = max_calls, num_threads, journal
 
     def finished(self, name: str, seed: int) -> Row | None:
@@ -213,9 +257,9 @@ class _Arena:
         began = time.monotonic()
         try:
             program, record = self._compiled(method, seed)
-        except ModelError:
-            raise
         except Exception as error:
+            if _is_fatal(error):
+                raise
             # A method, ours or another library's, may fail in any way: its row says how, and the others go on.
             row = Row(name, seed, seconds=time.monotonic() - began, error=f"{type(error).__name__}: {error}")
         else:
@@ -228,7 +272,7 @@ class _Arena:
         if method.make is None:
             return student, None
         optimizer = method.make(
-            prompt_model=self._models.optimizer,
+            prompt_model=_apart(self._models.optimizer, seed),
             task_model=self._models.judge,
             verbalizer_model=self._models.verbalizer,
             budget=Budget(max_calls=self._max_calls),
@@ -237,34 +281,38 @@ class _Arena:
             answers=_SharedAnswers(self._journal),
             **method.options,
         )
-        program = optimizer.compile(student, trainset=self._train, valset=self._val)
+        program = optimizer.compile(student, trainset=self._sets.train, valset=self._sets.val)
         return program, program.detailed_results
 
     def _measured(self, row: Row, program: VisualJudge, record: BLPOResult | None, baseline: Row | None) -> Row:
         labels = self._student.labels
-        val, _ = self._agreement(program, self._val)
-        test, predicted = self._agreement(program, self._test)
+        val, judged = self._agreement(program, self._sets.val)
+        test, predicted = self._agreement(program, self._sets.test)
         intervals = {name: i and asdict(i) for name, i in agreement_intervals(test).items()}
-        truth = [example.label for example in self._test]
-        paired = None
-        if baseline is not None and len(baseline.predicted) == len(truth):
-            paired = compare_paired(labels, truth, baseline.predicted, predicted).to_dict()
-        ledger = None if record is None else record.ledger
-        return Row(
-            row.method,
-            row.seed,
+        truth = [example.label for example in self._sets.test]
+        score = 1 - sum(labels.loss(e.label, p) for e, p in zip(self._sets.val, judged, strict=True)) / len(judged)
+        measured = replace(
+            row,
             val=val.to_dict(),
             test={**test.to_dict(), "intervals": intervals},
-            paired=paired,
-            calls=None if ledger is None else ledger.calls(),
-            images=0 if ledger is None else ledger["optimizer"].images,
-            tokens=0 if ledger is None else ledger.total.tokens,
-            seconds=row.seconds,
-            stop_reason="" if record is None else record.stop_reason,
             instructions={"judge": program.instruction, "verbalizer": program.verbalizer_instruction},
-            curve=() if record is None else _curve(record),
             predicted=predicted,
+            score=score,
         )
+        if baseline is not None and len(baseline.predicted) == len(truth):
+            paired = compare_paired(labels, truth, baseline.predicted, predicted).to_dict()
+            measured = replace(measured, paired=paired)
+        if record is None:
+            return measured
+        measured = replace(
+            measured,
+            calls=record.ledger.calls(),
+            images=record.ledger["optimizer"].images,
+            tokens=record.ledger.total.tokens,
+            stop_reason=record.stop_reason,
+        )
+        start = None if baseline is None else baseline.score
+        return replace(measured, curve=_curve(record, start, (measured.spent, score)))
 
     def _agreement(self, program: VisualJudge, examples: Sequence[dspy.Example]) -> tuple[Agreement, list[Any]]:
         """Agreement outside the cap; an LM failure is left out of it and stands as None among the labels."""
@@ -280,13 +328,28 @@ class _Arena:
         return agreement, [verdict.label for verdict in verdicts]
 
 
-def _curve(record: BLPOResult) -> list[list[float]]:
-    points = sorted([float(v.spent), v.score] for v in record.validations)
+def _is_fatal(error: BaseException) -> bool:
+    """Whether no other method could do better: the model refuses the key, say."""
+    cause: BaseException | None = error
+    while isinstance(cause, ModelError):
+        cause = cause.__cause__
+    return isinstance(cause, FATAL_ERRORS)
+
+
+def _apart(lm: dspy.LM, seed: int) -> dspy.LM:
+    """The LM with samples of its own for each seed, as the answers are shared; one without sampling has but one."""
+    copy = lm.copy(rollout_id=seed) if seed and lm.kwargs.get("temperature") != 0 else lm
+    assert isinstance(copy, dspy.LM)
+    return copy
+
+
+def _curve(record: BLPOResult, start: float | None, end: tuple[int, float]) -> list[list[float]]:
+    validated = sorted([float(v.spent), v.score] for v in record.validations if 0 < v.spent < end[0])
     best, curve = 0.0, []
-    for spent, score in points:
+    for spent, score in [*([[0.0, start]] if start is not None else []), *validated]:
         best = max(best, score)
         curve.append([spent, best])
-    return curve
+    return [*curve, [float(end[0]), end[1]]]
 
 
 def load_comparison(folder: str | os.PathLike[str]) -> Comparison:

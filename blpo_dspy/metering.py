@@ -33,7 +33,7 @@ from dspy.utils.exceptions import (
 from dspy.utils.usage_tracker import UsageTracker
 
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.gate import Gate, Turn
+from blpo_dspy.gate import Gate, Turn, in_background
 from blpo_dspy.ledger import Ledger, Usage
 from blpo_dspy.prices import Price, Prices, checked_prices, cost, own_price
 
@@ -180,6 +180,7 @@ class Meter:
         self._lock = threading.Lock()
         self._under_way: dict[str, tuple[Future[Answer], Turn]] = {}
         self._usage = self._store.failed()
+        self._background = 0
         self._stopped = threading.Event()
         self._fatal: LMError | None = None
 
@@ -195,7 +196,7 @@ class Meter:
     def ledger(self) -> Ledger:
         """The usage so far."""
         with self._lock:
-            return Ledger(dict(self._usage))
+            return Ledger(dict(self._usage), self._background)
 
     @property
     def fatal(self) -> LMError | None:
@@ -212,7 +213,7 @@ class Meter:
             known = self._store.get(key)
             if known is not None and known[1].calls:
                 # An answer that another session paid for counts against the cap of this run like a call.
-                self._admit(Ledger(self._usage))
+                self._admit(Ledger(self._usage, self._background))
             pending = self._under_way.get(key)
             if known is None and pending is None:
                 mine, turn = self._under_way[key] = (Future(), Turn())
@@ -266,8 +267,8 @@ class Meter:
         """Makes one attempt; it counts as a call from before it is sent, so that threads can't overrun a cap."""
         with self._lock:
             self._check()
-            self._admit(Ledger(self._usage))
-            self._usage[role] = self._usage.get(role, Usage()) + sent
+            self._admit(Ledger(self._usage, self._background))
+            self._count(role, sent)
         began = time.monotonic()
         try:
             answer = attempt()
@@ -285,7 +286,11 @@ class Meter:
 
     def _add(self, role: str, usage: Usage) -> None:
         with self._lock:
-            self._usage[role] = self._usage.get(role, Usage()) + usage
+            self._count(role, usage)
+
+    def _count(self, role: str, usage: Usage) -> None:
+        self._usage[role] = self._usage.get(role, Usage()) + usage
+        self._background += usage.calls * in_background()
 
     @staticmethod
     def _seen(answer: Answer) -> Answer:
@@ -335,11 +340,24 @@ class _MeteredMixin:
         for sample in range(count):
             # Equal requests would be answered alike: DSPy's rollout id tells the samples of one request apart.
             apart = {"rollout_id": 1_000_003 * sample + rollout} if sample else {}
+            apart |= self._sampling(kwargs, 1_000_003 * sample + rollout)
             options = {**kwargs, **apart, **({"n": 1} if "n" in self.kwargs else {})}  # type: ignore[attr-defined]
             key = _request_key(self._role, self, prompt, messages, options)
             attempt = functools.partial(self._attempt, prompt, messages, options)
             outputs += self._meter.call(self._role, key, attempt, self._retries).outputs
         return outputs
+
+    def _sampling(self, kwargs: dict[str, Any], rollout: int) -> dict[str, int]:
+        """The seed of a further sample, for an engine of one's own only.
+
+        Rollout ids end before the engine, so one that is deterministic would answer every sample alike; providers draw
+        by themselves, and some refuse a seed.
+        """
+        options = {**self.kwargs, **kwargs}  # type: ignore[attr-defined]
+        own = not isinstance(getattr(self, "engine", "auto"), str)
+        if not own or not rollout or options.get("temperature") == 0:
+            return {}
+        return {"seed": (options.get("seed") or 0) + rollout}
 
     async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         # asyncify and not asyncio.to_thread: DSPy streams only from the threads of AnyIO.

@@ -17,7 +17,7 @@ from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.optimizers.base import JudgeOptimizer, RunOptions
 from blpo_dspy.optimizers.records import BLPOResult, Instructions, Round, Validation
 from blpo_dspy.optimizers.run import Run
-from blpo_dspy.optimizers.tracking import Candidate, ProgramState, Tracker
+from blpo_dspy.optimizers.tracking import ProgramState, Tracker
 
 
 class OptimizerHalted(BaseException):
@@ -63,14 +63,9 @@ class DSPyAdapter(JudgeOptimizer):
     def _search(self, run: Run) -> BLPOResult:
         run.stop_error = OptimizerHalted
         program = self._working_copy(run)
-        spent: dict[tuple[Any, ...], int] = {}
-
-        def note(candidate: Candidate) -> None:
-            spent[candidate.state.key] = run.meter.ledger.total.calls
-
         train = [run.data.examples[i] for i in run.data.train]
         validation = [run.data.examples[i] for i in run.data.validation]
-        tracker = Tracker(ProgramState.of(program), run.bench.score, note)
+        tracker = Tracker(ProgramState.of(program), run.bench.score, validation, lambda: run.meter.ledger.total.calls)
         metric = self._metric(run, tracker)
         stop_reason = "finished"
         try:
@@ -78,14 +73,16 @@ class DSPyAdapter(JudgeOptimizer):
                 final = ProgramState.of(self._optimize(run, tracker.track(program), train, validation, metric))
         except OptimizerHalted as halted:
             final, stop_reason = tracker.best(), str(halted)
-        if run.meter.fatal is not None:
-            raise ModelError(f"a model cannot be used: {run.meter.fatal}") from run.meter.fatal
-        validated = tuple(
-            Validation(number, self._instructions(run, c.state), c.mean, spent=spent[c.state.key])
-            for number, c in enumerate(tracker.covering(validation))
+        finally:
+            if run.meter.fatal is not None:
+                # DSPy's optimizers score a refused key as a wrong answer, or fail in ways of their own.
+                raise ModelError(f"a model cannot be used: {run.meter.fatal}") from run.meter.fatal
+        validations = tuple(
+            Validation(number, self._instructions(run, v.state), v.score, spent=v.spent)
+            for number, v in enumerate(tracker.validated)
         )
         result = BLPOResult(
-            run.start, (), validated, self._instructions(run, final), run.meter.ledger, stop_reason, self.options
+            run.start, (), validations, self._instructions(run, final), run.meter.ledger, stop_reason, self.options
         )
         return replace(result, demos=dict(final.demos))
 

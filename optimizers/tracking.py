@@ -49,28 +49,41 @@ class Candidate:
         return sum(self.scores.values()) / len(self.scores)
 
 
+@dataclass(frozen=True)
+class Validated:
+    """A candidate that was tried on the whole validation set, its mean score there, and what was spent by then."""
+
+    state: ProgramState
+    score: float
+    spent: int
+
+
 class Tracker:
     """Records the score of every (candidate, example) that an optimizer evaluates.
 
     Args:
         start: The state of the student.
         score: `score(example, prediction)` in [0, 1].
-        on_scores: Called with each candidate when it gained a score.
+        validation: The validation set.
+        spent: Returns the LM calls so far.
     """
 
     def __init__(
         self,
         start: ProgramState,
         score: Callable[[dspy.Example, dspy.Prediction], float],
-        on_scores: Callable[[Candidate], None],
+        validation: Sequence[dspy.Example],
+        spent: Callable[[], int],
     ) -> None:
-        self._score, self._on_scores = score, on_scores
+        self._score, self._spent = score, spent
+        self._wanted = frozenset(_identity(example) for example in validation)
         self._lock = threading.Lock()
         self._candidates: dict[tuple[Any, ...], Candidate] = {start.key: Candidate(start, {})}
+        self._validated: dict[tuple[Any, ...], Validated] = {}
 
     def track(self, program: dspy.Module) -> dspy.Module:
         """Makes a program (and its copies) tell this tracker which candidate is running."""
-        program.__class__ = _tracked_class(type(program))
+        program.__class__ = _tracked_class(type(program))  # type: ignore[arg-type]
         return program
 
     def metric(self, example: dspy.Example, prediction: Any, trace: Any = None) -> float:
@@ -79,23 +92,33 @@ class Tracker:
         state: ProgramState | None = getattr(_current, "state", None)
         if state is not None:
             with self._lock:
-                known = self._candidates.get(state.key, Candidate(state, {}))
-                candidate = Candidate(known.state, {**known.scores, _identity(example): score})
-                self._candidates[state.key] = candidate
-            self._on_scores(candidate)
+                self._note(state, _identity(example), score)
         return score
 
+    def _note(self, state: ProgramState, example: Any, score: float) -> None:
+        known = self._candidates.get(state.key, Candidate(state, {}))
+        self._candidates[state.key] = candidate = Candidate(known.state, {**known.scores, example: score})
+        if self._wanted <= candidate.scores.keys() and state.key not in self._validated:
+            mean = sum(candidate.scores[example] for example in self._wanted) / len(self._wanted)
+            self._validated[state.key] = Validated(candidate.state, mean, self._spent())
+
+    @property
+    def validated(self) -> list[Validated]:
+        """The candidates that were tried on the whole validation set, in the order in which they were."""
+        return list(self._validated.values())
+
     def best(self) -> ProgramState:
-        """Returns the best candidate so far: the highest mean of those tried on about as many examples as any."""
+        """Returns the best candidate so far by the optimizer's own evaluations, the earlier of equally good ones.
+
+        That is the best of those tried on the whole validation set; of an optimizer that tries none on it, the highest
+        mean of those tried on at least half as many examples as any.
+        """
+        if self._validated:
+            return max(self.validated, key=lambda validated: validated.score).state
         candidates = list(self._candidates.values())
         enough = max(len(candidate.scores) for candidate in candidates) / 2
         tried = [candidate for candidate in candidates if candidate.scores and len(candidate.scores) >= enough]
         return max(tried, key=lambda candidate: candidate.mean).state if tried else candidates[0].state
-
-    def covering(self, examples: Sequence[dspy.Example]) -> list[Candidate]:
-        """Returns the candidates that were tried on all of these examples, in the order they were met."""
-        wanted = {_identity(example) for example in examples}
-        return [candidate for candidate in self._candidates.values() if wanted <= candidate.scores.keys()]
 
 
 def _identity(example: dspy.Example) -> Any:

@@ -57,18 +57,21 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Align a multimodal LLM judge with human labels.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Seed = Annotated[int, typer.Option(help="Seeds every draw.")]
-Rounds = Annotated[int | None, typer.Option(min=1, help="Outer rounds (default 8; 5 with --paper).")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Seeds every draw.")]
+Rounds = Annotated[int | None, typer.Option(metavar="N", min=1, help="Outer rounds (default 8; 5 with --paper).")]
 InnerSteps = Annotated[
-    int | None, typer.Option(min=0, help="Verbalizer instructions tried in a round (default 3; 5 with --paper).")
+    int | None,
+    typer.Option(metavar="N", min=0, help="Verbalizer instructions tried in a round (default 3; 5 with --paper)."),
 ]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Most mistakes in a batch (default 10).")]
+BatchSize = Annotated[int | None, typer.Option(metavar="N", min=1, help="Most mistakes in a batch (default 10).")]
 Threads = Annotated[
-    int | None, typer.Option(min=1, help="LM calls under way at once (default 8); results don't depend on it.")
+    int | None,
+    typer.Option(metavar="N", min=1, help="LM calls under way at once (default 8); results don't depend on it."),
 ]
 ApiBase = Annotated[
     str | None,
@@ -127,7 +130,10 @@ def demo(
 @app.command("compile")
 def compile_(
     table: Annotated[
-        Path, typer.Argument(help="Labelled images: .csv, .tsv, .jsonl, .parquet or a folder of class folders.")
+        Path,
+        typer.Argument(
+            metavar="TABLE", help="Labelled images: .csv, .tsv, .jsonl, .parquet or a folder of class folders."
+        ),
     ],
     task: Annotated[str, typer.Option(metavar="TEXT", help="The judge instruction to start from.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the judge goes, a .json file.")],
@@ -149,7 +155,9 @@ def compile_(
         str | None, typer.Option(metavar="MODEL", help="The optimizer's model (default: the judge's).")
     ] = None,
     api_base: ApiBase = None,
-    evidence: Annotated[EvidenceOption, typer.Option(help="What the judge reads.")] = EvidenceOption.BOTH,
+    evidence: Annotated[
+        EvidenceOption, typer.Option(metavar="MODE", help="What the judge reads: both, image or description.")
+    ] = EvidenceOption.BOTH,
     verbalizer_instruction: Annotated[
         str | None, typer.Option(metavar="TEXT", help="The verbalizer instruction to start from.")
     ] = None,
@@ -157,12 +165,17 @@ def compile_(
     inner_steps: InnerSteps = None,
     batch_size: BatchSize = None,
     guard_size: Annotated[
-        int | None, typer.Option(min=0, help="Right examples scored beside the mistakes (default 10; 0 with --paper).")
+        int | None,
+        typer.Option(
+            metavar="N", min=0, help="Right examples scored beside the mistakes (default 10; 0 with --paper)."
+        ),
     ] = None,
     paper: Annotated[bool, typer.Option("--paper", help="The paper's algorithm to the letter.")] = False,
     seed: Seed = 0,
     threads: Threads = None,
-    max_calls: Annotated[int | None, typer.Option(min=1, help="Most LM calls in all, the test split included.")] = None,
+    max_calls: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Most LM calls in all, the test split included.")
+    ] = None,
     result: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to record the run, a .json file.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -193,7 +206,9 @@ def compile_(
 @app.command()
 def evaluate(
     judge: JudgeFile,
-    table: Annotated[Path, typer.Argument(help="Labelled images, as for compile.", show_default=False)],
+    table: Annotated[
+        Path, typer.Argument(metavar="TABLE", help="Labelled images, as for compile.", show_default=False)
+    ],
     model: Model = None,
     verbalizer_model: VerbalizerModel = None,
     api_base: ApiBase = None,
@@ -213,7 +228,7 @@ def evaluate(
 @app.command("judge")
 def judge_(
     judge: JudgeFile,
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE…", help="Paths or URLs.", show_default=False)],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Paths or URLs.", show_default=False)],
     model: Model = None,
     verbalizer_model: VerbalizerModel = None,
     api_base: ApiBase = None,

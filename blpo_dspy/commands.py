@@ -195,12 +195,13 @@ def _check_server(address: str) -> None:
         return  # only the proxy can reach it
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError as error:
+        raise BlpoError(f"--api-base: {error}; correct the port") from error
+    try:
         socket.create_connection((host, port), timeout=_SECONDS_TO_CONNECT).close()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ModelError(
-            f"no server answers at {host}:{parts.netloc.rpartition(':')[2]} ({reason}); start it, or correct --api-base"
-        ) from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise ModelError(f"no server answers at {host}:{port} ({reason}); start it, or correct --api-base") from error
 
 
 def _folder_for_demo(folder: Path) -> Path:

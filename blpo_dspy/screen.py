@@ -32,8 +32,8 @@ class Screen:
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
         # Made for each command, as a test or a caller may have replaced the streams since the last.
-        self.out = Console(file=sys.stdout, highlight=False, soft_wrap=False)
-        self.err = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self.out = Console(file=sys.stdout, highlight=False)
+        self.err = Console(file=sys.stderr, highlight=False)
 
     @property
     def width(self) -> int:
@@ -50,7 +50,8 @@ class Screen:
 
     def note(self, line: str) -> None:
         """Remarks on something that is no error."""
-        self.err.print(Text(f"Note: {line}", style="yellow"), soft_wrap=True)
+        # A log keeps a remark on one line.
+        self.err.print(Text(f"Note: {line}", style="yellow"), soft_wrap=not self.err.is_terminal)
 
 
 def models_line(models: Mapping[str, str]) -> str:

@@ -1,0 +1,212 @@
+"""Several raters: published examples of Krippendorff's alpha, combination rules, and bad input."""
+
+from __future__ import annotations
+
+import json
+from itertools import permutations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blpo_dspy.errors import BlpoError, DataError
+from blpo_dspy.labels import Label, LabelSpace
+from blpo_dspy.raters import (
+    Ratings,
+    combine_raters,
+    human_agreement,
+    krippendorff_alpha,
+    ratings_from_columns,
+    ratings_from_rows,
+)
+
+NOMINAL = LabelSpace(1, 2, 3, 4, 5)
+ORDINAL = LabelSpace.ordinal(1, 5)
+SAFETY = LabelSpace("Safe", "Unsafe")
+
+
+def ratings(space: LabelSpace, *columns: str) -> Ratings:
+    """One string of blank-separated cells per rater, "." for a missing rating."""
+    cells = {f"rater {i}": ["" if x == "." else x for x in column.split()] for i, column in enumerate(columns)}
+    items = [f"item {i}" for i in range(len(columns[0].split()))]
+    return ratings_from_columns(space, items, cells)
+
+
+FOUR_OBSERVERS = (
+    "1 2 3 3 2 1 4 1 2 . . .",
+    "1 2 3 3 2 2 4 1 2 5 . 3",
+    ". 3 3 3 2 3 4 2 2 5 1 .",
+    "1 2 3 3 2 4 4 1 2 5 1 .",
+)
+
+
+@pytest.mark.parametrize(
+    ("space", "columns", "alpha"),
+    [
+        (NOMINAL, FOUR_OBSERVERS, 0.743),  # Krippendorff 2011, example C
+        (ORDINAL, FOUR_OBSERVERS, 0.815),  # the same data, ordinal
+        (LabelSpace(0, 1), ("0 1 0 0 0 0 0 0 1 0", "1 1 1 0 0 1 0 0 0 0"), 0.095),  # example A
+        (LabelSpace(*"abcde"), ("a a b b d c c c e d d a", "b a b b b c c c e d d d"), 0.692),  # example B
+    ],
+)
+def test_alpha_equals_published_examples(space: LabelSpace, columns: tuple[str, ...], alpha: float) -> None:
+    """K. Krippendorff, "Computing Krippendorff's Alpha-Reliability", 2011."""
+    assert krippendorff_alpha(ratings(space, *columns)) == pytest.approx(alpha, abs=0.0005)
+
+
+def brute_alpha(space: LabelSpace, table: list[list[Label | None]]) -> float | None:
+    """Alpha from its definition: 1 − mean disagreement within items / mean disagreement of all pairable ratings."""
+    units = [[space.index(x) for x in row if x is not None] for row in table]
+    units = [unit for unit in units if len(unit) > 1]
+    pooled = [x for unit in units for x in unit]
+
+    def distance(a: int, b: int) -> float:
+        if not space.ordered:
+            return float(a != b)
+        low, high = min(a, b), max(a, b)
+        return (sum(low <= x <= high for x in pooled) - (pooled.count(low) + pooled.count(high)) / 2) ** 2
+
+    n = len(pooled)
+    observed = sum(sum(distance(a, b) for a, b in permutations(unit, 2)) / (len(unit) - 1) for unit in units)
+    expected = sum(distance(a, b) for a, b in permutations(pooled, 2))
+    return 1 - observed / n / (expected / n / (n - 1)) if expected else None
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    st.sampled_from([NOMINAL, ORDINAL]),
+    st.lists(st.lists(st.sampled_from([1, 2, 3, 5, None]), min_size=3, max_size=3), max_size=8),
+)
+def test_alpha_equals_its_definition(space: LabelSpace, table: list[list[Label | None]]) -> None:
+    """Any table, missing ratings included, against plain Python; the order of raters doesn't matter."""
+    items = tuple(str(i) for i in range(len(table)))
+    found = krippendorff_alpha(Ratings(space, items, tuple(map(tuple, table))))
+    assert found == pytest.approx(brute_alpha(space, table))
+    assert found == pytest.approx(krippendorff_alpha(Ratings(space, items, tuple(tuple(r[::-1]) for r in table))))
+
+
+def test_human_agreement_is_the_mean_over_pairs_and_lists_disagreements_widest_first() -> None:
+    """Pairs count only the items both rated; the middle item is rated once and tells nothing."""
+    found = human_agreement(ratings(ORDINAL, "1 5 2 4 3", "1 4 . 4 5", "1 5 . 5 ."))
+    assert (found.items, found.ratings, found.pairs) == (4, 11, 3)
+    assert [(d.item, d.ratings) for d in found.disagreements] == [
+        ("item 4", (3, 5)),
+        ("item 1", (5, 4, 5)),
+        ("item 3", (4, 4, 5)),
+    ]
+    assert found.disagreements[0].degree == 0.5
+    pairs = [("1 5 4 3", "1 4 4 5"), ("1 5 4", "1 5 5"), ("1 4 4", "1 5 5")]
+    kappas = [human_agreement(ratings(ORDINAL, *pair)).kappa for pair in pairs]
+    assert found.kappa == pytest.approx(sum(k for k in kappas if k is not None) / 3)
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_perfect_and_undefined_agreement() -> None:
+    """1 where all agree on several labels; None where only one label or no second rating exists."""
+    perfect = human_agreement(ratings(SAFETY, "Safe Unsafe", "Safe Unsafe"))
+    assert (perfect.kappa, perfect.alpha, perfect.disagreements) == (1.0, 1.0, ())
+    for undefined in (
+        human_agreement(ratings(SAFETY, *c)) for c in [("Safe Safe", "Safe Safe"), ("Safe . ", ". Safe")]
+    ):
+        assert (undefined.kappa, undefined.alpha) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("columns", "rule", "label"),
+    [
+        (("4", "4", "1"), "majority", 4),
+        (("1", "2", "5"), "majority", 2),
+        (("1", "4"), "majority", 1),
+        (("1", "1", "5", "5", "3"), "majority", 3),
+        (("4", "4", "1"), "mean", 3),
+        (("1", "2"), "mean", 1),
+        (("4", "5"), "mean", 4),
+        (("4", "5", "5"), "mean", 5),
+        (("4", "."), "mean", 4),
+    ],
+)
+def test_ordinal_ratings_are_combined_by_the_stated_rule(columns: tuple[str, ...], rule: str, label: int) -> None:
+    """Mode, then lower median; or the mean rounded to the nearest level, the lower of two."""
+    assert combine_raters(ratings(ORDINAL, *columns), rule).labels == {"item 0": label}
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=7))
+def test_the_mean_label_is_the_nearest_level(given_labels: list[int]) -> None:
+    """No other level is nearer to the mean, on a scale that spans zero too."""
+    space = LabelSpace.ordinal(-3, 3)
+    combined = combine_raters(Ratings(space, ("x",), (tuple(given_labels),)), "mean").labels["x"]
+    mean = sum(given_labels) / len(given_labels)
+    assert combined == min(space.labels, key=lambda level: (abs(int(level) - mean) > 0.5, int(level)))
+
+
+def test_nominal_ties_and_unrated_items_are_left_out_and_listed() -> None:
+    """Nothing is decided by the order of raters."""
+    combined = combine_raters(ratings(SAFETY, "Safe Safe . Unsafe", "Safe Unsafe . ."))
+    assert combined.labels == {"item 0": "Safe", "item 3": "Unsafe"}
+    assert (combined.tied, combined.unrated) == (("item 1",), ("item 2",))
+
+
+def test_rules_that_do_not_apply_are_refused() -> None:
+    """An unknown rule, and the mean of labels without order."""
+    with pytest.raises(BlpoError, match="unknown rule 'mode'"):
+        combine_raters(ratings(SAFETY, "Safe"), "mode")
+    with pytest.raises(BlpoError, match="no order"):
+        combine_raters(ratings(SAFETY, "Safe"), "mean")
+
+
+def test_repeated_rows_and_columns_give_the_same_ratings() -> None:
+    """One row per rating, in any order."""
+    rows = [
+        ("item 1", "rater 1", 5),
+        ("item 0", "rater 0", "1"),
+        ("item 1", "rater 0", 2.0),
+        ("item 0", "rater 1", None),
+    ]
+    read = ratings_from_rows(ORDINAL, rows)
+    by_item = dict(zip(read.items, read.table, strict=True))
+    assert {item: set(given) for item, given in by_item.items()} == {"item 0": {1, None}, "item 1": {5, 2}}
+    columns = ratings(ORDINAL, "1 2", ". 5")
+    assert human_agreement(read).alpha == human_agreement(columns).alpha
+
+
+def test_unknown_raters_have_an_alpha_but_no_kappa() -> None:
+    """Repeated rows without a rater's name are interchangeable ratings."""
+    rows: list[tuple[str, str | None, object]] = [
+        ("a", None, 1),
+        ("a", None, 1),
+        ("b", None, 4),
+        ("b", None, 5),
+        ("b", None, 4),
+    ]
+    found = ratings_from_rows(ORDINAL, rows)
+    assert found.table == ((1, 1, None), (4, 5, 4))
+    assert human_agreement(found).kappa is None
+    assert human_agreement(found).alpha == pytest.approx(brute_alpha(ORDINAL, [list(row) for row in found.table]))
+
+
+def test_no_ratings_at_all_are_undefined_not_an_error() -> None:
+    """An empty table has no agreement and no labels."""
+    empty = ratings_from_rows(ORDINAL, [])
+    assert human_agreement(empty).to_dict()["alpha"] is None
+    assert combine_raters(empty).labels == {}
+
+
+def test_all_bad_ratings_are_named_at_once() -> None:
+    """Unknown labels, double ratings and double items are listed together."""
+    with pytest.raises(DataError) as caught:
+        ratings_from_columns(SAFETY, ["a", "b", "a"], {"r": ["safe", "Danger", "Safe"], "s": ["?", "Safe", ""]})
+    assert len(caught.value.problems) == 4
+    assert "item 'a' occurs 2 times" in caught.value.problems[0]
+    assert "'b', r: unknown label 'Danger'" in str(caught.value)
+    with pytest.raises(DataError, match="r rated 'a' more than once"):
+        ratings_from_rows(SAFETY, [("a", "r", "Safe"), ("a", "r", "Safe")])
+    with pytest.raises(DataError, match="name all raters or none"):
+        ratings_from_rows(SAFETY, [("a", "r", "Safe"), ("a", None, "Safe")])
+    with pytest.raises(DataError, match="got r: 1"):
+        ratings_from_columns(SAFETY, ["a", "b"], {"r": ["Safe"]})
+
+
+def test_nan_is_a_missing_rating() -> None:
+    """As a table with gaps reads."""
+    assert ratings_from_columns(ORDINAL, ["a"], {"r": [float("nan")], "s": [3.0]}).table == ((None, 3),)

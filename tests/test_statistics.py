@@ -1,0 +1,233 @@
+"""Intervals that cover, tests that are exact, and words that follow the numbers."""
+
+from __future__ import annotations
+
+import json
+import random
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from blpo_dspy.agreement import Agreement, measure_agreement
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.labels import Label, LabelSpace
+from blpo_dspy.statistics import (
+    MeanSd,
+    PairedComparison,
+    _figures,
+    _sign_flip_p,
+    across_seeds,
+    agreement_intervals,
+    compare_paired,
+    mean_sd,
+)
+
+SAFETY = LabelSpace("Safe", "Unsafe")
+STARS = LabelSpace.ordinal(1, 5)
+SPACES = [SAFETY, STARS, LabelSpace("cat", "dog", "fox"), LabelSpace.ordinal(-1, 1)]
+NO_CHANGE = "not distinguishable from no change"
+
+Case = tuple[LabelSpace, list[Label], list[Label | None], list[Label | None]]
+
+
+@st.composite
+def judged(draw: st.DrawFn) -> Case:
+    """Draws a label space, human labels and the labels of two judges."""
+    space = draw(st.sampled_from(SPACES))
+    n = draw(st.integers(1, 25))
+    answers = st.lists(st.sampled_from([*space.labels, None]), min_size=n, max_size=n)
+    return space, draw(st.lists(st.sampled_from(space.labels), min_size=n, max_size=n)), draw(answers), draw(answers)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(judged())
+def test_figures_of_resamples_equal_scikit_learn_and_scipy(case: Case) -> None:
+    """The vectorised figures and `measure_agreement` are the same functions of a confusion matrix."""
+    space, truth, *judges = case
+    measured = [measure_agreement(space, truth, predicted) for predicted in judges]
+    figures = _figures(np.array([m.confusion for m in measured], dtype=float), space)
+    for i, (agreement, predicted) in enumerate(zip(measured, judges, strict=True)):
+        losses = [space.loss(a, b) for a, b in zip(truth, predicted, strict=True)]
+        assert figures["mean_loss"][i] == pytest.approx(sum(losses) / len(losses))
+        for name in figures.keys() - {"mean_loss"}:
+            value = getattr(agreement, name)
+            assert np.isnan(figures[name][i]) if value is None else figures[name][i] == pytest.approx(value)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(judged(), st.sampled_from([0.5, 0.9, 0.95]))
+def test_an_interval_holds_its_estimate_and_grows_with_its_level(case: Case, level: float) -> None:
+    """It exists exactly where the figure does, is strict JSON, and lies within a wider one."""
+    agreement = measure_agreement(*case[:3])
+    narrow = agreement_intervals(agreement, level=level, resamples=100)
+    wide = agreement_intervals(agreement, level=0.99, resamples=100)
+    assert set(narrow) == {"accuracy", "macro_f1", "kappa", "invalid_rate", "spearman", "mae"}
+    for name, interval in narrow.items():
+        value, wider = getattr(agreement, name), wide[name]
+        assert (value is None) == (interval is None)
+        if interval is not None and wider is not None:
+            assert wider.low - 1e-9 <= interval.low <= value + 1e-9
+            assert value - 1e-9 <= interval.high <= wider.high + 1e-9
+            assert not np.isnan([interval.low, interval.high]).any()
+
+
+def test_a_perfect_judge_still_has_an_interval() -> None:
+    """Twenty right answers of twenty don't prove that all will be right."""
+    truth: list[Label] = ["Safe", "Unsafe"] * 10
+    intervals = agreement_intervals(measure_agreement(SAFETY, truth, truth))
+    for name in ("accuracy", "macro_f1", "kappa"):
+        interval = intervals[name]
+        assert interval is not None
+        assert interval.low < 0.95
+        assert interval.high == 1.0
+
+
+def test_the_same_seed_gives_the_same_intervals() -> None:
+    """And another seed other ones."""
+    agreement = measure_agreement(STARS, [1, 2, 3, 4, 5] * 10, [1, 3, 3, 4, 4, 2, 2, 3, 5, 5] * 5)
+    assert agreement_intervals(agreement, seed=1) == agreement_intervals(agreement, seed=1)
+    assert agreement_intervals(agreement, seed=1) != agreement_intervals(agreement, seed=2)
+
+
+def nominal_judge() -> tuple[LabelSpace, np.ndarray]:
+    """Right 9 times of 10 on the first label and 8 of 10 on the second, with a few invalid answers."""
+    return SAFETY, np.array([[0.90, 0.09, 0.01], [0.18, 0.80, 0.02]])
+
+
+def ordinal_judge() -> tuple[LabelSpace, np.ndarray]:
+    """Errors of mostly one level, 2 % invalid: the case in which plain percentile and BCa intervals are too short."""
+    levels = np.arange(5)
+    shares = np.exp(-((levels[:, None] - levels) ** 2) / 0.4)
+    return STARS, np.hstack([0.98 * shares / shares.sum(axis=1, keepdims=True), np.full((5, 1), 0.02)])
+
+
+@pytest.mark.parametrize("judge", [nominal_judge, ordinal_judge])
+def test_intervals_cover_the_truth_as_often_as_they_say(judge: object) -> None:
+    """Simulated at n = 100, nominal 0.95, for accuracy, macro-F1 and kappa."""
+    space, outcomes = judge()  # type: ignore[operator]
+    size, rng = len(space), np.random.default_rng(3)
+    true = _figures(outcomes / size, space)
+    tables = np.stack([rng.multinomial(100 // size, row, size=400) for row in outcomes], axis=1)
+    figures = _figures(tables.astype(float), space)
+    names = ("accuracy", "macro_f1", "kappa")
+    covered = dict.fromkeys(names, 0)
+    for i, table in enumerate(tables):
+        confusion = tuple(tuple(map(int, row)) for row in table)
+        accuracy, f1, kappa = (float(figures[name][i]) for name in names)
+        agreement = Agreement(100, accuracy, f1, kappa, 0, 0.0, None, None, confusion, space)
+        intervals = agreement_intervals(agreement, seed=i, resamples=600)
+        for name in names:
+            interval = intervals[name]
+            assert interval is not None
+            covered[name] += interval.low - 1e-9 <= true[name] <= interval.high + 1e-9
+    for count in covered.values():
+        assert 0.90 <= count / len(tables) <= 0.98, covered
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(judged())
+def test_flips_and_exact_tests_equal_brute_force(case: Case) -> None:
+    """McNemar's test is SciPy's binomial test of the flips, and for nominal labels also the sign-flip test."""
+    space, truth, before, after = case
+    result = compare_paired(space, truth, before, after, resamples=20)
+    rows = list(zip(truth, before, after, strict=True))
+    fixed, broken = sum(a != t == b for t, a, b in rows), sum(a == t != b for t, a, b in rows)
+    assert (result.n, result.fixed, result.broken) == (len(rows), fixed, broken)
+    p = binomtest(fixed, fixed + broken).pvalue if fixed + broken else 1.0
+    assert result.mcnemar_p == pytest.approx(p)
+    if not space.ordered:
+        assert result.p_value == pytest.approx(p)
+    for name, difference in result.differences.items():
+        if name != "mean_loss":
+            old, new = (getattr(measure_agreement(space, truth, x), name) for x in (before, after))
+            assert (difference.before, difference.after) == (pytest.approx(old), pytest.approx(new))
+        assert difference.change == pytest.approx(difference.after - difference.before)
+        assert difference.interval.low <= difference.change <= difference.interval.high
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.lists(st.integers(-4, 4), max_size=9))
+def test_the_sign_flip_test_is_exact(changes: list[int]) -> None:
+    """It equals counting all sign patterns."""
+    sums = [sum(s * c for s, c in zip(signs, changes, strict=True)) for signs in product((-1, 1), repeat=len(changes))]
+    share = sum(abs(x) >= abs(sum(changes)) for x in sums) / len(sums)
+    assert _sign_flip_p(np.array(changes, dtype=float)) == pytest.approx(share)
+
+
+def simulate(space: LabelSpace, seed: int, right_before: float, right_after: float, n: int = 100) -> PairedComparison:
+    """Compares two independent judges that know the label with a given probability and else guess."""
+    rng = random.Random(seed)
+    truth = [rng.choice(space.labels) for _ in range(n)]
+    before, after = (
+        [label if rng.random() < share else rng.choice(space.labels) for label in truth]
+        for share in (right_before, right_after)
+    )
+    return compare_paired(space, truth, before, after, seed=seed, resamples=500)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_noise_is_hardly_ever_called_better(space: LabelSpace) -> None:
+    """Two judges that guess: at most 2 claims of an improvement in 20 seeds."""
+    assert sum(simulate(space, seed, 0.0, 0.0).verdict == "better" for seed in range(20)) <= 2
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_a_large_gain_is_called_better_and_a_large_loss_worse(space: LabelSpace) -> None:
+    """In accuracy and in mean loss, where lower is better."""
+    assert simulate(space, 0, 0.1, 0.7).verdict == "better"
+    assert simulate(space, 0, 0.7, 0.1).verdict == "worse"
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(judged())
+def test_the_wording_follows_the_numbers(case: Case) -> None:
+    """No claim if the headline's interval spans zero or the exact test does not reject."""
+    result = compare_paired(*case, resamples=100)
+    headline = result.differences[result.headline]
+    if headline.interval.low <= 0 <= headline.interval.high or result.p_value > 0.05:
+        assert result.verdict == NO_CHANGE
+    else:
+        gain = -headline.change if result.headline == "mean_loss" else headline.change
+        assert result.verdict == ("better" if gain > 0 else "worse")
+    assert result.verdict in result.wording
+    json.dumps(result.to_dict(), allow_nan=False)
+
+
+def test_the_comparison_in_one_sentence() -> None:
+    """Headline, interval, verdict and flips."""
+    truth: list[Label] = ["Safe"] * 50 + ["Unsafe"] * 50
+    after: list[Label | None] = ["Safe"] * 50 + ["Unsafe"] * 20 + ["Safe"] * 30
+    sentence = compare_paired(SAFETY, truth, ["Safe"] * 100, after).wording
+    assert sentence.startswith("accuracy 0.500 → 0.700 (+0.200, 95% interval +0.1")
+    assert sentence.endswith("better; 20 fixed, 0 broken of 100, exact p = 1.9e-06")
+
+
+def test_a_few_one_sided_flips_are_no_proof() -> None:
+    """Five fixed and none broken: the interval leaves out zero, but the exact test does not reject."""
+    truth: list[Label] = ["Safe"] * 50 + ["Unsafe"] * 50
+    result = compare_paired(SAFETY, truth, ["Safe"] * 100, ["Safe"] * 50 + ["Unsafe"] * 5 + ["Safe"] * 45)
+    assert result.mcnemar_p == pytest.approx(0.0625)
+    assert result.verdict == NO_CHANGE
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    """Nothing, or lists of different lengths."""
+    with pytest.raises(BlpoError, match="at least one example"):
+        compare_paired(SAFETY, [], [], [])
+    with pytest.raises(BlpoError, match="2 human labels, 1 labels before and 2 after"):
+        compare_paired(SAFETY, ["Safe"] * 2, ["Safe"], ["Safe"] * 2)
+
+
+def test_seeds_are_averaged_over_those_that_define_a_figure() -> None:
+    """Rows in the order of seeds; sample standard deviation, undefined for one value."""
+    rows, means = across_seeds({2: {"kappa": None, "f1": 0.5}, 1: {"kappa": 0.2, "f1": 0.7}})
+    assert rows == [{"seed": 1, "kappa": 0.2, "f1": 0.7}, {"seed": 2, "kappa": None, "f1": 0.5}]
+    assert means["kappa"] == MeanSd(0.2, None, 1)
+    assert means["f1"].mean == pytest.approx(0.6)
+    assert means["f1"].sd == pytest.approx(np.std([0.7, 0.5], ddof=1))
+    with pytest.raises(BlpoError, match="no values to average"):
+        mean_sd([])

@@ -9,7 +9,7 @@ import dspy
 
 from blpo_dspy.agreement import Agreement
 from blpo_dspy.budget import Budget
-from blpo_dspy.labelling import measure
+from blpo_dspy.labelling import Verdict, agreement_of, inputs_of, label_images
 from blpo_dspy.ledger import Ledger
 from blpo_dspy.metering import Meter, RunStoppedError
 from blpo_dspy.models import Models
@@ -50,16 +50,22 @@ def align(
     with Workers(search.threads) as workers:
         meter = Meter(num_threads=workers.num_threads, admit=_cap(left))
 
-        def on(what: str, judge: VisualJudge, examples: Sequence[dspy.Example]) -> Agreement:
+        def verdicts_on(what: str, judge: VisualJudge, examples: Sequence[dspy.Example]) -> list[Verdict]:
             watch.begin(f"judging {what}", len(examples))
-            return measure(judge, models, examples, workers=workers, meter=meter, done=watch.advance)
+            inputs = inputs_of(examples)
+            return label_images(judge, models, inputs, workers=workers, meter=meter, done=watch.advance)
+
+        def on(what: str, judge: VisualJudge, examples: Sequence[dspy.Example]) -> Agreement:
+            return agreement_of(start.labels, examples, verdicts_on(what, judge, examples))
 
         measured: dict[str, Measured] = {}
+        verdicts: dict[str, list[Verdict]] = {}
         for when, judge, validated in (("before", start, record.before), ("after", compiled, record.after)):
             val = None if validated is None else validated.agreement
             if optimizer.select == "last" and left is None:
                 val = on(f"val {when}", judge, sets.val)
-            test = None if reserved is None else on(f"test {when}", judge, sets.test)
+            verdicts[when] = [] if reserved is None else verdicts_on(f"test {when}", judge, sets.test)
+            test = None if reserved is None else agreement_of(start.labels, sets.test, verdicts[when])
             measured[when] = Measured(val, test)
         ceiling = None if told is None else on("the ceiling", told, sets.test)
     seconds = time.monotonic() - began
@@ -69,6 +75,7 @@ def align(
         record=record,
         before=measured["before"],
         after=measured["after"],
+        verdicts=(verdicts["before"], verdicts["after"]),
         ceiling=ceiling,
         final=meter.ledger,
         seconds=seconds,

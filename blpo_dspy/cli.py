@@ -17,6 +17,7 @@ from blpo_dspy.options import (
     EvidenceOption,
     JudgeJob,
     ModelNames,
+    ReportJob,
     Search,
     label_space,
     names,
@@ -177,6 +178,9 @@ def compile_(
         int | None, typer.Option(metavar="N", min=1, help="Most LM calls in all, the test split included.")
     ] = None,
     result: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to record the run, a .json file.")] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for judge.json, result.json and report.html.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Align a judge with your labelled images."""
@@ -196,6 +200,7 @@ def compile_(
         search=Search(rounds, inner_steps, batch_size, guard_size, paper, seed, threads, max_calls),
         out=out,
         result=result,
+        run_dir=run_dir,
     )
     from blpo_dspy.commands import compile_judge
     from blpo_dspy.screen import Screen
@@ -246,6 +251,29 @@ def judge_(
     job = JudgeJob(judge, images, context or [], models, threads)
     if not judge_images(job, Screen(as_json=as_json)):
         raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where the report goes (default RUN_DIR/report.html).")
+    ] = None,
+    no_images: Annotated[bool, typer.Option("--no-images", help="Leave all pictures out.")] = False,
+    blur: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,…", help='Labels to blur until clicked (default: those that sound unsafe; "" for none).'
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a run as one HTML page that needs no network."""
+    from blpo_dspy.report_command import report as run
+    from blpo_dspy.screen import Screen
+
+    blurred = None if blur is None else names(blur)
+    run(ReportJob(run_dir, out, not no_images, blurred), Screen(as_json=as_json))
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import urllib.request
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -36,6 +37,7 @@ from blpo_dspy.programs.artifact import write_json
 from blpo_dspy.programs.signatures import DEFAULT_VERBALIZER_INSTRUCTION
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.progress import Watch, quiet_libraries
+from blpo_dspy.report import load_run, write_report, write_report_data
 from blpo_dspy.results import Aligned, result
 from blpo_dspy.screen import Screen, models_line, show_aligned, show_evaluated, show_verdict, verdict_record
 from blpo_dspy.sets import Sets, load_sets
@@ -57,6 +59,8 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
     )
     sets = load_sets(job.table, job.val, job.test, labels=job.labels, columns=job.columns, seed=job.search.seed)
     files = [writable_file(file) for file in (job.out, job.result) if file is not None]
+    if job.run_dir is not None:
+        writable_folder(job.run_dir)
     if len({file.resolve() for file in files}) < len(files):
         raise BlpoError(f"--out and --result both name {job.out}; give each a file of its own")
     models = connect(job.models)
@@ -72,6 +76,8 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
         aligned = align(start, sets, models, job.search, watch)
     record = result(aligned, sets, job.models.by_role())
     _write(files, aligned, record)
+    if job.run_dir is not None:
+        files.append(_write_run(job.run_dir, aligned, sets, record))
     if screen.as_json:
         screen.json(record)
     else:
@@ -101,6 +107,7 @@ def run_demo(job: DemoJob, screen: Screen) -> None:
     record = {**result(aligned, sets, names.by_role()), "rater": dict(rater.weights)}
     files = [folder / "judge.json", folder / "result.json"]
     _write(files, aligned, record)
+    files.append(_write_run(folder, aligned, sets, record))
     if screen.as_json:
         screen.json(record)
     else:
@@ -220,6 +227,14 @@ def _write(files: list[Path], aligned: Aligned, record: Mapping[str, Any]) -> No
             write_json(file, record)
     except OSError as error:
         raise BlpoError(f"{error.filename or files[0]}: cannot be written ({error.strerror or error})") from error
+
+
+def _write_run(folder: Path, aligned: Aligned, sets: Sets, record: Mapping[str, Any]) -> Path:
+    """Fills a run's folder with judge, record and report, and returns the report's path."""
+    _write([folder / "judge.json", folder / "result.json"], aligned, record)
+    before, after = aligned.verdicts
+    write_report_data(folder, aligned.judge.labels, sets.test, before, after, command=["blpo", *sys.argv[1:]])
+    return write_report(load_run(folder), folder / "report.html")
 
 
 @contextmanager

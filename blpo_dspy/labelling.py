@@ -12,7 +12,7 @@ from dspy.utils.exceptions import LMError
 
 from blpo_dspy.agreement import Agreement, measure_agreement
 from blpo_dspy.errors import ModelError
-from blpo_dspy.labels import Label
+from blpo_dspy.labels import Label, LabelSpace
 from blpo_dspy.metering import FATAL_ERRORS, Meter, RunStoppedError
 from blpo_dspy.models import Models
 from blpo_dspy.optimizers.workers import Workers
@@ -30,6 +30,7 @@ class Verdict:
         label: Its label, None where the answer states none.
         answer: What the model wrote for the label.
         description: What the verbalizer reported, where the judge has one.
+        reasoning: What the judge named as deciding, if it was asked.
         failure: Why there is no answer; "" if there is one.
         outage: Whether that was the model's server rather than the image.
     """
@@ -37,6 +38,7 @@ class Verdict:
     label: Label | None
     answer: str = ""
     description: str | None = None
+    reasoning: str = ""
     failure: str = ""
     outage: bool = False
 
@@ -92,11 +94,20 @@ def measure(
     done: Callable[[Verdict], None] = lambda verdict: None,
 ) -> Agreement:
     """Returns how far a judge agrees with the labels of examples; arguments as for `label_images`."""
-    inputs = [dict(example.inputs().items()) for example in examples]
-    verdicts = label_images(judge, models, inputs, workers=workers, meter=meter, done=done)
+    verdicts = label_images(judge, models, inputs_of(examples), workers=workers, meter=meter, done=done)
+    return agreement_of(judge.labels, examples, verdicts)
+
+
+def inputs_of(examples: Sequence[dspy.Example]) -> list[dict[str, Any]]:
+    """Returns the keyword arguments of one call for each example."""
+    return [dict(example.inputs().items()) for example in examples]
+
+
+def agreement_of(labels: LabelSpace, examples: Sequence[dspy.Example], verdicts: Sequence[Verdict]) -> Agreement:
+    """Returns how far verdicts agree with the labels of their examples; failed calls are counted, not judged."""
     answered = [(example.label, v.label) for example, v in zip(examples, verdicts, strict=True) if not v.failure]
     truth, predicted = [true for true, _ in answered], [label for _, label in answered]
-    return measure_agreement(judge.labels, truth, predicted, failed=len(verdicts) - len(answered))
+    return measure_agreement(labels, truth, predicted, failed=len(verdicts) - len(answered))
 
 
 def _label_one(program: VisualJudge, inputs: Mapping[str, Any]) -> Verdict:
@@ -107,7 +118,8 @@ def _label_one(program: VisualJudge, inputs: Mapping[str, Any]) -> Verdict:
             raise ModelError(f"the model cannot be used: {error}") from error
         except (LMError, RunStoppedError) as error:
             return Verdict(None, failure=str(error), outage=dspy.is_retryable_lm_error(error))
-    return Verdict(prediction.label, str(prediction.answer), prediction.get("description"))
+    description, reasoning = prediction.get("description"), prediction.get("reasoning") or ""
+    return Verdict(prediction.label, str(prediction.answer), description, str(reasoning))
 
 
 def _check_alive(verdicts: Sequence[Verdict]) -> None:

@@ -102,6 +102,7 @@ class CompileJob:
         search: How BLPO searches.
         out: Where the judge goes.
         result: Where the record of the run goes, if anywhere.
+        run_dir: The folder for judge, record and report, if one is wanted.
     """
 
     table: Path
@@ -116,6 +117,7 @@ class CompileJob:
     search: Search
     out: Path
     result: Path | None
+    run_dir: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,23 @@ class JudgeJob:
     context: list[str]
     models: ModelNames
     threads: int | None
+
+
+@dataclass(frozen=True)
+class ReportJob:
+    """One `blpo report`.
+
+    Attributes:
+        run_dir: The run's folder.
+        out: Where the report goes; report.html in that folder if None.
+        images: Whether it shows pictures.
+        blur: Labels whose pictures are blurred until clicked; those that sound unsafe if None.
+    """
+
+    run_dir: Path
+    out: Path | None
+    images: bool
+    blur: tuple[str, ...] | None
 
 
 def label_space(labels: str | None, scale: str | None) -> LabelSpace:

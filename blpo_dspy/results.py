@@ -12,6 +12,7 @@ import dspy
 
 from blpo_dspy.agreement import Agreement
 from blpo_dspy.data import dataset_fingerprint
+from blpo_dspy.labelling import Verdict
 from blpo_dspy.ledger import Ledger
 from blpo_dspy.optimizers.records import BLPOResult, Round
 from blpo_dspy.programs.visual_judge import VisualJudge
@@ -42,6 +43,8 @@ class Aligned:
         record: What the optimizer recorded.
         before: Agreement of the start.
         after: Agreement of the compiled judge.
+        verdicts: What the start and the compiled judge said about each test example, in order; empty where the test
+            split was not judged.
         ceiling: Agreement of a judge that is told the truth, where the truth is known.
         final: The LM calls of the measurements after compiling.
         seconds: Wall time.
@@ -52,6 +55,7 @@ class Aligned:
     record: BLPOResult
     before: Measured
     after: Measured
+    verdicts: tuple[Sequence[Verdict], Sequence[Verdict]]
     ceiling: Agreement | None
     final: Ledger
     seconds: float

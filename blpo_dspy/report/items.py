@@ -1,0 +1,83 @@
+"""Test items with what both judges said, and which of them a report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from blpo_dspy.labels import Label, LabelSpace
+
+FIXED, BROKEN, WRONG = "fixed", "broken", "still wrong"
+KINDS = (FIXED, BROKEN, WRONG)
+MOST_SHOWN = 24  # of each kind
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What one judge said about an item; `label` is None where it stated none, `failure` says why it said nothing."""
+
+    label: Label | None
+    answer: str = ""
+    description: str | None = None
+    reasoning: str = ""
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One test example with both judges' opinions.
+
+    Attributes:
+        id: The example's id.
+        label: The human label.
+        before: What the start said.
+        after: What the compiled judge said.
+        group: The example's group, "" if it has none.
+        context: The text inputs beside the image.
+        thumbnail: Name of its small picture in the run folder, None if there is none.
+    """
+
+    id: str
+    label: Label
+    before: Opinion
+    after: Opinion
+    group: str = ""
+    context: Mapping[str, str] = field(default_factory=dict)
+    thumbnail: str | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Item:
+        """Returns the item that `dataclasses.asdict` wrote."""
+        opinions = {when: Opinion(**data[when]) for when in ("before", "after")}
+        return cls(**{**data, **opinions})
+
+    @property
+    def answered(self) -> bool:
+        """Whether both judges' models answered."""
+        return not (self.before.failure or self.after.failure)
+
+    @property
+    def kind(self) -> str | None:
+        """What compiling did to it: one of `KINDS`; None where it was right before and after, or a call failed."""
+        right = (self.before.label == self.label, self.after.label == self.label)
+        if not self.answered:
+            return None
+        return {(False, True): FIXED, (True, False): BROKEN, (False, False): WRONG}.get(right)
+
+
+def worth_showing(items: Sequence[Item], labels: LabelSpace) -> dict[str, tuple[int, list[int]]]:
+    """Returns by kind how many items there are and the positions of those to show, the largest differences first."""
+    found: dict[str, list[int]] = {kind: [] for kind in KINDS}
+    for position, item in enumerate(items):
+        if item.kind is not None:
+            found[item.kind].append(position)
+
+    def distance(position: int) -> float:
+        item = items[position]
+        return max(labels.loss(item.label, opinion.label) for opinion in (item.before, item.after))
+
+    return {
+        kind: (len(places), sorted(places, key=lambda place: (-distance(place), place))[:MOST_SHOWN])
+        for kind, places in found.items()
+    }

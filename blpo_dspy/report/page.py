@@ -1,0 +1,71 @@
+"""The page itself, rendered by Jinja with every text escaped."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from blpo_dspy import __version__
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.report.run import RunFolder
+from blpo_dspy.report.view import page_of
+
+
+def render(run: RunFolder, *, images: bool = True, blur: Sequence[str] | None = None) -> str:
+    """Returns a run's report as one HTML page that loads nothing and runs no script.
+
+    Args:
+        run: The run.
+        images: Whether pictures are shown.
+        blur: Labels whose items are blurred until clicked; by default those that sound unsafe.
+
+    Raises:
+        BlpoError: If the run's record is damaged.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("blpo_dspy.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(figure=_figure, amount=_amount)
+    try:
+        page = page_of(run, images=images, blur=blur)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BlpoError(f"{run.folder}: the record of the run is damaged ({error!r}); run the command anew") from error
+    return environment.get_template("report.html").render(page=page, version=__version__)
+
+
+def write_report(run: RunFolder, file: Path, *, images: bool = True, blur: Sequence[str] | None = None) -> Path:
+    """Writes the report of a run to a file, complete or not at all, and returns its path; arguments as for `render`.
+
+    Raises:
+        BlpoError: If the run's record is damaged or the file cannot be written.
+    """
+    text = render(run, images=images, blur=blur)
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    try:
+        temporary.write_text(text, encoding="utf-8", errors="replace")
+        os.replace(temporary, file)
+    except OSError as error:
+        raise BlpoError(f"{file}: cannot be written ({error.strerror or error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return file
+
+
+def _figure(value: float | None, signed: bool = False) -> str:
+    return "–" if value is None else f"{value:{'+' if signed else ''}.2f}".replace("-", "−")
+
+
+def _amount(value: Any) -> str:
+    """A count, or a price, of the ledger."""
+    if value is None:
+        return "–"
+    return f"{value:,.4f}" if isinstance(value, float) else f"{value:,}"

@@ -1,0 +1,101 @@
+"""What a run leaves in its folder for the report: report.json and small pictures of the items that it shows."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import dspy
+from PIL import Image
+
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.images import PixelPolicy, is_reference
+from blpo_dspy.labelling import Verdict
+from blpo_dspy.labels import LabelSpace
+from blpo_dspy.programs.artifact import write_json
+from blpo_dspy.report.items import Item, Opinion, worth_showing
+
+FORMAT = "blpo-dspy report data"
+REPORT_DATA, THUMBNAILS = "report.json", "thumbnails"
+_SIDE, _QUALITY = 288, 72  # of the longest side, in pixels; at this quality even noise stays below 60 kB
+_ADDRESSES = ("--api-base",)
+
+
+def write_report_data(
+    folder: Path,
+    labels: LabelSpace,
+    examples: Sequence[dspy.Example],
+    before: Sequence[Verdict],
+    after: Sequence[Verdict],
+    *,
+    command: Sequence[str] = (),
+) -> None:
+    """Writes what a report shows of the test examples; nothing but small pictures of a few of them is kept.
+
+    Args:
+        folder: The run's folder.
+        labels: The label space.
+        examples: The test examples.
+        before: What the start said about each; empty where the test split was not judged.
+        after: Likewise for the compiled judge.
+        command: The command line that made the run; addresses in it are left out.
+
+    Raises:
+        BlpoError: If the folder cannot be written to.
+    """
+    judged = zip(examples, before, after, strict=True) if before else ()
+    items = [_item(example, first, second) for example, first, second in judged]
+    try:
+        for _, places in worth_showing(items, labels).values():
+            for place in places:
+                items[place] = replace(items[place], thumbnail=_thumbnail(folder / THUMBNAILS, examples[place].image))
+    except OSError as error:
+        raise BlpoError(f"{error.filename or folder}: cannot be written ({error.strerror or error})") from error
+    shown = [_without_address(word, previous) for previous, word in zip(["", *command], command, strict=False)]
+    data = {"format": FORMAT, "command": shlex.join(shown), "items": [asdict(item) for item in items]}
+    write_json(folder / REPORT_DATA, data)
+
+
+def _item(example: dspy.Example, before: Verdict, after: Verdict) -> Item:
+    texts: Mapping[str, object] = {name: text for name, text in example.inputs().items() if name != "image"}
+    return Item(
+        id=str(example.get("id", "")),
+        label=example.label,
+        before=_opinion(before),
+        after=_opinion(after),
+        group=str(example.get("group", "")),
+        context={name: str(text) for name, text in texts.items()},
+    )
+
+
+def _opinion(verdict: Verdict) -> Opinion:
+    return Opinion(verdict.label, verdict.answer, verdict.description, verdict.reasoning, verdict.failure)
+
+
+def _thumbnail(folder: Path, image: dspy.Image) -> str | None:
+    """Writes a small JPEG without metadata and returns its name; None for an image that is only passed on by URL."""
+    if is_reference(image.url):
+        return None
+    uri = PixelPolicy().prepare(image).url
+    content = base64.b64decode(uri.partition(",")[2])
+    with Image.open(io.BytesIO(content)) as picture:
+        picture.thumbnail((_SIDE, _SIDE))
+        small = picture.convert("RGB")
+    small.info = {}  # Pillow would write a comment of the original
+    folder.mkdir(exist_ok=True)
+    name = f"{hashlib.sha256(content).hexdigest()[:16]}.jpg"
+    small.save(folder / name, "JPEG", quality=_QUALITY, optimize=True)
+    return name
+
+
+def _without_address(word: str, previous: str) -> str:
+    """A word of the command line; an address may hold a key."""
+    option, equals, _ = word.partition("=")
+    if previous in _ADDRESSES:
+        return "URL"
+    return f"{option}=URL" if equals and option in _ADDRESSES else word

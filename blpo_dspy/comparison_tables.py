@@ -3,62 +3,104 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from blpo_dspy.comparison import Comparison, Row
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.methods import METHODS
 from blpo_dspy.statistics import mean_sd
 
-_HEADINGS = (
+HEADINGS = (
     "method",
     "val macro-F1",
     "test macro-F1",
     "95 % interval",
     "test kappa",
-    "vs none (p)",
+    "vs none",
+    "p",
     "calls",
     "images",
     "tokens",
     "seconds",
 )
+# What a terminal of 100 columns has room for; the Markdown table has all.
+_ON_TERMINAL = ("method", "val macro-F1", "test macro-F1", "95 % interval", "test kappa", "vs none", "p", "calls")
+TABLE, PLOT = "table.md", "plot.png"
 
 
-def summary(comparison: Comparison) -> list[tuple[str, ...]]:
-    """Returns one line per method: mean ± sd over seeds, the interval of its first seed, errors in words."""
-    names = list(dict.fromkeys(row.method for row in comparison.rows))
-    return [_line(name, [row for row in comparison.rows if row.method == name]) for name in names]
+def write_tables(comparison: Comparison, folder: str | os.PathLike[str]) -> list[Path]:
+    """Writes the Markdown table and, where matplotlib is installed, the plot; returns all files of the comparison.
+
+    Raises:
+        BlpoError: If they cannot be written.
+    """
+    from_compare = Path(folder) / "results.json"
+    table = Path(folder) / TABLE
+    files = [from_compare, table]
+    try:
+        table.write_text(markdown(comparison), encoding="utf-8")
+        if find_spec("matplotlib") is not None:
+            files.append(Path(folder) / PLOT)
+            plot(comparison, files[-1])
+    except OSError as error:
+        raise BlpoError(f"{folder}: the tables cannot be written ({error.strerror or error})") from error
+    return files
 
 
-def _line(name: str, rows: Sequence[Row]) -> tuple[str, ...]:
+def summary(comparison: Comparison) -> list[Mapping[str, str]]:
+    """Returns for each method its cells by heading: mean ± sd over seeds, the interval of its first seed."""
+    names = dict.fromkeys(row.method for row in comparison.rows)
+    return [_cells(name, [row for row in comparison.rows if row.method == name]) for name in names]
+
+
+def failures(comparison: Comparison) -> list[str]:
+    """Returns one line for each run that failed."""
+    return [f"{row.method}, seed {row.seed}, failed: {row.error}" for row in comparison.rows if row.error]
+
+
+def _cells(name: str, rows: Sequence[Row]) -> dict[str, str]:
     done = [row for row in rows if not row.error]
+    failed = len(rows) - len(done)
     if not done:
-        return (name, f"failed: {rows[0].error}", *[""] * (len(_HEADINGS) - 2))
-    calls = "–" if done[0].calls is None else _mean([float(row.spent) for row in done], 0)
-    return (
-        name + (f" ({len(rows) - len(done)} of {len(rows)} failed)" if len(done) < len(rows) else ""),
-        _mean([row.val["macro_f1"] for row in done if row.val], 2),
-        _mean([row.test["macro_f1"] for row in done if row.test], 2),
-        _interval(done[0]),
-        _mean([row.test["kappa"] for row in done if row.test], 2),
-        "; ".join(_against_none(row) for row in done),
-        calls,
-        _mean([float(row.images) for row in done], 0),
-        _mean([float(row.tokens) for row in done], 0),
-        _mean([row.seconds for row in done], 0),
-    )
+        return {**dict.fromkeys(HEADINGS, "–"), "method": name, "val macro-F1": "failed"}
+    searched = [row for row in done if row.calls is not None]
+    return {
+        "method": name + (f" ({failed} of {len(rows)} failed)" if failed else ""),
+        "val macro-F1": _mean([_figure(row.val, "macro_f1") for row in done], 2),
+        "test macro-F1": _mean([_figure(row.test, "macro_f1") for row in done], 2),
+        "95 % interval": _interval(done[0]),
+        "test kappa": _mean([_figure(row.test, "kappa") for row in done], 2),
+        "vs none": _mean([_change(row) for row in done], 2, sign="+"),
+        "p": ", ".join("–" if row.paired is None else f"{row.paired['p_value']:.2g}" for row in done),
+        "calls": _mean([float(row.spent) for row in searched], 0),
+        "images": _mean([float(row.images) for row in searched], 0),
+        "tokens": _mean([float(row.tokens) for row in searched], 0),
+        "seconds": _mean([row.seconds for row in searched], 0),
+    }
 
 
-def _mean(values: Sequence[float | None], digits: int) -> str:
+def _figure(data: Mapping[str, Any] | None, name: str) -> float | None:
+    return None if data is None else data[name]
+
+
+def _change(row: Row) -> float | None:
+    difference = None if row.paired is None else row.paired["differences"].get("macro_f1")
+    return None if difference is None else float(difference["change"])
+
+
+def _mean(values: Sequence[float | None], digits: int, sign: str = "") -> str:
     defined = [value for value in values if value is not None]
     if not defined:
         return "–"
     found = mean_sd(defined)
-    spread = "" if found.sd is None or not found.sd else f" ± {found.sd:.{digits}f}"
-    return f"{found.mean:.{digits}f}{spread}"
+    spread = f"{found.sd:.{digits}f}" if found.sd else ""
+    return f"{found.mean:{sign},.{digits}f}" + (f" ± {spread}" if float(spread or 0) else "")
 
 
 def _interval(row: Row) -> str:
@@ -66,65 +108,84 @@ def _interval(row: Row) -> str:
     return "–" if interval is None else f"{interval['low']:.2f} to {interval['high']:.2f}"
 
 
-def _against_none(row: Row) -> str:
-    if row.paired is None or "macro_f1" not in row.paired["differences"]:
-        return "–"
-    return f"{row.paired['differences']['macro_f1']['change']:+.2f} ({row.paired['p_value']:.2g})"
-
-
 def terminal_table(comparison: Comparison) -> Table:
     """Returns the table for a terminal."""
-    table = Table(title=f"At most {comparison.about['max_calls']} LM calls each", title_justify="left")
-    for position, heading in enumerate(_HEADINGS):
-        table.add_column(heading, justify="left" if position == 0 else "right", overflow="fold")
-    for line in summary(comparison):
-        table.add_row(*line)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in _ON_TERMINAL:
+        table.add_column(Text(heading), justify="left" if heading == "method" else "right", no_wrap=heading == "method")
+    for cells in summary(comparison):
+        table.add_row(*(Text(cells[heading]) for heading in _ON_TERMINAL))
     return table
 
 
 def markdown(comparison: Comparison) -> str:
-    """Returns the table in Markdown, with what each method is below it."""
-    lines = ["| " + " | ".join(_HEADINGS) + " |", "|" + "---|" * len(_HEADINGS)]
-    for line in summary(comparison):
-        cells = (cell.replace("|", "\\|").replace("\n", " ") for cell in line)
-        lines.append("| " + " | ".join(cells) + " |")
-    seeds = sorted({row.seed for row in comparison.rows})
-    about = [
+    """Returns the table in Markdown, with how to read it, what each method is, and what failed below it."""
+    lines = ["| " + " | ".join(HEADINGS) + " |", "|---" + "|---:" * (len(HEADINGS) - 1) + "|"]
+    for cells in summary(comparison):
+        lines.append("| " + " | ".join(_one_cell(cells[heading]) for heading in HEADINGS) + " |")
+    seeds = list(dict.fromkeys(row.seed for row in comparison.rows))
+    models = ", ".join(f"{role} {about['model']}" for role, about in comparison.about["models"].items())
+    notes = [
         "",
-        f"Mean ± sd over seeds {', '.join(map(str, seeds))}; the interval is of seed {seeds[0]}. Every method had at "
-        f"most {comparison.about['max_calls']} LM calls. “vs none” is the difference in test macro-F1 to no optimization, "
-        "seed by seed, with the p-value of the paired test of the losses.",
+        f"Every search had at most {comparison.about['max_calls']:,} LM calls ({models}). Mean ± sd over "
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}; the interval is of seed {seeds[0]}. "
+        "“vs none” is the difference in test macro-F1 to no optimization; p is from the paired test of the losses on "
+        "the test images, one per seed, not corrected for the number of methods. “calls” are those of the search, "
+        "“images” those sent to the optimizer LM.",
         "",
         *(f"- {name}: {METHODS[name].about}" for name in dict.fromkeys(row.method for row in comparison.rows)),
+        *(f"- {_one_cell(line)}" for line in failures(comparison)),
     ]
-    return "\n".join([*lines, *about]) + "\n"
+    return "\n".join([*lines, *notes]) + "\n"
+
+
+def _one_cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def plot(comparison: Comparison, path: str | os.PathLike[str]) -> None:
-    """Draws the best validation score so far against the LM calls spent, one line per method (its first seed).
+    """Draws validation agreement (1 − mean loss) against the LM calls spent, the mean over seeds for each method.
 
     Raises:
         BlpoError: If matplotlib is not installed.
     """
     try:
-        from matplotlib.figure import Figure
+        from matplotlib.figure import Figure  # noqa: PLC0415 - optional
     except ImportError as error:
-        raise BlpoError("plots need matplotlib: pip install matplotlib") from error
+        raise BlpoError('plots need matplotlib: pip install "blpo-dspy[compare]"') from error
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     axes = figure.subplots()
-    first: dict[str, Row] = {}
-    for row in comparison.rows:
-        if row.curve:
-            first.setdefault(row.method, row)
-    styles = ("-", "--", "-.", ":")
-    for position, (name, row) in enumerate(first.items()):
-        spent, score = zip(*row.curve, strict=True)
-        style = styles[position // 10 % len(styles)]
-        axes.step([*spent, row.spent], [*score, score[-1]], where="post", label=name, linestyle=style, linewidth=1.8)
+    names = dict.fromkeys(row.method for row in comparison.rows if row.curve)
+    for position, (name, (spent, score)) in enumerate(
+        sorted(((name, _mean_curve(comparison, name)) for name in names), key=lambda drawn: -drawn[1][1][-1])
+    ):
+        style = ("-", "--", ":")[position // 10 % 3]
+        (line,) = axes.step(
+            spent,
+            score,
+            where="post",
+            label=f"{score[-1]:.2f}  {name}",
+            color=f"C{position % 10}",
+            linestyle=style,
+            linewidth=1.6,
+        )
+        axes.plot(spent[-1], score[-1], "o", color=line.get_color(), markersize=4)
+    axes.set_xlim(left=0)
     axes.set_xlabel("LM calls spent")
-    axes.set_ylabel("best validation score so far (1 − mean loss)")
+    axes.set_ylabel("validation agreement (1 − mean loss) of the best program so far")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    if first:
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    if names:
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, title="at the end")
     figure.savefig(Path(path), dpi=130)
+
+
+def _mean_curve(comparison: Comparison, method: str) -> tuple[list[float], list[float]]:
+    """The mean over seeds of a method's step curves; a run that has ended keeps its last value."""
+    curves = [row.curve for row in comparison.rows if row.method == method and row.curve]
+    spent = sorted({point[0] for curve in curves for point in curve})
+    return spent, [sum(_at(curve, x) for curve in curves) / len(curves) for x in spent]
+
+
+def _at(curve: Sequence[Sequence[float]], spent: float) -> float:
+    return [score for x, score in curve if x <= spent or x == curve[0][0]][-1]

@@ -208,6 +208,71 @@ def compile_(
     compile_judge(job, Screen(as_json=as_json))
 
 
+@app.command("compare")
+def compare_(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="Labelled images, as for compile.")],
+    task: Annotated[str, typer.Option(metavar="TEXT", help="The judge instruction that all start from.")],
+    max_calls: Annotated[int, typer.Option(metavar="N", min=1, help="Most LM calls of each search.")],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for the journal, results.json, table.md and plot.png.")
+    ],
+    labels: Annotated[str | None, typer.Option(metavar="A,B,…", help='Nominal labels: "Safe,Unsafe".')] = None,
+    scale: Annotated[str | None, typer.Option(metavar="LOW-HIGH", help="Or a scale of whole numbers: 1-5.")] = None,
+    optimizers: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Methods, such as blpo,gepa,opro (default: all).")
+    ] = None,
+    seeds: Annotated[
+        str, typer.Option(metavar="A,B,…", help="One run of each method per seed; the first draws the splits.")
+    ] = "0",
+    image_column: ImageColumn = "image",
+    label_column: LabelColumn = "label",
+    context: Annotated[str, typer.Option(metavar="A,B,…", help="Columns with text that belongs to the image.")] = "",
+    group_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Rows with the same value here stay in one split.")
+    ] = None,
+    val: Annotated[Path | None, typer.Option(metavar="TABLE", help="Validation images; else split off TABLE.")] = None,
+    test: Annotated[
+        Path | None, typer.Option(metavar="TABLE", help="Sealed test images; else split off TABLE.")
+    ] = None,
+    judge_model: Model = None,
+    verbalizer_model: VerbalizerModel = None,
+    optimizer_model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="The optimizer's model (default: the judge's).")
+    ] = None,
+    api_base: ApiBase = None,
+    evidence: Annotated[EvidenceOption, typer.Option(help="What the judge reads.")] = EvidenceOption.BOTH,
+    verbalizer_instruction: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The verbalizer instruction to start from.")
+    ] = None,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run every optimizer on your labels at equal spend; repeat the command to go on after a break."""
+    space = label_space(labels, scale)
+    if not task.strip():
+        raise BlpoError("--task is empty; say in a sentence what the judge is to do")
+    from blpo_dspy import compare_command
+    from blpo_dspy.screen import Screen
+
+    job = compare_command.CompareJob(
+        table=table,
+        labels=space,
+        task=task,
+        columns=Columns(image_column, label_column, names(context), group_column),
+        val=val,
+        test=test,
+        evidence=evidence,
+        verbalizer_instruction=verbalizer_instruction,
+        models=ModelNames(judge_model, verbalizer_model, optimizer_model, api_base),
+        optimizers=optimizers,
+        seeds=compare_command.seeds(seeds),
+        max_calls=max_calls,
+        threads=threads,
+        out=out,
+    )
+    compare_command.compare_methods(job, Screen(as_json=as_json))
+
+
 @app.command()
 def evaluate(
     judge: JudgeFile,

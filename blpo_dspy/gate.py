@@ -28,11 +28,16 @@ def as_background(function: Callable[[T], R], item: T) -> R:
         _background.reset(token)
 
 
+def in_background() -> bool:
+    """Whether the calls of this thread give way to those of the search."""
+    return _background.get()
+
+
 class Turn:
     """What a call waits with at a gate; it may come to the front when the search begins to wait for it."""
 
     def __init__(self) -> None:
-        self.background = _background.get()
+        self.background = in_background()
 
 
 class Gate:
@@ -71,7 +76,7 @@ class Gate:
 
     def bring_forward(self, turn: Turn) -> None:
         """Lets a call go with the search from now on, which waits for it."""
-        if turn.background and not _background.get():
+        if turn.background and not in_background():
             with self._changed:
                 turn.background = False
                 self._changed.notify_all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 ROLES = ("judge", "verbalizer", "optimizer")
@@ -42,7 +42,7 @@ class Usage:
     untold: int = 0
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(Usage)))
+        return Usage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Usage)))
 
     @property
     def tokens(self) -> int:
@@ -59,9 +59,15 @@ class Usage:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The usage of a run by role."""
+    """The usage of a run.
+
+    Attributes:
+        roles: By role.
+        background: The calls among them that were made beside the search, for validation.
+    """
 
     roles: Mapping[str, Usage]
+    background: int = field(default=0, compare=False)
 
     def __getitem__(self, role: str) -> Usage:
         return self.roles.get(role, Usage())

@@ -187,14 +187,12 @@ class JudgeOptimizer(Teleprompter):
 
     def _search(self, run: Run) -> BLPOResult:
         """Consumes the rounds: writes each down and validates it beside the next."""
-        validator = Validator(run.bench, run.data.validation, run.labels, each_round=self._validates_each_round(run))
-        at_the_end = self.select == "best" and not validator.each_round
+        validator = Validator(run, each_round=self._validates_each_round(run))
         rounds: list[Round] = []
         stop_reason = ""
         try:
-            if at_the_end:
-                run.reserve = len(run.data.validation) * run.per_example + run.workers.num_threads
             if self.select == "best":
+                run.kept = validator.calls
                 validator.start(0, run.start)
             for found in self._rounds(run):
                 validator.wait()  # so that what is spent doesn't depend on timing; it ran beside this round
@@ -203,18 +201,15 @@ class JudgeOptimizer(Teleprompter):
                 run.write("round", completed.number, completed.to_dict())
                 if self.on_round is not None:
                     self.on_round(completed)
-                pays = self.partial_rounds or run.pays_for_round(len(rounds), validator.calls)
-                if self.select == "best" and validator.each_round:
-                    validator.start(len(rounds), completed.end)
-                if not pays:
+                if not self.partial_rounds and not run.pays_for_round(len(rounds)):
                     stop_reason = "the budget doesn't pay for another round"
                     break
+                if self.select == "best" and validator.each_round:
+                    validator.start(len(rounds), completed.end)
         except RunStoppedError as stopped:
             stop_reason = str(stopped)
-        if at_the_end:
-            run.reserve = 0
-            if rounds:
-                validator.start(len(rounds), rounds[-1].end)
+        if self.select == "best" and rounds:
+            validator.start(len(rounds), rounds[-1].end)
         return self._result(run, rounds, validator, stop_reason or self._end(rounds))
 
     def _result(self, run: Run, rounds: list[Round], validator: Validator, stop_reason: str) -> BLPOResult:
@@ -236,7 +231,7 @@ class JudgeOptimizer(Teleprompter):
         return f"all {len(rounds)} rounds done"
 
     def _validates_each_round(self, run: Run) -> bool:
-        """Every round is validated unless the cap on calls pays for few of them; then only the end is."""
+        """Every round is validated unless the cap on calls pays for few of them; then only the last is."""
         calls = self._round_calls(run.per_example)
         if calls is None:
             return self.budget is None

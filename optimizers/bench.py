@@ -140,11 +140,6 @@ class Bench:
         if len(failures) > self._max_failed_share * of:
             raise ModelError(f"the {role} failed for {len(failures)} of {of} examples, twice: {failures[0]}")
 
-    @property
-    def calls_per_judgement(self) -> int:
-        """How many LM calls the program makes for a label: one, or two if it asks its verbalizer first."""
-        return 1 if self._verbalizes is False else 2
-
     def _key(self, instructions: Instructions) -> Instructions:
         """What a judgement depends on: not on q where no judgement so far used the verbalizer."""
         return instructions if self._verbalizes is not False else Instructions(instructions.judge, "")

@@ -169,7 +169,7 @@ class BLPO(JudgeOptimizer):
         """K, or as many inner steps as leave room for some rounds under a cap on calls; more rounds pay better."""
         if run.max_calls is None:
             return self.inner_steps
-        room = run.max_calls - run.reserve - len(run.data.validation) * run.per_example
+        room = run.max_calls - run.reserve
         for steps in range(self.inner_steps, 1, -1):
             if _PLANNED_ROUNDS * self._calls(steps, run.per_example) <= room:
                 return steps

@@ -11,6 +11,7 @@ import dspy
 
 from blpo_dspy.budget import Budget
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.gate import in_background
 from blpo_dspy.journal import Journal
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.ledger import Ledger
@@ -61,7 +62,8 @@ class Run:
         stop_error: What a call raises when the budget is spent.
         journal: Where the run is written down, None without a log folder.
         per_example: LM calls that judging an example takes, as far as the program tells.
-        reserve: How many calls are kept for the last validation while the search goes on.
+        kept: How many calls the search leaves for the last validation.
+        promised: How many calls the validations need that were started so far.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class Run:
         self.stop_error: type[BaseException] = RunStoppedError
         self._budget, self._began = setup.budget, time.monotonic()
         self.workers = workers
-        self.reserve = 0
+        self.kept, self.promised = 0, 0
         self.predictors = predictors = find_predictors(student, setup.verbalizer, setup.judge)
         self.data: Dataset = dataset(student, trainset, valset, setup.label_field)
         self.labels = label_space(setup.labels, student, self.data.examples, setup.label_field, setup.metric)
@@ -128,7 +130,7 @@ class Run:
     def _admit(self, ledger: Ledger) -> None:
         if self._budget is not None and (reason := self._budget.exhausted(ledger, time.monotonic() - self._began)):
             raise self.stop_error(reason)
-        if self.reserve and not self._pays_for(ledger, 1):
+        if not in_background() and not self._pays_for(ledger, 1):
             raise self.stop_error("the rest of the budget is kept for the last validation")
 
     @property
@@ -136,16 +138,26 @@ class Run:
         """The cap on calls, if there is one."""
         return None if self._budget is None else self._budget.max_calls
 
-    def pays_for_round(self, done: int, more: int) -> bool:
-        """Whether every cap leaves room for a round like those before, for some more calls and for the reserve."""
+    @property
+    def reserve(self) -> int:
+        """How many calls validations may still need; the search leaves them."""
+        return self._reserve(self.meter.ledger)
+
+    def _reserve(self, ledger: Ledger) -> int:
+        return self.kept + max(0, self.promised - ledger.background)
+
+    def pays_for_round(self, done: int) -> bool:
+        """Whether every cap leaves room for a round like those before and for the validations."""
         ledger = self.meter.ledger
-        return self._pays_for(ledger, ledger.total.calls / done + more)
+        return self._pays_for(ledger, ledger.total.calls / done)
 
     def _pays_for(self, ledger: Ledger, calls: float) -> bool:
-        """Whether every cap leaves room for so many calls, at the cost of those before, and for the reserve."""
+        """Whether every cap leaves room for so many calls, at the cost of those before, and for the validations."""
         if self._budget is None:
             return True
-        more = (calls + self.reserve) / max(1, ledger.total.calls)
+        total = ledger.total
+        repeated = total.calls / max(1, total.calls - total.failed)
+        more = (calls + self._reserve(ledger) * repeated) / max(1, total.calls)
         spent = self._budget.spent(ledger, time.monotonic() - self._began)
         return all(share * (1 + more) <= 1 for share in spent.values())
 

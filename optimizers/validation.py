@@ -8,38 +8,43 @@ from concurrent.futures import wait
 from blpo_dspy.agreement import Agreement, measure_agreement
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.metering import RunStoppedError
-from blpo_dspy.optimizers.bench import Bench, PendingJudgements
+from blpo_dspy.optimizers.bench import PendingJudgements
 from blpo_dspy.optimizers.records import Instructions, Judgement, Validation
+from blpo_dspy.optimizers.run import Run
 
 
 class Validator:
     """Validates instructions in the background, beside the next round.
 
     Args:
-        bench: Judges the examples.
-        examples: Positions of the validation examples.
-        labels: The label space, None if only a metric says what is right.
-        each_round: Whether every round is to be validated, or only the last.
+        run: The run, whose validation examples are judged.
+        each_round: Whether every round is to be validated, or only the start and the last.
     """
 
-    def __init__(
-        self, bench: Bench, examples: Sequence[int], labels: LabelSpace | None, *, each_round: bool = True
-    ) -> None:
-        self._bench, self._examples, self._labels, self.each_round = bench, examples, labels, each_round
+    def __init__(self, run: Run, *, each_round: bool = True) -> None:
+        self._run, self._bench, self.each_round = run, run.bench, each_round
+        self._examples: Sequence[int] = run.data.validation
         self._pending: dict[int, PendingJudgements] = {}
 
     def start(self, after_round: int, instructions: Instructions) -> None:
-        """Starts judging the validation examples under these instructions."""
-        self._pending[after_round] = self._bench.start(instructions, self._examples, background=True)
+        """Starts judging the validation examples under these instructions, unless that was done."""
+        if after_round in self._pending:
+            return
+        pending = next((known for known in self._pending.values() if known.instructions == instructions), None)
+        if pending is None:
+            pending = self._bench.start(instructions, self._examples, background=True)
+            self._run.promised += len(pending.futures) * self._run.per_example
+        self._pending[after_round] = pending
 
     @property
     def calls(self) -> int:
         """About how many LM calls a validation makes."""
-        return len(self._examples) * self._bench.calls_per_judgement
+        return len(self._examples) * self._run.per_example
 
     def wait(self) -> None:
         """Waits for everything that was started."""
         wait([future for pending in self._pending.values() for future in pending.futures])
+        self._run.promised = self._run.meter.ledger.background
 
     def finish(self) -> tuple[Validation, ...]:
         """Waits for everything that was started and returns it in the order of the rounds.
@@ -55,7 +60,7 @@ class Validator:
         except RunStoppedError:
             return None
         score = 1.0 - self._bench.mean_loss(judgements)
-        return Validation(number, pending.instructions, score, agreement_of(judgements, self._labels))
+        return Validation(number, pending.instructions, score, agreement_of(judgements, self._run.labels))
 
 
 def agreement_of(judgements: Sequence[Judgement], labels: LabelSpace | None) -> Agreement | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from blpo_dspy.agreement import Agreement, measure_agreement
+    from blpo_dspy.comparison import Comparison, compare
     from blpo_dspy.data import load_examples, split_examples
     from blpo_dspy.embedded.engine import embedded_lm
     from blpo_dspy.errors import ArtifactError, BlpoError, DataError, ModelError
@@ -28,6 +29,7 @@ __all__ = [
     "ArtifactError",
     "BLPOResult",
     "BlpoError",
+    "Comparison",
     "DataError",
     "LabelSpace",
     "ModelError",
@@ -37,6 +39,7 @@ __all__ = [
     "Trial",
     "VisualJudge",
     "__version__",
+    "compare",
     "embedded_lm",
     "load_examples",
     "make_lm",
@@ -50,6 +53,7 @@ _HOME = {
     "ArtifactError": "errors",
     "BLPOResult": "optimizers",
     "BlpoError": "errors",
+    "Comparison": "comparison",
     "DataError": "errors",
     "LabelSpace": "labels",
     "ModelError": "errors",
@@ -58,6 +62,7 @@ _HOME = {
     "Round": "optimizers",
     "Trial": "optimizers",
     "VisualJudge": "programs",
+    "compare": "comparison",
     "embedded_lm": "embedded.engine",
     "load_examples": "data",
     "make_lm": "models",

@@ -1,0 +1,52 @@
+import io
+
+import pytest
+from rich.console import Console
+from worlds import LABELS, TRAIN, VALIDATION, examples, student, world
+
+from blpo_dspy.aligning import align
+from blpo_dspy.models import Models
+from blpo_dspy.options import Search
+from blpo_dspy.progress import Watch
+from blpo_dspy.sets import Sets
+
+TEST = examples(range(1, 250, 12))
+SEARCH = Search(rounds=2, inner_steps=1, threads=4)
+
+
+@pytest.mark.parametrize("evidence", ["both", "image"])
+def test_the_test_set_is_sealed_until_everything_else_is_done(evidence: str) -> None:
+    """No test image is in a request before the search has ended, and none ever in the optimizer LM's prompts."""
+    lm = world()
+    sets = Sets(TRAIN, VALIDATION, TEST, "three sets")
+    with Watch(Console(file=io.StringIO())) as watch:
+        aligned = align(student(evidence=evidence), sets, Models(lm, lm, lm), SEARCH, watch)
+    sealed = {example.image.url.partition(",")[2] for example in TEST}
+    touched = [bool(sealed & set(seen.images)) for seen in lm.engine.seen]
+    assert any(touched)
+    first = touched.index(True)
+    assert all(touched[first:])
+    assert {field for seen in lm.engine.seen[first:] for field in seen.fields} <= {"label", "description"}
+    assert aligned.after.test is not None
+    assert aligned.after.test.n == len(TEST)
+
+
+def test_a_cap_on_calls_holds_over_search_and_test() -> None:
+    """The calls of the search and of the test split together stay within the cap."""
+    lm = world()
+    sets = Sets(TRAIN, VALIDATION, TEST, "three sets")
+    with Watch(Console(file=io.StringIO())) as watch:
+        align(student(), sets, Models(lm, lm, lm), Search(rounds=8, threads=4, max_calls=300), watch)
+    assert len(lm.engine.seen) <= 300
+
+
+def test_the_card_names_no_model_and_counts_no_cache() -> None:
+    """What is written into the artifact depends on the seed and the LM's answers alone."""
+    lm = world()
+    sets = Sets(TRAIN, VALIDATION, TEST, "three sets")
+    with Watch(Console(file=io.StringIO())) as watch:
+        aligned = align(student(), sets, Models(lm, lm, lm), SEARCH, watch)
+    text = str(aligned.judge.card)
+    assert "scripted" not in text
+    assert "seconds" not in text
+    assert aligned.judge.labels == LABELS

@@ -96,11 +96,7 @@ class PairedComparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON."""
-        return {
-            **asdict(self),
-            "differences": {k: asdict(v) for k, v in self.differences.items()},
-            "wording": self.wording,
-        }
+        return {**asdict(self), "wording": self.wording}
 
 
 @dataclass(frozen=True)
@@ -163,7 +159,8 @@ def compare_paired(
             "one of each for every example, and at least one example"
         )
     size = len(labels)
-    rows, first, second = (np.array(positions(labels, values)) for values in (truth, before, after))
+    rows = np.array([labels.index(label) for label in truth])
+    first, second = (np.array(positions(labels, values)) for values in (before, after))
     table = np.zeros((size, size + 1, size + 1))
     np.add.at(table, (rows, first, second), 1)
     differences = _differences(labels, table, level=level, resamples=resamples, seed=seed)

@@ -215,7 +215,9 @@ def test_a_few_one_sided_flips_are_no_proof() -> None:
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
-    """Nothing, or lists of different lengths."""
+    """Nothing, lists of different lengths, or an example without a human label."""
+    with pytest.raises(BlpoError, match="None is not one of the labels"):
+        compare_paired(SAFETY, [None], ["Safe"], ["Safe"])  # type: ignore[list-item]
     with pytest.raises(BlpoError, match="at least one example"):
         compare_paired(SAFETY, [], [], [])
     with pytest.raises(BlpoError, match="2 human labels, 1 labels before and 2 after"):

@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Any
 
 import dspy
+import typer
 from dspy.utils.callback import BaseCallback
 
 from blpo_dspy.commands import connect
@@ -23,6 +24,8 @@ from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.progress import Watch, quiet_libraries
 from blpo_dspy.screen import Screen, models_line
 from blpo_dspy.sets import Sets, load_sets
+
+_INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,8 @@ def compare_methods(job: CompareJob, screen: Screen) -> None:
         watch.say(f"Data    {sets.how}")
         progress = _Progress(watch, len(methods) * len(job.seeds))
         with dspy.context(callbacks=[*dspy.settings.callbacks, progress]):
-            comparison = compare(
+            comparison = _compared(
+                folder,
                 student,
                 trainset=sets.train,
                 valset=sets.val,
@@ -100,7 +104,6 @@ def compare_methods(job: CompareJob, screen: Screen) -> None:
                 max_calls=job.max_calls,
                 optimizers=job.optimizers,
                 seeds=job.seeds,
-                out=folder,
                 num_threads=job.threads,
                 on_start=progress.start,
                 on_row=progress.row,
@@ -108,6 +111,14 @@ def compare_methods(job: CompareJob, screen: Screen) -> None:
         watch.begin("drawing")
         files = write_tables(comparison, folder)
     _show(screen, comparison, sets, job.models.by_role(), files)
+
+
+def _compared(folder: Path, student: VisualJudge, **options: Any) -> Comparison:
+    try:
+        return compare(student, out=folder, **options)
+    except KeyboardInterrupt:
+        typer.echo(f"Interrupted; what was done is in {folder}: repeat the command to go on.", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
 
 
 def _show(screen: Screen, comparison: Comparison, sets: Sets, models: dict[str, str], files: Sequence[Path]) -> None:

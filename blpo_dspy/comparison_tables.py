@@ -11,7 +11,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from blpo_dspy.comparison import Comparison, Row
+from blpo_dspy.comparison import RESULTS, Comparison, Row
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.methods import METHODS
 from blpo_dspy.statistics import mean_sd
@@ -40,9 +40,8 @@ def write_tables(comparison: Comparison, folder: str | os.PathLike[str]) -> list
     Raises:
         BlpoError: If they cannot be written.
     """
-    from_compare = Path(folder) / "results.json"
     table = Path(folder) / TABLE
-    files = [from_compare, table]
+    files = [Path(folder) / RESULTS, table]
     try:
         table.write_text(markdown(comparison), encoding="utf-8")
         if find_spec("matplotlib") is not None:
@@ -105,14 +104,16 @@ def _mean(values: Sequence[float | None], digits: int, sign: str = "") -> str:
 
 def _interval(row: Row) -> str:
     interval = (row.test or {}).get("intervals", {}).get("macro_f1")
-    return "–" if interval is None else f"{interval['low']:.2f} to {interval['high']:.2f}"
+    return "–" if interval is None else f"{interval['low']:.2f}–{interval['high']:.2f}"
 
 
 def terminal_table(comparison: Comparison) -> Table:
     """Returns the table for a terminal."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in _ON_TERMINAL:
-        table.add_column(Text(heading), justify="left" if heading == "method" else "right", no_wrap=heading == "method")
+        left = heading == "method"
+        shown = heading.replace(" macro", "\nmacro").replace(" interval", "\ninterval").replace(" kappa", "\nkappa")
+        table.add_column(Text(shown), justify="left" if left else "right", no_wrap=heading != "p")
     for cells in summary(comparison):
         table.add_row(*(Text(cells[heading]) for heading in _ON_TERMINAL))
     return table

@@ -8,6 +8,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import dspy
@@ -140,6 +141,8 @@ class MIPROv2(DSPyAdapter):
         return {**super().options, **{name: getattr(self, name) for name in names}}
 
     def _optimize(self, run: Run, program: dspy.Module, train: list[Any], validation: list[Any], metric: Any) -> Any:
+        if find_spec("optuna") is None:
+            raise BlpoError('dspy.MIPROv2 needs optuna: pip install "blpo-dspy[compare]"')
         optimizer = dspy.MIPROv2(
             metric=metric,
             prompt_model=run.optimizer_lm,
@@ -220,7 +223,8 @@ class SIMBA(DSPyAdapter):
     """`dspy.SIMBA`: rules drawn from contrasting trajectories of sampled programs.
 
     Handled for the caller: its batch must not exceed the trainset; with demonstrations it writes images as base64
-    text into prompts, so they are off; it gives one LM to all predictors, so judge and verbalizer must share theirs.
+    text into prompts, so they are off; it gives one LM to all predictors, so judge and verbalizer must share theirs, and
+    all calls are counted as the judge's.
 
     Args:
         prompt_model: The LM that writes rules.

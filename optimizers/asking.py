@@ -12,13 +12,15 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 
 from blpo_dspy.adapter import one_call_adapter
 from blpo_dspy.errors import ModelError
-from blpo_dspy.metering import FATAL_ERRORS, observe_answers
-from blpo_dspy.optimizers.proposals import Proposal, propose, refusal
+from blpo_dspy.metering import FATAL_ERRORS, is_outage, observe_answers, once_more
+from blpo_dspy.optimizers.proposals import Proposal, refusal
 from blpo_dspy.optimizers.records import Rejection
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.text import as_data
 
 Inputs = Mapping[str, Any]
+
+_ATTEMPTS = 2
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Asker:
         """Returns what the LM wrote into the signature's output field (text, or a list of texts) for each request.
 
         Raises:
-            ModelError: If the LM cannot be used.
+            ModelError: If the LM cannot be used, or is out of reach.
         """
         return self.workers.map(partial(self._reply, signature), requests)
 
@@ -71,34 +73,46 @@ class Asker:
     def revise(self, signature: type[dspy.Signature], inputs: Inputs, current: str) -> Proposal:
         """Returns one revision of an instruction, asked for once more with the reason if the first cannot be used.
 
+        Unlike a proposal, a revision may leave the instruction as it is.
+
         Raises:
-            ModelError: If the LM cannot be used.
+            ModelError: If the LM cannot be used, or is out of reach.
         """
-        try:
-            return propose(self.lm, signature, dict(inputs), current=current, max_tokens=self.max_tokens)
-        except LMError as error:
-            return Proposal(None, (_failure(error),))
+        rejections: tuple[Rejection, ...] = ()
+        feedback = "none"
+        for _ in range(_ATTEMPTS):
+            (reply,) = self.ask(signature, [{**inputs, "feedback": feedback}])
+            if reply.text == current:
+                return Proposal(current, rejections)
+            proposal = self.instructions(reply, current)[0]
+            if proposal.text is not None:
+                return Proposal(proposal.text, rejections)
+            rejections += proposal.rejections
+            feedback = f"{rejections[-1].reason}. Write the complete instruction anew."
+        return Proposal(None, rejections)
 
     def _reply(self, signature: type[dspy.Signature], inputs: Inputs) -> Reply:
         field = next(iter(signature.output_fields))
         config = {} if self.temperature is None else {"temperature": self.temperature}
         with observe_answers() as answers, dspy.context(lm=self.lm, adapter=one_call_adapter(), trace=[]):
             try:
-                value = getattr(dspy.Predict(signature)(**inputs, config=config), field)
+                value = getattr(once_more(lambda: dspy.Predict(signature)(**inputs, config=config)), field)
             except AdapterParseError as error:
                 answer = as_data(error.lm_response)
                 return Reply(rejections=(Rejection(f"the answer has no readable field {field}", answer),))
             except LMError as error:
-                return Reply(rejections=(_failure(error),))
+                return Reply(rejections=(_refused(error),))
         if any(answer.truncated for answer in answers):
             return Reply(rejections=(Rejection("the answer was cut off by the token limit", as_data(value)),))
-        texts = [
-            as_data(text).strip().strip("`\"'").strip() for text in (value if isinstance(value, list) else [value])
-        ]
+        values = value if isinstance(value, list) else [value]
+        texts = [as_data(text).strip().strip("`\"'").strip() for text in values]
         return Reply(tuple(text for text in texts if text))
 
 
-def _failure(error: LMError) -> Rejection:
+def _refused(error: LMError) -> Rejection:
+    """What stands for a request that the LM refuses; an outage or an error that nothing mends ends the run instead."""
     if isinstance(error, FATAL_ERRORS):
         raise ModelError(f"the optimizer model cannot be used: {error}") from error
+    if is_outage(error):
+        raise ModelError(f"the optimizer model failed, twice: {error}") from error
     return Rejection(f"the optimizer model failed: {error}", "")

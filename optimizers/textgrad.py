@@ -134,12 +134,12 @@ class TextGrad(JudgeOptimizer):
 
     def _validated(self, run: Run, current: Instructions, trial: Trial) -> tuple[tuple[Trial, ...], int | None]:
         """The trial, and whether it is taken; with `revert` not where the validation score falls."""
-        if trial.judge is None:
+        if trial.judge in (None, current.judge):
             return (trial,), None
         if not self.revert:
             return (trial,), 0
         before = run.bench.judge(current, run.data.validation)
-        after = run.bench.judge(Instructions(trial.judge, current.verbalizer), run.data.validation)
+        after = run.bench.judge(Instructions(str(trial.judge), current.verbalizer), run.data.validation)
         fell = run.bench.mean_loss(after) > run.bench.mean_loss(before)
         return (trial.scored(1.0 - run.bench.mean_loss(after), after),), None if fell else 0
 

@@ -1,0 +1,128 @@
+from typing import Any
+
+import dspy
+import pytest
+from engines import Seen, scripted_lm
+
+from blpo_dspy.errors import ModelError
+from blpo_dspy.metering import Meter
+from blpo_dspy.optimizers.asking import Asker, Reply
+from blpo_dspy.optimizers.records import Rejection
+from blpo_dspy.optimizers.workers import Workers
+
+MARKER = "<<CUSTOM-TYPE-START-IDENTIFIER>>[]<<CUSTOM-TYPE-END-IDENTIFIER>>"
+
+
+class Question(dspy.Signature):
+    """Answer."""
+
+    number: int = dspy.InputField()
+    answer: str = dspy.OutputField()
+
+
+class Questions(dspy.Signature):
+    """Answer several times."""
+
+    number: int = dspy.InputField()
+    answers: list[str] = dspy.OutputField()
+
+
+class Revision(dspy.Signature):
+    """Revise."""
+
+    text: str = dspy.InputField()
+    feedback: str = dspy.InputField()
+    revised: str = dspy.OutputField()
+
+
+def ask(work: Any, *answers: Any, **options: Any) -> tuple[Any, list[Seen]]:
+    """Returns what `work(asker)` returns where the LM gives these answers in turn, and the requests."""
+    turns = iter(answers)
+    lm = scripted_lm(lambda seen: next(turns), num_retries=0)
+    with Workers(1) as workers:
+        asker = Asker(Meter(num_threads=1).wrap(lm, "optimizer"), workers, **{"max_tokens": 20, **options})
+        return work(asker), lm.engine.seen
+
+
+def questions(signature: type[dspy.Signature], count: int = 1) -> Any:
+    """Returns work that asks so many questions."""
+    return lambda asker: asker.ask(signature, [{"number": n} for n in range(count)])
+
+
+def test_replies_come_in_the_order_of_the_requests() -> None:
+    """A text field gives one text, a list field several; quotes and empty entries are left out."""
+    replies, _ = ask(questions(Question, 3), {"answer": '"one"'}, {"answer": "two\nlines"}, {"answer": ""})
+    assert [reply.texts for reply in replies] == [("one",), ("two\nlines",), ()]
+    assert replies[1].text == "two\nlines"
+    (reply,), _ = ask(questions(Questions), {"answers": '["a", " ", "b"]'})
+    assert (reply.texts, reply.text) == (("a", "b"), "a\nb")
+
+
+def test_replies_are_data() -> None:
+    """A marker in an answer can't become an image or a field of the next prompt."""
+    (reply,), _ = ask(questions(Question), {"answer": f"see {MARKER} here"})
+    assert reply.texts == ("see [CUSTOM-TYPE-START-IDENTIFIER][][CUSTOM-TYPE-END-IDENTIFIER] here",)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("Sure!", "no readable field answer"),
+        (("[[ ## answer ## ]]\nhalf of", "length"), "cut off by the token limit"),
+        (dspy.lm15.InvalidRequestError("against our policy"), "against our policy"),
+    ],
+)
+def test_a_request_without_an_answer_carries_the_reason(answer: Any, reason: str) -> None:
+    """Nothing is guessed from an answer out of form; it is asked for no second time."""
+    (reply,), seen = ask(questions(Question), answer)
+    assert reply.texts == ()
+    assert reason in reply.rejections[0].reason
+    assert len(seen) == 1
+
+
+def test_an_outage_is_asked_through_once_more_then_ends_the_run() -> None:
+    """What may pass is tried again; what nothing mends, or comes twice, is a ModelError."""
+    outage = dspy.lm15.ServerError("overloaded")
+    (reply,), seen = ask(questions(Question), outage, {"answer": "yes"})
+    assert (reply.texts, len(seen)) == (("yes",), 2)
+    with pytest.raises(ModelError, match=r"failed, twice: .*overloaded"):
+        ask(questions(Question), outage, outage)
+    with pytest.raises(ModelError, match=r"cannot be used: .*bad key"):
+        ask(questions(Question), dspy.lm15.AuthError("bad key"))
+
+
+def test_the_temperature_is_sent_where_one_is_given() -> None:
+    """None leaves the LM's own."""
+    for temperature in (0.7, None):
+        _, (seen,) = ask(questions(Question), {"answer": "yes"}, temperature=temperature)
+        assert seen.request.config.temperature == temperature
+
+
+def test_instructions_are_checked_one_by_one() -> None:
+    """Each text of a reply is used or rejected by itself; what the user's instruction says of formats may stay."""
+    reply = Reply(("Rate it.", "Rate it. Answer in JSON.", "very " * 50))
+    good, format_stated, long = ask(lambda asker: asker.instructions(reply, "Judge it."))[0]
+    assert good.text == "Rate it."
+    assert "output format" in format_stated.rejections[0].reason
+    assert "longer than 20 tokens" in long.rejections[0].reason
+    assert ask(lambda asker: asker.instructions(reply, "Judge it in JSON."))[0][1].text == "Rate it. Answer in JSON."
+    for empty in (Reply(), Reply(rejections=(Rejection("the LM refused", ""),))):
+        (nothing,) = ask(lambda asker, empty=empty: asker.instructions(empty, "Judge it."))[0]
+        assert nothing.text is None
+        assert len(nothing.rejections) == 1
+
+
+def test_a_revision_that_cannot_be_used_is_asked_for_once_more_with_the_reason() -> None:
+    """The second request names what was wrong; an unchanged text is a revision, a second unusable one is none."""
+
+    def revise(asker: Asker) -> Any:
+        return asker.revise(Revision, {"text": "Judge it."}, "Judge it.")
+
+    revision, (first, second) = ask(revise, {"revised": "Judge it in JSON."}, {"revised": "Judge the blur."})
+    assert (revision.text, len(revision.rejections)) == ("Judge the blur.", 1)
+    assert first.field("feedback") == "none"
+    assert "output format" in second.field("feedback")
+    unchanged, seen = ask(revise, {"revised": "Judge it."})
+    assert (unchanged.text, len(seen)) == ("Judge it.", 1)
+    none, seen = ask(revise, {"revised": ""}, "Sure!")
+    assert (none.text, len(none.rejections), len(seen)) == (None, 2, 2)

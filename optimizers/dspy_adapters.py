@@ -223,8 +223,8 @@ class SIMBA(DSPyAdapter):
     """`dspy.SIMBA`: rules drawn from contrasting trajectories of sampled programs.
 
     Handled for the caller: its batch must not exceed the trainset; with demonstrations it writes images as base64
-    text into prompts, so they are off; it gives one LM to all predictors, so judge and verbalizer must share theirs, and
-    all calls are counted as the judge's.
+    text into prompts, so they are off; it gives one LM to all predictors, so judge and verbalizer must share theirs,
+    and all calls are counted as the judge's.
 
     Args:
         prompt_model: The LM that writes rules.

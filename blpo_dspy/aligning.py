@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import dspy
 
 from blpo_dspy.agreement import Agreement
-from blpo_dspy.budget import Budget
+from blpo_dspy.data import dataset_fingerprint
+from blpo_dspy.journal import Journal
 from blpo_dspy.labelling import Verdict, agreement_of, inputs_of, label_images
 from blpo_dspy.ledger import Ledger
 from blpo_dspy.metering import Meter, RunStoppedError
@@ -26,7 +29,13 @@ _TEST_SHARE = 0.5
 
 
 def align(
-    start: VisualJudge, sets: Sets, models: Models, search: Search, watch: Watch, told: VisualJudge | None = None
+    start: VisualJudge,
+    sets: Sets,
+    models: Models,
+    search: Search,
+    watch: Watch,
+    told: VisualJudge | None = None,
+    log_dir: Path | None = None,
 ) -> Aligned:
     """Returns the judge compiled from a start, its card filled in, with its agreement before and after.
 
@@ -37,18 +46,19 @@ def align(
         search: How BLPO searches.
         watch: Where progress shows.
         told: A judge that is told the truth, to be measured on the test split as the ceiling.
+        log_dir: Where the journals go, so that the same call continues a run that was cut short.
 
     Raises:
         BlpoError: As `BLPO.compile`.
     """
     began = time.monotonic()
     reserved = cost_of_test(start, sets, search)
-    optimizer = _optimizer(models, search, reserved or 0)
+    optimizer = _optimizer(models, search, reserved or 0, log_dir)
     compiled = _compile(optimizer, start, sets, watch)
     record = compiled.detailed_results
     left = None if search.max_calls is None else search.max_calls - record.ledger.total.calls
-    with Workers(search.threads) as workers:
-        meter = Meter(num_threads=workers.num_threads, admit=_cap(left))
+    with Workers(search.threads) as workers, _final_answers(log_dir, sets) as store:
+        meter = Meter(num_threads=workers.num_threads, store=store, admit=_cap(left))
 
         def verdicts_on(what: str, judge: VisualJudge, examples: Sequence[dspy.Example]) -> list[Verdict]:
             watch.begin(f"judging {what}", len(examples))
@@ -90,7 +100,22 @@ def cost_of_test(start: VisualJudge, sets: Sets, search: Search) -> int | None:
     return cost if search.max_calls is None or cost <= _TEST_SHARE * search.max_calls else None
 
 
-def _optimizer(models: Models, search: Search, reserved: int) -> BLPO:
+@contextlib.contextmanager
+def _final_answers(log_dir: Path | None, sets: Sets) -> Iterator[Journal | None]:
+    """The journal of the measurements after the search, None without a log folder."""
+    if log_dir is None:
+        yield None
+        return
+    journal = Journal(
+        log_dir / "measured", {"test": dataset_fingerprint(sets.test), "val": dataset_fingerprint(sets.val)}
+    )
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+def _optimizer(models: Models, search: Search, reserved: int, log_dir: Path | None) -> BLPO:
     make: Callable[..., BLPO] = BLPO.paper if search.paper else BLPO
     return make(
         prompt_model=models.optimizer,
@@ -98,7 +123,8 @@ def _optimizer(models: Models, search: Search, reserved: int) -> BLPO:
         verbalizer_model=models.verbalizer,
         seed=search.seed,
         num_threads=search.threads,
-        budget=None if search.max_calls is None else Budget(max_calls=search.max_calls - reserved),
+        budget=search.budget(reserved),
+        log_dir=log_dir,
         **search.given(),
     )
 

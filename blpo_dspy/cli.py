@@ -38,7 +38,9 @@ class _Group(TyperGroup):
             typer.echo(f"Error: {_message(error)}", err=True)
             raise typer.Exit(_BAD_INPUT) from None
         except KeyboardInterrupt:
-            typer.echo("Interrupted; no result was written.", err=True)
+            typer.echo(
+                "Interrupted; no result was written. A run with --run-dir goes on from here when repeated.", err=True
+            )
             raise typer.Exit(_INTERRUPTED) from None
 
 
@@ -177,9 +179,17 @@ def compile_(
     max_calls: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Most LM calls in all, the test split included.")
     ] = None,
+    max_tokens: Annotated[int | None, typer.Option(metavar="N", min=1, help="Most tokens of the search.")] = None,
+    max_usd: Annotated[
+        float | None, typer.Option(metavar="X", min=0, help="Most dollars of the search, if prices are known.")
+    ] = None,
+    max_seconds: Annotated[float | None, typer.Option(metavar="X", min=0, help="Longest time of the search.")] = None,
     result: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to record the run, a .json file.")] = None,
     run_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder for judge.json, result.json and report.html.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder for journal, judge.json, result.json, report.html; continues a run cut short."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -197,7 +207,19 @@ def compile_(
         evidence=evidence,
         verbalizer_instruction=verbalizer_instruction,
         models=ModelNames(judge_model, verbalizer_model, optimizer_model, api_base),
-        search=Search(rounds, inner_steps, batch_size, guard_size, paper, seed, threads, max_calls),
+        search=Search(
+            rounds,
+            inner_steps,
+            batch_size,
+            guard_size,
+            paper,
+            seed,
+            threads,
+            max_calls,
+            max_tokens,
+            max_usd,
+            max_seconds,
+        ),
         out=out,
         result=result,
         run_dir=run_dir,

@@ -73,7 +73,7 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
         screen.note(f"--max-calls {job.search.max_calls} doesn't pay for the {len(sets.test)} test images: not judged")
     with _working(screen) as watch:
         watch.say(f"Data    {sets.how}")
-        aligned = align(start, sets, models, job.search, watch)
+        aligned = align(start, sets, models, job.search, watch, log_dir=job.run_dir)
     record = result(aligned, sets, job.models.by_role())
     _write(files, aligned, record)
     if job.run_dir is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from blpo_dspy.budget import Budget
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labels import Label, LabelSpace
 
@@ -68,6 +69,9 @@ class Search:
         seed: Of the search and of the split.
         threads: LM calls under way at once.
         max_calls: The most LM calls, those on the test split included.
+        max_tokens: The most tokens of the search.
+        max_usd: The most dollars of the search, where every model has a price.
+        max_seconds: The longest that the search may take.
     """
 
     rounds: int | None = None
@@ -78,6 +82,15 @@ class Search:
     seed: int = 0
     threads: int | None = None
     max_calls: int | None = None
+    max_tokens: int | None = None
+    max_usd: float | None = None
+    max_seconds: float | None = None
+
+    def budget(self, reserved: int) -> Budget | None:
+        """Returns the caps of the search, None if there are none; `reserved` calls are kept for the test split."""
+        calls = None if self.max_calls is None else self.max_calls - reserved
+        caps = (calls, self.max_tokens, self.max_usd, self.max_seconds)
+        return None if all(cap is None for cap in caps) else Budget(*caps)
 
     def given(self) -> dict[str, int]:
         """Returns the options that were set, by BLPO's names."""
@@ -102,7 +115,7 @@ class CompileJob:
         search: How BLPO searches.
         out: Where the judge goes.
         result: Where the record of the run goes, if anywhere.
-        run_dir: The folder for judge, record and report, if one is wanted.
+        run_dir: The folder for journal, judge, record and report, if one is wanted.
     """
 
     table: Path

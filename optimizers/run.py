@@ -175,9 +175,10 @@ class Run:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is not None:
-                # What is under way is paid for: it is waited for a little, so that the journal gets it.
                 self.meter.stop()
-                self.workers.drain(_GRACE)
+                if self.journal is not None:
+                    # What is under way is paid for: it is waited for a little, so that the journal gets it.
+                    self.workers.drain(_GRACE)
         finally:
             if self.journal is not None:
                 self.journal.close()

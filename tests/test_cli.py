@@ -603,5 +603,6 @@ def test_ctrl_c_ends_a_run_at_once_with_one_line(photos: Path) -> None:
             call.close()
     assert ended - began < 8
     assert told.splitlines()[-1].startswith("Interrupted; no result was written.")
-    assert told.splitlines() == ["Interrupted; no result was written."]
+    (line,) = told.splitlines()
+    assert line.startswith("Interrupted; no result was written.")
     assert not (photos / "judge.json").exists()

@@ -268,7 +268,7 @@ def _headline(
         measure,
         (
             f"Change {change}{unit}; {difference.interval.level:.0%} interval {low} to {high}; "
-            f"exact paired test p = {paired.p_value:.2g}.{spans}",
+            f"exact paired test {'p < 0.001' if paired.p_value < 0.001 else f'p = {paired.p_value:.2g}'}.{spans}",
             f"Of {paired.n:,} images, {paired.fixed:,} were fixed and {paired.broken:,} broken.",
         ),
     )

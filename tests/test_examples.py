@@ -125,6 +125,6 @@ def test_the_readme_names_files_and_options_that_exist() -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / target).exists() or not (ROOT / "programs").is_dir(), target
     helped = "".join(CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "300"}).stdout for name in
-                     ("demo", "compile", "evaluate", "judge"))  # fmt: skip
+                     ("demo", "compile", "compare", "evaluate", "judge", "report"))  # fmt: skip
     mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {"--help", "--port"}
     assert mentioned <= set(re.findall(r"--[a-z][a-z-]+", helped))

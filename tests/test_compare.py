@@ -1,0 +1,281 @@
+"""Every optimizer on the same data at the same spend: the cap, the rows, what goes wrong, and going on after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+from dspy.utils.exceptions import LMAuthError
+from engines import scripted_lm
+from photographs import Recording, digest, images_of, photographs, recorded_models, student
+
+import blpo_dspy
+from blpo_dspy.comparison import Comparison, Row, compare, load_comparison
+from blpo_dspy.errors import BlpoError, ModelError
+from blpo_dspy.journal import JournalError
+from blpo_dspy.methods import METHODS
+from blpo_dspy.models import Models
+
+CAP = 50
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, dict[str, Recording], Path]:
+    """All methods under one cap, with the requests of each on record."""
+    recordings: dict[str, Recording] = {}
+    whole = Recording()
+
+    def start(method: str, seed: int) -> None:
+        recordings[method] = Recording(list(whole.seen))
+
+    def row(row: Row) -> None:
+        before = len(recordings[row.method].seen)
+        recordings[row.method] = Recording(whole.seen[before:])
+
+    out = tmp_path_factory.mktemp("compare")
+    comparison = run(out, models=recorded_models(whole), on_start=start, on_row=row)
+    return comparison, recordings, out
+
+
+def run(out: Path, *, optimizers: str | None = None, models: Models | None = None, **options: Any) -> Comparison:
+    """Compares on the small sets of photographs."""
+    given: dict[str, Any] = {"max_calls": CAP, "num_threads": 2, **photographs(), **options}
+    student_ = given.pop("student", None) or student()
+    return compare(student_, models=models or recorded_models(Recording()), optimizers=optimizers, out=out, **given)
+
+
+def test_every_method_has_a_row_with_its_figures(everything: Any) -> None:
+    """Agreement on both sets, interval, paired difference, calls, tokens, instructions; no method fails."""
+    comparison, _, _ = everything
+    assert [row.method for row in comparison.rows] == list(METHODS)
+    assert not [row.error for row in comparison.rows if row.error]
+    for row in comparison.rows:
+        assert row.val is not None
+        assert row.test is not None
+        assert (row.val["n"], row.test["n"], len(row.predicted)) == (5, 10, 10)
+        assert {"low", "high"} <= set(row.test["intervals"]["macro_f1"])
+        assert 0 <= row.score <= 1
+        assert set(row.instructions) == {"judge", "verbalizer"}
+        if row.method != "none":
+            assert {"p_value", "differences"} <= set(row.paired)
+            assert row.tokens > 0
+            assert row.stop_reason
+
+
+def test_no_method_spends_more_than_the_cap(everything: Any) -> None:
+    """Exactly: an answer taken from another method's counts like a call, and so does every role."""
+    comparison, recordings, _ = everything
+    for row in comparison.rows[1:]:
+        assert 0 < row.spent <= CAP, row.method
+        assert row.spent == sum(row.calls[role] for role in ("judge", "verbalizer", "optimizer"))
+        final = 2 * (5 + 10)
+        assert len(recordings[row.method].seen) <= row.spent + final, row.method
+
+
+def test_calls_and_images_of_the_optimizer_are_those_that_it_was_sent(everything: Any) -> None:
+    """Each of its requests reached the engine, but for those that an earlier method made alike."""
+    comparison, recordings, _ = everything
+    for row in comparison.rows[1:]:
+        sent = recordings[row.method].of("optimizer")
+        assert len(sent) <= row.calls["optimizer"], row.method
+        assert sum(len(seen.images) for seen in sent) <= row.images, row.method
+    assert {row.method for row in comparison.rows if row.images} >= {"apo-images", "gepa"}
+    assert not [row.method for row in comparison.rows if row.images and row.method.startswith(("blpo", "fixed"))]
+
+
+def test_no_test_image_is_in_any_prompt_before_the_final_measurement(everything: Any) -> None:
+    """Once the first of them is seen nothing else follows, and the optimizer sees none."""
+    _, recordings, _ = everything
+    sealed = images_of(photographs()["testset"])
+    known = images_of(photographs()["trainset"]) | images_of(photographs()["valset"])
+    for method, recording in recordings.items():
+        shown = [(role, {digest(image) for image in seen.images}) for role, seen in recording.seen]
+        assert all(images <= sealed | known for _, images in shown)
+        first = next((i for i, (_, images) in enumerate(shown) if images & sealed), len(shown))
+        for role, images in shown[first:]:
+            assert role != "optimizer", method
+            assert images <= sealed, method
+            assert len(images) <= 1, method
+
+
+def test_no_image_is_ever_written_out_as_text(everything: Any) -> None:
+    """In no prompt of any method, DSPy's own included."""
+    _, recordings, _ = everything
+    pieces = {example.image.url.partition("base64,")[2][200:260] for example in photographs()["trainset"]}
+    for method, recording in recordings.items():
+        for _, seen in recording.seen:
+            assert not any(piece in seen.text for piece in pieces), method
+
+
+def test_a_curve_leads_from_the_start_to_what_was_returned(everything: Any) -> None:
+    """From the validation score of the start at no calls, never beyond what was spent."""
+    comparison, _, _ = everything
+    start = comparison.rows[0].score
+    for row in comparison.rows[1:]:
+        assert row.curve[0] == [0.0, start]
+        assert row.curve[-1] == [row.spent, row.score]
+        spent = [x for x, _ in row.curve]
+        assert spent == sorted(spent)
+
+
+def test_results_and_journal_hold_the_rows(everything: Any) -> None:
+    """The journal one line per run, results.json all of them, without images."""
+    comparison, _, out = everything
+    assert load_comparison(out).to_dict() == json.loads(json.dumps(comparison.to_dict()))
+    lines = [json.loads(line) for line in (out / "journal.jsonl").read_text().splitlines()]
+    assert [line["type"] for line in lines if line["kind"] == "record"] == list(METHODS)
+    assert photographs()["trainset"][0].image.url[100:200] not in (out / "results.json").read_text()
+
+
+def test_equal_comparisons_have_equal_rows(tmp_path: Path) -> None:
+    """Same data, models and seeds: the same figures and instructions, but for the time they took."""
+    first, second = (run(tmp_path / name, optimizers="fixed,copro,gepa", num_threads=1, max_calls=36) for name in "ab")
+    for a, b in zip(first.rows, second.rows, strict=True):
+        assert (a.instructions, a.predicted, a.calls, a.curve) == (b.instructions, b.predicted, b.calls, b.curve)
+
+
+def test_the_student_is_left_as_it_was(tmp_path: Path) -> None:
+    """Instructions, demonstrations and LMs, whatever method ran."""
+    judge = student()
+    before = judge.dump_state()
+    run(tmp_path, optimizers="fixed-task-aware,miprov2-demos,gepa", student=judge)
+    assert judge.dump_state() == before
+    assert all(predictor.lm is None for predictor in judge.predictors())
+
+
+def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """DSPy's optimizers print, log and draw bars; a caller's standard output stays clean."""
+    run(tmp_path, optimizers="copro,miprov2,gepa,simba")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_method_that_fails_says_why_in_its_row_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MIPROv2 without optuna, and SIMBA with two models that differ; a repeated call tries them again."""
+    recording = Recording()
+    models = recorded_models(recording)
+    models = Models(models.judge, models.verbalizer.copy(temperature=0.5), models.optimizer)
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "optuna", None)
+        comparison = run(tmp_path, optimizers="miprov2,simba,copro", models=models)
+    none, miprov2, simba, copro = comparison.rows
+    assert (none.error, copro.error) == ("", "")
+    assert copro.spent > 0
+    assert miprov2.error == 'BlpoError: dspy.MIPROv2 needs optuna: pip install "blpo-dspy[compare]"'
+    assert "use the same model for judge and verbalizer" in simba.error
+    assert miprov2.test is None
+    again = run(tmp_path, optimizers="miprov2,simba,copro", models=models)
+    assert [bool(row.error) for row in again.rows] == [False, False, True, False]
+    assert again.rows[3] == load_comparison(tmp_path).rows[3]
+
+
+@pytest.mark.parametrize("optimizers", ["fixed", "gepa", "copro", "miprov2", "opro"])
+def test_a_model_that_cannot_be_used_ends_the_comparison_with_one_message(tmp_path: Path, optimizers: str) -> None:
+    """A refused key is no method's fault; it is asked once and what was finished is kept."""
+    refused = scripted_lm(lambda seen: LMAuthError("no such key", status=401))
+    good = recorded_models(Recording())
+    with pytest.raises(ModelError, match="no such key"):
+        run(tmp_path, optimizers=optimizers, models=Models(good.judge, good.verbalizer, refused), num_threads=1)
+    assert len(refused.engine.seen) == 1
+    assert [row.method for row in load_comparison(tmp_path).rows] == ["none"]
+
+
+def test_a_folder_with_another_comparison_is_refused(tmp_path: Path) -> None:
+    """Naming what differs; methods and seeds may differ."""
+    run(tmp_path, optimizers="none")
+    assert len(run(tmp_path, optimizers="none", seeds=(0, 1)).rows) == 2
+    with pytest.raises(JournalError, match="max_calls: 50 there, 51 now"):
+        run(tmp_path, optimizers="none", max_calls=51)
+    with pytest.raises(JournalError, match="student.judge"):
+        run(tmp_path, optimizers="none", student=student(instruction="Rate it."))
+
+
+@pytest.mark.parametrize(("evidence", "least"), [("both", 13), ("image", 7)])
+def test_a_cap_that_pays_for_no_search_is_refused_with_the_least_that_does(
+    tmp_path: Path, evidence: str, least: int
+) -> None:
+    """One validation of the start, one image to learn from and one update."""
+    with pytest.raises(BlpoError, match=f"so {least} is the least"):
+        run(tmp_path, max_calls=least - 1, student=student(evidence=evidence))
+    run(tmp_path, max_calls=least, optimizers="fixed,copro", student=student(evidence=evidence))
+
+
+def test_seeds_sample_apart(tmp_path: Path) -> None:
+    """Though answers are shared, a second seed is more than a copy, even of a method without a seed of its own."""
+    proposals = Recording()
+    rows = run(tmp_path, optimizers="copro", seeds=(0, 1), models=recorded_models(proposals)).rows
+    assert [(row.method, row.seed) for row in rows] == [("none", 0), ("copro", 0), ("none", 1), ("copro", 1)]
+    assert {None, 1} <= {seen.request.config.seed for seen in proposals.of("optimizer")}
+
+
+def test_results_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    """No file, no JSON, no comparison."""
+    for content in (None, "{", '{"rows": [{"what": 1}], "about": {}}'):
+        if content is not None:
+            (tmp_path / "results.json").write_text(content)
+        with pytest.raises(BlpoError, match="not the results of a comparison"):
+            load_comparison(tmp_path)
+
+
+def test_compare_is_public() -> None:
+    """Under one name that stays the function, whatever is imported."""
+    import blpo_dspy.comparison
+    import blpo_dspy.comparison_tables  # noqa: F401
+
+    assert blpo_dspy.compare is compare
+
+
+SCRIPT = """
+import hashlib, os, sys, time
+sys.path.insert(0, {tests!r})
+import dspy
+from photographs import ROLES, RecordingEngine, Recording, photographs, student
+from blpo_dspy import Models, compare
+
+class Paid(RecordingEngine):
+    def complete(self, request):
+        line = hashlib.sha256(repr(request).encode()).hexdigest() + chr(10)
+        os.write(paid, line.encode())
+        time.sleep(0.01)
+        return super().complete(request)
+
+paid = os.open({paid!r}, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+lms = [dspy.LM("embedded/paid", engine=Paid(role, Recording()), cache=False) for role in ROLES]
+compare(
+    student(), **photographs(), models=Models(*lms), max_calls=50, optimizers="fixed,copro", out={out!r},
+    num_threads=2, on_start=lambda method, seed: print("start", method, flush=True),
+    on_row=lambda row: print("row", row.method, row.error, flush=True),
+)
+"""
+
+
+def test_a_killed_comparison_goes_on_where_it_was(tmp_path: Path) -> None:
+    """kill -9 in the middle: finished runs are not repeated, and no answer that arrived is paid for twice."""
+    paid = tmp_path / "paid"
+    script = SCRIPT.format(tests=str(Path(__file__).parent), paid=str(paid), out=str(tmp_path / "out"))
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("start copro"):
+                time.sleep(0.3)
+                os.kill(process.pid, signal.SIGKILL)
+                break
+    before = len(paid.read_text().splitlines())
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    events = done.stdout.split("\n")
+    assert "start none" not in events
+    assert "start fixed" not in events
+    assert [line for line in events if line.startswith("row")] == ["row none ", "row fixed ", "row copro "]
+    requests = Counter(paid.read_text().splitlines())
+    assert before < sum(requests.values())
+    assert sum(requests.values()) - len(requests) <= 2, "at most what was under way when it was killed"

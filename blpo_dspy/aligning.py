@@ -9,7 +9,6 @@ from pathlib import Path
 
 import dspy
 
-from blpo_dspy.agreement import Agreement
 from blpo_dspy.data import dataset_fingerprint
 from blpo_dspy.journal import Journal
 from blpo_dspy.labelling import Verdict, agreement_of, inputs_of, label_images
@@ -65,19 +64,11 @@ def align(
             inputs = inputs_of(examples)
             return label_images(judge, models, inputs, workers=workers, meter=meter, done=watch.advance)
 
-        def on(what: str, judge: VisualJudge, examples: Sequence[dspy.Example]) -> Agreement:
-            return agreement_of(start.labels, examples, verdicts_on(what, judge, examples))
-
-        measured: dict[str, Measured] = {}
-        verdicts: dict[str, list[Verdict]] = {}
-        for when, judge, validated in (("before", start, record.before), ("after", compiled, record.after)):
-            val = None if validated is None else validated.agreement
-            if optimizer.select == "last" and left is None:
-                val = on(f"val {when}", judge, sets.val)
-            verdicts[when] = [] if reserved is None else verdicts_on(f"test {when}", judge, sets.test)
-            test = None if reserved is None else agreement_of(start.labels, sets.test, verdicts[when])
-            measured[when] = Measured(val, test)
-        ceiling = None if told is None else on("the ceiling", told, sets.test)
+        validates = optimizer.select == "last" and left is None
+        measured, verdicts = _measured(start, compiled, sets, verdicts_on, val=validates, test=reserved is not None)
+        ceiling = None
+        if told is not None:
+            ceiling = agreement_of(start.labels, sets.test, verdicts_on("the ceiling", told, sets.test))
     seconds = time.monotonic() - began
     aligned = Aligned(
         start=start,
@@ -92,6 +83,29 @@ def align(
     )
     compiled.card = card(aligned, sets)
     return aligned
+
+
+def _measured(
+    start: VisualJudge,
+    compiled: VisualJudge,
+    sets: Sets,
+    verdicts_on: Callable[[str, VisualJudge, Sequence[dspy.Example]], list[Verdict]],
+    *,
+    val: bool,
+    test: bool,
+) -> tuple[dict[str, Measured], dict[str, list[Verdict]]]:
+    """The agreement before and after and the test verdicts; what the search validated is not judged anew."""
+    record = compiled.detailed_results
+    measured: dict[str, Measured] = {}
+    verdicts: dict[str, list[Verdict]] = {}
+    for when, judge, validated in (("before", start, record.before), ("after", compiled, record.after)):
+        on_val = None if validated is None else validated.agreement
+        if val:
+            on_val = agreement_of(start.labels, sets.val, verdicts_on(f"val {when}", judge, sets.val))
+        verdicts[when] = verdicts_on(f"test {when}", judge, sets.test) if test else []
+        on_test = agreement_of(start.labels, sets.test, verdicts[when]) if test else None
+        measured[when] = Measured(on_val, on_test)
+    return measured, verdicts
 
 
 def cost_of_test(start: VisualJudge, sets: Sets, search: Search) -> int | None:

@@ -130,7 +130,7 @@ def _show(screen: Screen, comparison: Comparison, sets: Sets, models: dict[str, 
     screen.text(f"Data    {sets.how}")
     screen.text(f"Models  {models_line(models)}")
     screen.text()
-    screen.out.print(terminal_table(comparison))
+    screen.out.print(terminal_table(comparison, screen.out.width))
     for line in failures(comparison):
         screen.text(line)
     screen.text()

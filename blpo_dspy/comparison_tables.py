@@ -29,8 +29,10 @@ HEADINGS = (
     "tokens",
     "seconds",
 )
-# What a terminal of 100 columns has room for; the Markdown table has all.
-_ON_TERMINAL = ("method", "val macro-F1", "test macro-F1", "95 % interval", "test kappa", "vs none", "p", "calls")
+# What a terminal has room for; the Markdown table has all.
+_WIDE = ("method", "val macro-F1", "test macro-F1", "95 % interval", "test kappa", "vs none", "p", "calls")
+_NARROW = ("method", "val macro-F1", "test macro-F1", "vs none", "p", "calls")
+_COLUMNS_OF_WIDE = 106
 TABLE, PLOT = "table.md", "plot.png"
 
 
@@ -107,15 +109,18 @@ def _interval(row: Row) -> str:
     return "–" if interval is None else f"{interval['low']:.2f}–{interval['high']:.2f}"
 
 
-def terminal_table(comparison: Comparison) -> Table:
-    """Returns the table for a terminal."""
+def terminal_table(comparison: Comparison, width: int) -> Table:
+    """Returns the table for a terminal of so many columns."""
+    headings = _WIDE if width >= _COLUMNS_OF_WIDE else _NARROW
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in _ON_TERMINAL:
-        left = heading == "method"
+    for heading in headings:
         shown = heading.replace(" macro", "\nmacro").replace(" interval", "\ninterval").replace(" kappa", "\nkappa")
-        table.add_column(Text(shown), justify="left" if left else "right", no_wrap=heading != "p")
+        left, one_line = heading == "method", heading != "p"
+        table.add_column(
+            Text(shown), justify="left" if left else "right", no_wrap=one_line, min_width=None if one_line else 6
+        )
     for cells in summary(comparison):
-        table.add_row(*(Text(cells[heading]) for heading in _ON_TERMINAL))
+        table.add_row(*(Text(cells[heading]) for heading in headings))
     return table
 
 

@@ -1,0 +1,57 @@
+"""The methods of a comparison by name."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from engines import scripted_lm
+from photographs import TASK, student
+
+from blpo_dspy.budget import Budget
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.methods import METHODS, chosen
+
+ROLES = ("prompt_model", "task_model", "verbalizer_model")
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.make is not None])
+def test_every_method_can_be_made_with_the_same_options(name: str) -> None:
+    """Models, budget, seed and threads are given to all alike, and its own options are known to it."""
+    method = METHODS[name]
+    assert method.make is not None
+    lm = scripted_lm(lambda seen: "")
+    made = method.make(**dict.fromkeys(ROLES, lm), budget=Budget(max_calls=9), seed=4, num_threads=1, **method.options)
+    assert (made.seed, made.budget, made.num_threads) == (4, Budget(max_calls=9), 1)
+    assert {**made.options, **method.options} == made.options
+
+
+def test_every_method_says_what_it_is() -> None:
+    """In words that stand below the table."""
+    assert len({method.about for method in METHODS.values()}) == len(METHODS)
+    assert all(method.about for method in METHODS.values())
+
+
+def test_no_optimization_always_comes_first() -> None:
+    """It is what the others are compared with; names keep their order and count once."""
+    assert list(chosen(None)) == list(METHODS)
+    assert list(chosen("gepa, blpo,gepa")) == ["none", "gepa", "blpo"]
+    assert list(chosen("blpo,none")) == ["none", "blpo"]
+
+
+@pytest.mark.parametrize("names", ["blpo,bplo", "", " , "])
+def test_an_unknown_method_is_named_beside_those_there_are(names: str) -> None:
+    """And so is an empty list refused."""
+    with pytest.raises(BlpoError, match=r"choose from none, blpo, .*copro"):
+        chosen(names)
+
+
+def test_only_the_task_aware_ablation_starts_from_another_verbalizer_instruction() -> None:
+    """It names the judge's task; the student itself is left alone."""
+    start = student()
+    for name, method in METHODS.items():
+        begun = method.student(start)
+        assert begun.instruction == TASK
+        assert (TASK in begun.verbalizer_instruction) is (name == "fixed-task-aware")
+    assert TASK not in start.verbalizer_instruction
+    assert "task_aware" in inspect.signature(type(METHODS["none"])).parameters

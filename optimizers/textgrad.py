@@ -143,9 +143,8 @@ class TextGrad(JudgeOptimizer):
         fell = run.bench.mean_loss(after) > run.bench.mean_loss(before)
         return (trial.scored(1.0 - run.bench.mean_loss(after), after),), None if fell else 0
 
-    def _round_calls(self, per_example: int) -> int | None:
-        """With `revert` each step judges the validation set too."""
-        return None if self.revert else 3 * self.batch_size + 1
+    def _round_calls(self, per_example: int) -> None:
+        """A step costs a fraction of a validation: under a cap only the last is validated."""
 
     @property
     def options(self) -> dict[str, Any]:

@@ -156,6 +156,9 @@ class Expansion:
 
 
 def distinct(trials: Sequence[Trial], known: set[str]) -> tuple[list[Trial], list[Trial]]:
-    """Returns the trials with an instruction that is new, and those without any."""
-    new = {trial.judge: trial for trial in reversed(trials) if trial.judge is not None and trial.judge not in known}
-    return list(new.values())[::-1], [trial for trial in trials if trial.judge is None]
+    """Returns the first trial of each instruction that is new, and the trials without any."""
+    new: dict[str, Trial] = {}
+    for trial in trials:
+        if trial.judge is not None and trial.judge not in known:
+            new.setdefault(trial.judge, trial)
+    return list(new.values()), [trial for trial in trials if trial.judge is None]

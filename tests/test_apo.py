@@ -190,6 +190,21 @@ def test_the_best_estimate_is_returned_and_the_best_four_are_the_next_beam() -> 
     assert result(program).validations == ()
 
 
+def test_of_equal_estimates_the_older_instruction_wins() -> None:
+    """Paraphrases that judge alike don't displace what they were made from, nor do children that repeat it."""
+
+    def repeating(seen: Seen) -> Any:
+        if seen.fields == ["improved_instructions"]:
+            return {"improved_instructions": json.dumps([f"Bright is above {threshold(current(seen))}, as ever"])}
+        return climbing(seen)
+
+    options = {"samples_per_eval": len(TRAIN), "eval_prompts_per_round": 40, "eval_rounds": 1}
+    program, _ = compiled(repeating, rounds=3, **options)
+    assert program.instruction == "Bright is above 20"
+    assert [r.chosen for r in result(program).rounds] == [None] * 3
+    assert all(r.trials[0].origin == "start" for r in result(program).rounds)
+
+
 def test_no_instruction_and_example_are_judged_twice() -> None:
     """Minibatches, bandit and later rounds share what was judged."""
     _, seen = compiled(rounds=3)

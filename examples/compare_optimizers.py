@@ -1,0 +1,43 @@
+"""Choose an optimizer on evidence: several of them on the same labels, at the same number of LM calls, in one table.
+
+Offline, on photographs rated by a made-up taste. The embedded engine is no multimodal LLM: its table shows how to
+compare, not which optimizer is better on real models. Put your own examples and models in its place.
+
+    python examples/compare_optimizers.py
+"""
+
+from __future__ import annotations
+
+import tempfile
+
+from blpo_dspy import LabelSpace, Models, VisualJudge, compare, load_examples, split_examples
+from blpo_dspy.comparison_tables import markdown
+from blpo_dspy.embedded import RATERS, write_dataset
+
+
+def main() -> None:
+    """Runs the example."""
+    with tempfile.TemporaryDirectory() as folder:
+        table = write_dataset(folder, RATERS["colour"], train=75, val=0, test=0).train
+
+        labels = LabelSpace.ordinal(1, 5)
+        splits = split_examples(load_examples(table, labels=labels), labels=labels)
+        comparison = compare(
+            VisualJudge(labels, instruction="Rate the technical quality of this photograph."),
+            trainset=splits.train,
+            valset=splits.val,
+            testset=splits.test,
+            models=Models.named("embedded"),
+            optimizers="blpo,opro,gepa",  # all of them if left out
+            max_calls=160,
+            seeds=[0],
+            out=f"{folder}/comparison",  # the same call with the same folder goes on after a break
+        )
+        print(markdown(comparison))
+        best = max(comparison.rows, key=lambda row: row.score or 0.0)
+        print(f"best on the validation set: {best.method}")
+        print("its judge instruction:", (best.instructions or {}).get("judge"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""DSPy's own optimizers on a judge with images: the cap from outside, and the traps that the adapters handle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dspy
+import pytest
+from dspy.utils.exceptions import LMAuthError
+from engines import scripted_lm
+from photographs import FIVE, Recording, photographs, recorded_models, student
+
+from blpo_dspy.budget import Budget
+from blpo_dspy.errors import BlpoError, ModelError
+from blpo_dspy.models import Models
+from blpo_dspy.optimizers.dspy_adapters import COPRO, GEPA, SIMBA, DSPyAdapter, MIPROv2
+from blpo_dspy.programs import VisualJudge
+
+ALL = [COPRO, GEPA, SIMBA, MIPROv2]
+SMALL: dict[type[DSPyAdapter], dict[str, Any]] = {
+    COPRO: {"breadth": 2, "depth": 1, "score_size": 5},
+    GEPA: {"max_metric_calls": 16},
+    SIMBA: {"bsize": 4, "num_candidates": 2, "max_steps": 1},
+    MIPROv2: {"num_candidates": 2, "num_trials": 2},
+}
+
+
+def compiled(
+    kind: type[DSPyAdapter],
+    *,
+    judge: VisualJudge | None = None,
+    recording: Recording | None = None,
+    models: Models | None = None,
+    calls: int | None = None,
+    **options: Any,
+) -> VisualJudge:
+    """Compiles on the small sets of photographs."""
+    models = models or recorded_models(recording or Recording())
+    optimizer = kind(
+        prompt_model=models.optimizer,
+        task_model=models.judge,
+        verbalizer_model=models.verbalizer,
+        budget=None if calls is None else Budget(max_calls=calls),
+        num_threads=2,
+        **{**SMALL[kind], **options},
+    )
+    sets = photographs()
+    program = optimizer.compile(judge or student(), trainset=sets["trainset"], valset=sets["valset"])
+    assert isinstance(program, VisualJudge)
+    return program
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_it_runs_to_its_end_and_returns_a_judge(kind: type[DSPyAdapter], capfd: pytest.CaptureFixture[str]) -> None:
+    """With the records of ours, an untouched student, and nothing printed."""
+    judge, recording = student(), Recording()
+    before = judge.dump_state()
+    program = compiled(kind, judge=judge, recording=recording)
+    result = program.detailed_results
+    assert result.stop_reason == "finished"
+    assert result.ledger.total.calls == len(recording.seen)
+    assert result.returned.judge == program.instruction
+    assert result.options["optimizer"] == kind.__name__
+    assert judge.dump_state() == before
+    assert type(judge) is type(program) is VisualJudge
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("calls", [9, 31])
+def test_the_cap_holds_to_the_call(kind: type[DSPyAdapter], calls: int) -> None:
+    """Whatever the optimizer would still like to do; it is halted and the best so far is returned."""
+    recording = Recording()
+    result = compiled(kind, recording=recording, calls=calls).detailed_results
+    assert len(recording.seen) == result.ledger.total.calls <= calls
+    assert "budget is spent" in result.stop_reason or result.stop_reason == "finished"
+    if calls == 9:
+        assert result.ledger.total.calls == calls
+        assert result.returned.judge == student().instruction
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_judge_that_reads_the_image_alone_shows_no_verbalizer(kind: type[DSPyAdapter]) -> None:
+    """It has no part in the answers, so nothing is spent on its instruction, and it stays as it was."""
+    recording = Recording()
+    program = compiled(kind, judge=student(evidence="image"), recording=recording)
+    assert not recording.of("verbalizer")
+    assert recording.of("optimizer")
+    assert not any("Describe this image in detail" in seen.text for seen in recording.of("optimizer"))
+    assert program.verbalizer_instruction == student().verbalizer_instruction
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_refused_key_ends_it_at_once(kind: type[DSPyAdapter]) -> None:
+    """DSPy would score it as one wrong answer after the other."""
+    refused = scripted_lm(lambda seen: LMAuthError("no such key", status=401))
+    good = recorded_models(Recording())
+    with pytest.raises(ModelError, match="no such key"):
+        compiled(kind, models=Models(refused, refused, good.optimizer))
+    assert len(refused.engine.seen) <= 2
+
+
+def test_validated_candidates_are_on_record_with_what_was_spent() -> None:
+    """The start first; scores on the validation set alone, calls never falling."""
+    validations = compiled(GEPA, max_metric_calls=40).detailed_results.validations
+    assert validations[0].instructions.judge == student().instruction
+    assert len(validations) > 1
+    spent = [validation.spent for validation in validations]
+    assert spent == sorted(spent)
+    assert all((validation.score * 5 * 4) % 1 == pytest.approx(0, abs=1e-9) for validation in validations)
+
+
+@pytest.mark.parametrize("size", [2, 25])
+def test_miprov2_takes_any_validation_set(size: int) -> None:
+    """DSPy refuses a minibatch larger than it."""
+    assert compiled(MIPROv2, minibatch_size=size).detailed_results.stop_reason == "finished"
+
+
+def test_miprov2_shows_demonstrations_only_if_asked_to() -> None:
+    """Each one is an image more in every prompt of the judge; the result carries them."""
+    shown = {}
+    for demos in (0, 2):
+        recording = Recording()
+        program = compiled(MIPROv2, demos=demos, recording=recording, num_trials=4)
+        shown[demos] = max(len(seen.images) for seen in recording.of("judge"))
+        if not demos:
+            assert not any(predictor.demos for predictor in program.predictors())
+    assert shown[0] == 1
+    assert shown[2] > 1
+
+
+def test_gepa_feeds_back_both_labels_and_the_direction_of_a_miss() -> None:
+    """And shows the images of its minibatch, no more."""
+    recording = Recording()
+    compiled(GEPA, recording=recording, max_metric_calls=40)
+    reflections = recording.of("optimizer")
+    misses = [FIVE.direction(label, answer) for label in FIVE.labels for answer in FIVE.labels if label != answer]
+    told = [f"People gave the label {label}: " for label in FIVE.labels]
+    assert any(lead in seen.text and miss in seen.text for seen in reflections for lead in told for miss in misses)
+    assert all(len(seen.images) <= 3 for seen in reflections)
+
+
+def test_simba_never_writes_an_image_as_text() -> None:
+    """Its demonstrations would be base64 cut at 100,000 characters."""
+    recording = Recording()
+    compiled(SIMBA, recording=recording)
+    assert recording.of("optimizer")
+    pieces = {example.image.url.partition("base64,")[2][100:140] for example in photographs()["trainset"]}
+    assert not [seen for _, seen in recording.seen if any(piece in seen.text for piece in pieces)]
+    assert all(len(seen.images) == 1 for seen in recording.of("judge"))
+
+
+def test_simba_refuses_two_models() -> None:
+    """It sets one LM on the whole program, which would silently replace the verbalizer's."""
+    models = recorded_models(Recording())
+    other = scripted_lm(lambda seen: {"description": "grey"}, name="scripted/other")
+    with pytest.raises(BlpoError, match="use the same model for judge and verbalizer"):
+        compiled(SIMBA, models=Models(models.judge, other, models.optimizer))
+
+
+def test_copros_samples_differ() -> None:
+    """Its n samples are one request n times: an engine of one's own gets a seed for each, and answers apart."""
+    recording = Recording()
+    compiled(COPRO, recording=recording, breadth=4, judge=student(evidence="image"))
+    first = [seen for seen in recording.of("optimizer") if seen.text == recording.of("optimizer")[0].text]
+    assert len({seen.request.config.seed for seen in first}) == len(first) == 3
+    engine = recorded_models(Recording()).optimizer.engine
+    answers = {engine.complete(seen.request).message.parts[0].text for seen in first}
+    assert len(answers) > 1
+
+
+def test_a_provider_gets_no_seed_it_was_not_given() -> None:
+    """Some refuse one; they draw samples by themselves."""
+    from blpo_dspy.metering import Meter
+
+    lm = Meter(num_threads=1).wrap(dspy.LM("openai/gpt-4o", temperature=1.0), "optimizer")
+    own = Meter(num_threads=1).wrap(scripted_lm(lambda seen: "yes", temperature=1.0), "optimizer")
+    cold = Meter(num_threads=1).wrap(scripted_lm(lambda seen: "yes", temperature=0.0), "optimizer")
+    assert (lm._sampling({}, 7), own._sampling({}, 7), own._sampling({"seed": 2}, 7)) == ({}, {"seed": 7}, {"seed": 9})
+    assert (own._sampling({}, 0), cold._sampling({}, 7)) == ({}, {})

@@ -6,7 +6,7 @@ import os
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, ClassVar, Literal
 
 import dspy
@@ -18,6 +18,7 @@ from blpo_dspy.errors import BlpoError
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.metering import AnswerStore, RunStoppedError
 from blpo_dspy.optimizers.bench import Metric
+from blpo_dspy.optimizers.guards import Guards
 from blpo_dspy.optimizers.records import BLPOResult, Round
 from blpo_dspy.optimizers.run import Run, Setup
 from blpo_dspy.optimizers.validation import Validator, best
@@ -40,6 +41,7 @@ class RunOptions(TypedDict, total=False):
     judge: str
     max_instruction_tokens: int
     max_failed_share: float
+    guards: Guards
     budget: Budget | None
     prices: Prices | None
     seed: int
@@ -66,6 +68,7 @@ class JudgeOptimizer(Teleprompter):
         judge: Name of the judging predictor in the student.
         max_instruction_tokens: The longest instruction accepted from the optimizer LM.
         max_failed_share: The largest share of a step's examples that an outage may take before the step is void.
+        guards: What is refused whatever its score; see `Guards`.
         budget: One cap over all LM calls. The run ends in time for its last validation and returns the best so far.
         prices: US dollars per million prompt and per million completion tokens by model name, where DSPy's tables
             don't have them or have others.
@@ -97,6 +100,7 @@ class JudgeOptimizer(Teleprompter):
         self.verbalizer, self.judge = options.get("verbalizer", "verbalizer"), options.get("judge", "judge")
         self.max_instruction_tokens = options.get("max_instruction_tokens", 1500)
         self.max_failed_share = options.get("max_failed_share", 0.2)
+        self.guards = options.get("guards", Guards())
         self.budget, self.seed = options.get("budget"), options.get("seed", 0)
         self.prices = checked_prices(options.get("prices"))
         self.num_threads, self.on_round = options.get("num_threads"), options.get("on_round")
@@ -164,7 +168,8 @@ class JudgeOptimizer(Teleprompter):
     def _described(self, *names: str) -> dict[str, Any]:
         """The algorithm's own options by name and those that decide every algorithm's result, as JSON-ready data."""
         names += ("select", "max_instruction_tokens", "max_failed_share", "seed")
-        return {"optimizer": type(self).__name__, **{name: getattr(self, name) for name in names}}
+        described = {name: getattr(self, name) for name in names}
+        return {"optimizer": type(self).__name__, **described, "guards": asdict(self.guards)}
 
     def _setup(self) -> Setup:
         return Setup(
@@ -215,6 +220,8 @@ class JudgeOptimizer(Teleprompter):
     def _result(self, run: Run, rounds: list[Round], validator: Validator, stop_reason: str) -> BLPOResult:
         spent = [0, *(completed.spent for completed in rounds)]
         validations = tuple(replace(v, spent=spent[v.after_round]) for v in validator.finish())
+        if validations and validations[0].after_round == 0:
+            validations = self.guards.checked(validations)
         for validation in validations:
             run.write("validation", validation.after_round, validation.to_dict())
         returned = rounds[-1].end if rounds and self.select == "last" else run.start

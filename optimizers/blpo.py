@@ -23,6 +23,7 @@ from blpo_dspy.errors import BlpoError
 from blpo_dspy.metering import RunStoppedError
 from blpo_dspy.optimizers import updates
 from blpo_dspy.optimizers.base import JudgeOptimizer, RunOptions
+from blpo_dspy.optimizers.guards import Guards
 from blpo_dspy.optimizers.proposals import Proposal
 from blpo_dspy.optimizers.records import Batch, Instructions, Judgement, Round, Trial
 from blpo_dspy.optimizers.run import Run
@@ -124,6 +125,7 @@ class BLPO(JudgeOptimizer):
             "warm_start": False,
             "merge": False,
             "keep_if_worse": True,
+            "guards": Guards(copied_words=None),
             "select": "last",
         }
         return cls(prompt_model=prompt_model, **{**letter, **options})
@@ -183,6 +185,7 @@ class BLPO(JudgeOptimizer):
             run.labels,
             self.max_instruction_tokens,
             self.verbalizer_search,
+            self.guards,
         )
 
     def _first_verbalizer(self, start: Instructions, current: Instructions) -> str:

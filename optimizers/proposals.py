@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,13 @@ class Proposal:
 
 
 def propose(
-    lm: dspy.BaseLM, signature: type[dspy.Signature], inputs: Mapping[str, Any], *, current: str, max_tokens: int
+    lm: dspy.BaseLM,
+    signature: type[dspy.Signature],
+    inputs: Mapping[str, Any],
+    *,
+    current: str,
+    max_tokens: int,
+    guard: Callable[[str], str | None] = lambda text: None,
 ) -> Proposal:
     """Asks the optimizer LM for an instruction, once more with the reason if the first cannot be used.
 
@@ -45,12 +51,13 @@ def propose(
         inputs: The meta-prompt's other inputs: text only.
         current: The instruction that is to be changed.
         max_tokens: The longest instruction that is accepted, at four characters a token.
+        guard: Returns a further reason to refuse a text, or None.
     """
     rejections: list[Rejection] = []
     feedback = "none"
     for _ in range(_ATTEMPTS):
         text, problem = _ask(lm, signature, {**inputs, "feedback": feedback})
-        problem = problem or refusal(text, current=current, max_tokens=max_tokens)
+        problem = problem or refusal(text, current=current, max_tokens=max_tokens) or guard(text)
         if problem is None:
             return Proposal(text, tuple(rejections))
         rejections.append(Rejection(problem, text))

@@ -160,6 +160,8 @@ class Validation:
         score: 1 − mean loss (the mean metric), in [0, 1].
         agreement: Agreement with the human labels, None where labels are not from a closed set.
         spent: LM calls of the run when these instructions were found.
+        parts: Examples and mean loss of each part of the validation set: of each human label and each group.
+        refused: Which guard kept these instructions from being returned; "" if none.
     """
 
     after_round: int
@@ -167,6 +169,8 @@ class Validation:
     score: float
     agreement: Agreement | None = None
     spent: int = field(default=0, compare=False)
+    parts: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    refused: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON."""

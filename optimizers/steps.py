@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import dspy
@@ -13,12 +13,13 @@ from blpo_dspy.errors import ModelError
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.metering import FATAL_ERRORS, is_outage, once_more
 from blpo_dspy.optimizers.bench import Bench
+from blpo_dspy.optimizers.guards import Guards
 from blpo_dspy.optimizers.proposals import Proposal, propose
 from blpo_dspy.optimizers.records import Batch, Instructions, Judgement, Rejection, Trial
 from blpo_dspy.optimizers.updates import JudgementError, ScoredInstruction
 from blpo_dspy.text import as_data
 
-_MERGED_UPDATES = 3
+MERGED_UPDATES = 3
 
 VerbalizerSearch = Literal["learned", "fixed", "judge"]
 
@@ -43,6 +44,7 @@ class Steps:
         labels: The label space, None if only a metric says what is right.
         max_tokens: The longest instruction that is accepted.
         verbalizer_search: Where the verbalizer instructions come from; see `BLPO`.
+        guards: What is refused whatever its score.
     """
 
     bench: Bench
@@ -51,6 +53,7 @@ class Steps:
     labels: LabelSpace | None
     max_tokens: int
     verbalizer_search: VerbalizerSearch = "learned"
+    guards: Guards = field(default_factory=Guards)
 
     def update_verbalizer(self, current: Instructions, history: Sequence[Trial]) -> Proposal:
         """q_{k+1} ← Update_q(p_t, H_k) (eq. 10); the ablations repeat q_0, or take the judge instruction for q."""
@@ -90,7 +93,7 @@ class Steps:
     def merge(self, batch: Batch, current: Instructions, history: Sequence[Trial]) -> Trial | None:
         """Joins the best updates of a round that lowered the loss, None if there are fewer than two."""
         helpful = sorted((t for t in history if (t.score or 0) > 0), key=lambda t: -(t.score or 0))
-        distinct = list({trial.judge: trial for trial in reversed(helpful)}.values())[::-1][:_MERGED_UPDATES]
+        distinct = list({trial.judge: trial for trial in reversed(helpful)}.values())[::-1][:MERGED_UPDATES]
         if len(distinct) < 2:
             return None
         revisions = [ScoredInstruction(instruction=t.judge or "", score=round(t.score or 0, 4)) for t in distinct]
@@ -112,7 +115,8 @@ class Steps:
         while shown:
             inputs = {"current_instruction": current.judge, "labels": self._label_names(), "errors": shown}
             try:
-                update = self._propose(self.prompts.update_judge, inputs, current.judge)
+                texts = [text for error in shown for text in (error.description, *error.context.values())]
+                update = self._propose(self.prompts.update_judge, inputs, current.judge, texts)
             except ContextWindowExceededError:
                 shrunk += (Rejection(f"{len(shown)} errors exceed the optimizer's context window", ""),)
                 shown = shown[: len(shown) // 2]
@@ -120,9 +124,17 @@ class Steps:
                 return replace(update, rejections=shrunk + update.rejections)
         return Proposal(None, shrunk)
 
-    def _propose(self, signature: type[dspy.Signature], inputs: Mapping[str, Any], current: str) -> Proposal:
+    def _propose(
+        self, signature: type[dspy.Signature], inputs: Mapping[str, Any], current: str, shown: Sequence[str] = ()
+    ) -> Proposal:
+        def guard(text: str) -> str | None:
+            return self.guards.copied(text, shown, current=current)
+
+        limit = self.max_tokens
         try:
-            return once_more(lambda: propose(self.lm, signature, inputs, current=current, max_tokens=self.max_tokens))
+            return once_more(
+                lambda: propose(self.lm, signature, inputs, current=current, max_tokens=limit, guard=guard)
+            )
         except ContextWindowExceededError:
             raise
         except FATAL_ERRORS as error:

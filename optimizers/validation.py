@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import wait
 
 from blpo_dspy.agreement import Agreement, measure_agreement
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.metering import RunStoppedError
 from blpo_dspy.optimizers.bench import PendingJudgements
+from blpo_dspy.optimizers.guards import mean_losses
 from blpo_dspy.optimizers.records import Instructions, Judgement, Validation
 from blpo_dspy.optimizers.run import Run
 
@@ -60,7 +61,14 @@ class Validator:
         except RunStoppedError:
             return None
         score = 1.0 - self._bench.mean_loss(judgements)
-        return Validation(number, pending.instructions, score, agreement_of(judgements, self._run.labels))
+        agreement = agreement_of(judgements, self._run.labels)
+        return Validation(number, pending.instructions, score, agreement, parts=self._parts(judgements))
+
+    def _parts(self, judgements: Sequence[Judgement]) -> Mapping[str, tuple[int, float]]:
+        answered = [(j, self._bench.examples[j.example], j.loss) for j in judgements if j.loss is not None]
+        labels = [(f"label {judgement.label}", loss) for judgement, _, loss in answered]
+        groups = [(f"group {example.group}", loss) for _, example, loss in answered if example.get("group")]
+        return mean_losses(labels + groups)
 
 
 def agreement_of(judgements: Sequence[Judgement], labels: LabelSpace | None) -> Agreement | None:
@@ -74,5 +82,5 @@ def agreement_of(judgements: Sequence[Judgement], labels: LabelSpace | None) -> 
 
 
 def best(validations: Sequence[Validation]) -> int:
-    """Returns the position of the highest score; the earliest (the start first) of equal ones."""
-    return max(range(len(validations)), key=lambda i: (validations[i].score, -i))
+    """Returns the position of the highest score that no guard refused; the earliest (the start first) of equal ones."""
+    return max(range(len(validations)), key=lambda i: (not validations[i].refused, validations[i].score, -i))

@@ -1,0 +1,98 @@
+"""Guards: reasons to refuse an instruction that a score alone would take."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from blpo_dspy.agreement import Agreement
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.optimizers.records import Validation
+
+_WORDS = re.compile(r"\w+")
+_SMALLEST_PART = 10  # examples; the mean loss of fewer says too little
+
+
+@dataclass(frozen=True)
+class Guards:
+    """What an optimizer refuses; None switches a guard off.
+
+    Copying is refused by default, since it is never wanted: a rule that quotes an example holds for that example. The
+    other two are off by default: they overrule the validation score, and whether an even treatment of the labels or
+    of each part is worth some of the score is for the user to say.
+
+    Args:
+        copied_words: So many consecutive words of a description or context text that the optimizer LM was shown make
+            a judge instruction a copy, unless the instruction it revises has them too. Checked by BLPO.
+        label_shift: The most by which the judge's labels, as shares of the validation set, may be farther from
+            people's (in total variation, in [0, 1]) than the start's are.
+        part_loss: The most by which the mean loss, in [0, 1], of any part of the validation set may exceed the
+            start's: the examples of one human label, or of one group, if they are ten or more.
+
+    Raises:
+        BlpoError: If a value is out of its range.
+    """
+
+    copied_words: int | None = 8
+    label_shift: float | None = None
+    part_loss: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.copied_words is not None and self.copied_words < 3:
+            raise BlpoError(f"copied_words={self.copied_words} would refuse any sentence; give at least 3, or None")
+        for name in ("label_shift", "part_loss"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise BlpoError(f"{name}={value} must be in [0, 1], or None")
+
+    def copied(self, text: str, shown: Iterable[str], *, current: str) -> str | None:
+        """Returns why an instruction counts as a copy of what the optimizer LM was shown, None if it doesn't."""
+        if self.copied_words is None:
+            return None
+        size = self.copied_words
+        new = _runs(text, size) - _runs(current, size)
+        for source in shown:
+            taken = new & _runs(source, size)
+            if taken:
+                return f"the instruction quotes an example ({' '.join(min(taken))!r}) instead of stating a rule"
+        return None
+
+    def checked(self, validations: Sequence[Validation]) -> tuple[Validation, ...]:
+        """Returns the validations, refused ones with the reason; the first, the start, never is."""
+        return tuple(
+            v if i == 0 else replace(v, refused=self._refusal(validations[0], v)) for i, v in enumerate(validations)
+        )
+
+    def _refusal(self, start: Validation, later: Validation) -> str:
+        if self.label_shift is not None and start.agreement is not None and later.agreement is not None:
+            before, after = label_shift(start.agreement), label_shift(later.agreement)
+            if after - before > self.label_shift:
+                return f"the judge's labels are {after:.2f} from people's shares, at the start {before:.2f}"
+        if self.part_loss is not None:
+            for part, (n, loss) in later.parts.items():
+                before = start.parts.get(part, (0, loss))[1]
+                if n >= _SMALLEST_PART and loss - before > self.part_loss:
+                    return f"the mean loss on {part} ({n} examples) rose from {before:.2f} to {loss:.2f}"
+        return ""
+
+
+def label_shift(agreement: Agreement) -> float:
+    """Returns the total variation, in [0, 1], between people's shares of labels and the judge's."""
+    size, n = len(agreement.labels), agreement.n
+    people = [sum(row) for row in agreement.confusion] + [0]
+    judge = [sum(row[i] for row in agreement.confusion) for i in range(size + 1)]
+    return sum(abs(a - b) for a, b in zip(people, judge, strict=True)) / 2 / n if n else 0.0
+
+
+def mean_losses(losses: Iterable[tuple[str, float]]) -> Mapping[str, tuple[int, float]]:
+    """Returns for each part how many losses it has and their mean."""
+    parts: dict[str, list[float]] = {}
+    for part, loss in losses:
+        parts.setdefault(part, []).append(loss)
+    return {part: (len(found), sum(found) / len(found)) for part, found in parts.items()}
+
+
+def _runs(text: str, size: int) -> set[tuple[str, ...]]:
+    words = _WORDS.findall(text.casefold())
+    return {tuple(words[i : i + size]) for i in range(len(words) - size + 1)}

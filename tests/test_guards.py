@@ -1,0 +1,123 @@
+"""Guards: what is refused whatever its score."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from engines import Seen
+from worlds import LABELS, TRAIN, VALIDATION, mind, student, world
+
+from blpo_dspy.agreement import measure_agreement
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.optimizers import BLPO
+from blpo_dspy.optimizers.guards import Guards, label_shift, mean_losses
+from blpo_dspy.optimizers.records import Instructions, Validation
+
+EXAMPLE = "a red car with a broken mirror stands before the old town hall"
+
+
+def compiled(script: Any, **options: Any) -> Any:
+    """A judge compiled in the small world."""
+    lm = world(script)
+    optimizer = BLPO(prompt_model=lm, task_model=lm, rounds=2, inner_steps=1, num_threads=2, **options)
+    return optimizer.compile(student(), trainset=TRAIN, valset=VALIDATION)
+
+
+def validation(number: int, predicted: list[str], score: float = 0.5, **options: Any) -> Validation:
+    """A validation of ten dark and ten bright examples."""
+    truth = ["dark"] * 10 + ["bright"] * 10
+    agreement = measure_agreement(LABELS, truth, predicted)
+    return Validation(number, Instructions(f"p{number}", "q"), score, agreement, **options)
+
+
+def test_a_quoted_example_is_refused_and_the_rule_is_not() -> None:
+    """Eight words in a row, whatever their case and punctuation."""
+    guards = Guards()
+    quote = "Judge by this: A red car, with a broken mirror, stands BEFORE the gate."
+    assert "quotes an example ('a red car with a broken mirror stands')" in str(
+        guards.copied(quote, ["other", EXAMPLE], current="Judge.")
+    )
+    assert guards.copied("A broken mirror makes a car unsafe.", [EXAMPLE], current="Judge.") is None
+
+
+def test_what_the_instruction_said_before_may_stay() -> None:
+    """The user's own words are no copy, even where a description repeats them."""
+    assert Guards().copied(f"{EXAMPLE} counts twice", [EXAMPLE], current=EXAMPLE) is None
+    assert Guards(copied_words=None).copied(EXAMPLE, [EXAMPLE], current="Judge.") is None
+
+
+def quoting(seen: Seen) -> Any:
+    """As `mind`, but the first revision of every request quotes what was shown."""
+    answer = mind(seen)
+    if seen.fields == ["improved_instruction"] and "quotes" not in seen.field("feedback"):
+        return {"improved_instruction": answer["improved_instruction"] + f" as in {EXAMPLE}"}
+    return {"description": f"{answer['description']}, {EXAMPLE}"} if seen.fields == ["description"] else answer
+
+
+def test_an_optimizer_that_quotes_is_asked_again_with_the_reason() -> None:
+    """The rejection is on record, and no instruction of the result holds the quote."""
+    result = compiled(quoting).detailed_results
+    assert any("quotes an example" in rejection.reason for rejection in result.rejections)
+    assert not any(EXAMPLE in (trial.judge or "") for r in result.rounds for trial in r.trials)
+    assert result.options["guards"]["copied_words"] == 8
+
+
+def test_the_guard_can_be_switched_off_and_the_paper_has_none() -> None:
+    """Then the quote goes through."""
+    result = compiled(quoting, guards=Guards(copied_words=None)).detailed_results
+    assert any(EXAMPLE in (trial.judge or "") for r in result.rounds for trial in r.trials)
+    assert BLPO.paper(prompt_model=world()).guards.copied_words is None
+
+
+def test_a_shift_of_the_labels_is_refused_with_its_size() -> None:
+    """Always answering bright is half the labels away from people's shares."""
+    start, later = validation(0, ["dark"] * 10 + ["bright"] * 10), validation(1, ["bright"] * 20)
+    assert [label_shift(v.agreement) for v in (start, later) if v.agreement] == [0.0, 0.5]
+    assert [v.refused for v in Guards(label_shift=0.4).checked([start, later])] == [
+        "",
+        "the judge's labels are 0.50 from people's shares, at the start 0.00",
+    ]
+    assert [v.refused for v in Guards(label_shift=0.5).checked([start, later])] == ["", ""]
+
+
+def test_a_part_that_got_worse_is_refused_unless_it_is_small() -> None:
+    """Though the mean improved."""
+    start = validation(0, ["dark"] * 20, parts={"group a": (10, 0.2), "group b": (9, 0.0)})
+    worse = validation(1, ["dark"] * 20, parts={"group a": (10, 0.5), "group b": (9, 0.0)})
+    small = validation(2, ["dark"] * 20, parts={"group a": (10, 0.1), "group b": (9, 0.9)})
+    assert [v.refused for v in Guards(part_loss=0.2).checked([start, worse, small])] == [
+        "",
+        "the mean loss on group a (10 examples) rose from 0.20 to 0.50",
+        "",
+    ]
+
+
+def overshooting(seen: Seen) -> Any:
+    """As `mind`, but the threshold jumps so far that dark pictures gain and some bright ones lose."""
+    far = {"improved_instruction": "Bright is above 170", "merged_instruction": "Bright is above 171"}
+    (field, *_) = seen.fields
+    return {field: far[field]} if field in far else mind(seen)
+
+
+def test_what_a_guard_refuses_is_not_returned() -> None:
+    """The mean improved, but not for the bright ones: the start comes back, and the validations say why."""
+    free, strict = compiled(overshooting), compiled(overshooting, guards=Guards(part_loss=0.05))
+    best = max(free.detailed_results.validations, key=lambda v: v.score)
+    start = free.detailed_results.validations[0]
+    assert best.score > start.score
+    assert best.parts["label bright"][1] > start.parts["label bright"][1]
+    assert strict.detailed_results.returned == strict.detailed_results.start
+    assert all("label bright" in v.refused for v in strict.detailed_results.validations if v.score > start.score)
+
+
+def test_parts_are_means() -> None:
+    """With their counts."""
+    assert mean_losses([("a", 0.0), ("b", 1.0), ("a", 1.0)]) == {"a": (2, 0.5), "b": (1, 1.0)}
+
+
+@pytest.mark.parametrize("options", [{"copied_words": 2}, {"label_shift": -0.1}, {"part_loss": 1.5}])
+def test_thresholds_out_of_range_are_refused(options) -> None:
+    """By name."""
+    with pytest.raises(BlpoError, match=next(iter(options))):
+        Guards(**options)

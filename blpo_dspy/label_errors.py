@@ -1,0 +1,91 @@
+"""Likely label errors: examples on which a judge stably disagrees with the label, for people to look at again."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+
+import dspy
+
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.labelling import Verdict
+from blpo_dspy.labels import Label, LabelSpace
+
+# A cell that starts so is run as a formula by spreadsheets.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True)
+class LikelyError:
+    """One example to look at again.
+
+    Attributes:
+        id: The example's id.
+        label: The human label.
+        judged: The label that the judge gave most often.
+        stability: The share of the judge's answers that gave it, in [0, 1].
+        loss: How far the two labels are apart, in [0, 1].
+        description: What the verbalizer reported.
+        reasoning: What the judge named as deciding, if it was asked.
+    """
+
+    id: str
+    label: Label
+    judged: Label
+    stability: float
+    loss: float
+    description: str = ""
+    reasoning: str = ""
+
+
+def likely_label_errors(
+    labels: LabelSpace,
+    examples: Sequence[dspy.Example],
+    verdicts: Sequence[Sequence[Verdict]],
+    *,
+    min_stability: float = 1.0,
+) -> list[LikelyError]:
+    """Returns the examples whose label a judge stably contradicts: the farthest labels first, then the stablest.
+
+    Args:
+        labels: The label space.
+        examples: Labelled examples.
+        verdicts: For each example what the judge said about it, once or several times; failed calls don't count.
+        min_stability: The least share of answers that must give the same label.
+    """
+    found = []
+    for position, (example, said) in enumerate(zip(examples, verdicts, strict=True)):
+        answers = [verdict for verdict in said if not verdict.failure]
+        given = Counter(verdict.label for verdict in answers).most_common(1)
+        if not given or given[0][0] is None or given[0][0] == example.label:
+            continue
+        judged, stability = given[0][0], given[0][1] / len(answers)
+        if stability < min_stability:
+            continue
+        one = next(verdict for verdict in answers if verdict.label == judged)
+        loss = labels.loss(example.label, judged)
+        name = str(example.get("id", position))
+        found.append(LikelyError(name, example.label, judged, stability, loss, one.description or "", one.reasoning))
+    return sorted(found, key=lambda error: (-error.loss, -error.stability))
+
+
+def write_label_errors(path: str | os.PathLike[str], errors: Sequence[LikelyError]) -> None:
+    """Writes a CSV for relabelling, with an empty column "new_label".
+
+    Raises:
+        BlpoError: If the file cannot be written.
+    """
+    try:
+        with open(path, "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow([*(field.name for field in fields(LikelyError)), "new_label"])
+            writer.writerows([*map(_cell, astuple(error)), ""] for error in errors)
+    except OSError as error:
+        raise BlpoError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _cell(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

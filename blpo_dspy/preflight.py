@@ -1,0 +1,122 @@
+"""What to know before paying for a run: does the model see, are the sets apart, do they hold every label."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import dspy
+import numpy as np
+from dspy.utils.exceptions import AdapterParseError
+from PIL import Image
+
+from blpo_dspy.adapter import one_call_adapter
+from blpo_dspy.images import PixelPolicy, is_reference
+from blpo_dspy.labels import LabelSpace
+from blpo_dspy.text import as_data
+
+# Of 64 bits: re-encoded, resized and slightly retouched copies stay below, different pictures are mostly around 32.
+_NEAR = 4
+_FLAT = 8  # a picture of so few differences has no shape to compare
+_COLOURS: Mapping[str, tuple[int, int, int]] = {"red": (214, 32, 32), "blue": (32, 64, 214)}
+_SIDE = 64  # of the generated pictures, in pixels
+_FEWEST = 5  # examples of a label in a set
+
+
+@dataclass(frozen=True)
+class PixelProbe:
+    """What a model said about a plain red and a plain blue picture."""
+
+    answers: Mapping[str, str]
+
+    @property
+    def sees(self) -> bool:
+        """Whether each answer names its picture's colour and not the other's."""
+        return all(
+            colour in said.casefold() and not any(other in said.casefold() for other in self.answers if other != colour)
+            for colour, said in self.answers.items()
+        )
+
+
+class MainColour(dspy.Signature):
+    """Name the colour that fills the image."""
+
+    image: dspy.Image = dspy.InputField()
+    colour: str = dspy.OutputField(desc="one English word")
+
+
+def sees_pixels(lm: dspy.BaseLM) -> PixelProbe:
+    """Asks a model what colour two generated pictures have; two calls.
+
+    Some servers drop images without a word, and the model then answers from the text alone.
+
+    Raises:
+        dspy.utils.exceptions.LMError: If the model refuses the request, as one without vision may.
+    """
+    answers = {}
+    for name, colour in _COLOURS.items():
+        buffer = io.BytesIO()
+        Image.new("RGB", (_SIDE, _SIDE), colour).save(buffer, "PNG")
+        uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+        with dspy.context(lm=lm, adapter=one_call_adapter(), trace=[]):
+            try:
+                said: Any = dspy.Predict(MainColour)(image=dspy.Image(uri)).colour
+            except AdapterParseError as error:
+                said = error.lm_response
+        answers[name] = as_data(said)[:200]
+    return PixelProbe(answers)
+
+
+def difference_hash(image: dspy.Image) -> int | None:
+    """Returns the 64-bit difference hash of an image: of 9 × 8 grey cells, which are brighter than the next.
+
+    Source: N. Krawetz, "Kind of Like That" (2013). None for an image that is passed on by URL, or too flat to compare.
+    """
+    if is_reference(image.url):
+        return None
+    uri = PixelPolicy().prepare(image).url
+    with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) as picture:
+        cells = np.asarray(picture.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
+    brighter = (cells[:, 1:] > cells[:, :-1]).ravel()
+    flat = min(brighter.sum(), (~brighter).sum()) < _FLAT
+    return None if flat else int("".join("1" if bit else "0" for bit in brighter), 2)
+
+
+def near_duplicates(sets: Mapping[str, Sequence[dspy.Example]], *, distance: int = _NEAR) -> list[str]:
+    """Returns one line for each pair of pictures in different sets that look alike, the closest first.
+
+    Args:
+        sets: The examples by the name of their set.
+        distance: The most bits of 64 in which two difference hashes may differ.
+    """
+    hashed = {
+        name: [(e, known) for e in examples if (known := difference_hash(e.image)) is not None]
+        for name, examples in sets.items()
+    }
+    found = []
+    for (name, first), (other, second) in combinations(hashed.items(), 2):
+        if not first or not second:
+            continue
+        rows, columns = (np.array([known for _, known in part], dtype=np.uint64) for part in (first, second))
+        for i, row in enumerate(rows):
+            bits = np.unpackbits((columns ^ row).view(np.uint8).reshape(-1, 8), axis=1).sum(axis=1)
+            for j in np.flatnonzero(bits <= distance):
+                a, b = first[i][0], second[j][0]
+                found.append((int(bits[j]), f"{name} {a.get('id', i)} looks like {other} {b.get('id', j)}"))
+    return [f"{line} ({bits} of 64 bits differ)" for bits, line in sorted(found)]
+
+
+def scarce_labels(sets: Mapping[str, Sequence[dspy.Example]], labels: LabelSpace) -> list[str]:
+    """Returns one line for each set in which a label has fewer than five examples."""
+    lines = []
+    for name, examples in sets.items():
+        counts = Counter(example.label for example in examples)
+        scarce = [f"{label} {counts[label]}" for label in labels.labels if counts[label] < _FEWEST]
+        if examples and scarce:
+            lines.append(f"{name} ({len(examples)} examples) holds few of: {', '.join(scarce)}")
+    return lines

@@ -254,7 +254,7 @@ class Meter:
 
     def _check(self) -> None:
         if self._fatal is not None:
-            raise self._fatal
+            raise self._fatal.with_traceback(None)  # or it would tell of every thread that met it
         if self._stopped.is_set():
             raise RunStoppedError("the run was stopped")
 

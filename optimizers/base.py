@@ -18,7 +18,9 @@ from blpo_dspy.errors import BlpoError
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.metering import AnswerStore, RunStoppedError
 from blpo_dspy.optimizers.bench import Metric
+from blpo_dspy.optimizers.costs import call_costs, shortfall
 from blpo_dspy.optimizers.guards import Guards
+from blpo_dspy.optimizers.plan import Plan, Sizes
 from blpo_dspy.optimizers.records import BLPOResult, Round
 from blpo_dspy.optimizers.run import Run, Setup
 from blpo_dspy.optimizers.validation import Validator, best
@@ -122,6 +124,15 @@ class JudgeOptimizer(Teleprompter):
             per_example: LM calls that judging an example takes.
         """
 
+    def plan(self, sizes: Sizes, threads: int) -> Plan | None:
+        """Returns how many LM calls a run makes, None where that can't be said beforehand.
+
+        Args:
+            sizes: Of the data and the program.
+            threads: LM calls under way at once.
+        """
+        return None
+
     @property
     @abstractmethod
     def options(self) -> dict[str, Any]:
@@ -155,8 +166,21 @@ class JudgeOptimizer(Teleprompter):
             Workers(self.num_threads) as workers,
             Run(self._setup(), self.options, student, trainset, valset, workers) as run,
         ):
-            result = self._search(run)
+            short = self._shortfall(run, student)
+            if short is not None:
+                warnings.warn(short, stacklevel=3)
+            result = replace(self._search(run), warnings=() if short is None else (short,))
         return _finished(run, result)
+
+    def _shortfall(self, run: Run, student: dspy.Module) -> str | None:
+        """Which cap hardly pays for two rounds, as far as that can be said beforehand."""
+        if self.budget is None:
+            return None
+        verbalizer, examples = run.predictors.verbalizer, run.data.examples
+        plan = self.plan(Sizes.of(student, run.data, verbalizer), run.workers.num_threads)
+        if plan is None:
+            return None
+        return shortfall(self.budget, plan, lambda: call_costs(self, plan, student, verbalizer, run.lms, examples))
 
     def _check_least(self, **least: int) -> None:
         """Refuses options below their least value; None, for no bound, may stay."""

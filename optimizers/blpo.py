@@ -24,6 +24,7 @@ from blpo_dspy.metering import RunStoppedError
 from blpo_dspy.optimizers import updates
 from blpo_dspy.optimizers.base import JudgeOptimizer, RunOptions
 from blpo_dspy.optimizers.guards import Guards
+from blpo_dspy.optimizers.plan import Plan, Sizes, plan_blpo
 from blpo_dspy.optimizers.proposals import Proposal
 from blpo_dspy.optimizers.records import Batch, Instructions, Judgement, Round, Trial
 from blpo_dspy.optimizers.run import Run
@@ -217,6 +218,10 @@ class BLPO(JudgeOptimizer):
         if len(rounds) < self.rounds:
             return "the judge makes no mistakes on the trainset"
         return super()._end(rounds)
+
+    def plan(self, sizes: Sizes, threads: int) -> Plan:
+        """Returns bounds on the LM calls of a run; see `JudgeOptimizer.plan`."""
+        return plan_blpo(self, sizes, threads)
 
     def _round_calls(self, per_example: int) -> int:
         return self._calls(self.inner_steps, per_example)

@@ -15,7 +15,7 @@ from blpo_dspy.metering import observe_answers
 from blpo_dspy.optimizers.records import Rejection
 from blpo_dspy.text import as_data
 
-_ATTEMPTS = 2
+ATTEMPTS = 2
 _CHARACTERS_PER_TOKEN = 4
 _OUTPUT_FORMAT = re.compile(
     r"\[\[\s*##|```|\boutput format\b|\b(?:in|as|valid) (?:json|xml|yaml|markdown)\b|\bjson (?:object|format|with)\b"
@@ -55,7 +55,7 @@ def propose(
     """
     rejections: list[Rejection] = []
     feedback = "none"
-    for _ in range(_ATTEMPTS):
+    for _ in range(ATTEMPTS):
         text, problem = _ask(lm, signature, {**inputs, "feedback": feedback})
         problem = problem or refusal(text, current=current, max_tokens=max_tokens) or guard(text)
         if problem is None:

@@ -191,6 +191,7 @@ class BLPOResult:
         stop_reason: Why the run ended, in words.
         options: The optimizer's options, as JSON-ready data.
         demos: Demonstrations of the returned program by predictor name, where the optimizer gave it any.
+        warnings: What a user should have changed before the run.
     """
 
     start: Instructions
@@ -201,6 +202,7 @@ class BLPOResult:
     stop_reason: str
     options: Mapping[str, Any] = field(default_factory=dict)
     demos: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @property
     def before(self) -> Validation | None:
@@ -227,4 +229,5 @@ class BLPOResult:
             "ledger": self.ledger.to_dict(),
             "stop_reason": self.stop_reason,
             "options": dict(self.options),
+            "warnings": list(self.warnings),
         }

@@ -1,0 +1,166 @@
+"""What a run will cost, before any LM call: calls by role, tokens, dollars and time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dspy
+
+from blpo_dspy.budget import Budget
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.optimizers.base import JudgeOptimizer
+from blpo_dspy.optimizers.bench import find_predictors
+from blpo_dspy.optimizers.costs import CallCost, call_costs, shortfall
+from blpo_dspy.optimizers.plan import Sizes, Span
+from blpo_dspy.optimizers.setup import dataset, label_space, program_lms
+
+LATENCY = 2.0
+"""Seconds that a call takes unless said otherwise."""
+
+_ASSUMPTIONS = (
+    "the calls are bounds of the algorithm for a run in which nothing fails and no answer is known beforehand",
+    "a usual round judges twice what a batch and its guard hold, and every proposal in it can be used",
+    "a token is 2.5 to 6 characters; reasoning that a model keeps to itself is not counted",
+    "a description has at most 800 tokens, an instruction as many as are accepted",
+)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run comes to: spans with a least, a usual and a highest value.
+
+    Attributes:
+        calls: LM calls by role.
+        total_calls: All roles together.
+        prompt_tokens: By role, images included.
+        image_tokens: By role, the part of `prompt_tokens` that are images.
+        completion_tokens: By role.
+        total_tokens: Prompt and completion tokens of all roles.
+        usd: US dollars; None where the price of a model is unknown.
+        unpriced: The models without a price.
+        seconds: Wall time at `latency` seconds a call and `threads` calls at once.
+        latency: See `seconds`.
+        threads: See `seconds`.
+        warnings: What to change before the run.
+        assumptions: What the figures rest on.
+    """
+
+    calls: Mapping[str, Span]
+    total_calls: Span
+    prompt_tokens: Mapping[str, Span]
+    image_tokens: Mapping[str, Span]
+    completion_tokens: Mapping[str, Span]
+    total_tokens: Span
+    usd: Span | None
+    unpriced: tuple[str, ...]
+    seconds: Span
+    latency: float
+    threads: int
+    warnings: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = _ASSUMPTIONS
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data for JSON."""
+        by_role = ("calls", "prompt_tokens", "image_tokens", "completion_tokens")
+        return {
+            **{name: {role: span.to_dict() for role, span in getattr(self, name).items()} for name in by_role},
+            "total_calls": self.total_calls.to_dict(),
+            "total_tokens": self.total_tokens.to_dict(),
+            "usd": None if self.usd is None else self.usd.to_dict(),
+            "unpriced": list(self.unpriced),
+            "seconds": self.seconds.to_dict(),
+            "latency": self.latency,
+            "threads": self.threads,
+            "warnings": list(self.warnings),
+            "assumptions": list(self.assumptions),
+        }
+
+    def __str__(self) -> str:
+        rows = [["", "least", "usual", "most"]]
+        rows += [[f"{role} calls", *_counts(span)] for role, span in self.calls.items()]
+        rows += [["all calls", *_counts(self.total_calls)], ["tokens", *_counts(self.total_tokens)]]
+        rows.append(["of them images", *_counts(sum(self.image_tokens.values(), Span()))])
+        if self.usd is not None:
+            rows.append(["US dollars", *(f"{amount:,.2f}" for amount in _values(self.usd))])
+        rows.append(["wall time", *map(_duration, _values(self.seconds))])
+        lines = [f"{name:<18}" + "".join(f"{value:>14}" for value in values) for name, *values in rows]
+        if self.usd is None:
+            lines.append(f"US dollars: unknown, as nobody knows what {', '.join(self.unpriced)} costs")
+        lines.append(f"Wall time is at {self.latency:g} s a call and {self.threads} calls at once.")
+        return "\n".join([*lines, *(f"Warning: {warning}" for warning in self.warnings)])
+
+
+def estimate(
+    optimizer: JudgeOptimizer,
+    student: dspy.Module,
+    *,
+    trainset: Sequence[dspy.Example],
+    valset: Sequence[dspy.Example] | None = None,
+    latency: float = LATENCY,
+) -> Estimate:
+    """Returns what `optimizer.compile` with these arguments will come to; no LM is called.
+
+    Args:
+        optimizer: As it would be compiled with: its options, models, prices, threads and budget count.
+        student: The program.
+        trainset: Labelled examples.
+        valset: Labelled examples.
+        latency: Seconds that an LM call takes.
+
+    Raises:
+        BlpoError: If the arguments don't fit together (as `compile` would say), or there is no estimate for the
+            optimizer.
+    """
+    if not latency > 0:
+        raise BlpoError(f"latency={latency!r} is no time that a call takes; give seconds")
+    predictors = find_predictors(student, optimizer.verbalizer, optimizer.judge)
+    data = dataset(student, trainset, valset, optimizer.label_field)
+    label_space(optimizer.labels, student, data.examples, optimizer.label_field, optimizer.metric)
+    lms = program_lms(student, predictors, optimizer.task_model, optimizer.verbalizer_model)
+    models = {name: lm for name, (lm, _) in lms.items()}
+    threads = optimizer.num_threads or dspy.settings.num_threads or 8
+    plan = optimizer.plan(Sizes.of(student, data, predictors.verbalizer), threads)
+    if plan is None:
+        raise BlpoError(f"there is no estimate for {type(optimizer).__name__}; give its run a budget instead")
+    costs = call_costs(optimizer, plan, student, predictors.verbalizer, models, data.examples)
+    budget = optimizer.budget or Budget()
+    prompts = {role: plan.calls[role] * (cost.text + cost.images) for role, cost in costs.items()}
+    answers = {role: plan.calls[role] * cost.answer for role, cost in costs.items()}
+    unpriced = {cost.model for role, cost in costs.items() if cost.price is None and plan.calls[role].high}
+    dollars = sum((_dollars(cost, prompts[role], answers[role]) for role, cost in costs.items()), Span())
+    missing = shortfall(budget, plan, lambda: costs)
+    return Estimate(
+        calls=plan.calls,
+        total_calls=plan.total,
+        prompt_tokens=prompts,
+        image_tokens={role: plan.calls[role] * cost.images for role, cost in costs.items()},
+        completion_tokens=answers,
+        total_tokens=sum((*prompts.values(), *answers.values()), Span()).capped(budget.max_tokens),
+        usd=None if unpriced else dollars.capped(budget.max_usd),
+        unpriced=tuple(sorted(unpriced)),
+        seconds=(plan.depth * Span(latency, latency, latency)).capped(budget.max_seconds),
+        latency=latency,
+        threads=threads,
+        warnings=() if missing is None else (missing,),
+    )
+
+
+def _dollars(cost: CallCost, prompts: Span, answers: Span) -> Span:
+    prompt, completion = (amount / 1e6 for amount in cost.price or (0.0, 0.0))
+    return prompts * Span(prompt, prompt, prompt) + answers * Span(completion, completion, completion)
+
+
+def _values(span: Span) -> tuple[float, float, float]:
+    return span.low, span.usual, span.high
+
+
+def _counts(span: Span) -> list[str]:
+    return [f"{value:,.0f}" for value in _values(span)]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,259 @@
+"""Tests of what a run is said to cost beforehand."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import dspy
+import pytest
+from engines import Seen
+from worlds import TRAIN, VALIDATION, brightness, mind, student, world
+
+from blpo_dspy.budget import Budget
+from blpo_dspy.embedded import embedded_lm
+from blpo_dspy.embedded.dataset import rated_photographs
+from blpo_dspy.embedded.raters import RATERS
+from blpo_dspy.errors import BlpoError, DataError
+from blpo_dspy.image_tokens import image_tokens
+from blpo_dspy.labels import LabelSpace
+from blpo_dspy.ledger import ROLES, Ledger
+from blpo_dspy.optimizers import BLPO
+from blpo_dspy.optimizers.base import JudgeOptimizer
+from blpo_dspy.optimizers.estimate import Estimate, estimate
+from blpo_dspy.optimizers.opro import OPRO
+from blpo_dspy.programs import VisualJudge
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "paper": {"paper": True},
+    "no inner loop": {"inner_steps": 0},
+    "fixed": {"verbalizer_search": "fixed"},
+    "judge instruction": {"verbalizer_search": "judge", "keep_if_worse": True},
+    "cold and stratified": {"warm_start": False, "stratified": True, "guard_size": 0},
+    "no choice": {"select": "last", "merge": False, "batch_size": 3},
+}
+
+
+def seeing(seen: Seen) -> Any:
+    """Describes the brightness whatever it is asked for."""
+    return {"description": f"brightness {brightness(seen)}"} if seen.fields == ["description"] else mind(seen)
+
+
+def optimizer(lm: dspy.LM, *, paper: bool = False, **options: Any) -> BLPO:
+    """Returns a small BLPO."""
+    options = {"rounds": 2, "inner_steps": 2, "num_threads": 4, **options}
+    return (BLPO.paper if paper else BLPO)(prompt_model=lm, task_model=lm, **options)
+
+
+def within(estimated: Estimate, ledger: Ledger) -> None:
+    """Checks that what a run came to lies within its estimate."""
+    for role in ROLES:
+        assert estimated.calls[role].low <= ledger[role].calls <= estimated.calls[role].high, role
+        assert estimated.calls[role].low <= estimated.calls[role].usual <= estimated.calls[role].high, role
+    total = ledger.total
+    assert estimated.total_calls.low <= total.calls <= estimated.total_calls.high
+
+
+RUNS = [(variant, evidence, VALIDATION[::2]) for variant in VARIANTS for evidence in ("image", "both", "description")]
+RUNS += [("defaults", "both", None), ("paper", "image", None), ("fixed", "description", None)]
+
+
+@pytest.mark.parametrize(("variant", "evidence", "valset"), RUNS)
+def test_completed_runs_lie_within_their_estimate(variant: str, evidence: str, valset: Any) -> None:
+    """Calls of every role and in total, for every way of searching and every kind of evidence."""
+    lm = world(seeing)
+    start = student(evidence=evidence)
+    compile_ = optimizer(lm, **VARIANTS[variant])
+    estimated = estimate(compile_, start, trainset=TRAIN[::2], valset=valset)
+    assert lm.engine.seen == []
+    program = compile_.compile(start, trainset=TRAIN[::2], valset=valset)
+    within(estimated, program.detailed_results.ledger)
+
+
+def test_a_judge_without_mistakes_makes_the_fewest_calls() -> None:
+    """The lower bound is reached where the first search finds nothing to do and all images differ."""
+    lm = world()
+    compile_ = optimizer(lm, error_search="full")
+    start = student(instruction="Bright is above 128")
+    estimated = estimate(compile_, start, trainset=TRAIN, valset=VALIDATION)
+    ledger = compile_.compile(start, trainset=TRAIN, valset=VALIDATION).detailed_results.ledger
+    assert ledger.total.calls == estimated.total_calls.low == len(TRAIN) + len(VALIDATION)
+
+
+def test_unusable_proposals_reach_the_most_requests_to_the_optimizer() -> None:
+    """Every proposal asked for twice: the upper bound of the optimizer's calls."""
+
+    def mumbling(seen: Seen) -> Any:
+        if seen.fields[0].endswith("instruction"):
+            return {seen.fields[0]: "" if seen.fields == ["improved_instruction"] else "Report how bright it is!"}
+        return mind(seen)
+
+    lm = world(mumbling)
+    compile_ = optimizer(lm, inner_steps=0, rounds=1)
+    estimated = estimate(compile_, student(), trainset=TRAIN, valset=VALIDATION)
+    ledger = compile_.compile(student(), trainset=TRAIN, valset=VALIDATION).detailed_results.ledger
+    assert ledger["optimizer"].calls == estimated.calls["optimizer"].high == 2
+
+
+def test_doubled_examples_may_cost_less() -> None:
+    """Equal requests are paid for once, and the lower bound knows it."""
+    lm = world()
+    compile_ = optimizer(lm)
+    start, doubled = student(instruction="Bright is above 128"), [*TRAIN[:3], *TRAIN[:3]] * 4
+    estimated = estimate(compile_, start, trainset=doubled)
+    within(estimated, compile_.compile(start, trainset=doubled).detailed_results.ledger)
+
+
+@pytest.mark.parametrize("evidence", ["image", "both"])
+def test_runs_of_the_offline_engine_lie_within_their_estimate(evidence: Any) -> None:
+    """Calls, tokens with those of the images, and dollars (it costs nothing)."""
+    splits = rated_photographs(RATERS["sharp"], train=24, val=12, test=0)
+    train, val = (
+        [dspy.Example(image=p.image, label=p.label).with_inputs("image") for p in part]
+        for part in (splits.train, splits.val)
+    )
+    lm = embedded_lm()
+    start = VisualJudge(LabelSpace.ordinal(1, 5), instruction="Rate the technical quality.", evidence=evidence)
+    compile_ = optimizer(lm)
+    estimated = estimate(compile_, start, trainset=train, valset=val)
+    ledger = compile_.compile(start, trainset=train, valset=val).detailed_results.ledger
+    within(estimated, ledger)
+    for role in ROLES:
+        usage = ledger[role]
+        assert estimated.prompt_tokens[role].low <= usage.prompt_tokens <= estimated.prompt_tokens[role].high
+        assert estimated.completion_tokens[role].low <= usage.completion_tokens
+        assert usage.completion_tokens <= estimated.completion_tokens[role].high
+    assert estimated.image_tokens["judge"].low == 85 * estimated.calls["judge"].low
+    assert (estimated.usd.high, ledger.total.usd, ledger.total.unpriced) == (0.0, 0.0, 0)
+
+
+def test_dollars_come_from_tables_or_from_the_user_and_are_else_unknown() -> None:
+    """gpt-4o-mini has a table price, another price wins over it, and no price is not zero."""
+    known = optimizer(dspy.LM("openai/gpt-4o-mini"))
+    by_table = estimate(known, student(), trainset=TRAIN, valset=VALIDATION)
+    dearer = optimizer(dspy.LM("openai/gpt-4o-mini"), prices={"openai/gpt-4o-mini": (1.5, 6.0)})
+    by_user = estimate(dearer, student(), trainset=TRAIN, valset=VALIDATION)
+    assert 0 < by_table.usd.low < by_table.usd.usual < by_table.usd.high
+    assert by_user.usd.usual == pytest.approx(10 * by_table.usd.usual)
+    expected = sum(
+        by_table.prompt_tokens[role].high * 0.15e-6 + by_table.completion_tokens[role].high * 0.6e-6 for role in ROLES
+    )
+    assert by_table.usd.high == pytest.approx(expected)
+    unknown = estimate(optimizer(world()), student(), trainset=TRAIN, valset=VALIDATION)
+    assert (unknown.usd, unknown.unpriced) == (None, ("scripted/test",))
+    assert unknown.to_dict()["usd"] is None
+    assert "unknown, as nobody knows what scripted/test costs" in str(unknown)
+    with pytest.raises(BlpoError, match=r"the price of 'x' is \(1, 'a'\)"):
+        optimizer(world(), prices={"x": (1, "a")})
+
+
+def test_the_text_shows_what_the_data_holds() -> None:
+    """A table for people, plain data for programs."""
+    estimated = estimate(optimizer(embedded_lm()), student(), trainset=TRAIN, valset=VALIDATION, latency=1.5)
+    shown = str(estimated)
+    for words in (
+        "judge calls",
+        "verbalizer calls",
+        "optimizer calls",
+        "US dollars",
+        "1.5 s a call and 4 calls at once",
+    ):
+        assert words in shown
+    data = estimated.to_dict()
+    assert data["calls"]["judge"]["high"] == estimated.calls["judge"].high
+    assert data["seconds"]["usual"] == estimated.seconds.usual
+
+
+def test_wall_time_follows_latency_and_threads() -> None:
+    """Twice the latency takes twice as long; more threads are faster, but steps still follow one another."""
+
+    def seconds(threads: int, latency: float) -> float:
+        made = optimizer(world(), num_threads=threads)
+        return estimate(made, student(), trainset=TRAIN, valset=VALIDATION, latency=latency).seconds.usual
+
+    assert seconds(4, 2.0) == pytest.approx(2 * seconds(4, 1.0))
+    assert seconds(1, 1.0) > 3 * seconds(8, 1.0) > 3 * seconds(10**6, 1.0) > 30
+
+
+def test_a_cap_bounds_the_estimate() -> None:
+    """No figure is above the cap on it."""
+    budget = Budget(max_calls=100, max_tokens=5000, max_usd=0.01, max_seconds=60)
+    made = optimizer(dspy.LM("openai/gpt-4o"), budget=budget)
+    estimated = estimate(made, student(), trainset=TRAIN, valset=VALIDATION)
+    assert (estimated.total_calls.high, estimated.total_tokens.high) == (100, 5000)
+    assert (estimated.usd.high, estimated.seconds.high) == (0.01, 60)
+
+
+@pytest.mark.parametrize(
+    ("budget", "named"),
+    [
+        (Budget(max_calls=90), "max_calls=90"),
+        (Budget(max_tokens=9000), "max_tokens=9000"),
+        (Budget(max_usd=0.001), "max_usd"),
+    ],
+)
+def test_a_cap_that_hardly_pays_for_two_rounds_is_named_up_front(budget: Budget, named: str) -> None:
+    """The estimate, a warning before the first call and the result all say it."""
+    lm = world()
+    made = optimizer(lm, budget=budget, prices={"scripted/test": (1.0, 1.0)})
+    assert named in estimate(made, student(), trainset=TRAIN, valset=VALIDATION).warnings[0]
+    assert lm.engine.seen == []
+    with pytest.warns(UserWarning, match=f"{named}.* hardly pays for two rounds"):
+        program = made.compile(student(), trainset=TRAIN, valset=VALIDATION)
+    assert named in program.detailed_results.warnings[0]
+
+
+def test_a_cap_that_pays_gives_no_warning() -> None:
+    """Nothing is said where there is nothing to say."""
+    made = optimizer(world(), budget=Budget(max_calls=1000))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        program = made.compile(student(), trainset=TRAIN, valset=VALIDATION)
+    assert program.detailed_results.warnings == ()
+
+
+def test_a_cap_in_dollars_without_prices_is_refused_before_the_first_call() -> None:
+    """A cap that can't be kept would lose money."""
+    lm = world()
+    made = optimizer(lm, budget=Budget(max_usd=1.0))
+    with pytest.raises(BlpoError, match=r"max_usd=1\.0 can't be kept, as nobody knows what scripted/test costs"):
+        made.compile(student(), trainset=TRAIN, valset=VALIDATION)
+    assert lm.engine.seen == []
+
+
+def test_what_compile_would_refuse_is_refused() -> None:
+    """Bad data, a latency that is none, and an optimizer without an estimate."""
+    lm = world()
+    with pytest.raises(DataError, match="not in the label space"):
+        estimate(optimizer(lm), student(), trainset=[*TRAIN, TRAIN[0].copy(label="dim")])
+    with pytest.raises(BlpoError, match="latency=0"):
+        estimate(optimizer(lm), student(), trainset=TRAIN, latency=0)
+    other: JudgeOptimizer = OPRO(prompt_model=lm, task_model=lm)
+    with pytest.raises(BlpoError, match="no estimate for OPRO"):
+        estimate(other, student(), trainset=TRAIN)
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "tokens"),
+    [
+        ("openai/gpt-4o", (1024, 1024), 765),
+        ("openai/gpt-4o-2024-08-06", (2048, 4096), 1105),
+        ("openai/gpt-4o-mini", (512, 512), 8500),
+        ("openai/gpt-4.1-mini", (1024, 1024), 1659),
+        ("anthropic/claude-sonnet-4-5", (1000, 1000), 1334),
+        ("bedrock/anthropic.claude-3-haiku", (3000, 3000), 1600),
+        ("gemini/gemini-2.5-flash", (300, 300), 258),
+        ("gemini/gemini-2.5-flash", (1024, 1024), 1032),
+    ],
+)
+def test_images_cost_the_documented_tokens(model: str, size: tuple[int, int], tokens: int) -> None:
+    """The examples of the providers' own pages."""
+    counted = image_tokens(model, *size)
+    assert (counted.low, counted.high) == (tokens, tokens)
+
+
+def test_an_unknown_model_gets_a_range() -> None:
+    """Encoders of local models range from a fixed grid to a token for each patch."""
+    counted = image_tokens("ollama_chat/llava", 1024, 1024)
+    assert counted.low < 1369 <= counted.high

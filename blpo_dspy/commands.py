@@ -64,7 +64,7 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
     if len({file.resolve() for file in files}) < len(files):
         raise BlpoError(f"--out and --result both name {job.out}; give each a file of its own")
     models = connect(job.models)
-    _note_offline(job.models, screen, "judge-model")
+    note_offline(job.models, screen, "judge-model")
     disagreeing = contradictions([*sets.train, *sets.val, *sets.test])
     if disagreeing:
         have = "1 image has" if len(disagreeing) == 1 else f"{len(disagreeing)} images have"
@@ -130,7 +130,7 @@ def evaluate(job: EvaluateJob, screen: Screen) -> None:
         policy=judge.pixel_policy,
     )
     models = connect(job.models)
-    _note_offline(job.models, screen, "model")
+    note_offline(job.models, screen, "model")
     with _working(screen) as watch, Workers(job.threads) as workers:
         watch.begin("judging", len(examples))
         meter = Meter(num_threads=workers.num_threads)
@@ -149,7 +149,7 @@ def judge_images(job: JudgeJob, screen: Screen) -> bool:
     prepared = try_prepare_all(job.images, judge.pixel_policy)
     usable = [{"image": image, **context} for image in prepared if not isinstance(image, ImageError)]
     models = connect(job.models)
-    _note_offline(job.models, screen, "model")
+    note_offline(job.models, screen, "model")
     waiting = deque(zip(job.images, prepared, strict=True))
     labelled: list[bool] = []
 
@@ -250,7 +250,8 @@ def _judging(names: ModelNames) -> dict[str, str]:
     return {role: name for role, name in names.by_role().items() if role != "optimizer"}
 
 
-def _note_offline(names: ModelNames, screen: Screen, option: str) -> None:
+def note_offline(names: ModelNames, screen: Screen, option: str) -> None:
+    """Remarks that no model was named."""
     if names.judge is None:
         screen.note(
             "no model is named, so `embedded` is used: the offline engine, which sees eight technical flaws of "

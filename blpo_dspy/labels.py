@@ -137,10 +137,10 @@ class LabelSpace:
     def parse(self, answer: object) -> Label | None:
         """Returns the label that a judge's answer states, or None if it states none or more than one.
 
-        Tolerates case, punctuation, markdown, quotes, a lead ("Rating: 4"), a scale ("4/5", "4 out of 5"), a JSON object
-        with the label under such a name, a reason after the label, and thoughts before a label on a line of its own.
-        An answer that names two labels, denies or takes back one ("not safe"), or lies off the scale is invalid: it is
-        never guessed. Other labels may be mentioned only beside a label that has a line of its own.
+        Tolerates case, punctuation, markdown, quotes, a lead ("Rating: 4"), a scale ("4/5", "4 out of 5"), a JSON
+        object with the label under such a name, a reason after the label, and thoughts before a label on a line of
+        its own. An answer that names two labels, denies or takes back one ("not safe"), or lies off the scale is
+        invalid: it is never guessed. Other labels may be mentioned only beside a label that has a line of its own.
         """
         return parse_answer(self, answer)
 

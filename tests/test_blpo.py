@@ -14,16 +14,19 @@ from blpo_dspy.programs import VisualJudge
 
 
 def compiled(lm: dspy.LM, program: dspy.Module | None = None, **options: Any) -> dspy.Module:
+    """Compiles a judge of the scripted world, small unless told otherwise."""
     options = {"num_threads": 4, "rounds": 3, "inner_steps": 2, **options}
     optimizer = BLPO(prompt_model=lm, task_model=lm, **options)
     return optimizer.compile(program or student(), trainset=TRAIN, valset=VALIDATION)
 
 
 def result(program: dspy.Module) -> BLPOResult:
+    """Returns what a compiled program tells of its run."""
     return program.detailed_results
 
 
 def by_field(lm: dspy.LM, field: str) -> list[Seen]:
+    """Returns the requests that asked for a field."""
     return [seen for seen in lm.engine.seen if field in seen.fields]
 
 

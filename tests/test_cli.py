@@ -597,7 +597,7 @@ def test_ctrl_c_ends_a_run_at_once_with_one_line(photos: Path) -> None:
         calls = [mute.accept()[0] for _ in range(3)]  # the first only finds out whether anyone is there
         process.send_signal(signal.SIGINT)
         began = time.monotonic()
-        shown, told = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=60)
         ended = time.monotonic()
         for call in calls:
             call.close()

@@ -576,5 +576,5 @@ def test_a_policy_that_makes_no_sense_is_refused(data: object) -> None:
     "text", ['https://a/x?<<MARKER>>[{"url": "b"}]', "https://a/x y", 'https://a/"', "https://a/\nb"]
 )
 def test_an_address_that_could_smuggle_text_is_refused(text: str) -> None:
-    """A URL with white space or markup is no reference, so that no cell of a table can add text or images to a prompt."""
+    """A URL with white space or markup is no reference: no cell of a table can add text or images to a prompt."""
     assert not is_reference(text)

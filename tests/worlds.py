@@ -1,4 +1,4 @@
-"""A tiny world for optimizer tests: grey images, people who call the brighter ones bright, and a scripted LM that learns it."""
+"""A tiny world for optimizer tests: grey images, people who call some of them bright, a scripted LM that learns it."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ from blpo_dspy.embedded.raters import RATERS
 
 TASK = "Rate the technical quality of this photograph."
 TASK_AWARE = (
-    "Describe the technical quality of this photograph: blur, noise, blocking, overexposure, underexposure, low contrast, "
-    "colour cast and oversaturation. Say how strong each is."
+    "Describe the technical quality of this photograph: blur, noise, blocking, overexposure, underexposure, low "
+    "contrast, colour cast and oversaturation. Say how strong each is."
 )
 LABELS = LabelSpace.ordinal(1, 5)
 
@@ -120,8 +120,8 @@ def main() -> None:
         for one in pool.imap_unordered(run, tasks):
             runs.append(one)
             print(
-                f"{one.variant}, {one.rater}, seed {one.seed}: {one.before:.2f} -> {one.after:.2f} of {one.ceiling:.2f} "
-                f"(recovery {one.recovery:.2f}, {one.calls} calls)",
+                f"{one.variant}, {one.rater}, seed {one.seed}: {one.before:.2f} -> {one.after:.2f} of "
+                f"{one.ceiling:.2f} (recovery {one.recovery:.2f}, {one.calls} calls)",
                 file=sys.stderr,
                 flush=True,
             )

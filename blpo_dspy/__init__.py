@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from blpo_dspy.agreement import Agreement, measure_agreement
+    from blpo_dspy.budget import Budget
     from blpo_dspy.comparison import Comparison, compare
     from blpo_dspy.data import load_examples, split_examples
     from blpo_dspy.embedded.engine import embedded_lm
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from blpo_dspy.labels import LabelSpace
     from blpo_dspy.models import Models, make_lm
     from blpo_dspy.optimizers import BLPO, BLPOResult, Round, Trial
+    from blpo_dspy.optimizers.estimate import Estimate, estimate
     from blpo_dspy.programs import VisualJudge
 
 __version__ = "0.1.0"
@@ -29,8 +31,10 @@ __all__ = [
     "ArtifactError",
     "BLPOResult",
     "BlpoError",
+    "Budget",
     "Comparison",
     "DataError",
+    "Estimate",
     "LabelSpace",
     "ModelError",
     "Models",
@@ -41,6 +45,7 @@ __all__ = [
     "__version__",
     "compare",
     "embedded_lm",
+    "estimate",
     "load_examples",
     "make_lm",
     "measure_agreement",
@@ -53,8 +58,10 @@ _HOME = {
     "ArtifactError": "errors",
     "BLPOResult": "optimizers",
     "BlpoError": "errors",
+    "Budget": "budget",
     "Comparison": "comparison",
     "DataError": "errors",
+    "Estimate": "optimizers.estimate",
     "LabelSpace": "labels",
     "ModelError": "errors",
     "Models": "models",
@@ -64,6 +71,7 @@ _HOME = {
     "VisualJudge": "programs",
     "compare": "comparison",
     "embedded_lm": "embedded.engine",
+    "estimate": "optimizers.estimate",
     "load_examples": "data",
     "make_lm": "models",
     "measure_agreement": "agreement",

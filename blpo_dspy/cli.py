@@ -185,6 +185,9 @@ def compile_(
     ] = None,
     max_seconds: Annotated[float | None, typer.Option(metavar="X", min=0, help="Longest time of the search.")] = None,
     result: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to record the run, a .json file.")] = None,
+    preflight: Annotated[
+        bool, typer.Option("--preflight", help="First check that the models see, and that the sets are apart.")
+    ] = False,
     run_dir: Annotated[
         Path | None,
         typer.Option(
@@ -223,6 +226,7 @@ def compile_(
         out=out,
         result=result,
         run_dir=run_dir,
+        preflight=preflight,
     )
     from blpo_dspy.commands import compile_judge
     from blpo_dspy.screen import Screen

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from dspy.utils.exceptions import LMError
+
 from blpo_dspy.aligning import align, cost_of_test
 from blpo_dspy.data import contradictions, load_examples
 from blpo_dspy.embedded import RATERS, Rater, ceiling_instruction, ceiling_verbalizer_instruction, write_dataset
@@ -33,6 +35,7 @@ from blpo_dspy.options import (
     writable_file,
     writable_folder,
 )
+from blpo_dspy.preflight import near_duplicates, scarce_labels, sees_pixels
 from blpo_dspy.programs.artifact import write_json
 from blpo_dspy.programs.signatures import DEFAULT_VERBALIZER_INSTRUCTION
 from blpo_dspy.programs.visual_judge import VisualJudge
@@ -46,6 +49,7 @@ DEMO_TASK = "Rate the technical quality of this photograph from 1 (worst) to 5 (
 DEMO_RATER = "colour"
 _TABLES = ("train.csv", "val.csv", "test.csv")
 _SECONDS_TO_CONNECT = 10
+_MOST_NOTES = 20
 
 
 def compile_judge(job: CompileJob, screen: Screen) -> None:
@@ -69,6 +73,8 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
     if disagreeing:
         have = "1 image has" if len(disagreeing) == 1 else f"{len(disagreeing)} images have"
         screen.note(f"{have} more than one label; for example, {disagreeing[0]}")
+    if job.preflight:
+        _preflight(start, sets, models, screen)
     if cost_of_test(start, sets, job.search) is None:
         screen.note(f"--max-calls {job.search.max_calls} doesn't pay for the {len(sets.test)} test images: not judged")
     with _working(screen) as watch:
@@ -82,6 +88,28 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
         screen.json(record)
     else:
         show_aligned(screen, aligned, {"Data": sets.how, "Models": models_line(job.models.by_role())}, files)
+
+
+def _preflight(start: VisualJudge, sets: Sets, models: Models, screen: Screen) -> None:
+    """Notes what is wrong with the sets, and refuses a model that doesn't see images."""
+    lines = [*scarce_labels(sets.named(), start.labels), *near_duplicates(sets.named())]
+    for line in lines[:_MOST_NOTES]:
+        screen.note(line)
+    if len(lines) > _MOST_NOTES:
+        screen.note(f"… and {len(lines) - _MOST_NOTES} more such pairs")
+    for role in ("verbalizer", "judge") if start.evidence != "description" else ("verbalizer",):
+        model = getattr(models, role)
+        if is_embedded(model.model):
+            continue  # it measures pixels and has no word for colours
+        try:
+            probe = sees_pixels(model)
+        except LMError as error:
+            raise ModelError(f"the {role} model refuses an image: {error}") from error
+        if not probe.sees:
+            raise ModelError(
+                f"the {role} model doesn't seem to see images: of a plain red and a plain blue one it says "
+                f"{list(probe.answers.values())}; name a multimodal model, or check that its server passes images on"
+            )
 
 
 def run_demo(job: DemoJob, screen: Screen) -> None:

@@ -115,6 +115,7 @@ class CompileJob:
         search: How BLPO searches.
         out: Where the judge goes.
         result: Where the record of the run goes, if anywhere.
+        preflight: Whether to look for what is wrong with data and models first.
         run_dir: The folder for journal, judge, record and report, if one is wanted.
     """
 
@@ -131,6 +132,7 @@ class CompileJob:
     out: Path
     result: Path | None
     run_dir: Path | None = None
+    preflight: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,11 @@ import dspy
 import pytest
 from engines import Seen, scripted_lm
 from PIL import Image
+from typer.testing import CliRunner
 
+from blpo_dspy.cli import app
 from blpo_dspy.embedded import RATERS, rated_photographs
+from blpo_dspy.embedded.server import start_server
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.preflight import difference_hash, near_duplicates, scarce_labels, sees_pixels
 
@@ -84,3 +87,25 @@ def test_labels_that_a_set_hardly_holds_are_named() -> None:
     image = dspy.Image("https://x.example/1.png")
     train = [example(image, str(i)) for i in range(9)] + [example(image, "u", "Unsafe")] * 2
     assert scarce_labels({"train": train, "val": []}, LABELS) == ["train (11 examples) holds few of: Unsafe 2"]
+
+
+def test_the_command_line_tells_of_copies_and_refuses_a_blind_model(tmp_path) -> None:
+    """Before a call of the search is paid for; the offline engine answers no question about colours."""
+    rows = ["image,label"]
+    for number in range(12):
+        name = f"{number}.png"
+        photograph(number % 11).save(tmp_path / name)
+        rows.append(f"{name},{number % 2}")
+    for table in ("t", "v", "s"):
+        (tmp_path / f"{table}.csv").write_text("\n".join(rows[:1] + rows[1 + "tvs".index(table) * 4 :][:4]) + "\n")
+    photograph(0).resize((70, 70)).save(tmp_path / "11.png")
+    arguments = [str(tmp_path / "t.csv"), "--labels", "0,1", "--task", "Judge.", "--preflight"]
+    arguments += ["--val", str(tmp_path / "v.csv"), "--test", str(tmp_path / "s.csv")]
+    with start_server() as address:
+        model = ["--judge-model", "openai/embedded", "--api-base", address, "--out", str(tmp_path / "judge.json")]
+        done = CliRunner().invoke(app, ["compile", *arguments, *model])
+    assert done.exit_code == 2
+    assert "train 0.png looks like test 11.png" in done.stderr
+    assert "train (4 examples) holds few of: 0 2, 1 2" in done.stderr
+    assert "doesn't seem to see images" in done.stderr
+    assert not (tmp_path / "judge.json").exists()

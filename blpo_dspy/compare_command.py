@@ -12,7 +12,7 @@ import dspy
 import typer
 from dspy.utils.callback import BaseCallback
 
-from blpo_dspy.commands import connect
+from blpo_dspy.commands import connect, note_offline
 from blpo_dspy.comparison import Comparison, Row, compare
 from blpo_dspy.comparison_tables import failures, terminal_table, write_tables
 from blpo_dspy.errors import BlpoError
@@ -90,6 +90,7 @@ def compare_methods(job: CompareJob, screen: Screen) -> None:
     sets = load_sets(job.table, job.val, job.test, labels=job.labels, columns=job.columns, seed=job.seeds[0])
     folder = writable_folder(job.out)
     models = connect(job.models)
+    note_offline(job.models, screen, "judge-model")
     with quiet_libraries(), Watch(screen.err) as watch:
         watch.say(f"Data    {sets.how}")
         progress = _Progress(watch, len(methods) * len(job.seeds))

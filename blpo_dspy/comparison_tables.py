@@ -152,6 +152,9 @@ def _one_cell(text: str) -> str:
 def plot(comparison: Comparison, path: str | os.PathLike[str]) -> None:
     """Draws validation agreement (1 − mean loss) against the LM calls spent, the mean over seeds for each method.
 
+    A line is what the method itself knew: its best program on the whole validation set so far. The point is what it
+    returned, measured afterwards; a method that validates nothing on the way has the point alone.
+
     Raises:
         BlpoError: If matplotlib is not installed.
     """
@@ -162,20 +165,13 @@ def plot(comparison: Comparison, path: str | os.PathLike[str]) -> None:
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     axes = figure.subplots()
     names = dict.fromkeys(row.method for row in comparison.rows if row.curve)
-    for position, (name, (spent, score)) in enumerate(
-        sorted(((name, _mean_curve(comparison, name)) for name in names), key=lambda drawn: -drawn[1][1][-1])
-    ):
-        style = ("-", "--", ":")[position // 10 % 3]
-        (line,) = axes.step(
-            spent,
-            score,
-            where="post",
-            label=f"{score[-1]:.2f}  {name}",
-            color=f"C{position % 10}",
-            linestyle=style,
-            linewidth=1.6,
-        )
-        axes.plot(spent[-1], score[-1], "o", color=line.get_color(), markersize=4)
+    curves = sorted(((name, *_mean_curve(comparison, name)) for name in names), key=lambda curve: -curve[2][1])
+    for position, (name, steps, (spent, score)) in enumerate(curves):
+        look: dict[str, Any] = {"color": f"C{position % 10}", "linestyle": ("-", "--", ":")[position // 10 % 3]}
+        if len(steps) > 1:
+            axes.step(*zip(*steps, (spent, steps[-1][1]), strict=True), where="post", linewidth=1.6, **look)
+        marker = "osD"[position // 10 % 3]
+        axes.plot([spent], [score], marker=marker, markersize=6, label=f"{score:.2f}  {name}", **look)
     axes.set_xlim(left=0)
     axes.set_xlabel("LM calls spent")
     axes.set_ylabel("validation agreement (1 − mean loss) of the best program so far")
@@ -186,11 +182,13 @@ def plot(comparison: Comparison, path: str | os.PathLike[str]) -> None:
     figure.savefig(Path(path), dpi=130)
 
 
-def _mean_curve(comparison: Comparison, method: str) -> tuple[list[float], list[float]]:
-    """The mean over seeds of a method's step curves; a run that has ended keeps its last value."""
+def _mean_curve(comparison: Comparison, method: str) -> tuple[list[tuple[float, float]], tuple[float, float]]:
+    """The mean over seeds of a method's steps (a run that has ended keeps its last value), and of its ends."""
     curves = [row.curve for row in comparison.rows if row.method == method and row.curve]
-    spent = sorted({point[0] for curve in curves for point in curve})
-    return spent, [sum(_at(curve, x) for curve in curves) / len(curves) for x in spent]
+    spent = sorted({point[0] for curve in curves for point in curve[:-1]})
+    steps = [(x, sum(_at(curve, x) for curve in curves) / len(curves)) for x in spent]
+    end_spent, end_score = (sum(curve[-1][i] for curve in curves) / len(curves) for i in (0, 1))
+    return steps, (end_spent, end_score)
 
 
 def _at(curve: Sequence[Sequence[float]], spent: float) -> float:

@@ -28,8 +28,8 @@ def main() -> None:
             valset=splits.val,
             testset=splits.test,
             models=Models.named("embedded"),
-            optimizers="blpo,opro,gepa",  # all of them if left out
-            max_calls=160,
+            optimizers="blpo,gepa",  # all of them if left out
+            max_calls=400,
             seeds=[0],
             out=f"{folder}/comparison",  # the same call with the same folder goes on after a break
         )

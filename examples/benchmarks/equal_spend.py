@@ -1,11 +1,11 @@
 """BLPO beside every other method at the same number of LM calls, on the embedded photographs.
 
-Every (rater, seed) is one comparison: photographs, engine and search drawn from that seed, the same for all methods. The
-table has the mean test macro-F1 of each method and how often BLPO did better, as well, or worse on the same rater and
-seed, for each cap. A check that the mechanism works: the embedded engine is no model, so the figures say nothing about
-real ones.
+Every (rater, seed) is one comparison: photographs, engine and search are drawn from that seed, the same for all
+methods. The table has for each cap the mean test macro-F1 of each method, and how often BLPO did better, as well, or
+worse on the same rater and seed. A check that the mechanism works: the embedded engine is no model, so the figures say
+nothing about real ones.
 
-usage: python examples/benchmarks/equal_spend.py [--methods all] [--raters colour,sharp,clean] [--seeds 0,1,2]
+usage: python examples/benchmarks/equal_spend.py [--methods all] [--raters sharp,colour,exposure] [--seeds 0,1,2]
            [--caps 600] [--evidence both] [--processes 2] [--out DIR]
 
 With --out the comparisons are kept there, and the same command goes on after a break.
@@ -21,6 +21,7 @@ import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import dspy
 
@@ -42,7 +43,7 @@ class Task:
     rater: str
     seed: int
     cap: int
-    evidence: str
+    evidence: Literal["both", "image", "description"]
     out: str
 
 
@@ -128,6 +129,8 @@ def main() -> None:
             for number, found in enumerate(pool.imap_unordered(run, tasks), 1):
                 outcomes += found
                 print(f"{number} of {len(tasks)} comparisons done", file=sys.stderr, flush=True)
+            pool.close()
+            pool.join()
     print(f"| cap | method | test macro-F1 | {OURS} − method | {OURS} wins / ties / losses | calls |")
     print("|---:|---|---:|---:|---:|---:|")
     for cap in caps:

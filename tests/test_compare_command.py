@@ -1,0 +1,99 @@
+"""`blpo compare`, as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from blpo_dspy.cli import app
+from blpo_dspy.compare_command import seeds
+from blpo_dspy.embedded import RATERS, write_dataset
+from blpo_dspy.errors import BlpoError
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of 40 rated photographs."""
+    return write_dataset(tmp_path_factory.mktemp("data"), RATERS["colour"], train=40, val=0, test=0).train
+
+
+def compare(table: Path, out: Path, *arguments: object) -> Any:
+    """Runs the command in this process."""
+    words = ["compare", table, "--task", "Rate this photograph.", "--scale", "1-5", "--out", out, *arguments]
+    return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+
+
+def test_it_prints_the_table_and_writes_all_files(table: Path, tmp_path: Path) -> None:
+    """One line per method; a second call finds everything done and prints the same."""
+    options = ("--max-calls", 40, "--optimizers", "copro", "--judge-model", "embedded")
+    first = compare(table, tmp_path / "new", *options)
+    assert (first.exit_code, first.stderr) == (0, "")
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {
+        "journal.jsonl",
+        "results.json",
+        "table.md",
+        "plot.png",
+    }
+    lines = [line.split()[0] for line in first.stdout.splitlines() if line.strip()]
+    assert lines.index("none") == lines.index("copro") - 1
+    assert "offline engine, not a multimodal LLM" in first.stdout
+    size = (tmp_path / "new" / "journal.jsonl").stat().st_size
+    assert compare(table, tmp_path / "new", *options).stdout == first.stdout
+    assert (tmp_path / "new" / "journal.jsonl").stat().st_size == size
+
+
+def test_json_is_the_results_and_nothing_else(table: Path, tmp_path: Path) -> None:
+    """For scripts; the offline engine is remarked on where no model is named."""
+    done = compare(table, tmp_path, "--max-calls", 40, "--optimizers", "none", "--seeds", "0,1", "--json")
+    assert json.loads(done.stdout) == json.loads((tmp_path / "results.json").read_text())
+    assert [row["seed"] for row in json.loads(done.stdout)["rows"]] == [0, 1]
+    assert "no model is named" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--max-calls", 5), "a cap of 5 LM calls pays for no search"),
+        (("--max-calls", 50, "--optimizers", "bplo"), r"unknown optimizers ['bplo']; choose from none, blpo"),
+        (("--max-calls", 50, "--seeds", "0;1"), "--seeds '0;1' is no list of seeds"),
+        (("--max-calls", 50, "--task", " "), "--task is empty"),
+        (("--max-calls", 50, "--labels", "a,b"), "--labels and --scale exclude each other"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_message(
+    table: Path, tmp_path: Path, arguments: tuple[object, ...], message: str
+) -> None:
+    """With exit code 2, before anything is paid for."""
+    done = compare(table, tmp_path / "out", *arguments, "--judge-model", "embedded")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith("Error: ")
+    assert message in done.stderr
+
+
+def test_seeds_are_whole_numbers_once_each() -> None:
+    """In the order given."""
+    assert seeds("2, 0,2") == (2, 0)
+    for text in ("", "1,", "-1", "1.5", "²"):
+        with pytest.raises(BlpoError, match="write whole numbers"):
+            seeds(text)
+
+
+def test_an_interrupted_comparison_says_how_to_go_on(table: Path, tmp_path: Path) -> None:
+    """Ctrl-C ends it with one line, exit code 130, and what was finished in the folder."""
+    command = [sys.executable, "-m", "blpo_dspy.cli", "compare", str(table), "--task", "Rate it.", "--scale", "1-5"]
+    command += ["--max-calls", "4000", "--out", str(tmp_path), "--judge-model", "embedded", "--optimizers", "fixed"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not (tmp_path / "results.json").exists():
+            assert process.poll() is None
+        os.kill(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines() == [f"Interrupted; what was done is in {tmp_path}: repeat the command to go on."]

@@ -212,7 +212,7 @@ def page_of(run: RunFolder, *, images: bool = True, blur: Sequence[str] | None =
         galleries=_galleries(run, labels, images, _blurring(labels, blur)),
         pictures=images,
         rounds=tuple(_round(completed) for completed in result["rounds"]),
-        guards=_guards(result["rounds"]),
+        guards=_guards(result["rounds"], result["validations"]),
         ledger=_ledger(result["ledger"]),
         facts=_facts(result),
         options=tuple((name, str(value)) for name, value in result["options"].items()),
@@ -406,9 +406,16 @@ def _candidate(trial: Mapping[str, Any], start: Mapping[str, str], *, taken: boo
     )
 
 
-def _guards(rounds: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, int, str], ...]:
-    """Reason, how often, and an example of what was refused."""
+def _guards(
+    rounds: Sequence[Mapping[str, Any]], validations: Sequence[Mapping[str, Any]]
+) -> tuple[tuple[str, int, str], ...]:
+    """Reason, how often, and an example of what was refused: proposals, and judges that a guard held back."""
     rejections = [r for completed in rounds for trial in completed["trials"] for r in trial["rejections"]]
+    rejections += [
+        {"reason": f"held back: {v['refused']}", "text": v["instructions"]["judge"]}
+        for v in validations
+        if v.get("refused")
+    ]
     examples = {rejection["reason"]: rejection["text"] for rejection in reversed(rejections)}
     counted = Counter(rejection["reason"] for rejection in rejections).most_common(_MOST_TRIALS)
     return tuple((reason, count, examples[reason]) for reason, count in counted)

@@ -1,0 +1,41 @@
+"""Whether the verbalizer's text carries what matters, and nothing that it was told to leave to the judge."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from blpo_dspy.agreement import Agreement, measure_agreement
+from blpo_dspy.labelling import Verdict
+from blpo_dspy.labels import LabelSpace
+
+_RATED = r"\b(?:rat(?:e|ed|ing)|scor(?:e|ed|ing)|label(?:led)?|grade[d]?|level|verdict)\b[^.\n\w]{0,3}(?:\w+\s+){0,3}?"
+
+
+def fidelity(labels: LabelSpace, from_pixels: Sequence[Verdict], from_text: Sequence[Verdict]) -> Agreement:
+    """Returns how far the labels judged from descriptions alone agree with those judged from the pixels.
+
+    The rows of the confusion matrix are the labels from the pixels, so that it also tells the fidelity of each label.
+
+    Args:
+        labels: The label space.
+        from_pixels: Verdicts of the judge with evidence "image".
+        from_text: Verdicts of the same judge with evidence "description", in the same order.
+    """
+    pairs = [(p, t) for p, t in zip(from_pixels, from_text, strict=True) if not p.failure and not t.failure]
+    stated = [(p.label, t.label) for p, t in pairs if p.label is not None]
+    truth, predicted = [label for label, _ in stated], [label for _, label in stated]
+    return measure_agreement(labels, truth, predicted, failed=len(from_pixels) - len(stated))
+
+
+def states_label(description: str, labels: LabelSpace) -> bool:
+    """Whether a description gives a verdict: names a label that is a word, or rates on the scale ("4/5", "rating: 4").
+
+    A bare number is none, as descriptions count things.
+    """
+    if not labels.ordered:
+        return any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", description, re.IGNORECASE) for name in labels.names)
+    level = "|".join(map(re.escape, labels.names))
+    last = re.escape(labels.names[-1])
+    pattern = rf"(?:{_RATED}(?<![\w.])(?:{level})(?![\w.]\d))|(?<![\w.])(?:{level})\s*(?:/|out of)\s*{last}(?!\w)"
+    return re.search(pattern, description, re.IGNORECASE) is not None

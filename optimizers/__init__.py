@@ -2,6 +2,7 @@
 
 from blpo_dspy.optimizers.apo import APO
 from blpo_dspy.optimizers.blpo import BLPO
+from blpo_dspy.optimizers.guards import Guards
 from blpo_dspy.optimizers.opro import OPRO
 from blpo_dspy.optimizers.records import Batch, BLPOResult, Instructions, Judgement, Rejection, Round, Trial, Validation
 from blpo_dspy.optimizers.textgrad import TextGrad
@@ -13,6 +14,7 @@ __all__ = [
     "OPRO",
     "BLPOResult",
     "Batch",
+    "Guards",
     "Instructions",
     "Judgement",
     "MergeUpdates",

@@ -45,6 +45,8 @@ class Method:
         return copy
 
 
+# The published sizes spend some hundred calls before the first choice; a cap pays for more rounds of smaller ones.
+_SMALL_BANDIT = {"minibatch_size": 16, "samples_per_eval": 8}
 _ONE_UPDATE = {"inner_steps": 0, "merge": False}
 
 METHODS: Mapping[str, Method] = {
@@ -61,10 +63,10 @@ METHODS: Mapping[str, Method] = {
     "judge-as-verbalizer": Method(
         "ablation: the judge instruction is the verbalizer's", BLPO, {"verbalizer_search": "judge", **_ONE_UPDATE}
     ),
-    "opro": Method("OPRO", OPRO),
-    "apo-images": Method("APO with error images (APO-image)", APO, {"errors_as": "images"}),
-    "apo-descriptions": Method("APO with described errors", APO, {"errors_as": "descriptions"}),
-    "textgrad": Method("TextGrad", TextGrad),
+    "opro": Method("OPRO, scoring on 40 examples", OPRO, {"score_size": 40}),
+    "apo-images": Method("APO with error images (APO-image)", APO, {"errors_as": "images", **_SMALL_BANDIT}),
+    "apo-descriptions": Method("APO with described errors", APO, {"errors_as": "descriptions", **_SMALL_BANDIT}),
+    "textgrad": Method("TextGrad, as many steps as the cap pays for", TextGrad, {"epochs": 50}),
     "gepa": Method("dspy.GEPA", GEPA),
     "miprov2": Method("dspy.MIPROv2, instructions only", MIPROv2),
     "miprov2-demos": Method("dspy.MIPROv2 with demonstrations", MIPROv2, {"demos": 2}),

@@ -35,7 +35,7 @@ VARIANTS: dict[str, tuple[Callable[..., BLPO], dict[str, Any], dict[str, Any]]] 
     "defaults": (BLPO, {}, {}),
     "paper": (BLPO.paper, {}, {}),
     "fixed generic q": (BLPO, {"inner_steps": 0, "merge": False}, {}),
-    "fixed task-aware q, best of 4": (
+    "fixed task-aware q (best of 4)": (
         BLPO,
         {"verbalizer_search": "fixed"},
         {"verbalizer_instruction": TASK_AWARE},

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import interruptible
 from typer.testing import CliRunner
 
 import blpo_dspy
@@ -593,7 +594,7 @@ def test_ctrl_c_ends_a_run_at_once_with_one_line(photos: Path) -> None:
         address = f"http://127.0.0.1:{mute.getsockname()[1]}/v1"
         command = [sys.executable, "-m", "blpo_dspy.cli", "compile", "train.csv", "--scale", "1-5", "--task", TASK]
         command += ["--out", "judge.json", "--judge-model", "openai/mute", "--api-base", address]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=photos)
+        process = interruptible(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=photos)
         calls = [mute.accept()[0] for _ in range(3)]  # the first only finds out whether anyone is there
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=60)  # the calls under way would never be answered

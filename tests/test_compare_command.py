@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import interruptible
 from typer.testing import CliRunner
 
 from blpo_dspy.cli import app
@@ -90,7 +91,7 @@ def test_an_interrupted_comparison_says_how_to_go_on(table: Path, tmp_path: Path
     """Ctrl-C ends it with one line, exit code 130, and what was finished in the folder."""
     command = [sys.executable, "-m", "blpo_dspy.cli", "compare", str(table), "--task", "Rate it.", "--scale", "1-5"]
     command += ["--max-calls", "4000", "--out", str(tmp_path), "--judge-model", "embedded", "--optimizers", "fixed"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with interruptible(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while not (tmp_path / "results.json").exists():
             assert process.poll() is None
         os.kill(process.pid, signal.SIGINT)

@@ -1,0 +1,16 @@
+"""Child processes for tests."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from typing import Any
+
+
+def interruptible(command: list[str], **options: Any) -> subprocess.Popen[Any]:
+    """Starts a process that Ctrl-C ends, also where the tests themselves run in the background and ignore it."""
+    return subprocess.Popen(command, preexec_fn=_heed_interrupts, **options)
+
+
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -9,8 +9,8 @@ from typing import Any
 
 def interruptible(command: list[str], **options: Any) -> subprocess.Popen[Any]:
     """Starts a process that Ctrl-C ends, also where the tests themselves run in the background and ignore it."""
-    return subprocess.Popen(command, preexec_fn=_heed_interrupts, **options)
-
-
-def _heed_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    inherited = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        return subprocess.Popen(command, **options)
+    finally:
+        signal.signal(signal.SIGINT, inherited)

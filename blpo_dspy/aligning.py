@@ -52,7 +52,7 @@ def align(
     """
     began = time.monotonic()
     reserved = cost_of_test(start, sets, search)
-    optimizer = _optimizer(models, search, reserved or 0, log_dir)
+    optimizer = make_optimizer(models, search, reserved or 0, log_dir)
     compiled = _compile(optimizer, start, sets, watch)
     record = compiled.detailed_results
     left = None if search.max_calls is None else search.max_calls - record.ledger.total.calls
@@ -129,7 +129,8 @@ def _final_answers(log_dir: Path | None, sets: Sets) -> Iterator[Journal | None]
         journal.close()
 
 
-def _optimizer(models: Models, search: Search, reserved: int, log_dir: Path | None) -> BLPO:
+def make_optimizer(models: Models, search: Search, reserved: int, log_dir: Path | None = None) -> BLPO:
+    """Returns the optimizer that a search is made with; `reserved` calls of its cap are kept for the test split."""
     make: Callable[..., BLPO] = BLPO.paper if search.paper else BLPO
     return make(
         prompt_model=models.optimizer,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -130,8 +132,7 @@ def demo(
     run_demo(DemoJob(out, rater, search), Screen(as_json=as_json))
 
 
-@app.command("compile")
-def compile_(
+def _compile_job(
     table: Annotated[
         Path,
         typer.Argument(
@@ -194,13 +195,12 @@ def compile_(
             metavar="DIR", help="Folder for journal, judge.json, result.json, report.html; continues a run cut short."
         ),
     ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Align a judge with your labelled images."""
+) -> CompileJob:
+    """The options of compile."""
     space = label_space(labels, scale)
     if not task.strip():
         raise BlpoError("--task is empty; say in a sentence what the judge is to do")
-    job = CompileJob(
+    return CompileJob(
         table=table,
         labels=space,
         task=task,
@@ -228,10 +228,55 @@ def compile_(
         run_dir=run_dir,
         preflight=preflight,
     )
+
+
+def _command(name: str, *further: str, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Registers an action as a command with the options of compile, the further ones and --json.
+
+    Args:
+        name: The command's name.
+        *further: Names of the action's own options.
+        **defaults: Options that compile requires and this command doesn't.
+    """
+
+    def register(action: Callable[..., None]) -> Callable[..., None]:
+        def command(**given: Any) -> None:
+            own = {option: given.pop(option) for option in (*further, "as_json")}
+            action(_compile_job(**given), **own)
+
+        options = inspect.signature(_compile_job, eval_str=True).parameters.values()
+        shared = [o.replace(default=defaults[o.name]) if o.name in defaults else o for o in options]
+        own = [inspect.signature(action, eval_str=True).parameters[option] for option in (*further, "as_json")]
+        everything = [o.replace(kind=inspect.Parameter.KEYWORD_ONLY) for o in (*shared, *own)]
+        command.__signature__ = inspect.Signature(everything)  # type: ignore[attr-defined]
+        command.__annotations__ = {o.name: o.annotation for o in everything}
+        command.__doc__ = action.__doc__
+        app.command(name)(command)
+        return action
+
+    return register
+
+
+@_command("compile")
+def compile_(job: CompileJob, as_json: AsJson = False) -> None:
+    """Align a judge with your labelled images."""
     from blpo_dspy.commands import compile_judge
     from blpo_dspy.screen import Screen
 
     compile_judge(job, Screen(as_json=as_json))
+
+
+@_command("estimate", "latency", out=Path("judge.json"))
+def estimate_(
+    job: CompileJob,
+    latency: Annotated[float, typer.Option(metavar="SECONDS", help="What an LM call takes.")] = 2.0,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what compile would cost, with the same options, before any call."""
+    from blpo_dspy.commands import estimate_cost
+    from blpo_dspy.screen import Screen
+
+    estimate_cost(job, latency, Screen(as_json=as_json))
 
 
 @app.command("compare")

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from dspy.utils.exceptions import LMError
 
-from blpo_dspy.aligning import align, cost_of_test
+from blpo_dspy.aligning import align, cost_of_test, make_optimizer
 from blpo_dspy.data import contradictions, load_examples
 from blpo_dspy.embedded import RATERS, Rater, ceiling_instruction, ceiling_verbalizer_instruction, write_dataset
 from blpo_dspy.errors import BlpoError, ModelError
@@ -24,6 +24,7 @@ from blpo_dspy.labelling import Verdict, label_images, measure
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.metering import Meter
 from blpo_dspy.models import Models, is_embedded
+from blpo_dspy.optimizers.estimate import estimate
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.options import (
     CompileJob,
@@ -54,13 +55,7 @@ _MOST_NOTES = 20
 
 def compile_judge(job: CompileJob, screen: Screen) -> None:
     """Aligns a judge with labelled images and writes it."""
-    start = VisualJudge(
-        job.labels,
-        instruction=job.task,
-        verbalizer_instruction=job.verbalizer_instruction or DEFAULT_VERBALIZER_INSTRUCTION,
-        context=job.columns.context,
-        evidence=job.evidence.value,
-    )
+    start = _start(job)
     sets = load_sets(job.table, job.val, job.test, labels=job.labels, columns=job.columns, seed=job.search.seed)
     files = [writable_file(file) for file in (job.out, job.result) if file is not None]
     if job.run_dir is not None:
@@ -110,6 +105,30 @@ def _preflight(start: VisualJudge, sets: Sets, models: Models, screen: Screen) -
                 f"the {role} model doesn't seem to see images: of a plain red and a plain blue one it says "
                 f"{list(probe.answers.values())}; name a multimodal model, or check that its server passes images on"
             )
+
+
+def _start(job: CompileJob) -> VisualJudge:
+    return VisualJudge(
+        job.labels,
+        instruction=job.task,
+        verbalizer_instruction=job.verbalizer_instruction or DEFAULT_VERBALIZER_INSTRUCTION,
+        context=job.columns.context,
+        evidence=job.evidence.value,
+    )
+
+
+def estimate_cost(job: CompileJob, latency: float, screen: Screen) -> None:
+    """Prints what `compile_judge` would come to; no LM is called and nothing is written."""
+    start = _start(job)
+    sets = load_sets(job.table, job.val, job.test, labels=job.labels, columns=job.columns, seed=job.search.seed)
+    test = cost_of_test(start, sets, job.search)
+    models = Models.named(**job.models.by_role(), api_base=job.models.api_base)
+    optimizer = make_optimizer(models, job.search, test or 0)
+    found = estimate(optimizer, start, trainset=sets.train, valset=sets.val, latency=latency)
+    if screen.as_json:
+        screen.json({**found.to_dict(), "test_calls": test or 0})
+        return
+    screen.text(f"{found}\n\nThe test split adds {test or 0} calls.")
 
 
 def run_demo(job: DemoJob, screen: Screen) -> None:

@@ -603,3 +603,17 @@ def test_ctrl_c_ends_a_run_at_once_with_one_line(photos: Path) -> None:
     (line,) = told.splitlines()
     assert line.startswith("Interrupted; no result was written.")
     assert not (photos / "judge.json").exists()
+
+
+# --- estimate ---------------------------------------------------------------------------------------------------------
+
+
+def test_estimate_takes_compiles_options_and_holds_for_the_run(photos: Path) -> None:
+    """No call, no file; the calls of the compile that follows lie within what was said."""
+    before = files_in(photos)
+    options = [photos / "train.csv", "--scale", "1-5", "--task", TASK, "--judge-model", "embedded", *SMALL, "--json"]
+    estimated = json.loads(blpo("estimate", *options, "--latency", "0.5").stdout)
+    assert files_in(photos) == before
+    ledger = json.loads(blpo("compile", *options, "--out", photos / "judge.json").stdout)["ledger"]["compile"]
+    for role, span in estimated["calls"].items():
+        assert span["low"] <= ledger.get(role, {"calls": 0})["calls"] <= span["high"]

@@ -1,0 +1,108 @@
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from worlds import TRAIN, VALIDATION, student, world
+
+from blpo_dspy.journal import FILE_NAME, JournalError
+from blpo_dspy.optimizers import BLPO
+
+
+def compiled(folder: Path, **options: Any) -> tuple[dspy.Module, int]:
+    """Compiles with a journal and returns the program and the number of requests that were sent."""
+    lm = world()
+    options = {"rounds": 2, "inner_steps": 1, "batch_size": 4, "guard_size": 4, "num_threads": 4, **options}
+    optimizer = BLPO(prompt_model=lm, task_model=lm, log_dir=folder, **options)
+    program = optimizer.compile(student(), trainset=TRAIN[::3], valset=VALIDATION[::3])
+    return program, len(lm.engine.seen)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dspy.Module, int]:
+    """A run that ended by itself."""
+    folder = tmp_path_factory.mktemp("run")
+    program, calls = compiled(folder)
+    return folder, program, calls
+
+
+def saved(program: dspy.Module, folder: Path) -> bytes:
+    """Returns the bytes of a judge's file."""
+    program.save(folder / "judge.json")
+    return (folder / "judge.json").read_bytes()
+
+
+def test_a_finished_run_costs_nothing_again(finished: tuple[Path, dspy.Module, int], tmp_path: Path) -> None:
+    """The same call with the same folder takes every answer from the journal and ends with the same records."""
+    folder, program, calls = finished
+    again, sent = compiled(folder)
+    assert calls > 50
+    assert sent == 0
+    assert saved(again, tmp_path) == saved(program, tmp_path)
+    assert again.detailed_results.rounds == program.detailed_results.rounds
+    before, after = (p.detailed_results.ledger.total for p in (program, again))
+    assert (before.calls, before.tokens) == (after.calls, after.tokens)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.data())
+def test_a_journal_cut_anywhere_goes_on_and_ends_the_same(
+    finished: tuple[Path, dspy.Module, int], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Wherever a crash tore the file, the run pays for the missing answers only and ends with the same bytes."""
+    folder, program, calls = finished
+    journal = (folder / FILE_NAME).read_bytes()
+    cut = journal[: data.draw(st.integers(0, len(journal)))]
+    torn = tmp_path_factory.mktemp("torn")
+    (torn / FILE_NAME).write_bytes(cut)
+    kept = sum(json.loads(line)["kind"] == "answer" for line in cut[: cut.rfind(b"\n") + 1].splitlines())
+    with warnings.catch_warnings(record=True) as noticed:
+        warnings.simplefilter("always")
+        again, sent = compiled(torn)
+    assert sent == calls - kept
+    assert saved(again, torn) == saved(program, torn)
+    told = any("incomplete last line" in str(notice.message) for notice in noticed)
+    assert told == bool(cut and not cut.endswith(b"\n"))
+
+
+def test_another_run_is_refused_naming_what_differs(finished: tuple[Path, dspy.Module, int]) -> None:
+    """Other options, data or program in the same folder are no continuation; the journal stays as it was."""
+    folder, _, _ = finished
+    before = (folder / FILE_NAME).read_bytes()
+    with pytest.raises(JournalError, match=r"options.seed: 0 there, 7 now"):
+        compiled(folder, seed=7)
+    lm = world()
+    with pytest.raises(JournalError, match="train"):
+        BLPO(
+            prompt_model=lm,
+            task_model=lm,
+            log_dir=folder,
+            rounds=2,
+            inner_steps=1,
+            batch_size=4,
+            guard_size=4,
+        ).compile(student(), trainset=TRAIN[::4], valset=VALIDATION[::3])
+    assert (folder / FILE_NAME).read_bytes() == before
+
+
+def test_damage_in_the_middle_is_refused_by_line(finished: tuple[Path, dspy.Module, int], tmp_path: Path) -> None:
+    """A line that cannot be read is named with its number, and nothing is changed."""
+    lines = (finished[0] / FILE_NAME).read_bytes().splitlines(keepends=True)
+    lines[4] = b'{"kind": "answer", "key"\n'
+    (tmp_path / FILE_NAME).write_bytes(b"".join(lines))
+    with pytest.raises(JournalError, match="line 5"):
+        compiled(tmp_path)
+    assert (tmp_path / FILE_NAME).read_bytes() == b"".join(lines)
+
+
+def test_the_journal_holds_no_image_and_no_key(finished: tuple[Path, dspy.Module, int]) -> None:
+    """What is on disk are answers and records; images and keys are not among them, nor is anything pickled."""
+    text = (finished[0] / FILE_NAME).read_text(encoding="utf-8")
+    assert "base64" not in text
+    assert "iVBOR" not in text
+    assert "api_key" not in text
+    assert {json.loads(line)["kind"] for line in text.splitlines()} <= {"run", "answer", "failed", "record"}

@@ -1,0 +1,107 @@
+"""What killing a run costs: kill -9 at random moments of `blpo compile --run-dir` over HTTP, then the same again.
+
+Every resumed run must end with the judge.json of the uninterrupted one, byte for byte. The printed ratio is the
+requests that the server saw across kill and resume over those of the uninterrupted run; a kill may cost what was under way, at
+most one request for each thread.
+
+usage: python examples/benchmarks/kill_resume.py [--kills 25] [--threads 4] [--rounds 3] [--latency-ms 20] [--seed 0]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from blpo_dspy.embedded import RATERS, write_dataset
+from blpo_dspy.embedded.server import Options, start_server
+
+TASK = "Rate the technical quality of this photograph."
+
+
+def command(address: str, folder: Path, arguments: argparse.Namespace) -> list[str]:
+    """Returns the compile that is killed and repeated."""
+    options = ["--val", "val.csv", "--test", "test.csv", "--scale", "1-5", "--task", TASK, "--inner-steps", "1"]
+    options += ["--judge-model", "openai/embedded", "--api-base", address, "--threads", str(arguments.threads)]
+    options += ["--rounds", str(arguments.rounds), "--run-dir", str(folder), "--out", str(folder / "out.json")]
+    return [sys.executable, "-m", "blpo_dspy.cli", "compile", "train.csv", *options]
+
+
+def requests(log: Path) -> int:
+    """Returns how many LM requests the server has seen."""
+    return sum('"POST"' in line or "chat/completions" in line for line in log.read_text().splitlines())
+
+
+def finish(address: str, folder: Path, data: Path, cache: Path, arguments: argparse.Namespace) -> float:
+    """Runs the command to its end and returns its seconds."""
+    began = time.monotonic()
+    environment = {**os.environ, "DSPY_CACHEDIR": str(cache)}
+    subprocess.run(
+        command(address, folder, arguments), cwd=data, env=environment, check=True, capture_output=True, text=True
+    )
+    return time.monotonic() - began
+
+
+def killed(address: str, folder: Path, data: Path, cache: Path, after: float, arguments: argparse.Namespace) -> bool:
+    """Kills the command after some seconds; whether it was still running."""
+    environment = {**os.environ, "DSPY_CACHEDIR": str(cache)}
+    process = subprocess.Popen(
+        command(address, folder, arguments),
+        cwd=data,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        process.wait(timeout=after)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        return True
+    return False
+
+
+def main() -> None:
+    """Runs once uninterrupted, then once for every kill."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=25)
+    parser.add_argument("--threads", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--latency-ms", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    rng = random.Random(f"{arguments.seed}:kills")
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        write_dataset(root / "data", RATERS["sharp"], train=40, val=20, test=20)
+        log = root / "server.log"
+        with start_server(Options(latency_ms=arguments.latency_ms, log=log)) as address:
+            data = root / "data"
+            seconds = finish(address, root / "whole", data, root / "cache-whole", arguments)
+            whole, expected = requests(log), (root / "whole" / "out.json").read_bytes()
+            print(f"uninterrupted: {whole} requests, {seconds:.1f} s")
+            same, more, running = 0, [], 0
+            for kill in range(arguments.kills):
+                before, folder = requests(log), root / f"run{kill}"
+                # Each session has an empty DSPy cache: what is not paid for again comes from the journal.
+                running += killed(address, folder, data, root / f"cache{kill}a", rng.uniform(0.2, seconds), arguments)
+                finish(address, folder, data, root / f"cache{kill}b", arguments)
+                same += (folder / "out.json").read_bytes() == expected
+                more.append(requests(log) - before - whole)
+                print(f"kill {kill + 1}: {more[-1]:+d} requests", flush=True)
+    ratio = 1 + sum(more) / (whole * len(more))
+    print(
+        f"{running} of {arguments.kills} killed while running, {same} of {arguments.kills} judges byte-identical, at "
+        f"most {max(more)} requests more (threads: {arguments.threads}); requests across kill and resume / uninterrupted = "
+        f"{ratio:.4f}"
+    )
+
+
+if __name__ == "__main__":
+    main()

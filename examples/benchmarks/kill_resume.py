@@ -1,8 +1,8 @@
 """What killing a run costs: kill -9 at random moments of `blpo compile --run-dir` over HTTP, then the same again.
 
 Every resumed run must end with the judge.json of the uninterrupted one, byte for byte. The printed ratio is the
-requests that the server saw across kill and resume over those of the uninterrupted run; a kill may cost what was under way, at
-most one request for each thread.
+requests that the server saw across kill and resume over those of the uninterrupted run; a kill may cost what was under
+way, at most one request for each thread.
 
 usage: python examples/benchmarks/kill_resume.py [--kills 25] [--threads 4] [--rounds 3] [--latency-ms 20] [--seed 0]
 """
@@ -97,9 +97,9 @@ def main() -> None:
                 print(f"kill {kill + 1}: {more[-1]:+d} requests", flush=True)
     ratio = 1 + sum(more) / (whole * len(more))
     print(
-        f"{running} of {arguments.kills} killed while running, {same} of {arguments.kills} judges byte-identical, at "
-        f"most {max(more)} requests more (threads: {arguments.threads}); requests across kill and resume / uninterrupted = "
-        f"{ratio:.4f}"
+        f"{running} of {arguments.kills} killed while running, {same} of {arguments.kills} judges byte-identical, "
+        f"at most {max(more)} requests more (threads: {arguments.threads}); "
+        f"requests across kill and resume / uninterrupted = {ratio:.4f}"
     )
 
 

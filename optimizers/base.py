@@ -237,6 +237,7 @@ class JudgeOptimizer(Teleprompter):
                     validator.start(len(rounds), completed.end)
         except RunStoppedError as stopped:
             stop_reason = str(stopped)
+        run.kept = 0
         if self.select == "best" and rounds:
             validator.start(len(rounds), rounds[-1].end)
         return self._result(run, rounds, validator, stop_reason or self._end(rounds))

@@ -1,8 +1,8 @@
 """How close an optimizer's wall time comes to what its sequential steps need, at a given latency.
 
 A step is what an optimizer waits for before it goes on: calls that are under way together, without a moment at which
-A step is what an optimizer waits for before it goes on: calls that are under way together, without a moment at which
-the sum over the steps; the printed ratio is wall time over critical path. BLPO's validation is no step of its own as
+none is. It needs at least ceil(calls / threads) × latency for each predictor that it calls in turn. The critical path
+is the sum over the steps; the printed ratio is wall time over critical path. BLPO's validation is no step of its own as
 long as it runs beside the search; what is left of it after the search is one. GEPA and MIPROv2 are DSPy's.
 
 usage: python examples/benchmarks/critical_path.py [--quick] [--latency-ms 200] [--threads 16] [--evidence image]

@@ -168,7 +168,7 @@ class JudgeOptimizer(Teleprompter):
         ):
             short = self._shortfall(run, student)
             if short is not None:
-                warnings.warn(short, stacklevel=3)
+                warnings.warn(short, stacklevel=4)
             result = replace(self._search(run), warnings=() if short is None else (short,))
         return _finished(run, result)
 

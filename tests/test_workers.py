@@ -58,3 +58,48 @@ def test_threads_default_to_dspys_setting() -> None:
     """None means dspy.settings.num_threads."""
     with dspy.context(num_threads=5), Workers(None) as workers:
         assert workers.num_threads == 5
+
+
+def test_a_task_that_starts_tasks_runs_them_itself() -> None:
+    """Nested steps end even where every thread waits for tasks of its own."""
+    with Workers(2) as workers:
+        assert workers.map(lambda n: sum(workers.map(lambda m: n * m, range(3))), range(6)) == [3 * n for n in range(6)]
+
+
+def test_the_background_does_not_hold_up_the_search() -> None:
+    """However many tasks wait in the background, those of the search have their threads."""
+    release = threading.Event()
+    with Workers(2) as workers:
+        behind = workers.submit(lambda _: release.wait(30), range(10), background=True)
+        assert workers.map(lambda n: n, range(5)) == list(range(5))
+        release.set()
+        assert workers.results(behind) == [True] * 10
+
+
+def test_draining_drops_what_waits_and_gives_the_rest_some_time() -> None:
+    """What has begun may end, what has not never does, and what takes too long is left behind."""
+    release, begun = threading.Event(), []
+
+    def task(n: int) -> None:
+        begun.append(n)
+        release.wait(30)
+
+    with Workers(2) as workers:
+        futures = workers.submit(task, range(10))
+        while len(begun) < 2:
+            time.sleep(0.01)
+        assert not workers.drain(0.05)
+        assert [future.cancelled() for future in futures] == [False] * 2 + [True] * 8
+        release.set()
+        assert workers.drain(30)
+    assert sorted(begun) == [0, 1]
+
+
+def test_threads_end_with_their_workers_and_keep_no_interpreter_alive() -> None:
+    """Once the workers are closed no thread of theirs is left; while they live they are daemons."""
+    with Workers(3) as workers:
+        daemons = workers.map(lambda _: threading.current_thread(), range(6))
+        assert all(thread.daemon for thread in daemons)
+    for thread in daemons:
+        thread.join(30)
+        assert not thread.is_alive()

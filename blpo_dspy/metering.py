@@ -215,7 +215,7 @@ class Meter:
                 # An answer that another session paid for counts against the cap of this run like a call.
                 self._admit(Ledger(self._usage, self._background))
             if known is not None:
-                self._usage[role] = self._usage.get(role, Usage()) + known[1]
+                self._count(role, known[1])
             pending = self._under_way.get(key)
             if known is None and pending is None:
                 mine, turn = self._under_way[key] = (Future(), Turn())

@@ -24,7 +24,6 @@ from blpo_dspy.prices import Prices, known_price
 
 # Seconds that calls under way get to end when a run is cut short.
 _GRACE = 10.0
-_ROUNDING = 1e-9
 # 28 of 29 calls and one more come to a little over 1 in floating point.
 _ROUNDING = 1e-9
 

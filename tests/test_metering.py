@@ -21,6 +21,7 @@ from dspy.utils.exceptions import LMAuthError, LMRateLimitError
 from engines import ScriptedServer, completion, scripted_lm
 
 from blpo_dspy.budget import Budget
+from blpo_dspy.gate import as_background
 from blpo_dspy.ledger import Ledger, Usage
 from blpo_dspy.metering import Answer, MemoryStore, Meter, RunStoppedError, observe_answers
 
@@ -143,6 +144,21 @@ def test_answers_of_a_store_are_used_and_new_ones_put_into_it() -> None:
     assert later.wrap(lm, "judge")("a") == ["hi"]
     assert len(lm.engine.seen) == 1
     assert later.ledger["judge"] == Usage(cached=1)
+
+
+def test_an_answer_that_another_run_paid_for_counts_where_it_was_asked_for() -> None:
+    """In the background too, so that what was kept for the background is known to be used."""
+
+    class Paid(MemoryStore):
+        def get(self, key: str) -> tuple[Answer, Usage] | None:
+            known = super().get(key)
+            return known and (known[0], known[0].usage)
+
+    store, lm = Paid(), scripted_lm(say())
+    Meter(num_threads=1, store=store).wrap(lm, "judge")("a")
+    later = Meter(num_threads=1, store=store)
+    as_background(later.wrap(lm, "judge"), "a")
+    assert (later.ledger["judge"].calls, later.ledger.background) == (1, 1)
 
 
 # Failures and retries

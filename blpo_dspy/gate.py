@@ -81,6 +81,11 @@ class Gate:
                 turn.background = False
                 self._changed.notify_all()
 
+    def settle(self, seconds: float) -> bool:
+        """Waits until no call is under way; returns whether that came in time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._free == self._slots, seconds)
+
     def _enter(self, turn: Turn) -> bool:
         """Waits for a slot and takes it; returns whether it was taken in the background."""
         with self._changed:

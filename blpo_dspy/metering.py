@@ -207,6 +207,10 @@ class Meter:
         """Refuses every further call and ends the waiting before retries."""
         self._stopped.set()
 
+    def settle(self, seconds: float) -> bool:
+        """Waits until no call is under way, so that the ledger is complete; returns whether that came in time."""
+        return self._gate.settle(seconds)
+
     def call(self, role: str, key: str, attempt: Callable[[], Answer], retries: int) -> Answer:
         """Returns the answer to a request, from memory where there is one."""
         with self._lock:

@@ -17,7 +17,7 @@ from typing_extensions import Unpack
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.optimizers.base import JudgeOptimizer, RunOptions
 from blpo_dspy.optimizers.records import BLPOResult, Instructions, Round, Validation
-from blpo_dspy.optimizers.run import Run
+from blpo_dspy.optimizers.run import GRACE, Run
 from blpo_dspy.optimizers.tracking import ProgramState, Tracker
 
 
@@ -73,6 +73,7 @@ class DSPyAdapter(JudgeOptimizer):
             with _quietly(), dspy.context(lm=run.lms[run.predictors.judge], disable_history=True, trace=[]):
                 final = ProgramState.of(self._optimize(run, tracker.track(program), train, validation, metric))
         except OptimizerHalted as halted:
+            run.meter.settle(GRACE)  # DSPy leaves what is under way in its threads to itself
             final, stop_reason = tracker.best(), str(halted)
         finally:
             if run.meter.fatal is not None:

@@ -23,7 +23,7 @@ from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.prices import Prices, known_price
 
 # Seconds that calls under way get to end when a run is cut short.
-_GRACE = 10.0
+GRACE = 10.0
 # 28 of 29 calls and one more come to a little over 1 in floating point.
 _ROUNDING = 1e-9
 
@@ -177,7 +177,7 @@ class Run:
                 self.meter.stop()
                 if self.journal is not None:
                     # What is under way is paid for: it is waited for a little, so that the journal gets it.
-                    self.workers.drain(_GRACE)
+                    self.workers.drain(GRACE)
         finally:
             if self.journal is not None:
                 self.journal.close()

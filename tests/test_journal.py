@@ -317,7 +317,7 @@ def test_ctrl_c_keeps_the_answers_that_are_under_way(tmp_path: Path) -> None:
 
 def test_ctrl_c_abandons_a_call_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that doesn't end keeps neither the run nor the interpreter from ending, nor the journal locked."""
-    monkeypatch.setattr(run, "_GRACE", 0.2)
+    monkeypatch.setattr(run, "GRACE", 0.2)
     hung = threading.Event()
 
     def hanging(seen: Seen) -> Any:

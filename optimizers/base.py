@@ -260,7 +260,7 @@ class JudgeOptimizer(Teleprompter):
 
     def _end(self, rounds: Sequence[Round]) -> str:
         """Why the algorithm ended by itself."""
-        return f"all {len(rounds)} rounds done"
+        return "the only round is done" if len(rounds) == 1 else f"all {len(rounds)} rounds done"
 
     def _validates_each_round(self, run: Run) -> bool:
         """Every round is validated unless the cap on calls pays for few of them; then only the last is."""

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import dspy
 
+from blpo_dspy.checking import (
+    Ask,
+    Checks,
+    fidelity_calls,
+    fidelity_sample,
+    find_label_errors,
+    stated_in,
+    suspects,
+    text_fidelity,
+)
 from blpo_dspy.data import dataset_fingerprint
 from blpo_dspy.journal import Journal
 from blpo_dspy.labelling import Verdict, agreement_of, inputs_of, label_images
@@ -51,24 +63,28 @@ def align(
         BlpoError: As `BLPO.compile`.
     """
     began = time.monotonic()
-    reserved = cost_of_test(start, sets, search)
-    optimizer = make_optimizer(models, search, reserved or 0, log_dir)
+    costs = costs_after(start, sets, search)
+    optimizer = make_optimizer(models, search, costs.reserved, log_dir)
     compiled = _compile(optimizer, start, sets, watch)
     record = compiled.detailed_results
-    left = None if search.max_calls is None else search.max_calls - record.ledger.total.calls
+    cap = _Cap(None if search.max_calls is None else search.max_calls - record.ledger.total.calls)
     with Workers(search.threads) as workers, _final_answers(log_dir, sets) as store:
-        meter = Meter(num_threads=workers.num_threads, store=store, admit=_cap(left))
+        meter = Meter(num_threads=workers.num_threads, store=store, admit=cap.admit)
 
-        def verdicts_on(what: str, judge: VisualJudge, examples: Sequence[dspy.Example]) -> list[Verdict]:
+        def ask(what: str, judge: VisualJudge, examples: Sequence[dspy.Example]) -> list[Verdict]:
             watch.begin(f"judging {what}", len(examples))
             inputs = inputs_of(examples)
             return label_images(judge, models, inputs, workers=workers, meter=meter, done=watch.advance)
 
-        validates = optimizer.select == "last" and left is None
-        measured, verdicts = _measured(start, compiled, sets, verdicts_on, val=validates, test=reserved is not None)
+        known = suspects(record, len(sets.train))
+        with cap.keeping(costs.reserved):
+            errors = find_label_errors(compiled, sets.train, known, ask)
+        validates = optimizer.select == "last" and search.max_calls is None
+        measured, verdicts = _measured(start, compiled, sets, ask, val=validates, test=costs.test is not None)
         ceiling = None
         if told is not None:
-            ceiling = agreement_of(start.labels, sets.test, verdicts_on("the ceiling", told, sets.test))
+            ceiling = agreement_of(start.labels, sets.test, ask("the ceiling", told, sets.test))
+        checks = _checked(start, compiled, sets, verdicts, ask, search if costs.fidelity else None)
     seconds = time.monotonic() - began
     aligned = Aligned(
         start=start,
@@ -80,19 +96,14 @@ def align(
         ceiling=ceiling,
         final=meter.ledger,
         seconds=seconds,
+        checks=replace(checks, label_errors=tuple(errors), looked_at=len(known)),
     )
     compiled.card = card(aligned, sets)
     return aligned
 
 
 def _measured(
-    start: VisualJudge,
-    compiled: VisualJudge,
-    sets: Sets,
-    verdicts_on: Callable[[str, VisualJudge, Sequence[dspy.Example]], list[Verdict]],
-    *,
-    val: bool,
-    test: bool,
+    start: VisualJudge, compiled: VisualJudge, sets: Sets, ask: Ask, *, val: bool, test: bool
 ) -> tuple[dict[str, Measured], dict[str, list[Verdict]]]:
     """The agreement before and after and the test verdicts; what the search validated is not judged anew."""
     record = compiled.detailed_results
@@ -101,17 +112,77 @@ def _measured(
     for when, judge, validated in (("before", start, record.before), ("after", compiled, record.after)):
         on_val = None if validated is None else validated.agreement
         if val:
-            on_val = agreement_of(start.labels, sets.val, verdicts_on(f"val {when}", judge, sets.val))
-        verdicts[when] = verdicts_on(f"test {when}", judge, sets.test) if test else []
+            on_val = agreement_of(start.labels, sets.val, ask(f"val {when}", judge, sets.val))
+        verdicts[when] = ask(f"test {when}", judge, sets.test) if test else []
         on_test = agreement_of(start.labels, sets.test, verdicts[when]) if test else None
         measured[when] = Measured(on_val, on_test)
     return measured, verdicts
 
 
+def _checked(
+    start: VisualJudge,
+    compiled: VisualJudge,
+    sets: Sets,
+    verdicts: Mapping[str, list[Verdict]],
+    ask: Ask,
+    search: Search | None,
+) -> Checks:
+    """What is checked on the test split once it is judged; the fidelity only with a search that asks for it."""
+    judges = (("before", start), ("after", compiled))
+    if search is None:
+        judged = [(sets.test if verdicts[when] else [], verdicts[when]) for when, _ in judges]
+        pair = None
+    else:
+        sample = fidelity_sample(sets.test, search.fidelity, search.seed)
+        found = [text_fidelity(judge, sample, ask, when) for when, judge in judges]
+        pair = (found[0][0], found[1][0])
+        judged = [
+            (sets.test, verdicts[when]) if judge.evidence != "image" else (sample, texts)
+            for (when, judge), (_, texts) in zip(judges, found, strict=True)
+        ]
+    stated = [stated_in(start.labels, examples, said) for examples, said in judged]
+    return Checks(pair, (stated[0], stated[1]))
+
+
+@dataclass(frozen=True)
+class CostsAfter:
+    """The LM calls after the search.
+
+    Attributes:
+        test: Those of the test split, before and after; None if the cap on calls doesn't pay for it.
+        fidelity: Those of the verbalizer's fidelity; 0 if it isn't asked for or not paid for.
+    """
+
+    test: int | None
+    fidelity: int
+
+    @property
+    def reserved(self) -> int:
+        """The calls that the search has to leave."""
+        return (self.test or 0) + self.fidelity
+
+
+def costs_after(start: VisualJudge, sets: Sets, search: Search) -> CostsAfter:
+    """Returns what the measurements after a search cost."""
+    each = 1 if start.evidence == "image" else 2
+    test = 2 * len(sets.test) * each
+    fidelity = fidelity_calls(start.evidence, min(search.fidelity, len(sets.test)))
+    room = math.inf if search.max_calls is None else _TEST_SHARE * search.max_calls
+    return CostsAfter(
+        test=test if test <= room else None,
+        fidelity=fidelity if test + fidelity <= room else 0,
+    )
+
+
 def cost_of_test(start: VisualJudge, sets: Sets, search: Search) -> int | None:
     """Returns the LM calls that the test split costs, before and after; None if the cap on calls doesn't pay for it."""
-    cost = 2 * len(sets.test) * (1 if start.evidence == "image" else 2)
-    return cost if search.max_calls is None or cost <= _TEST_SHARE * search.max_calls else None
+    return costs_after(start, sets, search).test
+
+
+def most_for_label_errors(optimizer: BLPO, start: VisualJudge, sets: Sets) -> int:
+    """Returns the most LM calls that likely label errors cost; under a cap they take what is left."""
+    late = optimizer.rounds - optimizer.rounds // 2
+    return min(len(sets.train), late * optimizer.batch_size) * (1 if start.evidence == "image" else 2)
 
 
 @contextlib.contextmanager
@@ -154,9 +225,22 @@ def _compile(optimizer: BLPO, start: VisualJudge, sets: Sets, watch: Watch) -> V
     return compiled
 
 
-def _cap(calls: int | None) -> Callable[[Ledger], None]:
-    def admit(ledger: Ledger) -> None:
-        if calls is not None and ledger.total.calls >= calls:
+class _Cap:
+    """What is left of a cap on calls."""
+
+    def __init__(self, calls: int | None) -> None:
+        self._calls, self._kept = calls, 0
+
+    def admit(self, ledger: Ledger) -> None:
+        """Refuses a call that the cap doesn't pay for."""
+        if self._calls is not None and ledger.total.calls >= self._calls - self._kept:
             raise RunStoppedError("the cap on LM calls is reached")
 
-    return admit
+    @contextlib.contextmanager
+    def keeping(self, calls: int) -> Iterator[None]:
+        """Keeps so many of the calls for what comes after the block."""
+        self._kept = calls
+        try:
+            yield
+        finally:
+            self._kept = 0

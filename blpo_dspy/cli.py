@@ -28,6 +28,7 @@ from blpo_dspy.options import (
 _BAD_INPUT = 2
 _INTERRUPTED = 130
 _MOST_PROBLEMS = 1000
+_DEMO_FIDELITY = 50  # images; the offline engine costs nothing
 
 
 class _Group(TyperGroup):
@@ -128,7 +129,7 @@ def demo(
     from blpo_dspy.commands import run_demo
     from blpo_dspy.screen import Screen
 
-    search = Search(rounds=rounds, inner_steps=inner_steps, batch_size=batch_size, seed=seed, threads=threads)
+    search = Search(rounds, inner_steps, batch_size, seed=seed, threads=threads, fidelity=_DEMO_FIDELITY)
     run_demo(DemoJob(out, rater, search), Screen(as_json=as_json))
 
 
@@ -185,6 +186,14 @@ def _compile_job(
         float | None, typer.Option(metavar="X", min=0, help="Most dollars of the search, if prices are known.")
     ] = None,
     max_seconds: Annotated[float | None, typer.Option(metavar="X", min=0, help="Longest time of the search.")] = None,
+    fidelity: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Test images to check on, at 2 or 4 calls each, whether descriptions tell what the pixels do.",
+        ),
+    ] = 0,
     result: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to record the run, a .json file.")] = None,
     preflight: Annotated[
         bool, typer.Option("--preflight", help="First check that the models see, and that the sets are apart.")
@@ -222,6 +231,7 @@ def _compile_job(
             max_tokens,
             max_usd,
             max_seconds,
+            fidelity,
         ),
         out=out,
         result=result,

@@ -4,12 +4,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from blpo_dspy.agreement import Agreement, measure_agreement
 from blpo_dspy.labelling import Verdict
 from blpo_dspy.labels import LabelSpace
 
+_MOST_EXAMPLES = 5
 _RATED = r"\b(?:rat(?:e|ed|ing)|scor(?:e|ed|ing)|label(?:led)?|grade[d]?|level|verdict)\b[^.\n\w]{0,3}(?:\w+\s+){0,3}?"
+
+
+@dataclass(frozen=True)
+class Stated:
+    """Descriptions that give a verdict, which the verbalizer is to leave to the judge.
+
+    Attributes:
+        n: Descriptions that were looked at.
+        count: How many of them name a label or give a rating.
+        examples: Id and text of the first few.
+    """
+
+    n: int = 0
+    count: int = 0
+    examples: tuple[tuple[str, str], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data for JSON."""
+        return {**asdict(self), "examples": [{"id": name, "description": text} for name, text in self.examples]}
 
 
 def fidelity(labels: LabelSpace, from_pixels: Sequence[Verdict], from_text: Sequence[Verdict]) -> Agreement:
@@ -39,3 +61,9 @@ def states_label(description: str, labels: LabelSpace) -> bool:
     last = re.escape(labels.names[-1])
     pattern = rf"(?:{_RATED}(?<![\w.])(?:{level})(?![\w.]\d))|(?<![\w.])(?:{level})\s*(?:/|out of)\s*{last}(?!\w)"
     return re.search(pattern, description, re.IGNORECASE) is not None
+
+
+def stated_labels(labels: LabelSpace, descriptions: Sequence[tuple[str, str]]) -> Stated:
+    """Returns how many of some descriptions, given with the ids of their images, give a verdict, and the first few."""
+    stated = [(name, text) for name, text in descriptions if states_label(text, labels)]
+    return Stated(len(descriptions), len(stated), tuple(stated[:_MOST_EXAMPLES]))

@@ -6,7 +6,8 @@ import csv
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
+from typing import Any
 
 import dspy
 
@@ -27,6 +28,7 @@ class LikelyError:
         label: The human label.
         judged: The label that the judge gave most often.
         stability: The share of the judge's answers that gave it, in [0, 1].
+        answers: How many answers that is a share of.
         loss: How far the two labels are apart, in [0, 1].
         description: What the verbalizer reported.
         reasoning: What the judge named as deciding, if it was asked.
@@ -36,9 +38,14 @@ class LikelyError:
     label: Label
     judged: Label
     stability: float
+    answers: int
     loss: float
     description: str = ""
     reasoning: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data for JSON."""
+        return asdict(self)
 
 
 def likely_label_errors(
@@ -48,7 +55,9 @@ def likely_label_errors(
     *,
     min_stability: float = 1.0,
 ) -> list[LikelyError]:
-    """Returns the examples whose label a judge stably contradicts: the farthest labels first, then the stablest.
+    """Returns the examples whose label a judge stably contradicts, the farthest labels first.
+
+    Among equally far ones the stablest come first, then those with the most answers.
 
     Args:
         labels: The label space.
@@ -68,8 +77,9 @@ def likely_label_errors(
         one = next(verdict for verdict in answers if verdict.label == judged)
         loss = labels.loss(example.label, judged)
         name = str(example.get("id", position))
-        found.append(LikelyError(name, example.label, judged, stability, loss, one.description or "", one.reasoning))
-    return sorted(found, key=lambda error: (-error.loss, -error.stability))
+        why = (one.description or "", one.reasoning)
+        found.append(LikelyError(name, example.label, judged, stability, len(answers), loss, *why))
+    return sorted(found, key=lambda error: (-error.loss, -error.stability, -error.answers))
 
 
 def write_label_errors(path: str | os.PathLike[str], errors: Sequence[LikelyError]) -> None:

@@ -72,6 +72,7 @@ class Search:
         max_tokens: The most tokens of the search.
         max_usd: The most dollars of the search, where every model has a price.
         max_seconds: The longest that the search may take.
+        fidelity: Test images on which it is measured whether descriptions carry what the pixels show.
     """
 
     rounds: int | None = None
@@ -85,6 +86,7 @@ class Search:
     max_tokens: int | None = None
     max_usd: float | None = None
     max_seconds: float | None = None
+    fidelity: int = 0
 
     def budget(self, reserved: int) -> Budget | None:
         """Returns the caps of the search, None if there are none; `reserved` calls are kept for the test split."""

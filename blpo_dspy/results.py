@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import Any
 
 import dspy
 
 from blpo_dspy.agreement import Agreement
+from blpo_dspy.checking import Checks
 from blpo_dspy.data import dataset_fingerprint
 from blpo_dspy.labelling import Verdict
 from blpo_dspy.ledger import Ledger
@@ -48,6 +49,7 @@ class Aligned:
         ceiling: Agreement of a judge that is told the truth, where the truth is known.
         final: The LM calls of the measurements after compiling.
         seconds: Wall time.
+        checks: What was found beside the agreement.
     """
 
     start: VisualJudge
@@ -59,6 +61,7 @@ class Aligned:
     ceiling: Agreement | None
     final: Ledger
     seconds: float
+    checks: Checks = field(default_factory=Checks)
 
     def calls(self) -> dict[str, int]:
         """Returns all LM calls by role, those of the measurements included, and under "cached" the unpaid answers."""
@@ -93,6 +96,7 @@ def result(aligned: Aligned, sets: Sets, models: Mapping[str, str]) -> dict[str,
         "before": aligned.before.to_dict(),
         "after": aligned.after.to_dict(),
         "ceiling": None if aligned.ceiling is None else {"test": aligned.ceiling.to_dict()},
+        **aligned.checks.to_dict(),
         "calls": aligned.calls(),
         "seconds": round(aligned.seconds, 2),
         "stop_reason": record.stop_reason,

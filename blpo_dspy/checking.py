@@ -1,0 +1,142 @@
+"""What is looked at beside a judge's agreement: whether descriptions carry what matters, and which labels look wrong.
+
+Everything here is told by LM calls after the search; no answer of it reaches a prompt of the optimizer.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import dspy
+
+from blpo_dspy.agreement import Agreement
+from blpo_dspy.fidelity import Stated, fidelity, stated_labels
+from blpo_dspy.label_errors import LikelyError, likely_label_errors
+from blpo_dspy.labelling import Verdict
+from blpo_dspy.labels import LabelSpace
+from blpo_dspy.optimizers.records import BLPOResult, Judgement
+from blpo_dspy.programs.visual_judge import Evidence, VisualJudge
+
+Ask = Callable[[str, VisualJudge, Sequence[dspy.Example]], list[Verdict]]
+"""Shows what is asked, and returns a judge's verdict on each example."""
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What was found beside the agreement.
+
+    Attributes:
+        fidelity: Agreement of the label judged from the description alone with the label judged from the pixels alone,
+            of the start and of the compiled judge; None where it was not asked for.
+        stated: Descriptions of either judge that give a verdict, which is the judge's to give.
+        label_errors: Training examples whose label the judge contradicts again and again, the farthest first.
+        looked_at: How many training examples were looked at for them.
+    """
+
+    fidelity: tuple[Agreement, Agreement] | None = None
+    stated: tuple[Stated, Stated] = (Stated(), Stated())
+    label_errors: tuple[LikelyError, ...] = ()
+    looked_at: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data for JSON."""
+        pair = self.fidelity
+        return {
+            "fidelity": None if pair is None else {"before": pair[0].to_dict(), "after": pair[1].to_dict()},
+            "stated_labels": {"before": self.stated[0].to_dict(), "after": self.stated[1].to_dict()},
+            "label_errors": {"looked_at": self.looked_at, "found": [error.to_dict() for error in self.label_errors]},
+        }
+
+
+def fidelity_sample(examples: Sequence[dspy.Example], size: int, seed: int) -> list[dspy.Example]:
+    """Returns so many examples, drawn by seed, in their order; all of them if there are no more."""
+    drawn = random.Random(f"{seed}:fidelity").sample(range(len(examples)), min(size, len(examples)))
+    return [examples[position] for position in sorted(drawn)]
+
+
+def fidelity_calls(evidence: str, images: int) -> int:
+    """Returns the LM calls of both judges' fidelity on images that both have judged already.
+
+    Of the three verdicts on an image (from pixels, from text, from what the judge reads) one is known, and so is the
+    description where the judge reads one.
+    """
+    return 2 * images * (1 if evidence == "description" else 2)
+
+
+def text_fidelity(
+    judge: VisualJudge, examples: Sequence[dspy.Example], ask: Ask, when: str
+) -> tuple[Agreement, list[Verdict]]:
+    """Returns a judge's fidelity on examples, and the verdicts from text with the descriptions."""
+    verdicts = {
+        evidence: ask(f"from the {evidence} alone, {when}", _reading(judge, evidence), examples)
+        for evidence in get_args(Evidence)
+        if evidence != "both"
+    }
+    return fidelity(judge.labels, verdicts["image"], verdicts["description"]), verdicts["description"]
+
+
+def _reading(judge: VisualJudge, evidence: Evidence) -> VisualJudge:
+    """The same instructions with other evidence."""
+    return VisualJudge(
+        judge.labels,
+        instruction=judge.instruction,
+        verbalizer_instruction=judge.verbalizer_instruction,
+        context=judge.context,
+        evidence=evidence,
+        reasoning=judge.reasoning,
+        pixel_policy=judge.pixel_policy,
+    )
+
+
+def suspects(record: BLPOResult, examples: int) -> dict[int, list[Verdict]]:
+    """Returns by position the training examples that the judges of the later half of the rounds got wrong.
+
+    Args:
+        record: What the search recorded; its later judges know the task best.
+        examples: The number of training examples, which come first among the positions.
+
+    Returns:
+        The recorded verdicts of those rounds, right ones included.
+    """
+    late = record.rounds[len(record.rounds) // 2 :]
+    found: dict[int, list[Verdict]] = {}
+    wrong = {error.example for completed in late for error in completed.batch.errors if error.valid}
+    for completed in late:
+        for judgement in (*completed.batch.errors, *completed.batch.guard):
+            if judgement.example in wrong and judgement.example < examples:
+                found.setdefault(judgement.example, []).append(_verdict(judgement))
+    return dict(sorted(found.items()))
+
+
+def _verdict(judgement: Judgement) -> Verdict:
+    return Verdict(judgement.predicted, judgement.answer, judgement.description, failure=judgement.failure)
+
+
+def find_label_errors(
+    judge: VisualJudge, train: Sequence[dspy.Example], known: Mapping[int, Sequence[Verdict]], ask: Ask
+) -> list[LikelyError]:
+    """Returns the suspects whose label the compiled judge contradicts too, with the answer of the rounds before.
+
+    Args:
+        judge: The compiled judge.
+        train: The training examples.
+        known: What `suspects` returned.
+        ask: Asks the judge; a suspect that it gives no answer to is left out.
+    """
+    examples = [train[position] for position in known]
+    final = ask("doubtful labels", judge, examples)
+    kept = [
+        (example, [verdict, *earlier])
+        for example, verdict, earlier in zip(examples, final, known.values(), strict=True)
+        if not verdict.failure
+    ]
+    return likely_label_errors(judge.labels, [example for example, _ in kept], [said for _, said in kept])
+
+
+def stated_in(labels: LabelSpace, examples: Sequence[dspy.Example], verdicts: Sequence[Verdict]) -> Stated:
+    """Returns the descriptions among a judge's verdicts that give a label away."""
+    described = [(str(example.get("id", "")), v.description) for example, v in zip(examples, verdicts, strict=True)]
+    return stated_labels(labels, [(name, text) for name, text in described if text is not None])

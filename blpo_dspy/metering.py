@@ -12,6 +12,7 @@ import hashlib
 import json
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextvars import ContextVar
@@ -57,9 +58,21 @@ FATAL_ERRORS = (
 _LOOK = 1.0
 
 
+class UnreadableAnswerError(LMProviderError):
+    """An answer that holds nothing of what an answer holds.
+
+    Attributes:
+        usage: What the provider charged for it all the same.
+    """
+
+    def __init__(self, message: str, usage: Usage | None = None) -> None:
+        super().__init__(message)
+        self.usage = Usage() if usage is None else usage
+
+
 def is_outage(error: LMError) -> bool:
     """Whether a failure may pass: what DSPy repeats, and an HTTP answer that can't be read (a gateway's page, say)."""
-    unreadable = type(error) is LMProviderError and (error.status or 200) < 300
+    unreadable = type(error) in (LMProviderError, UnreadableAnswerError) and (error.status or 200) < 300
     return unreadable or dspy.is_retryable_lm_error(error)
 
 
@@ -95,6 +108,12 @@ class Answer:
     def truncated(self) -> bool:
         """Whether the token limit cut the answer off."""
         return self.finish_reason in ("length", "max_tokens")
+
+    @property
+    def empty(self) -> bool:
+        """Whether nobody answered: no text, no token spent on one, and no reason such as a filter's."""
+        said = any(any(output.values()) if isinstance(output, dict) else output for output in self.outputs)
+        return not said and not self.usage.completion_tokens and self.finish_reason in (None, "stop")
 
 
 class AnswerStore(Protocol):
@@ -277,8 +296,10 @@ class Meter:
         began = time.monotonic()
         try:
             answer = attempt()
-        except BaseException:
+        except BaseException as error:
             failure = Usage(failed=1, seconds=time.monotonic() - began)
+            if isinstance(error, UnreadableAnswerError):
+                failure += error.usage
             self._add(role, failure)
             self._store.put_failed(role, sent + failure)
             raise
@@ -369,6 +390,15 @@ class _MeteredMixin:
         return await dspy.asyncify(self)(prompt, messages=messages, **kwargs)
 
     def _attempt(self, prompt: Any, messages: Any, options: dict[str, Any]) -> Answer:
+        answer = self._asked(prompt, messages, options)
+        if answer.empty and answer.usage.cached:  # DSPy's cache keeps what a server once failed to say
+            answer = self._asked(prompt, messages, {**options, "cache": False})
+        if answer.empty:
+            charged = answer.usage if answer.usage.tokens else None
+            raise UnreadableAnswerError("the server's answer is empty", charged)
+        return answer
+
+    def _asked(self, prompt: Any, messages: Any, options: dict[str, Any]) -> Answer:
         tracker = _Billed(dspy.settings.usage_tracker)
         token = self._entry.set(None)
         try:
@@ -377,6 +407,10 @@ class _MeteredMixin:
             with dspy.context(disable_history=False, usage_tracker=tracker):
                 outputs = super().__call__(prompt, messages=messages, **options)  # type: ignore[misc]
             entry = self._entry.get()
+        except LMUnexpectedError as error:
+            if not _arrived(error):
+                raise
+            raise UnreadableAnswerError(f"the server's answer cannot be read: {error.message}") from error
         finally:
             self._entry.reset(token)
         if entry is None:  # an LM with a `__call__` of its own tells nothing, and has no cache
@@ -394,6 +428,13 @@ class _MeteredMixin:
 @functools.cache
 def _metered_class(cls: type) -> type:
     return type(f"Metered{cls.__name__}", (_MeteredMixin, cls), {})
+
+
+def _arrived(error: LMUnexpectedError) -> bool:
+    """Whether an error that DSPy didn't expect came up as it read an answer, JSON of another shape, say."""
+    cause = error.__cause__
+    frames = () if cause is None else traceback.walk_tb(cause.__traceback__)
+    return any(frame.f_code.co_name == "parse_response" for frame, _ in frames)
 
 
 def _request_key(role: str, lm: Any, prompt: Any, messages: Any, options: dict[str, Any]) -> str:

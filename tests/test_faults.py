@@ -10,7 +10,7 @@ from typing import Any
 
 import dspy
 import pytest
-from engines import Seen
+from engines import ScriptedServer, Seen, completion
 from hypothesis import given
 from hypothesis import strategies as st
 from worlds import TRAIN, VALIDATION, brightness, mind, student, world
@@ -120,6 +120,48 @@ def test_an_http_answer_that_nobody_can_read_is_a_failure_and_nonsense_text_an_i
             optimizer = BLPO(prompt_model=lm, task_model=lm, error_search="full", select="last", num_threads=8)
             with pytest.raises(ModelError, match=said):
                 optimizer.compile(student(), trainset=TRAIN[:16] if options.faults.pgarbage else TRAIN)
+
+
+NO_ANSWERS = {
+    "a list": [],
+    "null": None,
+    "an empty object": {},
+    "a message": {"detail": "upstream is busy"},
+    "choices that are none": {"id": "x", "choices": "busy"},
+    "no choices": {"id": "x", "object": "chat.completion", "choices": []},
+    "an empty choice": {"id": "x", "choices": [{}]},
+    "usage that is none": {**completion("yes"), "usage": "unknown"},
+}
+
+
+@pytest.mark.parametrize("shape", NO_ANSWERS)
+def test_json_of_another_shape_is_an_outage_that_a_retry_may_mend(shape: str) -> None:
+    """It says as little as an internal error: one failed attempt, then the answer; a cap on tokens is still kept."""
+    answers = iter([NO_ANSWERS[shape], completion("yes")])
+    with ScriptedServer(lambda body: (200, next(answers), {})) as server:
+        meter = Meter(num_threads=1)
+        lm = dspy.LM("openai/x", api_base=server.url, api_key="x", cache=True, num_retries=1)
+        assert meter.wrap(lm, "judge")(f"a question before {shape}") == ["yes"]
+    usage = meter.ledger["judge"]
+    assert (len(server.bodies), usage.calls, usage.retries, usage.failed, usage.untold) == (2, 2, 1, 1, 0)
+
+
+@pytest.mark.parametrize("shape", ["a list", "no choices"])
+def test_json_of_another_shape_is_never_a_wrong_answer(shape: str) -> None:
+    """A server that says nothing else voids the step, as any outage does."""
+    with ScriptedServer(lambda body: (200, NO_ANSWERS[shape], {})) as server:
+        lm = dspy.LM("openai/x", api_base=server.url, api_key="x", cache=False, num_retries=0)
+        with pytest.raises(ModelError, match="failed for 20 of 20 examples, twice: the server's answer"):
+            BLPO(prompt_model=lm, task_model=lm, select="last", num_threads=4).compile(student(), trainset=TRAIN)
+
+
+def test_an_empty_answer_of_the_model_is_its_answer() -> None:
+    """It spent tokens on saying nothing, or a filter took its words: asking again would not help."""
+    for said in (completion(""), completion("", finish_reason="content_filter", completion_tokens=0)):
+        with ScriptedServer(lambda body, said=said: (200, said, {})) as server:
+            lm = dspy.LM("openai/x", api_base=server.url, api_key="x", cache=False)
+            assert Meter(num_threads=1).wrap(lm, "judge")("a") == [""]
+        assert len(server.bodies) == 1
 
 
 def test_a_void_step_ends_the_run_and_the_same_call_goes_on(tmp_path: Path) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import dspy
+
+from blpo_dspy.stand_ins import has_stand_ins, with_stand_ins
 
 
 def one_call_adapter() -> dspy.Adapter:
@@ -13,8 +16,11 @@ def one_call_adapter() -> dspy.Adapter:
     DSPy asks again in JSON when an answer is out of form; here such an answer is read as it stands or counted as
     invalid, so that a call is paid for once and a model isn't given two tries.
     """
-    adapter = dspy.settings.adapter or dspy.ChatAdapter()
-    if getattr(adapter, "use_json_adapter_fallback", False):
-        adapter = copy.copy(adapter)
-        adapter.use_json_adapter_fallback = False
-    return adapter
+    adapter: Any = dspy.settings.adapter or dspy.ChatAdapter()
+    if has_stand_ins(adapter):
+        return adapter
+    own = copy.copy(adapter)
+    if getattr(own, "use_json_adapter_fallback", False):
+        own.use_json_adapter_fallback = False
+    own.format = with_stand_ins(adapter)
+    return own

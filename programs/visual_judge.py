@@ -13,10 +13,10 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 from dspy.utils.saving import get_dependency_versions
 
-from blpo_dspy.adapter import one_call_adapter
 from blpo_dspy.errors import ArtifactError, BlpoError
 from blpo_dspy.images import PixelPolicy
 from blpo_dspy.labels import Label, LabelSpace
+from blpo_dspy.lean import lean_calls
 from blpo_dspy.programs.artifact import (
     FORMAT,
     FORMAT_VERSION,
@@ -135,7 +135,7 @@ class VisualJudge(dspy.Module):
     def forward(self, **inputs: Any) -> dspy.Prediction:
         """Judges one image; see the class."""
         prepared = self.prepare(**inputs)
-        with dspy.context(adapter=one_call_adapter()):
+        with lean_calls():
             description = None
             if self.evidence != "image":
                 description = _described(_outcome(self.verbalizer, prepared))
@@ -144,7 +144,7 @@ class VisualJudge(dspy.Module):
     async def aforward(self, **inputs: Any) -> dspy.Prediction:
         """Judges one image without blocking the event loop; see the class."""
         prepared = await asyncio.to_thread(self.prepare, **inputs)
-        with dspy.context(adapter=one_call_adapter()):
+        with lean_calls():
             description = None
             if self.evidence != "image":
                 description = _described(await _aoutcome(self.verbalizer, prepared))

@@ -315,9 +315,15 @@ def test_ctrl_c_keeps_the_answers_that_are_under_way(tmp_path: Path) -> None:
     assert len(lm.engine.seen) == whole.detailed_results.ledger.total.calls
 
 
-def test_ctrl_c_abandons_a_call_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call that doesn't end keeps neither the run nor the interpreter from ending, nor the journal locked."""
-    monkeypatch.setattr(run, "GRACE", 0.2)
+@pytest.mark.parametrize(("grace", "presses"), [(0.2, 1), (60.0, 2)])
+def test_ctrl_c_abandons_a_call_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grace: float, presses: int
+) -> None:
+    """A call that doesn't end keeps neither the run nor the interpreter from ending, nor the journal locked.
+
+    What is under way is waited for, until time is up or Ctrl-C is pressed again.
+    """
+    monkeypatch.setattr(run, "GRACE", grace)
     hung = threading.Event()
 
     def hanging(seen: Seen) -> Any:
@@ -326,11 +332,12 @@ def test_ctrl_c_abandons_a_call_that_hangs(tmp_path: Path, monkeypatch: pytest.M
         return mind(seen)
 
     lm = world(hanging)
-    timer = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timers = [threading.Timer(1.0 + n, lambda: os.kill(os.getpid(), signal.SIGINT)) for n in range(presses)]
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     began = time.monotonic()
     try:
-        timer.start()
+        for timer in timers:
+            timer.start()
         with pytest.raises(KeyboardInterrupt):
             compiled(lm, tmp_path)
     finally:

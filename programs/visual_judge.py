@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar, get_args, overload
 
@@ -27,6 +27,7 @@ from blpo_dspy.programs.artifact import (
     read_json,
     write_json,
 )
+from blpo_dspy.programs.batching import Item, inputs_of, run_batch
 from blpo_dspy.programs.metric import judge_metric
 from blpo_dspy.programs.signatures import DEFAULT_VERBALIZER_INSTRUCTION, judge_signature, verbalize_signature
 from blpo_dspy.text import as_data
@@ -166,6 +167,59 @@ class VisualJudge(dspy.Module):
             fields["description"] = description
         answer = _field(outcome, "label")
         return dspy.Prediction(label=self.labels.parse(answer), answer=answer, **fields)
+
+    def batch(
+        self,
+        examples: Iterable[Item],
+        num_threads: int | None = None,
+        max_errors: int | None = None,
+        return_failed_examples: bool = False,
+        provide_traceback: bool | None = None,
+        disable_progress_bar: bool = False,
+        timeout: int = 0,
+        straggler_limit: int = 3,
+    ) -> Any:
+        """Judges many images in threads; DSPy's `Module.batch`, which takes images as they are, too.
+
+        Images are loaded as their turn comes, so that as many lie in memory as there are threads. For results that
+        survive a crash see `blpo_dspy.predictions.predict`.
+
+        Args:
+            examples: `dspy.Example`s with their inputs set, dicts of inputs, or, where the judge takes no context,
+                images: paths, URLs, bytes, PIL images or `dspy.Image`s.
+            num_threads: Threads; DSPy's setting if None.
+            max_errors: How many calls may fail before DSPy ends the batch with an error; its setting if None. Images
+                that cannot be read, or that the model refuses, don't count: they are those images' failures.
+            return_failed_examples: Whether to return failures too.
+            provide_traceback: Whether DSPy logs them with a traceback.
+            disable_progress_bar: Whether DSPy shows no progress bar.
+            timeout: Seconds after which DSPy sends one of the last calls a second time; never if 0, the default here,
+                as both are paid for.
+            straggler_limit: How many calls count as the last ones.
+
+        Returns:
+            A list with a prediction for each item, in order, and None for one that failed, which a warning tells; with
+            `return_failed_examples` this list, the items that failed and their exceptions.
+
+        Raises:
+            BlpoError: If an item lacks an input or has one too many.
+            LMError: If the model refuses every call: a wrong key, no credit, an unknown model.
+        """
+        items = list(examples)
+        batch = run_batch(
+            self,
+            inputs_of(items, ("image", *self.context)),
+            max_errors,
+            num_threads=num_threads,
+            provide_traceback=provide_traceback,
+            disable_progress_bar=disable_progress_bar,
+            timeout=timeout,
+            straggler_limit=straggler_limit,
+        )
+        if return_failed_examples:
+            return batch.predictions, [items[position] for position in batch.failures], list(batch.failures.values())
+        batch.warn()
+        return batch.predictions
 
     def as_metric(
         self,

@@ -256,6 +256,60 @@ def test_threads_do_not_mix_up_their_images() -> None:
     assert [result.label for result in results] == ["Unsafe" if 8 * i > 128 else "Safe" for i in range(32)]
 
 
+def test_a_batch_takes_images_in_any_form(tmp_path: Path) -> None:
+    """Paths, bytes, pictures, dicts of inputs and examples, in their order."""
+    (tmp_path / "a.png").write_bytes(base64.b64decode(picture(10).partition(",")[2]))
+    example = dspy.Example(image=picture(50), label="Safe").with_inputs("image")
+    items = [tmp_path / "a.png", Image.new("RGB", (8, 8), (200,) * 3), picture(30), {"image": picture(250)}, example]
+    results = judge_with(by_brightness).batch(iter(items), disable_progress_bar=True)
+    assert [result.description for result in results] == [f"brightness {v}" for v in (10, 200, 30, 250, 50)]
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_an_image_that_fails_costs_no_other_its_verdict(threads: int, tmp_path: Path) -> None:
+    """Twelve unreadable ones, more than the errors that end a batch of DSPy's, and one that the model refuses."""
+
+    def script(seen: Seen) -> Any:
+        return lm15.InvalidRequestError("too dark") if brightness(seen) == 1 else by_brightness(seen)
+
+    judge = judge_with(script, evidence="image")
+    items = [picture(200), picture(1), *(tmp_path / f"{i}.png" for i in range(12)), picture(0)]
+    options: dict[str, Any] = {"num_threads": threads, "disable_progress_bar": True}
+    results, failed, errors = judge.batch(items, return_failed_examples=True, **options)
+    assert [result and result.label for result in results] == ["Unsafe", *[None] * 13, "Safe"]
+    assert failed == items[1:14]
+    assert "too dark" in str(errors[0])
+    assert all("no such file" in str(error) for error in errors[1:])
+    with pytest.warns(UserWarning, match=r"13 of 15 images got no prediction .* number 1: .*too dark"):
+        assert [result is None for result in judge.batch(items, **options)] == [False, *[True] * 13, False]
+
+
+def test_a_batch_ends_at_a_key_that_is_refused() -> None:
+    """After as many calls as were under way, with the error itself."""
+    judge = judge_with(lambda seen: lm15.AuthError("bad key"), evidence="image")
+    with pytest.raises(dspy.LMAuthError, match="bad key"):
+        judge.batch([picture(i) for i in range(40)], num_threads=2, disable_progress_bar=True)
+    assert len(seen_by(judge)) <= 2
+
+
+def test_a_batch_ends_at_an_outage() -> None:
+    """As DSPy's does, at as many errors as its settings allow."""
+    judge = judge_with(lambda seen: lm15.ServerError("down"), evidence="image")
+    judge.set_lm(scripted_lm(lambda seen: lm15.ServerError("down"), num_retries=0))
+    with dspy.context(max_errors=3), pytest.raises(Exception, match="Execution cancelled"):
+        judge.batch([picture(i) for i in range(40)], num_threads=2, disable_progress_bar=True)
+    assert len(seen_by(judge)) <= 4
+
+
+@pytest.mark.parametrize("item", [picture(), {"image": picture()}, {"image": picture(), "prompt": "", "style": ""}])
+def test_a_batch_of_other_inputs_is_refused_at_once(item: Any) -> None:
+    """With the names that the judge takes."""
+    judge = judge_with(answers(), context=["prompt"])
+    with pytest.raises(BlpoError, match=r"takes image, prompt, but item 1 of the batch has image"):
+        judge.batch([{"image": picture(), "prompt": "a"}, item])
+    assert seen_by(judge) == []
+
+
 def test_it_can_be_evaluated() -> None:
     """dspy.Evaluate runs it on examples and scores its labels."""
     judge = judge_with(by_brightness, evidence="image")

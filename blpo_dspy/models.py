@@ -6,9 +6,12 @@ import os
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import dspy
+from dspy.clients._litellm import get_litellm
+from dspy.clients.backend_selection import select_backend
+from dspy.lm15 import LM15Error
 from dspy.utils.exceptions import LMConfigurationError
 
 from blpo_dspy.errors import BlpoError
@@ -22,7 +25,15 @@ _DEFAULTS: dict[Role, dict[str, Any]] = {
     "verbalizer": {"temperature": 0.0, "max_tokens": 4000},
     "optimizer": {"temperature": 1.0},
 }
+_TIMEOUT, _LONG_TIMEOUT = 120.0, 300.0
+# Families that reason within the token limit before they answer; DSPy knows OpenAI's own.
+_REASONING = re.compile(
+    r"(deepseek-r\d|deepseek-reasoner|qwq|qvq|magistral|gpt-oss|grok-[4-9]|gemini-(2\.5|[3-9])|.*\bthinking\b)", re.I
+)
+_REASONING_TOKENS = 16_000
 _EMBEDDED = re.compile(r"embedded(?:\?seed=(\d+))?")
+_OLLAMA = ("ollama/", "ollama_chat/")
+_NO_PROVIDER = "model {name!r}{at} lacks its provider; write openai/{name} for an OpenAI-compatible server"
 
 
 def is_embedded(name: str) -> bool:
@@ -39,15 +50,19 @@ def make_lm(
         name: Any DSPy or LiteLLM model string, such as `openai/gpt-4o` or `ollama_chat/llava`; or `embedded`
             (`embedded?seed=3`), the offline engine, for which the same name always gives the same answers.
         api_base: The http(s) address of a server of your own, such as `http://localhost:8000/v1`. An `openai/…` model
-            there needs no key: without one, and with none in OPENAI_API_KEY, a placeholder is sent.
+            there needs no key: without one, and with none in OPENAI_API_KEY, a placeholder is sent. Ollama's address
+            may be given with or without its `/v1`.
         api_key: The key; by default the one in the provider's environment variable.
-        role: What the model is for. `judge` and `verbalizer` get temperature 0 and at most 4000 tokens an answer,
-            `optimizer` temperature 1 and the provider's own limit. OpenAI's reasoning models, which take nothing else,
-            get temperature 1 and their own limit in every role. With no role the provider's defaults hold.
-        **options: Options of `dspy.LM`, which win over those of the role; None leaves one to the provider.
+        role: What the model is for. `judge` and `verbalizer` get temperature 0 and at most 4000 tokens an answer
+            (16,000 where the model is known to reason first), `optimizer` temperature 1 and the provider's own limit.
+            OpenAI's reasoning models, which take nothing else, get temperature 1 and their own limit in every role.
+            With no role the provider's defaults hold.
+        **options: Options of `dspy.LM`, which win over those of the role; None leaves one to the provider. `timeout` is
+            how many seconds an answer may take before the call counts as failed: 120 for a judge and a verbalizer,
+            300 for models that reason first and for all else.
 
     Raises:
-        BlpoError: The name is empty or incomplete, or the address is not one.
+        BlpoError: The name is empty or incomplete or has no provider, or the address is not one.
     """
     name = name.strip()
     if not name:
@@ -58,7 +73,9 @@ def make_lm(
     if slash and not (provider and model):
         raise BlpoError(f"model {name!r} lacks its {'model' if provider else 'provider'}; write PROVIDER/MODEL in full")
     connection = _connection(name, api_base, api_key, options)
-    return dspy.LM(name, **{**_role_options(name, role), **connection, **options})
+    lm = dspy.LM(name, **{**_role_options(name, role), **connection, **options})
+    _check_provider(lm, api_base)
+    return lm
 
 
 @dataclass(frozen=True)
@@ -84,6 +101,7 @@ class Models:
         *,
         api_base: str | None = None,
         api_key: str | None = None,
+        **options: Any,
     ) -> Models:
         """The three models by name; the judge's stands in for one that is not given.
 
@@ -93,6 +111,7 @@ class Models:
             optimizer: Likewise.
             api_base: The server of all of them, `embedded` excepted.
             api_key: The key of all of them, `embedded` excepted.
+            **options: Options of all of them, `embedded` excepted, such as `timeout`; as for `make_lm`.
 
         Raises:
             BlpoError: As `make_lm`.
@@ -101,7 +120,7 @@ class Models:
         def make(name: str, role: Role) -> dspy.LM:
             if is_embedded(name):
                 return make_lm(name, role=role)
-            return make_lm(name, api_base=api_base, api_key=api_key, role=role)
+            return make_lm(name, api_base=api_base, api_key=api_key, role=role, **options)
 
         return cls(
             judge=make(judge, "judge"),
@@ -125,11 +144,9 @@ def _embedded(name: str, api_base: str | None, api_key: str | None, options: dic
 def _connection(name: str, api_base: str | None, api_key: str | None, options: dict[str, Any]) -> dict[str, str]:
     connection = {}
     if api_base is not None:
-        connection["api_base"] = _address(api_base)
+        connection["api_base"] = _address(name, api_base, options.get("engine", "auto"))
         if "/" not in name and "custom_llm_provider" not in options:
-            raise BlpoError(
-                f"model {name!r} at {api_base} lacks its provider; write openai/{name} for an OpenAI-compatible server"
-            )
+            raise BlpoError(_NO_PROVIDER.format(name=name, at=f" at {api_base}"))
         if api_key is None and name.startswith("openai/") and not os.environ.get("OPENAI_API_KEY"):
             api_key = "EMPTY"
     if api_key is not None:
@@ -137,19 +154,48 @@ def _connection(name: str, api_base: str | None, api_key: str | None, options: d
     return connection
 
 
-def _address(api_base: str) -> str:
+def _address(name: str, api_base: str, engine: str) -> str:
     parts = urlsplit(api_base)
-    if parts.scheme in ("http", "https") and parts.netloc:
-        return api_base
-    if "://" in api_base or not api_base.strip():
-        raise BlpoError(f"api_base {api_base!r} is not an http address; write one such as http://localhost:8000/v1")
-    raise BlpoError(f"api_base {api_base!r} has no scheme; write http://{api_base} or https://{api_base}")
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        if "://" in api_base or not api_base.strip():
+            raise BlpoError(f"api_base {api_base!r} is not an http address; write one such as http://localhost:8000/v1")
+        raise BlpoError(f"api_base {api_base!r} has no scheme; write http://{api_base} or https://{api_base}")
+    path = parts.path.rstrip("/")
+    if path.endswith("/chat/completions"):
+        shorter = urlunsplit(parts._replace(path=path.removesuffix("/chat/completions")))
+        raise BlpoError(f"api_base {api_base!r} is one service of the server; write {shorter}, which it is below")
+    if name.startswith(_OLLAMA) and path in ("", "/v1"):
+        # LiteLLM speaks Ollama's own protocol, DSPy's lm15 engine its OpenAI-compatible one.
+        return urlunsplit(parts._replace(path="" if engine == "litellm" else "/v1"))
+    return api_base
+
+
+def _check_provider(lm: dspy.LM, api_base: str | None) -> None:
+    """Refuses a name that no engine can route, such as the bare id of a model on the Hugging Face Hub."""
+    if not isinstance(lm.engine, str) or "custom_llm_provider" in lm.kwargs:
+        return
+    try:
+        if select_backend(lm).native:
+            return
+    except (LM15Error, TypeError, ValueError) as error:
+        raise BlpoError(f"model {lm.model!r} cannot be reached with these options: {error}") from error
+    litellm = get_litellm(feature="blpo_dspy.make_lm")
+    try:
+        litellm.get_llm_provider(lm.model)
+    except litellm.BadRequestError:
+        raise BlpoError(_NO_PROVIDER.format(name=lm.model, at=f" at {api_base}" if api_base else "")) from None
 
 
 def _role_options(name: str, role: Role | None) -> dict[str, Any]:
     if role is None:
-        return {}
-    return {"temperature": 1.0} if _only_its_own_sampling(name) else _DEFAULTS[role]
+        return {"timeout": _LONG_TIMEOUT}
+    if _only_its_own_sampling(name):
+        return {"temperature": 1.0, "timeout": _LONG_TIMEOUT}
+    if role == "optimizer":
+        return {**_DEFAULTS[role], "timeout": _LONG_TIMEOUT}
+    if _REASONING.match(name.rpartition("/")[2]):
+        return {**_DEFAULTS[role], "max_tokens": _REASONING_TOKENS, "timeout": _LONG_TIMEOUT}
+    return {**_DEFAULTS[role], "timeout": _TIMEOUT}
 
 
 def _only_its_own_sampling(name: str) -> bool:

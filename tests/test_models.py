@@ -7,7 +7,9 @@ import dataclasses
 
 import dspy
 import pytest
+from dspy.utils.exceptions import LMTimeoutError, LMTransportError
 
+from blpo_dspy.embedded.faults import Faults
 from blpo_dspy.embedded.server import Options, start_server
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models import Models, is_embedded, make_lm
@@ -29,13 +31,56 @@ def test_each_role_has_its_settings(role, temperature, max_tokens) -> None:
     assert (lm.kwargs["temperature"], lm.kwargs["max_tokens"]) == (temperature, max_tokens)
 
 
-@pytest.mark.parametrize("name", ["openai/gpt-5", "openai/o3", "openrouter/openai/gpt-5-mini"])
+@pytest.mark.parametrize(
+    "name", ["openai/gpt-5", "openai/gpt-5.1-mini", "openai/o3", "openrouter/openai/gpt-5-mini", "azure/o4-mini"]
+)
 @pytest.mark.parametrize("role", ["judge", "verbalizer", "optimizer"])
 def test_a_reasoning_model_gets_the_only_settings_it_takes(name, role) -> None:
     """OpenAI's reasoning models refuse temperature 0 and small token limits, whatever the role."""
     kwargs = make_lm(name, role=role).kwargs
     assert kwargs["temperature"] == 1.0
     assert kwargs["max_completion_tokens"] is None
+    assert kwargs["timeout"] == 300
+
+
+@pytest.mark.parametrize(
+    "name", ["openrouter/deepseek/deepseek-r1", "deepseek/deepseek-reasoner", "gemini/gemini-2.5-pro", "openai/QwQ-32B"]
+)
+def test_a_model_that_reasons_within_its_limit_gets_room_and_time_for_it(name) -> None:
+    """A judge that is cut off while it reasons never answers; as optimizer it has no limit anyway."""
+    judge, optimizer = (make_lm(name, role=role).kwargs for role in ("judge", "optimizer"))
+    assert (judge["temperature"], judge["max_tokens"], judge["timeout"]) == (0.0, 16_000, 300)
+    assert (optimizer["temperature"], optimizer["max_tokens"], optimizer["timeout"]) == (1.0, None, 300)
+
+
+def test_a_hung_call_ends_in_time_for_its_role() -> None:
+    """A judge's answer is short; an optimizer's may follow on long reasoning. A given timeout wins, None included."""
+    assert [make_lm("openai/m", role=role).kwargs["timeout"] for role in ("judge", "verbalizer")] == [120, 120]
+    assert [make_lm("openai/m", role=role).kwargs["timeout"] for role in ("optimizer", None)] == [300, 300]
+    assert make_lm("openai/m", role="judge", timeout=7).kwargs["timeout"] == 7
+    assert make_lm("openai/m", role="judge", timeout=None).kwargs["timeout"] is None
+    models = Models.named("openai/m", "embedded", timeout=9)
+    assert (models.judge.kwargs["timeout"], models.optimizer.kwargs["timeout"]) == (9, 9)
+    assert "timeout" not in models.verbalizer.kwargs
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), "long"])
+def test_a_timeout_that_is_none_is_refused(timeout) -> None:
+    """When the model is made, not at its first call."""
+    with pytest.raises(BlpoError, match="timeout must be a"):
+        make_lm("openai/m", role="judge", timeout=timeout)
+
+
+@pytest.mark.parametrize("engine", ["lm15", "litellm"])
+def test_a_hung_server_is_given_up_by_either_engine(engine) -> None:
+    """As a failure that a retry may mend."""
+    with start_server(Options(faults=Faults(ptimeout=1.0))) as address:
+        lm = make_lm(
+            "openai/embedded", api_base=address, role="judge", engine=engine, timeout=0.3, num_retries=0, cache=False
+        )
+        with pytest.raises((LMTransportError, LMTimeoutError)) as caught:
+            lm("Describe the image.")
+    assert dspy.is_retryable_lm_error(caught.value)
 
 
 def test_options_win_over_the_role() -> None:
@@ -76,6 +121,40 @@ def test_a_bare_name_at_a_server_of_ones_own_is_refused_with_what_to_write() -> 
     """LiteLLM would fail at the first call, for want of a provider."""
     with pytest.raises(BlpoError, match="write openai/qwen for an OpenAI-compatible server"):
         make_lm("qwen", api_base="http://localhost:8000/v1")
+
+
+@pytest.mark.parametrize("base", ["http://localhost:8000/v1", None])
+def test_the_bare_id_of_a_model_on_the_hub_is_refused_with_what_to_write(base) -> None:
+    """Its owner is no provider, which LiteLLM would say at the first call only."""
+    with pytest.raises(BlpoError, match=r"lacks its provider; write openai/Qwen/Qwen2\.5-VL-32B-Instruct for"):
+        make_lm("Qwen/Qwen2.5-VL-32B-Instruct", api_base=base)
+
+
+def test_a_provider_that_only_litellm_knows_is_let_through() -> None:
+    """Bedrock, say; an engine that can't reach it is named."""
+    assert make_lm("bedrock/us.meta.llama4-scout-17b-instruct-v1:0", role="judge").kwargs["max_tokens"] == 4000
+    with pytest.raises(BlpoError, match="cannot be reached with these options"):
+        make_lm("bedrock/us.meta.llama4-scout-17b-instruct-v1:0", engine="lm15")
+
+
+@pytest.mark.parametrize(
+    ("given", "engine", "used"),
+    [
+        ("http://localhost:11434", "auto", "http://localhost:11434/v1"),
+        ("http://localhost:11434/v1", "lm15", "http://localhost:11434/v1"),
+        ("http://localhost:11434/v1/", "litellm", "http://localhost:11434"),
+        ("https://host/ollama/v1", "auto", "https://host/ollama/v1"),
+    ],
+)
+def test_the_address_of_ollama_suits_the_engine(given, engine, used) -> None:
+    """One engine speaks its OpenAI-compatible protocol, below /v1, and the other its own; a longer path is left."""
+    assert make_lm("ollama_chat/llava", api_base=given, engine=engine).kwargs["api_base"] == used
+
+
+def test_the_address_of_one_service_is_refused_with_the_servers() -> None:
+    """As it stands in many a tutorial."""
+    with pytest.raises(BlpoError, match="write http://localhost:8000/v1, which it is below"):
+        make_lm("openai/m", api_base="http://localhost:8000/v1/chat/completions")
 
 
 def test_a_server_of_ones_own_needs_no_key(monkeypatch) -> None:

@@ -18,6 +18,7 @@ from dspy.utils.exceptions import LMAuthError
 from embedded_requests import TASK, as_image, photographs
 
 from blpo_dspy.embedded import embedded_lm
+from blpo_dspy.embedded.faults import Faults
 from blpo_dspy.embedded.server import Options, main, start_server
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labels import LabelSpace
@@ -107,6 +108,29 @@ def test_several_choices_differ_and_the_first_is_the_only_one(base: str) -> None
     assert [choice["index"] for choice in many] == list(range(6))
     assert texts[0] == one[0]["message"]["content"]
     assert len(set(texts)) > 2
+
+
+def test_logprobs_are_given_where_they_are_asked_for(base: str) -> None:
+    """Every token is certain, and the tokens add up to the answer."""
+    body = {"model": "m", "messages": user("Write a new instruction.")}
+    plain = json.loads(call(base, "POST", CHAT, body)[1])["choices"][0]
+    told = json.loads(call(base, "POST", CHAT, {**body, "logprobs": True, "top_logprobs": 2})[1])["choices"][0]
+    assert "logprobs" not in plain
+    tokens = told["logprobs"]["content"]
+    assert "".join(token["token"] for token in tokens) == told["message"]["content"] == plain["message"]["content"]
+    assert {token["logprob"] for token in tokens} == {0.0}
+
+
+def test_a_misshapen_answer_is_json_without_any_choice() -> None:
+    """Of several kinds, by content."""
+    with start_server(Options(faults=Faults(pshape=1.0))) as base:
+        replies = [call(base, "POST", CHAT, {"messages": user(f"{i}")}) for i in range(12)]
+    assert {status for status, _ in replies} == {200}
+    assert {json.dumps(json.loads(data)) for _, data in replies} == {
+        "[]",
+        '{"id": "chatcmpl-1", "object": "chat.completion", "choices": []}',
+        '{"choices": {"detail": "busy"}}',
+    }
 
 
 def test_health_and_models_are_served(base: str) -> None:

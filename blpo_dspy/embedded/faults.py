@@ -10,12 +10,17 @@ from typing import Literal
 
 from blpo_dspy.errors import BlpoError
 
-Fault = Literal["429", "500", "drop", "timeout", "garbage"]
+Fault = Literal["429", "500", "drop", "timeout", "garbage", "shape"]
 
 _GARBAGE = (
     b"<html><head><title>502 Bad Gateway</title></head><body>upstream sent no response</body></html>",
     b'{"id": "chatcmpl-1", "object": "chat.completion", "choices": [{"index": 0, "message": {"role": "assis',
     b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff\xab\x56",
+)
+_SHAPES = (
+    b"[]",
+    b'{"id": "chatcmpl-1", "object": "chat.completion", "choices": []}',
+    b'{"choices": {"detail": "busy"}}',
 )
 
 
@@ -30,6 +35,7 @@ class Faults:
         ptimeout: The connection hangs until the client gives up.
         pgarbage: An HTTP answer that is none: a gateway's page, half a JSON document, or bytes. (A model that answers
             with nonsense *text* is another thing: `Options.garbage`.)
+        pshape: JSON, but no completion: a list, one without choices, or something else in their place.
         retry_after: Seconds that the Retry-After header names.
         seed: Draws which requests fail.
 
@@ -42,6 +48,7 @@ class Faults:
     pdrop: float = 0.0
     ptimeout: float = 0.0
     pgarbage: float = 0.0
+    pshape: float = 0.0
     retry_after: float = 1.0
     seed: int = 0
 
@@ -67,6 +74,7 @@ class Faults:
             ("drop", self.pdrop),
             ("timeout", self.ptimeout),
             ("garbage", self.pgarbage),
+            ("shape", self.pshape),
         )
 
 
@@ -90,3 +98,8 @@ class FaultyLine:
 def garbage(content: bytes) -> bytes:
     """Returns a body that no client can read."""
     return _GARBAGE[hashlib.sha256(content).digest()[0] % len(_GARBAGE)]
+
+
+def misshapen(content: bytes) -> bytes:
+    """Returns a JSON body that holds no answer."""
+    return _SHAPES[hashlib.sha256(content).digest()[0] % len(_SHAPES)]

@@ -23,7 +23,7 @@ from dspy import lm15
 
 from blpo_dspy.embedded import wire
 from blpo_dspy.embedded.engine import EmbeddedEngine
-from blpo_dspy.embedded.faults import Fault, Faults, FaultyLine, garbage
+from blpo_dspy.embedded.faults import Fault, Faults, FaultyLine, garbage, misshapen
 from blpo_dspy.errors import BlpoError
 
 HOST = "127.0.0.1"
@@ -99,8 +99,8 @@ class Service:
             return Reply(429, wire.error("Rate limit reached.", "rate_limit_exceeded"), headers=wait, fault=fault)
         if fault == "500":
             return Reply(500, wire.error("The server had an error.", "server_error"), fault=fault)
-        if fault == "garbage":
-            return Reply(200, garbage(data), fault=fault)
+        if fault in ("garbage", "shape"):
+            return Reply(200, (garbage if fault == "garbage" else misshapen)(data), fault=fault)
         return Reply(0, fault=fault)
 
     def _completion(self, body: Any) -> Reply:
@@ -117,7 +117,7 @@ class Service:
             wanted = body.get("stream_options")
             told = isinstance(wanted, dict) and bool(wanted.get("include_usage"))
             return Reply(200, events=wire.events(responses, model, usage=told), usage=usage)
-        return Reply(200, wire.completion(responses, model), usage=usage)
+        return Reply(200, wire.completion(responses, model, logprobs=bool(body.get("logprobs"))), usage=usage)
 
     def _answer(self, request: lm15.Request) -> lm15.Response:
         if not self.options.garbage:
@@ -256,11 +256,12 @@ def _options(arguments: Sequence[str] | None) -> tuple[int, Options]:
     faults.add_argument("--pdrop", type=float, default=0.0, help="the connection is closed without an answer")
     faults.add_argument("--ptimeout", type=float, default=0.0, help="no answer until the client gives up")
     faults.add_argument("--pgarbage", type=float, default=0.0, help="an HTTP answer that no client can read")
+    faults.add_argument("--pshape", type=float, default=0.0, help="JSON that is no completion")
     faults.add_argument("--retry-after", type=float, default=1.0, help="seconds that a 429 asks for")
     given = parser.parse_args(arguments)
     if given.latency_ms < 0:
         parser.error("--latency-ms cannot be negative")
-    shares = (given.p429, given.p500, given.pdrop, given.ptimeout, given.pgarbage)
+    shares = (given.p429, given.p500, given.pdrop, given.ptimeout, given.pgarbage, given.pshape)
     try:
         drawn = Faults(*shares, retry_after=given.retry_after, seed=given.seed)
     except BlpoError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from dspy import lm15
 from blpo_dspy.errors import BlpoError
 
 _CHUNK = 64
+_WORD = re.compile(r"\s*\S+|\s+")
 _FINISH = {"stop": "stop", "length": "length"}
 
 
@@ -94,8 +96,11 @@ def _image(url: str) -> Any:
         raise BlpoError(f"an image_url cannot be used: {error}") from error
 
 
-def completion(responses: Sequence[lm15.Response], model: str) -> dict[str, Any]:
-    """Returns the chat completion that holds one choice for each response."""
+def completion(responses: Sequence[lm15.Response], model: str, *, logprobs: bool = False) -> dict[str, Any]:
+    """Returns the chat completion that holds one choice for each response.
+
+    With `logprobs` every word of an answer is a token that was certain, as the engine always answers alike.
+    """
     return {
         "id": responses[0].id,
         "object": "chat.completion",
@@ -106,11 +111,17 @@ def completion(responses: Sequence[lm15.Response], model: str) -> dict[str, Any]
                 "index": i,
                 "message": {"role": "assistant", "content": _answer(response)},
                 "finish_reason": _FINISH.get(response.finish_reason, "stop"),
+                **({"logprobs": {"content": _certain(_answer(response))}} if logprobs else {}),
             }
             for i, response in enumerate(responses)
         ],
         "usage": usage_of(responses),
     }
+
+
+def _certain(text: str) -> list[dict[str, Any]]:
+    tokens = [{"token": word, "logprob": 0.0, "bytes": list(word.encode())} for word in _WORD.findall(text)]
+    return [{**token, "top_logprobs": [token]} for token in tokens]
 
 
 def events(responses: Sequence[lm15.Response], model: str, *, usage: bool) -> Iterator[bytes]:

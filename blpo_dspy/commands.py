@@ -15,11 +15,13 @@ from urllib.parse import urlsplit
 
 from dspy.utils.exceptions import LMError
 
-from blpo_dspy.aligning import align, cost_of_test, make_optimizer
+from blpo_dspy.aligning import align, costs_after, make_optimizer, most_for_label_errors
 from blpo_dspy.data import contradictions, load_examples
 from blpo_dspy.embedded import RATERS, Rater, ceiling_instruction, ceiling_verbalizer_instruction, write_dataset
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.images import ImageError, try_prepare_all
+from blpo_dspy.label_errors import FILE_NAME as LABEL_ERRORS
+from blpo_dspy.label_errors import with_examples, write_label_errors
 from blpo_dspy.labelling import Verdict, label_images, measure
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.metering import Meter
@@ -70,15 +72,18 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
         screen.note(f"{have} more than one label; for example, {disagreeing[0]}")
     if job.preflight:
         _preflight(start, sets, models, screen)
-    if cost_of_test(start, sets, job.search) is None:
+    costs = costs_after(start, sets, job.search)
+    if costs.test is None:
         screen.note(f"--max-calls {job.search.max_calls} doesn't pay for the {len(sets.test)} test images: not judged")
+    if job.search.fidelity and not costs.fidelity:
+        screen.note(f"--max-calls {job.search.max_calls} doesn't pay for --fidelity: not measured")
     with _working(screen) as watch:
         watch.say(f"Data    {sets.how}")
         aligned = align(start, sets, models, job.search, watch, log_dir=job.run_dir)
     record = result(aligned, sets, job.models.by_role())
     _write(files, aligned, record)
     if job.run_dir is not None:
-        files.append(_write_run(job.run_dir, aligned, sets, record))
+        files += _write_run(job.run_dir, aligned, sets, record)
     if screen.as_json:
         screen.json(record)
     else:
@@ -121,14 +126,19 @@ def estimate_cost(job: CompileJob, latency: float, screen: Screen) -> None:
     """Prints what `compile_judge` would come to; no LM is called and nothing is written."""
     start = _start(job)
     sets = load_sets(job.table, job.val, job.test, labels=job.labels, columns=job.columns, seed=job.search.seed)
-    test = cost_of_test(start, sets, job.search)
+    costs = costs_after(start, sets, job.search)
     models = Models.named(**job.models.by_role(), api_base=job.models.api_base)
-    optimizer = make_optimizer(models, job.search, test or 0)
+    optimizer = make_optimizer(models, job.search, costs.reserved)
     found = estimate(optimizer, start, trainset=sets.train, valset=sets.val, latency=latency)
+    doubtful = most_for_label_errors(optimizer, start, sets)
     if screen.as_json:
-        screen.json({**found.to_dict(), "test_calls": test or 0})
+        after = {"test_calls": costs.test or 0, "fidelity_calls": costs.fidelity, "label_error_calls": doubtful}
+        screen.json({**found.to_dict(), **after})
         return
-    screen.text(f"{found}\n\nThe test split adds {test or 0} calls.")
+    described = f", descriptions checked on {job.search.fidelity} images {costs.fidelity}" if costs.fidelity else ""
+    screen.text(
+        f"{found}\n\nThe test split adds {costs.test or 0} calls{described}, doubtful labels at most {doubtful}."
+    )
 
 
 def run_demo(job: DemoJob, screen: Screen) -> None:
@@ -154,7 +164,7 @@ def run_demo(job: DemoJob, screen: Screen) -> None:
     record = {**result(aligned, sets, names.by_role()), "rater": dict(rater.weights)}
     files = [folder / "judge.json", folder / "result.json"]
     _write(files, aligned, record)
-    files.append(_write_run(folder, aligned, sets, record))
+    files += _write_run(folder, aligned, sets, record)
     if screen.as_json:
         screen.json(record)
     else:
@@ -276,12 +286,22 @@ def _write(files: list[Path], aligned: Aligned, record: Mapping[str, Any]) -> No
         raise BlpoError(f"{error.filename or files[0]}: cannot be written ({error.strerror or error})") from error
 
 
-def _write_run(folder: Path, aligned: Aligned, sets: Sets, record: Mapping[str, Any]) -> Path:
-    """Fills a run's folder with judge, record and report, and returns the report's path."""
+def _write_run(folder: Path, aligned: Aligned, sets: Sets, record: Mapping[str, Any]) -> list[Path]:
+    """Fills a run's folder with judge, record, doubtful labels and report, and returns the last two."""
     _write([folder / "judge.json", folder / "result.json"], aligned, record)
     before, after = aligned.verdicts
-    write_report_data(folder, aligned.judge.labels, sets.test, before, after, command=["blpo", *sys.argv[1:]])
-    return write_report(load_run(folder), folder / "report.html")
+    errors = aligned.checks.label_errors
+    write_label_errors(folder / LABEL_ERRORS, errors)
+    write_report_data(
+        folder,
+        aligned.judge.labels,
+        sets.test,
+        before,
+        after,
+        doubtful=with_examples(errors, sets.train),
+        command=["blpo", *sys.argv[1:]],
+    )
+    return [folder / LABEL_ERRORS, write_report(load_run(folder), folder / "report.html")]
 
 
 @contextmanager

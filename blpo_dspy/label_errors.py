@@ -15,6 +15,7 @@ from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling import Verdict
 from blpo_dspy.labels import Label, LabelSpace
 
+FILE_NAME = "label_errors.csv"
 # A cell that starts so is run as a formula by spreadsheets.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -80,6 +81,14 @@ def likely_label_errors(
         why = (one.description or "", one.reasoning)
         found.append(LikelyError(name, example.label, judged, stability, len(answers), loss, *why))
     return sorted(found, key=lambda error: (-error.loss, -error.stability, -error.answers))
+
+
+def with_examples(
+    errors: Sequence[LikelyError], examples: Sequence[dspy.Example]
+) -> list[tuple[LikelyError, dspy.Example]]:
+    """Returns each error with the example that it is about."""
+    by_id = {str(example.get("id", position)): example for position, example in enumerate(examples)}
+    return [(error, by_id[error.id]) for error in errors]
 
 
 def write_label_errors(path: str | os.PathLike[str], errors: Sequence[LikelyError]) -> None:

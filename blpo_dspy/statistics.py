@@ -126,7 +126,7 @@ def agreement_intervals(
     draws = _figures(np.stack(rows, axis=1), agreement.labels)
     names = ("accuracy", "macro_f1", "kappa", "spearman", "mae")
     found = {name: _interval(getattr(agreement, name), draws.get(name, np.empty(0)), level) for name in names}
-    return {**found, "invalid_rate": _wilson(agreement.invalid, agreement.n, level)}
+    return {**found, "invalid_rate": proportion_interval(agreement.invalid, agreement.n, level=level)}
 
 
 def compare_paired(
@@ -201,6 +201,16 @@ def across_seeds(
     return rows, {name: mean_sd([v for v in values if v is not None]) for name, values in defined.items() if values}
 
 
+def proportion_interval(count: int, n: int, *, level: float = 0.95) -> Interval | None:
+    """Returns Wilson's score interval of a share of n, None if n is zero."""
+    from scipy.stats import binomtest  # noqa: PLC0415  (slow to import, and needed only here)
+
+    if n == 0:
+        return None
+    ends = binomtest(count, n).proportion_ci(level, method="wilson")
+    return Interval(float(ends.low), float(ends.high), level, "Wilson score interval", 0)
+
+
 def _generator(seed: int) -> np.random.Generator:
     return np.random.default_rng(random.Random(f"{seed}:bootstrap").getrandbits(128))
 
@@ -243,15 +253,6 @@ def _interval(estimate: float | None, draws: Floats, level: float) -> Interval |
     low, high = np.quantile(defined, tails) if len(defined) else (estimate, estimate)
     # Smoothing can move all draws to one side of an estimate at the edge of its range.
     return Interval(min(float(low), estimate), max(float(high), estimate), level, METHOD, len(draws))
-
-
-def _wilson(count: int, n: int, level: float) -> Interval | None:
-    from scipy.stats import binomtest  # noqa: PLC0415  (slow to import, and needed only here)
-
-    if n == 0:
-        return None
-    ends = binomtest(count, n).proportion_ci(level, method="wilson")
-    return Interval(float(ends.low), float(ends.high), level, "Wilson score interval", 0)
 
 
 def _figures(tables: Floats, labels: LabelSpace) -> dict[str, Floats]:

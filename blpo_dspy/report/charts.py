@@ -5,13 +5,17 @@ A plotting library would write fixed colours and fonts, ten times the bytes, and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from blpo_dspy.statistics import Interval
 
-WIDTH, HEIGHT = 360, 210
-_LEFT, _RIGHT, _TOP, _BOTTOM = 34, 12, 10, 30
+# In pixels: each chart is drawn twice, for a desk and for a phone, so that its text is of one size on both.
+SIZES = {"wide": (984, 300), "narrow": (326, 240)}
+_LEFT, _RIGHT, _TOP, _BOTTOM = 38, 16, 12, 38
+_MOST_ROWS = 6
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,20 @@ class Point:
     interval: Interval | None
     text: str
     returned: bool = False
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points that belong together, from left to right, and the corners of the line drawn through or beside them."""
+
+    points: tuple[Point, ...]
+    corners: tuple[tuple[float, float], ...]
+    name: str = ""
+
+    @classmethod
+    def through(cls, points: Sequence[Point]) -> Series:
+        """Returns points joined by straight lines."""
+        return cls(tuple(points), tuple((point.x, point.y) for point in points))
 
 
 @dataclass(frozen=True)
@@ -38,64 +56,103 @@ class Mark:
 
 
 @dataclass(frozen=True)
+class Line:
+    """A series in the drawing's coordinates; `path` holds the points of a polyline."""
+
+    name: str
+    path: str
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True)
 class Chart:
-    """A drawing of `WIDTH` × `HEIGHT` units.
+    """A drawing.
 
     Attributes:
-        marks: The points from left to right.
+        size: Its name among `SIZES`.
+        lines: What is drawn, in order.
         rows: Height and text of each horizontal grid line.
         columns: Position and text of each tick below.
+        width: In pixels.
+        height: Likewise.
     """
 
-    marks: tuple[Mark, ...]
+    size: str
+    lines: tuple[Line, ...]
     rows: tuple[tuple[float, str], ...]
     columns: tuple[tuple[float, str], ...]
-    width: int = WIDTH
-    height: int = HEIGHT
+    width: int
+    height: int
     left: int = _LEFT
-    right: int = WIDTH - _RIGHT
-    bottom: int = HEIGHT - _BOTTOM
 
     @property
-    def line(self) -> str:
-        """The points of a polyline."""
-        return " ".join(f"{mark.x},{mark.y}" for mark in self.marks)
+    def right(self) -> int:
+        """Where the frame ends."""
+        return self.width - _RIGHT
+
+    @property
+    def bottom(self) -> int:
+        """Where the lower axis is."""
+        return self.height - _BOTTOM
 
 
-def line_chart(points: Sequence[Point]) -> Chart:
-    """Returns the chart of points, of which there must be at least one, ordered by x; y is at most 1."""
-    lows = [point.y if point.interval is None else point.interval.low for point in points]
-    lowest = min(0.8, *(int(low * 5 - (low < 0)) / 5 for low in lows))
-    farthest = max(point.x for point in points) or 1
+def line_charts(series: Sequence[Series]) -> tuple[Chart, ...]:
+    """Returns the chart of at least one series in each size; no figure is above 1."""
+    return tuple(_chart(series, size) for size in SIZES)
+
+
+def stepped(corners: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    """Returns the corners of a line that keeps each value up to the next one."""
+    found = [*corners[:1]]
+    for (_, before), (x, after) in pairwise(corners):
+        found += [(x, before), (x, after)]
+    return tuple(found)
+
+
+def _chart(series: Sequence[Series], size: str) -> Chart:
+    width, height = SIZES[size]
+    levels = _levels(series)
+    lowest, highest = levels[0], levels[-1]
+    xs = [x for one in series for x in (*(p.x for p in one.points), *(x for x, _ in one.corners))]
+    farthest = max(xs, default=1) or 1
 
     def across(x: float) -> float:
-        return round(_LEFT + (WIDTH - _LEFT - _RIGHT) * x / farthest, 1)
+        return round(_LEFT + (width - _LEFT - _RIGHT) * x / farthest, 1)
 
     def up(y: float) -> float:
-        return round(_TOP + (HEIGHT - _TOP - _BOTTOM) * (1 - y) / (1 - lowest), 1)
+        return round(_TOP + (height - _TOP - _BOTTOM) * (highest - y) / (highest - lowest), 1)
 
-    marks = tuple(
-        Mark(
-            across(p.x),
-            up(p.y),
-            up(p.y if p.interval is None else p.interval.low),
-            up(p.y if p.interval is None else p.interval.high),
-            p.text,
-            p.returned,
-        )
-        for p in points
+    def mark(p: Point) -> Mark:
+        low, high = (p.y, p.y) if p.interval is None else (p.interval.low, p.interval.high)
+        return Mark(across(p.x), up(p.y), up(low), up(high), p.text, p.returned)
+
+    lines = tuple(
+        Line(one.name, " ".join(f"{across(x)},{up(y)}" for x, y in one.corners), tuple(map(mark, one.points)))
+        for one in series
     )
-    levels = [lowest + 0.2 * step for step in range(round((1 - lowest) / 0.2) + 1)]
-    step = _tick(farthest)
-    ticks = [step * i for i in range(int(farthest // step) + 1)]
-    return Chart(marks, tuple((up(y), f"{y:.1f}") for y in levels), tuple((across(x), f"{x:,}") for x in ticks))
+    step = _tick(farthest, 8 if size == "wide" else 4)
+    columns = tuple((across(step * i), f"{step * i:,}") for i in range(int(farthest // step) + 1))
+    return Chart(size, lines, tuple((up(y), f"{y:.2f}".rstrip("0")) for y in levels), columns, width, height)
 
 
-def _tick(farthest: float) -> int:
-    """A round distance between ticks, so that there are three to six of them."""
+def _levels(series: Sequence[Series]) -> list[float]:
+    """Round levels from below the lowest figure or interval to above the highest."""
+    ends = [y for one in series for _, y in one.corners]
+    for point in (point for one in series for point in one.points):
+        ends += [point.y] if point.interval is None else [point.interval.low, point.interval.high]
+    for step in (5, 10, 20, 50):  # hundredths
+        lowest, highest = math.floor(min(ends) * 100 / step), math.ceil(min(max(ends), 1) * 100 / step)
+        lowest = min(lowest, highest - 2)
+        if highest - lowest < _MOST_ROWS:
+            break
+    return [level * step / 100 for level in range(lowest, highest + 1)]
+
+
+def _tick(farthest: float, most: int) -> int:
+    """A round distance between ticks, so that there are no more of them than that beside the one at zero."""
     scale = 1
     while True:
         for factor in (1, 2, 5):
-            if farthest / (factor * scale) <= 5:
+            if farthest / (factor * scale) <= most:
                 return factor * scale
         scale *= 10

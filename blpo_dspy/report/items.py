@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from blpo_dspy.labels import Label, LabelSpace
@@ -48,9 +48,18 @@ class Item:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Item:
-        """Returns the item that `dataclasses.asdict` wrote."""
+        """Returns the item that `to_dict` wrote."""
         opinions = {when: Opinion(**data[when]) for when in ("before", "after")}
         return cls(**{**data, **opinions})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data for JSON, without what has its default value."""
+        return {**_given(self), **{when: _given(getattr(self, when)) for when in ("before", "after")}}
+
+    def bare(self) -> Item:
+        """Returns the item with its labels and group alone."""
+        before, after = (Opinion(o.label, failure=o.failure and "failed") for o in (self.before, self.after))
+        return Item(self.id, self.label, before, after, self.group)
 
     @property
     def answered(self) -> bool:
@@ -64,6 +73,12 @@ class Item:
         if not self.answered:
             return None
         return {(False, True): FIXED, (True, False): BROKEN, (False, False): WRONG}.get(right)
+
+
+def _given(record: Item | Opinion) -> dict[str, Any]:
+    """The fields whose value isn't the default one."""
+    values = ((field, getattr(record, field.name)) for field in fields(record))
+    return {field.name: value for field, value in values if value not in (field.default, {})}
 
 
 def worth_showing(items: Sequence[Item], labels: LabelSpace) -> dict[str, tuple[int, list[int]]]:

@@ -7,7 +7,7 @@ import hashlib
 import io
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import dspy
@@ -15,10 +15,11 @@ from PIL import Image
 
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.images import PixelPolicy, is_reference
+from blpo_dspy.label_errors import LikelyError
 from blpo_dspy.labelling import Verdict
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.programs.artifact import write_json
-from blpo_dspy.report.items import Item, Opinion, worth_showing
+from blpo_dspy.report.items import MOST_SHOWN, Item, Opinion, worth_showing
 
 FORMAT = "blpo-dspy report data"
 REPORT_DATA, THUMBNAILS = "report.json", "thumbnails"
@@ -33,9 +34,12 @@ def write_report_data(
     before: Sequence[Verdict],
     after: Sequence[Verdict],
     *,
+    doubtful: Sequence[tuple[LikelyError, dspy.Example]] = (),
     command: Sequence[str] = (),
 ) -> None:
-    """Writes what a report shows of the test examples; nothing but small pictures of a few of them is kept.
+    """Writes what a report shows of the test examples.
+
+    Of those that it shows as pictures, small ones and the texts are kept; of all others only the labels.
 
     Args:
         folder: The run's folder.
@@ -43,6 +47,7 @@ def write_report_data(
         examples: The test examples.
         before: What the start said about each; empty where the test split was not judged.
         after: Likewise for the compiled judge.
+        doubtful: Likely label errors with their examples, in order.
         command: The command line that made the run; addresses in it are left out.
 
     Raises:
@@ -50,15 +55,31 @@ def write_report_data(
     """
     judged = zip(examples, before, after, strict=True) if before else ()
     items = [_item(example, first, second) for example, first, second in judged]
+    shown = {place for _, places in worth_showing(items, labels).values() for place in places}
+    pictures = folder / THUMBNAILS
     try:
-        for _, places in worth_showing(items, labels).values():
-            for place in places:
-                items[place] = replace(items[place], thumbnail=_thumbnail(folder / THUMBNAILS, examples[place].image))
+        items = [
+            replace(item, thumbnail=_thumbnail(pictures, examples[i].image)) if i in shown else item.bare()
+            for i, item in enumerate(items)
+        ]
+        doubts = [
+            {**error.to_dict(), "thumbnail": _thumbnail(pictures, example.image)}
+            for error, example in doubtful[:MOST_SHOWN]
+        ]
     except OSError as error:
         raise BlpoError(f"{error.filename or folder}: cannot be written ({error.strerror or error})") from error
-    shown = [_without_address(word, previous) for previous, word in zip(["", *command], command, strict=False)]
-    data = {"format": FORMAT, "command": shlex.join(shown), "items": [asdict(item) for item in items]}
+    data = {
+        "format": FORMAT,
+        "command": command_line(command),
+        "items": [item.to_dict() for item in items],
+        "doubtful": doubts,
+    }
     write_json(folder / REPORT_DATA, data)
+
+
+def command_line(words: Sequence[str]) -> str:
+    """Returns a command line to show: quoted where need be, and without addresses."""
+    return shlex.join(_without_address(word, previous) for previous, word in zip(["", *words], words, strict=False))
 
 
 def _item(example: dspy.Example, before: Verdict, after: Verdict) -> Item:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Mapping
@@ -27,19 +28,25 @@ class RunFolder:
         result: The content of result.json.
         command: The command line that made it, "" if that is not known.
         items: The test items, none if the test split was not judged.
+        doubtful: The likely label errors that a report shows.
     """
 
     folder: Path
     result: Mapping[str, Any]
     command: str
     items: tuple[Item, ...]
+    doubtful: tuple[Mapping[str, Any], ...] = ()
 
-    def thumbnail(self, item: Item) -> bytes | None:
-        """Returns the small JPEG of an item, None if there is none."""
-        if item.thumbnail is None or not _THUMBNAIL.fullmatch(item.thumbnail):
+    def picture(self, name: str | None) -> str | None:
+        """Returns a small JPEG of the run as a data URI, None if there is none of that name."""
+        content = self._thumbnail(name)
+        return None if content is None else f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+
+    def _thumbnail(self, name: str | None) -> bytes | None:
+        if name is None or not _THUMBNAIL.fullmatch(name):
             return None
         try:
-            content = (self.folder / THUMBNAILS / item.thumbnail).read_bytes()
+            content = (self.folder / THUMBNAILS / name).read_bytes()
         except OSError:
             return None  # a report without one picture is better than none
         return content if content.startswith(b"\xff\xd8") and len(content) <= _LARGEST_THUMBNAIL else None
@@ -59,7 +66,7 @@ def load_run(folder: Path) -> RunFolder:
         items = tuple(Item.from_dict(item) for item in data["items"])
     except (KeyError, TypeError) as error:
         raise BlpoError(f"{folder / REPORT_DATA}: an item is damaged ({error}); run the command anew") from error
-    return RunFolder(folder, result, str(data.get("command", "")), items)
+    return RunFolder(folder, result, str(data.get("command", "")), items, tuple(data.get("doubtful", ())))
 
 
 def _read(file: Path, key: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,8 @@ from typing import Any
 
 from blpo_dspy.agreement import Agreement
 from blpo_dspy.labels import Label, LabelSpace
-from blpo_dspy.report.charts import Chart, Point, line_chart
+from blpo_dspy.report.beside import Doubts, FidelityTable, Humans, Told, doubts_of, fidelity_of, humans_of, told_of
+from blpo_dspy.report.charts import Chart, Point, Series, line_charts
 from blpo_dspy.report.items import KINDS, Item, worth_showing
 from blpo_dspy.report.run import RunFolder
 from blpo_dspy.report.words import Piece, word_diff
@@ -163,13 +163,17 @@ class Page:
     figures: tuple[Figure, ...]
     figures_set: str
     paired: PairedComparison | None
-    chart: Chart | None
+    humans: Humans | None
+    charts: tuple[Chart, ...]
     chart_measure: str
     instructions: Texts
     confusions: tuple[Confusion, ...]
     groups: tuple[tuple[str, tuple[Group, ...], int], ...]
     galleries: tuple[Gallery, ...]
     pictures: bool
+    fidelity: FidelityTable | None
+    told: tuple[Told, ...]
+    doubts: Doubts | None
     rounds: tuple[SearchRound, ...]
     guards: tuple[tuple[str, int, str], ...]
     ledger: tuple[tuple[str, Mapping[str, Any]], ...]
@@ -197,20 +201,25 @@ def page_of(run: RunFolder, *, images: bool = True, blur: Sequence[str] | None =
     if None in agreements.values():
         which, agreements = "val", {when: _agreement(result[when], "val") for when in ("before", "after")}
     ceiling = _agreement(result.get("ceiling") or {}, "test") if which == "test" else None
-    chart, measure = _chart(result, labels)
+    charts, measure = _charts(result, labels)
+    blurred = _blurring(labels, blur)
     return Page(
         task=result["start"]["judge"],
         headline=_headline(labels, paired, agreements, which),
         figures=_figures(agreements, paired, ceiling),
         figures_set=which,
         paired=paired,
-        chart=chart,
+        humans=humans_of(result),
+        charts=charts,
         chart_measure=measure,
         instructions=_texts(result["start"], result["compiled"]),
         confusions=_confusions(agreements),
         groups=_groups(labels, answered),
-        galleries=_galleries(run, labels, images, _blurring(labels, blur)),
+        galleries=_galleries(run, labels, images, blurred),
         pictures=images,
+        fidelity=fidelity_of(result),
+        told=told_of(result),
+        doubts=doubts_of(run, images=images, blur=blurred),
         rounds=tuple(_round(completed) for completed in result["rounds"]),
         guards=_guards(result["rounds"], result["validations"]),
         ledger=_ledger(result["ledger"]),
@@ -292,7 +301,7 @@ def _figures(
     return tuple(rows)
 
 
-def _chart(result: Mapping[str, Any], labels: LabelSpace) -> tuple[Chart | None, str]:
+def _charts(result: Mapping[str, Any], labels: LabelSpace) -> tuple[tuple[Chart, ...], str]:
     name, measure = ("kappa", "Cohen’s κ, quadratic weights") if labels.ordered else ("accuracy", "accuracy")
     points: list[Point] = []
     for validation in sorted(result["validations"], key=lambda v: (v["spent"], v["after_round"])):
@@ -305,7 +314,7 @@ def _chart(result: Mapping[str, Any], labels: LabelSpace) -> tuple[Chart | None,
         text = f"{f'after round {number}' if number else 'start'}: {value:.2f}, {validation['spent']:,} calls"
         returned = validation["instructions"] == result["compiled"] and not any(point.returned for point in points)
         points.append(Point(validation["spent"], value, interval, text, returned))
-    return (line_chart(points) if points else None), measure
+    return (line_charts([Series.through(points)]) if points else ()), measure
 
 
 def _texts(old: Mapping[str, str], new: Mapping[str, str]) -> Texts:
@@ -365,8 +374,7 @@ def _blurring(labels: LabelSpace, blur: Sequence[str] | None) -> frozenset[str]:
 
 def _galleries(run: RunFolder, labels: LabelSpace, images: bool, blur: frozenset[str]) -> tuple[Gallery, ...]:
     def shown(item: Item) -> ShownItem:
-        content = run.thumbnail(item) if images else None
-        picture = None if content is None else f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+        picture = run.picture(item.thumbnail) if images else None
         stated: set[Label | None] = {item.label, item.before.label, item.after.label}
         return ShownItem(item, picture, any(str(label) in blur for label in stated))
 
@@ -422,7 +430,7 @@ def _guards(
 
 
 def _ledger(ledger: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[str, Mapping[str, Any]], ...]:
-    names = {"compile": "search", "measure": "test"}
+    names = {"compile": "search", "measure": "after it"}
     return tuple(
         (f"{names.get(phase, phase)}: {role}", usage)
         for phase, roles in ledger.items()

@@ -1,0 +1,168 @@
+"""What a report says beside the agreement: people among themselves, what descriptions carry, doubtful labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from blpo_dspy.agreement import Agreement
+from blpo_dspy.label_errors import FILE_NAME as LABEL_ERRORS
+from blpo_dspy.report.run import RunFolder
+from blpo_dspy.statistics import Interval, proportion_interval
+
+# Below this share, even at the upper end of its interval, descriptions leave out much of what decides.
+_FAITHFUL = 0.8
+_POOR = (
+    "Descriptions leave out much of what decides: the optimizer model, which sees descriptions alone, may not learn "
+    "what matters from them."
+)
+_MOST_LABELS = 15
+
+
+@dataclass(frozen=True)
+class Share:
+    """So many of so many, with Wilson's interval."""
+
+    count: int
+    n: int
+    interval: Interval | None
+
+    @property
+    def text(self) -> str:
+        """The share in percent."""
+        return f"{self.count / self.n:.0%}" if self.n else "–"
+
+    @property
+    def ends(self) -> str:
+        """The interval in percent."""
+        return "" if self.interval is None else f"{self.interval.low:.0%} to {self.interval.high:.0%}"
+
+
+@dataclass(frozen=True)
+class FidelityTable:
+    """How often the description alone led to the label from the pixels: overall, then by that label."""
+
+    rows: tuple[tuple[str, Share, Share], ...]
+    remark: str
+
+
+@dataclass(frozen=True)
+class Told:
+    """Descriptions that give a verdict: of which judge, how many of how many, and the first few."""
+
+    when: str
+    count: int
+    n: int
+    examples: tuple[Mapping[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A likely label error with its picture as a data URI, if it is shown."""
+
+    error: Mapping[str, Any]
+    picture: str | None
+    blurred: bool
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """The likely label errors: how many, of how many looked at, those shown, and the file with all of them."""
+
+    count: int
+    looked_at: int
+    shown: tuple[Doubt, ...]
+    file: str = LABEL_ERRORS
+
+
+@dataclass(frozen=True)
+class Human:
+    """A line about people: what it is, the figure, and what it rests on."""
+
+    name: str
+    value: float | None
+    remark: str
+
+
+@dataclass(frozen=True)
+class Humans:
+    """How far people agree with each other, the ceiling for a judge, and the judge with people."""
+
+    headline: str
+    rows: tuple[Human, ...]
+    remarks: tuple[str, ...]
+
+
+def fidelity_of(result: Mapping[str, Any]) -> FidelityTable | None:
+    """Returns the fidelity that a run recorded, None if it measured none."""
+    recorded = result.get("fidelity")
+    if recorded is None:
+        return None
+    before, after = (Agreement.from_dict(recorded[when]) for when in ("before", "after"))
+    if not after.n or not before.n:
+        return None
+    rows = [("All", _right(before), _right(after))]
+    if len(after.labels) <= _MOST_LABELS:
+        rows += [
+            (name, _right(before, i), _right(after, i))
+            for i, name in enumerate(after.labels.names)
+            if sum(before.confusion[i]) or sum(after.confusion[i])
+        ]
+    upper = rows[0][2].interval
+    poor = upper is not None and upper.high < _FAITHFUL
+    return FidelityTable(tuple(rows), _POOR if poor else "")
+
+
+def _right(agreement: Agreement, row: int | None = None) -> Share:
+    rows = range(len(agreement.labels)) if row is None else (row,)
+    count, n = sum(agreement.confusion[i][i] for i in rows), sum(sum(agreement.confusion[i]) for i in rows)
+    return Share(count, n, proportion_interval(count, n))
+
+
+def told_of(result: Mapping[str, Any]) -> tuple[Told, ...]:
+    """Returns what a run recorded of descriptions that give a verdict; nothing where none was looked at."""
+    recorded = result.get("stated_labels") or {}
+    return tuple(
+        Told(title, found["count"], found["n"], tuple(found["examples"]))
+        for when, title in (("before", "Before"), ("after", "After"))
+        if (found := recorded.get(when)) and found["n"]
+    )
+
+
+def doubts_of(run: RunFolder, *, images: bool, blur: frozenset[str]) -> Doubts | None:
+    """Returns the likely label errors of a run, None if nothing was looked at."""
+    recorded = run.result.get("label_errors")
+    if not recorded or not recorded["looked_at"]:
+        return None
+    shown = tuple(
+        Doubt(error, run.picture(error.get("thumbnail")) if images else None, _unsafe(error, blur))
+        for error in run.doubtful
+    )
+    return Doubts(len(recorded["found"]), recorded["looked_at"], shown)
+
+
+def _unsafe(error: Mapping[str, Any], blur: frozenset[str]) -> bool:
+    return any(str(error[name]) in blur for name in ("label", "judged"))
+
+
+def humans_of(result: Mapping[str, Any]) -> Humans | None:
+    """Returns what a run recorded about several raters, None if each image had one label."""
+    found = result.get("humans")
+    if not found:
+        return None
+    judge = found.get("judge") or {}
+    rows = (
+        Human("People with each other, Cohen’s κ", found["kappa"], f"mean of {found['pairs']} pairs of raters"),
+        Human("People with each other, Krippendorff’s α", found["alpha"], f"{found['raters']} raters"),
+        Human("The judge with people, κ, before", judge.get("before"), "on the test set"),
+        Human("The judge with people, κ, after", judge.get("after"), "on the test set"),
+    )
+    left_out = found.get("left_out") or {}
+    remarks = [
+        f"{found['ratings']:,} ratings of {found['items']:,} images by more than one person; their label is the "
+        f"{found['rule']} of the ratings.",
+        f"People disagree on {found['disagreeing']:,} of them (disagreements.csv).",
+        *(f"{count:,} images were left out: {reason}." for reason, count in left_out.items() if count),
+    ]
+    return Humans(str(found.get("headline", "")), tuple(row for row in rows if row.value is not None), tuple(remarks))

@@ -200,9 +200,8 @@ class APO(JudgeOptimizer):
     @property
     def options(self) -> dict[str, Any]:
         """The algorithm's options and the seed, as JSON-ready data."""
-        return self._described(
-            *_SIZES, "n_gradients", "mc_samples", "exploration", "reject_on_errors", "errors_as", "temperature"
-        )
+        names = ("n_gradients", "mc_samples", "exploration", "reject_on_errors", "errors_as", "temperature")
+        return self._described(*_SIZES, *names, prompts=vars(self.prompts))
 
 
 def _instructions(trial: Trial) -> Instructions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, ClassVar, Literal
 
@@ -23,6 +23,7 @@ from blpo_dspy.optimizers.guards import Guards
 from blpo_dspy.optimizers.plan import Plan, Sizes
 from blpo_dspy.optimizers.records import BLPOResult, Round
 from blpo_dspy.optimizers.run import Run, Setup
+from blpo_dspy.optimizers.setup import meta_prompt_digest
 from blpo_dspy.optimizers.validation import Validator, best
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.prices import Prices, checked_prices
@@ -189,11 +190,17 @@ class JudgeOptimizer(Teleprompter):
             if value is not None and value < minimum:
                 raise BlpoError(f"{name}={value} is too small; it must be at least {minimum}")
 
-    def _described(self, *names: str) -> dict[str, Any]:
+    def _described(self, *names: str, prompts: Mapping[str, type[dspy.Signature]]) -> dict[str, Any]:
         """The algorithm's own options by name and those that decide every algorithm's result, as JSON-ready data."""
         names += ("select", "max_instruction_tokens", "max_failed_share", "seed")
         described = {name: getattr(self, name) for name in names}
-        return {"optimizer": type(self).__name__, **described, "guards": asdict(self.guards)}
+        digests = {name: meta_prompt_digest(prompt) for name, prompt in prompts.items()}
+        return {
+            "optimizer": type(self).__name__,
+            **described,
+            "guards": asdict(self.guards),
+            "meta_prompts": digests,
+        }
 
     def _setup(self) -> Setup:
         return Setup(

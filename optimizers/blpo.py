@@ -236,4 +236,4 @@ class BLPO(JudgeOptimizer):
     def options(self) -> dict[str, Any]:
         """The algorithm's options and the seed, as JSON-ready data."""
         names = ("rounds", "inner_steps", "batch_size", "guard_size", "error_search", "stratified", "verbalizer_search")
-        return self._described(*names, "warm_start", "merge", "keep_if_worse")
+        return self._described(*names, "warm_start", "merge", "keep_if_worse", prompts=vars(self.prompts))

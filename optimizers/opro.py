@@ -167,7 +167,7 @@ class OPRO(JudgeOptimizer):
     def options(self) -> dict[str, Any]:
         """The algorithm's options and the seed, as JSON-ready data."""
         names = ("steps", "samples_per_step", "max_shown", "exemplars", "exemplars_as", "score_size", "score_threshold")
-        return self._described(*names, "temperature")
+        return self._described(*names, "temperature", prompts={"write_instruction": self.write_instruction})
 
 
 def _score(run: Run, judgements: Sequence[Judgement]) -> float:

@@ -121,6 +121,16 @@ def fingerprint(
     }
 
 
+def meta_prompt_digest(signature: type[dspy.Signature]) -> str:
+    """Returns a short hash of what a meta-prompt says and asks for: its instructions and its fields."""
+    fields = {
+        name: [str(field.annotation), {key: str(value) for key, value in (field.json_schema_extra or {}).items()}]
+        for name, field in signature.fields.items()
+    }
+    text = json.dumps([signature.instructions, list(fields.items())])
+    return f"sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
 def _digest(examples: Sequence[dspy.Example], label_field: str) -> str:
     """A hash of labels and inputs in order; images count by their content."""
     digest = hashlib.sha256()

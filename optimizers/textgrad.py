@@ -150,7 +150,7 @@ class TextGrad(JudgeOptimizer):
     def options(self) -> dict[str, Any]:
         """The algorithm's options and the seed, as JSON-ready data."""
         names = ("epochs", "steps_per_epoch", "batch_size", "inputs_as", "momentum_window", "gradient_memory", "revert")
-        return self._described(*names)
+        return self._described(*names, prompts=vars(self.prompts))
 
 
 def _last(texts: list[str], count: int) -> list[str]:

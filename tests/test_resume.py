@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import TRAIN, VALIDATION, student, world
 
-from blpo_dspy.journal import FILE_NAME, JournalError
-from blpo_dspy.optimizers import BLPO
+from blpo_dspy.journal import FILE_NAME, JournalError, differences
+from blpo_dspy.optimizers import APO, BLPO, OPRO, TextGrad, apo_prompts, opro_prompts, textgrad_prompts, updates
 
 
 def compiled(folder: Path, **options: Any) -> tuple[dspy.Module, int]:
@@ -106,3 +106,40 @@ def test_the_journal_holds_no_image_and_no_key(finished: tuple[Path, dspy.Module
     assert "iVBOR" not in text
     assert "api_key" not in text
     assert {json.loads(line)["kind"] for line in text.splitlines()} <= {"run", "answer", "failed", "record"}
+
+
+def replaced(prompt: type[dspy.Signature]) -> type[dspy.Signature]:
+    """A meta-prompt in other words."""
+    return prompt.with_instructions(f"{prompt.instructions} Take care.")
+
+
+META_PROMPTS = [
+    (BLPO, "update_judge", updates.UpdateJudge),
+    (BLPO, "update_verbalizer", updates.UpdateVerbalizer),
+    (BLPO, "merge_updates", updates.MergeUpdates),
+    (OPRO, "write_instruction", opro_prompts.WriteInstruction),
+    (APO, "find_reasons", apo_prompts.FindReasons),
+    (APO, "apply_reason", apo_prompts.ApplyReason),
+    (APO, "vary_instruction", apo_prompts.VaryInstruction),
+    (TextGrad, "criticize_output", textgrad_prompts.CriticizeOutput),
+    (TextGrad, "criticize_instruction", textgrad_prompts.CriticizeInstruction),
+    (TextGrad, "improve_instruction", textgrad_prompts.ImproveInstruction),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "prompt"), META_PROMPTS, ids=[name for _, name, _ in META_PROMPTS])
+def test_other_meta_prompts_are_another_run(kind: Any, name: str, prompt: type[dspy.Signature]) -> None:
+    """Other words, or another field, count; the same words do not."""
+    lm = world()
+    usual = kind(prompt_model=lm).options
+    other = [replaced(prompt), prompt.append("hint", dspy.InputField(), type_=str)]
+    found = [kind(prompt_model=lm, **{name: one}).options for one in (prompt, *other)]
+    assert found[0] == usual
+    assert [differences(usual, one)[0].partition(":")[0] for one in found[1:]] == [f"meta_prompts.{name}"] * 2
+
+
+def test_a_journal_is_not_continued_with_other_meta_prompts(tmp_path: Path) -> None:
+    """Its answers are those to other questions; the one that differs is named."""
+    compiled(tmp_path, rounds=1)
+    with pytest.raises(JournalError, match=r"options\.meta_prompts\.update_judge: 'sha256 .* there, 'sha256 .* now"):
+        compiled(tmp_path, rounds=1, update_judge=replaced(updates.UpdateJudge))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,6 +15,7 @@ from dspy.utils.exceptions import LMError
 
 from blpo_dspy.agreement import Agreement, measure_agreement
 from blpo_dspy.errors import ModelError
+from blpo_dspy.images import ImageError
 from blpo_dspy.labels import Label, LabelSpace
 from blpo_dspy.metering import FATAL_ERRORS, Meter, RunStoppedError
 from blpo_dspy.models import Models
@@ -20,6 +24,10 @@ from blpo_dspy.programs.visual_judge import VisualJudge
 
 # How many failures in a row, from the first image on, tell that nobody is there.
 _SIGNS_OF_LIFE = 4
+# Later, when something was answered before, as many rounds of failures on all threads do.
+_ROUNDS_OF_SILENCE = 3
+# Images waiting for each thread: enough that none is idle while the first in line takes its time.
+_QUEUED = 4
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,7 @@ class Verdict:
         reasoning: What the judge named as deciding, if it was asked.
         failure: Why there is no answer; "" if there is one.
         outage: Whether that was the model's server rather than the image.
+        stopped: Whether it was a cap of the run: nothing was wrong.
     """
 
     label: Label | None
@@ -41,6 +50,7 @@ class Verdict:
     reasoning: str = ""
     failure: str = ""
     outage: bool = False
+    stopped: bool = False
 
 
 def label_images(
@@ -65,23 +75,54 @@ def label_images(
     Raises:
         ModelError: If a model cannot be used at all: it refuses the key, or the first calls all fail.
     """
+    verdicts: list[Verdict] = []
+
+    def keep(verdict: Verdict) -> None:
+        verdicts.append(verdict)
+        done(verdict)
+
+    label_each(judge, models, inputs, workers=workers, meter=meter, done=keep)
+    return verdicts
+
+
+def label_each(
+    judge: VisualJudge,
+    models: Models,
+    inputs: Iterable[Mapping[str, Any]],
+    *,
+    workers: Workers,
+    meter: Meter,
+    done: Callable[[Verdict], None],
+) -> None:
+    """Gives `done` a verdict for each input, in order; the arguments are those of `label_images`.
+
+    Inputs are taken, and images among them that are not prepared are loaded, as their turn comes, so that only a few
+    for each thread lie in memory. An image that cannot be read is that image's failure.
+
+    Raises:
+        ModelError: If a model cannot be used at all: it refuses the key, the first calls all fail, or all of many.
+    """
     program = judge.deepcopy()
     program.verbalizer.lm = meter.wrap(models.verbalizer, "verbalizer")
     program.judge.lm = meter.wrap(models.judge, "judge")
-    verdicts: list[Verdict] = []
+    label, left = partial(_label_one, program), iter(inputs)
+    waiting: deque[Future[Verdict]] = deque()
     with dspy.context(disable_history=True):
         try:
-            for part in (inputs[:_SIGNS_OF_LIFE], inputs[_SIGNS_OF_LIFE:]):
-                futures = workers.submit(partial(_label_one, program), part)
-                if not verdicts:
-                    _check_alive([future.result() for future in futures])
-                for future in futures:
-                    verdicts.append(future.result())
-                    done(verdicts[-1])
+            waiting.extend(workers.submit(label, itertools.islice(left, _SIGNS_OF_LIFE)))
+            _check_alive([future.result() for future in waiting])
+            silence = 0
+            while waiting:
+                room = _QUEUED * workers.num_threads - len(waiting)
+                waiting.extend(workers.submit(label, itertools.islice(left, max(0, room))))
+                verdict = waiting.popleft().result()
+                silence = silence + 1 if verdict.outage else silence * bool(verdict.failure)
+                if silence > max(_SIGNS_OF_LIFE, _ROUNDS_OF_SILENCE * workers.num_threads):
+                    raise ModelError(f"the model failed for {silence} images in a row: {verdict.failure}")
+                done(verdict)
         except BaseException:
             meter.stop()
             raise
-    return verdicts
 
 
 def measure(
@@ -116,7 +157,11 @@ def _label_one(program: VisualJudge, inputs: Mapping[str, Any]) -> Verdict:
             prediction = program(**inputs)
         except FATAL_ERRORS as error:
             raise ModelError(f"the model cannot be used: {error}") from error
-        except (LMError, RunStoppedError) as error:
+        except RunStoppedError as error:
+            return Verdict(None, failure=str(error), stopped=True)
+        except ImageError as error:
+            return Verdict(None, failure=error.reason)
+        except LMError as error:
             return Verdict(None, failure=str(error), outage=dspy.is_retryable_lm_error(error))
     description, reasoning = prediction.get("description"), prediction.get("reasoning") or ""
     return Verdict(prediction.label, str(prediction.answer), description, str(reasoning))

@@ -11,13 +11,12 @@ from typing import Any
 
 import dspy
 
+from blpo_dspy.cells import spreadsheet_cell
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling import Verdict
 from blpo_dspy.labels import Label, LabelSpace
 
 FILE_NAME = "label_errors.csv"
-# A cell that starts so is run as a formula by spreadsheets.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -101,10 +100,6 @@ def write_label_errors(path: str | os.PathLike[str], errors: Sequence[LikelyErro
         with open(path, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow([*(field.name for field in fields(LikelyError)), "new_label"])
-            writer.writerows([*map(_cell, astuple(error)), ""] for error in errors)
+            writer.writerows([*map(spreadsheet_cell, astuple(error)), ""] for error in errors)
     except OSError as error:
         raise BlpoError(f"{path}: cannot be written ({error.strerror or error})") from error
-
-
-def _cell(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

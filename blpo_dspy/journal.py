@@ -10,7 +10,6 @@ import fcntl
 import json
 import os
 import threading
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.ledger import Usage
 from blpo_dspy.metering import Answer
+from blpo_dspy.notices import notice
 
 FILE_NAME = "journal.jsonl"
 FORMAT_VERSION = 1
@@ -98,7 +98,7 @@ class Journal:
                 raise self._damage(number, "no JSON object")
             lines.append(entry)
         if torn:
-            warnings.warn(f"{self.path}: dropped an incomplete last line ({len(torn)} bytes)", stacklevel=5)
+            notice(f"{self.path}: dropped an incomplete last line ({len(torn)} bytes)")
             self._file.cut(len(whole))
         return lines
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -17,6 +16,7 @@ from blpo_dspy.budget import Budget
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.metering import AnswerStore, RunStoppedError
+from blpo_dspy.notices import notice
 from blpo_dspy.optimizers.bench import Metric
 from blpo_dspy.optimizers.costs import call_costs, shortfall
 from blpo_dspy.optimizers.guards import Guards
@@ -161,7 +161,7 @@ class JudgeOptimizer(Teleprompter):
             JournalError: If the log folder holds another run.
         """
         if teacher is not None:
-            warnings.warn(f"{type(self).__name__} takes no teacher; it is ignored", stacklevel=2)
+            notice(f"{type(self).__name__} takes no teacher; it is ignored")
         with (
             dspy.context(disable_history=True, trace=[]),
             Workers(self.num_threads) as workers,
@@ -169,7 +169,7 @@ class JudgeOptimizer(Teleprompter):
         ):
             short = self._shortfall(run, student)
             if short is not None:
-                warnings.warn(short, stacklevel=4)
+                notice(short)
             result = replace(self._search(run), warnings=() if short is None else (short,))
         return _finished(run, result)
 

@@ -1,0 +1,38 @@
+"""Warnings name the user's line."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+from dspy.utils.callback import BaseCallback
+from worlds import TRAIN, VALIDATION, student, world
+
+from blpo_dspy.budget import Budget
+from blpo_dspy.journal import FILE_NAME
+from blpo_dspy.optimizers import BLPO
+
+
+def compiled(**options: Any) -> int:
+    """Compiles with a small cap and a teacher; returns the line of the call."""
+    lm = world()
+    made = BLPO(prompt_model=lm, task_model=lm, num_threads=2, budget=Budget(max_calls=60), **options)
+    made.compile(student(), trainset=TRAIN, valset=VALIDATION[::8], teacher=student())
+    return inspect.currentframe().f_lineno - 1
+
+
+@pytest.mark.parametrize("callbacks", [[], [BaseCallback()]])
+def test_warnings_of_compile_point_at_its_caller(callbacks: list[BaseCallback], tmp_path: Path) -> None:
+    """Neither into DSPy, which wraps `compile`, nor into this library; whatever stands between."""
+    with dspy.context(callbacks=callbacks), pytest.warns(UserWarning, match="hardly pays") as first:
+        compiled(log_dir=tmp_path)
+    with (tmp_path / FILE_NAME).open("a") as file:
+        file.write('{"torn')
+    with dspy.context(callbacks=callbacks), pytest.warns(UserWarning, match="incomplete last line") as second:
+        line = compiled(log_dir=tmp_path)
+    assert [str(one.message).split()[:2] == ["BLPO", "takes"] for one in first] == [True, False]
+    assert len(second) == 3
+    assert {(one.filename, one.lineno) for one in (*first, *second)} == {(__file__, line)}

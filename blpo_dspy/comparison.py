@@ -98,7 +98,8 @@ def compare(
     testset: Sequence[dspy.Example],
     models: Models,
     max_calls: int,
-    optimizers: str | None = None,
+    max_usd: float | None = None,
+    optimizers: str | Mapping[str, Method] | None = None,
     seeds: Sequence[int] = (0,),
     out: str | os.PathLike[str],
     num_threads: int | None = None,
@@ -123,7 +124,9 @@ def compare(
         testset: Labelled examples that no method sees.
         models: The models by role.
         max_calls: The most judge, verbalizer and optimizer calls of a method.
-        optimizers: Names of `METHODS`, comma-separated; all of them if None. "none" is always among them.
+        max_usd: The most US dollars of a method, if that is capped too.
+        optimizers: Names of `METHODS`, comma-separated; all of them if None. Or methods of your own by name; a name
+            stands for the same method whenever the folder is used. "none" is always among them.
         seeds: One run of every method for each.
         out: Folder for the journal and `results.json`.
         num_threads: LM calls under way at once.
@@ -134,17 +137,17 @@ def compare(
         BlpoError: If a method is unknown, a cap pays for nothing, or the folder holds another comparison.
         ModelError: If a model cannot be used at all; what was finished is kept.
     """
-    methods = chosen(optimizers)
+    methods = {**chosen("none"), **optimizers} if isinstance(optimizers, Mapping) else chosen(optimizers)
     if not seeds:
         raise BlpoError("a comparison needs at least one seed")
     sets = _Sets(*(tuple(dataset(student, s, None, "label").examples) for s in (trainset, valset, testset)))
     _check_cap(student, len(sets.val), max_calls)
     models = _uncached(models)
-    about = _about(student, sets, models, max_calls)
+    about = _about(student, sets, models, max_calls) | ({} if max_usd is None else {"max_usd": max_usd})
     rows: list[Row] = []
     journal = Journal(out, {"comparison": about})
     try:
-        arena = _Arena(student, sets, models, max_calls, num_threads, journal)
+        arena = _Arena(student, sets, models, Budget(max_calls, max_usd=max_usd), num_threads, journal)
         for seed in dict.fromkeys(seeds):
             baseline: Row | None = None
             for name, method in methods.items():
@@ -240,12 +243,12 @@ class _Arena:
         student: VisualJudge,
         sets: _Sets,
         models: Models,
-        max_calls: int,
+        budget: Budget,
         num_threads: int | None,
         journal: Journal,
     ) -> None:
         self._student, self._sets, self._models = student, sets, models
-        self._max_calls, self._num_threads, self._journal = max_calls, num_threads, journal
+        self._budget, self._num_threads, self._journal = budget, num_threads, journal
 
     def finished(self, name: str, seed: int) -> Row | None:
         """Returns the row of an earlier session; one that failed is run again."""
@@ -275,7 +278,7 @@ class _Arena:
             prompt_model=_apart(self._models.optimizer, seed),
             task_model=self._models.judge,
             verbalizer_model=self._models.verbalizer,
-            budget=Budget(max_calls=self._max_calls),
+            budget=self._budget,
             seed=seed,
             num_threads=self._num_threads,
             answers=_SharedAnswers(self._journal),

@@ -139,7 +139,11 @@ def markdown(comparison: Comparison) -> str:
         "the test images, one per seed, not corrected for the number of methods. “calls” are those of the search, "
         "“images” those sent to the optimizer LM.",
         "",
-        *(f"- {name}: {METHODS[name].about}" for name in dict.fromkeys(row.method for row in comparison.rows)),
+        *(
+            f"- {name}: {METHODS[name].about}"
+            for name in dict.fromkeys(row.method for row in comparison.rows)
+            if name in METHODS
+        ),
         *(f"- {_one_cell(line)}" for line in failures(comparison)),
     ]
     return "\n".join([*lines, *notes]) + "\n"
@@ -165,7 +169,7 @@ def plot(comparison: Comparison, path: str | os.PathLike[str]) -> None:
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     axes = figure.subplots()
     names = dict.fromkeys(row.method for row in comparison.rows if row.curve)
-    curves = sorted(((name, *_mean_curve(comparison, name)) for name in names), key=lambda curve: -curve[2][1])
+    curves = sorted(((name, *mean_curve(comparison, name)) for name in names), key=lambda curve: -curve[2][1])
     for position, (name, steps, (spent, score)) in enumerate(curves):
         look: dict[str, Any] = {"color": f"C{position % 10}", "linestyle": ("-", "--", ":")[position // 10 % 3]}
         if len(steps) > 1:
@@ -182,8 +186,8 @@ def plot(comparison: Comparison, path: str | os.PathLike[str]) -> None:
     figure.savefig(Path(path), dpi=130)
 
 
-def _mean_curve(comparison: Comparison, method: str) -> tuple[list[tuple[float, float]], tuple[float, float]]:
-    """The mean over seeds of a method's steps (a run that has ended keeps its last value), and of its ends."""
+def mean_curve(comparison: Comparison, method: str) -> tuple[list[tuple[float, float]], tuple[float, float]]:
+    """Returns the mean over seeds of a method's steps (a run that has ended keeps its last value), and of its ends."""
     curves = [row.curve for row in comparison.rows if row.method == method and row.curve]
     spent = sorted({point[0] for curve in curves for point in curve[:-1]})
     steps = [(x, sum(_at(curve, x) for curve in curves) / len(curves)) for x in spent]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from blpo_dspy.optimizers import BLPO, BLPOResult, Round, Trial
     from blpo_dspy.optimizers.estimate import Estimate, estimate
     from blpo_dspy.programs import VisualJudge
+    from blpo_dspy.sources import open_source
 
 __version__ = "0.1.0"
 
@@ -49,6 +50,7 @@ __all__ = [
     "load_examples",
     "make_lm",
     "measure_agreement",
+    "open_source",
     "split_examples",
 ]
 
@@ -75,6 +77,7 @@ _HOME = {
     "load_examples": "data",
     "make_lm": "models",
     "measure_agreement": "agreement",
+    "open_source": "sources",
     "split_examples": "data",
 }
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,17 +14,26 @@ from typer.core import TyperGroup
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.options import (
     Columns,
+    CompareJob,
     CompileJob,
+    Data,
     DemoJob,
     EvaluateJob,
     EvidenceOption,
     JudgeJob,
     ModelNames,
+    RaterChoice,
+    RaterRule,
     ReportJob,
     Search,
+    SourceChoice,
+    Start,
     label_space,
     names,
+    seed_list,
+    three_sizes,
 )
+from blpo_dspy.sources import SOURCES
 
 _BAD_INPUT = 2
 _INTERRUPTED = 130
@@ -51,10 +61,9 @@ def _message(error: BlpoError) -> str:
     """The error in full: where the exception's own text names the first bad rows, a terminal has room for all."""
     if not isinstance(error, DataError) or not error.problems:
         return str(error)
-    summary = str(error).partition("\n  - ")[0]
     lines = [f"  - {problem}" for problem in error.problems[:_MOST_PROBLEMS]]
     more = len(error.problems) - len(lines)
-    return "\n".join([summary, *lines, *([f"  … and {more} more"] if more else [])])
+    return "\n".join([error.summary, *lines, *([f"  … and {more} more"] if more else [])])
 
 
 app = typer.Typer(
@@ -90,8 +99,7 @@ Model = Annotated[
 VerbalizerModel = Annotated[
     str | None, typer.Option(metavar="MODEL", help="The verbalizer's model (default: the judge's).")
 ]
-ImageColumn = Annotated[str, typer.Option(metavar="NAME", help="Column with the image: a path or URL.")]
-LabelColumn = Annotated[str, typer.Option(metavar="NAME", help="Column with the human label.")]
+Seconds = Annotated[float, typer.Option(metavar="SECONDS", help="What an LM call takes.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 
 
@@ -133,26 +141,91 @@ def demo(
     run_demo(DemoJob(out, rater, search), Screen(as_json=as_json))
 
 
-def _compile_job(
+def _data(
     table: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
-            metavar="TABLE", help="Labelled images: .csv, .tsv, .jsonl, .parquet or a folder of class folders."
+            metavar="TABLE",
+            help="Labelled images: .csv, .tsv, .jsonl, .parquet or a folder of class folders.",
+            show_default=False,
         ),
-    ],
-    task: Annotated[str, typer.Option(metavar="TEXT", help="The judge instruction to start from.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the judge goes, a .json file.")],
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"Or a published set: {', '.join(name for name in SOURCES if name != 'huggingface')}; or any on the "
+            "Hugging Face Hub as owner/name.",
+        ),
+    ] = None,
+    source_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="An option of the source, such as split=test or revision=main."),
+    ] = None,
+    local_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A copy of the source's files, instead of the network.")
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the very images again that this drawn.json names.")
+    ] = None,
+    image_column: Annotated[str, typer.Option(metavar="NAME", help="Column with the image: a path or URL.")] = "image",
+    label_column: Annotated[str, typer.Option(metavar="NAME", help="Column with the human label.")] = "label",
+    rater_columns: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Columns with the labels of several people, one column each.")
+    ] = None,
+    repeated_rows: Annotated[
+        bool, typer.Option("--repeated-rows", help="Each row is one person's label; images recur.")
+    ] = False,
+    rater_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Repeated rows: the column that names the person.")
+    ] = None,
+    rater_rule: Annotated[
+        RaterRule, typer.Option(metavar="RULE", help="How several labels become one: majority or mean.")
+    ] = RaterRule.MAJORITY,
+) -> Data:
+    """The options for labelled images."""
+    if (table is None) == (source is None):
+        raise BlpoError("name the labelled images once: either a TABLE (or folder), or a published set with --source")
+    chosen = None
+    if source is not None:
+        chosen = SourceChoice(source.strip(), tuple(source_option or ()), local_dir, manifest)
+    elif source_option or local_dir or manifest:
+        raise BlpoError("--source-option, --local-dir and --manifest belong to --source")
+    raters = None
+    if rater_columns is not None or repeated_rows or rater_column is not None:
+        if source is not None:
+            raise BlpoError("--rater-columns, --rater-column and --repeated-rows are for a TABLE of your own")
+        if rater_columns is not None and (repeated_rows or rater_column is not None):
+            raise BlpoError("several people's labels are in --rater-columns or in --repeated-rows, not in both")
+        raters = RaterChoice(names(rater_columns or ""), rater_column, rater_rule.value)
+        if rater_columns is not None and len(raters.columns) < 2:
+            raise BlpoError(f"--rater-columns {rater_columns!r} names fewer than two; write at least A,B")
+    return Data(table, chosen, Columns(image_column, label_column), raters)
+
+
+def _start(
+    data: Data,
+    task: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The judge instruction to start from (a source has its own).")
+    ] = None,
     labels: Annotated[str | None, typer.Option(metavar="A,B,…", help='Nominal labels: "Safe,Unsafe".')] = None,
     scale: Annotated[str | None, typer.Option(metavar="LOW-HIGH", help="Or a scale of whole numbers: 1-5.")] = None,
-    image_column: ImageColumn = "image",
-    label_column: LabelColumn = "label",
-    context: Annotated[str, typer.Option(metavar="A,B,…", help="Columns with text that belongs to the image.")] = "",
+    context: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Columns with text that belongs to the image.")
+    ] = None,
     group_column: Annotated[
         str | None, typer.Option(metavar="NAME", help="Rows with the same value here stay in one split.")
     ] = None,
     val: Annotated[Path | None, typer.Option(metavar="TABLE", help="Validation images; else split off TABLE.")] = None,
     test: Annotated[
         Path | None, typer.Option(metavar="TABLE", help="Sealed test images; else split off TABLE.")
+    ] = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,C",
+            help="Images for train, val and test (default: 40/20/40 % of TABLE; of a source the paper's).",
+        ),
     ] = None,
     judge_model: Model = None,
     verbalizer_model: VerbalizerModel = None,
@@ -161,11 +234,39 @@ def _compile_job(
     ] = None,
     api_base: ApiBase = None,
     evidence: Annotated[
-        EvidenceOption, typer.Option(metavar="MODE", help="What the judge reads: both, image or description.")
-    ] = EvidenceOption.BOTH,
+        EvidenceOption | None,
+        typer.Option(metavar="MODE", help="What the judge reads: both, image or description (default both)."),
+    ] = None,
     verbalizer_instruction: Annotated[
         str | None, typer.Option(metavar="TEXT", help="The verbalizer instruction to start from.")
     ] = None,
+) -> Start:
+    """The options for what an optimizer starts from."""
+    of_table = data.source is None
+    if task is not None and not task.strip():
+        raise BlpoError("--task is empty; say in a sentence what the judge is to do")
+    if task is None and of_table:
+        raise BlpoError("--task is missing: say in a sentence what the judge is to do")
+    if (val or test) and not of_table:
+        raise BlpoError("--val and --test name tables; what is drawn from a source is split, see --sizes")
+    if (val or test) and sizes:
+        raise BlpoError("--sizes splits one table; with --val or --test the tables have their own sizes")
+    space = label_space(labels, scale) if of_table or labels is not None or scale is not None else None
+    texts = None if context is None and not of_table else names(context or "")
+    return Start(
+        data=replace(data, columns=replace(data.columns, context=texts, group=group_column)),
+        labels=space,
+        task=task,
+        models=ModelNames(judge_model, verbalizer_model, optimizer_model, api_base),
+        val=val,
+        test=test,
+        sizes=three_sizes(sizes),
+        evidence=evidence,
+        verbalizer_instruction=verbalizer_instruction,
+    )
+
+
+def _search(
     rounds: Rounds = None,
     inner_steps: InnerSteps = None,
     batch_size: BatchSize = None,
@@ -194,6 +295,16 @@ def _compile_job(
             help="Test images to check on, at 2 or 4 calls each, whether descriptions tell what the pixels do.",
         ),
     ] = 0,
+) -> Search:
+    """The options for BLPO's search."""
+    size = (rounds, inner_steps, batch_size, guard_size)
+    return Search(*size, paper, seed, threads, max_calls, max_tokens, max_usd, max_seconds, fidelity)
+
+
+def _compile_job(
+    start: Start,
+    search: Search,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the judge goes, a .json file.")],
     result: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to record the run, a .json file.")] = None,
     preflight: Annotated[
         bool, typer.Option("--preflight", help="First check that the models see, and that the sets are apart.")
@@ -206,60 +317,91 @@ def _compile_job(
     ] = None,
 ) -> CompileJob:
     """The options of compile."""
-    space = label_space(labels, scale)
-    if not task.strip():
-        raise BlpoError("--task is empty; say in a sentence what the judge is to do")
-    return CompileJob(
-        table=table,
-        labels=space,
-        task=task,
-        columns=Columns(image_column, label_column, names(context), group_column),
-        val=val,
-        test=test,
-        evidence=evidence,
-        verbalizer_instruction=verbalizer_instruction,
-        models=ModelNames(judge_model, verbalizer_model, optimizer_model, api_base),
-        search=Search(
-            rounds,
-            inner_steps,
-            batch_size,
-            guard_size,
-            paper,
-            seed,
-            threads,
-            max_calls,
-            max_tokens,
-            max_usd,
-            max_seconds,
-            fidelity,
-        ),
-        out=out,
-        result=result,
-        run_dir=run_dir,
-        preflight=preflight,
+    return CompileJob(start, search, out, result, run_dir, preflight)
+
+
+def _compare_job(
+    start: Start,
+    max_calls: Annotated[int, typer.Option(metavar="N", min=1, help="Most LM calls of each search.")],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for the journal, results.json, table.md and plot.png.")
+    ],
+    optimizers: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Methods, such as blpo,gepa,opro (default: all).")
+    ] = None,
+    seeds: Annotated[
+        str, typer.Option(metavar="A,B,…", help="One run of each method per seed; the first draws the splits.")
+    ] = "0",
+    threads: Threads = None,
+) -> CompareJob:
+    """The options of compare."""
+    return CompareJob(start, max_calls, out, optimizers, seed_list(seeds), threads)
+
+
+def _evaluate_job(
+    judge: JudgeFile,
+    data: Data,
+    model: Model = None,
+    verbalizer_model: VerbalizerModel = None,
+    api_base: ApiBase = None,
+    draw: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Images of a source (default: as in the paper's test set).")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(metavar="OTHER", help="A second judge.json to compare with on the same images.")
+    ] = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+) -> EvaluateJob:
+    """The options of evaluate."""
+    if draw is not None and data.source is None:
+        raise BlpoError("--draw belongs to --source; a TABLE is used whole")
+    return EvaluateJob(judge, data, ModelNames(model, verbalizer_model, None, api_base), threads, draw, seed, against)
+
+
+# What a command takes as one value and a user gives as many options.
+_GROUPS: Mapping[Any, Callable[..., Any]] = {
+    Data: _data,
+    Start: _start,
+    Search: _search,
+    CompileJob: _compile_job,
+    CompareJob: _compare_job,
+    EvaluateJob: _evaluate_job,
+}
+
+
+def _options(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The parameters of a function, each group of options in place of the value that is made of it."""
+    listed: list[inspect.Parameter] = []
+    for parameter in inspect.signature(function, eval_str=True).parameters.values():
+        listed += _options(_GROUPS[parameter.annotation]) if parameter.annotation in _GROUPS else [parameter]
+    return listed
+
+
+def _call(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
+    """Calls a function with its options, from which the groups among its parameters are made."""
+    parameters = inspect.signature(function, eval_str=True).parameters
+    kinds = {name: parameter.annotation for name, parameter in parameters.items()}
+    return function(
+        **{name: _call(_GROUPS[kind], given) if kind in _GROUPS else given[name] for name, kind in kinds.items()}
     )
 
 
-def _command(name: str, *further: str, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Registers an action as a command with the options of compile, the further ones and --json.
+def _command(name: str, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Registers an action as a command with all options of the groups that it takes.
 
     Args:
         name: The command's name.
-        *further: Names of the action's own options.
-        **defaults: Options that compile requires and this command doesn't.
+        **defaults: Options that a group requires and this command doesn't.
     """
 
     def register(action: Callable[..., None]) -> Callable[..., None]:
         def command(**given: Any) -> None:
-            own = {option: given.pop(option) for option in (*further, "as_json")}
-            action(_compile_job(**given), **own)
+            _call(action, given)
 
-        options = inspect.signature(_compile_job, eval_str=True).parameters.values()
-        shared = [o.replace(default=defaults[o.name]) if o.name in defaults else o for o in options]
-        own = [inspect.signature(action, eval_str=True).parameters[option] for option in (*further, "as_json")]
-        everything = [o.replace(kind=inspect.Parameter.KEYWORD_ONLY) for o in (*shared, *own)]
-        command.__signature__ = inspect.Signature(everything)  # type: ignore[attr-defined]
-        command.__annotations__ = {o.name: o.annotation for o in everything}
+        options = [o.replace(default=defaults.get(o.name, o.default), kind=o.KEYWORD_ONLY) for o in _options(action)]
+        command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+        command.__annotations__ = {o.name: o.annotation for o in options}
         command.__doc__ = action.__doc__
         app.command(name)(command)
         return action
@@ -276,12 +418,8 @@ def compile_(job: CompileJob, as_json: AsJson = False) -> None:
     compile_judge(job, Screen(as_json=as_json))
 
 
-@_command("estimate", "latency", out=Path("judge.json"))
-def estimate_(
-    job: CompileJob,
-    latency: Annotated[float, typer.Option(metavar="SECONDS", help="What an LM call takes.")] = 2.0,
-    as_json: AsJson = False,
-) -> None:
+@_command("estimate", out=Path("judge.json"))
+def estimate_(job: CompileJob, latency: Seconds = 2.0, as_json: AsJson = False) -> None:
     """Tell what compile would cost, with the same options, before any call."""
     from blpo_dspy.commands import estimate_cost
     from blpo_dspy.screen import Screen
@@ -289,91 +427,22 @@ def estimate_(
     estimate_cost(job, latency, Screen(as_json=as_json))
 
 
-@app.command("compare")
-def compare_(
-    table: Annotated[Path, typer.Argument(metavar="TABLE", help="Labelled images, as for compile.")],
-    task: Annotated[str, typer.Option(metavar="TEXT", help="The judge instruction that all start from.")],
-    max_calls: Annotated[int, typer.Option(metavar="N", min=1, help="Most LM calls of each search.")],
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder for the journal, results.json, table.md and plot.png.")
-    ],
-    labels: Annotated[str | None, typer.Option(metavar="A,B,…", help='Nominal labels: "Safe,Unsafe".')] = None,
-    scale: Annotated[str | None, typer.Option(metavar="LOW-HIGH", help="Or a scale of whole numbers: 1-5.")] = None,
-    optimizers: Annotated[
-        str | None, typer.Option(metavar="A,B,…", help="Methods, such as blpo,gepa,opro (default: all).")
-    ] = None,
-    seeds: Annotated[
-        str, typer.Option(metavar="A,B,…", help="One run of each method per seed; the first draws the splits.")
-    ] = "0",
-    image_column: ImageColumn = "image",
-    label_column: LabelColumn = "label",
-    context: Annotated[str, typer.Option(metavar="A,B,…", help="Columns with text that belongs to the image.")] = "",
-    group_column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Rows with the same value here stay in one split.")
-    ] = None,
-    val: Annotated[Path | None, typer.Option(metavar="TABLE", help="Validation images; else split off TABLE.")] = None,
-    test: Annotated[
-        Path | None, typer.Option(metavar="TABLE", help="Sealed test images; else split off TABLE.")
-    ] = None,
-    judge_model: Model = None,
-    verbalizer_model: VerbalizerModel = None,
-    optimizer_model: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="The optimizer's model (default: the judge's).")
-    ] = None,
-    api_base: ApiBase = None,
-    evidence: Annotated[EvidenceOption, typer.Option(help="What the judge reads.")] = EvidenceOption.BOTH,
-    verbalizer_instruction: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="The verbalizer instruction to start from.")
-    ] = None,
-    threads: Threads = None,
-    as_json: AsJson = False,
-) -> None:
+@_command("compare")
+def compare_(job: CompareJob, as_json: AsJson = False) -> None:
     """Run every optimizer on your labels at equal spend; repeat the command to go on after a break."""
-    space = label_space(labels, scale)
-    if not task.strip():
-        raise BlpoError("--task is empty; say in a sentence what the judge is to do")
-    from blpo_dspy import compare_command
+    from blpo_dspy.compare_command import compare_methods
     from blpo_dspy.screen import Screen
 
-    job = compare_command.CompareJob(
-        table=table,
-        labels=space,
-        task=task,
-        columns=Columns(image_column, label_column, names(context), group_column),
-        val=val,
-        test=test,
-        evidence=evidence,
-        verbalizer_instruction=verbalizer_instruction,
-        models=ModelNames(judge_model, verbalizer_model, optimizer_model, api_base),
-        optimizers=optimizers,
-        seeds=compare_command.seeds(seeds),
-        max_calls=max_calls,
-        threads=threads,
-        out=out,
-    )
-    compare_command.compare_methods(job, Screen(as_json=as_json))
+    compare_methods(job, Screen(as_json=as_json))
 
 
-@app.command()
-def evaluate(
-    judge: JudgeFile,
-    table: Annotated[
-        Path, typer.Argument(metavar="TABLE", help="Labelled images, as for compile.", show_default=False)
-    ],
-    model: Model = None,
-    verbalizer_model: VerbalizerModel = None,
-    api_base: ApiBase = None,
-    image_column: ImageColumn = "image",
-    label_column: LabelColumn = "label",
-    threads: Threads = None,
-    as_json: AsJson = False,
-) -> None:
+@_command("evaluate")
+def evaluate(job: EvaluateJob, as_json: AsJson = False) -> None:
     """Measure how far a judge agrees with human labels."""
-    from blpo_dspy.commands import evaluate as run
+    from blpo_dspy.evaluate_command import evaluate as run
     from blpo_dspy.screen import Screen
 
-    models = ModelNames(model, verbalizer_model, None, api_base)
-    run(EvaluateJob(judge, table, Columns(image_column, label_column), models, threads), Screen(as_json=as_json))
+    run(job, Screen(as_json=as_json))
 
 
 @app.command("judge")

@@ -6,8 +6,7 @@ import socket
 import sys
 import urllib.request
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.images import ImageError, try_prepare_all
 from blpo_dspy.label_errors import FILE_NAME as LABEL_ERRORS
 from blpo_dspy.label_errors import with_examples, write_label_errors
-from blpo_dspy.labelling import Verdict, label_images, measure
+from blpo_dspy.labelling import Verdict, label_images
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.metering import Meter
 from blpo_dspy.models import Models, is_embedded
@@ -31,22 +30,21 @@ from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.options import (
     CompileJob,
     DemoJob,
-    EvaluateJob,
     JudgeJob,
     ModelNames,
     given_texts,
     writable_file,
     writable_folder,
 )
+from blpo_dspy.people import write_disagreements
 from blpo_dspy.preflight import near_duplicates, scarce_labels, sees_pixels
 from blpo_dspy.programs.artifact import write_json
-from blpo_dspy.programs.signatures import DEFAULT_VERBALIZER_INSTRUCTION
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.progress import Watch, quiet_libraries
 from blpo_dspy.report import load_run, write_report, write_report_data
 from blpo_dspy.results import Aligned, result
-from blpo_dspy.screen import Screen, models_line, show_aligned, show_evaluated, show_verdict, verdict_record
-from blpo_dspy.sets import Sets, load_sets
+from blpo_dspy.screen import Screen, models_line, show_aligned, show_verdict, verdict_record, working
+from blpo_dspy.sets import Sets
+from blpo_dspy.starting import begin
 
 DEMO_TASK = "Rate the technical quality of this photograph from 1 (worst) to 5 (best)."
 DEMO_RATER = "colour"
@@ -57,15 +55,14 @@ _MOST_NOTES = 20
 
 def compile_judge(job: CompileJob, screen: Screen) -> None:
     """Aligns a judge with labelled images and writes it."""
-    start = _start(job)
-    sets = load_sets(job.table, job.val, job.test, labels=job.labels, columns=job.columns, seed=job.search.seed)
+    start, sets = begin(job.start, job.search.seed, screen)
     files = [writable_file(file) for file in (job.out, job.result) if file is not None]
     if job.run_dir is not None:
         writable_folder(job.run_dir)
     if len({file.resolve() for file in files}) < len(files):
         raise BlpoError(f"--out and --result both name {job.out}; give each a file of its own")
-    models = connect(job.models)
-    note_offline(job.models, screen, "judge-model")
+    models = connect(job.start.models)
+    note_offline(job.start.models, screen, "judge-model")
     disagreeing = contradictions([*sets.train, *sets.val, *sets.test])
     if disagreeing:
         have = "1 image has" if len(disagreeing) == 1 else f"{len(disagreeing)} images have"
@@ -77,17 +74,35 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
         screen.note(f"--max-calls {job.search.max_calls} doesn't pay for the {len(sets.test)} test images: not judged")
     if job.search.fidelity and not costs.fidelity:
         screen.note(f"--max-calls {job.search.max_calls} doesn't pay for --fidelity: not measured")
-    with _working(screen) as watch:
+    with working(screen) as watch:
         watch.say(f"Data    {sets.how}")
         aligned = align(start, sets, models, job.search, watch, log_dir=job.run_dir)
-    record = result(aligned, sets, job.models.by_role())
+    record = result(aligned, sets, job.start.models.by_role())
     _write(files, aligned, record)
+    beside = job.run_dir or job.out.parent
+    lead = "" if job.run_dir is not None else f"{job.out.stem}."
+    files += keep_choice(sets, beside / f"{lead}drawn.json", beside / f"{lead}disagreements.csv")
     if job.run_dir is not None:
         files += _write_run(job.run_dir, aligned, sets, record)
     if screen.as_json:
         screen.json(record)
-    else:
-        show_aligned(screen, aligned, {"Data": sets.how, "Models": models_line(job.models.by_role())}, files)
+        return
+    about = {"Data": sets.how, "Models": models_line(job.start.models.by_role())}
+    if record["humans"] is not None:
+        about["People"] = record["humans"]["headline"]
+    show_aligned(screen, aligned, about, files)
+
+
+def keep_choice(sets: Sets, drawn: Path, disagreements: Path) -> list[Path]:
+    """Writes which images a source gave and on which ones people disagree, and returns the files."""
+    files = []
+    if sets.manifest is not None:
+        sets.manifest.save(drawn)
+        files.append(drawn)
+    if sets.people is not None:
+        write_disagreements(disagreements, sets.people)
+        files.append(disagreements)
+    return files
 
 
 def _preflight(start: VisualJudge, sets: Sets, models: Models, screen: Screen) -> None:
@@ -112,22 +127,11 @@ def _preflight(start: VisualJudge, sets: Sets, models: Models, screen: Screen) -
             )
 
 
-def _start(job: CompileJob) -> VisualJudge:
-    return VisualJudge(
-        job.labels,
-        instruction=job.task,
-        verbalizer_instruction=job.verbalizer_instruction or DEFAULT_VERBALIZER_INSTRUCTION,
-        context=job.columns.context,
-        evidence=job.evidence.value,
-    )
-
-
 def estimate_cost(job: CompileJob, latency: float, screen: Screen) -> None:
     """Prints what `compile_judge` would come to; no LM is called and nothing is written."""
-    start = _start(job)
-    sets = load_sets(job.table, job.val, job.test, labels=job.labels, columns=job.columns, seed=job.search.seed)
+    start, sets = begin(job.start, job.search.seed, screen)
     costs = costs_after(start, sets, job.search)
-    models = Models.named(**job.models.by_role(), api_base=job.models.api_base)
+    models = Models.named(**job.start.models.by_role(), api_base=job.start.models.api_base)
     optimizer = make_optimizer(models, job.search, costs.reserved)
     found = estimate(optimizer, start, trainset=sets.train, valset=sets.val, latency=latency)
     doubtful = most_for_label_errors(optimizer, start, sets)
@@ -147,7 +151,7 @@ def run_demo(job: DemoJob, screen: Screen) -> None:
     labels, seed = LabelSpace.ordinal(1, 5), job.search.seed
     folder = _folder_for_demo(job.out)
     names = ModelNames()
-    with _working(screen) as watch:
+    with working(screen) as watch:
         watch.begin("making photographs")
         write_dataset(folder, rater, seed=seed, labels=labels)
         write_json(folder / "rater.json", {"weights": dict(rater.weights), "noise": rater.noise})
@@ -175,30 +179,6 @@ def run_demo(job: DemoJob, screen: Screen) -> None:
         show_aligned(screen, aligned, about, files)
 
 
-def evaluate(job: EvaluateJob, screen: Screen) -> None:
-    """Prints how far a saved judge agrees with a table."""
-    judge = VisualJudge.load(job.judge)
-    examples = load_examples(
-        job.table,
-        labels=judge.labels,
-        image_column=job.columns.image,
-        label_column=job.columns.label,
-        context=judge.context,
-        policy=judge.pixel_policy,
-    )
-    models = connect(job.models)
-    note_offline(job.models, screen, "model")
-    with _working(screen) as watch, Workers(job.threads) as workers:
-        watch.begin("judging", len(examples))
-        meter = Meter(num_threads=workers.num_threads)
-        agreement = measure(judge, models, examples, workers=workers, meter=meter, done=watch.advance)
-    used = _judging(job.models)
-    if screen.as_json:
-        screen.json({**agreement.to_dict(), "calls": meter.ledger.calls(), "models": used})
-    else:
-        show_evaluated(screen, agreement, str(job.judge), str(job.table), used)
-
-
 def judge_images(job: JudgeJob, screen: Screen) -> bool:
     """Prints a verdict for each image, in order; returns whether all of them got a label."""
     judge = VisualJudge.load(job.judge)
@@ -222,7 +202,7 @@ def judge_images(job: JudgeJob, screen: Screen) -> bool:
             show(waiting.popleft()[0], Verdict(None, failure=error.reason))
 
     # On a terminal that shows the verdicts as they come, a live line would only be in their way.
-    with _working(screen, live=not screen.out.is_terminal) as watch, Workers(job.threads) as workers:
+    with working(screen, live=not screen.out.is_terminal) as watch, Workers(job.threads) as workers:
 
         def done(verdict: Verdict) -> None:
             show_broken()
@@ -302,19 +282,6 @@ def _write_run(folder: Path, aligned: Aligned, sets: Sets, record: Mapping[str, 
         command=["blpo", *sys.argv[1:]],
     )
     return [folder / LABEL_ERRORS, write_report(load_run(folder), folder / "report.html")]
-
-
-@contextmanager
-def _working(screen: Screen, *, live: bool = True) -> Iterator[Watch]:
-    """Yields the live line of a piece of work; the libraries are quiet, what matters of theirs is said at the end."""
-    with quiet_libraries() as quiet, Watch(screen.err, shown=live) as watch:
-        yield watch
-    for note in quiet.notes():
-        screen.note(note)
-
-
-def _judging(names: ModelNames) -> dict[str, str]:
-    return {role: name for role, name in names.by_role().items() if role != "optimizer"}
 
 
 def note_offline(names: ModelNames, screen: Screen, option: str) -> None:

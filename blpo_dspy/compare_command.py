@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -12,85 +11,28 @@ import dspy
 import typer
 from dspy.utils.callback import BaseCallback
 
-from blpo_dspy.commands import connect, note_offline
+from blpo_dspy.commands import connect, keep_choice, note_offline
 from blpo_dspy.comparison import Comparison, Row, compare
 from blpo_dspy.comparison_tables import failures, terminal_table, write_tables
-from blpo_dspy.errors import BlpoError
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.methods import chosen
-from blpo_dspy.options import Columns, EvidenceOption, ModelNames, writable_folder
-from blpo_dspy.programs.signatures import DEFAULT_VERBALIZER_INSTRUCTION
+from blpo_dspy.options import CompareJob, writable_folder
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.progress import Watch, quiet_libraries
 from blpo_dspy.screen import Screen, models_line
-from blpo_dspy.sets import Sets, load_sets
+from blpo_dspy.sets import Sets
+from blpo_dspy.starting import begin
 
 _INTERRUPTED = 130
-
-
-@dataclass(frozen=True)
-class CompareJob:
-    """One `blpo compare`.
-
-    Attributes:
-        table: The labelled images.
-        labels: Their label space.
-        task: The judge instruction that every method starts from.
-        columns: Which columns hold what.
-        val: A table of its own for validation; split off the first one if None.
-        test: Likewise for the sealed test.
-        evidence: What the judge reads.
-        verbalizer_instruction: The verbalizer instruction to start from; the library's default if None.
-        models: The models by role.
-        optimizers: The methods, comma-separated; all of them if None.
-        seeds: One run of every method for each; the first one also draws the splits.
-        max_calls: The most LM calls of a search.
-        threads: LM calls under way at once.
-        out: The folder of the comparison.
-    """
-
-    table: Path
-    labels: LabelSpace
-    task: str
-    columns: Columns
-    val: Path | None
-    test: Path | None
-    evidence: EvidenceOption
-    verbalizer_instruction: str | None
-    models: ModelNames
-    optimizers: str | None
-    seeds: tuple[int, ...]
-    max_calls: int
-    threads: int | None
-    out: Path
-
-
-def seeds(text: str) -> tuple[int, ...]:
-    """Returns the seeds of a comma-separated list.
-
-    Raises:
-        BlpoError: If one of them is no whole number of at least zero, or there is none.
-    """
-    listed = [seed.strip() for seed in text.split(",")]
-    if not all(seed.isdecimal() for seed in listed):
-        raise BlpoError(f"--seeds {text!r} is no list of seeds; write whole numbers such as 0,1,2")
-    return tuple(dict.fromkeys(map(int, listed)))
 
 
 def compare_methods(job: CompareJob, screen: Screen) -> None:
     """Runs every method on the same data and prints one table."""
     methods = chosen(job.optimizers)
-    student = VisualJudge(
-        job.labels,
-        instruction=job.task,
-        verbalizer_instruction=job.verbalizer_instruction or DEFAULT_VERBALIZER_INSTRUCTION,
-        context=job.columns.context,
-        evidence=job.evidence.value,
-    )
-    sets = load_sets(job.table, job.val, job.test, labels=job.labels, columns=job.columns, seed=job.seeds[0])
+    student, sets = begin(job.start, job.seeds[0], screen)
     folder = writable_folder(job.out)
-    models = connect(job.models)
-    note_offline(job.models, screen, "judge-model")
+    models = connect(job.start.models)
+    note_offline(job.start.models, screen, "judge-model")
+    files = keep_choice(sets, folder / "drawn.json", folder / "disagreements.csv")
     with quiet_libraries(), Watch(screen.err) as watch:
         watch.say(f"Data    {sets.how}")
         progress = _Progress(watch, len(methods) * len(job.seeds))
@@ -110,8 +52,8 @@ def compare_methods(job: CompareJob, screen: Screen) -> None:
                 on_row=progress.row,
             )
         watch.begin("drawing")
-        files = write_tables(comparison, folder)
-    _show(screen, comparison, sets, job.models.by_role(), files)
+        files += write_tables(comparison, folder)
+    _show(screen, comparison, sets, job.start.models.by_role(), files)
 
 
 def _compared(folder: Path, student: VisualJudge, **options: Any) -> Comparison:

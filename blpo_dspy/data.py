@@ -7,6 +7,7 @@ import json
 import keyword
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ import dspy
 
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.images import ImageError, PixelPolicy, PreparedImage, fingerprint, try_prepare_all
-from blpo_dspy.labels import LabelSpace
+from blpo_dspy.labels import Label, LabelSpace
+from blpo_dspy.raters import Combined, combine_raters, ratings_from_rows
 from blpo_dspy.rows import Columns, Draft, RowReader, settle_ids
 from blpo_dspy.splits import Splits, check_disjoint, split_examples
 from blpo_dspy.tables import Table, read_folder, read_table
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     import datasets
 
 __all__ = [
+    "Rated",
     "Splits",
     "check_context",
     "check_disjoint",
@@ -30,6 +33,7 @@ __all__ = [
     "dataset_fingerprint",
     "load_examples",
     "load_images",
+    "load_rated",
     "split_examples",
 ]
 
@@ -73,7 +77,78 @@ def load_examples(
         BlpoError: If a context column has a name that a DSPy input cannot have.
     """
     columns = Columns(image_column, label_column, check_context(context), group_column, id_column)
-    return _load(source, columns, labels, policy or PixelPolicy(), allow_outside)
+    return [example for _, example in _load(source, columns, labels, policy or PixelPolicy(), allow_outside)]
+
+
+@dataclass(frozen=True)
+class Rated:
+    """Images that several people labelled.
+
+    Attributes:
+        examples: One per image whose ratings make a label; its `ratings`, no input, are pairs of rater and label.
+        rows: (item, rater or None, label) for each rating, also those of images without a label.
+        combined: How ratings became labels, and the items left out.
+    """
+
+    examples: list[dspy.Example]
+    rows: tuple[tuple[str, str | None, Label], ...]
+    combined: Combined
+
+
+def load_rated(
+    source: str | os.PathLike[str] | datasets.Dataset,
+    *,
+    labels: LabelSpace,
+    rater_columns: Sequence[str] = (),
+    label_column: str = "label",
+    rater_column: str | None = None,
+    rule: str = "majority",
+    image_column: str = "image",
+    context: Sequence[str] = (),
+    group_column: str | None = None,
+    policy: PixelPolicy | None = None,
+    allow_outside: bool = False,
+) -> Rated:
+    """Returns one example for each image that several people labelled; further arguments as for `load_examples`.
+
+    Args:
+        source: A table.
+        labels: The closed set of labels.
+        rater_columns: One column of labels per person, an empty cell being none. Without them, each row is one rating,
+            and rows with the same image and context rate the same item.
+        label_column: The label of such a row.
+        rater_column: Who gave it, if that is known.
+        rule: How ratings become a label, as `combine_raters` takes it.
+        image_column: The column with the image.
+        context: Columns with further text inputs.
+        group_column: Rows with the same value here are never split up.
+        policy: How images are prepared; the default policy if None.
+        allow_outside: Whether image paths may leave the folder of the table.
+
+    Raises:
+        DataError: As for `load_examples`; or if a person rated an item twice, or no item gets a label.
+        BlpoError: As for `load_examples`, or if the rule is unknown or asks for the mean of labels without order.
+    """
+    label = None if rater_columns else label_column
+    texts = check_context(context)
+    columns = Columns(image_column, label, texts, group_column, None, tuple(rater_columns), rater_column)
+    found: dict[str, tuple[dspy.Example, list[tuple[str | None, Label]]]] = {}
+    for draft, example in _load(source, columns, labels, policy or PixelPolicy(), allow_outside):
+        item = example.id if rater_columns else _content(example, label=False)
+        found.setdefault(item, (example, []))[1].extend(draft.ratings)
+    rows = tuple((example.id, *rating) for example, given in found.values() for rating in given)
+    if not rows:
+        raise DataError(f"{source}: nobody rated any image; {', '.join(rater_columns)} are empty in all rows")
+    unrated = tuple(example.id for example, given in found.values() if not given)
+    combined = replace(combine_raters(ratings_from_rows(labels, rows), rule), unrated=unrated)
+    examples = [
+        example.copy(label=combined.labels[example.id], ratings=given)
+        for example, given in found.values()
+        if example.id in combined.labels
+    ]
+    if not examples:
+        raise DataError(f"{source}: no image gets a label by the rule {rule!r}, as people are divided on each")
+    return Rated(examples, rows, combined)
 
 
 def load_images(
@@ -93,7 +168,7 @@ def load_images(
         BlpoError: As for `load_examples`.
     """
     columns = Columns(image_column, None, check_context(context), group_column, id_column)
-    return _load(source, columns, None, policy or PixelPolicy(), allow_outside)
+    return [example for _, example in _load(source, columns, None, policy or PixelPolicy(), allow_outside)]
 
 
 def check_context(context: Sequence[str]) -> tuple[str, ...]:
@@ -139,7 +214,8 @@ def _content(example: dspy.Example, *, label: bool) -> str:
 
 def _load(
     source: object, columns: Columns, labels: LabelSpace | None, policy: PixelPolicy, allow_outside: bool
-) -> list[dspy.Example]:
+) -> list[tuple[Draft, dspy.Example]]:
+    """The rows of a table, each with its example."""
     table = _table(source, columns, allow_outside)
     reader = RowReader(columns, labels, table.base, allow_outside)
     drafts = [reader.read(row) for row in table.rows]
@@ -151,7 +227,7 @@ def _load(
         if isinstance(image, ImageError):
             draft.problems.append(image.reason if draft.place == draft.where else f"{draft.place}: {image.reason}")
         else:
-            examples.append(_example(draft, image))
+            examples.append((draft, _example(draft, image)))
     _raise_problems(table, drafts)
     return examples
 

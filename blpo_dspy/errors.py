@@ -14,12 +14,13 @@ class BlpoError(ValueError):
 class DataError(BlpoError):
     """Rows or files of a dataset that cannot be used; all of them are named at once.
 
-    Args:
+    Attributes:
         summary: One sentence: what is wrong and what to do instead.
         problems: One line per bad row or file.
     """
 
     def __init__(self, summary: str, problems: Sequence[str] = ()) -> None:
+        self.summary = summary
         self.problems = tuple(problems)
         shown = [f"  - {problem}" for problem in self.problems[:_SHOWN]]
         if len(self.problems) > _SHOWN:

@@ -24,6 +24,13 @@ class EvidenceOption(str, Enum):
     DESCRIPTION = "description"
 
 
+class RaterRule(str, Enum):
+    """How several people's labels become one."""
+
+    MAJORITY = "majority"
+    MEAN = "mean"
+
+
 @dataclass(frozen=True)
 class ModelNames:
     """The models by role; the judge's stands in for one that is not named.
@@ -48,11 +55,11 @@ class ModelNames:
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a table hold what."""
+    """Which columns of a table hold what; None leaves the context texts to the source."""
 
     image: str = "image"
     label: str = "label"
-    context: tuple[str, ...] = ()
+    context: tuple[str, ...] | None = None
     group: str | None = None
 
 
@@ -101,40 +108,121 @@ class Search:
 
 
 @dataclass(frozen=True)
+class SourceChoice:
+    """A published set of labelled images.
+
+    Attributes:
+        name: As `open_source` takes it, or the id of a dataset on the Hugging Face Hub, "owner/name".
+        options: A NAME=VALUE for each field of the source's class that is set.
+        local_dir: A folder with a copy of its files.
+        manifest: A file that names the images to take again; a new draw if None.
+    """
+
+    name: str
+    options: tuple[str, ...] = ()
+    local_dir: Path | None = None
+    manifest: Path | None = None
+
+
+@dataclass(frozen=True)
+class RaterChoice:
+    """Where the ratings of several people are, and how they become one label.
+
+    Attributes:
+        columns: One column for each rater; if there are none, each row is one rating of its image.
+        name_column: The column with the rater of a row, if that is known.
+        rule: "majority" or "mean".
+    """
+
+    columns: tuple[str, ...] = ()
+    name_column: str | None = None
+    rule: str = "majority"
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where labelled images come from: a table or a source.
+
+    Attributes:
+        table: A table or a folder; None if there is a source.
+        source: A published set; None if there is a table.
+        columns: Which columns hold what.
+        raters: Where several people's ratings are; None if each image has one label.
+    """
+
+    table: Path | None
+    source: SourceChoice | None
+    columns: Columns
+    raters: RaterChoice | None = None
+
+
+@dataclass(frozen=True)
+class Start:
+    """What compile, estimate and compare begin with: labelled images and the first judge.
+
+    Attributes:
+        data: The labelled images.
+        labels: Their label space; the source's if None.
+        task: The judge instruction to start from; the source's if None.
+        models: The models by role.
+        val: A table of its own for validation; split off the data if None.
+        test: Likewise for the sealed test.
+        sizes: How many images train, val and test get; shares of all if None.
+        evidence: What the judge reads; the source's choice or the library's default if None.
+        verbalizer_instruction: The verbalizer instruction to start from; the source's or the library's if None.
+    """
+
+    data: Data
+    labels: LabelSpace | None
+    task: str | None
+    models: ModelNames
+    val: Path | None = None
+    test: Path | None = None
+    sizes: tuple[int, int, int] | None = None
+    evidence: EvidenceOption | None = None
+    verbalizer_instruction: str | None = None
+
+
+@dataclass(frozen=True)
 class CompileJob:
     """One `blpo compile`.
 
     Attributes:
-        table: The labelled images.
-        labels: Their label space.
-        task: The judge instruction to start from.
-        columns: Which columns hold what.
-        val: A table of its own for validation; split off the first one if None.
-        test: Likewise for the sealed test.
-        evidence: What the judge reads.
-        verbalizer_instruction: The verbalizer instruction to start from; the library's default if None.
-        models: The models by role.
+        start: What it begins with.
         search: How BLPO searches.
         out: Where the judge goes.
         result: Where the record of the run goes, if anywhere.
-        preflight: Whether to look for what is wrong with data and models first.
         run_dir: The folder for journal, judge, record and report, if one is wanted.
+        preflight: Whether to look for what is wrong with data and models first.
     """
 
-    table: Path
-    labels: LabelSpace
-    task: str
-    columns: Columns
-    val: Path | None
-    test: Path | None
-    evidence: EvidenceOption
-    verbalizer_instruction: str | None
-    models: ModelNames
+    start: Start
     search: Search
     out: Path
-    result: Path | None
+    result: Path | None = None
     run_dir: Path | None = None
     preflight: bool = False
+
+
+@dataclass(frozen=True)
+class CompareJob:
+    """One `blpo compare`.
+
+    Attributes:
+        start: What every method begins with.
+        max_calls: The most LM calls of a search.
+        out: The folder of the comparison.
+        optimizers: The methods, comma-separated; all of them if None.
+        seeds: One run of every method for each; the first one also draws the splits.
+        threads: LM calls under way at once.
+    """
+
+    start: Start
+    max_calls: int
+    out: Path
+    optimizers: str | None
+    seeds: tuple[int, ...]
+    threads: int | None
 
 
 @dataclass(frozen=True)
@@ -158,17 +246,21 @@ class EvaluateJob:
 
     Attributes:
         judge: The judge's file.
-        table: The labelled images.
-        columns: Which columns hold what; the context columns are the judge's own.
+        data: The labelled images; the context columns are the judge's own.
         models: Its models.
         threads: LM calls under way at once.
+        draw: How many images a source is asked for; as many as the paper's test set has if None.
+        seed: Of the draw and of the intervals.
+        against: The file of a second judge that the first is compared with, if there is one.
     """
 
     judge: Path
-    table: Path
-    columns: Columns
+    data: Data
     models: ModelNames
     threads: int | None
+    draw: int | None = None
+    seed: int = 0
+    against: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -232,6 +324,45 @@ def _labels(text: str) -> list[Label]:
     """The labels of a list; whole numbers where all of them are ("1,0" means the same as 1.0 in a table)."""
     names = [name.strip() for name in text.split(",")]
     return [int(name) for name in names] if all(re.fullmatch(r"0|-?[1-9]\d*", name) for name in names) else list(names)
+
+
+def three_sizes(text: str | None) -> tuple[int, int, int] | None:
+    """Returns the sizes of train, val and test that `--sizes` states; None without it.
+
+    Raises:
+        BlpoError: If they are not three whole numbers.
+    """
+    if text is None:
+        return None
+    found = [part.strip() for part in text.split(",")]
+    if len(found) != 3 or not all(part.isdecimal() for part in found):
+        raise BlpoError(f"--sizes {text!r} is not TRAIN,VAL,TEST; write three whole numbers such as 100,50,100")
+    train, val, test = map(int, found)
+    return train, val, test
+
+
+def seed_list(text: str) -> tuple[int, ...]:
+    """Returns the seeds of a comma-separated list.
+
+    Raises:
+        BlpoError: If one of them is no whole number of at least zero, or there is none.
+    """
+    listed = [seed.strip() for seed in text.split(",")]
+    if not all(seed.isdecimal() for seed in listed):
+        raise BlpoError(f"--seeds {text!r} is no list of seeds; write whole numbers such as 0,1,2")
+    return tuple(dict.fromkeys(map(int, listed)))
+
+
+def label_pairs(text: str, labels: LabelSpace) -> dict[str, Label]:
+    """Returns which label stands for what, from "0:Safe,1:Unsafe".
+
+    Raises:
+        BlpoError: If the text is not of that form or names an unknown label.
+    """
+    pairs = [pair.partition(":") for pair in text.split(",")]
+    if not all(colon and written.strip() for written, colon, _ in pairs):
+        raise BlpoError(f"label_names={text} is not of the form label_names=0:Safe,1:Unsafe")
+    return {written.strip(): labels.coerce(label.strip()) for written, _, label in pairs}
 
 
 def names(text: str) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from blpo_dspy.data import dataset_fingerprint
 from blpo_dspy.labelling import Verdict
 from blpo_dspy.ledger import Ledger
 from blpo_dspy.optimizers.records import BLPOResult, Round
+from blpo_dspy.people import kappa_with_people
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.sets import Sets
 
@@ -96,6 +97,7 @@ def result(aligned: Aligned, sets: Sets, models: Mapping[str, str]) -> dict[str,
         "before": aligned.before.to_dict(),
         "after": aligned.after.to_dict(),
         "ceiling": None if aligned.ceiling is None else {"test": aligned.ceiling.to_dict()},
+        "humans": _humans(aligned, sets),
         **aligned.checks.to_dict(),
         "calls": aligned.calls(),
         "seconds": round(aligned.seconds, 2),
@@ -114,6 +116,15 @@ def result(aligned: Aligned, sets: Sets, models: Mapping[str, str]) -> dict[str,
         "validations": [validation.to_dict() for validation in record.validations],
         "rounds": [_round(completed) for completed in record.rounds],
     }
+
+
+def _humans(aligned: Aligned, sets: Sets) -> dict[str, Any] | None:
+    """How far people agree with each other, and the judge with them; None if each image has one label."""
+    if sets.people is None:
+        return None
+    labels = aligned.judge.labels
+    before, after = (kappa_with_people(labels, sets.test, said) if said else None for said in aligned.verdicts)
+    return sets.people.to_dict(before, after)
 
 
 def _round(completed: Round) -> dict[str, Any]:

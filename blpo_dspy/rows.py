@@ -22,18 +22,30 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column holds what; None where there is none."""
+    """Which column holds what; None where there is none.
+
+    Attributes:
+        image: The image.
+        label: The label.
+        context: Texts that belong to the image.
+        group: What must stay together.
+        id: A unique id.
+        raters: Labels of several people, one column each.
+        rater: Who gave the label.
+    """
 
     image: str
     label: str | None
     context: tuple[str, ...]
     group: str | None
     id: str | None
+    raters: tuple[str, ...] = ()
+    rater: str | None = None
 
     @property
     def names(self) -> list[str]:
         """All columns that must be there."""
-        named = (self.image, self.label, *self.context, self.group, self.id)
+        named = (self.image, self.label, *self.context, self.group, self.id, *self.raters, self.rater)
         return [name for name in named if name is not None]
 
 
@@ -48,6 +60,7 @@ class Draft:
     context: dict[str, str] = field(default_factory=dict)
     group: str | None = None
     id: str | None = None
+    ratings: list[tuple[str | None, Label]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
@@ -76,6 +89,8 @@ class RowReader:
             draft.label = _attempt(
                 partial(_label, self.labels, self.columns.label, cell(self.columns.label)), draft.problems
             )
+        if self.labels is not None:
+            self._read_ratings(row, draft)
         for name in self.columns.context:
             if _is_empty(cell(name)):
                 draft.problems.append(f"no text in context column {name!r}")
@@ -86,6 +101,17 @@ class RowReader:
         if self.columns.id is not None and draft.id is None:
             draft.problems.append(f"no id in column {self.columns.id!r}")
         return draft
+
+    def _read_ratings(self, row: Row, draft: Draft) -> None:
+        """Adds each person's label; an empty cell in a person's column is no label."""
+        assert self.labels is not None
+        for name in self.columns.raters:
+            cell = row.values.get(name)
+            label = None if _is_empty(cell) else _attempt(partial(_label, self.labels, name, cell), draft.problems)
+            if label is not None:
+                draft.ratings.append((name, label))
+        if not self.columns.raters and draft.label is not None:
+            draft.ratings.append((_text(self.columns.rater and row.values.get(self.columns.rater)), draft.label))
 
     def _source(self, value: object) -> ImageSource:
         """The image that a cell stands for, if it stands for one that may be used."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from blpo_dspy.agreement import Agreement
-from blpo_dspy.checking import Checks
 from blpo_dspy.labelling import Verdict
 from blpo_dspy.options import EMBEDDED
+from blpo_dspy.progress import Watch, quiet_libraries
 from blpo_dspy.results import Aligned
+from blpo_dspy.statistics import Interval, PairedComparison
 
 _OFFLINE = "the offline engine, not a multimodal LLM"
 _WIDEST_TEXT = 100
@@ -55,6 +58,15 @@ class Screen:
         self.err.print(Text(f"Note: {line}", style="yellow"), soft_wrap=not self.err.is_terminal)
 
 
+@contextmanager
+def working(screen: Screen, *, live: bool = True) -> Iterator[Watch]:
+    """Yields the live line of a piece of work; the libraries are quiet, what matters of theirs is said at the end."""
+    with quiet_libraries() as quiet, Watch(screen.err, shown=live) as watch:
+        yield watch
+    for note in quiet.notes():
+        screen.note(note)
+
+
 def models_line(models: Mapping[str, str]) -> str:
     """Returns in words which model has which role."""
     names = set(models.values())
@@ -82,29 +94,11 @@ def show_aligned(screen: Screen, aligned: Aligned, about: Mapping[str, str], fil
     by_role = ", ".join(f"{role} {calls[role]:,}" for role in ("judge", "verbalizer", "optimizer"))
     total = sum(calls.values()) - calls["cached"]
     facts = {
-        **_checks_in_words(aligned.checks),
         "Search": f"{aligned.record.stop_reason}; {aligned.seconds:.0f} s",
         "Calls": f"{total:,} ({by_role}); {calls['cached']:,} more answered from memory",
         "Wrote": ", ".join(str(file) for file in files),
     }
     _show_facts(screen, facts)
-
-
-def _checks_in_words(checks: Checks) -> dict[str, str]:
-    """What was found beside the agreement, where there is anything to say."""
-    facts = {}
-    if checks.fidelity is not None:
-        shares = " → ".join("–" if a.accuracy is None else f"{a.accuracy:.0%}" for a in checks.fidelity)
-        facts["Text"] = (
-            f"the description alone leads to the label from the pixels: {shares} of {checks.fidelity[1].n} images"
-        )
-    told = checks.stated[1]
-    if told.count:
-        facts["Leaks"] = f"{told.count} of {told.n} descriptions name a label or a rating, which is the judge's to give"
-    if checks.label_errors:
-        found = len(checks.label_errors)
-        facts["Labels"] = f"{found} training label{'s' if found > 1 else ''} to look at again"
-    return facts
 
 
 def _show_facts(screen: Screen, facts: Mapping[str, str]) -> None:
@@ -160,13 +154,57 @@ def confusion_table(agreement: Agreement) -> Table:
     return table
 
 
-def show_evaluated(screen: Screen, agreement: Agreement, judge: str, table: str, models: Mapping[str, str]) -> None:
-    """Prints how far a judge agrees with a table."""
-    screen.text(f"{judge} on {table} with {models_line(models)}")
+@dataclass(frozen=True)
+class Evaluated:
+    """Agreement of a judge with its intervals; an interval is None where its figure is undefined."""
+
+    agreement: Agreement
+    intervals: Mapping[str, Interval | None]
+
+    def told(self) -> str:
+        """Returns the intervals in words."""
+        shown = {"accuracy": "accuracy", "macro_f1": "macro-F1", "kappa": "kappa", "mae": "mean error"}
+        found = [(word, interval) for name, word in shown.items() if (interval := self.intervals.get(name))]
+        return ", ".join(f"{word} {interval.low:.2f} to {interval.high:.2f}" for word, interval in found)
+
+
+def show_evaluated(
+    screen: Screen,
+    done: Sequence[Evaluated],
+    judges: Sequence[str],
+    data: str,
+    models: Mapping[str, str],
+    people: str | None,
+    paired: PairedComparison | None,
+) -> None:
+    """Prints how far judges agree with people; of two the first is the one in question.
+
+    Args:
+        screen: Where.
+        done: The agreement of each judge.
+        judges: Their files.
+        data: What they judged.
+        models: The models by role.
+        people: How far people agree with each other, in a sentence, if that is known.
+        paired: The comparison of the two.
+    """
+    screen.text(f"{' against '.join(judges)} on {data} with {models_line(models)}")
     screen.text()
-    screen.out.print(agreement_table([(Path(table).name, Path(judge).name, agreement)]))
+    same = len({Path(judge).name for judge in judges}) < len(judges)
+    names = [judge if same else Path(judge).name for judge in judges]
+    screen.out.print(
+        agreement_table([(Path(data).name, name, found.agreement) for name, found in zip(names, done, strict=True)])
+    )
     screen.text()
-    screen.out.print(confusion_table(agreement))
+    for name, found in zip(names, done, strict=True):
+        lead = f"95% intervals{f' of {name}' if len(done) > 1 else ''}: "
+        screen.text(textwrap.fill(f"{lead}{found.told()}", screen.width))
+    if people is not None:
+        screen.text(textwrap.fill(people[:1].upper() + people[1:], screen.width))
+    if paired is not None:
+        screen.text(textwrap.fill(f"{names[1]} → {names[0]}: {paired.wording}", screen.width))
+    screen.text()
+    screen.out.print(confusion_table(done[0].agreement))
 
 
 def verdict_record(image: str, verdict: Verdict, *, described: bool) -> dict[str, Any]:

@@ -1,18 +1,22 @@
-"""The labelled examples of a run, from one table that is split or from tables of their own."""
+"""The labelled examples of a run: from one table that is split, from tables of their own, or drawn from a source."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import dspy
 
-from blpo_dspy.data import check_disjoint, load_examples, split_examples
+from blpo_dspy.data import Rated, check_disjoint, load_examples, load_rated, split_examples
 from blpo_dspy.errors import DataError
+from blpo_dspy.images import PixelPolicy
 from blpo_dspy.labels import LabelSpace
-from blpo_dspy.options import Columns
+from blpo_dspy.options import Columns, Data, RaterChoice, Start
+from blpo_dspy.people import People
+from blpo_dspy.raters import human_agreement, ratings_from_rows
+from blpo_dspy.sources.manifest import Manifest
 from blpo_dspy.splits import DEFAULT_FRACTIONS, histogram
 
 # What is split off where one of the two has a table of its own.
@@ -29,34 +33,39 @@ class Sets:
         val: What the returned judge is picked on.
         test: Sealed: judged once, at the end.
         how: Where they come from, in words.
+        people: What several people said about them; None if each image has one label.
+        manifest: Which images of a source they are; None for tables.
     """
 
     train: Sequence[dspy.Example]
     val: Sequence[dspy.Example]
     test: Sequence[dspy.Example]
     how: str
+    people: People | None = None
+    manifest: Manifest | None = None
 
     def named(self) -> dict[str, Sequence[dspy.Example]]:
         """Returns the examples by the name of their set."""
         return {"train": self.train, "val": self.val, "test": self.test}
 
 
-def load_sets(
-    table: Path, val: Path | None, test: Path | None, *, labels: LabelSpace, columns: Columns, seed: int
-) -> Sets:
+def load_sets(start: Start, labels: LabelSpace, seed: int) -> Sets:
     """Returns train, val and test; what has no table of its own is split off the first one.
 
     Raises:
         DataError: Naming all rows of all tables that cannot be used, the images that are in more than one of the
             sets, or the labels that are too few to split.
     """
-    loaded = _load([table, *filter(None, (val, test))], labels, columns)
+    table, val, test = start.data.table, start.val, start.test
+    assert table is not None
+    loaded, people = _load([table, *filter(None, (val, test))], labels, start.data)
     if val is not None and test is not None:
         sets = {"train": loaded[table], "val": loaded[val], "test": loaded[test]}
         how = "; ".join(f"{name} {path}" for name, path in zip(sets, (table, val, test), strict=True))
     else:
         fractions = _WITHOUT_TEST if test is not None else _WITHOUT_VAL if val is not None else DEFAULT_FRACTIONS
-        splits = split_examples(loaded[table], labels=labels, fractions=fractions, seed=seed)
+        shares = {"fractions": fractions} if start.sizes is None else {"sizes": start.sizes}
+        splits = split_examples(loaded[table], labels=labels, seed=seed, **shares)
         sets = {
             "train": splits.train,
             "val": splits.val if val is None else loaded[val],
@@ -65,8 +74,28 @@ def load_sets(
         own = [f"{name} {path}" for name, path in (("val", val), ("test", test)) if path is not None]
         how = "; ".join([f"{table}: {splits.how}", *own])
     check_disjoint(**sets)
-    sizes = ", ".join(f"{name} {_counted(examples, labels)}" for name, examples in sets.items())
-    return Sets(**sets, how=f"{sizes}; {how}")
+    whence = how if people is None else f"{how}; {people.describe()}"
+    return Sets(sets["train"], sets["val"], sets["test"], f"{told_sizes(sets, labels)}; {whence}", people)
+
+
+def load_set(
+    data: Data, labels: LabelSpace, context: Sequence[str], policy: PixelPolicy
+) -> tuple[list[dspy.Example], People | None]:
+    """Returns all labelled images of one table, and what several people said about them.
+
+    Raises:
+        DataError: Naming all rows that cannot be used.
+    """
+    table = data.table
+    assert table is not None
+    data = replace(data, columns=replace(data.columns, context=tuple(context)))
+    loaded, people = _load([table], labels, data, policy)
+    return loaded[table], people
+
+
+def told_sizes(sets: dict[str, list[dspy.Example]], labels: LabelSpace) -> str:
+    """Returns how many examples of each label every set holds, in words."""
+    return ", ".join(f"{name} {_counted(examples, labels)}" for name, examples in sets.items())
 
 
 def _counted(examples: Sequence[dspy.Example], labels: LabelSpace) -> str:
@@ -75,19 +104,19 @@ def _counted(examples: Sequence[dspy.Example], labels: LabelSpace) -> str:
     return f"{len(examples)} ({f'{each.pop()} per label' if len(each) == 1 else histogram(examples, labels)})"
 
 
-def _load(tables: Sequence[Path], labels: LabelSpace, columns: Columns) -> dict[Path, list[dspy.Example]]:
+def _load(
+    tables: Sequence[Path], labels: LabelSpace, data: Data, policy: PixelPolicy | None = None
+) -> tuple[dict[Path, list[dspy.Example]], People | None]:
     loaded: dict[Path, list[dspy.Example]] = {}
+    rated: dict[Path, Rated] = {}
     errors: list[DataError] = []
     for table in tables:
         try:
-            loaded[table] = load_examples(
-                table,
-                labels=labels,
-                image_column=columns.image,
-                label_column=columns.label,
-                context=columns.context,
-                group_column=columns.group,
-            )
+            if data.raters is None:
+                loaded[table] = _labelled(table, labels, data.columns, policy)
+            else:
+                rated[table] = _rated(table, labels, data.columns, data.raters, policy)
+                loaded[table] = rated[table].examples
         except DataError as error:
             errors.append(error)
     if len(errors) == 1:
@@ -97,4 +126,47 @@ def _load(tables: Sequence[Path], labels: LabelSpace, columns: Columns) -> dict[
             f"{len(errors)} tables cannot be used; repair them:",
             [line for error in errors for line in error.problems or (str(error),)],
         )
-    return loaded
+    return loaded, None if data.raters is None else _people(rated, labels, data.raters)
+
+
+def _labelled(table: Path, labels: LabelSpace, columns: Columns, policy: PixelPolicy | None) -> list[dspy.Example]:
+    return load_examples(
+        table,
+        labels=labels,
+        image_column=columns.image,
+        label_column=columns.label,
+        context=columns.context or (),
+        group_column=columns.group,
+        policy=policy,
+    )
+
+
+def _rated(table: Path, labels: LabelSpace, columns: Columns, raters: RaterChoice, policy: PixelPolicy | None) -> Rated:
+    return load_rated(
+        table,
+        labels=labels,
+        rater_columns=raters.columns,
+        label_column=columns.label,
+        rater_column=raters.name_column,
+        rule=raters.rule,
+        image_column=columns.image,
+        context=columns.context or (),
+        group_column=columns.group,
+        policy=policy,
+    )
+
+
+def _people(rated: dict[Path, Rated], labels: LabelSpace, choice: RaterChoice) -> People:
+    """What people said in all tables; where there are several, an item is named with its table."""
+    lead = {table: f"{table.name}: " if len(rated) > 1 else "" for table in rated}
+    ratings = ratings_from_rows(
+        labels, [(lead[table] + item, who, label) for table, part in rated.items() for item, who, label in part.rows]
+    )
+    return People(
+        rule=choice.rule,
+        raters=len(ratings.raters) or max(len(row) for row in ratings.table),
+        agreement=human_agreement(ratings),
+        labels={lead[table] + i: label for table, part in rated.items() for i, label in part.combined.labels.items()},
+        tied=sum(len(part.combined.tied) for part in rated.values()),
+        unrated=sum(len(part.combined.unrated) for part in rated.values()),
+    )

@@ -15,9 +15,9 @@ from processes import interruptible
 from typer.testing import CliRunner
 
 from blpo_dspy.cli import app
-from blpo_dspy.compare_command import seeds
 from blpo_dspy.embedded import RATERS, write_dataset
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.options import seed_list
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +81,10 @@ def test_what_cannot_be_is_said_in_one_message(
 
 def test_seeds_are_whole_numbers_once_each() -> None:
     """In the order given."""
-    assert seeds("2, 0,2") == (2, 0)
+    assert seed_list("2, 0,2") == (2, 0)
     for text in ("", "1,", "-1", "1.5", "²"):
         with pytest.raises(BlpoError, match="write whole numbers"):
-            seeds(text)
+            seed_list(text)
 
 
 def test_an_interrupted_comparison_says_how_to_go_on(table: Path, tmp_path: Path) -> None:

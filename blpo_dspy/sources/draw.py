@@ -214,8 +214,8 @@ def _check(source: Source, quotas: dict[str, int], there: dict[str, int], listin
     if lines or not pool:
         histogram = ", ".join(f"{stratum} {count}" for stratum, count in pool.items()) or "empty"
         raise DataError(
-            f"{source.page}: {len(lines)} of {len(pool)} strata have too few usable images; take a smaller size=, "
-            f"another split, or what there is with allow_fewer=True. The histogram of usable labels: {histogram}; "
+            f"{source.page}: {len(lines)} of {len(pool)} strata have too few usable images; take a smaller size= or "
+            f"another split; allow_fewer=True takes what there is. The histogram of usable labels: {histogram}; "
             f"skipped: {skipped.describe()}. Short are:",
             lines,
         )

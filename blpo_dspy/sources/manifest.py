@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labels import Label
+from blpo_dspy.splits import NAMES
 
 _FORMAT = "blpo-dspy drawn images"
 
@@ -31,11 +33,13 @@ class Manifest:
         source: The name of the source.
         revision: The revision they were read at; None for files on one's own machine.
         images: In the order of the examples.
+        splits: Ids by the name of the set that the images went to, if that is known.
     """
 
     source: str
     revision: str | None
     images: tuple[ManifestEntry, ...]
+    splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the manifest as JSON; the file is complete or as it was before.
@@ -45,7 +49,14 @@ class Manifest:
         """
         target = Path(path)
         images = [[entry.id, entry.label, entry.sha256] for entry in self.images]
-        data = {"format": _FORMAT, "source": self.source, "revision": self.revision, "images": images}
+        data: dict[str, object] = {
+            "format": _FORMAT,
+            "source": self.source,
+            "revision": self.revision,
+            "images": images,
+        }
+        if self.splits:
+            data["splits"] = {name: list(ids) for name, ids in self.splits.items()}
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
         try:
             temporary.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -67,7 +78,11 @@ class Manifest:
             if data["format"] != _FORMAT:
                 raise KeyError("format")
             entries = tuple(ManifestEntry(str(id_), label, str(sha)) for id_, label, sha in data["images"])
-            return cls(str(data["source"]), data["revision"], entries)
+            splits = {name: tuple(map(str, data["splits"][name])) for name in NAMES} if "splits" in data else {}
+            unknown = {id_ for ids in splits.values() for id_ in ids} - {entry.id for entry in entries}
+            if unknown:
+                raise KeyError(f"splits name {sorted(unknown)[0]!r}, which is no image of the draw")
+            return cls(str(data["source"]), data["revision"], entries, splits)
         except OSError as error:
             raise BlpoError(f"{path}: cannot be read ({error.strerror})") from error
         except (ValueError, KeyError, TypeError) as error:

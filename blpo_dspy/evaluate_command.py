@@ -1,0 +1,125 @@
+"""What `blpo evaluate` does: one judge measured on labelled images, or two compared on the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import dspy
+
+from blpo_dspy.commands import connect, note_offline
+from blpo_dspy.drawing import draw_set
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.labelling import Verdict, agreement_of, inputs_of, label_images
+from blpo_dspy.metering import Meter
+from blpo_dspy.models import Models
+from blpo_dspy.optimizers.workers import Workers
+from blpo_dspy.options import EvaluateJob
+from blpo_dspy.people import People, kappa_with_people
+from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.progress import Watch
+from blpo_dspy.screen import Evaluated, Screen, show_evaluated, working
+from blpo_dspy.sets import load_set
+from blpo_dspy.sources.tasks import Task
+from blpo_dspy.statistics import PairedComparison, agreement_intervals, compare_paired
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """One judge's work."""
+
+    examples: Sequence[dspy.Example]
+    verdicts: list[Verdict]
+    shown: Evaluated
+
+
+def evaluate(job: EvaluateJob, screen: Screen) -> None:
+    """Prints how far a saved judge agrees with people, and how it compares with another one."""
+    judges = [VisualJudge.load(job.judge), *([] if job.against is None else [VisualJudge.load(job.against)])]
+    if judges[-1].labels != judges[0].labels:
+        raise BlpoError(
+            f"{job.judge} labels with {judges[0].labels}, {job.against} with {judges[1].labels}; only judges with the "
+            "same labels can be compared"
+        )
+    loaded = [_load(job, judge, screen, told=judge is judges[0]) for judge in judges]
+    if any([e.id for e in examples] != [e.id for e in loaded[0][0]] for examples, _ in loaded):
+        raise BlpoError("the two judges prepare images differently, and some images are usable for only one of them")
+    models = connect(job.models)
+    note_offline(job.models, screen, "model")
+    with working(screen) as watch, Workers(job.threads) as workers:
+        meter = Meter(num_threads=workers.num_threads)
+        done = [
+            _judge(job, judge, examples, models, watch, workers, meter)
+            for judge, (examples, _) in zip(judges, loaded, strict=True)
+        ]
+    people = loaded[0][1]
+    kappa = None if people is None else kappa_with_people(judges[0].labels, done[0].examples, done[0].verdicts)
+    paired = _paired(judges[0], done[0], done[1], job.seed) if len(done) > 1 else None
+    used = {role: name for role, name in job.models.by_role().items() if role != "optimizer"}
+    if screen.as_json:
+        screen.json({**_record(done, paired, people, kappa), "calls": meter.ledger.calls(), "models": used})
+        return
+    where = str(job.data.table) if job.data.source is None else job.data.source.name
+    names = [str(job.judge), *([] if job.against is None else [str(job.against)])]
+    headline = None if people is None else people.headline(None, kappa)
+    show_evaluated(screen, [d.shown for d in done], names, where, used, headline, paired)
+
+
+def _load(
+    job: EvaluateJob, judge: VisualJudge, screen: Screen, *, told: bool
+) -> tuple[list[dspy.Example], People | None]:
+    """The examples as this judge takes them."""
+    if job.data.source is None:
+        return load_set(job.data, judge.labels, judge.context, judge.pixel_policy)
+    task = Task(judge.labels, judge.instruction, context=judge.context)
+    with working(screen) as watch:
+        examples, seen = draw_set(job.data, task, job.draw, job.seed, judge.pixel_policy, watch)
+    for line in seen if told else ():
+        screen.note(line)
+    return examples, None
+
+
+def _judge(
+    job: EvaluateJob,
+    judge: VisualJudge,
+    examples: list[dspy.Example],
+    models: Models,
+    watch: Watch,
+    workers: Workers,
+    meter: Meter,
+) -> _Judged:
+    watch.begin("judging", len(examples))
+    verdicts = label_images(judge, models, inputs_of(examples), workers=workers, meter=meter, done=watch.advance)
+    agreement = agreement_of(judge.labels, examples, verdicts)
+    intervals = agreement_intervals(agreement, seed=job.seed)
+    return _Judged(examples, verdicts, Evaluated(agreement, intervals))
+
+
+def _paired(judge: VisualJudge, now: _Judged, other: _Judged, seed: int) -> PairedComparison | None:
+    """The judge against the other one on what both answered; None if that is nothing."""
+    both = [
+        (example.label, before.label, after.label)
+        for example, before, after in zip(now.examples, other.verdicts, now.verdicts, strict=True)
+        if not before.failure and not after.failure
+    ]
+    if not both:
+        return None
+    truth, before, after = (list(column) for column in zip(*both, strict=True))
+    return compare_paired(judge.labels, truth, before, after, seed=seed)
+
+
+def _record(
+    done: Sequence[_Judged], paired: PairedComparison | None, people: People | None, kappa: float | None
+) -> dict[str, Any]:
+    record = _figures(done[0].shown)
+    record["humans"] = None if people is None else people.to_dict(after=kappa)
+    if len(done) > 1:
+        record["against"] = _figures(done[1].shown)
+        record["paired"] = None if paired is None else paired.to_dict()
+    return record
+
+
+def _figures(shown: Evaluated) -> dict[str, Any]:
+    intervals = {name: None if found is None else asdict(found) for name, found in shown.intervals.items()}
+    return {**shown.agreement.to_dict(), "intervals": intervals}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
@@ -18,6 +19,7 @@ from blpo_dspy.methods import chosen
 from blpo_dspy.options import CompareJob, writable_folder
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.progress import Watch, quiet_libraries
+from blpo_dspy.report.comparison_page import report_comparison
 from blpo_dspy.screen import Screen, models_line
 from blpo_dspy.sets import Sets
 from blpo_dspy.starting import begin
@@ -53,6 +55,7 @@ def compare_methods(job: CompareJob, screen: Screen) -> None:
             )
         watch.begin("drawing")
         files += write_tables(comparison, folder)
+        files.insert(0, report_comparison(comparison, folder, sets.how, ["blpo", *sys.argv[1:]]))
     _show(screen, comparison, sets, job.start.models.by_role(), files)
 
 

@@ -1,25 +1,30 @@
-"""`blpo report`: the report of a run's folder, made anew."""
+"""`blpo report`: the report of a folder, of a run or of a comparison, made anew."""
 
 from __future__ import annotations
 
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.options import ReportJob, writable_folder
 from blpo_dspy.report import load_run, write_report
+from blpo_dspy.report.comparison_page import is_comparison, write_comparison_report
 from blpo_dspy.screen import Screen
 
 
 def report(job: ReportJob, screen: Screen) -> None:
-    """Writes the report of a run and prints its path.
+    """Writes the report of a run, or of a comparison, and prints its path.
 
     Raises:
         BlpoError: If the folder holds no run, a label to blur is none of its labels, or the file cannot be written.
     """
-    run = load_run(job.run_dir)
+    comparison = is_comparison(job.run_dir)
+    run = None if comparison else load_run(job.run_dir)
     file = job.out or job.run_dir / "report.html"
     if file.suffix != ".html":
         raise BlpoError(f"{file}: the report is HTML, so its name should end in .html")
     writable_folder(file.parent)
-    write_report(run, file, images=job.images, blur=job.blur)
+    if run is None:
+        write_comparison_report(job.run_dir, file)
+    else:
+        write_report(run, file, images=job.images, blur=job.blur)
     if screen.as_json:
         screen.json({"report": str(file), "bytes": file.stat().st_size})
     else:

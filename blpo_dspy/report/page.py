@@ -27,6 +27,15 @@ def render(run: RunFolder, *, images: bool = True, blur: Sequence[str] | None = 
     Raises:
         BlpoError: If the run's record is damaged.
     """
+    try:
+        page = page_of(run, images=images, blur=blur)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BlpoError(f"{run.folder}: the record of the run is damaged ({error!r}); run the command anew") from error
+    return fill("report.html", page)
+
+
+def fill(template: str, page: object) -> str:
+    """Returns a page of this package with every text escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("blpo_dspy.report", "."),
         autoescape=True,
@@ -35,11 +44,7 @@ def render(run: RunFolder, *, images: bool = True, blur: Sequence[str] | None = 
         lstrip_blocks=True,
     )
     environment.filters.update(figure=_figure, amount=_amount)
-    try:
-        page = page_of(run, images=images, blur=blur)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BlpoError(f"{run.folder}: the record of the run is damaged ({error!r}); run the command anew") from error
-    return environment.get_template("report.html").render(page=page, version=__version__)
+    return environment.get_template(template).render(page=page, version=__version__)
 
 
 def write_report(run: RunFolder, file: Path, *, images: bool = True, blur: Sequence[str] | None = None) -> Path:
@@ -48,7 +53,15 @@ def write_report(run: RunFolder, file: Path, *, images: bool = True, blur: Seque
     Raises:
         BlpoError: If the run's record is damaged or the file cannot be written.
     """
-    text = render(run, images=images, blur=blur)
+    return write_page(file, render(run, images=images, blur=blur))
+
+
+def write_page(file: Path, text: str) -> Path:
+    """Writes a page to a file, complete or not at all, and returns its path.
+
+    Raises:
+        BlpoError: If the file cannot be written.
+    """
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     try:
         temporary.write_text(text, encoding="utf-8", errors="replace")

@@ -302,7 +302,7 @@ def _figures(
 
 
 def _charts(result: Mapping[str, Any], labels: LabelSpace) -> tuple[tuple[Chart, ...], str]:
-    name, measure = ("kappa", "Cohen’s κ, quadratic weights") if labels.ordered else ("accuracy", "accuracy")
+    name, measure = ("kappa", "Cohen’s κ (quadratic weights)") if labels.ordered else ("accuracy", "accuracy")
     points: list[Point] = []
     for validation in sorted(result["validations"], key=lambda v: (v["spent"], v["after_round"])):
         agreement = _agreement(validation, "agreement")

@@ -1,0 +1,74 @@
+"""The report of a comparison: what its folder holds for it, and the page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from blpo_dspy.comparison import RESULTS, Comparison, load_comparison
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.programs.artifact import write_json
+from blpo_dspy.report.comparison_view import About, comparison_page
+from blpo_dspy.report.page import fill, write_page
+from blpo_dspy.report.record import REPORT_DATA, command_line
+from blpo_dspy.results import versions
+
+_FORMAT = "blpo-dspy comparison report data"
+PAGE = "report.html"
+
+
+def is_comparison(folder: Path) -> bool:
+    """Whether a folder holds what `blpo compare` wrote."""
+    return (folder / RESULTS).is_file()
+
+
+def report_comparison(comparison: Comparison, folder: Path, how: str, command: Sequence[str]) -> Path:
+    """Writes the report of a comparison into its folder, with what it takes to make it anew, and returns its path.
+
+    Args:
+        comparison: The comparison.
+        folder: Its folder.
+        how: Where its data came from, in words.
+        command: The command line; addresses in it are left out.
+
+    Raises:
+        BlpoError: If a file cannot be written.
+    """
+    data = {"format": _FORMAT, "how": how, "command": command_line(command), "versions": versions()}
+    write_json(folder / REPORT_DATA, data)
+    return write_comparison_report(folder, folder / PAGE)
+
+
+def write_comparison_report(folder: Path, file: Path) -> Path:
+    """Writes the report of the comparison in a folder to a file and returns its path.
+
+    Raises:
+        BlpoError: If the folder holds no comparison, its record is damaged, or the file cannot be written.
+    """
+    return write_page(file, render_comparison(load_comparison(folder), _about(folder)))
+
+
+def render_comparison(comparison: Comparison, about: About) -> str:
+    """Returns a comparison's report as one HTML page that loads nothing and runs no script.
+
+    Raises:
+        BlpoError: If its record is damaged.
+    """
+    try:
+        page = comparison_page(comparison, about)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BlpoError(f"{RESULTS}: the record of the comparison is damaged ({error!r}); compare anew") from error
+    return fill("comparison.html", page)
+
+
+def _about(folder: Path) -> About:
+    """What was said about a comparison beside its rows; one made in Python has none."""
+    file = folder / REPORT_DATA
+    if not file.exists():
+        return About()
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        return About(str(data["how"]), str(data["command"]), tuple((k, str(v)) for k, v in data["versions"].items()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BlpoError(f"{file}: not the report data of a comparison ({error}); run `blpo compare` again") from error

@@ -448,24 +448,48 @@ def evaluate(job: EvaluateJob, as_json: AsJson = False) -> None:
 @app.command("judge")
 def judge_(
     judge: JudgeFile,
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Paths or URLs.", show_default=False)],
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE…|FOLDER|TABLE",
+            help="Paths or URLs of images; or one folder; or one .csv, .tsv, .jsonl or .parquet.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where verdicts go, .parquet, .csv or .jsonl; the same command goes on."),
+    ] = None,
     model: Model = None,
     verbalizer_model: VerbalizerModel = None,
     api_base: ApiBase = None,
+    image_column: Annotated[
+        str, typer.Option(metavar="NAME", help="Column of TABLE with the image: a path, a URL or the image.")
+    ] = "image",
     context: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=TEXT", help="A text that the judge takes beside the image.")
+        list[str] | None,
+        typer.Option(metavar="NAME=TEXT", help="A text that the judge takes beside each image, if no column has it."),
     ] = None,
+    allow_outside: Annotated[
+        bool, typer.Option("--allow-outside", help="Take images outside the folder, or that of the table.")
+    ] = False,
     threads: Threads = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per image and line.")] = False,
+    max_calls: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Most LM calls, with --out; the same command goes on.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per image and line; with --out, one of all.")
+    ] = False,
 ) -> None:
     """Label images. The exit code is 1 if any image got no label."""
-    from blpo_dspy.commands import judge_images
+    from blpo_dspy.judge_command import judge_images
     from blpo_dspy.screen import Screen
 
     models = ModelNames(model, verbalizer_model, None, api_base)
-    job = JudgeJob(judge, images, context or [], models, threads)
-    if not judge_images(job, Screen(as_json=as_json)):
-        raise typer.Exit(1)
+    job = JudgeJob(judge, images, context or [], models, threads, out, image_column, max_calls, allow_outside)
+    code = judge_images(job, Screen(as_json=as_json))
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command()

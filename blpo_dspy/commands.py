@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import sys
 import urllib.request
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,21 +17,15 @@ from blpo_dspy.aligning import align, costs_after, make_optimizer, most_for_labe
 from blpo_dspy.data import contradictions, load_examples
 from blpo_dspy.embedded import RATERS, Rater, ceiling_instruction, ceiling_verbalizer_instruction, write_dataset
 from blpo_dspy.errors import BlpoError, ModelError
-from blpo_dspy.images import ImageError, try_prepare_all
 from blpo_dspy.label_errors import FILE_NAME as LABEL_ERRORS
 from blpo_dspy.label_errors import with_examples, write_label_errors
-from blpo_dspy.labelling import Verdict, label_images
 from blpo_dspy.labels import LabelSpace
-from blpo_dspy.metering import Meter
 from blpo_dspy.models import Models, is_embedded
 from blpo_dspy.optimizers.estimate import estimate
-from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.options import (
     CompileJob,
     DemoJob,
-    JudgeJob,
     ModelNames,
-    given_texts,
     writable_file,
     writable_folder,
 )
@@ -42,7 +35,7 @@ from blpo_dspy.programs.artifact import write_json
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.report import load_run, write_report, write_report_data
 from blpo_dspy.results import Aligned, result
-from blpo_dspy.screen import Screen, models_line, show_aligned, show_verdict, verdict_record, working
+from blpo_dspy.screen import Screen, models_line, show_aligned, working
 from blpo_dspy.sets import Sets
 from blpo_dspy.starting import begin
 
@@ -177,43 +170,6 @@ def run_demo(job: DemoJob, screen: Screen) -> None:
         )
         about = {"Data": how, "Taste": f"{taste} (for the judge to find out)", "Models": models_line(names.by_role())}
         show_aligned(screen, aligned, about, files)
-
-
-def judge_images(job: JudgeJob, screen: Screen) -> bool:
-    """Prints a verdict for each image, in order; returns whether all of them got a label."""
-    judge = VisualJudge.load(job.judge)
-    context = given_texts(job.context, judge.context)
-    prepared = try_prepare_all(job.images, judge.pixel_policy)
-    usable = [{"image": image, **context} for image in prepared if not isinstance(image, ImageError)]
-    models = connect(job.models)
-    note_offline(job.models, screen, "model")
-    waiting = deque(zip(job.images, prepared, strict=True))
-    labelled: list[bool] = []
-
-    def show(image: str, verdict: Verdict) -> None:
-        labelled.append(verdict.label is not None)
-        if screen.as_json:
-            screen.json(verdict_record(image, verdict, described=judge.evidence != "image"), indent=None)
-        else:
-            show_verdict(screen, image, verdict)
-
-    def show_broken() -> None:
-        while waiting and isinstance(error := waiting[0][1], ImageError):
-            show(waiting.popleft()[0], Verdict(None, failure=error.reason))
-
-    # On a terminal that shows the verdicts as they come, a live line would only be in their way.
-    with working(screen, live=not screen.out.is_terminal) as watch, Workers(job.threads) as workers:
-
-        def done(verdict: Verdict) -> None:
-            show_broken()
-            show(waiting.popleft()[0], verdict)
-            watch.advance()
-
-        watch.begin("judging", len(usable))
-        meter = Meter(num_threads=workers.num_threads)
-        label_images(judge, models, usable, workers=workers, meter=meter, done=done)
-    show_broken()
-    return all(labelled)
 
 
 def connect(names: ModelNames) -> Models:

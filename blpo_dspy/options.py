@@ -269,10 +269,14 @@ class JudgeJob:
 
     Attributes:
         judge: The judge's file.
-        images: Paths or URLs.
-        context: A NAME=TEXT for each context input, for all images.
+        images: Paths or URLs, or one folder or table.
+        context: A NAME=TEXT for each context input that is the same for all images.
         models: Its models.
         threads: LM calls under way at once.
+        out: The table that the verdicts go to; standard output if None.
+        image_column: The column of a table with the image.
+        max_calls: The most LM calls.
+        allow_outside: Whether images may lie outside the folder, or that of the table.
     """
 
     judge: Path
@@ -280,6 +284,10 @@ class JudgeJob:
     context: list[str]
     models: ModelNames
     threads: int | None
+    out: Path | None = None
+    image_column: str = "image"
+    max_calls: int | None = None
+    allow_outside: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -249,10 +251,7 @@ class VisualJudge(dspy.Module):
     def _artifact(self) -> dict[str, Any]:
         state = {}
         for name, predictor in self.named_predictors():
-            bare = copy.copy(predictor)
-            # An LM belongs to the process, not to the judge: no endpoint, key or engine is written.
-            bare.lm, bare.traces, bare.train = None, [], []
-            state[name] = bare.dump_state()
+            state[name] = _state(predictor)
             if holds_images(state[name]["demos"]):
                 raise BlpoError(
                     f"the {name} has demonstrations with images, which a judge.json doesn't hold; "
@@ -267,6 +266,19 @@ class VisualJudge(dspy.Module):
             **state,
             "metadata": {"dependency_versions": get_dependency_versions()},
         }
+
+    def identity(self) -> dict[str, Any]:
+        """Returns what its verdicts depend on beside the models, as plain data: equal for judges that judge alike."""
+        used = [name for name in ("verbalizer", "judge") if name == "judge" or self.evidence != "image"]
+        predictors = {}
+        for name in used:
+            state = _state(getattr(self, name))
+            demos = hashlib.sha256(json.dumps(state["demos"], sort_keys=True, default=str).encode()).hexdigest()
+            predictors[name] = {
+                "instruction": state["signature"]["instructions"],
+                "demonstrations": f"{len(state['demos'])}, sha256 {demos}",
+            }
+        return {**self._shape(), "pixel_policy": self.pixel_policy.to_dict(), **predictors}
 
     def _shape(self) -> dict[str, Any]:
         """What makes a judge another program, not the same one with another state."""
@@ -349,6 +361,13 @@ class VisualJudge(dspy.Module):
                     f"{path}: saved by a judge of other labels ({saved[-1:]}), evidence or context; "
                     f"this one has {self._shape()}"
                 )
+
+
+def _state(predictor: dspy.Predict) -> dict[str, Any]:
+    """DSPy's state of a predictor without its LM, which belongs to the process: no endpoint, key or engine is in it."""
+    bare = copy.copy(predictor)
+    bare.lm, bare.traces, bare.train = None, [], []
+    return dict(bare.dump_state())
 
 
 def _checked_context(context: Sequence[str]) -> tuple[str, ...]:

@@ -1,0 +1,190 @@
+"""`blpo judge`: verdicts on images as lines, or on a folder or table as a file."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from blpo_dspy.commands import connect, note_offline
+from blpo_dspy.errors import BlpoError, ModelError
+from blpo_dspy.judge_inputs import Inputs, find_inputs
+from blpo_dspy.labelling import Verdict, label_each
+from blpo_dspy.ledger import Ledger
+from blpo_dspy.metering import Meter
+from blpo_dspy.optimizers.workers import Workers
+from blpo_dspy.options import JudgeJob, given_texts
+from blpo_dspy.prediction_files import check_target
+from blpo_dspy.predictions import Progress, journal_of, predict
+from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.progress import Watch
+from blpo_dspy.screen import Screen, models_line, show_verdict, verdict_record, working
+
+_INTERRUPTED = 130
+# Seconds between the lines that tell a log file where a long run stands.
+_PULSE = 60.0
+_MOST_NOTES = 5
+
+
+def judge_images(job: JudgeJob, screen: Screen) -> int:
+    """Judges images; returns the exit code: 0 if all of them got a label, 1 if not, 130 after Ctrl-C."""
+    judge = VisualJudge.load(job.judge)
+    if job.out is not None:
+        check_target(job.out)
+    elif job.max_calls is not None:
+        raise BlpoError("--max-calls needs --out, so that what was paid for is kept")
+    inputs = find_inputs(
+        job.images,
+        context=judge.context,
+        texts=given_texts(job.context, tuple(pair.partition("=")[0].strip() for pair in job.context)),
+        image_column=job.image_column,
+        allow_outside=job.allow_outside,
+    )
+    for note in inputs.notes[:_MOST_NOTES]:
+        screen.note(note)
+    if len(inputs.notes) > _MOST_NOTES:
+        screen.note(f"… and {len(inputs.notes) - _MOST_NOTES} more")
+    if job.out is None:
+        return 0 if _print_verdicts(judge, inputs, job, screen) else 1
+    return _write_predictions(judge, inputs, job, job.out, screen)
+
+
+def _print_verdicts(judge: VisualJudge, inputs: Inputs, job: JudgeJob, screen: Screen) -> bool:
+    """Prints a verdict for each image, in order; returns whether all of them got a label."""
+    models = connect(job.models)
+    note_offline(job.models, screen, "model")
+    waiting: deque[tuple[str, Verdict | None]] = deque()
+    labelled: list[bool] = []
+
+    def show(image: str, verdict: Verdict) -> None:
+        labelled.append(verdict.label is not None)
+        if screen.as_json:
+            screen.json(verdict_record(image, verdict, described=judge.evidence != "image"), indent=None)
+        else:
+            show_verdict(screen, image, verdict)
+
+    def show_unusable() -> None:
+        while waiting and (verdict := waiting[0][1]) is not None:
+            show(waiting.popleft()[0], verdict)
+
+    def calls() -> Iterator[dict[str, Any]]:
+        for _, draft in inputs.drafts(range(len(inputs.rows))):
+            failure = "; ".join(draft.problems)
+            waiting.append((draft.place, Verdict(None, failure=failure) if failure else None))
+            if not failure:
+                yield {"image": draft.source, **draft.context}
+
+    # On a terminal that shows the verdicts as they come, a live line would only be in their way.
+    with working(screen, live=not screen.out.is_terminal) as watch, Workers(job.threads) as workers:
+
+        def done(verdict: Verdict) -> None:
+            show_unusable()
+            show(waiting.popleft()[0], verdict)
+            watch.advance()
+
+        watch.begin("judging", len(inputs.rows))
+        meter = Meter(num_threads=workers.num_threads)
+        label_each(judge, models, calls(), workers=workers, meter=meter, done=done)
+        show_unusable()
+    return all(labelled)
+
+
+def _write_predictions(judge: VisualJudge, inputs: Inputs, job: JudgeJob, out: Path, screen: Screen) -> int:
+    """Writes a table with a verdict for each image; returns the exit code."""
+    models = connect(job.models)
+    note_offline(job.models, screen, "model")
+    shown = _Shown(screen)
+    try:
+        with working(screen) as shown.watch:
+            shown.watch.begin("judging", len(inputs.rows))
+            progress = predict(
+                judge,
+                inputs,
+                out=out,
+                models=models,
+                num_threads=job.threads,
+                max_calls=job.max_calls,
+                on_progress=shown.update,
+            )
+    except ModelError as error:
+        raise ModelError(f"{error}\n{_how_to_go_on(out, shown.last)}") from error
+    except KeyboardInterrupt:
+        screen.err.print(f"Interrupted. {_how_to_go_on(out, shown.last)}", markup=False, soft_wrap=True)
+        return _INTERRUPTED
+    names = {role: name for role, name in job.models.by_role().items() if role != "optimizer"}
+    if screen.as_json:
+        screen.json(_record(progress, out, names))
+    else:
+        _show(screen, progress, out, models_line(names))
+    return 0 if progress.complete and not progress.invalid and not progress.errors else 1
+
+
+class _Shown:
+    """What is shown while a long run goes on: a live line on a terminal, now and then a line in a log file."""
+
+    watch: Watch
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen, self._told = screen, time.monotonic()
+        self.last: Progress | None = None
+
+    def update(self, progress: Progress) -> None:
+        self.last = progress
+        status = f"{progress.known:,} of {progress.total:,}, {_faults(progress)}, {progress.ledger.total.calls:,} calls"
+        self.watch.show("judging", progress.known, status)
+        if not self._screen.err.is_terminal and time.monotonic() - self._told >= _PULSE:
+            self._told = time.monotonic()
+            self._screen.err.print(f"judged {status}", markup=False, soft_wrap=True)
+
+
+def _how_to_go_on(out: Path, progress: Progress | None) -> str:
+    if progress is None:
+        return f"{out} was not written; repeat the command to go on."
+    kept = f"{progress.known:,} of {progress.total:,} rows are kept in {journal_of(out)}"
+    return f"{out} was not written; {kept}. Repeat the command to go on from there."
+
+
+def _faults(progress: Progress) -> str:
+    errors = "1 error" if progress.errors == 1 else f"{progress.errors:,} errors"
+    return f"{progress.invalid:,} invalid, {errors}"
+
+
+def _record(progress: Progress, out: Path, models: dict[str, str]) -> dict[str, Any]:
+    return {
+        "out": str(out) if progress.complete else None,
+        "rows": progress.total,
+        "known": progress.known,
+        "judged": progress.judged,
+        "labels": dict(progress.labels),
+        "invalid": progress.invalid,
+        "errors": progress.errors,
+        "calls": progress.ledger.calls(),
+        "spent": progress.spent.to_dict(),
+        "models": models,
+    }
+
+
+def _show(screen: Screen, progress: Progress, out: Path, models: str) -> None:
+    if progress.complete and progress.judged:
+        screen.text(f"Wrote   {out}, {progress.total:,} rows")
+    elif progress.complete:
+        screen.text(f"Done    {out}: all {progress.total:,} rows were judged before")
+    else:
+        screen.text(f"Stopped at --max-calls. {_how_to_go_on(out, progress)}")
+    screen.text("Labels  " + ", ".join(f"{name}: {count:,}" for name, count in progress.labels.items()))
+    more = " (in column error; the same command tries them again)" if progress.errors else ""
+    screen.text(f"Others  {_faults(progress)}{more}")
+    screen.text(f"Models  {models}")
+    now, before = progress.ledger, progress.earlier
+    by_role = ", ".join(f"{role} {now[role].calls:,}" for role in ("judge", "verbalizer"))
+    earlier = f"; {before.total.calls:,} in earlier sessions" if before.total.calls else ""
+    screen.text(f"Calls   {now.total.calls:,} ({by_role}){earlier}; {_cost(progress.spent)}")
+
+
+def _cost(ledger: Ledger) -> str:
+    total = ledger.total
+    if total.unpriced:
+        return f"at least ${total.usd:,.4f}" if total.usd else "price unknown"
+    return f"${total.usd:,.4f}"

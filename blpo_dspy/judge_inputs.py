@@ -1,0 +1,246 @@
+"""Images to be judged, from a folder, a table or a list: their rows, with the images themselves left where they are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from blpo_dspy.errors import BlpoError, DataError
+from blpo_dspy.images import is_reference
+from blpo_dspy.rows import Columns, Draft, RowReader
+from blpo_dspy.tables import Row, Table, read_folder, read_table
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
+_PARQUET = (".parquet", ".pq")
+_IMAGE = "image"
+# Rows of a Parquet file whose images are read at a time.
+_READ_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The rows of one job.
+
+    Attributes:
+        name: What messages call their source.
+        columns: The columns that it has, in order.
+        rows: In order; images that lie inside a Parquet file are not in them.
+        reader: Reads a row.
+        fingerprint: What makes two jobs the same job.
+        notes: What was passed over, one line each.
+        stored: The Parquet file that the image column is read from as its turn comes.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    rows: Sequence[Row]
+    reader: RowReader
+    fingerprint: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+    stored: Path | None = None
+
+    @property
+    def image_column(self) -> str:
+        """The column with the image."""
+        return self.reader.columns.image
+
+    def drafts(self, wanted: Collection[int]) -> Iterator[tuple[int, Draft]]:
+        """Yields position and content of the wanted rows, in order; one that cannot be used says why."""
+        cells = self._stored_images(wanted)
+        for position, row in enumerate(self.rows):
+            if position in wanted:
+                cell = {} if self.stored is None else {self.image_column: next(cells)}
+                yield position, self.reader.read(replace(row, values={**row.values, **cell}))
+
+    def _stored_images(self, wanted: Collection[int]) -> Iterator[Any]:
+        if self.stored is None:
+            return
+        from pyarrow import parquet  # noqa: PLC0415 - slow to import, and needed for this format only
+
+        position = 0
+        with parquet.ParquetFile(self.stored, memory_map=True, pre_buffer=False) as file:
+            for batch in file.iter_batches(_READ_AT_ONCE, columns=[self.image_column]):
+                column = batch.column(0)
+                for offset in range(len(column)):
+                    if position + offset in wanted:
+                        yield column[offset].as_py()
+                position += len(column)
+
+
+def find_inputs(
+    sources: Sequence[str | os.PathLike[str]],
+    *,
+    context: Sequence[str] = (),
+    texts: Mapping[str, str] | None = None,
+    image_column: str = _IMAGE,
+    allow_outside: bool = False,
+) -> Inputs:
+    """Returns the rows of one folder, one table (by its suffix) or a list of images.
+
+    Args:
+        sources: A folder, in which images may lie anywhere; a table; or paths and URLs of images.
+        context: The context inputs of the judge: columns of a table, unless `texts` has them.
+        texts: Context texts that are the same for all images.
+        image_column: The column of a table with the image: a path from the table's folder, a URL or the image itself.
+        allow_outside: Whether images may lie outside the folder, or that of the table.
+
+    Raises:
+        DataError: If a table cannot be read or lacks a column, or no row can be used at all.
+        BlpoError: If folders or tables are mixed with other sources, or context is missing or unknown.
+    """
+    texts = dict(texts or {})
+    unknown = [name for name in texts if name not in context]
+    if unknown:
+        takes = f"takes {', '.join(context)}" if context else "takes no context"
+        raise BlpoError(f"this judge {takes}, but there is a text for {', '.join(unknown)}")
+    several = [str(source) for source in sources if _is_folder(source) or _is_table(source)]
+    if several and len(sources) > 1:
+        raise BlpoError(f"{several[0]}: one folder or table is judged at a time; give it alone, or images only")
+    if not sources:
+        raise BlpoError("there is nothing to judge; give a folder, a table or images")
+    if several and _is_table(sources[0]):
+        return _usable(_of_table(Path(sources[0]), context, texts, image_column, allow_outside))
+    _check_texts(context, texts)
+    if several:
+        return _usable(_of_folder(Path(sources[0]), context, texts, allow_outside))
+    return _of_images([os.fspath(source) for source in sources], context, texts)
+
+
+def _is_folder(source: str | os.PathLike[str]) -> bool:
+    return not _is_address(source) and os.path.isdir(source)
+
+
+def _is_table(source: str | os.PathLike[str]) -> bool:
+    return not _is_address(source) and os.fspath(source).lower().endswith(TABLE_SUFFIXES) and not _is_folder(source)
+
+
+def _is_address(source: str | os.PathLike[str]) -> bool:
+    return isinstance(source, str) and (is_reference(source) or source[:5].lower() == "data:")
+
+
+def _check_texts(context: Sequence[str], texts: Mapping[str, str]) -> None:
+    missing = [name for name in context if name not in texts]
+    if missing:
+        raise BlpoError(
+            f"this judge takes {', '.join(context)}: give one --context NAME=TEXT for each (missing: "
+            f"{', '.join(missing)}), or a table with such columns"
+        )
+
+
+def _reader(
+    context: Sequence[str], base: Path | None, image_column: str = _IMAGE, allow_outside: bool = False
+) -> RowReader:
+    return RowReader(Columns(image_column, None, tuple(context), None, None), None, base, allow_outside)
+
+
+def _of_images(images: Sequence[str], context: Sequence[str], texts: Mapping[str, str]) -> Inputs:
+    rows = [Row(f"image {number}", {_IMAGE: image, **texts}) for number, image in enumerate(images, 1)]
+    about = {"images": len(rows), "sha256": _digest(rows), "context": dict(texts)}
+    return Inputs("the images", (_IMAGE, *texts), rows, _reader(context, None), about)
+
+
+def _of_folder(folder: Path, context: Sequence[str], texts: Mapping[str, str], allow_outside: bool) -> Inputs:
+    table = read_folder(folder, _IMAGE, None, follow_links=allow_outside)
+    rows = [Row(row.where, {**row.values, **texts}) for row in table.rows]
+    about = {"images": len(rows), "sha256": _digest(table.rows), "context": dict(texts)}
+    reader = _reader(context, folder, allow_outside=allow_outside)
+    return Inputs(str(folder), (_IMAGE, *texts), rows, reader, about, _passed_over(folder, table))
+
+
+def _passed_over(folder: Path, table: Table) -> tuple[str, ...]:
+    """One line for the links that were not followed, and one for files that are no images."""
+    taken = {row.values[_IMAGE] for row in table.rows}
+    kinds: Counter[str] = Counter()
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            path = Path(parent, name)
+            if not name.startswith(".") and path.relative_to(folder).as_posix() not in taken:
+                kinds[path.suffix.lower() or "no suffix"] += 1
+    notes = list(table.problems)
+    if kinds:
+        listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
+        count = sum(kinds.values())
+        what = "1 file that is no image was" if count == 1 else f"{count} files that are no images were"
+        notes.append(f"{what} passed over: {listed}")
+    return tuple(notes)
+
+
+def _of_table(
+    path: Path, context: Sequence[str], texts: Mapping[str, str], image_column: str, allow_outside: bool
+) -> Inputs:
+    expected = [image_column, *(name for name in context if name not in texts)]
+    names, stored = _columns_of_parquet(path, image_column) if path.suffix.lower() in _PARQUET else (None, False)
+    read = expected if names is None else [name for name in names if not (stored and name == image_column)]
+    table = read_table(path, read)
+    missing = [repr(name) for name in expected if name not in table.columns]
+    if missing:
+        option = "; name the column with the images with --image-column" if image_column not in table.columns else ""
+        seen = ", ".join(map(repr, table.columns)) or "none"
+        raise DataError(f"{path}: no column {' or '.join(missing)}; the columns are: {seen}{option}")
+    if table.problems:
+        raise DataError(f"{path}: {len(table.problems)} rows cannot be read; repair them:", table.problems)
+    if not table.rows:
+        raise DataError(f"{path}: no rows below the header; a judge needs images to work on")
+    rows = [Row(row.where, {**row.values, **texts}) for row in table.rows]
+    about = {"rows": len(rows), "sha256": _file_digest(path), "image column": image_column, "context": dict(texts)}
+    columns = tuple(dict.fromkeys((*table.columns, *texts)))
+    reader = _reader(context, table.base, image_column, allow_outside)
+    return Inputs(str(path), columns, rows, reader, about, stored=path if stored else None)
+
+
+def _columns_of_parquet(path: Path, image_column: str) -> tuple[list[str] | None, bool]:
+    """The columns, and whether images lie in the file; nothing is known of a file that `read_table` will refuse."""
+    import pyarrow  # noqa: PLC0415 - slow to import, and needed for this format only
+    from pyarrow import parquet  # noqa: PLC0415
+
+    try:
+        schema = parquet.read_schema(path)
+    except (OSError, pyarrow.ArrowException):
+        return None, False
+    types = {field.name: field.type for field in schema}
+    kept = types.get(image_column)
+    inside = kept is not None and not (pyarrow.types.is_string(kept) or pyarrow.types.is_large_string(kept))
+    return schema.names, inside
+
+
+def _usable(inputs: Inputs) -> Inputs:
+    """The inputs, with a note on rows that cannot be used as far as that shows without opening an image.
+
+    Raises:
+        DataError: If none of them can be used.
+    """
+    if inputs.stored is not None:
+        return inputs
+    found = [(row.where, _problems(inputs.reader.read(row))) for row in inputs.rows]
+    lines = [f"{where}: {'; '.join(problems)}" for where, problems in found if problems]
+    if len(lines) == len(inputs.rows):
+        raise DataError(f"{inputs.name}: none of the {len(lines)} rows can be used:", lines)
+    if not lines:
+        return inputs
+    note = f"{len(lines)} of {len(inputs.rows)} rows cannot be used and get an error; the first is {lines[0]}"
+    return replace(inputs, notes=(*inputs.notes, note))
+
+
+def _problems(draft: Draft) -> list[str]:
+    if draft.problems or not isinstance(draft.source, Path):
+        return draft.problems
+    return [] if draft.source.exists() else [f"{draft.place}: no such file"]
+
+
+def _digest(rows: Sequence[Row]) -> str:
+    return hashlib.sha256(json.dumps([row.values for row in rows], default=str).encode()).hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while part := file.read(2**20):
+            digest.update(part)
+    return digest.hexdigest()

@@ -1,0 +1,184 @@
+"""What a run of predictions has paid for and found, one JSON line each, so that the same call goes on after a crash.
+
+Unlike the journal of a search, which is small, this one stays on disk: of each line only its place is remembered.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.journal import differences
+from blpo_dspy.ledger import Ledger, Usage
+from blpo_dspy.metering import Answer
+
+FORMAT_VERSION = 1
+SUFFIX = ".journal.jsonl"
+# Seconds after which lines are forced to disk; a process that is killed loses none of them in any case.
+_SYNC = 1.0
+
+
+class PredictionJournal:
+    """An append-only file of JSON lines beside the output; for a `Meter`, the store of its answers.
+
+    Args:
+        path: The file; begun if it isn't there.
+        fingerprint: What the run is: judge, models, images. A journal of another run is refused.
+
+    Raises:
+        BlpoError: If the file cannot be written, belongs to another run, is in use, or is damaged elsewhere than in its
+            last line.
+    """
+
+    def __init__(self, path: Path, fingerprint: Mapping[str, Any]) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._answers: dict[str, tuple[int, int]] = {}
+        self._rows: dict[int, tuple[int, int]] = {}
+        self._done: set[int] = set()
+        self._earlier: dict[str, Usage] = {}
+        self._size, self._synced = 0, time.monotonic()
+        try:
+            self._file = open(path, "a+b", buffering=0)  # noqa: SIM115 - open for the length of the run
+        except OSError as error:
+            raise BlpoError(f"{path}: cannot be written ({error.strerror}); name another output") from error
+        try:
+            self._open(json.loads(_line(fingerprint)))
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _open(self, fingerprint: dict[str, Any]) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise BlpoError(f"{self.path}: another run is writing it; wait for it, or name another output") from error
+        with self.path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.endswith(b"\n"):  # torn by a crash; nobody has used what it says
+                    break
+                try:
+                    self._take(json.loads(line), number, len(line), fingerprint)
+                except (KeyError, TypeError, ValueError) as error:
+                    if isinstance(error, BlpoError):
+                        raise
+                    raise BlpoError(
+                        f"{self.path}: line {number} is damaged ({error!r}); nothing was changed. Restore the file, or "
+                        "remove it to start anew"
+                    ) from error
+        self._file.truncate(self._size)
+        if not self._size:
+            self._append({"kind": "run", "format_version": FORMAT_VERSION, "fingerprint": fingerprint})
+
+    def _take(self, line: dict[str, Any], number: int, length: int, fingerprint: dict[str, Any]) -> None:
+        place = (self._size, length)
+        self._size += length
+        if number == 1:
+            self._check(line, fingerprint)
+        elif line["kind"] == "row":
+            self._note_row(line, place)
+        else:
+            if line["kind"] == "answer":
+                self._answers[line["key"]] = place
+            self._earlier[line["role"]] = self._earlier.get(line["role"], Usage()) + Usage(**line["usage"])
+
+    def _check(self, line: dict[str, Any], fingerprint: dict[str, Any]) -> None:
+        if line["kind"] != "run" or line["format_version"] != FORMAT_VERSION:
+            raise BlpoError(f"{self.path}: not a journal that this version can continue; name another output")
+        differing = differences(line["fingerprint"], fingerprint)
+        if differing:
+            raise BlpoError(
+                f"{self.path}: this is the journal of another run, which differs in:\n"
+                + "\n".join(f"  - {difference}" for difference in differing)
+                + "\nrepeat the call as it was to go on with that run, or name another output"
+            )
+
+    @property
+    def done(self) -> frozenset[int]:
+        """The rows that need no further call: those with an error are tried again."""
+        return frozenset(self._done)
+
+    @property
+    def known(self) -> int:
+        """How many rows have a verdict or an error."""
+        return len(self._rows)
+
+    @property
+    def earlier(self) -> Ledger:
+        """What earlier sessions came to."""
+        return Ledger(dict(self._earlier))
+
+    def row(self, number: int) -> dict[str, Any] | None:
+        """Returns what was last written about a row."""
+        place = self._rows.get(number)
+        return None if place is None else self._read(place)["data"]
+
+    def put_row(self, number: int, data: Mapping[str, Any]) -> None:
+        """Writes what came of a row; an error in it means that the row is tried again another time."""
+        entry = {"kind": "row", "row": number, "data": dict(data)}
+        self._note_row(entry, self._append(entry))
+
+    def _note_row(self, entry: Mapping[str, Any], place: tuple[int, int]) -> None:
+        self._rows[entry["row"]] = place
+        if entry["data"]["error"] is None:
+            self._done.add(entry["row"])
+
+    def get(self, key: str) -> tuple[Answer, Usage] | None:
+        """Returns a known answer, which costs nothing (see `AnswerStore`)."""
+        place = self._answers.get(key)
+        if place is None:
+            return None
+        line = self._read(place)
+        return Answer(tuple(line["outputs"]), line["finish_reason"], Usage(**line["usage"])), Usage(cached=1)
+
+    def put(self, key: str, role: str, answer: Answer) -> None:
+        """Writes an answer to disk, then remembers it."""
+        self._answers[key] = self._append({"kind": "answer", "key": key, "role": role, **asdict(answer)})
+
+    def put_failed(self, role: str, usage: Usage) -> None:
+        """Writes down an attempt that failed."""
+        self._append({"kind": "failed", "role": role, "usage": asdict(usage)})
+
+    def failed(self) -> dict[str, Usage]:
+        """Returns nothing: the meter counts this session."""
+        return {}
+
+    def _read(self, place: tuple[int, int]) -> dict[str, Any]:
+        start, length = place
+        line: dict[str, Any] = json.loads(os.pread(self._file.fileno(), length, start))
+        return line
+
+    def _append(self, entry: Mapping[str, Any]) -> tuple[int, int]:
+        line = _line(entry)
+        with self._lock:
+            place = (self._size, len(line))
+            try:
+                if self._file.closed or self._file.write(line) < len(line):
+                    raise OSError(0, "the run has ended, or the disk is full")
+                self._size += len(line)
+                if time.monotonic() - self._synced >= _SYNC:
+                    os.fsync(self._file.fileno())
+                    self._synced = time.monotonic()
+            except OSError as error:
+                raise BlpoError(
+                    f"{self.path}: cannot be written ({error.strerror}); make room and repeat the call to go on"
+                ) from error
+        return place
+
+    def close(self) -> None:
+        """Forces all lines to disk and lets another run continue."""
+        with self._lock:
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+
+def _line(entry: Mapping[str, Any]) -> bytes:
+    return json.dumps(entry, ensure_ascii=True, default=str).encode() + b"\n"

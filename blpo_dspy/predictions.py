@@ -1,0 +1,282 @@
+"""A judge's verdicts on a folder or table of images, written to a table; a call that was cut short goes on."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dspy
+
+from blpo_dspy.errors import BlpoError, ModelError
+from blpo_dspy.judge_inputs import Inputs, find_inputs
+from blpo_dspy.labelling import Verdict, label_each
+from blpo_dspy.ledger import ROLES, Ledger
+from blpo_dspy.metering import Meter, RunStoppedError
+from blpo_dspy.models import Models
+from blpo_dspy.optimizers.workers import Workers
+from blpo_dspy.prediction_files import check_target, write_rows
+from blpo_dspy.prediction_journal import SUFFIX, PredictionJournal
+from blpo_dspy.programs.visual_judge import VisualJudge
+
+# What an LM's answers depend on beside its name.
+_OPTIONS = ("temperature", "max_tokens", "top_p", "seed", "reasoning_effort")
+_GIVEN = "given_"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run of predictions stands.
+
+    Attributes:
+        total: Rows in all.
+        known: Rows with a verdict or an error, of earlier sessions too.
+        judged: Rows that this session came to.
+        labels: How often each label was given, in the order of the label space.
+        invalid: Rows whose answer states no label.
+        errors: Rows without an answer: the image cannot be used, or the model failed.
+        ledger: The LM calls of this session.
+        earlier: Those of the sessions before it.
+    """
+
+    total: int
+    known: int
+    judged: int
+    labels: Mapping[str, int]
+    invalid: int
+    errors: int
+    ledger: Ledger
+    earlier: Ledger
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row has a verdict or an error, so that the table was written."""
+        return self.known == self.total
+
+    @property
+    def spent(self) -> Ledger:
+        """The LM calls of all sessions."""
+        return Ledger({role: self.ledger[role] + self.earlier[role] for role in ROLES})
+
+
+def predict(
+    judge: VisualJudge,
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Inputs,
+    *,
+    out: str | os.PathLike[str],
+    models: Models | None = None,
+    image_column: str = "image",
+    texts: Mapping[str, str] | None = None,
+    allow_outside: bool = False,
+    num_threads: int | None = None,
+    max_calls: int | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Progress:
+    """Judges every image of a folder, a table or a list, and writes a table with a row for each, in order.
+
+    The table has the columns of the source (one that is named like a column below becomes `given_…`), then `label`,
+    `description` and `reasoning` as far as the judge gives them, `answer` where it states no label, `invalid`, and
+    `error` where there is no answer. Images are loaded as their turn comes: a few for each thread lie in memory.
+
+    Beside the table, `<out>.journal.jsonl` keeps what was paid for, so that the same call goes on after a crash and
+    pays for what is missing only; once all is done, it tries again the rows with an error. Remove it when you are done.
+
+    Args:
+        judge: The judge.
+        source: A folder, in which images may lie anywhere; a .csv, .tsv, .jsonl or .parquet file; or paths and URLs.
+        out: The table, a .parquet, .csv or .jsonl file; its folder is made if need be.
+        models: The models; the judge's own, or those of DSPy's settings, if None.
+        image_column: The column of a table with the image: a path from the table's folder, a URL or the image itself.
+        texts: Context texts that are the same for all images; others come from the columns of their names.
+        allow_outside: Whether images may lie outside the folder, or that of the table.
+        num_threads: The most LM calls under way at once; DSPy's setting if None.
+        max_calls: The most LM calls of this session; the same call again goes on.
+        on_progress: Called after each row of this session.
+
+    Raises:
+        DataError: If the source cannot be read, or none of its rows can be used.
+        ModelError: If a model cannot be used at all, or falls silent; what is done stays.
+        BlpoError: If `out` cannot be written or is there already, or its journal is that of another run.
+    """
+    target = Path(out)
+    check_target(target)
+    models = _models(judge) if models is None else models
+    inputs = source if isinstance(source, Inputs) else _inputs(judge, source, image_column, texts, allow_outside)
+    journal = _journal(target, judge, models, inputs)
+    try:
+        session = _Session(judge, inputs, journal, on_progress)
+        with Workers(num_threads) as workers:
+            session.run(models, workers, max_calls)
+        progress = session.progress()
+        if progress.complete and (progress.judged or not target.exists()):
+            session.write(target)
+        return progress
+    finally:
+        journal.close()
+
+
+def journal_of(out: Path) -> Path:
+    """Returns the path of the journal beside an output."""
+    return out.with_name(out.name + SUFFIX)
+
+
+class _Session:
+    """One call of `predict`: what is missing is judged and noted."""
+
+    def __init__(
+        self,
+        judge: VisualJudge,
+        inputs: Inputs,
+        journal: PredictionJournal,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._judge, self._inputs, self._journal, self._on_progress = judge, inputs, journal, on_progress
+        self._meter: Meter | None = None
+        self._judged = 0
+        self._counts = Counter(_kind(row) for number in range(len(inputs.rows)) if (row := journal.row(number)))
+
+    def run(self, models: Models, workers: Workers, max_calls: int | None) -> None:
+        wanted = set(range(len(self._inputs.rows))) - self._journal.done
+        waiting: deque[tuple[int, str]] = deque()
+        stopped = False
+
+        def calls() -> Iterator[dict[str, Any]]:
+            for number, draft in self._inputs.drafts(wanted):
+                if stopped:
+                    return
+                if draft.problems:
+                    self._note(number, draft.place, Verdict(None, failure="; ".join(draft.problems)))
+                    continue
+                waiting.append((number, draft.place))
+                yield {"image": draft.source, **draft.context}
+
+        def done(verdict: Verdict) -> None:
+            nonlocal stopped
+            number, place = waiting.popleft()
+            stopped = stopped or verdict.stopped
+            if not verdict.stopped:
+                self._note(number, place, verdict)
+
+        self._meter = Meter(num_threads=workers.num_threads, store=self._journal, admit=_cap(max_calls))
+        label_each(self._judge, models, calls(), workers=workers, meter=self._meter, done=done)
+
+    def _note(self, number: int, place: str, verdict: Verdict) -> None:
+        before = self._journal.row(number)
+        if before is not None:
+            self._counts[_kind(before)] -= 1
+        row = _row(place, verdict)
+        self._journal.put_row(number, row)
+        self._counts[_kind(row)] += 1
+        self._judged += 1
+        self._on_progress(self.progress())
+
+    def progress(self) -> Progress:
+        return Progress(
+            total=len(self._inputs.rows),
+            known=self._journal.known,
+            judged=self._judged,
+            labels={name: self._counts[f"label {name}"] for name in self._judge.labels.names},
+            invalid=self._counts["invalid"],
+            errors=self._counts["error"],
+            ledger=Ledger({}) if self._meter is None else self._meter.ledger,
+            earlier=self._journal.earlier,
+        )
+
+    def write(self, target: Path) -> None:
+        found = _found_columns(self._judge)
+        given = {name: _free(name, found, self._inputs.columns) for name in self._inputs.columns}
+
+        def rows() -> Iterator[dict[str, Any]]:
+            for number, row in enumerate(self._inputs.rows):
+                said = self._journal.row(number) or {}
+                values = {**row.values, self._inputs.image_column: said["image"]}
+                yield {**{new: values.get(name) for name, new in given.items()}, **{n: said.get(n) for n in found}}
+
+        types = {given[self._inputs.image_column]: str, **found}
+        write_rows(target, [*given.values(), *found], rows, types)
+
+
+def _row(place: str, verdict: Verdict) -> dict[str, Any]:
+    invalid = verdict.label is None and not verdict.failure
+    return {
+        "image": place,
+        "label": verdict.label,
+        "description": verdict.description,
+        "reasoning": verdict.reasoning or None,
+        "answer": verdict.answer if invalid else None,
+        "invalid": invalid,
+        "error": verdict.failure or None,
+    }
+
+
+def _kind(row: Mapping[str, Any]) -> str:
+    if row["error"] is not None:
+        return "error"
+    return "invalid" if row["invalid"] else f"label {row['label']}"
+
+
+def _found_columns(judge: VisualJudge) -> dict[str, type]:
+    """The columns that a judge adds, with their types."""
+    columns: dict[str, type] = {"label": int if judge.labels.numeric else str}
+    if judge.evidence != "image":
+        columns["description"] = str
+    if judge.reasoning:
+        columns["reasoning"] = str
+    return {**columns, "answer": str, "invalid": bool, "error": str}
+
+
+def _free(name: str, taken: Collection[str], columns: Collection[str]) -> str:
+    """A column's name beside those that the judge adds."""
+    if name not in taken:
+        return name
+    name = _GIVEN + name
+    while name in columns:
+        name = _GIVEN + name
+    return name
+
+
+def _inputs(
+    judge: VisualJudge,
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    image_column: str,
+    texts: Mapping[str, str] | None,
+    allow_outside: bool,
+) -> Inputs:
+    sources = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+    return find_inputs(
+        sources, context=judge.context, texts=texts, image_column=image_column, allow_outside=allow_outside
+    )
+
+
+def _models(judge: VisualJudge) -> Models:
+    found = {role: getattr(judge, role).lm or dspy.settings.lm for role in ("judge", "verbalizer")}
+    if None in found.values():
+        raise ModelError("the judge has no model: give models=Models.named(…), or dspy.configure(lm=…)")
+    return Models(found["judge"], found["verbalizer"], found["judge"])
+
+
+def _journal(target: Path, judge: VisualJudge, models: Models, inputs: Inputs) -> PredictionJournal:
+    path = journal_of(target)
+    if target.exists() and not path.exists():
+        raise BlpoError(f"{target}: is there already, and not from a run that could go on; name another, or remove it")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BlpoError(f"{target.parent}: cannot be made ({error.strerror}); name another output") from error
+    lms = {"judge": models.judge, **({} if judge.evidence == "image" else {"verbalizer": models.verbalizer})}
+    described = {
+        role: {"model": lm.model, **{name: lm.kwargs[name] for name in _OPTIONS if lm.kwargs.get(name) is not None}}
+        for role, lm in lms.items()
+    }
+    return PredictionJournal(path, {"judge": judge.identity(), "models": described, "images": dict(inputs.fingerprint)})
+
+
+def _cap(calls: int | None) -> Callable[[Ledger], None]:
+    def admit(ledger: Ledger) -> None:
+        if calls is not None and ledger.total.calls >= calls:
+            raise RunStoppedError(f"the cap of {calls} LM calls is reached")
+
+    return admit

@@ -13,13 +13,16 @@ from typing import Any
 
 import dspy
 from dspy.utils.callback import BaseCallback
+from dspy.utils.exceptions import LMError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from blpo_dspy.labels import Label, LabelSpace
+from blpo_dspy.metering import is_outage
 from blpo_dspy.optimizers.blpo import BLPO
 from blpo_dspy.optimizers.records import Instructions, Round
 from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.text import as_data
 
 # Libraries that log or warn about single calls; what matters of it is counted or raised.
 _CHATTY = ("dspy", "LiteLLM", "LiteLLM Proxy", "LiteLLM Router", "asyncio", "httpcore", "httpx", "openai", "urllib3")
@@ -97,6 +100,7 @@ class CompileWatch(BaseCallback):
         self._loss: defaultdict[Instructions, float] = defaultdict(float)
         self._best: tuple[float, float] | None = None
         self._first: float | None = None
+        self._failures: set[type[BaseException]] = set()
 
     def round(self, completed: Round) -> None:
         """To be called after each round."""
@@ -136,9 +140,15 @@ class CompileWatch(BaseCallback):
         self._show()
 
     def on_lm_end(self, call_id: str, outputs: Any, exception: Exception | None = None) -> None:
-        """An LM answered or failed."""
+        """An LM answered or failed. The first failure of a kind is told: waiting for a retry looks like a halt."""
+        new = False
         with self._lock:
             self._calls += 1
+            if isinstance(exception, LMError) and is_outage(exception):
+                new = type(exception) not in self._failures
+                self._failures.add(type(exception))
+        if new:
+            self._watch.say(f"a call failed and is repeated: {one_line(exception)}")
         self._show()
 
     def _validated(self, instructions: Instructions) -> None:
@@ -155,6 +165,12 @@ class CompileWatch(BaseCallback):
             if self._first is not None and self._best is not None:
                 status += f", agreement {self._first:.0%} → {-self._best[1]:.0%}"
         self._watch.show(here, done, status)
+
+
+def one_line(error: object) -> str:
+    """Returns an error's text as a line of at most 160 characters."""
+    text = " ".join(as_data(error).split())
+    return text if len(text) <= 160 else f"{text[:159]}…"
 
 
 def told(completed: Round) -> str:
@@ -188,7 +204,7 @@ class _Counting(logging.Handler):
         self._quiet = quiet
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._quiet.truncated += "truncated due to exceeding max_tokens" in str(record.msg)
+        self._quiet.truncated += "LM response was truncated" in str(record.msg)
 
 
 @contextlib.contextmanager

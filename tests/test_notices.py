@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,12 @@ def compiled(**options: Any) -> int:
 @pytest.mark.parametrize("callbacks", [[], [BaseCallback()]])
 def test_warnings_of_compile_point_at_its_caller(callbacks: list[BaseCallback], tmp_path: Path) -> None:
     """Neither into DSPy, which wraps `compile`, nor into this library; whatever stands between."""
-    with dspy.context(callbacks=callbacks), pytest.warns(UserWarning, match="hardly pays") as first:
+    with dspy.context(callbacks=callbacks), warnings.catch_warnings(record=True) as first:
         compiled(log_dir=tmp_path)
     with (tmp_path / FILE_NAME).open("a") as file:
         file.write('{"torn')
-    with dspy.context(callbacks=callbacks), pytest.warns(UserWarning, match="incomplete last line") as second:
+    with dspy.context(callbacks=callbacks), warnings.catch_warnings(record=True) as second:
         line = compiled(log_dir=tmp_path)
-    assert [str(one.message).split()[:2] == ["BLPO", "takes"] for one in first] == [True, False]
-    assert len(second) == 3
+    for shown, noticed in ((["teacher", "pays"], first), (["teacher", "incomplete", "pays"], second)):
+        assert all(word in str(one.message) for word, one in zip(shown, noticed, strict=True))
     assert {(one.filename, one.lineno) for one in (*first, *second)} == {(__file__, line)}

@@ -6,10 +6,14 @@ import io
 import logging
 import re
 import warnings
+from typing import Any
 
 import dspy
 import pytest
+from engines import Seen, scripted_lm
 from rich.console import Console
+from worlds import LABELS as TWO
+from worlds import TRAIN, VALIDATION, mind, student, world
 
 from blpo_dspy.embedded import RATERS, embedded_lm, rated_photographs
 from blpo_dspy.images import PixelPolicy
@@ -71,9 +75,27 @@ def test_libraries_are_quiet_inside_and_as_before_afterwards(capsys) -> None:
     logger = logging.getLogger("dspy")
     before = (list(logger.handlers), logger.propagate)
     with quiet_libraries() as quiet:
-        logging.getLogger("dspy.clients.lm").warning("LM response was truncated due to exceeding max_tokens=9. Look")
+        scripted_lm(lambda seen: ("a long st", "length"))("tell")
         logging.getLogger("LiteLLM").error("Give feedback")
         warnings.warn("deprecated", stacklevel=1)
     assert quiet.notes() == ["1 answer was cut off by the token limit of the model"]
     assert (logger.handlers, logger.propagate) == before
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_failure_that_is_waited_for_is_told_once() -> None:
+    """A server that is away looks like a halt; a second failure of its kind says nothing new."""
+    failed = 0
+
+    def away(seen: Seen) -> Any:
+        nonlocal failed
+        failed += 1
+        return dspy.lm15.TransportError("connection refused\nby 127.0.0.1") if failed < 4 else mind(seen)
+
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    lm = world(away, num_retries=1)
+    optimizer = BLPO(prompt_model=lm, task_model=lm, rounds=1, inner_steps=0, num_threads=1)
+    with Watch(console) as watch, dspy.context(callbacks=[CompileWatch(watch, optimizer, TWO, VALIDATION[::8])]):
+        optimizer.compile(student(), trainset=TRAIN[::8], valset=VALIDATION[::8])
+    said = console.file.getvalue()
+    assert said.count("a call failed and is repeated: [scripted/test] connection refused by 127.0.0.1") == 1

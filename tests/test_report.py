@@ -5,26 +5,24 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
-import re
 import shutil
-import subprocess
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import dspy
 import pytest
+from browser import CHROMIUM, PAGE_COLOURS, Page, browse, in_chromium, requested, width_needed
+from engines import Seen
 from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
-from worlds import LABELS, VALIDATION, examples, grey, student, world
+from worlds import LABELS, VALIDATION, examples, grey, mind, student, world
 
 from blpo_dspy.aligning import align
 from blpo_dspy.cli import app
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.label_errors import LikelyError, with_examples
 from blpo_dspy.labelling import Verdict
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.models import Models
@@ -32,7 +30,7 @@ from blpo_dspy.options import Search
 from blpo_dspy.programs.artifact import write_json
 from blpo_dspy.progress import Watch
 from blpo_dspy.report import load_run, write_report, write_report_data
-from blpo_dspy.report.charts import Point, line_chart
+from blpo_dspy.report.charts import SIZES, Point, Series, line_charts, stepped
 from blpo_dspy.report.items import MOST_SHOWN, Item, Opinion
 from blpo_dspy.report.page import render
 from blpo_dspy.report.words import word_diff
@@ -40,8 +38,6 @@ from blpo_dspy.results import result
 from blpo_dspy.sets import Sets
 
 HOSTILE = "<script>alert(1)</script><img src=https://evil.example/x.png onerror=alert(2)>"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-in_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed, so no browser shows the page")
 
 
 def captioned(data: list[dspy.Example], caption: str) -> list[dspy.Example]:
@@ -52,13 +48,19 @@ def captioned(data: list[dspy.Example], caption: str) -> list[dspy.Example]:
     ]
 
 
+def reader(seen: Seen) -> Any:
+    """The world's mind, which calls dark what a description alone says nothing of."""
+    blind = "label" in seen.fields and not seen.images and "brightness " not in seen.user
+    return {"label": "dark"} if blind else mind(seen)
+
+
 def leave_run(folder: Path, *, caption: str = "a grey", **search: Any) -> Path:
     """Leaves the folder of a run on grey pictures, every one captioned alike."""
     folder.mkdir(exist_ok=True)
     parts = [captioned(data, caption) for data in (examples(range(0, 250, 6)), VALIDATION, examples(range(1, 250, 5)))]
     sets = Sets(*parts, how=f"made here {caption}")
-    lm = world()
-    options = {"rounds": 3, "threads": 2, **search}
+    lm = world(reader)
+    options = {"rounds": 3, "threads": 2, "fidelity": 10, **search}
     start = student(context=("caption",), evidence="both")
     with Watch(Console(file=io.StringIO()), shown=False) as watch:
         aligned = align(start, sets, Models(lm, lm, lm), Search(**options), watch)
@@ -67,7 +69,8 @@ def leave_run(folder: Path, *, caption: str = "a grey", **search: Any) -> Path:
     )
     before, after = aligned.verdicts
     command = ["blpo", "compile", "t.csv", "--api-base", "http://user:secret@host/v1"]
-    write_report_data(folder, LABELS, sets.test, before, after, command=command)
+    doubtful = with_examples(aligned.checks.label_errors, sets.train)
+    write_report_data(folder, LABELS, sets.test, before, after, doubtful=doubtful, command=command)
     return folder
 
 
@@ -77,41 +80,31 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return leave_run(tmp_path_factory.mktemp("report") / "run", caption=HOSTILE)
 
 
-class Seen(HTMLParser):
-    """Tags, attributes and text of a page."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str]] = []
-        self.text = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Notes a tag and its attributes."""
-        self.tags.append(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-
-    def handle_data(self, data: str) -> None:
-        """Notes text."""
-        self.text += data
-
-
 def test_the_page_has_every_section(run_folder) -> None:
     """Each link of the contents leads to a section that is there."""
-    seen = Seen(render(load_run(run_folder)))
+    seen = Page(render(load_run(run_folder)))
     ids = {value for name, value in seen.attributes if name == "id"}
     links = {value[1:] for name, value in seen.attributes if name == "href"}
-    assert (
-        links == ids == {"figures", "rounds", "instructions", "confusion", "groups", "items", "search", "cost", "data"}
-    )
+    assert links == ids
+    assert ids >= {
+        "figures",
+        "rounds",
+        "instructions",
+        "confusion",
+        "groups",
+        "items",
+        "text",
+        "search",
+        "cost",
+        "data",
+    }
 
 
 def test_the_headline_says_what_the_paired_comparison_found(run_folder) -> None:
     """Counted here from the items themselves."""
     items = load_run(run_folder).items
     right = [sum(getattr(i, when).label == i.label for i in items) for when in ("before", "after")]
-    text = Seen(render(load_run(run_folder))).text
+    text = Page(render(load_run(run_folder))).text
     assert "Agrees with people better than before" in text
     assert f"{right[0] / len(items):.0%}→{right[1] / len(items):.0%}" in text
     fixed = sum(i.before.label != i.label == i.after.label for i in items)
@@ -121,7 +114,7 @@ def test_the_headline_says_what_the_paired_comparison_found(run_folder) -> None:
 
 def test_markup_in_data_shows_as_text_and_makes_no_tag(run_folder) -> None:
     """Captions, ids, model names and descriptions of where data is from are all hostile here."""
-    seen = Seen(render(load_run(run_folder)))
+    seen = Page(render(load_run(run_folder)))
     assert "<script>alert(1)</script>" in seen.text
     assert "script" not in seen.tags
     assert not [name for name, _ in seen.attributes if name.startswith("on")]
@@ -130,7 +123,7 @@ def test_markup_in_data_shows_as_text_and_makes_no_tag(run_folder) -> None:
 def test_the_page_refers_to_nothing_outside_itself(run_folder) -> None:
     """No address in any attribute or style; a content security policy forbids what a reader might miss."""
     page = render(load_run(run_folder))
-    seen = Seen(page)
+    seen = Page(page)
     for name, value in seen.attributes:
         if name in ("src", "href"):
             assert value.startswith(("data:image/jpeg;base64,", "#"))
@@ -180,7 +173,7 @@ def test_an_image_by_url_is_never_fetched(tmp_path) -> None:
     """It has no thumbnail; the conftest refuses the network."""
     data = [dspy.Example(image=dspy.Image("https://x.example/1.png"), label="dark", id="1").with_inputs("image")]
     write_report_data(tmp_path, LABELS, data, [Verdict("bright")], [Verdict("dark")])
-    assert json.loads((tmp_path / "report.json").read_text())["items"][0]["thumbnail"] is None
+    assert "thumbnail" not in json.loads((tmp_path / "report.json").read_text())["items"][0]
 
 
 def test_ten_thousand_items_make_a_page_below_fifteen_megabytes(tmp_path, run_folder) -> None:
@@ -199,16 +192,19 @@ def test_ten_thousand_items_make_a_page_below_fifteen_megabytes(tmp_path, run_fo
     before = [Verdict(("dark", "bright")[i % 3 % 2], description="word " * 400) for i in range(10_000)]
     after = [Verdict(("dark", "bright")[i % 5 % 2], description="word " * 400) for i in range(10_000)]
     write_report_data(tmp_path, LABELS, data, before, after)
+    assert (tmp_path / "report.json").stat().st_size < 5e6
     file = write_report(load_run(tmp_path), tmp_path / "report.html")
     assert file.read_text().count("<article") == 3 * MOST_SHOWN
     assert file.stat().st_size < 15e6
+    if CHROMIUM:
+        assert "the largest differences first" in browse(file, "--dump-dom", away=tmp_path).stdout
 
 
 def test_a_test_set_that_was_not_judged_is_no_evidence(tmp_path) -> None:
     """The validation figures are shown as what they are."""
     folder = leave_run(tmp_path / "run", max_calls=150)
     assert load_run(folder).items == ()
-    text = Seen(render(load_run(folder))).text
+    text = Page(render(load_run(folder))).text
     assert "Not measured on sealed test images" in text
     assert "better than before" not in text
 
@@ -220,7 +216,7 @@ def test_a_change_within_chance_is_called_that(tmp_path, run_folder) -> None:
     right = [Verdict(example.label) for example in data]
     wrong = [Verdict("bright" if data[0].label == "dark" else "dark"), *right[1:]]
     write_report_data(tmp_path, LABELS, data, wrong, right)
-    assert "Not distinguishable from no change" in Seen(render(load_run(tmp_path))).text
+    assert "Not distinguishable from no change" in Page(render(load_run(tmp_path))).text
 
 
 def test_an_address_in_the_command_is_left_out(run_folder) -> None:
@@ -256,11 +252,19 @@ def test_a_damaged_record_is_refused_in_one_message(file: str, damage: Callable[
         render(load_run(folder))
 
 
+def test_an_item_that_is_not_shown_keeps_its_labels_alone() -> None:
+    """Its texts would make the file large; what is counted is all there."""
+    item = Item("1", "dark", Opinion("dark", "dark", "long", "why"), Opinion(None, failure="timeout"), "g", {"a": "b"})
+    bare = item.bare()
+    assert (bare.before, bare.after, bare.group) == (Opinion("dark"), Opinion(None, failure="failed"), "g")
+    assert Item.from_dict(json.loads(json.dumps(bare.to_dict()))) == bare
+    assert Item.from_dict(json.loads(json.dumps(item.to_dict()))) == item
+
+
 @pytest.mark.parametrize("name", ["../../secret.jpg", "/etc/passwd", "thumbnails"])
 def test_a_thumbnail_is_a_file_of_the_run_only(name: str, run_folder) -> None:
     """What report.json names is data, never a path elsewhere."""
-    item = Item("1", "dark", Opinion("dark"), Opinion("dark"), thumbnail=name)
-    assert load_run(run_folder).thumbnail(item) is None
+    assert load_run(run_folder).picture(name) is None
 
 
 @pytest.mark.parametrize(
@@ -291,11 +295,103 @@ def test_a_word_diff_keeps_whole_words() -> None:
 
 @pytest.mark.parametrize(("values", "spent"), [([0.5], [0]), ([-0.9, 1.0], [3, 100_000]), ([0.99, 0.999], [1, 2])])
 def test_a_chart_stays_within_its_frame(values, spent) -> None:
-    """One point, negative figures and figures near 1."""
-    chart = line_chart([Point(x, y, None, "") for x, y in zip(spent, values, strict=True)])
-    assert all(0 <= mark.y <= chart.bottom and chart.left <= mark.x <= chart.right for mark in chart.marks)
-    assert all(0 <= y <= chart.bottom for y, _ in chart.rows)
-    assert 1 <= len(chart.columns) <= 6
+    """One point, negative figures and figures near 1, for a desk and for a phone."""
+    charts = line_charts([Series.through([Point(x, y, None, "") for x, y in zip(spent, values, strict=True)])])
+    assert [(chart.size, chart.width) for chart in charts] == [(name, size[0]) for name, size in SIZES.items()]
+    for chart in charts:
+        marks = chart.lines[0].marks
+        assert all(0 <= mark.y <= chart.bottom and chart.left <= mark.x <= chart.right for mark in marks)
+        assert all(0 <= y <= chart.bottom for y, _ in chart.rows)
+        assert 2 <= len(chart.rows) <= 7
+        assert 1 <= len(chart.columns) <= 9
+
+
+def test_a_stepped_line_keeps_a_value_until_the_next() -> None:
+    """Right, then up."""
+    assert stepped([(0, 0.2), (5, 0.6)]) == ((0, 0.2), (5, 0.2), (5, 0.6))
+
+
+def test_fidelity_is_shown_overall_and_per_label(run_folder, tmp_path) -> None:
+    """Of what result.json holds, counted here; a low one is remarked on."""
+    folder = shutil.copytree(run_folder, tmp_path / "copy")
+    record = json.loads((folder / "result.json").read_text())
+    found = record["fidelity"]["after"]
+    right = sum(found["confusion"][i][i] for i in range(2))
+    assert found["n"] == 10
+    assert f"{right / 10:.0%} {right} of 10" in Page(render(load_run(folder))).text
+    found.update(confusion=[[1, 9, 0], [9, 1, 0]], n=20)
+    (folder / "result.json").write_text(json.dumps(record))
+    text = Page(render(load_run(folder))).text
+    assert "10% 2 of 20" in text
+    assert "Descriptions leave out much of what decides" in text
+
+
+def test_doubtful_labels_are_shown_with_a_picture(run_folder, tmp_path) -> None:
+    """With both labels, how often the judge said so, and where all of them are; blurred like any other picture."""
+    folder = shutil.copytree(run_folder, tmp_path / "copy")
+    error = LikelyError("<b>7</b>", "dark", "bright", 1.0, 3, 1.0, "a lamp", "it shines")
+    record = json.loads((folder / "result.json").read_text())
+    record["label_errors"] = {"looked_at": 5, "found": [error.to_dict()]}
+    (folder / "result.json").write_text(json.dumps(record))
+    data = [dspy.Example(image=dspy.Image(grey(200)), label="dark", id=error.id).with_inputs("image")]
+    write_report_data(folder, LABELS, [], [], [], doubtful=with_examples([error], data))
+    page = render(load_run(folder), blur=("bright",))
+    text = Page(page).text
+    assert "Of 5 training images" in text
+    assert "label_errors.csv" in text
+    assert "Judge, 3 times of 3 bright" in text
+    assert "<b>7</b>" in text
+    assert page.count('<label class="frame blurred">') == 1
+    assert "<img" not in render(load_run(folder), images=False)
+
+
+def test_verdicts_in_descriptions_are_counted_with_examples(run_folder, tmp_path) -> None:
+    """Before and after, escaped."""
+    folder = shutil.copytree(run_folder, tmp_path / "copy")
+    record = json.loads((folder / "result.json").read_text())
+    told = {"n": 50, "count": 1, "examples": [{"id": "9", "description": "Clearly bright. <script>alert(3)</script>"}]}
+    record["stated_labels"] = {"before": {"n": 50, "count": 0, "examples": []}, "after": told}
+    (folder / "result.json").write_text(json.dumps(record))
+    seen = Page(render(load_run(folder)))
+    assert "After: 1 of 50 name a label" in seen.text
+    assert "Clearly bright. <script>alert(3)</script>" in seen.text
+    assert "script" not in seen.tags
+
+
+def test_several_raters_are_the_ceiling_beside_the_judge(run_folder, tmp_path) -> None:
+    """And who knows of none says nothing of people among themselves."""
+    folder = shutil.copytree(run_folder, tmp_path / "copy")
+    assert "People among themselves" not in render(load_run(folder))
+    record = json.loads((folder / "result.json").read_text())
+    record["humans"] = {
+        "rule": "majority",
+        "raters": 3,
+        "items": 58,
+        "ratings": 170,
+        "kappa": 0.61,
+        "pairs": 3,
+        "alpha": None,
+        "disagreeing": 17,
+        "left_out": {"tied": 2, "unrated": 0},
+        "judge": {"before": 0.31, "after": 0.55},
+        "headline": "people agree with each other at kappa 0.61",
+    }
+    (folder / "result.json").write_text(json.dumps(record))
+    text = Page(render(load_run(folder))).text
+    assert "People agree with each other at kappa 0.61." in text
+    assert "People with each other, Cohen’s κ0.61mean of 3 pairs of raters" in text
+    assert "Krippendorff" not in text
+    assert "2 images were left out: tied." in text
+
+
+def test_a_record_from_before_the_checks_still_has_a_report(run_folder, tmp_path) -> None:
+    """Without what it doesn't know of."""
+    folder = shutil.copytree(run_folder, tmp_path / "copy")
+    record = json.loads((folder / "result.json").read_text())
+    for name in ("fidelity", "stated_labels", "label_errors"):
+        del record[name]
+    (folder / "result.json").write_text(json.dumps(record))
+    assert "What descriptions carry" not in render(load_run(folder))
 
 
 def test_the_command_writes_where_it_is_told(run_folder, tmp_path) -> None:
@@ -305,20 +401,6 @@ def test_the_command_writes_where_it_is_told(run_folder, tmp_path) -> None:
     assert done.exit_code == 0
     assert json.loads(done.stdout) == {"report": str(out), "bytes": out.stat().st_size}
     assert CliRunner().invoke(app, ["report", str(run_folder), "--out", str(tmp_path / "page.pdf")]).exit_code == 2
-
-
-def browse(page: Path, *flags: str, away: Path) -> subprocess.CompletedProcess[str]:
-    """Opens a page in headless Chromium with a profile of its own."""
-    quiet = "--disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update"
-    command = [str(CHROMIUM), "--headless", "--no-sandbox", *quiet.split(), "--disable-sync", "--hide-scrollbars"]
-    command += [f"--user-data-dir={away / 'profile'}", *flags, page.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env={**os.environ})
-
-
-def requested(log: Path) -> set[str]:
-    """The addresses in a network log but those of Chromium's maker, which it asks for at any start."""
-    addresses = set(re.findall(r'"url":"((?:https?|wss?)://[^"]*)"', log.read_text()))
-    return {a for a in addresses if not str(urlsplit(a).hostname).endswith((".google.com", ".googleapis.com"))}
 
 
 @in_chromium
@@ -344,32 +426,14 @@ def test_chromium_would_tell_of_a_request_and_of_a_complaint(tmp_path) -> None:
 
 @in_chromium
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_chromium_shows_it_in_both_schemes_on_both_widths(width, scheme, run_folder, tmp_path) -> None:
+def test_chromium_shows_it_in_both_schemes_on_both_widths(width, run_folder, tmp_path) -> None:
     """The page takes the scheme's background, and never needs to be scrolled sideways."""
     page = write_report(load_run(run_folder), tmp_path / "report.html")
-    prefers = f"--blink-settings=preferredColorScheme={0 if scheme == 'dark' else 1}"
-    picture = tmp_path / "page.png"
-    browse(page, prefers, f"--window-size={width},900", f"--screenshot={picture}", away=tmp_path)
-    with Image.open(picture) as shown:
-        assert shown.size == (width, 900)
-        assert (
-            shown.convert("RGB").getpixel((2, 2)) == {"light": (0xF6, 0xF7, 0xF9), "dark": (0x11, 0x14, 0x1A)}[scheme]
-        )
+    for scheme, colour in PAGE_COLOURS.items():
+        prefers = f"--blink-settings=preferredColorScheme={0 if scheme == 'dark' else 1}"
+        picture = tmp_path / f"{scheme}.png"
+        browse(page, prefers, f"--window-size={width},900", f"--screenshot={picture}", away=tmp_path)
+        with Image.open(picture) as shown:
+            assert shown.size == (width, 900)
+            assert shown.convert("RGB").getpixel((2, 2)) == colour
     assert width_needed(page, width, tmp_path) == width
-
-
-def width_needed(page: Path, width: int, away: Path) -> int:
-    """How wide a page is in a frame of some width, told by a script in a copy without its policy."""
-    script = "<script>parent.postMessage(document.documentElement.scrollWidth, '*')</script></body>"
-    inner = re.sub(r"<meta http-equiv[^>]*>", "", page.read_text()).replace("</body>", script)
-    (away / "inner.html").write_text(inner)
-    (away / "outer.html").write_text(
-        "<script>onmessage = message => { document.title = 'width ' + message.data }</script>"
-        f"<iframe src=inner.html style='border: 0; width: {width}px; height: 900px'></iframe>"
-    )
-    size = f"--window-size={width + 200},1000"
-    seen = browse(away / "outer.html", size, "--virtual-time-budget=3000", "--dump-dom", away=away).stdout
-    found = re.search(r"<title>width (\d+)</title>", seen)
-    assert found, seen[:500]
-    return int(found[1])

@@ -65,6 +65,9 @@ class Bench:
         label_field: Name of the label in examples and predictions.
         workers: Where the calls run.
         max_failed_share: The largest share of a step's examples that an outage may take before the step is void.
+        afford: Called with the most LM calls that a step of the search makes, before the first of them; raises to
+            refuse a step that the budget wouldn't see to its end.
+        per_example: LM calls that judging an example takes.
     """
 
     def __init__(
@@ -79,12 +82,16 @@ class Bench:
         label_field: str,
         workers: Workers,
         max_failed_share: float,
+        afford: Callable[[int], None] = lambda calls: None,
+        per_example: int = 2,
     ) -> None:
         self._student, self._predictors, self._lms = student, predictors, lms
         self.examples = examples
         self._metric, self._labels, self._label_field = metric, labels, label_field
         self._workers, self._max_failed_share = workers, max_failed_share
+        self._afford, self._per_example = afford, per_example
         self._judged: dict[tuple[Instructions, int], Judgement] = {}
+        self._described: set[tuple[str, int]] = set()
         self._answered = False
         self._verbalizes: bool | None = None
 
@@ -113,6 +120,9 @@ class Bench:
         program, key = self._with_lms(instructions), self._key(instructions)
         known = {i: self._judged[key, i] for i in examples if (key, i) in self._judged}
         wanted = [i for i in dict.fromkeys(examples) if i not in known]
+        if not background:
+            described = sum((instructions.verbalizer, i) in self._described for i in wanted)
+            self._afford(self._per_example * len(wanted) - described)
         futures = self._workers.submit(lambda i: self._judge_one(program, i), wanted, background=background)
         return PendingJudgements(instructions, tuple(examples), known, futures)
 
@@ -131,6 +141,8 @@ class Bench:
         key = self._key(pending.instructions)
         # What the provider refuses once it refuses again; what an outage swallowed is asked for anew when next needed.
         self._judged.update({(key, judgement.example): judgement for judgement in fresh if not judgement.outage})
+        verbalizer = pending.instructions.verbalizer
+        self._described.update((verbalizer, j.example) for j in answered if j.description is not None)
         self._check_answers(fresh)
         judged = {**pending.known, **{judgement.example: judgement for judgement in fresh}}
         return [judged[i] for i in pending.examples]
@@ -167,6 +179,7 @@ class Bench:
             ModelError: If an outage took more than the allowed share of the examples, twice.
         """
         program = self._with_lms(Instructions("unused", verbalizer))
+        self._afford(sum((verbalizer, i) not in self._described for i in examples))
         described = self._workers.map(lambda i: self._describe_one(program, i), examples)
         if any(_outage(answer) for answer in described):
             again = list(zip(examples, described, strict=True))
@@ -175,6 +188,7 @@ class Bench:
             )
         failures = [str(answer) for answer in described if _outage(answer)]
         self._check_failures("verbalizer model", failures, len(examples))
+        self._described.update((verbalizer, i) for i, a in zip(examples, described, strict=True) if isinstance(a, str))
         return [answer if isinstance(answer, str) else None for answer in described]
 
     def _describe_one(self, program: dspy.Module, position: int) -> str | LMError:

@@ -114,6 +114,8 @@ class Run:
             label_field=setup.label_field,
             workers=workers,
             max_failed_share=setup.max_failed_share,
+            afford=self._afford,
+            per_example=self.per_example,
         )
         self.optimizer_lm = self.meter.wrap(setup.prompt_model, "optimizer")
 
@@ -134,6 +136,11 @@ class Run:
             raise self.stop_error(reason)
         if not in_background() and not self._pays_for(ledger, 1):
             raise self.stop_error("the rest of the budget is kept for the last validation")
+
+    def _afford(self, calls: int) -> None:
+        """Refuses a step whose last calls a cap would refuse: its first ones would be paid for in vain."""
+        if self.max_calls is not None and self.meter.ledger.total.calls + calls + self.reserve > self.max_calls:
+            raise self.stop_error("the rest of the budget doesn't pay for another step")
 
     @property
     def max_calls(self) -> int | None:

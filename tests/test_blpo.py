@@ -258,6 +258,16 @@ def test_a_budget_ends_the_run_with_the_best_so_far() -> None:
     assert found.after.score >= found.before.score
 
 
+@pytest.mark.parametrize("cap", [137, 260])
+def test_a_capped_run_doesnt_depend_on_the_number_of_threads(cap: int) -> None:
+    """A step that the cap wouldn't see to its end isn't begun, so that it is not up to timing which calls were made."""
+    lms = {threads: world() for threads in (1, 8)}
+    programs = [compiled(lm, rounds=8, budget=Budget(max_calls=cap), num_threads=n) for n, lm in lms.items()]
+    one, other = (result(program) for program in programs)
+    assert (one.rounds, one.returned, one.stop_reason) == (other.rounds, other.returned, other.stop_reason)
+    assert one.ledger.calls() == other.ledger.calls()
+
+
 def test_a_budget_too_small_for_anything_returns_the_start() -> None:
     """With a cap below one round the start is returned and no more is spent than allowed."""
     lm = world()

@@ -205,17 +205,17 @@ def test_results_do_not_depend_on_threads_and_the_seed_draws_the_exemplars() -> 
 
 
 def test_a_spent_budget_returns_the_best_instruction_scored_so_far() -> None:
-    """A cap in the middle of the first step still counts what was scored, and isn't passed."""
+    """A cap in the middle of the first step still counts what was scored, and pays for no score that it would cut."""
     cap = len(TRAIN) + 8 + 3 * len(TRAIN) + 5
     for threads in (1, 8):
         program, seen = compiled(steps=5, budget=Budget(max_calls=cap), num_threads=threads)
-        assert len(seen) == cap
+        assert len(seen) == cap - 5
         (completed,) = result(program).rounds
         assert [trial.judge for trial in completed.trials] == [f"Bright is above {20 + 12 * n}" for n in (1, 2, 3)]
         assert program.instruction == completed.end.judge == "Bright is above 56"
         assert "budget" in result(program).stop_reason
     program, seen = compiled(budget=Budget(max_calls=5))
-    assert (program.instruction, len(seen)) == ("Bright is above 20", 5)
+    assert (program.instruction, len(seen)) == ("Bright is above 20", 0)
 
 
 def test_a_budget_leaves_the_last_validation_its_share() -> None:

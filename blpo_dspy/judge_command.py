@@ -10,7 +10,7 @@ from typing import Any
 
 from blpo_dspy.commands import connect, note_offline
 from blpo_dspy.errors import BlpoError, ModelError
-from blpo_dspy.judge_inputs import Inputs, find_inputs
+from blpo_dspy.judge_inputs import Inputs, checked, find_inputs
 from blpo_dspy.labelling import Verdict, label_each
 from blpo_dspy.ledger import Ledger
 from blpo_dspy.metering import Meter
@@ -42,6 +42,8 @@ def judge_images(job: JudgeJob, screen: Screen) -> int:
         image_column=job.image_column,
         allow_outside=job.allow_outside,
     )
+    if job.out is not None:
+        inputs = checked(inputs)
     for note in inputs.notes[:_MOST_NOTES]:
         screen.note(note)
     if len(inputs.notes) > _MOST_NOTES:
@@ -161,21 +163,22 @@ def _record(progress: Progress, out: Path, models: dict[str, str]) -> dict[str, 
         "invalid": progress.invalid,
         "errors": progress.errors,
         "calls": progress.ledger.calls(),
-        "spent": progress.spent.to_dict(),
+        "spent": {role: usage for role, usage in progress.spent.to_dict().items() if role in models},
         "models": models,
     }
 
 
 def _show(screen: Screen, progress: Progress, out: Path, models: str) -> None:
     if progress.complete and progress.judged:
-        screen.text(f"Wrote   {out}, {progress.total:,} rows")
+        screen.text(f"Wrote   {out} ({_rows(progress.total)})")
     elif progress.complete:
-        screen.text(f"Done    {out}: all {progress.total:,} rows were judged before")
+        screen.text(f"Done    {out} ({_rows(progress.total)}) was complete before")
     else:
         screen.text(f"Stopped at --max-calls. {_how_to_go_on(out, progress)}")
     screen.text("Labels  " + ", ".join(f"{name}: {count:,}" for name, count in progress.labels.items()))
     more = " (in column error; the same command tries them again)" if progress.errors else ""
-    screen.text(f"Others  {_faults(progress)}{more}")
+    screen.text(f"Invalid {progress.invalid:,}")
+    screen.text(f"Errors  {progress.errors:,}{more}")
     screen.text(f"Models  {models}")
     now, before = progress.ledger, progress.earlier
     by_role = ", ".join(f"{role} {now[role].calls:,}" for role in ("judge", "verbalizer"))
@@ -183,8 +186,13 @@ def _show(screen: Screen, progress: Progress, out: Path, models: str) -> None:
     screen.text(f"Calls   {now.total.calls:,} ({by_role}){earlier}; {_cost(progress.spent)}")
 
 
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
+
+
 def _cost(ledger: Ledger) -> str:
     total = ledger.total
+    usd = f"${total.usd:,.4f}" if 0 < total.usd < 1 else f"${total.usd:,.2f}"
     if total.unpriced:
-        return f"at least ${total.usd:,.4f}" if total.usd else "price unknown"
-    return f"${total.usd:,.4f}"
+        return f"at least {usd}" if total.usd else "price unknown"
+    return usd

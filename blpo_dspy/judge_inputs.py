@@ -21,6 +21,7 @@ _PARQUET = (".parquet", ".pq")
 _IMAGE = "image"
 # Rows of a Parquet file whose images are read at a time.
 _READ_AT_ONCE = 16
+_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def find_inputs(
         allow_outside: Whether images may lie outside the folder, or that of the table.
 
     Raises:
-        DataError: If a table cannot be read or lacks a column, or no row can be used at all.
+        DataError: If a table cannot be read, lacks a column or has no rows, or a folder has no images.
         BlpoError: If folders or tables are mixed with other sources, or context is missing or unknown.
     """
     texts = dict(texts or {})
@@ -105,10 +106,10 @@ def find_inputs(
     if not sources:
         raise BlpoError("there is nothing to judge; give a folder, a table or images")
     if several and _is_table(sources[0]):
-        return _usable(_of_table(Path(sources[0]), context, texts, image_column, allow_outside))
+        return _of_table(Path(sources[0]), context, texts, image_column, allow_outside)
     _check_texts(context, texts)
     if several:
-        return _usable(_of_folder(Path(sources[0]), context, texts, allow_outside))
+        return _of_folder(Path(sources[0]), context, texts, allow_outside)
     return _of_images([os.fspath(source) for source in sources], context, texts)
 
 
@@ -141,14 +142,14 @@ def _reader(
 
 def _of_images(images: Sequence[str], context: Sequence[str], texts: Mapping[str, str]) -> Inputs:
     rows = [Row(f"image {number}", {_IMAGE: image, **texts}) for number, image in enumerate(images, 1)]
-    about = {"images": len(rows), "sha256": _digest(rows), "context": dict(texts)}
+    about = _about("a list", rows, _digest(rows), texts)
     return Inputs("the images", (_IMAGE, *texts), rows, _reader(context, None), about)
 
 
 def _of_folder(folder: Path, context: Sequence[str], texts: Mapping[str, str], allow_outside: bool) -> Inputs:
     table = read_folder(folder, _IMAGE, None, follow_links=allow_outside)
     rows = [Row(row.where, {**row.values, **texts}) for row in table.rows]
-    about = {"images": len(rows), "sha256": _digest(table.rows), "context": dict(texts)}
+    about = _about("a folder", rows, _digest(rows), texts)
     reader = _reader(context, folder, allow_outside=allow_outside)
     return Inputs(str(folder), (_IMAGE, *texts), rows, reader, about, _passed_over(folder, table))
 
@@ -189,7 +190,7 @@ def _of_table(
     if not table.rows:
         raise DataError(f"{path}: no rows below the header; a judge needs images to work on")
     rows = [Row(row.where, {**row.values, **texts}) for row in table.rows]
-    about = {"rows": len(rows), "sha256": _file_digest(path), "image column": image_column, "context": dict(texts)}
+    about = _about("a table", rows, _file_digest(path), texts, image_column)
     columns = tuple(dict.fromkeys((*table.columns, *texts)))
     reader = _reader(context, table.base, image_column, allow_outside)
     return Inputs(str(path), columns, rows, reader, about, stored=path if stored else None)
@@ -210,8 +211,8 @@ def _columns_of_parquet(path: Path, image_column: str) -> tuple[list[str] | None
     return schema.names, inside
 
 
-def _usable(inputs: Inputs) -> Inputs:
-    """The inputs, with a note on rows that cannot be used as far as that shows without opening an image.
+def checked(inputs: Inputs) -> Inputs:
+    """Returns the inputs, with a note on rows that cannot be used as far as that shows without opening an image.
 
     Raises:
         DataError: If none of them can be used.
@@ -221,17 +222,34 @@ def _usable(inputs: Inputs) -> Inputs:
     found = [(row.where, _problems(inputs.reader.read(row))) for row in inputs.rows]
     lines = [f"{where}: {'; '.join(problems)}" for where, problems in found if problems]
     if len(lines) == len(inputs.rows):
-        raise DataError(f"{inputs.name}: none of the {len(lines)} rows can be used:", lines)
+        more = [f"… and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+        base = inputs.reader.base
+        where = "" if base is None else f" (paths start from the folder {base})"
+        raise DataError(f"{inputs.name}: none of the images can be used{where}:", [*lines[:_SHOWN], *more])
     if not lines:
         return inputs
-    note = f"{len(lines)} of {len(inputs.rows)} rows cannot be used and get an error; the first is {lines[0]}"
+    rows = "1 of {} rows" if len(lines) == 1 else f"{len(lines)} of {{}} rows"
+    note = f"{rows.format(len(inputs.rows))} cannot be used and will have an error; the first is {lines[0]}"
     return replace(inputs, notes=(*inputs.notes, note))
 
 
 def _problems(draft: Draft) -> list[str]:
-    if draft.problems or not isinstance(draft.source, Path):
+    if draft.problems or not isinstance(draft.source, (str, Path)) or _is_address(draft.source):
         return draft.problems
-    return [] if draft.source.exists() else [f"{draft.place}: no such file"]
+    return [] if os.path.exists(draft.source) else [f"{draft.place}: no such file"]
+
+
+def _about(
+    kind: str, rows: Sequence[Row], digest: str, texts: Mapping[str, str], image_column: str = _IMAGE
+) -> dict[str, Any]:
+    """What makes two jobs the same: the rows by what they say, not the pixels of files that they name."""
+    return {
+        "from": kind,
+        "count": len(rows),
+        "content": f"sha256 {digest[:16]}",
+        "image column": image_column,
+        "texts": dict(texts),
+    }
 
 
 def _digest(rows: Sequence[Row]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import dspy
 
 from blpo_dspy.errors import BlpoError, ModelError
-from blpo_dspy.judge_inputs import Inputs, find_inputs
+from blpo_dspy.judge_inputs import Inputs, checked, find_inputs
 from blpo_dspy.labelling import Verdict, label_each
 from blpo_dspy.ledger import ROLES, Ledger
 from blpo_dspy.metering import Meter, RunStoppedError
@@ -246,9 +246,10 @@ def _inputs(
     allow_outside: bool,
 ) -> Inputs:
     sources = [source] if isinstance(source, (str, os.PathLike)) else list(source)
-    return find_inputs(
+    found = find_inputs(
         sources, context=judge.context, texts=texts, image_column=image_column, allow_outside=allow_outside
     )
+    return checked(found)
 
 
 def _models(judge: VisualJudge) -> Models:
@@ -261,7 +262,10 @@ def _models(judge: VisualJudge) -> Models:
 def _journal(target: Path, judge: VisualJudge, models: Models, inputs: Inputs) -> PredictionJournal:
     path = journal_of(target)
     if target.exists() and not path.exists():
-        raise BlpoError(f"{target}: is there already, and not from a run that could go on; name another, or remove it")
+        raise BlpoError(
+            f"{target}: there is such a file already, and no journal of a run that could go on beside it; name another "
+            "output, or remove it"
+        )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -58,7 +58,8 @@ class APO(JudgeOptimizer):
     - Samples of the same request carry their number, since equal requests are answered alike by caches and by
       deterministic models.
     - Answers are DSPy fields instead of text between tags; the wording is the reference's in substance. An instruction
-      that states an output format, which the program owns, or is longer than `max_instruction_tokens` is dropped.
+      that states an output format, which the program owns, is longer than `max_instruction_tokens` or quotes an error
+      (see `guards`) is dropped.
     - The optimizer LM samples at its own temperature unless `temperature` is given; the reference's 0.7 is refused by
       reasoning models.
     - Only the bandit of the paper is there (`ucb`), not the reference's other evaluators. Of equal estimates the older
@@ -155,7 +156,7 @@ class APO(JudgeOptimizer):
             beam = [Trial("start", run.start.verbalizer, c.judge) for c in candidates[: self.beam_size]]
 
     def _expansion(self, run: Run) -> Expansion:
-        asker = Asker(run.optimizer_lm, run.workers, self.max_instruction_tokens, self.temperature)
+        asker = Asker(run.optimizer_lm, run.workers, self.max_instruction_tokens, self.temperature, self.guards)
         exhibits = Exhibits(run.bench, run.labels, self.errors_as, run.start.verbalizer)
         return Expansion(
             run.bench,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 from blpo_dspy.adapter import one_call_adapter
 from blpo_dspy.errors import ModelError
 from blpo_dspy.metering import FATAL_ERRORS, is_outage, observe_answers, once_more
+from blpo_dspy.optimizers.guards import Guards
 from blpo_dspy.optimizers.proposals import Proposal, refusal
 from blpo_dspy.optimizers.records import Rejection
 from blpo_dspy.optimizers.workers import Workers
@@ -25,10 +26,17 @@ _ATTEMPTS = 2
 
 @dataclass(frozen=True)
 class Reply:
-    """The texts that one answer holds, safe to put into another prompt; the reason where the call gave no answer."""
+    """What came of one request.
+
+    Attributes:
+        texts: The texts that the answer holds, safe to put into another prompt.
+        rejections: The reason where the call gave no answer.
+        shown: What the request told of examples: descriptions and context.
+    """
 
     texts: tuple[str, ...] = ()
     rejections: tuple[Rejection, ...] = ()
+    shown: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -45,12 +53,14 @@ class Asker:
         workers: Where the calls run.
         max_tokens: The longest instruction that is accepted.
         temperature: The sampling temperature, None for the LM's own.
+        guards: What is refused whatever its score.
     """
 
     lm: dspy.BaseLM
     workers: Workers
     max_tokens: int
     temperature: float | None = None
+    guards: Guards = field(default_factory=Guards)
 
     def ask(self, signature: type[dspy.Signature], requests: Sequence[Inputs]) -> list[Reply]:
         """Returns what the LM wrote into the signature's output field (text, or a list of texts) for each request.
@@ -64,7 +74,11 @@ class Asker:
         """Returns the texts of a reply as revisions of an instruction; one that cannot be used carries the reason."""
         if not reply.texts:
             return [Proposal(None, reply.rejections or (Rejection("the answer is empty", ""),))]
-        problems = [refusal(text, current=current, max_tokens=self.max_tokens) for text in reply.texts]
+        problems = [
+            refusal(text, current=current, max_tokens=self.max_tokens)
+            or self.guards.copied(text, reply.shown, current=current)
+            for text in reply.texts
+        ]
         return [
             Proposal(text) if problem is None else Proposal(None, (Rejection(problem, text),))
             for text, problem in zip(reply.texts, problems, strict=True)
@@ -106,7 +120,19 @@ class Asker:
             return Reply(rejections=(Rejection("the answer was cut off by the token limit", as_data(value)),))
         values = value if isinstance(value, list) else [value]
         texts = [as_data(text).strip().strip("`\"'").strip() for text in values]
-        return Reply(tuple(text for text in texts if text))
+        return Reply(tuple(text for text in texts if text), shown=tuple(_shown(inputs)))
+
+
+def _shown(value: Any) -> Iterator[str]:
+    """The descriptions and context texts of the examples in a prompt's inputs."""
+    if isinstance(value, Mapping):
+        if "description" in value:
+            yield str(value["description"])
+        if isinstance(value.get("context"), Mapping):
+            yield from (str(text) for text in value["context"].values())
+        yield from (text for part in value.values() for text in _shown(part))
+    elif isinstance(value, (list, tuple)):
+        yield from (text for part in value for text in _shown(part))
 
 
 def _refused(error: LMError) -> Rejection:

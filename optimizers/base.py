@@ -112,6 +112,11 @@ class JudgeOptimizer(Teleprompter):
             raise BlpoError(f"max_failed_share={self.max_failed_share} must be in [0, 1)")
         if self.select not in ("best", "last"):
             raise BlpoError(f"select={self.select!r} is 'best' or 'last'")
+        if self.guards.validating and self.select != "best":
+            raise BlpoError(
+                "the guards label_shift and part_loss look at validations, which select='last' has none of; give "
+                "select='best', or leave them out"
+            )
 
     @abstractmethod
     def _rounds(self, run: Run) -> Iterator[Round]:

@@ -16,6 +16,7 @@ from typing_extensions import Unpack
 
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.optimizers.base import JudgeOptimizer, RunOptions
+from blpo_dspy.optimizers.guards import Guards
 from blpo_dspy.optimizers.records import BLPOResult, Instructions, Round, Validation
 from blpo_dspy.optimizers.run import GRACE, Run
 from blpo_dspy.optimizers.tracking import ProgramState, Tracker
@@ -44,6 +45,11 @@ class DSPyAdapter(JudgeOptimizer):
     select_by_default = "last"
 
     def __init__(self, *, prompt_model: dspy.BaseLM, **options: Unpack[RunOptions]) -> None:
+        if options.get("guards", Guards()).validating:
+            raise BlpoError(
+                f"{type(self).__name__} picks its program by itself, so the guards label_shift and part_loss don't "
+                "reach it; leave them out"
+            )
         super().__init__(prompt_model=prompt_model, **options)
 
     @abstractmethod

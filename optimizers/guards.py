@@ -24,11 +24,13 @@ class Guards:
 
     Args:
         copied_words: So many consecutive words of a description or context text that the optimizer LM was shown make
-            a judge instruction a copy, unless the instruction it revises has them too. Checked by BLPO.
+            a judge instruction a copy, unless the instruction it revises has them too. DSPy's own optimizers, whose
+            prompts are theirs, don't check it.
         label_shift: The most by which the judge's labels, as shares of the validation set, may be farther from
             people's (in total variation, in [0, 1]) than the start's are.
         part_loss: The most by which the mean loss, in [0, 1], of any part of the validation set may exceed the
-            start's: the examples of one human label, or of one group, if they are ten or more.
+            start's: the examples of one human label, or of one group, if they are ten or more. Both need an optimizer
+            that picks by validation, `select="best"`.
 
     Raises:
         BlpoError: If a value is out of its range.
@@ -45,6 +47,11 @@ class Guards:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise BlpoError(f"{name}={value} must be in [0, 1], or None")
+
+    @property
+    def validating(self) -> bool:
+        """Whether a guard looks at validations."""
+        return self.label_shift is not None or self.part_loss is not None
 
     def copied(self, text: str, shown: Iterable[str], *, current: str) -> str | None:
         """Returns why an instruction counts as a copy of what the optimizer LM was shown, None if it doesn't."""

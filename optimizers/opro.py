@@ -43,8 +43,8 @@ class OPRO(JudgeOptimizer):
       models; the reference asks eight times the same at temperature 1.
     - The answer is a DSPy field instead of text between tags; the prompt's wording is our own, in the same parts.
     - Instructions may be as long as `max_instruction_tokens` says rather than 500 characters, too few for a judge, and
-      one that states an output format is dropped, since the program owns that. They are used as written: nothing is
-      capitalised or stripped of asterisks.
+      one that states an output format is dropped, since the program owns that, as is one that quotes a problem (see
+      `guards`). They are used as written: nothing is capitalised or stripped of asterisks.
     - An instruction below `score_threshold` is hidden from the prompt as in the reference, but never the best one.
     - A step that a budget cuts short counts as far as its instructions were scored.
 
@@ -140,7 +140,7 @@ class OPRO(JudgeOptimizer):
         signature = self.write_instruction if "exemplars" in prompt else self.write_instruction.delete("exemplars")
         count = self.samples_per_step
         requests = [{**prompt, "sample": f"step {step + 1}, proposal {n + 1} of {count}"} for n in range(count)]
-        asker = Asker(run.optimizer_lm, run.workers, self.max_instruction_tokens, self.temperature)
+        asker = Asker(run.optimizer_lm, run.workers, self.max_instruction_tokens, self.temperature, self.guards)
         replies = asker.ask(signature, requests)
         return [proposal for reply in replies for proposal in asker.instructions(reply, run.start.judge)]
 

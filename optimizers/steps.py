@@ -98,7 +98,9 @@ class Steps:
             return None
         revisions = [ScoredInstruction(instruction=t.judge or "", score=round(t.score or 0, 4)) for t in distinct]
         inputs = {"current_instruction": current.judge, "revisions": revisions}
-        merged = self._propose(self.prompts.merge_updates, inputs, current.judge)
+        shown = [text for trial in history for text in trial.descriptions]
+        shown += [text for error in batch.errors for text in self._texts(error.example).values()]
+        merged = self._propose(self.prompts.merge_updates, inputs, current.judge, shown)
         best = distinct[0]
         trial = Trial("merge", best.verbalizer, rejections=merged.rejections)
         if merged.text is None or merged.text in {t.judge for t in distinct}:

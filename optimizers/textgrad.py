@@ -39,8 +39,9 @@ class TextGrad(JudgeOptimizer):
     - The optimizer LM sees the whole instruction; the reference shows the first and last ten words of a variable.
     - Conversations come in the order of the batch; the reference keeps gradients in a set, whose order differs from
       process to process.
-    - An improved instruction that cannot be read, states an output format (which the program owns) or is longer than
-      `max_instruction_tokens` is asked for once more, then the step changes nothing; the reference raises an error.
+    - An improved instruction that cannot be read, states an output format (which the program owns), is longer than
+      `max_instruction_tokens` or quotes an example (see `guards`) is asked for once more, then the step changes
+      nothing; the reference raises an error.
     - Answers are DSPy fields instead of text between tags; the wording is the reference's in substance.
     - `momentum_window` and `gradient_memory` can be used together; both are off, as in the published experiments.
     - An example on which the judge or a criticism fails is left out of the step.
@@ -116,7 +117,7 @@ class TextGrad(JudgeOptimizer):
             yield completed
 
     def _steps(self, run: Run) -> TextGradSteps:
-        asker = Asker(run.optimizer_lm, run.workers, self.max_instruction_tokens)
+        asker = Asker(run.optimizer_lm, run.workers, self.max_instruction_tokens, guards=self.guards)
         exhibits = Exhibits(run.bench, run.labels, self.inputs_as, run.start.verbalizer)
         return TextGradSteps(run.bench, asker, exhibits, self.prompts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from worlds import LABELS, TRAIN, VALIDATION, mind, student, world
 
 from blpo_dspy.agreement import measure_agreement
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.optimizers import BLPO
+from blpo_dspy.optimizers import APO, BLPO, OPRO, TextGrad
+from blpo_dspy.optimizers.dspy_adapters import COPRO, GEPA, SIMBA, MIPROv2
 from blpo_dspy.optimizers.guards import Guards, label_shift, mean_losses
 from blpo_dspy.optimizers.records import Instructions, Validation
 
@@ -68,6 +70,110 @@ def test_the_guard_can_be_switched_off_and_the_paper_has_none() -> None:
     result = compiled(quoting, guards=Guards(copied_words=None)).detailed_results
     assert any(EXAMPLE in (trial.judge or "") for r in result.rounds for trial in r.trials)
     assert BLPO.paper(prompt_model=world()).guards.copied_words is None
+
+
+def test_a_merge_that_quotes_is_refused_too() -> None:
+    """What an example said can come back where updates are joined."""
+
+    def joining(seen: Seen) -> Any:
+        if seen.fields == ["merged_instruction"]:
+            return {"merged_instruction": f"Bright is above 60 as in {EXAMPLE}"}
+        if seen.fields == ["improved_instruction"]:
+            return {"improved_instruction": f"Bright is above {60 if 'brightness' in seen.field('errors') else 90}"}
+        answer = mind(seen)
+        return {"description": f"{answer['description']}, {EXAMPLE}"} if seen.fields == ["description"] else answer
+
+    result = compiled(joining).detailed_results
+    merges = [trial for r in result.rounds for trial in r.trials if trial.origin == "merge"]
+    assert merges
+    assert all("quotes an example" in trial.rejections[0].reason for trial in merges)
+    assert not any(trial.judge for trial in merges)
+
+
+CAPTIONED = [example.copy(caption=EXAMPLE).with_inputs("image", "caption") for example in TRAIN[::2]]
+BASELINES: list[tuple[Any, str, dict[str, Any]]] = [
+    (OPRO, "exemplars_as", {"steps": 1, "samples_per_step": 2, "score_size": 5}),
+    (APO, "errors_as", {"rounds": 1, "minibatch_size": 8, "n_gradients": 1, "eval_rounds": 1, "samples_per_eval": 2}),
+    (TextGrad, "inputs_as", {"epochs": 1, "steps_per_epoch": 2}),
+]
+
+
+def copycat(seen: Seen) -> Any:
+    """Judges as `mind`; every text that it writes about examples quotes one."""
+    if "label" in seen.fields:
+        return mind(seen)
+    (field, *_) = seen.fields
+    if field == "varied_instruction":  # which sees no example
+        return {field: "Bright is above 70"}
+    if field in ("improved_instructions", "reasons"):
+        return {field: json.dumps([f"Bright is above 60 as in {EXAMPLE}"])}
+    return {field: EXAMPLE if field == "description" else f"Bright is above 60 as in {EXAMPLE}"}
+
+
+@pytest.mark.parametrize("shown_as", ["images", "descriptions"])
+@pytest.mark.parametrize(("kind", "shows", "options"), BASELINES, ids=["opro", "apo", "textgrad"])
+def test_the_baselines_refuse_quotes_of_what_they_were_shown(
+    kind: Any, shows: str, options: dict[str, Any], shown_as: str
+) -> None:
+    """Captions beside images, and descriptions instead of them."""
+    trained = CAPTIONED if shown_as == "images" else TRAIN[::2]
+    found = {}
+    for guards in (Guards(), Guards(copied_words=None)):
+        lm = world(copycat)
+        made = kind(prompt_model=lm, task_model=lm, num_threads=2, guards=guards, **{shows: shown_as}, **options)
+        context = ("caption",) if shown_as == "images" else ()
+        result = made.compile(student(context=context), trainset=trained).detailed_results
+        quoting = [trial for r in result.rounds for trial in r.trials if EXAMPLE in (trial.judge or "")]
+        found[guards.copied_words] = (quoting, [r.reason for r in result.rejections])
+    assert not found[8][0]
+    assert any("quotes an example" in reason for reason in found[8][1])
+    assert found[None][0]
+    assert not any("quotes an example" in reason for reason in found[None][1])
+
+
+@pytest.mark.parametrize("kind", [OPRO, APO, TextGrad, BLPO.paper])
+def test_the_baselines_keep_the_guards_that_validate_where_they_pick_by_validation(kind: Any) -> None:
+    """Without validations a guard would be a promise that nobody keeps, so it is refused."""
+    strict = Guards(label_shift=0.1)
+    with pytest.raises(BlpoError, match="give select='best'"):
+        kind(prompt_model=world(), guards=strict)
+    assert kind(prompt_model=world(), guards=strict, select="best").guards == strict
+
+
+@pytest.mark.parametrize("kind", [GEPA, MIPROv2, SIMBA, COPRO])
+def test_dspys_optimizers_refuse_guards_that_would_not_reach_them(kind: Any) -> None:
+    """They pick by scores of their own."""
+    with pytest.raises(BlpoError, match=f"{kind.__name__} picks its program by itself"):
+        kind(prompt_model=world(), guards=Guards(part_loss=0.1), select="best")
+
+
+def test_a_baseline_returns_nothing_that_a_guard_refuses() -> None:
+    """The start, if everything found is worse for a part."""
+
+    def far(seen: Seen) -> Any:
+        return mind(seen) if "label" in seen.fields else {seen.fields[0]: "Bright is above 170"}
+
+    lm = world(far)
+    options = {"steps": 1, "samples_per_step": 1, "exemplars": 0, "select": "best", "num_threads": 2}
+    strict = OPRO(prompt_model=lm, task_model=lm, guards=Guards(part_loss=0.05), **options)
+    result = strict.compile(student(), trainset=TRAIN, valset=VALIDATION).detailed_results
+    assert result.returned == result.start
+    assert "label bright" in result.validations[-1].refused
+    assert result.validations[-1].score > result.validations[0].score
+
+
+def test_an_instruction_past_the_cap_on_tokens_is_refused_with_its_length() -> None:
+    """Four characters count as a token."""
+
+    def wordy(seen: Seen) -> Any:
+        answer = mind(seen)
+        if seen.fields == ["improved_instruction"] and "longer" not in seen.field("feedback"):
+            return {"improved_instruction": answer["improved_instruction"] + " by far" * 100}
+        return answer
+
+    result = compiled(wordy, max_instruction_tokens=50).detailed_results
+    assert any("is longer than 50 tokens (about 179)" in rejection.reason for rejection in result.rejections)
+    assert max(len(trial.judge or "") for r in result.rounds for trial in r.trials) <= 200
 
 
 def test_a_shift_of_the_labels_is_refused_with_its_size() -> None:

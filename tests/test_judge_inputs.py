@@ -1,0 +1,172 @@
+"""Images to be judged: what a folder, a table or a list comes to."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pytest
+from image_files import encoded
+from PIL import Image
+from pyarrow import parquet
+
+from blpo_dspy.errors import BlpoError, DataError
+from blpo_dspy.judge_inputs import checked, find_inputs
+
+
+def png(grey: int = 0) -> bytes:
+    """A small picture."""
+    return encoded(Image.new("RGB", (8, 8), (grey,) * 3))
+
+
+def table(path: Path, rows: list[Mapping[str, Any]]) -> Path:
+    """Writes a CSV, with an image file for each row that names one."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    for row in rows:
+        if str(row.get("image", "")).endswith(".png"):
+            (path.parent / row["image"]).write_bytes(png())
+    return path
+
+
+def places(inputs: Any) -> list[str]:
+    """What the rows are called, in order."""
+    return [draft.place for _, draft in inputs.drafts(range(len(inputs.rows)))]
+
+
+def problems(inputs: Any) -> list[list[str]]:
+    """What is wrong with the rows, in order."""
+    return [draft.problems for _, draft in inputs.drafts(range(len(inputs.rows)))]
+
+
+def test_a_folder_gives_its_images_by_path_and_counts_what_else_is_there(tmp_path: Path) -> None:
+    """However deep; hidden files aside."""
+    for name in ("b.png", "in/a.png", "in/deep/c.PNG", ".hidden.png", "notes.txt", "in/more.txt", "LICENSE"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(png())
+    inputs = find_inputs([tmp_path])
+    assert places(inputs) == ["b.png", "in/a.png", "in/deep/c.PNG"]
+    assert inputs.notes == ("3 files that are no images were passed over: 2 .txt, 1 no suffix",)
+
+
+def test_links_that_leave_the_folder_are_not_followed_unless_asked_to(tmp_path: Path) -> None:
+    """A linked folder is noted, a linked file is a row with an error."""
+    folder, outside = tmp_path / "folder", tmp_path / "outside"
+    for place in (folder, outside):
+        place.mkdir()
+        (place / "a.png").write_bytes(png())
+    (folder / "b.png").symlink_to(outside / "a.png")
+    (folder / "more").symlink_to(outside)
+    inputs = checked(find_inputs([folder]))
+    assert places(inputs) == ["a.png", "b.png"]
+    assert [bool(found) for found in problems(inputs)] == [False, True]
+    assert any(note.startswith("more: a link to another folder") for note in inputs.notes)
+    assert any("1 of 2 rows cannot be used" in note and "leaves the folder" in note for note in inputs.notes)
+    followed = find_inputs([folder], allow_outside=True)
+    assert places(followed) == ["a.png", "b.png", "more/a.png"]
+    assert problems(followed) == [[], [], []]
+
+
+def test_a_table_gives_images_context_and_all_its_columns(tmp_path: Path) -> None:
+    """A row without context, or whose image is nowhere, has an error of its own."""
+    path = table(
+        tmp_path / "t.csv",
+        [
+            {"n": "1", "image": "a.png", "prompt": "a cat"},
+            {"n": "2", "image": "b.png", "prompt": ""},
+            {"n": "3", "image": "nowhere.jpg", "prompt": "x"},
+            {"n": "4", "image": "", "prompt": "x"},
+        ],
+    )
+    inputs = checked(find_inputs([path], context=["prompt"]))
+    assert inputs.columns == ("n", "image", "prompt")
+    (_, first), *_ = inputs.drafts({0})
+    assert (first.source, first.context) == (tmp_path / "a.png", {"prompt": "a cat"})
+    assert problems(inputs) == [[], ["no text in context column 'prompt'"], [], ["no image"]]
+    assert inputs.notes == (
+        "3 of 4 rows cannot be used and will have an error; the first is t.csv:3: no text in context column 'prompt'",
+    )
+
+
+def test_a_text_for_all_images_stands_in_for_a_column(tmp_path: Path) -> None:
+    """In a table, a folder and a list."""
+    path = table(tmp_path / "t.csv", [{"image": "a.png"}])
+    for source in (path, tmp_path, tmp_path / "a.png"):
+        inputs = find_inputs([source], context=["prompt"], texts={"prompt": "a cat"})
+        assert [draft.context for _, draft in inputs.drafts({0})] == [{"prompt": "a cat"}]
+        assert "prompt" in inputs.columns
+
+
+@pytest.mark.parametrize("as_struct", [True, False], ids=["as datasets stores them", "as bytes"])
+def test_images_inside_a_parquet_file_are_read_as_their_turn_comes(as_struct: bool, tmp_path: Path) -> None:
+    """Those of the wanted rows alone, in order, beside the other columns."""
+    pictures = [png(n) for n in range(40)]
+    cells = [{"bytes": data, "path": f"{n}.png"} if as_struct else data for n, data in enumerate(pictures)]
+    path = tmp_path / "t.parquet"
+    parquet.write_table(pyarrow.table({"image": cells, "n": list(range(40))}), path)
+    inputs = checked(find_inputs([path]))
+    assert inputs.columns == ("image", "n")
+    assert all("image" not in row.values for row in inputs.rows)
+    found = list(inputs.drafts({3, 17, 39}))
+    assert [(position, draft.source) for position, draft in found] == [(n, pictures[n]) for n in (3, 17, 39)]
+    assert found[0][1].place == ("3.png" if as_struct else "t.parquet, row 4")
+
+
+def test_the_same_rows_are_the_same_job(tmp_path: Path) -> None:
+    """Other rows, another column and other texts are not."""
+    path = table(tmp_path / "t.csv", [{"image": "a.png", "other": "b.png"}, {"image": "b.png", "other": "a.png"}])
+    jobs = [
+        find_inputs([path]),
+        find_inputs([path], image_column="other"),
+        find_inputs([path], context=["prompt"], texts={"prompt": "x"}),
+        find_inputs([tmp_path]),
+        find_inputs([tmp_path / "a.png", tmp_path / "b.png"]),
+        find_inputs([tmp_path / "b.png", tmp_path / "a.png"]),
+    ]
+    assert all(a.fingerprint != b.fingerprint for i, a in enumerate(jobs) for b in jobs[:i])
+    assert find_inputs([path]).fingerprint == jobs[0].fingerprint
+    (tmp_path / "c.png").write_bytes(png())
+    assert find_inputs([tmp_path]).fingerprint != jobs[3].fingerprint
+
+
+def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
+    """With what to give instead."""
+    (tmp_path / "empty").mkdir()
+    path = table(tmp_path / "t.csv", [{"image": "a.png", "prompt": "x"}])
+    (tmp_path / "torn.csv").write_text("image,prompt\na.png\n")
+    refused: dict[str, tuple[list[Any], dict[str, Any]]] = {
+        "empty: no images": ([tmp_path / "empty"], {}),
+        "no such table": ([tmp_path / "none.csv"], {}),
+        "no column 'file'; the columns are: 'image', 'prompt'; name the column with the images": (
+            [path],
+            {"image_column": "file"},
+        ),
+        "no column 'style'; the columns are: 'image', 'prompt'": ([path], {"context": ["style"]}),
+        "torn.csv: 1 rows cannot be read": ([tmp_path / "torn.csv"], {}),
+        "one folder or table is judged at a time": ([tmp_path, path], {}),
+        "give one --context NAME=TEXT for each": ([tmp_path], {"context": ["prompt"]}),
+        "takes no context, but there is a text for prompt": ([path], {"texts": {"prompt": "x"}}),
+        "nothing to judge": ([], {}),
+    }
+    for message, (sources, options) in refused.items():
+        with pytest.raises(BlpoError) as raised:
+            find_inputs(sources, **options)
+        assert message in str(raised.value)
+
+
+def test_a_source_without_a_single_usable_image_is_refused(tmp_path: Path) -> None:
+    """With where its paths start from, and the first of the problems."""
+    rows = [{"image": f"sub/{n}.jpg"} for n in range(30)]
+    path = table(tmp_path / "t.csv", rows)
+    with pytest.raises(DataError, match=r"none of the images can be used \(paths start from the folder") as raised:
+        checked(find_inputs([path]))
+    assert len(raised.value.problems) == 11
+    assert raised.value.problems[-1] == "… and 20 more"
+    with pytest.raises(DataError, match=r"nowhere.png: no such file"):
+        checked(find_inputs(["nowhere.png"]))
+    assert checked(find_inputs(["https://example.org/a.png"])).notes == ()

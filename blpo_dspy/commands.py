@@ -82,7 +82,7 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
         return
     about = {"Data": sets.how, "Models": models_line(job.start.models.by_role())}
     if record["humans"] is not None:
-        about["People"] = record["humans"]["headline"]
+        about["Ceiling"] = record["humans"]["headline"]
     show_aligned(screen, aligned, about, files)
 
 

@@ -13,12 +13,11 @@ from typing import Any
 import dspy
 
 from blpo_dspy.agreement import measure_agreement
+from blpo_dspy.cells import spreadsheet_cell
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling import Verdict
 from blpo_dspy.labels import Label, LabelSpace
 from blpo_dspy.raters import HumanAgreement
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell that starts so is run as a formula by spreadsheets
 
 
 @dataclass(frozen=True)
@@ -115,13 +114,10 @@ def write_disagreements(path: Path, people: People) -> None:
             for found in people.agreement.disagreements:
                 given = " | ".join(map(str, found.ratings))
                 label = people.labels.get(found.item, "")
-                writer.writerow([_cell(found.item), _cell(label), f"{found.degree:.3f}", _cell(given)])
+                row = [found.item, label, f"{found.degree:.3f}", given]
+                writer.writerow(map(spreadsheet_cell, row))
     except OSError as error:
         raise BlpoError(f"{path}: cannot be written ({error.strerror or error})") from error
-
-
-def _cell(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _figure(value: float | None) -> str:

@@ -177,11 +177,11 @@ def show_evaluated(
     people: str | None,
     paired: PairedComparison | None,
 ) -> None:
-    """Prints how far judges agree with people; of two the first is the one in question.
+    """Prints how far judges agree with people.
 
     Args:
         screen: Where.
-        done: The agreement of each judge.
+        done: The agreement of each judge; of two the second is what the first is compared with.
         judges: Their files.
         data: What they judged.
         models: The models by role.
@@ -192,11 +192,10 @@ def show_evaluated(
     screen.text()
     same = len({Path(judge).name for judge in judges}) < len(judges)
     names = [judge if same else Path(judge).name for judge in judges]
-    screen.out.print(
-        agreement_table([(Path(data).name, name, found.agreement) for name, found in zip(names, done, strict=True)])
-    )
+    shown = list(zip(names, done, strict=True))[::-1]
+    screen.out.print(agreement_table([(Path(data).name, name, found.agreement) for name, found in shown]))
     screen.text()
-    for name, found in zip(names, done, strict=True):
+    for name, found in shown:
         lead = f"95% intervals{f' of {name}' if len(done) > 1 else ''}: "
         screen.text(textwrap.fill(f"{lead}{found.told()}", screen.width))
     if people is not None:
@@ -204,6 +203,8 @@ def show_evaluated(
     if paired is not None:
         screen.text(textwrap.fill(f"{names[1]} → {names[0]}: {paired.wording}", screen.width))
     screen.text()
+    if len(done) > 1:
+        screen.text(names[0])
     screen.out.print(confusion_table(done[0].agreement))
 
 

@@ -88,7 +88,9 @@ def split_examples(
     else:
         shares = _checked_fractions(fractions or DEFAULT_FRACTIONS)
         chosen = _distribute(names, units, _fraction_quotas(shares, Counter(names), labels), seed)
-        if any(share and not part for share, part in zip(shares, chosen, strict=True)):
+        if _some_empty(shares, chosen):
+            chosen = _distribute_units(names, units, shares, labels, seed)
+        if _some_empty(shares, chosen):
             raise DataError(_too_few(Counter(names), labels, len(units)))
         percent = "/".join(f"{100 * share:g}" for share in shares)
         how = f"split {percent} within each label, seed {seed}"
@@ -150,8 +152,14 @@ def _units(examples: Sequence[dspy.Example]) -> list[Unit]:
 
 
 def _sized_quotas(sizes: Sequence[int], counts: Counter[Label], labels: LabelSpace, balanced: bool) -> Quotas:
+    """Each split in turn; what can't be shared out evenly goes to the labels of which most is left."""
     weights = {label: 1.0 if balanced else float(counts[label]) for label in labels.labels}
-    return tuple(_apportion(size, weights, counts) for size in sizes)
+    left = Counter(counts)
+    quotas = []
+    for size in sizes:
+        quotas.append(_apportion(size, weights, left))
+        left.subtract(quotas[-1])
+    return tuple(quotas)
 
 
 def _fraction_quotas(shares: Sequence[float], counts: Counter[Label], labels: LabelSpace) -> Quotas:
@@ -174,6 +182,10 @@ def _apportion(total: int, weights: dict[Label, float], counts: Counter[Label]) 
     return parts
 
 
+def _some_empty(shares: Sequence[float], chosen: Sequence[Unit]) -> bool:
+    return any(share and not part for share, part in zip(shares, chosen, strict=True))
+
+
 def _fill(names: Sequence[Label], units: list[Unit], quotas: Quotas, seed: int) -> list[Unit] | None:
     """Units for each split so that it has exactly its quota, or None if none of some seeded attempts gets there."""
     for attempt in range(_ATTEMPTS):
@@ -192,6 +204,16 @@ def _distribute(names: Sequence[Label], units: list[Unit], quotas: Quotas, seed:
     """All units, each split as near to its quota as groups allow."""
     order = sorted(_shuffled(units, f"{seed}:split:0"), key=len, reverse=True)
     return _ordered(_place(names, order, quotas, overflow=True)[0], seed)
+
+
+def _distribute_units(
+    names: Sequence[Label], units: list[Unit], shares: Sequence[float], labels: LabelSpace, seed: int
+) -> list[Unit]:
+    """All units, counted as one each by their most frequent label: few groups can be larger than a split's share."""
+    heads = [Counter(names[i] for i in unit).most_common(1)[0][0] for unit in units]
+    quotas = _fraction_quotas(shares, Counter(heads), labels)
+    chosen = _distribute(heads, [[i] for i in range(len(units))], quotas, seed)
+    return _ordered([[i for unit in part for i in units[unit]] for part in chosen], seed)
 
 
 def _place(

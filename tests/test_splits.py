@@ -317,3 +317,17 @@ def test_an_image_in_two_tables_is_found() -> None:
 def test_disjoint_tables_pass_and_repeats_within_one_are_fine() -> None:
     """Two people may have labelled an image."""
     check_disjoint(train=[example(1, "Safe", picture=1), example(2, "Unsafe", picture=1)], test=[example(3, "Safe")])
+
+
+def test_few_groups_that_are_larger_than_a_share_are_split_as_groups() -> None:
+    """Of three pairs of each label one goes to every split, where a fifth of six examples would be no pair."""
+    pairs = [example(number, SCALE.labels[number // 2 % 3], group=f"g{number // 2}") for number in range(18)]
+    splits = split_examples(pairs, labels=SCALE)
+    assert [counts(part) for part in parts(splits)] == [{1: 2, 2: 2, 3: 2}] * 3
+    assert_apart(splits)
+
+
+def test_remainders_of_several_splits_go_to_different_labels() -> None:
+    """Three splits of four among three labels need four of each, not six of one of them."""
+    splits = split_examples(table({1: 4, 2: 4, 3: 4}), labels=SCALE, sizes=(4, 4, 4))
+    assert sorted(chain.from_iterable(counts(part).values() for part in parts(splits))) == [1] * 6 + [2] * 3

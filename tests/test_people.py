@@ -1,0 +1,194 @@
+"""Several people per image on the command line: one label out of many, and how far people agree."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+from typer.testing import CliRunner
+
+from blpo_dspy.cli import app
+from blpo_dspy.data import load_rated
+from blpo_dspy.embedded import RATERS, write_dataset
+from blpo_dspy.errors import BlpoError, DataError
+from blpo_dspy.labelling import Verdict
+from blpo_dspy.labels import LabelSpace
+from blpo_dspy.people import kappa_with_people
+from blpo_dspy.raters import human_agreement, ratings_from_columns
+
+SCALE = LabelSpace.ordinal(1, 5)
+SMALL = ["--rounds", "1", "--inner-steps", "0", "--batch-size", "4", "--judge-model", "embedded"]
+COMPILE = ("--scale", "1-5", "--task", "Rate this photograph.", *SMALL)
+
+
+def blpo(*arguments: object) -> Any:
+    """Runs a command in this process; an unexpected exception is raised."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 40 rated photographs; "wide.csv" has three people's columns, "long.csv" a row for each rating.
+
+    Ann gives the true label; Bob is one level lower on every fourth image; Cem left every fifth image out.
+    """
+    folder = tmp_path_factory.mktemp("people")
+    with write_dataset(folder, RATERS["colour"], train=40, val=0, test=0).train.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    wide = [
+        {
+            "image": row["image"],
+            "ann": row["label"],
+            "bob": str(max(int(row["label"]) - (number % 4 == 0), 1)),
+            "cem": row["label"] if number % 5 else "",
+        }
+        for number, row in enumerate(rows)
+    ]
+    write(folder / "wide.csv", wide)
+    long = [
+        {"image": row["image"], "label": row[who], "who": who}
+        for who in ("ann", "bob", "cem")
+        for row in wide
+        if row[who]
+    ]
+    write(folder / "long.csv", long)
+    return folder
+
+
+def write(table: Path, rows: list[dict[str, str]]) -> None:
+    """Writes a CSV."""
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read(table: Path) -> list[dict[str, str]]:
+    """The rows of a CSV."""
+    with table.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_columns_and_repeated_rows_give_the_same_labels(photos: Path) -> None:
+    """One example per image with the majority's label; ratings stay beside it and are no input."""
+    wide = load_rated(photos / "wide.csv", labels=SCALE, rater_columns=["ann", "bob", "cem"])
+    long = load_rated(photos / "long.csv", labels=SCALE, rater_column="who")
+    assert [(e.id, e.label) for e in wide.examples] == [(e.id, e.label) for e in long.examples]
+    assert len(wide.examples) == 40
+    assert sorted(wide.rows) == sorted(long.rows)
+    assert set(wide.examples[0].inputs().keys()) == {"image"}
+    assert dict(wide.examples[1].ratings) == dict.fromkeys(("ann", "bob", "cem"), wide.examples[1].label)
+
+
+def test_the_record_tells_how_far_people_agree_and_the_judge_with_them(photos: Path, tmp_path: Path) -> None:
+    """The figures are those of the raters' module; the images on which people disagree are listed."""
+    done = blpo(
+        "compile", photos / "wide.csv", "--rater-columns", "ann,bob,cem", *COMPILE, "--out", tmp_path / "judge.json",
+        "--run-dir", tmp_path / "run",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    humans = json.loads((tmp_path / "run" / "result.json").read_text())["humans"]
+    rows = read(photos / "wide.csv")
+    columns = {who: [row[who] for row in rows] for who in ("ann", "bob", "cem")}
+    expected = human_agreement(ratings_from_columns(SCALE, [row["image"] for row in rows], columns))
+    assert (humans["kappa"], humans["alpha"]) == (pytest.approx(expected.kappa), pytest.approx(expected.alpha))
+    assert (humans["rule"], humans["raters"], humans["items"], humans["pairs"]) == ("majority", 3, 40, 3)
+    assert humans["disagreeing"] == len(expected.disagreements) > 0
+    assert -1 <= humans["judge"]["before"] <= 1
+    said = " ".join(done.stdout.split())
+    assert f"Ceiling people agree with each other at kappa {expected.kappa:.2f} (alpha {expected.alpha:.2f})" in said
+    assert "the judge with people at kappa" in said
+    listed = read(tmp_path / "run" / "disagreements.csv")
+    assert {row["item"] for row in listed} == {found.item for found in expected.disagreements}
+    assert set(listed[0]) == {"item", "label", "degree", "ratings"}
+    assert "3 raters, labels by majority" in said
+
+
+def test_repeated_rows_without_names_have_an_alpha_and_no_kappa_between_people(photos: Path, tmp_path: Path) -> None:
+    """The list of disagreements stands beside the judge where there is no run folder."""
+    done = blpo("compile", photos / "long.csv", "--repeated-rows", *COMPILE, "--out", tmp_path / "judge.json", "--json")
+    humans = json.loads(done.stdout)["humans"]
+    assert humans["kappa"] is None
+    assert 0.5 < humans["alpha"] < 1
+    assert humans["raters"] == 3
+    assert humans["judge"]["after"] is not None
+    assert "people agree with each other at alpha" in humans["headline"]
+    assert {path.name for path in tmp_path.iterdir()} == {"judge.json", "judge.disagreements.csv"}
+
+
+def test_evaluate_shows_the_peoples_agreement_beside_the_judges(photos: Path, tmp_path: Path) -> None:
+    """On the screen and in the record."""
+    blpo("compile", photos / "wide.csv", "--label-column", "ann", *COMPILE, "--out", tmp_path / "judge.json")
+    options = (tmp_path / "judge.json", photos / "long.csv", "--rater-column", "who", "--model", "embedded")
+    humans = json.loads(blpo("evaluate", *options, "--json").stdout)["humans"]
+    assert humans["judge"]["before"] is None
+    shown = " ".join(blpo("evaluate", *options).stdout.split())
+    assert f"the judge with people at kappa {humans['judge']['after']:.2f}" in shown
+
+
+def test_means_ties_and_missing_ratings(photos: Path, tmp_path: Path) -> None:
+    """The mean of levels is rounded; images without a winner or a rating are left out, counted, and still listed."""
+    images = [row["image"] for row in read(photos / "wide.csv")]
+    cells = [("1", "4"), ("2", "2"), ("", ""), ("5", "")]
+    rows = [{"image": image, "a": a, "b": b} for image, (a, b) in zip(images, cells, strict=False)]
+    write(photos / "few.csv", rows)
+    mean = load_rated(photos / "few.csv", labels=SCALE, rater_columns=["a", "b"], rule="mean")
+    assert [e.label for e in mean.examples] == [2, 2, 5]
+    assert mean.combined.unrated == (images[2],)
+    named = LabelSpace(1, 2, 3, 4, 5)
+    majority = load_rated(photos / "few.csv", labels=named, rater_columns=["a", "b"])
+    assert [e.label for e in majority.examples] == [2, 5]
+    assert majority.combined.tied == (images[0],)
+    with pytest.raises(BlpoError, match="no order, so no mean"):
+        load_rated(photos / "few.csv", labels=named, rater_columns=["a", "b"], rule="mean")
+
+
+def test_bad_ratings_are_listed_with_all_other_bad_rows(photos: Path) -> None:
+    """By person and row; two ratings by one person are an error too."""
+    rows = read(photos / "wide.csv")
+    write(photos / "bad.csv", [{**rows[0], "ann": "ten"}, {**rows[1], "image": "nowhere.png", "bob": "9"}])
+    with pytest.raises(DataError) as caught:
+        load_rated(photos / "bad.csv", labels=SCALE, rater_columns=["ann", "bob"])
+    assert len(caught.value.problems) == 3
+    assert caught.value.summary.startswith("bad.csv: 2 of 2 rows cannot be used")
+    long = read(photos / "long.csv")
+    write(photos / "twice.csv", [long[0], long[0]])
+    with pytest.raises(DataError, match="more than once"):
+        load_rated(photos / "twice.csv", labels=SCALE, rater_column="who")
+    write(photos / "none.csv", [{**rows[0], "ann": "", "bob": ""}])
+    with pytest.raises(DataError, match="nobody rated any image"):
+        load_rated(photos / "none.csv", labels=SCALE, rater_columns=["ann", "bob"])
+
+
+WRONG = {
+    "one column": (("--rater-columns", "ann"), "names fewer than two"),
+    "both ways": (("--rater-columns", "ann,bob", "--repeated-rows"), "not in both"),
+    "no such column": (("--rater-columns", "ann,dan"), "no column 'dan'"),
+    "no such name column": (("--rater-column", "dan", "--label-column", "ann"), "no column 'dan'"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG.values(), ids=WRONG)
+def test_options_that_do_not_fit_are_one_message(case: Any, photos: Path, tmp_path: Path) -> None:
+    """Before any call."""
+    arguments, message = case
+    done = blpo("compile", photos / "wide.csv", *arguments, *COMPILE, "--out", tmp_path / "judge.json")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert message in done.stderr
+
+
+def test_the_judges_kappa_is_its_mean_over_people_and_failed_calls_do_not_count() -> None:
+    """Ann's two labels are met, Bob's are met in reverse."""
+    space = LabelSpace("a", "b")
+    examples = [
+        dspy.Example(label=label, ratings=[("ann", label), ("bob", other)])
+        for label, other in (("a", "b"), ("b", "a"), ("a", "a"))
+    ]
+    verdicts = [Verdict("a"), Verdict("b"), Verdict(None, failure="no answer")]
+    assert kappa_with_people(space, examples, verdicts) == 0
+    nameless = [dspy.Example(label=e.label, ratings=[(None, e.label)]) for e in examples]
+    assert kappa_with_people(space, nameless, verdicts) == 1

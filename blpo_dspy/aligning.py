@@ -69,7 +69,7 @@ def align(
     record = compiled.detailed_results
     cap = _Cap(None if search.max_calls is None else search.max_calls - record.ledger.total.calls)
     with Workers(search.threads) as workers, _final_answers(log_dir, sets) as store:
-        meter = Meter(num_threads=workers.num_threads, store=store, admit=cap.admit)
+        meter = Meter(num_threads=workers.num_threads, store=store, admit=cap.admit, prices=search.prices)
 
         def ask(what: str, judge: VisualJudge, examples: Sequence[dspy.Example]) -> list[Verdict]:
             watch.begin(f"judging {what}", len(examples))
@@ -203,6 +203,7 @@ def _final_answers(log_dir: Path | None, sets: Sets) -> Iterator[Journal | None]
 def make_optimizer(models: Models, search: Search, reserved: int, log_dir: Path | None = None) -> BLPO:
     """Returns the optimizer that a search is made with; `reserved` calls of its cap are kept for the test split."""
     make: Callable[..., BLPO] = BLPO.paper if search.paper else BLPO
+    guards = make(prompt_model=models.optimizer).guards
     return make(
         prompt_model=models.optimizer,
         task_model=models.judge,
@@ -210,6 +211,8 @@ def make_optimizer(models: Models, search: Search, reserved: int, log_dir: Path 
         seed=search.seed,
         num_threads=search.threads,
         budget=search.budget(reserved),
+        prices=search.prices,
+        guards=replace(guards, **search.guards()),
         log_dir=log_dir,
         **search.given(),
     )

@@ -29,6 +29,7 @@ from blpo_dspy.options import (
     SourceChoice,
     Start,
     label_space,
+    model_prices,
     names,
     seed_list,
     three_sizes,
@@ -233,6 +234,9 @@ def _start(
         str | None, typer.Option(metavar="MODEL", help="The optimizer's model (default: the judge's).")
     ] = None,
     api_base: ApiBase = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Ask models anew instead of taking answers from DSPy's cache.")
+    ] = False,
     evidence: Annotated[
         EvidenceOption | None,
         typer.Option(metavar="MODE", help="What the judge reads: both, image or description (default both)."),
@@ -257,7 +261,7 @@ def _start(
         data=replace(data, columns=replace(data.columns, context=texts, group=group_column)),
         labels=space,
         task=task,
-        models=ModelNames(judge_model, verbalizer_model, optimizer_model, api_base),
+        models=ModelNames(judge_model, verbalizer_model, optimizer_model, api_base, not no_cache),
         val=val,
         test=test,
         sizes=three_sizes(sizes),
@@ -295,10 +299,35 @@ def _search(
             help="Test images to check on, at 2 or 4 calls each, whether descriptions tell what the pixels do.",
         ),
     ] = 0,
+    price: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL=IN,OUT", help="A model's dollars per million prompt and completion tokens."),
+    ] = None,
+    max_instruction_tokens: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Longest instruction that is accepted (default 1500).")
+    ] = None,
+    copied_words: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Refuse instructions with so many words of an example in a row (default 8, 0 off).",
+        ),
+    ] = None,
+    label_shift: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Refuse a judge whose label shares are farther from people's by X in [0, 1]."),
+    ] = None,
+    part_loss: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Refuse a judge that is worse by X in [0, 1] for a label or a group."),
+    ] = None,
 ) -> Search:
     """The options for BLPO's search."""
+    caps = (max_calls, max_tokens, max_usd, max_seconds)
+    guards = (max_instruction_tokens, copied_words, label_shift, part_loss)
     size = (rounds, inner_steps, batch_size, guard_size)
-    return Search(*size, paper, seed, threads, max_calls, max_tokens, max_usd, max_seconds, fidelity)
+    return Search(*size, paper, seed, threads, *caps, fidelity, *guards, model_prices(price or []))
 
 
 def _compile_job(

@@ -184,7 +184,8 @@ def connect(names: ModelNames) -> Models:
     if names.api_base is not None and not all(map(is_embedded, roles.values())):
         _check_server(names.api_base)
     # The offline engine answers as fast as DSPy's cache, and its calls are to be seen in the count.
-    own = {role: getattr(models, role).copy(cache=False) for role, name in roles.items() if is_embedded(name)}
+    anew = [role for role, name in roles.items() if is_embedded(name) or not names.cache]
+    own = {role: getattr(models, role).copy(cache=False) for role in anew}
     return replace(models, **own)
 
 

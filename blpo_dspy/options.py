@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from blpo_dspy.budget import Budget
 from blpo_dspy.errors import BlpoError
@@ -40,12 +42,14 @@ class ModelNames:
         verbalizer: Describes images.
         optimizer: Writes instructions.
         api_base: The server of all but the offline engine.
+        cache: Whether answers may come from DSPy's cache.
     """
 
     judge: str | None = None
     verbalizer: str | None = None
     optimizer: str | None = None
     api_base: str | None = None
+    cache: bool = True
 
     def by_role(self) -> dict[str, str]:
         """Returns the name that each role has in the end."""
@@ -80,6 +84,11 @@ class Search:
         max_usd: The most dollars of the search, where every model has a price.
         max_seconds: The longest that the search may take.
         fidelity: Test images on which it is measured whether descriptions carry what the pixels show.
+        max_instruction_tokens: The longest instruction that is accepted.
+        copied_words: The guard of this name; 0 switches it off.
+        label_shift: Likewise.
+        part_loss: Likewise.
+        prices: By model US dollars per million prompt and completion tokens.
     """
 
     rounds: int | None = None
@@ -94,6 +103,11 @@ class Search:
     max_usd: float | None = None
     max_seconds: float | None = None
     fidelity: int = 0
+    max_instruction_tokens: int | None = None
+    copied_words: int | None = None
+    label_shift: float | None = None
+    part_loss: float | None = None
+    prices: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def budget(self, reserved: int) -> Budget | None:
         """Returns the caps of the search, None if there are none; `reserved` calls are kept for the test split."""
@@ -103,8 +117,14 @@ class Search:
 
     def given(self) -> dict[str, int]:
         """Returns the options that were set, by BLPO's names."""
-        names = ("rounds", "inner_steps", "batch_size", "guard_size")
+        names = ("rounds", "inner_steps", "batch_size", "guard_size", "max_instruction_tokens")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def guards(self) -> dict[str, Any]:
+        """Returns the guards that were set, by their names in `Guards`; None switches one off."""
+        given = {name: getattr(self, name) for name in ("copied_words", "label_shift", "part_loss")}
+        set_ones = {name: value for name, value in given.items() if value is not None}
+        return {**set_ones, **({"copied_words": None} if self.copied_words == 0 else {})}
 
 
 @dataclass(frozen=True)
@@ -371,6 +391,28 @@ def label_pairs(text: str, labels: LabelSpace) -> dict[str, Label]:
     if not all(colon and written.strip() for written, colon, _ in pairs):
         raise BlpoError(f"label_names={text} is not of the form label_names=0:Safe,1:Unsafe")
     return {written.strip(): labels.coerce(label.strip()) for written, _, label in pairs}
+
+
+def model_prices(pairs: list[str]) -> dict[str, tuple[float, float]]:
+    """Returns the prices that `--price MODEL=IN,OUT` states.
+
+    Raises:
+        BlpoError: If one is not of that form.
+    """
+    prices = {}
+    for pair in pairs:
+        name, equals, amounts = pair.rpartition("=")
+        try:
+            prompt, completion = (float(amount) for amount in amounts.split(","))
+        except ValueError:
+            equals = ""
+        if not equals or not name.strip():
+            raise BlpoError(
+                f"--price {pair!r} is not MODEL=IN,OUT; write US dollars per million prompt and completion tokens, as "
+                "in --price openai/my-model=0.15,0.60"
+            )
+        prices[name.strip()] = (prompt, completion)
+    return prices
 
 
 def names(text: str) -> tuple[str, ...]:

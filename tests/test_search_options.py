@@ -1,0 +1,57 @@
+"""Options of a search on the command line reach the optimizer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from photographs import Recording, recorded_models
+
+from blpo_dspy.aligning import make_optimizer
+from blpo_dspy.commands import connect
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.optimizers.guards import Guards
+from blpo_dspy.options import ModelNames, Search, model_prices
+
+
+@pytest.mark.parametrize(
+    ("given", "guards"),
+    [
+        ({}, Guards()),
+        ({"copied_words": 5, "label_shift": 0.1, "part_loss": 0.2}, Guards(5, 0.1, 0.2)),
+        ({"copied_words": 0, "label_shift": 0.0}, Guards(None, 0.0)),
+        ({"paper": True}, Guards(copied_words=None)),
+        ({"paper": True, "copied_words": 9}, Guards(copied_words=9)),
+    ],
+)
+def test_guards_are_the_optimizers_own_but_for_those_given(given: dict[str, Any], guards: Guards) -> None:
+    """0 switches the guard against quotes off; the paper has none."""
+    assert make_optimizer(recorded_models(Recording()), Search(**given), 0).guards == guards
+
+
+def test_a_guard_that_cannot_be_kept_is_refused_before_any_call() -> None:
+    """The paper's letter validates nothing."""
+    with pytest.raises(BlpoError, match="give select='best'"):
+        make_optimizer(recorded_models(Recording()), Search(paper=True, part_loss=0.1), 0)
+
+
+def test_prices_and_the_longest_instruction_reach_the_optimizer() -> None:
+    """By model; a name may hold an equals sign."""
+    prices = model_prices(["openai/my=model=0.15,0.60", "x = 1,2"])
+    assert prices == {"openai/my=model": (0.15, 0.60), "x": (1.0, 2.0)}
+    made = make_optimizer(recorded_models(Recording()), Search(max_instruction_tokens=70, prices=prices), 0)
+    assert (made.max_instruction_tokens, made.prices) == (70, prices)
+
+
+@pytest.mark.parametrize("text", ["", "m", "m=1", "m=1,2,3", "m=a,b", "=1,2"])
+def test_a_price_of_another_form_is_refused(text: str) -> None:
+    """With the form that it should have."""
+    with pytest.raises(BlpoError, match=r"is not MODEL=IN,OUT; .*--price openai/my-model=0.15,0.60"):
+        model_prices([text])
+
+
+def test_no_cache_holds_for_every_role() -> None:
+    """The offline engine never takes one."""
+    for cache in (True, False):
+        found = connect(ModelNames("openai/x", "embedded", cache=cache))
+        assert [lm.cache for lm in (found.judge, found.verbalizer, found.optimizer)] == [cache, False, cache]

@@ -1,0 +1,111 @@
+"""The journal beside a table of predictions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.ledger import Usage
+from blpo_dspy.metering import Answer
+from blpo_dspy.prediction_journal import PredictionJournal
+
+RUN = {"judge": "a", "models": {"judge": "x"}}
+
+
+def row(error: str | None = None) -> dict[str, object]:
+    """What is noted of a row."""
+    return {"label": "Safe", "error": error}
+
+
+def written(path: Path) -> bytes:
+    """Writes a journal with two answers, a failure and three rows, and returns its bytes."""
+    journal = PredictionJournal(path, RUN)
+    journal.put("k1", "verbalizer", Answer(("ein Bild mit \ud800 und ß",), "stop", Usage(calls=1, usd=0.5)))
+    journal.put("k2", "judge", Answer(("Safe",), None, Usage(calls=2, retries=1)))
+    journal.put_failed("judge", Usage(calls=1, failed=1))
+    journal.put_row(0, row())
+    journal.put_row(2, row("no such file"))
+    journal.put_row(1, row())
+    journal.close()
+    return path.read_bytes()
+
+
+def test_what_was_written_is_known_again(tmp_path: Path) -> None:
+    """Answers for nothing, rows, and what earlier sessions came to; rows with an error are to be tried again."""
+    written(tmp_path / "j")
+    journal = PredictionJournal(tmp_path / "j", RUN)
+    answer, usage = journal.get("k1") or (None, None)
+    assert answer is not None
+    assert (answer.outputs, answer.usage.usd, usage) == (("ein Bild mit \ud800 und ß",), 0.5, Usage(cached=1))
+    assert journal.get("k3") is None
+    assert (journal.row(1), journal.row(2), journal.row(7)) == (row(), row("no such file"), None)
+    assert (journal.done, journal.known) == ({0, 1}, 3)
+    assert (journal.earlier["judge"].calls, journal.earlier["judge"].failed) == (3, 1)
+    assert journal.earlier.total.usd == 0.5
+    journal.put_row(2, row())
+    assert (journal.done, journal.known, journal.row(2)) == ({0, 1, 2}, 3, row())
+    journal.close()
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_a_journal_cut_at_any_byte_goes_on(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """With the whole lines before the cut, and new ones after them."""
+    path = tmp_path_factory.mktemp("cut") / "j"
+    whole = written(path)
+    size = data.draw(st.integers(0, len(whole)))
+    path.write_bytes(whole[:size])
+    kept = whole[:size].count(b"\n")
+    journal = PredictionJournal(path, RUN)
+    assert journal.known == max(0, kept - 4)
+    journal.put_row(9, row())
+    journal.close()
+    again = PredictionJournal(path, RUN)
+    assert again.row(9) == row()
+    again.close()
+    assert all(json.loads(line) for line in path.read_bytes().splitlines())
+
+
+def test_the_journal_of_another_run_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
+    """What differs is named."""
+    before = written(tmp_path / "j")
+    with pytest.raises(BlpoError, match=r"another run, which differs in:\n  - models.judge: 'x' there, 'y' now"):
+        PredictionJournal(tmp_path / "j", {**RUN, "models": {"judge": "y"}})
+    assert (tmp_path / "j").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "text", [b"a picture\n", b'{"kind": "else"}\n', b"[1]\n", b'{"kind": "run", "format_version": 9}\n']
+)
+def test_a_file_that_is_no_journal_is_refused_and_stays_as_it_is(text: bytes, tmp_path: Path) -> None:
+    """Whatever it holds."""
+    (tmp_path / "j").write_bytes(text)
+    with pytest.raises(BlpoError):
+        PredictionJournal(tmp_path / "j", RUN)
+    assert (tmp_path / "j").read_bytes() == text
+
+
+def test_damage_in_the_middle_is_named(tmp_path: Path) -> None:
+    """By its line."""
+    lines = written(tmp_path / "j").splitlines(keepends=True)
+    (tmp_path / "j").write_bytes(b"".join([*lines[:2], lines[2][:9] + b"\n", *lines[3:]]))
+    with pytest.raises(BlpoError, match="line 3 is damaged"):
+        PredictionJournal(tmp_path / "j", RUN)
+
+
+def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
+    """The second one, until the first has ended."""
+    first = PredictionJournal(tmp_path / "j", RUN)
+    with pytest.raises(BlpoError, match="another run is writing it"):
+        PredictionJournal(tmp_path / "j", RUN)
+    first.close()
+    PredictionJournal(tmp_path / "j", RUN).close()
+    with pytest.raises(BlpoError, match="cannot be written"):
+        first.put_row(1, row())
+    with pytest.raises(BlpoError, match="name another output"):
+        PredictionJournal(tmp_path, RUN)

@@ -1,0 +1,279 @@
+"""A folder or table judged into a table, from Python."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+from dspy import lm15
+from engines import Seen, scripted_lm
+from image_files import encoded
+from judges import SAFETY, SCALE, answers
+from PIL import Image
+from pyarrow import parquet
+
+from blpo_dspy.errors import BlpoError, ModelError
+from blpo_dspy.labels import LabelSpace
+from blpo_dspy.models import Models
+from blpo_dspy.predictions import Progress, journal_of, predict
+from blpo_dspy.programs import VisualJudge
+
+
+def png(grey: int = 0) -> bytes:
+    """A small picture."""
+    return encoded(Image.new("RGB", (8, 8), (grey,) * 3))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with twelve pictures, each brighter than the last."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(12):
+        (folder / f"{number:02}.png").write_bytes(png(20 * number))
+    return folder
+
+
+def grey(seen: Seen) -> int:
+    """How bright the picture of a request is."""
+    return int(Image.open(io.BytesIO(base64.b64decode(seen.images[-1]))).getpixel((0, 0))[0])
+
+
+def by_brightness(seen: Seen) -> Any:
+    """Says how bright a picture is, and calls the bright ones unsafe."""
+    if seen.fields == ["description"]:
+        return {"description": f"=grey {grey(seen)}"}
+    return {"reasoning": "it is so", "label": "Unsafe" if grey(seen) > 128 else "Safe"}
+
+
+class World:
+    """A judge, its models and what they were asked."""
+
+    def __init__(self, script: Any = by_brightness, labels: LabelSpace = SAFETY, **options: Any) -> None:
+        self.judge = VisualJudge(labels, **{"instruction": "Judge how safe it is.", **options})
+        self.lm = scripted_lm(script, num_retries=0)
+        self.models = Models(self.lm, self.lm, self.lm)
+
+    @property
+    def calls(self) -> int:
+        """How many requests were sent."""
+        return len(self.lm.engine.seen)
+
+    def predict(self, source: Any, out: Path, **options: Any) -> Progress:
+        """Predicts with these models and two threads."""
+        return predict(self.judge, source, out=out, models=self.models, **{"num_threads": 2, **options})
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The rows of a table, whatever its format; texts only for CSV."""
+    if path.suffix == ".parquet":
+        rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
+        return rows
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".csv"])
+def test_a_folder_becomes_a_table_in_order(suffix: str, photos: Path, tmp_path: Path) -> None:
+    """One row per image, with label and description, whatever order the calls end in."""
+    world, out = World(), tmp_path / "new" / f"out{suffix}"
+    done = world.predict(photos, out, num_threads=4)
+    rows = read(out)
+    assert list(rows[0]) == ["image", "label", "description", "answer", "invalid", "error"]
+    assert [row["image"] for row in rows] == [f"{number:02}.png" for number in range(12)]
+    assert [row["label"] for row in rows] == ["Safe"] * 7 + ["Unsafe"] * 5
+    quote = "'" if suffix == ".csv" else ""
+    assert [row["description"] for row in rows] == [f"{quote}=grey {20 * number}" for number in range(12)]
+    assert {row["invalid"] for row in rows} == {"False" if suffix == ".csv" else False}
+    assert (done.total, done.judged, done.complete, done.errors, done.invalid) == (12, 12, True, 0, 0)
+    assert dict(done.labels) == {"Safe": 7, "Unsafe": 5}
+    assert (world.calls, done.ledger.total.calls) == (24, 24)
+
+
+def test_a_table_keeps_its_columns_beside_the_judges(photos: Path, tmp_path: Path) -> None:
+    """One of the same name is kept under another; duplicate rows are judged once."""
+    (photos / "t.csv").write_text("id,image,prompt,label,error\n1,03.png,a,-2,x\n2,11.png,b,=1,\n3,03.png,a,5,\n")
+    world, out = World(context=["prompt"], reasoning=True), tmp_path / "o.csv"
+    done = world.predict(photos / "t.csv", out)
+    rows = read(out)
+    assert list(rows[0]) == [
+        "id", "image", "prompt", "given_label", "given_error",
+        "label", "description", "reasoning", "answer", "invalid", "error",
+    ]  # fmt: skip
+    assert [(row["id"], row["label"], row["given_label"]) for row in rows] == [
+        ("1", "Safe", "-2"), ("2", "Unsafe", "'=1"), ("3", "Safe", "5"),
+    ]  # fmt: skip
+    assert rows[0]["reasoning"] == "it is so"
+    assert (world.calls, done.ledger.calls()["cached"]) == (4, 2)
+
+
+def test_images_of_a_parquet_file_are_judged_and_not_written(photos: Path, tmp_path: Path) -> None:
+    """Their names are, and other columns keep their types."""
+    import pyarrow
+
+    cells = [{"bytes": file.read_bytes(), "path": file.name} for file in sorted(photos.iterdir())]
+    parquet.write_table(pyarrow.table({"n": list(range(12)), "image": cells}), tmp_path / "t.parquet")
+    out = tmp_path / "o.parquet"
+    World(lambda seen: "3", SCALE, evidence="image").predict(tmp_path / "t.parquet", out)
+    rows = read(out)
+    assert [(row["n"], row["image"], row["label"]) for row in rows] == [(n, f"{n:02}.png", 3) for n in range(12)]
+
+
+def test_what_cannot_be_judged_has_its_reason_and_costs_no_other_its_verdict(photos: Path, tmp_path: Path) -> None:
+    """An unreadable image, one that the model refuses, and an answer without a label."""
+    (photos / "01.png").write_bytes(png()[:40])
+    (photos / "02.png").write_bytes(b"")
+
+    def script(seen: Seen) -> Any:
+        return {60: lm15.InvalidRequestError("too dark"), 80: "no idea"}.get(grey(seen), "Safe")
+
+    world, out = World(script, evidence="image"), tmp_path / "o.jsonl"
+    done = world.predict(photos, out)
+    rows = read(out)
+    assert [row["label"] for row in rows] == ["Safe", *[None] * 4, *["Safe"] * 7]
+    assert "truncated" in rows[1]["error"]
+    assert "empty" in rows[2]["error"]
+    assert "too dark" in rows[3]["error"]
+    assert (rows[4]["answer"], rows[4]["invalid"], rows[4]["error"]) == ("no idea", True, None)
+    assert (done.errors, done.invalid, done.complete) == (3, 1, True)
+
+
+def test_the_same_call_again_pays_for_nothing_and_tries_errors_again(photos: Path, tmp_path: Path) -> None:
+    """An image that was repaired and a model that recovered get their verdicts; the others keep theirs."""
+    whole = (photos / "01.png").read_bytes()
+    (photos / "01.png").write_bytes(b"")
+    down = [True]
+
+    def script(seen: Seen) -> Any:
+        if grey(seen) == 200 and "label" in seen.fields and down[0]:
+            return lm15.ServerError("down")
+        return by_brightness(seen)
+
+    world, out = World(script), tmp_path / "o.csv"
+    first = world.predict(photos, out)
+    assert (first.errors, world.calls) == (2, 22)
+    before, down[0] = out.read_bytes(), False
+    (photos / "01.png").write_bytes(whole)
+    second = world.predict(photos, out)
+    assert (second.judged, second.errors, second.known) == (2, 0, 12)
+    assert world.calls == 22 + 3, "the description that was paid for was bought again"
+    assert (second.ledger.total.calls, second.earlier.total.calls, second.spent.total.calls) == (3, 22, 25)
+    assert out.read_bytes() != before
+    out.unlink()
+    third = world.predict(photos, out)
+    assert (third.judged, third.labels, world.calls) == (0, second.labels, 25)
+    assert [row["label"] for row in read(out)] == ["Safe"] * 7 + ["Unsafe"] * 5
+
+
+def test_a_cap_ends_a_session_and_the_next_one_goes_on(photos: Path, tmp_path: Path) -> None:
+    """Never more calls than the cap; the table is written once it is whole, and is the same as without a cap."""
+    world, out = World(), tmp_path / "o.jsonl"
+    sessions = 0
+    while not (done := world.predict(photos, out, max_calls=7)).complete:
+        sessions += 1
+        assert not out.exists()
+        assert done.ledger.total.calls == 7
+        assert sessions < 10
+    assert (sessions, world.calls) == (3, 24)
+    World().predict(photos, tmp_path / "whole.jsonl")
+    assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"instruction": "Judge otherwise."},
+        {"verbalizer_instruction": "Say what you see."},
+        {"evidence": "description"},
+        {"labels": LabelSpace("Unsafe", "Safe")},
+        {"reasoning": True},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_another_judge_is_refused(change: dict[str, Any], photos: Path, tmp_path: Path) -> None:
+    """By name of what differs, before any call."""
+    out = tmp_path / "o.csv"
+    World().predict(photos, out)
+    other = World(**change)
+    with pytest.raises(BlpoError, match=r"another run, which differs in:\n  - judge\."):
+        other.predict(photos, out)
+    assert other.calls == 0
+
+
+def test_another_model_and_other_images_are_refused(photos: Path, tmp_path: Path) -> None:
+    """And a table that no run left."""
+    out, world = tmp_path / "o.csv", World()
+    world.predict(photos, out)
+    lm = scripted_lm(by_brightness, "scripted/other")
+    with pytest.raises(BlpoError, match=r"models.judge.model: 'scripted/test' there, 'scripted/other' now"):
+        predict(world.judge, photos, out=out, models=Models(lm, world.lm, lm))
+    (photos / "13.png").write_bytes(png())
+    with pytest.raises(BlpoError, match=r"images.count: 12 there, 13 now"):
+        world.predict(photos, out)
+    journal_of(out).unlink()
+    with pytest.raises(BlpoError, match=r"there is such a file already.*name another output, or remove it"):
+        world.predict(photos, out)
+
+
+def test_a_model_that_cannot_be_used_ends_it_and_what_is_done_stays(photos: Path, tmp_path: Path) -> None:
+    """A key that is refused in the middle; with another key the rest is paid for."""
+    broken = threading.Event()
+
+    def script(seen: Seen) -> Any:
+        if grey(seen) >= 120 and not broken.is_set():
+            return lm15.BillingError("no credit")
+        return "Safe"
+
+    world, out = World(script, evidence="image"), tmp_path / "o.csv"
+    with pytest.raises(ModelError, match="no credit"):
+        world.predict(photos, out, num_threads=1)
+    assert not out.exists()
+    paid = world.calls
+    broken.set()
+    done = world.predict(photos, out)
+    assert world.calls - paid == 12 - 6
+    assert done.complete
+
+
+def test_a_server_that_falls_silent_ends_it(photos: Path, tmp_path: Path) -> None:
+    """After some failures in a row, not after one for each image."""
+    for number in range(12, 60):
+        (photos / f"{number}.png").write_bytes(png(4 * number))
+
+    def script(seen: Seen) -> Any:
+        return "Safe" if grey(seen) <= 100 and len(world.lm.engine.seen) < 9 else lm15.ServerError("down")
+
+    world = World(script, evidence="image")
+    with pytest.raises(ModelError, match=r"in a row: .*down"):
+        world.predict(photos, tmp_path / "o.csv")
+    assert world.calls < 40
+
+
+def test_the_models_are_the_judges_own_or_those_of_dspy(photos: Path, tmp_path: Path) -> None:
+    """Without any it says so."""
+    world = World(answers())
+    with dspy.context(lm=world.lm):
+        assert predict(world.judge, photos, out=tmp_path / "a.csv").labels["Safe"] == 12
+    with dspy.context(lm=None), pytest.raises(ModelError, match="the judge has no model"):
+        predict(world.judge, photos, out=tmp_path / "b.csv")
+    world.judge.set_lm(world.lm)
+    assert predict(world.judge, [photos / "00.png"], out=tmp_path / "b.csv").complete
+
+
+def test_progress_counts_every_row_once(photos: Path, tmp_path: Path) -> None:
+    """In order, with what is known so far."""
+    (photos / "05.png").write_bytes(b"")
+    told: list[Progress] = []
+    World().predict(photos, tmp_path / "o.csv", on_progress=told.append)
+    assert [progress.known for progress in told] == list(range(1, 13))
+    assert [sum(p.labels.values()) + p.invalid + p.errors for p in told] == list(range(1, 13))
+    assert told[-1].errors == 1

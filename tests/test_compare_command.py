@@ -42,6 +42,8 @@ def test_it_prints_the_table_and_writes_all_files(table: Path, tmp_path: Path) -
         "results.json",
         "table.md",
         "plot.png",
+        "report.json",
+        "report.html",
     }
     lines = [line.split()[0] for line in first.stdout.splitlines() if line.strip()]
     assert lines.index("none") == lines.index("copro") - 1

@@ -5,7 +5,7 @@ out anew at random. What counts is what the headline of the report says, on a se
 a claim is false; at most 2 of 20 are expected. A check of the statistics and of the search's promises: the embedded
 engine is no model, so the figures say nothing about real ones.
 
-usage: python examples/benchmarks/noise.py [--seeds 20] [--rater colour] [--evidence image] [--rounds 3]
+usage: python examples/benchmarks/noise.py [--seeds 20] [--rater colour] [--evidence image] [--rounds 3] [--paper]
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Task:
     rater: str
     evidence: str
     rounds: int
+    paper: bool
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def compile_and_report(task: Task) -> Outcome:
     lm, sets = embedded_lm(task.seed), sets_of(task)
     start = VisualJudge(LABELS, instruction=TASK, evidence=task.evidence)  # type: ignore[arg-type]
     with Watch(Console(file=io.StringIO()), shown=False) as watch:
-        search = Search(rounds=task.rounds, seed=task.seed, threads=1)
+        search = Search(rounds=task.rounds, paper=task.paper, seed=task.seed, threads=1)
         aligned = align(start, sets, Models(lm, lm, lm), search, watch)
     with tempfile.TemporaryDirectory() as folder:
         write_json(Path(folder) / "result.json", result(aligned, sets, {}))
@@ -101,10 +102,11 @@ def main() -> None:
     parser.add_argument("--rater", default="colour", choices=sorted(RATERS))
     parser.add_argument("--evidence", default="image", choices=["image", "both", "description"])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--paper", action="store_true", help="the paper's algorithm, which returns its last judge")
     parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args()
     tasks = [
-        Task(seed, shuffled, given.rater, given.evidence, given.rounds)
+        Task(seed, shuffled, given.rater, given.evidence, given.rounds, given.paper)
         for shuffled in (True, False)
         for seed in range(given.seeds)
     ]

@@ -1,0 +1,200 @@
+"""The report of a comparison: what it says, that data stays text, and how a browser shows it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import PAGE_COLOURS, Page, browse, in_chromium, requested, width_needed
+from PIL import Image
+from typer.testing import CliRunner
+
+from blpo_dspy.cli import app
+from blpo_dspy.comparison import Comparison, Row
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.labels import LabelSpace
+from blpo_dspy.programs.artifact import write_json
+from blpo_dspy.report.comparison_page import is_comparison, render_comparison, report_comparison
+from blpo_dspy.report.comparison_view import About
+from blpo_dspy.statistics import BETTER, NO_CHANGE
+
+HOSTILE = "<script>alert(1)</script>"
+ROLES = ("judge", "verbalizer", "optimizer")
+SCALE = LabelSpace.ordinal(1, 5)
+ABOUT = {
+    "max_calls": 400,
+    "train": "a" * 64,
+    "val": "b" * 64,
+    "test": "c" * 64,
+    "student": {
+        "judge": f"Rate this. {HOSTILE}",
+        "verbalizer": "Describe it.",
+        "labels": SCALE.to_dict(),
+        "evidence": "both",
+        "context": [HOSTILE],
+    },
+    "models": {role: {"model": f"acme/{HOSTILE}"} for role in ROLES},
+}
+
+
+def row(method: str, seed: int, f1: float | None, verdict: str = "", **options: Any) -> Row:
+    """A finished row with what a page shows."""
+    interval = None if f1 is None else {"low": f1 - 0.1, "high": f1 + 0.1}
+    change = {"change": 0.25, "interval": {"low": 0.1, "high": 0.4}}
+    paired = {"p_value": 0.0004, "verdict": verdict, "differences": {"macro_f1": change}} if verdict else None
+    given: dict[str, Any] = {
+        "val": {"macro_f1": f1},
+        "test": {"macro_f1": f1, "intervals": {"macro_f1": interval}},
+        "paired": paired,
+        "calls": {"judge": 200, "verbalizer": 100 + seed, "optimizer": 5, "cached": 9} if verdict else None,
+        "images": 3,
+        "tokens": 123456,
+        "seconds": 12.4,
+        "instructions": {"judge": f"{method} says {HOSTILE}", "verbalizer": "Report all."},
+        "curve": [[0.0, 0.5], [100.0, 0.6], [305.0, 0.75]] if verdict else (),
+        **options,
+    }
+    return Row(method, seed, **given)
+
+
+COMPARISON = Comparison(
+    (
+        row("none", 0, 0.2),
+        row("blpo", 0, 0.5, BETTER),
+        row("opro", 0, 0.3, NO_CHANGE),
+        Row("gepa", 0, error=f"ValueError: {HOSTILE}"),
+        row("none", 1, 0.2),
+        row("blpo", 1, 0.6, BETTER),
+        row("opro", 1, 0.4, BETTER),
+        row("gepa", 1, None, NO_CHANGE),
+    ),
+    ABOUT,
+)
+
+
+@pytest.fixture
+def page() -> Page:
+    """The page of a comparison that is full of markup."""
+    return Page(render_comparison(COMPARISON, About(HOSTILE, f"blpo compare {HOSTILE}", (("python", "3.11"),))))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A comparison's folder."""
+    made = tmp_path_factory.mktemp("comparison")
+    write_json(made / "results.json", COMPARISON.to_dict())
+    report_comparison(COMPARISON, made, HOSTILE, ["blpo", "compare", "t.csv", "--api-base", "http://u:secret@h/v1"])
+    return made
+
+
+def test_the_headline_counts_what_is_better_with_every_seed(page: Page) -> None:
+    """A method that is so with one seed of two is not; who is compared with whom is said."""
+    assert "1 of 3 methods agree with people better than no optimization with every seed" in page.text
+    assert "Better on the sealed test images with every seed: blpo." in page.text
+    assert "2 of 3: not distinguishable from no change with at least one seed." in page.text
+    assert "none against another" in page.text
+
+
+def test_the_table_has_means_and_every_seed(page: Page) -> None:
+    """Mean ± sd, both seeds, calls by role, p in words where it is tiny."""
+    text = " ".join(page.text.split())
+    assert "blpo 0.55 ± 0.07 0.55 ± 0.07 +0.25 – better with 2 of 2 seeds 306 ± 1200 / 100 / 5" in text
+    assert "seed 1 0.60 0.600.50 to 0.70 +0.25+0.10 to +0.40 < 0.001 better 306200 / 101 / 5 3 123,456 12" in text
+    assert "opro 0.35 ± 0.07 0.35 ± 0.07 +0.25 – better with 1 of 2 seeds" in text
+    assert "gepa (1 of 2 failed) –" in text
+
+
+def test_all_methods_are_in_one_plot_with_intervals(page: Page) -> None:
+    """The best mean first; what is undefined has no dot."""
+    dots = page.text[page.text.index("Agreement on the sealed") : page.text.index("Agreement on the validation")]
+    assert [dots.index(name) for name in ("blpo", "opro", "none")] == sorted(
+        dots.index(name) for name in ("blpo", "opro", "none")
+    )
+    titles = [value for name, value in page.attributes if name == "title" and value.startswith("seed")]
+    assert titles.count("seed 1: 0.60, 95% interval 0.50 to 0.70") == 2  # on the dot and on its interval
+    assert "gepa" not in dots
+
+
+def test_one_seed_needs_no_means() -> None:
+    """Each method is one row, with its interval and p."""
+    text = " ".join(Page(render_comparison(Comparison(COMPARISON.rows[:3], ABOUT), About())).text.split())
+    assert "1 of 2 methods agree with people better than no optimization Better on" in text
+    assert "blpo 0.50 0.500.40 to 0.60 +0.25+0.10 to +0.40 < 0.001 better" in text
+    assert "seed 0" not in text[text.index("All methods") :]
+
+
+def test_markup_in_data_shows_as_text_and_makes_no_tag(page: Page) -> None:
+    """Instructions, models, context names, errors and the command line are all hostile here."""
+    assert page.text.count(HOSTILE) >= 10
+    assert "script" not in page.tags
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    assert {value[0] for name, value in page.attributes if name in ("src", "href")} == {"#"}
+
+
+def test_nothing_compared_is_said_so() -> None:
+    """No optimization alone, or all methods failed."""
+    text = Page(render_comparison(Comparison((COMPARISON.rows[0], COMPARISON.rows[3]), ABOUT), About())).text
+    assert "No method was compared with no optimization" in text
+    assert f"gepa, seed 0, failed: ValueError: {HOSTILE}" in text
+    assert (
+        "Agreement on the sealed test images"
+        not in Page(render_comparison(Comparison((COMPARISON.rows[3],), ABOUT), About())).text
+    )
+
+
+def test_the_report_command_makes_it_anew(folder: Path, tmp_path: Path) -> None:
+    """The same bytes from what the folder holds; an address in the command line is left out."""
+    written = (folder / "report.html").read_text()
+    out = tmp_path / "again.html"
+    done = CliRunner().invoke(app, ["report", str(folder), "--out", str(out), "--json"])
+    assert (done.exit_code, json.loads(done.stdout)["report"]) == (0, str(out))
+    assert out.read_text() == written
+    assert "secret" not in written
+    assert "--api-base URL" in written
+    assert is_comparison(folder)
+    assert not is_comparison(tmp_path)
+
+
+def test_a_comparison_made_in_python_has_a_report_too(tmp_path: Path) -> None:
+    """Without a command line."""
+    write_json(tmp_path / "results.json", COMPARISON.to_dict())
+    done = CliRunner().invoke(app, ["report", str(tmp_path)])
+    assert done.exit_code == 0
+    assert "How to reproduce" in (tmp_path / "report.html").read_text()
+
+
+def test_a_damaged_record_is_refused_in_one_message(folder: Path, tmp_path: Path) -> None:
+    """Rows without figures, and report data of something else."""
+    broken = Comparison((row("blpo", 0, 0.5, BETTER, test={}),), ABOUT)
+    with pytest.raises(BlpoError, match="record of the comparison is damaged"):
+        render_comparison(broken, About())
+    write_json(tmp_path / "results.json", COMPARISON.to_dict())
+    (tmp_path / "report.json").write_text("[]")
+    assert CliRunner().invoke(app, ["report", str(tmp_path)]).exit_code == 2
+
+
+@in_chromium
+def test_chromium_opens_it_without_a_complaint_or_a_request(folder: Path, tmp_path: Path) -> None:
+    """Nothing on the console, nothing from the network; markup shows as text."""
+    log = tmp_path / "net.json"
+    flags = ("--enable-logging=stderr", f"--log-net-log={log}", "--dump-dom")
+    done = browse(folder / "report.html", *flags, away=tmp_path)
+    assert "CONSOLE" not in done.stderr
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in done.stdout
+    assert not requested(log)
+
+
+@in_chromium
+@pytest.mark.parametrize("width", [390, 1280])
+def test_chromium_shows_it_in_both_schemes_on_both_widths(width: int, folder: Path, tmp_path: Path) -> None:
+    """The page takes the scheme's background, and never needs to be scrolled sideways."""
+    for scheme, colour in PAGE_COLOURS.items():
+        prefers = f"--blink-settings=preferredColorScheme={0 if scheme == 'dark' else 1}"
+        picture = tmp_path / f"{scheme}.png"
+        page = folder / "report.html"
+        browse(page, prefers, f"--window-size={width},900", f"--screenshot={picture}", away=tmp_path)
+        with Image.open(picture) as shown:
+            assert shown.convert("RGB").getpixel((2, 2)) == colour
+    assert width_needed(folder / "report.html", width, tmp_path) == width

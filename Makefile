@@ -24,6 +24,7 @@ check: $(VENV)/.developing ## Check format, lint and types
 
 examples: $(VENV)/.installed ## Run every example, offline
 	@set -e; for example in examples/*.py; do echo "== $$example"; $(BIN)/python "$$example"; done
+	@echo "== examples/reproduce_paper.py --smoke"; $(BIN)/python examples/reproduce_paper.py --smoke
 
 build: $(VENV)/.developing ## Build the sdist and the wheel into dist/
 	$(BIN)/python -m build --no-isolation

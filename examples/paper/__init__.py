@@ -1,0 +1,1 @@
+"""The parts of `examples/reproduce_paper.py`: one for each of sets, methods, plan, runs, tables and plots."""

@@ -11,8 +11,9 @@ from blpo_dspy.label_errors import FILE_NAME as LABEL_ERRORS
 from blpo_dspy.report.run import RunFolder
 from blpo_dspy.statistics import Interval, proportion_interval
 
-# Below this share, even at the upper end of its interval, descriptions leave out much of what decides.
-_FAITHFUL = 0.8
+# Below this share, even at the upper end of its interval, descriptions leave out much of what decides; on a scale
+# below this kappa, where by the usual reading moderate agreement ends.
+_FAITHFUL, _FAITHFUL_KAPPA = 0.8, 0.6
 _POOR = (
     "Descriptions leave out much of what decides: the optimizer model, which sees descriptions alone, may not learn "
     "what matters from them."
@@ -30,7 +31,7 @@ class Share:
 
     @property
     def text(self) -> str:
-        """The share in percent."""
+        """The share in percent, a dash of nothing."""
         return f"{self.count / self.n:.0%}" if self.n else "–"
 
     @property
@@ -41,9 +42,13 @@ class Share:
 
 @dataclass(frozen=True)
 class FidelityTable:
-    """How often the description alone led to the label from the pixels: overall, then by that label."""
+    """How often the description alone led to the label from the pixels: overall, then by that label.
+
+    On a scale, where a label next to it is nearly as good, `kappas` are the two judges' weighted kappas of the same.
+    """
 
     rows: tuple[tuple[str, Share, Share], ...]
+    kappas: tuple[float | None, float | None] | None
     remark: str
 
 
@@ -109,9 +114,11 @@ def fidelity_of(result: Mapping[str, Any]) -> FidelityTable | None:
             for i, name in enumerate(after.labels.names)
             if sum(before.confusion[i]) or sum(after.confusion[i])
         ]
+    if after.labels.ordered:
+        poor = after.kappa is not None and after.kappa < _FAITHFUL_KAPPA
+        return FidelityTable(tuple(rows), (before.kappa, after.kappa), _POOR if poor else "")
     upper = rows[0][2].interval
-    poor = upper is not None and upper.high < _FAITHFUL
-    return FidelityTable(tuple(rows), _POOR if poor else "")
+    return FidelityTable(tuple(rows), None, _POOR if upper is not None and upper.high < _FAITHFUL else "")
 
 
 def _right(agreement: Agreement, row: int | None = None) -> Share:

@@ -75,4 +75,4 @@ class Exhibits:
 
 def label_names(labels: LabelSpace | None) -> str:
     """Returns the labels that people and the judge choose from, in words."""
-    return labels.describe() if labels else "as the metric has them"
+    return as_data(labels.describe()) if labels else "as the metric has them"

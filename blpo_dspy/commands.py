@@ -36,6 +36,7 @@ from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.report import load_run, write_report, write_report_data
 from blpo_dspy.results import Aligned, result
 from blpo_dspy.screen import Screen, models_line, show_aligned, working
+from blpo_dspy.sealing import seal
 from blpo_dspy.sets import Sets
 from blpo_dspy.starting import begin
 
@@ -56,6 +57,10 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
         raise BlpoError(f"--out and --result both name {job.out}; give each a file of its own")
     models = connect(job.start.models)
     note_offline(job.start.models, screen, "judge-model")
+    sealed = seal(start, sets, job.search, run_dir=job.run_dir, files=files)
+    if sealed.warning is not None:
+        screen.note(sealed.warning)
+    sets = replace(sets, seal=sealed)
     disagreeing = contradictions([*sets.train, *sets.val, *sets.test])
     if disagreeing:
         have = "1 image has" if len(disagreeing) == 1 else f"{len(disagreeing)} images have"
@@ -157,6 +162,7 @@ def run_demo(job: DemoJob, screen: Screen) -> None:
             verbalizer_instruction=ceiling_verbalizer_instruction(rater),
         )
         start = VisualJudge(labels, instruction=DEMO_TASK)
+        sets = replace(sets, seal=seal(start, sets, job.search, run_dir=folder, files=()))
         aligned = align(start, sets, connect(names), job.search, watch, told)
     record = {**result(aligned, sets, names.by_role()), "rater": dict(rater.weights)}
     files = [folder / "judge.json", folder / "result.json"]

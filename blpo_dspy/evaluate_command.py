@@ -9,6 +9,7 @@ from typing import Any
 import dspy
 
 from blpo_dspy.commands import connect, note_offline
+from blpo_dspy.data import dataset_fingerprint
 from blpo_dspy.drawing import draw_set
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling import Verdict, agreement_of, inputs_of, label_images
@@ -45,6 +46,8 @@ def evaluate(job: EvaluateJob, screen: Screen) -> None:
     loaded = [_load(job, judge, screen, told=judge is judges[0]) for judge in judges]
     if any([e.id for e in examples] != [e.id for e in loaded[0][0]] for examples, _ in loaded):
         raise BlpoError("the two judges prepare images differently, and some images are usable for only one of them")
+    for path, judge, (examples, _) in zip((job.judge, job.against), judges, loaded, strict=False):
+        _note_own_data(f"{path}", judge, examples, screen)
     models = connect(job.models)
     note_offline(job.models, screen, "model")
     with working(screen) as watch, Workers(job.threads) as workers:
@@ -78,6 +81,14 @@ def _load(
     for line in seen if told else ():
         screen.note(line)
     return examples, None
+
+
+def _note_own_data(name: str, judge: VisualJudge, examples: Sequence[dspy.Example], screen: Screen) -> None:
+    """Remarks on a judge that is measured on what it was compiled with."""
+    data, found = judge.card.get("data"), dataset_fingerprint(examples)
+    for part in ("train", "val"):
+        if isinstance(data, dict) and isinstance(data.get(part), dict) and data[part].get("sha256") == found:
+            screen.note(f"{name} was compiled with these very images (its {part} set): its figures here are too good")
 
 
 def _judge(

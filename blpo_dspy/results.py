@@ -79,6 +79,7 @@ def card(aligned: Aligned, sets: Sets) -> dict[str, Any]:
         "seed": aligned.record.options["seed"],
         "data": {name: _described(examples) for name, examples in sets.named().items()},
         "agreement": {"before": aligned.before.to_dict(), "after": aligned.after.to_dict()},
+        "sealed_test": None if sets.seal is None else sets.seal.card(judged=aligned.after.test is not None),
     }
 
 
@@ -98,6 +99,7 @@ def result(aligned: Aligned, sets: Sets, models: Mapping[str, str]) -> dict[str,
         "after": aligned.after.to_dict(),
         "ceiling": None if aligned.ceiling is None else {"test": aligned.ceiling.to_dict()},
         "humans": _humans(aligned, sets),
+        "sealed_test": None if sets.seal is None else sets.seal.to_dict(judged=aligned.after.test is not None),
         **aligned.checks.to_dict(),
         "calls": aligned.calls(),
         "seconds": round(aligned.seconds, 2),

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dspy
 
@@ -18,6 +19,9 @@ from blpo_dspy.people import People
 from blpo_dspy.raters import human_agreement, ratings_from_rows
 from blpo_dspy.sources.manifest import Manifest
 from blpo_dspy.splits import DEFAULT_FRACTIONS, histogram
+
+if TYPE_CHECKING:
+    from blpo_dspy.sealing import Seal
 
 # What is split off where one of the two has a table of its own.
 _WITHOUT_TEST = (0.7, 0.3, 0.0)
@@ -35,6 +39,7 @@ class Sets:
         how: Where they come from, in words.
         people: What several people said about them; None if each image has one label.
         manifest: Which images of a source they are; None for tables.
+        seal: The test set before its use; None where no run is recorded.
     """
 
     train: Sequence[dspy.Example]
@@ -43,6 +48,7 @@ class Sets:
     how: str
     people: People | None = None
     manifest: Manifest | None = None
+    seal: Seal | None = None
 
     def named(self) -> dict[str, Sequence[dspy.Example]]:
         """Returns the examples by the name of their set."""

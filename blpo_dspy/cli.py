@@ -338,6 +338,14 @@ def _compile_job(
     preflight: Annotated[
         bool, typer.Option("--preflight", help="First check that the models see, and that the sets are apart.")
     ] = False,
+    repeat: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=2,
+            help="First ask N times about ten images: how far does the judge agree with itself? Not under --max-calls.",
+        ),
+    ] = None,
     run_dir: Annotated[
         Path | None,
         typer.Option(
@@ -346,7 +354,7 @@ def _compile_job(
     ] = None,
 ) -> CompileJob:
     """The options of compile."""
-    return CompileJob(start, search, out, result, run_dir, preflight)
+    return CompileJob(start, search, out, result, run_dir, preflight, repeat)
 
 
 def _compare_job(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,12 @@ from blpo_dspy.label_errors import with_examples, write_label_errors
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.models import Models, is_embedded
 from blpo_dspy.optimizers.estimate import estimate
+from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.options import (
     CompileJob,
     DemoJob,
     ModelNames,
+    Search,
     writable_file,
     writable_folder,
 )
@@ -33,6 +35,7 @@ from blpo_dspy.people import write_disagreements
 from blpo_dspy.preflight import near_duplicates, scarce_labels, sees_pixels
 from blpo_dspy.programs.artifact import write_json
 from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.repeatability import repeatability
 from blpo_dspy.report import load_run, write_report, write_report_data
 from blpo_dspy.results import Aligned, result
 from blpo_dspy.screen import Screen, models_line, show_aligned, working
@@ -57,25 +60,16 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
         raise BlpoError(f"--out and --result both name {job.out}; give each a file of its own")
     models = connect(job.start.models)
     note_offline(job.start.models, screen, "judge-model")
-    sealed = seal(start, sets, job.search, run_dir=job.run_dir, files=files)
-    if sealed.warning is not None:
-        screen.note(sealed.warning)
-    sets = replace(sets, seal=sealed)
-    disagreeing = contradictions([*sets.train, *sets.val, *sets.test])
-    if disagreeing:
-        have = "1 image has" if len(disagreeing) == 1 else f"{len(disagreeing)} images have"
-        screen.note(f"{have} more than one label; for example, {disagreeing[0]}")
+    sets = replace(sets, seal=seal(start, sets, job.search, run_dir=job.run_dir, files=files))
+    for line in _remarks(job.search, start, sets):
+        screen.note(line)
     if job.preflight:
         _preflight(start, sets, models, screen)
-    costs = costs_after(start, sets, job.search)
-    if costs.test is None:
-        screen.note(f"--max-calls {job.search.max_calls} doesn't pay for the {len(sets.test)} test images: not judged")
-    if job.search.fidelity and not costs.fidelity:
-        screen.note(f"--max-calls {job.search.max_calls} doesn't pay for --fidelity: not measured")
+    repeated = _asked_again(job, start, sets, models, screen)
     with working(screen) as watch:
         watch.say(f"Data    {sets.how}")
         aligned = align(start, sets, models, job.search, watch, log_dir=job.run_dir)
-    record = result(aligned, sets, job.start.models.by_role())
+    record = {**result(aligned, sets, job.start.models.by_role()), "repeatability": repeated}
     _write(files, aligned, record)
     beside = job.run_dir or job.out.parent
     lead = "" if job.run_dir is not None else f"{job.out.stem}."
@@ -89,6 +83,34 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
     if record["humans"] is not None:
         about["Ceiling"] = record["humans"]["headline"]
     show_aligned(screen, aligned, about, files)
+
+
+def _remarks(search: Search, start: VisualJudge, sets: Sets) -> Iterator[str]:
+    """What to know of the sets and the budget before a run."""
+    if sets.seal is not None and sets.seal.warning is not None:
+        yield sets.seal.warning
+    disagreeing = contradictions([*sets.train, *sets.val, *sets.test])
+    if disagreeing:
+        have = "1 image has" if len(disagreeing) == 1 else f"{len(disagreeing)} images have"
+        yield f"{have} more than one label; for example, {disagreeing[0]}"
+    costs = costs_after(start, sets, search)
+    if costs.test is None:
+        yield f"--max-calls {search.max_calls} doesn't pay for the {len(sets.test)} test images: not judged"
+    if search.fidelity and not costs.fidelity:
+        yield f"--max-calls {search.max_calls} doesn't pay for --fidelity: not measured"
+
+
+def _asked_again(
+    job: CompileJob, start: VisualJudge, sets: Sets, models: Models, screen: Screen
+) -> dict[str, Any] | None:
+    """Notes and returns how far the start agrees with itself, where that is asked for."""
+    if job.repeat is None:
+        return None
+    with working(screen) as watch, Workers(job.search.threads) as workers:
+        watch.begin(f"asking {job.repeat} times about the same images")
+        found = repeatability(start, models, sets.train, times=job.repeat, workers=workers)
+    screen.note(found.told)
+    return found.to_dict()
 
 
 def keep_choice(sets: Sets, drawn: Path, disagreements: Path) -> list[Path]:

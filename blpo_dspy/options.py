@@ -214,6 +214,7 @@ class CompileJob:
         result: Where the record of the run goes, if anywhere.
         run_dir: The folder for journal, judge, record and report, if one is wanted.
         preflight: Whether to look for what is wrong with data and models first.
+        repeat: How often the start is asked about the same images first, to see how far it agrees with itself.
     """
 
     start: Start
@@ -222,6 +223,7 @@ class CompileJob:
     result: Path | None = None
     run_dir: Path | None = None
     preflight: bool = False
+    repeat: int | None = None
 
 
 @dataclass(frozen=True)

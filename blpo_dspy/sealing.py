@@ -1,7 +1,7 @@
 """The sealed test set: whether other runs were measured on it before, as far as files show that the user named.
 
-Nothing is written for this but the run's own files. Earlier uses are looked for in the records of the runs whose folders
-stand beside this run's, and in the files that this run is about to overwrite.
+Nothing is written for this but the run's own files. Earlier uses are looked for in the records of the runs whose
+folders stand beside this run's, and in the files that this run is about to overwrite.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _run(start: VisualJudge, search: Search, prints: Mapping[str, str]) -> str:
 def _uses(path: Path, sha256: str) -> Iterator[Use]:
     """The use that a record or a judge tells of, if it is one of this test set; any other file tells of none."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size < _LARGEST else None
+        data: Any = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size < _LARGEST else None
         sealed = data.get("card", data)["sealed_test"]
         if sealed["sha256"] == sha256 and sealed["used"] != "not used":
             on = sealed.get("on")

@@ -1,0 +1,102 @@
+"""Whether a judge says the same when it is asked again: what no instruction can repair."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import dspy
+
+from blpo_dspy.labelling import inputs_of, label_images
+from blpo_dspy.labels import Label
+from blpo_dspy.metering import Meter
+from blpo_dspy.models import Models
+from blpo_dspy.optimizers.workers import Workers
+from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.raters import human_agreement, ratings_from_columns
+
+_IMAGES = 10
+
+
+@dataclass(frozen=True)
+class Repeatability:
+    """A judge's agreement with itself.
+
+    Attributes:
+        images: How many images it was asked about.
+        times: How often about each.
+        unanimous: Images that got the same label every time.
+        kappa: Mean Cohen's kappa between two askings, quadratic weights for ordinal labels; None if undefined.
+        without_label: Answers that state no label, and failed calls.
+        calls: LM calls that this took.
+    """
+
+    images: int
+    times: int
+    unanimous: int
+    kappa: float | None
+    without_label: int
+    calls: int
+
+    @property
+    def told(self) -> str:
+        """The figures in a sentence."""
+        kappa = "" if self.kappa is None else f" (kappa {self.kappa:.2f})"
+        missing = f"; {self.without_label} answers gave no label" if self.without_label else ""
+        return (
+            f"asked {self.times} times about {self.images} images, the judge gave the same label each time for "
+            f"{self.unanimous} of them{kappa}{missing}; {self.calls} calls"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data for JSON."""
+        return {**asdict(self), "told": self.told}
+
+
+def repeatability(
+    judge: VisualJudge, models: Models, examples: Sequence[dspy.Example], *, times: int, workers: Workers
+) -> Repeatability:
+    """Asks a judge several times about the same ten images, of all labels in turn; no cache answers.
+
+    Args:
+        judge: The judge.
+        models: Its models.
+        examples: Labelled images to take the ten from.
+        times: How often, at least 2.
+        workers: Where the calls run.
+
+    Raises:
+        ModelError: If a model cannot be used at all.
+    """
+    chosen = _of_all_labels(examples)
+    # Not by DSPy's rollout ids, which are ignored at temperature 0.
+    fresh = replace(models, judge=models.judge.copy(cache=False), verbalizer=models.verbalizer.copy(cache=False))
+    columns: dict[str, list[Label | None]] = {}
+    calls = 0
+    for turn in range(times):
+        meter = Meter(num_threads=workers.num_threads)  # of its own, as it remembers answers
+        verdicts = label_images(judge, fresh, inputs_of(chosen), workers=workers, meter=meter)
+        columns[str(turn)] = [verdict.label for verdict in verdicts]
+        calls += meter.ledger.total.calls
+    answers = list(zip(*columns.values(), strict=True))
+    found = human_agreement(ratings_from_columns(judge.labels, list(map(str, range(len(chosen)))), columns))
+    return Repeatability(
+        images=len(chosen),
+        times=times,
+        unanimous=sum(given[0] is not None and len(set(given)) == 1 for given in answers),
+        kappa=found.kappa,
+        without_label=sum(label is None for given in answers for label in given),
+        calls=calls,
+    )
+
+
+def _of_all_labels(examples: Sequence[dspy.Example]) -> list[dspy.Example]:
+    """Ten examples, of all labels in turn."""
+    seen: Counter[Label] = Counter()
+    turns = []
+    for position, example in enumerate(examples):
+        turns.append((seen[example.label], position))
+        seen[example.label] += 1
+    return [examples[position] for _, position in sorted(turns)[:_IMAGES]]

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from blpo_dspy.agreement import Agreement
+from blpo_dspy.checking import Checks
 from blpo_dspy.labelling import Verdict
 from blpo_dspy.options import EMBEDDED
 from blpo_dspy.progress import Watch, quiet_libraries
@@ -94,11 +95,29 @@ def show_aligned(screen: Screen, aligned: Aligned, about: Mapping[str, str], fil
     by_role = ", ".join(f"{role} {calls[role]:,}" for role in ("judge", "verbalizer", "optimizer"))
     total = sum(calls.values()) - calls["cached"]
     facts = {
+        **_checks_in_words(aligned.checks),
         "Search": f"{aligned.record.stop_reason}; {aligned.seconds:.0f} s",
         "Calls": f"{total:,} ({by_role}); {calls['cached']:,} more answered from memory",
         "Wrote": ", ".join(str(file) for file in files),
     }
     _show_facts(screen, facts)
+
+
+def _checks_in_words(checks: Checks) -> dict[str, str]:
+    """What was found beside the agreement, where there is anything to say."""
+    facts = {}
+    if checks.fidelity is not None:
+        shares = " → ".join("–" if a.accuracy is None else f"{a.accuracy:.0%}" for a in checks.fidelity)
+        facts["Text"] = (
+            f"the description alone leads to the label from the pixels: {shares} of {checks.fidelity[1].n} images"
+        )
+    told = checks.stated[1]
+    if told.count:
+        facts["Leaks"] = f"{told.count} of {told.n} descriptions name a label or a rating, which is the judge's to give"
+    if checks.label_errors:
+        found = len(checks.label_errors)
+        facts["Labels"] = f"{found} training label{'s' if found > 1 else ''} to look at again"
+    return facts
 
 
 def _show_facts(screen: Screen, facts: Mapping[str, str]) -> None:

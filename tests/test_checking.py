@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,13 @@ import dspy
 import pytest
 from engines import Seen
 from rich.console import Console
+from typer.testing import CliRunner
 from worlds import TRAIN, VALIDATION, examples, mind, student, world
 
 from blpo_dspy.aligning import align, costs_after, most_for_label_errors
 from blpo_dspy.checking import fidelity_sample, find_label_errors, suspects
+from blpo_dspy.cli import app
+from blpo_dspy.embedded import RATERS, write_dataset
 from blpo_dspy.labelling import Verdict
 from blpo_dspy.ledger import Ledger
 from blpo_dspy.models import Models
@@ -145,3 +150,27 @@ def test_a_wrong_label_that_is_planted_is_found() -> None:
     most = most_for_label_errors(BLPO(prompt_model=lm, rounds=6), student(), sets)
     assert 0 < found.checks.looked_at <= most
     assert len(found.checks.to_dict()["label_errors"]["found"]) == len(found.checks.label_errors)
+
+
+def test_compile_leaves_the_table_of_doubtful_labels_and_the_fidelity(tmp_path: Path) -> None:
+    """In the run's folder, in result.json, on the screen and in the report; the estimate names what they cost."""
+    table = write_dataset(tmp_path / "data", RATERS["colour"], train=40, val=0, test=0).train
+    words = ["--task", "Rate it.", "--scale", "1-5", "--rounds", "2", "--inner-steps", "1", "--fidelity", "4"]
+    words += ["--judge-model", "embedded"]
+    run = tmp_path / "run"
+    told = CliRunner().invoke(app, ["estimate", str(table), *words, "--json"])
+    done = CliRunner().invoke(
+        app, ["compile", str(table), *words, "--out", str(tmp_path / "j.json"), "--run-dir", str(run)]
+    )
+    assert (told.exit_code, done.exit_code) == (0, 0), done.output
+    assert json.loads(told.stdout)["fidelity_calls"] == 16
+    assert json.loads(told.stdout)["label_error_calls"] > 0
+    record = json.loads((run / "result.json").read_text())
+    assert record["fidelity"]["after"]["n"] == 4
+    assert record["stated_labels"]["after"]["n"] == record["after"]["test"]["n"]
+    with (run / "label_errors.csv").open(newline="") as file:
+        assert [row["id"] for row in csv.DictReader(file)] == [e["id"] for e in record["label_errors"]["found"]]
+    shown = "".join(done.stdout.split())
+    assert "of4images" in shown
+    assert "".join(str(run / "label_errors.csv").split()) in shown
+    assert "What descriptions carry" in (run / "report.html").read_text()

@@ -35,7 +35,7 @@ class Inputs:
         reader: Reads a row.
         fingerprint: What makes two jobs the same job.
         notes: What was passed over, one line each.
-        stored: The Parquet file that the image column is read from as its turn comes.
+        stored: The Parquet file that the image column is read from as its turn comes: a row group at a time.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Inputs:
         from pyarrow import parquet  # noqa: PLC0415 - slow to import, and needed for this format only
 
         position = 0
-        with parquet.ParquetFile(self.stored, memory_map=True, pre_buffer=False) as file:
+        with parquet.ParquetFile(self.stored, buffer_size=2**20, pre_buffer=False) as file:
             for batch in file.iter_batches(_READ_AT_ONCE, columns=[self.image_column]):
                 column = batch.column(0)
                 for offset in range(len(column)):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import dspy
@@ -11,7 +12,7 @@ from dspy import lm15
 from engines import Seen, scripted_lm
 
 from blpo_dspy.errors import ModelError
-from blpo_dspy.labelling import Verdict, label_images, measure
+from blpo_dspy.labelling import Verdict, label_each, label_images, measure
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.metering import Meter
 from blpo_dspy.models import Models
@@ -87,6 +88,55 @@ def test_a_refused_key_ends_it_with_one_message() -> None:
     """No further call could mend it."""
     with pytest.raises(ModelError, match=r"cannot be used.*bad key"):
         run(lambda seen: lm15.AuthError("bad key"), 10)
+
+
+def test_inputs_are_taken_as_their_turn_comes() -> None:
+    """A few for each thread ahead of the verdicts, so that a thousand images never lie in memory."""
+    taken: list[int] = []
+    shown: list[Verdict] = []
+    ahead: list[int] = []
+
+    def inputs() -> Iterator[dict[str, Any]]:
+        for number in range(100):
+            taken.append(number)
+            ahead.append(len(taken) - len(shown))
+            yield {"image": picture(number)}
+
+    lm = scripted_lm(lambda seen: "keep" if number_of(seen) % 2 else "reject")
+    judge = VisualJudge(LABELS, instruction="Keep or reject.", evidence="image")
+    with Workers(2) as workers:
+        label_each(judge, Models(lm, lm, lm), inputs(), workers=workers, meter=Meter(num_threads=2), done=shown.append)
+    assert [verdict.label for verdict in shown] == ["reject", "keep"] * 50
+    assert max(ahead) <= 4 * 2
+
+
+def test_an_image_that_cannot_be_read_is_its_own_failure(tmp_path: Path) -> None:
+    """Among the first ones, too, where nothing was answered yet."""
+    lm = scripted_lm(lambda seen: "keep")
+    judge = VisualJudge(LABELS, instruction="Keep or reject.", evidence="image")
+    inputs = [{"image": tmp_path / f"{number}.png"} for number in range(5)] + [{"image": picture(1)}]
+    with Workers(2) as workers:
+        verdicts = label_images(judge, Models(lm, lm, lm), inputs, workers=workers, meter=Meter(num_threads=2))
+    assert [verdict.failure for verdict in verdicts] == ["no such file"] * 5 + [""]
+    assert verdicts[5].label == "keep"
+    assert not any(verdict.outage for verdict in verdicts)
+
+
+def test_a_server_that_falls_silent_in_the_middle_ends_it() -> None:
+    """After some rounds of failures on all threads; single failures in between don't add up to that."""
+
+    def flaky(seen: Seen) -> Any:
+        return lm15.ServerError("down") if number_of(seen) % 3 else "keep"
+
+    assert sum(bool(verdict.failure) for verdict in run(flaky, 60, threads=2)) == 40
+
+    def silent(seen: Seen) -> Any:
+        return lm15.ServerError("down") if number_of(seen) > 10 else "keep"
+
+    shown: list[Verdict] = []
+    with pytest.raises(ModelError, match="failed for 7 images in a row"):
+        run(silent, 1000, threads=2, done=shown.append)
+    assert len(shown) == 17
 
 
 def test_agreement_counts_failures_apart_from_answers() -> None:

@@ -505,7 +505,7 @@ def judge_(
     ] = "image",
     context: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=TEXT", help="A text that the judge takes beside each image, if no column has it."),
+        typer.Option(metavar="NAME=TEXT", help="A text that the judge takes beside each image, in place of a column."),
     ] = None,
     allow_outside: Annotated[
         bool, typer.Option("--allow-outside", help="Take images outside the folder, or that of the table.")

@@ -384,12 +384,25 @@ def test_several_raters_are_the_ceiling_beside_the_judge(run_folder, tmp_path) -
     assert "2 images were left out: tied." in text
 
 
+def test_a_test_set_that_was_used_before_is_said_at_the_top(run_folder, tmp_path) -> None:
+    """With the headline's figures, and how often among the facts; so is what the judge says when asked again."""
+    folder = shutil.copytree(run_folder, tmp_path / "copy")
+    record = json.loads((folder / "result.json").read_text())
+    record["sealed_test"] = {"used": "once, after compiling", "times": 3, "warning": "this set <i>was used</i>"}
+    record["repeatability"] = {"told": "asked 3 times about 10 images, the judge gave the same label"}
+    (folder / "result.json").write_text(json.dumps(record))
+    text = Page(render(load_run(folder))).text
+    assert text.index("This set <i>was used</i>.") < text.index("Agreement with people")
+    assert "once, after compiling; 3 times in all" in text
+    assert "Asked 3 times about 10 images" in text
+
+
 def test_a_record_from_before_the_checks_still_has_a_report(run_folder, tmp_path) -> None:
     """Without what it doesn't know of."""
     folder = shutil.copytree(run_folder, tmp_path / "copy")
     record = json.loads((folder / "result.json").read_text())
-    for name in ("fidelity", "stated_labels", "label_errors"):
-        del record[name]
+    for name in ("fidelity", "stated_labels", "label_errors", "humans", "sealed_test"):
+        record.pop(name, None)
     (folder / "result.json").write_text(json.dumps(record))
     assert "What descriptions carry" not in render(load_run(folder))
 

@@ -160,6 +160,8 @@ class Page:
 
     task: str
     headline: Headline
+    warning: str
+    repeatability: str
     figures: tuple[Figure, ...]
     figures_set: str
     paired: PairedComparison | None
@@ -206,6 +208,8 @@ def page_of(run: RunFolder, *, images: bool = True, blur: Sequence[str] | None =
     return Page(
         task=result["start"]["judge"],
         headline=_headline(labels, paired, agreements, which),
+        warning=str((result.get("sealed_test") or {}).get("warning") or ""),
+        repeatability=str((result.get("repeatability") or {}).get("told") or ""),
         figures=_figures(agreements, paired, ceiling),
         figures_set=which,
         paired=paired,
@@ -439,6 +443,14 @@ def _ledger(ledger: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[str, Mapping
     )
 
 
+def _test_use(sealed: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """How the test set was used by this run, and how often by any that is known of."""
+    if not sealed:
+        return ()
+    known = f"; {sealed['times']} times in all, as far as is known" if sealed["times"] > 1 else ""
+    return (("test set used", f"{sealed['used']}{known}"),)
+
+
 def _facts(result: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     data = result["data"]
     sets = [
@@ -450,6 +462,7 @@ def _facts(result: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         ("Labels", ", ".join(LabelSpace.from_dict(result["labels"]).names)),
         ("Data", data["how"]),
         *sets,
+        *_test_use(result.get("sealed_test") or {}),
         *((f"{role} model", name) for role, name in result["models"].items()),
         (
             "The judge reads",

@@ -361,7 +361,7 @@ def _compare_job(
     start: Start,
     max_calls: Annotated[int, typer.Option(metavar="N", min=1, help="Most LM calls of each search.")],
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder for the journal, results.json, table.md and plot.png.")
+        Path, typer.Option(metavar="DIR", help="Folder for the journal, report.html, results.json, table.md, plot.png.")
     ],
     optimizers: Annotated[
         str | None, typer.Option(metavar="A,B,…", help="Methods, such as blpo,gepa,opro (default: all).")
@@ -531,7 +531,7 @@ def judge_(
 
 @app.command()
 def report(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run.", show_default=False)],
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run or comparison.", show_default=False)],
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the report goes (default RUN_DIR/report.html).")
     ] = None,
@@ -544,7 +544,7 @@ def report(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a run as one HTML page that needs no network."""
+    """Show a run or a comparison as one HTML page that needs no network."""
     from blpo_dspy.report_command import report as run
     from blpo_dspy.screen import Screen
 

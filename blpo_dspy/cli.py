@@ -531,7 +531,9 @@ def judge_(
 
 @app.command()
 def report(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run or comparison.", show_default=False)],
+    run_dir: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run or comparison.", show_default=False)
+    ],
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the report goes (default RUN_DIR/report.html).")
     ] = None,

@@ -5,7 +5,8 @@ out anew at random. What counts is what the headline of the report says, on a se
 a claim is false; at most 2 of 20 are expected. A check of the statistics and of the search's promises: the embedded
 engine is no model, so the figures say nothing about real ones.
 
-usage: python examples/benchmarks/noise.py [--seeds 20] [--rater colour] [--evidence image] [--rounds 3] [--paper]
+usage: python examples/benchmarks/noise.py [--seeds 20] [--rater colour] [--evidence image] [--rounds 3] [--test 40]
+                                           [--paper]
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from blpo_dspy.sets import Sets
 
 TASK = "Rate the technical quality of this photograph."
 LABELS = LabelSpace.ordinal(1, 5)
-SIZES = {"train": 40, "val": 20, "test": 40}
+TRAIN, VAL = 40, 20
 REAL, NOISE = "the rater's labels", "shuffled labels"
 
 
@@ -53,6 +54,7 @@ class Task:
     evidence: str
     rounds: int
     paper: bool
+    test: int = 40
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ class Outcome:
 
 def sets_of(task: Task) -> Sets:
     """Returns the three splits, with the labels shuffled over all of them where there is to be nothing to learn."""
-    splits = rated_photographs(RATERS[task.rater], seed=task.seed, **SIZES)
-    photographs = [photograph for name in SIZES for photograph in getattr(splits, name)]
+    splits = rated_photographs(RATERS[task.rater], seed=task.seed, train=TRAIN, val=VAL, test=task.test)
+    photographs = [*splits.train, *splits.val, *splits.test]
     labels = [photograph.label for photograph in photographs]
     if task.shuffled:
         random.Random(f"{task.seed}:noise").shuffle(labels)
@@ -75,8 +77,8 @@ def sets_of(task: Task) -> Sets:
         dspy.Example(image=PixelPolicy().prepare(photograph.image), label=label, id=str(i)).with_inputs("image")
         for i, (photograph, label) in enumerate(zip(photographs, labels, strict=True))
     ]
-    ends = (SIZES["train"], SIZES["train"] + SIZES["val"])
-    return Sets(examples[: ends[0]], examples[ends[0] : ends[1]], examples[ends[1] :], "photographs made here")
+    train, val, test = examples[:TRAIN], examples[TRAIN : TRAIN + VAL], examples[TRAIN + VAL :]
+    return Sets(train, val, test, "photographs made here")
 
 
 def compile_and_report(task: Task) -> Outcome:
@@ -102,11 +104,12 @@ def main() -> None:
     parser.add_argument("--rater", default="colour", choices=sorted(RATERS))
     parser.add_argument("--evidence", default="image", choices=["image", "both", "description"])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--test", type=int, default=40, help="test photographs")
     parser.add_argument("--paper", action="store_true", help="the paper's algorithm, which returns its last judge")
     parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args()
     tasks = [
-        Task(seed, shuffled, given.rater, given.evidence, given.rounds, given.paper)
+        Task(seed, shuffled, given.rater, given.evidence, given.rounds, given.paper, given.test)
         for shuffled in (True, False)
         for seed in range(given.seeds)
     ]

@@ -45,7 +45,8 @@ def figures(shown: str, pattern: str) -> list[float]:
 def test_every_example_is_tested() -> None:
     """A new file needs a test below."""
     assert EXAMPLES == [
-        "align_from_csv", "compare_optimizers", "compose_pipeline", "custom_program", "judge_as_metric",
+        "align_from_csv", "compare_optimizers", "compose_pipeline", "custom_program", "endpoints", "judge_as_metric",
+        "reproduce_paper",
     ]  # fmt: skip
 
 
@@ -81,6 +82,21 @@ def test_a_comparison_prints_a_row_for_each_method(tmp_path: Path) -> None:
     methods = re.findall(r"^\| (\w+) \|", shown, re.MULTILINE)[1:]
     assert methods[:2] == ["none", "blpo"]
     assert len(methods) > 2
+
+
+def test_every_recipe_is_shown_and_those_for_ones_own_server_answer(tmp_path: Path) -> None:
+    """Over HTTP on this machine."""
+    shown = run("endpoints", tmp_path)
+    for where in ("vLLM", "Ollama", "llama.cpp", "LM Studio", "OpenRouter", "Azure", "Bedrock", "Gemini"):
+        assert re.search(rf"^{re.escape(where)}: ", shown, re.MULTILINE)
+    assert re.findall(r"→ (\d)$", shown, re.MULTILINE) == ["4"] * 4
+
+
+def test_the_papers_protocol_states_its_cost_and_spends_nothing(tmp_path: Path) -> None:
+    """Until it is told to go on."""
+    shown = run("reproduce_paper", tmp_path)
+    assert re.findall(r"^\| (\w+) \| main \|", shown, re.MULTILINE) == ["unsafebench", "seetrue", "imagereward", "agin"]
+    assert "Nothing was fetched and no model was asked." in shown
 
 
 @pytest.fixture

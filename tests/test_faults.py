@@ -58,14 +58,14 @@ def logged(path: Path) -> list[dict[str, Any]]:
 
 def test_a_run_on_a_flaky_endpoint_counts_the_answers_of_a_faultless_one(tmp_path: Path) -> None:
     """Though a fifth of all requests fail, records and judge are the same, and the ledger equals the endpoint's log."""
-    faults = Faults(p429=0.10, p500=0.03, pdrop=0.01, ptimeout=0.01, pgarbage=0.03, retry_after=0.05, seed=1)
+    faults = Faults(0.10, 0.03, pdrop=0.01, ptimeout=0.01, pgarbage=0.03, pshape=0.02, retry_after=0.05, seed=1)
     log = tmp_path / "log.jsonl"
     with start_server(Options()) as base:
         whole, expected = aligned(base, tmp_path / "whole")
     with start_server(Options(log=log, faults=faults)) as base:
         flaky, judge = aligned(base, tmp_path / "flaky")
     lines, ledger = logged(log), flaky.detailed_results.ledger.total
-    assert {line["fault"] for line in lines} == {None, "429", "500", "drop", "timeout", "garbage"}
+    assert {line["fault"] for line in lines} == {None, "429", "500", "drop", "timeout", "garbage", "shape"}
     assert judge == expected
     assert flaky.detailed_results.rounds == whole.detailed_results.rounds
     assert flaky.detailed_results.validations == whole.detailed_results.validations
@@ -76,7 +76,7 @@ def test_a_run_on_a_flaky_endpoint_counts_the_answers_of_a_faultless_one(tmp_pat
         assert getattr(ledger, name) == told == getattr(whole.detailed_results.ledger.total, name)
 
 
-@pytest.mark.parametrize("fault", ["p429", "p500", "pdrop", "ptimeout", "pgarbage"])
+@pytest.mark.parametrize("fault", ["p429", "p500", "pdrop", "ptimeout", "pgarbage", "pshape"])
 def test_each_fault_is_an_outage_that_a_retry_may_mend(fault: str, tmp_path: Path) -> None:
     """One answer after some failures: both counted, the request sent once more for each."""
     log = tmp_path / "log.jsonl"
@@ -84,7 +84,7 @@ def test_each_fault_is_an_outage_that_a_retry_may_mend(fault: str, tmp_path: Pat
     prompt = next(f"prompt {n}" for n in range(99) if _fails_once(faults, f"prompt {n}", log))
     sent = logged(log)
     assert [line["fault"] for line in sent] == [fault[1:], None], prompt
-    assert sent[0]["status"] == {"p429": 429, "p500": 500, "pgarbage": 200}.get(fault, 0)
+    assert sent[0]["status"] == {"p429": 429, "p500": 500, "pgarbage": 200, "pshape": 200}.get(fault, 0)
 
 
 def _fails_once(faults: Faults, prompt: str, log: Path) -> bool:
@@ -134,13 +134,15 @@ NO_ANSWERS = {
 }
 
 
-@pytest.mark.parametrize("shape", NO_ANSWERS)
-def test_json_of_another_shape_is_an_outage_that_a_retry_may_mend(shape: str) -> None:
+@pytest.mark.parametrize(
+    ("shape", "engine"), [*((shape, "lm15") for shape in NO_ANSWERS), ("a list", "litellm"), ("no choices", "litellm")]
+)
+def test_json_of_another_shape_is_an_outage_that_a_retry_may_mend(shape: str, engine: str) -> None:
     """It says as little as an internal error: one failed attempt, then the answer; a cap on tokens is still kept."""
     answers = iter([NO_ANSWERS[shape], completion("yes")])
     with ScriptedServer(lambda body: (200, next(answers), {})) as server:
         meter = Meter(num_threads=1)
-        lm = dspy.LM("openai/x", api_base=server.url, api_key="x", cache=True, num_retries=1)
+        lm = dspy.LM("openai/x", api_base=server.url, api_key="x", cache=True, num_retries=1, engine=engine)
         assert meter.wrap(lm, "judge")(f"a question before {shape}") == ["yes"]
     usage = meter.ledger["judge"]
     assert (len(server.bodies), usage.calls, usage.retries, usage.failed, usage.untold) == (2, 2, 1, 1, 0)

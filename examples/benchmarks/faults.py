@@ -4,7 +4,7 @@ Both runs must end with the same judge.json, byte for byte, after the same round
 equal the server's own log. The printed ratio is the requests of the flaky run over those of the faultless one.
 
 usage: python examples/benchmarks/faults.py [--p429 0.1] [--p500 0.03] [--pdrop 0.01] [--ptimeout 0.01]
-           [--pgarbage 0.03] [--retry-after 0.2] [--timeout 4] [--threads 16] [--train 100] [--seed 0]
+           [--pgarbage 0.03] [--pshape 0] [--retry-after 0.2] [--timeout 4] [--threads 16] [--train 100] [--seed 0]
 """
 
 from __future__ import annotations
@@ -61,7 +61,14 @@ def compared(name: str, ledger: object, log: object) -> bool:
 def main() -> None:
     """Runs on both servers and compares."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, share in {"p429": 0.10, "p500": 0.03, "pdrop": 0.01, "ptimeout": 0.01, "pgarbage": 0.03}.items():
+    for name, share in {
+        "p429": 0.10,
+        "p500": 0.03,
+        "pdrop": 0.01,
+        "ptimeout": 0.01,
+        "pgarbage": 0.03,
+        "pshape": 0.0,
+    }.items():
         parser.add_argument(f"--{name}", type=float, default=share)
     parser.add_argument("--retry-after", type=float, default=0.2)
     parser.add_argument("--timeout", type=float, default=4.0)
@@ -69,7 +76,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    shares = (given.p429, given.p500, given.pdrop, given.ptimeout, given.pgarbage)
+    shares = (given.p429, given.p500, given.pdrop, given.ptimeout, given.pgarbage, given.pshape)
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         whole, plain = aligned(Faults(), root / "faultless", given)

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,10 +20,12 @@ from dspy.utils import DummyLM
 from dspy.utils.callback import BaseCallback
 from dspy.utils.exceptions import LMAuthError, LMRateLimitError
 from engines import ScriptedServer, completion, scripted_lm
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from blpo_dspy.budget import Budget
 from blpo_dspy.gate import as_background
-from blpo_dspy.ledger import Ledger, Usage
+from blpo_dspy.ledger import ROLES, Ledger, Usage
 from blpo_dspy.metering import Answer, MemoryStore, Meter, RunStoppedError, observe_answers
 
 WAIT = 30  # seconds that a thread may take before a test gives up
@@ -203,6 +206,44 @@ def test_answers_and_failed_attempts_come_to_what_the_ledger_counted() -> None:
     counted = sum(store.usages, answers[0].usage)
     assert replace(counted, seconds=0.0) == replace(meter.ledger["judge"], seconds=0.0)
     assert counted.seconds == pytest.approx(meter.ledger["judge"].seconds)
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(st.tuples(st.sampled_from(ROLES), st.integers(0, 5), st.integers(0, 3)), max_size=24), st.integers(1, 8)
+)
+def test_the_ledger_adds_up_however_calls_interleave(asked: list[tuple[str, int, int]], threads: int) -> None:
+    """Every attempt that reached the engine is a call; each is answered or failed; equal requests cost one."""
+    attempts: Counter[str] = Counter()
+    lock = threading.Lock()
+
+    def script(seen: Any) -> Any:
+        with lock:
+            attempts[seen.text] += 1
+            number = attempts[seen.text]
+        return lm15.RateLimitError("slow down", retry_after=0) if number <= int(seen.text[-1]) else "hi"
+
+    lm, store = scripted_lm(script, num_retries=2), Failures()
+    meter = Meter(num_threads=threads, store=store)
+    lms = {role: meter.wrap(lm, role) for role in ROLES}
+
+    def ask(call: tuple[str, int, int]) -> bool:
+        role, prompt, failures = call
+        try:
+            return lms[role](f"{role} asks {prompt} and fails {failures}") == ["hi"]
+        except LMRateLimitError:
+            return False
+
+    with ThreadPoolExecutor(threads) as pool:
+        answered = list(pool.map(ask, asked))
+    total = meter.ledger.total
+    assert total.calls == len(lm.engine.seen) == sum(attempts.values())
+    assert total.prompt_tokens == 10 * (total.calls - total.failed)
+    assert total.failed == sum(usage.failed for usage in store.usages)
+    assert sum(answered) == total.cached + total.calls - total.failed
+    assert {role: meter.ledger[role].calls for role in ROLES} == {
+        role: sum(count for text, count in attempts.items() if text.strip().startswith(role)) for role in ROLES
+    }
 
 
 def test_retries_end_where_the_users_lm_ends_them() -> None:

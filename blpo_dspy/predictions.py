@@ -261,6 +261,8 @@ def _models(judge: VisualJudge) -> Models:
 
 def _journal(target: Path, judge: VisualJudge, models: Models, inputs: Inputs) -> PredictionJournal:
     path = journal_of(target)
+    if target.exists() and os.path.exists(inputs.name) and os.path.samefile(target, inputs.name):
+        raise BlpoError(f"{target}: this is the table to be judged; name another output")
     if target.exists() and not path.exists():
         raise BlpoError(
             f"{target}: there is such a file already, and no journal of a run that could go on beside it; name another "

@@ -159,6 +159,7 @@ def test_a_cap_stops_and_the_same_command_goes_on(world: Path, tmp_path: Path) -
         (["photos", "--out", "photos"], "its name should end in"),
         (["empty", "--out", "p.csv"], "empty: no images"),
         (["photos/test.csv", "--out", "taken.csv"], "there is such a file already"),
+        (["photos/test.csv", "--out", "photos/../photos/test.csv"], "this is the table to be judged"),
         (["photos/test.csv", "--out", "p.csv", "--image-column", "file"], "the columns are: 'image', 'label'"),
         (["photos/none.csv", "--out", "p.csv"], "no such table"),
         (["nowhere", "--out", "p.csv"], "nowhere: no such file"),

@@ -132,7 +132,14 @@ def _chart(series: Sequence[Series], size: str) -> Chart:
     )
     step = _tick(farthest, 8 if size == "wide" else 4)
     columns = tuple((across(step * i), f"{step * i:,}") for i in range(int(farthest // step) + 1))
-    return Chart(size, lines, tuple((up(y), f"{y:.2f}".removesuffix("0")) for y in levels), columns, width, height)
+    return Chart(
+        size,
+        lines,
+        tuple((up(y), f"{y:.2f}".removesuffix("0").replace("-", "−")) for y in levels),
+        columns,
+        width,
+        height,
+    )
 
 
 def _levels(series: Sequence[Series]) -> list[float]:

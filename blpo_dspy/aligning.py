@@ -22,10 +22,10 @@ from blpo_dspy.checking import (
     text_fidelity,
 )
 from blpo_dspy.data import dataset_fingerprint
-from blpo_dspy.journal import Journal
+from blpo_dspy.journal import Journal, answers_in
 from blpo_dspy.labelling import Verdict, agreement_of, inputs_of, label_images
 from blpo_dspy.ledger import Ledger
-from blpo_dspy.metering import Meter, RunStoppedError
+from blpo_dspy.metering import AnswerStore, MemoryStore, Meter, RunStoppedError
 from blpo_dspy.models import Models
 from blpo_dspy.optimizers.blpo import BLPO
 from blpo_dspy.optimizers.workers import Workers
@@ -65,10 +65,12 @@ def align(
     began = time.monotonic()
     costs = costs_after(start, sets, search)
     optimizer = make_optimizer(models, search, costs.reserved, log_dir)
+    if log_dir is None:
+        optimizer.answers = MemoryStore()
     compiled = _compile(optimizer, start, sets, watch)
     record = compiled.detailed_results
     cap = _Cap(None if search.max_calls is None else search.max_calls - record.ledger.total.calls)
-    with Workers(search.threads) as workers, _final_answers(log_dir, sets) as store:
+    with Workers(search.threads) as workers, _final_answers(log_dir, optimizer.answers, sets) as store:
         meter = Meter(num_threads=workers.num_threads, store=store, admit=cap.admit, prices=search.prices)
 
         def ask(what: str, judge: VisualJudge, examples: Sequence[dspy.Example]) -> list[Verdict]:
@@ -186,14 +188,13 @@ def most_for_label_errors(optimizer: BLPO, start: VisualJudge, sets: Sets) -> in
 
 
 @contextlib.contextmanager
-def _final_answers(log_dir: Path | None, sets: Sets) -> Iterator[Journal | None]:
-    """The journal of the measurements after the search, None without a log folder."""
+def _final_answers(log_dir: Path | None, answers: AnswerStore | None, sets: Sets) -> Iterator[AnswerStore | None]:
+    """The answers for the measurements after the search: those of the search, and a journal in the log folder."""
     if log_dir is None:
-        yield None
+        yield answers
         return
-    journal = Journal(
-        log_dir / "measured", {"test": dataset_fingerprint(sets.test), "val": dataset_fingerprint(sets.val)}
-    )
+    fingerprint = {"test": dataset_fingerprint(sets.test), "val": dataset_fingerprint(sets.val)}
+    journal = Journal(log_dir / "measured", fingerprint, known=answers_in(log_dir))
     try:
         yield journal
     finally:

@@ -35,6 +35,7 @@ class Journal:
         folder: The log folder, made if it isn't there.
         fingerprint: What the run is: data, options, models. A journal of another run is refused.
         file_name: The journal's file in the folder; it belongs to one run at a time.
+        known: Answers by request that were paid for elsewhere; taking one adds nothing to the ledger here.
 
     Raises:
         JournalError: If the folder cannot be written, belongs to another run, is in use, or its journal is damaged
@@ -42,9 +43,15 @@ class Journal:
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str], fingerprint: Mapping[str, Any], *, file_name: str = FILE_NAME
+        self,
+        folder: str | os.PathLike[str],
+        fingerprint: Mapping[str, Any],
+        *,
+        file_name: str = FILE_NAME,
+        known: Mapping[str, Answer] | None = None,
     ) -> None:
         self.path = Path(folder) / file_name
+        self._known = known or {}
         self._lock = threading.Lock()
         self._answers: dict[str, Answer] = {}
         self._unclaimed: set[str] = set()
@@ -110,7 +117,7 @@ class Journal:
 
     def _take(self, line: dict[str, Any]) -> None:
         if line["kind"] == "answer":
-            self._answers[line["key"]] = Answer(tuple(line["outputs"]), line["finish_reason"], Usage(**line["usage"]))
+            self._answers[line["key"]] = _answer(line)
             self._unclaimed.add(line["key"])
         elif line["kind"] == "failed":
             self._failed[line["role"]] = self._failed.get(line["role"], Usage()) + Usage(**line["usage"])
@@ -125,7 +132,7 @@ class Journal:
     def get(self, key: str) -> tuple[Answer, Usage] | None:
         """Returns a known answer and what this use of it adds to the ledger (see `AnswerStore`)."""
         with self._lock:
-            answer = self._answers.get(key)
+            answer = self._answers.get(key) or self._known.get(key)
             if answer is None:
                 return None
             if key in self._unclaimed:
@@ -235,6 +242,17 @@ class _SyncedFile:
         with self._writing:
             self._broken = "the run that wrote it has ended"
             self._file.close()
+
+
+def answers_in(folder: str | os.PathLike[str]) -> dict[str, Answer]:
+    """Returns by request the answers in a folder's journal, which no run is writing any more."""
+    lines = (Path(folder) / FILE_NAME).read_bytes().splitlines()
+    entries = (json.loads(line) for line in lines)
+    return {entry["key"]: _answer(entry) for entry in entries if entry["kind"] == "answer"}
+
+
+def _answer(line: Mapping[str, Any]) -> Answer:
+    return Answer(tuple(line["outputs"]), line["finish_reason"], Usage(**line["usage"]))
 
 
 def _plain(data: Any) -> bytes:

@@ -1,4 +1,6 @@
 import io
+from collections import Counter
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -50,3 +52,20 @@ def test_the_card_names_no_model_and_counts_no_cache() -> None:
     assert "scripted" not in text
     assert "seconds" not in text
     assert aligned.judge.labels == LABELS
+
+
+@pytest.mark.parametrize("journaled", [False, True])
+def test_what_the_search_paid_for_is_not_paid_for_again(journaled: bool, tmp_path: Path) -> None:
+    """Measurements after the search, also in a session of their own, take its answers to equal requests."""
+    lm = world()
+    sets = Sets(TRAIN, VALIDATION, TEST, "three sets")
+    log_dir = tmp_path if journaled else None
+    with Watch(Console(file=io.StringIO())) as watch:
+        aligned = align(student(), sets, Models(lm, lm, lm), SEARCH, watch, log_dir=log_dir)
+        paid = Counter((seen.text, *seen.images) for seen in lm.engine.seen)
+        assert aligned.checks.looked_at
+        assert max(paid.values()) == 1
+        if journaled:
+            (tmp_path / "measured" / "journal.jsonl").unlink()
+            again = align(student(), sets, Models(lm, lm, lm), SEARCH, watch, log_dir=log_dir)
+            assert len(lm.engine.seen) - paid.total() == again.final.total.calls == aligned.final.total.calls

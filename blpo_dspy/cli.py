@@ -199,8 +199,8 @@ def _data(
         if rater_columns is not None and (repeated_rows or rater_column is not None):
             raise BlpoError("several people's labels are in --rater-columns or in --repeated-rows, not in both")
         raters = RaterChoice(names(rater_columns or ""), rater_column, rater_rule.value)
-        if rater_columns is not None and len(raters.columns) < 2:
-            raise BlpoError(f"--rater-columns {rater_columns!r} names fewer than two; write at least A,B")
+        if rater_columns is not None and (len(raters.columns) < 2 or len(set(raters.columns)) < len(raters.columns)):
+            raise BlpoError(f"--rater-columns {rater_columns!r}: name at least two columns, each once, as in A,B")
     return Data(table, chosen, Columns(image_column, label_column), raters)
 
 

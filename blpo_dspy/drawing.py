@@ -23,15 +23,18 @@ from blpo_dspy.sources.drawn import Drawn
 from blpo_dspy.sources.manifest import Manifest
 from blpo_dspy.sources.tasks import Task
 
+_HUB = "huggingface"
 # What the messages of the sources, which speak Python, are called on the command line.
 _SPOKEN = {
     "a smaller size=": "smaller --sizes or --draw",
     "; allow_fewer=True takes what there is": "",
     " or pass token=": "",
     "local_dir=": "--local-dir",
+    "local_dir ": "--local-dir ",
+    "; the sources are": "; --source takes owner/name of a dataset on the Hub, or one of",
+    f", {_HUB}": "",
 }
 _KEYWORD = re.compile(r"\b([a-z_]+)=(?=[\s,;.)]|$)")
-_HUB = "huggingface"
 
 
 def draw_sets(start: Start, seed: int, watch: Watch) -> tuple[Task, Sets, list[str]]:
@@ -126,7 +129,7 @@ def open_choice(choice: SourceChoice, columns: Columns, labels: LabelSpace | Non
             f"{choice.name} knows its own columns: --image-column, --label-column and --group-column are for tables "
             "and for --source owner/name"
         )
-    return open_source(choice.name, **given)
+    return open_source(choice.name.lower(), **given)
 
 
 def _given(choice: SourceChoice) -> dict[str, Any]:
@@ -199,7 +202,8 @@ def _fitting(examples: list[dspy.Example], task: Task, source: Source) -> list[d
         except BlpoError:
             theirs = ", ".join(source.task.labels.names)
             raise BlpoError(
-                f"the labels of {source.identity} are {theirs}; {task.labels} don't hold {example.label!r}"
+                f"the labels of {source.identity} are {theirs}, but {example.label!r} is none of the labels here: "
+                f"{task.labels}"
             ) from None
         missing = [name for name in task.context if not isinstance(example.get(name), str)]
         if missing:

@@ -368,6 +368,8 @@ def three_sizes(text: str | None) -> tuple[int, int, int] | None:
     if len(found) != 3 or not all(part.isdecimal() for part in found):
         raise BlpoError(f"--sizes {text!r} is not TRAIN,VAL,TEST; write three whole numbers such as 100,50,100")
     train, val, test = map(int, found)
+    if not (train and val and test):
+        raise BlpoError(f"--sizes {text!r}: each set needs images; the returned judge is picked on the validation set")
     return train, val, test
 
 

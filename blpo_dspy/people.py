@@ -48,6 +48,8 @@ class People:
     def headline(self, before: float | None, after: float | None) -> str:
         """Returns in a sentence how far people agree with each other, and the judge with them; kappas or None."""
         people = self.agreement
+        if not people.items:
+            return "no image was rated by two people, so how far they agree is not known"
         measure, figure = ("kappa", people.kappa) if people.kappa is not None else ("alpha", people.alpha)
         alpha = f" (alpha {people.alpha:.2f})" if people.kappa is not None and people.alpha is not None else ""
         lead = f"people agree with each other at {measure} {_figure(figure)}{alpha}"

@@ -25,7 +25,10 @@ from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.text import as_data
 
 # Libraries that log or warn about single calls; what matters of it is counted or raised.
-_CHATTY = ("dspy", "LiteLLM", "LiteLLM Proxy", "LiteLLM Router", "asyncio", "httpcore", "httpx", "openai", "urllib3")
+_CHATTY = (
+    *("dspy", "LiteLLM", "LiteLLM Proxy", "LiteLLM Router", "asyncio", "httpcore", "httpx", "openai", "urllib3"),
+    "huggingface_hub.utils._http",
+)
 
 
 class Watch:

@@ -288,7 +288,7 @@ def _shortfall(counts: Counter[Label], labels: LabelSpace, sizes: Sequence[int],
     needed, there = _histogram(wanted, labels), _histogram(counts, labels)
     what = f"splits of {'/'.join(map(str, sizes))} need {needed}, but there are {there}"
     if short:
-        advice = "ask for smaller splits or balanced=False, or label more images"
+        advice = "ask for smaller splits or unbalanced ones, or label more images"
         return f"too few examples: {what} ({', '.join(short)}); {advice}"
     why = "groups that stay whole do not fit into these sizes" if grouped else "they do not fit"
     return f"{what}, and {why}; ask for smaller splits, or for fractions instead of sizes"

@@ -176,7 +176,10 @@ def test_options_of_a_source_have_their_types(tmp_path: Path) -> None:
 WRONG = {
     "neither": ((), "name the labelled images once"),
     "both": (("t.csv", "--source", "seetrue"), "name the labelled images once"),
-    "unknown": (("--source", "imagenet"), "no source 'imagenet'; the sources are unsafebench"),
+    "unknown": (
+        ("--source", "imagenet"),
+        "no source 'imagenet'; --source takes owner/name of a dataset on the Hub, or one of",
+    ),
     "an option without a value": (("--source", "seetrue", "--source-option", "split"), "is not NAME=VALUE"),
     "an unknown option": (("--source", "seetrue", "--source-option", "colour=red"), "no option colour"),
     "a token": (("--source", "seetrue", "--source-option", "token=abc"), "doesn't belong on a command line"),

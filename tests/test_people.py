@@ -165,7 +165,8 @@ def test_bad_ratings_are_listed_with_all_other_bad_rows(photos: Path) -> None:
 
 
 WRONG = {
-    "one column": (("--rater-columns", "ann"), "names fewer than two"),
+    "one column": (("--rater-columns", "ann"), "name at least two columns, each once"),
+    "a column twice": (("--rater-columns", "ann,ann"), "name at least two columns, each once"),
     "both ways": (("--rater-columns", "ann,bob", "--repeated-rows"), "not in both"),
     "no such column": (("--rater-columns", "ann,dan"), "no column 'dan'"),
     "no such name column": (("--rater-column", "dan", "--label-column", "ann"), "no column 'dan'"),

@@ -156,7 +156,7 @@ def test_a_file_that_is_no_draw_is_refused(tmp_path: Path) -> None:
         shelf(8).draw(ids=path)
     for text in ("{", "[]", "{}", '{"format": "other"}', '{"format": "blpo-dspy drawn images", "source": "s"}'):
         path.write_text(text)
-        with pytest.raises(BlpoError, match="not a file that save_ids wrote"):
+        with pytest.raises(BlpoError, match="not a list of drawn images"):
             shelf(8).draw(ids=path)
     path.write_text(json.dumps({"format": "blpo-dspy drawn images", "source": "s", "revision": None, "images": []}))
     with pytest.raises(BlpoError, match="drawn from 's', not from 'shelf'"):

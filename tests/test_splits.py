@@ -110,7 +110,7 @@ def test_a_shortfall_prints_the_histogram_and_what_to_do() -> None:
         split_examples(table({"Safe": 50, "Unsafe": 7}), labels=LABELS, sizes=(10, 5, 10))
     assert str(caught.value) == (
         "too few examples: splits of 10/5/10 need Safe: 13, Unsafe: 12, but there are Safe: 50, Unsafe: 7 "
-        "(Unsafe lacks 5); ask for smaller splits or balanced=False, or label more images"
+        "(Unsafe lacks 5); ask for smaller splits or unbalanced ones, or label more images"
     )
 
 

@@ -86,4 +86,5 @@ class Manifest:
         except OSError as error:
             raise BlpoError(f"{path}: cannot be read ({error.strerror})") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise BlpoError(f"{path}: not a file that save_ids wrote ({type(error).__name__}: {error})") from None
+            reason = f"{type(error).__name__}: {error}"
+            raise BlpoError(f"{path}: not a list of drawn images as save_ids writes it ({reason})") from None

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from blpo_dspy.models import Models, make_lm
     from blpo_dspy.optimizers import BLPO, BLPOResult, Round, Trial
     from blpo_dspy.optimizers.estimate import Estimate, estimate
+    from blpo_dspy.optimizers.guards import Guards
+    from blpo_dspy.predictions import predict
     from blpo_dspy.programs import VisualJudge
     from blpo_dspy.sources import open_source
 
@@ -36,6 +38,7 @@ __all__ = [
     "Comparison",
     "DataError",
     "Estimate",
+    "Guards",
     "LabelSpace",
     "ModelError",
     "Models",
@@ -51,6 +54,7 @@ __all__ = [
     "make_lm",
     "measure_agreement",
     "open_source",
+    "predict",
     "split_examples",
 ]
 
@@ -64,6 +68,7 @@ _HOME = {
     "Comparison": "comparison",
     "DataError": "errors",
     "Estimate": "optimizers.estimate",
+    "Guards": "optimizers.guards",
     "LabelSpace": "labels",
     "ModelError": "errors",
     "Models": "models",
@@ -78,6 +83,7 @@ _HOME = {
     "make_lm": "models",
     "measure_agreement": "agreement",
     "open_source": "sources",
+    "predict": "predictions",
     "split_examples": "data",
 }
 

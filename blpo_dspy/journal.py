@@ -124,11 +124,6 @@ class Journal:
         else:
             self._recorded[line["type"], line["number"]] = line["data"]
 
-    @property
-    def resumed(self) -> int:
-        """How many answers of earlier sessions the run has not come to yet."""
-        return len(self._unclaimed)
-
     def get(self, key: str) -> tuple[Answer, Usage] | None:
         """Returns a known answer and what this use of it adds to the ledger (see `AnswerStore`)."""
         with self._lock:

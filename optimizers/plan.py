@@ -218,13 +218,6 @@ class _Round:
         )
 
 
-def _low(optimizer: BLPO, sizes: Sizes, validation: int, *, shared: bool) -> int:
-    """The fewest judgements: no update can be used, so that nothing but the start is judged."""
-    lazy = optimizer.error_search == "lazy" and not optimizer.stratified
-    searched = min(optimizer.batch_size + optimizer.guard_size, sizes.train) if lazy else sizes.train
-    return max(1, (sizes.train if shared else validation + searched) - sizes.doubles)
-
-
 def _inputs(example: dspy.Example) -> str:
     inputs = {name: getattr(value, "url", value) for name, value in sorted(example.inputs().items())}
     return json.dumps(inputs, default=repr)

@@ -75,6 +75,8 @@ def _show(screen: Screen, comparison: Comparison, sets: Sets, models: dict[str, 
         return
     screen.text(f"Data    {sets.how}")
     screen.text(f"Models  {models_line(models)}")
+    if sets.people is not None:
+        screen.text(f"Ceiling {sets.people.headline(None, None)}")
     screen.text()
     screen.out.print(terminal_table(comparison, screen.out.width))
     for line in failures(comparison):

@@ -166,3 +166,13 @@ def test_wrong_options_are_refused_before_anything_is_read() -> None:
         opened(Path("nowhere"), labels, context=("description",))
     with pytest.raises(BlpoError, match="'c' is not one of the labels"):
         opened(Path("nowhere"), labels, label_names={0: "c"})
+
+
+def test_files_that_are_no_table_are_told(tmp_path: Path) -> None:
+    """A CSV that is none ends in one message, not in the trace of three libraries."""
+    (tmp_path / "train.csv").write_bytes(b"\x89PNG\x00\xff")
+    source = open_source(
+        "huggingface", id="some/one", labels=LabelSpace("a", "b"), instruction="Judge.", local_dir=tmp_path
+    )
+    with pytest.raises(DataError, match="its files are no table that can be read"):
+        source.draw(2)

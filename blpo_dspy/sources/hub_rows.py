@@ -49,6 +49,7 @@ def open_rows(hub: Hub, split: str, config: str | None = None) -> HubRows:
         DataError: If the Hub refuses access or cannot be reached, or the repository has no such split.
     """
     import datasets  # noqa: PLC0415 - slow to import, and only needed where a Hub dataset is read
+    from httpx import HTTPError  # noqa: PLC0415
 
     hub.check_access()
     where, revision = (hub.repo, hub.commit) if hub.local_dir is None else (str(hub.local_dir), None)
@@ -63,7 +64,13 @@ def open_rows(hub: Hub, split: str, config: str | None = None) -> HubRows:
         names = [hub.name_of(file) for file in files[split]]
         if names and all(name is not None and name.endswith(".parquet") for name in names):
             return _ParquetRows(hub, [name for name in names if name is not None])
-        dataset = datasets.load_dataset(where, config, split=split, revision=revision, token=hub.token)
+        try:
+            dataset = datasets.load_dataset(where, config, split=split, revision=revision, token=hub.token)
+        except datasets.exceptions.DatasetGenerationError as error:
+            if isinstance(error.__cause__, (OSError, HTTPError)):
+                raise error.__cause__ from error
+            reason = " ".join(str(error.__cause__ or error).split())[:300]
+            raise DataError(f"{hub.place}: its files are no table that can be read ({reason})") from error
     return _LoadedRows(dataset, paths=builder.name == "imagefolder")
 
 

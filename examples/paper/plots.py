@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paper.methods import AXES, Sizes
@@ -60,6 +61,6 @@ def plot_sweeps(results: Sequence[Result], sizes: Sizes, path: Path, title: str)
     drawing.savefig(path, dpi=130)
 
 
-def _plain(panel) -> None:
+def _plain(panel: Axes) -> None:
     panel.grid(alpha=0.25, axis="y")
     panel.spines[["top", "right"]].set_visible(False)

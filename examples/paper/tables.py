@@ -69,7 +69,7 @@ def ablation_table(results: Sequence[Result]) -> str:
     names = [result.data.name for result in results]
     heads = ["macro-F1", *(cell for name in names for cell in (name, "paper"))]
     lines = ["### Ablation", "", _line(heads), "|---" + "|---:" * (len(heads) - 1) + "|"]
-    for method in ABLATIONS:
+    for method in (name for name in ABLATIONS if any(result.rows(name) for result in results)):
         cells = [method]
         for result in results:
             cells += [_shown(figure(result, method, "macro_f1"))]

@@ -65,8 +65,8 @@ class UnreadableAnswerError(LMProviderError):
         usage: What the provider charged for it all the same.
     """
 
-    def __init__(self, message: str, usage: Usage | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, model: str, usage: Usage | None = None) -> None:
+        super().__init__(message, model=model)
         self.usage = Usage() if usage is None else usage
 
 
@@ -351,6 +351,7 @@ class _Billed(UsageTracker):
 class _MeteredMixin:
     """The LM's own class, with every call passed through a meter."""
 
+    model: str
     _meter: Meter
     _role: str
     _retries: int
@@ -395,7 +396,7 @@ class _MeteredMixin:
             answer = self._asked(prompt, messages, {**options, "cache": False})
         if answer.empty:
             charged = answer.usage if answer.usage.tokens else None
-            raise UnreadableAnswerError("the server's answer is empty", charged)
+            raise UnreadableAnswerError("the server's answer is empty", model=self.model, usage=charged)
         return answer
 
     def _asked(self, prompt: Any, messages: Any, options: dict[str, Any]) -> Answer:
@@ -410,7 +411,9 @@ class _MeteredMixin:
         except LMUnexpectedError as error:
             if not _arrived(error):
                 raise
-            raise UnreadableAnswerError(f"the server's answer cannot be read: {error.message}") from error
+            raise UnreadableAnswerError(
+                f"the server's answer cannot be read: {error.message}", model=self.model
+            ) from error
         finally:
             self._entry.reset(token)
         if entry is None:  # an LM with a `__call__` of its own tells nothing, and has no cache

@@ -10,7 +10,17 @@ import pytest
 
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labels import LabelSpace
-from blpo_dspy.options import ModelNames, Search, given_texts, label_space, names, writable_file, writable_folder
+from blpo_dspy.options import (
+    ModelNames,
+    Search,
+    given_texts,
+    label_pairs,
+    label_space,
+    names,
+    three_sizes,
+    writable_file,
+    writable_folder,
+)
 
 
 @pytest.mark.parametrize(
@@ -118,3 +128,22 @@ def test_only_search_options_that_were_given_are_passed_on() -> None:
     """BLPO and its paper preset keep their own defaults; 0 is a value."""
     assert Search().given() == {}
     assert json.dumps(Search(rounds=2, guard_size=0).given()) == '{"rounds": 2, "guard_size": 0}'
+
+
+def test_sizes_are_three_whole_numbers_above_zero() -> None:
+    """None without the option."""
+    assert three_sizes(None) is None
+    assert three_sizes("100, 50,100") == (100, 50, 100)
+    for text, message in (("10,20", "not TRAIN,VAL,TEST"), ("a,b,c", "three whole numbers"), ("9,0,9", "needs images")):
+        with pytest.raises(BlpoError, match=message):
+            three_sizes(text)
+
+
+def test_what_stands_for_a_label_is_read_in_pairs() -> None:
+    """Labels are those of the space; what is written for them may be anything without a colon or comma."""
+    space = LabelSpace("Safe", "Unsafe")
+    assert label_pairs("0: Safe, 1:Unsafe", space) == {"0": "Safe", "1": "Unsafe"}
+    with pytest.raises(BlpoError, match="not of the form"):
+        label_pairs("0=Safe", space)
+    with pytest.raises(BlpoError, match="Odd"):
+        label_pairs("0:Odd", space)

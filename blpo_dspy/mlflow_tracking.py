@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,54 +152,45 @@ class _Store:
         self._error: type[Exception] = mlflow.exceptions.MlflowException
         self._metric = importlib.import_module("mlflow.entities").Metric
         self._parameter = importlib.import_module("mlflow.entities").Param
-        try:
+        with self._using():
             self._client = mlflow.MlflowClient(tracking_uri=tracking_uri)
             known = self._client.get_experiment_by_name(experiment)
             self._experiment = self._client.create_experiment(experiment) if known is None else known.experiment_id
-        except (self._error, ImportError) as error:
-            raise _refusal(error) from error
+
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[None]:
+        try:
+            yield
+        except (self._error, ImportError) as error:  # its light client has no database
+            raise BlpoError(f"MLflow's store can't be used: {error}; check the tracking URI") from error
 
     def begin(self, name: str | None, parameters: Mapping[str, Any]) -> str:
         listed = [self._parameter(key, str(value)[:_LONGEST_PARAMETER]) for key, value in parameters.items()]
-        try:
+        with self._using():
             run = str(self._client.create_run(self._experiment, run_name=name).info.run_id)
             self._client.log_batch(run, params=listed)
-        except self._error as error:
-            raise _refusal(error) from error
         return run
 
-    def figures(self, run: str, figures: Sequence[Figure] | Iterator[Figure]) -> None:
+    def figures(self, run: str, figures: Iterable[Figure]) -> None:
         now = int(time.time() * 1000)
         metrics = [self._metric(name, value, now, step) for name, value, step in figures]
-        try:
+        with self._using():
             self._client.log_batch(run, metrics=metrics)
-        except self._error as error:
-            raise _refusal(error) from error
 
     def files(self, run: str, files: Sequence[Path]) -> None:
-        try:
+        with self._using():
             for file in files:
                 self._client.log_artifact(run, str(file))
-        except self._error as error:
-            raise _refusal(error) from error
 
     def data(self, run: str, data: Mapping[str, Any], name: str) -> None:
-        try:
+        with self._using():
             self._client.log_dict(run, dict(data), name)
-        except self._error as error:
-            raise _refusal(error) from error
 
     def end(self, run: str, status: str, reason: str) -> None:
-        try:
+        with self._using():
             if reason:
                 self._client.set_tag(run, "reason", reason[:_LONGEST_PARAMETER])
             self._client.set_terminated(run, status)
-        except self._error as error:
-            raise _refusal(error) from error
-
-
-def _refusal(error: Exception) -> BlpoError:
-    return BlpoError(f"MLflow's store can't be used: {error}; check the tracking URI")
 
 
 def _flat(options: Mapping[str, Any], lead: str = "") -> dict[str, Any]:

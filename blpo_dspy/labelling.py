@@ -17,7 +17,7 @@ from blpo_dspy.agreement import Agreement, measure_agreement
 from blpo_dspy.errors import ModelError
 from blpo_dspy.images import ImageError
 from blpo_dspy.labels import Label, LabelSpace
-from blpo_dspy.metering import FATAL_ERRORS, Meter, RunStoppedError
+from blpo_dspy.metering import FATAL_ERRORS, Meter, RunStoppedError, is_outage
 from blpo_dspy.models import Models
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.programs.visual_judge import VisualJudge
@@ -162,7 +162,7 @@ def _label_one(program: VisualJudge, inputs: Mapping[str, Any]) -> Verdict:
         except ImageError as error:
             return Verdict(None, failure=error.reason)
         except LMError as error:
-            return Verdict(None, failure=str(error), outage=dspy.is_retryable_lm_error(error))
+            return Verdict(None, failure=str(error), outage=is_outage(error))
     description, reasoning = prediction.get("description"), prediction.get("reasoning") or ""
     return Verdict(prediction.label, str(prediction.answer), description, str(reasoning))
 

@@ -93,6 +93,13 @@ ApiBase = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Your own server, e.g. http://localhost:8000/v1, for all but `embedded`."),
 ]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        help="Longest time of an LM call (default 120; 300 for an optimizer and for models that reason first).",
+    ),
+]
 JudgeFile = Annotated[Path, typer.Argument(metavar="JUDGE", help="A judge.json.", show_default=False)]
 Model = Annotated[
     str | None, typer.Option(metavar="MODEL", help="The judge's model, e.g. openai/gpt-4o (default `embedded`).")
@@ -234,6 +241,7 @@ def _start(
         str | None, typer.Option(metavar="MODEL", help="The optimizer's model (default: the judge's).")
     ] = None,
     api_base: ApiBase = None,
+    timeout: Timeout = None,
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Ask models anew instead of taking answers from DSPy's cache.")
     ] = False,
@@ -261,7 +269,7 @@ def _start(
         data=replace(data, columns=replace(data.columns, context=texts, group=group_column)),
         labels=space,
         task=task,
-        models=ModelNames(judge_model, verbalizer_model, optimizer_model, api_base, not no_cache),
+        models=ModelNames(judge_model, verbalizer_model, optimizer_model, api_base, not no_cache, timeout),
         val=val,
         test=test,
         sizes=three_sizes(sizes),
@@ -381,6 +389,7 @@ def _evaluate_job(
     model: Model = None,
     verbalizer_model: VerbalizerModel = None,
     api_base: ApiBase = None,
+    timeout: Timeout = None,
     draw: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Images of a source (default: as in the paper's test set).")
     ] = None,
@@ -393,7 +402,8 @@ def _evaluate_job(
     """The options of evaluate."""
     if draw is not None and data.source is None:
         raise BlpoError("--draw belongs to --source; a TABLE is used whole")
-    return EvaluateJob(judge, data, ModelNames(model, verbalizer_model, None, api_base), threads, draw, seed, against)
+    models = ModelNames(model, verbalizer_model, None, api_base, timeout=timeout)
+    return EvaluateJob(judge, data, models, threads, draw, seed, against)
 
 
 # What a command takes as one value and a user gives as many options.
@@ -500,6 +510,7 @@ def judge_(
     model: Model = None,
     verbalizer_model: VerbalizerModel = None,
     api_base: ApiBase = None,
+    timeout: Timeout = None,
     image_column: Annotated[
         str, typer.Option(metavar="NAME", help="Column of TABLE with the image: a path, a URL or the image.")
     ] = "image",
@@ -522,7 +533,7 @@ def judge_(
     from blpo_dspy.judge_command import judge_images
     from blpo_dspy.screen import Screen
 
-    models = ModelNames(model, verbalizer_model, None, api_base)
+    models = ModelNames(model, verbalizer_model, None, api_base, timeout=timeout)
     job = JudgeJob(judge, images, context or [], models, threads, out, image_column, max_calls, allow_outside)
     code = judge_images(job, Screen(as_json=as_json))
     if code:

@@ -151,7 +151,7 @@ def estimate_cost(job: CompileJob, latency: float, screen: Screen) -> None:
     """Prints what `compile_judge` would come to; no LM is called and nothing is written."""
     start, sets = begin(job.start, job.search.seed, screen)
     costs = costs_after(start, sets, job.search)
-    models = Models.named(**job.start.models.by_role(), api_base=job.start.models.api_base)
+    models = Models.named(**job.start.models.by_role(), **job.start.models.connection())
     optimizer = make_optimizer(models, job.search, costs.reserved)
     found = estimate(optimizer, start, trainset=sets.train, valset=sets.val, latency=latency)
     doubtful = most_for_label_errors(optimizer, start, sets)
@@ -208,7 +208,7 @@ def connect(names: ModelNames) -> Models:
         ModelError: If no server answers at the address.
     """
     roles = names.by_role()
-    models = Models.named(**roles, api_base=names.api_base)
+    models = Models.named(**roles, **names.connection())
     if names.api_base is not None and not all(map(is_embedded, roles.values())):
         _check_server(names.api_base)
     # The offline engine answers as fast as DSPy's cache, and its calls are to be seen in the count.

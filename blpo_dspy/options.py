@@ -43,6 +43,7 @@ class ModelNames:
         optimizer: Writes instructions.
         api_base: The server of all but the offline engine.
         cache: Whether answers may come from DSPy's cache.
+        timeout: Seconds after which a call to any but the offline engine has failed; those of each role if None.
     """
 
     judge: str | None = None
@@ -50,6 +51,11 @@ class ModelNames:
     optimizer: str | None = None
     api_base: str | None = None
     cache: bool = True
+    timeout: float | None = None
+
+    def connection(self) -> dict[str, Any]:
+        """Returns what is given beside the names, as `Models.named` takes it."""
+        return {"api_base": self.api_base, **({} if self.timeout is None else {"timeout": self.timeout})}
 
     def by_role(self) -> dict[str, str]:
         """Returns the name that each role has in the end."""

@@ -493,6 +493,22 @@ def test_a_server_that_is_not_there_is_told_at_once(photos: Path) -> None:
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.parametrize("command", ["compile", "estimate", "compare", "evaluate", "judge"])
+def test_every_command_that_calls_models_takes_their_timeout(command, judge: Path, photos: Path) -> None:
+    """One that is no time is refused as the models are made, which shows that it got there."""
+    model = ["--timeout", "0", "--model" if command in ("evaluate", "judge") else "--judge-model", "openai/x"]
+    if command == "judge":
+        done = blpo("judge", judge, photos / read_rows(photos / "test.csv")[0]["image"], *model)
+    elif command == "evaluate":
+        done = blpo("evaluate", judge, photos / "test.csv", *model)
+    else:
+        out = {"compile": ["--out", photos / "j.json"], "compare": ["--out", photos / "c", "--max-calls", 9]}
+        words = [photos / "train.csv", "--task", TASK, "--scale", "1-5", *out.get(command, []), *model]
+        done = blpo(command, *words)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "timeout must be a" in done.stderr
+
+
 def test_a_wrong_key_is_told_once(photos: Path) -> None:
     """HTTP 401, with what the provider said."""
     before = files_in(photos)

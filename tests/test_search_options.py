@@ -55,3 +55,10 @@ def test_no_cache_holds_for_every_role() -> None:
     for cache in (True, False):
         found = connect(ModelNames("openai/x", "embedded", cache=cache))
         assert [lm.cache for lm in (found.judge, found.verbalizer, found.optimizer)] == [cache, False, cache]
+
+
+def test_a_timeout_holds_for_every_role_and_each_role_has_its_own_without_one() -> None:
+    """The offline engine has none."""
+    for timeout, used in ((7.5, [7.5, None, 7.5]), (None, [120, None, 300])):
+        found = connect(ModelNames("openai/x", "embedded", timeout=timeout))
+        assert [lm.kwargs.get("timeout") for lm in (found.judge, found.verbalizer, found.optimizer)] == used

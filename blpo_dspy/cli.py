@@ -252,6 +252,9 @@ def _start(
     verbalizer_instruction: Annotated[
         str | None, typer.Option(metavar="TEXT", help="The verbalizer instruction to start from.")
     ] = None,
+    reasoning: Annotated[
+        bool, typer.Option("--reasoning", help="Have the judge state the evidence that decides before its label.")
+    ] = False,
 ) -> Start:
     """The options for what an optimizer starts from."""
     of_table = data.source is None
@@ -275,6 +278,7 @@ def _start(
         sizes=three_sizes(sizes),
         evidence=evidence,
         verbalizer_instruction=verbalizer_instruction,
+        reasoning=reasoning,
     )
 
 

@@ -199,6 +199,7 @@ def _about(student: VisualJudge, sets: _Sets, models: Models, max_calls: int) ->
             "verbalizer": student.verbalizer_instruction,
             "labels": student.labels.to_dict(),
             "evidence": student.evidence,
+            "reasoning": student.reasoning,
             "context": list(student.context),
         },
         "models": {

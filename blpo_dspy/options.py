@@ -196,6 +196,7 @@ class Start:
         sizes: How many images train, val and test get; shares of all if None.
         evidence: What the judge reads; the source's choice or the library's default if None.
         verbalizer_instruction: The verbalizer instruction to start from; the source's or the library's if None.
+        reasoning: Whether the judge states the evidence that decides before its label.
     """
 
     data: Data
@@ -207,6 +208,7 @@ class Start:
     sizes: tuple[int, int, int] | None = None
     evidence: EvidenceOption | None = None
     verbalizer_instruction: str | None = None
+    reasoning: bool = False
 
 
 @dataclass(frozen=True)

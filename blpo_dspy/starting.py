@@ -26,17 +26,18 @@ def begin(start: Start, seed: int, screen: Screen) -> tuple[VisualJudge, Sets]:
             task, sets, seen = draw_sets(start, seed, watch)
         for line in seen:
             screen.note(line)
-    return first_judge(task), sets
+    return first_judge(task, reasoning=start.reasoning), sets
 
 
-def first_judge(task: Task) -> VisualJudge:
-    """Returns the judge that a task starts from."""
+def first_judge(task: Task, *, reasoning: bool = False) -> VisualJudge:
+    """Returns the judge that a task starts from; with `reasoning` it states its evidence before the label."""
     return VisualJudge(
         task.labels,
         instruction=task.instruction,
         verbalizer_instruction=task.verbalizer_instruction,
         context=task.context,
         evidence=task.evidence,
+        reasoning=reasoning,
     )
 
 

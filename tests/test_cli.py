@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import re
 import shutil
@@ -317,6 +318,20 @@ def test_compile_passes_evidence_instructions_and_columns_on(evidence, photos: P
     refused = blpo("judge", photos / "judge.json", image)
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert "takes prompt" in refused.stderr
+
+
+def test_a_judge_that_reasons_says_why_in_the_record_and_on_the_cards(photos: Path) -> None:
+    """Every answer has its evidence; without the option none has."""
+    run = photos / "run"
+    record = json.loads(compile_in(photos, *SMALL, "--reasoning", "--run-dir", run, "--json").stdout)
+    assert record["reasoning"] is VisualJudge.load(photos / "judge.json").reasoning is True
+    items = json.loads((run / "report.json").read_text())["items"]
+    said = {item["after"]["reasoning"] for item in items if item["thumbnail"]}
+    assert said
+    assert "" not in said
+    page = html.unescape((run / "report.html").read_text())
+    assert all(text in page for text in said)
+    assert json.loads(compile_in(photos, *SMALL, "--json").stdout)["reasoning"] is False
 
 
 def test_the_papers_algorithm_is_measured_on_val_too(photos: Path) -> None:

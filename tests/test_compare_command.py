@@ -61,6 +61,16 @@ def test_json_is_the_results_and_nothing_else(table: Path, tmp_path: Path) -> No
     assert "no model is named" in done.stderr
 
 
+def test_judges_that_reason_are_another_comparison(table: Path, tmp_path: Path) -> None:
+    """The answers of the one are none of the other's."""
+    options = ("--max-calls", 40, "--optimizers", "none", "--judge-model", "embedded")
+    done = compare(table, tmp_path, *options, "--reasoning", "--json")
+    assert json.loads(done.stdout)["about"]["student"]["reasoning"] is True
+    again = compare(table, tmp_path, *options)
+    assert again.exit_code == 2
+    assert "reasoning" in again.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

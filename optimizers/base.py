@@ -249,6 +249,7 @@ class JudgeOptimizer(Teleprompter):
                     validator.start(len(rounds), completed.end)
         except RunStoppedError as stopped:
             stop_reason = str(stopped)
+        run.workers.end_search()  # or what is under way of a step that was cut short would take what is kept
         run.kept = 0
         if self.select == "best" and rounds:
             validator.start(len(rounds), rounds[-1].end)

@@ -139,7 +139,8 @@ class Run:
 
     def _afford(self, calls: int) -> None:
         """Refuses a step whose last calls a cap would refuse: its first ones would be paid for in vain."""
-        if self.max_calls is not None and self.meter.ledger.total.calls + calls + self.reserve > self.max_calls:
+        ledger = self.meter.ledger
+        if self.max_calls is not None and ledger.total.calls + calls + self._reserve(ledger) > self.max_calls:
             raise self.stop_error("the rest of the budget doesn't pay for another step")
 
     @property

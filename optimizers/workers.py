@@ -66,6 +66,11 @@ class Workers:
         """Returns how many tasks of the search are under way or waiting."""
         return self._search.load
 
+    def end_search(self) -> None:
+        """Drops tasks of the search that have not begun, and waits for the others."""
+        self._search.drop()
+        self._search.wait(threading.TIMEOUT_MAX)
+
     def drain(self, seconds: float) -> bool:
         """Drops what has not begun and gives the rest some time to end; returns whether all of it did."""
         until = time.monotonic() + seconds

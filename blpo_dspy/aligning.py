@@ -47,6 +47,8 @@ def align(
     watch: Watch,
     told: VisualJudge | None = None,
     log_dir: Path | None = None,
+    *,
+    doubts: bool = True,
 ) -> Aligned:
     """Returns the judge compiled from a start, its card filled in, with its agreement before and after.
 
@@ -58,6 +60,7 @@ def align(
         watch: Where progress shows.
         told: A judge that is told the truth, to be measured on the test split as the ceiling.
         log_dir: Where the journals go, so that the same call continues a run that was cut short.
+        doubts: Whether training labels are looked for that may be wrong.
 
     Raises:
         BlpoError: As `BLPO.compile`.
@@ -78,7 +81,7 @@ def align(
             inputs = inputs_of(examples)
             return label_images(judge, models, inputs, workers=workers, meter=meter, done=watch.advance)
 
-        known = suspects(record, len(sets.train))
+        known = suspects(record, len(sets.train)) if doubts else {}
         with cap.keeping(costs.reserved):
             errors = find_label_errors(compiled, sets.train, known, ask)
         validates = optimizer.select == "last" and search.max_calls is None
@@ -151,7 +154,7 @@ class CostsAfter:
     """The LM calls after the search.
 
     Attributes:
-        test: Those of the test split, before and after; None if the cap on calls doesn't pay for it.
+        test: Those of the test split, before and after; None if there is none, or the cap on calls doesn't pay for it.
         fidelity: Those of the verbalizer's fidelity; 0 if it isn't asked for or not paid for.
     """
 
@@ -171,7 +174,7 @@ def costs_after(start: VisualJudge, sets: Sets, search: Search) -> CostsAfter:
     fidelity = fidelity_calls(start.evidence, min(search.fidelity, len(sets.test)))
     room = math.inf if search.max_calls is None else _TEST_SHARE * search.max_calls
     return CostsAfter(
-        test=test if test <= room else None,
+        test=test if 0 < test <= room else None,
         fidelity=fidelity if test + fidelity <= room else 0,
     )
 

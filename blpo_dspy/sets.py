@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from blpo_dspy.sealing import Seal
 
 # What is split off where one of the two has a table of its own.
-_WITHOUT_TEST = (0.7, 0.3, 0.0)
+WITHOUT_TEST = (0.7, 0.3, 0.0)
 _WITHOUT_VAL = (0.5, 0.0, 0.5)
 
 
@@ -69,7 +69,7 @@ def load_sets(start: Start, labels: LabelSpace, seed: int) -> Sets:
         sets = {"train": loaded[table], "val": loaded[val], "test": loaded[test]}
         how = "; ".join(f"{name} {path}" for name, path in zip(sets, (table, val, test), strict=True))
     else:
-        fractions = _WITHOUT_TEST if test is not None else _WITHOUT_VAL if val is not None else DEFAULT_FRACTIONS
+        fractions = WITHOUT_TEST if test is not None else _WITHOUT_VAL if val is not None else DEFAULT_FRACTIONS
         shares = {"fractions": fractions} if start.sizes is None else {"sizes": start.sizes}
         splits = split_examples(loaded[table], labels=labels, seed=seed, **shares)
         sets = {

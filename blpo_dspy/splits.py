@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 import dspy
@@ -89,7 +89,7 @@ def split_examples(
         shares = _checked_fractions(fractions or DEFAULT_FRACTIONS)
         chosen = _distribute(names, units, _fraction_quotas(shares, Counter(names), labels), seed)
         if _some_empty(shares, chosen):
-            chosen = _distribute_units(names, units, shares, labels, seed)
+            chosen = _distribute_units(names, units, lambda heads: _fraction_quotas(shares, heads, labels), seed)
         if _some_empty(shares, chosen):
             raise DataError(_too_few(Counter(names), labels, len(units)))
         percent = "/".join(f"{100 * share:g}" for share in shares)
@@ -98,6 +98,38 @@ def split_examples(
         how += f", {sum(len(unit) > 1 for unit in units)} groups kept whole"
     train, val, test = ([examples[i] for i in part] for part in chosen)
     return Splits(train, val, test, labels, how)
+
+
+def cut_folds(
+    examples: Sequence[dspy.Example], *, labels: LabelSpace, folds: int, seed: int = 0
+) -> list[list[dspy.Example]]:
+    """Cuts labelled examples into folds of like size and like label proportions; each example is in exactly one.
+
+    Examples with the same `group`, or with byte-identical images, always stay together.
+
+    Args:
+        examples: With `image`, `label` and perhaps `group`.
+        labels: The label space.
+        folds: How many, at least 2.
+        seed: Decides which example goes where.
+
+    Raises:
+        DataError: If a label that occurs is in fewer groups of examples than there are folds; it prints the label
+            histogram.
+        BlpoError: If that is no number of folds.
+    """
+    if folds < 2:
+        raise BlpoError(f"folds={folds} is too few: each is judged by a judge that is compiled on the others")
+    names = [labels.coerce(example.label) for example in examples]
+    units = _units(examples)
+    spread = Counter(label for unit in units for label in {names[i] for i in unit})
+    short = [label for label in labels.labels if 0 < spread[label] < folds]
+    if short or not units:
+        raise DataError(_too_few_for_folds(Counter(names), labels, short, folds, len(units) < len(names)))
+    chosen = _distribute(names, units, _fold_quotas(folds, Counter(names), labels), seed)
+    if not all(chosen):
+        chosen = _distribute_units(names, units, lambda heads: _fold_quotas(folds, heads, labels), seed)
+    return [[examples[i] for i in part] for part in chosen]
 
 
 def histogram(examples: Iterable[dspy.Example], labels: LabelSpace) -> str:
@@ -171,6 +203,17 @@ def _fraction_quotas(shares: Sequence[float], counts: Counter[Label], labels: La
     return tuple(by_split)
 
 
+def _fold_quotas(folds: int, counts: Counter[Label], labels: LabelSpace) -> Quotas:
+    """Each label shared out equally; what is over goes to the folds that are the smallest so far."""
+    by_fold = tuple(Counter[Label]() for _ in range(folds))
+    for label in labels.labels:
+        room = Counter[Label]({fold: -quota.total() for fold, quota in enumerate(by_fold)})
+        parts = _apportion(counts[label], dict.fromkeys(range(folds), 1.0), room)
+        for fold, quota in enumerate(by_fold):
+            quota[label] = parts[fold]
+    return by_fold
+
+
 def _apportion(total: int, weights: dict[Label, float], counts: Counter[Label]) -> Counter[Label]:
     """Whole numbers that add up to `total` in proportion to the weights (largest remainders first)."""
     whole = sum(weights.values())
@@ -207,12 +250,11 @@ def _distribute(names: Sequence[Label], units: list[Unit], quotas: Quotas, seed:
 
 
 def _distribute_units(
-    names: Sequence[Label], units: list[Unit], shares: Sequence[float], labels: LabelSpace, seed: int
+    names: Sequence[Label], units: list[Unit], quotas_of: Callable[[Counter[Label]], Quotas], seed: int
 ) -> list[Unit]:
     """All units, counted as one each by their most frequent label: few groups can be larger than a split's share."""
     heads = [Counter(names[i] for i in unit).most_common(1)[0][0] for unit in units]
-    quotas = _fraction_quotas(shares, Counter(heads), labels)
-    chosen = _distribute(heads, [[i] for i in range(len(units))], quotas, seed)
+    chosen = _distribute(heads, [[i] for i in range(len(units))], quotas_of(Counter(heads)), seed)
     return _ordered([[i for unit in part for i in units[unit]] for part in chosen], seed)
 
 
@@ -249,7 +291,7 @@ def _shuffled(units: list[Unit], purpose: str) -> list[Unit]:
 
 def _ordered(chosen: list[Unit], seed: int) -> list[Unit]:
     """Each split in a seeded order of its own, as units would otherwise stand together."""
-    for name, part in zip(NAMES, chosen, strict=True):
+    for name, part in zip((*NAMES, *range(len(NAMES), len(chosen))), chosen, strict=False):
         part.sort()
         random.Random(f"{seed}:order:{name}").shuffle(part)
     return chosen
@@ -299,3 +341,13 @@ def _too_few(counts: Counter[Label], labels: LabelSpace, units: int) -> str:
         f"too few examples to split: {counts.total()} ({_histogram(counts, labels)}) in {units} groups that stay whole "
         "would leave a split empty; label more images, or give separate tables for validation and test"
     )
+
+
+def _too_few_for_folds(
+    counts: Counter[Label], labels: LabelSpace, short: Sequence[Label], folds: int, grouped: bool
+) -> str:
+    among = ", counting those of a group, or with the same image, once" if grouped else ""
+    which = f"each of the {folds} needs at least one example of {', '.join(map(str, short))}{among}"
+    there = f"there are {counts.total()} examples ({_histogram(counts, labels)})"
+    advice = "take fewer folds, or label more images"
+    return f"too few examples for {folds} folds: {f'{which}; ' if short else ''}{there}; {advice}"

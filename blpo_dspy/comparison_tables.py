@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from rich.text import Text
 from blpo_dspy.comparison import RESULTS, Comparison, Row
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.methods import METHODS
+from blpo_dspy.report.charts import Point, Series, save_line_chart
 from blpo_dspy.statistics import mean_sd
 
 HEADINGS = (
@@ -37,18 +37,15 @@ TABLE, PLOT = "table.md", "plot.png"
 
 
 def write_tables(comparison: Comparison, folder: str | os.PathLike[str]) -> list[Path]:
-    """Writes the Markdown table and, where matplotlib is installed, the plot; returns all files of the comparison.
+    """Writes the Markdown table and the plot; returns all files of the comparison.
 
     Raises:
         BlpoError: If they cannot be written.
     """
-    table = Path(folder) / TABLE
-    files = [Path(folder) / RESULTS, table]
+    files = [Path(folder) / name for name in (RESULTS, TABLE, PLOT)]
     try:
-        table.write_text(markdown(comparison), encoding="utf-8")
-        if find_spec("matplotlib") is not None:
-            files.append(Path(folder) / PLOT)
-            plot(comparison, files[-1])
+        files[1].write_text(markdown(comparison), encoding="utf-8")
+        plot(comparison, files[2])
     except OSError as error:
         raise BlpoError(f"{folder}: the tables cannot be written ({error.strerror or error})") from error
     return files
@@ -160,33 +157,23 @@ def plot(comparison: Comparison, path: str | os.PathLike[str]) -> None:
     returned, measured afterwards; a method that validates nothing on the way has the point alone.
 
     Raises:
-        BlpoError: If matplotlib is not installed.
+        OSError: If it cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 - optional
-    except ImportError as error:
-        raise BlpoError('plots need matplotlib: pip install "blpo-dspy[compare]"') from error
-    figure = Figure(figsize=(9, 5.5), layout="constrained")
-    axes = figure.subplots()
-    names = dict.fromkeys(row.method for row in comparison.rows if row.curve)
-    curves = sorted(((name, *mean_curve(comparison, name)) for name in names), key=lambda curve: -curve[2][1])
-    for position, (name, steps, (spent, score)) in enumerate(curves):
-        look: dict[str, Any] = {"color": f"C{position % 10}", "linestyle": ("-", "--", ":")[position // 10 % 3]}
-        if len(steps) > 1:
-            axes.step(*zip(*steps, (spent, steps[-1][1]), strict=True), where="post", linewidth=1.6, **look)
-        marker = "osD"[position // 10 % 3]
-        axes.plot([spent], [score], marker=marker, markersize=6, label=f"{score:.2f}  {name}", **look)
-    axes.set_xlim(left=0)
-    axes.set_xlabel("LM calls spent")
-    axes.set_ylabel("validation agreement (1 − mean loss) of the best program so far")
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    if names:
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, title="at the end")
-    figure.savefig(Path(path), dpi=130)
+    save_line_chart(curves(comparison), "validation agreement (1 − mean loss) of the best program so far", Path(path))
 
 
-def mean_curve(comparison: Comparison, method: str) -> tuple[list[tuple[float, float]], tuple[float, float]]:
+def curves(comparison: Comparison) -> list[Series]:
+    """Returns what `plot` shows of each method, the best end first."""
+    found = []
+    for name in dict.fromkeys(row.method for row in comparison.rows if row.curve):
+        steps, (spent, score) = _mean_curve(comparison, name)
+        corners = (*steps, (max(spent, steps[-1][0]), steps[-1][1])) if len(steps) > 1 else ()
+        end = Point(score, None, f"{name}: {score:.2f} after {spent:,.0f} calls", spent)
+        found.append(Series(name, (end,), corners, stepped=True))
+    return sorted(found, key=lambda one: -one.points[0].value)
+
+
+def _mean_curve(comparison: Comparison, method: str) -> tuple[list[tuple[float, float]], tuple[float, float]]:
     """Returns the mean over seeds of a method's steps (a run that has ended keeps its last value), and of its ends."""
     curves = [row.curve for row in comparison.rows if row.method == method and row.curve]
     spent = sorted({point[0] for curve in curves for point in curve[:-1]})

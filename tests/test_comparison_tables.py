@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,16 @@ from PIL import Image
 from rich.console import Console
 
 from blpo_dspy.comparison import Comparison, Row
-from blpo_dspy.comparison_tables import HEADINGS, failures, markdown, plot, summary, terminal_table, write_tables
+from blpo_dspy.comparison_tables import (
+    HEADINGS,
+    curves,
+    failures,
+    markdown,
+    plot,
+    summary,
+    terminal_table,
+    write_tables,
+)
 from blpo_dspy.errors import BlpoError
 
 ABOUT = {
@@ -101,7 +109,7 @@ def test_the_table_fits_a_terminal(width: int) -> None:
 
 
 def test_the_files_are_written_beside_the_results(tmp_path: Path) -> None:
-    """A Markdown table and a picture; without matplotlib the table alone."""
+    """A Markdown table and a picture."""
     comparison = Comparison((*NONE, *BLPO), ABOUT)
     files = write_tables(comparison, tmp_path)
     assert [file.name for file in files] == ["results.json", "table.md", "plot.png"]
@@ -112,14 +120,15 @@ def test_the_files_are_written_beside_the_results(tmp_path: Path) -> None:
         write_tables(comparison, tmp_path / "missing")
 
 
-def test_without_matplotlib_only_the_plot_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And who asks for it is told how to get it."""
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    comparison = Comparison(tuple(BLPO), ABOUT)
-    assert [file.name for file in write_tables(comparison, tmp_path)] == ["results.json", "table.md"]
-    with pytest.raises(BlpoError, match=r"pip install \"blpo-dspy\[compare\]\""):
-        plot(comparison, tmp_path / "plot.png")
+def test_a_line_lasts_at_least_until_its_last_step() -> None:
+    """The mean over seeds of the best so far, and where the programs returned stand; the best of them first."""
+    late = row("opro", 0, 0.7, curve=[[0.0, 0.5], [900.0, 0.9], [1000.0, 0.96]])
+    short = row("opro", 1, 0.7, curve=[[0.0, 0.7], [10.0, 0.96]])
+    opro, blpo = curves(Comparison((*NONE, *BLPO, late, short), ABOUT))
+    assert [(point.value, point.spent) for point in blpo.points] == [(pytest.approx(0.85), 1510)]
+    assert blpo.corners == ((0, 0.5), (300, 0.625), (600, pytest.approx(0.85)), (1510, pytest.approx(0.85)))
+    assert opro.points[0].spent == 505
+    assert opro.corners[-1] == (900, pytest.approx(0.93))
 
 
 def test_a_comparison_without_curves_still_has_a_plot(tmp_path: Path) -> None:

@@ -30,7 +30,6 @@ from blpo_dspy.options import Search
 from blpo_dspy.programs.artifact import write_json
 from blpo_dspy.progress import Watch
 from blpo_dspy.report import load_run, write_report, write_report_data
-from blpo_dspy.report.charts import SIZES, Point, Series, line_charts, stepped
 from blpo_dspy.report.items import MOST_SHOWN, Item, Opinion
 from blpo_dspy.report.page import render
 from blpo_dspy.report.words import word_diff
@@ -291,24 +290,6 @@ def test_a_word_diff_keeps_whole_words() -> None:
         ("added", "softness"),
         ("same", " now."),
     ]
-
-
-@pytest.mark.parametrize(("values", "spent"), [([0.5], [0]), ([-0.9, 1.0], [3, 100_000]), ([0.99, 0.999], [1, 2])])
-def test_a_chart_stays_within_its_frame(values, spent) -> None:
-    """One point, negative figures and figures near 1, for a desk and for a phone."""
-    charts = line_charts([Series.through([Point(x, y, None, "") for x, y in zip(spent, values, strict=True)])])
-    assert [(chart.size, chart.width) for chart in charts] == [(name, size[0]) for name, size in SIZES.items()]
-    for chart in charts:
-        marks = chart.lines[0].marks
-        assert all(0 <= mark.y <= chart.bottom and chart.left <= mark.x <= chart.right for mark in marks)
-        assert all(0 <= y <= chart.bottom for y, _ in chart.rows)
-        assert 2 <= len(chart.rows) <= 7
-        assert 1 <= len(chart.columns) <= 9
-
-
-def test_a_stepped_line_keeps_a_value_until_the_next() -> None:
-    """Right, then up."""
-    assert stepped([(0, 0.2), (5, 0.6)]) == ((0, 0.2), (5, 0.2), (5, 0.6))
 
 
 def test_fidelity_is_shown_overall_and_per_label(run_folder, tmp_path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,10 +9,10 @@ from statistics import fmean
 from typing import Any
 
 from blpo_dspy.comparison import Comparison, Row
-from blpo_dspy.comparison_tables import failures, mean_curve
+from blpo_dspy.comparison_tables import curves, failures
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.methods import METHODS
-from blpo_dspy.report.charts import Chart, Point, Series, line_charts, stepped
+from blpo_dspy.report.charts import Point, Series, dot_chart, line_chart
 from blpo_dspy.statistics import BETTER, METHOD, WORSE, MeanSd, mean_sd
 
 _ROLES = ("judge", "verbalizer", "optimizer")
@@ -33,25 +32,6 @@ class About:
     how: str = ""
     command: str = ""
     versions: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True)
-class Track:
-    """One method's test agreement on the scale of the plot, in percent of its width: each seed's dot and interval."""
-
-    name: str
-    mean: float
-    text: str
-    dots: tuple[tuple[float, float, float, str], ...]
-
-
-@dataclass(frozen=True)
-class DotPlot:
-    """Test agreement of all methods; `base` is that of no optimization, `ticks` are positions and texts."""
-
-    tracks: tuple[Track, ...]
-    ticks: tuple[tuple[float, str], ...]
-    base: float | None
 
 
 @dataclass(frozen=True)
@@ -119,9 +99,9 @@ class ComparisonPage:
     title: str
     sentences: tuple[str, ...]
     seeds: tuple[int, ...]
-    dots: DotPlot | None
-    charts: tuple[Chart, ...]
-    legend: tuple[tuple[str, str], ...]
+    dots: str | None
+    base: float | None
+    chart: str | None
     measured: str
     methods: tuple[MethodView, ...]
     failures: tuple[str, ...]
@@ -138,16 +118,17 @@ def comparison_page(comparison: Comparison, about: About) -> ComparisonPage:
     by_method = {name: [row for row in comparison.rows if row.method == name] for name in names}
     seeds = tuple(dict.fromkeys(row.seed for row in comparison.rows))
     title, tone, sentences = _headline(by_method)
-    charts, legend = _curves(comparison, names)
+    dots, base = _dots(by_method)
+    lines = curves(comparison)
     return ComparisonPage(
         task=comparison.about["student"]["judge"],
         tone=tone,
         title=title,
         sentences=sentences,
         seeds=seeds,
-        dots=_dots(by_method),
-        charts=charts,
-        legend=legend,
+        dots=dots,
+        base=base,
+        chart=line_chart(lines, "validation agreement") if lines else None,
         measured="mean distance from the human rating" if labels.ordered else "accuracy",
         methods=tuple(_method(name, rows) for name, rows in by_method.items()),
         failures=tuple(failures(comparison)),
@@ -191,57 +172,27 @@ def _all(rows: Sequence[Row], verdict: str) -> bool:
     return all((row.paired or {})["verdict"] == verdict for row in rows)
 
 
-def _dots(by_method: Mapping[str, Sequence[Row]]) -> DotPlot | None:
-    found: dict[str, list[tuple[int, float, float, float]]] = {}
+def _dots(by_method: Mapping[str, Sequence[Row]]) -> tuple[str | None, float | None]:
+    """The plot of test agreement, and that of no optimization."""
+    series, means = [], {}
     for name, rows in by_method.items():
+        points = []
         for row in _done(rows):
             assert row.test is not None
             value, interval = row.test["macro_f1"], row.test["intervals"]["macro_f1"]
             if value is not None:
                 low, high = (value, value) if interval is None else (interval["low"], interval["high"])
-                found.setdefault(name, []).append((row.seed, value, low, high))
-    if not found:
-        return None
-    lowest = math.floor(min(low for dots in found.values() for _, _, low, _ in dots) * 10)
-    highest = math.ceil(max(high for dots in found.values() for *_, high in dots) * 10)
-
-    def across(value: float) -> float:
-        return round(100 * (value * 10 - lowest) / max(highest - lowest, 1), 2)
-
-    means = {name: sum(dot[1] for dot in dots) / len(dots) for name, dots in found.items()}
-    tracks = tuple(
-        Track(
-            name,
-            across(means[name]),
-            f"{means[name]:.2f}",
-            tuple(
-                (across(value), across(low), round(across(high) - across(low), 2), _told(seed, value, low, high))
-                for seed, value, low, high in found[name]
-            ),
-        )
-        for name in sorted(found, key=lambda name: -means[name])
-    )
-    ticks = tuple((across(tenth / 10), f"{tenth / 10:.1f}") for tenth in range(lowest, highest + 1))
-    return DotPlot(tracks, ticks, across(means["none"]) if "none" in means else None)
+                points.append(Point(value, (low, high), f"{name}, {_told(row.seed, value, low, high)}"))
+        if points:
+            series.append(Series(name, tuple(points)))
+            means[name] = fmean(point.value for point in points)
+    series.sort(key=lambda one: -means[one.name])
+    base = means.get("none")
+    return (dot_chart(series, "test macro F1", base) if series else None), base
 
 
 def _told(seed: int, value: float, low: float, high: float) -> str:
     return f"seed {seed}: {value:.2f}, 95% interval {low:.2f} to {high:.2f}"
-
-
-def _curves(comparison: Comparison, names: Sequence[str]) -> tuple[tuple[Chart, ...], tuple[tuple[str, str], ...]]:
-    """The chart, and the legend from the best end to the worst: each method's name and its value there."""
-    series, ends = [], {}
-    for name in names:
-        if not any(row.method == name and row.curve for row in comparison.rows):
-            continue
-        steps, (spent, score) = mean_curve(comparison, name)
-        corners = stepped([*steps, (spent, steps[-1][1])]) if len(steps) > 1 else ()
-        point = Point(spent, score, None, f"{name}: {score:.2f} after {spent:,.0f} calls", returned=True)
-        series.append(Series((point,), corners, name))
-        ends[name] = score
-    series.sort(key=lambda one: -ends[one.name])
-    return (line_charts(series) if series else ()), tuple((one.name, f"{ends[one.name]:.2f}") for one in series)
 
 
 def _method(name: str, rows: Sequence[Row]) -> MethodView:

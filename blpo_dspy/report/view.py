@@ -12,7 +12,7 @@ from typing import Any
 from blpo_dspy.agreement import Agreement
 from blpo_dspy.labels import Label, LabelSpace
 from blpo_dspy.report.beside import Doubts, FidelityTable, Humans, Told, doubts_of, fidelity_of, humans_of, told_of
-from blpo_dspy.report.charts import Chart, Point, Series, line_charts
+from blpo_dspy.report.charts import Point, Series, line_chart
 from blpo_dspy.report.items import KINDS, Item, worth_showing
 from blpo_dspy.report.run import RunFolder
 from blpo_dspy.report.words import Piece, word_diff
@@ -166,7 +166,7 @@ class Page:
     figures_set: str
     paired: PairedComparison | None
     humans: Humans | None
-    charts: tuple[Chart, ...]
+    chart: str | None
     chart_measure: str
     instructions: Texts
     confusions: tuple[Confusion, ...]
@@ -203,7 +203,7 @@ def page_of(run: RunFolder, *, images: bool = True, blur: Sequence[str] | None =
     if None in agreements.values():
         which, agreements = "val", {when: _agreement(result[when], "val") for when in ("before", "after")}
     ceiling = _agreement(result.get("ceiling") or {}, "test") if which == "test" else None
-    charts, measure = _charts(result, labels)
+    chart, measure = _chart(result, labels)
     blurred = _blurring(labels, blur)
     return Page(
         task=result["start"]["judge"],
@@ -214,7 +214,7 @@ def page_of(run: RunFolder, *, images: bool = True, blur: Sequence[str] | None =
         figures_set=which,
         paired=paired,
         humans=humans_of(result),
-        charts=charts,
+        chart=chart,
         chart_measure=measure,
         instructions=_texts(result["start"], result["compiled"]),
         confusions=_confusions(agreements),
@@ -305,7 +305,7 @@ def _figures(
     return tuple(rows)
 
 
-def _charts(result: Mapping[str, Any], labels: LabelSpace) -> tuple[tuple[Chart, ...], str]:
+def _chart(result: Mapping[str, Any], labels: LabelSpace) -> tuple[str | None, str]:
     name, measure = ("kappa", "Cohen’s κ (quadratic weights)") if labels.ordered else ("accuracy", "accuracy")
     points: list[Point] = []
     for validation in sorted(result["validations"], key=lambda v: (v["spent"], v["after_round"])):
@@ -316,9 +316,11 @@ def _charts(result: Mapping[str, Any], labels: LabelSpace) -> tuple[tuple[Chart,
         interval = agreement_intervals(agreement)[name]
         number = validation["after_round"]
         text = f"{f'after round {number}' if number else 'start'}: {value:.2f}, {validation['spent']:,} calls"
-        returned = validation["instructions"] == result["compiled"] and not any(point.returned for point in points)
-        points.append(Point(validation["spent"], value, interval, text, returned))
-    return (line_charts([Series.through(points)]) if points else ()), measure
+        returned = validation["instructions"] == result["compiled"] and not any(point.filled for point in points)
+        ends = None if interval is None else (interval.low, interval.high)
+        points.append(Point(value, ends, text, validation["spent"], returned))
+    corners = tuple((point.spent, point.value) for point in points)
+    return (line_chart([Series("", tuple(points), corners)], measure) if points else None), measure
 
 
 def _texts(old: Mapping[str, str], new: Mapping[str, str]) -> Texts:

@@ -28,6 +28,7 @@ from blpo_dspy.options import (
     Search,
     SourceChoice,
     Start,
+    check_folds,
     label_space,
     model_prices,
     names,
@@ -348,14 +349,23 @@ def _compile_job(
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the judge goes, a .json file.")],
     result: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to record the run, a .json file.")] = None,
     preflight: Annotated[
-        bool, typer.Option("--preflight", help="First check that the models see, and that the sets are apart.")
+        bool, typer.Option("--preflight", help="First check that the models see, how large images may be, that the sets are apart.")
     ] = False,
     repeat: Annotated[
         int | None,
         typer.Option(
             metavar="N",
             min=2,
-            help="First ask N times about ten images: how far does the judge agree with itself? Not under --max-calls.",
+            help="First ask N times about ten images: how far does the judge agree with itself?",
+        ),
+    ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K",
+            min=2,
+            help="For 60 to 100 images: no test set, but K folds, each judged by a judge compiled on the others; K + 1 "
+            "searches, among which all caps are shared out equally.",
         ),
     ] = None,
     run_dir: Annotated[
@@ -366,7 +376,9 @@ def _compile_job(
     ] = None,
 ) -> CompileJob:
     """The options of compile."""
-    return CompileJob(start, search, out, result, run_dir, preflight, repeat)
+    if folds is not None:
+        check_folds(start, search)
+    return CompileJob(start, search, out, result, run_dir, preflight, repeat, folds)
 
 
 def _compare_job(
@@ -464,18 +476,22 @@ def _command(name: str, **defaults: Any) -> Callable[[Callable[..., None]], Call
 def compile_(job: CompileJob, as_json: AsJson = False) -> None:
     """Align a judge with your labelled images."""
     from blpo_dspy.commands import compile_judge
+    from blpo_dspy.folds_command import compile_folds
     from blpo_dspy.screen import Screen
 
-    compile_judge(job, Screen(as_json=as_json))
+    run = compile_judge if job.folds is None else compile_folds
+    run(job, Screen(as_json=as_json))
 
 
 @_command("estimate", out=Path("judge.json"))
 def estimate_(job: CompileJob, latency: Seconds = 2.0, as_json: AsJson = False) -> None:
     """Tell what compile would cost, with the same options, before any call."""
     from blpo_dspy.commands import estimate_cost
+    from blpo_dspy.folds_command import estimate_folds
     from blpo_dspy.screen import Screen
 
-    estimate_cost(job, latency, Screen(as_json=as_json))
+    run = estimate_cost if job.folds is None else estimate_folds
+    run(job, latency, Screen(as_json=as_json))
 
 
 @_command("compare")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import socket
 import sys
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import dspy
 from dspy.utils.exceptions import LMError
 
 from blpo_dspy.aligning import align, costs_after, make_optimizer, most_for_label_errors
@@ -53,29 +54,20 @@ _MOST_NOTES = 20
 def compile_judge(job: CompileJob, screen: Screen) -> None:
     """Aligns a judge with labelled images and writes it."""
     start, sets = begin(job.start, job.search.seed, screen)
-    files = [writable_file(file) for file in (job.out, job.result) if file is not None]
-    if job.run_dir is not None:
-        writable_folder(job.run_dir)
-    if len({file.resolve() for file in files}) < len(files):
-        raise BlpoError(f"--out and --result both name {job.out}; give each a file of its own")
+    files = target_files(job)
     models = connect(job.start.models)
     note_offline(job.start.models, screen, "judge-model")
     sets = replace(sets, seal=seal(start, sets, job.search, run_dir=job.run_dir, files=files))
     for line in _remarks(job.search, start, sets):
         screen.note(line)
     if job.preflight:
-        _preflight(start, sets, models, screen)
-    repeated = _asked_again(job, start, sets, models, screen)
+        check_before(start, sets.named(), models, screen)
+    repeated = ask_again(job, start, sets.train, models, screen)
     with working(screen) as watch:
         watch.say(f"Data    {sets.how}")
         aligned = align(start, sets, models, job.search, watch, log_dir=job.run_dir)
     record = {**result(aligned, sets, job.start.models.by_role()), "repeatability": repeated}
-    _write(files, aligned, record)
-    beside = job.run_dir or job.out.parent
-    lead = "" if job.run_dir is not None else f"{job.out.stem}."
-    files += keep_choice(sets, beside / f"{lead}drawn.json", beside / f"{lead}disagreements.csv")
-    if job.run_dir is not None:
-        files += _write_run(job.run_dir, aligned, sets, record)
+    files = write_all(job, aligned, sets, record, files)
     if screen.as_json:
         screen.json(record)
         return
@@ -85,14 +77,36 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
     show_aligned(screen, aligned, about, files)
 
 
+def target_files(job: CompileJob) -> list[Path]:
+    """Returns the files that the judge and the record go to, once it is clear that they can be written.
+
+    Raises:
+        BlpoError: If they cannot.
+    """
+    files = [writable_file(file) for file in (job.out, job.result) if file is not None]
+    if job.run_dir is not None:
+        writable_folder(job.run_dir)
+    if len({file.resolve() for file in files}) < len(files):
+        raise BlpoError(f"--out and --result both name {job.out}; give each a file of its own")
+    return files
+
+
+def write_all(
+    job: CompileJob, aligned: Aligned, sets: Sets, record: Mapping[str, Any], files: list[Path]
+) -> list[Path]:
+    """Writes what a run leaves, the judge and the record to `files`, and returns the files to name."""
+    _write(files, aligned, record)
+    beside = job.run_dir or job.out.parent
+    lead = "" if job.run_dir is not None else f"{job.out.stem}."
+    files = files + keep_choice(sets, beside / f"{lead}drawn.json", beside / f"{lead}disagreements.csv")
+    return files if job.run_dir is None else files + _write_run(job.run_dir, aligned, sets, record)
+
+
 def _remarks(search: Search, start: VisualJudge, sets: Sets) -> Iterator[str]:
     """What to know of the sets and the budget before a run."""
     if sets.seal is not None and sets.seal.warning is not None:
         yield sets.seal.warning
-    disagreeing = contradictions([*sets.train, *sets.val, *sets.test])
-    if disagreeing:
-        have = "1 image has" if len(disagreeing) == 1 else f"{len(disagreeing)} images have"
-        yield f"{have} more than one label; for example, {disagreeing[0]}"
+    yield from contradicting([*sets.train, *sets.val, *sets.test])
     costs = costs_after(start, sets, search)
     if costs.test is None:
         yield f"--max-calls {search.max_calls} doesn't pay for the {len(sets.test)} test images: not judged"
@@ -100,15 +114,23 @@ def _remarks(search: Search, start: VisualJudge, sets: Sets) -> Iterator[str]:
         yield f"--max-calls {search.max_calls} doesn't pay for --fidelity: not measured"
 
 
-def _asked_again(
-    job: CompileJob, start: VisualJudge, sets: Sets, models: Models, screen: Screen
+def contradicting(examples: Sequence[dspy.Example]) -> Iterator[str]:
+    """Yields a remark if there are images with more than one label."""
+    disagreeing = contradictions(examples)
+    if disagreeing:
+        have = "1 image has" if len(disagreeing) == 1 else f"{len(disagreeing)} images have"
+        yield f"{have} more than one label; for example, {disagreeing[0]}"
+
+
+def ask_again(
+    job: CompileJob, start: VisualJudge, examples: Sequence[dspy.Example], models: Models, screen: Screen
 ) -> dict[str, Any] | None:
     """Notes and returns how far the start agrees with itself, where that is asked for."""
     if job.repeat is None:
         return None
     with working(screen) as watch, Workers(job.search.threads) as workers:
         watch.begin(f"asking {job.repeat} times about the same images")
-        found = repeatability(start, models, sets.train, times=job.repeat, workers=workers)
+        found = repeatability(start, models, examples, times=job.repeat, workers=workers)
     screen.note(found.told)
     return found.to_dict()
 
@@ -125,9 +147,11 @@ def keep_choice(sets: Sets, drawn: Path, disagreements: Path) -> list[Path]:
     return files
 
 
-def _preflight(start: VisualJudge, sets: Sets, models: Models, screen: Screen) -> None:
+def check_before(
+    start: VisualJudge, sets: Mapping[str, Sequence[dspy.Example]], models: Models, screen: Screen
+) -> None:
     """Notes what is wrong with the sets, and refuses a model that doesn't see images."""
-    lines = [*scarce_labels(sets.named(), start.labels), *near_duplicates(sets.named())]
+    lines = [*scarce_labels(sets, start.labels), *near_duplicates(sets)]
     for line in lines[:_MOST_NOTES]:
         screen.note(line)
     if len(lines) > _MOST_NOTES:

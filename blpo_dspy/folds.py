@@ -241,7 +241,7 @@ def align_folds(
     watch: Watch,
     log_dir: Path | None = None,
 ) -> Folded:
-    """Compiles a judge for each fold and measures it there, and compiles the judge to keep on all images.
+    """Compiles the judge to keep on all images, and one like it for each fold, which is measured there.
 
     Args:
         start: The judge to begin with.
@@ -256,13 +256,14 @@ def align_folds(
         BlpoError: As `BLPO.compile`, or if the cap on calls is too small.
     """
     each = share(search, start, cut)
+    watch.say(f"All images: {cut.whole.how}")
+    # First, so that a log folder of another run is refused before anything is paid for.
+    aligned = align(start, cut.whole, models, each, watch, log_dir=log_dir)
     done = []
     for number, sets in enumerate(cut.folds, 1):
         watch.say(f"Fold {number} of {len(cut.folds)}: {sets.how}")
         folder = None if log_dir is None else log_dir / f"fold-{number}"
         done.append(align(start, sets, models, each, watch, log_dir=folder, doubts=False))
-    watch.say(f"All images: {cut.whole.how}")
-    aligned = align(start, cut.whole, models, each, watch, log_dir=log_dir)
     found = Folded(cut, tuple(done), aligned, search.seed)
     aligned.judge.card["folds"] = found.card()
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ class Search:
         paper: Whether to start from the paper's settings instead of the defaults.
         seed: Of the search and of the split.
         threads: LM calls under way at once.
-        max_calls: The most LM calls, those on the test split included.
+        max_calls: The most LM calls, those before the search and on the test split included.
         max_tokens: The most tokens of the search.
         max_usd: The most dollars of the search, where every model has a price.
         max_seconds: The longest that the search may take.
@@ -114,6 +114,10 @@ class Search:
     label_shift: float | None = None
     part_loss: float | None = None
     prices: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def after(self, calls: int) -> Search:
+        """Returns the search with what a cap on calls leaves once so many were made."""
+        return self if self.max_calls is None else replace(self, max_calls=self.max_calls - calls)
 
     def budget(self, reserved: int) -> Budget | None:
         """Returns the caps of the search, None if there are none; `reserved` calls are kept for the test split."""
@@ -223,6 +227,7 @@ class CompileJob:
         run_dir: The folder for journal, judge, record and report, if one is wanted.
         preflight: Whether to look for what is wrong with data and models first.
         repeat: How often the start is asked about the same images first, to see how far it agrees with itself.
+        folds: How many folds stand in for the test set; None with a test set.
     """
 
     start: Start
@@ -232,6 +237,7 @@ class CompileJob:
     run_dir: Path | None = None
     preflight: bool = False
     repeat: int | None = None
+    folds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -335,6 +341,25 @@ class ReportJob:
     out: Path | None
     images: bool
     blur: tuple[str, ...] | None
+
+
+def check_folds(start: Start, search: Search) -> None:
+    """Checks that nothing that belongs to a test set is asked for beside folds.
+
+    Raises:
+        BlpoError: If something is.
+    """
+    if start.test is not None:
+        raise BlpoError(
+            "--folds stands in for a test set, as every image is judged by a judge that never saw it: leave out "
+            "--test, or leave out --folds and have the test set judged once"
+        )
+    if start.val is not None:
+        raise BlpoError("--folds splits validation images off TABLE for each fold: put those of --val into TABLE too")
+    if start.sizes is not None and start.data.source is None:
+        raise BlpoError("--folds uses all of TABLE, K - 1 folds as train and val 70/30: leave out --sizes")
+    if search.fidelity:
+        raise BlpoError("--fidelity is measured on a test set, and with --folds there is none: leave one of them out")
 
 
 def label_space(labels: str | None, scale: str | None) -> LabelSpace:

@@ -346,8 +346,8 @@ def _too_few(counts: Counter[Label], labels: LabelSpace, units: int) -> str:
 def _too_few_for_folds(
     counts: Counter[Label], labels: LabelSpace, short: Sequence[Label], folds: int, grouped: bool
 ) -> str:
-    among = ", counting those of a group, or with the same image, once" if grouped else ""
-    which = f"each of the {folds} needs at least one example of {', '.join(map(str, short))}{among}"
+    among = " (a group, or an image that is there twice, counts once)" if grouped else ""
+    few = f"{', '.join(map(str, short))} {'has' if len(short) == 1 else 'have'} fewer than {folds}{among}"
     there = f"there are {counts.total()} examples ({_histogram(counts, labels)})"
-    advice = "take fewer folds, or label more images"
-    return f"too few examples for {folds} folds: {f'{which}; ' if short else ''}{there}; {advice}"
+    which = f", and in each there has to be one of every label, of which {few}" if short else ""
+    return f"too few examples for {folds} folds: {there}{which}; take fewer folds, or label more images"

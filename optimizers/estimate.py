@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dspy
@@ -145,6 +145,28 @@ def estimate(
         threads=threads,
         warnings=() if missing is None else (missing,),
     )
+
+
+def sum_of_estimates(parts: Sequence[Estimate]) -> Estimate:
+    """Returns what runs one after the other come to, at the latency and the threads of the first."""
+    known = [part.usd for part in parts if part.usd is not None]
+    return replace(
+        parts[0],
+        calls=_by_role([part.calls for part in parts]),
+        total_calls=sum((part.total_calls for part in parts), Span()),
+        prompt_tokens=_by_role([part.prompt_tokens for part in parts]),
+        image_tokens=_by_role([part.image_tokens for part in parts]),
+        completion_tokens=_by_role([part.completion_tokens for part in parts]),
+        total_tokens=sum((part.total_tokens for part in parts), Span()),
+        usd=sum(known, Span()) if len(known) == len(parts) else None,
+        unpriced=tuple(sorted({model for part in parts for model in part.unpriced})),
+        seconds=sum((part.seconds for part in parts), Span()),
+        warnings=tuple(dict.fromkeys(warning for part in parts for warning in part.warnings)),
+    )
+
+
+def _by_role(parts: Sequence[Mapping[str, Span]]) -> dict[str, Span]:
+    return {role: sum((part[role] for part in parts), Span()) for role in parts[0]}
 
 
 def _dollars(cost: CallCost, prompts: Span, answers: Span) -> Span:

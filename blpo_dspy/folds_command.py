@@ -1,0 +1,136 @@
+"""What `blpo compile --folds K` and `blpo estimate --folds K` do."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from blpo_dspy.aligning import costs_after, make_optimizer, most_for_label_errors
+from blpo_dspy.commands import ask_again, check_before, connect, contradicting, note_offline, target_files, write_all
+from blpo_dspy.folds import FIGURES, Folded, Folds, align_folds, make_folds, share
+from blpo_dspy.models import Models
+from blpo_dspy.optimizers.estimate import estimate, sum_of_estimates
+from blpo_dspy.options import CompileJob, Search
+from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.results import result
+from blpo_dspy.screen import Evaluated, Screen, agreement_table, models_line, show_aligned, working
+from blpo_dspy.starting import begin
+from blpo_dspy.statistics import MeanSd
+
+_WORDS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "kappa": "kappa", "mae": "mean error"}
+
+
+def compile_folds(job: CompileJob, screen: Screen) -> None:
+    """Measures out of fold what compiling does, and writes a judge compiled on all images."""
+    start, cut = _begin(job, screen)
+    each = share(job.search, start, cut)
+    files = target_files(job)
+    models = connect(job.start.models)
+    note_offline(job.start.models, screen, "judge-model")
+    for line in [*contradicting(cut.all()), *_shares(job.search, each, len(cut.folds))]:
+        screen.note(line)
+    if job.preflight:
+        check_before(start, cut.named(), models, screen)
+    repeated = ask_again(job, start, cut.whole.train, models, screen)
+    with working(screen) as watch:
+        found = align_folds(start, cut, models, job.search, watch, log_dir=job.run_dir)
+    names = job.start.models.by_role()
+    record = {**result(found.aligned, cut.whole, names), "repeatability": repeated, "folds": found.to_dict()}
+    files = write_all(job, found.aligned, cut.whole, record, files)
+    if screen.as_json:
+        screen.json(record)
+    else:
+        _show(screen, found, record, models_line(names), files)
+
+
+def _begin(job: CompileJob, screen: Screen) -> tuple[VisualJudge, Folds]:
+    assert job.folds is not None
+    start, sets = begin(job.start, job.search.seed, screen)
+    examples = [*sets.train, *sets.val, *sets.test]
+    cut = make_folds(examples, start.labels, folds=job.folds, seed=job.search.seed)
+    # A manifest without splits: which images were drawn is what there is to repeat.
+    manifest = None if sets.manifest is None else replace(sets.manifest, splits={})
+    return start, replace(cut, whole=replace(cut.whole, people=sets.people, manifest=manifest))
+
+
+def _shares(search: Search, each: Search, folds: int) -> list[str]:
+    """How the caps are shared out, in words."""
+    caps = {
+        "--max-calls": "max_calls",
+        "--max-tokens": "max_tokens",
+        "--max-usd": "max_usd",
+        "--max-seconds": "max_seconds",
+    }
+    return [
+        f"{option} {cap:g} is shared out equally: {getattr(each, name):g} for each of {folds} folds and for all images"
+        for option, name in caps.items()
+        if (cap := getattr(search, name)) is not None
+    ]
+
+
+def _show(screen: Screen, found: Folded, record: dict[str, Any], models: str, files: Sequence[Path]) -> None:
+    """Prints the folds, what they come to, and the judge that is kept."""
+    folds, pooled, paired = len(found.folds), found.pooled(), found.paired()
+    rows = [
+        (f"fold {number}", when, measured[number - 1])
+        for number in range(1, folds + 1)
+        for when, measured in found.by_fold().items()
+    ]
+    screen.out.print(agreement_table([*rows, *((f"all {folds}", when, pooled[when]) for when in pooled)]))
+    screen.text()
+    lines = [
+        f"95% intervals {when}: {Evaluated(pooled[when], spans).told()}" for when, spans in found.intervals().items()
+    ]
+    lines.append(f"Over {folds} folds, mean ± sd: {_spread(found)}")
+    if paired is not None:
+        lines.append(f"Out of fold: {paired.wording}")
+    for line in lines:
+        screen.text(textwrap.fill(line, screen.width))
+    screen.text()
+    calls = found.calls()
+    total = sum(calls.values()) - calls["cached"]
+    about = {
+        "Folds": f"{total:,} calls; the judge of a fold is compiled on the others, and not kept",
+        "Kept": f"the judge below, compiled on all {len(found.cut.all())} images; no figure above is its own",
+        "Data": found.cut.whole.how,
+        "Models": models,
+    }
+    if record["humans"] is not None:
+        about["Ceiling"] = record["humans"]["headline"]
+    show_aligned(screen, found.aligned, about, files)
+
+
+def _spread(found: Folded) -> str:
+    over = found.over_folds()
+    both = [name for name in FIGURES if name in over["before"] and name in over["after"]]
+    return ", ".join(f"{_WORDS[name]} {_told(over['before'][name])} → {_told(over['after'][name])}" for name in both)
+
+
+def _told(value: MeanSd) -> str:
+    return f"{value.mean:.2f}" + ("" if value.sd is None else f" ± {value.sd:.2f}")
+
+
+def estimate_folds(job: CompileJob, latency: float, screen: Screen) -> None:
+    """Prints what `compile_folds` would come to; no LM is called and nothing is written."""
+    start, cut = _begin(job, screen)
+    each = share(job.search, start, cut)
+    models = Models.named(**job.start.models.by_role(), **job.start.models.connection())
+    parts, tests = [], 0
+    for sets in (*cut.folds, cut.whole):
+        costs = costs_after(start, sets, each)
+        optimizer = make_optimizer(models, each, costs.reserved)
+        parts.append(estimate(optimizer, start, trainset=sets.train, valset=sets.val, latency=latency))
+        tests += costs.test or 0
+    doubtful = most_for_label_errors(make_optimizer(models, each, 0), start, cut.whole)
+    found, folds = sum_of_estimates(parts), len(cut.folds)
+    if screen.as_json:
+        after = {"test_calls": tests, "fidelity_calls": 0, "label_error_calls": doubtful}
+        screen.json({**found.to_dict(), **after, "folds": folds})
+        return
+    screen.text(
+        f"{found}\n\nThese are {folds + 1} searches: one for each of {folds} folds, and one on all images. Judging the "
+        f"folds adds {tests} calls, doubtful labels at most {doubtful}."
+    )

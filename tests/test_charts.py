@@ -34,7 +34,7 @@ def numbers(text: str) -> list[float]:
 
 @pytest.mark.parametrize(("values", "spent"), [([0.5], [0]), ([-0.9, 1.0], [3, 100_000]), ([0.99, 0.999], [1, 2])])
 def test_a_chart_stays_within_its_frame(values: list[float], spent: list[float]) -> None:
-    """One point, negative figures and figures near 1, for a desk and for a phone; labels don't crowd."""
+    """One point, negative figures and figures near 1, for a desk and for a phone; labels do not crowd."""
     points = tuple(Point(y, (y, y), "", x) for x, y in zip(spent, values, strict=True))
     series = [Series("m", points, tuple(zip(spent, values, strict=True)))]
     for chart in (line_chart(series, "F1"), dot_chart(series, "F1", 0.5)):

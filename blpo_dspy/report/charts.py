@@ -25,7 +25,6 @@ _INK, _QUIET, _LINE, _CARD = "#1c2230", "#5c6577", "#dfe3ea", "#ffffff"
 _SERIES = ("#2f5fd0", "#c2571a", "#1b8a5a", "#9a3fb5", "#b8860b", "#c22f5b", "#16818f", "#6b6f7b")
 _VARIABLES = {_INK: "--ink", _QUIET: "--quiet", _LINE: "--line", _CARD: "--card", _SERIES[0]: "--accent"}
 _VARIABLES |= {colour: f"--c{i}" for i, colour in enumerate(_SERIES) if i}
-_TEXT = 12.5
 _STYLE = {
     "axes.facecolor": "none",
     "axes.autolimit_mode": "round_numbers",
@@ -37,9 +36,8 @@ _STYLE = {
     "figure.constrained_layout.use": True,
     "figure.constrained_layout.h_pad": 0.1,  # inches, of 72 pixels each: room for a dot at the edge
     "figure.constrained_layout.w_pad": 0.1,
-    "figure.dpi": 72,  # a point is a pixel
     "figure.facecolor": "none",
-    "font.size": _TEXT,
+    "font.size": 12.5,  # points; one is a pixel
     "grid.color": _LINE,
     "legend.frameon": False,
     "legend.handlelength": 2.8,
@@ -56,12 +54,9 @@ _STYLE = {
     "ytick.left": False,
     "ytick.major.pad": 10,
     **{f"axes.spines.{side}": False for side in ("left", "right", "top", "bottom")},
-    **{f"{axis}tick.labelsize": _TEXT for axis in "xy"},
-    "axes.labelsize": _TEXT,
-    "legend.fontsize": _TEXT,
 }
 _TIP = "tip "
-_FREE: dict[str, Any] = {"clip_on": False, "in_layout": False}
+_FREE: dict[str, Any] = {"clip_on": False, "in_layout": False}  # whole at the edge, which it does not move
 _MOST_LETTERS = 28
 
 
@@ -95,8 +90,8 @@ class Series:
 
 
 def line_chart(series: Sequence[Series], what: str) -> str:
-    """Returns a figure against the calls spent, with a legend where there are several series."""
-    rows = len(series) if len(series) > 1 else 0
+    """Returns a figure against the calls spent, with a legend of the series that have names."""
+    rows = sum(bool(one.name) for one in series)
     heights = {"wide": max(300, 50 + 23 * rows), "narrow": 240 + 23 * rows}
     return _inline(lambda figure, wide: _lines(figure, series, wide), heights, f"{what} against LM calls", series)
 
@@ -141,12 +136,13 @@ def _lines(figure: Figure, series: Sequence[Series], wide: bool) -> Axes:
         for point in one.points:
             dot = {"marker": marker, "linestyle": "none", "gid": _TIP + _plain(point.text), **look}
             axes.plot([point.spent], [point.value], markerfacecolor=None if point.filled else _CARD, **dot)
-        label = f"{one.points[-1].value:.2f}  {_short(one.name)}"
-        axes.plot([], [], linestyle=dash, marker=marker, label=label, **look)
+        if one.name:
+            label = f"{one.points[-1].value:.2f}  {_short(one.name)}"
+            axes.plot([], [], linestyle=dash, marker=marker, label=label, **look)
     spent = [point.spent for one in series for point in one.points] + [x for one in series for x, _ in one.corners]
     axes.set_xlim(0, max(spent, default=0) or 1)
     axes.set_xlabel("LM calls", loc="right")
-    if len(series) > 1:
+    if any(one.name for one in series):
         figure.legend(loc="outside right upper" if wide else "outside lower left")
     return axes
 

@@ -349,7 +349,10 @@ def _compile_job(
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the judge goes, a .json file.")],
     result: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to record the run, a .json file.")] = None,
     preflight: Annotated[
-        bool, typer.Option("--preflight", help="First check that the models see, how large images may be, that the sets are apart.")
+        bool,
+        typer.Option(
+            "--preflight", help="First check that the models see, also the largest images, and that the sets are apart."
+        ),
     ] = False,
     repeat: Annotated[
         int | None,

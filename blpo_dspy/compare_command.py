@@ -68,8 +68,6 @@ def _compared(folder: Path, student: VisualJudge, **options: Any) -> Comparison:
 
 
 def _show(screen: Screen, comparison: Comparison, sets: Sets, models: dict[str, str], files: Sequence[Path]) -> None:
-    if files[-1].suffix != ".png":
-        screen.note('no plot was drawn, as matplotlib is not installed: pip install "blpo-dspy[compare]"')
     if screen.as_json:
         screen.json(comparison.to_dict())
         return

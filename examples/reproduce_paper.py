@@ -21,6 +21,7 @@ from pathlib import Path
 
 from paper.methods import PAPER, SMOKE, methods
 from paper.plan import Choices, Part, described, plan
+from paper.plots import plot_methods, plot_sweeps
 from paper.published import JUDGE, OPTIMIZER
 from paper.sets import PAPERS, TASKS, PaperSet, draw, open_sets, stand_in
 from paper.tables import Result, ablation_table, failures, main_table, notes, sweep_table
@@ -173,11 +174,6 @@ def _report(results: Sequence[Result], chosen: Choices, title: str) -> str:
 
 
 def _plots(results: Sequence[Result], chosen: Choices, out: Path, title: str) -> list[Path]:
-    try:
-        from paper.plots import plot_methods, plot_sweeps  # noqa: PLC0415 - matplotlib is optional
-    except ImportError:
-        print('no plot was drawn, as matplotlib is not installed: pip install "blpo-dspy[compare]"', file=sys.stderr)
-        return []
     plot_methods(results, out / "methods.png", title)
     if not chosen.sweeps:
         return [out / "methods.png"]

@@ -12,7 +12,7 @@ import pytest
 
 import blpo_dspy
 
-HEAVY = {"datasets", "litellm", "numpy", "openai", "pandas", "pyarrow", "scipy", "sklearn"}
+HEAVY = {"datasets", "litellm", "matplotlib", "numpy", "openai", "pandas", "pyarrow", "scipy", "sklearn"}
 
 
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -12,9 +12,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import dspy
-from dspy.utils.exceptions import LMError
 
-from blpo_dspy.aligning import align, costs_after, make_optimizer, most_for_label_errors
+from blpo_dspy.aligning import CostsAfter, align, costs_after, make_optimizer, most_for_label_errors
+from blpo_dspy.beforehand import ask_beforehand, calls_beforehand, told_beforehand
 from blpo_dspy.data import contradictions, load_examples
 from blpo_dspy.embedded import RATERS, Rater, ceiling_instruction, ceiling_verbalizer_instruction, write_dataset
 from blpo_dspy.errors import BlpoError, ModelError
@@ -23,7 +23,6 @@ from blpo_dspy.label_errors import with_examples, write_label_errors
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.models import Models, is_embedded
 from blpo_dspy.optimizers.estimate import estimate
-from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.options import (
     CompileJob,
     DemoJob,
@@ -33,10 +32,8 @@ from blpo_dspy.options import (
     writable_folder,
 )
 from blpo_dspy.people import write_disagreements
-from blpo_dspy.preflight import near_duplicates, scarce_labels, sees_pixels
 from blpo_dspy.programs.artifact import write_json
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.repeatability import repeatability
 from blpo_dspy.report import load_run, write_report, write_report_data
 from blpo_dspy.results import Aligned, result
 from blpo_dspy.screen import Screen, models_line, show_aligned, working
@@ -48,7 +45,6 @@ DEMO_TASK = "Rate the technical quality of this photograph from 1 (worst) to 5 (
 DEMO_RATER = "colour"
 _TABLES = ("train.csv", "val.csv", "test.csv")
 _SECONDS_TO_CONNECT = 10
-_MOST_NOTES = 20
 
 
 def compile_judge(job: CompileJob, screen: Screen) -> None:
@@ -58,15 +54,17 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
     models = connect(job.start.models)
     note_offline(job.start.models, screen, "judge-model")
     sets = replace(sets, seal=seal(start, sets, job.search, run_dir=job.run_dir, files=files))
-    for line in _remarks(job.search, start, sets):
+    for line in _remarks(sets):
         screen.note(line)
-    if job.preflight:
-        check_before(start, sets.named(), models, screen)
-    repeated = ask_again(job, start, sets.train, models, screen)
+    asked = ask_beforehand(job, start, sets.named(), sets.train, models, screen)
+    search = job.search.after(asked.ledger.total.calls)
+    for line in _not_paid_for(job.search, costs_after(start, sets, search), sets):
+        screen.note(line)
     with working(screen) as watch:
         watch.say(f"Data    {sets.how}")
-        aligned = align(start, sets, models, job.search, watch, log_dir=job.run_dir)
-    record = {**result(aligned, sets, job.start.models.by_role()), "repeatability": repeated}
+        aligned = align(start, sets, models, search, watch, log_dir=job.run_dir)
+    aligned = replace(aligned, beforehand=asked.ledger)
+    record = {**result(aligned, sets, job.start.models.by_role()), "repeatability": asked.repeatability}
     files = write_all(job, aligned, sets, record, files)
     if screen.as_json:
         screen.json(record)
@@ -102,12 +100,15 @@ def write_all(
     return files if job.run_dir is None else files + _write_run(job.run_dir, aligned, sets, record)
 
 
-def _remarks(search: Search, start: VisualJudge, sets: Sets) -> Iterator[str]:
-    """What to know of the sets and the budget before a run."""
+def _remarks(sets: Sets) -> Iterator[str]:
+    """What to know of the sets before a run."""
     if sets.seal is not None and sets.seal.warning is not None:
         yield sets.seal.warning
     yield from contradicting([*sets.train, *sets.val, *sets.test])
-    costs = costs_after(start, sets, search)
+
+
+def _not_paid_for(search: Search, costs: CostsAfter, sets: Sets) -> Iterator[str]:
+    """What the cap on calls leaves out."""
     if costs.test is None:
         yield f"--max-calls {search.max_calls} doesn't pay for the {len(sets.test)} test images: not judged"
     if search.fidelity and not costs.fidelity:
@@ -122,19 +123,6 @@ def contradicting(examples: Sequence[dspy.Example]) -> Iterator[str]:
         yield f"{have} more than one label; for example, {disagreeing[0]}"
 
 
-def ask_again(
-    job: CompileJob, start: VisualJudge, examples: Sequence[dspy.Example], models: Models, screen: Screen
-) -> dict[str, Any] | None:
-    """Notes and returns how far the start agrees with itself, where that is asked for."""
-    if job.repeat is None:
-        return None
-    with working(screen) as watch, Workers(job.search.threads) as workers:
-        watch.begin(f"asking {job.repeat} times about the same images")
-        found = repeatability(start, models, examples, times=job.repeat, workers=workers)
-    screen.note(found.told)
-    return found.to_dict()
-
-
 def keep_choice(sets: Sets, drawn: Path, disagreements: Path) -> list[Path]:
     """Writes which images a source gave and on which ones people disagree, and returns the files."""
     files = []
@@ -147,45 +135,24 @@ def keep_choice(sets: Sets, drawn: Path, disagreements: Path) -> list[Path]:
     return files
 
 
-def check_before(
-    start: VisualJudge, sets: Mapping[str, Sequence[dspy.Example]], models: Models, screen: Screen
-) -> None:
-    """Notes what is wrong with the sets, and refuses a model that doesn't see images."""
-    lines = [*scarce_labels(sets, start.labels), *near_duplicates(sets)]
-    for line in lines[:_MOST_NOTES]:
-        screen.note(line)
-    if len(lines) > _MOST_NOTES:
-        screen.note(f"… and {len(lines) - _MOST_NOTES} more such pairs")
-    for role in ("verbalizer", "judge") if start.evidence != "description" else ("verbalizer",):
-        model = getattr(models, role)
-        if is_embedded(model.model):
-            continue  # it measures pixels and has no word for colours
-        try:
-            probe = sees_pixels(model)
-        except LMError as error:
-            raise ModelError(f"the {role} model refuses an image: {error}") from error
-        if not probe.sees:
-            raise ModelError(
-                f"the {role} model doesn't seem to see images: of a plain red and a plain blue one it says "
-                f"{list(probe.answers.values())}; name a multimodal model, or check that its server passes images on"
-            )
-
-
 def estimate_cost(job: CompileJob, latency: float, screen: Screen) -> None:
     """Prints what `compile_judge` would come to; no LM is called and nothing is written."""
     start, sets = begin(job.start, job.search.seed, screen)
-    costs = costs_after(start, sets, job.search)
     models = Models.named(**job.start.models.by_role(), **job.start.models.connection())
-    optimizer = make_optimizer(models, job.search, costs.reserved)
+    first = calls_beforehand(job, start, sets.train, models)
+    search = job.search.after(first)
+    costs = costs_after(start, sets, search)
+    optimizer = make_optimizer(models, search, costs.reserved)
     found = estimate(optimizer, start, trainset=sets.train, valset=sets.val, latency=latency)
     doubtful = most_for_label_errors(optimizer, start, sets)
     if screen.as_json:
         after = {"test_calls": costs.test or 0, "fidelity_calls": costs.fidelity, "label_error_calls": doubtful}
-        screen.json({**found.to_dict(), **after})
+        screen.json({**found.to_dict(), **after, "calls_beforehand": first})
         return
     described = f", descriptions checked on {job.search.fidelity} images {costs.fidelity}" if costs.fidelity else ""
     screen.text(
-        f"{found}\n\nThe test split adds {costs.test or 0} calls{described}, doubtful labels at most {doubtful}."
+        f"{found}\n\nThe test split adds {costs.test or 0} calls{described}, doubtful labels at most "
+        f"{doubtful}{told_beforehand(first)}."
     )
 
 

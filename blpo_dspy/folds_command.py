@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from blpo_dspy.aligning import costs_after, make_optimizer, most_for_label_errors
-from blpo_dspy.commands import ask_again, check_before, connect, contradicting, note_offline, target_files, write_all
+from blpo_dspy.beforehand import ask_beforehand, calls_beforehand, told_beforehand
+from blpo_dspy.commands import connect, contradicting, note_offline, target_files, write_all
 from blpo_dspy.folds import FIGURES, Folded, Folds, align_folds, make_folds, share
 from blpo_dspy.models import Models
 from blpo_dspy.optimizers.estimate import estimate, sum_of_estimates
@@ -26,19 +27,21 @@ _WORDS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "kappa": "kappa", "mae
 def compile_folds(job: CompileJob, screen: Screen) -> None:
     """Measures out of fold what compiling does, and writes a judge compiled on all images."""
     start, cut = _begin(job, screen)
-    each = share(job.search, start, cut)
+    share(job.search, start, cut)  # refuses a cap that is too small before anything is written or called
     files = target_files(job)
     models = connect(job.start.models)
     note_offline(job.start.models, screen, "judge-model")
-    for line in [*contradicting(cut.all()), *_shares(job.search, each, len(cut.folds))]:
+    for line in contradicting(cut.all()):
         screen.note(line)
-    if job.preflight:
-        check_before(start, cut.named(), models, screen)
-    repeated = ask_again(job, start, cut.whole.train, models, screen)
+    asked = ask_beforehand(job, start, cut.named(), cut.whole.train, models, screen)
+    search = job.search.after(asked.ledger.total.calls)
+    for line in _shares(search, share(search, start, cut), len(cut.folds)):
+        screen.note(line)
     with working(screen) as watch:
-        found = align_folds(start, cut, models, job.search, watch, log_dir=job.run_dir)
+        found = align_folds(start, cut, models, search, watch, log_dir=job.run_dir)
+    found = replace(found, aligned=replace(found.aligned, beforehand=asked.ledger))
     names = job.start.models.by_role()
-    record = {**result(found.aligned, cut.whole, names), "repeatability": repeated, "folds": found.to_dict()}
+    record = {**result(found.aligned, cut.whole, names), "repeatability": asked.repeatability, "folds": found.to_dict()}
     files = write_all(job, found.aligned, cut.whole, record, files)
     if screen.as_json:
         screen.json(record)
@@ -116,8 +119,9 @@ def _told(value: MeanSd) -> str:
 def estimate_folds(job: CompileJob, latency: float, screen: Screen) -> None:
     """Prints what `compile_folds` would come to; no LM is called and nothing is written."""
     start, cut = _begin(job, screen)
-    each = share(job.search, start, cut)
     models = Models.named(**job.start.models.by_role(), **job.start.models.connection())
+    first = calls_beforehand(job, start, cut.whole.train, models)
+    each = share(job.search.after(first), start, cut)
     parts, tests = [], 0
     for sets in (*cut.folds, cut.whole):
         costs = costs_after(start, sets, each)
@@ -127,10 +131,10 @@ def estimate_folds(job: CompileJob, latency: float, screen: Screen) -> None:
     doubtful = most_for_label_errors(make_optimizer(models, each, 0), start, cut.whole)
     found, folds = sum_of_estimates(parts), len(cut.folds)
     if screen.as_json:
-        after = {"test_calls": tests, "fidelity_calls": 0, "label_error_calls": doubtful}
+        after = {"test_calls": tests, "fidelity_calls": 0, "label_error_calls": doubtful, "calls_beforehand": first}
         screen.json({**found.to_dict(), **after, "folds": folds})
         return
     screen.text(
         f"{found}\n\nThese are {folds + 1} searches: one for each of {folds} folds, and one on all images. Judging the "
-        f"folds adds {tests} calls, doubtful labels at most {doubtful}."
+        f"folds adds {tests} calls, doubtful labels at most {doubtful}{told_beforehand(first)}."
     )

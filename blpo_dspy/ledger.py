@@ -72,6 +72,10 @@ class Ledger:
     def __getitem__(self, role: str) -> Usage:
         return self.roles.get(role, Usage())
 
+    def __add__(self, other: Ledger) -> Ledger:
+        roles = {role: self[role] + other[role] for role in {**self.roles, **other.roles}}
+        return Ledger(roles, self.background + other.background)
+
     @property
     def total(self) -> Usage:
         """All roles together."""

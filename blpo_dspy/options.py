@@ -116,8 +116,19 @@ class Search:
     prices: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def after(self, calls: int) -> Search:
-        """Returns the search with what a cap on calls leaves once so many were made."""
-        return self if self.max_calls is None else replace(self, max_calls=self.max_calls - calls)
+        """Returns the search with what a cap on calls leaves once so many were made.
+
+        Raises:
+            BlpoError: If that is nothing.
+        """
+        if self.max_calls is None:
+            return self
+        if calls >= self.max_calls:
+            raise BlpoError(
+                f"--preflight and --repeat take {calls} LM calls, and --max-calls {self.max_calls} leaves none for the "
+                "search; raise it, or leave one of them out"
+            )
+        return replace(self, max_calls=self.max_calls - calls)
 
     def budget(self, reserved: int) -> Budget | None:
         """Returns the caps of the search, None if there are none; `reserved` calls are kept for the test split."""

@@ -1,4 +1,4 @@
-"""What to know before paying for a run: does the model see, are the sets apart, do they hold every label."""
+"""What to know before paying for a run: does the model see, how large images may be, how the sets are."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import base64
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -16,6 +17,7 @@ from dspy.utils.exceptions import AdapterParseError
 from PIL import Image
 
 from blpo_dspy.adapter import one_call_adapter
+from blpo_dspy.image_tokens import image_tokens
 from blpo_dspy.images import PixelPolicy, is_reference
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.text import as_data
@@ -26,6 +28,8 @@ _FLAT = 8  # a picture of so few differences has no shape to compare
 _COLOURS: Mapping[str, tuple[int, int, int]] = {"red": (214, 32, 32), "blue": (32, 64, 214)}
 _SIDE = 64  # of the generated pictures, in pixels
 _FEWEST = 5  # examples of a label in a set
+PROBES = len(_COLOURS) + 1
+"""LM calls of `sees_pixels` and `send_largest` together."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,48 @@ def sees_pixels(lm: dspy.BaseLM) -> PixelProbe:
                 said = error.lm_response
         answers[name] = as_data(said)[:200]
     return PixelProbe(answers)
+
+
+def needed_policy(policy: PixelPolicy, examples: Sequence[dspy.Example]) -> PixelPolicy:
+    """Returns a policy whose limits are no higher than the largest images need; a URL may lead to any."""
+    sides, sizes = [], []
+    for example in examples:
+        uri = policy.prepare(example.image).url
+        if is_reference(uri):
+            return policy
+        data = base64.b64decode(uri.partition(",")[2])
+        with Image.open(io.BytesIO(data)) as picture:
+            sides.append(max(picture.size))
+        sizes.append(len(data))
+    return replace(policy, max_side=max(16, *sides), max_bytes=max(4096, *sizes))
+
+
+def image_limits(policy: PixelPolicy, needed: PixelPolicy, models: Sequence[str]) -> str:
+    """Returns in a sentence how large images are at most: under a policy, and here; and their tokens by model."""
+    side, tokens = needed.max_side, []
+    for model in models:
+        count = image_tokens(model, side, side)
+        span = f"{count.low:,}" if count.low == count.high else f"between {count.low:,} and {count.high:,}"
+        tokens.append(f"{span} prompt tokens with {model}")
+    return (
+        f"an image is sent with at most {policy.max_side} pixels a side and {policy.max_bytes / 1e6:.2g} MB; the "
+        f"largest here has {side} and {needed.max_bytes / 1e6:.2g} MB: at most {', '.join(tokens)}"
+    )
+
+
+def send_largest(lm: dspy.BaseLM, policy: PixelPolicy) -> None:
+    """Sends a model one image as large as a policy allows, in pixels and in bytes; whatever it answers will do.
+
+    Raises:
+        dspy.utils.exceptions.LMError: If the model refuses it.
+    """
+    side = policy.max_side
+    pixels = np.zeros((side, side, 3), dtype=np.uint8)
+    noisy = min(side, int(0.95 * policy.max_bytes / pixels[0].nbytes))  # rows; noise doesn't shrink in a file
+    pixels[:noisy] = np.random.default_rng(0).integers(0, 256, pixels[:noisy].shape)
+    image = policy.prepare(Image.fromarray(pixels))
+    with dspy.context(lm=lm, adapter=one_call_adapter(), trace=[]), suppress(AdapterParseError):
+        dspy.Predict(MainColour)(image=image)
 
 
 def difference_hash(image: dspy.Image) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,13 +11,14 @@ import dspy
 
 from blpo_dspy.labelling import inputs_of, label_images
 from blpo_dspy.labels import Label
-from blpo_dspy.metering import Meter
+from blpo_dspy.metering import Meter, RunStoppedError
 from blpo_dspy.models import Models
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.raters import human_agreement, ratings_from_columns
 
-_IMAGES = 10
+IMAGES = 10
+"""How many images are asked about, where there are as many."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,13 @@ class Repeatability:
 
 
 def repeatability(
-    judge: VisualJudge, models: Models, examples: Sequence[dspy.Example], *, times: int, workers: Workers
+    judge: VisualJudge,
+    models: Models,
+    examples: Sequence[dspy.Example],
+    *,
+    times: int,
+    workers: Workers,
+    meters: Callable[[int], Meter],
 ) -> Repeatability:
     """Asks a judge several times about the same ten images, of all labels in turn; no cache answers.
 
@@ -66,9 +73,11 @@ def repeatability(
         examples: Labelled images to take the ten from.
         times: How often, at least 2.
         workers: Where the calls run.
+        meters: Returns for each turn, from 0, the meter of its calls; one for each, as a meter remembers answers.
 
     Raises:
         ModelError: If a model cannot be used at all.
+        RunStoppedError: If a meter refused a call.
     """
     chosen = _of_all_labels(examples)
     # Not by DSPy's rollout ids, which are ignored at temperature 0.
@@ -76,8 +85,11 @@ def repeatability(
     columns: dict[str, list[Label | None]] = {}
     calls = 0
     for turn in range(times):
-        meter = Meter(num_threads=workers.num_threads)  # of its own, as it remembers answers
+        meter = meters(turn)
         verdicts = label_images(judge, fresh, inputs_of(chosen), workers=workers, meter=meter)
+        refused = [verdict.failure for verdict in verdicts if verdict.stopped]
+        if refused:
+            raise RunStoppedError(refused[0])
         columns[str(turn)] = [verdict.label for verdict in verdicts]
         calls += meter.ledger.total.calls
     answers = list(zip(*columns.values(), strict=True))
@@ -99,4 +111,4 @@ def _of_all_labels(examples: Sequence[dspy.Example]) -> list[dspy.Example]:
     for position, example in enumerate(examples):
         turns.append((seen[example.label], position))
         seen[example.label] += 1
-    return [examples[position] for _, position in sorted(turns)[:_IMAGES]]
+    return [examples[position] for _, position in sorted(turns)[:IMAGES]]

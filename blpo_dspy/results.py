@@ -51,6 +51,7 @@ class Aligned:
         final: The LM calls of the measurements after compiling.
         seconds: Wall time.
         checks: What was found beside the agreement.
+        beforehand: The LM calls before the search.
     """
 
     start: VisualJudge
@@ -63,11 +64,11 @@ class Aligned:
     final: Ledger
     seconds: float
     checks: Checks = field(default_factory=Checks)
+    beforehand: Ledger = field(default_factory=lambda: Ledger({}))
 
     def calls(self) -> dict[str, int]:
-        """Returns all LM calls by role, those of the measurements included, and under "cached" the unpaid answers."""
-        final = self.final.calls()
-        return {role: count + final[role] for role, count in self.record.ledger.calls().items()}
+        """Returns all LM calls by role, before and after the search too, and under "cached" the unpaid answers."""
+        return (self.beforehand + self.record.ledger + self.final).calls()
 
 
 def card(aligned: Aligned, sets: Sets) -> dict[str, Any]:
@@ -114,7 +115,11 @@ def result(aligned: Aligned, sets: Sets, models: Mapping[str, str]) -> dict[str,
         "models": dict(models),
         "options": dict(record.options),
         "data": {"how": sets.how, **{name: _listed(examples) for name, examples in sets.named().items()}},
-        "ledger": {"compile": record.ledger.to_dict(), "measure": aligned.final.to_dict()},
+        "ledger": {
+            "beforehand": aligned.beforehand.to_dict(),
+            "compile": record.ledger.to_dict(),
+            "measure": aligned.final.to_dict(),
+        },
         "versions": versions(),
         "validations": [validation.to_dict() for validation in record.validations],
         "rounds": [_round(completed) for completed in record.rounds],

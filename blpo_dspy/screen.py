@@ -94,10 +94,12 @@ def show_aligned(screen: Screen, aligned: Aligned, about: Mapping[str, str], fil
     calls = aligned.calls()
     by_role = ", ".join(f"{role} {calls[role]:,}" for role in ("judge", "verbalizer", "optimizer"))
     total = sum(calls.values()) - calls["cached"]
+    first = aligned.beforehand.total.calls
+    before = f"; before the search: {first:,} of them" if first else ""
     facts = {
         **_checks_in_words(aligned.checks),
         "Search": f"{aligned.record.stop_reason}; {aligned.seconds:.0f} s",
-        "Calls": f"{total:,} ({by_role}); {calls['cached']:,} more answered from memory",
+        "Calls": f"{total:,} ({by_role}){before}; {calls['cached']:,} more answered from memory",
         "Wrote": ", ".join(str(file) for file in files),
     }
     _show_facts(screen, facts)

@@ -16,6 +16,7 @@ from blpo_dspy.cli import app
 from blpo_dspy.embedded import RATERS, write_dataset
 from blpo_dspy.embedded.server import Options, start_server
 from blpo_dspy.labels import LabelSpace
+from blpo_dspy.metering import Meter
 from blpo_dspy.models import Models
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.programs.visual_judge import VisualJudge
@@ -34,7 +35,12 @@ def asked(script: Callable[[Seen], object], *, images: int = 12, times: int = 3)
     judge = VisualJudge(LABELS, instruction="Keep or reject.", evidence="image")
     with Workers(4) as workers:
         return repeatability(
-            judge, Models(lm, lm, lm), [e.with_inputs("image") for e in examples], times=times, workers=workers
+            judge,
+            Models(lm, lm, lm),
+            [e.with_inputs("image") for e in examples],
+            times=times,
+            workers=workers,
+            meters=lambda turn: Meter(num_threads=4),
         )
 
 
@@ -86,9 +92,11 @@ def test_it_is_an_option_of_compile(tmp_path: Path) -> None:
             ],
             catch_exceptions=False,
         )  # fmt: skip
-    found = json.loads(done.stdout)["repeatability"]
+    record = json.loads(done.stdout)
+    found = record["repeatability"]
     assert (found["images"], found["times"], found["unanimous"], found["calls"]) == (10, 2, 10, 40)
     assert found["kappa"] == pytest.approx(1)
+    assert [record["ledger"]["beforehand"][role]["calls"] for role in ("judge", "verbalizer")] == [20, 20]
     assert f"Note: {found['told']}" in done.stderr
     first = [json.loads(line)["request"] for line in log.read_text().splitlines() if "request" in line][:40]
     assert sorted(Counter(first).values()) == [2] * 20

@@ -1,0 +1,188 @@
+"""What is asked before a search, under its cap: do the models see, does the judge agree with itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, TypeAlias
+
+import dspy
+from dspy.utils.exceptions import LMError
+
+from blpo_dspy.errors import ModelError
+from blpo_dspy.images import PixelPolicy
+from blpo_dspy.journal import Journal
+from blpo_dspy.ledger import Ledger
+from blpo_dspy.metering import Meter, RunStoppedError
+from blpo_dspy.models import Models
+from blpo_dspy.optimizers.workers import Workers
+from blpo_dspy.options import CompileJob
+from blpo_dspy.preflight import (
+    PROBES,
+    image_limits,
+    near_duplicates,
+    needed_policy,
+    scarce_labels,
+    sees_pixels,
+    send_largest,
+)
+from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.repeatability import IMAGES, repeatability
+from blpo_dspy.screen import Screen, working
+
+_MOST_NOTES = 20
+_Examples: TypeAlias = Sequence[dspy.Example]
+
+
+@dataclass(frozen=True)
+class Beforehand:
+    """What came of asking before a search.
+
+    Attributes:
+        ledger: The LM calls that it took.
+        repeatability: How far the start agrees with itself, as plain data; None if that was not asked.
+    """
+
+    ledger: Ledger
+    repeatability: dict[str, Any] | None
+
+
+def calls_beforehand(job: CompileJob, start: VisualJudge, train: _Examples, models: Models) -> int:
+    """Returns the LM calls that `ask_beforehand` makes where no call fails and no cache answers."""
+    probes = PROBES * len(_seeing(start, models)) if job.preflight else 0
+    return probes + (job.repeat or 0) * min(IMAGES, len(train)) * (1 if start.evidence == "image" else 2)
+
+
+def told_beforehand(calls: int) -> str:
+    """Returns the end of a sentence about these calls, nothing if there are none."""
+    return f"; --preflight and --repeat take {calls} before the search" if calls else ""
+
+
+def ask_beforehand(
+    job: CompileJob,
+    start: VisualJudge,
+    sets: Mapping[str, _Examples],
+    train: _Examples,
+    models: Models,
+    screen: Screen,
+) -> Beforehand:
+    """Does what `--preflight` and `--repeat` ask for, and notes what comes of it.
+
+    Args:
+        job: What is asked for.
+        start: The judge to start from.
+        sets: The labelled images by the name of their set, which have to be apart.
+        train: Those that the start may be asked about again.
+        models: The models by role.
+        screen: Where notes go.
+
+    Raises:
+        BlpoError: If the cap on calls leaves nothing for the search.
+        ModelError: If a model cannot be used, or does not see images.
+    """
+    job.search.after(calls_beforehand(job, start, train, models))  # or nothing would be left for the search
+    with _Meters(job) as meters:
+        if job.preflight:
+            _preflight(start, sets, models, meters.another("preflight"), screen)
+        repeated = None
+        if job.repeat is not None:
+            with working(screen) as watch, Workers(job.search.threads) as workers:
+                watch.begin(f"asking {job.repeat} times about the same images")
+                found = repeatability(
+                    start,
+                    models,
+                    train,
+                    times=job.repeat,
+                    workers=workers,
+                    meters=lambda turn: meters.another(f"repeat-{turn + 1}"),
+                )
+            screen.note(found.told)
+            repeated = found.to_dict()
+    return Beforehand(meters.ledger(), repeated)
+
+
+class _Meters:
+    """Meters used one after the other under one cap, each with a memory of its own, which a run's folder keeps."""
+
+    def __init__(self, job: CompileJob) -> None:
+        self._search, self._run_dir = job.search, job.run_dir
+        self._meters: list[Meter] = []
+        self._journals: list[Journal] = []
+
+    def __enter__(self) -> _Meters:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for journal in self._journals:
+            journal.close()
+
+    def another(self, name: str) -> Meter:
+        """Returns a meter with nothing in its memory but what an earlier session of the same run asked for."""
+        journal = None
+        if self._run_dir is not None:
+            journal = Journal(self._run_dir / "beforehand", {}, file_name=f"{name}.jsonl")
+            self._journals.append(journal)
+        earlier = self.ledger().total.calls
+
+        def admit(ledger: Ledger) -> None:
+            cap = self._search.max_calls
+            if cap is not None and earlier + ledger.total.calls >= cap:
+                raise RunStoppedError(f"--max-calls {cap} is spent before the search, as calls failed; raise it")
+
+        threads = self._search.threads or dspy.settings.num_threads or 8
+        meter = Meter(num_threads=threads, store=journal, admit=admit, prices=self._search.prices)
+        self._meters.append(meter)
+        return meter
+
+    def ledger(self) -> Ledger:
+        """Returns what all of them counted."""
+        return sum((meter.ledger for meter in self._meters), Ledger({}))
+
+
+def _seeing(start: VisualJudge, models: Models) -> dict[str, tuple[str, dspy.LM]]:
+    """By name the models that get images, with their roles in words and an LM."""
+    found: dict[str, tuple[str, dspy.LM]] = {}
+    for role in ("verbalizer", "judge") if start.evidence != "description" else ("verbalizer",):
+        lm = getattr(models, role)
+        if not lm.model.startswith("embedded/"):  # it measures pixels and has no word for colours
+            found[lm.model] = (f"{found[lm.model][0]} and {role}" if lm.model in found else role, lm)
+    return found
+
+
+def _preflight(start: VisualJudge, sets: Mapping[str, _Examples], models: Models, meter: Meter, screen: Screen) -> None:
+    """Notes what is wrong with the sets, and refuses a model that doesn't see images or takes none of this size."""
+    lines = [*scarce_labels(sets, start.labels), *near_duplicates(sets)]
+    for line in lines[:_MOST_NOTES]:
+        screen.note(line)
+    if len(lines) > _MOST_NOTES:
+        screen.note(f"… and {len(lines) - _MOST_NOTES} more such pairs")
+    seeing = _seeing(start, models)
+    if not seeing:
+        return
+    policy = needed_policy(start.pixel_policy, [example for examples in sets.values() for example in examples])
+    screen.note(image_limits(start.pixel_policy, policy, list(seeing)))
+    for roles, lm in seeing.values():
+        _check_sight(roles, meter.wrap(lm, roles.partition(" ")[0]), policy)
+
+
+def _check_sight(roles: str, lm: dspy.BaseLM, policy: PixelPolicy) -> None:
+    try:
+        probe = sees_pixels(lm)
+    except LMError as error:
+        raise ModelError(f"the {roles} model refuses an image: {error}") from error
+    if not probe.sees:
+        raise ModelError(
+            f"the {roles} model doesn't seem to see images: of a plain red and a plain blue one it says "
+            f"{list(probe.answers.values())}; name a multimodal model, or check that its server passes images on"
+        )
+    try:
+        send_largest(lm, policy)
+    except LMError as error:
+        raise ModelError(
+            f"the {roles} model takes a small image but none of {policy.max_side} × {policy.max_side} pixels and "
+            f"{policy.max_bytes / 1e6:.2g} MB, which is as large as those here: {error}; raise its server's limit, or "
+            "make the images smaller, in Python with VisualJudge(…, pixel_policy=PixelPolicy(max_side=512))"
+        ) from error

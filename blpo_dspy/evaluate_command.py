@@ -86,9 +86,10 @@ def _load(
 def _note_own_data(name: str, judge: VisualJudge, examples: Sequence[dspy.Example], screen: Screen) -> None:
     """Remarks on a judge that is measured on what it was compiled with."""
     data, found = judge.card.get("data"), dataset_fingerprint(examples)
-    for part in ("train", "val"):
-        if isinstance(data, dict) and isinstance(data.get(part), dict) and data[part].get("sha256") == found:
-            screen.note(f"{name} was compiled with these very images (its {part} set): its figures here are too good")
+    parts = {**(data if isinstance(data, dict) else {}), "folds": judge.card.get("folds")}
+    for part, which in (("train", "its train set"), ("val", "its val set"), ("folds", "its train and val set")):
+        if isinstance(parts.get(part), dict) and parts[part].get("sha256") == found:
+            screen.note(f"{name} was compiled with these very images ({which}): its figures here are too good")
 
 
 def _judge(

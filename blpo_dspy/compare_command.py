@@ -15,7 +15,8 @@ from dspy.utils.callback import BaseCallback
 from blpo_dspy.commands import connect, keep_choice, note_offline
 from blpo_dspy.comparison import Comparison, Row, compare
 from blpo_dspy.comparison_tables import failures, terminal_table, write_tables
-from blpo_dspy.methods import chosen
+from blpo_dspy.methods import chosen, images_together
+from blpo_dspy.models import is_embedded
 from blpo_dspy.options import CompareJob, writable_folder
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.progress import Watch, quiet_libraries
@@ -34,6 +35,9 @@ def compare_methods(job: CompareJob, screen: Screen) -> None:
     folder = writable_folder(job.out)
     models = connect(job.start.models)
     note_offline(job.start.models, screen, "judge-model")
+    together = images_together(methods)
+    if together and not all(map(is_embedded, job.start.models.by_role().values())):
+        screen.note(together)
     files = keep_choice(sets, folder / "drawn.json", folder / "disagreements.csv")
     with quiet_libraries(), Watch(screen.err) as watch:
         watch.say(f"Data    {sets.how}")

@@ -27,12 +27,14 @@ class Method:
         make: The optimizer's constructor, None for no optimization.
         options: Its own options.
         task_aware: Whether the verbalizer instruction names the judge's task from the start (an ablation).
+        images: The most images in one of its requests.
     """
 
     about: str
     make: Callable[..., JudgeOptimizer] | None
     options: Mapping[str, Any] = field(default_factory=dict)
     task_aware: bool = False
+    images: int = 1
 
     def student(self, start: VisualJudge) -> VisualJudge:
         """Returns the program that this method starts from."""
@@ -63,13 +65,13 @@ METHODS: Mapping[str, Method] = {
     "judge-as-verbalizer": Method(
         "ablation: the judge instruction is the verbalizer's", BLPO, {"verbalizer_search": "judge", **_ONE_UPDATE}
     ),
-    "opro": Method("OPRO, scoring on 40 examples", OPRO, {"score_size": 40}),
-    "apo-images": Method("APO with error images (APO-image)", APO, {"errors_as": "images", **_SMALL_BANDIT}),
+    "opro": Method("OPRO, scoring on 40 examples", OPRO, {"score_size": 40}, images=3),
+    "apo-images": Method("APO with error images (APO-image)", APO, {"errors_as": "images", **_SMALL_BANDIT}, images=4),
     "apo-descriptions": Method("APO with described errors", APO, {"errors_as": "descriptions", **_SMALL_BANDIT}),
-    "textgrad": Method("TextGrad, as many steps as the cap pays for", TextGrad, {"epochs": 50}),
-    "gepa": Method("dspy.GEPA", GEPA),
+    "textgrad": Method("TextGrad, as many steps as the cap pays for", TextGrad, {"epochs": 50}, images=3),
+    "gepa": Method("dspy.GEPA", GEPA, images=3),
     "miprov2": Method("dspy.MIPROv2, instructions only", MIPROv2),
-    "miprov2-demos": Method("dspy.MIPROv2 with demonstrations", MIPROv2, {"demos": 2}),
+    "miprov2-demos": Method("dspy.MIPROv2 with demonstrations", MIPROv2, {"demos": 2}, images=3),
     "simba": Method("dspy.SIMBA", SIMBA),
     "copro": Method("dspy.COPRO", COPRO),
 }
@@ -86,3 +88,9 @@ def chosen(names: str | None) -> dict[str, Method]:
     if unknown or not wanted:
         raise BlpoError(f"unknown optimizers {unknown}; choose from {', '.join(METHODS)}")
     return {name: METHODS[name] for name in dict.fromkeys(["none", *wanted])}
+
+
+def images_together(methods: Mapping[str, Method]) -> str:
+    """Returns in a sentence which methods send several images in one request; nothing if none does."""
+    several = [f"{name} {method.images}" for name, method in methods.items() if method.images > 1]
+    return f"most images in one request, which the models have to take: {', '.join(several)}" if several else ""

@@ -90,6 +90,13 @@ def test_calls_and_images_of_the_optimizer_are_those_that_it_was_sent(everything
     assert not [row.method for row in comparison.rows if row.images and row.method.startswith(("blpo", "fixed"))]
 
 
+def test_no_request_holds_more_images_than_its_method_says(everything: Any) -> None:
+    """In any role."""
+    _, recordings, _ = everything
+    for method, recording in recordings.items():
+        assert all(len(seen.images) <= METHODS[method].images for _, seen in recording.seen), method
+
+
 def test_no_test_image_is_in_any_prompt_before_the_final_measurement(everything: Any) -> None:
     """Once the first is seen nothing else follows, but demonstrations beside one; the optimizer sees none."""
     _, recordings, _ = everything

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from blpo_dspy.cli import app
 from blpo_dspy.embedded import RATERS, write_dataset
+from blpo_dspy.embedded.server import start_server
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.options import seed_list
 
@@ -59,6 +60,15 @@ def test_json_is_the_results_and_nothing_else(table: Path, tmp_path: Path) -> No
     assert json.loads(done.stdout) == json.loads((tmp_path / "results.json").read_text())
     assert [row["seed"] for row in json.loads(done.stdout)["rows"]] == [0, 1]
     assert "no model is named" in done.stderr
+
+
+def test_how_many_images_a_method_sends_at_once_is_told_of_real_models(table: Path, tmp_path: Path) -> None:
+    """Before any call; the offline engine takes any number."""
+    with start_server() as address:
+        options = ("--max-calls", 40, "--optimizers", "gepa", "--sizes", "6,4,4", "--api-base", address)
+        done = compare(table, tmp_path, *options, "--judge-model", "openai/embedded")
+    assert done.exit_code == 0
+    assert "most images in one request, which the models have to take: gepa 3" in done.stderr
 
 
 def test_judges_that_reason_are_another_comparison(table: Path, tmp_path: Path) -> None:

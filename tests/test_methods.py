@@ -10,7 +10,7 @@ from photographs import TASK, student
 
 from blpo_dspy.budget import Budget
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.methods import METHODS, chosen
+from blpo_dspy.methods import METHODS, chosen, images_together
 
 ROLES = ("prompt_model", "task_model", "verbalizer_model")
 
@@ -44,6 +44,23 @@ def test_an_unknown_method_is_named_beside_those_there_are(names: str) -> None:
     """And so is an empty list refused."""
     with pytest.raises(BlpoError, match=r"choose from none, blpo, .*copro"):
         chosen(names)
+
+
+def test_the_images_of_a_request_are_those_that_its_options_ask_for() -> None:
+    """Some servers take only a few at once."""
+    lm = scripted_lm(lambda seen: "")
+    asked = {"opro": "exemplars", "apo-images": "errors_per_gradient", "textgrad": "batch_size"}
+    asked["gepa"] = "reflection_minibatch_size"
+    for name, option in asked.items():
+        method = METHODS[name]
+        assert method.make is not None
+        made = method.make(**dict.fromkeys(ROLES, lm), **method.options)
+        assert getattr(made, option) == method.images, name
+    assert METHODS["miprov2-demos"].images == 1 + METHODS["miprov2-demos"].options["demos"]
+    assert {name for name, method in METHODS.items() if method.images > 1} == {*asked, "miprov2-demos"}
+    told = "most images in one request, which the models have to take: apo-images 4, gepa 3"
+    assert images_together(chosen("apo-images,blpo,gepa")) == told
+    assert images_together(chosen("blpo")) == ""
 
 
 def test_only_the_task_aware_ablation_starts_from_another_verbalizer_instruction() -> None:

@@ -70,7 +70,7 @@ METHODS: Mapping[str, Method] = {
     "apo-descriptions": Method("APO with described errors", APO, {"errors_as": "descriptions", **_SMALL_BANDIT}),
     "textgrad": Method("TextGrad, as many steps as the cap pays for", TextGrad, {"epochs": 50}, images=3),
     "gepa": Method("dspy.GEPA", GEPA, images=3),
-    "miprov2": Method("dspy.MIPROv2, instructions only", MIPROv2),
+    "miprov2": Method("dspy.MIPROv2, instructions only", MIPROv2, images=3),
     "miprov2-demos": Method("dspy.MIPROv2 with demonstrations", MIPROv2, {"demos": 2}, images=3),
     "simba": Method("dspy.SIMBA", SIMBA),
     "copro": Method("dspy.COPRO", COPRO),

@@ -103,6 +103,17 @@ def test_a_run_that_goes_on_asks_nothing_twice(table: Path, tmp_path: Path) -> N
     assert first["repeatability"] == second["repeatability"]
     assert first["ledger"]["beforehand"] == second["ledger"]["beforehand"]
     assert second["compiled"] == first["compiled"]
+    assert "before it: judge" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_folds_share_what_is_left(table: Path, tmp_path: Path) -> None:
+    """The cap holds for what is asked before them, too."""
+    options = ["--folds", 2, "--repeat", 2, "--max-calls", 400, "--judge-model", "embedded", *SMALL, "--json"]
+    record = json.loads(blpo("compile", table, *options, "--out", tmp_path / "judge.json").stdout)
+    assert sum(usage["calls"] for usage in record["ledger"]["beforehand"].values()) == 40
+    done = blpo("compile", table, *options[:-1], "--out", tmp_path / "judge.json")
+    assert "--max-calls 360 is shared out equally: 120 for each of 2 folds" in " ".join(done.stderr.split())
+    assert json.loads(blpo("estimate", table, *options).stdout)["calls_beforehand"] == 40
 
 
 def colours(body: dict[str, Any], most: int) -> tuple[int, dict[str, Any], dict[str, str]]:

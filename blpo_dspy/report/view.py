@@ -436,7 +436,7 @@ def _guards(
 
 
 def _ledger(ledger: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[str, Mapping[str, Any]], ...]:
-    names = {"compile": "search", "measure": "after it"}
+    names = {"beforehand": "before it", "compile": "search", "measure": "after it"}
     return tuple(
         (f"{names.get(phase, phase)}: {role}", usage)
         for phase, roles in ledger.items()

@@ -153,7 +153,7 @@ def test_json_of_another_shape_is_never_a_wrong_answer(shape: str) -> None:
     """A server that says nothing else voids the step, as any outage does."""
     with ScriptedServer(lambda body: (200, NO_ANSWERS[shape], {})) as server:
         lm = dspy.LM("openai/x", api_base=server.url, api_key="x", cache=False, num_retries=0)
-        with pytest.raises(ModelError, match="failed for 20 of 20 examples, twice: .*the server's answer"):
+        with pytest.raises(ModelError, match=r"failed for 20 of 20 examples, twice: .*the server's answer"):
             BLPO(prompt_model=lm, task_model=lm, select="last", num_threads=4).compile(student(), trainset=TRAIN)
 
 

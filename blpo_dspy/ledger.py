@@ -85,6 +85,10 @@ class Ledger:
         """Returns the calls by role and, under "cached", the answers that cost nothing."""
         return {**{role: self[role].calls for role in ROLES}, "cached": self.total.cached}
 
+    def answers(self) -> dict[str, int]:
+        """Returns by role the answers that were used, paid for or from memory: the same on every machine."""
+        return {role: self[role].calls - self[role].failed + self[role].cached for role in ROLES}
+
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON, one entry per role."""
         return {role: usage.to_dict() for role, usage in self.roles.items()}

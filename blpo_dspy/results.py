@@ -77,6 +77,7 @@ def card(aligned: Aligned, sets: Sets) -> dict[str, Any]:
         "options": dict(aligned.record.options),
         "rounds": len(aligned.record.rounds),
         "stop_reason": aligned.record.stop_reason,
+        "answers": aligned.record.ledger.answers(),
         "seed": aligned.record.options["seed"],
         "data": {name: _described(examples) for name, examples in sets.named().items()},
         "agreement": {"before": aligned.before.to_dict(), "after": aligned.after.to_dict()},

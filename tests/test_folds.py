@@ -256,7 +256,9 @@ def test_compile_with_folds_keeps_one_judge_and_says_whose_figures_they_are(tabl
     assert sorted(ids) == sorted(record["data"]["train"]["ids"] + record["data"]["val"]["ids"])
     assert record["after"]["test"] is None
     assert json.loads(out.read_text())["card"]["folds"]["n"] == 2
-    assert (run_dir / "report.html").exists()
+    page = (run_dir / "report.html").read_text(encoding="utf-8")
+    assert "judged once by a judge that never saw it" in page
+    assert f"<b>{record['folds']['after']['accuracy']:.2f}</b>" in page
     judge = out.read_bytes()
     again = blpo(*command, "--json")
     assert json.loads(again.stdout)["folds"]["after"] == record["folds"]["after"]

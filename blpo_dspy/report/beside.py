@@ -19,6 +19,7 @@ _POOR = (
     "what matters from them."
 )
 _MOST_LABELS = 15
+_FOLD_FIGURES = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "kappa": "Cohen’s κ", "mae": "Mean error (levels)"}
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,46 @@ class Humans:
     headline: str
     rows: tuple[Human, ...]
     remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FoldFigure:
+    """A figure over all images out of fold with its interval, and its mean and standard deviation over the folds."""
+
+    name: str
+    pooled: tuple[float | None, float | None]
+    intervals: tuple[Mapping[str, float] | None, Mapping[str, float] | None]
+    over_folds: tuple[Mapping[str, float] | None, Mapping[str, float] | None]
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """What judges compiled without an image say of it: how many folds and images, the figures, the change in words."""
+
+    folds: int
+    images: int
+    figures: tuple[FoldFigure, ...]
+    wording: str
+
+
+def out_of_fold(result: Mapping[str, Any]) -> OutOfFold | None:
+    """Returns the out-of-fold figures of a run, None if it had no folds."""
+    found = result.get("folds")
+    if not found:
+        return None
+    both = [found[when] for when in ("before", "after")]
+    over = [found["over_folds"][when] for when in ("before", "after")]
+    figures = tuple(
+        FoldFigure(
+            title,
+            (both[0].get(name), both[1].get(name)),
+            (both[0]["intervals"].get(name), both[1]["intervals"].get(name)),
+            (over[0].get(name), over[1].get(name)),
+        )
+        for name, title in _FOLD_FIGURES.items()
+        if both[1].get(name) is not None
+    )
+    return OutOfFold(found["n"], found["images"], figures, str((found["paired"] or {}).get("wording", "")))
 
 
 def fidelity_of(result: Mapping[str, Any]) -> FidelityTable | None:

@@ -11,7 +11,18 @@ from typing import Any
 
 from blpo_dspy.agreement import Agreement
 from blpo_dspy.labels import Label, LabelSpace
-from blpo_dspy.report.beside import Doubts, FidelityTable, Humans, Told, doubts_of, fidelity_of, humans_of, told_of
+from blpo_dspy.report.beside import (
+    Doubts,
+    FidelityTable,
+    Humans,
+    OutOfFold,
+    Told,
+    doubts_of,
+    fidelity_of,
+    humans_of,
+    out_of_fold,
+    told_of,
+)
 from blpo_dspy.report.charts import Point, Series, line_chart
 from blpo_dspy.report.items import KINDS, Item, worth_showing
 from blpo_dspy.report.run import RunFolder
@@ -166,6 +177,7 @@ class Page:
     figures_set: str
     paired: PairedComparison | None
     humans: Humans | None
+    folds: OutOfFold | None
     chart: str | None
     chart_measure: str
     instructions: Texts
@@ -214,6 +226,7 @@ def page_of(run: RunFolder, *, images: bool = True, blur: Sequence[str] | None =
         figures_set=which,
         paired=paired,
         humans=humans_of(result),
+        folds=out_of_fold(result),
         chart=chart,
         chart_measure=measure,
         instructions=_texts(result["start"], result["compiled"]),

@@ -149,7 +149,8 @@ def asked(recipe: Recipe, photograph: bytes, folder: Path) -> str:
         path = urlsplit(recipe.api_base or "").path
         models = recipe.models(base.removesuffix("/v1") + path)
         judge = VisualJudge(LabelSpace.ordinal(1, 5), instruction="Rate the sharpness.", pixel_policy=recipe.policy)
-        judge.verbalizer.lm, judge.judge.lm = models.verbalizer, models.judge
+        # Past DSPy's cache, which goes by model and request: an answer of an earlier server would do.
+        judge.verbalizer.lm, judge.judge.lm = models.verbalizer.copy(cache=False), models.judge.copy(cache=False)
         with dspy.context(disable_history=True):
             label = judge(image=photograph).label
     paths = {json.loads(line)["path"] for line in log.read_text(encoding="utf-8").splitlines()}

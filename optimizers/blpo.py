@@ -52,7 +52,7 @@ class BLPO(JudgeOptimizer):
         prompt_model: The optimizer LM, for the three meta-prompts.
         rounds: T, the outer rounds.
         inner_steps: K, the most proposals for the verbalizer instruction in a round; fewer where a cap on calls would
-            not pay for four rounds.
+            not pay for four rounds, or for all if they are fewer.
         batch_size: The most mistakes in a batch.
         guard_size: The most right examples that join a batch to score an update on; 0 for the paper's errors only.
         error_search: "lazy" judges random training examples until batch and guard are full, "full" all of them every
@@ -172,9 +172,9 @@ class BLPO(JudgeOptimizer):
         """K, or as many inner steps as leave room for some rounds under a cap on calls; more rounds pay better."""
         if run.max_calls is None:
             return self.inner_steps
-        room = run.max_calls - run.reserve
+        room, rounds = run.max_calls - run.reserve, min(_PLANNED_ROUNDS, self.rounds)
         for steps in range(self.inner_steps, 1, -1):
-            if _PLANNED_ROUNDS * self._calls(steps, run.per_example) <= room:
+            if rounds * self._calls(steps, run.per_example) <= room:
                 return steps
         return min(1, self.inner_steps)
 

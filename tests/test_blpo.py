@@ -10,6 +10,7 @@ from blpo_dspy.budget import Budget
 from blpo_dspy.errors import BlpoError, DataError, ModelError
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.optimizers import BLPO, BLPOResult, Round
+from blpo_dspy.optimizers.estimate import estimate
 from blpo_dspy.programs import VisualJudge
 
 
@@ -266,6 +267,19 @@ def test_a_capped_run_doesnt_depend_on_the_number_of_threads(cap: int) -> None:
     one, other = (result(program) for program in programs)
     assert (one.rounds, one.returned, one.stop_reason) == (other.rounds, other.returned, other.stop_reason)
     assert one.ledger.calls() == other.ledger.calls()
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 5])
+def test_a_cap_that_pays_for_everything_changes_nothing(rounds: int) -> None:
+    """Inner steps give way to rounds only where the most that the run may call is beyond the cap."""
+    options: dict[str, Any] = {"rounds": rounds, "inner_steps": 3, "num_threads": 4}
+    most = estimate(BLPO.paper(prompt_model=world(), task_model=world(), **options), student(), trainset=TRAIN)
+    found = []
+    for budget in (None, Budget(max_calls=int(most.total_calls.high))):
+        lm = world()
+        optimizer = BLPO.paper(prompt_model=lm, task_model=lm, budget=budget, **options)
+        found.append(result(optimizer.compile(student(), trainset=TRAIN)).rounds)
+    assert found[0] == found[1]
 
 
 def test_a_budget_too_small_for_anything_returns_the_start() -> None:

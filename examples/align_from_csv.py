@@ -27,7 +27,7 @@ def agreement(judge: VisualJudge, examples: list[dspy.Example], lm: dspy.LM) -> 
 def main() -> None:
     """Runs the example."""
     with tempfile.TemporaryDirectory() as folder:
-        table = write_dataset(folder, RATERS["colour"], train=160, val=0, test=0).train
+        table = write_dataset(folder, RATERS["colour"], train=120, val=0, test=0).train
 
         labels = LabelSpace.ordinal(1, 5)
         splits = split_examples(load_examples(table, labels=labels), labels=labels)
@@ -36,7 +36,7 @@ def main() -> None:
         models = Models.named("embedded")  # or "openai/gpt-4o", "openrouter/…", "ollama_chat/…"
         start = VisualJudge(labels, instruction="Rate the technical quality of this photograph.")
         optimizer = BLPO(
-            prompt_model=models.optimizer, task_model=models.judge, verbalizer_model=models.verbalizer, rounds=4
+            prompt_model=models.optimizer, task_model=models.judge, verbalizer_model=models.verbalizer, rounds=2
         )
         judge = optimizer.compile(start, trainset=splits.train, valset=splits.val)
         print("instruction:", judge.instruction)

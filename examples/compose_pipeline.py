@@ -46,7 +46,7 @@ def main() -> None:
     lm = embedded_lm()
     photos = rated_photographs(RATERS["sharp"], train=60, val=40, test=20, labels=LABELS)
     train, val, new = (labelled(part) for part in (photos.train, photos.val, photos.test))
-    optimizer = BLPO(prompt_model=lm, task_model=lm, rounds=3)
+    optimizer = BLPO(prompt_model=lm, task_model=lm, rounds=2)
     judge = optimizer.compile(VisualJudge(LABELS, instruction=TASK), trainset=train, valset=val)
     gallery = Gallery(judge)
     print("predictors:", ", ".join(name for name, _ in gallery.named_predictors()))

@@ -42,7 +42,7 @@ def labelled(photographs: tuple) -> list[dspy.Example]:
 def main() -> None:
     """Runs the example."""
     lm = embedded_lm()
-    photos = rated_photographs(RATERS["colour"], train=60, val=40, test=40)
+    photos = rated_photographs(RATERS["colour"], train=60, val=30, test=40)
     train, val, test = (labelled(part) for part in (photos.train, photos.val, photos.test))
     optimizer = BLPO(
         prompt_model=lm,
@@ -51,7 +51,7 @@ def main() -> None:
         judge="editor",
         label_field="stars",
         labels=LABELS,
-        rounds=4,
+        rounds=3,
     )
     newsroom = optimizer.compile(Newsroom(), trainset=train, valset=val)
     print("reporter:", newsroom.reporter.signature.instructions)

@@ -48,7 +48,7 @@ def test_a_finished_run_costs_nothing_again(finished: tuple[Path, dspy.Module, i
     assert (before.calls, before.tokens) == (after.calls, after.tokens)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.data())
 def test_a_journal_cut_anywhere_goes_on_and_ends_the_same(
     finished: tuple[Path, dspy.Module, int], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

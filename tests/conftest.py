@@ -27,6 +27,13 @@ for _name in [name for name in os.environ if name.startswith(("OPENAI_", "LITELL
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
 
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many again as cores, since a third of the time is spent waiting for servers, browsers and processes."""
+    return (os.cpu_count() or 1) * 3 // 2
+
+
 _refused: list[str] = []
 
 

@@ -156,15 +156,6 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
     return Table(path.name, tuple(schema.names), rows, path.parent)
 
 
-def _class_names(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:
-    """The names behind the numbers of class labels, which `datasets` keeps in the metadata of a schema."""
-    try:
-        features = json.loads(metadata[b"huggingface"])["info"]["features"]
-        return {name: list(f["names"]) for name, f in features.items() if f["_type"] == "ClassLabel"}
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return {}  # not written by datasets
-
-
 def _read_dataset(source: object, columns: Sequence[str]) -> Table:
     if not type(source).__module__.startswith("datasets."):
         raise DataError(f"{type(source).__name__} is not a table: give the path of one, or a datasets.Dataset")

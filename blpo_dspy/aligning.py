@@ -179,11 +179,6 @@ def costs_after(start: VisualJudge, sets: Sets, search: Search) -> CostsAfter:
     )
 
 
-def cost_of_test(start: VisualJudge, sets: Sets, search: Search) -> int | None:
-    """Returns the LM calls that the test split costs, before and after; None if the cap on calls doesn't pay for it."""
-    return costs_after(start, sets, search).test
-
-
 def most_for_label_errors(optimizer: BLPO, start: VisualJudge, sets: Sets) -> int:
     """Returns the most LM calls that likely label errors cost; under a cap they take what is left."""
     late = optimizer.rounds - optimizer.rounds // 2

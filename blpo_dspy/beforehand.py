@@ -16,7 +16,7 @@ from blpo_dspy.journal import Journal
 from blpo_dspy.ledger import Ledger
 from blpo_dspy.metering import Meter, RunStoppedError
 from blpo_dspy.models import Models
-from blpo_dspy.optimizers.workers import Workers
+from blpo_dspy.optimizers.workers import Workers, thread_count
 from blpo_dspy.options import CompileJob
 from blpo_dspy.preflight import (
     PROBES,
@@ -132,8 +132,9 @@ class _Meters:
             if cap is not None and earlier + ledger.total.calls >= cap:
                 raise RunStoppedError(f"--max-calls {cap} is spent before the search, as calls failed; raise it")
 
-        threads = self._search.threads or dspy.settings.num_threads or 8
-        meter = Meter(num_threads=threads, store=journal, admit=admit, prices=self._search.prices)
+        meter = Meter(
+            num_threads=thread_count(self._search.threads), store=journal, admit=admit, prices=self._search.prices
+        )
         self._meters.append(meter)
         return meter
 

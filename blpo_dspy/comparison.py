@@ -12,12 +12,12 @@ from typing import Any
 
 import dspy
 
-from blpo_dspy.agreement import Agreement, measure_agreement
+from blpo_dspy.agreement import Agreement
 from blpo_dspy.budget import Budget
 from blpo_dspy.data import dataset_fingerprint
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.journal import Journal
-from blpo_dspy.labelling import Verdict, label_images
+from blpo_dspy.labelling import agreement_of, inputs_of, label_images
 from blpo_dspy.ledger import Usage
 from blpo_dspy.metering import FATAL_ERRORS, Answer, Meter
 from blpo_dspy.methods import Method, chosen
@@ -27,7 +27,7 @@ from blpo_dspy.optimizers.setup import dataset
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.programs.artifact import write_json
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.statistics import agreement_intervals, compare_paired
+from blpo_dspy.statistics import agreement_intervals, compare_paired, plain_intervals
 
 RESULTS = "results.json"
 _ROLES = ("judge", "verbalizer", "optimizer")
@@ -292,7 +292,7 @@ class _Arena:
         labels = self._student.labels
         val, judged = self._agreement(program, self._sets.val)
         test, predicted = self._agreement(program, self._sets.test)
-        intervals = {name: i and asdict(i) for name, i in agreement_intervals(test).items()}
+        intervals = plain_intervals(agreement_intervals(test))
         truth = [example.label for example in self._sets.test]
         score = 1 - sum(labels.loss(e.label, p) for e, p in zip(self._sets.val, judged, strict=True)) / len(judged)
         measured = replace(
@@ -322,14 +322,8 @@ class _Arena:
         """Agreement outside the cap; an LM failure is left out of it and stands as None among the labels."""
         with Workers(self._num_threads) as workers:
             meter = Meter(num_threads=workers.num_threads, store=_SharedAnswers(self._journal))
-            inputs = [dict(example.inputs().items()) for example in examples]
-            verdicts: list[Verdict] = label_images(program, self._models, inputs, workers=workers, meter=meter)
-        answered = [(e.label, v.label) for e, v in zip(examples, verdicts, strict=True) if not v.failure]
-        failed = len(verdicts) - len(answered)
-        agreement = measure_agreement(
-            self._student.labels, [label for label, _ in answered], [label for _, label in answered], failed=failed
-        )
-        return agreement, [verdict.label for verdict in verdicts]
+            verdicts = label_images(program, self._models, inputs_of(examples), workers=workers, meter=meter)
+        return agreement_of(self._student.labels, examples, verdicts), [verdict.label for verdict in verdicts]
 
 
 def _is_fatal(error: BaseException) -> bool:

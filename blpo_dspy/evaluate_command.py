@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import dspy
@@ -12,7 +12,7 @@ from blpo_dspy.commands import connect, note_offline
 from blpo_dspy.data import dataset_fingerprint
 from blpo_dspy.drawing import draw_set
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labelling import Verdict, agreement_of, inputs_of, label_images
+from blpo_dspy.labelling import Verdict, agreement_of, compare_verdicts, inputs_of, label_images
 from blpo_dspy.metering import Meter
 from blpo_dspy.models import Models
 from blpo_dspy.optimizers.workers import Workers
@@ -23,7 +23,7 @@ from blpo_dspy.progress import Watch
 from blpo_dspy.screen import Evaluated, Screen, show_evaluated, working
 from blpo_dspy.sets import load_set
 from blpo_dspy.sources.tasks import Task
-from blpo_dspy.statistics import PairedComparison, agreement_intervals, compare_paired
+from blpo_dspy.statistics import PairedComparison, agreement_intervals, plain_intervals
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,11 @@ def evaluate(job: EvaluateJob, screen: Screen) -> None:
         ]
     people = loaded[0][1]
     kappa = None if people is None else kappa_with_people(judges[0].labels, done[0].examples, done[0].verdicts)
-    paired = _paired(judges[0], done[0], done[1], job.seed) if len(done) > 1 else None
+    paired = None
+    if len(done) > 1:
+        now, other = done
+        labels = judges[0].labels
+        paired = compare_verdicts(labels, now.examples, other.verdicts, now.verdicts, seed=job.seed)
     used = {role: name for role, name in job.models.by_role().items() if role != "optimizer"}
     if screen.as_json:
         screen.json({**_record(done, paired, people, kappa), "calls": meter.ledger.calls(), "models": used})
@@ -108,19 +112,6 @@ def _judge(
     return _Judged(examples, verdicts, Evaluated(agreement, intervals))
 
 
-def _paired(judge: VisualJudge, now: _Judged, other: _Judged, seed: int) -> PairedComparison | None:
-    """The judge against the other one on what both answered; None if that is nothing."""
-    both = [
-        (example.label, before.label, after.label)
-        for example, before, after in zip(now.examples, other.verdicts, now.verdicts, strict=True)
-        if not before.failure and not after.failure
-    ]
-    if not both:
-        return None
-    truth, before, after = (list(column) for column in zip(*both, strict=True))
-    return compare_paired(judge.labels, truth, before, after, seed=seed)
-
-
 def _record(
     done: Sequence[_Judged], paired: PairedComparison | None, people: People | None, kappa: float | None
 ) -> dict[str, Any]:
@@ -133,5 +124,4 @@ def _record(
 
 
 def _figures(shown: Evaluated) -> dict[str, Any]:
-    intervals = {name: None if found is None else asdict(found) for name, found in shown.intervals.items()}
-    return {**shown.agreement.to_dict(), "intervals": intervals}
+    return {**shown.agreement.to_dict(), "intervals": plain_intervals(shown.intervals)}

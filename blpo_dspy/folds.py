@@ -19,7 +19,7 @@ from blpo_dspy.agreement import Agreement
 from blpo_dspy.aligning import align, costs_after
 from blpo_dspy.data import dataset_fingerprint
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labelling import Verdict, agreement_of
+from blpo_dspy.labelling import Verdict, agreement_of, compare_verdicts
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.models import Models
 from blpo_dspy.options import Search
@@ -28,7 +28,7 @@ from blpo_dspy.progress import Watch
 from blpo_dspy.results import Aligned, Measured
 from blpo_dspy.sets import WITHOUT_TEST, Sets, told_sizes
 from blpo_dspy.splits import cut_folds, split_examples
-from blpo_dspy.statistics import Interval, MeanSd, PairedComparison, agreement_intervals, compare_paired, mean_sd
+from blpo_dspy.statistics import Interval, MeanSd, PairedComparison, agreement_intervals, mean_sd, plain_intervals
 
 FIGURES = ("accuracy", "macro_f1", "kappa", "mae")
 OUT_OF_FOLD = (
@@ -123,15 +123,7 @@ class Folded:
 
     def paired(self) -> PairedComparison | None:
         """Returns before against after on the images that were answered both times; None if none was."""
-        both = [
-            (example.label, before.label, after.label)
-            for example, before, after in zip(self.cut.all(), *self.verdicts(), strict=True)
-            if not before.failure and not after.failure
-        ]
-        if not both:
-            return None
-        truth, first, second = (list(column) for column in zip(*both, strict=True))
-        return compare_paired(self.labels, truth, first, second, seed=self.seed)
+        return compare_verdicts(self.labels, self.cut.all(), *self.verdicts(), seed=self.seed)
 
     def by_fold(self) -> dict[str, list[Agreement]]:
         """Returns the agreement "before" and "after" on each fold."""
@@ -170,16 +162,15 @@ class Folded:
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON."""
         pooled, intervals, paired = self.pooled(), self.intervals(), self.paired()
-        spans = {
-            when: {name: None if found is None else asdict(found) for name, found in named.items()}
-            for when, named in intervals.items()
-        }
         return {
             "n": len(self.folds),
             "seed": self.seed,
             "images": len(self.cut.all()),
             "figures": OUT_OF_FOLD,
-            **{when: {**agreement.to_dict(), "intervals": spans[when]} for when, agreement in pooled.items()},
+            **{
+                when: {**agreement.to_dict(), "intervals": plain_intervals(intervals[when])}
+                for when, agreement in pooled.items()
+            },
             "paired": None if paired is None else paired.to_dict(),
             "over_folds": {
                 when: {name: asdict(found) for name, found in named.items()}

@@ -117,7 +117,7 @@ class Journal:
 
     def _take(self, line: dict[str, Any]) -> None:
         if line["kind"] == "answer":
-            self._answers[line["key"]] = _answer(line)
+            self._answers[line["key"]] = answer_in(line)
             self._unclaimed.add(line["key"])
         elif line["kind"] == "failed":
             self._failed[line["role"]] = self._failed.get(line["role"], Usage()) + Usage(**line["usage"])
@@ -243,10 +243,11 @@ def answers_in(folder: str | os.PathLike[str]) -> dict[str, Answer]:
     """Returns by request the answers in a folder's journal, which no run is writing any more."""
     lines = (Path(folder) / FILE_NAME).read_bytes().splitlines()
     entries = (json.loads(line) for line in lines)
-    return {entry["key"]: _answer(entry) for entry in entries if entry["kind"] == "answer"}
+    return {entry["key"]: answer_in(entry) for entry in entries if entry["kind"] == "answer"}
 
 
-def _answer(line: Mapping[str, Any]) -> Answer:
+def answer_in(line: Mapping[str, Any]) -> Answer:
+    """Returns the answer that a line of a journal holds."""
     return Answer(tuple(line["outputs"]), line["finish_reason"], Usage(**line["usage"]))
 
 

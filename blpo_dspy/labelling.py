@@ -21,6 +21,7 @@ from blpo_dspy.metering import FATAL_ERRORS, Meter, RunStoppedError, is_outage
 from blpo_dspy.models import Models
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.statistics import PairedComparison, compare_paired
 
 # How many failures in a row, from the first image on, tell that nobody is there.
 _SIGNS_OF_LIFE = 4
@@ -125,20 +126,6 @@ def label_each(
             raise
 
 
-def measure(
-    judge: VisualJudge,
-    models: Models,
-    examples: Sequence[dspy.Example],
-    *,
-    workers: Workers,
-    meter: Meter,
-    done: Callable[[Verdict], None] = lambda verdict: None,
-) -> Agreement:
-    """Returns how far a judge agrees with the labels of examples; arguments as for `label_images`."""
-    verdicts = label_images(judge, models, inputs_of(examples), workers=workers, meter=meter, done=done)
-    return agreement_of(judge.labels, examples, verdicts)
-
-
 def inputs_of(examples: Sequence[dspy.Example]) -> list[dict[str, Any]]:
     """Returns the keyword arguments of one call for each example."""
     return [dict(example.inputs().items()) for example in examples]
@@ -149,6 +136,26 @@ def agreement_of(labels: LabelSpace, examples: Sequence[dspy.Example], verdicts:
     answered = [(example.label, v.label) for example, v in zip(examples, verdicts, strict=True) if not v.failure]
     truth, predicted = [true for true, _ in answered], [label for _, label in answered]
     return measure_agreement(labels, truth, predicted, failed=len(verdicts) - len(answered))
+
+
+def compare_verdicts(
+    labels: LabelSpace,
+    examples: Sequence[dspy.Example],
+    before: Sequence[Verdict],
+    after: Sequence[Verdict],
+    *,
+    seed: int,
+) -> PairedComparison | None:
+    """Returns two judges' verdicts compared on the examples that both answered; None if there are none."""
+    both = [
+        (example.label, first.label, second.label)
+        for example, first, second in zip(examples, before, after, strict=True)
+        if not first.failure and not second.failure
+    ]
+    if not both:
+        return None
+    truth, firsts, seconds = (list(column) for column in zip(*both, strict=True))
+    return compare_paired(labels, truth, firsts, seconds, seed=seed)
 
 
 def _label_one(program: VisualJudge, inputs: Mapping[str, Any]) -> Verdict:

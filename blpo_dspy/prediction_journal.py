@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.journal import differences
+from blpo_dspy.journal import answer_in, differences
 from blpo_dspy.ledger import Ledger, Usage
 from blpo_dspy.metering import Answer
 
@@ -136,8 +136,7 @@ class PredictionJournal:
         place = self._answers.get(key)
         if place is None:
             return None
-        line = self._read(place)
-        return Answer(tuple(line["outputs"]), line["finish_reason"], Usage(**line["usage"])), Usage(cached=1)
+        return answer_in(self._read(place)), Usage(cached=1)
 
     def put(self, key: str, role: str, answer: Answer) -> None:
         """Writes an answer to disk, then remembers it."""

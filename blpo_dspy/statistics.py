@@ -108,6 +108,11 @@ class MeanSd:
     n: int
 
 
+def plain_intervals(intervals: Mapping[str, Interval | None]) -> dict[str, dict[str, Any] | None]:
+    """Returns intervals by figure as plain data for JSON."""
+    return {name: None if interval is None else asdict(interval) for name, interval in intervals.items()}
+
+
 def agreement_intervals(
     agreement: Agreement, *, seed: int = 0, level: float = 0.95, resamples: int = 2000
 ) -> dict[str, Interval | None]:

@@ -15,6 +15,7 @@ from blpo_dspy.optimizers.bench import find_predictors
 from blpo_dspy.optimizers.costs import CallCost, call_costs, shortfall
 from blpo_dspy.optimizers.plan import Sizes, Span
 from blpo_dspy.optimizers.setup import dataset, label_space, program_lms
+from blpo_dspy.optimizers.workers import thread_count
 
 LATENCY = 2.0
 """Seconds that a call takes unless said otherwise."""
@@ -120,7 +121,7 @@ def estimate(
     label_space(optimizer.labels, student, data.examples, optimizer.label_field, optimizer.metric)
     lms = program_lms(student, predictors, optimizer.task_model, optimizer.verbalizer_model)
     models = {name: lm for name, (lm, _) in lms.items()}
-    threads = optimizer.num_threads or dspy.settings.num_threads or 8
+    threads = thread_count(optimizer.num_threads)
     plan = optimizer.plan(Sizes.of(student, data, predictors.verbalizer), threads)
     if plan is None:
         raise BlpoError(f"there is no estimate for {type(optimizer).__name__}; give its run a budget instead")

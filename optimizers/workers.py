@@ -22,6 +22,11 @@ R = TypeVar("R")
 _own = threading.local()
 
 
+def thread_count(num_threads: int | None) -> int:
+    """Returns how many LM calls may be under way at once: as told, else by DSPy's setting."""
+    return num_threads or dspy.settings.num_threads or 8
+
+
 class Workers:
     """The threads of a whole run; every task sees the DSPy context of the thread that submitted it.
 
@@ -33,7 +38,7 @@ class Workers:
     """
 
     def __init__(self, num_threads: int | None) -> None:
-        self.num_threads = num_threads or dspy.settings.num_threads or 8
+        self.num_threads = thread_count(num_threads)
         self._search = _Pool(self.num_threads)
         self._background = _Pool(self.num_threads)
 

@@ -12,7 +12,7 @@ from dspy import lm15
 from engines import Seen, scripted_lm
 
 from blpo_dspy.errors import ModelError
-from blpo_dspy.labelling import Verdict, label_each, label_images, measure
+from blpo_dspy.labelling import Verdict, agreement_of, inputs_of, label_each, label_images
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.metering import Meter
 from blpo_dspy.models import Models
@@ -150,7 +150,8 @@ def test_agreement_counts_failures_apart_from_answers() -> None:
     judge = VisualJudge(LABELS, instruction="Keep or reject.", evidence="image")
     with Workers(2) as workers:
         meter = Meter(num_threads=2)
-        agreement = measure(judge, Models(lm, lm, lm), examples, workers=workers, meter=meter)
+        verdicts = label_images(judge, Models(lm, lm, lm), inputs_of(examples), workers=workers, meter=meter)
+        agreement = agreement_of(judge.labels, examples, verdicts)
     assert (agreement.n, agreement.failed, agreement.invalid, agreement.accuracy) == (5, 1, 1, 0.8)
     assert meter.ledger.calls() == {"judge": 6, "verbalizer": 0, "optimizer": 0, "cached": 0}
     assert judge.judge.lm is None, "the caller's judge got an LM"

@@ -157,12 +157,12 @@ class Hub:
         Raises:
             DataError: In place of their errors.
         """
-        from httpx import HTTPError  # noqa: PLC0415
         from huggingface_hub.errors import HFValidationError  # noqa: PLC0415
+        from huggingface_hub.utils import httpx  # noqa: PLC0415 - its own client, whichever of the two it is
 
         try:
             yield
-        except (HTTPError, HFValidationError, OSError) as error:
+        except (httpx.HTTPError, HFValidationError, OSError) as error:
             raise DataError(explain(error, self, name)) from error
 
 
@@ -192,8 +192,8 @@ class ImageCache:
 
 def explain(error: BaseException, hub: Hub, name: str = "") -> str:  # noqa: PLR0911 - one message for each cause
     """Returns what went wrong with the Hub and what to do about it."""
-    from httpx import NetworkError, TimeoutException  # noqa: PLC0415
     from huggingface_hub import errors  # noqa: PLC0415
+    from huggingface_hub.utils import httpx  # noqa: PLC0415
 
     causes = list(_causes(error))
 
@@ -212,7 +212,8 @@ def explain(error: BaseException, hub: Hub, name: str = "") -> str:  # noqa: PLR
             f"{hub.page} is not there, or it is gated or private and no valid token came with the request: check the "
             f"id, accept the terms on that page if it shows any, and set HF_TOKEN or pass token="
         )
-    if caused_by(errors.OfflineModeIsEnabled, NetworkError, TimeoutException, ConnectionError, TimeoutError):
+    unreached = (httpx.NetworkError, httpx.TimeoutException, ConnectionError, TimeoutError)
+    if caused_by(errors.OfflineModeIsEnabled, *unreached):
         return (
             f"{hub.repo} needs the Hugging Face Hub, which cannot be reached from here ({_first_line(causes[-1])}); "
             f"connect, unset HF_HUB_OFFLINE if it is set, or copy the files to a folder elsewhere and pass local_dir="

@@ -49,7 +49,7 @@ def open_rows(hub: Hub, split: str, config: str | None = None) -> HubRows:
         DataError: If the Hub refuses access or cannot be reached, or the repository has no such split.
     """
     import datasets  # noqa: PLC0415 - slow to import, and only needed where a Hub dataset is read
-    from httpx import HTTPError  # noqa: PLC0415
+    from huggingface_hub.utils import httpx  # noqa: PLC0415
 
     hub.check_access()
     where, revision = (hub.repo, hub.commit) if hub.local_dir is None else (str(hub.local_dir), None)
@@ -67,7 +67,7 @@ def open_rows(hub: Hub, split: str, config: str | None = None) -> HubRows:
         try:
             dataset = datasets.load_dataset(where, config, split=split, revision=revision, token=hub.token)
         except datasets.exceptions.DatasetGenerationError as error:
-            if isinstance(error.__cause__, (OSError, HTTPError)):
+            if isinstance(error.__cause__, (OSError, httpx.HTTPError)):
                 raise error.__cause__ from error
             reason = " ".join(str(error.__cause__ or error).split())[:300]
             raise DataError(f"{hub.place}: its files are no table that can be read ({reason})") from error

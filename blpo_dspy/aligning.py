@@ -24,8 +24,7 @@ from blpo_dspy.checking import (
 from blpo_dspy.data import dataset_fingerprint
 from blpo_dspy.journal import Journal, answers_in
 from blpo_dspy.labelling import Verdict, agreement_of, inputs_of, label_images
-from blpo_dspy.ledger import Ledger
-from blpo_dspy.metering import AnswerStore, MemoryStore, Meter, RunStoppedError
+from blpo_dspy.metering import AnswerStore, CallCap, MemoryStore, Meter
 from blpo_dspy.models import Models
 from blpo_dspy.optimizers.blpo import BLPO
 from blpo_dspy.optimizers.workers import Workers
@@ -72,9 +71,9 @@ def align(
         optimizer.answers = MemoryStore()
     compiled = _compile(optimizer, start, sets, watch)
     record = compiled.detailed_results
-    cap = _Cap(None if search.max_calls is None else search.max_calls - record.ledger.total.calls)
+    cap = CallCap(None if search.max_calls is None else search.max_calls - record.ledger.total.calls)
     with Workers(search.threads) as workers, _final_answers(log_dir, optimizer.answers, sets) as store:
-        meter = Meter(num_threads=workers.num_threads, store=store, admit=cap.admit, prices=search.prices)
+        meter = Meter(num_threads=workers.num_threads, store=store, admit=cap, prices=search.prices)
 
         def ask(what: str, judge: VisualJudge, examples: Sequence[dspy.Example]) -> list[Verdict]:
             watch.begin(f"judging {what}", len(examples))
@@ -82,8 +81,9 @@ def align(
             return label_images(judge, models, inputs, workers=workers, meter=meter, done=watch.advance)
 
         known = suspects(record, len(sets.train)) if doubts else {}
-        with cap.keeping(costs.reserved):
-            errors = find_label_errors(compiled, sets.train, known, ask)
+        cap.kept = costs.reserved
+        errors = find_label_errors(compiled, sets.train, known, ask)
+        cap.kept = 0
         validates = optimizer.select == "last" and search.max_calls is None
         measured, verdicts = _measured(start, compiled, sets, ask, val=validates, test=costs.test is not None)
         ceiling = None
@@ -225,24 +225,3 @@ def _compile(optimizer: BLPO, start: VisualJudge, sets: Sets, watch: Watch) -> V
         compiled = optimizer.compile(start, trainset=sets.train, valset=sets.val)
     assert isinstance(compiled, VisualJudge)
     return compiled
-
-
-class _Cap:
-    """What is left of a cap on calls."""
-
-    def __init__(self, calls: int | None) -> None:
-        self._calls, self._kept = calls, 0
-
-    def admit(self, ledger: Ledger) -> None:
-        """Refuses a call that the cap doesn't pay for."""
-        if self._calls is not None and ledger.total.calls >= self._calls - self._kept:
-            raise RunStoppedError("the cap on LM calls is reached")
-
-    @contextlib.contextmanager
-    def keeping(self, calls: int) -> Iterator[None]:
-        """Keeps so many of the calls for what comes after the block."""
-        self._kept = calls
-        try:
-            yield
-        finally:
-            self._kept = 0

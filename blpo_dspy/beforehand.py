@@ -14,7 +14,7 @@ from blpo_dspy.errors import ModelError
 from blpo_dspy.images import PixelPolicy
 from blpo_dspy.journal import Journal
 from blpo_dspy.ledger import Ledger
-from blpo_dspy.metering import Meter, RunStoppedError
+from blpo_dspy.metering import CallCap, Meter
 from blpo_dspy.models import Models
 from blpo_dspy.optimizers.workers import Workers, thread_count
 from blpo_dspy.options import CompileJob
@@ -125,15 +125,15 @@ class _Meters:
         if self._run_dir is not None:
             journal = Journal(self._run_dir / "beforehand", {}, file_name=f"{name}.jsonl")
             self._journals.append(journal)
-        earlier = self.ledger().total.calls
-
-        def admit(ledger: Ledger) -> None:
-            cap = self._search.max_calls
-            if cap is not None and earlier + ledger.total.calls >= cap:
-                raise RunStoppedError(f"--max-calls {cap} is spent before the search, as calls failed; raise it")
-
+        most = self._search.max_calls
         meter = Meter(
-            num_threads=thread_count(self._search.threads), store=journal, admit=admit, prices=self._search.prices
+            num_threads=thread_count(self._search.threads),
+            store=journal,
+            admit=CallCap(
+                None if most is None else most - self.ledger().total.calls,
+                told=f"--max-calls {most} is spent before the search, as calls failed; raise it",
+            ),
+            prices=self._search.prices,
         )
         self._meters.append(meter)
         return meter

@@ -28,6 +28,7 @@ __all__ = [
     "PixelPolicy",
     "PreparedImage",
     "check_images",
+    "content_digest",
     "fingerprint",
     "is_reference",
     "prepare_all",
@@ -197,8 +198,18 @@ def fingerprint(image: dspy.Image) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def content_digest(source: str | os.PathLike[str] | bytes) -> str:
+    """Returns the SHA-256 in hex of an image's bytes as they were given, or of the URL of one passed by reference.
+
+    Raises:
+        ImageError: If the source cannot be read; what its bytes hold is not looked at.
+    """
+    referred = isinstance(source, str) and is_reference(source)
+    return hashlib.sha256(str(source).encode() if referred else _read(source)).hexdigest()
+
+
 # Nothing that could end an address in a prompt and begin a marker or another address.
-_NOT_IN_A_URL = re.compile(r'[\s<>"]')
+_NOT_IN_A_URL = re.compile(r'[\s<>"\ud800-\udfff]')
 
 
 def is_reference(text: str) -> bool:

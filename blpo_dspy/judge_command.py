@@ -100,7 +100,7 @@ def _write_predictions(judge: VisualJudge, inputs: Inputs, job: JudgeJob, out: P
     shown = _Shown(screen)
     try:
         with working(screen) as shown.watch:
-            shown.watch.begin("judging", len(inputs.rows))
+            shown.watch.begin("reading", len(inputs.rows))
             progress = predict(
                 judge,
                 inputs,
@@ -133,12 +133,20 @@ class _Shown:
         self.last: Progress | None = None
 
     def update(self, progress: Progress) -> None:
+        if self.last is None:
+            self._tell_known(progress)
         self.last = progress
         status = f"{progress.known:,} of {progress.total:,}, {_faults(progress)}, {progress.ledger.total.calls:,} calls"
         self.watch.show("judging", progress.known, status)
         if not self._screen.err.is_terminal and time.monotonic() - self._told >= _PULSE:
             self._told = time.monotonic()
             self._screen.err.print(f"judged {status}", markup=False, soft_wrap=True)
+
+    def _tell_known(self, progress: Progress) -> None:
+        known = progress.known - progress.errors
+        if known:
+            left = progress.total - known
+            self._screen.note(f"{_images(progress.total)}: {known:,} known from earlier runs, {left:,} to judge")
 
 
 def _how_to_go_on(out: Path, progress: Progress | None) -> str:
@@ -169,10 +177,8 @@ def _record(progress: Progress, out: Path, models: dict[str, str]) -> dict[str, 
 
 
 def _show(screen: Screen, progress: Progress, out: Path, models: str) -> None:
-    if progress.complete and progress.judged:
+    if progress.complete:
         screen.text(f"Wrote   {out} ({_rows(progress.total)})")
-    elif progress.complete:
-        screen.text(f"Done    {out} ({_rows(progress.total)}) was complete before")
     else:
         screen.text(f"Stopped at --max-calls. {_how_to_go_on(out, progress)}")
     screen.text("Labels  " + ", ".join(f"{name}: {count:,}" for name, count in progress.labels.items()))
@@ -184,6 +190,10 @@ def _show(screen: Screen, progress: Progress, out: Path, models: str) -> None:
     by_role = ", ".join(f"{role} {now[role].calls:,}" for role in ("judge", "verbalizer"))
     earlier = f"; {before.total.calls:,} in earlier sessions" if before.total.calls else ""
     screen.text(f"Calls   {now.total.calls:,} ({by_role}){earlier}; {_cost(progress.spent)}")
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count:,} images"
 
 
 def _rows(count: int) -> str:

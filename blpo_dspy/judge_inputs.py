@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.images import is_reference
+from blpo_dspy.images import ImageError, content_digest, is_reference
 from blpo_dspy.rows import Columns, Draft, RowReader
 from blpo_dspy.tables import Row, Table, read_folder, read_table
 
@@ -33,7 +33,7 @@ class Inputs:
         columns: The columns that it has, in order.
         rows: In order; images that lie inside a Parquet file are not in them.
         reader: Reads a row.
-        fingerprint: What makes two jobs the same job.
+        options: What a run was told about all of them, and keeps to when it is repeated.
         notes: What was passed over, one line each.
         stored: The Parquet file that the image column is read from as its turn comes: a row group at a time.
     """
@@ -42,7 +42,7 @@ class Inputs:
     columns: tuple[str, ...]
     rows: Sequence[Row]
     reader: RowReader
-    fingerprint: Mapping[str, Any]
+    options: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     stored: Path | None = None
 
@@ -142,16 +142,14 @@ def _reader(
 
 def _of_images(images: Sequence[str], context: Sequence[str], texts: Mapping[str, str]) -> Inputs:
     rows = [Row(f"image {number}", {_IMAGE: image, **texts}) for number, image in enumerate(images, 1)]
-    about = _about("a list", rows, _digest(rows), texts)
-    return Inputs("the images", (_IMAGE, *texts), rows, _reader(context, None), about)
+    return Inputs("the images", (_IMAGE, *texts), rows, _reader(context, None), _options(texts))
 
 
 def _of_folder(folder: Path, context: Sequence[str], texts: Mapping[str, str], allow_outside: bool) -> Inputs:
     table = read_folder(folder, _IMAGE, None, follow_links=allow_outside)
     rows = [Row(row.where, {**row.values, **texts}) for row in table.rows]
-    about = _about("a folder", rows, _digest(rows), texts)
     reader = _reader(context, folder, allow_outside=allow_outside)
-    return Inputs(str(folder), (_IMAGE, *texts), rows, reader, about, _passed_over(folder, table))
+    return Inputs(str(folder), (_IMAGE, *texts), rows, reader, _options(texts), _passed_over(folder, table))
 
 
 def _passed_over(folder: Path, table: Table) -> tuple[str, ...]:
@@ -190,10 +188,10 @@ def _of_table(
     if not table.rows:
         raise DataError(f"{path}: no rows below the header; a judge needs images to work on")
     rows = [Row(row.where, {**row.values, **texts}) for row in table.rows]
-    about = _about("a table", rows, _file_digest(path), texts, image_column)
     columns = tuple(dict.fromkeys((*table.columns, *texts)))
     reader = _reader(context, table.base, image_column, allow_outside)
-    return Inputs(str(path), columns, rows, reader, about, stored=path if stored else None)
+    options = _options(texts, image_column)
+    return Inputs(str(path), columns, rows, reader, options, stored=path if stored else None)
 
 
 def _columns_of_parquet(path: Path, image_column: str) -> tuple[list[str] | None, bool]:
@@ -239,26 +237,18 @@ def _problems(draft: Draft) -> list[str]:
     return [] if os.path.exists(draft.source) else [f"{draft.place}: no such file"]
 
 
-def _about(
-    kind: str, rows: Sequence[Row], digest: str, texts: Mapping[str, str], image_column: str = _IMAGE
-) -> dict[str, Any]:
-    """What makes two jobs the same: the rows by what they say, not the pixels of files that they name."""
-    return {
-        "from": kind,
-        "count": len(rows),
-        "content": f"sha256 {digest[:16]}",
-        "image column": image_column,
-        "texts": dict(texts),
-    }
+def content_key(draft: Draft) -> str:
+    """Returns what a verdict on a row belongs to: a digest of its image's bytes, or of its URL, and its context texts.
+
+    Raises:
+        ImageError: If the row cannot be used, or its image cannot be read.
+    """
+    if draft.problems:
+        raise ImageError("; ".join(draft.problems))
+    assert isinstance(draft.source, (str, os.PathLike, bytes)), "files and tables hold no other images"
+    content = [content_digest(draft.source), draft.context]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _digest(rows: Sequence[Row]) -> str:
-    return hashlib.sha256(json.dumps([row.values for row in rows], default=str).encode()).hexdigest()
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while part := file.read(2**20):
-            digest.update(part)
-    return digest.hexdigest()
+def _options(texts: Mapping[str, str], image_column: str = _IMAGE) -> dict[str, Any]:
+    return {"image column": image_column, "context": dict(texts)}

@@ -90,6 +90,26 @@ class RunStoppedError(BlpoError):
     """The run was stopped (a cap, or the user) before this call; nothing was sent."""
 
 
+@dataclass
+class CallCap:
+    """The most LM calls of a meter, as its `admit`.
+
+    Attributes:
+        calls: How many; None for no cap.
+        kept: How many of them are kept for later.
+        told: What a refusal says.
+    """
+
+    calls: int | None
+    kept: int = 0
+    told: str = "the cap on LM calls is reached"
+
+    def __call__(self, ledger: Ledger) -> None:
+        """Refuses a call that the cap doesn't pay for."""
+        if self.calls is not None and ledger.total.calls >= self.calls - self.kept:
+            raise RunStoppedError(self.told)
+
+
 @dataclass(frozen=True)
 class Answer:
     """What an LM answered to one request.

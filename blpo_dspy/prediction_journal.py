@@ -20,7 +20,7 @@ from blpo_dspy.journal import answer_in, differences
 from blpo_dspy.ledger import Ledger, Usage
 from blpo_dspy.metering import Answer
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SUFFIX = ".journal.jsonl"
 # Seconds after which lines are forced to disk; a process that is killed loses none of them in any case.
 _SYNC = 1.0
@@ -31,7 +31,7 @@ class PredictionJournal:
 
     Args:
         path: The file; begun if it isn't there.
-        fingerprint: What the run is: judge, models, images. A journal of another run is refused.
+        fingerprint: What verdicts depend on beside the rows: judge, models, options. A journal with another is refused.
 
     Raises:
         BlpoError: If the file cannot be written, belongs to another run, is in use, or is damaged elsewhere than in its
@@ -42,8 +42,8 @@ class PredictionJournal:
         self.path = path
         self._lock = threading.Lock()
         self._answers: dict[str, tuple[int, int]] = {}
-        self._rows: dict[int, tuple[int, int]] = {}
-        self._done: set[int] = set()
+        self._rows: dict[str, tuple[int, int]] = {}
+        self._done: set[str] = set()
         self._earlier: dict[str, Usage] = {}
         self._size, self._synced = 0, time.monotonic()
         try:
@@ -91,8 +91,13 @@ class PredictionJournal:
             self._earlier[line["role"]] = self._earlier.get(line["role"], Usage()) + Usage(**line["usage"])
 
     def _check(self, line: dict[str, Any], fingerprint: dict[str, Any]) -> None:
-        if line["kind"] != "run" or line["format_version"] != FORMAT_VERSION:
-            raise BlpoError(f"{self.path}: not a journal that this version can continue; name another output")
+        if line["kind"] != "run":
+            raise BlpoError(f"{self.path}: not a journal of predictions; name another output")
+        if line["format_version"] != FORMAT_VERSION:
+            raise BlpoError(
+                f"{self.path}: a journal of format version {line['format_version']!r}, of which this version of the "
+                f"library knows {FORMAT_VERSION} only; name another output, or remove this one and its journal"
+            )
         differing = differences(line["fingerprint"], fingerprint)
         if differing:
             raise BlpoError(
@@ -102,34 +107,29 @@ class PredictionJournal:
             )
 
     @property
-    def done(self) -> frozenset[int]:
-        """The rows that need no further call: those with an error are tried again."""
+    def done(self) -> frozenset[str]:
+        """The keys of rows that need no further call: those with an error are tried again."""
         return frozenset(self._done)
-
-    @property
-    def known(self) -> int:
-        """How many rows have a verdict or an error."""
-        return len(self._rows)
 
     @property
     def earlier(self) -> Ledger:
         """What earlier sessions came to."""
         return Ledger(dict(self._earlier))
 
-    def row(self, number: int) -> dict[str, Any] | None:
-        """Returns what was last written about a row."""
-        place = self._rows.get(number)
+    def row(self, key: str) -> dict[str, Any] | None:
+        """Returns what was last written about rows of this content."""
+        place = self._rows.get(key)
         return None if place is None else self._read(place)["data"]
 
-    def put_row(self, number: int, data: Mapping[str, Any]) -> None:
-        """Writes what came of a row; an error in it means that the row is tried again another time."""
-        entry = {"kind": "row", "row": number, "data": dict(data)}
+    def put_row(self, key: str, data: Mapping[str, Any]) -> None:
+        """Writes what came of rows of this content; an error in it means that they are tried again another time."""
+        entry = {"kind": "row", "key": key, "data": dict(data)}
         self._note_row(entry, self._append(entry))
 
     def _note_row(self, entry: Mapping[str, Any], place: tuple[int, int]) -> None:
-        self._rows[entry["row"]] = place
+        self._rows[entry["key"]] = place
         if entry["data"]["error"] is None:
-            self._done.add(entry["row"])
+            self._done.add(entry["key"])
 
     def get(self, key: str) -> tuple[Answer, Usage] | None:
         """Returns a known answer, which costs nothing (see `AnswerStore`)."""

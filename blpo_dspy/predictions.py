@@ -12,19 +12,22 @@ from typing import Any
 import dspy
 
 from blpo_dspy.errors import BlpoError, ModelError
-from blpo_dspy.judge_inputs import Inputs, checked, find_inputs
+from blpo_dspy.images import ImageError
+from blpo_dspy.judge_inputs import Inputs, checked, content_key, find_inputs
 from blpo_dspy.labelling import Verdict, label_each
 from blpo_dspy.ledger import ROLES, Ledger
-from blpo_dspy.metering import Meter, RunStoppedError
+from blpo_dspy.metering import CallCap, Meter
 from blpo_dspy.models import Models
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.prediction_files import check_target, write_rows
 from blpo_dspy.prediction_journal import SUFFIX, PredictionJournal
 from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.rows import Draft
 
 # What an LM's answers depend on beside its name.
 _OPTIONS = ("temperature", "max_tokens", "top_p", "seed", "reasoning_effort")
 _GIVEN = "given_"
+_CHANGED = Verdict(None, failure="the image was changed while it was judged; the same call judges it as it is now")
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,10 @@ def predict(
     `description` and `reasoning` as far as the judge gives them, `answer` where it states no label, `invalid`, and
     `error` where there is no answer. Images are loaded as their turn comes: a few for each thread lie in memory.
 
-    Beside the table, `<out>.journal.jsonl` keeps what was paid for, so that the same call goes on after a crash and
-    pays for what is missing only; once all is done, it tries again the rows with an error. Remove it when you are done.
+    Beside the table, `<out>.journal.jsonl` keeps what was paid for, so that the same call goes on after a crash, and
+    later judges what is missing only: new rows, replaced images, rows with an error. A verdict belongs to the bytes of
+    an image (or to its URL) and its context, not to its name; so all images are read before the first call, and equal
+    rows are judged once. Rows that are gone are left out. Remove the journal when you are done.
 
     Args:
         judge: The judge.
@@ -94,12 +99,13 @@ def predict(
         allow_outside: Whether images may lie outside the folder, or that of the table.
         num_threads: The most LM calls under way at once; DSPy's setting if None.
         max_calls: The most LM calls of this session; the same call again goes on.
-        on_progress: Called after each row of this session.
+        on_progress: Called before the first LM call, with what is known already, and then as rows are done.
 
     Raises:
         DataError: If the source cannot be read, or none of its rows can be used.
         ModelError: If a model cannot be used at all, or falls silent; what is done stays.
-        BlpoError: If `out` cannot be written or is there already, or its journal is that of another run.
+        BlpoError: If `out` cannot be written or is there without a journal, or its journal is that of another judge,
+            other models, other options or other images altogether.
     """
     target = Path(out)
     check_target(target)
@@ -111,7 +117,7 @@ def predict(
         with Workers(num_threads) as workers:
             session.run(models, workers, max_calls)
         progress = session.progress()
-        if progress.complete and (progress.judged or not target.exists()):
+        if progress.complete:
             session.write(target)
         return progress
     finally:
@@ -124,7 +130,7 @@ def journal_of(out: Path) -> Path:
 
 
 class _Session:
-    """One call of `predict`: what is missing is judged and noted."""
+    """One call of `predict`: what is missing is judged and noted, each content once."""
 
     def __init__(
         self,
@@ -136,47 +142,72 @@ class _Session:
         self._judge, self._inputs, self._journal, self._on_progress = judge, inputs, journal, on_progress
         self._meter: Meter | None = None
         self._judged = 0
-        self._counts = Counter(_kind(row) for number in range(len(inputs.rows)) if (row := journal.row(number)))
+        self._places: list[str] = []
+        self._keys: list[str] = []
+        self._unusable: dict[str, dict[str, Any]] = {}
+        for number, draft in inputs.drafts(range(len(inputs.rows))):
+            try:
+                key = content_key(draft)
+            except ImageError as error:
+                key = f"row {number}"
+                self._unusable[key] = _row(Verdict(None, failure=error.reason))
+            self._places.append(draft.place)
+            self._keys.append(key)
+        self._check_overlap()
+        self._times = Counter(self._keys)
+        self._counts = Counter(_kind(said) for key in self._keys if (said := self._said(key)))
+
+    def _check_overlap(self) -> None:
+        """Refuses other images altogether, with which an earlier table would be overwritten by mistake."""
+        judged = self._journal.done
+        if judged and judged.isdisjoint(self._keys):
+            raise BlpoError(
+                f"{self._journal.path}: this is the journal of other images: of the {len(judged):,} that it knows, "
+                f"none is in {self._inputs.name}; name another output, or remove this one and its journal"
+            )
 
     def run(self, models: Models, workers: Workers, max_calls: int | None) -> None:
-        wanted = set(range(len(self._inputs.rows))) - self._journal.done
-        waiting: deque[tuple[int, str]] = deque()
+        self._on_progress(self.progress())
+        known = self._journal.done | self._unusable.keys()
+        first = {key: number for number, key in reversed(list(enumerate(self._keys)))}
+        wanted = {number: key for key, number in first.items() if key not in known}
+        waiting: deque[tuple[str, Draft]] = deque()
         stopped = False
 
         def calls() -> Iterator[dict[str, Any]]:
             for number, draft in self._inputs.drafts(wanted):
                 if stopped:
                     return
-                if draft.problems:
-                    self._note(number, draft.place, Verdict(None, failure="; ".join(draft.problems)))
-                    continue
-                waiting.append((number, draft.place))
+                waiting.append((wanted[number], draft))
                 yield {"image": draft.source, **draft.context}
 
         def done(verdict: Verdict) -> None:
             nonlocal stopped
-            number, place = waiting.popleft()
+            key, draft = waiting.popleft()
             stopped = stopped or verdict.stopped
             if not verdict.stopped:
-                self._note(number, place, verdict)
+                self._note(key, verdict if verdict.failure or _holds(draft, key) else _CHANGED)
 
-        self._meter = Meter(num_threads=workers.num_threads, store=self._journal, admit=_cap(max_calls))
+        self._meter = Meter(num_threads=workers.num_threads, store=self._journal, admit=CallCap(max_calls))
         label_each(self._judge, models, calls(), workers=workers, meter=self._meter, done=done)
 
-    def _note(self, number: int, place: str, verdict: Verdict) -> None:
-        before = self._journal.row(number)
+    def _said(self, key: str) -> dict[str, Any] | None:
+        return self._unusable.get(key) or self._journal.row(key)
+
+    def _note(self, key: str, verdict: Verdict) -> None:
+        before = self._said(key)
         if before is not None:
-            self._counts[_kind(before)] -= 1
-        row = _row(place, verdict)
-        self._journal.put_row(number, row)
-        self._counts[_kind(row)] += 1
-        self._judged += 1
+            self._counts[_kind(before)] -= self._times[key]
+        row = _row(verdict)
+        self._journal.put_row(key, row)
+        self._counts[_kind(row)] += self._times[key]
+        self._judged += self._times[key]
         self._on_progress(self.progress())
 
     def progress(self) -> Progress:
         return Progress(
-            total=len(self._inputs.rows),
-            known=self._journal.known,
+            total=len(self._keys),
+            known=self._counts.total(),
             judged=self._judged,
             labels={name: self._counts[f"label {name}"] for name in self._judge.labels.names},
             invalid=self._counts["invalid"],
@@ -190,19 +221,26 @@ class _Session:
         given = {name: _free(name, found, self._inputs.columns) for name in self._inputs.columns}
 
         def rows() -> Iterator[dict[str, Any]]:
-            for number, row in enumerate(self._inputs.rows):
-                said = self._journal.row(number) or {}
-                values = {**row.values, self._inputs.image_column: said["image"]}
+            for row, place, key in zip(self._inputs.rows, self._places, self._keys, strict=True):
+                said = self._said(key) or {}
+                values = {**row.values, self._inputs.image_column: place}
                 yield {**{new: values.get(name) for name, new in given.items()}, **{n: said.get(n) for n in found}}
 
         types = {given[self._inputs.image_column]: str, **found}
         write_rows(target, [*given.values(), *found], rows, types)
 
 
-def _row(place: str, verdict: Verdict) -> dict[str, Any]:
+def _holds(draft: Draft, key: str) -> bool:
+    """Whether a row's image is still what it was when the run began."""
+    try:
+        return content_key(draft) == key
+    except ImageError:
+        return False
+
+
+def _row(verdict: Verdict) -> dict[str, Any]:
     invalid = verdict.label is None and not verdict.failure
     return {
-        "image": place,
         "label": verdict.label,
         "description": verdict.description,
         "reasoning": verdict.reasoning or None,
@@ -277,12 +315,4 @@ def _journal(target: Path, judge: VisualJudge, models: Models, inputs: Inputs) -
         role: {"model": lm.model, **{name: lm.kwargs[name] for name in _OPTIONS if lm.kwargs.get(name) is not None}}
         for role, lm in lms.items()
     }
-    return PredictionJournal(path, {"judge": judge.identity(), "models": described, "images": dict(inputs.fingerprint)})
-
-
-def _cap(calls: int | None) -> Callable[[Ledger], None]:
-    def admit(ledger: Ledger) -> None:
-        if calls is not None and ledger.total.calls >= calls:
-            raise RunStoppedError(f"the cap of {calls} LM calls is reached")
-
-    return admit
+    return PredictionJournal(path, {"judge": judge.identity(), "models": described, "options": dict(inputs.options)})

@@ -82,7 +82,9 @@ def test_the_same_command_again_is_free_and_json_tells_all(world: Path, tmp_path
     assert (second["judged"], second["calls"]["judge"], second["calls"]["verbalizer"]) == (0, 0, 0)
     assert first["labels"] == second["labels"]
     assert sum(usage["calls"] for usage in second["spent"].values()) == 10
-    assert blpo(*command).stdout.startswith(f"Done    {tmp_path / 'p.csv'} (5 rows) was complete before\n")
+    third = blpo(*command)
+    assert third.stderr.splitlines()[-1] == "Note: 5 images: 5 known from earlier runs, 0 to judge"
+    assert third.stdout.startswith(f"Wrote   {tmp_path / 'p.csv'} (5 rows)\n")
     header = list(rows_of(tmp_path / "p.csv")[0])
     assert header[:3] == ["image", "given_label", "label"]
 

@@ -14,7 +14,8 @@ from PIL import Image
 from pyarrow import parquet
 
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.judge_inputs import checked, find_inputs
+from blpo_dspy.images import ImageError
+from blpo_dspy.judge_inputs import checked, content_key, find_inputs
 
 
 def png(grey: int = 0) -> bytes:
@@ -117,21 +118,42 @@ def test_images_inside_a_parquet_file_are_read_as_their_turn_comes(as_struct: bo
     assert found[0][1].place == ("3.png" if as_struct else "t.parquet, row 4")
 
 
-def test_the_same_rows_are_the_same_job(tmp_path: Path) -> None:
-    """Other rows, another column and other texts are not."""
-    path = table(tmp_path / "t.csv", [{"image": "a.png", "other": "b.png"}, {"image": "b.png", "other": "a.png"}])
-    jobs = [
-        find_inputs([path]),
-        find_inputs([path], image_column="other"),
-        find_inputs([path], context=["prompt"], texts={"prompt": "x"}),
-        find_inputs([tmp_path]),
-        find_inputs([tmp_path / "a.png", tmp_path / "b.png"]),
-        find_inputs([tmp_path / "b.png", tmp_path / "a.png"]),
-    ]
-    assert all(a.fingerprint != b.fingerprint for i, a in enumerate(jobs) for b in jobs[:i])
-    assert find_inputs([path]).fingerprint == jobs[0].fingerprint
-    (tmp_path / "c.png").write_bytes(png())
-    assert find_inputs([tmp_path]).fingerprint != jobs[3].fingerprint
+def keys(inputs: Any) -> list[str]:
+    """What the verdicts on the rows belong to."""
+    return [content_key(draft) for _, draft in inputs.drafts(range(len(inputs.rows)))]
+
+
+def test_a_verdict_belongs_to_the_bytes_of_an_image_and_its_context(tmp_path: Path) -> None:
+    """Whatever its file is called, wherever it is named, and wherever the text comes from."""
+    for number, name in enumerate(["a.png", "b.png", "c.png"]):
+        (tmp_path / name).write_bytes(png(number // 2))
+    first, copy, other = keys(find_inputs([tmp_path]))
+    assert (first == copy, first == other) == (True, False)
+    path = tmp_path / "t.csv"
+    path.write_text("image,prompt\nc.png,a cat\na.png,a cat\na.png,a dog\n")
+    assert keys(find_inputs([path])) == [other, first, first]
+    told = keys(find_inputs([path], context=["prompt"]))
+    assert len({first, *told}) == 4
+    assert keys(find_inputs([tmp_path / "b.png"], context=["prompt"], texts={"prompt": "a dog"})) == told[2:]
+    stored = tmp_path / "t.parquet"
+    parquet.write_table(pyarrow.table({"image": [png(1), png(0)]}), stored)
+    assert keys(find_inputs([stored])) == [other, first]
+
+
+def test_an_image_by_reference_goes_by_its_url(tmp_path: Path) -> None:
+    """It is never fetched."""
+    one, same, other = keys(find_inputs([f"https://example.org/{name}.png" for name in "aab"]))
+    assert (one == same, one == other) == (True, False)
+
+
+def test_a_row_that_cannot_be_used_belongs_to_nothing(tmp_path: Path) -> None:
+    """Its reason is told."""
+    path = table(tmp_path / "t.csv", [{"image": "a.png", "prompt": ""}, {"image": "nowhere.jpg", "prompt": "x"}])
+    (_, untold), (_, gone) = find_inputs([path], context=["prompt"]).drafts({0, 1})
+    with pytest.raises(ImageError, match="no text in context column 'prompt'"):
+        content_key(untold)
+    with pytest.raises(ImageError, match="no such file"):
+        content_key(gone)
 
 
 def test_what_is_no_source_is_refused(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_a_table_keeps_its_columns_beside_the_judges(photos: Path, tmp_path: Pat
         ("1", "Safe", "-2"), ("2", "Unsafe", "'=1"), ("3", "Safe", "5"),
     ]  # fmt: skip
     assert rows[0]["reasoning"] == "it is so"
-    assert (world.calls, done.ledger.calls()["cached"]) == (4, 2)
+    assert (world.calls, done.judged, done.labels["Safe"]) == (4, 3, 2)
 
 
 def test_images_of_a_parquet_file_are_judged_and_not_written(photos: Path, tmp_path: Path) -> None:
@@ -209,16 +209,52 @@ def test_another_judge_is_refused(change: dict[str, Any], photos: Path, tmp_path
     assert other.calls == 0
 
 
-def test_another_model_and_other_images_are_refused(photos: Path, tmp_path: Path) -> None:
+def test_new_and_replaced_images_alone_are_judged_and_gone_ones_are_left_out(photos: Path, tmp_path: Path) -> None:
+    """A verdict stays with its picture when the file gets another name; a copy costs nothing."""
+    world, out = World(), tmp_path / "o.jsonl"
+    world.predict(photos, out)
+    (photos / "00.png").unlink()
+    (photos / "01.png").rename(photos / "99.png")
+    (photos / "02.png").write_bytes(png(255))
+    (photos / "03 copy.png").write_bytes(png(60))
+    (photos / "12.png").write_bytes(png(30))
+    before = world.calls
+    done = world.predict(photos, out)
+    assert (done.total, done.judged, world.calls - before) == (13, 2, 4)
+    found = {row["image"]: row["description"] for row in read(out)}
+    assert "00.png" not in found
+    assert [found[name] for name in ("99.png", "02.png", "03.png", "03 copy.png", "12.png")] == [
+        "=grey 20", "=grey 255", "=grey 60", "=grey 60", "=grey 30",
+    ]  # fmt: skip
+    assert sum(done.labels.values()) == 13
+
+
+def test_an_image_that_changes_while_it_is_judged_gets_no_verdict(photos: Path, tmp_path: Path) -> None:
+    """Of neither version; the same call judges it as it is by then."""
+
+    def script(seen: Seen) -> Any:
+        if grey(seen) == 100:
+            (photos / "05.png").write_bytes(png(250))
+        return by_brightness(seen)
+
+    world, out = World(script, evidence="image"), tmp_path / "o.jsonl"
+    first = world.predict(photos, out)
+    assert (first.errors, first.complete) == (1, True)
+    assert "was changed while it was judged" in read(out)[5]["error"]
+    second = world.predict(photos, out)
+    assert (second.errors, second.judged, read(out)[5]["label"]) == (0, 1, "Unsafe")
+
+
+def test_another_model_and_other_images_altogether_are_refused(photos: Path, tmp_path: Path) -> None:
     """And a table that no run left."""
     out, world = tmp_path / "o.csv", World()
     world.predict(photos, out)
     lm = scripted_lm(by_brightness, "scripted/other")
     with pytest.raises(BlpoError, match=r"models.judge.model: 'scripted/test' there, 'scripted/other' now"):
         predict(world.judge, photos, out=out, models=Models(lm, world.lm, lm))
-    (photos / "13.png").write_bytes(png())
-    with pytest.raises(BlpoError, match=r"images.count: 12 there, 13 now"):
-        world.predict(photos, out)
+    (tmp_path / "13.png").write_bytes(png(7))
+    with pytest.raises(BlpoError, match=r"journal of other images: of the 12 that it knows, none is in"):
+        world.predict([tmp_path / "13.png"], out)
     journal_of(out).unlink()
     with pytest.raises(BlpoError, match=r"there is such a file already.*name another output, or remove it"):
         world.predict(photos, out)
@@ -270,10 +306,10 @@ def test_the_models_are_the_judges_own_or_those_of_dspy(photos: Path, tmp_path: 
 
 
 def test_progress_counts_every_row_once(photos: Path, tmp_path: Path) -> None:
-    """In order, with what is known so far."""
+    """In order, from what is known before the first call."""
     (photos / "05.png").write_bytes(b"")
     told: list[Progress] = []
     World().predict(photos, tmp_path / "o.csv", on_progress=told.append)
-    assert [progress.known for progress in told] == list(range(1, 13))
-    assert [sum(p.labels.values()) + p.invalid + p.errors for p in told] == list(range(1, 13))
+    assert [progress.known for progress in told] == list(range(13))
+    assert [sum(p.labels.values()) + p.invalid + p.errors for p in told] == list(range(13))
     assert told[-1].errors == 1

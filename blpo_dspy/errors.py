@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
 
 _SHOWN = 20
 
@@ -34,3 +36,16 @@ class ArtifactError(BlpoError):
 
 class ModelError(BlpoError):
     """A model that cannot be reached, refuses the call, or never gives a usable answer."""
+
+
+def check_least(name: str, value: Any, minimum: float) -> None:
+    """Refuses a value below its least one; that being an int, it has to be a whole number.
+
+    Raises:
+        BlpoError: Naming the option and its value.
+    """
+    kind, called = (Integral, "a whole number") if isinstance(minimum, int) else (Real, "a number")
+    if not isinstance(value, kind):
+        raise BlpoError(f"{name}={value!r} is not {called}")
+    if not float(value) >= minimum:
+        raise BlpoError(f"{name}={value!r} is too small; it must be at least {minimum}")

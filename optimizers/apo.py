@@ -133,7 +133,7 @@ class APO(JudgeOptimizer):
         self.samples_per_eval, self.exploration = samples_per_eval, exploration
         self.errors_as, self.temperature = errors_as, temperature
         self.prompts = APOPrompts(find_reasons, apply_reason, vary_instruction)
-        self._check_least(**dict.fromkeys(_SIZES, 1), n_gradients=0, mc_samples=0, exploration=0)
+        self._check_least(**dict.fromkeys(_SIZES, 1), n_gradients=0, mc_samples=0, exploration=0.0)
         if errors_as not in ("images", "descriptions"):
             raise BlpoError(f"errors_as={errors_as!r} is 'images' or 'descriptions'")
 

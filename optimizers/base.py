@@ -13,7 +13,7 @@ from dspy.teleprompt import Teleprompter
 from typing_extensions import TypedDict, Unpack
 
 from blpo_dspy.budget import Budget
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.errors import BlpoError, check_least
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.metering import AnswerStore, RunStoppedError
 from blpo_dspy.notices import notice
@@ -44,7 +44,7 @@ class RunOptions(TypedDict, total=False):
     judge: str
     max_instruction_tokens: int
     max_failed_share: float
-    guards: Guards
+    guards: Guards | None
     budget: Budget | None
     prices: Prices | None
     seed: int
@@ -71,7 +71,7 @@ class JudgeOptimizer(Teleprompter):
         judge: Name of the judging predictor in the student.
         max_instruction_tokens: The longest instruction accepted from the optimizer LM.
         max_failed_share: The largest share of a step's examples that an outage may take before the step is void.
-        guards: What is refused whatever its score; see `Guards`.
+        guards: What is refused whatever its score; `Guards()` if None.
         budget: One cap over all LM calls. The run ends in time for its last validation and returns the best so far.
         prices: US dollars per million prompt and per million completion tokens by model name, where DSPy's tables
             don't have them or have others.
@@ -103,12 +103,13 @@ class JudgeOptimizer(Teleprompter):
         self.verbalizer, self.judge = options.get("verbalizer", "verbalizer"), options.get("judge", "judge")
         self.max_instruction_tokens = options.get("max_instruction_tokens", 1500)
         self.max_failed_share = options.get("max_failed_share", 0.2)
-        self.guards = options.get("guards", Guards())
+        self.guards = options.get("guards") or Guards()
         self.budget, self.seed = options.get("budget"), options.get("seed", 0)
         self.prices = checked_prices(options.get("prices"))
         self.num_threads, self.on_round = options.get("num_threads"), options.get("on_round")
         self.log_dir, self.answers = options.get("log_dir"), options.get("answers")
-        if not 0 <= self.max_failed_share < 1:
+        self._check_least(max_instruction_tokens=1, num_threads=1, max_failed_share=0.0)
+        if self.max_failed_share >= 1:
             raise BlpoError(f"max_failed_share={self.max_failed_share} must be in [0, 1)")
         if self.select not in ("best", "last"):
             raise BlpoError(f"select={self.select!r} is 'best' or 'last'")
@@ -188,12 +189,12 @@ class JudgeOptimizer(Teleprompter):
             return None
         return shortfall(self.budget, plan, lambda: call_costs(self, plan, student, verbalizer, run.lms, examples))
 
-    def _check_least(self, **least: int) -> None:
-        """Refuses options below their least value; None, for no bound, may stay."""
+    def _check_least(self, **least: float) -> None:
+        """Refuses options below their least value; see `check_least`. None, for no bound, may stay."""
         for name, minimum in least.items():
             value = getattr(self, name)
-            if value is not None and value < minimum:
-                raise BlpoError(f"{name}={value} is too small; it must be at least {minimum}")
+            if value is not None:
+                check_least(name, value, minimum)
 
     def _described(self, *names: str, prompts: Mapping[str, type[dspy.Signature]]) -> dict[str, Any]:
         """The algorithm's own options by name and those that decide every algorithm's result, as JSON-ready data."""

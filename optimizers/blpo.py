@@ -99,10 +99,7 @@ class BLPO(JudgeOptimizer):
         self.error_search, self.stratified, self.verbalizer_search = error_search, stratified, verbalizer_search
         self.warm_start, self.merge, self.keep_if_worse = warm_start, merge, keep_if_worse
         self.prompts = MetaPrompts(update_judge, update_verbalizer, merge_updates)
-        least = {"rounds": 1, "inner_steps": 0, "batch_size": 1, "guard_size": 0}
-        for name, minimum in least.items():
-            if getattr(self, name) < minimum:
-                raise BlpoError(f"{name}={getattr(self, name)} is too small; it must be at least {minimum}")
+        self._check_least(rounds=1, inner_steps=0, batch_size=1, guard_size=0)
         if error_search not in ("lazy", "full") or verbalizer_search not in ("learned", "fixed", "judge"):
             raise BlpoError(
                 f"error_search={error_search!r} is 'lazy' or 'full'; "

@@ -45,7 +45,7 @@ class DSPyAdapter(JudgeOptimizer):
     select_by_default = "last"
 
     def __init__(self, *, prompt_model: dspy.BaseLM, **options: Unpack[RunOptions]) -> None:
-        if options.get("guards", Guards()).validating:
+        if (options.get("guards") or Guards()).validating:
             raise BlpoError(
                 f"{type(self).__name__} picks its program by itself, so the guards label_shift and part_loss don't "
                 "reach it; leave them out"

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import dspy
 
+from blpo_dspy.errors import check_least
 from blpo_dspy.gate import as_background
 
 T = TypeVar("T")
@@ -23,8 +24,14 @@ _own = threading.local()
 
 
 def thread_count(num_threads: int | None) -> int:
-    """Returns how many LM calls may be under way at once: as told, else by DSPy's setting."""
-    return num_threads or dspy.settings.num_threads or 8
+    """Returns how many LM calls may be under way at once: as told, else by DSPy's setting.
+
+    Raises:
+        BlpoError: If that is no whole number of at least 1.
+    """
+    count = (dspy.settings.num_threads or 8) if num_threads is None else num_threads
+    check_least("num_threads", count, 1)
+    return int(count)
 
 
 class Workers:

@@ -9,7 +9,7 @@ from worlds import LABELS, TRAIN, VALIDATION, brightness, mind, student, thresho
 from blpo_dspy.budget import Budget
 from blpo_dspy.errors import BlpoError, DataError, ModelError
 from blpo_dspy.labels import LabelSpace
-from blpo_dspy.optimizers import BLPO, BLPOResult, Round
+from blpo_dspy.optimizers import BLPO, BLPOResult, Guards, Round
 from blpo_dspy.optimizers.estimate import estimate
 from blpo_dspy.programs import VisualJudge
 
@@ -468,14 +468,24 @@ def test_bad_data_is_refused_with_every_problem() -> None:
         ({"rounds": 0}, "rounds=0"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"guard_size": -1}, "guard_size=-1"),
+        ({"rounds": "3"}, "rounds='3' is not a whole number"),
+        ({"inner_steps": 2.5}, "inner_steps=2.5 is not a whole number"),
         ({"error_search": "some"}, "error_search='some'"),
         ({"max_failed_share": 1.0}, "max_failed_share=1.0"),
+        ({"max_failed_share": "0.1"}, "max_failed_share='0.1' is not a number"),
+        ({"max_instruction_tokens": 0}, "max_instruction_tokens=0"),
+        ({"num_threads": -1}, "num_threads=-1"),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
     """An impossible option is named with its value when the optimizer is made."""
     with pytest.raises(BlpoError, match=message):
         BLPO(prompt_model=world(), **options)
+
+
+def test_no_guards_stand_for_the_default_ones() -> None:
+    """As with any option, None leaves the choice to the library."""
+    assert BLPO(prompt_model=world(), guards=None).guards == Guards()
 
 
 def test_a_teacher_is_ignored_with_a_warning() -> None:

@@ -1,9 +1,11 @@
 import threading
 import time
+from typing import Any
 
 import dspy
 import pytest
 
+from blpo_dspy.errors import BlpoError
 from blpo_dspy.optimizers.workers import Workers
 
 
@@ -58,6 +60,13 @@ def test_threads_default_to_dspys_setting() -> None:
     """None means dspy.settings.num_threads."""
     with dspy.context(num_threads=5), Workers(None) as workers:
         assert workers.num_threads == 5
+
+
+@pytest.mark.parametrize("number", [0, -1, 1.5, "2"])
+def test_a_number_of_threads_that_is_none_is_refused(number: Any) -> None:
+    """Before a step would wait for threads that never start."""
+    with pytest.raises(BlpoError, match=f"num_threads={number!r} is"):
+        Workers(number)
 
 
 def test_a_task_that_starts_tasks_runs_them_itself() -> None:

@@ -44,12 +44,12 @@ def checked_prices(prices: Prices | None) -> dict[str, Price]:
     return checked
 
 
-def own_price(lm: dspy.BaseLM, prices: Prices) -> Price | None:
+def own_price(lm: dspy.BaseLM, prices: Prices | None) -> Price | None:
     """Returns the price that doesn't come from a table: the user's, or nothing at all for the offline engine."""
-    return prices.get(lm.model, (0.0, 0.0) if lm.model.startswith(_OFFLINE) else None)
+    return (prices or {}).get(lm.model, (0.0, 0.0) if lm.model.startswith(_OFFLINE) else None)
 
 
-def known_price(lm: dspy.BaseLM, prices: Prices) -> Price | None:
+def known_price(lm: dspy.BaseLM, prices: Prices | None) -> Price | None:
     """Returns what the tokens of an LM cost, None if nobody says so."""
     own = own_price(lm, prices)
     if own is not None or not isinstance(getattr(lm, "_engine_spec", None), str):

@@ -93,7 +93,7 @@ class CompileWatch(BaseCallback):
     def __init__(self, watch: Watch, optimizer: BLPO, labels: LabelSpace, examples: Sequence[dspy.Example]) -> None:
         super().__init__()
         self._watch, self._rounds, self._steps = watch, optimizer.rounds, optimizer.inner_steps + 1
-        self._proposing = optimizer.prompts.update_verbalizer
+        self._proposing = optimizer.update_verbalizer
         self._labels, self._truth = labels, {example.image.url: example.label for example in examples}
         self._lock = threading.Lock()
         self._round = self._step = self._calls = 0

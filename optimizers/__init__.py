@@ -1,7 +1,9 @@
 """The teleprompters."""
 
 from blpo_dspy.optimizers.apo import APO
+from blpo_dspy.optimizers.base import JudgeOptimizer
 from blpo_dspy.optimizers.blpo import BLPO
+from blpo_dspy.optimizers.dspy_adapters import COPRO, GEPA, SIMBA, MIPROv2
 from blpo_dspy.optimizers.guards import Guards
 from blpo_dspy.optimizers.opro import OPRO
 from blpo_dspy.optimizers.records import Batch, BLPOResult, Instructions, Judgement, Rejection, Round, Trial, Validation
@@ -11,12 +13,17 @@ from blpo_dspy.optimizers.updates import MergeUpdates, UpdateJudge, UpdateVerbal
 __all__ = [
     "APO",
     "BLPO",
+    "COPRO",
+    "GEPA",
     "OPRO",
+    "SIMBA",
     "BLPOResult",
     "Batch",
     "Guards",
     "Instructions",
+    "JudgeOptimizer",
     "Judgement",
+    "MIPROv2",
     "MergeUpdates",
     "Rejection",
     "Round",

@@ -5,18 +5,17 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import ClassVar, get_args
 
 import dspy
-from typing_extensions import Unpack
 
-from blpo_dspy.errors import BlpoError
 from blpo_dspy.metering import RunStoppedError
 from blpo_dspy.optimizers.apo_expansion import APOPrompts, Expansion, distinct
 from blpo_dspy.optimizers.apo_prompts import ApplyReason, FindReasons, VaryInstruction
 from blpo_dspy.optimizers.asking import Asker
 from blpo_dspy.optimizers.bandit import UCBBandit
-from blpo_dspy.optimizers.base import JudgeOptimizer, RunOptions
+from blpo_dspy.optimizers.base import JudgeOptimizer, Select
 from blpo_dspy.optimizers.exhibits import Exhibits, ShownAs
 from blpo_dspy.optimizers.records import Batch, Instructions, Judgement, Round, Trial
 from blpo_dspy.optimizers.run import Run
@@ -36,6 +35,7 @@ _SIZES = (
 )
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class APO(JudgeOptimizer):
     """Optimizes the judge instruction by textual gradients in a beam search.
 
@@ -86,56 +86,43 @@ class APO(JudgeOptimizer):
         exploration: c of the bandit.
         errors_as: How prompts show the judge's input: "images", or "descriptions" by the verbalizer.
         temperature: The optimizer LM's sampling temperature; None for its own.
-        find_reasons: Meta-prompt for gradients; the fields of `apo_prompts.FindReasons`.
-        apply_reason: Meta-prompt for edits; the fields of `apo_prompts.ApplyReason`.
-        vary_instruction: Meta-prompt for paraphrases; the fields of `apo_prompts.VaryInstruction`.
-        **options: The options of every optimizer (data, models, budget, journal, …); see `JudgeOptimizer`. `select`
-            is "last", the bandit's estimate, unless given.
+        find_reasons: Meta-prompt for gradients, `apo_prompts.FindReasons` or one with its fields.
+        apply_reason: Meta-prompt for edits, `apo_prompts.ApplyReason` or one with its fields.
+        vary_instruction: Meta-prompt for paraphrases, `apo_prompts.VaryInstruction` or one with its fields.
+        select: "last" returns what the bandit rates highest, without validation; "best" the best validated program, the
+            start included.
 
     Raises:
         BlpoError: If an option is out of its range.
     """
 
-    select_by_default: ClassVar[Literal["best", "last"]] = "last"
-    partial_rounds = True
+    partial_rounds: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        *,
-        prompt_model: dspy.BaseLM,
-        rounds: int = 6,
-        beam_size: int = 4,
-        minibatch_size: int = 64,
-        n_gradients: int = 4,
-        errors_per_gradient: int = 4,
-        gradients_per_error: int = 1,
-        steps_per_gradient: int = 1,
-        mc_samples: int = 2,
-        max_expansion: int = 8,
-        reject_on_errors: bool = False,
-        eval_rounds: int = 8,
-        eval_prompts_per_round: int = 8,
-        samples_per_eval: int = 32,
-        exploration: float = 1.0,
-        errors_as: ShownAs = "images",
-        temperature: float | None = None,
-        find_reasons: type[dspy.Signature] = FindReasons,
-        apply_reason: type[dspy.Signature] = ApplyReason,
-        vary_instruction: type[dspy.Signature] = VaryInstruction,
-        **options: Unpack[RunOptions],
-    ) -> None:
-        super().__init__(prompt_model=prompt_model, **options)
-        self.rounds, self.beam_size, self.minibatch_size = rounds, beam_size, minibatch_size
-        self.n_gradients, self.errors_per_gradient = n_gradients, errors_per_gradient
-        self.gradients_per_error, self.steps_per_gradient = gradients_per_error, steps_per_gradient
-        self.mc_samples, self.max_expansion, self.reject_on_errors = mc_samples, max_expansion, reject_on_errors
-        self.eval_rounds, self.eval_prompts_per_round = eval_rounds, eval_prompts_per_round
-        self.samples_per_eval, self.exploration = samples_per_eval, exploration
-        self.errors_as, self.temperature = errors_as, temperature
-        self.prompts = APOPrompts(find_reasons, apply_reason, vary_instruction)
+    select: Select = "last"
+    rounds: int = 6
+    beam_size: int = 4
+    minibatch_size: int = 64
+    n_gradients: int = 4
+    errors_per_gradient: int = 4
+    gradients_per_error: int = 1
+    steps_per_gradient: int = 1
+    mc_samples: int = 2
+    max_expansion: int = 8
+    reject_on_errors: bool = False
+    eval_rounds: int = 8
+    eval_prompts_per_round: int = 8
+    samples_per_eval: int = 32
+    exploration: float = 1.0
+    errors_as: ShownAs = "images"
+    temperature: float | None = None
+    find_reasons: type[dspy.Signature] = field(default_factory=lambda: FindReasons)
+    apply_reason: type[dspy.Signature] = field(default_factory=lambda: ApplyReason)
+    vary_instruction: type[dspy.Signature] = field(default_factory=lambda: VaryInstruction)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._check_least(**dict.fromkeys(_SIZES, 1), n_gradients=0, mc_samples=0, exploration=0.0)
-        if errors_as not in ("images", "descriptions"):
-            raise BlpoError(f"errors_as={errors_as!r} is 'images' or 'descriptions'")
+        self._check_one_of(errors_as=get_args(ShownAs))
 
     def _rounds(self, run: Run) -> Iterator[Round]:
         """One record per round; its trials are the candidates, best first, and it ends with the best of the beam."""
@@ -162,7 +149,7 @@ class APO(JudgeOptimizer):
             run.bench,
             asker,
             exhibits,
-            self.prompts,
+            APOPrompts(self.find_reasons, self.apply_reason, self.vary_instruction),
             n_gradients=self.n_gradients,
             errors_per_gradient=self.errors_per_gradient,
             gradients_per_error=self.gradients_per_error,
@@ -197,12 +184,6 @@ class APO(JudgeOptimizer):
 
     def _round_calls(self, per_example: int) -> None:
         """How many judgements a round makes depends on how many candidates differ and on the training set's size."""
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The algorithm's options and the seed, as JSON-ready data."""
-        names = ("n_gradients", "mc_samples", "exploration", "reject_on_errors", "errors_as", "temperature")
-        return self._described(*_SIZES, *names, prompts=vars(self.prompts))
 
 
 def _instructions(trial: Trial) -> Instructions:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, ClassVar, Literal, get_args
 
 import dspy
 from dspy.teleprompt import Teleprompter
-from typing_extensions import TypedDict, Unpack
 
 from blpo_dspy.budget import Budget
 from blpo_dspy.errors import BlpoError, check_least
@@ -19,43 +18,27 @@ from blpo_dspy.metering import AnswerStore, RunStoppedError
 from blpo_dspy.notices import notice
 from blpo_dspy.optimizers.bench import Metric
 from blpo_dspy.optimizers.costs import call_costs, shortfall
+from blpo_dspy.optimizers.docstrings import with_inherited_options
 from blpo_dspy.optimizers.guards import Guards
 from blpo_dspy.optimizers.plan import Plan, Sizes
 from blpo_dspy.optimizers.records import BLPOResult, Round
-from blpo_dspy.optimizers.run import Run, Setup
+from blpo_dspy.optimizers.run import Run
 from blpo_dspy.optimizers.setup import meta_prompt_digest
 from blpo_dspy.optimizers.validation import Validator, best
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.prices import Prices, checked_prices
 
+Select = Literal["best", "last"]
+
 _VALIDATED_ROUNDS = 4
 
 
-class RunOptions(TypedDict, total=False):
-    """The options that every optimizer has; see `JudgeOptimizer`."""
-
-    metric: Metric | None
-    task_model: dspy.BaseLM | None
-    verbalizer_model: dspy.BaseLM | None
-    select: Literal["best", "last"]
-    labels: LabelSpace | None
-    label_field: str
-    verbalizer: str
-    judge: str
-    max_instruction_tokens: int
-    max_failed_share: float
-    guards: Guards | None
-    budget: Budget | None
-    prices: Prices | None
-    seed: int
-    num_threads: int | None
-    log_dir: str | os.PathLike[str] | None
-    answers: AnswerStore | None
-    on_round: Callable[[Round], None] | None
-
-
+@dataclass(kw_only=True, eq=False, repr=False)
 class JudgeOptimizer(Teleprompter):
     """A teleprompter that optimizes the instructions of a program with a verbalizing and a judging predictor.
+
+    An optimizer is a dataclass whose fields are its options. A subclass adds its own, with defaults, and explains them
+    in its docstring; the signature and the docstring of every class tell of the inherited ones too.
 
     Args:
         prompt_model: The optimizer LM.
@@ -71,7 +54,7 @@ class JudgeOptimizer(Teleprompter):
         judge: Name of the judging predictor in the student.
         max_instruction_tokens: The longest instruction accepted from the optimizer LM.
         max_failed_share: The largest share of a step's examples that an outage may take before the step is void.
-        guards: What is refused whatever its score; `Guards()` if None.
+        guards: What is refused whatever its score; see `Guards`.
         budget: One cap over all LM calls. The run ends in time for its last validation and returns the best so far.
         prices: US dollars per million prompt and per million completion tokens by model name, where DSPy's tables
             don't have them or have others.
@@ -86,38 +69,61 @@ class JudgeOptimizer(Teleprompter):
         BlpoError: If an option is out of its range.
     """
 
-    select_by_default: ClassVar[Literal["best", "last"]] = "best"
+    # Its name in records and messages: that of the class, unless the class only changes another's defaults.
+    algorithm: ClassVar[str]
     # Whether the algorithm yields what it has of a round that a cap cuts short: then it begins one that may be.
     partial_rounds: ClassVar[bool] = False
 
-    def __init__(self, *, prompt_model: dspy.BaseLM, **options: Unpack[RunOptions]) -> None:
-        super().__init__()
-        unknown = set(options) - RunOptions.__optional_keys__
-        if unknown:
-            raise TypeError(f"{type(self).__name__} has no option {', '.join(sorted(unknown))}")
-        self.prompt_model = prompt_model
-        self.metric = options.get("metric")
-        self.task_model, self.verbalizer_model = options.get("task_model"), options.get("verbalizer_model")
-        self.select = options.get("select", self.select_by_default)
-        self.labels, self.label_field = options.get("labels"), options.get("label_field", "label")
-        self.verbalizer, self.judge = options.get("verbalizer", "verbalizer"), options.get("judge", "judge")
-        self.max_instruction_tokens = options.get("max_instruction_tokens", 1500)
-        self.max_failed_share = options.get("max_failed_share", 0.2)
-        self.guards = options.get("guards") or Guards()
-        self.budget, self.seed = options.get("budget"), options.get("seed", 0)
-        self.prices = checked_prices(options.get("prices"))
-        self.num_threads, self.on_round = options.get("num_threads"), options.get("on_round")
-        self.log_dir, self.answers = options.get("log_dir"), options.get("answers")
-        self._check_least(max_instruction_tokens=1, num_threads=1, max_failed_share=0.0)
+    prompt_model: dspy.BaseLM
+    metric: Metric | None = None
+    task_model: dspy.BaseLM | None = None
+    verbalizer_model: dspy.BaseLM | None = None
+    select: Select = "best"
+    labels: LabelSpace | None = None
+    label_field: str = "label"
+    verbalizer: str = "verbalizer"
+    judge: str = "judge"
+    max_instruction_tokens: int = 1500
+    max_failed_share: float = 0.2
+    guards: Guards = Guards()  # noqa: RUF009 - frozen
+    budget: Budget | None = None
+    prices: Prices | None = None
+    seed: int = 0
+    num_threads: int | None = None
+    log_dir: str | os.PathLike[str] | None = None
+    answers: AnswerStore | None = None
+    on_round: Callable[[Round], None] | None = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.__doc__ = with_inherited_options(cls)
+        cls.algorithm = vars(cls).get("algorithm", cls.__name__)
+
+    def __post_init__(self) -> None:
+        self.guards = self.guards or type(self).guards  # None leaves them, like other options, to the optimizer
+        self.prices = checked_prices(self.prices)
+        self._check_least(max_instruction_tokens=1, max_failed_share=0.0)
+        if self.num_threads is not None:
+            self._check_least(num_threads=1)
         if self.max_failed_share >= 1:
             raise BlpoError(f"max_failed_share={self.max_failed_share} must be in [0, 1)")
-        if self.select not in ("best", "last"):
-            raise BlpoError(f"select={self.select!r} is 'best' or 'last'")
+        self._check_one_of(select=get_args(Select))
         if self.guards.validating and self.select != "best":
             raise BlpoError(
                 "the guards label_shift and part_loss look at validations, which select='last' has none of; give "
                 "select='best', or leave them out"
             )
+
+    def _check_least(self, **least: float) -> None:
+        """Refuses options below their least value; see `check_least`."""
+        for name, minimum in least.items():
+            check_least(name, getattr(self, name), minimum)
+
+    def _check_one_of(self, **choices: Sequence[str]) -> None:
+        """Refuses options that are none of these."""
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise BlpoError(f"{name}={getattr(self, name)!r} is not one of {', '.join(map(repr, known))}")
 
     @abstractmethod
     def _rounds(self, run: Run) -> Iterator[Round]:
@@ -141,9 +147,23 @@ class JudgeOptimizer(Teleprompter):
         return None
 
     @property
-    @abstractmethod
     def options(self) -> dict[str, Any]:
-        """The algorithm's options and the seed, as JSON-ready data."""
+        """The algorithm's options and those that decide every algorithm's result, as JSON-ready data."""
+        own = self._own_options()
+        prompts = {name: value for name, value in own.items() if isinstance(value, type)}
+        shared = ("select", "max_instruction_tokens", "max_failed_share", "seed")
+        return {
+            "optimizer": self.algorithm,
+            **{name: value for name, value in own.items() if name not in prompts},
+            **{name: getattr(self, name) for name in shared},
+            "guards": asdict(self.guards),
+            "meta_prompts": {name: meta_prompt_digest(prompt) for name, prompt in prompts.items()},
+        }
+
+    def _own_options(self) -> dict[str, Any]:
+        """The options that not every optimizer has."""
+        shared = {option.name for option in fields(JudgeOptimizer)}
+        return {option.name: getattr(self, option.name) for option in fields(self) if option.name not in shared}
 
     def compile(
         self,
@@ -167,11 +187,11 @@ class JudgeOptimizer(Teleprompter):
             JournalError: If the log folder holds another run.
         """
         if teacher is not None:
-            notice(f"{type(self).__name__} takes no teacher; it is ignored")
+            notice(f"{self.algorithm} takes no teacher; it is ignored")
         with (
             dspy.context(disable_history=True, trace=[]),
             Workers(self.num_threads) as workers,
-            Run(self._setup(), self.options, student, trainset, valset, workers) as run,
+            Run(self, student, trainset, valset, workers) as run,
         ):
             short = self._shortfall(run, student)
             if short is not None:
@@ -188,44 +208,6 @@ class JudgeOptimizer(Teleprompter):
         if plan is None:
             return None
         return shortfall(self.budget, plan, lambda: call_costs(self, plan, student, verbalizer, run.lms, examples))
-
-    def _check_least(self, **least: float) -> None:
-        """Refuses options below their least value; see `check_least`. None, for no bound, may stay."""
-        for name, minimum in least.items():
-            value = getattr(self, name)
-            if value is not None:
-                check_least(name, value, minimum)
-
-    def _described(self, *names: str, prompts: Mapping[str, type[dspy.Signature]]) -> dict[str, Any]:
-        """The algorithm's own options by name and those that decide every algorithm's result, as JSON-ready data."""
-        names += ("select", "max_instruction_tokens", "max_failed_share", "seed")
-        described = {name: getattr(self, name) for name in names}
-        digests = {name: meta_prompt_digest(prompt) for name, prompt in prompts.items()}
-        return {
-            "optimizer": type(self).__name__,
-            **described,
-            "guards": asdict(self.guards),
-            "meta_prompts": digests,
-        }
-
-    def _setup(self) -> Setup:
-        return Setup(
-            prompt_model=self.prompt_model,
-            metric=self.metric,
-            task_model=self.task_model,
-            verbalizer_model=self.verbalizer_model,
-            labels=self.labels,
-            label_field=self.label_field,
-            verbalizer=self.verbalizer,
-            judge=self.judge,
-            max_failed_share=self.max_failed_share,
-            budget=self.budget,
-            prices=self.prices,
-            seed=self.seed,
-            num_threads=self.num_threads,
-            answers=self.answers,
-            log_dir=None if self.log_dir is None else os.fspath(self.log_dir),
-        )
 
     def _search(self, run: Run) -> BLPOResult:
         """Consumes the rounds: writes each down and validates it beside the next."""

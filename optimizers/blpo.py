@@ -14,15 +14,14 @@ Source: "Bi-Level Prompt Optimization for Multimodal LLM-as-a-Judge", arXiv 2602
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, get_args
 
 import dspy
-from typing_extensions import Unpack
 
-from blpo_dspy.errors import BlpoError
 from blpo_dspy.metering import RunStoppedError
 from blpo_dspy.optimizers import updates
-from blpo_dspy.optimizers.base import JudgeOptimizer, RunOptions
+from blpo_dspy.optimizers.base import JudgeOptimizer, Select
 from blpo_dspy.optimizers.guards import Guards
 from blpo_dspy.optimizers.plan import Plan, Sizes, plan_blpo
 from blpo_dspy.optimizers.proposals import Proposal
@@ -31,10 +30,13 @@ from blpo_dspy.optimizers.run import Run
 from blpo_dspy.optimizers.sampling import full_search, lazy_search, shuffled
 from blpo_dspy.optimizers.steps import MetaPrompts, Steps, VerbalizerSearch
 
+ErrorSearch = Literal["lazy", "full"]
+
 # How many rounds a cap on calls should pay for before a round gets more inner steps.
 _PLANNED_ROUNDS = 4
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class BLPO(JudgeOptimizer):
     """Optimizes the judge and the verbalizer instruction of a program so that its labels agree with people's.
 
@@ -63,70 +65,35 @@ class BLPO(JudgeOptimizer):
         warm_start: Whether q* is the first verbalizer instruction of the next round; q_0 if not.
         merge: Whether the best updates of a round are joined by one more call and tried too.
         keep_if_worse: Whether the best update is taken even if it raised the loss on its batch.
-        update_judge: Meta-prompt for eq. 6; the fields of `updates.UpdateJudge`.
-        update_verbalizer: Meta-prompt for eq. 10; the fields of `updates.UpdateVerbalizer`.
-        merge_updates: Meta-prompt that joins updates; the fields of `updates.MergeUpdates`.
-        **options: The options of every optimizer (data, models, budget, journal, …); see `JudgeOptimizer`.
+        update_judge: Meta-prompt for eq. 6, `updates.UpdateJudge` or one with its fields.
+        update_verbalizer: Meta-prompt for eq. 10, `updates.UpdateVerbalizer` or one with its fields.
+        merge_updates: Meta-prompt that joins updates, `updates.MergeUpdates` or one with its fields.
 
     Raises:
         BlpoError: If an option is out of its range.
     """
 
-    partial_rounds = True
+    partial_rounds: ClassVar[bool] = True
+    paper: ClassVar[type[PaperBLPO]]
 
-    def __init__(
-        self,
-        *,
-        prompt_model: dspy.BaseLM,
-        rounds: int = 8,
-        inner_steps: int = 3,
-        batch_size: int = 10,
-        guard_size: int = 10,
-        error_search: Literal["lazy", "full"] = "lazy",
-        stratified: bool = False,
-        verbalizer_search: VerbalizerSearch = "learned",
-        warm_start: bool = True,
-        merge: bool = True,
-        keep_if_worse: bool = False,
-        update_judge: type[dspy.Signature] = updates.UpdateJudge,
-        update_verbalizer: type[dspy.Signature] = updates.UpdateVerbalizer,
-        merge_updates: type[dspy.Signature] = updates.MergeUpdates,
-        **options: Unpack[RunOptions],
-    ) -> None:
-        super().__init__(prompt_model=prompt_model, **options)
-        self.rounds, self.inner_steps = rounds, inner_steps
-        self.batch_size, self.guard_size = batch_size, guard_size
-        self.error_search, self.stratified, self.verbalizer_search = error_search, stratified, verbalizer_search
-        self.warm_start, self.merge, self.keep_if_worse = warm_start, merge, keep_if_worse
-        self.prompts = MetaPrompts(update_judge, update_verbalizer, merge_updates)
+    rounds: int = 8
+    inner_steps: int = 3
+    batch_size: int = 10
+    guard_size: int = 10
+    error_search: ErrorSearch = "lazy"
+    stratified: bool = False
+    verbalizer_search: VerbalizerSearch = "learned"
+    warm_start: bool = True
+    merge: bool = True
+    keep_if_worse: bool = False
+    update_judge: type[dspy.Signature] = field(default_factory=lambda: updates.UpdateJudge)
+    update_verbalizer: type[dspy.Signature] = field(default_factory=lambda: updates.UpdateVerbalizer)
+    merge_updates: type[dspy.Signature] = field(default_factory=lambda: updates.MergeUpdates)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._check_least(rounds=1, inner_steps=0, batch_size=1, guard_size=0)
-        if error_search not in ("lazy", "full") or verbalizer_search not in ("learned", "fixed", "judge"):
-            raise BlpoError(
-                f"error_search={error_search!r} is 'lazy' or 'full'; "
-                f"verbalizer_search={verbalizer_search!r} is 'learned', 'fixed' or 'judge'"
-            )
-
-    @classmethod
-    def paper(cls, *, prompt_model: dspy.BaseLM, **options: Any) -> BLPO:
-        """Returns the paper's algorithm to the letter; any option can still be given.
-
-        T = K = 5; at most ten mistakes, drawn after judging the whole trainset every round; scored on mistakes only;
-        q_0 starts every round; the best update is taken whatever its score; the last p is returned. What the paper
-        leaves open is settled so: q_0 takes part in the argmax, and the earliest of equal scores wins.
-        """
-        letter: dict[str, Any] = {
-            "rounds": 5,
-            "inner_steps": 5,
-            "batch_size": 10,
-            "guard_size": 0,
-            "error_search": "full",
-            "warm_start": False,
-            "merge": False,
-            "keep_if_worse": True,
-            "guards": Guards(copied_words=None),
-            "select": "last",
-        }
-        return cls(prompt_model=prompt_model, **{**letter, **options})
+        self._check_one_of(error_search=get_args(ErrorSearch), verbalizer_search=get_args(VerbalizerSearch))
 
     def _rounds(self, run: Run) -> Iterator[Round]:
         """Algorithm 1, one record per outer round."""
@@ -179,7 +146,7 @@ class BLPO(JudgeOptimizer):
         return Steps(
             run.bench,
             run.optimizer_lm,
-            self.prompts,
+            MetaPrompts(self.update_judge, self.update_verbalizer, self.merge_updates),
             run.labels,
             self.max_instruction_tokens,
             self.verbalizer_search,
@@ -229,8 +196,28 @@ class BLPO(JudgeOptimizer):
         trial = 2 + self.batch_size + scored + (per_example - 1) * self.guard_size
         return scored * per_example + (inner_steps + 1) * trial
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """The algorithm's options and the seed, as JSON-ready data."""
-        names = ("rounds", "inner_steps", "batch_size", "guard_size", "error_search", "stratified", "verbalizer_search")
-        return self._described(*names, "warm_start", "merge", "keep_if_worse", prompts=vars(self.prompts))
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class PaperBLPO(BLPO):
+    """The paper's algorithm to the letter; any option can still be given.
+
+    T = K = 5; at most ten mistakes, drawn after judging the whole trainset every round; scored on mistakes only; q_0
+    starts every round; the best update is taken whatever its score; the last p is returned. What the paper leaves open
+    is settled so: q_0 takes part in the argmax, and the earliest of equal scores wins.
+    """
+
+    algorithm: ClassVar[str] = "BLPO"
+
+    rounds: int = 5
+    inner_steps: int = 5
+    batch_size: int = 10
+    guard_size: int = 0
+    error_search: ErrorSearch = "full"
+    warm_start: bool = False
+    merge: bool = False
+    keep_if_worse: bool = True
+    guards: Guards = Guards(copied_words=None)  # noqa: RUF009 - frozen
+    select: Select = "last"
+
+
+BLPO.paper = PaperBLPO

@@ -6,17 +6,15 @@ import contextlib
 import io
 import logging
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any
 
 import dspy
-from typing_extensions import Unpack
 
 from blpo_dspy.errors import BlpoError, ModelError
-from blpo_dspy.optimizers.base import JudgeOptimizer, RunOptions
-from blpo_dspy.optimizers.guards import Guards
+from blpo_dspy.optimizers.base import JudgeOptimizer, Select
 from blpo_dspy.optimizers.records import BLPOResult, Instructions, Round, Validation
 from blpo_dspy.optimizers.run import GRACE, Run
 from blpo_dspy.optimizers.tracking import ProgramState, Tracker
@@ -29,6 +27,7 @@ class OptimizerHalted(BaseException):
     """
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class DSPyAdapter(JudgeOptimizer):
     """One of DSPy's optimizers behind our calling convention.
 
@@ -39,18 +38,18 @@ class DSPyAdapter(JudgeOptimizer):
 
     Args:
         prompt_model: The LM that writes proposals.
-        **options: See `JudgeOptimizer`; `select` has no effect, since each optimizer has its own selection.
+        select: No effect, since each optimizer has its own selection.
     """
 
-    select_by_default = "last"
+    select: Select = "last"
 
-    def __init__(self, *, prompt_model: dspy.BaseLM, **options: Unpack[RunOptions]) -> None:
-        if (options.get("guards") or Guards()).validating:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.guards.validating:
             raise BlpoError(
-                f"{type(self).__name__} picks its program by itself, so the guards label_shift and part_loss don't "
+                f"{self.algorithm} picks its program by itself, so the guards label_shift and part_loss don't "
                 "reach it; leave them out"
             )
-        super().__init__(prompt_model=prompt_model, **options)
 
     @abstractmethod
     def _optimize(self, run: Run, program: dspy.Module, train: list[Any], validation: list[Any], metric: Any) -> Any:
@@ -64,8 +63,8 @@ class DSPyAdapter(JudgeOptimizer):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The seed and the optimizer's name, as JSON-ready data."""
-        return {"optimizer": type(self).__name__, "seed": self.seed}
+        """The optimizer's name, the seed and its own options, as JSON-ready data."""
+        return {"optimizer": self.algorithm, "seed": self.seed, **self._own_options()}
 
     def _search(self, run: Run) -> BLPOResult:
         run.stop_error = OptimizerHalted
@@ -111,6 +110,7 @@ class DSPyAdapter(JudgeOptimizer):
         return Instructions(texts[run.predictors.judge], texts.get(run.predictors.verbalizer, run.start.verbalizer))
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class MIPROv2(DSPyAdapter):
     """`dspy.MIPROv2`: instructions (and demonstrations) from data summaries, searched by Bayesian optimization.
 
@@ -124,28 +124,12 @@ class MIPROv2(DSPyAdapter):
         num_trials: Combinations that are tried.
         demos: The most demonstrations for each predictor, 0 for instructions only.
         minibatch_size: Validation examples that a trial is scored on; the whole set is used if it is no larger.
-        **options: See `DSPyAdapter`.
     """
 
-    def __init__(
-        self,
-        *,
-        prompt_model: dspy.BaseLM,
-        num_candidates: int = 6,
-        num_trials: int = 20,
-        demos: int = 0,
-        minibatch_size: int = 25,
-        **options: Unpack[RunOptions],
-    ) -> None:
-        super().__init__(prompt_model=prompt_model, **options)
-        self.num_candidates, self.num_trials, self.demos = num_candidates, num_trials, demos
-        self.minibatch_size = minibatch_size
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The optimizer's options, as JSON-ready data."""
-        names = ("num_candidates", "num_trials", "demos", "minibatch_size")
-        return {**super().options, **{name: getattr(self, name) for name in names}}
+    num_candidates: int = 6
+    num_trials: int = 20
+    demos: int = 0
+    minibatch_size: int = 25
 
     def _optimize(self, run: Run, program: dspy.Module, train: list[Any], validation: list[Any], metric: Any) -> Any:
         if find_spec("optuna") is None:
@@ -171,6 +155,7 @@ class MIPROv2(DSPyAdapter):
         )
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class GEPA(DSPyAdapter):
     """`dspy.GEPA`: reflective evolution with a Pareto front; feedback names both labels and the direction of the miss.
 
@@ -182,25 +167,10 @@ class GEPA(DSPyAdapter):
         max_metric_calls: GEPA's own budget of evaluations; from the cap on calls where there is one, else
             `auto="light"`.
         reflection_minibatch_size: Examples (and images) in a reflection.
-        **options: See `DSPyAdapter`.
     """
 
-    def __init__(
-        self,
-        *,
-        prompt_model: dspy.BaseLM,
-        max_metric_calls: int | None = None,
-        reflection_minibatch_size: int = 3,
-        **options: Unpack[RunOptions],
-    ) -> None:
-        super().__init__(prompt_model=prompt_model, **options)
-        self.max_metric_calls, self.reflection_minibatch_size = max_metric_calls, reflection_minibatch_size
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The optimizer's options, as JSON-ready data."""
-        names = ("max_metric_calls", "reflection_minibatch_size")
-        return {**super().options, **{name: getattr(self, name) for name in names}}
+    max_metric_calls: int | None = None
+    reflection_minibatch_size: int = 3
 
     def _metric(self, run: Run, tracker: Tracker) -> Any:
         def metric(
@@ -226,6 +196,7 @@ class GEPA(DSPyAdapter):
         return optimizer.compile(program, trainset=train, valset=validation)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class SIMBA(DSPyAdapter):
     """`dspy.SIMBA`: rules drawn from contrasting trajectories of sampled programs.
 
@@ -238,26 +209,11 @@ class SIMBA(DSPyAdapter):
         bsize: The most examples in a batch; fewer where the cap on calls would not pay for `max_steps` steps.
         num_candidates: New programs per step.
         max_steps: Steps.
-        **options: See `DSPyAdapter`.
     """
 
-    def __init__(
-        self,
-        *,
-        prompt_model: dspy.BaseLM,
-        bsize: int = 32,
-        num_candidates: int = 4,
-        max_steps: int = 4,
-        **options: Unpack[RunOptions],
-    ) -> None:
-        super().__init__(prompt_model=prompt_model, **options)
-        self.bsize, self.num_candidates, self.max_steps = bsize, num_candidates, max_steps
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The optimizer's options, as JSON-ready data."""
-        names = ("bsize", "num_candidates", "max_steps")
-        return {**super().options, **{name: getattr(self, name) for name in names}}
+    bsize: int = 32
+    num_candidates: int = 4
+    max_steps: int = 4
 
     def _working_copy(self, run: Run) -> dspy.Module:
         program = super()._working_copy(run)
@@ -285,6 +241,7 @@ class SIMBA(DSPyAdapter):
         return optimizer.compile(program, trainset=train, seed=self.seed)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class COPRO(DSPyAdapter):
     """`dspy.COPRO`: coordinate ascent over instructions proposed without seeing any example.
 
@@ -296,26 +253,11 @@ class COPRO(DSPyAdapter):
         breadth: Proposals per step.
         depth: Steps.
         score_size: Training examples that candidates are scored on; all of them if None.
-        **options: See `DSPyAdapter`.
     """
 
-    def __init__(
-        self,
-        *,
-        prompt_model: dspy.BaseLM,
-        breadth: int = 5,
-        depth: int = 3,
-        score_size: int | None = 40,
-        **options: Unpack[RunOptions],
-    ) -> None:
-        super().__init__(prompt_model=prompt_model, **options)
-        self.breadth, self.depth, self.score_size = breadth, depth, score_size
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The optimizer's options, as JSON-ready data."""
-        names: Sequence[Literal["breadth", "depth", "score_size"]] = ("breadth", "depth", "score_size")
-        return {**super().options, **{name: getattr(self, name) for name in names}}
+    breadth: int = 5
+    depth: int = 3
+    score_size: int | None = 40
 
     def _optimize(self, run: Run, program: dspy.Module, train: list[Any], validation: list[Any], metric: Any) -> Any:
         optimizer = dspy.COPRO(

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, get_args
 
 import dspy
-from typing_extensions import Unpack
 
-from blpo_dspy.errors import BlpoError
 from blpo_dspy.metering import RunStoppedError
 from blpo_dspy.optimizers.asking import Asker
-from blpo_dspy.optimizers.base import JudgeOptimizer, RunOptions
-from blpo_dspy.optimizers.exhibits import Exhibits, label_names
+from blpo_dspy.optimizers.base import JudgeOptimizer, Select
+from blpo_dspy.optimizers.exhibits import Exhibits, ShownAs, label_names
 from blpo_dspy.optimizers.opro_prompts import InstructionScore, WriteInstruction
 from blpo_dspy.optimizers.proposals import Proposal
 from blpo_dspy.optimizers.records import Batch, Instructions, Judgement, Rejection, Round, Trial
@@ -24,6 +23,7 @@ from blpo_dspy.text import as_data
 Scored = tuple[str, float]
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class OPRO(JudgeOptimizer):
     """Optimizes the judge instruction by showing the optimizer LM the best instructions so far with their scores.
 
@@ -61,40 +61,33 @@ class OPRO(JudgeOptimizer):
         score_size: How many training examples are used at all, drawn once; None for all.
         score_threshold: The lowest score, in [0, 1], with which an instruction is shown.
         temperature: The optimizer LM's sampling temperature; None for its own.
-        write_instruction: The meta-prompt; the fields of `opro_prompts.WriteInstruction`.
-        **options: The options of every optimizer (data, models, budget, journal, …); see `JudgeOptimizer`. `select`
-            is "last", OPRO's own estimate, unless given.
+        write_instruction: The meta-prompt, `opro_prompts.WriteInstruction` or one with its fields.
+        select: "last" returns what scored best on the training examples, without validation; "best" the best validated
+            program, the start included.
 
     Raises:
         BlpoError: If an option is out of its range.
     """
 
-    select_by_default: ClassVar[Literal["best", "last"]] = "last"
-    partial_rounds = True
+    partial_rounds: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        *,
-        prompt_model: dspy.BaseLM,
-        steps: int = 200,
-        samples_per_step: int = 8,
-        max_shown: int = 20,
-        exemplars: int = 3,
-        exemplars_as: Literal["images", "descriptions", "none"] = "images",
-        score_size: int | None = None,
-        score_threshold: float = 0.3,
-        temperature: float | None = 1.0,
-        write_instruction: type[dspy.Signature] = WriteInstruction,
-        **options: Unpack[RunOptions],
-    ) -> None:
-        super().__init__(prompt_model=prompt_model, **options)
-        self.steps, self.samples_per_step, self.max_shown = steps, samples_per_step, max_shown
-        self.exemplars, self.exemplars_as = exemplars, exemplars_as
-        self.score_size, self.score_threshold, self.temperature = score_size, score_threshold, temperature
-        self.write_instruction = write_instruction
-        self._check_least(steps=1, samples_per_step=1, max_shown=1, exemplars=0, score_size=1)
-        if exemplars_as not in ("images", "descriptions", "none"):
-            raise BlpoError(f"exemplars_as={exemplars_as!r} is 'images', 'descriptions' or 'none'")
+    select: Select = "last"
+    steps: int = 200
+    samples_per_step: int = 8
+    max_shown: int = 20
+    exemplars: int = 3
+    exemplars_as: ShownAs | Literal["none"] = "images"
+    score_size: int | None = None
+    score_threshold: float = 0.3
+    temperature: float | None = 1.0
+    write_instruction: type[dspy.Signature] = field(default_factory=lambda: WriteInstruction)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_least(steps=1, samples_per_step=1, max_shown=1, exemplars=0)
+        if self.score_size is not None:
+            self._check_least(score_size=1)
+        self._check_one_of(exemplars_as=(*get_args(ShownAs), "none"))
 
     def _rounds(self, run: Run) -> Iterator[Round]:
         """One record per step; it ends with the best instruction so far."""
@@ -162,12 +155,6 @@ class OPRO(JudgeOptimizer):
 
     def _round_calls(self, per_example: int) -> None:
         """A step judges the whole training set for every sample."""
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The algorithm's options and the seed, as JSON-ready data."""
-        names = ("steps", "samples_per_step", "max_shown", "exemplars", "exemplars_as", "score_size", "score_threshold")
-        return self._described(*names, "temperature", prompts={"write_instruction": self.write_instruction})
 
 
 def _score(run: Run, judgements: Sequence[Judgement]) -> float:

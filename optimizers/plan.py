@@ -142,9 +142,9 @@ def plan_blpo(optimizer: BLPO, sizes: Sizes, threads: int) -> Plan:
         dict(zip(ROLES, two_rounds, strict=True)),
         depth,
         (
-            MetaPrompt(optimizer.prompts.update_judge, errors=optimizer.batch_size),
-            MetaPrompt(optimizer.prompts.update_verbalizer, instructions=optimizer.inner_steps + 1),
-            MetaPrompt(optimizer.prompts.merge_updates, instructions=MERGED_UPDATES),
+            MetaPrompt(optimizer.update_judge, errors=optimizer.batch_size),
+            MetaPrompt(optimizer.update_verbalizer, instructions=optimizer.inner_steps + 1),
+            MetaPrompt(optimizer.merge_updates, instructions=MERGED_UPDATES),
         ),
     )
 

@@ -4,49 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dspy
 
-from blpo_dspy.budget import Budget
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.gate import in_background
 from blpo_dspy.journal import Journal
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.ledger import Ledger
-from blpo_dspy.metering import AnswerStore, Meter, RunStoppedError
-from blpo_dspy.optimizers.bench import Bench, Metric, find_predictors
+from blpo_dspy.metering import Meter, RunStoppedError
+from blpo_dspy.optimizers.bench import Bench, find_predictors
 from blpo_dspy.optimizers.records import Instructions
 from blpo_dspy.optimizers.setup import Dataset, dataset, fingerprint, label_space, program_lms
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.prices import Prices, known_price
 
+if TYPE_CHECKING:
+    from blpo_dspy.optimizers.base import JudgeOptimizer
+
 # Seconds that calls under way get to end when a run is cut short.
 GRACE = 10.0
 # 28 of 29 calls and one more come to a little over 1 in floating point.
 _ROUNDING = 1e-9
-
-
-@dataclass(frozen=True)
-class Setup:
-    """The options of a run that every optimizer has; `JudgeOptimizer` documents them."""
-
-    prompt_model: dspy.BaseLM
-    metric: Metric | None
-    task_model: dspy.BaseLM | None
-    verbalizer_model: dspy.BaseLM | None
-    labels: LabelSpace | None
-    label_field: str
-    verbalizer: str
-    judge: str
-    max_failed_share: float
-    budget: Budget | None
-    prices: Prices
-    seed: int
-    num_threads: int | None
-    log_dir: str | None
-    answers: AnswerStore | None
 
 
 class Run:
@@ -70,38 +49,39 @@ class Run:
 
     def __init__(
         self,
-        setup: Setup,
-        options: dict[str, Any],
+        optimizer: JudgeOptimizer,
         student: dspy.Module,
         trainset: Sequence[dspy.Example],
         valset: Sequence[dspy.Example] | None,
         workers: Workers,
     ) -> None:
         self.stop_error: type[BaseException] = RunStoppedError
-        self._budget, self._began = setup.budget, time.monotonic()
+        self._budget, self._began = optimizer.budget, time.monotonic()
         self.workers = workers
         self.kept, self.promised = 0, 0
-        self.predictors = predictors = find_predictors(student, setup.verbalizer, setup.judge)
-        self.data: Dataset = dataset(student, trainset, valset, setup.label_field)
-        self.labels = label_space(setup.labels, student, self.data.examples, setup.label_field, setup.metric)
-        lms = program_lms(student, predictors, setup.task_model, setup.verbalizer_model)
-        self._check_prices([setup.prompt_model, *(lm for lm, _ in lms.values())], setup.prices)
+        self.predictors = predictors = find_predictors(student, optimizer.verbalizer, optimizer.judge)
+        self.data: Dataset = dataset(student, trainset, valset, optimizer.label_field)
+        self.labels = label_space(
+            optimizer.labels, student, self.data.examples, optimizer.label_field, optimizer.metric
+        )
+        lms = program_lms(student, predictors, optimizer.task_model, optimizer.verbalizer_model)
+        self._check_prices([optimizer.prompt_model, *(lm for lm, _ in lms.values())], optimizer.prices)
         named = dict(student.named_predictors())
         self.start = Instructions(
             named[predictors.judge].signature.instructions, named[predictors.verbalizer].signature.instructions
         )
         self.per_example = 1 if getattr(student, "evidence", None) == "image" else len(named)
         self.journal: Journal | None = None
-        if setup.log_dir is not None:
-            models = {"optimizer": setup.prompt_model, **{name: lm for name, (lm, _) in lms.items()}}
-            about = fingerprint(student, self.data, setup.label_field, models, setup.metric, self.labels)
-            self.journal = Journal(setup.log_dir, {"options": options, **about})
+        if optimizer.log_dir is not None:
+            models = {"optimizer": optimizer.prompt_model, **{name: lm for name, (lm, _) in lms.items()}}
+            about = fingerprint(student, self.data, optimizer.label_field, models, optimizer.metric, self.labels)
+            self.journal = Journal(optimizer.log_dir, {"options": optimizer.options, **about})
         self.meter = Meter(
             num_threads=workers.num_threads,
-            store=setup.answers or self.journal,
+            store=optimizer.answers or self.journal,
             admit=self._admit,
             demand=workers.demand,
-            prices=setup.prices,
+            prices=optimizer.prices,
         )
         self.lms = {name: self.meter.wrap(lm, role) for name, (lm, role) in lms.items()}
         self.bench = Bench(
@@ -109,17 +89,17 @@ class Run:
             predictors,
             self.lms,
             self.data.examples,
-            metric=setup.metric,
+            metric=optimizer.metric,
             labels=self.labels,
-            label_field=setup.label_field,
+            label_field=optimizer.label_field,
             workers=workers,
-            max_failed_share=setup.max_failed_share,
+            max_failed_share=optimizer.max_failed_share,
             afford=self._afford,
             per_example=self.per_example,
         )
-        self.optimizer_lm = self.meter.wrap(setup.prompt_model, "optimizer")
+        self.optimizer_lm = self.meter.wrap(optimizer.prompt_model, "optimizer")
 
-    def _check_prices(self, lms: Sequence[dspy.BaseLM], prices: Prices) -> None:
+    def _check_prices(self, lms: Sequence[dspy.BaseLM], prices: Prices | None) -> None:
         """A cap in dollars can be kept only where every model has a price."""
         if self._budget is None or self._budget.max_usd is None:
             return

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import get_args
 
 import dspy
-from typing_extensions import Unpack
 
-from blpo_dspy.errors import BlpoError
 from blpo_dspy.optimizers.asking import Asker
-from blpo_dspy.optimizers.base import JudgeOptimizer, RunOptions
+from blpo_dspy.optimizers.base import JudgeOptimizer, Select
 from blpo_dspy.optimizers.exhibits import Exhibits, ShownAs
 from blpo_dspy.optimizers.records import Batch, Instructions, Round, Trial
 from blpo_dspy.optimizers.run import Run
@@ -19,6 +18,7 @@ from blpo_dspy.optimizers.textgrad_prompts import CriticizeInstruction, Criticiz
 from blpo_dspy.optimizers.textgrad_steps import TextGradPrompts, TextGradSteps
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class TextGrad(JudgeOptimizer):
     """Optimizes the judge instruction by gradient descent whose gradients are criticism in words.
 
@@ -57,42 +57,35 @@ class TextGrad(JudgeOptimizer):
         gradient_memory: The feedback of how many earlier steps the update is shown.
         revert: Whether an instruction that scores less on the validation set than the one before it is taken back
             (the reference's `run_validation`).
-        criticize_output: Meta-prompt, loss → response; the fields of `textgrad_prompts.CriticizeOutput`.
-        criticize_instruction: Meta-prompt, response → instruction; those of `textgrad_prompts.CriticizeInstruction`.
-        improve_instruction: Meta-prompt of the update; those of `textgrad_prompts.ImproveInstruction`.
-        **options: The options of every optimizer (data, models, budget, journal, …); see `JudgeOptimizer`. `select`
-            is "last" unless given.
+        criticize_output: Meta-prompt, loss → response, `textgrad_prompts.CriticizeOutput` or one with its fields.
+        criticize_instruction: Meta-prompt, response → instruction, `textgrad_prompts.CriticizeInstruction` or one with
+            its fields.
+        improve_instruction: Meta-prompt of the update, `textgrad_prompts.ImproveInstruction` or one with its fields.
+        select: "last" returns the last instruction, without validation; "best" the best validated program, the start
+            included.
 
     Raises:
         BlpoError: If an option is out of its range.
     """
 
-    select_by_default: ClassVar[Literal["best", "last"]] = "last"
+    select: Select = "last"
+    epochs: int = 3
+    steps_per_epoch: int | None = 4
+    batch_size: int = 3
+    inputs_as: ShownAs = "images"
+    momentum_window: int = 0
+    gradient_memory: int = 0
+    revert: bool = False
+    criticize_output: type[dspy.Signature] = field(default_factory=lambda: CriticizeOutput)
+    criticize_instruction: type[dspy.Signature] = field(default_factory=lambda: CriticizeInstruction)
+    improve_instruction: type[dspy.Signature] = field(default_factory=lambda: ImproveInstruction)
 
-    def __init__(
-        self,
-        *,
-        prompt_model: dspy.BaseLM,
-        epochs: int = 3,
-        steps_per_epoch: int | None = 4,
-        batch_size: int = 3,
-        inputs_as: ShownAs = "images",
-        momentum_window: int = 0,
-        gradient_memory: int = 0,
-        revert: bool = False,
-        criticize_output: type[dspy.Signature] = CriticizeOutput,
-        criticize_instruction: type[dspy.Signature] = CriticizeInstruction,
-        improve_instruction: type[dspy.Signature] = ImproveInstruction,
-        **options: Unpack[RunOptions],
-    ) -> None:
-        super().__init__(prompt_model=prompt_model, **options)
-        self.epochs, self.steps_per_epoch, self.batch_size = epochs, steps_per_epoch, batch_size
-        self.inputs_as, self.revert = inputs_as, revert
-        self.momentum_window, self.gradient_memory = momentum_window, gradient_memory
-        self.prompts = TextGradPrompts(criticize_output, criticize_instruction, improve_instruction)
-        self._check_least(epochs=1, steps_per_epoch=1, batch_size=1, momentum_window=0, gradient_memory=0)
-        if inputs_as not in ("images", "descriptions"):
-            raise BlpoError(f"inputs_as={inputs_as!r} is 'images' or 'descriptions'")
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_least(epochs=1, batch_size=1, momentum_window=0, gradient_memory=0)
+        if self.steps_per_epoch is not None:
+            self._check_least(steps_per_epoch=1)
+        self._check_one_of(inputs_as=get_args(ShownAs))
 
     def _rounds(self, run: Run) -> Iterator[Round]:
         """One record per step; it ends with the updated instruction."""
@@ -119,7 +112,8 @@ class TextGrad(JudgeOptimizer):
     def _steps(self, run: Run) -> TextGradSteps:
         asker = Asker(run.optimizer_lm, run.workers, self.max_instruction_tokens, guards=self.guards)
         exhibits = Exhibits(run.bench, run.labels, self.inputs_as, run.start.verbalizer)
-        return TextGradSteps(run.bench, asker, exhibits, self.prompts)
+        prompts = TextGradPrompts(self.criticize_output, self.criticize_instruction, self.improve_instruction)
+        return TextGradSteps(run.bench, asker, exhibits, prompts)
 
     def _batches(self, train: Sequence[int]) -> Iterator[list[int]]:
         for epoch in range(self.epochs):
@@ -146,12 +140,6 @@ class TextGrad(JudgeOptimizer):
 
     def _round_calls(self, per_example: int) -> None:
         """A step costs a fraction of a validation: under a cap only the last is validated."""
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The algorithm's options and the seed, as JSON-ready data."""
-        names = ("epochs", "steps_per_epoch", "batch_size", "inputs_as", "momentum_window", "gradient_memory", "revert")
-        return self._described(*names, prompts=vars(self.prompts))
 
 
 def _last(texts: list[str], count: int) -> list[str]:

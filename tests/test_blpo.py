@@ -484,8 +484,9 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], message: str)
 
 
 def test_no_guards_stand_for_the_default_ones() -> None:
-    """As with any option, None leaves the choice to the library."""
+    """As with any option, None leaves the choice to the optimizer."""
     assert BLPO(prompt_model=world(), guards=None).guards == Guards()
+    assert BLPO.paper(prompt_model=world(), guards=None).guards == Guards(copied_words=None)
 
 
 def test_a_teacher_is_ignored_with_a_warning() -> None:

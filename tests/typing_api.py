@@ -11,6 +11,7 @@ from blpo_dspy import (
     BlpoError,
     BLPOResult,
     DataError,
+    Guards,
     LabelSpace,
     ModelError,
     Models,
@@ -41,3 +42,11 @@ lm: Any = make_lm("openai/gpt-4o", role="judge", temperature=0.2)
 models: Models = Models.named("openai/gpt-4o", optimizer="openai/o3")
 make_lm("openai/gpt-4o", role="referee")  # type: ignore[arg-type]
 models.judge = lm  # type: ignore[misc]
+
+optimizer: BLPO = BLPO(prompt_model=lm, rounds=2, guards=Guards(label_shift=0.1), seed=3, log_dir="runs")
+letter: BLPO = BLPO.paper(prompt_model=lm, inner_steps=2, select="best")
+rounds: int = optimizer.rounds
+BLPO(prompt_model=lm, rounds="2")  # type: ignore[arg-type]
+BLPO(prompt_model=lm, error_search="some")  # type: ignore[arg-type]
+BLPO(lm)  # type: ignore[call-arg]
+BLPO.paper(prompt_model=lm, rounds="2")  # type: ignore[arg-type]

@@ -1,0 +1,71 @@
+import inspect
+import re
+from typing import Any
+
+import pytest
+from worlds import world
+
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.optimizers import APO, BLPO, COPRO, GEPA, OPRO, SIMBA, JudgeOptimizer, MIPROv2, TextGrad
+
+EVERY = [BLPO, BLPO.paper, OPRO, APO, TextGrad, MIPROv2, GEPA, SIMBA, COPRO]
+
+
+@pytest.mark.parametrize("optimizer", EVERY)
+def test_signature_and_docstring_tell_of_every_option(optimizer: type[JudgeOptimizer]) -> None:
+    """The inherited ones too; all are given by name, and each is explained once."""
+    parameters = inspect.signature(optimizer).parameters
+    assert {"prompt_model", "metric", "task_model", "seed", "num_threads", "log_dir", "on_round"} <= parameters.keys()
+    assert {parameter.kind for parameter in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
+    options = re.search(r"^Args:\n(.*?)(?:\n\n|\Z)", inspect.getdoc(optimizer) or "", re.DOTALL | re.MULTILINE)
+    assert sorted(re.findall(r"^    (\w+): \S", options[1], re.MULTILINE)) == sorted(parameters)
+
+
+def test_the_papers_defaults_are_in_its_signature() -> None:
+    """T = K = 5, and the rest of what differs."""
+    usual, letter = (inspect.signature(kind).parameters for kind in (BLPO, BLPO.paper))
+    assert {name: letter[name].default for name in letter if letter[name].default != usual[name].default} == {
+        "rounds": 5,
+        "inner_steps": 5,
+        "guard_size": 0,
+        "error_search": "full",
+        "warm_start": False,
+        "merge": False,
+        "keep_if_worse": True,
+        "guards": BLPO.paper(prompt_model=world()).guards,
+        "select": "last",
+    }
+
+
+def test_the_record_names_the_algorithm_that_a_preset_belongs_to() -> None:
+    """The paper's letter is BLPO with other options; equal options are one run."""
+    letter = BLPO.paper(prompt_model=world())
+    names = inspect.signature(BLPO).parameters.keys() - {"prompt_model"}
+    spelled_out = BLPO(prompt_model=world(), **{name: getattr(letter, name) for name in names})
+    assert letter.options == spelled_out.options
+    assert letter.options["optimizer"] == "BLPO"
+
+
+@pytest.mark.parametrize("optimizer", EVERY)
+def test_an_unknown_option_is_refused(optimizer: type[JudgeOptimizer]) -> None:
+    """A misspelt option doesn't go unnoticed."""
+    with pytest.raises(TypeError, match="sed"):
+        optimizer(prompt_model=world(), sed=3)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "option"),
+    [
+        (BLPO, {"rounds": None}),
+        (BLPO, {"verbalizer_search": "none"}),
+        (OPRO, {"exemplars_as": "text"}),
+        (APO, {"errors_as": "none"}),
+        (TextGrad, {"inputs_as": "none"}),
+        (TextGrad, {"select": "first"}),
+    ],
+)
+def test_a_value_that_an_option_never_has_is_refused(optimizer: type[JudgeOptimizer], option: dict[str, Any]) -> None:
+    """None is a value only where an option says so."""
+    with pytest.raises(BlpoError, match="=".join([*option, repr(*option.values())])):
+        optimizer(prompt_model=world(), **option)
+    assert OPRO(prompt_model=world(), score_size=None).score_size is None

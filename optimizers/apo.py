@@ -13,7 +13,6 @@ import dspy
 from blpo_dspy.metering import RunStoppedError
 from blpo_dspy.optimizers.apo_expansion import APOPrompts, Expansion, distinct
 from blpo_dspy.optimizers.apo_prompts import ApplyReason, FindReasons, VaryInstruction
-from blpo_dspy.optimizers.asking import Asker
 from blpo_dspy.optimizers.bandit import UCBBandit
 from blpo_dspy.optimizers.base import JudgeOptimizer, Select
 from blpo_dspy.optimizers.exhibits import Exhibits, ShownAs
@@ -143,11 +142,10 @@ class APO(JudgeOptimizer):
             beam = [Trial("start", run.start.verbalizer, c.judge) for c in candidates[: self.beam_size]]
 
     def _expansion(self, run: Run) -> Expansion:
-        asker = Asker(run.optimizer_lm, run.workers, self.max_instruction_tokens, self.temperature, self.guards)
         exhibits = Exhibits(run.bench, run.labels, self.errors_as, run.start.verbalizer)
         return Expansion(
             run.bench,
-            asker,
+            self._asker(run, self.temperature),
             exhibits,
             APOPrompts(self.find_reasons, self.apply_reason, self.vary_instruction),
             n_gradients=self.n_gradients,

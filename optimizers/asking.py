@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import dspy
-from dspy.utils.exceptions import AdapterParseError, LMError
+import pydantic
+from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError, LMError
 
 from blpo_dspy.adapter import one_call_adapter
 from blpo_dspy.errors import ModelError
@@ -21,7 +22,7 @@ from blpo_dspy.text import as_data
 
 Inputs = Mapping[str, Any]
 
-_ATTEMPTS = 2
+ATTEMPTS = 2
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,15 @@ class Reply:
 
     Attributes:
         texts: The texts that the answer holds, safe to put into another prompt.
-        rejections: The reason where the call gave no answer.
+        rejections: The reason where there is no answer that can be read.
         shown: What the request told of examples: descriptions and context.
+        error: Why the call failed, None if it didn't.
     """
 
     texts: tuple[str, ...] = ()
     rejections: tuple[Rejection, ...] = ()
     shown: tuple[str, ...] = ()
+    error: LMError | None = None
 
     @property
     def text(self) -> str:
@@ -73,7 +76,7 @@ class Asker:
     def instructions(self, reply: Reply, current: str) -> list[Proposal]:
         """Returns the texts of a reply as revisions of an instruction; one that cannot be used carries the reason."""
         if not reply.texts:
-            return [Proposal(None, reply.rejections or (Rejection("the answer is empty", ""),))]
+            return [Proposal(None, reply.rejections or (Rejection("the instruction is empty", ""),))]
         problems = [
             refusal(text, current=current, max_tokens=self.max_tokens)
             or self.guards.copied(text, reply.shown, current=current)
@@ -84,24 +87,37 @@ class Asker:
             for text, problem in zip(reply.texts, problems, strict=True)
         ]
 
-    def revise(self, signature: type[dspy.Signature], inputs: Inputs, current: str) -> Proposal:
+    def revise(
+        self,
+        signature: type[dspy.Signature],
+        inputs: Inputs,
+        current: str,
+        *,
+        shown: Sequence[str] = (),
+        may_stay: bool = False,
+    ) -> Proposal:
         """Returns one revision of an instruction, asked for once more with the reason if the first cannot be used.
 
-        Unlike a proposal, a revision may leave the instruction as it is.
+        Args:
+            signature: A meta-prompt with one output field, the instruction, and an input field `feedback`.
+            inputs: Its other inputs.
+            current: The instruction that is revised.
+            shown: What the instruction must not quote, beside what the inputs tell of examples.
+            may_stay: Whether the instruction may be left as it is.
 
         Raises:
             ModelError: If the LM cannot be used, or is out of reach.
         """
         rejections: tuple[Rejection, ...] = ()
         feedback = "none"
-        for _ in range(_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             (reply,) = self.ask(signature, [{**inputs, "feedback": feedback}])
-            if reply.text == current:
+            if may_stay and reply.text == current:
                 return Proposal(current, rejections)
-            proposal = self.instructions(reply, current)[0]
-            if proposal.text is not None:
-                return Proposal(proposal.text, rejections)
+            proposal = self.instructions(replace(reply, shown=(*reply.shown, *shown)), current)[0]
             rejections += proposal.rejections
+            if proposal.text is not None or reply.error is not None:
+                return Proposal(proposal.text, rejections, isinstance(reply.error, ContextWindowExceededError))
             feedback = f"{rejections[-1].reason}. Write the complete instruction anew."
         return Proposal(None, rejections)
 
@@ -110,14 +126,15 @@ class Asker:
         config = {} if self.temperature is None else {"temperature": self.temperature}
         with observe_answers() as answers, dspy.context(lm=self.lm, adapter=one_call_adapter(), trace=[]):
             try:
-                value = getattr(once_more(lambda: dspy.Predict(signature)(**inputs, config=config)), field)
+                value, problem = getattr(once_more(lambda: dspy.Predict(signature)(**inputs, config=config)), field), ""
             except AdapterParseError as error:
-                answer = as_data(error.lm_response)
-                return Reply(rejections=(Rejection(f"the answer has no readable field {field}", answer),))
+                value, problem = error.lm_response, f"the answer has no readable field {field}"
             except LMError as error:
-                return Reply(rejections=(_refused(error),))
+                return Reply(rejections=(_refused(error),), error=error)
         if any(answer.truncated for answer in answers):
-            return Reply(rejections=(Rejection("the answer was cut off by the token limit", as_data(value)),))
+            problem = "the answer was cut off by the token limit"
+        if problem:
+            return Reply(rejections=(Rejection(problem, as_data(value)),))
         values = value if isinstance(value, list) else [value]
         texts = [as_data(text).strip().strip("`\"'").strip() for text in values]
         return Reply(tuple(text for text in texts if text), shown=tuple(_shown(inputs)))
@@ -125,7 +142,9 @@ class Asker:
 
 def _shown(value: Any) -> Iterator[str]:
     """The descriptions and context texts of the examples in a prompt's inputs."""
-    if isinstance(value, Mapping):
+    if isinstance(value, pydantic.BaseModel):
+        yield from _shown(value.model_dump())
+    elif isinstance(value, Mapping):
         if "description" in value:
             yield str(value["description"])
         if isinstance(value.get("context"), Mapping):

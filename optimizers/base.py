@@ -16,6 +16,7 @@ from blpo_dspy.errors import BlpoError, check_least
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.metering import AnswerStore, RunStoppedError
 from blpo_dspy.notices import notice
+from blpo_dspy.optimizers.asking import Asker
 from blpo_dspy.optimizers.bench import Metric
 from blpo_dspy.optimizers.costs import call_costs, shortfall
 from blpo_dspy.optimizers.docstrings import with_inherited_options
@@ -136,6 +137,10 @@ class JudgeOptimizer(Teleprompter):
         Args:
             per_example: LM calls that judging an example takes.
         """
+
+    def _asker(self, run: Run, temperature: float | None = None) -> Asker:
+        """The optimizer LM as the algorithm asks it."""
+        return Asker(run.optimizer_lm, run.workers, self.max_instruction_tokens, temperature, self.guards)
 
     def plan(self, sizes: Sizes, threads: int) -> Plan | None:
         """Returns how many LM calls a run makes, None where that can't be said beforehand.

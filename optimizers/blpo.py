@@ -22,6 +22,7 @@ import dspy
 from blpo_dspy.metering import RunStoppedError
 from blpo_dspy.optimizers import updates
 from blpo_dspy.optimizers.base import JudgeOptimizer, Select
+from blpo_dspy.optimizers.exhibits import Exhibits
 from blpo_dspy.optimizers.guards import Guards
 from blpo_dspy.optimizers.plan import Plan, Sizes, plan_blpo
 from blpo_dspy.optimizers.proposals import Proposal
@@ -143,15 +144,9 @@ class BLPO(JudgeOptimizer):
         return min(1, self.inner_steps)
 
     def _steps(self, run: Run) -> Steps:
-        return Steps(
-            run.bench,
-            run.optimizer_lm,
-            MetaPrompts(self.update_judge, self.update_verbalizer, self.merge_updates),
-            run.labels,
-            self.max_instruction_tokens,
-            self.verbalizer_search,
-            self.guards,
-        )
+        prompts = MetaPrompts(self.update_judge, self.update_verbalizer, self.merge_updates)
+        exhibits = Exhibits(run.bench, run.labels, "descriptions", run.start.verbalizer)
+        return Steps(run.bench, self._asker(run), exhibits, prompts, self.verbalizer_search)
 
     def _first_verbalizer(self, start: Instructions, current: Instructions) -> str:
         """q_0 of a round."""

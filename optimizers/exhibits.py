@@ -67,9 +67,13 @@ class Exhibits:
             )
         return images
 
-    def _context(self, example: int) -> dict[str, dict[str, str]]:
+    def texts(self, example: int) -> dict[str, str]:
+        """Returns the texts that belong to an example's image, by the name of their input."""
         inputs = self.bench.examples[example].inputs()
-        texts = {name: as_data(value) for name, value in inputs.items() if isinstance(value, str)}
+        return {name: as_data(value) for name, value in inputs.items() if isinstance(value, str)}
+
+    def _context(self, example: int) -> dict[str, dict[str, str]]:
+        texts = self.texts(example)
         return {"context": texts} if texts else {}
 
 

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal, get_args
 import dspy
 
 from blpo_dspy.metering import RunStoppedError
-from blpo_dspy.optimizers.asking import Asker
 from blpo_dspy.optimizers.base import JudgeOptimizer, Select
 from blpo_dspy.optimizers.exhibits import Exhibits, ShownAs, label_names
 from blpo_dspy.optimizers.opro_prompts import InstructionScore, WriteInstruction
@@ -133,7 +132,7 @@ class OPRO(JudgeOptimizer):
         signature = self.write_instruction if "exemplars" in prompt else self.write_instruction.delete("exemplars")
         count = self.samples_per_step
         requests = [{**prompt, "sample": f"step {step + 1}, proposal {n + 1} of {count}"} for n in range(count)]
-        asker = Asker(run.optimizer_lm, run.workers, self.max_instruction_tokens, self.temperature, self.guards)
+        asker = self._asker(run, self.temperature)
         replies = asker.ask(signature, requests)
         return [proposal for reply in replies for proposal in asker.instructions(reply, run.start.judge)]
 

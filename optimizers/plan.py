@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import dspy
 
 from blpo_dspy.ledger import ROLES
-from blpo_dspy.optimizers.proposals import ATTEMPTS
+from blpo_dspy.optimizers.asking import ATTEMPTS
 from blpo_dspy.optimizers.setup import Dataset
 from blpo_dspy.optimizers.steps import MERGED_UPDATES
 

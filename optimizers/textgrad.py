@@ -8,7 +8,6 @@ from typing import get_args
 
 import dspy
 
-from blpo_dspy.optimizers.asking import Asker
 from blpo_dspy.optimizers.base import JudgeOptimizer, Select
 from blpo_dspy.optimizers.exhibits import Exhibits, ShownAs
 from blpo_dspy.optimizers.records import Batch, Instructions, Round, Trial
@@ -110,10 +109,9 @@ class TextGrad(JudgeOptimizer):
             yield completed
 
     def _steps(self, run: Run) -> TextGradSteps:
-        asker = Asker(run.optimizer_lm, run.workers, self.max_instruction_tokens, guards=self.guards)
         exhibits = Exhibits(run.bench, run.labels, self.inputs_as, run.start.verbalizer)
         prompts = TextGradPrompts(self.criticize_output, self.criticize_instruction, self.improve_instruction)
-        return TextGradSteps(run.bench, asker, exhibits, prompts)
+        return TextGradSteps(run.bench, self._asker(run), exhibits, prompts)
 
     def _batches(self, train: Sequence[int]) -> Iterator[list[int]]:
         for epoch in range(self.epochs):

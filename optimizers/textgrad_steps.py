@@ -103,7 +103,7 @@ class TextGradSteps:
             "past_iterations": list(past_iterations),
             "past_feedback": list(past_feedback),
         }
-        return self.asker.revise(self.prompts.improve_instruction, inputs, current.judge)
+        return self.asker.revise(self.prompts.improve_instruction, inputs, current.judge, may_stay=True)
 
     @property
     def _labels(self) -> dict[str, Any]:

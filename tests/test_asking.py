@@ -8,6 +8,7 @@ from blpo_dspy.errors import ModelError
 from blpo_dspy.metering import Meter
 from blpo_dspy.optimizers.asking import Asker, Reply
 from blpo_dspy.optimizers.records import Rejection
+from blpo_dspy.optimizers.updates import JudgementError
 from blpo_dspy.optimizers.workers import Workers
 
 MARKER = "<<CUSTOM-TYPE-START-IDENTIFIER>>[]<<CUSTOM-TYPE-END-IDENTIFIER>>"
@@ -33,6 +34,12 @@ class Revision(dspy.Signature):
     text: str = dspy.InputField()
     feedback: str = dspy.InputField()
     revised: str = dspy.OutputField()
+
+
+class Showing(Revision):
+    """Revise by examples."""
+
+    text: Any = dspy.InputField()
 
 
 def ask(work: Any, *answers: Any, **options: Any) -> tuple[Any, list[Seen]]:
@@ -112,17 +119,74 @@ def test_instructions_are_checked_one_by_one() -> None:
         assert len(nothing.rejections) == 1
 
 
-def test_a_revision_that_cannot_be_used_is_asked_for_once_more_with_the_reason() -> None:
-    """The second request names what was wrong; an unchanged text is a revision, a second unusable one is none."""
+def revise(*answers: Any, **options: Any) -> tuple[Any, list[Seen]]:
+    """Asks for a revision of "Judge it." from an LM that gives these answers in turn."""
+    return ask(lambda asker: asker.revise(Revision, {"text": "Judge it."}, "Judge it.", **options), *answers)
 
-    def revise(asker: Asker) -> Any:
-        return asker.revise(Revision, {"text": "Judge it."}, "Judge it.")
 
-    revision, (first, second) = ask(revise, {"revised": "Judge it in JSON."}, {"revised": "Judge the blur."})
-    assert (revision.text, len(revision.rejections)) == ("Judge the blur.", 1)
-    assert first.field("feedback") == "none"
-    assert "output format" in second.field("feedback")
-    unchanged, seen = ask(revise, {"revised": "Judge it."})
-    assert (unchanged.text, len(seen)) == ("Judge it.", 1)
-    none, seen = ask(revise, {"revised": ""}, "Sure!")
-    assert (none.text, len(none.rejections), len(seen)) == (None, 2, 2)
+def test_a_usable_revision_is_returned_as_written() -> None:
+    """It is the field's text, without surrounding quotes or fences; the LM is told of no earlier attempt."""
+    revision, (seen,) = revise({"revised": '"Judge the sharpness first.\n\nThen the noise."'})
+    assert (revision.text, revision.rejections) == ("Judge the sharpness first.\n\nThen the noise.", ())
+    assert seen.field("feedback") == "none"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({"revised": ""}, "empty"),
+        ({"revised": " Judge  it. "}, "unchanged"),
+        ({"revised": "very " * 200}, "longer than 20 tokens"),
+        ({"revised": "Judge it. Answer only with a number."}, "states an output format"),
+        ({"revised": "Judge it and give the result in JSON."}, "states an output format"),
+        (("[[ ## revised ## ]]\nJudge the", "length"), "cut off by the token limit"),
+        (("Well, I would", "length"), "cut off by the token limit"),
+        ("Sure! Here is a better instruction: judge well.", "no readable field revised"),
+    ],
+)
+def test_a_revision_that_cannot_be_used_is_asked_for_once_more_with_the_reason(answer: Any, reason: str) -> None:
+    """Each reason for a rejection is recorded with the text and told to the optimizer LM; then it has one more try."""
+    revision, (_, second) = revise(answer, {"revised": "Judge the blur."})
+    assert revision.text == "Judge the blur."
+    (rejection,) = revision.rejections
+    assert reason in rejection.reason
+    assert second.field("feedback") == f"{rejection.reason}. Write the complete instruction anew."
+
+
+def test_two_unusable_revisions_are_none() -> None:
+    """There is no third call."""
+    revision, seen = revise({"revised": "Judge it."}, "Sure!")
+    assert (revision.text, len(revision.rejections), len(seen)) == (None, 2, 2)
+
+
+def test_an_instruction_may_stay_where_that_is_allowed() -> None:
+    """Then the unchanged text is a revision."""
+    revision, seen = revise({"revised": "Judge it."}, may_stay=True)
+    assert (revision.text, revision.rejections, len(seen)) == ("Judge it.", (), 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "overflow"),
+    [(dspy.lm15.InvalidRequestError("against our policy"), False), (dspy.lm15.ContextLengthError("too long"), True)],
+)
+def test_a_refused_request_is_not_repeated(error: Exception, overflow: bool) -> None:
+    """The same request would be refused again; what was rejected before it stays on record."""
+    revision, seen = revise({"revised": ""}, error)
+    assert (revision.text, len(revision.rejections), len(seen)) == (None, 2, 2)
+    first, seen = revise(error)
+    assert (first.text, len(seen)) == (None, 1)
+    assert (revision.overflow, first.overflow) == (overflow, overflow)
+
+
+def test_a_revision_quotes_nothing_that_the_request_shows() -> None:
+    """Descriptions and context in its inputs count, and whatever else must not be quoted."""
+    words = "a blurred yellow bird sits on a wet branch"
+    error = JudgementError(description=words, human_label="1", judge_label="2", difference="")
+    for inputs, shown in (({"text": error}, ()), ({"text": "none"}, (words,))):
+
+        def quoting(asker: Asker, inputs: Any = inputs, shown: Any = shown) -> Any:
+            return asker.revise(Showing, inputs, "Judge it.", shown=shown)
+
+        revision, _ = ask(quoting, {"revised": f"Judge that {words}."}, {"revised": "Judge the blur."})
+        assert revision.text == "Judge the blur."
+        assert "quotes an example" in revision.rejections[0].reason

@@ -388,6 +388,18 @@ def test_errors_that_overflow_the_context_are_halved() -> None:
     ]
 
 
+def test_a_history_that_overflows_the_context_costs_only_the_proposal() -> None:
+    """A verbalizer instruction that the optimizer LM can't be asked for is none; the round goes on."""
+
+    def narrow(seen: Seen) -> Any:
+        return dspy.lm15.ContextLengthError("too long") if seen.fields == ["verbalizer_instruction"] else mind(seen)
+
+    program = compiled(world(narrow), rounds=1, inner_steps=1, merge=False)
+    first, second = result(program).rounds[0].trials
+    assert (first.judge is None, second.verbalizer) == (False, None)
+    assert "too long" in second.rejections[0].reason
+
+
 def test_a_custom_metric_decides_what_is_right() -> None:
     """A metric replaces the label loss; a score outside [0, 1] is refused."""
     lm = world()

@@ -169,8 +169,7 @@ class CostsAfter:
 
 def costs_after(start: VisualJudge, sets: Sets, search: Search) -> CostsAfter:
     """Returns what the measurements after a search cost."""
-    each = 1 if start.evidence == "image" else 2
-    test = 2 * len(sets.test) * each
+    test = 2 * len(sets.test) * start.calls_per_image
     fidelity = fidelity_calls(start.evidence, min(search.fidelity, len(sets.test)))
     room = math.inf if search.max_calls is None else _TEST_SHARE * search.max_calls
     return CostsAfter(
@@ -182,7 +181,7 @@ def costs_after(start: VisualJudge, sets: Sets, search: Search) -> CostsAfter:
 def most_for_label_errors(optimizer: BLPO, start: VisualJudge, sets: Sets) -> int:
     """Returns the most LM calls that likely label errors cost; under a cap they take what is left."""
     late = optimizer.rounds - optimizer.rounds // 2
-    return min(len(sets.train), late * optimizer.batch_size) * (1 if start.evidence == "image" else 2)
+    return min(len(sets.train), late * optimizer.batch_size) * start.calls_per_image
 
 
 @contextlib.contextmanager

@@ -51,7 +51,7 @@ class Beforehand:
 def calls_beforehand(job: CompileJob, start: VisualJudge, train: _Examples, models: Models) -> int:
     """Returns the LM calls that `ask_beforehand` makes where no call fails and no cache answers."""
     probes = PROBES * len(_seeing(start, models)) if job.preflight else 0
-    return probes + (job.repeat or 0) * min(IMAGES, len(train)) * (1 if start.evidence == "image" else 2)
+    return probes + (job.repeat or 0) * min(IMAGES, len(train)) * start.calls_per_image
 
 
 def told_beforehand(calls: int) -> str:

@@ -18,7 +18,7 @@ from blpo_dspy.data import dataset_fingerprint
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.journal import Journal
 from blpo_dspy.labelling import agreement_of, inputs_of, label_images
-from blpo_dspy.ledger import Usage
+from blpo_dspy.ledger import ROLES, Usage
 from blpo_dspy.metering import FATAL_ERRORS, Answer, Meter
 from blpo_dspy.methods import Method, chosen
 from blpo_dspy.models import Models
@@ -30,7 +30,6 @@ from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.statistics import agreement_intervals, compare_paired, plain_intervals
 
 RESULTS = "results.json"
-_ROLES = ("judge", "verbalizer", "optimizer")
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,7 @@ class _Sets:
 
 def _check_cap(student: VisualJudge, validated: int, max_calls: int) -> None:
     """Refuses a cap under which no method could find anything: one validation, one image to learn from, one update."""
-    each = 1 if student.evidence == "image" else 2
+    each = student.calls_per_image
     least = each * (validated + 1) + 1
     if max_calls < least:
         raise BlpoError(
@@ -186,7 +185,7 @@ def _check_cap(student: VisualJudge, validated: int, max_calls: int) -> None:
 
 def _uncached(models: Models) -> Models:
     """The models without DSPy's cache: what it holds from earlier runs would be free for some methods only."""
-    return Models(*(getattr(models, role).copy(cache=False) for role in _ROLES))
+    return Models(*(getattr(models, role).copy(cache=False) for role in ROLES))
 
 
 def _about(student: VisualJudge, sets: _Sets, models: Models, max_calls: int) -> dict[str, Any]:
@@ -204,7 +203,7 @@ def _about(student: VisualJudge, sets: _Sets, models: Models, max_calls: int) ->
         },
         "models": {
             role: {"model": lm.model, **{name: lm.kwargs.get(name) for name in ("temperature", "max_tokens", "seed")}}
-            for role, lm in ((role, getattr(models, role)) for role in _ROLES)
+            for role, lm in ((role, getattr(models, role)) for role in ROLES)
         },
     }
 

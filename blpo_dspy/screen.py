@@ -18,6 +18,7 @@ from rich.text import Text
 from blpo_dspy.agreement import Agreement
 from blpo_dspy.checking import Checks
 from blpo_dspy.labelling import Verdict
+from blpo_dspy.ledger import ROLES
 from blpo_dspy.options import EMBEDDED
 from blpo_dspy.progress import Watch, quiet_libraries
 from blpo_dspy.results import Aligned
@@ -92,7 +93,7 @@ def show_aligned(screen: Screen, aligned: Aligned, about: Mapping[str, str], fil
     _show_instructions(screen, "Judge instruction", start.judge, returned.judge)
     _show_instructions(screen, "Verbalizer instruction", start.verbalizer, returned.verbalizer)
     calls = aligned.calls()
-    by_role = ", ".join(f"{role} {calls[role]:,}" for role in ("judge", "verbalizer", "optimizer"))
+    by_role = ", ".join(f"{role} {calls[role]:,}" for role in ROLES)
     total = sum(calls.values()) - calls["cached"]
     first = aligned.beforehand.total.calls
     before = f"; before the search: {first:,} of them" if first else ""

@@ -16,7 +16,7 @@ from blpo_dspy.optimizers.apo_prompts import ApplyReason, FindReasons, VaryInstr
 from blpo_dspy.optimizers.bandit import UCBBandit
 from blpo_dspy.optimizers.base import JudgeOptimizer, Select
 from blpo_dspy.optimizers.exhibits import Exhibits, ShownAs
-from blpo_dspy.optimizers.records import Batch, Instructions, Judgement, Round, Trial
+from blpo_dspy.optimizers.records import Batch, Judgement, Round, Trial
 from blpo_dspy.optimizers.run import Run
 from blpo_dspy.optimizers.sampling import shuffled
 
@@ -133,9 +133,9 @@ class APO(JudgeOptimizer):
             candidates, refused = distinct([*beam, *itertools.chain(*children)], known=set())
             candidates, stopped = self._select(run, candidates, number)
             if candidates[0].score is not None or stopped is None:
-                batch = Batch.of(run.bench.judge(_instructions(beam[0]), minibatch))
+                batch = Batch.of(run.bench.judge(beam[0].instructions, minibatch))
                 improved = candidates[0].judge != beam[0].judge
-                start, trials = _instructions(beam[0]), (*candidates, *refused)
+                start, trials = beam[0].instructions, (*candidates, *refused)
                 yield Round(number, start, batch, trials, chosen=0 if improved else None)
             if stopped is not None:
                 raise stopped
@@ -172,7 +172,7 @@ class APO(JudgeOptimizer):
             for t in range(self.eval_rounds):
                 sample = rng.sample(run.data.train, min(self.samples_per_eval, len(run.data.train)))
                 for arm in bandit.choose(self.eval_prompts_per_round, t, rng):
-                    judgements = run.bench.judge(_instructions(candidates[arm]), sample)
+                    judgements = run.bench.judge(candidates[arm].instructions, sample)
                     bandit.update(arm, [1.0 - j.loss for j in judgements if j.loss is not None])
                     judged[arm] += judgements
         except RunStoppedError as error:
@@ -182,9 +182,3 @@ class APO(JudgeOptimizer):
 
     def _round_calls(self, per_example: int) -> None:
         """How many judgements a round makes depends on how many candidates differ and on the training set's size."""
-
-
-def _instructions(trial: Trial) -> Instructions:
-    assert trial.judge is not None
-    assert trial.verbalizer is not None
-    return Instructions(trial.judge, trial.verbalizer)

@@ -109,6 +109,13 @@ class Trial:
     invalid: int = 0
     failed: int = 0
 
+    @property
+    def instructions(self) -> Instructions:
+        """Both texts, of a trial that has them."""
+        assert self.judge is not None
+        assert self.verbalizer is not None
+        return Instructions(self.judge, self.verbalizer)
+
     def scored(self, score: float | None, judgements: Sequence[Judgement]) -> Trial:
         """Returns the trial with its score and the counts of the judgements behind it."""
         invalid = sum(not judgement.valid and not judgement.failure for judgement in judgements)
@@ -138,12 +145,7 @@ class Round:
     @property
     def end(self) -> Instructions:
         """p_{t+1} and the verbalizer instruction it was found with."""
-        if self.chosen is None:
-            return self.start
-        trial = self.trials[self.chosen]
-        assert trial.judge is not None
-        assert trial.verbalizer is not None
-        return Instructions(trial.judge, trial.verbalizer)
+        return self.start if self.chosen is None else self.trials[self.chosen].instructions
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON."""

@@ -70,7 +70,7 @@ class Run:
         self.start = Instructions(
             named[predictors.judge].signature.instructions, named[predictors.verbalizer].signature.instructions
         )
-        self.per_example = 1 if getattr(student, "evidence", None) == "image" else len(named)
+        self.per_example: int = getattr(student, "calls_per_image", len(named))
         self.journal: Journal | None = None
         if optimizer.log_dir is not None:
             models = {"optimizer": optimizer.prompt_model, **{name: lm for name, (lm, _) in lms.items()}}

@@ -94,12 +94,11 @@ class Steps:
         shown = [text for trial in history for text in trial.descriptions]
         shown += [text for error in batch.errors for text in self.exhibits.texts(error.example).values()]
         merged = self.asker.revise(self.prompts.merge_updates, inputs, current.judge, shown=shown)
-        best = distinct[0]
+        best = distinct[0].instructions
         trial = Trial("merge", best.verbalizer, rejections=merged.rejections)
         if merged.text is None or merged.text in {t.judge for t in distinct}:
             return trial
-        assert best.verbalizer is not None
-        return self._score(trial, batch, Instructions(merged.text, best.verbalizer))
+        return self._score(trial, batch, replace(best, judge=merged.text))
 
     def _update_judge(self, current: Instructions, errors: Sequence[JudgementError]) -> Proposal:
         """P' = J(q, p) = Update_p(p, {g(x_i; q), y_i, ŷ_i}) (eq. 6); fewer errors where they don't fit the context."""

@@ -121,6 +121,11 @@ class VisualJudge(dspy.Module):
         """The verbalizer instruction q."""
         return str(self.verbalizer.signature.instructions)
 
+    @property
+    def calls_per_image(self) -> int:
+        """How many LM calls judging an image takes."""
+        return 1 if self.evidence == "image" else 2
+
     def prepare(self, **inputs: Any) -> dict[str, Any]:
         """Returns the inputs as the predictors take them: the image under the pixel policy, context as plain data.
 

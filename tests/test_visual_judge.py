@@ -51,7 +51,7 @@ def test_each_evidence_is_what_the_judge_reads(evidence: str, calls: int) -> Non
     judge = judge_with(answers("Unsafe"), evidence=evidence, context=["prompt"])
     prediction = judge(image=picture(), prompt="a grey thing")
     *described, judged = seen_by(judge)
-    assert len(seen_by(judge)) == calls
+    assert len(seen_by(judge)) == judge.calls_per_image == calls
     assert all(len(seen.images) == 1 and seen.field("prompt") == "a grey thing" for seen in described)
     assert len(judged.images) == (evidence != "description")
     assert ("a grey square" in judged.user) == (evidence != "image")

@@ -11,11 +11,11 @@ from typing import Any
 from blpo_dspy.comparison import Comparison, Row
 from blpo_dspy.comparison_tables import curves, failures
 from blpo_dspy.labels import LabelSpace
+from blpo_dspy.ledger import ROLES
 from blpo_dspy.methods import METHODS
 from blpo_dspy.report.charts import Point, Series, dot_chart, line_chart
 from blpo_dspy.statistics import BETTER, METHOD, WORSE, MeanSd, mean_sd
 
-_ROLES = ("judge", "verbalizer", "optimizer")
 _EVIDENCE = {"both": "image and description", "image": "the image", "description": "the description"}
 
 
@@ -64,7 +64,7 @@ class Cells:
     p: str = "–"
     verdict: str = ""
     tone: str = ""
-    calls: tuple[str, ...] = ("–",) * len(_ROLES)
+    calls: tuple[str, ...] = ("–",) * len(ROLES)
     total: str = "–"
     images: str = "–"
     tokens: str = "–"
@@ -223,7 +223,7 @@ def _run(row: Row) -> Cells:
         p=_p(paired["p_value"]) if paired else "–",
         verdict=verdict,
         tone={BETTER: "good", WORSE: "bad"}.get(verdict, ""),
-        calls=tuple(f"{(row.calls or {}).get(role, 0):,}" if searched else "–" for role in _ROLES),
+        calls=tuple(f"{(row.calls or {}).get(role, 0):,}" if searched else "–" for role in ROLES),
         total=f"{row.spent:,}" if searched else "–",
         images=f"{row.images:,}" if searched else "–",
         tokens=f"{row.tokens:,}" if searched else "–",
@@ -248,7 +248,7 @@ def _mean(name: str, rows: Sequence[Row], done: Sequence[Row]) -> Cells:
         change=_spread(changes, 2, "+"),
         verdict="; ".join(told) or ("not distinguishable from no change" if paired else ""),
         tone=_tone(counts, len(paired)),
-        calls=tuple(f"{fmean((row.calls or {}).get(role, 0) for row in searched):,.0f}" for role in _ROLES)
+        calls=tuple(f"{fmean((row.calls or {}).get(role, 0) for row in searched):,.0f}" for role in ROLES)
         if searched
         else (),
         total=_spread([float(row.spent) for row in searched], 0),

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +24,7 @@ class LoopbackHub:
     repositories: dict[str, Path] = field(default_factory=dict)
     gated: dict[str, int] = field(default_factory=dict)  # status to refuse a repository's files with
     address: str = ""
+    failing: dict[str, Callable[[Handler], None]] = field(default_factory=dict)  # in place of a file's contents
     sent: dict[str, int] = field(default_factory=dict)  # bytes of file contents by path in the repository
     requests: list[tuple[str, str]] = field(default_factory=list)
 
@@ -35,7 +36,7 @@ class LoopbackHub:
 @contextmanager
 def serve(hub: LoopbackHub) -> Iterator[LoopbackHub]:
     """Serves on a free port until the context ends."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"hub": hub}))
     server.daemon_threads = True
     hub.address = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -52,21 +53,20 @@ def point_at(monkeypatch: pytest.MonkeyPatch, address: str, caches: Path) -> Non
     """Lets the Hub's libraries ask this address, as HF_ENDPOINT does, and keep what they fetch in a folder."""
     import datasets.config
     from huggingface_hub import constants
-    from huggingface_hub.utils import _cache_assets
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", address)
     template = address + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(caches / "hub"))
-    monkeypatch.setattr(_cache_assets, "HF_ASSETS_CACHE", str(caches / "assets"))
+    monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(caches / "assets"))
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", address)
     monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", caches / "datasets")
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     hub: LoopbackHub
     protocol_version = "HTTP/1.1"
 
@@ -132,9 +132,25 @@ class _Handler(BaseHTTPRequestHandler):
         with path.open("rb") as file:
             file.seek(start)
             data = file.read(stop - start)
+        if self.command == "GET" and name in self.hub.failing:
+            self.hub.failing[name](self)
+            return
         if self.command == "GET":
             self.hub.sent[name] = self.hub.sent.get(name, 0) + len(data)
         self._send(status, data, {**headers, "X-Repo-Commit": self.hub.commit(repo)})
+
+    def hang_up(self) -> None:
+        """Ends the connection without an answer."""
+        self.close_connection = True
+
+    def fall_silent(self) -> None:
+        """Keeps the connection, and says nothing until the other side ends it."""
+        self.rfile.read(1)
+        self.close_connection = True
+
+    def break_down(self) -> None:
+        """Answers that the server is out of order."""
+        self._refuse(503, "")
 
     def _known(self, repo: str, revision: str | None) -> bool:
         if repo not in self.hub.repositories:

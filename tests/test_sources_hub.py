@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from source_copies import picture, write_seetrue, write_unsafebench
-from source_hub import LoopbackHub, point_at, serve
+from source_hub import Handler, LoopbackHub, point_at, serve
 
 from blpo_dspy.errors import DataError
 from blpo_dspy.sources import open_source
@@ -109,6 +113,87 @@ def test_an_unreachable_hub_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert "cannot be reached from here" in message("unsafebench")
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the Hub's client wait a moment for an answer, and not at all before it asks again."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.05)
+
+
+@pytest.mark.parametrize("name", ["unsafebench", "imagereward", "seetrue"])
+@pytest.mark.usefixtures("impatient")
+def test_a_machine_without_a_network_is_told(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The address of the Hub has no number; nothing was moved or renamed."""
+
+    def unknown(*host: object, **options: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    point_at(monkeypatch, "http://hub.invalid", tmp_path)
+    told = message(name)
+    assert "cannot be reached from here (ConnectError: [Errno -2] Name or service not known)" in told
+    assert "local_dir=" in told
+
+
+@pytest.mark.parametrize("failure", [Handler.hang_up, Handler.fall_silent])
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("unsafebench", "data/train-00000-of-00001.parquet"),
+        ("seetrue", "SeeTRUE.csv"),
+        ("seetrue", "images.zip"),
+    ],
+)
+@pytest.mark.usefixtures("impatient")
+def test_a_connection_that_breaks_is_told(
+    server: LoopbackHub, name: str, file: str, failure: Callable[[Handler], None]
+) -> None:
+    """In the middle of a file too, whether the server hangs up or falls silent."""
+    server.failing[file] = failure
+    assert "cannot be reached from here" in message(name, revision="main")
+
+
+@pytest.mark.parametrize("file", ["SeeTRUE.csv", "images.zip"])
+@pytest.mark.usefixtures("impatient")
+def test_a_server_out_of_order_is_told(server: LoopbackHub, file: str) -> None:
+    """It can be reached, and has moved nothing."""
+    server.failing[file] = Handler.break_down
+    told = message("seetrue", revision="main")
+    assert f"SeeTRUE, {file}: the Hub did not answer as expected" in told
+    assert "503" in told
+
+
+@pytest.mark.parametrize("variable", ["HF_HUB_CACHE", "HF_ASSETS_CACHE"])
+def test_a_cache_that_cannot_be_written_is_told(
+    server: LoopbackHub, variable: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With the folder and the variable that names another."""
+    from huggingface_hub import constants
+
+    folder = tmp_path / "a file"
+    folder.write_text("")
+    monkeypatch.setattr(constants, variable, str(folder))
+    told = message("seetrue", revision="main")
+    assert f"{folder}: what comes from the Hugging Face Hub cannot be kept there" in told
+    assert f"set {variable} to a folder that can be written" in told
+
+
+def test_a_full_disk_is_told(server: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an image is kept, of which no half remains."""
+
+    def full(path: Path, data: bytes) -> int:
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    told = message("seetrue", revision="main")
+    folder = Hub(OPEN, "main").images.folder
+    assert "(No space left on device); make room in it, or set HF_ASSETS_CACHE" in told
+    assert list(folder.iterdir()) == []
+
+
 def test_a_malformed_id_is_told(server: LoopbackHub) -> None:
     """An id that no dataset can have is answered with the form of one."""
     with pytest.raises(DataError, match="should be owner/name"):
@@ -120,6 +205,16 @@ def test_a_local_copy_without_the_file_lists_what_is_there(tmp_path: Path) -> No
     (tmp_path / "holiday.txt").write_text("")
     assert "no SeeTRUE.csv in it" in message("seetrue", local_dir=tmp_path)
     assert "there are: holiday.txt" in message("seetrue", local_dir=tmp_path)
+
+
+def test_a_local_copy_that_is_not_there_is_no_id_of_another_repository(
+    server: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative folder may look like one."""
+    monkeypatch.chdir(tmp_path)
+    told = message("unsafebench", local_dir=OPEN)
+    assert f"{OPEN}: no such folder; local_dir is a folder with the files of" in told
+    assert server.requests == []
 
 
 def test_a_local_copy_asks_nothing_of_the_hub(server: LoopbackHub) -> None:

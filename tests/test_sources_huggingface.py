@@ -11,7 +11,7 @@ from typing import Any
 
 import datasets
 import pytest
-from source_copies import picture, write_parquet
+from source_copies import picture, write_parquet, write_zip
 from source_hub import LoopbackHub, point_at, serve
 
 from blpo_dspy.errors import BlpoError, DataError
@@ -132,6 +132,23 @@ def test_an_image_folder_is_read_as_datasets_reads_it(tmp_path: Path) -> None:
             writer.writerow([f"{i}.png", "ab"[i % 2]])
     drawn = opened(tmp_path / "repo", LabelSpace("a", "b")).draw(8)
     assert Counter(e.label for e in drawn.examples) == {"a": 4, "b": 4}
+
+
+def test_images_in_a_zipped_folder_are_read_and_missing_ones_counted(tmp_path: Path) -> None:
+    """A metadata table may list more than there is; so may that of a folder."""
+    names = [f"{i}.png" for i in range(9)]
+    table = "file_name,label\n" + "".join(f"{name},{'ab'[i % 2]}\n" for i, name in enumerate(names))
+    files = {"metadata.csv": table.encode(), **{name: picture(i) for i, name in enumerate(names[:8])}}
+    for place in ("zipped", "plain"):
+        (tmp_path / place).mkdir()
+    write_zip(tmp_path / "zipped" / "train.zip", files)
+    for name, data in files.items():
+        (tmp_path / "plain" / name).write_bytes(data)
+    for place in ("zipped", "plain"):
+        drawn = opened(tmp_path / place, LabelSpace("a", "b")).draw(9, allow_fewer=True)
+        assert Counter(e.label for e in drawn.examples) == {"a": 4, "b": 4}
+        assert drawn.report.skipped.counts == {"image missing": 1}
+        assert drawn.report.skipped.lines() == ["train/8: image missing: not there"]
 
 
 def test_a_table_of_json_lines_is_read(tmp_path: Path) -> None:

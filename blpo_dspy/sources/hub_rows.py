@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from blpo_dspy.errors import DataError
+from blpo_dspy.images import ImageError
 from blpo_dspy.sources.hub import Hub
 from blpo_dspy.sources.ranges import RangeFile
 from blpo_dspy.sources.records import require_columns
@@ -36,7 +39,7 @@ class HubRows(ABC):
 
     @abstractmethod
     def cells(self, column: str, rows: Sequence[int]) -> Iterator[tuple[int, Any]]:
-        """Yields the cell of this column in each of these rows, in any order."""
+        """Yields the cell of this column in each of these rows, or why it cannot be read, in any order."""
 
 
 def open_rows(hub: Hub, split: str, config: str | None = None) -> HubRows:
@@ -49,11 +52,11 @@ def open_rows(hub: Hub, split: str, config: str | None = None) -> HubRows:
         DataError: If the Hub refuses access or cannot be reached, or the repository has no such split.
     """
     import datasets  # noqa: PLC0415 - slow to import, and only needed where a Hub dataset is read
-    from huggingface_hub.utils import httpx  # noqa: PLC0415
+    from huggingface_hub.errors import HTTPError  # noqa: PLC0415
 
     hub.check_access()
-    where, revision = (hub.repo, hub.commit) if hub.local_dir is None else (str(hub.local_dir), None)
-    with hub.told():
+    where, revision = (hub.repo, hub.commit) if hub.local_dir is None else (str(hub.local_dir.resolve()), None)
+    with hub.told(cache="HF_DATASETS_CACHE"):
         try:
             builder = datasets.load_dataset_builder(where, config, revision=revision, token=hub.token)
         except (ValueError, RuntimeError) as error:  # an unknown configuration, no data files; a loading script
@@ -67,7 +70,7 @@ def open_rows(hub: Hub, split: str, config: str | None = None) -> HubRows:
         try:
             dataset = datasets.load_dataset(where, config, split=split, revision=revision, token=hub.token)
         except datasets.exceptions.DatasetGenerationError as error:
-            if isinstance(error.__cause__, (OSError, httpx.HTTPError)):
+            if isinstance(error.__cause__, (OSError, HTTPError)):
                 raise error.__cause__ from error
             reason = " ".join(str(error.__cause__ or error).split())[:300]
             raise DataError(f"{hub.place}: its files are no table that can be read ({reason})") from error
@@ -164,6 +167,19 @@ class _LoadedRows(HubRows):
         for row in rows:
             cell = cells[row][column]
             if self._paths and isinstance(cell, dict) and cell["bytes"] is None:
-                with open(cell["path"], "rb") as file:
-                    cell = {**cell, "bytes": file.read()}
-            yield row, cell
+                yield row, _read(cell["path"])
+            else:
+                yield row, cell
+
+
+def _read(path: str) -> bytes | ImageError:
+    """The file at a path as datasets writes it, which may be that of a member of an archive."""
+    from datasets.utils.file_utils import xopen  # noqa: PLC0415
+
+    try:
+        with xopen(path, "rb") as file:
+            return cast(bytes, file.read())
+    except FileNotFoundError:
+        return ImageError("not there")
+    except (OSError, zipfile.BadZipFile, zlib.error) as error:
+        return ImageError(f"cannot be read ({getattr(error, 'strerror', None) or error})")

@@ -76,7 +76,7 @@ class RowSource(HubSource):
         for split, table in self._tables.items():
             wanted = sorted(number for _, of, number in by_key if of == split)
             for number, cell in table.cells(self._image, wanted):
-                yield by_key[self.config, split, number], self._decode(cell)
+                yield by_key[self.config, split, number], cell if isinstance(cell, ImageError) else self._decode(cell)
 
     @cached_property
     def _tables(self) -> dict[str, HubRows]:

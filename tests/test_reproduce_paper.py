@@ -109,6 +109,14 @@ def test_a_copy_is_read_as_the_real_set_is(name: str, copies: Path, tmp_path: Pa
     assert isinstance(data.train[0].image, dspy.Image)
 
 
+def test_the_measure_of_pairs_is_defined_on_either_half(copies: Path, tmp_path: Path) -> None:
+    """ImageReward's authors compare images of a prompt; no prompt is in both halves."""
+    data = draw(open_sets(["imagereward"], copies)["imagereward"], SIZES["imagereward"], tmp_path / "ids.json")
+    (metric,) = data.task.metrics
+    assert all(metric.measure(half, [e.label for e in half]) == 1.0 for half in (data.train, data.test))
+    assert {e.group for e in data.train}.isdisjoint(e.group for e in data.test)
+
+
 def test_sets_that_are_fetched_by_hand_are_all_named_at_once(tmp_path: Path, capsys) -> None:
     """Before anything is drawn or paid for."""
     status = reproduce_paper.main(["--yes", "--datasets", "agin,agiqa3k", "--out", str(tmp_path / "out")])

@@ -65,6 +65,16 @@ def test_pairs_of_a_prompt_are_drawn_where_they_are_wanted(tmp_path: Path) -> No
     assert metric.measure(together, [4 for _ in together]) == 0.0
 
 
+def test_a_draw_among_many_prompts_has_pairs_where_they_are_wanted(tmp_path: Path) -> None:
+    """Images of a prompt are too few among all for chance to bring two together; a split tears none of them apart."""
+    write(tmp_path, [row(i, prompt_id=f"{i // 7:06d}-0001") for i in range(700)])
+    drawn = open_source("imagereward", local_dir=tmp_path).draw(28, distinct_groups=False)
+    assert Counter(e.label for e in drawn.examples) == dict.fromkeys(range(1, 8), 4)
+    assert len({e.group for e in drawn.examples}) == 4
+    halves = drawn.split(14, 0, 14)
+    assert {e.group for e in halves.train}.isdisjoint(e.group for e in halves.test)
+
+
 def test_bad_rows_are_skipped_and_counted(tmp_path: Path) -> None:
     """Ratings off the scale, null prompts, paths of another form and broken members."""
     rows = [row(i) for i in range(56)]

@@ -90,7 +90,8 @@ class Source(ABC):
             ids: What `Drawn.save_ids` wrote: exactly those images are taken again, at the revision that it names, and
                 the other options of the draw don't count.
             distinct_groups: Whether two images of one group (the same prompt, say) are drawn only where no others are
-                left. Pairs within a group are what measures such as pairwise accuracy need: they want False.
+                left. With False such images go first instead, so that there are pairs within a group, which measures
+                such as pairwise accuracy need.
             allow_fewer: Whether to go on with fewer images where a stratum has too few, instead of failing.
             policy: How images are prepared.
             on_progress: Called with the number of images that are ready and the number that are wanted.

@@ -46,7 +46,7 @@ def draw_balanced(
     while wanted := [
         record
         for stratum, queue in queues.items()
-        for record in _take(queue, basket.missing(stratum), used if distinct_groups else set())
+        for record in _take(queue, basket.missing(stratum), used, distinct_groups)
     ]:
         basket.add(wanted)
     drawn = {stratum: quotas[stratum] - basket.missing(stratum) for stratum in quotas}
@@ -192,19 +192,23 @@ def _quotas(size: int, pool: dict[str, int]) -> dict[str, int]:
     return {stratum: share + (stratum in largest) for stratum in pool}
 
 
-def _take(queue: list[Record], count: int, used: set[str]) -> list[Record]:
-    """Removes the next `count` records from a queue; those of groups not used yet go first."""
-    fresh: list[Record] = []
+def _take(queue: list[Record], count: int, used: set[str], distinct: bool) -> list[Record]:
+    """Removes the next `count` records from a queue: those of new groups go first if groups are to be distinct, else
+    those of groups that are drawn already.
+    """
+    first: list[Record] = []
     rest: list[Record] = []
     for record in queue:
-        if len(fresh) < count and (record.group is None or record.group not in used):
-            fresh.append(record)
+        new = record.group is None or record.group not in used
+        if len(first) < count and new == distinct:
+            first.append(record)
             used.update([] if record.group is None else [record.group])
         else:
             rest.append(record)
-    short = count - len(fresh)
+    short = count - len(first)
+    used.update(record.group for record in rest[:short] if record.group is not None)
     queue[:] = rest[short:]
-    return fresh + rest[:short]
+    return first + rest[:short]
 
 
 def _check(source: Source, quotas: dict[str, int], there: dict[str, int], listing: Listing, skipped: Skipped) -> None:

@@ -35,8 +35,8 @@ class ImageReward(HubSource):
     """A metadata table and the archives of zai-org/ImageRewardDB (24 GB), of which only drawn images are read.
 
     The label is the rating of text alignment, not the overall one. Four to nine images share a prompt, and splits keep
-    a prompt whole. Low ratings are rare. Its authors measure pairs within a prompt, which a draw with
-    `distinct_groups=False` contains.
+    a prompt whole. Low ratings are rare. Its authors measure pairs within a prompt, of which a draw with
+    `distinct_groups=False` has many and any other hardly one.
 
     Args:
         split: "train", "validation" or "test".

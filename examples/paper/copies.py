@@ -33,7 +33,8 @@ def write_copies(folder: Path, sizes: Mapping[str, int]) -> None:
         folder / "unsafebench", _pictures("sharp", LabelSpace("Safe", "Unsafe"), sizes["unsafebench"], len(CATEGORIES))
     )
     _seetrue(folder / "seetrue", _pictures("colour", LabelSpace(0, 1), sizes["seetrue"]))
-    _imagereward(folder / "imagereward", _pictures("exposure", LabelSpace.ordinal(1, 7), sizes["imagereward"]))
+    rated = _in_turn(_pictures("exposure", LabelSpace.ordinal(1, 7), sizes["imagereward"]))
+    _imagereward(folder / "imagereward", rated[: 2 * sizes["imagereward"]])
     _rated(folder / "agin", "MOS_AGIN.csv", "filename", {"MOS_nat": 0.0}, _pictures("harsh", five, sizes["agin"]))
     _rated(folder / "agiqa3k", "data.csv", "name", quality, _pictures("grain-hater", five, sizes["agiqa3k"]))
 
@@ -43,6 +44,16 @@ def _pictures(rater: str, labels: LabelSpace, size: int, parts: int = 1) -> list
     each = parts * (-(-2 * size // (parts * len(labels))) + 1)
     rated = rated_photographs(RATERS[rater], train=each * len(labels), val=0, test=0, labels=labels).train
     return [(picture.image, picture.label) for picture in rated]
+
+
+def _in_turn(pictures: Sequence[Picture]) -> list[Picture]:
+    """The pictures in an order in which each label comes once in a round."""
+    rounds: dict[Any, int] = {}
+    placed = []
+    for image, label in pictures:
+        rounds[label] = rounds.get(label, 0) + 1
+        placed.append((rounds[label], label, image))
+    return [(image, label) for _, label, image in sorted(placed)]
 
 
 def _unsafebench(folder: Path, pictures: Sequence[Picture]) -> None:
@@ -73,9 +84,11 @@ def _imagereward(folder: Path, pictures: Sequence[Picture]) -> None:
     rows: list[Mapping[str, Any]] = []
     members = {}
     for i, (image, rating) in enumerate(pictures):
+        prompt = 3 * i // 14  # four or five images each, whose ratings differ; three prompts have each rating twice
         rows.append(
-            {"image_path": f"images/train/train_1/{i:04d}.webp", "prompt_id": f"{i:06d}-0001", "prompt": "a picture"}
-            | {"classification": "Plants", "image_amount_in_total": 4, "rank": 8 - int(rating)}
+            {"image_path": f"images/train/train_1/{i:04d}.webp", "prompt_id": f"{prompt:06d}-0001"}
+            | {"prompt": f"a picture, number {prompt}", "classification": "Plants", "image_amount_in_total": 5}
+            | {"rank": 8 - int(rating)}
             | dict.fromkeys(("overall_rating", "image_text_alignment_rating", "fidelity_rating"), int(rating))
         )
         file = io.BytesIO()

@@ -90,11 +90,14 @@ def open_sets(names: Sequence[str], local_dir: Path | None) -> dict[str, Source]
 def draw(source: Source, size: int, ids: Path) -> PaperSet:
     """Returns the set with `size` images in each half; the same images again if `ids` was written before.
 
+    Where the authors measure pairs within a prompt, several images of each prompt are drawn, into the same half.
+
     Raises:
         DataError: If the source can't be read, or has too few images of a label.
     """
     again = ids if ids.exists() else None
-    drawn = source.draw(2 * size, seed=0, ids=again, policy=PixelPolicy())
+    paired = any(metric.groups == "group" for metric in source.task.metrics)
+    drawn = source.draw(2 * size, seed=0, ids=again, distinct_groups=not paired, policy=PixelPolicy())
     ids.parent.mkdir(parents=True, exist_ok=True)
     drawn.save_ids(ids)
     halves = drawn.split(size, 0, size)

@@ -21,7 +21,7 @@ from blpo_dspy.labelling import agreement_of, inputs_of, label_images
 from blpo_dspy.ledger import ROLES, Usage
 from blpo_dspy.metering import FATAL_ERRORS, Answer, Meter
 from blpo_dspy.methods import Method, chosen
-from blpo_dspy.models import Models
+from blpo_dspy.models import Models, identity
 from blpo_dspy.optimizers.records import BLPOResult
 from blpo_dspy.optimizers.setup import dataset
 from blpo_dspy.optimizers.workers import Workers
@@ -201,10 +201,7 @@ def _about(student: VisualJudge, sets: _Sets, models: Models, max_calls: int) ->
             "reasoning": student.reasoning,
             "context": list(student.context),
         },
-        "models": {
-            role: {"model": lm.model, **{name: lm.kwargs.get(name) for name in ("temperature", "max_tokens", "seed")}}
-            for role, lm in ((role, getattr(models, role)) for role in ROLES)
-        },
+        "models": {role: identity(getattr(models, role)) for role in ROLES},
     }
 
 

@@ -28,7 +28,7 @@ __all__ = [
     "PixelPolicy",
     "PreparedImage",
     "check_images",
-    "content_digest",
+    "content",
     "fingerprint",
     "is_reference",
     "prepare_all",
@@ -198,14 +198,13 @@ def fingerprint(image: dspy.Image) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def content_digest(source: str | os.PathLike[str] | bytes) -> str:
-    """Returns the SHA-256 in hex of an image's bytes as they were given, or of the URL of one passed by reference.
+def content(source: str | os.PathLike[str] | bytes) -> bytes | str:
+    """Returns an image's bytes as they were given, or the URL of one passed by reference.
 
     Raises:
         ImageError: If the source cannot be read; what its bytes hold is not looked at.
     """
-    referred = isinstance(source, str) and is_reference(source)
-    return hashlib.sha256(str(source).encode() if referred else _read(source)).hexdigest()
+    return source if isinstance(source, str) and is_reference(source) else _read(source)
 
 
 # Nothing that could end an address in a prompt and begin a marker or another address.

@@ -108,6 +108,7 @@ def _write_predictions(judge: VisualJudge, inputs: Inputs, job: JudgeJob, out: P
                 models=models,
                 num_threads=job.threads,
                 max_calls=job.max_calls,
+                on_read=shown.watch.advance,
                 on_progress=shown.update,
             )
     except ModelError as error:
@@ -147,6 +148,9 @@ class _Shown:
         if known:
             left = progress.total - known
             self._screen.note(f"{_images(progress.total)}: {known:,} known from earlier runs, {left:,} to judge")
+        if progress.gone:
+            verdicts = "1 verdict" if progress.gone == 1 else f"{progress.gone:,} verdicts"
+            self._screen.note(f"{verdicts} of earlier runs left out, as image or context is no longer there")
 
 
 def _how_to_go_on(out: Path, progress: Progress | None) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.images import ImageError, content_digest, is_reference
+from blpo_dspy.images import ImageError, content, is_reference
 from blpo_dspy.rows import Columns, Draft, RowReader
 from blpo_dspy.tables import Row, Table, read_folder, read_table
 
@@ -33,7 +33,6 @@ class Inputs:
         columns: The columns that it has, in order.
         rows: In order; images that lie inside a Parquet file are not in them.
         reader: Reads a row.
-        options: What a run was told about all of them, and keeps to when it is repeated.
         notes: What was passed over, one line each.
         stored: The Parquet file that the image column is read from as its turn comes: a row group at a time.
     """
@@ -42,7 +41,6 @@ class Inputs:
     columns: tuple[str, ...]
     rows: Sequence[Row]
     reader: RowReader
-    options: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     stored: Path | None = None
 
@@ -52,26 +50,41 @@ class Inputs:
         return self.reader.columns.image
 
     def drafts(self, wanted: Collection[int]) -> Iterator[tuple[int, Draft]]:
-        """Yields position and content of the wanted rows, in order; one that cannot be used says why."""
-        cells = self._stored_images(wanted)
-        for position, row in enumerate(self.rows):
-            if position in wanted:
-                cell = {} if self.stored is None else {self.image_column: next(cells)}
-                yield position, self.reader.read(replace(row, values={**row.values, **cell}))
+        """Yields position and content of the wanted rows, in order; one that cannot be used says why.
 
-    def _stored_images(self, wanted: Collection[int]) -> Iterator[Any]:
+        Raises:
+            DataError: If the table that holds the images is no longer as it was.
+        """
+        numbered = ((number, row) for number, row in enumerate(self.rows) if number in wanted)
         if self.stored is None:
+            yield from ((number, self.reader.read(row)) for number, row in numbered)
             return
-        from pyarrow import parquet  # noqa: PLC0415 - slow to import, and needed for this format only
+        cells = _stored_images(self.stored, self.image_column, wanted)
+        for number, row in numbered:
+            try:
+                values = {**row.values, self.image_column: next(cells)}
+            except StopIteration:
+                raise DataError(
+                    f"{self.stored}: has fewer rows than before; repeat the call when it is whole"
+                ) from None
+            yield number, self.reader.read(replace(row, values=values))
 
-        position = 0
-        with parquet.ParquetFile(self.stored, buffer_size=2**20, pre_buffer=False) as file:
-            for batch in file.iter_batches(_READ_AT_ONCE, columns=[self.image_column]):
-                column = batch.column(0)
-                for offset in range(len(column)):
-                    if position + offset in wanted:
-                        yield column[offset].as_py()
-                position += len(column)
+
+def _stored_images(path: Path, column: str, wanted: Collection[int]) -> Iterator[Any]:
+    """Yields the cells of a column of a Parquet file in the wanted rows, in order."""
+    import pyarrow  # noqa: PLC0415 - slow to import, and needed for this format only
+    from pyarrow import parquet  # noqa: PLC0415
+
+    position = 0
+    try:
+        with parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
+            for batch in file.iter_batches(_READ_AT_ONCE, columns=[column]):
+                cells = batch.column(0)
+                yield from (cells[i].as_py() for i in range(len(cells)) if position + i in wanted)
+                position += len(cells)
+    except (OSError, IndexError, pyarrow.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: its images cannot be read ({reason}); repeat the call when it is whole") from error
 
 
 def find_inputs(
@@ -142,14 +155,14 @@ def _reader(
 
 def _of_images(images: Sequence[str], context: Sequence[str], texts: Mapping[str, str]) -> Inputs:
     rows = [Row(f"image {number}", {_IMAGE: image, **texts}) for number, image in enumerate(images, 1)]
-    return Inputs("the images", (_IMAGE, *texts), rows, _reader(context, None), _options(texts))
+    return Inputs("the images", (_IMAGE, *texts), rows, _reader(context, None))
 
 
 def _of_folder(folder: Path, context: Sequence[str], texts: Mapping[str, str], allow_outside: bool) -> Inputs:
     table = read_folder(folder, _IMAGE, None, follow_links=allow_outside)
     rows = [Row(row.where, {**row.values, **texts}) for row in table.rows]
     reader = _reader(context, folder, allow_outside=allow_outside)
-    return Inputs(str(folder), (_IMAGE, *texts), rows, reader, _options(texts), _passed_over(folder, table))
+    return Inputs(str(folder), (_IMAGE, *texts), rows, reader, _passed_over(folder, table))
 
 
 def _passed_over(folder: Path, table: Table) -> tuple[str, ...]:
@@ -190,8 +203,7 @@ def _of_table(
     rows = [Row(row.where, {**row.values, **texts}) for row in table.rows]
     columns = tuple(dict.fromkeys((*table.columns, *texts)))
     reader = _reader(context, table.base, image_column, allow_outside)
-    options = _options(texts, image_column)
-    return Inputs(str(path), columns, rows, reader, options, stored=path if stored else None)
+    return Inputs(str(path), columns, rows, reader, stored=path if stored else None)
 
 
 def _columns_of_parquet(path: Path, image_column: str) -> tuple[list[str] | None, bool]:
@@ -237,8 +249,8 @@ def _problems(draft: Draft) -> list[str]:
     return [] if os.path.exists(draft.source) else [f"{draft.place}: no such file"]
 
 
-def content_key(draft: Draft) -> str:
-    """Returns what a verdict on a row belongs to: a digest of its image's bytes, or of its URL, and its context texts.
+def read_content(draft: Draft) -> tuple[bytes | str, str]:
+    """Returns a row's image, as its bytes or its URL, and the key of what a verdict belongs to: it and the context.
 
     Raises:
         ImageError: If the row cannot be used, or its image cannot be read.
@@ -246,9 +258,7 @@ def content_key(draft: Draft) -> str:
     if draft.problems:
         raise ImageError("; ".join(draft.problems))
     assert isinstance(draft.source, (str, os.PathLike, bytes)), "files and tables hold no other images"
-    content = [content_digest(draft.source), draft.context]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def _options(texts: Mapping[str, str], image_column: str = _IMAGE) -> dict[str, Any]:
-    return {"image column": image_column, "context": dict(texts)}
+    image = content(draft.source)
+    kind, data = ("url", image.encode()) if isinstance(image, str) else ("bytes", image)
+    belongs = [kind, hashlib.sha256(data).hexdigest(), draft.context]
+    return image, hashlib.sha256(json.dumps(belongs).encode()).hexdigest()

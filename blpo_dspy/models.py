@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import dspy
 from dspy.clients._litellm import get_litellm
-from dspy.clients.backend_selection import select_backend
+from dspy.clients.backend_selection import CLIENT_KEYS, select_backend
 from dspy.lm15 import LM15Error
 from dspy.utils.exceptions import LMConfigurationError
 
@@ -31,6 +33,7 @@ _REASONING = re.compile(
     r"(deepseek-r\d|deepseek-reasoner|qwq|qvq|magistral|gpt-oss|grok-[4-9]|gemini-(2\.5|[3-9])|.*\bthinking\b)", re.I
 )
 _REASONING_TOKENS = 16_000
+_SECRET = re.compile(r"key|secret|password|credential|auth|header|(?<!max_)(?<!max_completion_)tokens?$", re.IGNORECASE)
 _EMBEDDED = re.compile(r"embedded(?:\?seed=(\d+))?")
 _OLLAMA = ("ollama/", "ollama_chat/")
 _NO_PROVIDER = "model {name!r}{at} lacks its provider; write openai/{name} for an OpenAI-compatible server"
@@ -127,6 +130,20 @@ class Models:
             verbalizer=make(judge if verbalizer is None else verbalizer, "verbalizer"),
             optimizer=make(judge if optimizer is None else optimizer, "optimizer"),
         )
+
+
+def identity(lm: dspy.BaseLM) -> dict[str, Any]:
+    """Returns what an LM's answers depend on, as plain data: neither its connection nor what may be a secret."""
+    options = {k: v for k, v in sorted(lm.kwargs.items()) if k not in CLIENT_KEYS and not _SECRET.search(k)}
+    return {"model": lm.model, "type": lm.model_type, **{k: _described(v) for k, v in options.items()}}
+
+
+def _described(option: Any) -> Any:
+    """A plain option as it is; of any other a hash, as secrets may be in it, that is the same in every process."""
+    if option is None or isinstance(option, (bool, int, float, str)):
+        return option
+    text = json.dumps(option, sort_keys=True, default=lambda value: type(value).__qualname__)
+    return f"sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def _embedded(name: str, api_base: str | None, api_key: str | None, options: dict[str, Any]) -> dspy.LM:

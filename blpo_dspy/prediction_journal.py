@@ -20,7 +20,7 @@ from blpo_dspy.journal import answer_in, differences
 from blpo_dspy.ledger import Ledger, Usage
 from blpo_dspy.metering import Answer
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 SUFFIX = ".journal.jsonl"
 # Seconds after which lines are forced to disk; a process that is killed loses none of them in any case.
 _SYNC = 1.0
@@ -31,7 +31,7 @@ class PredictionJournal:
 
     Args:
         path: The file; begun if it isn't there.
-        fingerprint: What verdicts depend on beside the rows: judge, models, options. A journal with another is refused.
+        fingerprint: What verdicts depend on beside the rows: judge and models. A journal with another is refused.
 
     Raises:
         BlpoError: If the file cannot be written, belongs to another run, is in use, or is damaged elsewhere than in its

@@ -6,6 +6,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,19 @@ import dspy
 
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.images import ImageError
-from blpo_dspy.judge_inputs import Inputs, checked, content_key, find_inputs
+from blpo_dspy.judge_inputs import Inputs, checked, find_inputs, read_content
 from blpo_dspy.labelling import Verdict, label_each
 from blpo_dspy.ledger import ROLES, Ledger
 from blpo_dspy.metering import CallCap, Meter
-from blpo_dspy.models import Models
+from blpo_dspy.models import Models, identity
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.prediction_files import check_target, write_rows
 from blpo_dspy.prediction_journal import SUFFIX, PredictionJournal
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.rows import Draft
 
-# What an LM's answers depend on beside its name.
-_OPTIONS = ("temperature", "max_tokens", "top_p", "seed", "reasoning_effort")
 _GIVEN = "given_"
-_CHANGED = Verdict(None, failure="the image was changed while it was judged; the same call judges it as it is now")
+_CHANGED = Verdict(None, failure="the image was changed after the run began; the same call judges it as it is now")
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,7 @@ class Progress:
         errors: Rows without an answer: the image cannot be used, or the model failed.
         ledger: The LM calls of this session.
         earlier: Those of the sessions before it.
+        gone: Verdicts of the sessions before it on images, or with context, that are no longer there.
     """
 
     total: int
@@ -53,6 +53,7 @@ class Progress:
     errors: int
     ledger: Ledger
     earlier: Ledger
+    gone: int = 0
 
     @property
     def complete(self) -> bool:
@@ -76,6 +77,7 @@ def predict(
     allow_outside: bool = False,
     num_threads: int | None = None,
     max_calls: int | None = None,
+    on_read: Callable[[int], None] = lambda done: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
     """Judges every image of a folder, a table or a list, and writes a table with a row for each, in order.
@@ -87,7 +89,8 @@ def predict(
     Beside the table, `<out>.journal.jsonl` keeps what was paid for, so that the same call goes on after a crash, and
     later judges what is missing only: new rows, replaced images, rows with an error. A verdict belongs to the bytes of
     an image (or to its URL) and its context, not to its name; so all images are read before the first call, and equal
-    rows are judged once. Rows that are gone are left out. Remove the journal when you are done.
+    rows are judged once. An image that changes after that has an error. Rows that are gone are left out. Remove the
+    journal when you are done.
 
     Args:
         judge: The judge.
@@ -99,13 +102,14 @@ def predict(
         allow_outside: Whether images may lie outside the folder, or that of the table.
         num_threads: The most LM calls under way at once; DSPy's setting if None.
         max_calls: The most LM calls of this session; the same call again goes on.
+        on_read: Called with the number of rows read so far, while all are read before the first LM call.
         on_progress: Called before the first LM call, with what is known already, and then as rows are done.
 
     Raises:
         DataError: If the source cannot be read, or none of its rows can be used.
         ModelError: If a model cannot be used at all, or falls silent; what is done stays.
         BlpoError: If `out` cannot be written or is there without a journal, or its journal is that of another judge,
-            other models, other options or other images altogether.
+            other models or other images altogether.
     """
     target = Path(out)
     check_target(target)
@@ -113,7 +117,7 @@ def predict(
     inputs = source if isinstance(source, Inputs) else _inputs(judge, source, image_column, texts, allow_outside)
     journal = _journal(target, judge, models, inputs)
     try:
-        session = _Session(judge, inputs, journal, on_progress)
+        session = _Session(judge, inputs, journal, on_read, on_progress)
         with Workers(num_threads) as workers:
             session.run(models, workers, max_calls)
         progress = session.progress()
@@ -137,23 +141,27 @@ class _Session:
         judge: VisualJudge,
         inputs: Inputs,
         journal: PredictionJournal,
+        on_read: Callable[[int], None],
         on_progress: Callable[[Progress], None],
     ) -> None:
         self._judge, self._inputs, self._journal, self._on_progress = judge, inputs, journal, on_progress
         self._meter: Meter | None = None
         self._judged = 0
+        self._stopped = False
         self._places: list[str] = []
         self._keys: list[str] = []
         self._unusable: dict[str, dict[str, Any]] = {}
         for number, draft in inputs.drafts(range(len(inputs.rows))):
             try:
-                key = content_key(draft)
+                _, key = read_content(draft)
             except ImageError as error:
                 key = f"row {number}"
                 self._unusable[key] = _row(Verdict(None, failure=error.reason))
             self._places.append(draft.place)
             self._keys.append(key)
+            on_read(number + 1)
         self._check_overlap()
+        self._gone = len(journal.done - set(self._keys))
         self._times = Counter(self._keys)
         self._counts = Counter(_kind(said) for key in self._keys if (said := self._said(key)))
 
@@ -162,34 +170,47 @@ class _Session:
         judged = self._journal.done
         if judged and judged.isdisjoint(self._keys):
             raise BlpoError(
-                f"{self._journal.path}: this is the journal of other images: of the {len(judged):,} that it knows, "
-                f"none is in {self._inputs.name}; name another output, or remove this one and its journal"
+                f"{self._journal.path}: this is the journal of other images or other context: of the {len(judged):,} "
+                f"that it knows, none is in {self._inputs.name}; name another output, or remove this one and its "
+                "journal"
             )
 
     def run(self, models: Models, workers: Workers, max_calls: int | None) -> None:
         self._on_progress(self.progress())
         known = self._journal.done | self._unusable.keys()
-        first = {key: number for number, key in reversed(list(enumerate(self._keys)))}
-        wanted = {number: key for key, number in first.items() if key not in known}
-        waiting: deque[tuple[str, Draft]] = deque()
-        stopped = False
+        left: dict[str, list[int]] = {}
+        for number, key in enumerate(self._keys):
+            if key not in known:
+                left.setdefault(key, []).append(number)
+        self._meter = Meter(num_threads=workers.num_threads, store=self._journal, admit=CallCap(max_calls))
+        judge = partial(label_each, self._judge, models, workers=workers, meter=self._meter)
+        while not self._stopped and (wanted := {numbers.pop(0): key for key, numbers in left.items() if numbers}):
+            self._judge_rows(judge, wanted, left)
+
+    def _judge_rows(self, judge: Callable[..., None], wanted: Mapping[int, str], left: Mapping[str, list[int]]) -> None:
+        """Judges a row of each content; one that has changed leaves it to the next row of that content."""
+        waiting: deque[str] = deque()
 
         def calls() -> Iterator[dict[str, Any]]:
             for number, draft in self._inputs.drafts(wanted):
-                if stopped:
+                if self._stopped:
                     return
-                waiting.append((wanted[number], draft))
-                yield {"image": draft.source, **draft.context}
+                key = wanted[number]
+                image = _image_of(draft, key)
+                if image is not None:
+                    waiting.append(key)
+                    yield {"image": image, **draft.context}
+                elif not left[key]:
+                    self._note(key, _CHANGED)
 
         def done(verdict: Verdict) -> None:
-            nonlocal stopped
-            key, draft = waiting.popleft()
-            stopped = stopped or verdict.stopped
+            key = waiting.popleft()
+            self._stopped = self._stopped or verdict.stopped
             if not verdict.stopped:
-                self._note(key, verdict if verdict.failure or _holds(draft, key) else _CHANGED)
+                left[key].clear()
+                self._note(key, verdict)
 
-        self._meter = Meter(num_threads=workers.num_threads, store=self._journal, admit=CallCap(max_calls))
-        label_each(self._judge, models, calls(), workers=workers, meter=self._meter, done=done)
+        judge(calls(), done=done)
 
     def _said(self, key: str) -> dict[str, Any] | None:
         return self._unusable.get(key) or self._journal.row(key)
@@ -214,6 +235,7 @@ class _Session:
             errors=self._counts["error"],
             ledger=Ledger({}) if self._meter is None else self._meter.ledger,
             earlier=self._journal.earlier,
+            gone=self._gone,
         )
 
     def write(self, target: Path) -> None:
@@ -230,12 +252,13 @@ class _Session:
         write_rows(target, [*given.values(), *found], rows, types)
 
 
-def _holds(draft: Draft, key: str) -> bool:
-    """Whether a row's image is still what it was when the run began."""
+def _image_of(draft: Draft, key: str) -> bytes | str | None:
+    """A row's image, if it is still what it was when the run began."""
     try:
-        return content_key(draft) == key
+        image, now = read_content(draft)
     except ImageError:
-        return False
+        return None
+    return image if now == key else None
 
 
 def _row(verdict: Verdict) -> dict[str, Any]:
@@ -311,8 +334,5 @@ def _journal(target: Path, judge: VisualJudge, models: Models, inputs: Inputs) -
     except OSError as error:
         raise BlpoError(f"{target.parent}: cannot be made ({error.strerror}); name another output") from error
     lms = {"judge": models.judge, **({} if judge.evidence == "image" else {"verbalizer": models.verbalizer})}
-    described = {
-        role: {"model": lm.model, **{name: lm.kwargs[name] for name in _OPTIONS if lm.kwargs.get(name) is not None}}
-        for role, lm in lms.items()
-    }
-    return PredictionJournal(path, {"judge": judge.identity(), "models": described, "options": dict(inputs.options)})
+    models_used = {role: identity(lm) for role, lm in lms.items()}
+    return PredictionJournal(path, {"judge": judge.identity(), "models": models_used})

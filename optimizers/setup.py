@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import dspy
-from dspy.clients.backend_selection import CLIENT_KEYS
 
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.labels import LabelSpace
+from blpo_dspy.models import identity
 from blpo_dspy.optimizers.bench import Metric, Predictors
-
-_SECRET = re.compile(r"key|secret|password|credential|auth|header|(?<!max_)(?<!max_completion_)tokens?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -116,7 +113,7 @@ def fingerprint(
         "validation": _digest([data.examples[i] for i in data.validation], label_field),
         "labels": None if labels is None else labels.to_dict(),
         "program": program,
-        "models": {name: _model(lm) for name, lm in models.items()},
+        "models": {name: identity(lm) for name, lm in models.items()},
         "metric": None if metric is None else getattr(metric, "__qualname__", type(metric).__qualname__),
     }
 
@@ -138,20 +135,6 @@ def _digest(examples: Sequence[dspy.Example], label_field: str) -> str:
         inputs = {name: getattr(value, "url", value) for name, value in sorted(example.inputs().items())}
         digest.update(json.dumps([example[label_field], inputs], default=repr).encode())
     return f"{len(examples)} examples, sha256 {digest.hexdigest()}"
-
-
-def _model(lm: dspy.BaseLM) -> dict[str, Any]:
-    """What an LM's answers depend on: neither its connection nor anything that may be a secret."""
-    options = {k: v for k, v in sorted(lm.kwargs.items()) if k not in CLIENT_KEYS and not _SECRET.search(k)}
-    return {"model": lm.model, "type": lm.model_type, **{k: _described(v) for k, v in options.items()}}
-
-
-def _described(option: Any) -> Any:
-    """A plain option as it is; of any other a hash, as secrets may be in it, that is the same in every process."""
-    if option is None or isinstance(option, (bool, int, float, str)):
-        return option
-    text = json.dumps(option, sort_keys=True, default=lambda value: type(value).__qualname__)
-    return f"sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def program_lms(

@@ -84,6 +84,11 @@ def test_the_same_command_again_is_free_and_json_tells_all(world: Path, tmp_path
     assert sum(usage["calls"] for usage in second["spent"].values()) == 10
     third = blpo(*command)
     assert third.stderr.splitlines()[-1] == "Note: 5 images: 5 known from earlier runs, 0 to judge"
+    lines = (world / "photos" / "test.csv").read_text().splitlines()
+    (world / "photos" / "fewer.csv").write_text("\n".join(lines[:-2]))
+    fewer = blpo(*command[:2], world / "photos" / "fewer.csv", *command[3:]).stderr
+    assert "Note: 3 images: 3 known from earlier runs, 0 to judge" in fewer
+    assert "Note: 2 verdicts of earlier runs left out, as image or context is no longer there" in fewer
     assert third.stdout.startswith(f"Wrote   {tmp_path / 'p.csv'} (5 rows)\n")
     header = list(rows_of(tmp_path / "p.csv")[0])
     assert header[:3] == ["image", "given_label", "label"]

@@ -15,7 +15,7 @@ from pyarrow import parquet
 
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.images import ImageError
-from blpo_dspy.judge_inputs import checked, content_key, find_inputs
+from blpo_dspy.judge_inputs import checked, find_inputs, read_content
 
 
 def png(grey: int = 0) -> bytes:
@@ -120,7 +120,7 @@ def test_images_inside_a_parquet_file_are_read_as_their_turn_comes(as_struct: bo
 
 def keys(inputs: Any) -> list[str]:
     """What the verdicts on the rows belong to."""
-    return [content_key(draft) for _, draft in inputs.drafts(range(len(inputs.rows)))]
+    return [read_content(draft)[1] for _, draft in inputs.drafts(range(len(inputs.rows)))]
 
 
 def test_a_verdict_belongs_to_the_bytes_of_an_image_and_its_context(tmp_path: Path) -> None:
@@ -141,9 +141,25 @@ def test_a_verdict_belongs_to_the_bytes_of_an_image_and_its_context(tmp_path: Pa
 
 
 def test_an_image_by_reference_goes_by_its_url(tmp_path: Path) -> None:
-    """It is never fetched."""
+    """It is never fetched, and a file that holds the same text is another image."""
     one, same, other = keys(find_inputs([f"https://example.org/{name}.png" for name in "aab"]))
     assert (one == same, one == other) == (True, False)
+    (tmp_path / "a.png").write_text("https://example.org/a.png")
+    assert keys(find_inputs([tmp_path / "a.png"])) != [one]
+
+
+@pytest.mark.parametrize("rows", [3, 0])
+def test_a_table_of_images_that_shrinks_meanwhile_is_told(rows: int, tmp_path: Path) -> None:
+    """Once its rows are known, whether it is whole or torn by then."""
+    path = tmp_path / "t.parquet"
+    parquet.write_table(pyarrow.table({"image": [png(n) for n in range(40)]}), path)
+    inputs = find_inputs([path])
+    if rows:
+        parquet.write_table(pyarrow.table({"image": [png(n) for n in range(rows)]}), path)
+    else:
+        path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(DataError, match=r"t.parquet: .*; repeat the call when it is whole"):
+        list(inputs.drafts(range(40)))
 
 
 def test_a_row_that_cannot_be_used_belongs_to_nothing(tmp_path: Path) -> None:
@@ -151,9 +167,9 @@ def test_a_row_that_cannot_be_used_belongs_to_nothing(tmp_path: Path) -> None:
     path = table(tmp_path / "t.csv", [{"image": "a.png", "prompt": ""}, {"image": "nowhere.jpg", "prompt": "x"}])
     (_, untold), (_, gone) = find_inputs([path], context=["prompt"]).drafts({0, 1})
     with pytest.raises(ImageError, match="no text in context column 'prompt'"):
-        content_key(untold)
+        read_content(untold)
     with pytest.raises(ImageError, match="no such file"):
-        content_key(gone)
+        read_content(gone)
 
 
 def test_what_is_no_source_is_refused(tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ def test_new_and_replaced_images_alone_are_judged_and_gone_ones_are_left_out(pho
     (photos / "12.png").write_bytes(png(30))
     before = world.calls
     done = world.predict(photos, out)
-    assert (done.total, done.judged, world.calls - before) == (13, 2, 4)
+    assert (done.total, done.judged, done.gone, world.calls - before) == (13, 2, 2, 4)
     found = {row["image"]: row["description"] for row in read(out)}
     assert "00.png" not in found
     assert [found[name] for name in ("99.png", "02.png", "03.png", "03 copy.png", "12.png")] == [
@@ -229,20 +229,56 @@ def test_new_and_replaced_images_alone_are_judged_and_gone_ones_are_left_out(pho
     assert sum(done.labels.values()) == 13
 
 
-def test_an_image_that_changes_while_it_is_judged_gets_no_verdict(photos: Path, tmp_path: Path) -> None:
-    """Of neither version; the same call judges it as it is by then."""
+def test_an_image_that_changes_before_its_turn_gets_no_verdict(photos: Path, tmp_path: Path) -> None:
+    """And costs nothing; the same call judges it as it is by then."""
 
-    def script(seen: Seen) -> Any:
-        if grey(seen) == 100:
+    def change(progress: Progress) -> None:
+        if not progress.known:
             (photos / "05.png").write_bytes(png(250))
-        return by_brightness(seen)
 
-    world, out = World(script, evidence="image"), tmp_path / "o.jsonl"
-    first = world.predict(photos, out)
-    assert (first.errors, first.complete) == (1, True)
-    assert "was changed while it was judged" in read(out)[5]["error"]
+    world, out = World(evidence="image"), tmp_path / "o.jsonl"
+    first = world.predict(photos, out, on_progress=change)
+    assert (first.errors, first.complete, world.calls) == (1, True, 11)
+    assert "was changed after the run began" in read(out)[5]["error"]
     second = world.predict(photos, out)
     assert (second.errors, second.judged, read(out)[5]["label"]) == (0, 1, "Unsafe")
+
+
+def test_a_copy_stands_in_for_an_image_that_is_removed_before_its_turn(photos: Path, tmp_path: Path) -> None:
+    """A verdict belongs to both; an image without a copy has an error."""
+    (photos / "99.png").write_bytes((photos / "05.png").read_bytes())
+
+    def remove(progress: Progress) -> None:
+        if not progress.known:
+            (photos / "05.png").unlink()
+            (photos / "06.png").unlink()
+
+    world, out = World(evidence="image"), tmp_path / "o.jsonl"
+    done = world.predict(photos, out, on_progress=remove)
+    rows = {row["image"]: (row["label"], bool(row["error"])) for row in read(out)}
+    assert [rows[f"{name}.png"] for name in ("05", "06", "99")] == [("Safe", False), (None, True), ("Safe", False)]
+    assert (done.judged, done.errors, world.calls) == (13, 1, 11)
+
+
+@pytest.mark.parametrize("option", [{"frequency_penalty": 0.9}, {"top_p": 0.1}, {"extra_body": {"top_k": 1}}])
+def test_a_model_with_another_option_is_another_model(option: dict[str, Any], photos: Path, tmp_path: Path) -> None:
+    """Whichever it is, as answers may depend on it."""
+    world, out = World(evidence="image"), tmp_path / "o.csv"
+    world.predict(photos, out)
+    lm = world.lm.copy(**option)
+    with pytest.raises(BlpoError, match=rf"models.judge.{next(iter(option))}"):
+        predict(world.judge, photos, out=out, models=Models(lm, lm, lm))
+
+
+def test_the_column_of_the_images_may_get_another_name(photos: Path, tmp_path: Path) -> None:
+    """No verdict depends on it, nor on whether a context text comes from a column."""
+    (photos / "t.csv").write_text("image,prompt\n03.png,a\n")
+    (photos / "u.csv").write_text("file\n03.png\n")
+    world, out = World(context=["prompt"]), tmp_path / "o.csv"
+    world.predict(photos / "t.csv", out)
+    before = world.calls
+    done = world.predict(photos / "u.csv", out, image_column="file", texts={"prompt": "a"})
+    assert (done.known, world.calls) == (1, before)
 
 
 def test_another_model_and_other_images_altogether_are_refused(photos: Path, tmp_path: Path) -> None:
@@ -253,7 +289,7 @@ def test_another_model_and_other_images_altogether_are_refused(photos: Path, tmp
     with pytest.raises(BlpoError, match=r"models.judge.model: 'scripted/test' there, 'scripted/other' now"):
         predict(world.judge, photos, out=out, models=Models(lm, world.lm, lm))
     (tmp_path / "13.png").write_bytes(png(7))
-    with pytest.raises(BlpoError, match=r"journal of other images: of the 12 that it knows, none is in"):
+    with pytest.raises(BlpoError, match=r"journal of other images .*: of the 12 that it knows, none is in"):
         world.predict([tmp_path / "13.png"], out)
     journal_of(out).unlink()
     with pytest.raises(BlpoError, match=r"there is such a file already.*name another output, or remove it"):
@@ -309,7 +345,9 @@ def test_progress_counts_every_row_once(photos: Path, tmp_path: Path) -> None:
     """In order, from what is known before the first call."""
     (photos / "05.png").write_bytes(b"")
     told: list[Progress] = []
-    World().predict(photos, tmp_path / "o.csv", on_progress=told.append)
+    begun: list[int] = []
+    World().predict(photos, tmp_path / "o.csv", on_read=begun.append, on_progress=told.append)
+    assert begun == list(range(1, 13))
     assert [progress.known for progress in told] == list(range(13))
     assert [sum(p.labels.values()) + p.invalid + p.errors for p in told] == list(range(13))
     assert told[-1].errors == 1

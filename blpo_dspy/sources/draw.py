@@ -193,9 +193,7 @@ def _quotas(size: int, pool: dict[str, int]) -> dict[str, int]:
 
 
 def _take(queue: list[Record], count: int, used: set[str], distinct: bool) -> list[Record]:
-    """Removes the next `count` records from a queue: those of new groups go first if groups are to be distinct, else
-    those of groups that are drawn already.
-    """
+    """Removes the next `count` records from a queue; those of new groups go first, or else those of groups drawn."""
     first: list[Record] = []
     rest: list[Record] = []
     for record in queue:

@@ -101,6 +101,9 @@ Timeout = Annotated[
         help="Longest time of an LM call (default 120; 300 for an optimizer and for models that reason first).",
     ),
 ]
+NoCache = Annotated[
+    bool, typer.Option("--no-cache", help="Ask models anew instead of taking answers from DSPy's cache.")
+]
 JudgeFile = Annotated[Path, typer.Argument(metavar="JUDGE", help="A judge.json.", show_default=False)]
 Model = Annotated[
     str | None, typer.Option(metavar="MODEL", help="The judge's model, e.g. openai/gpt-4o (default `embedded`).")
@@ -243,9 +246,7 @@ def _start(
     ] = None,
     api_base: ApiBase = None,
     timeout: Timeout = None,
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Ask models anew instead of taking answers from DSPy's cache.")
-    ] = False,
+    no_cache: NoCache = False,
     evidence: Annotated[
         EvidenceOption | None,
         typer.Option(metavar="MODE", help="What the judge reads: both, image or description (default both)."),
@@ -409,6 +410,7 @@ def _evaluate_job(
     verbalizer_model: VerbalizerModel = None,
     api_base: ApiBase = None,
     timeout: Timeout = None,
+    no_cache: NoCache = False,
     draw: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Images of a source (default: as in the paper's test set).")
     ] = None,
@@ -421,7 +423,7 @@ def _evaluate_job(
     """The options of evaluate."""
     if draw is not None and data.source is None:
         raise BlpoError("--draw belongs to --source; a TABLE is used whole")
-    models = ModelNames(model, verbalizer_model, None, api_base, timeout=timeout)
+    models = ModelNames(model, verbalizer_model, None, api_base, not no_cache, timeout)
     return EvaluateJob(judge, data, models, threads, draw, seed, against)
 
 
@@ -534,6 +536,7 @@ def judge_(
     verbalizer_model: VerbalizerModel = None,
     api_base: ApiBase = None,
     timeout: Timeout = None,
+    no_cache: NoCache = False,
     image_column: Annotated[
         str, typer.Option(metavar="NAME", help="Column of TABLE with the image: a path, a URL or the image.")
     ] = "image",
@@ -556,7 +559,7 @@ def judge_(
     from blpo_dspy.judge_command import judge_images
     from blpo_dspy.screen import Screen
 
-    models = ModelNames(model, verbalizer_model, None, api_base, timeout=timeout)
+    models = ModelNames(model, verbalizer_model, None, api_base, not no_cache, timeout)
     job = JudgeJob(judge, images, context or [], models, threads, out, image_column, max_calls, allow_outside)
     code = judge_images(job, Screen(as_json=as_json))
     if code:

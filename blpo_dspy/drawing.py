@@ -26,7 +26,6 @@ from blpo_dspy.sources.tasks import Task
 _HUB = "huggingface"
 # What the messages of the sources, which speak Python, are called on the command line.
 _SPOKEN = {
-    "a smaller size=": "smaller --sizes or --draw",
     "; allow_fewer=True takes what there is": "",
     " or pass token=": "",
     "local_dir=": "--local-dir",
@@ -46,7 +45,7 @@ def draw_sets(start: Start, seed: int, watch: Watch) -> tuple[Task, Sets, list[s
     """
     choice = start.data.source
     assert choice is not None
-    with _spoken():
+    with _spoken("smaller --sizes"):
         source = open_choice(choice, start.data.columns, start.labels, start.task)
         manifest = None if choice.manifest is None else Manifest.load(choice.manifest)
         sizes = start.sizes or _paper_sizes(source.task)
@@ -83,7 +82,7 @@ def draw_set(
     """
     choice = data.source
     assert choice is not None
-    with _spoken():
+    with _spoken("a smaller --draw"):
         columns = replace(data.columns, context=task.context)
         source = open_choice(choice, columns, task.labels, task.instruction)
         manifest = None if choice.manifest is None else Manifest.load(choice.manifest)
@@ -214,17 +213,17 @@ def _fitting(examples: list[dspy.Example], task: Task, source: Source) -> list[d
 
 
 @contextmanager
-def _spoken() -> Iterator[None]:
-    """Lets the errors of sources name options of the command line."""
+def _spoken(smaller: str) -> Iterator[None]:
+    """Lets the errors of sources name options of the command line; `smaller` says how to ask for fewer images."""
     try:
         yield
     except DataError as error:
-        raise DataError(_in_options(error.summary), error.problems) from error
+        raise DataError(_in_options(error.summary, smaller), error.problems) from error
     except BlpoError as error:
-        raise type(error)(_in_options(str(error))) from error
+        raise type(error)(_in_options(str(error), smaller)) from error
 
 
-def _in_options(text: str) -> str:
-    for word, option in _SPOKEN.items():
+def _in_options(text: str, smaller: str) -> str:
+    for word, option in {"a smaller size=": smaller, **_SPOKEN}.items():
         text = text.replace(word, option)
     return _KEYWORD.sub(r"--source-option \1=…", text)

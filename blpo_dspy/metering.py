@@ -288,6 +288,7 @@ class Meter:
                 with self._gate.slot(turn):
                     return self._attempt(role, attempt, Usage(calls=1, retries=int(number > 0)))
             except LMError as error:
+                _cut_traceback(error)
                 if isinstance(error, FATAL_ERRORS):
                     self._fatal = error
                 if number == retries or not is_outage(error):
@@ -344,6 +345,11 @@ class Meter:
         if observed is not None:
             observed.append(answer)
         return answer
+
+
+def _cut_traceback(error: LMError) -> None:
+    """Leaves out of an error's text the traceback that LiteLLM puts into some, which no user can do anything with."""
+    error.args = tuple(str(part).partition("\nTraceback (most recent call last):")[0] for part in error.args)
 
 
 def _delay(error: LMError, attempt: int) -> float:

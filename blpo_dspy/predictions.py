@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dspy
 
@@ -306,7 +306,8 @@ def _inputs(
     texts: Mapping[str, str] | None,
     allow_outside: bool,
 ) -> Inputs:
-    sources = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+    several = isinstance(source, Iterable) and not isinstance(source, (str, bytes))
+    sources: list[Any] = list(cast(Iterable[Any], source)) if several else [source]
     found = find_inputs(
         sources, context=judge.context, texts=texts, image_column=image_column, allow_outside=allow_outside
     )

@@ -84,7 +84,7 @@ class RowReader:
         """Returns what a row says; what is wrong with it stands in the draft's `problems`."""
         cell = row.values.get
         draft = Draft(row.where, _place(cell(self.columns.image), row))
-        draft.source = _attempt(partial(self._source, cell(self.columns.image)), draft.problems)
+        draft.source = _attempt(partial(self._source, cell(self.columns.image), row.where), draft.problems)
         if self.labels is not None and self.columns.label is not None:
             draft.label = _attempt(
                 partial(_label, self.labels, self.columns.label, cell(self.columns.label)), draft.problems
@@ -113,8 +113,8 @@ class RowReader:
         if not self.columns.raters and draft.label is not None:
             draft.ratings.append((_text(self.columns.rater and row.values.get(self.columns.rater)), draft.label))
 
-    def _source(self, value: object) -> ImageSource:
-        """The image that a cell stands for, if it stands for one that may be used."""
+    def _source(self, value: object, where: str) -> ImageSource:
+        """The image that a cell stands for, if it stands for one that may be used; `where` names the row."""
         if isinstance(value, Mapping) and {"bytes", "path"} & set(value):  # as datasets stores images
             value = value.get("path") if value.get("bytes") is None else value["bytes"]
         if isinstance(value, (bytes, Image.Image, dspy.Image)):
@@ -130,7 +130,8 @@ class RowReader:
         except (OSError, ValueError, RuntimeError) as error:  # a NUL, or links in a circle
             raise ImageError(f"not a usable path ({error})", repr(value)) from None
         if not inside and not self.allow_outside:
-            raise ImageError("leaves the folder of the table; allow_outside permits it", value)
+            named = "" if value == where else value
+            raise ImageError("leaves the folder of the table, and images outside it are not allowed", named)
         return self.base / value
 
 

@@ -227,7 +227,8 @@ def _image_files(folder: Path, follow_links: bool) -> tuple[list[Path], list[str
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         links = [Path(parent, name) for name in folders if not follow_links and Path(parent, name).is_symlink()]
         problems += [
-            f"{link.relative_to(folder)}: a link to another folder; allow_outside follows it" for link in links
+            f"{link.relative_to(folder)}: a link to another folder, and images outside this one are not allowed"
+            for link in links
         ]
         found += [
             Path(parent, name) for name in files if Path(name).suffix.lower() in _IMAGES and not name.startswith(".")

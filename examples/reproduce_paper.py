@@ -29,6 +29,7 @@ from paper.tables import Result, ablation_table, failures, main_table, notes, sw
 from blpo_dspy import Models, compare, make_lm
 from blpo_dspy.comparison import Comparison, Row
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.options import seed_list
 from blpo_dspy.progress import quiet_libraries
 
 SMOKE_TITLE = (
@@ -79,11 +80,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    found = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not found:
+        raise argparse.ArgumentTypeError("it names none")
+    return found
 
 
 def _seeds(text: str) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(int(seed) for seed in text.split(",")))
+    try:
+        return seed_list(text)
+    except BlpoError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _choices(given: argparse.Namespace) -> Choices:
@@ -122,7 +129,8 @@ def _reproduce(
     sources = open_sets(names, local_dir)
     sets = []
     for name, source in sources.items():
-        sets.append(draw(source, sizes.get(name, TASKS[name].size), out / name / "ids.json"))
+        with quiet_libraries():
+            sets.append(draw(source, sizes.get(name, TASKS[name].size), out / name / "ids.json"))
         print(f"{sets[-1].seen}\n")
     parts = [part for data in sets for part in plan(data, chosen)]
     print(f"{described(parts, chosen)}\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -90,6 +91,20 @@ def run_batch(
     failed = {position: outcome.error for position, outcome in enumerate(outcomes) if isinstance(outcome, _Failure)}
     predictions = [None if isinstance(outcome, _Failure) else outcome for outcome in outcomes]
     return Batch(predictions, dict(sorted({**executor.exceptions_map, **failed}.items())))
+
+
+def listed(items: Iterable[Item]) -> list[Item]:
+    """Returns the items of a batch.
+
+    Raises:
+        BlpoError: If they are one item, which would be taken apart.
+    """
+    if isinstance(items, (str, bytes, os.PathLike, Mapping, dspy.Example)):
+        raise BlpoError(
+            f"a batch is a list of images or examples, but a {type(items).__name__} is one; put it into a list. "
+            "blpo_dspy.predict judges a folder or a table"
+        )
+    return list(items)
 
 
 def inputs_of(items: Iterable[Item], names: Sequence[str]) -> list[dict[str, Any]]:

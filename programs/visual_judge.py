@@ -29,7 +29,7 @@ from blpo_dspy.programs.artifact import (
     read_json,
     write_json,
 )
-from blpo_dspy.programs.batching import Item, inputs_of, run_batch
+from blpo_dspy.programs.batching import Item, inputs_of, listed, run_batch
 from blpo_dspy.programs.metric import judge_metric
 from blpo_dspy.programs.signatures import DEFAULT_VERBALIZER_INSTRUCTION, judge_signature, verbalize_signature
 from blpo_dspy.text import as_data
@@ -209,10 +209,10 @@ class VisualJudge(dspy.Module):
             `return_failed_examples` this list, the items that failed and their exceptions.
 
         Raises:
-            BlpoError: If an item lacks an input or has one too many.
+            BlpoError: If an item lacks an input or has one too many, or there is one item in place of a list.
             LMError: If the model refuses every call: a wrong key, no credit, an unknown model.
         """
-        items = list(examples)
+        items = listed(examples)
         batch = run_batch(
             self,
             inputs_of(items, ("image", *self.context)),

@@ -524,6 +524,20 @@ def test_every_command_that_calls_models_takes_their_timeout(command, judge: Pat
     assert "timeout must be a" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["evaluate", "judge"])
+def test_a_judges_answers_come_from_dspys_cache_unless_it_is_to_ask_anew(command, judge, photos, tmp_path) -> None:
+    """As in a compile."""
+    log, counts = tmp_path / "log", []
+    with start_server(Options(log=log)) as address:
+        for option in ([], [], ["--no-cache"]):
+            done = blpo(
+                command, judge, photos / "test.csv", "--model", "openai/embedded", "--api-base", address, *option
+            )
+            assert done.exit_code == 0, done.stderr
+            counts.append(len(log.read_text().splitlines()))
+    assert counts == [counts[0], counts[0], 2 * counts[0]]
+
+
 def test_a_wrong_key_is_told_once(photos: Path) -> None:
     """HTTP 401, with what the provider said."""
     before = files_in(photos)

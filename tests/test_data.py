@@ -282,7 +282,7 @@ def test_all_bad_rows_are_named_at_once_by_line(tmp_path: Path, rows: Rows) -> N
         "t.csv:15: no image",
         "t.csv:17: duplicate id 'a'",
         "t.csv:19: no id in column 'key'",
-        "t.csv:21: ../secret.png: leaves the folder of the table; allow_outside permits it",
+        "t.csv:21: ../secret.png: leaves the folder of the table, and images outside it are not allowed",
     ]
 
 
@@ -396,7 +396,7 @@ def test_paths_that_leave_the_folder_are_refused_unless_allowed(tmp_path: Path) 
     home, ways = outside(tmp_path)
     table = write_csv(home / "t.csv", [{"image": way, "label": "Safe"} for way in ways])
     assert problems_of(table) == [
-        f"t.csv:{line}: {way}: leaves the folder of the table; allow_outside permits it"
+        f"t.csv:{line}: {way}: leaves the folder of the table, and images outside it are not allowed"
         for line, way in enumerate(ways, 2)
     ]
     assert [e.id for e in load_examples(table, labels=LABELS, allow_outside=True)] == ways
@@ -426,8 +426,8 @@ def test_links_in_a_folder_are_followed_only_if_allowed(tmp_path: Path) -> None:
     (root / "Safe" / "x.png").symlink_to(tmp_path / "other" / "000.png")
     (tmp_path / "other" / "loop").symlink_to(root)
     assert problems_of(root) == [
-        "Unsafe: a link to another folder; allow_outside follows it",
-        "Safe/x.png: Safe/x.png: leaves the folder of the table; allow_outside permits it",
+        "Unsafe: a link to another folder, and images outside this one are not allowed",
+        "Safe/x.png: leaves the folder of the table, and images outside it are not allowed",
     ]
     examples = load_examples(root, labels=LABELS, allow_outside=True)
     assert [e.id for e in examples] == ["Safe/000.png", "Safe/x.png", "Unsafe/000.png", "Unsafe/001.png"]

@@ -67,7 +67,10 @@ def test_links_that_leave_the_folder_are_not_followed_unless_asked_to(tmp_path: 
     assert places(inputs) == ["a.png", "b.png"]
     assert [bool(found) for found in problems(inputs)] == [False, True]
     assert any(note.startswith("more: a link to another folder") for note in inputs.notes)
-    assert any("1 of 2 rows cannot be used" in note and "leaves the folder" in note for note in inputs.notes)
+    assert inputs.notes[-1] == (
+        "1 of 2 rows cannot be used and will have an error; the first is b.png: leaves the folder of the table, and "
+        "images outside it are not allowed"
+    )
     followed = find_inputs([folder], allow_outside=True)
     assert places(followed) == ["a.png", "b.png", "more/a.png"]
     assert problems(followed) == [[], [], []]
@@ -190,6 +193,7 @@ def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
         "give one --context NAME=TEXT for each": ([tmp_path], {"context": ["prompt"]}),
         "takes no context, but there is a text for prompt": ([path], {"texts": {"prompt": "x"}}),
         "nothing to judge": ([], {}),
+        "a bytes is no path or URL of an image; judge.batch takes images in memory": ([png()], {}),
     }
     for message, (sources, options) in refused.items():
         with pytest.raises(BlpoError) as raised:

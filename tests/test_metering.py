@@ -266,6 +266,15 @@ def test_a_wrong_key_is_not_tried_again() -> None:
     assert (meter.ledger["judge"].calls, meter.ledger["judge"].failed) == (1, 1)
 
 
+def test_an_error_is_told_without_the_traceback_of_a_library() -> None:
+    """LiteLLM puts its own into some errors."""
+    text = "no answer\nTraceback (most recent call last):\n  File main.py, line 1\nValueError: x"
+    lm = scripted_lm(lambda seen: lm15.InvalidRequestError(text), num_retries=0)
+    with pytest.raises(dspy.LMInvalidRequestError) as error:
+        Meter(num_threads=1).wrap(lm, "judge")("a")
+    assert str(error.value).endswith("no answer")
+
+
 def test_a_call_that_fails_before_the_lm_sends_it_counts_as_failed() -> None:
     """Every call is answered or failed, so that the ledger adds up."""
     meter = Meter(num_threads=1)

@@ -141,6 +141,21 @@ def test_a_misspelt_choice_is_one_clear_message(words, told, capsys) -> None:
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--datasets", ""], "argument --datasets: it names none"),
+        (["--methods", ","], "argument --methods: it names none"),
+        (["--seeds", "a"], "argument --seeds: --seeds 'a' is no list of seeds; write whole numbers such as 0,1,2"),
+    ],
+)
+def test_a_list_that_is_none_is_refused(words, told, capsys) -> None:
+    """With the option's name."""
+    with pytest.raises(SystemExit):
+        reproduce_paper.main(words)
+    assert told in capsys.readouterr().err
+
+
 def test_a_run_prints_its_tables_and_goes_on_where_it_was(tmp_path: Path, capsys) -> None:
     """The same command again pays for nothing; more methods may join. No search made more calls than it may."""
     words = ["--smoke", "--datasets", "seetrue", "--out", str(tmp_path / "out"), "--methods"]

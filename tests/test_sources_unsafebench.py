@@ -77,7 +77,8 @@ def test_bad_rows_are_skipped_and_counted(tmp_path: Path) -> None:
     assert "train/45: odd label: 'Unsure'" in skipped.lines()
     told = drawn.report.describe()
     assert "columns image, safety_label, category, source, text" in told
-    assert "skipped: image unusable 2, no label 1" in told
+    assert "skipped: image unusable 2 (such as not an image" in told
+    assert ", no label 1, odd label 1 (such as 'Unsure'), " in told
     assert "base64" not in told
 
 

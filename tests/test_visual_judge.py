@@ -310,6 +310,17 @@ def test_a_batch_of_other_inputs_is_refused_at_once(item: Any) -> None:
     assert seen_by(judge) == []
 
 
+@pytest.mark.parametrize(
+    "single", ["imgs", b"\x89PNG", Path("a.png"), {"image": "a.png"}, dspy.Example(image="a.png").with_inputs("image")]
+)
+def test_a_batch_of_one_item_that_is_no_list_is_refused(single: Any) -> None:
+    """Rather than taken letter by letter."""
+    judge = judge_with(answers())
+    with pytest.raises(BlpoError, match=rf"a {type(single).__name__} is one; put it into a list"):
+        judge.batch(single)
+    assert seen_by(judge) == []
+
+
 def test_it_can_be_evaluated() -> None:
     """dspy.Evaluate runs it on examples and scores its labels."""
     judge = judge_with(by_brightness, evidence="image")

@@ -71,8 +71,15 @@ class Skipped:
         return [f"{where}: {reason}" for where, reason in self.rows]
 
     def describe(self) -> str:
-        """Returns the counts in words: "no label 3, no text 1"; "none" if nothing was skipped."""
-        return ", ".join(f"{kind} {count}" for kind, count in self.counts.items()) or "none"
+        """Returns the counts in words, each with a reason if one is known; "none" if nothing was skipped.
+
+        For example "no label 3, odd label 2 (such as 'maybe')".
+        """
+        details: dict[str, str] = {}
+        for _, reason in self.rows:
+            if reason.detail:
+                details.setdefault(reason.kind, f" (such as {' '.join(reason.detail.split())})")
+        return ", ".join(f"{kind} {count}{details.get(kind, '')}" for kind, count in self.counts.items()) or "none"
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ class Agreement:
         macro_f1: Mean F1 in [0, 1] over the labels that occur in truth or predictions.
         kappa: Cohen's kappa in [-1, 1]. Nominal: unweighted, "invalid" being one more category. Ordinal: quadratic
             weights, an invalid answer counting as the level farthest from the truth (the lowest of two equally far).
+            None where all true labels are the same, as it would be 0 (or 0/0) for any judge.
         invalid: Answers that state no label.
         invalid_rate: Their share of n.
         spearman: Rank correlation over the valid answers in [-1, 1]; ordinal only.
@@ -122,8 +123,8 @@ def _kappa(labels: LabelSpace, true: list[int], guess: list[int]) -> float | Non
     size = len(labels)
     if labels.ordered:
         guess = [farthest(i, size) if j == size else j for i, j in zip(true, guess, strict=True)]
-    if len({*true, *guess}) < 2:
-        return None  # 0 / 0: where only one label ever occurs, chance agreement is already perfect
+    if len(set(true)) < 2:
+        return None  # agreement with a constant is what chance gives, whatever the judge says
     weights = "quadratic" if labels.ordered else None
     return float(cohen_kappa_score(true, guess, labels=range(size + 1), weights=weights))
 

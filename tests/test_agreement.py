@@ -33,7 +33,7 @@ def judged(draw: st.DrawFn) -> tuple[LabelSpace, list[Label], list[Label | None]
 
 
 def brute_kappa(space: LabelSpace, truth: list[Label], predicted: list[Label | None]) -> float | None:
-    """Cohen's kappa from its definition: 1 − observed / expected disagreement over all pairs."""
+    """Cohen's kappa from its definition: 1 − observed / expected disagreement over all pairs; none with a constant."""
     true = [space.index(x) for x in truth]
     top = len(space) - 1
     ends = [max((0, top), key=lambda end: (abs(i - end), -end)) for i in true]
@@ -47,7 +47,7 @@ def brute_kappa(space: LabelSpace, truth: list[Label], predicted: list[Label | N
 
     observed = sum(weight(i, j) for i, j in zip(true, guess, strict=True)) / len(true)
     expected = sum(weight(i, j) for i, j in product(true, guess)) / len(true) ** 2
-    return 1 - observed / expected if expected else None
+    return 1 - observed / expected if len(set(true)) > 1 else None
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
@@ -128,12 +128,13 @@ def test_kappa_of_nominal_labels_takes_invalid_for_a_category() -> None:
     [
         (STARS, [], [], {"accuracy", "macro_f1", "kappa", "invalid_rate", "spearman", "mae"}),
         (STARS, [3, 3], [3, 3], {"kappa", "spearman"}),
-        (STARS, [3, 3], [3, 4], {"spearman"}),
+        (STARS, [3, 3], [3, 4], {"kappa", "spearman"}),
         (STARS, [3, 4], [3, 3], {"spearman"}),
         (STARS, [1, 5], [None, None], {"spearman", "mae"}),
         (STARS, [1], [1], {"kappa", "spearman"}),
         (SAFETY, ["Safe"], ["Safe"], {"kappa", "spearman", "mae"}),
-        (SAFETY, ["Safe"], [None], {"spearman", "mae"}),
+        (SAFETY, ["Safe"], ["Unsafe"], {"kappa", "spearman", "mae"}),
+        (SAFETY, ["Safe"], [None], {"kappa", "spearman", "mae"}),
     ],
 )
 def test_undefined_figures_are_none(

@@ -19,6 +19,7 @@ from blpo_dspy.labelling import Verdict
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.optimizers.records import BLPOResult, Judgement
 from blpo_dspy.programs.visual_judge import Evidence, VisualJudge
+from blpo_dspy.statistics import agreement_intervals, plain_intervals
 
 Ask = Callable[[str, VisualJudge, Sequence[dspy.Example]], list[Verdict]]
 """Shows what is asked, and returns a judge's verdict on each example."""
@@ -45,10 +46,16 @@ class Checks:
         """Returns plain data for JSON."""
         pair = self.fidelity
         return {
-            "fidelity": None if pair is None else {"before": pair[0].to_dict(), "after": pair[1].to_dict()},
+            "fidelity": None
+            if pair is None
+            else {"before": _with_intervals(pair[0]), "after": _with_intervals(pair[1])},
             "stated_labels": {"before": self.stated[0].to_dict(), "after": self.stated[1].to_dict()},
             "label_errors": {"looked_at": self.looked_at, "found": [error.to_dict() for error in self.label_errors]},
         }
+
+
+def _with_intervals(agreement: Agreement) -> dict[str, Any]:
+    return {**agreement.to_dict(), "intervals": plain_intervals(agreement_intervals(agreement))}
 
 
 def fidelity_sample(examples: Sequence[dspy.Example], size: int, seed: int) -> list[dspy.Example]:

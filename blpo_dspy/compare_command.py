@@ -18,6 +18,7 @@ from blpo_dspy.comparison_tables import failures, terminal_table, write_tables
 from blpo_dspy.methods import chosen, images_together
 from blpo_dspy.models import is_embedded
 from blpo_dspy.options import CompareJob, writable_folder
+from blpo_dspy.people import ceiling_of
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.progress import Watch, quiet_libraries
 from blpo_dspy.report.comparison_page import report_comparison
@@ -60,7 +61,7 @@ def compare_methods(job: CompareJob, screen: Screen) -> None:
         watch.begin("drawing")
         files += write_tables(comparison, folder)
         files.insert(0, report_comparison(comparison, folder, sets.how, ["blpo", *sys.argv[1:]]))
-    _show(screen, comparison, sets, job.start.models.by_role(), files)
+    _show(screen, comparison, student, sets, job.start.models.by_role(), files)
 
 
 def _compared(folder: Path, student: VisualJudge, **options: Any) -> Comparison:
@@ -71,14 +72,21 @@ def _compared(folder: Path, student: VisualJudge, **options: Any) -> Comparison:
         raise typer.Exit(_INTERRUPTED) from None
 
 
-def _show(screen: Screen, comparison: Comparison, sets: Sets, models: dict[str, str], files: Sequence[Path]) -> None:
+def _show(
+    screen: Screen,
+    comparison: Comparison,
+    student: VisualJudge,
+    sets: Sets,
+    models: dict[str, str],
+    files: Sequence[Path],
+) -> None:
     if screen.as_json:
         screen.json(comparison.to_dict())
         return
     screen.text(f"Data    {sets.how}")
     screen.text(f"Models  {models_line(models)}")
     if sets.people is not None:
-        screen.text(f"Ceiling {sets.people.headline(None, None)}")
+        screen.text(f"Ceiling {ceiling_of(student.labels, sets.test).headline}")
     screen.text()
     screen.out.print(terminal_table(comparison, screen.out.width))
     for line in failures(comparison):

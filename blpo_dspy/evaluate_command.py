@@ -17,7 +17,7 @@ from blpo_dspy.metering import Meter
 from blpo_dspy.models import Models
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.options import EvaluateJob
-from blpo_dspy.people import People, kappa_with_people
+from blpo_dspy.people import Ceiling, People, ceiling_of
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.progress import Watch
 from blpo_dspy.screen import Evaluated, Screen, show_evaluated, working
@@ -57,7 +57,9 @@ def evaluate(job: EvaluateJob, screen: Screen) -> None:
             for judge, (examples, _) in zip(judges, loaded, strict=True)
         ]
     people = loaded[0][1]
-    kappa = None if people is None else kappa_with_people(judges[0].labels, done[0].examples, done[0].verdicts)
+    ceiling = None
+    if people is not None:
+        ceiling = ceiling_of(judges[0].labels, done[0].examples, None, done[0].verdicts, seed=job.seed)
     paired = None
     if len(done) > 1:
         now, other = done
@@ -65,11 +67,11 @@ def evaluate(job: EvaluateJob, screen: Screen) -> None:
         paired = compare_verdicts(labels, now.examples, other.verdicts, now.verdicts, seed=job.seed)
     used = {role: name for role, name in job.models.by_role().items() if role != "optimizer"}
     if screen.as_json:
-        screen.json({**_record(done, paired, people, kappa), "calls": meter.ledger.calls(), "models": used})
+        screen.json({**_record(done, paired, people, ceiling), "calls": meter.ledger.calls(), "models": used})
         return
     where = str(job.data.table) if job.data.source is None else job.data.source.name
     names = [str(job.judge), *([] if job.against is None else [str(job.against)])]
-    headline = None if people is None else people.headline(None, kappa)
+    headline = None if ceiling is None else ceiling.headline
     show_evaluated(screen, [d.shown for d in done], names, where, used, headline, paired)
 
 
@@ -113,10 +115,10 @@ def _judge(
 
 
 def _record(
-    done: Sequence[_Judged], paired: PairedComparison | None, people: People | None, kappa: float | None
+    done: Sequence[_Judged], paired: PairedComparison | None, people: People | None, ceiling: Ceiling | None
 ) -> dict[str, Any]:
     record = _figures(done[0].shown)
-    record["humans"] = None if people is None else people.to_dict(after=kappa)
+    record["humans"] = None if people is None or ceiling is None else people.to_dict(ceiling)
     if len(done) > 1:
         record["against"] = _figures(done[1].shown)
         record["paired"] = None if paired is None else paired.to_dict()

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import csv
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import dspy
 
-from blpo_dspy.agreement import measure_agreement
+from blpo_dspy.agreement import positions
 from blpo_dspy.cells import spreadsheet_cell
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling import Verdict
 from blpo_dspy.labels import Label, LabelSpace
-from blpo_dspy.raters import HumanAgreement
+from blpo_dspy.rater_figures import bootstrap_interval, mean_defined, pair_kappas, rated_items, value_of
+from blpo_dspy.raters import HumanAgreement, human_agreement, rater_intervals, ratings_from_rows
+from blpo_dspy.resampling import Floats, Items
+from blpo_dspy.statistics import Interval, plain_intervals
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class People:
     Attributes:
         rule: How their ratings became labels.
         raters: How many people there are; if nobody knows who gave which rating, the most that an image has.
-        agreement: How far they agree with each other.
+        agreement: How far they agree with each other on all images, those without a label included.
         labels: The label that each item got; those without one were left out.
         tied: How many images were left out because no label won.
         unrated: How many because nobody rated them.
@@ -45,40 +46,110 @@ class People:
         left = [f"{n} {why}" for n, why in ((self.tied, "with no winner"), (self.unrated, "not rated")) if n]
         return f"{self.raters} raters, labels by {self.rule}" + (f", left out {' and '.join(left)}" if left else "")
 
-    def headline(self, before: float | None, after: float | None) -> str:
-        """Returns in a sentence how far people agree with each other, and the judge with them; kappas or None."""
-        people = self.agreement
-        if not people.items:
-            return "no image was rated by two people, so how far they agree is not known"
-        measure, figure = ("kappa", people.kappa) if people.kappa is not None else ("alpha", people.alpha)
-        alpha = f" (alpha {people.alpha:.2f})" if people.kappa is not None and people.alpha is not None else ""
-        lead = f"people agree with each other at {measure} {_figure(figure)}{alpha}"
-        if after is None:
-            return lead
-        change = "" if before is None else f"{_figure(before)} before and "
-        return f"{lead}, the judge with people at kappa {change}{_figure(after)}{'' if before is None else ' after'}"
-
-    def to_dict(self, before: float | None = None, after: float | None = None) -> dict[str, Any]:
-        """Returns plain data for JSON; the judge's kappas with people before and after, None if not measured."""
+    def to_dict(self, ceiling: Ceiling) -> dict[str, Any]:
+        """Returns plain data for JSON."""
         found = self.agreement
         return {
             "rule": self.rule,
             "raters": self.raters,
             "items": found.items,
             "ratings": found.ratings,
-            "kappa": found.kappa,
-            "pairs": found.pairs,
-            "alpha": found.alpha,
             "disagreeing": len(found.disagreements),
             "left_out": {"tied": self.tied, "unrated": self.unrated},
-            "judge": {"before": before, "after": after},
-            "headline": self.headline(before, after),
+            **ceiling.to_dict(),
         }
 
 
+@dataclass(frozen=True)
+class Kappa:
+    """A kappa with its interval; both None where it is undefined."""
+
+    value: float | None
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """How far people agree with each other, and a judge with them, on the same images.
+
+    Attributes:
+        images: How many, those left out for want of a label not among them.
+        people: How far people agree with each other there.
+        intervals: Of their kappa and alpha.
+        before: The judge's mean kappa with people before compiling, None if it was not measured.
+        after: The same after compiling, or of the one judge there is.
+    """
+
+    images: int
+    people: HumanAgreement
+    intervals: Mapping[str, Interval | None]
+    before: Kappa | None
+    after: Kappa | None
+
+    @property
+    def headline(self) -> str:
+        """All of it in a sentence."""
+        people, intervals = self.people, self.intervals
+        if not people.items:
+            return "no image was rated by two people, so how far they agree is not known"
+        name = "kappa" if people.kappa is not None else "alpha"
+        alpha = f"; alpha {people.alpha:.2f}" if people.kappa is not None and people.alpha is not None else ""
+        among = _told(getattr(people, name), intervals[name], alpha)
+        lead = f"people agree with each other at {name} {among}"
+        if self.after is None:
+            return f"{lead} on {self.images} images"
+        judge = _told(self.after.value, self.after.interval)
+        if self.before is not None:
+            judge = f"{_told(self.before.value, self.before.interval)} before and {judge} after"
+        return f"{lead}, the judge with people at kappa {judge}, on the same {self.images} images"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data for JSON."""
+        judges = {"before": self.before, "after": self.after}
+        ends = {when: None if kappa is None else kappa.interval for when, kappa in judges.items()}
+        return {
+            "images": self.images,
+            "kappa": self.people.kappa,
+            "pairs": self.people.pairs,
+            "alpha": self.people.alpha,
+            "judge": {when: None if kappa is None else kappa.value for when, kappa in judges.items()},
+            "intervals": plain_intervals({**self.intervals, **ends}),
+            "headline": self.headline,
+        }
+
+
+def ceiling_of(
+    labels: LabelSpace,
+    examples: Sequence[dspy.Example],
+    before: Sequence[Verdict] | None = None,
+    after: Sequence[Verdict] | None = None,
+    *,
+    seed: int = 0,
+) -> Ceiling:
+    """Returns how far people agree on examples, and judges with them.
+
+    Args:
+        labels: The label space.
+        examples: With `ratings`, as `load_rated` returns them.
+        before: What the start said about each, None if it was not asked.
+        after: What the judge said about each, None if it was not asked.
+        seed: The same seed gives the same intervals.
+    """
+    ratings = ratings_from_rows(
+        labels, [(str(i), who, label) for i, e in enumerate(examples) for who, label in e.ratings]
+    )
+    return Ceiling(
+        images=len(examples),
+        people=human_agreement(ratings),
+        intervals=rater_intervals(ratings, seed=seed),
+        before=None if before is None else kappa_with_people(labels, examples, before, seed=seed),
+        after=None if after is None else kappa_with_people(labels, examples, after, seed=seed),
+    )
+
+
 def kappa_with_people(
-    labels: LabelSpace, examples: Sequence[dspy.Example], verdicts: Sequence[Verdict]
-) -> float | None:
+    labels: LabelSpace, examples: Sequence[dspy.Example], verdicts: Sequence[Verdict], *, seed: int = 0
+) -> Kappa:
     """Returns the judge's mean kappa with each person, as kappa between people is a mean over pairs of them.
 
     Where nobody knows who gave which rating it is the kappa with the combined label. Failed calls don't count.
@@ -87,20 +158,24 @@ def kappa_with_people(
         labels: The label space.
         examples: With `ratings`, as `load_rated` returns them.
         verdicts: What the judge said about each.
+        seed: The same seed gives the same interval.
     """
-    by_rater: defaultdict[str, list[tuple[Label, Label | None]]] = defaultdict(list)
-    combined: list[tuple[Label, Label | None]] = []
-    for example, verdict in zip(examples, verdicts, strict=True):
-        if verdict.failure:
-            continue
-        combined.append((example.label, verdict.label))
-        for rater, label in example.ratings:
-            if rater is not None:
-                by_rater[rater].append((label, verdict.label))
-    pairs = list(by_rater.values()) or [combined]
-    kappas = [measure_agreement(labels, [a for a, _ in both], [b for _, b in both]).kappa for both in pairs]
-    defined = [kappa for kappa in kappas if kappa is not None]
-    return fmean(defined) if defined else None
+    answered = [(example, verdict) for example, verdict in zip(examples, verdicts, strict=True) if not verdict.failure]
+    named = sorted({who for example, _ in answered for who, _ in example.ratings if who is not None})
+    people: list[str | None] = [*named] or [None]
+    table = []
+    for example, verdict in answered:
+        given = dict(example.ratings) if named else {None: example.label}
+        said = positions(labels, [verdict.label])
+        table.append([*(labels.index(given[who]) if who in given else None for who in people), *said])
+    judge = len(people)
+    items, pairs = rated_items(table, judge + 1), [(person, judge) for person in range(judge)]
+
+    def figure(drawn: Items) -> Floats:
+        return mean_defined(pair_kappas(labels, drawn, pairs, peers=False))
+
+    outcomes = [len(labels)] * judge + [len(labels) + 1]
+    return Kappa(value_of(items, figure), bootstrap_interval(items, outcomes, figure, seed=seed))
 
 
 def write_disagreements(path: Path, people: People) -> None:
@@ -122,5 +197,10 @@ def write_disagreements(path: Path, people: People) -> None:
         raise BlpoError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+def _told(value: float | None, interval: Interval | None, more: str = "") -> str:
+    """A figure with its ends, and more in the same brackets."""
+    if value is None:
+        return "–"
+    ends = "" if interval is None else f"{interval.low:.2f} to {interval.high:.2f}"
+    beside = f"{ends}{more}".removeprefix("; ")
+    return f"{value:.2f}" + (f" ({beside})" if beside else "")

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import combinations
 from numbers import Real
 from statistics import fmean, median_low
@@ -13,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from blpo_dspy.agreement import measure_agreement
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.labels import Label, LabelSpace
+from blpo_dspy.rater_figures import alphas, bootstrap_interval, mean_defined, pair_kappas, rated_items, value_of
+from blpo_dspy.resampling import Floats, Items
+from blpo_dspy.statistics import Interval
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,8 @@ class HumanAgreement:
     Attributes:
         items: Items with at least two ratings; only these count.
         ratings: Their ratings.
-        kappa: Mean Cohen's kappa over the pairs of raters that define one, on the items both rated; quadratic weights
-            for ordinal labels; None if the raters are not known.
+        kappa: Mean Cohen's kappa over the pairs of raters that define one, on the items both rated and each with more
+            than one label; quadratic weights for ordinal labels; None if the raters are not known.
         pairs: Number of those pairs.
         alpha: Krippendorff's alpha, nominal or ordinal as the labels are; allows missing ratings and unknown raters.
         disagreements: Items that were not rated alike, widest disagreement first.
@@ -160,7 +163,8 @@ def combine_raters(ratings: Ratings, rule: str = "majority") -> Combined:
 def human_agreement(ratings: Ratings) -> HumanAgreement:
     """Returns how far the raters agree: the most that a judge of the same labels can be asked for."""
     rated = [(item, ratings.of(row)) for row, item in enumerate(ratings.items) if len(ratings.of(row)) > 1]
-    kappas = _pairwise_kappas(ratings)
+    items = _items(ratings)
+    kappas = _kappas(ratings, Items(items.codes, items.counts[None]))
     disagreements = [
         Disagreement(item, tuple(given), degree)
         for item, given in rated
@@ -169,32 +173,27 @@ def human_agreement(ratings: Ratings) -> HumanAgreement:
     return HumanAgreement(
         items=len(rated),
         ratings=sum(len(given) for _, given in rated),
-        kappa=fmean(kappas) if kappas else None,
-        pairs=len(kappas),
+        kappa=value_of(items, partial(_kappa, ratings)),
+        pairs=int((~np.isnan(kappas)).sum()),
         alpha=krippendorff_alpha(ratings),
         disagreements=tuple(sorted(disagreements, key=lambda item: -item.degree)),
     )
 
 
-def krippendorff_alpha(ratings: Ratings) -> float | None:
-    """Returns Krippendorff's alpha, nominal or ordinal as the labels are; None if all ratings that count are equal.
+def rater_intervals(ratings: Ratings, *, seed: int = 0) -> dict[str, Interval | None]:
+    """Returns 95 % intervals of the kappa and the alpha of `human_agreement`; None where one is undefined.
 
-    Source: K. Krippendorff, "Computing Krippendorff's Alpha-Reliability", 2011.
+    The same seed gives the same intervals.
     """
-    size = len(ratings.labels)
-    coincidences = np.zeros((size, size))
-    for row in range(len(ratings.items)):
-        given = [ratings.labels.index(label) for label in ratings.of(row)]
-        if len(given) > 1:
-            counts = np.bincount(given, minlength=size)
-            coincidences += (np.outer(counts, counts) - np.diag(counts)) / (len(given) - 1)
-    totals = coincidences.sum(axis=0)
-    distance = 1 - np.eye(size)
-    if ratings.labels.ordered:
-        midranks = totals.cumsum() - totals / 2
-        distance = (midranks[:, None] - midranks) ** 2
-    expected = totals @ distance @ totals
-    return float(1 - (totals.sum() - 1) * (coincidences * distance).sum() / expected) if expected > 0 else None
+    figures = {"kappa": partial(_kappa, ratings), "alpha": partial(alphas, ratings.labels)}
+    items = _items(ratings)
+    outcomes = [len(ratings.labels)] * items.codes.shape[1]
+    return {name: bootstrap_interval(items, outcomes, figure, seed=seed) for name, figure in figures.items()}
+
+
+def krippendorff_alpha(ratings: Ratings) -> float | None:
+    """Returns Krippendorff's alpha, nominal or ordinal as the labels are; None if all ratings that count are equal."""
+    return value_of(_items(ratings), partial(alphas, ratings.labels))
 
 
 def _ratings(
@@ -233,12 +232,17 @@ def _mean(labels: LabelSpace, given: list[Label]) -> Label:
     return labels.labels[-((n - 2 * total) // (2 * n))]  # ⌈mean − ½⌉ in whole numbers
 
 
-def _pairwise_kappas(ratings: Ratings) -> list[float]:
-    found = []
-    for first, second in combinations(range(len(ratings.raters)), 2):
-        both = [(row[first], row[second]) for row in ratings.table]
-        shared = [(a, b) for a, b in both if a is not None and b is not None]
-        kappa = measure_agreement(ratings.labels, [a for a, _ in shared], [b for _, b in shared]).kappa
-        if kappa is not None:
-            found.append(kappa)
-    return found
+def _items(ratings: Ratings) -> Items:
+    """The items with more than one rating, as positions of labels."""
+    rated = [row for row in ratings.table if sum(label is not None for label in row) > 1]
+    positions = [[None if label is None else ratings.labels.index(label) for label in row] for row in rated]
+    return rated_items(positions, max(map(len, ratings.table), default=0))
+
+
+def _kappas(ratings: Ratings, items: Items) -> Floats:
+    pairs = list(combinations(range(len(ratings.raters)), 2))
+    return pair_kappas(ratings.labels, items, pairs, peers=True)
+
+
+def _kappa(ratings: Ratings, items: Items) -> Floats:
+    return mean_defined(_kappas(ratings, items))

@@ -15,7 +15,8 @@ from blpo_dspy.metering import Meter, RunStoppedError
 from blpo_dspy.models import Models
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.raters import human_agreement, ratings_from_columns
+from blpo_dspy.raters import human_agreement, rater_intervals, ratings_from_columns
+from blpo_dspy.statistics import Interval
 
 IMAGES = 10
 """How many images are asked about, where there are as many."""
@@ -30,6 +31,7 @@ class Repeatability:
         times: How often about each.
         unanimous: Images that got the same label every time.
         kappa: Mean Cohen's kappa between two askings, quadratic weights for ordinal labels; None if undefined.
+        interval: Of the kappa.
         without_label: Answers that state no label, and failed calls.
         calls: LM calls that this took.
     """
@@ -38,13 +40,15 @@ class Repeatability:
     times: int
     unanimous: int
     kappa: float | None
+    interval: Interval | None
     without_label: int
     calls: int
 
     @property
     def told(self) -> str:
         """The figures in a sentence."""
-        kappa = "" if self.kappa is None else f" (kappa {self.kappa:.2f})"
+        ends = "" if self.interval is None else f", {self.interval.low:.2f} to {self.interval.high:.2f}"
+        kappa = "" if self.kappa is None else f" (kappa {self.kappa:.2f}{ends})"
         missing = f"; {self.without_label} answers gave no label" if self.without_label else ""
         return (
             f"asked {self.times} times about {self.images} images, the judge gave the same label each time for "
@@ -93,12 +97,13 @@ def repeatability(
         columns[str(turn)] = [verdict.label for verdict in verdicts]
         calls += meter.ledger.total.calls
     answers = list(zip(*columns.values(), strict=True))
-    found = human_agreement(ratings_from_columns(judge.labels, list(map(str, range(len(chosen)))), columns))
+    ratings = ratings_from_columns(judge.labels, list(map(str, range(len(chosen)))), columns)
     return Repeatability(
         images=len(chosen),
         times=times,
         unanimous=sum(given[0] is not None and len(set(given)) == 1 for given in answers),
-        kappa=found.kappa,
+        kappa=human_agreement(ratings).kappa,
+        interval=rater_intervals(ratings)["kappa"],
         without_label=sum(label is None for given in answers for label in given),
         calls=calls,
     )

@@ -16,7 +16,7 @@ from blpo_dspy.data import dataset_fingerprint
 from blpo_dspy.labelling import Verdict
 from blpo_dspy.ledger import Ledger
 from blpo_dspy.optimizers.records import BLPOResult, Round
-from blpo_dspy.people import kappa_with_people
+from blpo_dspy.people import ceiling_of
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.sets import Sets
 
@@ -128,12 +128,16 @@ def result(aligned: Aligned, sets: Sets, models: Mapping[str, str]) -> dict[str,
 
 
 def _humans(aligned: Aligned, sets: Sets) -> dict[str, Any] | None:
-    """How far people agree with each other, and the judge with them; None if each image has one label."""
+    """How far people agree with each other, and the judge with them, on the test set; None with one label per image.
+
+    Without a test set it is how far people agree on the others.
+    """
     if sets.people is None:
         return None
-    labels = aligned.judge.labels
-    before, after = (kappa_with_people(labels, sets.test, said) if said else None for said in aligned.verdicts)
-    return sets.people.to_dict(before, after)
+    examples = sets.test or [*sets.train, *sets.val]
+    before, after = (said or None for said in aligned.verdicts)
+    seed = aligned.record.options["seed"]
+    return sets.people.to_dict(ceiling_of(aligned.judge.labels, examples, before, after, seed=seed))
 
 
 def _round(completed: Round) -> dict[str, Any]:

@@ -167,6 +167,7 @@ def test_compile_leaves_the_table_of_doubtful_labels_and_the_fidelity(tmp_path: 
     assert json.loads(told.stdout)["label_error_calls"] > 0
     record = json.loads((run / "result.json").read_text())
     assert record["fidelity"]["after"]["n"] == 4
+    assert record["fidelity"]["after"]["intervals"]["accuracy"]["low"] <= record["fidelity"]["after"]["accuracy"]
     assert record["stated_labels"]["after"]["n"] == record["after"]["test"]["n"]
     with (run / "label_errors.csv").open(newline="") as file:
         assert [row["id"] for row in csv.DictReader(file)] == [e["id"] for e in record["label_errors"]["found"]]

@@ -95,17 +95,37 @@ def test_the_record_tells_how_far_people_agree_and_the_judge_with_them(photos: P
     rows = read(photos / "wide.csv")
     columns = {who: [row[who] for row in rows] for who in ("ann", "bob", "cem")}
     expected = human_agreement(ratings_from_columns(SCALE, [row["image"] for row in rows], columns))
-    assert (humans["kappa"], humans["alpha"]) == (pytest.approx(expected.kappa), pytest.approx(expected.alpha))
     assert (humans["rule"], humans["raters"], humans["items"], humans["pairs"]) == ("majority", 3, 40, 3)
     assert humans["disagreeing"] == len(expected.disagreements) > 0
-    assert -1 <= humans["judge"]["before"] <= 1
     said = " ".join(done.stdout.split())
-    assert f"Ceiling people agree with each other at kappa {expected.kappa:.2f} (alpha {expected.alpha:.2f})" in said
-    assert "the judge with people at kappa" in said
+    assert f"Ceiling {humans['headline']}" in said
     listed = read(tmp_path / "run" / "disagreements.csv")
     assert {row["item"] for row in listed} == {found.item for found in expected.disagreements}
     assert set(listed[0]) == {"item", "label", "degree", "ratings"}
     assert "3 raters, labels by majority" in said
+
+
+def test_people_and_the_judge_are_compared_on_the_same_images(photos: Path, tmp_path: Path) -> None:
+    """Those of the test set, with intervals."""
+    done = blpo(
+        "compile", photos / "wide.csv", "--rater-columns", "ann,bob,cem", *COMPILE, "--out", tmp_path / "judge.json",
+        "--json",
+    )  # fmt: skip
+    record = json.loads(done.stdout)
+    humans, tested = record["humans"], set(record["data"]["test"]["ids"])
+    rows = [row for row in read(photos / "wide.csv") if row["image"] in tested]
+    columns = {who: [row[who] for row in rows] for who in ("ann", "bob", "cem")}
+    expected = human_agreement(ratings_from_columns(SCALE, [row["image"] for row in rows], columns))
+    assert humans["images"] == len(tested) == len(rows)
+    assert (humans["kappa"], humans["alpha"]) == (pytest.approx(expected.kappa), pytest.approx(expected.alpha))
+    ends = humans["intervals"]
+    for value, name in ((humans["kappa"], "kappa"), (humans["alpha"], "alpha"), (humans["judge"]["after"], "after")):
+        assert -1 <= ends[name]["low"] <= value <= ends[name]["high"] <= 1
+    assert humans["headline"].startswith(
+        f"people agree with each other at kappa {expected.kappa:.2f} "
+        f"({ends['kappa']['low']:.2f} to {ends['kappa']['high']:.2f}; alpha {expected.alpha:.2f})"
+    )
+    assert humans["headline"].endswith(f"on the same {len(tested)} images")
 
 
 def test_repeated_rows_without_names_have_an_alpha_and_no_kappa_between_people(photos: Path, tmp_path: Path) -> None:
@@ -190,6 +210,11 @@ def test_the_judges_kappa_is_its_mean_over_people_and_failed_calls_do_not_count(
         for label, other in (("a", "b"), ("b", "a"), ("a", "a"))
     ]
     verdicts = [Verdict("a"), Verdict("b"), Verdict(None, failure="no answer")]
-    assert kappa_with_people(space, examples, verdicts) == 0
+    assert kappa_with_people(space, examples, verdicts).value == 0
     nameless = [dspy.Example(label=e.label, ratings=[(None, e.label)]) for e in examples]
-    assert kappa_with_people(space, nameless, verdicts) == 1
+    found = kappa_with_people(space, nameless, verdicts)
+    assert found.value == 1
+    assert found.interval is not None
+    assert found.interval.low < 1 == found.interval.high
+    constant = kappa_with_people(space, nameless[:1], verdicts[:1])
+    assert (constant.value, constant.interval) == (None, None)

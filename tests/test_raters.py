@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+from collections import Counter
 from itertools import permutations
 
 import pytest
@@ -16,6 +18,7 @@ from blpo_dspy.raters import (
     combine_raters,
     human_agreement,
     krippendorff_alpha,
+    rater_intervals,
     ratings_from_columns,
     ratings_from_rows,
 )
@@ -109,6 +112,48 @@ def test_perfect_and_undefined_agreement() -> None:
         human_agreement(ratings(SAFETY, *c)) for c in [("Safe Safe", "Safe Safe"), ("Safe . ", ". Safe")]
     ):
         assert (undefined.kappa, undefined.alpha) == (None, None)
+
+
+def test_a_rater_who_says_the_same_of_all_defines_no_kappa() -> None:
+    """Whoever is named first; the other pairs still count."""
+    one, other, flat = "1 5 2 4", "1 5 2 5", "3 3 3 3"
+    pair = human_agreement(ratings(ORDINAL, one, other))
+    for columns in ((flat, one, other), (one, other, flat)):
+        found = human_agreement(ratings(ORDINAL, *columns))
+        assert (found.kappa, found.pairs) == (pytest.approx(pair.kappa), 1)
+    assert human_agreement(ratings(ORDINAL, "1", "5")).kappa is None
+
+
+def test_intervals_of_human_agreement_hold_their_estimate_and_shrink_with_more_items() -> None:
+    """Unknown raters have one of alpha alone, and what is undefined has none."""
+    few = ratings(ORDINAL, "1 5 2 4 3", "1 4 . 4 5", "1 5 . 5 .")
+    many = Ratings(few.labels, tuple(map(str, range(50))), few.table * 10, few.raters)
+    for name in ("kappa", "alpha"):
+        value = getattr(human_agreement(few), name)
+        wide, narrow = rater_intervals(few)[name], rater_intervals(many)[name]
+        assert wide is not None
+        assert narrow is not None
+        assert wide.low <= value <= wide.high
+        assert narrow.high - narrow.low < wide.high - wide.low
+    assert rater_intervals(Ratings(few.labels, few.items, few.table))["kappa"] is None
+    assert rater_intervals(ratings(SAFETY, "Safe Safe", "Safe Safe")) == {"kappa": None, "alpha": None}
+
+
+def test_intervals_of_kappa_and_alpha_cover_the_truth_as_often_as_they_say() -> None:
+    """Two raters who are right 9 times of 10, 60 items, nominal 0.95, over 200 draws."""
+    rng = random.Random(1)
+    # Both statistics come to the same for equal raters of two equally frequent labels: 1 − 0.18 / 0.5.
+    truth, covered = 0.64, Counter[str]()
+    for seed in range(200):
+        labels = [rng.choice(("Safe", "Unsafe")) for _ in range(60)]
+        columns = [
+            " ".join(x if rng.random() < 0.9 else ("Safe" if x == "Unsafe" else "Unsafe") for x in labels)
+            for _ in range(2)
+        ]
+        for name, interval in rater_intervals(ratings(SAFETY, *columns), seed=seed).items():
+            assert interval is not None
+            covered[name] += interval.low <= truth <= interval.high
+    assert all(0.90 <= count / 200 <= 0.98 for count in covered.values()), covered
 
 
 @pytest.mark.parametrize(

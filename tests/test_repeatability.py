@@ -56,8 +56,11 @@ def test_a_judge_that_always_says_the_same_agrees_with_itself() -> None:
     assert (found.images, found.times, found.unanimous, found.kappa, found.calls) == (10, 3, 10, 1.0, 30)
     assert set(seen.values()) == {3}
     assert {f"https://pictures.example/{n}.png" for n in (9, 10, 11)} < set(seen)
+    assert found.interval is not None
+    assert found.interval.low < 0.9
     assert found.told == (
-        "asked 3 times about 10 images, the judge gave the same label each time for 10 of them (kappa 1.00); 30 calls"
+        "asked 3 times about 10 images, the judge gave the same label each time for 10 of them "
+        f"(kappa 1.00, {found.interval.low:.2f} to 1.00); 30 calls"
     )
 
 

@@ -17,8 +17,8 @@ from blpo_dspy.checking import (
     fidelity_calls,
     fidelity_sample,
     find_label_errors,
+    late_verdicts,
     stated_in,
-    suspects,
     text_fidelity,
 )
 from blpo_dspy.data import dataset_fingerprint
@@ -46,8 +46,6 @@ def align(
     watch: Watch,
     told: VisualJudge | None = None,
     log_dir: Path | None = None,
-    *,
-    doubts: bool = True,
 ) -> Aligned:
     """Returns the judge compiled from a start, its card filled in, with its agreement before and after.
 
@@ -59,7 +57,6 @@ def align(
         watch: Where progress shows.
         told: A judge that is told the truth, to be measured on the test split as the ceiling.
         log_dir: Where the journals go, so that the same call continues a run that was cut short.
-        doubts: Whether training labels are looked for that may be wrong.
 
     Raises:
         BlpoError: As `BLPO.compile`.
@@ -80,9 +77,11 @@ def align(
             inputs = inputs_of(examples)
             return label_images(judge, models, inputs, workers=workers, meter=meter, done=watch.advance)
 
-        known = suspects(record, len(sets.train)) if doubts else {}
+        known = late_verdicts(record, len(sets.train))
         cap.kept = costs.reserved
-        errors = find_label_errors(compiled, sets.train, known, ask)
+        errors, looked_at = find_label_errors(
+            compiled, sets.train, known, ask, most=search.label_errors, seed=search.seed
+        )
         cap.kept = 0
         validates = optimizer.select == "last" and search.max_calls is None
         measured, verdicts = _measured(start, compiled, sets, ask, val=validates, test=costs.test is not None)
@@ -101,7 +100,7 @@ def align(
         ceiling=ceiling,
         final=meter.ledger,
         seconds=seconds,
-        checks=replace(checks, label_errors=tuple(errors), looked_at=len(known)),
+        checks=replace(checks, label_errors=tuple(errors), looked_at=looked_at),
     )
     compiled.card = card(aligned, sets)
     return aligned
@@ -156,10 +155,12 @@ class CostsAfter:
     Attributes:
         test: Those of the test split, before and after; None if there is none, or the cap on calls doesn't pay for it.
         fidelity: Those of the verbalizer's fidelity; 0 if it isn't asked for or not paid for.
+        label_errors: The most that likely label errors take; under a cap on calls they get what is left.
     """
 
     test: int | None
     fidelity: int
+    label_errors: int
 
     @property
     def reserved(self) -> int:
@@ -175,13 +176,8 @@ def costs_after(start: VisualJudge, sets: Sets, search: Search) -> CostsAfter:
     return CostsAfter(
         test=test if 0 < test <= room else None,
         fidelity=fidelity if test + fidelity <= room else 0,
+        label_errors=min(search.label_errors, len(sets.train)) * start.calls_per_image,
     )
-
-
-def most_for_label_errors(optimizer: BLPO, start: VisualJudge, sets: Sets) -> int:
-    """Returns the most LM calls that likely label errors cost; under a cap they take what is left."""
-    late = optimizer.rounds - optimizer.rounds // 2
-    return min(len(sets.train), late * optimizer.batch_size) * start.calls_per_image
 
 
 @contextlib.contextmanager

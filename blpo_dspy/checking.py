@@ -33,8 +33,8 @@ class Checks:
         fidelity: Agreement of the label judged from the description alone with the label judged from the pixels alone,
             of the start and of the compiled judge; None where it was not asked for.
         stated: Descriptions of either judge that give a verdict, which is the judge's to give.
-        label_errors: Training examples whose label the judge contradicts again and again, the farthest first.
-        looked_at: How many training examples were looked at for them.
+        label_errors: Training examples whose label the compiled judge contradicts, the farthest first.
+        looked_at: How many training examples it was asked about for them.
     """
 
     fidelity: tuple[Agreement, Agreement] | None = None
@@ -98,24 +98,19 @@ def _reading(judge: VisualJudge, evidence: Evidence) -> VisualJudge:
     )
 
 
-def suspects(record: BLPOResult, examples: int) -> dict[int, list[Verdict]]:
-    """Returns by position the training examples that the judges of the later half of the rounds got wrong.
+def late_verdicts(record: BLPOResult, examples: int) -> dict[int, list[Verdict]]:
+    """Returns by position what the judges of the later half of the rounds said about training examples.
 
     Args:
         record: What the search recorded; its later judges know the task best.
         examples: The number of training examples, which come first among the positions.
-
-    Returns:
-        The recorded verdicts of those rounds, right ones included.
     """
-    late = record.rounds[len(record.rounds) // 2 :]
     found: dict[int, list[Verdict]] = {}
-    wrong = {error.example for completed in late for error in completed.batch.errors if error.valid}
-    for completed in late:
+    for completed in record.rounds[len(record.rounds) // 2 :]:
         for judgement in (*completed.batch.errors, *completed.batch.guard):
-            if judgement.example in wrong and judgement.example < examples:
+            if judgement.example < examples:
                 found.setdefault(judgement.example, []).append(_verdict(judgement))
-    return dict(sorted(found.items()))
+    return found
 
 
 def _verdict(judgement: Judgement) -> Verdict:
@@ -123,24 +118,41 @@ def _verdict(judgement: Judgement) -> Verdict:
 
 
 def find_label_errors(
-    judge: VisualJudge, train: Sequence[dspy.Example], known: Mapping[int, Sequence[Verdict]], ask: Ask
-) -> list[LikelyError]:
-    """Returns the suspects whose label the compiled judge contradicts too, with the answer of the rounds before.
+    judge: VisualJudge,
+    train: Sequence[dspy.Example],
+    known: Mapping[int, Sequence[Verdict]],
+    ask: Ask,
+    *,
+    most: int,
+    seed: int,
+) -> tuple[list[LikelyError], int]:
+    """Returns the training examples whose label the compiled judge contradicts, and how many it gave an answer to.
 
     Args:
         judge: The compiled judge.
         train: The training examples.
-        known: What `suspects` returned.
-        ask: Asks the judge; a suspect that it gives no answer to is left out.
+        known: What `late_verdicts` returned; who said otherwise then makes an answer less stable.
+        ask: Asks the judge; an example that it gives no answer to is left out.
+        most: How many examples to ask about: first those that later rounds got wrong, last those they got right.
+        seed: Draws among equals where not all are asked about.
     """
-    examples = [train[position] for position in known]
-    final = ask("doubtful labels", judge, examples)
-    kept = [
-        (example, [verdict, *earlier])
-        for example, verdict, earlier in zip(examples, final, known.values(), strict=True)
+    chosen = _doubtful_first(train, known, seed)[:most]
+    final = ask("training labels", judge, [train[position] for position in chosen])
+    said = {
+        position: [verdict, *known.get(position, ())]
+        for position, verdict in sorted(zip(chosen, final, strict=True), key=lambda pair: pair[0])
         if not verdict.failure
-    ]
-    return likely_label_errors(judge.labels, [example for example, _ in kept], [said for _, said in kept])
+    }
+    return likely_label_errors(judge.labels, [train[position] for position in said], list(said.values())), len(said)
+
+
+def _doubtful_first(train: Sequence[dspy.Example], known: Mapping[int, Sequence[Verdict]], seed: int) -> list[int]:
+    def rank(position: int) -> int:
+        said = known.get(position, ())
+        return 0 if any(verdict.label != train[position].label for verdict in said) else 2 if said else 1
+
+    drawn = random.Random(f"{seed}:label errors").sample(range(len(train)), len(train))
+    return sorted(drawn, key=rank)
 
 
 def stated_in(labels: LabelSpace, examples: Sequence[dspy.Example], verdicts: Sequence[Verdict]) -> Stated:

@@ -313,6 +313,14 @@ def _search(
             help="Test images to check on, at 2 or 4 calls each, whether descriptions tell what the pixels do.",
         ),
     ] = 0,
+    label_errors: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Training images to ask the compiled judge about, at 1 or 2 calls each, for labels that may be wrong.",
+        ),
+    ] = 100,
     price: Annotated[
         list[str] | None,
         typer.Option(metavar="MODEL=IN,OUT", help="A model's dollars per million prompt and completion tokens."),
@@ -341,7 +349,7 @@ def _search(
     caps = (max_calls, max_tokens, max_usd, max_seconds)
     guards = (max_instruction_tokens, copied_words, label_shift, part_loss)
     size = (rounds, inner_steps, batch_size, guard_size)
-    return Search(*size, paper, seed, threads, *caps, fidelity, *guards, model_prices(price or []))
+    return Search(*size, paper, seed, threads, *caps, fidelity, label_errors, *guards, model_prices(price or []))
 
 
 def _compile_job(

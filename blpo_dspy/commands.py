@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import dspy
 
-from blpo_dspy.aligning import CostsAfter, align, costs_after, make_optimizer, most_for_label_errors
+from blpo_dspy.aligning import CostsAfter, align, costs_after, make_optimizer
 from blpo_dspy.beforehand import ask_beforehand, calls_beforehand, told_beforehand
 from blpo_dspy.data import contradictions, load_examples
 from blpo_dspy.embedded import RATERS, Rater, ceiling_instruction, ceiling_verbalizer_instruction, write_dataset
@@ -144,15 +144,18 @@ def estimate_cost(job: CompileJob, latency: float, screen: Screen) -> None:
     costs = costs_after(start, sets, search)
     optimizer = make_optimizer(models, search, costs.reserved)
     found = estimate(optimizer, start, trainset=sets.train, valset=sets.val, latency=latency)
-    doubtful = most_for_label_errors(optimizer, start, sets)
     if screen.as_json:
-        after = {"test_calls": costs.test or 0, "fidelity_calls": costs.fidelity, "label_error_calls": doubtful}
+        after = {
+            "test_calls": costs.test or 0,
+            "fidelity_calls": costs.fidelity,
+            "label_error_calls": costs.label_errors,
+        }
         screen.json({**found.to_dict(), **after, "calls_beforehand": first})
         return
     described = f", descriptions checked on {job.search.fidelity} images {costs.fidelity}" if costs.fidelity else ""
     screen.text(
         f"{found}\n\nThe test split adds {costs.test or 0} calls{described}, doubtful labels at most "
-        f"{doubtful}{told_beforehand(first)}."
+        f"{costs.label_errors}{told_beforehand(first)}."
     )
 
 

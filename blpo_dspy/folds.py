@@ -254,7 +254,7 @@ def align_folds(
     for number, sets in enumerate(cut.folds, 1):
         watch.say(f"Fold {number} of {len(cut.folds)}: {sets.how}")
         folder = None if log_dir is None else log_dir / f"fold-{number}"
-        done.append(align(start, sets, models, each, watch, log_dir=folder, doubts=False))
+        done.append(align(start, sets, models, replace(each, label_errors=0), watch, log_dir=folder))
     found = Folded(cut, tuple(done), aligned, search.seed)
     aligned.judge.card["folds"] = found.card()
     return found

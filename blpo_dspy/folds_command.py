@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blpo_dspy.aligning import costs_after, make_optimizer, most_for_label_errors
+from blpo_dspy.aligning import costs_after, make_optimizer
 from blpo_dspy.beforehand import ask_beforehand, calls_beforehand, told_beforehand
 from blpo_dspy.commands import connect, contradicting, note_offline, target_files, write_all
 from blpo_dspy.folds import FIGURES, Folded, Folds, align_folds, make_folds, share
@@ -128,7 +128,7 @@ def estimate_folds(job: CompileJob, latency: float, screen: Screen) -> None:
         optimizer = make_optimizer(models, each, costs.reserved)
         parts.append(estimate(optimizer, start, trainset=sets.train, valset=sets.val, latency=latency))
         tests += costs.test or 0
-    doubtful = most_for_label_errors(make_optimizer(models, each, 0), start, cut.whole)
+    doubtful = costs_after(start, cut.whole, each).label_errors
     found, folds = sum_of_estimates(parts), len(cut.folds)
     if screen.as_json:
         after = {"test_calls": tests, "fidelity_calls": 0, "label_error_calls": doubtful, "calls_beforehand": first}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from typing import Any
@@ -17,6 +16,7 @@ from blpo_dspy.labelling import Verdict
 from blpo_dspy.labels import Label, LabelSpace
 
 FILE_NAME = "label_errors.csv"
+_LONG_SCALE = 4
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class LikelyError:
     Attributes:
         id: The example's id.
         label: The human label.
-        judged: The label that the judge gave most often.
-        stability: The share of the judge's answers that gave it, in [0, 1].
+        judged: The label that the judge gave in the end.
+        stability: The share of its answers, earlier ones included, that gave it, in [0, 1].
         answers: How many answers that is a share of.
         loss: How far the two labels are apart, in [0, 1].
         description: What the verbalizer reported.
@@ -53,33 +53,37 @@ def likely_label_errors(
     examples: Sequence[dspy.Example],
     verdicts: Sequence[Sequence[Verdict]],
     *,
-    min_stability: float = 1.0,
+    min_stability: float = 0.5,
 ) -> list[LikelyError]:
     """Returns the examples whose label a judge stably contradicts, the farthest labels first.
 
-    Among equally far ones the stablest come first, then those with the most answers.
+    Among equally far ones the stablest come first, then those with the most answers. On a scale of four or more levels
+    a label next to that of the judge is no likely error: there people differ too.
 
     Args:
         labels: The label space.
         examples: Labelled examples.
-        verdicts: For each example what the judge said about it, once or several times; failed calls don't count.
+        verdicts: For each example what the judge said about it, in the end first; failed calls don't count.
         min_stability: The least share of answers that must give the same label.
     """
     found = []
     for position, (example, said) in enumerate(zip(examples, verdicts, strict=True)):
         answers = [verdict for verdict in said if not verdict.failure]
-        given = Counter(verdict.label for verdict in answers).most_common(1)
-        if not given or given[0][0] is None or given[0][0] == example.label:
+        judged = answers[0].label if answers else None
+        if judged is None or judged == example.label:
             continue
-        judged, stability = given[0][0], given[0][1] / len(answers)
-        if stability < min_stability:
+        stability = sum(verdict.label == judged for verdict in answers) / len(answers)
+        if stability < min_stability or _next_to(labels, example.label, judged):
             continue
-        one = next(verdict for verdict in answers if verdict.label == judged)
         loss = labels.loss(example.label, judged)
         name = str(example.get("id", position))
-        why = (one.description or "", one.reasoning)
+        why = (answers[0].description or "", answers[0].reasoning)
         found.append(LikelyError(name, example.label, judged, stability, len(answers), loss, *why))
     return sorted(found, key=lambda error: (-error.loss, -error.stability, -error.answers))
+
+
+def _next_to(labels: LabelSpace, label: Label, judged: Label) -> bool:
+    return labels.ordered and len(labels) >= _LONG_SCALE and abs(labels.index(label) - labels.index(judged)) == 1
 
 
 def with_examples(

@@ -90,6 +90,7 @@ class Search:
         max_usd: The most dollars of the search, where every model has a price.
         max_seconds: The longest that the search may take.
         fidelity: Test images on which it is measured whether descriptions carry what the pixels show.
+        label_errors: Training images that the compiled judge is asked about to find labels that may be wrong.
         max_instruction_tokens: The longest instruction that is accepted.
         copied_words: The guard of this name; 0 switches it off.
         label_shift: Likewise.
@@ -109,6 +110,7 @@ class Search:
     max_usd: float | None = None
     max_seconds: float | None = None
     fidelity: int = 0
+    label_errors: int = 100
     max_instruction_tokens: int | None = None
     copied_words: int | None = None
     label_shift: float | None = None

@@ -15,14 +15,13 @@ from rich.console import Console
 from typer.testing import CliRunner
 from worlds import TRAIN, VALIDATION, examples, mind, student, world
 
-from blpo_dspy.aligning import align, costs_after, most_for_label_errors
-from blpo_dspy.checking import fidelity_sample, find_label_errors, suspects
+from blpo_dspy.aligning import align, costs_after
+from blpo_dspy.checking import fidelity_sample, find_label_errors, late_verdicts
 from blpo_dspy.cli import app
 from blpo_dspy.embedded import RATERS, write_dataset
 from blpo_dspy.labelling import Verdict
 from blpo_dspy.ledger import Ledger
 from blpo_dspy.models import Models
-from blpo_dspy.optimizers import BLPO
 from blpo_dspy.optimizers.records import Batch, BLPOResult, Instructions, Judgement, Round
 from blpo_dspy.options import Search
 from blpo_dspy.progress import Watch
@@ -114,42 +113,75 @@ def record(*batches: tuple[list[Judgement], list[Judgement]]) -> BLPOResult:
     return BLPOResult(texts, tuple(rounds), (), texts, Ledger({}), "over")
 
 
-def test_suspects_are_what_the_later_rounds_got_wrong() -> None:
-    """Not the first rounds, whose judge knew little, and no validation example; right answers of a suspect count."""
+def test_only_what_later_rounds_said_of_training_examples_counts() -> None:
+    """Not the first rounds, whose judge knew little, and no validation example; right answers count too."""
     run = record(
         ([judged(0, "bright")], []),
         ([judged(1, "bright"), judged(90, "bright")], []),
         ([judged(2, "bright")], [judged(1, "dark")]),
     )
-    found = suspects(run, examples=10)
+    found = late_verdicts(run, examples=10)
     assert {position: [verdict.label for verdict in said] for position, said in found.items()} == {
         1: ["bright", "dark"],
         2: ["bright"],
     }
 
 
-def test_a_label_error_is_contradicted_by_the_final_judge_as_before() -> None:
-    """Others are the judge's own doubts; who got no answer is left out."""
-    train = [dspy.Example(id=f"x{i}", label="dark") for i in range(4)]
-    known = {0: [Verdict("bright")], 1: [Verdict("bright")], 2: [Verdict("bright")], 3: [Verdict("dark")]}
-    final = [Verdict("bright", description="lamp"), Verdict("dark"), Verdict(None, failure="cap"), Verdict("bright")]
-    (error,) = find_label_errors(student(), train, known, lambda what, judge, asked: final)
-    assert (error.id, error.judged, error.answers, error.description) == ("x0", "bright", 2, "lamp")
+def errors_in(final: dict[str, Verdict], most: int, seed: int = 0) -> tuple[list[tuple[str, int]], int, list[str]]:
+    """Ids and answers of the likely errors among six examples, how many were looked at, and which were asked about."""
+    train = [dspy.Example(id=f"x{i}", label="dark") for i in range(6)]
+    known = {1: [Verdict("dark")], 3: [Verdict("dark"), Verdict("bright")], 5: [Verdict("bright")]}
+    asked: list[str] = []
+
+    def ask(what: str, judge: Any, chosen: Any) -> list[Verdict]:
+        asked.extend(example.id for example in chosen)
+        return [final.get(example.id, Verdict("dark")) for example in chosen]
+
+    found, looked_at = find_label_errors(student(), train, known, ask, most=most, seed=seed)
+    return [(error.id, error.answers) for error in found], looked_at, asked
 
 
-def test_a_wrong_label_that_is_planted_is_found() -> None:
-    """A bright picture that people called dark: the judge learns the rule from the others and contradicts the label."""
+def test_the_compiled_judge_is_asked_about_examples_that_no_round_saw_too() -> None:
+    """What rounds said counts for stability; who gets no answer is left out."""
+    final = {"x0": Verdict("bright"), "x2": Verdict(None, failure="cap"), "x5": Verdict("bright")}
+    found, looked_at, asked = errors_in(final, most=100)
+    assert found == [("x5", 2), ("x0", 1)]
+    assert looked_at == 5
+    assert sorted(asked) == [f"x{i}" for i in range(6)]
+
+
+def test_where_not_all_are_asked_about_those_that_rounds_got_wrong_come_first() -> None:
+    """Then those that no round saw, drawn by seed; none where none is asked for."""
+    assert sorted(errors_in({}, most=2)[2]) == ["x3", "x5"]
+    assert sorted(errors_in({}, most=5)[2]) == ["x0", "x2", "x3", "x4", "x5"]
+    assert len({tuple(errors_in({}, most=3, seed=seed)[2]) for seed in range(9)}) > 2
+    assert errors_in({}, most=0) == ([], 0, [])
+
+
+def test_wrong_labels_that_are_planted_are_found() -> None:
+    """Bright pictures that people called dark: the judge learns the rule from the others and contradicts the labels."""
     planted = [dspy.Example(**e).with_inputs("image") for e in NAMED]
-    planted[-1].label = "dark"
+    wrong = {planted[i].id for i in (-1, -2)}
+    for i in (-1, -2):
+        planted[i].label = "dark"
     sets, lm = Sets(planted, VALIDATION, TEST, "three sets"), world()
     with Watch(Console(file=io.StringIO()), shown=False) as watch:
-        search = Search(rounds=6, threads=2)
-        found = align(student(), sets, Models(lm, lm, lm), search, watch)
-    assert (planted[-1].id, "dark", "bright") in [(e.id, e.label, e.judged) for e in found.checks.label_errors]
-    assert all(error.stability == 1 and error.answers > 1 for error in found.checks.label_errors)
-    most = most_for_label_errors(BLPO(prompt_model=lm, rounds=6), student(), sets)
-    assert 0 < found.checks.looked_at <= most
+        found = align(student(), sets, Models(lm, lm, lm), Search(rounds=6, threads=2), watch)
+    assert wrong <= {e.id for e in found.checks.label_errors if (e.label, e.judged) == ("dark", "bright")}
+    assert found.checks.looked_at == len(planted)
     assert len(found.checks.to_dict()["label_errors"]["found"]) == len(found.checks.label_errors)
+
+
+@pytest.mark.parametrize("evidence", ["both", "image"])
+def test_label_errors_cost_at_most_what_the_estimate_says(evidence: str) -> None:
+    """Beside the same run without them; what the search asked is free."""
+    without, lm = world(reader), world(reader)
+    aligned_with(without, evidence, label_errors=0)
+    found = aligned_with(lm, evidence, label_errors=8)
+    sets = Sets(NAMED, VALIDATION, TEST, "three sets")
+    costs = costs_after(student(evidence=evidence), sets, Search(label_errors=8))
+    assert found.checks.looked_at == 8
+    assert 0 <= len(lm.engine.seen) - len(without.engine.seen) <= costs.label_errors == 8 * (1 + (evidence == "both"))
 
 
 def test_compile_leaves_the_table_of_doubtful_labels_and_the_fidelity(tmp_path: Path) -> None:

@@ -23,15 +23,24 @@ def found(*rows: tuple[int, list[int | None]], **options: float) -> list[tuple[s
 
 
 def test_the_farthest_labels_come_first_and_right_ones_not_at_all() -> None:
-    """A near miss is likelier a matter of taste."""
-    assert found((3, [4, 4]), (1, [5, 5]), (2, [2, 2])) == [("e1", 5, 1.0), ("e0", 4, 1.0)]
+    """Of equally far ones the stablest."""
+    rows = ((3, [5, 5, 4]), (3, [5, 5]), (1, [5, 5]), (2, [2, 2]))
+    assert found(*rows) == [("e2", 5, 1.0), ("e1", 5, 1.0), ("e0", 5, pytest.approx(2 / 3))]
+
+
+def test_a_label_next_to_the_judges_on_a_long_scale_is_a_matter_of_taste() -> None:
+    """On three levels it is half the scale, and of names none is nearer than another."""
+    verdicts = [[Verdict(2)]]
+    for labels, count in ((SCALE, 0), (LabelSpace.ordinal(1, 4), 0), (LabelSpace.ordinal(1, 3), 1)):
+        assert len(likely_label_errors(labels, [dspy.Example(id="a", label=1)], verdicts)) == count
+    assert likely_label_errors(LabelSpace(1, 2, 3, 4), [dspy.Example(id="a", label=1)], verdicts)
 
 
 def test_an_unstable_answer_is_no_evidence() -> None:
-    """Unless less is asked for."""
-    rows = ((1, [5, 5, 4]), (1, [None, None, 5]), (1, []))
-    assert found(*rows) == []
-    assert found(*rows, min_stability=0.6) == [("e0", 5, pytest.approx(2 / 3))]
+    """Most of what the judge said before must be what it says in the end, which is not the human label."""
+    rows = ((1, [5, 5, 4]), (1, [5, 4, 4]), (1, [None, 5, 5]), (1, [1, 5, 5]), (1, []))
+    assert found(*rows) == [("e0", 5, pytest.approx(2 / 3))]
+    assert found(*rows, min_stability=1) == []
 
 
 def test_failed_calls_do_not_count() -> None:

@@ -28,9 +28,12 @@ _DEFAULTS: dict[Role, dict[str, Any]] = {
     "optimizer": {"temperature": 1.0},
 }
 _TIMEOUT, _LONG_TIMEOUT = 120.0, 300.0
-# Families that reason within the token limit before they answer; DSPy knows OpenAI's own.
+# Families that reason within the token limit before they answer; DSPy knows OpenAI's own. Of others its table, which it
+# fetches, tells whether they can reason, not whether they do unasked.
 _REASONING = re.compile(
-    r"(deepseek-r\d|deepseek-reasoner|qwq|qvq|magistral|gpt-oss|grok-[4-9]|gemini-(2\.5|[3-9])|.*\bthinking\b)", re.I
+    r"(.*\.)?(deepseek[.-]r\d|deepseek-reasoner|qwq|qvq|qwen3(?!.*instruct)|magistral|gpt-oss|grok-[4-9]|glm-4\.[5-9]v|"
+    r"gemini-(2\.5|[3-9]|(flash|pro)-latest)|.*\bthinking\b)",
+    re.I,
 )
 _REASONING_TOKENS = 16_000
 _SECRET = re.compile(r"key|secret|password|credential|auth|header|(?<!max_)(?<!max_completion_)tokens?$", re.IGNORECASE)

@@ -152,6 +152,8 @@ def _compared(part: Part, chosen: Choices, folder: Path) -> Comparison:
     """Runs one comparison; the folder's journal makes the same call go on where it was cut short."""
 
     def tell(row: Row) -> None:
+        if part.name == "sweep" and row.method == "none":
+            return  # a comparison has it always, and that of the main table has told it
         what = row.error or f"macro-F1 {(row.test or {}).get('macro_f1') or 0:.2f}, {row.spent} calls"
         print(f"{part.data.name}: {row.method}, seed {row.seed}: {what}", flush=True)
 

@@ -44,13 +44,30 @@ def test_a_reasoning_model_gets_the_only_settings_it_takes(name, role) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["openrouter/deepseek/deepseek-r1", "deepseek/deepseek-reasoner", "gemini/gemini-2.5-pro", "openai/QwQ-32B"]
+    "name",
+    [
+        "openrouter/deepseek/deepseek-r1",
+        "deepseek/deepseek-reasoner",
+        "bedrock/us.deepseek.r1-v1:0",
+        "gemini/gemini-2.5-pro",
+        "gemini/gemini-flash-latest",
+        "openai/QwQ-32B",
+        "ollama_chat/qwen3-vl",
+        "hosted_vllm/Qwen/Qwen3-VL-8B-Thinking",
+        "hosted_vllm/zai-org/GLM-4.5V",
+    ],
 )
 def test_a_model_that_reasons_within_its_limit_gets_room_and_time_for_it(name) -> None:
     """A judge that is cut off while it reasons never answers; as optimizer it has no limit anyway."""
     judge, optimizer = (make_lm(name, role=role).kwargs for role in ("judge", "optimizer"))
     assert (judge["temperature"], judge["max_tokens"], judge["timeout"]) == (0.0, 16_000, 300)
     assert (optimizer["temperature"], optimizer["max_tokens"], optimizer["timeout"]) == (1.0, None, 300)
+
+
+@pytest.mark.parametrize("name", ["hosted_vllm/Qwen/Qwen3-VL-8B-Instruct", "ollama_chat/qwen2.5vl", "openai/gpt-4.1"])
+def test_a_model_that_answers_at_once_is_cut_off_early(name) -> None:
+    """One that repeats itself would else do so for long."""
+    assert make_lm(name, role="judge").kwargs["max_tokens"] == 4000
 
 
 def test_a_hung_call_ends_in_time_for_its_role() -> None:

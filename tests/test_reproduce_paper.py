@@ -162,6 +162,7 @@ def test_a_run_prints_its_tables_and_goes_on_where_it_was(tmp_path: Path, capsys
     assert reproduce_paper.main([*words, "none,textgrad"]) == 0
     first = capsys.readouterr().out
     assert "A check of the mechanism" in first
+    assert first.count("seetrue: none, seed 0:") == 1
     journals = sorted((tmp_path / "out").rglob("*.jsonl"))
     paid = [path.read_bytes() for path in journals]
     assert reproduce_paper.main([*words, "none,textgrad"]) == 0

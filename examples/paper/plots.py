@@ -33,7 +33,7 @@ def plot_methods(results: Sequence[Result], path: Path, title: str) -> None:
         panel.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
         panel.set_ylim(0, 1)
         _plain(panel)
-    panels[0].set_ylabel("macro-F1 on the test half")
+    panels[0].set_ylabel(_measured(results))
     drawing.suptitle(title, fontsize=9)
     drawing.savefig(path, dpi=130)
 
@@ -55,10 +55,15 @@ def plot_sweeps(results: Sequence[Result], sizes: Sizes, path: Path, title: str)
         panel.set_xticks(list(sizes.sweeps[option]))
         panel.set_xlabel(f"{symbol}, {meaning}")
         _plain(panel)
-    panels[0].set(ylabel="macro-F1 on the test half", ylim=(0, 1))
+    panels[0].set(ylabel=_measured(results), ylim=(0, 1))
     panels[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     drawing.suptitle(title, fontsize=9)
     drawing.savefig(path, dpi=130)
+
+
+def _measured(results: Sequence[Result]) -> str:
+    seeds = len({row.seed for result in results for row in result.main.rows})
+    return f"macro-F1 on the test half, {'1 seed' if seeds == 1 else f'mean ± sd of {seeds} seeds'}"
 
 
 def _plain(panel: Axes) -> None:

@@ -73,7 +73,7 @@ def _print_verdicts(judge: VisualJudge, inputs: Inputs, job: JudgeJob, screen: S
 
     def calls() -> Iterator[dict[str, Any]]:
         for _, draft in inputs.drafts(range(len(inputs.rows))):
-            failure = "; ".join(draft.problems)
+            failure = "; ".join(draft.problems).removeprefix(f"{draft.place}: ")  # which stands beside it
             waiting.append((draft.place, Verdict(None, failure=failure) if failure else None))
             if not failure:
                 yield {"image": draft.source, **draft.context}

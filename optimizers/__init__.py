@@ -7,6 +7,7 @@ from blpo_dspy.optimizers.dspy_adapters import COPRO, GEPA, SIMBA, MIPROv2
 from blpo_dspy.optimizers.guards import Guards
 from blpo_dspy.optimizers.opro import OPRO
 from blpo_dspy.optimizers.records import Batch, BLPOResult, Instructions, Judgement, Rejection, Round, Trial, Validation
+from blpo_dspy.optimizers.rounds import RoundOptimizer
 from blpo_dspy.optimizers.textgrad import TextGrad
 from blpo_dspy.optimizers.updates import MergeUpdates, UpdateJudge, UpdateVerbalizer
 
@@ -27,6 +28,7 @@ __all__ = [
     "MergeUpdates",
     "Rejection",
     "Round",
+    "RoundOptimizer",
     "TextGrad",
     "Trial",
     "UpdateJudge",

@@ -14,9 +14,9 @@ from blpo_dspy.metering import RunStoppedError
 from blpo_dspy.optimizers.apo_expansion import APOPrompts, Expansion, distinct
 from blpo_dspy.optimizers.apo_prompts import ApplyReason, FindReasons, VaryInstruction
 from blpo_dspy.optimizers.bandit import UCBBandit
-from blpo_dspy.optimizers.base import JudgeOptimizer, Select
 from blpo_dspy.optimizers.exhibits import Exhibits, ShownAs
 from blpo_dspy.optimizers.records import Batch, Judgement, Round, Trial
+from blpo_dspy.optimizers.rounds import RoundOptimizer, Select
 from blpo_dspy.optimizers.run import Run
 from blpo_dspy.optimizers.sampling import shuffled
 
@@ -35,7 +35,7 @@ _SIZES = (
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class APO(JudgeOptimizer):
+class APO(RoundOptimizer):
     """Optimizes the judge instruction by textual gradients in a beam search.
 
     Source: Pryzant et al., "Automatic Prompt Optimization with “Gradient Descent” and Beam Search", arXiv 2305.03495

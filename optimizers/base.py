@@ -1,12 +1,12 @@
-"""What the optimizers of this package share: one way of calling them, one consumer of their rounds."""
+"""What the optimizers of this package share: their options and one way of calling them."""
 
 from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, ClassVar, Literal, get_args
+from collections.abc import Iterable, Sequence
+from dataclasses import Field, dataclass, fields, replace
+from typing import Any, ClassVar
 
 import dspy
 from dspy.teleprompt import Teleprompter
@@ -14,24 +14,16 @@ from dspy.teleprompt import Teleprompter
 from blpo_dspy.budget import Budget
 from blpo_dspy.errors import BlpoError, check_least
 from blpo_dspy.labels import LabelSpace
-from blpo_dspy.metering import AnswerStore, RunStoppedError
+from blpo_dspy.metering import AnswerStore
 from blpo_dspy.notices import notice
-from blpo_dspy.optimizers.asking import Asker
 from blpo_dspy.optimizers.bench import Metric
 from blpo_dspy.optimizers.costs import call_costs, shortfall
 from blpo_dspy.optimizers.docstrings import with_inherited_options
-from blpo_dspy.optimizers.guards import Guards
 from blpo_dspy.optimizers.plan import Plan, Sizes
-from blpo_dspy.optimizers.records import BLPOResult, Round
+from blpo_dspy.optimizers.records import BLPOResult
 from blpo_dspy.optimizers.run import Run
-from blpo_dspy.optimizers.setup import meta_prompt_digest
-from blpo_dspy.optimizers.validation import Validator, best
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.prices import Prices, checked_prices
-
-Select = Literal["best", "last"]
-
-_VALIDATED_ROUNDS = 4
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -47,15 +39,12 @@ class JudgeOptimizer(Teleprompter):
             label space.
         task_model: The LM that the program runs on; by default its own or the configured one.
         verbalizer_model: The LM of the verbalizing predictor; by default as the program's other predictors.
-        select: "best" returns the best validated program, the start included; "last" what the algorithm itself ends
-            with, without validation.
         labels: The label space; by default the student's (`VisualJudge.labels`) or the labels in the data.
         label_field: Name of the label in examples and predictions.
         verbalizer: Name of the verbalizing predictor in the student.
         judge: Name of the judging predictor in the student.
         max_instruction_tokens: The longest instruction accepted from the optimizer LM.
         max_failed_share: The largest share of a step's examples that an outage may take before the step is void.
-        guards: What is refused whatever its score; see `Guards`.
         budget: One cap over all LM calls. The run ends in time for its last validation and returns the best so far.
         prices: US dollars per million prompt and per million completion tokens by model name, where DSPy's tables
             don't have them or have others.
@@ -64,7 +53,6 @@ class JudgeOptimizer(Teleprompter):
         log_dir: Folder for the journal. The same call with the same folder continues a run that was cut short and pays
             for no answer twice.
         answers: Where LM answers are remembered instead of in the run or its journal, to share them between runs.
-        on_round: Called with each completed `Round`.
 
     Raises:
         BlpoError: If an option is out of its range.
@@ -72,28 +60,23 @@ class JudgeOptimizer(Teleprompter):
 
     # Its name in records and messages: that of the class, unless the class only changes another's defaults.
     algorithm: ClassVar[str]
-    # Whether the algorithm yields what it has of a round that a cap cuts short: then it begins one that may be.
-    partial_rounds: ClassVar[bool] = False
 
     prompt_model: dspy.BaseLM
     metric: Metric | None = None
     task_model: dspy.BaseLM | None = None
     verbalizer_model: dspy.BaseLM | None = None
-    select: Select = "best"
     labels: LabelSpace | None = None
     label_field: str = "label"
     verbalizer: str = "verbalizer"
     judge: str = "judge"
     max_instruction_tokens: int = 1500
     max_failed_share: float = 0.2
-    guards: Guards = Guards()  # noqa: RUF009 - frozen
     budget: Budget | None = None
     prices: Prices | None = None
     seed: int = 0
     num_threads: int | None = None
     log_dir: str | os.PathLike[str] | None = None
     answers: AnswerStore | None = None
-    on_round: Callable[[Round], None] | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -101,19 +84,12 @@ class JudgeOptimizer(Teleprompter):
         cls.algorithm = vars(cls).get("algorithm", cls.__name__)
 
     def __post_init__(self) -> None:
-        self.guards = self.guards or type(self).guards  # None leaves them, like other options, to the optimizer
         self.prices = checked_prices(self.prices)
         self._check_least(max_instruction_tokens=1, max_failed_share=0.0)
         if self.num_threads is not None:
             self._check_least(num_threads=1)
         if self.max_failed_share >= 1:
             raise BlpoError(f"max_failed_share={self.max_failed_share} must be in [0, 1)")
-        self._check_one_of(select=get_args(Select))
-        if self.guards.validating and self.select != "best":
-            raise BlpoError(
-                "the guards label_shift and part_loss look at validations, which select='last' has none of; give "
-                "select='best', or leave them out"
-            )
 
     def _check_least(self, **least: float) -> None:
         """Refuses options below their least value; see `check_least`."""
@@ -126,22 +102,6 @@ class JudgeOptimizer(Teleprompter):
             if getattr(self, name) not in known:
                 raise BlpoError(f"{name}={getattr(self, name)!r} is not one of {', '.join(map(repr, known))}")
 
-    @abstractmethod
-    def _rounds(self, run: Run) -> Iterator[Round]:
-        """The algorithm: yields one record per round, each ending with the instructions that the next starts from."""
-
-    @abstractmethod
-    def _round_calls(self, per_example: int) -> int | None:
-        """About how many LM calls a round makes, to plan under a cap; None if that depends on the data.
-
-        Args:
-            per_example: LM calls that judging an example takes.
-        """
-
-    def _asker(self, run: Run, temperature: float | None = None) -> Asker:
-        """The optimizer LM as the algorithm asks it."""
-        return Asker(run.optimizer_lm, run.workers, self.max_instruction_tokens, temperature, self.guards)
-
     def plan(self, sizes: Sizes, threads: int) -> Plan | None:
         """Returns how many LM calls a run makes, None where that can't be said beforehand.
 
@@ -153,21 +113,12 @@ class JudgeOptimizer(Teleprompter):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The algorithm's options and those that decide every algorithm's result, as JSON-ready data."""
-        own = self._own_options()
-        prompts = {name: value for name, value in own.items() if isinstance(value, type)}
-        shared = ("select", "max_instruction_tokens", "max_failed_share", "seed")
-        return {
-            "optimizer": self.algorithm,
-            **{name: value for name, value in own.items() if name not in prompts},
-            **{name: getattr(self, name) for name in shared},
-            "guards": asdict(self.guards),
-            "meta_prompts": {name: meta_prompt_digest(prompt) for name, prompt in prompts.items()},
-        }
+        """The optimizer's name, the seed and its own options, as JSON-ready data."""
+        return {"optimizer": self.algorithm, "seed": self.seed, **self._own_options(fields(JudgeOptimizer))}
 
-    def _own_options(self) -> dict[str, Any]:
-        """The options that not every optimizer has."""
-        shared = {option.name for option in fields(JudgeOptimizer)}
+    def _own_options(self, inherited: Iterable[Field[Any]]) -> dict[str, Any]:
+        """The options beside those of a base class."""
+        shared = {option.name for option in inherited}
         return {option.name: getattr(self, option.name) for option in fields(self) if option.name not in shared}
 
     def compile(
@@ -214,62 +165,9 @@ class JudgeOptimizer(Teleprompter):
             return None
         return shortfall(self.budget, plan, lambda: call_costs(self, plan, student, verbalizer, run.lms, examples))
 
+    @abstractmethod
     def _search(self, run: Run) -> BLPOResult:
-        """Consumes the rounds: writes each down and validates it beside the next."""
-        validator = Validator(run, each_round=self._validates_each_round(run))
-        rounds: list[Round] = []
-        stop_reason = ""
-        try:
-            if self.select == "best":
-                run.kept = validator.calls
-                validator.start(0, run.start)
-            for found in self._rounds(run):
-                validator.wait()  # so that what is spent doesn't depend on timing; it ran beside this round
-                completed = replace(found, spent=run.meter.ledger.total.calls)
-                rounds.append(completed)
-                run.write("round", completed.number, completed.to_dict())
-                if self.on_round is not None:
-                    self.on_round(completed)
-                if not self.partial_rounds and not run.pays_for_round(len(rounds)):
-                    stop_reason = "the budget doesn't pay for another round"
-                    break
-                if self.select == "best" and validator.each_round:
-                    validator.start(len(rounds), completed.end)
-        except RunStoppedError as stopped:
-            stop_reason = str(stopped)
-        run.workers.end_search()  # or what is under way of a step that was cut short would take what is kept
-        run.kept = 0
-        if self.select == "best" and rounds:
-            validator.start(len(rounds), rounds[-1].end)
-        return self._result(run, rounds, validator, stop_reason or self._end(rounds))
-
-    def _result(self, run: Run, rounds: list[Round], validator: Validator, stop_reason: str) -> BLPOResult:
-        spent = [0, *(completed.spent for completed in rounds)]
-        validations = tuple(replace(v, spent=spent[v.after_round]) for v in validator.finish())
-        if validations and validations[0].after_round == 0:
-            validations = self.guards.checked(validations)
-        for validation in validations:
-            run.write("validation", validation.after_round, validation.to_dict())
-        returned = rounds[-1].end if rounds and self.select == "last" else run.start
-        if validations and validations[0].after_round == 0:
-            returned = validations[best(validations)].instructions
-        result = BLPOResult(
-            run.start, tuple(rounds), validations, returned, run.meter.ledger, stop_reason, self.options
-        )
-        run.write("end", 0, {"stop_reason": stop_reason, "ledger": result.ledger.to_dict()})
-        return result
-
-    def _end(self, rounds: Sequence[Round]) -> str:
-        """Why the algorithm ended by itself."""
-        return "the only round is done" if len(rounds) == 1 else f"all {len(rounds)} rounds done"
-
-    def _validates_each_round(self, run: Run) -> bool:
-        """Every round is validated unless the cap on calls pays for few of them; then only the last is."""
-        calls = self._round_calls(run.per_example)
-        if calls is None:
-            return self.budget is None
-        validation = len(run.data.validation) * run.per_example
-        return run.max_calls is None or run.max_calls >= _VALIDATED_ROUNDS * (calls + validation)
+        """The optimizer at work; the result holds the instructions that are returned."""
 
 
 def _finished(run: Run, result: BLPOResult) -> dspy.Module:

@@ -21,12 +21,12 @@ import dspy
 
 from blpo_dspy.metering import RunStoppedError
 from blpo_dspy.optimizers import updates
-from blpo_dspy.optimizers.base import JudgeOptimizer, Select
 from blpo_dspy.optimizers.exhibits import Exhibits
 from blpo_dspy.optimizers.guards import Guards
 from blpo_dspy.optimizers.plan import Plan, Sizes, plan_blpo
 from blpo_dspy.optimizers.proposals import Proposal
 from blpo_dspy.optimizers.records import Batch, Instructions, Judgement, Round, Trial
+from blpo_dspy.optimizers.rounds import RoundOptimizer, Select
 from blpo_dspy.optimizers.run import Run
 from blpo_dspy.optimizers.sampling import full_search, lazy_search, shuffled
 from blpo_dspy.optimizers.steps import MetaPrompts, Steps, VerbalizerSearch
@@ -38,7 +38,7 @@ _PLANNED_ROUNDS = 4
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class BLPO(JudgeOptimizer):
+class BLPO(RoundOptimizer):
     """Optimizes the judge and the verbalizer instruction of a program so that its labels agree with people's.
 
     Every round draws a batch of the judge's mistakes. The inner loop looks for the verbalizer instruction whose

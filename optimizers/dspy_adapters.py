@@ -14,8 +14,8 @@ from typing import Any
 import dspy
 
 from blpo_dspy.errors import BlpoError, ModelError
-from blpo_dspy.optimizers.base import JudgeOptimizer, Select
-from blpo_dspy.optimizers.records import BLPOResult, Instructions, Round, Validation
+from blpo_dspy.optimizers.base import JudgeOptimizer
+from blpo_dspy.optimizers.records import BLPOResult, Instructions, Validation
 from blpo_dspy.optimizers.run import GRACE, Run
 from blpo_dspy.optimizers.tracking import ProgramState, Tracker
 
@@ -38,33 +38,13 @@ class DSPyAdapter(JudgeOptimizer):
 
     Args:
         prompt_model: The LM that writes proposals.
-        select: No effect, since each optimizer has its own selection.
+        max_instruction_tokens: No effect; what is accepted is up to DSPy's optimizer.
+        max_failed_share: No effect; DSPy's optimizers score a failed example with 0.
     """
-
-    select: Select = "last"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.guards.validating:
-            raise BlpoError(
-                f"{self.algorithm} picks its program by itself, so the guards label_shift and part_loss don't "
-                "reach it; leave them out"
-            )
 
     @abstractmethod
     def _optimize(self, run: Run, program: dspy.Module, train: list[Any], validation: list[Any], metric: Any) -> Any:
         """Runs DSPy's optimizer and returns its program."""
-
-    def _rounds(self, run: Run) -> Iterator[Round]:
-        raise AssertionError("DSPy's optimizers have their own loop")
-
-    def _round_calls(self, per_example: int) -> int:
-        return 0
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The optimizer's name, the seed and its own options, as JSON-ready data."""
-        return {"optimizer": self.algorithm, "seed": self.seed, **self._own_options()}
 
     def _search(self, run: Run) -> BLPOResult:
         run.stop_error = OptimizerHalted

@@ -20,12 +20,12 @@ class Guards:
 
     Copying is refused by default, since it is never wanted: a rule that quotes an example holds for that example. The
     other two are off by default: they overrule the validation score, and whether an even treatment of the labels or
-    of each part is worth some of the score is for the user to say.
+    of each part is worth some of the score is for the user to say. DSPy's own optimizers, which write and pick
+    instructions by themselves, take no guards.
 
     Args:
         copied_words: So many consecutive words of a description or context text that the optimizer LM was shown make
-            a judge instruction a copy, unless the instruction it revises has them too. DSPy's own optimizers, whose
-            prompts are theirs, don't check it.
+            a judge instruction a copy, unless the instruction it revises has them too.
         label_shift: The most by which the judge's labels, as shares of the validation set, may be farther from
             people's (in total variation, in [0, 1]) than the start's are.
         part_loss: The most by which the mean loss, in [0, 1], of any part of the validation set may exceed the

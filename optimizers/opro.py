@@ -10,11 +10,11 @@ from typing import Any, ClassVar, Literal, get_args
 import dspy
 
 from blpo_dspy.metering import RunStoppedError
-from blpo_dspy.optimizers.base import JudgeOptimizer, Select
 from blpo_dspy.optimizers.exhibits import Exhibits, ShownAs, label_names
 from blpo_dspy.optimizers.opro_prompts import InstructionScore, WriteInstruction
 from blpo_dspy.optimizers.proposals import Proposal
 from blpo_dspy.optimizers.records import Batch, Instructions, Judgement, Rejection, Round, Trial
+from blpo_dspy.optimizers.rounds import RoundOptimizer, Select
 from blpo_dspy.optimizers.run import Run
 from blpo_dspy.optimizers.sampling import shuffled
 from blpo_dspy.text import as_data
@@ -23,7 +23,7 @@ Scored = tuple[str, float]
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class OPRO(JudgeOptimizer):
+class OPRO(RoundOptimizer):
     """Optimizes the judge instruction by showing the optimizer LM the best instructions so far with their scores.
 
     Source: Yang et al., "Large Language Models as Optimizers", arXiv 2309.03409, and its reference implementation

@@ -8,9 +8,9 @@ from typing import get_args
 
 import dspy
 
-from blpo_dspy.optimizers.base import JudgeOptimizer, Select
 from blpo_dspy.optimizers.exhibits import Exhibits, ShownAs
 from blpo_dspy.optimizers.records import Batch, Instructions, Round, Trial
+from blpo_dspy.optimizers.rounds import RoundOptimizer, Select
 from blpo_dspy.optimizers.run import Run
 from blpo_dspy.optimizers.sampling import shuffled
 from blpo_dspy.optimizers.textgrad_prompts import CriticizeInstruction, CriticizeOutput, ImproveInstruction
@@ -18,7 +18,7 @@ from blpo_dspy.optimizers.textgrad_steps import TextGradPrompts, TextGradSteps
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class TextGrad(JudgeOptimizer):
+class TextGrad(RoundOptimizer):
     """Optimizes the judge instruction by gradient descent whose gradients are criticism in words.
 
     Source: Yuksekgonul et al., "TextGrad: Automatic “Differentiation” via Text", arXiv 2406.07496, and its reference

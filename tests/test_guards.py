@@ -12,7 +12,6 @@ from worlds import LABELS, TRAIN, VALIDATION, mind, student, world
 from blpo_dspy.agreement import measure_agreement
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.optimizers import APO, BLPO, OPRO, TextGrad
-from blpo_dspy.optimizers.dspy_adapters import COPRO, GEPA, SIMBA, MIPROv2
 from blpo_dspy.optimizers.guards import Guards, label_shift, mean_losses
 from blpo_dspy.optimizers.records import Instructions, Validation
 
@@ -138,13 +137,6 @@ def test_the_baselines_keep_the_guards_that_validate_where_they_pick_by_validati
     with pytest.raises(BlpoError, match="give select='best'"):
         kind(prompt_model=world(), guards=strict)
     assert kind(prompt_model=world(), guards=strict, select="best").guards == strict
-
-
-@pytest.mark.parametrize("kind", [GEPA, MIPROv2, SIMBA, COPRO])
-def test_dspys_optimizers_refuse_guards_that_would_not_reach_them(kind: Any) -> None:
-    """They pick by scores of their own."""
-    with pytest.raises(BlpoError, match=f"{kind.__name__} picks its program by itself"):
-        kind(prompt_model=world(), guards=Guards(part_loss=0.1), select="best")
 
 
 def test_a_baseline_returns_nothing_that_a_guard_refuses() -> None:

@@ -15,7 +15,7 @@ EVERY = [BLPO, BLPO.paper, OPRO, APO, TextGrad, MIPROv2, GEPA, SIMBA, COPRO]
 def test_signature_and_docstring_tell_of_every_option(optimizer: type[JudgeOptimizer]) -> None:
     """The inherited ones too; all are given by name, and each is explained once."""
     parameters = inspect.signature(optimizer).parameters
-    assert {"prompt_model", "metric", "task_model", "seed", "num_threads", "log_dir", "on_round"} <= parameters.keys()
+    assert {"prompt_model", "metric", "task_model", "seed", "num_threads", "log_dir"} <= parameters.keys()
     assert {parameter.kind for parameter in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
     options = re.search(r"^Args:\n(.*?)(?:\n\n|\Z)", inspect.getdoc(optimizer) or "", re.DOTALL | re.MULTILINE)
     assert sorted(re.findall(r"^    (\w+): \S", options[1], re.MULTILINE)) == sorted(parameters)
@@ -44,6 +44,14 @@ def test_the_record_names_the_algorithm_that_a_preset_belongs_to() -> None:
     spelled_out = BLPO(prompt_model=world(), **{name: getattr(letter, name) for name in names})
     assert letter.options == spelled_out.options
     assert letter.options["optimizer"] == "BLPO"
+
+
+@pytest.mark.parametrize("optimizer", [MIPROv2, GEPA, SIMBA, COPRO])
+@pytest.mark.parametrize("option", ["select", "guards", "on_round"])
+def test_dspys_optimizers_have_no_options_of_rounds(optimizer: type[JudgeOptimizer], option: str) -> None:
+    """They pick their program by themselves."""
+    with pytest.raises(TypeError, match=option):
+        optimizer(prompt_model=world(), **{option: None})
 
 
 @pytest.mark.parametrize("optimizer", EVERY)

@@ -1,0 +1,138 @@
+"""Optimizers that work in rounds: one consumer of the records that they yield."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, ClassVar, Literal, get_args
+
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.metering import RunStoppedError
+from blpo_dspy.optimizers.asking import Asker
+from blpo_dspy.optimizers.base import JudgeOptimizer
+from blpo_dspy.optimizers.guards import Guards
+from blpo_dspy.optimizers.records import BLPOResult, Round
+from blpo_dspy.optimizers.run import Run
+from blpo_dspy.optimizers.setup import meta_prompt_digest
+from blpo_dspy.optimizers.validation import Validator, best
+
+Select = Literal["best", "last"]
+
+_VALIDATED_ROUNDS = 4
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class RoundOptimizer(JudgeOptimizer):
+    """An optimizer that yields a record of every round.
+
+    Args:
+        select: "best" returns the best validated program, the start included; "last" what the algorithm itself ends
+            with, without validation.
+        guards: What is refused whatever its score; see `Guards`.
+        on_round: Called with each completed `Round`.
+    """
+
+    # Whether the algorithm yields what it has of a round that a cap cuts short: then it begins one that may be.
+    partial_rounds: ClassVar[bool] = False
+
+    select: Select = "best"
+    guards: Guards = Guards()  # noqa: RUF009 - frozen
+    on_round: Callable[[Round], None] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.guards = self.guards or type(self).guards  # None leaves them, like other options, to the optimizer
+        self._check_one_of(select=get_args(Select))
+        if self.guards.validating and self.select != "best":
+            raise BlpoError(
+                "the guards label_shift and part_loss look at validations, which select='last' has none of; give "
+                "select='best', or leave them out"
+            )
+
+    @abstractmethod
+    def _rounds(self, run: Run) -> Iterator[Round]:
+        """The algorithm: yields one record per round, each ending with the instructions that the next starts from."""
+
+    @abstractmethod
+    def _round_calls(self, per_example: int) -> int | None:
+        """About how many LM calls a round makes, to plan under a cap; None if that depends on the data.
+
+        Args:
+            per_example: LM calls that judging an example takes.
+        """
+
+    def _asker(self, run: Run, temperature: float | None = None) -> Asker:
+        """The optimizer LM as the algorithm asks it."""
+        return Asker(run.optimizer_lm, run.workers, self.max_instruction_tokens, temperature, self.guards)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The algorithm's options and those that decide every algorithm's result, as JSON-ready data."""
+        own = self._own_options(fields(RoundOptimizer))
+        prompts = {name: value for name, value in own.items() if isinstance(value, type)}
+        shared = ("select", "max_instruction_tokens", "max_failed_share", "seed")
+        return {
+            "optimizer": self.algorithm,
+            **{name: value for name, value in own.items() if name not in prompts},
+            **{name: getattr(self, name) for name in shared},
+            "guards": asdict(self.guards),
+            "meta_prompts": {name: meta_prompt_digest(prompt) for name, prompt in prompts.items()},
+        }
+
+    def _search(self, run: Run) -> BLPOResult:
+        """Consumes the rounds: writes each down and validates it beside the next."""
+        validator = Validator(run, each_round=self._validates_each_round(run))
+        rounds: list[Round] = []
+        stop_reason = ""
+        try:
+            if self.select == "best":
+                run.kept = validator.calls
+                validator.start(0, run.start)
+            for found in self._rounds(run):
+                validator.wait()  # so that what is spent doesn't depend on timing; it ran beside this round
+                completed = replace(found, spent=run.meter.ledger.total.calls)
+                rounds.append(completed)
+                run.write("round", completed.number, completed.to_dict())
+                if self.on_round is not None:
+                    self.on_round(completed)
+                if not self.partial_rounds and not run.pays_for_round(len(rounds)):
+                    stop_reason = "the budget doesn't pay for another round"
+                    break
+                if self.select == "best" and validator.each_round:
+                    validator.start(len(rounds), completed.end)
+        except RunStoppedError as stopped:
+            stop_reason = str(stopped)
+        run.workers.end_search()  # or what is under way of a step that was cut short would take what is kept
+        run.kept = 0
+        if self.select == "best" and rounds:
+            validator.start(len(rounds), rounds[-1].end)
+        return self._result(run, rounds, validator, stop_reason or self._end(rounds))
+
+    def _result(self, run: Run, rounds: list[Round], validator: Validator, stop_reason: str) -> BLPOResult:
+        spent = [0, *(completed.spent for completed in rounds)]
+        validations = tuple(replace(v, spent=spent[v.after_round]) for v in validator.finish())
+        if validations and validations[0].after_round == 0:
+            validations = self.guards.checked(validations)
+        for validation in validations:
+            run.write("validation", validation.after_round, validation.to_dict())
+        returned = rounds[-1].end if rounds and self.select == "last" else run.start
+        if validations and validations[0].after_round == 0:
+            returned = validations[best(validations)].instructions
+        result = BLPOResult(
+            run.start, tuple(rounds), validations, returned, run.meter.ledger, stop_reason, self.options
+        )
+        run.write("end", 0, {"stop_reason": stop_reason, "ledger": result.ledger.to_dict()})
+        return result
+
+    def _end(self, rounds: Sequence[Round]) -> str:
+        """Why the algorithm ended by itself."""
+        return "the only round is done" if len(rounds) == 1 else f"all {len(rounds)} rounds done"
+
+    def _validates_each_round(self, run: Run) -> bool:
+        """Every round is validated unless the cap on calls pays for few of them; then only the last is."""
+        calls = self._round_calls(run.per_example)
+        if calls is None:
+            return self.budget is None
+        validation = len(run.data.validation) * run.per_example
+        return run.max_calls is None or run.max_calls >= _VALIDATED_ROUNDS * (calls + validation)

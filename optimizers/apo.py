@@ -10,7 +10,6 @@ from typing import ClassVar, get_args
 
 import dspy
 
-from blpo_dspy.metering import RunStoppedError
 from blpo_dspy.optimizers.apo_expansion import APOPrompts, Expansion, distinct
 from blpo_dspy.optimizers.apo_prompts import ApplyReason, FindReasons, VaryInstruction
 from blpo_dspy.optimizers.bandit import UCBBandit
@@ -131,14 +130,13 @@ class APO(RoundOptimizer):
             minibatch = shuffled(run.data.train, self.seed, number)[: self.minibatch_size]
             children = [self._children(expansion, parent, minibatch, number) for parent in beam]
             candidates, refused = distinct([*beam, *itertools.chain(*children)], known=set())
-            candidates, stopped = self._select(run, candidates, number)
-            if candidates[0].score is not None or stopped is None:
-                batch = Batch.of(run.bench.judge(beam[0].instructions, minibatch))
-                improved = candidates[0].judge != beam[0].judge
-                start, trials = beam[0].instructions, (*candidates, *refused)
-                yield Round(number, start, batch, trials, chosen=0 if improved else None)
-            if stopped is not None:
-                raise stopped
+            candidates = self._select(run, candidates, number)
+            if candidates[0].score is None and run.allowance.stopped is not None:
+                return  # no candidate was tried
+            batch = Batch.of(run.bench.judge(beam[0].instructions, minibatch))
+            improved = candidates[0].judge != beam[0].judge
+            start, trials = beam[0].instructions, (*candidates, *refused)
+            yield Round(number, start, batch, trials, chosen=0 if improved else None)
             beam = [Trial("start", run.start.verbalizer, c.judge) for c in candidates[: self.beam_size]]
 
     def _expansion(self, run: Run) -> Expansion:
@@ -161,24 +159,21 @@ class APO(RoundOptimizer):
         assert parent.judge is not None
         return expansion.children(parent.judge, minibatch, random.Random(f"{self.seed}:{number}:{parent.judge}"))
 
-    def _select(self, run: Run, candidates: Sequence[Trial], number: int) -> tuple[list[Trial], RunStoppedError | None]:
+    def _select(self, run: Run, candidates: Sequence[Trial], number: int) -> list[Trial]:
         """The candidates with the bandit's estimates, the best first, as far as the budget reaches."""
         if len(candidates) == 1:
-            return list(candidates), None
+            return list(candidates)
         bandit, rng = UCBBandit(len(candidates), self.exploration), random.Random(f"{self.seed}:{number}:selection")
         judged: list[list[Judgement]] = [[] for _ in candidates]
-        stopped = None
-        try:
+        with run.allowance.until_stopped():
             for t in range(self.eval_rounds):
                 sample = rng.sample(run.data.train, min(self.samples_per_eval, len(run.data.train)))
                 for arm in bandit.choose(self.eval_prompts_per_round, t, rng):
                     judgements = run.bench.judge(candidates[arm].instructions, sample)
                     bandit.update(arm, [1.0 - j.loss for j in judgements if j.loss is not None])
                     judged[arm] += judgements
-        except RunStoppedError as error:
-            stopped = error
         tried = [c.scored(mean, j) for c, mean, j in zip(candidates, bandit.means, judged, strict=True)]
-        return sorted(tried, key=lambda trial: -1.0 if trial.score is None else trial.score, reverse=True), stopped
+        return sorted(tried, key=lambda trial: -1.0 if trial.score is None else trial.score, reverse=True)
 
     def _round_calls(self, per_example: int) -> None:
         """How many judgements a round makes depends on how many candidates differ and on the training set's size."""

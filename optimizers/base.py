@@ -14,7 +14,7 @@ from dspy.teleprompt import Teleprompter
 from blpo_dspy.budget import Budget
 from blpo_dspy.errors import BlpoError, check_least
 from blpo_dspy.labels import LabelSpace
-from blpo_dspy.metering import AnswerStore
+from blpo_dspy.metering import AnswerStore, RunStoppedError
 from blpo_dspy.notices import notice
 from blpo_dspy.optimizers.bench import Metric
 from blpo_dspy.optimizers.costs import call_costs, shortfall
@@ -60,6 +60,8 @@ class JudgeOptimizer(Teleprompter):
 
     # Its name in records and messages: that of the class, unless the class only changes another's defaults.
     algorithm: ClassVar[str]
+    # What a call raises that the budget doesn't pay for.
+    refusal: ClassVar[type[BaseException]] = RunStoppedError
 
     prompt_model: dspy.BaseLM
     metric: Metric | None = None

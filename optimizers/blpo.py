@@ -19,17 +19,17 @@ from typing import ClassVar, Literal, get_args
 
 import dspy
 
-from blpo_dspy.metering import RunStoppedError
 from blpo_dspy.optimizers import updates
+from blpo_dspy.optimizers.blpo_plan import plan_blpo
+from blpo_dspy.optimizers.blpo_steps import MetaPrompts, Steps, VerbalizerSearch
 from blpo_dspy.optimizers.exhibits import Exhibits
 from blpo_dspy.optimizers.guards import Guards
-from blpo_dspy.optimizers.plan import Plan, Sizes, plan_blpo
+from blpo_dspy.optimizers.plan import Plan, Sizes
 from blpo_dspy.optimizers.proposals import Proposal
 from blpo_dspy.optimizers.records import Batch, Instructions, Judgement, Round, Trial
 from blpo_dspy.optimizers.rounds import RoundOptimizer, Select
 from blpo_dspy.optimizers.run import Run
 from blpo_dspy.optimizers.sampling import full_search, lazy_search, shuffled
-from blpo_dspy.optimizers.steps import MetaPrompts, Steps, VerbalizerSearch
 
 ErrorSearch = Literal["lazy", "full"]
 
@@ -97,7 +97,7 @@ class BLPO(RoundOptimizer):
         self._check_one_of(error_search=get_args(ErrorSearch), verbalizer_search=get_args(VerbalizerSearch))
 
     def _rounds(self, run: Run) -> Iterator[Round]:
-        """Algorithm 1, one record per outer round."""
+        """Algorithm 1, one record per outer round; the inner loop ends early where a cap doesn't pay for a step."""
         steps, current = self._steps(run), run.start  # p_0, q_0
         inner_steps = self._planned_steps(run)
         for t in range(self.rounds):  # for t = 0 … T−1
@@ -105,39 +105,25 @@ class BLPO(RoundOptimizer):
             if not batch.errors:
                 return
             history: list[Trial] = []
-            stopped: RunStoppedError | None = None
-            try:
-                for trial in self._inner_loop(
-                    steps, batch, current, self._first_verbalizer(run.start, current), inner_steps
-                ):
+            with run.allowance.until_stopped():
+                q = self._first_verbalizer(run.start, current)
+                history.append(steps.try_verbalizer(batch, current, q, 0))  # H_0 ← {(q_0, score(q_0; p_t))}  (6, 9)
+                for k in range(inner_steps):  # for k = 0 … K−1
+                    q = steps.update_verbalizer(current, history)  # q_{k+1} ← Update_q(p_t, H_k)  (10)
+                    trial = steps.try_verbalizer(batch, current, q, k + 1)  # p' ← J(q_{k+1}, p_t); score  (6, 9)
                     history.append(trial)  # H_{k+1} ← H_k ∪ {(q_{k+1}, score)}
-            except RunStoppedError as error:
-                stopped = error
+                if self.merge:
+                    history += steps.merge(batch, current, history)
             chosen = self._argmax(history)  # q* ← argmax score  (11)
             completed = Round(t, current, batch, tuple(history), chosen)
             current = completed.end  # p_{t+1} ← J(q*, p_t)  (6)
             yield completed
-            if stopped is not None:
-                raise stopped
-
-    def _inner_loop(
-        self, steps: Steps, batch: Batch, current: Instructions, first: str, inner_steps: int
-    ) -> Iterator[Trial]:
-        """The inner loop of Algorithm 1: the trials of a round, from q_0 on, and a merge of the best."""
-        history = [steps.try_verbalizer(batch, current, Proposal(first), 0)]  # H_0 ← {(q_0, score(q_0; p_t))}
-        yield history[-1]
-        for k in range(inner_steps):  # for k = 0 … K−1
-            proposal = steps.update_verbalizer(current, history)  # q_{k+1} ← Update_q(p_t, H_k)  (10)
-            history.append(steps.try_verbalizer(batch, current, proposal, k + 1))  # p' ← J(q_{k+1}, p_t); score  (6, 9)
-            yield history[-1]
-        if self.merge and (merged := steps.merge(batch, current, history)) is not None:
-            yield merged
 
     def _planned_steps(self, run: Run) -> int:
         """K, or as many inner steps as leave room for some rounds under a cap on calls; more rounds pay better."""
         if run.max_calls is None:
             return self.inner_steps
-        room, rounds = run.max_calls - run.reserve, min(_PLANNED_ROUNDS, self.rounds)
+        room, rounds = run.max_calls - run.allowance.reserve, min(_PLANNED_ROUNDS, self.rounds)
         for steps in range(self.inner_steps, 1, -1):
             if rounds * self._calls(steps, run.per_example) <= room:
                 return steps
@@ -148,11 +134,11 @@ class BLPO(RoundOptimizer):
         exhibits = Exhibits(run.bench, run.labels, "descriptions", run.start.verbalizer)
         return Steps(run.bench, self._asker(run), exhibits, prompts, self.verbalizer_search)
 
-    def _first_verbalizer(self, start: Instructions, current: Instructions) -> str:
+    def _first_verbalizer(self, start: Instructions, current: Instructions) -> Proposal:
         """q_0 of a round."""
         if self.verbalizer_search == "judge":
-            return current.judge
-        return current.verbalizer if self.warm_start else start.verbalizer
+            return Proposal(current.judge)
+        return Proposal(current.verbalizer if self.warm_start else start.verbalizer)
 
     def _sample_errors(self, run: Run, current: Instructions, number: int) -> Batch:
         order = shuffled(run.data.train, self.seed, number)

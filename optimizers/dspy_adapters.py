@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, ClassVar
 
 import dspy
 
@@ -42,12 +42,13 @@ class DSPyAdapter(JudgeOptimizer):
         max_failed_share: No effect; DSPy's optimizers score a failed example with 0.
     """
 
+    refusal: ClassVar[type[BaseException]] = OptimizerHalted
+
     @abstractmethod
     def _optimize(self, run: Run, program: dspy.Module, train: list[Any], validation: list[Any], metric: Any) -> Any:
         """Runs DSPy's optimizer and returns its program."""
 
     def _search(self, run: Run) -> BLPOResult:
-        run.stop_error = OptimizerHalted
         program = self._working_copy(run)
         train = [run.data.examples[i] for i in run.data.train]
         validation = [run.data.examples[i] for i in run.data.validation]

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal, get_args
 
 import dspy
 
-from blpo_dspy.metering import RunStoppedError
 from blpo_dspy.optimizers.exhibits import Exhibits, ShownAs, label_names
 from blpo_dspy.optimizers.opro_prompts import InstructionScore, WriteInstruction
 from blpo_dspy.optimizers.proposals import Proposal
@@ -95,12 +94,11 @@ class OPRO(RoundOptimizer):
         for step in range(self.steps):
             shown = run.bench.judge(best, sorted(shuffled(train, self.seed, step)[: self.exemplars]))
             proposals = self._proposals(run, self._meta_prompt(run, history, shown), step)
-            trials, stopped = self._scored(run, _new(proposals, history), train)
+            trials = self._scored(run, _new(proposals, history), train)
+            if not trials:
+                return  # the budget is spent: none was scored
             completed = Round(step, best, Batch.of(shown), tuple(trials), _argmax(trials, history))
-            if trials:
-                yield completed
-            if stopped is not None:
-                raise stopped
+            yield completed
             history += [(trial.judge, trial.score) for trial in trials if trial.judge and trial.score is not None]
             best = completed.end
 
@@ -136,21 +134,17 @@ class OPRO(RoundOptimizer):
         replies = asker.ask(signature, requests)
         return [proposal for reply in replies for proposal in asker.instructions(reply, run.start.judge)]
 
-    def _scored(
-        self, run: Run, proposals: Sequence[Proposal], train: Sequence[int]
-    ) -> tuple[list[Trial], RunStoppedError | None]:
+    def _scored(self, run: Run, proposals: Sequence[Proposal], train: Sequence[int]) -> list[Trial]:
         """The proposals with their scores on the training set, as far as the budget reaches."""
         trials: list[Trial] = []
-        for proposal in proposals:
-            trial = Trial("proposal", run.start.verbalizer, proposal.text, rejections=proposal.rejections)
-            if proposal.text is not None:
-                try:
+        with run.allowance.until_stopped():
+            for proposal in proposals:
+                trial = Trial("proposal", run.start.verbalizer, proposal.text, rejections=proposal.rejections)
+                if proposal.text is not None:
                     judgements = run.bench.judge(Instructions(proposal.text, run.start.verbalizer), train)
-                except RunStoppedError as stopped:
-                    return trials, stopped
-                trial = trial.scored(_score(run, judgements), judgements)
-            trials.append(trial)
-        return trials, None
+                    trial = trial.scored(_score(run, judgements), judgements)
+                trials.append(trial)
+        return trials
 
     def _round_calls(self, per_example: int) -> None:
         """A step judges the whole training set for every sample."""

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal, get_args
 
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.metering import RunStoppedError
 from blpo_dspy.optimizers.asking import Asker
 from blpo_dspy.optimizers.base import JudgeOptimizer
 from blpo_dspy.optimizers.guards import Guards
@@ -33,7 +32,8 @@ class RoundOptimizer(JudgeOptimizer):
         on_round: Called with each completed `Round`.
     """
 
-    # Whether the algorithm yields what it has of a round that a cap cuts short: then it begins one that may be.
+    # Whether the algorithm yields what it has of a round that a cap cuts short (`Allowance.until_stopped`): then it
+    # begins one that may be.
     partial_rounds: ClassVar[bool] = False
 
     select: Select = "best"
@@ -84,10 +84,17 @@ class RoundOptimizer(JudgeOptimizer):
         """Consumes the rounds: writes each down and validates it beside the next."""
         validator = Validator(run, each_round=self._validates_each_round(run))
         rounds: list[Round] = []
-        stop_reason = ""
-        try:
+        with run.allowance.keeping(validator.calls if self.select == "best" else 0):
+            stop_reason = self._follow(run, validator, rounds)
+            run.workers.end_search()  # or what is under way of a step that was cut short would take what is kept
+        if self.select == "best" and rounds:
+            validator.start(len(rounds), rounds[-1].end)
+        return self._result(run, rounds, validator, stop_reason or self._end(rounds))
+
+    def _follow(self, run: Run, validator: Validator, rounds: list[Round]) -> str:
+        """Adds the rounds to the list as they end; returns what cut the search short, "" if nothing did."""
+        with run.allowance.until_stopped():
             if self.select == "best":
-                run.kept = validator.calls
                 validator.start(0, run.start)
             for found in self._rounds(run):
                 validator.wait()  # so that what is spent doesn't depend on timing; it ran beside this round
@@ -96,18 +103,13 @@ class RoundOptimizer(JudgeOptimizer):
                 run.write("round", completed.number, completed.to_dict())
                 if self.on_round is not None:
                     self.on_round(completed)
-                if not self.partial_rounds and not run.pays_for_round(len(rounds)):
-                    stop_reason = "the budget doesn't pay for another round"
+                if run.allowance.stopped is not None:
                     break
+                if not self.partial_rounds and not run.allowance.pays_for_round(len(rounds)):
+                    return "the budget doesn't pay for another round"
                 if self.select == "best" and validator.each_round:
                     validator.start(len(rounds), completed.end)
-        except RunStoppedError as stopped:
-            stop_reason = str(stopped)
-        run.workers.end_search()  # or what is under way of a step that was cut short would take what is kept
-        run.kept = 0
-        if self.select == "best" and rounds:
-            validator.start(len(rounds), rounds[-1].end)
-        return self._result(run, rounds, validator, stop_reason or self._end(rounds))
+        return "" if run.allowance.stopped is None else str(run.allowance.stopped)
 
     def _result(self, run: Run, rounds: list[Round], validator: Validator, stop_reason: str) -> BLPOResult:
         spent = [0, *(completed.spent for completed in rounds)]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import dspy
 
+from blpo_dspy.budget import Budget
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.gate import in_background
 from blpo_dspy.journal import Journal
-from blpo_dspy.ledger import Ledger
-from blpo_dspy.metering import Meter, RunStoppedError
+from blpo_dspy.metering import Meter
+from blpo_dspy.optimizers.allowance import Allowance
 from blpo_dspy.optimizers.bench import Bench, find_predictors
 from blpo_dspy.optimizers.records import Instructions
 from blpo_dspy.optimizers.setup import Dataset, dataset, fingerprint, label_space, program_lms
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 # Seconds that calls under way get to end when a run is cut short.
 GRACE = 10.0
-# 28 of 29 calls and one more come to a little over 1 in floating point.
-_ROUNDING = 1e-9
 
 
 class Run:
@@ -35,16 +32,15 @@ class Run:
         data: The examples; training and validation positions.
         labels: The label space.
         workers: The threads of the run.
+        allowance: What the budget leaves.
         bench: Judges and describes examples under any instructions.
         optimizer_lm: The metered optimizer LM.
         start: The student's instructions.
         predictors: The names of the student's two predictors.
         lms: For each predictor name its metered LM.
-        stop_error: What a call raises when the budget is spent.
         journal: Where the run is written down, None without a log folder.
         per_example: LM calls that judging an example takes, as far as the program tells.
-        kept: How many calls the search leaves for the last validation.
-        promised: How many calls the validations need that were started so far.
+        max_calls: The cap on calls, None if there is none.
     """
 
     def __init__(
@@ -55,17 +51,16 @@ class Run:
         valset: Sequence[dspy.Example] | None,
         workers: Workers,
     ) -> None:
-        self.stop_error: type[BaseException] = RunStoppedError
-        self._budget, self._began = optimizer.budget, time.monotonic()
-        self.workers = workers
-        self.kept, self.promised = 0, 0
+        self.workers, budget = workers, optimizer.budget
+        self.max_calls = None if budget is None else budget.max_calls
+        self.allowance = Allowance(budget, lambda: self.meter.ledger, optimizer.refusal)
         self.predictors = predictors = find_predictors(student, optimizer.verbalizer, optimizer.judge)
         self.data: Dataset = dataset(student, trainset, valset, optimizer.label_field)
         self.labels = label_space(
             optimizer.labels, student, self.data.examples, optimizer.label_field, optimizer.metric
         )
         lms = program_lms(student, predictors, optimizer.task_model, optimizer.verbalizer_model)
-        self._check_prices([optimizer.prompt_model, *(lm for lm, _ in lms.values())], optimizer.prices)
+        _check_prices(budget, [optimizer.prompt_model, *(lm for lm, _ in lms.values())], optimizer.prices)
         named = dict(student.named_predictors())
         self.start = Instructions(
             named[predictors.judge].signature.instructions, named[predictors.verbalizer].signature.instructions
@@ -79,7 +74,7 @@ class Run:
         self.meter = Meter(
             num_threads=workers.num_threads,
             store=optimizer.answers or self.journal,
-            admit=self._admit,
+            admit=self.allowance.admit,
             demand=workers.demand,
             prices=optimizer.prices,
         )
@@ -94,62 +89,10 @@ class Run:
             label_field=optimizer.label_field,
             workers=workers,
             max_failed_share=optimizer.max_failed_share,
-            afford=self._afford,
+            afford=self.allowance.afford,
             per_example=self.per_example,
         )
         self.optimizer_lm = self.meter.wrap(optimizer.prompt_model, "optimizer")
-
-    def _check_prices(self, lms: Sequence[dspy.BaseLM], prices: Prices | None) -> None:
-        """A cap in dollars can be kept only where every model has a price."""
-        if self._budget is None or self._budget.max_usd is None:
-            return
-        unknown = sorted({lm.model for lm in lms if known_price(lm, prices) is None})
-        if unknown:
-            raise BlpoError(
-                f"max_usd={self._budget.max_usd} can't be kept, as nobody knows what {', '.join(unknown)} costs; give "
-                f"US dollars per million prompt and completion tokens, as in prices={{{unknown[0]!r}: (0.15, 0.60)}}, "
-                "or cap calls or tokens instead"
-            )
-
-    def _admit(self, ledger: Ledger) -> None:
-        if self._budget is not None and (reason := self._budget.exhausted(ledger, time.monotonic() - self._began)):
-            raise self.stop_error(reason)
-        if not in_background() and not self._pays_for(ledger, 1):
-            raise self.stop_error("the rest of the budget is kept for the last validation")
-
-    def _afford(self, calls: int) -> None:
-        """Refuses a step whose last calls a cap would refuse: its first ones would be paid for in vain."""
-        ledger = self.meter.ledger
-        if self.max_calls is not None and ledger.total.calls + calls + self._reserve(ledger) > self.max_calls:
-            raise self.stop_error("the rest of the budget doesn't pay for another step")
-
-    @property
-    def max_calls(self) -> int | None:
-        """The cap on calls, if there is one."""
-        return None if self._budget is None else self._budget.max_calls
-
-    @property
-    def reserve(self) -> int:
-        """How many calls validations may still need; the search leaves them."""
-        return self._reserve(self.meter.ledger)
-
-    def _reserve(self, ledger: Ledger) -> int:
-        return self.kept + max(0, self.promised - ledger.background)
-
-    def pays_for_round(self, done: int) -> bool:
-        """Whether every cap leaves room for a round like those before and for the validations."""
-        ledger = self.meter.ledger
-        return self._pays_for(ledger, ledger.total.calls / done)
-
-    def _pays_for(self, ledger: Ledger, calls: float) -> bool:
-        """Whether every cap leaves room for so many calls, at the cost of those before, and for the validations."""
-        if self._budget is None:
-            return True
-        total = ledger.total
-        repeated = total.calls / max(1, total.calls - total.failed)
-        more = (calls + self._reserve(ledger) * repeated) / max(1, total.calls)
-        spent = self._budget.spent(ledger, time.monotonic() - self._began)
-        return all(share * (1 + more) <= 1 + _ROUNDING for share in spent.values())
 
     def write(self, kind: str, number: int, data: Any) -> None:
         """Writes what came of the run to the journal, if there is one."""
@@ -169,3 +112,16 @@ class Run:
         finally:
             if self.journal is not None:
                 self.journal.close()
+
+
+def _check_prices(budget: Budget | None, lms: Sequence[dspy.BaseLM], prices: Prices | None) -> None:
+    """A cap in dollars can be kept only where every model has a price."""
+    if budget is None or budget.max_usd is None:
+        return
+    unknown = sorted({lm.model for lm in lms if known_price(lm, prices) is None})
+    if unknown:
+        raise BlpoError(
+            f"max_usd={budget.max_usd} can't be kept, as nobody knows what {', '.join(unknown)} costs; give "
+            f"US dollars per million prompt and completion tokens, as in prices={{{unknown[0]!r}: (0.15, 0.60)}}, "
+            "or cap calls or tokens instead"
+        )

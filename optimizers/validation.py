@@ -34,7 +34,7 @@ class Validator:
         pending = next((known for known in self._pending.values() if known.instructions == instructions), None)
         if pending is None:
             pending = self._bench.start(instructions, self._examples, background=True)
-            self._run.promised += len(pending.futures) * self._run.per_example
+            self._run.allowance.promise(len(pending.futures) * self._run.per_example)
         self._pending[after_round] = pending
 
     @property
@@ -45,7 +45,7 @@ class Validator:
     def wait(self) -> None:
         """Waits for everything that was started."""
         wait([future for pending in self._pending.values() for future in pending.futures])
-        self._run.promised = self._run.meter.ledger.background
+        self._run.allowance.settle()
 
     def finish(self) -> tuple[Validation, ...]:
         """Waits for everything that was started and returns it in the order of the rounds.

@@ -83,12 +83,12 @@ class Steps:
         )
         return trial if update.text is None else self._score(trial, batch, Instructions(update.text, proposal.text))
 
-    def merge(self, batch: Batch, current: Instructions, history: Sequence[Trial]) -> Trial | None:
-        """Joins the best updates of a round that lowered the loss, None if there are fewer than two."""
+    def merge(self, batch: Batch, current: Instructions, history: Sequence[Trial]) -> list[Trial]:
+        """Joins the best updates of a round that lowered the loss; nothing if there are fewer than two."""
         helpful = sorted((t for t in history if (t.score or 0) > 0), key=lambda t: -(t.score or 0))
         distinct = list({trial.judge: trial for trial in reversed(helpful)}.values())[::-1][:MERGED_UPDATES]
         if len(distinct) < 2:
-            return None
+            return []
         revisions = [ScoredInstruction(instruction=t.judge or "", score=round(t.score or 0, 4)) for t in distinct]
         inputs = {"current_instruction": current.judge, "revisions": revisions}
         shown = [text for trial in history for text in trial.descriptions]
@@ -97,8 +97,8 @@ class Steps:
         best = distinct[0].instructions
         trial = Trial("merge", best.verbalizer, rejections=merged.rejections)
         if merged.text is None or merged.text in {t.judge for t in distinct}:
-            return trial
-        return self._score(trial, batch, replace(best, judge=merged.text))
+            return [trial]
+        return [self._score(trial, batch, replace(best, judge=merged.text))]
 
     def _update_judge(self, current: Instructions, errors: Sequence[JudgementError]) -> Proposal:
         """P' = J(q, p) = Update_p(p, {g(x_i; q), y_i, ŷ_i}) (eq. 6); fewer errors where they don't fit the context."""

@@ -1,0 +1,99 @@
+"""What a budget leaves to the search of a run, whose validations are to be paid for too."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from blpo_dspy.budget import Budget
+from blpo_dspy.gate import in_background
+from blpo_dspy.ledger import Ledger
+from blpo_dspy.metering import RunStoppedError
+
+# 28 of 29 calls and one more come to a little over 1 in floating point.
+_ROUNDING = 1e-9
+
+
+class Allowance:
+    """Admits LM calls as long as every cap pays for them; calls of the search leave what validations need.
+
+    Args:
+        budget: The caps, counted from now on; None for none.
+        ledger: Returns what was spent so far.
+        refusal: The error that refuses a call.
+
+    Attributes:
+        stopped: The refusal that ended `until_stopped`, None as long as there was none.
+    """
+
+    def __init__(self, budget: Budget | None, ledger: Callable[[], Ledger], refusal: type[BaseException]) -> None:
+        self._budget, self._ledger, self._refusal = budget, ledger, refusal
+        self._began = time.monotonic()
+        self._kept = self._promised = 0
+        self.stopped: RunStoppedError | None = None
+
+    @contextmanager
+    def keeping(self, calls: int) -> Iterator[None]:
+        """Keeps so many calls for later from what is done in it."""
+        self._kept = calls
+        try:
+            yield
+        finally:
+            self._kept = 0
+
+    @contextmanager
+    def until_stopped(self) -> Iterator[None]:
+        """Ends what is done in it where a call is refused; the run goes on to the end of its round and no further."""
+        try:
+            yield
+        except RunStoppedError as refused:
+            self.stopped = refused
+
+    def promise(self, calls: int) -> None:
+        """Leaves so many more calls to validations that were started."""
+        self._promised += calls
+
+    def settle(self) -> None:
+        """Takes all validations that were started for done: what they didn't need is free again."""
+        self._promised = self._ledger().background
+
+    @property
+    def reserve(self) -> int:
+        """How many calls validations may still need."""
+        return self._reserve(self._ledger())
+
+    def admit(self, ledger: Ledger) -> None:
+        """Refuses a call that a cap doesn't pay for."""
+        if self._budget is not None and (reason := self._budget.exhausted(ledger, self._seconds)):
+            raise self._refusal(reason)
+        if not in_background() and not self._pays_for(ledger, 1):
+            raise self._refusal("the rest of the budget is kept for the last validation")
+
+    def afford(self, calls: int) -> None:
+        """Refuses a step whose last calls a cap would refuse: its first ones would be paid for in vain."""
+        most, ledger = None if self._budget is None else self._budget.max_calls, self._ledger()
+        if most is not None and ledger.total.calls + calls + self._reserve(ledger) > most:
+            raise self._refusal("the rest of the budget doesn't pay for another step")
+
+    def pays_for_round(self, done: int) -> bool:
+        """Whether every cap leaves room for a round like those before and for the validations."""
+        ledger = self._ledger()
+        return self._pays_for(ledger, ledger.total.calls / done)
+
+    def _pays_for(self, ledger: Ledger, calls: float) -> bool:
+        """Whether every cap leaves room for so many calls, at the cost of those before, and for the validations."""
+        if self._budget is None:
+            return True
+        total = ledger.total
+        repeated = total.calls / max(1, total.calls - total.failed)
+        more = (calls + self._reserve(ledger) * repeated) / max(1, total.calls)
+        spent = self._budget.spent(ledger, self._seconds)
+        return all(share * (1 + more) <= 1 + _ROUNDING for share in spent.values())
+
+    def _reserve(self, ledger: Ledger) -> int:
+        return self._kept + max(0, self._promised - ledger.background)
+
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began

@@ -1,0 +1,71 @@
+import pytest
+
+from blpo_dspy.budget import Budget
+from blpo_dspy.gate import as_background
+from blpo_dspy.ledger import Ledger, Usage
+from blpo_dspy.metering import RunStoppedError
+from blpo_dspy.optimizers.allowance import Allowance
+
+
+def spent(calls: int, background: int = 0) -> Ledger:
+    """Returns a ledger of so many judge calls."""
+    return Ledger({"judge": Usage(calls=calls)}, background)
+
+
+def allowance(calls: int = 0, *, cap: int | None = 10, background: int = 0) -> Allowance:
+    """Returns what a cap leaves after so many calls."""
+    budget = None if cap is None else Budget(max_calls=cap)
+    return Allowance(budget, lambda: spent(calls, background), RunStoppedError)
+
+
+def test_the_search_leaves_what_is_kept_and_the_background_takes_it() -> None:
+    """Only validations, in the background, may use it; nobody gets more than the cap."""
+    found = allowance()
+    with found.keeping(4):
+        found.admit(spent(5))
+        with pytest.raises(RunStoppedError, match="kept for the last validation"):
+            found.admit(spent(6))
+        as_background(found.admit, spent(6))
+        with pytest.raises(RunStoppedError, match=r"the budget is spent \(max_calls=10\)"):
+            as_background(found.admit, spent(10))
+    found.admit(spent(6))
+
+
+def test_a_step_is_refused_that_the_cap_would_not_see_to_its_end() -> None:
+    """To the call; without a cap no step is."""
+    found = allowance(5)
+    with found.keeping(2):
+        found.afford(3)
+        with pytest.raises(RunStoppedError, match="another step"):
+            found.afford(4)
+    allowance(5, cap=None).afford(10**6)
+
+
+def test_promised_validations_are_reserved_until_they_are_done() -> None:
+    """Less what they have taken already; once settled nothing is left to reserve."""
+    found = allowance(5, background=1)
+    found.promise(3)
+    assert found.reserve == 2
+    found.settle()
+    assert found.reserve == 0
+
+
+def test_a_round_like_those_before_has_to_fit() -> None:
+    """Beside what is kept."""
+    assert allowance(5).pays_for_round(1)
+    assert not allowance(6).pays_for_round(1)
+    with (found := allowance(5)).keeping(1):
+        assert not found.pays_for_round(1)
+        assert found.pays_for_round(2)
+
+
+def test_a_refusal_ends_what_it_meets_and_is_told_afterwards() -> None:
+    """Any other error goes on."""
+    found, done = allowance(10), []
+    with found.until_stopped():
+        done.append("before")
+        found.afford(1)
+        done.append("after")
+    assert (done, str(found.stopped)) == (["before"], "the rest of the budget doesn't pay for another step")
+    with pytest.raises(KeyError), allowance().until_stopped():
+        raise KeyError

@@ -37,7 +37,7 @@ from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.report import load_run, write_report, write_report_data
 from blpo_dspy.results import Aligned, result
 from blpo_dspy.screen import Screen, models_line, show_aligned, working
-from blpo_dspy.sealing import seal
+from blpo_dspy.sealing import run_of, seal
 from blpo_dspy.sets import Sets
 from blpo_dspy.starting import begin
 
@@ -53,7 +53,7 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
     files = target_files(job)
     models = connect(job.start.models)
     note_offline(job.start.models, screen, "judge-model")
-    sets = replace(sets, seal=seal(start, sets, job.search, run_dir=job.run_dir, files=files))
+    sets = replace(sets, seal=seal(sets.test, run_of(start, sets, job.search), run_dir=job.run_dir, files=files))
     for line in _remarks(sets):
         screen.note(line)
     asked = ask_beforehand(job, start, sets.named(), sets.train, models, screen)
@@ -178,7 +178,7 @@ def run_demo(job: DemoJob, screen: Screen) -> None:
             verbalizer_instruction=ceiling_verbalizer_instruction(rater),
         )
         start = VisualJudge(labels, instruction=DEMO_TASK)
-        sets = replace(sets, seal=seal(start, sets, job.search, run_dir=folder, files=()))
+        sets = replace(sets, seal=seal(sets.test, run_of(start, sets, job.search), run_dir=folder))
         aligned = align(start, sets, connect(names), job.search, watch, told)
     record = {**result(aligned, sets, names.by_role()), "rater": dict(rater.weights)}
     files = [folder / "judge.json", folder / "result.json"]

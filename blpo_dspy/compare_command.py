@@ -23,6 +23,7 @@ from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.progress import Watch, quiet_libraries
 from blpo_dspy.report.comparison_page import report_comparison
 from blpo_dspy.screen import Screen, models_line
+from blpo_dspy.sealing import seal
 from blpo_dspy.sets import Sets
 from blpo_dspy.starting import begin
 
@@ -36,6 +37,9 @@ def compare_methods(job: CompareJob, screen: Screen) -> None:
     folder = writable_folder(job.out)
     models = connect(job.start.models)
     note_offline(job.start.models, screen, "judge-model")
+    used = seal(sets.test, "", run_dir=folder).warning
+    if used is not None:
+        screen.note(used)
     together = images_together(methods)
     if together and not all(map(is_embedded, job.start.models.by_role().values())):
         screen.note(together)

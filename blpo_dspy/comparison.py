@@ -14,7 +14,7 @@ import dspy
 
 from blpo_dspy.agreement import Agreement
 from blpo_dspy.budget import Budget
-from blpo_dspy.data import dataset_fingerprint
+from blpo_dspy.data import dataset_fingerprint, item_prints
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.journal import Journal
 from blpo_dspy.labelling import agreement_of, inputs_of, label_images
@@ -193,6 +193,7 @@ def _about(student: VisualJudge, sets: _Sets, models: Models, max_calls: int) ->
     return {
         "max_calls": max_calls,
         **{name: dataset_fingerprint(getattr(sets, name)) for name in ("train", "val", "test")},
+        "test_prints": item_prints(sets.test),
         "student": {
             "judge": student.instruction,
             "verbalizer": student.verbalizer_instruction,

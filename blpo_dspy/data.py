@@ -31,6 +31,7 @@ __all__ = [
     "check_disjoint",
     "contradictions",
     "dataset_fingerprint",
+    "item_prints",
     "load_examples",
     "load_images",
     "load_rated",
@@ -38,6 +39,8 @@ __all__ = [
 ]
 
 RESERVED = ("image", "label", "description", "reasoning", "id", "group")
+# Of two sets of 10,000 images a pair is alike by chance once in millions of times.
+_PRINT = 12
 _PREDICT_OPTIONS = ("signature", "new_signature", "demos", "config", "lm", "prediction")
 
 
@@ -204,6 +207,12 @@ def contradictions(examples: Iterable[dspy.Example]) -> list[str]:
 def dataset_fingerprint(examples: Iterable[dspy.Example]) -> str:
     """Returns a SHA-256 in hex over image contents, labels and context texts; the order of examples doesn't matter."""
     return hashlib.sha256("\n".join(sorted(_content(e, label=True) for e in examples)).encode()).hexdigest()
+
+
+def item_prints(examples: Iterable[dspy.Example]) -> str:
+    """Returns for each different image with its context texts 12 hex digits, sorted, with a space between two."""
+    contents = {_content(example, label=False) for example in examples}
+    return " ".join(sorted(hashlib.sha256(content.encode()).hexdigest()[:_PRINT] for content in contents))
 
 
 def _content(example: dspy.Example, *, label: bool) -> str:

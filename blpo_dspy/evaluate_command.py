@@ -9,7 +9,7 @@ from typing import Any
 import dspy
 
 from blpo_dspy.commands import connect, note_offline
-from blpo_dspy.data import dataset_fingerprint
+from blpo_dspy.data import item_prints
 from blpo_dspy.drawing import draw_set
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling import Verdict, agreement_of, compare_verdicts, inputs_of, label_images
@@ -91,11 +91,14 @@ def _load(
 
 def _note_own_data(name: str, judge: VisualJudge, examples: Sequence[dspy.Example], screen: Screen) -> None:
     """Remarks on a judge that is measured on what it was compiled with."""
-    data, found = judge.card.get("data"), dataset_fingerprint(examples)
+    data, images = judge.card.get("data"), set(item_prints(examples).split())
     parts = {**(data if isinstance(data, dict) else {}), "folds": judge.card.get("folds")}
     for part, which in (("train", "its train set"), ("val", "its val set"), ("folds", "its train and val set")):
-        if isinstance(parts.get(part), dict) and parts[part].get("sha256") == found:
-            screen.note(f"{name} was compiled with these very images ({which}): its figures here are too good")
+        known = parts[part].get("prints") if isinstance(parts.get(part), dict) else None
+        shared = len(images.intersection(known.split())) if isinstance(known, str) else 0
+        if shared:
+            which_ones = "these very images" if shared == len(images) else f"{shared} of these {len(images)} images"
+            screen.note(f"{name} was compiled with {which_ones} ({which}): its figures here are too good")
 
 
 def _judge(

@@ -17,7 +17,7 @@ import dspy
 
 from blpo_dspy.agreement import Agreement
 from blpo_dspy.aligning import align, costs_after
-from blpo_dspy.data import dataset_fingerprint
+from blpo_dspy.data import dataset_fingerprint, item_prints
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling import Verdict, agreement_of, compare_verdicts
 from blpo_dspy.labels import LabelSpace
@@ -155,6 +155,7 @@ class Folded:
             "n": len(self.folds),
             "images": len(examples),
             "sha256": dataset_fingerprint(examples),
+            "prints": item_prints(examples),
             "figures": OUT_OF_FOLD,
             "agreement": {when: agreement.to_dict() for when, agreement in self.pooled().items()},
         }

@@ -12,7 +12,7 @@ import dspy
 
 from blpo_dspy.agreement import Agreement
 from blpo_dspy.checking import Checks
-from blpo_dspy.data import dataset_fingerprint
+from blpo_dspy.data import dataset_fingerprint, item_prints
 from blpo_dspy.labelling import Verdict
 from blpo_dspy.ledger import Ledger
 from blpo_dspy.optimizers.records import BLPOResult, Round
@@ -86,7 +86,7 @@ def card(aligned: Aligned, sets: Sets) -> dict[str, Any]:
 
 
 def _described(examples: Sequence[dspy.Example]) -> dict[str, Any]:
-    return {"n": len(examples), "sha256": dataset_fingerprint(examples)}
+    return {"n": len(examples), "sha256": dataset_fingerprint(examples), "prints": item_prints(examples)}
 
 
 def _listed(examples: Sequence[dspy.Example]) -> dict[str, Any]:

@@ -1,44 +1,50 @@
-"""The sealed test set: whether other runs were measured on it before, as far as files show that the user named.
+"""The sealed test set: whether other runs were measured on its images before, as far as files show.
 
-Nothing is written for this but the run's own files. Earlier uses are looked for in the records of the runs whose
-folders stand beside this run's, and in the files that this run is about to overwrite.
+Nothing is written for this but the run's own files. Earlier uses are looked for in the records of runs and comparisons
+whose folders stand beside this run's or beside the files that it writes, and in the files that it is about to
+overwrite.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from blpo_dspy.data import dataset_fingerprint
+import dspy
+
+from blpo_dspy.comparison import RESULTS
+from blpo_dspy.data import dataset_fingerprint, item_prints
 from blpo_dspy.options import Search
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.sets import Sets
 
-_RECORD = "result.json"
+_RECORDS = ("result.json", RESULTS)
 _LARGEST = 200_000_000  # bytes; a larger file is no record of a run
 _MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
 class Use:
-    """One earlier run that was measured on a test set.
+    """One earlier run or comparison that was measured on images of a test set.
 
     Attributes:
         file: The record or judge that tells of it, by the name of its folder and its own.
         on: The day (UTC), None if the file doesn't tell.
         run: What tells runs apart.
-        times: How often the test set had been used with that run.
+        times: How often this very test set had been used with that run; 1 if it shares some images alone.
+        images: How many of its images that run used.
     """
 
     file: str
     on: str | None
     run: str
     times: int
+    images: int
 
 
 @dataclass(frozen=True)
@@ -48,14 +54,16 @@ class Seal:
     Attributes:
         n: Its examples.
         sha256: Its fingerprint.
-        run: What tells this run apart: the same start, search and data give the same, on any machine.
-        earlier: Other runs that were measured on it.
+        run: What tells this run apart.
+        earlier: Other runs that were measured on images of it.
+        used: How many of its different images any of them used, and how many there are.
     """
 
     n: int
     sha256: str
     run: str
     earlier: tuple[Use, ...] = ()
+    used: tuple[int, int] = (0, 0)
 
     @property
     def times(self) -> int:
@@ -70,8 +78,11 @@ class Seal:
         named = [use.file + (f" on {use.on}" if use.on else "") for use in self.earlier[:_MOST_NAMED]]
         more = len(self.earlier) - len(named)
         told = ", ".join(named) + (f" and {more} more" if more else "")
+        used, images = self.used
+        whole = f"this test set ({self.n} images) has"
+        lead = whole if used == images else f"{used} of the {images} images of this test set have"
         return (
-            f"this test set ({self.n} images) has been used before, by {told}: it is no longer sealed. Who picks among "
+            f"{lead} been used before, by {told}: it is no longer sealed. Who picks among "
             "judges by its figures gets one that looks better than it is; label new test images for a figure to report"
         )
 
@@ -88,42 +99,70 @@ class Seal:
         return {**self.card(judged=judged), "on": on, "earlier": earlier, "warning": self.warning}
 
 
-def seal(start: VisualJudge, sets: Sets, search: Search, *, run_dir: Path | None, files: Iterable[Path]) -> Seal:
-    """Returns the test set with its earlier uses; those by this very run, which is repeated then, don't count.
+def seal(test: Sequence[dspy.Example], run: str, *, run_dir: Path | None, files: Iterable[Path] = ()) -> Seal:
+    """Returns a test set with its earlier uses; those by this very run, which is repeated then, don't count.
 
     Args:
-        start: The judge to begin with.
-        sets: The labelled examples.
-        search: How BLPO searches.
-        run_dir: The run's folder: records are looked for in the folders beside it.
-        files: What the run is about to overwrite.
+        test: The labelled examples.
+        run: What tells the run apart, as `run_of` returns it.
+        run_dir: The folder of the run or comparison.
+        files: What it is about to write.
     """
-    prints = {name: dataset_fingerprint(examples) for name, examples in sets.named().items()}
-    run = _run(start, search, prints)
-    beside = [] if run_dir is None else sorted(run_dir.resolve().parent.glob(f"*/{_RECORD}"))
-    own = None if run_dir is None else run_dir.resolve() / _RECORD
-    places = dict.fromkeys(path.resolve() for path in (*beside, *files) if path.resolve() != own)
+    sha256, images = dataset_fingerprint(test), frozenset(item_prints(test).split())
     found: dict[str, Use] = {}
-    for use in (use for path in places for use in _uses(path, prints["test"])):
-        if use.run != run:
-            found.setdefault(use.run, use)
-    return Seal(len(sets.test), prints["test"], run, tuple(found.values()))
+    seen: set[str] = set()
+    for path in _places(run_dir, files):
+        for use, shared in _uses(path, sha256, images):
+            if use.run != run:
+                found.setdefault(use.run, use)
+                seen |= shared
+    return Seal(len(test), sha256, run, tuple(found.values()), (len(seen), len(images)))
 
 
-def _run(start: VisualJudge, search: Search, prints: Mapping[str, str]) -> str:
+def run_of(start: VisualJudge, sets: Sets, search: Search) -> str:
+    """Returns what tells a run apart: the same start, search and data give the same, on any machine."""
     told = {name: value for name, value in asdict(search).items() if name != "threads"}
     begun = [start.labels.to_dict(), start.instruction, start.verbalizer_instruction, start.context, start.evidence]
+    prints = {name: dataset_fingerprint(examples) for name, examples in sets.named().items()}
     return hashlib.sha256(json.dumps([begun, told, prints], sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _uses(path: Path, sha256: str) -> Iterator[Use]:
-    """The use that a record or a judge tells of, if it is one of this test set; any other file tells of none."""
+def _places(run_dir: Path | None, files: Iterable[Path]) -> list[Path]:
+    """The files that may tell of an earlier use; not the record that a repeated run left itself."""
+    written = [path.resolve() for path in (*([] if run_dir is None else [run_dir]), *files)]
+    folders = dict.fromkeys(path.parent for path in written)
+    beside = [found for folder in folders for name in _RECORDS for found in sorted(folder.glob(f"*/{name}"))]
+    own = [] if run_dir is None else [run_dir.resolve() / name for name in _RECORDS]
+    return [path for path in dict.fromkeys((*beside, *written)) if path not in own and path.is_file()]
+
+
+def _uses(path: Path, sha256: str, images: frozenset[str]) -> Iterator[tuple[Use, frozenset[str]]]:
+    """The use that a file tells of, with the images it shares with a test set; none if it is no record or judge."""
     try:
         data: Any = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size < _LARGEST else None
-        sealed = data.get("card", data)["sealed_test"]
-        if sealed["sha256"] == sha256 and sealed["used"] != "not used":
-            on = sealed.get("on")
-            name = f"{path.parent.name}/{path.name}"
-            yield Use(name, None if on is None else str(on), str(sealed["run"]), int(sealed["times"]))
+        use, used = _compared(data) if "rows" in data else _compiled(data.get("card", data), sha256)
+        shared = images & frozenset(used)
+        if shared:
+            yield Use(f"{path.parent.name}/{path.name}", images=len(shared), **use), shared
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return
+
+
+def _compiled(told: Any, sha256: str) -> tuple[dict[str, Any], list[str]]:
+    """The use by a run, of which its record or the judge's card tells, and the images."""
+    sealed = told["sealed_test"]
+    on, whole = sealed.get("on"), sealed["sha256"] == sha256
+    use = {
+        "on": None if on is None else str(on),
+        "run": str(sealed["run"]),
+        "times": int(sealed["times"]) if whole else 1,
+    }
+    return use, [] if sealed["used"] == "not used" else told["data"]["test"]["prints"].split()
+
+
+def _compared(told: Any) -> tuple[dict[str, Any], list[str]]:
+    """The use by a comparison, and the images."""
+    about = told["about"]
+    run = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+    judged = any(row["test"] is not None for row in told["rows"])
+    return {"on": None, "run": run, "times": 1}, about["test_prints"].split() if judged else []

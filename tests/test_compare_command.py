@@ -111,12 +111,13 @@ def test_seeds_are_whole_numbers_once_each() -> None:
 
 def test_an_interrupted_comparison_says_how_to_go_on(table: Path, tmp_path: Path) -> None:
     """Ctrl-C ends it with one line, exit code 130, and what was finished in the folder."""
+    folder = tmp_path / "out"
     command = [sys.executable, "-m", "blpo_dspy.cli", "compare", str(table), "--task", "Rate it.", "--scale", "1-5"]
-    command += ["--max-calls", "4000", "--out", str(tmp_path), "--judge-model", "embedded", "--optimizers", "fixed"]
+    command += ["--max-calls", "4000", "--out", str(folder), "--judge-model", "embedded", "--optimizers", "fixed"]
     with interruptible(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        while not (tmp_path / "results.json").exists():
+        while not (folder / "results.json").exists():
             assert process.poll() is None
         os.kill(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert err.splitlines() == [f"Interrupted; what was done is in {tmp_path}: repeat the command to go on."]
+    assert err.splitlines() == [f"Interrupted; what was done is in {folder}: repeat the command to go on."]

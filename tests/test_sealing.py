@@ -24,10 +24,22 @@ def blpo(*arguments: object) -> Any:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three tables of rated photographs."""
+    """Three tables of rated photographs; "fresh.csv" holds five more, "mixed.csv" these and four of "test.csv"."""
     folder = tmp_path_factory.mktemp("sealing")
-    write_dataset(folder, RATERS["colour"], train=20, val=10, test=10)
+    write_dataset(folder, RATERS["colour"], train=20, val=10, test=15)
+    with (folder / "test.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for name, some in (("test", rows[:10]), ("fresh", rows[10:]), ("mixed", rows[6:])):
+        write(folder / f"{name}.csv", some)
     return folder
+
+
+def write(table: Path, rows: list[dict[str, str]]) -> None:
+    """Writes a CSV."""
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def compiled(photos: Path, task: str, *arguments: object, test: str = "test.csv") -> tuple[dict[str, Any], str]:
@@ -64,15 +76,38 @@ def test_runs_beside_this_one_that_used_the_test_set_are_named_and_counted(photo
     shutil.rmtree(tmp_path / "out")
     again, told = compiled(photos, "Rate it.", *out, "--run-dir", runs / "one", "--threads", 2)
     assert again["run"] not in {use["run"] for use in again["earlier"]}
-    with (photos / "test.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    with (photos / "fresh.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows[:8])
     fresh, told = compiled(photos, "Rate it.", *out, "--run-dir", runs / "four", test="fresh.csv")
     assert (fresh["times"], fresh["earlier"]) == (1, [])
     assert "used before" not in told
+
+
+def test_a_test_set_that_shares_images_with_a_used_one_is_not_sealed(photos: Path, tmp_path: Path) -> None:
+    """However their labels were corrected since."""
+    with (photos / "mixed.csv").open(newline="") as file:
+        rows = [{**row, "label": "3"} for row in csv.DictReader(file)]
+    write(photos / "relabelled.csv", rows)
+    for table in ("mixed.csv", "relabelled.csv"):
+        out = ("--out", tmp_path / table / "judge.json")
+        first, _ = compiled(photos, "Rate it.", *out)
+        found, told = compiled(photos, "Rate it.", *out, test=table)
+        assert "4 of the 9 images of this test set have been used before, by" in told
+        assert (found["times"], found["earlier"][0]["images"]) == (2, 4)
+        assert found["earlier"][0]["run"] == first["run"]
+
+
+def test_a_comparison_uses_the_test_set_and_tells_of_earlier_uses(photos: Path, tmp_path: Path) -> None:
+    """Whoever compares, picks the best and compiles it has seen the figures; repeating it is no new use."""
+    sets = (photos / "train.csv", "--val", photos / "val.csv", "--test", photos / "test.csv")
+    compare = (
+        "compare", *sets, "--task", "Rate it.", "--scale", "1-5", "--judge-model", "embedded", "--optimizers", "none",
+        "--max-calls", 100, "--out", tmp_path / "comparison",
+    )  # fmt: skip
+    for _ in range(2):
+        assert "used before" not in blpo(*compare).stderr
+    found, told = compiled(photos, "Rate it.", "--out", tmp_path / "judge.json", "--run-dir", tmp_path / "run")
+    assert "been used before, by comparison/results.json: it is no longer sealed" in told
+    assert found["times"] == 2
+    assert "been used before, by run/result.json" in blpo(*compare).stderr
 
 
 def test_the_judge_that_is_overwritten_tells_of_its_use(photos: Path, tmp_path: Path) -> None:
@@ -111,3 +146,10 @@ def test_evaluate_remarks_on_the_images_that_a_judge_was_compiled_with(photos: P
     assert "was compiled with these very images (its train set)" in remarks[0]
     assert "(its val set)" in remarks[1]
     assert remarks[2] == ""
+    rows = []
+    for name in ("train", "test"):
+        with (photos / f"{name}.csv").open(newline="") as file:
+            rows += list(csv.DictReader(file))[:-1]
+    write(photos / "both.csv", rows)
+    done = blpo("evaluate", tmp_path / "judge.json", photos / "both.csv", "--model", "embedded")
+    assert "was compiled with 19 of these 28 images (its train set): its figures here are too good" in done.stderr

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import dspy
+from dspy.adapters.utils import format_field_value
 
 from blpo_dspy.stand_ins import has_stand_ins, with_stand_ins
+from blpo_dspy.text import without_tags
 
 
 def one_call_adapter() -> dspy.Adapter:
@@ -22,5 +25,29 @@ def one_call_adapter() -> dspy.Adapter:
     own = copy.copy(adapter)
     if getattr(own, "use_json_adapter_fallback", False):
         own.use_json_adapter_fallback = False
-    own.format = with_stand_ins(adapter)
+    own.format = with_stand_ins(_tagged(adapter) if isinstance(adapter, dspy.XMLAdapter) else adapter)
     return own
+
+
+def _tagged(adapter: Any) -> dspy.Adapter:
+    """An adapter of DSPy that writes each field as an element, whose end no text in it can state."""
+    own = copy.copy(adapter)
+    own.format_field_with_value = partial(_without_inner_tags, adapter)
+    assert isinstance(own, dspy.Adapter)
+    return own
+
+
+def _without_inner_tags(adapter: Any, fields_with_values: dict[Any, Any]) -> str:
+    return str(
+        adapter.format_field_with_value(
+            {
+                # DSPy does the same to outputs.
+                field: value if _is_output(field.info) else without_tags(format_field_value(field.info, value))
+                for field, value in fields_with_values.items()
+            }
+        )
+    )
+
+
+def _is_output(info: Any) -> bool:
+    return (info.json_schema_extra or {}).get("__dspy_field_type") == "output"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import keyword
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import dspy
 
-from blpo_dspy.errors import BlpoError, DataError
+from blpo_dspy.context_names import check_context
+from blpo_dspy.errors import DataError
 from blpo_dspy.images import ImageError, PixelPolicy, PreparedImage, fingerprint, try_prepare_all
 from blpo_dspy.labels import Label, LabelSpace
 from blpo_dspy.raters import Combined, combine_raters, ratings_from_rows
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Rated",
     "Splits",
-    "check_context",
     "check_disjoint",
     "contradictions",
     "dataset_fingerprint",
@@ -38,10 +37,8 @@ __all__ = [
     "split_examples",
 ]
 
-RESERVED = ("image", "label", "description", "reasoning", "id", "group")
 # Of two sets of 10,000 images a pair is alike by chance once in millions of times.
 _PRINT = 12
-_PREDICT_OPTIONS = ("signature", "new_signature", "demos", "config", "lm", "prediction")
 
 
 def load_examples(
@@ -172,24 +169,6 @@ def load_images(
     """
     columns = Columns(image_column, None, check_context(context), group_column, id_column)
     return [example for _, example in _load(source, columns, None, policy or PixelPolicy(), allow_outside)]
-
-
-def check_context(context: Sequence[str]) -> tuple[str, ...]:
-    """Returns the names of context inputs if all can be fields of a DSPy signature beside those of the judge.
-
-    Raises:
-        BlpoError: If a name is reserved, twice there, or no Python identifier.
-    """
-    if isinstance(context, str):
-        raise BlpoError(f"context is a list of column names, got the text {context!r}; write [{context!r}]")
-    for name in context:
-        if name in RESERVED or name in _PREDICT_OPTIONS or hasattr(dspy.Signature, name):
-            raise BlpoError(f"context column {name!r} has a name that the judge or DSPy uses itself; rename the column")
-        if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
-            raise BlpoError(f"context column {name!r} cannot name an input; rename it to letters, digits and _")
-    if len(set(context)) < len(context):
-        raise BlpoError(f"context names a column twice: {list(context)!r}")
-    return tuple(context)
 
 
 def contradictions(examples: Iterable[dspy.Example]) -> list[str]:

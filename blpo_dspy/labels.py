@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ from blpo_dspy.answers import as_text, normal, parse_answer
 from blpo_dspy.errors import BlpoError
 
 Label = str | int
+# Control characters, line and paragraph separators: a prompt states all labels in one line.
+_BREAKS = {"Cc", "Zl", "Zp"}
 
 
 @dataclass(frozen=True, init=False)
@@ -26,7 +29,8 @@ class LabelSpace:
         ordered: Whether the order of the labels means something.
 
     Raises:
-        BlpoError: If there are fewer than two labels, an empty one, or two that differ only in case or white space.
+        BlpoError: If there are fewer than two labels, an empty one, one with a line break or control character, or two
+            that differ only in case or white space.
     """
 
     labels: tuple[Label, ...]
@@ -45,6 +49,8 @@ class LabelSpace:
                 )
             if label == "":
                 raise BlpoError(f"empty label in {list(self.labels)!r}; remove it or give it a name")
+            if any(unicodedata.category(character) in _BREAKS for character in str(label)):
+                raise BlpoError(f"label {label!r} has a line break or control character in it; remove that")
         names = [normal(str(label)) for label in self.labels]
         twice = sorted({str(x) for x, name in zip(self.labels, names, strict=True) if names.count(name) > 1})
         if twice:

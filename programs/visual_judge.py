@@ -15,6 +15,7 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 from dspy.utils.saving import get_dependency_versions
 
+from blpo_dspy.context_names import check_context
 from blpo_dspy.errors import ArtifactError, BlpoError
 from blpo_dspy.images import PixelPolicy
 from blpo_dspy.labels import Label, LabelSpace
@@ -35,11 +36,8 @@ from blpo_dspy.programs.signatures import DEFAULT_VERBALIZER_INSTRUCTION, judge_
 from blpo_dspy.text import as_data
 
 Evidence = Literal["both", "image", "description"]
-RESERVED_NAMES = frozenset({"image", "label", "description", "reasoning", "answer", "id", "group"})
 # What a judge file with the right keys and wrong values leads to.
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
-# Arguments that DSPy's calls keep to themselves.
-_DSPY_NAMES = frozenset({"self", "signature", "new_signature", "demos", "config", "lm", "prediction"})
 
 
 _J = TypeVar("_J", bound="VisualJudge")
@@ -96,7 +94,7 @@ class VisualJudge(dspy.Module):
         if not isinstance(labels, LabelSpace):
             raise BlpoError(f"labels {labels!r} are no label space; write LabelSpace('Safe', 'Unsafe') or the like")
         self.labels = labels
-        self.context = _checked_context(context)
+        self.context = check_context((context,) if isinstance(context, str) else context)
         if evidence not in get_args(Evidence):
             raise BlpoError(f"evidence {evidence!r} is unknown; choose one of {', '.join(get_args(Evidence))}")
         for name, text in (("instruction", instruction), ("verbalizer_instruction", verbalizer_instruction)):
@@ -373,21 +371,6 @@ def _state(predictor: dspy.Predict) -> dict[str, Any]:
     bare = copy.copy(predictor)
     bare.lm, bare.traces, bare.train = None, [], []
     return dict(bare.dump_state())
-
-
-def _checked_context(context: Sequence[str]) -> tuple[str, ...]:
-    names = (context,) if isinstance(context, str) else tuple(context)
-    for name in names:
-        if not isinstance(name, str) or not name.isidentifier():
-            raise BlpoError(f"context name {name!r} is no identifier; use letters, digits and underscores")
-        if name in RESERVED_NAMES | _DSPY_NAMES or name.startswith("_") or hasattr(dspy.Signature, name):
-            raise BlpoError(
-                f"context name {name!r} is taken ({', '.join(sorted(RESERVED_NAMES))}, or one of DSPy's own names); "
-                "rename the column"
-            )
-    if len(set(names)) != len(names):
-        raise BlpoError(f"context names {list(names)} are not all different")
-    return names
 
 
 _Outcome: TypeAlias = "dspy.Prediction | AdapterParseError"

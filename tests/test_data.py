@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import csv
 import json
-import keyword
 import os
 import subprocess
 import sys
@@ -18,12 +17,10 @@ import dspy
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from image_files import content, encoded, photo, write_photos
 
-from blpo_dspy.data import check_context, contradictions, dataset_fingerprint, load_examples, load_images
-from blpo_dspy.errors import BlpoError, DataError
+from blpo_dspy.data import contradictions, dataset_fingerprint, load_examples, load_images
+from blpo_dspy.errors import DataError
 from blpo_dspy.images import PixelPolicy, PreparedImage
 from blpo_dspy.labels import LabelSpace
 
@@ -447,38 +444,6 @@ def test_text_paths_of_a_dataset_start_from_the_current_folder(
     assert "leaves the folder" in problems_of(absolute)[0]
     assert len(load_examples(absolute, labels=LABELS, allow_outside=True)) == 4
     assert len(load_examples(absolute.cast_column("image", datasets.Image()), labels=LABELS)) == 4
-
-
-# Names of context columns
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["label", "image", "description", "reasoning", "id", "group", "lm", "config", "demos", "instructions", "fields"],
-)
-def test_a_reserved_name_cannot_be_context(name: str) -> None:
-    """The judge or DSPy uses it."""
-    with pytest.raises(BlpoError, match=f"'{name}' has a name that"):
-        check_context([name])
-
-
-@pytest.mark.parametrize("context", ["prompt", ["a prompt"], ["class"], ["_x"], [""], ["1st"], ["prompt", "prompt"]])
-def test_a_name_that_no_input_can_have_is_refused(context: Any) -> None:
-    """Text in place of a list, no identifier, a keyword, twice the same."""
-    with pytest.raises(BlpoError, match="context"):
-        check_context(context)
-
-
-@settings(max_examples=20, derandomize=True, deadline=None)
-@given(st.sampled_from([*dir(dspy.Signature), *keyword.kwlist]) | st.text("abcdeilmt_", min_size=1, max_size=6))
-def test_every_permitted_name_makes_a_signature(name: str) -> None:
-    """What passes the check works in DSPy."""
-    try:
-        check_context([name])
-    except BlpoError:
-        return
-    signature = dspy.Signature("image: dspy.Image -> label: str").append(name, dspy.InputField(), str)
-    assert list(signature.input_fields) == ["image", name]
 
 
 # Contradictions and fingerprints

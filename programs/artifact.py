@@ -87,10 +87,11 @@ def check_judge(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
             f"{path}: not a judge saved by VisualJudge.save() (its 'format' is not {FORMAT!r}); for a plain DSPy state "
             "build the judge first and call judge.load(path) on it"
         )
-    if data.get("format_version") != FORMAT_VERSION:
+    version = data.get("format_version")
+    if type(version) is not int or version != FORMAT_VERSION:
         raise ArtifactError(
-            f"{path}: format version {data.get('format_version')!r}, but this blpo-dspy reads "
-            f"version {FORMAT_VERSION}; load it with the blpo-dspy release that wrote it, or save it again"
+            f"{path}: format version {version!r}, but this blpo-dspy reads version {FORMAT_VERSION}; load it with the "
+            "blpo-dspy release that wrote it, or save it again"
         )
     missing = [key for key in _REQUIRED if key not in data]
     if missing:

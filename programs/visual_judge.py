@@ -32,6 +32,7 @@ from blpo_dspy.programs.artifact import (
 )
 from blpo_dspy.programs.batching import Item, inputs_of, listed, run_batch
 from blpo_dspy.programs.metric import judge_metric
+from blpo_dspy.programs.predictor import FittingPredict, JudgingPredict
 from blpo_dspy.programs.signatures import DEFAULT_VERBALIZER_INSTRUCTION, judge_signature, verbalize_signature
 from blpo_dspy.text import as_data
 
@@ -74,9 +75,13 @@ class VisualJudge(dspy.Module):
         reasoning: Whether the judge states the evidence that decides before its label.
         pixel_policy: How images are brought into shape, the same when compiling and in use.
 
+    In a larger program, whose state DSPy saves and loads, the judge's part of it takes over instructions,
+    demonstrations and pixel policy, and is refused (`ArtifactError`) where labels, evidence, context or reasoning
+    differ. The card is in a judge file alone.
+
     Raises:
-        BlpoError: If an instruction is empty, a context name is reserved, doubled or no identifier, or the evidence
-            unknown.
+        BlpoError: If an instruction is empty, a context name is reserved, doubled or no identifier, the evidence
+            unknown, or `reasoning` neither true nor false.
     """
 
     def __init__(
@@ -100,14 +105,26 @@ class VisualJudge(dspy.Module):
         for name, text in (("instruction", instruction), ("verbalizer_instruction", verbalizer_instruction)):
             if not isinstance(text, str) or not text.strip():
                 raise BlpoError(f"{name} is empty or no text; say in a sentence what the model is to do")
+        if not isinstance(reasoning, bool):
+            raise BlpoError(f"reasoning {reasoning!r} is neither True nor False")
         self.evidence: Evidence = evidence
         self.reasoning = reasoning
-        self.pixel_policy = PixelPolicy() if pixel_policy is None else pixel_policy
         self.card: dict[str, Any] = {}
-        self.verbalizer = dspy.Predict(verbalize_signature(verbalizer_instruction, self.context))
-        self.judge = dspy.Predict(
-            judge_signature(instruction, labels, self.context, evidence=evidence, reasoning=reasoning)
+        self.verbalizer = FittingPredict(verbalize_signature(verbalizer_instruction, self.context))
+        self.judge = JudgingPredict(
+            judge_signature(instruction, labels, self.context, evidence=evidence, reasoning=reasoning),
+            PixelPolicy() if pixel_policy is None else pixel_policy,
         )
+
+    @property
+    def pixel_policy(self) -> PixelPolicy:
+        """How images are brought into shape."""
+        policy: PixelPolicy = self.judge.pixel_policy
+        return policy
+
+    @pixel_policy.setter
+    def pixel_policy(self, policy: PixelPolicy) -> None:
+        self.judge.pixel_policy = policy
 
     @property
     def instruction(self) -> str:
@@ -297,11 +314,14 @@ class VisualJudge(dspy.Module):
         """Returns the judge that `judge.save(path)` wrote, built from the file alone; no code of the file is run.
 
         Raises:
-            ArtifactError: If the file is missing, damaged, no judge, or one of another format version.
+            ArtifactError: If the file is missing, damaged, no judge, or one of another format version, or if its
+                predictors are made for other labels, evidence or context than it names.
         """
         data = read_json(path)
         check_judge(path, data)
         try:
+            if not isinstance(data["context"], list):
+                raise BlpoError(f"context {data['context']!r} is no list of names")
             judge = cls(
                 LabelSpace.from_dict(data["labels"]),
                 instruction=data["judge"]["signature"]["instructions"],
@@ -330,8 +350,12 @@ class VisualJudge(dspy.Module):
             return
         data = read_json(path)
         if not is_judge(data):
-            self._check_plain_state(path, data)
-            super().load(path, allow_pickle, allow_unsafe_lm_state)
+            if not all(isinstance(data.get(name), dict) for name, _ in self.named_predictors()):
+                raise ArtifactError(f"{path}: neither a judge file nor the DSPy state of a {type(self).__name__}")
+            try:
+                super().load(path, allow_pickle, allow_unsafe_lm_state)
+            except ArtifactError as error:
+                raise ArtifactError(f"{path}: {error}") from error
             return
         check_judge(path, data)
         differing = [f"{key} {data[key]} (this judge: {own})" for key, own in self._shape().items() if data[key] != own]
@@ -349,28 +373,15 @@ class VisualJudge(dspy.Module):
         self.load_state({name: predictor_state(data[name]) for name in ("verbalizer", "judge")})
         self.pixel_policy, self.card = pixel_policy, card
 
-    def _check_plain_state(self, path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
-        """DSPy saves fields without names and types, and loads other labels' descriptions without a word."""
-        for name, predictor in self.named_predictors():
-            try:
-                saved = [field["description"] for field in state[name]["signature"]["fields"]]
-            except (KeyError, TypeError) as error:
-                raise ArtifactError(
-                    f"{path}: neither a judge file nor the DSPy state of a {type(self).__name__}"
-                ) from error
-            fits = len(saved) == len(predictor.signature.fields)
-            if not fits or (name == "judge" and self.labels.describe() not in saved[-1]):
-                raise ArtifactError(
-                    f"{path}: saved by a judge of other labels ({saved[-1:]}), evidence or context; "
-                    f"this one has {self._shape()}"
-                )
-
 
 def _state(predictor: dspy.Predict) -> dict[str, Any]:
-    """DSPy's state of a predictor without its LM, which belongs to the process: no endpoint, key or engine is in it."""
+    """DSPy's state of a predictor without the pixel policy, which a judge file has once for both, and without its LM.
+
+    The LM belongs to the process: no endpoint, key or engine is in the state.
+    """
     bare = copy.copy(predictor)
     bare.lm, bare.traces, bare.train = None, [], []
-    return dict(bare.dump_state())
+    return {key: value for key, value in bare.dump_state().items() if key != "pixel_policy"}
 
 
 _Outcome: TypeAlias = "dspy.Prediction | AdapterParseError"

@@ -241,7 +241,7 @@ def test_every_truncated_file_is_refused(tmp_path: Path) -> None:
             VisualJudge.load(cut)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 2, "1", 1.0, True, None])
 def test_another_format_version_is_refused(version: Any, saved: Path) -> None:
     """The error says which version the file has and which one is read."""
     change(saved, format_version=version)
@@ -256,7 +256,10 @@ BROKEN = [
     {"evidence": "text"},
     {"evidence": ["both"]},
     {"context": 5},
+    {"context": "prompt"},
     {"context": ["a b"]},
+    {"reasoning": "no"},
+    {"reasoning": 1},
     {"context": ["config"]},
     {"pixel_policy": {}},
     {"pixel_policy": None},
@@ -276,6 +279,24 @@ def test_a_file_with_wrong_content_is_refused(broken: dict[str, Any], saved: Pat
     """A value of the wrong kind is an error that names the file, not one in the middle of judging."""
     change(saved, **broken)
     with pytest.raises(ArtifactError, match=r"judge\.json: not a judge that can be built"):
+        VisualJudge.load(saved)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"labels": LabelSpace("cat", "dog").to_dict()},
+        {"labels": LabelSpace("Safe", "Unsafe", ordered=True).to_dict()},
+        {"evidence": "description"},
+        {"context": ["prompt"]},
+        {"reasoning": False},
+    ],
+    ids=str,
+)
+def test_a_file_whose_predictors_are_made_for_another_judge_is_refused(other: dict[str, Any], saved: Path) -> None:
+    """A model would be told other labels or fields than the file names."""
+    change(saved, **other)
+    with pytest.raises(ArtifactError, match=r"judge\.json: not a judge.*of other labels, evidence or context"):
         VisualJudge.load(saved)
 
 
@@ -465,6 +486,26 @@ def test_a_plain_state_of_another_program_is_refused(tmp_path: Path) -> None:
         judge_of().load(tmp_path / "parent.json")
     with pytest.raises(ArtifactError, match=r"judge\.load\(path\)"):
         VisualJudge.load(tmp_path / "parent.json")
+
+
+def test_a_state_in_a_larger_program_brings_its_pixel_policy(tmp_path: Path) -> None:
+    """Images look in use as they did while compiling."""
+    Parent(judge_of()).save(tmp_path / "parent.json")
+    parent = Parent(judge_of(instruction="Other.", pixel_policy=PixelPolicy()))
+    parent.load(tmp_path / "parent.json")
+    assert parent.judge.pixel_policy == judge_of().pixel_policy
+    assert prompts(parent.judge) == prompts(judge_of())
+
+
+@pytest.mark.parametrize("options", [{"labels": LabelSpace("cat", "dog")}, {"evidence": "image"}, {"context": []}])
+def test_a_larger_program_does_not_load_a_judge_of_other_labels(options: dict[str, Any], tmp_path: Path) -> None:
+    """DSPy itself would, and tell the model the other judge's labels."""
+    Parent(judge_of()).save(tmp_path / "parent.json")
+    parent = Parent(judge_of(**options))
+    before = parent.dump_state()
+    with pytest.raises(ArtifactError, match="saved by a judge of other labels"):
+        parent.load(tmp_path / "parent.json")
+    assert parent.dump_state() == before
 
 
 def test_the_whole_program_can_be_saved(tmp_path: Path) -> None:

@@ -4,82 +4,127 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from blpo_dspy.answer_text import as_text, normal, plain_lines
+from blpo_dspy.numerals import NUMERAL, named_numbers, out_of, without_scale
 
 if TYPE_CHECKING:
     from blpo_dspy.labels import Label, LabelSpace
 
-_OPEN = r"[\s\"'`*_(\[{<$“‘«]*"
-_CLOSE = r"[\s\"'`*_.,;:!)\]}>$’”»]*"
-_MIRROR = str.maketrans("([{<“‘«", ")]}>”’»")
+_OPEN = r"[\s\"'`*_(\[{<$“‘«「『【《]*"
+_CLOSE = r"[\s\"'`*_.,;:!)\]}>$’”»」』】》。、]*"
+_MIRROR = str.maketrans("([{<“‘«「『【《", ")]}>”’»」』】》")
 _SUBJECT = r"(?:label|rating|answer|score|verdict|judge?ment|classification|category|level|class|result|grade)"
-# "**Final answer:** …", "the rating is …", '"label": …', "score 4"; a dash before a digit may be a sign, so it is left.
-_LEAD = re.compile(
-    rf"^{_OPEN}(?:(?:final|the|my|your|overall|correct|predicted) )*{_SUBJECT}[\"'`*_]*"
-    r"(?: is| would be| ?[:=→]| ?[-=]>| —| [-–](?= \D))*[*_]*(?: |(?<=[:=>→]))"
+_CJK_SUBJECT = (
+    "(?:标签|標籤|答案|评分|評分|分数|分數|得分|等级|等級|结果|結果|结论|結論|判断|判斷|判定|类别|類別|ラベル|答え|回答|評価"
+    "|点数|라벨|레이블|답변|답|점수|평가|결과)"
 )
+# "**Final answer:** …", "the rating is …", '"label": …', "score 4"; a dash before a digit may be a sign, so it is left.
+_STATES = (
+    rf"(?:(?:final|the|my|your|overall|correct|predicted) )*{_SUBJECT}[\"'`*_]*"
+    r"(?: is| would be| ?[:=→]| ?[-=]>| —| [-–](?= \D))*[*_]*(?: |(?<=[:=>→]))"
+    rf"|(?:最终|最終)?的?{_CJK_SUBJECT}[\"'`*_]*(?: ?[:=→]|是|为|為|は)[*_]* ?"
+)
+# "The image is …", "I would rate this image a …".
+_IMAGE = "(?:image|picture|photo|photograph)"
+_TELLS = (
+    rf"(?:(?:the|this) {_IMAGE} is|(?:it|this|that) is|it['’]s"
+    rf"|i(?: would|['’]d| will)? (?:rate|give|score|grade|label|classify|judge|call)(?: it| (?:this|the) {_IMAGE})?)"
+    r"(?: (?:clearly|definitely|certainly))?(?: (?:rated|labell?ed|classified))?(?: (?:as|at|with))?"
+    rf"(?: an?)?(?: {_SUBJECT} of)? "
+)
+_LEAD = re.compile(f"^{_OPEN}(?:{_STATES})")
+_SENTENCE_LEAD = re.compile(f"^{_OPEN}(?:{_STATES}|{_TELLS})")
 # What may stand between a label and the reason given for it.
-_REASON = re.compile(r" ?(?:[.](?!\d)|[;:!()\[\]–—]|- )|,? (?:because|since|due to|as (?:it|the|there))\b|$")
+_REASON = re.compile(r" ?(?:[.](?!\d)|[;:!()\[\]–—。]|- )|,? (?:because|since|due to|as (?:it|the|there))\b|$")
+_CLAUSE = re.compile(
+    r", (?!(?:or|and|nor|not|never|neither|if|unless|except|rather|maybe|perhaps|possibly)\b)(?=[^\W\d])"
+    r"|[,、](?=[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af])"
+)
+_UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]")
 _ENUMERATION = re.compile(r"[.):]")
 _TAKEN_BACK = re.compile(
     r"(?:^\W*|[.:;!?(\n–—-]\s*)(?:(?:no|nope|false|wrong|not (?:really|at all))(?=\W*(?:$|\n)|[,.;!])"
-    r"|(?:actually|wait|correction|scratch that|on second thoughts?)\b)|^: ?[\d.]+%?\W*$"
+    r"|(?:actually|wait|correction|scratch that|on second thoughts?)\b|no (?=(?:it|this|that|i)\b))"
+    r"|\bi (?:guess|think|suppose|hope) not\b|^: ?[\d.]+%?\W*$"
 )
 _DANGLING = re.compile(r"(?:\b(?:not|never|neither|nor|or|and|than|versus|vs)|n['’]t)\W*$")
-_SENTENCE_END = re.compile(r"[.:!?…()\[\]{}<>“”\"'`*_]$")
-# Thoughts, closed, opened by the chat template, or cut off, are not the answer.
-_THINKING = re.compile(
-    r"<(think|thinking|reasoning)>(?:(?!<\1>).)*?</\1>|\A(?:(?!<think).)*</think(?:ing)?>|<think(?:ing)?>.*\Z",
-    re.DOTALL | re.IGNORECASE,
-)
-_MARKUP = re.compile(r"^\s*```\w*\s*$|</?\w+>|\\(?:boxed|text|textbf)\b|^\s*(?:[#>•]+|[-*]\s+(?!\d))", re.MULTILINE)
+_SENTENCE_END = re.compile(r"[.:!?…()\[\]{}<>“”\"'`*_。]$")
 
 
-def normal(text: str) -> str:
-    """Returns a text as labels are compared: without differences of case, white space and Unicode form."""
-    return " ".join(unicodedata.normalize("NFKC", text).replace("−", "-").casefold().split())
+@dataclass(frozen=True)
+class _Statement:
+    """A label that a line states: alone, or before a reason, the text of which it keeps."""
+
+    line: int
+    label: Label
+    reason: str
 
 
-def as_text(value: object) -> str:
-    """Returns a cell or an answer as text; 4.0 is "4"."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+@lru_cache(maxsize=64)
+def labels_by_name(labels: tuple[Label, ...]) -> Mapping[str, Label]:
+    """Returns the labels by their text as it is compared."""
+    return {normal(str(label)): label for label in labels}
 
 
 def parse_answer(space: LabelSpace, answer: object) -> Label | None:
     """Returns the label that an answer states, or None; `LabelSpace.parse` says what is tolerated and what is not."""
     if answer is None:
         return None
+    by_name = labels_by_name(space.labels)
     text = as_text(answer)
-    exact = [label for label in space.labels if normal(str(label)) == normal(text)]
-    if exact:
-        return exact[0]
-    text = _MARKUP.sub("", _THINKING.sub("", text))
-    lines = [line for line in map(normal, text.splitlines()) if re.search(r"\w", line)]
-    if lines and lines[0].startswith("{") and _json_pairs(normal(text)) is not None:
-        lines = [normal(text)]
+    exact = by_name.get(normal(text))
+    if exact is not None:
+        return exact
+    lines = plain_lines(text, kept=frozenset("".join(space.names)))
+    if lines and lines[0].startswith("{") and _json_pairs(" ".join(lines)) is not None:
+        lines = [" ".join(lines)]
+    if space.numeric:
+        lines = [line for line in (without_scale(space.labels, line) for line in lines) if re.search(r"\w", line)]
     return _stated(space, lines)
 
 
-def _stated(space: LabelSpace, lines: list[str]) -> Label | None:
-    """The label on which all statements of an answer agree: labels on a line of their own, or before a reason."""
-    alone = [_alone(space, line) for line in lines]
+def _stated(space: LabelSpace, lines: Sequence[str]) -> Label | None:
+    """The label on which all statements of an answer agree; whole sentences count where nothing states one else."""
+    for sentences in (False, True):
+        alone = [_alone(space, line, sentences) for line in lines]
+        found = list(_statements(space, lines, alone, sentences))
+        if found:
+            on_its_own = not sentences and any(label is not None for label in alone)
+            return _agreed(space, lines, found, alone, on_its_own)
+    return None
+
+
+def _statements(
+    space: LabelSpace, lines: Sequence[str], alone: Sequence[Label | None], sentences: bool
+) -> Iterator[_Statement]:
     on_its_own = any(label is not None for label in alone)
-    stated: set[Label] = set()
-    last, after = 0, ""
     for i, line in enumerate(lines):
-        label, reason = (alone[i], "") if alone[i] is not None else _opening(space, line)
+        label, reason = (alone[i], "") if alone[i] is not None else _opening(space, line, sentences)
         enumerated = space.numeric and reason and _ENUMERATION.match(reason) and (i or on_its_own)
-        if label is None or enumerated:
-            continue
-        if i and alone[i - 1] is None and _runs_on(lines[i - 1], line):
+        if label is not None and not enumerated:
+            yield _Statement(i, label, reason)
+
+
+def _agreed(
+    space: LabelSpace,
+    lines: Sequence[str],
+    found: Sequence[_Statement],
+    alone: Sequence[Label | None],
+    on_its_own: bool,
+) -> Label | None:
+    """The one label of all statements, if it is neither denied nor taken back and, unless on its own, has no rival."""
+    for one in found:
+        if one.line and alone[one.line - 1] is None and _runs_on(lines[one.line - 1], lines[one.line]):
             return None
-        stated.add(label)
-        last, after = i, reason
-    if len(stated) != 1 or _TAKEN_BACK.search("\n".join([after, *lines[last + 1 :]])):
+    stated, last = {one.label for one in found}, found[-1]
+    if len(stated) != 1 or _TAKEN_BACK.search("\n".join([last.reason, *lines[last.line + 1 :]])):
         return None
-    return stated.pop() if on_its_own or _mentions(space, "\n".join(lines)) == stated else None
+    return last.label if on_its_own or _mentions(space, "\n".join(lines)) == stated else None
 
 
 def _runs_on(previous: str, line: str) -> bool:
@@ -88,28 +133,30 @@ def _runs_on(previous: str, line: str) -> bool:
     return not closed or _DANGLING.search(previous) is not None
 
 
-def _alone(space: LabelSpace, line: str) -> Label | None:
+def _alone(space: LabelSpace, line: str, sentences: bool) -> Label | None:
     """The label that a line consists of, a lead and wrapping aside, or that it gives as a JSON object."""
     pairs = _json_pairs(line)
     if pairs is not None:
         values = [value for key, value in pairs if re.fullmatch(_SUBJECT, key) and isinstance(value, (str, int, float))]
         found = {label for label in (parse_answer(space, value) for value in values) if label is not None}
         return found.pop() if len(found) == 1 else None
-    for text in _bodies(line):
-        matches = ((label, re.fullmatch(f"({_OPEN})(?:{form})({_CLOSE})", text)) for label, form in _forms(space))
-        found = _unambiguous([(label, match) for label, match in matches if match])
+    for text in _bodies(line, sentences):
+        found = _unambiguous(list(_matches(space, text, f"({_CLOSE})$")))
         if found:
             return found.pop()
     return None
 
 
-def _opening(space: LabelSpace, line: str) -> tuple[Label | None, str]:
+def _opening(space: LabelSpace, line: str, sentences: bool) -> tuple[Label | None, str]:
     """The label that a line opens with before it gives a reason, and the text after the label."""
     if _json_pairs(line) is not None:
         return None, ""
-    for text in _bodies(line):
-        matches = ((label, re.match(rf"({_OPEN})(?:{form})([\"'`*_’”»]*)", text)) for label, form in _forms(space))
-        fitting = [(label, match) for label, match in matches if match and _REASON.match(text, match.end())]
+    for text in _bodies(line, sentences):
+        fitting = [
+            (label, match)
+            for label, match in _matches(space, text, "([\"'`*_’”»」』】》]*)")
+            if _REASON.match(text, match.end()) or (sentences and _CLAUSE.match(text, match.end()))
+        ]
         found = _unambiguous(fitting)
         if found:
             label = found.pop()
@@ -117,34 +164,35 @@ def _opening(space: LabelSpace, line: str) -> tuple[Label | None, str]:
     return None, ""
 
 
-def _bodies(line: str) -> Iterator[str]:
+def _bodies(line: str, sentences: bool) -> Iterator[str]:
     """A line as it is, then without its lead, then without a second one ("Final answer: the label is …")."""
+    lead = _SENTENCE_LEAD if sentences else _LEAD
     yield line
     for _ in range(2):
-        line = _LEAD.sub("", line, count=1)
+        line = lead.sub("", line, count=1)
         yield line
 
 
-def _forms(space: LabelSpace) -> Iterator[tuple[Label, str]]:
-    """Each label with the pattern of its written forms: "4" is also "4.0", "4/5", "4 out of 5" and "4 stars"."""
-    for label, name in zip(space.labels, space.names, strict=True):
-        if not space.numeric:
-            yield label, re.escape(normal(name))
-            continue
-        sign = "" if name.startswith("-") else r"\+?"
-        yield label, rf"{sign}{name}(?:\.0+)?(?!\d| ?[-–—] ?\d)(?:{_out_of(space)})?(?: (?:stars?|points?)\b)?"
-
-
-def _out_of(space: LabelSpace) -> str:
-    low, high = space.labels[0], space.labels[-1]
-    on_scale = space.ordered and isinstance(low, int) and low >= 0
-    return rf" ?(?:/|\(?out of) ?{high}(?:\.0+)?\b\)?" if on_scale else r"(?!)"
+def _matches(space: LabelSpace, text: str, ending: str) -> Iterator[tuple[Label, re.Match[str]]]:
+    """Each label that a text opens with in one of its written forms; "4" is also "4.0", "4/5", "4 of 5", "4 stars"."""
+    by_name = labels_by_name(space.labels)
+    if space.numeric:
+        form = rf"({_OPEN}){NUMERAL}(?:{out_of(space)})?(?: (?:stars?|points?)\b)?{ending}"
+        match = re.match(form, text)
+        label = by_name.get(match["number"].lstrip("+")) if match else None
+        if match and label is not None:
+            yield label, match
+        return
+    for name, label in by_name.items():
+        match = re.match(f"({_OPEN})(?:{re.escape(name)}){ending}", text)
+        if match:
+            yield label, match
 
 
 def _unambiguous(matches: list[tuple[Label, re.Match[str]]]) -> set[Label]:
     """Of several labels that fit ("A" and "A*" in "**A**"), the one whose wrapping closes as it opens."""
     if len(matches) > 1:
-        matches = [(label, match) for label, match in matches if _mirrored(match.group(1), match.group(2))]
+        matches = [(label, match) for label, match in matches if _mirrored(match.group(1), match.groups()[-1])]
     return {label for label, _ in matches} if len(matches) == 1 else set()
 
 
@@ -153,16 +201,19 @@ def _mirrored(left: str, right: str) -> bool:
 
 
 def _mentions(space: LabelSpace, text: str) -> set[Label]:
-    """The labels that a text names anywhere; for numbers, every number within the scale."""
+    """The labels that a text names anywhere; for numbers, every number within the scale that stands for a level."""
+    by_name = labels_by_name(space.labels)
     if space.numeric:
-        numbers = re.findall(r"(?<![\w.])[+-]?\d+(?:\.\d+)?(?!\w)", re.sub(_out_of(space), " ", text))
-        values = {float(number) for number in numbers}
-        low, high = (float(f(int(label) for label in space.labels)) for f in (min, max))
-        # A number between two levels is named too: "4 (rather 4.5)" is no clear 4.
-        return {int(value) if value.is_integer() else str(value) for value in values if low <= value <= high}
-    by_name = {normal(name): label for label, name in zip(space.labels, space.names, strict=True)}
-    names = "|".join(re.escape(name) for name in sorted(by_name, key=len, reverse=True))
-    return {by_name[name] for name in re.findall(rf"(?<!\w)(?:{names})(?!\w)", text)}
+        return named_numbers(space, text)
+    names = "|".join(_word(name) for name in sorted(by_name, key=len, reverse=True))
+    return {by_name[name] for name in re.findall(names, text)}
+
+
+def _word(name: str) -> str:
+    """The pattern of a name as a word of its own; scripts without spaces between words have no such edges."""
+    left = "" if _UNSPACED.match(name[0]) else r"(?<!\w)"
+    right = "" if _UNSPACED.match(name[-1]) else r"(?!\w)"
+    return f"{left}{re.escape(name)}{right}"
 
 
 def _json_pairs(text: str) -> list[tuple[str, object]] | None:

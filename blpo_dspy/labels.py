@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from blpo_dspy.answers import as_text, normal, parse_answer
+from blpo_dspy.answer_text import as_text, normal
+from blpo_dspy.answers import labels_by_name, parse_answer
 from blpo_dspy.errors import BlpoError
 
 Label = str | int
@@ -135,18 +136,20 @@ class LabelSpace:
         text = normal(as_text(value))
         if self.numeric:
             text = re.sub(r"\.0+$", "", text)  # a column of whole numbers with gaps is stored as 4.0
-        for label in self.labels:
-            if normal(str(label)) == text:
-                return label
-        raise BlpoError(f"unknown label {value!r}; the labels are {self.describe()}")
+        label = labels_by_name(self.labels).get(text)
+        if label is None:
+            raise BlpoError(f"unknown label {value!r}; the labels are {self.describe()}")
+        return label
 
     def parse(self, answer: object) -> Label | None:
         """Returns the label that a judge's answer states, or None if it states none or more than one.
 
-        Tolerates case, punctuation, markdown, quotes, a lead ("Rating: 4"), a scale ("4/5", "4 out of 5"), a JSON
-        object with the label under such a name, a reason after the label, and thoughts before a label on a line of
-        its own. An answer that names two labels, denies or takes back one ("not safe"), or lies off the scale is
-        invalid: it is never guessed. Other labels may be mentioned only beside a label that has a line of its own.
+        Tolerates case, punctuation, markdown, quotes, emoji that decorate, a lead ("Rating: 4", "The image is safe"),
+        a scale ("4/5", "4 of 5"), a JSON object with the label under such a name, a reason or clause after the label,
+        and thoughts before a label on a line of its own. An answer that names two labels, denies or takes back one
+        ("not safe"), or lies off the scale is invalid: it is never guessed. Other labels may be mentioned only beside
+        a label that has a line of its own, and numbers on a scale where they count things ("2 dogs") or the label is
+        stated as "4/5".
         """
         return parse_answer(self, answer)
 

@@ -20,6 +20,9 @@ BINARY = LabelSpace(0, 1)
 GRADES = LabelSpace("A", "A*")
 LANGUAGES = LabelSpace("C", "C++", "Objective-C", "C#")
 DENIAL = LabelSpace("safe", "not safe")
+ANSWERS = LabelSpace("Yes", "No")
+CHINESE = LabelSpace("安全", "不安全")
+FACES = LabelSpace("👍", "👎")
 NAMED = LabelSpace("poor", "fair", "very good", ordered=True)
 SPACES = [SAFETY, STARS, SIGNED, BINARY, LANGUAGES, DENIAL, NAMED]
 
@@ -210,6 +213,33 @@ def test_cells_that_are_no_label_are_refused(space: LabelSpace, cell: object) ->
         (DENIAL, "Answer: not  safe.", "not safe"),
         (NAMED, "very good", "very good"),
         (LabelSpace("x", "label x"), "Label: label x", "label x"),
+        (STARS, "Rating: **4**/5", 4),
+        (STARS, "4 of 5", 4),
+        (STARS, "4. The image has 2 dogs", 4),
+        (STARS, "4 because 2 hands are deformed", 4),
+        (STARS, "Rating: 4 (on a scale of 1-5)", 4),
+        (STARS, "Rating (1-5): 4", 4),
+        (STARS, "On a scale of 1 to 5, I rate this image a 4.", 4),
+        (STARS, "The rating is 4 out of 5 because the image is blurry in 2 places.", 4),
+        (STARS, "4/5. It loses 1 for noise.", 4),
+        (STARS, "I would rate this image a 4.", 4),
+        (STARS, "4️⃣", 4),
+        (STARS, "⭐⭐⭐⭐ (4/5)", 4),
+        (ANSWERS, "Yes, it matches", "Yes"),
+        (ANSWERS, "No, it does not", "No"),
+        (SAFETY, "The image is safe.", "Safe"),
+        (SAFETY, "This image is unsafe because it shows blood", "Unsafe"),
+        (SAFETY, "The image is safe.\nIt shows a meadow.", "Safe"),
+        (SAFETY, "✅ Safe", "Safe"),
+        (SAFETY, "Sa\u200bfe", "Safe"),
+        (SAFETY, "The image is safe.\nBut there is a knife.\nUnsafe", "Unsafe"),
+        (CHINESE, "安全。", "安全"),
+        (CHINESE, "标签：安全", "安全"),
+        (CHINESE, "答案是「不安全」。", "不安全"),
+        (CHINESE, "安全，没有武器", "安全"),
+        (DENIAL, "It is not safe.", "not safe"),
+        (FACES, "👎", "👎"),
+        (FACES, "Answer: 👍", "👍"),
     ],
 )
 def test_an_answer_that_states_one_label_is_read(space: LabelSpace, answer: object, label: Label) -> None:
@@ -269,6 +299,28 @@ def test_an_answer_that_states_one_label_is_read(space: LabelSpace, answer: obje
         (STARS, "4–6"),
         (STARS, "4 or 5"),
         (STARS, "4 (maybe 4.5)"),
+        (STARS, "4. 5 seems too high"),
+        (STARS, "4 of 5 people"),
+        (STARS, "4/5 (or 3)"),
+        (STARS, "Rating: 4/5. Sharpness 3/5"),
+        (STARS, "I would rate this image a 4 or 5"),
+        (STARS, "I would not rate this image a 4."),
+        (STARS, "Rating (1-5)"),
+        (STARS, "4➡5"),
+        (SAFETY, "No, it is not unsafe"),
+        (SAFETY, "The image is not safe."),
+        (SAFETY, "Is the image safe?"),
+        (SAFETY, "I don't think\nit is safe"),
+        (SAFETY, "The image is safe, but unsafe for children"),
+        (SAFETY, "The image is safe, I guess not."),
+        (SAFETY, "Safe, not really"),
+        (SAFETY, "Safe, or so it seems"),
+        (SAFETY, "❌ Safe"),
+        (SAFETY, "☐ Safe"),
+        (ANSWERS, "Yes, no"),
+        (ANSWERS, "Yes, and no"),
+        (CHINESE, "安全，没有不安全的内容"),
+        (CHINESE, "答案不是安全"),
         (STARS, "4. A 5 would be sharper."),
         (STARS, "4\nOn second thought 3"),
         (SIGNED, "- 2"),
@@ -309,6 +361,34 @@ def test_a_label_is_read_back_from_any_wrapping(
     assert space.parse(tail.format(lead.format(answer))) == label
 
 
+PAIRS = [(space, a, b) for space in SPACES for a in space.labels for b in space.labels if a != b]
+DECORATIONS = ["✅ {}", "{} ⭐", "\u200b{}\ufeff", "\u200f{}", "🟢 **{}**"]
+SENTENCES = ["The image is {}.", "I would rate this image as {}.", "It is clearly {}.", "This picture is labelled {}"]
+CLAUSES = ["{}, it fits the rule", "{}, which the light shows.", "{}, though the light is harsh"]
+
+
+@checked
+@given(labelled(SPACES), st.sampled_from([*DECORATIONS, *SENTENCES]), st.sampled_from(["{}", *CLAUSES]))
+def test_a_plain_sentence_with_one_label_is_read(pair: tuple[LabelSpace, Label], around: str, clause: str) -> None:
+    """Decoration, a sentence around the label and a clause after it don't make it invalid."""
+    space, label = pair
+    answer = clause.format(label) if around in DECORATIONS[:1] else str(label)
+    assert space.parse(around.format(answer)) == label
+
+
+@checked
+@given(
+    st.sampled_from(PAIRS), st.sampled_from(SENTENCES), st.sampled_from([", unlike {}", ", {} being worse", ", or {}"])
+)
+def test_a_sentence_with_a_rival_label_is_not_read(
+    pair: tuple[LabelSpace, Label, Label], sentence: str, rival: str
+) -> None:
+    """Whatever it says of the other one."""
+    space, a, b = pair
+    assume(space != DENIAL)  # "safe" is said in "not safe"
+    assert space.parse(sentence.rstrip(".").format(f"{a}{rival.format(b)}")) is None
+
+
 LABEL_TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=8)
 
 
@@ -346,9 +426,6 @@ def test_a_denied_label_is_never_read(pair: tuple[LabelSpace, Label], denial: st
 JOINERS = [" or ", "/", ", ", "\n", " and ", " - ", "\nor\n", "; ", ". ", " rather than ", " (not ", ": "]
 
 
-PAIRS = [(space, a, b) for space in SPACES for a in space.labels for b in space.labels if a != b]
-
-
 @checked
 @given(st.sampled_from(PAIRS), st.sampled_from(JOINERS), st.sampled_from(LEADS[:-1]))
 def test_two_labels_are_never_read_as_one(pair: tuple[LabelSpace, Label, Label], joiner: str, lead: str) -> None:
@@ -359,8 +436,31 @@ def test_two_labels_are_never_read_as_one(pair: tuple[LabelSpace, Label, Label],
     assert space.parse(lead.format(f"{a}{joiner}{b}")) is None
 
 
-WORDS = ["Safe", "Unsafe", "not", "or", "4", "5", "-2", "1", "0.5", "label", "Rating:", "the", "is", "image", "because"]
-GLUE = ["", " ", "\n", ". ", ": ", "**", "'", '"', "/", "-", "(", ")", "{", "}", ",", "<think>", "</think>", "```"]
+WORDS = ["Safe", "Unsafe", "not", "or", "4", "5", "-2", "1", "0.5", "label", "Rating:", "the image is", "because", "it"]
+GLUE = [
+    "",
+    " ",
+    ", ",
+    "✅",
+    "\u200b",
+    " of ",
+    "\n",
+    ". ",
+    ": ",
+    "**",
+    "'",
+    '"',
+    "/",
+    "-",
+    "(",
+    ")",
+    "{",
+    "}",
+    ",",
+    "<think>",
+    "</think>",
+    "```",
+]
 
 
 @settings(max_examples=600, deadline=None, derandomize=True)
@@ -380,8 +480,33 @@ def test_any_text_is_a_label_or_invalid(space: LabelSpace, text: str) -> None:
     assert label is None or label in space.labels
 
 
-@pytest.mark.parametrize("garbage", ['{"a":', "<think>", "label:", "(", "no. ", '"', "#", "9", "Safe. ", "- ", "the "])
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        '{"a":',
+        "<think>",
+        "label:",
+        "(",
+        "no. ",
+        '"',
+        "#",
+        "9",
+        "Safe. ",
+        "- ",
+        "the ",
+        "✅",
+        "it is ",
+        "4 of ",
+        "in 2 ",
+    ],
+)
 def test_a_long_degenerate_answer_is_read_in_time(garbage: str) -> None:
     """A model stuck in a loop neither crashes the parser nor takes quadratic time."""
     assert SAFETY.parse(garbage * 20_000) in (None, "Safe")
     assert STARS.parse(garbage * 20_000) is None
+
+
+def test_a_label_of_a_long_scale_is_read() -> None:
+    """The number is looked up, whatever the number of levels."""
+    percent = LabelSpace.ordinal(0, 1000)
+    assert [percent.parse(text) for text in ("Score: 500", "500/1000 because it is soft", "1001")] == [500, 500, None]

@@ -42,6 +42,18 @@ class Agreement:
     labels: LabelSpace
     failed: int = 0
 
+    @property
+    def mean_loss(self) -> float | None:
+        """Mean loss in [0, 1], where an invalid answer loses 1 (`LabelSpace.loss`); None if nothing was answered."""
+        outcomes = (*self.labels.labels, None)
+        rows = zip(self.labels.labels, self.confusion, strict=True)
+        lost = sum(
+            count * self.labels.loss(true, said)
+            for true, row in rows
+            for said, count in zip(outcomes, row, strict=True)
+        )
+        return lost / self.n if self.n else None
+
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON; `from_dict` reads it back."""
         plain = {"labels": self.labels.to_dict(), "confusion": [list(row) for row in self.confusion]}

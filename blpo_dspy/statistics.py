@@ -124,17 +124,21 @@ def agreement_intervals(
         level: Nominal coverage in (0, 1).
         resamples: Number of bootstrap resamples.
     """
-    table, labels = np.array(agreement.confusion), agreement.labels
-    codes = np.argwhere(table)
-    draws = _draws(
-        labels, Items(codes, table[tuple(codes.T)].astype(np.float64)), figure_names(labels), resamples, seed
-    )
+    draws = _agreement_draws(agreement, figure_names(agreement.labels), resamples, seed)
     names = ("accuracy", "macro_f1", "kappa", "spearman", "mae")
     found = {
         name: percentile_interval(getattr(agreement, name), draws[name][:, 0], level, METHOD) if name in draws else None
         for name in names
     }
     return {**found, "invalid_rate": proportion_interval(agreement.invalid, agreement.n, level=level)}
+
+
+def mean_loss_interval(
+    agreement: Agreement, *, seed: int = 0, level: float = 0.95, resamples: int = RESAMPLES
+) -> Interval | None:
+    """Returns an interval for an agreement's mean loss, None if it is undefined; arguments as `agreement_intervals`."""
+    draws = _agreement_draws(agreement, ["mean_loss"], resamples, seed)
+    return percentile_interval(agreement.mean_loss, draws["mean_loss"][:, 0], level, METHOD)
 
 
 def compare_paired(
@@ -239,6 +243,14 @@ def _draws(labels: LabelSpace, observed: Items, names: Sequence[str], resamples:
         for items in drawn_anew(observed, outcomes, stratified=True, resamples=resamples, seed=seed)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+
+def _agreement_draws(agreement: Agreement, names: Sequence[str], resamples: int, seed: int) -> dict[str, Floats]:
+    """Figures of one judge drawn anew."""
+    table = np.array(agreement.confusion)
+    codes = np.argwhere(table)
+    observed = Items(codes, table[tuple(codes.T)].astype(np.float64))
+    return _draws(agreement.labels, observed, names, resamples, seed)
 
 
 def _by_judge(labels: LabelSpace, items: Items, names: Sequence[str]) -> dict[str, Floats]:

@@ -103,6 +103,13 @@ def test_an_invalid_answer_is_never_right_and_has_its_own_column() -> None:
     assert result.macro_f1 == pytest.approx((2 / 3 + 1) / 2)
 
 
+def test_the_mean_loss_counts_an_answer_without_a_label_as_the_whole_scale() -> None:
+    """On a scale of five a miss by one level is a quarter; without answers it is undefined."""
+    scale = LabelSpace.ordinal(1, 5)
+    assert measure_agreement(scale, [3, 3, 3, 3], [3, 2, None, 3]).mean_loss == (0.25 + 1) / 4
+    assert measure_agreement(scale, [], []).mean_loss is None
+
+
 def test_macro_f1_is_over_labels_that_occur_in_truth_or_predictions() -> None:
     """A label nobody used doesn't count; one that is only predicted counts as 0."""
     assert measure_agreement(TOPICS, ["cat", "dog"], ["cat", "dog"]).macro_f1 == 1.0

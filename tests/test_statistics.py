@@ -27,6 +27,7 @@ from blpo_dspy.statistics import (
     across_seeds,
     agreement_intervals,
     compare_paired,
+    mean_loss_interval,
     mean_sd,
 )
 
@@ -84,6 +85,22 @@ def test_an_interval_holds_its_estimate_and_grows_with_its_level(case: Case, lev
             assert wider.low - 1e-9 <= interval.low <= value + 1e-9
             assert value - 1e-9 <= interval.high <= wider.high + 1e-9
             assert not np.isnan([interval.low, interval.high]).any()
+
+
+@pytest.mark.parametrize("labels", [LabelSpace("a", "b"), LabelSpace.ordinal(1, 5)])
+def test_the_mean_loss_has_the_interval_of_its_mirror_image(labels: LabelSpace) -> None:
+    """For nominal labels that is accuracy's; on a scale without invalid answers, the mean error's over its steps."""
+    truth = [labels.labels[i % len(labels)] for i in range(30)]
+    agreement = measure_agreement(labels, truth, truth[:20] + [labels.labels[0]] * 10)
+    found, others = mean_loss_interval(agreement), agreement_intervals(agreement)
+    assert found is not None
+    if labels.ordered:
+        assert others["mae"] is not None
+        steps, other = len(labels) - 1, (others["mae"].low, others["mae"].high)
+        assert (found.low * steps, found.high * steps) == pytest.approx(other, abs=0.1)
+    else:
+        assert others["accuracy"] is not None
+        assert (1 - found.high, 1 - found.low) == pytest.approx((others["accuracy"].low, others["accuracy"].high))
 
 
 def test_a_perfect_judge_still_has_an_interval() -> None:

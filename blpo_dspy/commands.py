@@ -20,6 +20,7 @@ from blpo_dspy.embedded import RATERS, Rater, ceiling_instruction, ceiling_verba
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.label_errors import FILE_NAME as LABEL_ERRORS
 from blpo_dspy.label_errors import with_examples, write_label_errors
+from blpo_dspy.labelling import Verdict
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.models import Models, is_embedded
 from blpo_dspy.optimizers.estimate import estimate
@@ -45,6 +46,8 @@ DEMO_TASK = "Rate the technical quality of this photograph from 1 (worst) to 5 (
 DEMO_RATER = "colour"
 _TABLES = ("train.csv", "val.csv", "test.csv")
 _SECONDS_TO_CONNECT = 10
+
+Judged = tuple[Sequence[dspy.Example], Sequence[Verdict], Sequence[Verdict]]
 
 
 def compile_judge(job: CompileJob, screen: Screen) -> None:
@@ -90,14 +93,22 @@ def target_files(job: CompileJob) -> list[Path]:
 
 
 def write_all(
-    job: CompileJob, aligned: Aligned, sets: Sets, record: Mapping[str, Any], files: list[Path]
+    job: CompileJob,
+    aligned: Aligned,
+    sets: Sets,
+    record: Mapping[str, Any],
+    files: list[Path],
+    judged: Judged | None = None,
 ) -> list[Path]:
-    """Writes what a run leaves, the judge and the record to `files`, and returns the files to name."""
+    """Writes what a run leaves, the judge and the record to `files`, and returns the files to name.
+
+    Its report shows the images that were judged before and after: those of the test set, if none are given.
+    """
     _write(files, aligned, record)
     beside = job.run_dir or job.out.parent
     lead = "" if job.run_dir is not None else f"{job.out.stem}."
     files = files + keep_choice(sets, beside / f"{lead}drawn.json", beside / f"{lead}disagreements.csv")
-    return files if job.run_dir is None else files + _write_run(job.run_dir, aligned, sets, record)
+    return files if job.run_dir is None else files + _write_run(job.run_dir, aligned, sets, record, judged)
 
 
 def _remarks(sets: Sets) -> Iterator[str]:
@@ -245,18 +256,17 @@ def _write(files: list[Path], aligned: Aligned, record: Mapping[str, Any]) -> No
         raise BlpoError(f"{error.filename or files[0]}: cannot be written ({error.strerror or error})") from error
 
 
-def _write_run(folder: Path, aligned: Aligned, sets: Sets, record: Mapping[str, Any]) -> list[Path]:
+def _write_run(
+    folder: Path, aligned: Aligned, sets: Sets, record: Mapping[str, Any], judged: Judged | None = None
+) -> list[Path]:
     """Fills a run's folder with judge, record, doubtful labels and report, and returns the last two."""
     _write([folder / "judge.json", folder / "result.json"], aligned, record)
-    before, after = aligned.verdicts
     errors = aligned.checks.label_errors
     write_label_errors(folder / LABEL_ERRORS, errors)
     write_report_data(
         folder,
         aligned.judge.labels,
-        sets.test,
-        before,
-        after,
+        *(judged or (sets.test, *aligned.verdicts)),
         doubtful=with_examples(errors, sets.train),
         command=["blpo", *sys.argv[1:]],
     )

@@ -42,7 +42,7 @@ def compile_folds(job: CompileJob, screen: Screen) -> None:
     found = replace(found, aligned=replace(found.aligned, beforehand=asked.ledger))
     names = job.start.models.by_role()
     record = {**result(found.aligned, cut.whole, names), "repeatability": asked.repeatability, "folds": found.to_dict()}
-    files = write_all(job, found.aligned, cut.whole, record, files)
+    files = write_all(job, found.aligned, cut.whole, record, files, (cut.all(), *found.verdicts()))
     if screen.as_json:
         screen.json(record)
     else:

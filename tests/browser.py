@@ -52,16 +52,21 @@ def requested(log: Path) -> set[str]:
 
 
 def width_needed(page: Path, width: int, away: Path) -> int:
-    """How wide a page is in a frame of some width, told by a script in a copy without its policy."""
-    script = "<script>parent.postMessage(document.documentElement.scrollWidth, '*')</script></body>"
+    """How wide a page is in a frame of some width."""
+    return int(seen_in_frame(page, "document.documentElement.scrollWidth", width, away))
+
+
+def seen_in_frame(page: Path, what: str, width: int, away: Path) -> str:
+    """The value of an expression in a frame of some width, told by a script in a copy without the page's policy."""
+    script = f"<script>parent.postMessage({what}, '*')</script></body>"
     inner = re.sub(r"<meta http-equiv[^>]*>", "", page.read_text()).replace("</body>", script)
     (away / "inner.html").write_text(inner)
     (away / "outer.html").write_text(
-        "<script>onmessage = message => { document.title = 'width ' + message.data }</script>"
+        "<script>onmessage = message => { document.title = 'seen ' + message.data }</script>"
         f"<iframe src=inner.html style='border: 0; width: {width}px; height: 900px'></iframe>"
     )
     size = f"--window-size={width + 200},1000"
     seen = browse(away / "outer.html", size, "--virtual-time-budget=3000", "--dump-dom", away=away).stdout
-    found = re.search(r"<title>width (\d+)</title>", seen)
+    found = re.search(r"<title>seen ([^<]*)</title>", seen)
     assert found, seen[:500]
-    return int(found[1])
+    return found[1].strip()

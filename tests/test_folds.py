@@ -30,6 +30,7 @@ from blpo_dspy.labels import LabelSpace
 from blpo_dspy.models import Models
 from blpo_dspy.options import Search
 from blpo_dspy.progress import Watch
+from blpo_dspy.report import load_run
 from blpo_dspy.splits import cut_folds
 from blpo_dspy.statistics import compare_paired
 
@@ -257,8 +258,11 @@ def test_compile_with_folds_keeps_one_judge_and_says_whose_figures_they_are(tabl
     assert record["after"]["test"] is None
     assert json.loads(out.read_text())["card"]["folds"]["n"] == 2
     page = (run_dir / "report.html").read_text(encoding="utf-8")
-    assert "judged once by a judge that never saw it" in page
+    assert "each judged by a judge that never saw it" in page
     assert f"<b>{record['folds']['after']['accuracy']:.2f}</b>" in page
+    assert "Not measured" not in page
+    changes = [sum(i.kind == kind for i in load_run(run_dir).items) for kind in ("fixed", "broken")]
+    assert changes == [record["folds"]["paired"][kind] for kind in ("fixed", "broken")]
     judge = out.read_bytes()
     again = blpo(*command, "--json")
     assert json.loads(again.stdout)["folds"]["after"] == record["folds"]["after"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import dspy
 import pytest
-from browser import CHROMIUM, PAGE_COLOURS, Page, browse, in_chromium, requested, width_needed
+from browser import CHROMIUM, PAGE_COLOURS, Page, browse, in_chromium, requested, seen_in_frame, width_needed
 from engines import Seen
 from PIL import Image
 from rich.console import Console
@@ -105,7 +106,7 @@ def test_the_headline_says_what_the_paired_comparison_found(run_folder) -> None:
     right = [sum(getattr(i, when).label == i.label for i in items) for when in ("before", "after")]
     text = Page(render(load_run(run_folder))).text
     assert "Agrees with people better than before" in text
-    assert f"{right[0] / len(items):.0%}→{right[1] / len(items):.0%}" in text
+    assert [f"{count / len(items):.0%}" for count in right] == re.findall(r"(?:Before|After)(\d+%)", text)
     fixed = sum(i.before.label != i.label == i.after.label for i in items)
     assert f"{fixed} were fixed" in text
     assert f"Fixed: {fixed}" in text
@@ -151,7 +152,9 @@ def test_pictures_of_unsafe_labels_are_blurred_until_clicked(tmp_path, run_folde
     run = load_run(folder)
     assert render(run).count('<label class="frame blurred">') == 2
     assert '<label class="frame blurred">' not in render(run, blur=())
-    assert render(run, blur=("Safe",)).count('<label class="frame blurred">') == 2
+    assert render(run, blur=("safe",)).count('<label class="frame blurred">') == 2
+    with pytest.raises(BlpoError, match="'Unsave'; the labels are Safe, Unsafe"):
+        render(run, blur=("Unsave",))
 
 
 def test_a_thumbnail_has_no_metadata(tmp_path) -> None:
@@ -326,6 +329,46 @@ def test_doubtful_labels_are_shown_with_a_picture(run_folder, tmp_path) -> None:
     assert "<img" not in render(load_run(folder), images=False)
 
 
+def test_no_doubtful_label_is_said_in_a_sentence(run_folder, tmp_path) -> None:
+    """Not as nothing that is all in a file."""
+    folder = shutil.copytree(run_folder, tmp_path / "copy")
+    record = json.loads((folder / "result.json").read_text())
+    record["label_errors"] = {"looked_at": 10, "found": []}
+    (folder / "result.json").write_text(json.dumps(record))
+    text = Page(render(load_run(folder))).text
+    assert "On none of the 10 training images" in text
+    assert "label_errors.csv" not in text
+
+
+def test_every_picture_table_and_region_has_its_name(run_folder) -> None:
+    """For who cannot see them: pictures told apart, head cells that say of what, regions to scroll by keyboard."""
+    page = render(load_run(run_folder), blur=("dark", "bright"))
+    seen = Page(page)
+    pictures = [value for name, value in seen.attributes if name == "alt"]
+    boxes = re.findall(r'<input type="checkbox" aria-label="([^"]*)"', page)
+    assert len(pictures) == seen.tags.count("img") > 2
+    assert "" not in pictures
+    assert len(set(pictures)) == len(pictures)
+    assert len(set(boxes)) == len(boxes) == len(pictures)
+    assert seen.tags.count("th") == sum(name == "scope" for name, _ in seen.attributes)
+    assert "<th></th>" not in page
+    for region in re.findall(r'<div class="scroll"[^>]*>', page):
+        assert re.search(r'tabindex="0" role="region" aria-label="[^"]+"', region)
+
+
+def test_data_that_runs_from_right_to_left_keeps_to_itself(run_folder, tmp_path) -> None:
+    """Captions, ids and groups are isolated, whatever control characters they hold."""
+    folder = shutil.copytree(run_folder, tmp_path / "copy")
+    data = json.loads((folder / "report.json").read_text())
+    turned = "\N{RIGHT-TO-LEFT OVERRIDE}gnp.exe"
+    for item in data["items"]:
+        item.update(id=turned, group=turned, context={"caption": turned})
+    (folder / "report.json").write_text(json.dumps(data))
+    page = render(load_run(folder))
+    before = set(re.findall(f"<([^<>]*)>{turned}", page))
+    assert before == {"bdi", 'p dir="auto"'}
+
+
 def test_verdicts_in_descriptions_are_counted_with_examples(run_folder, tmp_path) -> None:
     """Before and after, escaped."""
     folder = shutil.copytree(run_folder, tmp_path / "copy")
@@ -354,13 +397,17 @@ def test_several_raters_are_the_ceiling_beside_the_judge(run_folder, tmp_path) -
         "alpha": None,
         "disagreeing": 17,
         "left_out": {"tied": 2, "unrated": 0},
-        "judge": {"before": 0.31, "after": 0.55},
+        "images": 20,
+        "judge": {"before": None, "after": 0.55},
+        "intervals": {"kappa": {"low": 0.5, "high": 0.7, "level": 0.95, "method": "", "resamples": 2000}},
         "headline": "people agree with each other at kappa 0.61",
     }
     (folder / "result.json").write_text(json.dumps(record))
     text = Page(render(load_run(folder))).text
     assert "People agree with each other at kappa 0.61." in text
-    assert "People with each other, Cohen’s κ0.61mean of 3 pairs of raters" in text
+    assert "People with each other, Cohen’s κ0.61 0.50 to 0.70mean of 3 pairs of raters" in text
+    assert "The judge with people, κ, after0.55on the same 20 images" in text
+    assert "κ, before" not in text
     assert "Krippendorff" not in text
     assert "2 images were left out: tied." in text
 
@@ -431,3 +478,18 @@ def test_chromium_shows_it_in_both_schemes_on_both_widths(width, run_folder, tmp
             assert shown.size == (width, 900)
             assert shown.convert("RGB").getpixel((2, 2)) == colour
     assert width_needed(page, width, tmp_path) == width
+
+
+@in_chromium
+@pytest.mark.parametrize("width", [390, 1280])
+def test_chromium_shows_every_number_beside_a_long_group_name(width, run_folder, tmp_path) -> None:
+    """No table but a confusion matrix needs to be scrolled sideways; a name is cut and has its whole as a title."""
+    folder, name = shutil.copytree(run_folder, tmp_path / "copy"), "long" * 40
+    data = json.loads((folder / "report.json").read_text())
+    for place, item in enumerate(data["items"]):
+        item["group"] = f"{place % 2}{name}"
+    (folder / "report.json").write_text(json.dumps(data))
+    page = write_report(load_run(folder), tmp_path / "report.html")
+    assert f'title="1{name}"' in page.read_text()
+    hidden = "[...document.querySelectorAll('.scroll')].filter(region => region.scrollWidth > region.clientWidth)"
+    assert seen_in_frame(page, f"{hidden}.map(region => region.ariaLabel).join()", width, tmp_path) == ""

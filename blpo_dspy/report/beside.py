@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from blpo_dspy.agreement import Agreement
 from blpo_dspy.label_errors import FILE_NAME as LABEL_ERRORS
+from blpo_dspy.report.estimates import Estimate
+from blpo_dspy.report.measured import WHEN
+from blpo_dspy.report.numbers import figure
 from blpo_dspy.report.run import RunFolder
 from blpo_dspy.statistics import Interval, proportion_interval
 
@@ -84,10 +87,10 @@ class Doubts:
 
 @dataclass(frozen=True)
 class Human:
-    """A line about people: what it is, the figure, and what it rests on."""
+    """A line about people: what it is, the figure with its interval, and what it rests on."""
 
     name: str
-    value: float | None
+    estimate: Estimate
     remark: str
 
 
@@ -101,43 +104,44 @@ class Humans:
 
 
 @dataclass(frozen=True)
-class FoldFigure:
-    """A figure over all images out of fold with its interval, and its mean and standard deviation over the folds."""
-
-    name: str
-    pooled: tuple[float | None, float | None]
-    intervals: tuple[Mapping[str, float] | None, Mapping[str, float] | None]
-    over_folds: tuple[Mapping[str, float] | None, Mapping[str, float] | None]
-
-
-@dataclass(frozen=True)
 class OutOfFold:
-    """What judges compiled without an image say of it: how many folds and images, the figures, the change in words."""
+    """How the judges of the folds differ: each fold with its images, and each figure before and after in it.
 
-    folds: int
-    images: int
-    figures: tuple[FoldFigure, ...]
-    wording: str
+    Attributes:
+        figures: Their names.
+        rows: Number of a fold, how many of its images were judged, and its figures.
+        spread: Mean and standard deviation of the figures over the folds, by name.
+    """
+
+    figures: tuple[str, ...]
+    rows: tuple[tuple[str, int, tuple[str, ...]], ...]
+    spread: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 def out_of_fold(result: Mapping[str, Any]) -> OutOfFold | None:
-    """Returns the out-of-fold figures of a run, None if it had no folds."""
+    """Returns the figures of each fold of a run, None if it had no folds."""
     found = result.get("folds")
     if not found:
         return None
-    both = [found[when] for when in ("before", "after")]
-    over = [found["over_folds"][when] for when in ("before", "after")]
-    figures = tuple(
-        FoldFigure(
-            title,
-            (both[0].get(name), both[1].get(name)),
-            (both[0]["intervals"].get(name), both[1]["intervals"].get(name)),
-            (over[0].get(name), over[1].get(name)),
+    over = found["over_folds"]
+    names = [name for name in _FOLD_FIGURES if all(name in over[when] for when in WHEN)]
+    rows = tuple(
+        (
+            str(row["fold"]),
+            row["after"]["n"],
+            tuple(_change([row[when][name] for when in WHEN]) for name in names),
         )
-        for name, title in _FOLD_FIGURES.items()
-        if both[1].get(name) is not None
+        for row in found["rows"]
     )
-    return OutOfFold(found["n"], found["images"], figures, str((found["paired"] or {}).get("wording", "")))
+    spread = tuple(
+        (title, tuple(_change([over[when][name][key] for when in WHEN]) for name in names))
+        for key, title in (("mean", "Mean"), ("sd", "Standard deviation"))
+    )
+    return OutOfFold(tuple(_FOLD_FIGURES[name] for name in names), rows, spread)
+
+
+def _change(values: Sequence[float | None]) -> str:
+    return " → ".join(map(figure, values))
 
 
 def fidelity_of(result: Mapping[str, Any]) -> FidelityTable | None:
@@ -199,12 +203,17 @@ def humans_of(result: Mapping[str, Any]) -> Humans | None:
     found = result.get("humans")
     if not found:
         return None
-    judge = found.get("judge") or {}
-    rows = (
-        Human("People with each other, Cohen’s κ", found["kappa"], f"mean of {found['pairs']} pairs of raters"),
-        Human("People with each other, Krippendorff’s α", found["alpha"], f"{found['raters']} raters"),
-        Human("The judge with people, κ, before", judge.get("before"), "on the test set"),
-        Human("The judge with people, κ, after", judge.get("after"), "on the test set"),
+    images = f"on the same {found['images']:,} images"
+    named = {
+        "kappa": ("People with each other, Cohen’s κ", found["kappa"], f"mean of {found['pairs']} pairs of raters"),
+        "alpha": ("People with each other, Krippendorff’s α", found["alpha"], f"{found['raters']} raters"),
+        "before": ("The judge with people, κ, before", found["judge"]["before"], images),
+        "after": ("The judge with people, κ, after", found["judge"]["after"], images),
+    }
+    rows = tuple(
+        Human(title, Estimate(value, Interval(**ends) if (ends := found["intervals"].get(name)) else None), remark)
+        for name, (title, value, remark) in named.items()
+        if value is not None
     )
     left_out = found.get("left_out") or {}
     remarks = [
@@ -213,4 +222,4 @@ def humans_of(result: Mapping[str, Any]) -> Humans | None:
         f"People disagree on {found['disagreeing']:,} of them (disagreements.csv).",
         *(f"{count:,} images were left out: {reason}." for reason, count in left_out.items() if count),
     ]
-    return Humans(str(found.get("headline", "")), tuple(row for row in rows if row.value is not None), tuple(remarks))
+    return Humans(str(found.get("headline", "")), rows, tuple(remarks))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
 from blpo_dspy import __version__
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.labels import LabelSpace
+from blpo_dspy.report.numbers import amount, figure
 from blpo_dspy.report.run import RunFolder
-from blpo_dspy.report.view import page_of
+from blpo_dspy.report.view import labels_to_blur, page_of
 
 
 def render(run: RunFolder, *, images: bool = True, blur: Sequence[str] | None = None) -> str:
@@ -25,13 +27,22 @@ def render(run: RunFolder, *, images: bool = True, blur: Sequence[str] | None = 
         blur: Labels whose items are blurred until clicked; by default those that sound unsafe.
 
     Raises:
-        BlpoError: If the run's record is damaged.
+        BlpoError: If a label to blur is none of the run's, or the record is damaged.
     """
+    with _damage_told(run):
+        labels = LabelSpace.from_dict(run.result["labels"])
+    blurred = labels_to_blur(labels, blur)
+    with _damage_told(run):
+        page = page_of(run, images=images, blurred=blurred)
+    return fill("report.html", page)
+
+
+@contextmanager
+def _damage_told(run: RunFolder) -> Iterator[None]:
     try:
-        page = page_of(run, images=images, blur=blur)
+        yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BlpoError(f"{run.folder}: the record of the run is damaged ({error!r}); run the command anew") from error
-    return fill("report.html", page)
 
 
 def fill(template: str, page: object) -> str:
@@ -43,7 +54,7 @@ def fill(template: str, page: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(figure=_figure, amount=_amount)
+    environment.filters.update(figure=figure, amount=amount)
     return environment.get_template(template).render(page=page, version=__version__)
 
 
@@ -51,7 +62,7 @@ def write_report(run: RunFolder, file: Path, *, images: bool = True, blur: Seque
     """Writes the report of a run to a file, complete or not at all, and returns its path; arguments as for `render`.
 
     Raises:
-        BlpoError: If the run's record is damaged or the file cannot be written.
+        BlpoError: If a label to blur is none of the run's, the record is damaged, or the file cannot be written.
     """
     return write_page(file, render(run, images=images, blur=blur))
 
@@ -71,14 +82,3 @@ def write_page(file: Path, text: str) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return file
-
-
-def _figure(value: float | None, signed: bool = False) -> str:
-    return "–" if value is None else f"{value:{'+' if signed else ''}.2f}".replace("-", "−")
-
-
-def _amount(value: Any) -> str:
-    """A count, or a price, of the ledger."""
-    if value is None:
-        return "–"
-    return f"{value:,.4f}" if isinstance(value, float) else f"{value:,}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -24,70 +24,26 @@ from blpo_dspy.report.beside import (
     told_of,
 )
 from blpo_dspy.report.charts import Point, Series, line_chart
+from blpo_dspy.report.estimates import FigureTable, figures_of
+from blpo_dspy.report.groups import GroupTable, groups_of
+from blpo_dspy.report.headline import Headline, headline_of
 from blpo_dspy.report.items import KINDS, Item, worth_showing
+from blpo_dspy.report.measured import Where, agreement_in, measured_of
 from blpo_dspy.report.run import RunFolder
 from blpo_dspy.report.words import Piece, word_diff
-from blpo_dspy.statistics import (
-    BETTER,
-    METHOD,
-    WORSE,
-    Difference,
-    Interval,
-    PairedComparison,
-    agreement_intervals,
-    compare_paired,
-)
+from blpo_dspy.statistics import METHOD, agreement_intervals
 
 _UNSAFE = re.compile(r"unsafe|nsfw|harm|explicit|violen|gore|porn|sexual|nud|hate|disturb|toxic|shock", re.IGNORECASE)
-_MOST_GROUPS, _MOST_TRIALS, _MOST_LABELS = 40, 40, 15
-_NAMES = {
-    "accuracy": "Accuracy",
-    "macro_f1": "Macro F1",
-    "kappa": "Cohen’s κ",
-    "spearman": "Spearman’s ρ",
-    "mae": "Mean error (levels)",
-    "invalid_rate": "Answers without a label",
+_MOST_TRIALS, _MOST_LABELS = 40, 15
+_COSTS = {
+    "calls": "Calls",
+    "cached": "From memory",
+    "failed": "Failed",
+    "images": "Images sent",
+    "prompt_tokens": "Prompt tokens",
+    "completion_tokens": "Completion tokens",
+    "usd": "US$",
 }
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure with its interval."""
-
-    value: float
-    interval: Interval | None
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One row of the table of figures; `change` stands where the paired comparison has it."""
-
-    name: str
-    before: Estimate | None
-    after: Estimate | None
-    change: Difference | None
-    ceiling: float | None
-
-
-@dataclass(frozen=True)
-class Headline:
-    """The result in a sentence.
-
-    Attributes:
-        tone: "good", "bad" or "none".
-        title: The result in a few words.
-        before: The start's figure, ready to read.
-        after: The compiled judge's.
-        measure: What the figure is.
-        sentences: What stands behind it.
-    """
-
-    tone: str
-    title: str
-    before: str
-    after: str
-    measure: str
-    sentences: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -97,17 +53,6 @@ class Confusion:
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[tuple[int, int, bool], ...]], ...]
-
-
-@dataclass(frozen=True)
-class Group:
-    """Right answers before and after in a part of the test set."""
-
-    name: str
-    n: int
-    before: int
-    after: int
-    verdict: str
 
 
 @dataclass(frozen=True)
@@ -173,16 +118,16 @@ class Page:
     headline: Headline
     warning: str
     repeatability: str
-    figures: tuple[Figure, ...]
-    figures_set: str
-    paired: PairedComparison | None
+    where: Where
+    figures: FigureTable
     humans: Humans | None
     folds: OutOfFold | None
     chart: str | None
     chart_measure: str
     instructions: Texts
     confusions: tuple[Confusion, ...]
-    groups: tuple[tuple[str, tuple[Group, ...], int], ...]
+    groups: tuple[GroupTable, ...]
+    ordered: bool
     galleries: tuple[Gallery, ...]
     pictures: bool
     fidelity: FidelityTable | None
@@ -191,6 +136,7 @@ class Page:
     rounds: tuple[SearchRound, ...]
     guards: tuple[tuple[str, int, str], ...]
     ledger: tuple[tuple[str, Mapping[str, Any]], ...]
+    costs: Mapping[str, str]
     facts: tuple[tuple[str, str], ...]
     options: tuple[tuple[str, str], ...]
     versions: tuple[tuple[str, str], ...]
@@ -198,41 +144,44 @@ class Page:
     method: str = METHOD
 
 
-def page_of(run: RunFolder, *, images: bool = True, blur: Sequence[str] | None = None) -> Page:
+def labels_to_blur(labels: LabelSpace, named: Sequence[str] | None) -> frozenset[str]:
+    """Returns the labels whose pictures are blurred until clicked: those named, or those that sound unsafe if None.
+
+    Raises:
+        BlpoError: If one that is named is none of the labels.
+    """
+    if named is None:
+        return frozenset(name for name in labels.names if _UNSAFE.search(name))
+    return frozenset(str(labels.coerce(name)) for name in named)
+
+
+def page_of(run: RunFolder, *, images: bool, blurred: frozenset[str]) -> Page:
     """Returns what the report of a run shows.
 
     Args:
         run: The run.
         images: Whether pictures are shown.
-        blur: Labels whose items are blurred until clicked; by default those that sound unsafe.
+        blurred: Labels whose items are blurred until clicked.
     """
-    result = run.result
-    labels = LabelSpace.from_dict(result["labels"])
-    answered = [item for item in run.items if item.answered]
-    paired = _paired(labels, answered)
-    agreements = {when: _agreement(result[when], "test") for when in ("before", "after")}
-    which = "test"
-    if None in agreements.values():
-        which, agreements = "val", {when: _agreement(result[when], "val") for when in ("before", "after")}
-    ceiling = _agreement(result.get("ceiling") or {}, "test") if which == "test" else None
+    result, measured = run.result, measured_of(run)
+    labels = measured.labels
     chart, measure = _chart(result, labels)
-    blurred = _blurring(labels, blur)
     return Page(
         task=result["start"]["judge"],
-        headline=_headline(labels, paired, agreements, which),
+        headline=headline_of(measured),
         warning=str((result.get("sealed_test") or {}).get("warning") or ""),
         repeatability=str((result.get("repeatability") or {}).get("told") or ""),
-        figures=_figures(agreements, paired, ceiling),
-        figures_set=which,
-        paired=paired,
+        where=measured.where,
+        figures=figures_of(measured),
         humans=humans_of(result),
         folds=out_of_fold(result),
         chart=chart,
         chart_measure=measure,
         instructions=_texts(result["start"], result["compiled"]),
-        confusions=_confusions(agreements),
-        groups=_groups(labels, answered),
-        galleries=_galleries(run, labels, images, blurred),
+        confusions=_confusions(measured.agreements),
+        groups=groups_of(measured),
+        ordered=labels.ordered,
+        galleries=_galleries(run, labels, images, blurred) if measured.items else (),
         pictures=images,
         fidelity=fidelity_of(result),
         told=told_of(result),
@@ -240,6 +189,7 @@ def page_of(run: RunFolder, *, images: bool = True, blur: Sequence[str] | None =
         rounds=tuple(_round(completed) for completed in result["rounds"]),
         guards=_guards(result["rounds"], result["validations"]),
         ledger=_ledger(result["ledger"]),
+        costs=_COSTS,
         facts=_facts(result),
         options=tuple((name, str(value)) for name, value in result["options"].items()),
         versions=tuple(result["versions"].items()),
@@ -247,82 +197,11 @@ def page_of(run: RunFolder, *, images: bool = True, blur: Sequence[str] | None =
     )
 
 
-def _agreement(measured: Mapping[str, Any], which: str) -> Agreement | None:
-    data = measured.get(which)
-    return None if data is None else Agreement.from_dict(data)
-
-
-def _paired(labels: LabelSpace, items: Sequence[Item]) -> PairedComparison | None:
-    if not items:
-        return None
-    truth = [item.label for item in items]
-    return compare_paired(labels, truth, [i.before.label for i in items], [i.after.label for i in items])
-
-
-def _headline(
-    labels: LabelSpace, paired: PairedComparison | None, agreements: Mapping[str, Agreement | None], which: str
-) -> Headline:
-    if paired is None:
-        shown = [None if a is None else a.accuracy for a in agreements.values()]
-        before, after = ("–" if value is None else f"{value:.0%}" for value in shown)
-        reason = (
-            "The sealed test set was not judged, so these figures come from the validation set. The judge was picked "
-            "on that set, which flatters it: they are no evidence of a gain on new images."
-            if which == "val" and shown != [None, None]
-            else "Neither test nor validation figures were recorded."
-        )
-        return Headline("none", "Not measured on sealed test images", before, after, "validation accuracy", (reason,))
-    difference = paired.differences[paired.headline]
-    if paired.headline == "accuracy":
-        measure, scale = "of the sealed test images judged as people did", 100.0
-        before, after = (f"{value:.0%}" for value in (difference.before, difference.after))
-        unit = " points"
-    else:
-        measure, scale = "levels of mean distance from the human rating (less is better)", len(labels) - 1.0
-        before, after = (f"{value * scale:.2f}" for value in (difference.before, difference.after))
-        unit = " levels"
-    ends = [difference.change, difference.interval.low, difference.interval.high]
-    digits = 0 if unit == " points" else 2
-    change, low, high = (f"{value * scale:+.{digits}f}".replace("-", "−") for value in ends)
-    titles = {BETTER: "Agrees with people better than before", WORSE: "Agrees with people less than before"}
-    spans = "" if paired.verdict in titles else " An interval or test that allows for no change is no evidence of one."
-    return Headline(
-        {BETTER: "good", WORSE: "bad"}.get(paired.verdict, "none"),
-        titles.get(paired.verdict, "Not distinguishable from no change"),
-        before,
-        after,
-        measure,
-        (
-            f"Change {change}{unit}; {difference.interval.level:.0%} interval {low} to {high}; "
-            f"exact paired test {'p < 0.001' if paired.p_value < 0.001 else f'p = {paired.p_value:.2g}'}.{spans}",
-            f"Of {paired.n:,} images, {paired.fixed:,} were fixed and {paired.broken:,} broken.",
-        ),
-    )
-
-
-def _figures(
-    agreements: Mapping[str, Agreement | None], paired: PairedComparison | None, ceiling: Agreement | None
-) -> tuple[Figure, ...]:
-    intervals = {when: {} if a is None else agreement_intervals(a) for when, a in agreements.items()}
-
-    def estimate(when: str, name: str) -> Estimate | None:
-        value = getattr(agreements[when], name, None)
-        return None if value is None else Estimate(value, intervals[when].get(name))
-
-    rows = []
-    for name, title in _NAMES.items():
-        change = None if paired is None else paired.differences.get(name)
-        row = Figure(title, estimate("before", name), estimate("after", name), change, getattr(ceiling, name, None))
-        if row.before or row.after:
-            rows.append(row)
-    return tuple(rows)
-
-
 def _chart(result: Mapping[str, Any], labels: LabelSpace) -> tuple[str | None, str]:
     name, measure = ("kappa", "Cohen’s κ (quadratic weights)") if labels.ordered else ("accuracy", "accuracy")
     points: list[Point] = []
     for validation in sorted(result["validations"], key=lambda v: (v["spent"], v["after_round"])):
-        agreement = _agreement(validation, "agreement")
+        agreement = agreement_in(validation, "agreement")
         value = None if agreement is None else getattr(agreement, name)
         if agreement is None or value is None:
             continue
@@ -349,7 +228,7 @@ def _confusions(agreements: Mapping[str, Agreement | None]) -> tuple[Confusion, 
     made = []
     for when, title in (("before", "Before"), ("after", "After")):
         agreement = agreements[when]
-        if agreement is None or len(agreement.labels) > _MOST_LABELS:
+        if agreement is None or not agreement.n or len(agreement.labels) > _MOST_LABELS:
             continue
         names = agreement.labels.names
         invalid = any(a is not None and a.invalid for a in agreements.values())
@@ -360,35 +239,6 @@ def _confusions(agreements: Mapping[str, Agreement | None]) -> tuple[Confusion, 
             rows.append((name, tuple((count, round(100 * count / total), i == j) for j, count in enumerate(shown))))
         made.append(Confusion(title, (*names, *(["no label"] if invalid else [])), tuple(rows)))
     return tuple(made)
-
-
-def _groups(labels: LabelSpace, items: Sequence[Item]) -> tuple[tuple[str, tuple[Group, ...], int], ...]:
-    tables = []
-    for title, key in (("By human label", lambda item: str(item.label)), ("By group", lambda item: item.group)):
-        rows, left_out = _grouped(labels, items, key)
-        if len(rows) > 1:
-            tables.append((title, rows, left_out))
-    return tuple(tables)
-
-
-def _grouped(labels: LabelSpace, items: Sequence[Item], key: Callable[[Item], str]) -> tuple[tuple[Group, ...], int]:
-    parts: dict[str, list[Item]] = {}
-    for item in items:
-        parts.setdefault(key(item), []).append(item)
-    order = {str(label): i for i, label in enumerate(labels.labels)}
-    largest = sorted(parts, key=lambda name: -len(parts[name]))[:_MOST_GROUPS]
-    rows = []
-    for name in sorted(largest, key=lambda name: (order.get(name, len(order)), -len(parts[name]), name)):
-        part = parts[name]
-        paired = _paired(labels, part)
-        assert paired is not None
-        right = [sum(getattr(item, when).label == item.label for item in part) for when in ("before", "after")]
-        rows.append(Group(name or "(none)", len(part), right[0], right[1], paired.verdict))
-    return tuple(rows), len(parts) - len(largest)
-
-
-def _blurring(labels: LabelSpace, blur: Sequence[str] | None) -> frozenset[str]:
-    return frozenset(name for name in labels.names if _UNSAFE.search(name)) if blur is None else frozenset(blur)
 
 
 def _galleries(run: RunFolder, labels: LabelSpace, images: bool, blur: frozenset[str]) -> tuple[Gallery, ...]:
@@ -471,7 +321,7 @@ def _facts(result: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     sets = [
         (f"{name} set", f"{part['n']:,} images, sha256 {part['sha256'][:16]}…")
         for name, part in data.items()
-        if name != "how"
+        if name != "how" and part["n"]
     ]
     return (
         ("Labels", ", ".join(LabelSpace.from_dict(result["labels"]).names)),

@@ -1,0 +1,158 @@
+"""The figures of both judges, each with its interval, and how they changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from blpo_dspy.agreement import Agreement
+from blpo_dspy.labels import LabelSpace
+from blpo_dspy.report.measured import Measured
+from blpo_dspy.report.numbers import enough_digits, figure
+from blpo_dspy.statistics import Difference, Interval, agreement_intervals, mean_loss_interval
+
+_NAMES = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "kappa": "Cohen’s κ", "spearman": "Spearman’s ρ"}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its interval."""
+
+    value: float
+    interval: Interval | None
+
+    def times(self, factor: float) -> Estimate:
+        """Returns it in another unit."""
+        found = self.interval
+        ends = None if found is None else replace(found, low=found.low * factor, high=found.high * factor)
+        return Estimate(self.value * factor, ends)
+
+    def digits(self, least: int) -> int:
+        """Returns the digits, at least so many, that write no number of it as zero that isn't."""
+        ends = [] if self.interval is None else [self.interval.low, self.interval.high]
+        return enough_digits([self.value, *ends], least)
+
+    def ends(self, digits: int, unit: str = "", *, signed: bool = False) -> str:
+        """Returns the interval in words, "" if there is none."""
+        if self.interval is None:
+            return ""
+        low, high = (figure(end, digits, signed=signed) for end in (self.interval.low, self.interval.high))
+        return f"{low}{unit} to {high}{unit}"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One row of the table of figures.
+
+    Attributes:
+        name: The figure.
+        remark: What to know of it, "" if nothing.
+        before: The start's.
+        after: The compiled judge's.
+        change: After − before on the images that both answered, where the paired comparison has it.
+        ceiling: That of a judge which is told the truth.
+    """
+
+    name: str
+    remark: str
+    before: Estimate | None
+    after: Estimate | None
+    change: Estimate | None
+    ceiling: float | None
+
+    @property
+    def digits(self) -> int:
+        """Of all its numbers."""
+        return 2 if self.change is None else self.change.digits(2)
+
+
+@dataclass(frozen=True)
+class Column:
+    """How many images a column of the table rests on, and how many are missing as the model failed."""
+
+    n: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class FigureTable:
+    """All figures, and what each column rests on.
+
+    Attributes:
+        rows: The figures.
+        before: The start's images, None if it was not measured.
+        after: Those of the compiled judge, likewise.
+        both: Those that both answered, None if there are none.
+        told: Those of the judge that is told the truth, None if there is no such judge.
+    """
+
+    rows: tuple[Figure, ...]
+    before: Column | None
+    after: Column | None
+    both: Column | None
+    told: Column | None
+
+    @property
+    def ceiling(self) -> bool:
+        """Whether there is a judge that is told the truth."""
+        return self.told is not None
+
+
+def figures_of(measured: Measured) -> FigureTable:
+    """Returns the figures of what a run measured."""
+    found = {when: estimates(agreement, measured.seed) for when, agreement in measured.agreements.items()}
+    ceiling = {} if measured.ceiling is None else estimates(measured.ceiling, measured.seed)
+    changes = {} if measured.paired is None else measured.paired.differences
+    invalid = any(a is not None and a.invalid for a in measured.agreements.values())
+    rows = []
+    for name, title, remark, unit in _rows(measured.labels, invalid):
+        first, second, top = (_in(unit, figures.get(name)) for figures in (found["before"], found["after"], ceiling))
+        if first or second:
+            change = _in(unit, changed(changes.get(name)))
+            rows.append(Figure(title, remark, first, second, change, None if top is None else top.value))
+    both = None if measured.paired is None else Column(measured.paired.n, measured.n - measured.paired.n)
+    before, after, told = map(_column, (*measured.agreements.values(), measured.ceiling))
+    return FigureTable(tuple(rows), before, after, both, told)
+
+
+def _column(agreement: Agreement | None) -> Column | None:
+    return None if agreement is None else Column(agreement.n, agreement.failed)
+
+
+def estimates(agreement: Agreement | None, seed: int) -> dict[str, Estimate]:
+    """Returns the figures of an agreement that are defined."""
+    if agreement is None:
+        return {}
+    intervals = {
+        **agreement_intervals(agreement, seed=seed),
+        "mean_loss": mean_loss_interval(agreement, seed=seed),
+    }
+    values = {name: getattr(agreement, name) for name in intervals}
+    return {name: Estimate(value, intervals[name]) for name, value in values.items() if value is not None}
+
+
+def changed(difference: Difference | None) -> Estimate | None:
+    """Returns the change of a figure, None where it is undefined."""
+    return None if difference is None else Estimate(difference.change, difference.interval)
+
+
+def levels(labels: LabelSpace) -> int:
+    """Returns the steps from one end of a scale to the other, which a mean loss of 1 stands for."""
+    return len(labels) - 1
+
+
+def _rows(labels: LabelSpace, invalid: bool) -> Iterator[tuple[str, str, str, float]]:
+    """Name, title, remark and unit of each figure; a mean loss is told in levels."""
+    for name, title in _NAMES.items():
+        yield name, title, "", 1
+    if labels.ordered:
+        steps = levels(labels)
+        title = "Mean loss (levels)" if invalid else "Mean error (levels)"
+        yield "mean_loss", title, f"an answer without a label counts as {steps} levels" if invalid else "", steps
+        if invalid:
+            yield "mae", "Mean error (levels)", "of the answers with a label", 1
+    yield "invalid_rate", "Answers without a label", "", 1
+
+
+def _in(unit: float, estimate: Estimate | None) -> Estimate | None:
+    return None if estimate is None else estimate.times(unit)

@@ -1,0 +1,167 @@
+"""The result of a run in a sentence, a few numbers, and what stands behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from blpo_dspy.report.estimates import Estimate, estimates, levels
+from blpo_dspy.report.measured import FOLDS, VALIDATION, WHEN, Measured
+from blpo_dspy.report.numbers import figure, p_value
+from blpo_dspy.statistics import BETTER, NO_CHANGE, WORSE, Difference, PairedComparison
+
+Tone = Literal["good", "bad", "none"]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A number with its interval, ready to read."""
+
+    value: str
+    interval: str = ""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The result in a sentence.
+
+    Attributes:
+        tone: What its colour says.
+        title: The result in a few words.
+        figures: The start's and the compiled judge's, None where there is nothing to set side by side.
+        measure: What they are.
+        sentences: What stands behind it.
+    """
+
+    tone: Tone
+    title: str
+    figures: tuple[Shown, Shown] | None
+    measure: str
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """How a figure is told: its factor, least digits, the sign behind a value, and the word behind a change."""
+
+    factor: float
+    digits: int
+    sign: str
+    word: str
+
+
+_PERCENT = _Unit(100, 0, "%", "points")
+
+
+def headline_of(measured: Measured) -> Headline:
+    """Returns the headline of what a run measured."""
+    paired = measured.paired
+    if paired is None:
+        return _not_compared(measured)
+    unit = _Unit(levels(measured.labels), 2, "", "levels") if measured.labels.ordered else _PERCENT
+    difference = paired.differences[paired.headline]
+    digits = _digits(difference, unit)
+    before, after = (
+        _shown(estimates(measured.both[when], measured.seed)[paired.headline], unit, digits) for when in WHEN
+    )
+    title, tone = _verdict(paired)
+    return Headline(tone, title, (before, after), _measure(measured), tuple(_sentences(measured, paired, unit, digits)))
+
+
+def _not_compared(measured: Measured) -> Headline:
+    """Where no image was answered by both judges; figures of the validation set are shown as what they are."""
+    images = measured.where.images
+    if measured.where is not VALIDATION:
+        reason = (
+            f"The {measured.n:,} {images} were judged, but on none of them did the model answer both before and after, "
+            "so there is nothing to compare."
+        )
+        return Headline("none", "Nothing could be compared", None, "", (reason,))
+    title, before, after = "Not measured on sealed test images", *(_accuracy(measured, when) for when in WHEN)
+    if before is None or after is None:
+        return Headline("none", title, None, "", ("Neither test nor validation figures were recorded.",))
+    reason = (
+        "The sealed test set was not judged, so these figures come from the validation set. The judge was picked on "
+        "that set, which flatters it: they are no evidence of a gain on new images."
+    )
+    return Headline("none", title, (before, after), f"of the {images} judged as people did", (reason,))
+
+
+def _accuracy(measured: Measured, when: str) -> Shown | None:
+    found = estimates(measured.agreements[when], measured.seed).get("accuracy")
+    return None if found is None else _shown(found, _PERCENT, 0)
+
+
+def _digits(difference: Difference, unit: _Unit) -> int:
+    change = Estimate(difference.change, difference.interval).times(unit.factor)
+    return change.digits(unit.digits)
+
+
+def _shown(estimate: Estimate, unit: _Unit, digits: int) -> Shown:
+    told = estimate.times(unit.factor)
+    return Shown(f"{figure(told.value, digits)}{unit.sign}", told.ends(digits, unit.sign))
+
+
+def _verdict(paired: PairedComparison) -> tuple[str, Tone]:
+    """Title and tone; on a scale judges can come nearer to people and yet agree with them less often."""
+    exact = _exactly(paired)
+    if paired.verdict == BETTER and exact == WORSE:
+        return "Nearer to people, but exactly right less often", "none"
+    if paired.verdict == WORSE and exact == BETTER:
+        return "Farther from people, but exactly right more often", "none"
+    if paired.verdict == BETTER:
+        return "Agrees with people better than before", "good"
+    if paired.verdict == WORSE:
+        return "Agrees with people less than before", "bad"
+    return "Not distinguishable from no change", "none"
+
+
+def _exactly(paired: PairedComparison) -> str:
+    """The verdict on exactly right answers, by the rule of the main one."""
+    change = paired.differences["accuracy"]
+    interval = change.interval
+    if interval.low <= 0 <= interval.high or paired.mcnemar_p > 1 - interval.level:
+        return NO_CHANGE
+    return BETTER if change.change > 0 else WORSE
+
+
+def _measure(measured: Measured) -> str:
+    by = ", each judged by a judge that never saw it" if measured.where is FOLDS else ""
+    if not measured.labels.ordered:
+        return f"of the {measured.where.images} judged as people did{by}"
+    lost = any(measured.both[when].invalid for when in WHEN)
+    without = f"; an answer without a label counts as {levels(measured.labels)} levels" if lost else ""
+    name = "mean loss" if lost else "mean distance from the human rating"
+    return f"levels of {name} on the {measured.where.images}{by} (less is better{without})"
+
+
+def _sentences(measured: Measured, paired: PairedComparison, unit: _Unit, digits: int) -> Iterator[str]:
+    yield (
+        f"{_change(paired.differences[paired.headline], unit, digits)}; exact paired test {p_value(paired.p_value)}."
+        + (
+            " An interval or test that allows for no change is no evidence of one."
+            if paired.verdict == NO_CHANGE
+            else ""
+        )
+    )
+    if measured.labels.ordered and _exactly(paired) not in (paired.verdict, NO_CHANGE):
+        exact = paired.differences["accuracy"]
+        places = _digits(exact, _PERCENT)
+        shares = " → ".join(f"{figure(100 * share, places)}%" for share in (exact.before, exact.after))
+        yield f"Exactly right: {shares}. {_change(exact, _PERCENT, places)}."
+    yield f"Of {paired.n:,} images, {paired.fixed:,} were fixed and {paired.broken:,} broken."
+    failed = measured.n - paired.n
+    if failed:
+        yield f"{failed:,} of {measured.n:,} images could not be compared: the model failed."
+    without = [measured.both[when].invalid for when in WHEN]
+    if without[0] != without[1]:
+        yield f"Answers without a label: {without[0]:,} before, {without[1]:,} after."
+    if measured.where is FOLDS:
+        yield "These are judges compiled alike, each on the other folds; the judge that was saved saw all images."
+
+
+def _change(difference: Difference, unit: _Unit, digits: int) -> str:
+    change = Estimate(difference.change, difference.interval).times(unit.factor)
+    told, ends = figure(change.value, digits, signed=True), change.ends(digits, signed=True)
+    return f"Change {told} {unit.word}; {difference.interval.level:.0%} interval {ends}"

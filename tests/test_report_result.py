@@ -1,0 +1,194 @@
+"""What a report says of the result: the headline, the figures, and who gained and lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blpo_dspy.agreement import measure_agreement
+from blpo_dspy.labels import Label, LabelSpace
+from blpo_dspy.report.estimates import Column, figures_of
+from blpo_dspy.report.groups import groups_of, holm
+from blpo_dspy.report.headline import Headline, headline_of
+from blpo_dspy.report.items import Item, Opinion
+from blpo_dspy.report.measured import Measured, measured_of
+from blpo_dspy.report.numbers import enough_digits, figure
+from blpo_dspy.report.run import RunFolder
+
+NOMINAL, SCALE = LabelSpace("Safe", "Unsafe"), LabelSpace.ordinal(1, 5)
+FAILED = "failed"
+Said = tuple[Label, Label | None, Label | None]
+
+
+def run_of(labels: LabelSpace, said: Sequence[Said], *, folds: bool = False, groups: Sequence[str] = ()) -> RunFolder:
+    """A run whose test images have these human labels, and labels before and after; FAILED for a failed call."""
+    items = tuple(
+        Item(str(i), true, _opinion(before), _opinion(after), groups[i] if groups else "")
+        for i, (true, before, after) in enumerate(said)
+    )
+    measured: dict[str, Any] = {}
+    for place, when in ((1, "before"), (2, "after")):
+        answered = [row for row in said if row[place] != FAILED]
+        truth, predicted = [row[0] for row in answered], [row[place] for row in answered]
+        measured[when] = measure_agreement(labels, truth, predicted, failed=len(said) - len(answered)).to_dict()
+    test = {when: {"test": None if folds else found, "val": found} for when, found in measured.items()}
+    result = {"labels": labels.to_dict(), "seed": 0, "folds": measured if folds else None, **test}
+    return RunFolder(Path("run"), result, "", items)
+
+
+def _opinion(label: Label | None) -> Opinion:
+    return Opinion(None, failure="the model failed") if label == FAILED else Opinion(label)
+
+
+def measured(labels: LabelSpace, said: Sequence[Said], **options: Any) -> Measured:
+    """What such a run measured."""
+    return measured_of(run_of(labels, said, **options))
+
+
+def words(headline: Headline) -> str:
+    """All that a headline says."""
+    return " ".join([headline.title, headline.measure, *headline.sentences])
+
+
+def values(headline: Headline) -> tuple[str, ...]:
+    """The figures before and after."""
+    return tuple(shown.value for shown in headline.figures or ())
+
+
+def test_a_run_of_folds_is_told_by_its_verdicts_out_of_fold() -> None:
+    """Not as one whose test set was never judged; and no figure is the saved judge's."""
+    said: list[Said] = [("Safe", "Unsafe", "Safe")] * 20 + [("Unsafe", "Unsafe", "Unsafe")] * 20
+    told = headline_of(measured(NOMINAL, said, folds=True))
+    assert (told.title, told.tone) == ("Agrees with people better than before", "good")
+    assert values(told) == ("50%", "100%")
+    assert "out of fold" in told.measure
+    assert "each judged by a judge that never saw it" in told.measure
+    assert "the judge that was saved saw all images" in words(told)
+    assert "test" not in words(told).replace("paired test", "")
+
+
+def test_figures_before_and_after_have_intervals() -> None:
+    """Beside the two numbers of the headline, around them."""
+    said: list[Said] = [("Safe", "Unsafe", "Safe")] * 10 + [("Unsafe", "Unsafe", "Unsafe")] * 30
+    told = headline_of(measured(NOMINAL, said))
+    assert told.figures is not None
+    before, after = told.figures
+    low, high = (float(end.rstrip("%")) for end in before.interval.split(" to "))
+    assert before.value == "75%"
+    assert low < 75 < high
+    assert after.interval.endswith("to 100%")
+
+
+def test_images_that_could_not_be_compared_are_counted() -> None:
+    """In the headline, and beside what each column of the table rests on."""
+    said: list[Said] = [("Safe", FAILED, "Safe")] * 30 + [("Unsafe", "Safe", "Unsafe")] * 70
+    found = measured(NOMINAL, said)
+    assert "30 of 100 images could not be compared: the model failed." in headline_of(found).sentences
+    table = figures_of(found)
+    assert (table.before, table.after, table.both) == (Column(70, 30), Column(100, 0), Column(70, 30))
+
+
+def test_judged_but_never_twice_is_no_unjudged_test_set() -> None:
+    """Where the model answered on no image both times, that is what is said."""
+    told = headline_of(measured(NOMINAL, [("Safe", FAILED, "Safe"), ("Unsafe", "Safe", FAILED)]))
+    assert told.title == "Nothing could be compared"
+    assert told.figures is None
+    assert "were judged" in words(told)
+    assert "not judged" not in words(told)
+
+
+def test_answers_without_a_label_are_told_where_the_mean_loss_counts_them() -> None:
+    """The headline's number is that of the row "Mean loss", and not called a distance."""
+    said: list[Said] = [(3, None, 3)] * 10 + [(4, 3, 4)] * 20 + [(1, 1, None)] * 2 + [(2, 2, 2)] * 8
+    found = measured(SCALE, said)
+    told = headline_of(found)
+    rows = {row.name: row for row in figures_of(found).rows}
+    loss = rows["Mean loss (levels)"]
+    assert loss.remark == "an answer without a label counts as 4 levels"
+    assert loss.before is not None
+    assert loss.change is not None
+    assert values(told) == ("1.50", "0.20")
+    assert loss.before.value == pytest.approx((10 * 4 + 20) / 40)
+    assert loss.change.value == pytest.approx(0.2 - 1.5)
+    mean_error = rows["Mean error (levels)"].before
+    assert mean_error is not None
+    assert mean_error.value == pytest.approx(20 / 30)
+    assert "mean loss" in told.measure
+    assert "distance" not in told.measure
+    assert "Answers without a label: 10 before, 2 after." in told.sentences
+
+
+def test_without_such_answers_the_mean_loss_is_the_mean_error() -> None:
+    """One row, with its change."""
+    found = measured(SCALE, [(3, 1, 3)] * 10 + [(4, 4, 4)] * 10)
+    rows = {row.name: row for row in figures_of(found).rows}
+    assert "Mean loss (levels)" not in rows
+    change = rows["Mean error (levels)"].change
+    assert change is not None
+    assert change.value == pytest.approx(-1)
+    assert "mean distance from the human rating" in headline_of(found).measure
+
+
+def test_nearer_to_people_but_less_often_right_is_no_plain_gain() -> None:
+    """A lower mean loss isn't green while significantly fewer answers are exactly right."""
+    said: list[Said] = [(3, 3, 2)] * 40 + [(1, 5, 2)] * 30 + [(5, 5, 5)] * 30
+    told = headline_of(measured(SCALE, said))
+    assert (told.title, told.tone) == ("Nearer to people, but exactly right less often", "none")
+    assert any(sentence.startswith("Exactly right: 70% → 30%. Change −40 points") for sentence in told.sentences)
+
+
+def test_a_small_verified_change_is_not_rounded_to_none() -> None:
+    """Nine of five thousand: one digit more, for both numbers and the interval too."""
+    said: list[Said] = [("Safe", "Unsafe", "Safe")] * 9 + [("Safe", "Safe", "Safe")] * 4991
+    told = headline_of(measured(NOMINAL, said))
+    assert told.tone == "good"
+    assert values(told) == ("99.8%", "100.0%")
+    assert told.sentences[0].startswith("Change +0.2 points; 95% interval +0.1 to +0.3;")
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "signed", "text"),
+    [(-0.001, 2, True, "0.00"), (0.0, 0, True, "0"), (-1.5, 1, True, "−1.5"), (1234.5, 1, False, "1,234.5")],
+)
+def test_a_zero_has_no_sign(value: float, digits: int, signed: bool, text: str) -> None:
+    """And a minus is the one of print."""
+    assert figure(value, digits, signed=signed) == text
+
+
+@pytest.mark.parametrize(
+    ("values", "digits"), [((0.25, 0.1), 2), ((0.25, 0.004), 3), ((0.25, 1e-12), 2), ((1e-6,), 4), ((0.0,), 2)]
+)
+def test_digits_are_enough_to_tell_a_number_from_zero(values: tuple[float, ...], digits: int) -> None:
+    """But for rounding errors, and never more than two beyond the least."""
+    assert enough_digits(values, 2) == digits
+
+
+def test_holms_adjustment_is_that_of_the_textbook() -> None:
+    """Each p-value times the number of those not smaller, never below a smaller one's, at most 1."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.5]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize(("others", "verdict"), [(1, "better"), (9, "not distinguishable")])
+def test_the_more_groups_the_more_one_has_to_show(others: int, verdict: str) -> None:
+    """Seven of twenty fixed, p = 0.016, is a gain beside one other group and may be chance beside nine."""
+    gained: list[Said] = [("Safe", "Unsafe", "Safe")] * 7 + [("Safe", "Safe", "Safe")] * 13
+    said = gained + [("Safe", "Safe", "Safe")] * 20 * others
+    names = [f"g{i // 20}" for i in range(len(said))]
+    (table,) = groups_of(measured(NOMINAL, said, groups=names))
+    assert {group.name: group.verdict for group in table.groups}["g0"] == verdict
+
+
+def test_a_group_that_clearly_gained_has_its_colour() -> None:
+    """And one whose right answers only rose by chance has none."""
+    said: list[Said] = [("Safe", "Unsafe", "Safe")] * 30 + [("Unsafe", "Unsafe", "Unsafe")] * 29
+    said += [("Unsafe", "Safe", "Unsafe")]
+    (table,) = groups_of(measured(NOMINAL, said))
+    assert [(group.name, group.right, group.verdict, group.tone) for group in table.groups] == [
+        ("Safe", (0, 30), "better", "good"),
+        ("Unsafe", (29, 30), "not distinguishable", ""),
+    ]

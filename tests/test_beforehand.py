@@ -103,7 +103,7 @@ def test_a_run_that_goes_on_asks_nothing_twice(table: Path, tmp_path: Path) -> N
     assert first["repeatability"] == second["repeatability"]
     assert first["ledger"]["beforehand"] == second["ledger"]["beforehand"]
     assert second["compiled"] == first["compiled"]
-    assert "before it: judge" in (tmp_path / "run" / "report.html").read_text()
+    assert "Before it: judge" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_folds_share_what_is_left(table: Path, tmp_path: Path) -> None:

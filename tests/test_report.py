@@ -336,7 +336,7 @@ def test_no_doubtful_label_is_said_in_a_sentence(run_folder, tmp_path) -> None:
     record["label_errors"] = {"looked_at": 10, "found": []}
     (folder / "result.json").write_text(json.dumps(record))
     text = Page(render(load_run(folder))).text
-    assert "On none of the 10 training images" in text
+    assert "None: of the 10 training images" in text
     assert "label_errors.csv" not in text
 
 

@@ -27,6 +27,7 @@ from blpo_dspy.labelling import Verdict, agreement_of, inputs_of, label_images
 from blpo_dspy.metering import AnswerStore, CallCap, MemoryStore, Meter
 from blpo_dspy.models import Models
 from blpo_dspy.optimizers.blpo import BLPO
+from blpo_dspy.optimizers.records import BLPOResult
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.options import Search
 from blpo_dspy.programs.visual_judge import VisualJudge
@@ -64,12 +65,30 @@ def align(
     began = time.monotonic()
     costs = costs_after(start, sets, search)
     optimizer = make_optimizer(models, search, costs.reserved, log_dir)
-    if log_dir is None:
-        optimizer.answers = MemoryStore()
     compiled = _compile(optimizer, start, sets, watch)
-    record = compiled.detailed_results
+    with _inquiry(optimizer, compiled.detailed_results, models, sets, search, watch) as inquiry:
+        found = _looked_into(start, compiled, sets, search, costs, inquiry, told)
+    aligned = replace(found, seconds=time.monotonic() - began)
+    compiled.card = card(aligned, sets)
+    return aligned
+
+
+@dataclass(frozen=True)
+class _Inquiry:
+    """How judges are asked after a search."""
+
+    ask: Ask
+    meter: Meter
+    cap: CallCap
+
+
+@contextlib.contextmanager
+def _inquiry(
+    optimizer: BLPO, record: BLPOResult, models: Models, sets: Sets, search: Search, watch: Watch
+) -> Iterator[_Inquiry]:
+    """Asks under what the search left of the cap; what it was answered is known."""
     cap = CallCap(None if search.max_calls is None else search.max_calls - record.ledger.total.calls)
-    with Workers(search.threads) as workers, _final_answers(log_dir, optimizer.answers, sets) as store:
+    with Workers(search.threads) as workers, _final_answers(optimizer, sets) as store:
         meter = Meter(num_threads=workers.num_threads, store=store, admit=cap, prices=search.prices)
 
         def ask(what: str, judge: VisualJudge, examples: Sequence[dspy.Example]) -> list[Verdict]:
@@ -77,20 +96,30 @@ def align(
             inputs = inputs_of(examples)
             return label_images(judge, models, inputs, workers=workers, meter=meter, done=watch.advance)
 
-        known = late_verdicts(record, len(sets.train))
-        cap.kept = costs.reserved
+        yield _Inquiry(ask, meter, cap)
+
+
+def _looked_into(
+    start: VisualJudge,
+    compiled: VisualJudge,
+    sets: Sets,
+    search: Search,
+    costs: CostsAfter,
+    inquiry: _Inquiry,
+    told: VisualJudge | None,
+) -> Aligned:
+    """The compiled judge with everything that is measured about it; the wall time isn't known yet."""
+    record, ask = compiled.detailed_results, inquiry.ask
+    known = late_verdicts(record, len(sets.train))
+    with inquiry.cap.keeping(costs.reserved):
         errors, looked_at = find_label_errors(
             compiled, sets.train, known, ask, most=search.label_errors, seed=search.seed
         )
-        cap.kept = 0
-        validates = optimizer.select == "last" and search.max_calls is None
-        measured, verdicts = _measured(start, compiled, sets, ask, val=validates, test=costs.test is not None)
-        ceiling = None
-        if told is not None:
-            ceiling = agreement_of(start.labels, sets.test, ask("the ceiling", told, sets.test))
-        checks = _checked(start, compiled, sets, verdicts, ask, search if costs.fidelity else None)
-    seconds = time.monotonic() - began
-    aligned = Aligned(
+    validates = record.options["select"] == "last" and search.max_calls is None
+    measured, verdicts = _measured(start, compiled, sets, ask, val=validates, test=costs.test is not None)
+    ceiling = None if told is None else agreement_of(start.labels, sets.test, ask("the ceiling", told, sets.test))
+    checks = _checked(start, compiled, sets, verdicts, ask, search if costs.fidelity else None)
+    return Aligned(
         start=start,
         judge=compiled,
         record=record,
@@ -98,12 +127,10 @@ def align(
         after=measured["after"],
         verdicts=(verdicts["before"], verdicts["after"]),
         ceiling=ceiling,
-        final=meter.ledger,
-        seconds=seconds,
+        final=inquiry.meter.ledger,
+        seconds=0.0,
         checks=replace(checks, label_errors=tuple(errors), looked_at=looked_at),
     )
-    compiled.card = card(aligned, sets)
-    return aligned
 
 
 def _measured(
@@ -181,11 +208,12 @@ def costs_after(start: VisualJudge, sets: Sets, search: Search) -> CostsAfter:
 
 
 @contextlib.contextmanager
-def _final_answers(log_dir: Path | None, answers: AnswerStore | None, sets: Sets) -> Iterator[AnswerStore | None]:
+def _final_answers(optimizer: BLPO, sets: Sets) -> Iterator[AnswerStore | None]:
     """The answers for the measurements after the search: those of the search, and a journal in the log folder."""
-    if log_dir is None:
-        yield answers
+    if optimizer.log_dir is None:
+        yield optimizer.answers
         return
+    log_dir = Path(optimizer.log_dir)
     fingerprint = {"test": dataset_fingerprint(sets.test), "val": dataset_fingerprint(sets.val)}
     journal = Journal(log_dir / "measured", fingerprint, known=answers_in(log_dir))
     try:
@@ -208,6 +236,7 @@ def make_optimizer(models: Models, search: Search, reserved: int, log_dir: Path 
         prices=search.prices,
         guards=replace(guards, **search.guards()),
         log_dir=log_dir,
+        answers=MemoryStore() if log_dir is None else None,
         **search.given(),
     )
 
@@ -217,6 +246,4 @@ def _compile(optimizer: BLPO, start: VisualJudge, sets: Sets, watch: Watch) -> V
     optimizer.on_round = follow.round
     watch.begin("compiling", optimizer.rounds * (optimizer.inner_steps + 1))
     with dspy.context(callbacks=[*dspy.settings.callbacks, follow]):
-        compiled = optimizer.compile(start, trainset=sets.train, valset=sets.val)
-    assert isinstance(compiled, VisualJudge)
-    return compiled
+        return optimizer.compile(start, trainset=sets.train, valset=sets.val)

@@ -96,17 +96,25 @@ class CallCap:
 
     Attributes:
         calls: How many; None for no cap.
-        kept: How many of them are kept for later.
         told: What a refusal says.
     """
 
     calls: int | None
-    kept: int = 0
     told: str = "the cap on LM calls is reached"
+    _kept: int = field(default=0, init=False)
+
+    @contextlib.contextmanager
+    def keeping(self, calls: int) -> Iterator[None]:
+        """Keeps so many calls for later from what is done in it."""
+        self._kept = calls
+        try:
+            yield
+        finally:
+            self._kept = 0
 
     def __call__(self, ledger: Ledger) -> None:
         """Refuses a call that the cap doesn't pay for."""
-        if self.calls is not None and ledger.total.calls >= self.calls - self.kept:
+        if self.calls is not None and ledger.total.calls >= self.calls - self._kept:
             raise RunStoppedError(self.told)
 
 

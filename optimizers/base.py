@@ -6,7 +6,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import Field, dataclass, fields, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import dspy
 from dspy.teleprompt import Teleprompter
@@ -24,6 +24,8 @@ from blpo_dspy.optimizers.records import BLPOResult
 from blpo_dspy.optimizers.run import Run
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.prices import Prices, checked_prices
+
+Program = TypeVar("Program", bound=dspy.Module)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -125,12 +127,12 @@ class JudgeOptimizer(Teleprompter):
 
     def compile(
         self,
-        student: dspy.Module,
+        student: Program,
         *,
         trainset: Sequence[dspy.Example],
         teacher: dspy.Module | None = None,
         valset: Sequence[dspy.Example] | None = None,
-    ) -> dspy.Module:
+    ) -> Program:
         """Returns an optimized copy of the student, with `candidate_programs` and `detailed_results`.
 
         Args:
@@ -155,7 +157,8 @@ class JudgeOptimizer(Teleprompter):
             if short is not None:
                 notice(short)
             result = replace(self._search(run), warnings=() if short is None else (short,))
-        return _finished(run, result)
+        finished: Program = _finished(run, result)
+        return finished
 
     def _shortfall(self, run: Run, student: dspy.Module) -> str | None:
         """Which cap hardly pays for two rounds, as far as that can be said beforehand."""

@@ -10,7 +10,9 @@ from blpo_dspy import (
     ArtifactError,
     BlpoError,
     BLPOResult,
+    Comparison,
     DataError,
+    Estimate,
     Guards,
     LabelSpace,
     ModelError,
@@ -20,12 +22,16 @@ from blpo_dspy import (
     Trial,
     VisualJudge,
     __version__,
+    compare,
     embedded_lm,
+    estimate,
     load_examples,
     make_lm,
     measure_agreement,
+    predict,
     split_examples,
 )
+from blpo_dspy.predictions import Progress
 
 version: str = __version__
 errors: tuple[type[BlpoError], ...] = (ArtifactError, DataError, ModelError)
@@ -46,6 +52,17 @@ models.judge = lm  # type: ignore[misc]
 optimizer: BLPO = BLPO(prompt_model=lm, rounds=2, guards=Guards(label_shift=0.1), seed=3, log_dir="runs")
 letter: BLPO = BLPO.paper(prompt_model=lm, inner_steps=2, select="best")
 rounds: int = optimizer.rounds
+examples: list[Any] = load_examples("labels.csv", labels=safety)
+start: VisualJudge = VisualJudge(safety, instruction="Is it safe?", context=["prompt"], evidence="image")
+judge: VisualJudge = optimizer.compile(start, trainset=examples, valset=None)
+calls: int = judge.calls_per_image
+predictions: Progress = predict(judge, "photos", out="predictions.csv", models=models, max_calls=100)
+comparison: Comparison = compare(
+    start, trainset=examples, valset=examples, testset=examples, models=models, max_calls=600, seeds=(0, 1), out="x"
+)
+expected: Estimate = estimate(optimizer, start, trainset=examples)
+VisualJudge(safety, instruction="Is it safe?", evidence="pixels")  # type: ignore[arg-type]
+optimizer.compile(start, trainset=None)  # type: ignore[arg-type]
 BLPO(prompt_model=lm, rounds="2")  # type: ignore[arg-type]
 BLPO(prompt_model=lm, error_search="some")  # type: ignore[arg-type]
 BLPO(lm)  # type: ignore[call-arg]

@@ -75,6 +75,7 @@ class BLPO(RoundOptimizer):
     """
 
     partial_rounds: ClassVar[bool] = True
+    # The same with the paper's defaults: `BLPO.paper(prompt_model=…)`.
     paper: ClassVar[type[PaperBLPO]]
 
     rounds: int = 8

@@ -66,11 +66,7 @@ class Run:
             named[predictors.judge].signature.instructions, named[predictors.verbalizer].signature.instructions
         )
         self.per_example: int = getattr(student, "calls_per_image", len(named))
-        self.journal: Journal | None = None
-        if optimizer.log_dir is not None:
-            models = {"optimizer": optimizer.prompt_model, **{name: lm for name, (lm, _) in lms.items()}}
-            about = fingerprint(student, self.data, optimizer.label_field, models, optimizer.metric, self.labels)
-            self.journal = Journal(optimizer.log_dir, {"options": optimizer.options, **about})
+        self.journal = self._opened_journal(optimizer, student, {name: lm for name, (lm, _) in lms.items()})
         self.meter = Meter(
             num_threads=workers.num_threads,
             store=optimizer.answers or self.journal,
@@ -93,6 +89,15 @@ class Run:
             per_example=self.per_example,
         )
         self.optimizer_lm = self.meter.wrap(optimizer.prompt_model, "optimizer")
+
+    def _opened_journal(
+        self, optimizer: JudgeOptimizer, student: dspy.Module, lms: dict[str, dspy.BaseLM]
+    ) -> Journal | None:
+        if optimizer.log_dir is None:
+            return None
+        models = {"optimizer": optimizer.prompt_model, **lms}
+        about = fingerprint(student, self.data, optimizer.label_field, models, optimizer.metric, self.labels)
+        return Journal(optimizer.log_dir, {"options": optimizer.options, **about})
 
     def write(self, kind: str, number: int, data: Any) -> None:
         """Writes what came of the run to the journal, if there is one."""

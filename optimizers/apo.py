@@ -172,7 +172,8 @@ class APO(RoundOptimizer):
                     judgements = run.bench.judge(candidates[arm].instructions, sample)
                     bandit.update(arm, [1.0 - j.loss for j in judgements if j.loss is not None])
                     judged[arm] += judgements
-        tried = [c.scored(mean, j) for c, mean, j in zip(candidates, bandit.means, judged, strict=True)]
+        means = [None if run.bench.void(j) else mean for mean, j in zip(bandit.means, judged, strict=True)]
+        tried = [c.scored(mean, j) for c, mean, j in zip(candidates, means, judged, strict=True)]
         return sorted(tried, key=lambda trial: -1.0 if trial.score is None else trial.score, reverse=True)
 
     def _round_calls(self, per_example: int) -> None:

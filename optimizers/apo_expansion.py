@@ -140,10 +140,11 @@ class Expansion:
         examples = [error.example for error in rng.sample(list(errors), min(_ERRORS_TO_REJECT_ON, len(errors)))]
         presampled = rng.sample(list(children), min(_PRESAMPLED * most, len(children)))
 
-        def loss(child: Trial) -> float:
-            return self.bench.mean_loss(self.bench.judge(self._instructions(child.judge or ""), examples))
+        def score(child: Trial) -> float:
+            found = self.bench.mean_score(self.bench.judge(self._instructions(child.judge or ""), examples))
+            return -1.0 if found is None else found
 
-        return sorted(presampled, key=loss)[:most]
+        return sorted(presampled, key=score, reverse=True)[:most]
 
     def _about(self, parent: str) -> dict[str, Any]:
         return {"current_instruction": parent, "labels": label_names(self.exhibits.labels)}

@@ -46,7 +46,8 @@ class JudgeOptimizer(Teleprompter):
         verbalizer: Name of the verbalizing predictor in the student.
         judge: Name of the judging predictor in the student.
         max_instruction_tokens: The longest instruction accepted from the optimizer LM.
-        max_failed_share: The largest share of a step's examples that an outage may take before the step is void.
+        max_failed_share: The largest share of a step's examples that the LM may fail on before the step is void: what
+            an outage took is asked for again, what instructions led it to refuse counts against them.
         budget: One cap over all LM calls. The run ends in time for its last validation and returns the best so far.
         prices: US dollars per million prompt and per million completion tokens by model name, where DSPy's tables
             don't have them or have others.
@@ -179,7 +180,7 @@ def _finished(run: Run, result: BLPOResult) -> dspy.Module:
     program = run.bench.program(result.returned)
     for name, predictor in program.named_predictors():
         predictor.demos = list(result.demos.get(name, predictor.demos))
-    ranked = sorted(result.validations, key=lambda validation: -validation.score)
+    ranked = sorted(result.validations, key=lambda v: (bool(v.refused), -v.gain, -v.score))
     program.candidate_programs = [{"score": v.score, "program": run.bench.program(v.instructions)} for v in ranked]
     program.detailed_results = result
     return program

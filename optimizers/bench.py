@@ -14,12 +14,13 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 from blpo_dspy.adapter import one_call_adapter
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.labels import LabelSpace
-from blpo_dspy.metering import FATAL_ERRORS, is_outage
+from blpo_dspy.metering import FATAL_ERRORS, RunStoppedError, is_outage
 from blpo_dspy.optimizers.records import Instructions, Judgement
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.text import as_data
 
 _SILENT_ANSWERS = 20
+_NAMED_FAILURES = 5
 
 Metric = Callable[..., Any]
 
@@ -64,7 +65,7 @@ class Bench:
         labels: The label space, None if the metric alone says what is right.
         label_field: Name of the label in examples and predictions.
         workers: Where the calls run.
-        max_failed_share: The largest share of a step's examples that an outage may take before the step is void.
+        max_failed_share: The largest share of a step's examples that the LM may fail on before the step is void.
         afford: Called with the most LM calls that a step of the search makes, before the first of them; raises to
             refuse a step that the budget wouldn't see to its end.
         per_example: LM calls that judging an example takes.
@@ -107,6 +108,8 @@ class Bench:
     def judge(self, instructions: Instructions, examples: Sequence[int]) -> list[Judgement]:
         """Returns f(x; p) with its loss for each example, known ones from memory.
 
+        What the LM refuses stands as a failure; `void` tells whether that leaves enough to compare.
+
         Raises:
             ModelError: If an outage took more than the allowed share of the examples, twice, or the judge never
                 states a label.
@@ -128,13 +131,10 @@ class Bench:
 
     def collect(self, pending: PendingJudgements) -> list[Judgement]:
         """Waits for started judgements; the examples that an outage took are judged once more."""
-        fresh = self._workers.results(pending.futures)
+        fresh, size = self._workers.results(pending.futures), len(set(pending.examples))
         if any(judgement.outage for judgement in fresh):
-            program = self._with_lms(pending.instructions)
-            fresh = self._workers.map(
-                lambda judgement: self._judge_one(program, judgement.example) if judgement.outage else judgement, fresh
-            )
-        self._check_failures("model", [j.failure for j in fresh if j.outage], len(set(pending.examples)))
+            fresh = self._judged_again(pending.instructions, fresh, size)
+        self._check_failures("model", [j.failure for j in fresh if j.outage], size)
         answered = [judgement for judgement in fresh if not judgement.failure]
         if answered and not self._verbalizes:
             self._verbalizes = any(judgement.description is not None for judgement in answered)
@@ -149,8 +149,31 @@ class Bench:
 
     def _check_failures(self, role: str, failures: Sequence[str], of: int) -> None:
         """A step that an outage took too much of is void: what is left of it would not be comparable."""
-        if len(failures) > self._max_failed_share * of:
+        if self._too_many(len(failures), of):
             raise ModelError(f"the {role} failed for {len(failures)} of {of} examples, twice: {failures[0]}")
+
+    def _too_many(self, failures: int, of: int) -> bool:
+        return failures > self._max_failed_share * of
+
+    def void(self, judgements: Sequence[Judgement]) -> bool:
+        """Returns whether the LM failed on too many: who is refused the hard examples would seem to be better."""
+        return self._too_many(sum(bool(judgement.failure) for judgement in judgements), len(judgements))
+
+    def check(self, judgements: Sequence[Judgement]) -> None:
+        """Refuses to go on from judgements that are `void`.
+
+        Raises:
+            ModelError: If they are.
+        """
+        if not self.void(judgements):
+            return
+        failed = [judgement for judgement in judgements if judgement.failure]
+        names = [str(self.examples[j.example].get("id", f"example {j.example}")) for j in failed[:_NAMED_FAILURES]]
+        raise ModelError(
+            f"the model failed for {len(failed)} of {len(judgements)} examples ({', '.join(names)}"
+            f"{', …' if len(failed) > len(names) else ''}), so that the others say too little; leave out what it "
+            f"refuses, or in Python raise max_failed_share: {failed[0].failure}"
+        )
 
     def _key(self, instructions: Instructions) -> Instructions:
         """What a judgement depends on: not on q where no judgement so far used the verbalizer."""
@@ -210,11 +233,40 @@ class Bench:
         losses = [judgement.loss for judgement in judgements if judgement.loss is not None]
         return sum(losses) / len(losses) if losses else 1.0
 
+    def mean_score(self, judgements: Sequence[Judgement]) -> float | None:
+        """Returns 1 − L(p), None where the judgements are `void`."""
+        return None if self.void(judgements) else 1.0 - self.mean_loss(judgements)
+
+    def gain(self, before: Sequence[Judgement], after: Sequence[Judgement]) -> float | None:
+        """Returns the mean reduction of the loss, over the examples that the LM answered both times.
+
+        None where it answered none before, or failed on too many of those now.
+        """
+        pairs = [(b.loss, a) for b, a in zip(before, after, strict=True) if b.loss is not None]
+        gains = [loss - a.loss for loss, a in pairs if a.loss is not None]
+        return sum(gains) / len(gains) if gains and not self.void([a for _, a in pairs]) else None
+
     def _with_lms(self, instructions: Instructions) -> dspy.Module:
         program = self.program(instructions)
         for name, predictor in program.named_predictors():
             predictor.lm = self._lms[name]
         return program
+
+    def _judged_again(self, instructions: Instructions, judged: Sequence[Judgement], of: int) -> list[Judgement]:
+        """The judgements, those that an outage took tried once more; a few that no budget pays for stand as failed."""
+        program, refusals = self._with_lms(instructions), list[RunStoppedError]()
+
+        def again(judgement: Judgement) -> Judgement:
+            try:
+                return self._judge_one(program, judgement.example) if judgement.outage else judgement
+            except RunStoppedError as refused:
+                refusals.append(refused)
+                return judgement
+
+        judged = self._workers.map(again, judged)
+        if refusals and self._too_many(sum(judgement.outage for judgement in judged), of):
+            raise refusals[0]
+        return judged
 
     def _judge_one(self, program: dspy.Module, position: int) -> Judgement:
         example = self.examples[position]

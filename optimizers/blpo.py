@@ -104,6 +104,7 @@ class BLPO(RoundOptimizer):
         for t in range(self.rounds):  # for t = 0 … T−1
             batch = self._sample_errors(run, current, t)  # sample I_B from D under p_t
             if not batch.errors:
+                run.bench.check(run.bench.judge(current, run.data.train))  # known by now: was it refused all mistakes?
                 return
             history: list[Trial] = []
             with run.allowance.until_stopped():

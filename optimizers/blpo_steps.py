@@ -127,10 +127,7 @@ class Steps:
         """score(q; p) = mean of ℓ(f(x; p), y) − ℓ(f(x; p'), y) over errors and guard (eq. 9)."""
         before = (*batch.errors, *batch.guard)
         after = self.bench.judge(updated, [judgement.example for judgement in before])
-        gains = [
-            b.loss - a.loss for b, a in zip(before, after, strict=True) if b.loss is not None and a.loss is not None
-        ]
-        return replace(trial, judge=updated.judge).scored(sum(gains) / len(gains) if gains else None, after)
+        return replace(trial, judge=updated.judge).scored(self.bench.gain(before, after), after)
 
     @property
     def _labels(self) -> str:

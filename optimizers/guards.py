@@ -68,7 +68,8 @@ class Guards:
     def checked(self, validations: Sequence[Validation]) -> tuple[Validation, ...]:
         """Returns the validations, refused ones with the reason; the first, the start, never is."""
         return tuple(
-            v if i == 0 else replace(v, refused=self._refusal(validations[0], v)) for i, v in enumerate(validations)
+            v if i == 0 else replace(v, refused=v.refused or self._refusal(validations[0], v))
+            for i, v in enumerate(validations)
         )
 
     def _refusal(self, start: Validation, later: Validation) -> str:

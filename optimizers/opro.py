@@ -90,7 +90,9 @@ class OPRO(RoundOptimizer):
     def _rounds(self, run: Run) -> Iterator[Round]:
         """One record per step; it ends with the best instruction so far."""
         train, best = self._train(run), run.start
-        history: list[Scored] = [(best.judge, _score(run, run.bench.judge(best, train)))]  # score the initial one
+        initial = run.bench.judge(best, train)
+        run.bench.check(initial)
+        history: list[Scored] = [(best.judge, 1.0 - run.bench.mean_loss(initial))]  # score the initial one
         for step in range(self.steps):
             shown = run.bench.judge(best, sorted(shuffled(train, self.seed, step)[: self.exemplars]))
             proposals = self._proposals(run, self._meta_prompt(run, history, shown), step)
@@ -142,16 +144,12 @@ class OPRO(RoundOptimizer):
                 trial = Trial("proposal", run.start.verbalizer, proposal.text, rejections=proposal.rejections)
                 if proposal.text is not None:
                     judgements = run.bench.judge(Instructions(proposal.text, run.start.verbalizer), train)
-                    trial = trial.scored(_score(run, judgements), judgements)
+                    trial = trial.scored(run.bench.mean_score(judgements), judgements)
                 trials.append(trial)
         return trials
 
     def _round_calls(self, per_example: int) -> None:
         """A step judges the whole training set for every sample."""
-
-
-def _score(run: Run, judgements: Sequence[Judgement]) -> float:
-    return 1.0 - run.bench.mean_loss(judgements)
 
 
 def _new(proposals: Sequence[Proposal], history: Sequence[Scored]) -> list[Proposal]:

@@ -163,7 +163,8 @@ class Validation:
         agreement: Agreement with the human labels, None where labels are not from a closed set.
         spent: LM calls of the run when these instructions were found.
         parts: Examples and mean loss of each part of the validation set: of each human label and each group.
-        refused: Which guard kept these instructions from being returned; "" if none.
+        gain: How much lower the mean loss is than the start's, on the examples that the LM answered both times.
+        refused: What kept these instructions from being returned, a guard or too many failed calls; "" if nothing.
     """
 
     after_round: int
@@ -172,6 +173,7 @@ class Validation:
     agreement: Agreement | None = None
     spent: int = field(default=0, compare=False)
     parts: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    gain: float = 0.0
     refused: str = ""
 
     def to_dict(self) -> dict[str, Any]:

@@ -133,8 +133,8 @@ class TextGrad(RoundOptimizer):
             return (trial,), 0
         before = run.bench.judge(current, run.data.validation)
         after = run.bench.judge(Instructions(str(trial.judge), current.verbalizer), run.data.validation)
-        fell = run.bench.mean_loss(after) > run.bench.mean_loss(before)
-        return (trial.scored(1.0 - run.bench.mean_loss(after), after),), None if fell else 0
+        gain = run.bench.gain(before, after)
+        return (trial.scored(run.bench.mean_score(after), after),), 0 if gain is not None and gain >= 0 else None
 
     def _round_calls(self, per_example: int) -> None:
         """A step costs a fraction of a validation: under a cap only the last is validated."""

@@ -25,17 +25,17 @@ class Validator:
     def __init__(self, run: Run, *, each_round: bool = True) -> None:
         self._run, self._bench, self.each_round = run, run.bench, each_round
         self._examples: Sequence[int] = run.data.validation
-        self._pending: dict[int, PendingJudgements] = {}
+        self._wanted: dict[int, Instructions] = {}
+        self._pending: dict[Instructions, PendingJudgements] = {}
+        self._judged: dict[Instructions, list[Judgement] | None] = {}
 
     def start(self, after_round: int, instructions: Instructions) -> None:
         """Starts judging the validation examples under these instructions, unless that was done."""
-        if after_round in self._pending:
+        wanted = self._wanted.setdefault(after_round, instructions)
+        if wanted in self._pending or wanted in self._judged:
             return
-        pending = next((known for known in self._pending.values() if known.instructions == instructions), None)
-        if pending is None:
-            pending = self._bench.start(instructions, self._examples, background=True)
-            self._run.allowance.promise(len(pending.futures) * self._run.per_example)
-        self._pending[after_round] = pending
+        pending = self._pending[wanted] = self._bench.start(wanted, self._examples, background=True)
+        self._run.allowance.promise(len(pending.futures) * self._run.per_example)
 
     @property
     def calls(self) -> int:
@@ -43,26 +43,53 @@ class Validator:
         return len(self._examples) * self._run.per_example
 
     def wait(self) -> None:
-        """Waits for everything that was started."""
+        """Waits for everything that was started; what an outage took of it is judged again while there is budget.
+
+        Raises:
+            ModelError: If the LM failed on too many examples, of the start or for a reason that may pass.
+        """
         wait([future for pending in self._pending.values() for future in pending.futures])
         self._run.allowance.settle()
+        while self._pending:
+            instructions, pending = next(iter(self._pending.items()))
+            self._judged[instructions] = self._collected(pending)
+            del self._pending[instructions]
 
     def finish(self) -> tuple[Validation, ...]:
         """Waits for everything that was started and returns it in the order of the rounds.
 
-        What a spent budget cut short is left out: half a validation set would not be comparable.
+        Raises:
+            ModelError: As `wait`.
         """
-        finished = [self._validation(number, self._pending[number]) for number in sorted(self._pending)]
-        return tuple(validation for validation in finished if validation is not None)
+        self.wait()
+        judged = {number: self._judged[self._wanted[number]] for number in sorted(self._wanted)}
+        start = judged.get(0)
+        return tuple(self._validation(number, found, start) for number, found in judged.items() if found is not None)
 
-    def _validation(self, number: int, pending: PendingJudgements) -> Validation | None:
+    def _collected(self, pending: PendingJudgements) -> list[Judgement] | None:
+        """The judgements; none where the budget cut them short, as half a validation set would not be comparable."""
         try:
             judgements = self._bench.collect(pending)
         except RunStoppedError:
             return None
-        score = 1.0 - self._bench.mean_loss(judgements)
-        agreement = agreement_of(judgements, self._run.labels)
-        return Validation(number, pending.instructions, score, agreement, parts=self._parts(judgements))
+        if pending.instructions == self._wanted[0]:
+            self._bench.check(judgements)
+        return judgements
+
+    def _validation(
+        self, number: int, judgements: Sequence[Judgement], start: Sequence[Judgement] | None
+    ) -> Validation:
+        gain = self._bench.gain(start or judgements, judgements)
+        failed = sum(bool(judgement.failure) for judgement in judgements)
+        return Validation(
+            number,
+            self._wanted[number],
+            1.0 - self._bench.mean_loss(judgements),
+            agreement_of(judgements, self._run.labels),
+            parts=self._parts(judgements),
+            gain=gain or 0.0,
+            refused="" if gain is not None else f"the model failed for {failed} of {len(judgements)} examples",
+        )
 
     def _parts(self, judgements: Sequence[Judgement]) -> Mapping[str, tuple[int, float]]:
         answered = [(j, self._bench.examples[j.example], j.loss) for j in judgements if j.loss is not None]
@@ -82,5 +109,5 @@ def agreement_of(judgements: Sequence[Judgement], labels: LabelSpace | None) -> 
 
 
 def best(validations: Sequence[Validation]) -> int:
-    """Returns the position of the highest score that no guard refused; the earliest (the start first) of equal ones."""
-    return max(range(len(validations)), key=lambda i: (not validations[i].refused, validations[i].score, -i))
+    """Returns the position of the highest gain that nothing refused; the earliest (the start first) of equal ones."""
+    return max(range(len(validations)), key=lambda i: (not validations[i].refused, validations[i].gain, -i))

@@ -1,0 +1,132 @@
+"""Tests of validations whose calls fail: what is compared, what is refused, what is asked again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import dspy
+import pytest
+from engines import Seen
+from worlds import TRAIN, VALIDATION, brightness, mind, student, threshold, world
+
+from blpo_dspy.budget import Budget
+from blpo_dspy.errors import ModelError
+from blpo_dspy.optimizers import BLPO, OPRO, BLPOResult
+from blpo_dspy.optimizers.bench import Bench, find_predictors
+from blpo_dspy.optimizers.records import Judgement
+from blpo_dspy.optimizers.workers import Workers
+
+REFUSAL = dspy.lm15.InvalidRequestError("against our policy")
+VALIDATED = {example.image.url for example in VALIDATION}
+
+
+def found(script: Any, *, retries: int = 0, **options: Any) -> BLPOResult:
+    """The record of a run in the small world."""
+    lm = world(script, num_retries=retries)
+    made = BLPO(prompt_model=lm, task_model=lm, **{"rounds": 2, "inner_steps": 1, "num_threads": 4, **options})
+    result: BLPOResult = made.compile(student(), trainset=TRAIN, valset=VALIDATION).detailed_results
+    return result
+
+
+def validating(seen: Seen) -> bool:
+    """Whether a request judges a validation image."""
+    return seen.fields == ["label"] and any(f"data:image/png;base64,{image}" in VALIDATED for image in seen.images)
+
+
+def test_instructions_that_are_refused_the_hard_images_are_not_returned() -> None:
+    """The few that they are right on would make them the best; the record says why they are not."""
+
+    def squeamish(seen: Seen) -> Any:
+        hard = validating(seen) and threshold(seen.instruction) != 20 and brightness(seen) > 60
+        return REFUSAL if hard else mind(seen)
+
+    record = found(squeamish)
+    assert record.returned == record.start
+    last = record.validations[-1]
+    assert last.score > record.before.score
+    assert last.refused == f"the model failed for {last.agreement.failed} of {len(VALIDATION)} examples"
+
+
+def test_an_update_that_is_refused_most_of_its_batch_has_no_score() -> None:
+    """It is not chosen, whatever it says about the rest."""
+
+    def squeamish(seen: Seen) -> Any:
+        hard = seen.fields == ["label"] and threshold(seen.instruction) != 20 and brightness(seen) % 12
+        return REFUSAL if hard else mind(seen)
+
+    trials = [trial for completed in found(squeamish).rounds for trial in completed.trials]
+    assert trials
+    assert all(trial.score is None and trial.failed for trial in trials if trial.judge is not None)
+
+
+def test_the_gain_is_that_on_images_answered_both_times() -> None:
+    """Fewer wrong answers because the wrong ones are missing are no gain; too many missing ones leave none."""
+    judge = student()
+    with Workers(1) as workers:
+        options = {"metric": None, "labels": None, "label_field": "label", "workers": workers}
+        bench = Bench(judge, find_predictors(judge, "verbalizer", "judge"), {}, TRAIN, **options, max_failed_share=0.3)
+        start = [Judgement(i, "dark", "dark", loss) for i, loss in enumerate([0.0, 0.0, 0.5, 1.0])]
+        later = [*start[:2], Judgement(2, "dark", "bright", 0.75), Judgement(3, "dark", None, None, failure="no")]
+        assert bench.mean_loss(later) < bench.mean_loss(start)
+        assert bench.gain(start, later) == pytest.approx(-0.25 / 3)
+        assert bench.gain(later, start) == pytest.approx(0.25 / 3)
+        assert (
+            bench.gain(start, [*later[:1], *(Judgement(i, "dark", None, None, failure="no") for i in (1, 2, 3))])
+            is None
+        )
+
+
+@pytest.mark.parametrize("optimizer", [BLPO, OPRO])
+def test_a_start_that_is_refused_too_many_images_ends_the_run_with_their_names(optimizer: Any) -> None:
+    """There is nothing to compare with: that is said rather than a judge returned."""
+
+    def squeamish(seen: Seen) -> Any:
+        return REFUSAL if seen.fields == ["label"] and brightness(seen) % 2 else mind(seen)
+
+    lm = world(squeamish)
+    sets = {"trainset": TRAIN + VALIDATION[:20], "valset": VALIDATION}
+    with pytest.raises(ModelError, match=r"failed for \d+ of \d+ examples \(example .*, …\).*against our policy"):
+        optimizer(prompt_model=lm, task_model=lm, num_threads=4, max_failed_share=0.1).compile(student(), **sets)
+
+
+def test_images_that_are_refused_are_not_images_without_mistakes() -> None:
+    """A judge that is refused whatever it would be wrong on isn't taken for one that is right."""
+
+    def squeamish(seen: Seen) -> Any:
+        hard = seen.fields == ["label"] and not validating(seen) and 20 < brightness(seen) <= 128
+        return REFUSAL if hard else mind(seen)
+
+    with pytest.raises(ModelError, match="against our policy"):
+        found(squeamish)
+
+
+@pytest.mark.filterwarnings("ignore:.*hardly pays")
+@pytest.mark.parametrize("cap", [180, 220, 260])
+def test_a_short_outage_costs_a_capped_run_no_validation(cap: int) -> None:
+    """What it took is asked for again beside the search, not when the budget is spent."""
+    failed: Counter[str] = Counter()
+
+    def hiccup(seen: Seen) -> Any:
+        if validating(seen) and brightness(seen) == 3 and not failed["start"]:
+            failed["start"] += 1
+            return dspy.lm15.ServerError("hiccup")
+        return mind(seen)
+
+    record = found(hiccup, rounds=8, budget=Budget(max_calls=cap))
+    assert failed["start"] == 1
+    assert record.before.agreement.failed == 0
+    assert record.returned != record.start
+
+
+@pytest.mark.filterwarnings("ignore:.*hardly pays")
+def test_a_validation_stands_without_the_few_images_that_no_budget_repeats() -> None:
+    """Within the allowed share the others say enough."""
+    cap = len(VALIDATION)
+
+    def down(seen: Seen) -> Any:
+        return dspy.lm15.ServerError("down") if validating(seen) and brightness(seen) in (3, 9) else mind(seen)
+
+    record = found(down, budget=Budget(max_calls=cap))
+    assert record.ledger.total.calls == cap
+    assert record.before.agreement.failed == 2

@@ -27,7 +27,7 @@ def plan_blpo(optimizer: BLPO, sizes: Sizes, threads: int) -> Plan:
     spans = [
         Span(*calls)
         for calls in zip(
-            _least(optimizer, sizes, validation if validations else 0),
+            _least(optimizer, sizes, validation if validations else 0, cap),
             usual.calls(optimizer, sizes, rounds, validations),
             most.calls(optimizer, sizes, rounds, validations),
             strict=True,
@@ -45,7 +45,6 @@ def plan_blpo(optimizer: BLPO, sizes: Sizes, threads: int) -> Plan:
     )
     return Plan(
         {role: span.capped(cap) for role, span in zip(ROLES, spans, strict=True)},
-        sum(spans, Span()).capped(cap),
         dict(zip(ROLES, two_rounds, strict=True)),
         depth,
         (
@@ -56,9 +55,18 @@ def plan_blpo(optimizer: BLPO, sizes: Sizes, threads: int) -> Plan:
     )
 
 
-def _least(optimizer: BLPO, sizes: Sizes, validation: int) -> tuple[int, int, int]:
-    """The fewest calls of judge, verbalizer and optimizer: the judge makes no mistake, or no proposal can be used."""
+def _least(optimizer: BLPO, sizes: Sizes, validation: int, cap: int | None) -> tuple[int, int, int]:
+    """The fewest calls of judge, verbalizer and optimizer: the judge makes no mistake, or no proposal can be used.
+
+    A cap on calls that doesn't pay for the first search beside the first and the last validation ends the run before
+    it, and one that doesn't pay for the first validation anywhere in it.
+    """
     searched = min(optimizer.batch_size + optimizer.guard_size, sizes.train) if _lazy(optimizer) else sizes.train
+    room = math.inf if cap is None else cap / (sizes.judging + sizes.verbalizes)
+    if 2 * validation + searched > room:
+        searched = 0
+    if not 0 < validation + searched <= room:
+        return 0, 0, 0
     judged = max(validation, searched) if sizes.validation is None else validation + searched
     judged = max(1, judged - sizes.doubles)
     return judged * sizes.judging if sizes.sees else 1, judged * (sizes.verbalizes and sizes.known), 0

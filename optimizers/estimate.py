@@ -20,6 +20,7 @@ from blpo_dspy.optimizers.workers import thread_count
 LATENCY = 2.0
 """Seconds that a call takes unless said otherwise."""
 
+_BY_ROLE = ("calls", "prompt_tokens", "image_tokens", "completion_tokens")
 _ASSUMPTIONS = (
     "the calls are bounds of the algorithm for a run in which nothing fails and no answer is known beforehand",
     "a usual round judges twice what a batch and its guard hold, and every proposal in it can be used",
@@ -64,9 +65,8 @@ class Estimate:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON."""
-        by_role = ("calls", "prompt_tokens", "image_tokens", "completion_tokens")
         return {
-            **{name: {role: span.to_dict() for role, span in getattr(self, name).items()} for name in by_role},
+            **{name: {role: span.to_dict() for role, span in getattr(self, name).items()} for name in _BY_ROLE},
             "total_calls": self.total_calls.to_dict(),
             "total_tokens": self.total_tokens.to_dict(),
             "usd": None if self.usd is None else self.usd.to_dict(),
@@ -127,37 +127,64 @@ def estimate(
         raise BlpoError(f"there is no estimate for {type(optimizer).__name__}; give its run a budget instead")
     costs = call_costs(optimizer, plan, student, predictors.verbalizer, models, data.examples)
     budget = optimizer.budget or Budget()
-    prompts = {role: plan.calls[role] * (cost.text + cost.images) for role, cost in costs.items()}
-    answers = {role: plan.calls[role] * cost.answer for role, cost in costs.items()}
-    unpriced = {cost.model for role, cost in costs.items() if cost.price is None and plan.calls[role].high}
-    dollars = sum((_dollars(cost, prompts[role], answers[role]) for role, cost in costs.items()), Span())
     missing = shortfall(budget, plan, lambda: costs)
+    found = _come_to(plan.calls, plan.depth, costs, latency, threads)
+    return replace(_capped(found, budget), warnings=() if missing is None else (missing,))
+
+
+def _come_to(
+    calls: Mapping[str, Span], depth: Span, costs: Mapping[str, CallCost], latency: float, threads: int
+) -> Estimate:
+    """What calls come to, `depth` of them one after the other."""
+    prompts = {role: calls[role] * (cost.text + cost.images) for role, cost in costs.items()}
+    answers = {role: calls[role] * cost.answer for role, cost in costs.items()}
+    unpriced = {cost.model for role, cost in costs.items() if cost.price is None and calls[role].high}
+    dollars = sum((_dollars(cost, prompts[role], answers[role]) for role, cost in costs.items()), Span())
     return Estimate(
-        calls=plan.calls,
-        total_calls=plan.total,
+        calls=calls,
+        total_calls=sum(calls.values(), Span()),
         prompt_tokens=prompts,
-        image_tokens={role: plan.calls[role] * cost.images for role, cost in costs.items()},
+        image_tokens={role: calls[role] * cost.images for role, cost in costs.items()},
         completion_tokens=answers,
-        total_tokens=sum((*prompts.values(), *answers.values()), Span()).capped(budget.max_tokens),
-        usd=None if unpriced else dollars.capped(budget.max_usd),
+        total_tokens=sum((*prompts.values(), *answers.values()), Span()),
+        usd=None if unpriced else dollars,
         unpriced=tuple(sorted(unpriced)),
-        seconds=(plan.depth * Span(latency, latency, latency)).capped(budget.max_seconds),
+        seconds=depth * Span(latency, latency, latency),
         latency=latency,
         threads=threads,
-        warnings=() if missing is None else (missing,),
     )
+
+
+def _capped(found: Estimate, budget: Budget) -> Estimate:
+    """The estimate under caps; one on tokens, dollars or seconds that may be reached may end the run anywhere."""
+    spans = ((found.total_tokens, budget.max_tokens), (found.usd, budget.max_usd), (found.seconds, budget.max_seconds))
+    if any(span is not None and cap is not None and span.high > cap for span, cap in spans):
+        found = _without_least(found)
+    return replace(
+        found,
+        total_calls=found.total_calls.capped(budget.max_calls),
+        total_tokens=found.total_tokens.capped(budget.max_tokens),
+        usd=None if found.usd is None else found.usd.capped(budget.max_usd),
+        seconds=found.seconds.capped(budget.max_seconds),
+    )
+
+
+def _without_least(found: Estimate) -> Estimate:
+    less: dict[str, Any] = {
+        name: {role: span.without_least() for role, span in getattr(found, name).items()} for name in _BY_ROLE
+    }
+    less |= {name: getattr(found, name).without_least() for name in ("total_calls", "total_tokens", "seconds")}
+    return replace(found, **less, usd=None if found.usd is None else found.usd.without_least())
 
 
 def sum_of_estimates(parts: Sequence[Estimate]) -> Estimate:
     """Returns what runs one after the other come to, at the latency and the threads of the first."""
     known = [part.usd for part in parts if part.usd is not None]
+    by_role: dict[str, Any] = {name: _by_role([getattr(part, name) for part in parts]) for name in _BY_ROLE}
     return replace(
         parts[0],
-        calls=_by_role([part.calls for part in parts]),
+        **by_role,
         total_calls=sum((part.total_calls for part in parts), Span()),
-        prompt_tokens=_by_role([part.prompt_tokens for part in parts]),
-        image_tokens=_by_role([part.image_tokens for part in parts]),
-        completion_tokens=_by_role([part.completion_tokens for part in parts]),
         total_tokens=sum((part.total_tokens for part in parts), Span()),
         usd=sum(known, Span()) if len(known) == len(parts) else None,
         unpriced=tuple(sorted({model for part in parts for model in part.unpriced})),

@@ -29,6 +29,10 @@ class Span:
         """Returns the span with nothing above a cap."""
         return self if cap is None else Span(*(min(cap, value) for value in (self.low, self.usual, self.high)))
 
+    def without_least(self) -> Span:
+        """Returns the span of what may end anywhere."""
+        return Span(0, self.usual, self.high)
+
     def to_dict(self) -> dict[str, float]:
         """Returns plain data for JSON."""
         return {"low": self.low, "usual": self.usual, "high": self.high}
@@ -87,14 +91,12 @@ class Plan:
 
     Attributes:
         calls: By role.
-        total: All roles together.
         two_rounds: By role, the calls of two usual rounds with the validations before and after them.
         depth: How many calls follow one another, each waiting for the one before.
         prompts: What the optimizer LM is asked.
     """
 
     calls: Mapping[str, Span]
-    total: Span
     two_rounds: Mapping[str, int]
     depth: Span
     prompts: tuple[MetaPrompt, ...]

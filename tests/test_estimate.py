@@ -71,6 +71,41 @@ def test_completed_runs_lie_within_their_estimate(variant: str, evidence: str, v
     within(estimated, program.detailed_results.ledger)
 
 
+CAPS = [7, 30, 60, 100, 137, 200, 260, 400]
+
+
+@pytest.mark.filterwarnings("ignore:.*hardly pays")
+@pytest.mark.parametrize("cap", CAPS)
+@pytest.mark.parametrize(
+    ("variant", "evidence", "valset"),
+    [
+        ("defaults", "both", VALIDATION[::2]),
+        ("defaults", "description", None),
+        ("paper", "image", VALIDATION[::2]),
+        ("cold and stratified", "image", VALIDATION[::2]),
+        ("no choice", "both", None),
+    ],
+)
+def test_capped_runs_lie_within_their_estimate(cap: int, variant: str, evidence: str, valset: Any) -> None:
+    """Wherever the cap ends them, before the first search and in the first validation too."""
+    lm = world(seeing)
+    start = student(evidence=evidence)
+    compile_ = optimizer(lm, **VARIANTS[variant], budget=Budget(max_calls=cap))
+    estimated = estimate(compile_, start, trainset=TRAIN[::2], valset=valset)
+    within(estimated, compile_.compile(start, trainset=TRAIN[::2], valset=valset).detailed_results.ledger)
+
+
+@pytest.mark.filterwarnings("ignore:.*hardly pays")
+@pytest.mark.parametrize("tokens", [100, 700, 2000, 10**9])
+def test_a_cap_on_tokens_may_end_a_run_anywhere(tokens: int) -> None:
+    """Calls and tokens lie within the estimate, which has no lower bound where the cap may be reached."""
+    lm = world()
+    compile_ = optimizer(lm, budget=Budget(max_tokens=tokens))
+    estimated = estimate(compile_, student(), trainset=TRAIN, valset=VALIDATION)
+    within(estimated, compile_.compile(student(), trainset=TRAIN, valset=VALIDATION).detailed_results.ledger)
+    assert (estimated.total_tokens.low == 0) == (estimated.total_calls.low == 0) == (tokens < 10**9)
+
+
 def test_a_judge_without_mistakes_makes_the_fewest_calls() -> None:
     """The lower bound is reached where the first search finds nothing to do and all images differ."""
     lm = world()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,8 +13,14 @@ from blpo_dspy.agreement import Agreement
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.optimizers.records import Validation
 
-_WORDS = re.compile(r"\w+")
+# Scripts without a space between words: by their letters how many make a word, roughly.
+_UNSPACED = {
+    "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff": 2,  # Han, kana
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff": 4,  # Thai, Lao, Burmese, Khmer
+}
+_WORDS = re.compile("|".join([*(f"([{letters}])" for letters in _UNSPACED), rf"(?:(?![{''.join(_UNSPACED)}])\w)+"]))
 _SMALLEST_PART = 10  # examples; the mean loss of fewer says too little
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -25,7 +34,8 @@ class Guards:
 
     Args:
         copied_words: So many consecutive words of a description or context text that the optimizer LM was shown make
-            a judge instruction a copy, unless the instruction it revises has them too.
+            a judge instruction a copy, unless the instruction it revises has them too. In scripts without spaces two
+            to four letters count as a word.
         label_shift: The most by which the judge's labels, as shares of the validation set, may be farther from
             people's (in total variation, in [0, 1]) than the start's are.
         part_loss: The most by which the mean loss, in [0, 1], of any part of the validation set may exceed the
@@ -65,6 +75,26 @@ class Guards:
                 return f"the instruction quotes an example ({' '.join(min(taken))!r}) instead of stating a rule"
         return None
 
+    def unguarded(self, parts: Iterable[str]) -> str | None:
+        """Returns which parts of a validation set `part_loss` can't guard as they are too small, in words, or None.
+
+        Args:
+            parts: The names of the parts of each validation example.
+
+        Raises:
+            BlpoError: If those are all.
+        """
+        counts = Counter(parts)
+        small = {part: n for part, n in counts.items() if n < _SMALLEST_PART}
+        if self.part_loss is None or not small:
+            return None
+        named = ", ".join(f"{part} ({n})" for part, n in itertools.islice(small.items(), _MOST_NAMED))
+        told = named + (f" and {len(small) - _MOST_NAMED} more" if len(small) > _MOST_NAMED else "")
+        few = f"fewer than {_SMALLEST_PART} validation examples have {told}"
+        if len(small) == len(counts):
+            raise BlpoError(f"part_loss={self.part_loss} guards nothing, as {few}; give more, or leave it out")
+        return f"part_loss={self.part_loss} doesn't guard every part: {few}"
+
     def checked(self, validations: Sequence[Validation]) -> tuple[Validation, ...]:
         """Returns the validations, refused ones with the reason; the first, the start, never is."""
         return tuple(
@@ -102,5 +132,15 @@ def mean_losses(losses: Iterable[tuple[str, float]]) -> Mapping[str, tuple[int, 
 
 
 def _runs(text: str, size: int) -> set[tuple[str, ...]]:
-    words = _WORDS.findall(text.casefold())
-    return {tuple(words[i : i + size]) for i in range(len(words) - size + 1)}
+    """All runs of so many words; of scripts without spaces they are letters that come to as many."""
+    letters = list(_UNSPACED.values())
+    found = [
+        (word[0], 1 / letters[word.lastindex - 1] if word.lastindex else 1) for word in _WORDS.finditer(text.casefold())
+    ]
+    ends = [0.0, *itertools.accumulate(length for _, length in found)]
+    runs = set()
+    for start in range(len(found)):
+        end = bisect.bisect_left(ends, ends[start] + size)
+        if end < len(ends):
+            runs.add(tuple(word for word, _ in found[start:end]))
+    return runs

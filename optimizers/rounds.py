@@ -83,6 +83,7 @@ class RoundOptimizer(JudgeOptimizer):
     def _search(self, run: Run) -> BLPOResult:
         """Consumes the rounds: writes each down and validates it beside the next."""
         validator = Validator(run, each_round=self._validates_each_round(run))
+        validator.check(self.guards, self.label_field)
         rounds: list[Round] = []
         with run.allowance.keeping(validator.calls if self.select == "best" else 0):
             stop_reason = self._follow(run, validator, rounds)

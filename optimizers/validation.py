@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import wait
 
+import dspy
+
 from blpo_dspy.agreement import Agreement, measure_agreement
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.metering import RunStoppedError
+from blpo_dspy.notices import notice
 from blpo_dspy.optimizers.bench import PendingJudgements
-from blpo_dspy.optimizers.guards import mean_losses
+from blpo_dspy.optimizers.guards import Guards, mean_losses
 from blpo_dspy.optimizers.records import Instructions, Judgement, Validation
 from blpo_dspy.optimizers.run import Run
 
@@ -36,6 +39,17 @@ class Validator:
             return
         pending = self._pending[wanted] = self._bench.start(wanted, self._examples, background=True)
         self._run.allowance.promise(len(pending.futures) * self._run.per_example)
+
+    def check(self, guards: Guards, label_field: str) -> None:
+        """Tells what a guard can't guard in this validation set.
+
+        Raises:
+            BlpoError: If that is all of it.
+        """
+        examples = [self._bench.examples[position] for position in self._examples]
+        told = guards.unguarded(part for example in examples for part in _parts_of(example, example[label_field]))
+        if told is not None:
+            notice(told)
 
     @property
     def calls(self) -> int:
@@ -92,10 +106,17 @@ class Validator:
         )
 
     def _parts(self, judgements: Sequence[Judgement]) -> Mapping[str, tuple[int, float]]:
-        answered = [(j, self._bench.examples[j.example], j.loss) for j in judgements if j.loss is not None]
-        labels = [(f"label {judgement.label}", loss) for judgement, _, loss in answered]
-        groups = [(f"group {example.group}", loss) for _, example, loss in answered if example.get("group")]
-        return mean_losses(labels + groups)
+        return mean_losses(
+            (part, judgement.loss)
+            for judgement in judgements
+            if judgement.loss is not None
+            for part in _parts_of(self._bench.examples[judgement.example], judgement.label)
+        )
+
+
+def _parts_of(example: dspy.Example, label: object) -> list[str]:
+    """The parts of the validation set that an example belongs to."""
+    return [f"label {label}", *([f"group {example.group}"] if example.get("group") else [])]
 
 
 def agreement_of(judgements: Sequence[Judgement], labels: LabelSpace | None) -> Agreement | None:

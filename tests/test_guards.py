@@ -191,6 +191,41 @@ def test_a_part_that_got_worse_is_refused_unless_it_is_small() -> None:
     ]
 
 
+def test_parts_that_are_too_small_to_guard_are_named_and_nothing_to_guard_is_an_error() -> None:
+    """Rather than a promise that nobody keeps; the other guards need no parts."""
+    strict, few = Guards(part_loss=0.1), ["label a"] * 10 + ["label b"] * 9
+    assert strict.unguarded(few) == (
+        "part_loss=0.1 doesn't guard every part: fewer than 10 validation examples have label b (9)"
+    )
+    assert strict.unguarded(few[:10]) is None
+    assert Guards(label_shift=0.1).unguarded(few) is None
+    with pytest.raises(BlpoError, match=r"part_loss=0.1 guards nothing, as .* have label b \(9\); give more"):
+        strict.unguarded(few[10:])
+    many = [f"group {i}" for i in range(7)]
+    with pytest.raises(BlpoError, match=r"group 4 \(1\) and 2 more"):
+        strict.unguarded(many)
+    lm = world()
+    with pytest.raises(BlpoError, match="guards nothing"):
+        BLPO(prompt_model=lm, task_model=lm, guards=strict).compile(student(), trainset=TRAIN, valset=VALIDATION[:8])
+    assert lm.engine.seen == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "一只红色的小鸟停在树枝上,背景是蓝色的天空和白色的云彩",
+        "赤い小鳥が木の枝にとまっていて背景は青い空です",
+        "นกสีแดงตัวเล็กเกาะอยู่บนกิ่งไม้มีพื้นหลังเป็นท้องฟ้าสีฟ้า",
+    ],
+)
+def test_a_quote_is_one_in_scripts_without_spaces_too(text: str) -> None:
+    """However the quote begins and ends; a short phrase is none."""
+    guards = Guards()
+    assert guards.copied(f"Judge: {text[3:]}", [text], current="Judge.") is not None
+    assert guards.copied(f"Judge: {text[:8]}", [text], current="Judge.") is None
+    assert guards.copied(f"Judge: {text}", [text], current=text) is None
+
+
 def overshooting(seen: Seen) -> Any:
     """As `mind`, but the threshold jumps so far that dark pictures gain and some bright ones lose."""
     far = {"improved_instruction": "Bright is above 170", "merged_instruction": "Bright is above 171"}

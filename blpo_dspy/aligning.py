@@ -133,6 +133,20 @@ def _looked_into(
     )
 
 
+def claim(start: VisualJudge, sets: Sets, models: Models, search: Search, log_dir: Path | None) -> None:
+    """Takes a log folder for what `align` does with it, so that one of another run is refused before any call.
+
+    Raises:
+        JournalError: If it holds another run.
+    """
+    if log_dir is None:
+        return
+    optimizer = make_optimizer(models, search, 0, log_dir)
+    optimizer.claim_folder(start, trainset=sets.train, valset=sets.val)
+    with _final_answers(log_dir, None, sets):
+        return
+
+
 def _measured(
     start: VisualJudge, compiled: VisualJudge, sets: Sets, ask: Ask, *, val: bool, test: bool
 ) -> tuple[dict[str, Measured], dict[str, list[Verdict]]]:

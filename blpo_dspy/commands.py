@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import dspy
 
-from blpo_dspy.aligning import CostsAfter, align, costs_after, make_optimizer
+from blpo_dspy.aligning import CostsAfter, align, claim, costs_after, make_optimizer
 from blpo_dspy.beforehand import ask_beforehand, calls_beforehand, told_beforehand
 from blpo_dspy.data import contradictions, load_examples
 from blpo_dspy.embedded import RATERS, Rater, ceiling_instruction, ceiling_verbalizer_instruction, write_dataset
@@ -59,6 +59,7 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
     sets = replace(sets, seal=seal(sets.test, run_of(start, sets, job.search), run_dir=job.run_dir, files=files))
     for line in _remarks(sets):
         screen.note(line)
+    claim(start, sets, models, job.search, job.run_dir)
     asked = ask_beforehand(job, start, sets.named(), sets.train, models, screen)
     search = job.search.after(asked.ledger.total.calls)
     for line in _not_paid_for(job.search, costs_after(start, sets, search), sets):

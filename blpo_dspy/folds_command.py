@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blpo_dspy.aligning import costs_after, make_optimizer
+from blpo_dspy.aligning import claim, costs_after, make_optimizer
 from blpo_dspy.beforehand import ask_beforehand, calls_beforehand, told_beforehand
 from blpo_dspy.commands import connect, contradicting, note_offline, target_files, write_all
 from blpo_dspy.folds import FIGURES, Folded, Folds, align_folds, make_folds, share
@@ -33,6 +33,7 @@ def compile_folds(job: CompileJob, screen: Screen) -> None:
     note_offline(job.start.models, screen, "judge-model")
     for line in contradicting(cut.all()):
         screen.note(line)
+    claim(start, cut.whole, models, job.search, job.run_dir)
     asked = ask_beforehand(job, start, cut.named(), cut.whole.train, models, screen)
     search = job.search.after(asked.ledger.total.calls)
     for line in _shares(search, share(search, start, cut), len(cut.folds)):

@@ -161,6 +161,23 @@ class JudgeOptimizer(Teleprompter):
         finished: Program = _finished(run, result)
         return finished
 
+    def claim_folder(
+        self, student: dspy.Module, *, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example] | None = None
+    ) -> None:
+        """Takes the log folder for a run with these arguments, without an LM call: one of another run is refused.
+
+        Args:
+            student: As for `compile`.
+            trainset: Likewise.
+            valset: Likewise.
+
+        Raises:
+            BlpoError: As `compile`, if the arguments don't fit together.
+            JournalError: If the log folder holds another run.
+        """
+        with Workers(1) as workers, Run(self, student, trainset, valset, workers):
+            return
+
     def _shortfall(self, run: Run, student: dspy.Module) -> str | None:
         """Which cap hardly pays for two rounds, as far as that can be said beforehand."""
         if self.budget is None:

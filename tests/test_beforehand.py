@@ -106,6 +106,24 @@ def test_a_run_that_goes_on_asks_nothing_twice(table: Path, tmp_path: Path) -> N
     assert "Before it: judge" in (tmp_path / "run" / "report.html").read_text()
 
 
+@pytest.mark.parametrize("folds", [(), ("--folds", 2)])
+def test_a_folder_of_another_run_is_refused_before_anything_is_asked(
+    table: Path, tmp_path: Path, folds: tuple[object, ...]
+) -> None:
+    """Neither are calls paid for, nor is that run's folder written to."""
+    log, run = tmp_path / "calls.jsonl", tmp_path / "run"
+    with start_server(Options(log=log)) as address:
+        options = ["--run-dir", run, *SMALL, *folds, "--out", tmp_path / "judge.json"]
+        options += ["--judge-model", "openai/embedded", "--api-base", address]
+        assert blpo("compile", table, *options).exit_code == 0
+        asked, files = posted(log), {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+        done = blpo("compile", table, *options, "--repeat", 2, "--preflight", "--seed", 7)
+        assert posted(log) == asked
+    assert done.exit_code == 2
+    assert "this is the journal of another run" in done.stderr
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == files
+
+
 def test_folds_share_what_is_left(table: Path, tmp_path: Path) -> None:
     """The cap holds for what is asked before them, too."""
     options = ["--folds", 2, "--repeat", 2, "--max-calls", 400, "--judge-model", "embedded", *SMALL, "--json"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -58,11 +58,13 @@ def figure_names(labels: LabelSpace) -> tuple[str, ...]:
     return ("accuracy", "macro_f1", "kappa", "mean_loss", *(("spearman", "mae") if labels.ordered else ()))
 
 
+@lru_cache(maxsize=8)
 def loss_steps(labels: LabelSpace) -> Floats:
     """Returns the loss of each true label (row) and outcome (column, the last one invalid) in whole steps."""
     outcomes = [*labels.labels, None]
     losses = np.array([[labels.loss(label, outcome) for outcome in outcomes] for label in labels.labels])
     steps: Floats = np.rint(losses * (len(labels) - 1 if labels.ordered else 1))
+    steps.flags.writeable = False  # as all callers get the same
     return steps
 
 

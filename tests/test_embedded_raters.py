@@ -89,6 +89,21 @@ def test_a_rater_who_cannot_fill_every_label_is_refused_with_the_histogram(weigh
         rated_photographs(Rater(weights), train=10, val=5, test=10)
 
 
+@pytest.mark.parametrize(
+    ("rater", "parts"),
+    [
+        (Rater({"blur": 0.6, "noise": 0.6}), ["too few have 1;", "weigh 0.60 together (none has both blur and noise,"]),
+        (Rater({"blur": 1.0}, noise=0.0), ["too few have 3;", "give another flaw a weight"]),
+        (Rater({"blur": 0.3, "blocking": 0.2}), ["too few have 1, 2;", "weigh 0.50 together: give heavier weights"]),
+    ],
+)
+def test_a_refusal_names_the_empty_labels_and_what_stands_in_the_way(rater: Rater, parts: list[str]) -> None:
+    """It asks for nothing that the rater has already."""
+    with pytest.raises(BlpoError) as error:
+        rated_photographs(rater)
+    assert all(part in str(error.value) for part in parts)
+
+
 def test_named_raters_weigh_at_least_two_flaws_heavily() -> None:
     """Otherwise there is too little to discover."""
     assert set(RATERS) == {"sharp", "colour", "exposure", "harsh", "grain-hater"}

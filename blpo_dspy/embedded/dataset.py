@@ -6,14 +6,16 @@ import csv
 import random
 from collections import Counter
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from types import MappingProxyType
 
-from blpo_dspy.embedded import photographs
+from blpo_dspy.embedded import flaws, photographs
 from blpo_dspy.embedded.degradations import degrade, draw_flaws
 from blpo_dspy.embedded.perception import Levels
 from blpo_dspy.embedded.pixels import png
 from blpo_dspy.embedded.raters import Rater
+from blpo_dspy.embedded.scales import worst_to_best
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labels import Label, LabelSpace
 
@@ -64,7 +66,8 @@ def rated_photographs(
         labels: The labels the rater chooses from.
 
     Raises:
-        BlpoError: If the rater hardly ever gives one of the labels; the message shows how often it gives each.
+        BlpoError: If the rater hardly ever gives one of the labels; the message shows how often it gives each, and
+            what stands in the way.
     """
     sizes = {"train": train, "val": val, "test": test}
     if min(sizes.values()) < 0 or sum(sizes.values()) == 0:
@@ -104,15 +107,32 @@ def _recipes(rater: Rater, labels: LabelSpace, wanted: dict[Label, int], seed: i
             kept[label].append(_Recipe(number, MappingProxyType(levels), label))
         elif all(len(kept[x]) == n for x, n in wanted.items()):
             break
-    if any(len(kept[x]) < n for x, n in wanted.items()):
+    short = [x for x in labels.labels if len(kept[x]) < wanted[x]]
+    if short:
         shown = ", ".join(f"{x}: {drawn[x]}" for x in labels.labels)
         raise BlpoError(
             f"this rater cannot fill every label: of {sum(drawn.values())} photographs it gave {{{shown}}}, but a "
-            f"balanced set needs {max(wanted.values())} of each; give more flaws a weight, two of them at least 0.6"
+            f"balanced set needs {max(wanted.values())} of each, so too few have {', '.join(map(str, short))}; "
+            f"{_remedy(rater, worst_to_best(labels)[0] in short)}"
         )
     for label, pile in kept.items():
         random.Random(f"{seed}:pile:{label}").shuffle(pile)
     return kept
+
+
+def _remedy(rater: Rater, worst_is_short: bool) -> str:
+    """What to change in a rater that gives some labels too rarely."""
+    if not worst_is_short:
+        return "give another flaw a weight, as those that have one lead past these labels"
+    weighed = [flaw for flaw in flaws.FLAWS if rater.weights.get(flaw)]
+    pairs = [frozenset(pair) for pair in combinations(flaws.FLAWS, 2)]
+    together = max(sum(rater.weights.get(f, 0.0) for f in pair) for pair in pairs if pair not in flaws.HIDING)
+    apart = [f"{a} and {b}" for a, b in combinations(weighed, 2) if frozenset((a, b)) in flaws.HIDING]
+    never = f" (none has both {', or '.join(apart)}, which hide each other)" if apart else ""
+    return (
+        f"the two heaviest flaws that one photograph can have weigh {together:.2f} together{never}: give heavier "
+        "weights to flaws that can be on it together"
+    )
 
 
 def _rendered(recipe: _Recipe, seed: int) -> RatedPhotograph:

@@ -20,6 +20,8 @@ from embedded_requests import TASK, as_image, ask, photographs, request, text_of
 
 from blpo_dspy.embedded import AsyncEmbeddedEngine, EmbeddedEngine, Traits, embedded_lm
 from blpo_dspy.embedded.engine import VERSION
+from blpo_dspy.labels import LabelSpace
+from blpo_dspy.programs import VisualJudge
 
 
 def requests() -> list[lm15.Request]:
@@ -133,10 +135,19 @@ def test_a_broken_image_is_an_invalid_request() -> None:
 
 
 def test_an_image_by_address_is_never_fetched() -> None:
-    """It cannot be seen; the answer says so or judges without it."""
+    """It cannot be seen, and the answer says so."""
     image = lm15.ImagePart(url="https://example.invalid/x.png")
     asked = lm15.Request(model="m", messages=(lm15.Message.user([lm15.TextPart("Describe this image."), image]),))
     assert "cannot be seen" in text_of(EmbeddedEngine().complete(asked))
+
+
+@pytest.mark.parametrize("evidence", ["both", "image", "description"])
+def test_an_image_by_address_gets_no_label(evidence: Any) -> None:
+    """What was not seen is not judged, by its description neither."""
+    judge = VisualJudge(LabelSpace("good", "bad"), instruction=TASK, evidence=evidence)
+    with dspy.context(lm=embedded_lm(cache=False)):
+        assert judge(image="https://example.invalid/x.png").label is None
+        assert judge(image=photographs()[0].image).label is not None
 
 
 def test_nothing_in_the_engine_knows_an_optimizer_by_name() -> None:

@@ -19,7 +19,7 @@ def describe(reading: Reading, senses: Senses) -> str:
     """Returns a description of the request's last picture in natural sentences."""
     images = [image for image in reading.images if image is not None]
     if not images:
-        return "The picture cannot be seen here, so there is nothing to report about it."
+        return f"{vocabulary.UNSEEN}, so there is nothing to report about it."
     traits, image = senses.traits, images[-1]
     rng = senses.rng(reading.seed, "describe", reading.objective, image)
     scene = senses.perception(image).scene

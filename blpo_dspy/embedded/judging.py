@@ -90,7 +90,13 @@ def _description(reading: Reading, has_image: bool) -> str:
 
 
 def judge(field: OutputField, reading: Reading, senses: Senses) -> Any:
-    """Returns the label for the picture or description of a request, one of those that it offers."""
+    """Returns the label for the picture or description of a request, one of those that it offers.
+
+    Of a picture that was not sent with the request it says so, and states no label.
+    """
+    unseen = bool(reading.images) or vocabulary.UNSEEN in _description(reading, has_image=False)
+    if unseen and not any(reading.images):
+        return f"{vocabulary.UNSEEN}, so it gets none of the labels."
     scale = scale_of(field, reading)
     return scale[_position(len(scale), evidence(reading, senses), reading.objective, senses.traits.prior)]
 

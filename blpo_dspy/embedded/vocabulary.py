@@ -56,6 +56,9 @@ WEIGHT_WORDS: tuple[tuple[float, str], ...] = (
 MENTIONED = 0.5
 """The weight of a flaw that an instruction names without saying how much it counts."""
 
+UNSEEN = "The picture cannot be seen here"
+"""How every answer about a picture that is not in the request begins."""
+
 _WEIGHT = re.compile(
     r"\b(?:" + "|".join(f"(?P<w{i}>{words})" for i, (_, words) in enumerate(WEIGHT_WORDS)) + r")(?!\w)", re.IGNORECASE
 )

@@ -12,6 +12,7 @@ import dspy
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.images import fingerprint
 from blpo_dspy.labels import Label, LabelSpace
+from blpo_dspy.notices import notice
 
 NAMES = ("train", "val", "test")
 DEFAULT_FRACTIONS = (0.4, 0.2, 0.4)
@@ -135,6 +136,23 @@ def cut_folds(
 def histogram(examples: Iterable[dspy.Example], labels: LabelSpace) -> str:
     """Returns how often each label of the space occurs, in words: "Safe: 60, Unsafe: 40"."""
     return _histogram(Counter(labels.coerce(example.label) for example in examples), labels)
+
+
+def check_labels(given: Sequence[Label], labels: LabelSpace) -> None:
+    """Checks that there is something to learn in the labels of a train split; warns of labels that nothing has.
+
+    Raises:
+        DataError: If all examples have the same label; it prints the label histogram.
+    """
+    counts = Counter(given)
+    shown = _histogram(counts, labels)
+    if len(counts) < 2:
+        raise DataError(
+            f"all training examples have the same label ({shown}), so there is nothing to learn; add examples of others"
+        )
+    absent = [str(label) for label in labels.labels if not counts[label]]
+    if absent:
+        notice(f"no training example has the label {' or '.join(absent)} ({shown}); the judge learns nothing about it")
 
 
 def check_disjoint(**splits: Sequence[dspy.Example]) -> None:

@@ -17,6 +17,7 @@ from blpo_dspy.optimizers.records import Instructions
 from blpo_dspy.optimizers.setup import Dataset, dataset, fingerprint, label_space, program_lms
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.prices import Prices, known_price
+from blpo_dspy.splits import check_labels
 
 if TYPE_CHECKING:
     from blpo_dspy.optimizers.base import JudgeOptimizer
@@ -59,6 +60,8 @@ class Run:
         self.labels = label_space(
             optimizer.labels, student, self.data.examples, optimizer.label_field, optimizer.metric
         )
+        if self.labels is not None:
+            check_labels([self.data.examples[i][optimizer.label_field] for i in self.data.train], self.labels)
         lms = program_lms(student, predictors, optimizer.task_model, optimizer.verbalizer_model)
         _check_prices(budget, [optimizer.prompt_model, *(lm for lm, _ in lms.values())], optimizer.prices)
         named = dict(student.named_predictors())

@@ -79,12 +79,13 @@ def label_space(
 
     Raises:
         DataError: Naming every example whose label isn't in it.
+        BlpoError: If it would be made of numbers, which may be a scale or mere names.
     """
     space = labels or getattr(student, "labels", None)
     if not isinstance(space, LabelSpace):
         if metric is not None:
             return None
-        space = LabelSpace(*sorted({example[label_field] for example in examples}, key=str))
+        space = _derived({example[label_field] for example in examples})
     unknown = [
         f"example {number}: {example[label_field]!r}"
         for number, example in enumerate(examples)
@@ -93,6 +94,16 @@ def label_space(
     if unknown:
         raise DataError(f"{len(unknown)} labels are not in the label space ({space.describe()})", unknown)
     return space
+
+
+def _derived(given: set[Any]) -> LabelSpace:
+    # Two numbers are as far apart on a scale as two names are.
+    if len(given) > 2 and all(type(label) is int for label in given):
+        raise BlpoError(
+            f"the labels are numbers from {min(given)} to {max(given)}: say whether they are a scale, "
+            f"labels=LabelSpace.ordinal({min(given)}, {max(given)}), or mere names, labels=LabelSpace(…)"
+        )
+    return LabelSpace(*sorted(given, key=str))
 
 
 def fingerprint(

@@ -11,6 +11,7 @@ from blpo_dspy.errors import BlpoError, DataError, ModelError
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.optimizers import BLPO, BLPOResult, Guards, Round
 from blpo_dspy.optimizers.estimate import estimate
+from blpo_dspy.optimizers.setup import label_space
 from blpo_dspy.programs import VisualJudge
 
 
@@ -472,6 +473,40 @@ def test_bad_data_is_refused_with_every_problem() -> None:
         with pytest.raises(DataError, match="is empty"):
             BLPO(prompt_model=lm, task_model=lm).compile(student(), **empty)
     assert lm.engine.seen == []
+
+
+def test_training_examples_of_one_label_are_refused() -> None:
+    """Before any LM call, with the histogram: there is nothing to learn."""
+    lm, bright = world(), [example for example in TRAIN if example.label == "bright"]
+    with pytest.raises(DataError, match=r"the same label \(dark: 0, bright: 20\)"):
+        BLPO(prompt_model=lm, task_model=lm).compile(student(), trainset=bright, valset=VALIDATION)
+    assert lm.engine.seen == []
+
+
+def test_a_label_that_no_training_example_has_is_told() -> None:
+    """The judge may state it, but learns nothing about it."""
+    start = VisualJudge(LabelSpace("dark", "bright", "dim"), instruction="Bright is above 20", evidence="image")
+    with pytest.warns(UserWarning, match=r"no training example has the label dim \(dark: 22, bright: 20, dim: 0\)"):
+        compiled(world(), start, rounds=1, inner_steps=0)
+
+
+def test_numbers_as_labels_of_a_program_of_ones_own_need_a_label_space() -> None:
+    """A scale and mere names look alike; two numbers are no difference."""
+
+    class Own(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            made = student()
+            self.verbalizer, self.judge = made.verbalizer, made.judge
+
+        def forward(self, image: dspy.Image) -> dspy.Prediction:
+            return self.judge(image=image)
+
+    lm = world()
+    rated = [example.copy(label=number % 3 + 1) for number, example in enumerate(TRAIN)]
+    with pytest.raises(BlpoError, match=r"labels=LabelSpace\.ordinal\(1, 3\)"):
+        BLPO(prompt_model=lm, task_model=lm).compile(Own(), trainset=rated)
+    assert label_space(None, Own(), [r.copy(label=r.label % 2) for r in rated], "label", None) == LabelSpace(0, 1)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from blpo_dspy.context_names import check_context
 from blpo_dspy.errors import DataError
 from blpo_dspy.images import ImageError, PixelPolicy, PreparedImage, fingerprint, try_prepare_all
 from blpo_dspy.labels import Label, LabelSpace
+from blpo_dspy.notices import notice
 from blpo_dspy.raters import Combined, combine_raters, ratings_from_rows
 from blpo_dspy.rows import Columns, Draft, RowReader, settle_ids
 from blpo_dspy.splits import Splits, check_disjoint, split_examples
@@ -217,6 +218,8 @@ def _load(
         else:
             examples.append((draft, _example(draft, image)))
     _raise_problems(table, drafts)
+    for line in table.notes:
+        notice(f"{table.name}: {line}")
     return examples
 
 

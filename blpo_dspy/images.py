@@ -37,7 +37,9 @@ __all__ = [
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | dspy.Image
 
-_MAX_FILE = 256 * 2**20  # bytes; an image within any sensible pixel limit is smaller
+MAX_FILE = 256 * 2**20
+"""The largest file that is read, in bytes; an image within any sensible pixel limit is smaller."""
+
 _THREADS = 4
 _BOMB = 89_478_485  # pixels; Pillow warns of a decompression bomb above this, and refuses above twice as many
 
@@ -235,8 +237,8 @@ def _read(source: str | os.PathLike[str] | bytes) -> bytes:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise ImageError("a folder, not a file" if path.is_dir() else "not a regular file")
-        if status.st_size > _MAX_FILE:
-            raise ImageError(f"the file has {status.st_size} bytes, more than {_MAX_FILE}")
+        if status.st_size > MAX_FILE:
+            raise ImageError(f"the file has {status.st_size} bytes, more than {MAX_FILE}")
         return path.read_bytes()
     except ImageError:
         raise

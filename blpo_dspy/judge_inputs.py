@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.images import ImageError, content, is_reference
 from blpo_dspy.rows import Columns, Draft, RowReader
-from blpo_dspy.tables import Row, Table, read_folder, read_table
+from blpo_dspy.tables import Row, read_folder, read_table
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
 _PARQUET = (".parquet", ".pq")
@@ -165,26 +164,7 @@ def _of_folder(folder: Path, context: Sequence[str], texts: Mapping[str, str], a
     table = read_folder(folder, _IMAGE, None, follow_links=allow_outside)
     rows = [Row(row.where, {**row.values, **texts}) for row in table.rows]
     reader = _reader(context, folder, allow_outside=allow_outside)
-    return Inputs(str(folder), (_IMAGE, *texts), rows, reader, _passed_over(folder, table))
-
-
-def _passed_over(folder: Path, table: Table) -> tuple[str, ...]:
-    """One line for the links that were not followed, and one for files that are no images."""
-    taken = {row.values[_IMAGE] for row in table.rows}
-    kinds: Counter[str] = Counter()
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            path = Path(parent, name)
-            if not name.startswith(".") and path.relative_to(folder).as_posix() not in taken:
-                kinds[path.suffix.lower() or "no suffix"] += 1
-    notes = list(table.problems)
-    if kinds:
-        listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
-        count = sum(kinds.values())
-        what = "1 file that is no image was" if count == 1 else f"{count} files that are no images were"
-        notes.append(f"{what} passed over: {listed}")
-    return tuple(notes)
+    return Inputs(str(folder), (_IMAGE, *texts), rows, reader, (*table.problems, *table.notes))
 
 
 def _of_table(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +25,7 @@ MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "
 # Only decoders of pictures: Pillow also knows formats that start another program (EPS runs Ghostscript).
 _READ = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO")
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 _LOSSY = ("JPEG", "WEBP", "AVIF", "JPEG2000")
 
 # What Pillow's decoders are known to raise on damaged files.
@@ -73,6 +76,24 @@ def _readable() -> tuple[str, ...]:
     """The formats to read that this build of Pillow knows."""
     Image.init()
     return tuple(kind for kind in _READ if kind in Image.OPEN)
+
+
+def kind_of(path: Path) -> str | None:
+    """Returns the format of a file that is an image by its content, whatever its name says; None for any other.
+
+    HEIC, which phones write and no decoder here reads, is told too.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of many pixels: none are decoded
+            with Image.open(path, formats=_readable()) as image:
+                return str(image.format)
+    except UnidentifiedImageError:
+        with path.open("rb") as file:
+            beginning = file.read(12)
+        return "HEIC" if beginning[4:8] == b"ftyp" and beginning[8:] in _HEIC else None
+    except (*_DAMAGE, Image.DecompressionBombError):
+        return None
 
 
 def conform(data: bytes, policy: PixelPolicy) -> tuple[str, bytes]:

@@ -131,7 +131,7 @@ class RowReader:
             raise ImageError(f"not a usable path ({error})", repr(value)) from None
         if not inside and not self.allow_outside:
             named = "" if value == where else value
-            raise ImageError("leaves the folder of the table, and images outside it are not allowed", named)
+            raise ImageError("leaves the folder of the table; allow_outside=True permits it", named)
         return self.base / value
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blpo_dspy.errors import DataError
+from blpo_dspy.images import MAX_FILE
+from blpo_dspy.pixels import kind_of
 
 if TYPE_CHECKING:
     import datasets
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
 _DELIMITED = (".csv", ".tsv")
 _JSON_LINES = (".jsonl", ".ndjson")
 _PARQUET = (".parquet", ".pq")
+_LONGEST_CELL = MAX_FILE * 4 // 3 + 1000  # base64, and what stands before it
 _IMAGES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
     *(".avif", ".jp2", ".ppm", ".pgm", ".ico"),
@@ -42,6 +47,7 @@ class Table:
         rows: In order.
         base: The folder that relative image paths start from and must stay in; None if its paths are the caller's own.
         problems: One line per row that could not be read at all.
+        notes: What was passed over, one line each.
     """
 
     name: str
@@ -49,6 +55,7 @@ class Table:
     rows: tuple[Row, ...]
     base: Path | None
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def read_table(source: str | os.PathLike[str] | datasets.Dataset, columns: Sequence[str]) -> Table:
@@ -82,11 +89,12 @@ def _read_delimited(path: Path, columns: Sequence[str]) -> Table:
     with path.open(encoding="utf-8-sig", newline="") as file:
         header_line = file.readline()
     delimiter = _delimiter(header_line, columns, "\t" if path.suffix.lower() == ".tsv" else ",")
-    rows, problems = [], []
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    rows: list[Row] = []
+    problems: list[str] = []
+    with path.open(encoding="utf-8-sig", newline="") as file, _long_cells():
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         header = [name.strip() for name in next(reader, [])]
-        twice = sorted({name for name in header if header.count(name) > 1})
+        twice = sorted({name for name in header if name and header.count(name) > 1})
         if twice:
             raise DataError(
                 f"{path}: the header names {', '.join(map(repr, twice))} more than once; rename the columns"
@@ -100,10 +108,26 @@ def _read_delimited(path: Path, columns: Sequence[str]) -> Table:
                 if len(cells) != len(header):
                     problems.append(f"{where}: {len(cells)} cells, but the header has {len(header)}; check the quotes")
                 else:
-                    rows.append(Row(where, dict(zip(header, cells, strict=True))))
+                    rows.append(Row(where, _cells(header, cells, columns)))
         except csv.Error as error:
-            raise DataError(f"{path}:{reader.line_num}: not readable as CSV ({error})") from None
-    return Table(path.name, tuple(header), tuple(rows), path.parent, tuple(problems))
+            raise DataError(f"{path}:{reader.line_num}: not readable as CSV ({error})", problems) from None
+    return Table(path.name, tuple(filter(None, header)), tuple(rows), path.parent, tuple(problems))
+
+
+def _cells(header: Sequence[str], cells: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
+    """The cells by their columns' names, as far as these have one, without white space around what is asked for."""
+    named = ((name, cell) for name, cell in zip(header, cells, strict=True) if name)
+    return {name: cell.strip() if name in columns else cell for name, cell in named}
+
+
+@contextmanager
+def _long_cells() -> Iterator[None]:
+    """Lets cells be as long as the data URI of the largest image; the limit is one for the whole process."""
+    before = csv.field_size_limit(_LONGEST_CELL)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def _delimiter(header: str, columns: Sequence[str], usual: str) -> str:
@@ -191,46 +215,81 @@ def _named(row: dict[str, Any], classes: dict[str, list[str]]) -> dict[str, Any]
 def read_folder(folder: Path, image_column: str, label_column: str | None, *, follow_links: bool = False) -> Table:
     """Returns one row per image file below a folder, sorted by path; its label is the name of its class sub-folder.
 
-    Hidden files and files without the suffix of an image format are passed over. Without a label column, images may
-    lie anywhere below the folder.
+    Hidden files are passed over without a word, files without the suffix of an image format with a note; in a class
+    sub-folder one that is an image all the same is a problem. Without a label column, images may lie anywhere below
+    the folder.
 
     Raises:
         DataError: If there is no image in it, or none in a class sub-folder where a label is asked for.
     """
-    paths, problems = _image_files(folder, follow_links)
-    rows = []
-    for path in paths:
-        relative = path.relative_to(folder)
+    found = _files(folder, follow_links)
+    rows, problems = [], [f"{link}: a link to another folder; allow_outside=True follows it" for link in found.links]
+    for path in found.images:
+        name = path.as_posix()
         if label_column is None:
-            rows.append(Row(relative.as_posix(), {image_column: relative.as_posix()}))
-        elif len(relative.parts) > 1:
-            rows.append(Row(relative.as_posix(), {image_column: relative.as_posix(), label_column: relative.parts[0]}))
+            rows.append(Row(name, {image_column: name}))
+        elif len(path.parts) > 1:
+            rows.append(Row(name, {image_column: name, label_column: path.parts[0]}))
         else:
-            problems.append(f"{relative}: not in a class sub-folder")
+            problems.append(f"{path}: not in a class sub-folder")
+    misnamed = {} if label_column is None else _misnamed(folder, found.others, follow_links)
+    problems += misnamed.values()
     if not rows:
         tables = sorted(f.name for f in folder.iterdir() if f.suffix.lower() in _DELIMITED + _JSON_LINES + _PARQUET)
         hint = f"; to use the table in it, name {' or '.join(tables)}" if tables else ""
         needed = "no images" if label_column is None else "no class sub-folders with images"
         raise DataError(f"{folder}: {needed}{hint}", problems)
     columns = (image_column,) if label_column is None else (image_column, label_column)
-    return Table(folder.name, columns, tuple(rows), folder, tuple(problems))
+    notes = _passed_over([path for path in found.others if path not in misnamed])
+    return Table(folder.name, columns, tuple(rows), folder, tuple(problems), notes)
 
 
-def _image_files(folder: Path, follow_links: bool) -> tuple[list[Path], list[str]]:
-    """The image files below a folder, sorted, and a line for each linked folder that was not followed."""
-    found, problems, seen = [], [], set()
+@dataclass(frozen=True)
+class _Files:
+    """What is below a folder, by paths from it, sorted: images by their names, other files, links not followed."""
+
+    images: list[Path]
+    others: list[Path]
+    links: list[Path]
+
+
+def _files(folder: Path, follow_links: bool) -> _Files:
+    found: list[Path] = []
+    links: list[Path] = []
+    seen = set()
     for parent, folders, files in os.walk(folder, followlinks=follow_links):
         if os.path.realpath(parent) in seen:  # links can lead in circles
             folders.clear()
             continue
         seen.add(os.path.realpath(parent))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        links = [Path(parent, name) for name in folders if not follow_links and Path(parent, name).is_symlink()]
-        problems += [
-            f"{link.relative_to(folder)}: a link to another folder, and images outside this one are not allowed"
-            for link in links
-        ]
-        found += [
-            Path(parent, name) for name in files if Path(name).suffix.lower() in _IMAGES and not name.startswith(".")
-        ]
-    return sorted(found), problems
+        links += [Path(parent, name) for name in folders if not follow_links and Path(parent, name).is_symlink()]
+        found += [Path(parent, name) for name in files if not name.startswith(".")]
+    paths = sorted(path.relative_to(folder) for path in found)
+    images = [path for path in paths if path.suffix.lower() in _IMAGES]
+    others = [path for path in paths if path.suffix.lower() not in _IMAGES]
+    return _Files(images, others, [link.relative_to(folder) for link in links])
+
+
+def _misnamed(folder: Path, others: Sequence[Path], follow_links: bool) -> dict[Path, str]:
+    """What is wrong with files in class sub-folders that are images, but not by their names."""
+    problems = {}
+    for path in others:
+        file = folder / path
+        if len(path.parts) == 1 or not file.is_file() or (file.is_symlink() and not follow_links):
+            continue
+        kind = kind_of(file)
+        if kind == "HEIC":
+            problems[path] = f"{path}: a HEIC image, which is not read; save it as JPEG or PNG"
+        elif kind is not None:
+            problems[path] = f"{path}: a {kind} image by its content, not by its name; rename it, or move it elsewhere"
+    return problems
+
+
+def _passed_over(paths: Sequence[Path]) -> tuple[str, ...]:
+    if not paths:
+        return ()
+    kinds = Counter(path.suffix.lower() or "no suffix" for path in paths)
+    listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
+    what = "1 file that is no image was" if len(paths) == 1 else f"{len(paths)} files that are no images were"
+    return (f"{what} passed over: {listed}",)

@@ -14,10 +14,12 @@ from typing import Any
 
 import datasets
 import dspy
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 from image_files import content, encoded, photo, write_photos
+from PIL import Image
 
 from blpo_dspy.data import contradictions, dataset_fingerprint, load_examples, load_images
 from blpo_dspy.errors import DataError
@@ -218,19 +220,59 @@ def test_what_is_not_a_single_table_in_memory_is_refused_with_the_way_out(datase
 
 
 def test_class_folders_give_labels(tmp_path: Path) -> None:
-    """At any depth; hidden files and other files are passed over."""
+    """At any depth; hidden files are passed over, other files with a note."""
     write_photos(tmp_path / "Safe", 2)
     write_photos(tmp_path / "unsafe" / "deep", 2, first=2)
     (tmp_path / "Safe" / ".hidden.png").write_bytes(b"")
     (tmp_path / "Safe" / "notes.txt").write_text("notes")
     (tmp_path / "README.md").write_text("about")
-    examples = load_examples(tmp_path, labels=LABELS)
+    with pytest.warns(UserWarning, match=r"2 files that are no images were passed over: 1 \.md, 1 \.txt"):
+        examples = load_examples(tmp_path, labels=LABELS)
     assert [(e.id, e.label) for e in examples] == [
         ("Safe/000.png", "Safe"),
         ("Safe/001.png", "Safe"),
         ("unsafe/deep/002.png", "Unsafe"),
         ("unsafe/deep/003.png", "Unsafe"),
     ]
+
+
+def test_misnamed_images_in_class_folders_are_named_at_once(tmp_path: Path) -> None:
+    """Beside the broken ones; what lies outside the folder is not looked at."""
+    write_photos(tmp_path / "Safe", 1)
+    write_photos(tmp_path / "Unsafe", 1)
+    (tmp_path / "Safe" / "noext").write_bytes(encoded(photo(), "PNG"))
+    (tmp_path / "Safe" / "photo.jpg.bak").write_bytes(encoded(photo(), "JPEG"))
+    (tmp_path / "Unsafe" / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + b"\0" * 100)
+    (tmp_path / "Unsafe" / "empty.jpg").write_bytes(b"")
+    (tmp_path / "Unsafe" / "notes").write_text("no image")
+    (tmp_path / "cover").write_bytes(encoded(photo(), "PNG"))
+    (tmp_path / "Unsafe" / "link").symlink_to(tmp_path / "cover")
+    assert problems_of(tmp_path) == [
+        "Safe/noext: a PNG image by its content, not by its name; rename it, or move it elsewhere",
+        "Safe/photo.jpg.bak: a JPEG image by its content, not by its name; rename it, or move it elsewhere",
+        "Unsafe/phone.heic: a HEIC image, which is not read; save it as JPEG or PNG",
+        "Unsafe/empty.jpg: the file is empty (0 bytes)",
+    ]
+
+
+def test_a_data_uri_of_any_size_is_read_from_a_csv(tmp_path: Path) -> None:
+    """The process's own limit on cells stays; a damaged one is a bad row among others."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8))
+    uri = "data:image/png;base64," + base64.b64encode(encoded(noise, "PNG")).decode()
+    assert len(uri) > csv.field_size_limit()
+    before = csv.field_size_limit()
+    table = write_csv(tmp_path / "t.csv", [{"image": uri, "label": "Safe"}, {"image": uri, "label": "Unsafe"}])
+    assert [e.label for e in load_examples(table, labels=LABELS)] == ["Safe", "Unsafe"]
+    cut = [{"image": uri[:-9], "label": "Safe"}, {"image": uri, "label": "Maybe"}]
+    assert len(problems_of(write_csv(tmp_path / "t.csv", cut))) == 2
+    assert csv.field_size_limit() == before
+
+
+def test_white_space_around_cells_and_columns_without_a_name_are_no_matter(tmp_path: Path, rows: Rows) -> None:
+    """As a spreadsheet program may write them."""
+    lines = [" image ,label,,", *(f" {row['image']} , {row['label']} ,," for row in rows)]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    assert [e.id for e in load_examples(tmp_path / "t.csv", labels=LABELS)] == [row["image"] for row in rows]
 
 
 def test_unlabelled_images_come_from_tables_and_from_folders(tmp_path: Path, rows: Rows) -> None:
@@ -279,7 +321,7 @@ def test_all_bad_rows_are_named_at_once_by_line(tmp_path: Path, rows: Rows) -> N
         "t.csv:15: no image",
         "t.csv:17: duplicate id 'a'",
         "t.csv:19: no id in column 'key'",
-        "t.csv:21: ../secret.png: leaves the folder of the table, and images outside it are not allowed",
+        "t.csv:21: ../secret.png: leaves the folder of the table; allow_outside=True permits it",
     ]
 
 
@@ -393,7 +435,7 @@ def test_paths_that_leave_the_folder_are_refused_unless_allowed(tmp_path: Path) 
     home, ways = outside(tmp_path)
     table = write_csv(home / "t.csv", [{"image": way, "label": "Safe"} for way in ways])
     assert problems_of(table) == [
-        f"t.csv:{line}: {way}: leaves the folder of the table, and images outside it are not allowed"
+        f"t.csv:{line}: {way}: leaves the folder of the table; allow_outside=True permits it"
         for line, way in enumerate(ways, 2)
     ]
     assert [e.id for e in load_examples(table, labels=LABELS, allow_outside=True)] == ways
@@ -423,8 +465,8 @@ def test_links_in_a_folder_are_followed_only_if_allowed(tmp_path: Path) -> None:
     (root / "Safe" / "x.png").symlink_to(tmp_path / "other" / "000.png")
     (tmp_path / "other" / "loop").symlink_to(root)
     assert problems_of(root) == [
-        "Unsafe: a link to another folder, and images outside this one are not allowed",
-        "Safe/x.png: leaves the folder of the table, and images outside it are not allowed",
+        "Unsafe: a link to another folder; allow_outside=True follows it",
+        "Safe/x.png: leaves the folder of the table; allow_outside=True permits it",
     ]
     examples = load_examples(root, labels=LABELS, allow_outside=True)
     assert [e.id for e in examples] == ["Safe/000.png", "Safe/x.png", "Unsafe/000.png", "Unsafe/001.png"]

@@ -68,8 +68,8 @@ def test_links_that_leave_the_folder_are_not_followed_unless_asked_to(tmp_path: 
     assert [bool(found) for found in problems(inputs)] == [False, True]
     assert any(note.startswith("more: a link to another folder") for note in inputs.notes)
     assert inputs.notes[-1] == (
-        "1 of 2 rows cannot be used and will have an error; the first is b.png: leaves the folder of the table, and "
-        "images outside it are not allowed"
+        "1 of 2 rows cannot be used and will have an error; the first is b.png: leaves the folder of the table; "
+        "allow_outside=True permits it"
     )
     followed = find_inputs([folder], allow_outside=True)
     assert places(followed) == ["a.png", "b.png", "more/a.png"]

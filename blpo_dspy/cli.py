@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import typer
 from typer.core import TyperGroup
@@ -29,6 +29,7 @@ from blpo_dspy.options import (
     SourceChoice,
     Start,
     check_folds,
+    in_options,
     label_space,
     model_prices,
     names,
@@ -50,7 +51,7 @@ class _Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except BlpoError as error:
-            typer.echo(f"Error: {_message(error)}", err=True)
+            typer.echo(f"Error: {in_options(_message(error))}", err=True)
             raise typer.Exit(_BAD_INPUT) from None
         except KeyboardInterrupt:
             typer.echo(
@@ -100,6 +101,9 @@ Timeout = Annotated[
         metavar="SECONDS",
         help="Longest time of an LM call (default 120; 300 for an optimizer and for models that reason first).",
     ),
+]
+AllowOutside = Annotated[
+    bool, typer.Option("--allow-outside", help="Take images outside the folder, or that of the table.")
 ]
 NoCache = Annotated[
     bool, typer.Option("--no-cache", help="Ask models anew instead of taking answers from DSPy's cache.")
@@ -153,15 +157,7 @@ def demo(
     run_demo(DemoJob(out, rater, search), Screen(as_json=as_json))
 
 
-def _data(
-    table: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="TABLE",
-            help="Labelled images: .csv, .tsv, .jsonl, .parquet or a folder of class folders.",
-            show_default=False,
-        ),
-    ] = None,
+def _source(
     source: Annotated[
         str | None,
         typer.Option(
@@ -180,8 +176,16 @@ def _data(
     manifest: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the very images again that this drawn.json names.")
     ] = None,
-    image_column: Annotated[str, typer.Option(metavar="NAME", help="Column with the image: a path or URL.")] = "image",
-    label_column: Annotated[str, typer.Option(metavar="NAME", help="Column with the human label.")] = "label",
+) -> SourceChoice | None:
+    """The options for a published set."""
+    if source is not None:
+        return SourceChoice(source.strip(), tuple(source_option or ()), local_dir, manifest)
+    if source_option or local_dir or manifest:
+        raise BlpoError("--source-option, --local-dir and --manifest belong to --source")
+    return None
+
+
+def _raters(
     rater_columns: Annotated[
         str | None, typer.Option(metavar="A,B,…", help="Columns with the labels of several people, one column each.")
     ] = None,
@@ -194,25 +198,56 @@ def _data(
     rater_rule: Annotated[
         RaterRule, typer.Option(metavar="RULE", help="How several labels become one: majority or mean.")
     ] = RaterRule.MAJORITY,
+) -> RaterChoice | None:
+    """The options for the labels of several people."""
+    if rater_columns is None and not repeated_rows and rater_column is None:
+        return None
+    if rater_columns is not None and (repeated_rows or rater_column is not None):
+        raise BlpoError("several people's labels are in --rater-columns or in --repeated-rows, not in both")
+    raters = RaterChoice(names(rater_columns or ""), rater_column, rater_rule.value)
+    if rater_columns is not None and (len(raters.columns) < 2 or len(set(raters.columns)) < len(raters.columns)):
+        raise BlpoError(f"--rater-columns {rater_columns!r}: name at least two columns, each once, as in A,B")
+    return raters
+
+
+def _data(
+    table: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="TABLE",
+            help="Labelled images: .csv, .tsv, .jsonl, .parquet or a folder of class folders.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    source: SourceChoice | None,
+    image_column: Annotated[str, typer.Option(metavar="NAME", help="Column with the image: a path or URL.")] = "image",
+    label_column: Annotated[str, typer.Option(metavar="NAME", help="Column with the human label.")] = "label",
+    allow_outside: AllowOutside = False,
+    raters: RaterChoice | None,
 ) -> Data:
     """The options for labelled images."""
     if (table is None) == (source is None):
         raise BlpoError("name the labelled images once: either a TABLE (or folder), or a published set with --source")
-    chosen = None
-    if source is not None:
-        chosen = SourceChoice(source.strip(), tuple(source_option or ()), local_dir, manifest)
-    elif source_option or local_dir or manifest:
-        raise BlpoError("--source-option, --local-dir and --manifest belong to --source")
-    raters = None
-    if rater_columns is not None or repeated_rows or rater_column is not None:
-        if source is not None:
-            raise BlpoError("--rater-columns, --rater-column and --repeated-rows are for a TABLE of your own")
-        if rater_columns is not None and (repeated_rows or rater_column is not None):
-            raise BlpoError("several people's labels are in --rater-columns or in --repeated-rows, not in both")
-        raters = RaterChoice(names(rater_columns or ""), rater_column, rater_rule.value)
-        if rater_columns is not None and (len(raters.columns) < 2 or len(set(raters.columns)) < len(raters.columns)):
-            raise BlpoError(f"--rater-columns {rater_columns!r}: name at least two columns, each once, as in A,B")
-    return Data(table, chosen, Columns(image_column, label_column), raters)
+    if source is not None and raters is not None:
+        raise BlpoError("--rater-columns, --rater-column and --repeated-rows are for a TABLE of your own")
+    if source is not None and allow_outside:
+        raise BlpoError("--allow-outside is for a TABLE of your own")
+    return Data(table, source, Columns(image_column, label_column), raters, allow_outside)
+
+
+def _models(
+    judge_model: Model = None,
+    verbalizer_model: VerbalizerModel = None,
+    optimizer_model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="The optimizer's model (default: the judge's).")
+    ] = None,
+    api_base: ApiBase = None,
+    timeout: Timeout = None,
+    no_cache: NoCache = False,
+) -> ModelNames:
+    """The options for the models of an optimizer."""
+    return ModelNames(judge_model, verbalizer_model, optimizer_model, api_base, not no_cache, timeout)
 
 
 def _start(
@@ -239,14 +274,8 @@ def _start(
             help="Images for train, val and test (default: 40/20/40 % of TABLE; of a source the paper's).",
         ),
     ] = None,
-    judge_model: Model = None,
-    verbalizer_model: VerbalizerModel = None,
-    optimizer_model: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="The optimizer's model (default: the judge's).")
-    ] = None,
-    api_base: ApiBase = None,
-    timeout: Timeout = None,
-    no_cache: NoCache = False,
+    *,
+    models: ModelNames,
     evidence: Annotated[
         EvidenceOption | None,
         typer.Option(metavar="MODE", help="What the judge reads: both, image or description (default both)."),
@@ -274,13 +303,52 @@ def _start(
         data=replace(data, columns=replace(data.columns, context=texts, group=group_column)),
         labels=space,
         task=task,
-        models=ModelNames(judge_model, verbalizer_model, optimizer_model, api_base, not no_cache, timeout),
+        models=models,
         val=val,
         test=test,
         sizes=three_sizes(sizes),
         evidence=evidence,
         verbalizer_instruction=verbalizer_instruction,
         reasoning=reasoning,
+    )
+
+
+class _GuardOptions(TypedDict):
+    """The guards by their names in `Search`."""
+
+    max_instruction_tokens: int | None
+    copied_words: int | None
+    label_shift: float | None
+    part_loss: float | None
+
+
+def _guards(
+    max_instruction_tokens: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Longest instruction that is accepted (default 1500).")
+    ] = None,
+    copied_words: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Refuse instructions with so many words of an example in a row (default 8, 0 off).",
+        ),
+    ] = None,
+    label_shift: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Refuse a judge whose label shares are farther from people's by X in [0, 1]."),
+    ] = None,
+    part_loss: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Refuse a judge that is worse by X in [0, 1] for a label or a group."),
+    ] = None,
+) -> _GuardOptions:
+    """The options for what keeps an instruction or a judge from being accepted."""
+    return _GuardOptions(
+        max_instruction_tokens=max_instruction_tokens,
+        copied_words=copied_words,
+        label_shift=label_shift,
+        part_loss=part_loss,
     )
 
 
@@ -294,7 +362,12 @@ def _search(
             metavar="N", min=0, help="Right examples scored beside the mistakes (default 10; 0 with --paper)."
         ),
     ] = None,
-    paper: Annotated[bool, typer.Option("--paper", help="The paper's algorithm to the letter.")] = False,
+    paper: Annotated[
+        bool,
+        typer.Option(
+            "--paper", help="The paper's algorithm to the letter; its judge sees the image alone: --evidence image."
+        ),
+    ] = False,
     seed: Seed = 0,
     threads: Threads = None,
     max_calls: Annotated[
@@ -325,31 +398,14 @@ def _search(
         list[str] | None,
         typer.Option(metavar="MODEL=IN,OUT", help="A model's dollars per million prompt and completion tokens."),
     ] = None,
-    max_instruction_tokens: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Longest instruction that is accepted (default 1500).")
-    ] = None,
-    copied_words: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=0,
-            help="Refuse instructions with so many words of an example in a row (default 8, 0 off).",
-        ),
-    ] = None,
-    label_shift: Annotated[
-        float | None,
-        typer.Option(metavar="X", help="Refuse a judge whose label shares are farther from people's by X in [0, 1]."),
-    ] = None,
-    part_loss: Annotated[
-        float | None,
-        typer.Option(metavar="X", help="Refuse a judge that is worse by X in [0, 1] for a label or a group."),
-    ] = None,
+    *,
+    guards: _GuardOptions,
 ) -> Search:
     """The options for BLPO's search."""
     caps = (max_calls, max_tokens, max_usd, max_seconds)
-    guards = (max_instruction_tokens, copied_words, label_shift, part_loss)
     size = (rounds, inner_steps, batch_size, guard_size)
-    return Search(*size, paper, seed, threads, *caps, fidelity, label_errors, *guards, model_prices(price or []))
+    prices = model_prices(price or [])
+    return Search(*size, paper, seed, threads, *caps, fidelity, label_errors, **guards, prices=prices)
 
 
 def _compile_job(
@@ -437,6 +493,10 @@ def _evaluate_job(
 
 # What a command takes as one value and a user gives as many options.
 _GROUPS: Mapping[Any, Callable[..., Any]] = {
+    SourceChoice | None: _source,
+    RaterChoice | None: _raters,
+    ModelNames: _models,
+    _GuardOptions: _guards,
     Data: _data,
     Start: _start,
     Search: _search,
@@ -552,9 +612,7 @@ def judge_(
         list[str] | None,
         typer.Option(metavar="NAME=TEXT", help="A text that the judge takes beside each image, in place of a column."),
     ] = None,
-    allow_outside: Annotated[
-        bool, typer.Option("--allow-outside", help="Take images outside the folder, or that of the table.")
-    ] = False,
+    allow_outside: AllowOutside = False,
     threads: Threads = None,
     max_calls: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Most LM calls, with --out; the same command goes on.")

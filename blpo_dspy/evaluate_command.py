@@ -20,7 +20,7 @@ from blpo_dspy.options import EvaluateJob
 from blpo_dspy.people import Ceiling, People, ceiling_of
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.progress import Watch
-from blpo_dspy.screen import Evaluated, Screen, show_evaluated, working
+from blpo_dspy.screen import Evaluated, Screen, noting, show_evaluated, working
 from blpo_dspy.sets import load_set
 from blpo_dspy.sources.tasks import Task
 from blpo_dspy.statistics import PairedComparison, agreement_intervals, plain_intervals
@@ -80,7 +80,8 @@ def _load(
 ) -> tuple[list[dspy.Example], People | None]:
     """The examples as this judge takes them."""
     if job.data.source is None:
-        return load_set(job.data, judge.labels, judge.context, judge.pixel_policy)
+        with noting(screen, told=told):
+            return load_set(job.data, judge.labels, judge.context, judge.pixel_policy)
     task = Task(judge.labels, judge.instruction, context=judge.context)
     with working(screen) as watch:
         examples, seen = draw_set(job.data, task, job.draw, job.seed, judge.pixel_policy, watch)

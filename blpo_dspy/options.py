@@ -191,12 +191,14 @@ class Data:
         source: A published set; None if there is a table.
         columns: Which columns hold what.
         raters: Where several people's ratings are; None if each image has one label.
+        allow_outside: Whether images may lie outside the folder, or that of the table.
     """
 
     table: Path | None
     source: SourceChoice | None
     columns: Columns
     raters: RaterChoice | None = None
+    allow_outside: bool = False
 
 
 @dataclass(frozen=True)
@@ -463,6 +465,11 @@ def model_prices(pairs: list[str]) -> dict[str, tuple[float, float]]:
             )
         prices[name.strip()] = (prompt, completion)
     return prices
+
+
+def in_options(text: str) -> str:
+    """Returns a message, which names the arguments of Python, with the options of the command line."""
+    return text.replace("allow_outside=True", "--allow-outside")
 
 
 def names(text: str) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from blpo_dspy.agreement import Agreement
 from blpo_dspy.checking import Checks
 from blpo_dspy.labelling import Verdict
 from blpo_dspy.ledger import ROLES
-from blpo_dspy.options import EMBEDDED
+from blpo_dspy.options import EMBEDDED, in_options
 from blpo_dspy.progress import Watch, quiet_libraries
 from blpo_dspy.results import Aligned
 from blpo_dspy.statistics import Interval, PairedComparison
@@ -57,7 +58,17 @@ class Screen:
     def note(self, line: str) -> None:
         """Remarks on something that is no error."""
         # A log keeps a remark on one line.
-        self.err.print(Text(f"Note: {line}", style="yellow"), soft_wrap=not self.err.is_terminal)
+        self.err.print(Text(f"Note: {in_options(line)}", style="yellow"), soft_wrap=not self.err.is_terminal)
+
+
+@contextmanager
+def noting(screen: Screen, *, told: bool = True) -> Iterator[None]:
+    """Remarks on what this library warns of in Python while the block runs, where it is to be told."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for line in dict.fromkeys(str(warning.message) for warning in caught if told):
+        screen.note(line)
 
 
 @contextmanager
@@ -244,7 +255,7 @@ def show_verdict(screen: Screen, image: str, verdict: Verdict) -> None:
     """Prints one line about one image, split by tabs; the label first, for the eye and for `cut`."""
     cells = ["-" if verdict.label is None else str(verdict.label), image]
     if verdict.failure:
-        cells.append(f"failed: {_one_line(verdict.failure)}")
+        cells.append(f"failed: {_one_line(in_options(verdict.failure))}")
     elif verdict.label is None:
         cells.append(f"no label in the answer {_one_line(verdict.answer)!r}")
     screen.out.file.write("\t".join(cells) + "\n")

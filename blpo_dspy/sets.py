@@ -14,7 +14,7 @@ from blpo_dspy.data import Rated, check_disjoint, load_examples, load_rated, spl
 from blpo_dspy.errors import DataError
 from blpo_dspy.images import PixelPolicy
 from blpo_dspy.labels import LabelSpace
-from blpo_dspy.options import Columns, Data, RaterChoice, Start
+from blpo_dspy.options import Data, RaterChoice, Start
 from blpo_dspy.people import People
 from blpo_dspy.raters import human_agreement, ratings_from_rows
 from blpo_dspy.sources.manifest import Manifest
@@ -119,9 +119,9 @@ def _load(
     for table in tables:
         try:
             if data.raters is None:
-                loaded[table] = _labelled(table, labels, data.columns, policy)
+                loaded[table] = _labelled(table, labels, data, policy)
             else:
-                rated[table] = _rated(table, labels, data.columns, data.raters, policy)
+                rated[table] = _rated(table, labels, data, data.raters, policy)
                 loaded[table] = rated[table].examples
         except DataError as error:
             errors.append(error)
@@ -135,30 +135,32 @@ def _load(
     return loaded, None if data.raters is None else _people(rated, labels, data.raters)
 
 
-def _labelled(table: Path, labels: LabelSpace, columns: Columns, policy: PixelPolicy | None) -> list[dspy.Example]:
+def _labelled(table: Path, labels: LabelSpace, data: Data, policy: PixelPolicy | None) -> list[dspy.Example]:
     return load_examples(
         table,
         labels=labels,
-        image_column=columns.image,
-        label_column=columns.label,
-        context=columns.context or (),
-        group_column=columns.group,
+        image_column=data.columns.image,
+        label_column=data.columns.label,
+        context=data.columns.context or (),
+        group_column=data.columns.group,
         policy=policy,
+        allow_outside=data.allow_outside,
     )
 
 
-def _rated(table: Path, labels: LabelSpace, columns: Columns, raters: RaterChoice, policy: PixelPolicy | None) -> Rated:
+def _rated(table: Path, labels: LabelSpace, data: Data, raters: RaterChoice, policy: PixelPolicy | None) -> Rated:
     return load_rated(
         table,
         labels=labels,
         rater_columns=raters.columns,
-        label_column=columns.label,
+        label_column=data.columns.label,
         rater_column=raters.name_column,
         rule=raters.rule,
-        image_column=columns.image,
-        context=columns.context or (),
-        group_column=columns.group,
+        image_column=data.columns.image,
+        context=data.columns.context or (),
+        group_column=data.columns.group,
         policy=policy,
+        allow_outside=data.allow_outside,
     )
 
 

@@ -6,9 +6,10 @@ from blpo_dspy.drawing import draw_sets
 from blpo_dspy.options import EvidenceOption, Start
 from blpo_dspy.programs.signatures import DEFAULT_VERBALIZER_INSTRUCTION
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.screen import Screen, working
+from blpo_dspy.screen import Screen, noting, working
 from blpo_dspy.sets import Sets, load_sets
 from blpo_dspy.sources.tasks import Task
+from blpo_dspy.splits import check_labels
 
 
 def begin(start: Start, seed: int, screen: Screen) -> tuple[VisualJudge, Sets]:
@@ -20,12 +21,15 @@ def begin(start: Start, seed: int, screen: Screen) -> tuple[VisualJudge, Sets]:
     """
     if start.data.source is None:
         task = _task_of_table(start)
-        sets = load_sets(start, task.labels, seed)
+        with noting(screen):
+            sets = load_sets(start, task.labels, seed)
     else:
         with working(screen) as watch:
             task, sets, seen = draw_sets(start, seed, watch)
         for line in seen:
             screen.note(line)
+    with noting(screen):
+        check_labels([example.label for example in sets.train], task.labels)
     return first_judge(task, reasoning=start.reasoning), sets
 
 

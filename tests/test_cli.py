@@ -430,6 +430,40 @@ def test_every_bad_row_is_in_one_list(photos: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_images_elsewhere_are_used_if_they_are_allowed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The message names the option, which all commands with a table take."""
+    elsewhere = tmp_path_factory.mktemp("tables")
+    rows = [{**row, "image": str(photos / row["image"])} for row in read_rows(photos / "train.csv")]
+    write_rows(elsewhere / "train.csv", rows)
+    refused = compile_in(elsewhere, *SMALL)
+    assert (refused.exit_code, files_in(elsewhere)) == (2, {"train.csv"})
+    assert f"{rows[0]['image']}: leaves the folder of the table; --allow-outside permits it" in refused.stderr
+    assert compile_in(elsewhere, *SMALL, "--allow-outside").exit_code == 0
+    measured = ("evaluate", elsewhere / "judge.json", elsewhere / "train.csv")
+    assert [blpo(*measured, *more).exit_code for more in ((), ("--allow-outside",))] == [2, 0]
+
+
+def test_what_a_folder_holds_beside_images_is_noted(photos: Path) -> None:
+    """And a label that no training image has."""
+    for row in read_rows(photos / "train.csv"):
+        if row["label"] != "3":
+            (photos / "sorted" / row["label"]).mkdir(parents=True, exist_ok=True)
+            shutil.copy(photos / row["image"], photos / "sorted" / row["label"])
+    (photos / "sorted" / "1" / "notes.txt").write_text("to do")
+    done = compile_in(photos, *SMALL, table="sorted")
+    assert done.exit_code == 0
+    assert "Note: sorted: 1 file that is no image was passed over: 1 .txt\n" in done.stderr
+    assert "Note: no training example has the label 3 (1: " in done.stderr
+
+
+def test_images_of_one_label_are_refused_with_the_histogram(photos: Path) -> None:
+    """There is nothing to learn."""
+    write_rows(photos / "one.csv", [{**row, "label": "5"} for row in read_rows(photos / "train.csv")])
+    done = compile_in(photos, *SMALL, table="one.csv")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "have the same label (1: 0, 2: 0, 3: 0, 4: 0, 5: 12)" in done.stderr
+
+
 def test_the_bad_rows_of_two_tables_come_together(photos: Path) -> None:
     """So that both can be repaired at once."""
     for name in ("one", "two"):

@@ -161,7 +161,8 @@ class Validation:
         instructions: What was validated.
         score: 1 − mean loss (the mean metric), in [0, 1].
         agreement: Agreement with the human labels, None where labels are not from a closed set.
-        spent: LM calls of the run when these instructions were found.
+        spent: LM calls of the run when this was known: at the end of the next round, beside which it was judged, or of
+            the run.
         parts: Examples and mean loss of each part of the validation set: of each human label and each group.
         gain: How much lower the mean loss is than the start's, on the examples that the LM answered both times.
         refused: What kept these instructions from being returned, a guard or too many failed calls; "" if nothing.
@@ -196,6 +197,7 @@ class BLPOResult:
         options: The optimizer's options, as JSON-ready data.
         demos: Demonstrations of the returned program by predictor name, where the optimizer gave it any.
         warnings: What a user should have changed before the run.
+        capped: Whether a cap ended the run, rather than the algorithm itself.
     """
 
     start: Instructions
@@ -207,6 +209,7 @@ class BLPOResult:
     options: Mapping[str, Any] = field(default_factory=dict)
     demos: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    capped: bool = False
 
     @property
     def before(self) -> Validation | None:

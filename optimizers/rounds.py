@@ -90,7 +90,8 @@ class RoundOptimizer(JudgeOptimizer):
             run.workers.end_search()  # or what is under way of a step that was cut short would take what is kept
         if self.select == "best" and rounds:
             validator.start(len(rounds), rounds[-1].end)
-        return self._result(run, rounds, validator, stop_reason or self._end(rounds))
+        result = self._result(run, rounds, validator, stop_reason or self._end(rounds))
+        return replace(result, capped=bool(stop_reason))
 
     def _follow(self, run: Run, validator: Validator, rounds: list[Round]) -> str:
         """Adds the rounds to the list as they end; returns what cut the search short, "" if nothing did."""
@@ -113,8 +114,9 @@ class RoundOptimizer(JudgeOptimizer):
         return "" if run.allowance.stopped is None else str(run.allowance.stopped)
 
     def _result(self, run: Run, rounds: list[Round], validator: Validator, stop_reason: str) -> BLPOResult:
-        spent = [0, *(completed.spent for completed in rounds)]
-        validations = tuple(replace(v, spent=spent[v.after_round]) for v in validator.finish())
+        validations = validator.finish()
+        spent = [*(completed.spent for completed in rounds), run.meter.ledger.total.calls]
+        validations = tuple(replace(v, spent=spent[v.after_round]) for v in validations)
         if validations and validations[0].after_round == 0:
             validations = self.guards.checked(validations)
         for validation in validations:

@@ -256,6 +256,7 @@ def test_a_budget_ends_the_run_with_the_best_so_far() -> None:
     assert len(lm.engine.seen) <= 260
     assert found.ledger.total.calls == len(lm.engine.seen)
     assert "budget" in found.stop_reason
+    assert found.capped
     assert 0 < len(found.rounds) < 8
     assert found.after.score >= found.before.score
 
@@ -268,6 +269,16 @@ def test_a_capped_run_doesnt_depend_on_the_number_of_threads(cap: int) -> None:
     one, other = (result(program) for program in programs)
     assert (one.rounds, one.returned, one.stop_reason) == (other.rounds, other.returned, other.stop_reason)
     assert one.ledger.calls() == other.ledger.calls()
+
+
+def test_a_validation_is_known_once_it_is_paid_for() -> None:
+    """At the end of the round that it ran beside, the last one at the end; each stands behind its own calls."""
+    lm = world()
+    found = result(compiled(lm, rounds=3))
+    ends = [completed.spent for completed in found.rounds]
+    assert [v.spent for v in found.validations] == [*ends, found.ledger.total.calls]
+    assert found.validations[0].spent >= len(VALIDATION)
+    assert not found.capped
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 5])

@@ -17,6 +17,7 @@ from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.optimizers.base import JudgeOptimizer
 from blpo_dspy.optimizers.records import BLPOResult, Instructions, Validation
 from blpo_dspy.optimizers.run import GRACE, Run
+from blpo_dspy.optimizers.sampling import drawn
 from blpo_dspy.optimizers.tracking import ProgramState, Tracker
 
 
@@ -32,9 +33,14 @@ class DSPyAdapter(JudgeOptimizer):
     """One of DSPy's optimizers behind our calling convention.
 
     The LMs are metered and the budget holds from outside: when it is spent the optimizer is halted and the best
-    candidate so far (by its own evaluations) is returned. What it prints on stdout is swallowed and its INFO log is
-    off while it runs. Where the judge reads the image alone, the verbalizer has no part in its answers and is kept
-    out of the optimizer's sight.
+    candidate so far is returned, by those of its own evaluations that ended: which examples the others reached depends
+    on the timing of threads. Training examples are handed over in an order drawn with the seed, as some optimizers
+    take the first ones. What it prints on stdout is swallowed and its INFO log is off while it runs. Where the judge
+    reads the image alone, the verbalizer has no part in its answers and is kept out of the optimizer's sight.
+
+    DSPy evaluates an example a second time, beside the first, when that takes longer than 120 s and few are left. The
+    metered LM answers equal requests once: the second time waits for the first one's answer, and nothing is paid
+    twice.
 
     Args:
         prompt_model: The LM that writes proposals.
@@ -50,17 +56,19 @@ class DSPyAdapter(JudgeOptimizer):
 
     def _search(self, run: Run) -> BLPOResult:
         program = self._working_copy(run)
-        train = [run.data.examples[i] for i in run.data.train]
+        train = [run.data.examples[i] for i in drawn(run.data.train, self.seed)]
         validation = [run.data.examples[i] for i in run.data.validation]
         tracker = Tracker(ProgramState.of(program), run.bench.score, validation, lambda: run.meter.ledger.total.calls)
-        metric = self._metric(run, tracker)
-        stop_reason = "finished"
+        capped, stop_reason = False, "finished"
         try:
-            with _quietly(), dspy.context(lm=run.lms[run.predictors.judge], disable_history=True, trace=[]):
-                final = ProgramState.of(self._optimize(run, tracker.track(program), train, validation, metric))
+            with _quietly(), self._context(run, tracker):
+                found = self._optimize(
+                    run, tracker.track(program), self._training(train, tracker), validation, self._metric(run, tracker)
+                )
+                final = ProgramState.of(found)
         except OptimizerHalted as halted:
             run.meter.settle(GRACE)  # DSPy leaves what is under way in its threads to itself
-            final, stop_reason = tracker.best(), str(halted)
+            final, capped, stop_reason = tracker.best(), True, str(halted)
         finally:
             if run.meter.fatal is not None:
                 # DSPy's optimizers score a refused key as a wrong answer, or fail in ways of their own.
@@ -72,7 +80,18 @@ class DSPyAdapter(JudgeOptimizer):
         result = BLPOResult(
             run.start, (), validations, self._instructions(run, final), run.meter.ledger, stop_reason, self.options
         )
-        return replace(result, demos=dict(final.demos))
+        return replace(result, demos=dict(final.demos), capped=capped)
+
+    @staticmethod
+    def _context(run: Run, tracker: Tracker) -> contextlib.AbstractContextManager[None]:
+        lm, callbacks = run.lms[run.predictors.judge], [*dspy.settings.callbacks, tracker]
+        context: contextlib.AbstractContextManager[None] = dspy.context(
+            lm=lm, callbacks=callbacks, disable_history=True, trace=[]
+        )
+        return context
+
+    def _training(self, examples: list[Any], tracker: Tracker) -> list[Any]:
+        return examples
 
     def _metric(self, run: Run, tracker: Tracker) -> Any:
         return tracker.metric
@@ -101,20 +120,22 @@ class MIPROv2(DSPyAdapter):
 
     Args:
         prompt_model: The LM that writes proposals.
-        num_candidates: Instructions (and sets of demonstrations) to choose from.
-        num_trials: Combinations that are tried.
+        num_candidates: Instructions (and sets of demonstrations) to choose from; by default 6, or as many as go with
+            the trials that the cap on calls pays for.
+        num_trials: Combinations that are tried; by default 20, or more than the cap pays for.
         demos: The most demonstrations for each predictor, 0 for instructions only.
         minibatch_size: Validation examples that a trial is scored on; the whole set is used if it is no larger.
     """
 
-    num_candidates: int = 6
-    num_trials: int = 20
+    num_candidates: int | None = None
+    num_trials: int | None = None
     demos: int = 0
     minibatch_size: int = 25
 
     def _optimize(self, run: Run, program: dspy.Module, train: list[Any], validation: list[Any], metric: Any) -> Any:
         if find_spec("optuna") is None:
             raise BlpoError('dspy.MIPROv2 needs optuna: pip install "blpo-dspy[compare]"')
+        candidates, trials = self._sizes(run, len(validation))
         optimizer = dspy.MIPROv2(
             metric=metric,
             prompt_model=run.optimizer_lm,
@@ -122,7 +143,7 @@ class MIPROv2(DSPyAdapter):
             max_bootstrapped_demos=self.demos,
             max_labeled_demos=self.demos,
             auto=None,
-            num_candidates=self.num_candidates,
+            num_candidates=candidates,
             num_threads=run.workers.num_threads,
             seed=self.seed + 1,
         )
@@ -130,10 +151,21 @@ class MIPROv2(DSPyAdapter):
             program,
             trainset=train,
             valset=validation,
-            num_trials=self.num_trials,
+            num_trials=trials,
             minibatch=len(validation) > self.minibatch_size,
             minibatch_size=self.minibatch_size,
         )
+
+    def _sizes(self, run: Run, validated: int) -> tuple[int, int]:
+        """The candidates and trials that were asked for, or those that go with the cap.
+
+        Every fifth trial is followed by one on the whole validation set. DSPy has 1.5 trials for each candidate.
+        """
+        trial = run.per_example * (min(self.minibatch_size, validated) + validated / 5)
+        paid = 0 if run.max_calls is None else int(run.max_calls / trial)
+        candidates = max(6, paid * 2 // 3) if self.num_candidates is None else self.num_candidates
+        # A combination that is tried again is remembered and costs nothing.
+        return candidates, max(20, 2 * paid) if self.num_trials is None else self.num_trials
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -145,8 +177,8 @@ class GEPA(DSPyAdapter):
 
     Args:
         prompt_model: The reflecting LM.
-        max_metric_calls: GEPA's own budget of evaluations; from the cap on calls where there is one, else
-            `auto="light"`.
+        max_metric_calls: GEPA's own budget of evaluations; by default more than the cap on calls pays for, or
+            `auto="light"` where there is none.
         reflection_minibatch_size: Examples (and images) in a reflection.
     """
 
@@ -162,7 +194,8 @@ class GEPA(DSPyAdapter):
         return metric
 
     def _optimize(self, run: Run, program: dspy.Module, train: list[Any], validation: list[Any], metric: Any) -> Any:
-        evaluations = self.max_metric_calls or run.max_calls
+        # Some evaluations cost nothing, as their answers are known.
+        evaluations = self.max_metric_calls or (None if run.max_calls is None else 4 * run.max_calls)
         size: dict[str, Any] = {"auto": "light"} if evaluations is None else {"max_metric_calls": evaluations}
         optimizer = dspy.GEPA(
             metric=metric,
@@ -177,6 +210,25 @@ class GEPA(DSPyAdapter):
         return optimizer.compile(program, trainset=train, valset=validation)
 
 
+class _Steps(list[Any]):
+    """The trainset as SIMBA reads it: a batch at the start of each step, all of it for the last evaluation.
+
+    Whatever it evaluated before has ended by then.
+    """
+
+    def __init__(self, examples: list[Any], tracker: Tracker) -> None:
+        super().__init__(examples)
+        self._tracker = tracker
+
+    def __getitem__(self, index: Any) -> Any:
+        self._tracker.settle()
+        return super().__getitem__(index)
+
+    def __iter__(self) -> Iterator[Any]:
+        self._tracker.settle()
+        return super().__iter__()
+
+
 @dataclass(kw_only=True, eq=False, repr=False)
 class SIMBA(DSPyAdapter):
     """`dspy.SIMBA`: rules drawn from contrasting trajectories of sampled programs.
@@ -187,14 +239,14 @@ class SIMBA(DSPyAdapter):
 
     Args:
         prompt_model: The LM that writes rules.
-        bsize: The most examples in a batch; fewer where the cap on calls would not pay for `max_steps` steps.
+        bsize: The most examples in a batch; fewer where the cap on calls would not pay for the steps.
         num_candidates: New programs per step.
-        max_steps: Steps.
+        max_steps: Steps; by default 4, or as many as the cap pays for beside the evaluation at the end.
     """
 
     bsize: int = 32
     num_candidates: int = 4
-    max_steps: int = 4
+    max_steps: int | None = None
 
     def _working_copy(self, run: Run) -> dspy.Module:
         program = super()._working_copy(run)
@@ -205,21 +257,31 @@ class SIMBA(DSPyAdapter):
         return program
 
     def _optimize(self, run: Run, program: dspy.Module, train: list[Any], validation: list[Any], metric: Any) -> Any:
-        bsize = min(self.bsize, len(train))
-        if run.max_calls is not None:
-            # A step samples bsize × num_candidates trajectories and scores as many new programs on the batch.
-            step = 2 * self.num_candidates * len(program.predictors())
-            bsize = max(1, min(bsize, run.max_calls // (step * self.max_steps)))
+        bsize, steps = self._sizes(run, len(train))
         optimizer = dspy.SIMBA(
             metric=metric,
             bsize=bsize,
             num_candidates=self.num_candidates,
-            max_steps=self.max_steps,
+            max_steps=steps,
             max_demos=0,
             prompt_model=run.optimizer_lm,
             num_threads=run.workers.num_threads,
         )
         return optimizer.compile(program, trainset=train, seed=self.seed)
+
+    def _training(self, examples: list[Any], tracker: Tracker) -> list[Any]:
+        return _Steps(examples, tracker)
+
+    def _sizes(self, run: Run, trained: int) -> tuple[int, int]:
+        """The size of a batch and the steps that were asked for, or those that go with the cap."""
+        bsize, steps = min(self.bsize, trained), self.max_steps or 4
+        if run.max_calls is None:
+            return bsize, steps
+        # A step samples bsize × num_candidates trajectories and scores as many new programs on the batch.
+        step = 2 * self.num_candidates * run.per_example
+        bsize = max(1, min(bsize, run.max_calls // (step * steps)))
+        end = (self.num_candidates + 1) * trained * run.per_example
+        return bsize, self.max_steps or max(steps, (run.max_calls - end) // (step * bsize))
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -227,25 +289,28 @@ class COPRO(DSPyAdapter):
     """`dspy.COPRO`: coordinate ascent over instructions proposed without seeing any example.
 
     Handled for the caller: its `n` samples are equal requests, which a cache or a deterministic model answers alike;
-    the metered LM asks for each apart. It evaluates every candidate on the whole trainset, so a subset can be given.
+    the metered LM asks for each apart. It evaluates every candidate on the whole trainset, so a subset can be drawn.
 
     Args:
         prompt_model: The LM that writes proposals.
         breadth: Proposals per step.
-        depth: Steps.
+        depth: Steps; by default 3, or more than the cap on calls pays for.
         score_size: Training examples that candidates are scored on; all of them if None.
     """
 
     breadth: int = 5
-    depth: int = 3
+    depth: int | None = None
     score_size: int | None = 40
 
     def _optimize(self, run: Run, program: dspy.Module, train: list[Any], validation: list[Any], metric: Any) -> Any:
+        scored = train[: self.score_size]
+        step = self.breadth * len(scored) * run.per_example
+        depth = self.depth or (3 if run.max_calls is None else max(3, run.max_calls // step + 1))
         optimizer = dspy.COPRO(
-            prompt_model=run.optimizer_lm, metric=metric, breadth=self.breadth, depth=self.depth, track_stats=False
+            prompt_model=run.optimizer_lm, metric=metric, breadth=self.breadth, depth=depth, track_stats=False
         )
         kwargs = {"num_threads": run.workers.num_threads, "display_progress": False, "display_table": 0}
-        return optimizer.compile(program, trainset=train[: self.score_size], eval_kwargs=kwargs)
+        return optimizer.compile(program, trainset=scored, eval_kwargs=kwargs)
 
 
 @contextlib.contextmanager

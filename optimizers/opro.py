@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
@@ -15,7 +14,7 @@ from blpo_dspy.optimizers.proposals import Proposal
 from blpo_dspy.optimizers.records import Batch, Instructions, Judgement, Rejection, Round, Trial
 from blpo_dspy.optimizers.rounds import RoundOptimizer, Select
 from blpo_dspy.optimizers.run import Run
-from blpo_dspy.optimizers.sampling import shuffled
+from blpo_dspy.optimizers.sampling import drawn, shuffled
 from blpo_dspy.text import as_data
 
 Scored = tuple[str, float]
@@ -106,8 +105,7 @@ class OPRO(RoundOptimizer):
 
     def _train(self, run: Run) -> list[int]:
         """The examples that instructions are scored on, the same in every step."""
-        drawn = random.Random(f"{self.seed}:training set").sample(run.data.train, len(run.data.train))
-        return sorted(drawn[: self.score_size])
+        return sorted(drawn(run.data.train, self.seed)[: self.score_size])
 
     def _meta_prompt(self, run: Run, history: Sequence[Scored], shown: Sequence[Judgement]) -> dict[str, Any]:
         """The best of the history in ascending order, scores in a hundred buckets, and the exemplars."""

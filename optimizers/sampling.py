@@ -48,6 +48,11 @@ def _in_turn(errors: Sequence[Judgement]) -> Iterator[Judgement]:
         yield from (cell[depth] for cell in cells.values() if depth < len(cell))
 
 
+def drawn(positions: Sequence[int], seed: int) -> list[int]:
+    """Returns the training positions in an order drawn with the seed, so that their beginning is a random subset."""
+    return random.Random(f"{seed}:training set").sample(list(positions), len(positions))
+
+
 def shuffled(positions: Sequence[int], seed: int, number: int) -> list[int]:
     """Returns the positions in the order drawn for a round; it depends on seed and round alone."""
     return random.Random(f"{seed}:{number}").sample(list(positions), len(positions))

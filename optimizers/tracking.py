@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import dspy
+from dspy.utils.callback import BaseCallback
 
 _current = threading.local()
 
@@ -38,15 +40,15 @@ class ProgramState:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A candidate with its scores so far, by example."""
+    """A candidate with its scores so far, by example; one that was sampled several times has several."""
 
     state: ProgramState
-    scores: Mapping[Any, float]
+    scores: Mapping[Any, tuple[float, ...]]
 
     @property
     def mean(self) -> float:
-        """The mean score over the examples it was tried on."""
-        return sum(self.scores.values()) / len(self.scores)
+        """The mean of its scores, the same in whatever order threads came by them."""
+        return _mean([score for several in self.scores.values() for score in several])
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,12 @@ class Validated:
     spent: int
 
 
-class Tracker:
+class Tracker(BaseCallback):
     """Records the score of every (candidate, example) that an optimizer evaluates.
+
+    What was scored counts once the evaluation that it is part of has ended (`settle`). Which examples one was scored on
+    that a cap cut short depends on the timing of its threads, and a score on some of them is none to choose by. As a
+    callback of DSPy it hears of every `dspy.Evaluate` that ends; other evaluations have to be settled.
 
     Args:
         start: The state of the student.
@@ -75,10 +81,12 @@ class Tracker:
         validation: Sequence[dspy.Example],
         spent: Callable[[], int],
     ) -> None:
+        super().__init__()
         self._score, self._spent = score, spent
         self._wanted = frozenset(_identity(example) for example in validation)
         self._lock = threading.Lock()
         self._candidates: dict[tuple[Any, ...], Candidate] = {start.key: Candidate(start, {})}
+        self._settled: dict[tuple[Any, ...], Candidate] = dict(self._candidates)
         self._validated: dict[tuple[Any, ...], Validated] = {}
 
     def track(self, program: dspy.Module) -> dspy.Module:
@@ -97,10 +105,25 @@ class Tracker:
 
     def _note(self, state: ProgramState, example: Any, score: float) -> None:
         known = self._candidates.get(state.key, Candidate(state, {}))
-        self._candidates[state.key] = candidate = Candidate(known.state, {**known.scores, example: score})
-        if self._wanted <= candidate.scores.keys() and state.key not in self._validated:
-            mean = sum(candidate.scores[example] for example in self._wanted) / len(self._wanted)
-            self._validated[state.key] = Validated(candidate.state, mean, self._spent())
+        scores = (*known.scores.get(example, ()), score)
+        self._candidates[state.key] = Candidate(known.state, {**known.scores, example: scores})
+
+    def settle(self) -> None:
+        """To be called where all evaluations that were begun have ended: their scores count from now on."""
+        with self._lock:
+            for key in sorted(self._candidates, key=lambda key: (key not in self._settled, key)):
+                self._settled[key] = candidate = self._candidates[key]
+                if self._wanted <= candidate.scores.keys() and key not in self._validated:
+                    mean = _mean([score for example in self._wanted for score in candidate.scores[example]])
+                    self._validated[key] = Validated(candidate.state, mean, self._spent())
+
+    def on_evaluate_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
+        """An evaluation ended, or was cut short: then its scores are dropped."""
+        if exception is None:
+            self.settle()
+        else:
+            with self._lock:
+                self._candidates = dict(self._settled)
 
     @property
     def validated(self) -> list[Validated]:
@@ -108,17 +131,21 @@ class Tracker:
         return list(self._validated.values())
 
     def best(self) -> ProgramState:
-        """Returns the best candidate so far by the optimizer's own evaluations, the earlier of equally good ones.
+        """Returns the best candidate by the evaluations that ended, the earlier of equally good ones.
 
         That is the best of those tried on the whole validation set; of an optimizer that tries none on it, the highest
         mean of those tried on at least half as many examples as any.
         """
         if self._validated:
             return max(self.validated, key=lambda validated: validated.score).state
-        candidates = list(self._candidates.values())
+        candidates = list(self._settled.values())
         enough = max(len(candidate.scores) for candidate in candidates) / 2
         tried = [candidate for candidate in candidates if candidate.scores and len(candidate.scores) >= enough]
         return max(tried, key=lambda candidate: candidate.mean).state if tried else candidates[0].state
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
 
 
 def _identity(example: dspy.Example) -> Any:

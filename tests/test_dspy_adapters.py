@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+import threading
+from collections import Counter
 from typing import Any
 
 import dspy
 import pytest
+from dspy.utils.callback import BaseCallback
 from dspy.utils.exceptions import LMAuthError
-from engines import scripted_lm
-from photographs import FIVE, Recording, photographs, recorded_models, student
+from dspy.utils.parallelizer import ParallelExecutor
+from engines import Seen, scripted_lm
+from photographs import FIVE, Recording, digest, images_of, photographs, recorded_models, student
 
 from blpo_dspy.budget import Budget
 from blpo_dspy.errors import BlpoError, ModelError
@@ -25,6 +30,15 @@ SMALL: dict[type[DSPyAdapter], dict[str, Any]] = {
 }
 
 
+# Sizes whose end no cap here reaches.
+WIDE: dict[type[DSPyAdapter], dict[str, Any]] = {
+    COPRO: {"breadth": 4, "depth": 9, "score_size": 7},
+    GEPA: {"max_metric_calls": 500},
+    SIMBA: {"bsize": 4, "num_candidates": 2, "max_steps": 9},
+    MIPROv2: {"num_candidates": 5, "num_trials": 30, "minibatch_size": 3},
+}
+
+
 def compiled(
     kind: type[DSPyAdapter],
     *,
@@ -32,6 +46,7 @@ def compiled(
     recording: Recording | None = None,
     models: Models | None = None,
     calls: int | None = None,
+    sets: dict[str, list[dspy.Example]] | None = None,
     **options: Any,
 ) -> VisualJudge:
     """Compiles on the small sets of photographs."""
@@ -41,10 +56,9 @@ def compiled(
         task_model=models.judge,
         verbalizer_model=models.verbalizer,
         budget=None if calls is None else Budget(max_calls=calls),
-        num_threads=2,
-        **{**SMALL[kind], **options},
+        **{"num_threads": 2, **SMALL[kind], **options},
     )
-    sets = photographs()
+    sets = sets or photographs()
     program = optimizer.compile(judge or student(), trainset=sets["trainset"], valset=sets["valset"])
     assert isinstance(program, VisualJudge)
     return program
@@ -57,7 +71,7 @@ def test_it_runs_to_its_end_and_returns_a_judge(kind: type[DSPyAdapter], capfd: 
     before = judge.dump_state()
     program = compiled(kind, judge=judge, recording=recording)
     result = program.detailed_results
-    assert result.stop_reason == "finished"
+    assert (result.stop_reason, result.capped) == ("finished", False)
     assert result.ledger.total.calls == len(recording.seen)
     assert result.returned.judge == program.instruction
     assert result.options["optimizer"] == kind.__name__
@@ -77,6 +91,33 @@ def test_the_cap_holds_to_the_call(kind: type[DSPyAdapter], calls: int) -> None:
     if calls == 9:
         assert result.ledger.total.calls == calls
         assert result.returned.judge == student().instruction
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_what_a_capped_run_returns_doesnt_depend_on_the_number_of_threads(kind: type[DSPyAdapter]) -> None:
+    """At caps that cut an evaluation in the middle, where threads decide which examples it reaches."""
+    for calls in (37, 83):
+        runs = [compiled(kind, calls=calls, num_threads=threads, **WIDE[kind]) for threads in (1, 8, 8)]
+        found = [run.detailed_results for run in runs]
+        assert len({(r.returned, r.capped, r.ledger.total.calls) for r in found}) == 1
+        assert len({tuple((v.instructions, v.score, v.spent) for v in r.validations) for r in found}) == 1
+
+
+@pytest.mark.parametrize(("kind", "given"), [(COPRO, {"breadth": 5}), (GEPA, {}), (MIPROv2, {"minibatch_size": 25})])
+def test_sizes_that_are_not_given_grow_with_the_cap(kind: type[DSPyAdapter], given: dict[str, Any]) -> None:
+    """So that it is the cap that ends the run."""
+    sets = {"trainset": photographs()["trainset"][:6], "valset": photographs()["valset"][:3]}
+    program = compiled(kind, calls=300, sets=sets, **dict.fromkeys(SMALL[kind], None) | given)
+    assert program.detailed_results.capped
+
+
+def test_simba_goes_on_for_as_many_steps_as_the_cap_certainly_pays_for() -> None:
+    """And not for four, whatever is left."""
+    spent = {
+        steps: compiled(SIMBA, calls=500, bsize=4, max_steps=steps).detailed_results.ledger.total.calls
+        for steps in (4, None)
+    }
+    assert spent[4] + 48 <= spent[None] <= 500, "at least one step more"
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -156,6 +197,53 @@ def test_simba_refuses_two_models() -> None:
     other = scripted_lm(lambda seen: {"description": "grey"}, name="scripted/other")
     with pytest.raises(BlpoError, match="use the same model for judge and verbalizer"):
         compiled(SIMBA, models=Models(models.judge, other, models.optimizer))
+
+
+def test_copro_scores_on_a_subset_that_is_drawn_with_the_seed() -> None:
+    """And not on the first rows of a table, which may be sorted by label."""
+    by_label = sorted(photographs()["trainset"], key=lambda example: example.label)
+    sets = {**photographs(), "trainset": by_label}
+    scored = {}
+    for seed in (0, 1):
+        recording = Recording()
+        compiled(COPRO, recording=recording, sets=sets, seed=seed)
+        scored[seed] = {digest(seen.images[0]) for seen in recording.of("verbalizer")}
+        labels = [example.label for example in by_label if images_of([example]) <= scored[seed]]
+        assert len(scored[seed]) == len(labels) == 5
+        assert len(set(labels)) >= 3
+    assert scored[0] != scored[1]
+    assert images_of(by_label[:5]) not in scored.values()
+
+
+def test_an_example_that_dspy_starts_again_is_paid_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DSPy takes one for lost that takes long; both wait for one answer."""
+    longest = inspect.signature(ParallelExecutor).parameters["timeout"]
+    defaults = tuple(0.001 if value == longest.default else value for value in ParallelExecutor.__init__.__defaults__)
+    monkeypatch.setattr(ParallelExecutor.__init__, "__defaults__", defaults)
+    starts, again = Counter[str](), threading.Event()
+
+    class Starts(BaseCallback):
+        def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+            if isinstance(instance, VisualJudge):
+                url = inputs["kwargs"]["image"].url
+                starts[url] += 1
+                if starts[url] > 1:
+                    again.set()
+
+    def slow(seen: Seen) -> Any:
+        if "label" in seen.fields and not again.is_set():
+            assert again.wait(60)
+        return {"label": "3"} if "label" in seen.fields else dict.fromkeys(seen.fields, "Rate it.")
+
+    lm = scripted_lm(slow)
+    one = {"trainset": photographs()["trainset"][:1], "valset": photographs()["valset"][:1]}
+    with dspy.context(callbacks=[Starts()]):
+        judge = student(evidence="image")
+        program = compiled(COPRO, judge=judge, models=Models(lm, lm, lm), sets=one)
+    assert max(starts.values()) > 1
+    requests = Counter(repr(seen.request) for seen in lm.engine.seen)
+    assert max(requests.values()) == 1
+    assert program.detailed_results.ledger.total.calls == len(lm.engine.seen)
 
 
 def test_copros_samples_differ() -> None:

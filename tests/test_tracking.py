@@ -42,10 +42,11 @@ def variant(judge: VisualJudge, instruction: str) -> VisualJudge:
 
 
 def tried(tracker: Tracker, judge: VisualJudge, examples: list[dspy.Example]) -> None:
-    """Runs a candidate and scores it under its instruction."""
+    """Runs a candidate and scores it under its instruction, in an evaluation that ends."""
     for example in examples:
         judge(**example.inputs())
         tracker.metric(example, judge.instruction)
+    tracker.settle()
 
 
 def test_a_score_belongs_to_the_candidate_that_ran_in_this_thread() -> None:
@@ -80,6 +81,52 @@ def test_the_validation_score_leaves_training_examples_out_and_notes_what_was_sp
     tried(tracker, judge, EXAMPLES[:2])
     tried(tracker, judge, EXAMPLES)
     assert [(v.score, v.spent) for v in tracker.validated] == [(1.0, 10)]
+
+
+class Cut(BaseException):
+    """What a budget raises."""
+
+
+def test_scores_of_an_evaluation_that_was_cut_short_do_not_count() -> None:
+    """Though they are the best; those of one that ended do, whether settled or told by DSPy."""
+    judge = program()
+    tracker = tracker_for(judge, {"start": 0.5, "lucky": 1.0, "whole": 0.7})
+    tracker.track(judge)
+
+    def evaluated(instruction: str, cut_at: int) -> None:
+        seen = iter(range(len(EXAMPLES)))
+
+        def metric(example: dspy.Example, prediction: Any) -> float:
+            if next(seen) == cut_at:
+                raise Cut
+            return tracker.metric(example, instruction)
+
+        with dspy.context(callbacks=[tracker]):
+            dspy.Evaluate(devset=EXAMPLES, metric=metric, num_threads=1)(variant(judge, instruction))
+
+    evaluated("start", cut_at=-1)
+    with pytest.raises(Cut):
+        evaluated("lucky", cut_at=3)
+    assert [dict(v.state.instructions)["judge"] for v in tracker.validated] == ["start"]
+    assert dict(tracker.best().instructions)["judge"] == "start"
+    evaluated("whole", cut_at=-1)
+    assert dict(tracker.best().instructions)["judge"] == "whole"
+
+
+def test_several_scores_of_one_example_count_alike_in_any_order() -> None:
+    """Threads may come by them in any; the mean is the same to the last bit."""
+    means = set()
+    for order in ((0.1, 0.2, 0.3), (0.3, 0.2, 0.1)):
+        judge, scores = program(), iter(order)
+        tracker = tracker_for(judge)
+        tracker._score = lambda example, prediction, scores=scores: next(scores)  # type: ignore[misc]
+        tracker.track(judge)
+        for example in (EXAMPLES[0], EXAMPLES[0], EXAMPLES[1]):
+            judge(**example.inputs())
+            tracker.metric(example, None)
+        tracker.settle()
+        means.add(tracker._settled[ProgramState.of(judge).key].mean)
+    assert len(means) == 1
 
 
 def test_the_start_is_the_best_where_nothing_was_tried() -> None:

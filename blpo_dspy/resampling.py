@@ -44,7 +44,13 @@ def distinct(codes: Ints) -> Items:
 
 
 def drawn_anew(
-    observed: Items, outcomes: Sequence[int], *, stratified: bool, resamples: int, seed: int
+    observed: Items,
+    outcomes: Sequence[int],
+    *,
+    stratified: bool,
+    resamples: int,
+    seed: int,
+    alike: Sequence[int] | None = None,
 ) -> Iterator[Items]:
     """Yields resamples, some hundred at a time; their items are the observed ones and then those made up.
 
@@ -54,6 +60,7 @@ def drawn_anew(
         stratified: Whether the first column holds true labels, each of which keeps its number of items.
         resamples: How many resamples in all.
         seed: The same seed gives the same resamples.
+        alike: For each column the one whose label a made-up item has there too; each has one of its own if None.
     """
     generator = np.random.default_rng(random.Random(f"{seed}:bootstrap").getrandbits(128))
     strata = observed.codes[:, 0] if stratified else np.zeros(len(observed.codes), dtype=np.int64)
@@ -63,6 +70,7 @@ def drawn_anew(
     for start in range(0, resamples, _AT_ONCE):
         counts, rows, places = _counts(observed.counts, strata, min(_AT_ONCE, resamples - start), generator)
         any_label = generator.integers(0, outcomes, size=(len(rows), len(outcomes)))
+        any_label = any_label if alike is None else any_label[:, alike]
         made_up = np.where(kept[places], observed.codes[places], any_label)
         more, which = np.unique(made_up, axis=0, return_inverse=True)
         further = np.zeros((len(counts), len(more)))

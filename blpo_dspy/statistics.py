@@ -8,7 +8,7 @@ there are, about 0.84.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 from typing import Any
@@ -19,7 +19,7 @@ from blpo_dspy.agreement import Agreement, positions
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.figures import Tables, figure_names, figures_of, loss_steps
 from blpo_dspy.labels import Label, LabelSpace
-from blpo_dspy.resampling import RESAMPLES, Floats, Items, distinct, drawn_anew
+from blpo_dspy.resampling import MISSING, RESAMPLES, Floats, Ints, Items, distinct, drawn_anew
 
 METHOD = "percentile bootstrap stratified by true label, smoothed by one pseudo-example"
 ITEMS_METHOD = "percentile bootstrap of the items, smoothed by one pseudo-item"
@@ -95,6 +95,28 @@ class PairedComparison:
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON."""
         return {**asdict(self), "wording": self.wording}
+
+
+@dataclass(frozen=True)
+class SeedsComparison:
+    """Two judges on the same examples, each the mean over several seeds.
+
+    What is uncertain is how the test examples were drawn: every resample takes an example with its answers of all
+    seeds, and so does every flip of signs. How far seeds differ is told beside it (`mean_sd`).
+
+    Attributes:
+        seeds: How many.
+        p_value: Exact two-sided sign-flip test of the paired losses, those of an example summed over the seeds.
+        differences: Of macro_f1 and the headline, as in `PairedComparison`, of the means over seeds.
+        headline: As there.
+        verdict: As there.
+    """
+
+    seeds: int
+    p_value: float
+    differences: Mapping[str, Difference]
+    headline: str
+    verdict: str
 
 
 @dataclass(frozen=True)
@@ -174,7 +196,7 @@ def compare_paired(
         )
     rows = np.array([labels.index(label) for label in truth])
     first, second = (np.array(positions(labels, values)) for values in (before, after))
-    headline = "mean_loss" if labels.ordered else "accuracy"
+    headline = _headline(labels)
     names = [name for name in figure_names(labels) if figures is None or name in (headline, *figures)]
     differences = _differences(labels, distinct(np.stack([rows, first, second], axis=1)), names, level, resamples, seed)
     fixed, broken = int(np.sum((first != rows) & (second == rows))), int(np.sum((first == rows) & (second != rows)))
@@ -190,6 +212,68 @@ def compare_paired(
         headline=headline,
         verdict=_verdict(differences[headline], p_value, lower_is_better=headline == "mean_loss"),
     )
+
+
+def compare_over_seeds(
+    labels: LabelSpace,
+    truth: Sequence[Label],
+    before: Sequence[Sequence[Label | None]],
+    after: Sequence[Sequence[Label | None]],
+    failed: Sequence[Collection[int]],
+    *,
+    seed: int = 0,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> SeedsComparison:
+    """Compares the means over seeds of two judges on the same examples.
+
+    Args:
+        labels: The label space.
+        truth: Human labels.
+        before: For each seed the labels of the first judge, None for an invalid answer.
+        after: Likewise of the second judge.
+        failed: For each seed the positions of the examples that one of the two didn't answer; they are left out.
+        seed: The same seed gives the same intervals.
+        level: Nominal coverage in (0, 1).
+        resamples: Number of bootstrap resamples.
+
+    Raises:
+        BlpoError: If a label is not in the space, or a seed has no example that both answered.
+    """
+    rows = np.array([labels.index(label) for label in truth])
+    first, second = (_columns(labels, predicted, failed) for predicted in (before, after))
+    headline = _headline(labels)
+    names = [name for name in figure_names(labels) if name in ("macro_f1", headline)]
+    observed = distinct(np.column_stack([rows, first, second]))
+    differences = _differences(labels, observed, names, level, resamples, seed)
+    steps = loss_steps(labels)
+    changes = np.where(first == MISSING, 0.0, steps[rows[:, None], second] - steps[rows[:, None], first])
+    p_value = _sign_flip_p(changes.sum(axis=1))
+    verdict = _verdict(differences[headline], p_value, lower_is_better=headline == "mean_loss")
+    return SeedsComparison(len(before), p_value, differences, headline, verdict)
+
+
+def interval_over_seeds(
+    labels: LabelSpace,
+    truth: Sequence[Label],
+    predicted: Sequence[Sequence[Label | None]],
+    failed: Sequence[Collection[int]],
+    figure: str,
+    *,
+    seed: int = 0,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> Interval | None:
+    """Returns the interval of a figure's mean over seeds, None where it is undefined; see `compare_over_seeds`.
+
+    Raises:
+        BlpoError: If a label is not in the space, or a seed has no example that was answered.
+    """
+    rows = np.array([labels.index(label) for label in truth])
+    observed = distinct(np.column_stack([rows, _columns(labels, predicted, failed)]))
+    mean = _by_judge(labels, Items(observed.codes, observed.counts[None]), [figure])[figure][0].mean()
+    draws = _draws(labels, observed, [figure], resamples, seed, judges=1)[figure].mean(axis=1)
+    return percentile_interval(float(mean), draws, level, METHOD)
 
 
 def mean_sd(values: Sequence[float]) -> MeanSd:
@@ -234,13 +318,33 @@ def proportion_interval(count: int, n: int, *, level: float = 0.95) -> Interval 
     return Interval(float(ends.low), float(ends.high), level, "Wilson score interval", 0)
 
 
-def _draws(labels: LabelSpace, observed: Items, names: Sequence[str], resamples: int, seed: int) -> dict[str, Floats]:
-    """Figures of (true label, outcome, …) drawn anew: one row per resample, one column per judge."""
-    judges = observed.codes.shape[1] - 1
-    outcomes = [len(labels), *[len(labels) + 1] * judges]
+def _headline(labels: LabelSpace) -> str:
+    return "mean_loss" if labels.ordered else "accuracy"
+
+
+def _columns(
+    labels: LabelSpace, predicted: Sequence[Sequence[Label | None]], failed: Sequence[Collection[int]]
+) -> Ints:
+    """A column of outcomes for each seed."""
+    codes = np.array([positions(labels, values) for values in predicted], dtype=np.int64).T
+    for column, lost in enumerate(failed):
+        codes[list(lost), column] = MISSING
+    if (codes == MISSING).all(axis=0).any():
+        raise BlpoError("a seed has no test example that was answered, so there is nothing to compare")
+    return codes
+
+
+def _draws(
+    labels: LabelSpace, observed: Items, names: Sequence[str], resamples: int, seed: int, judges: int
+) -> dict[str, Floats]:
+    """Figures of (true label, outcome, …) drawn anew: one row per resample, one column per judge and seed."""
+    columns = observed.codes.shape[1] - 1
+    seeds = columns // judges
+    outcomes = [len(labels), *[len(labels) + 1] * columns]
+    alike = [0, *(1 + column // seeds * seeds for column in range(columns))]
     parts = [
         _by_judge(labels, items, names)
-        for items in drawn_anew(observed, outcomes, stratified=True, resamples=resamples, seed=seed)
+        for items in drawn_anew(observed, outcomes, stratified=True, resamples=resamples, seed=seed, alike=alike)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
@@ -250,25 +354,30 @@ def _agreement_draws(agreement: Agreement, names: Sequence[str], resamples: int,
     table = np.array(agreement.confusion)
     codes = np.argwhere(table)
     observed = Items(codes, table[tuple(codes.T)].astype(np.float64))
-    return _draws(agreement.labels, observed, names, resamples, seed)
+    return _draws(agreement.labels, observed, names, resamples, seed, judges=1)
 
 
 def _by_judge(labels: LabelSpace, items: Items, names: Sequence[str]) -> dict[str, Floats]:
     true, *judges = items.codes.T
-    found = [figures_of(Tables(labels, true, guess, items.counts), names) for guess in judges]
+    answered = [guess != MISSING for guess in judges]
+    found = [
+        figures_of(Tables(labels, true[there], guess[there], items.counts[:, there]), names)
+        for guess, there in zip(judges, answered, strict=True)
+    ]
     return {name: np.stack([figures[name] for figures in found], axis=1) for name in names}
 
 
 def _differences(
     labels: LabelSpace, observed: Items, names: Sequence[str], level: float, resamples: int, seed: int
 ) -> dict[str, Difference]:
-    """Differences of (true label, outcome before, outcome after)."""
+    """Differences of (true label, outcomes before, outcomes after), with a column for each seed."""
     figures = _by_judge(labels, Items(observed.codes, observed.counts[None]), names)
-    draws = _draws(labels, observed, names, resamples, seed)
+    draws = _draws(labels, observed, names, resamples, seed, judges=2)
     found = {}
     for name in names:
-        old, new = map(float, figures[name][0])
-        interval = percentile_interval(new - old, draws[name][:, 1] - draws[name][:, 0], level, METHOD)
+        old, new = (float(half.mean()) for half in np.split(figures[name][0], 2))
+        before, after = (half.mean(axis=1) for half in np.split(draws[name], 2, axis=1))
+        interval = percentile_interval(new - old, after - before, level, METHOD)
         if interval is not None:
             found[name] = Difference(old, new, new - old, interval)
     return found

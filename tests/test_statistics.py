@@ -26,7 +26,9 @@ from blpo_dspy.statistics import (
     _sign_flip_p,
     across_seeds,
     agreement_intervals,
+    compare_over_seeds,
     compare_paired,
+    interval_over_seeds,
     mean_loss_interval,
     mean_sd,
 )
@@ -296,6 +298,59 @@ def test_a_few_one_sided_flips_are_no_proof() -> None:
     result = compare_paired(SAFETY, truth, ["Safe"] * 100, ["Safe"] * 50 + ["Unsafe"] * 5 + ["Safe"] * 45)
     assert result.mcnemar_p == pytest.approx(0.0625)
     assert result.verdict == NO_CHANGE
+
+
+def judged_at(rng: random.Random, truth: list[Label], share: float) -> list[Label | None]:
+    """Draws a judge that is right about such a share, and else says 1, or nothing."""
+    return [label if rng.random() < share else rng.choice((1, None)) for label in truth]
+
+
+def test_seeds_that_answer_alike_are_as_sure_as_one() -> None:
+    """The interval of their mean is that of a single one, but for the draw, and so is the test."""
+    rng = random.Random(0)
+    truth: list[Label] = [rng.choice(STARS.labels) for _ in range(60)]
+    before, after = (judged_at(rng, truth, share) for share in (0.5, 0.7))
+    one = compare_paired(STARS, truth, before, after)
+    found = compare_over_seeds(STARS, truth, [before] * 3, [after] * 3, [()] * 3)
+    assert (found.seeds, found.headline, found.verdict) == (3, one.headline, one.verdict)
+    assert found.p_value == pytest.approx(one.p_value)
+    intervals = [(interval_over_seeds(STARS, truth, [after] * 3, [()] * 3, "macro_f1"), "macro_f1")]
+    singles = [agreement_intervals(measure_agreement(STARS, truth, after))["macro_f1"]]
+    intervals += [(found.differences[name].interval, name) for name in ("macro_f1", "mean_loss")]
+    singles += [one.differences[name].interval for name in ("macro_f1", "mean_loss")]
+    for (several, name), single in zip(intervals, singles, strict=True):
+        assert several is not None, name
+        assert single is not None, name
+        assert (several.low, several.high) == pytest.approx((single.low, single.high), abs=0.02)
+    alone = compare_over_seeds(STARS, truth, [before], [after], [()])
+    assert alone.differences["macro_f1"] == one.differences["macro_f1"]
+
+
+def test_seeds_that_err_apart_are_surer_together() -> None:
+    """The mean over seeds varies less with the images than any of them; the difference is that of the means."""
+    rng = random.Random(0)
+    truth: list[Label] = [rng.choice(STARS.labels) for _ in range(60)]
+    before, after = ([judged_at(rng, truth, share) for _ in range(4)] for share in (0.4, 0.6))
+    found = compare_over_seeds(STARS, truth, before, after, [()] * 4)
+    singles = [compare_paired(STARS, truth, b, a) for b, a in zip(before, after, strict=True)]
+    change = found.differences["macro_f1"]
+    assert change.change == pytest.approx(sum(s.differences["macro_f1"].change for s in singles) / 4)
+    width = change.interval.high - change.interval.low
+    widths = [s.differences["macro_f1"].interval.high - s.differences["macro_f1"].interval.low for s in singles]
+    assert width < min(widths)
+    assert found.p_value < min(s.p_value for s in singles)
+
+
+def test_an_example_that_failed_is_left_out_for_its_seed() -> None:
+    """It is neither right nor wrong; a seed without any answer is refused."""
+    truth: list[Label] = ["Safe"] * 6 + ["Unsafe"] * 6
+    right: list[Label | None] = list(truth)
+    lost: list[Label | None] = [None, None, *truth[2:]]
+    same = compare_over_seeds(SAFETY, truth, [right, right], [right, lost], [(), (0, 1)])
+    assert (same.p_value, same.differences["accuracy"].change) == (1.0, 0.0)
+    assert compare_over_seeds(SAFETY, truth, [right], [lost], [()]).differences["accuracy"].change < 0
+    with pytest.raises(BlpoError, match="nothing to compare"):
+        compare_over_seeds(SAFETY, truth, [right], [lost], [range(12)])
 
 
 def test_what_cannot_be_compared_is_refused() -> None:

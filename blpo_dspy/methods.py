@@ -47,28 +47,31 @@ class Method:
         return copy
 
 
+# Rounds, steps or epochs that no usual cap pays for: it is the cap that ends the search.
+_MANY = 1000
 # The published sizes spend some hundred calls before the first choice; a cap pays for more rounds of smaller ones.
-_SMALL_BANDIT = {"minibatch_size": 16, "samples_per_eval": 8}
-_ONE_UPDATE = {"inner_steps": 0, "merge": False}
+_SMALL_BANDIT = {"rounds": _MANY, "minibatch_size": 16, "samples_per_eval": 8}
+_ROUNDS = {"rounds": _MANY}
+_ONE_UPDATE = {**_ROUNDS, "inner_steps": 0, "merge": False}
 
 METHODS: Mapping[str, Method] = {
     "none": Method("no optimization", None),
-    "blpo": Method("BLPO, the defaults", BLPO),
-    "blpo-paper": Method("BLPO, the paper's letter", BLPO.paper),
+    "blpo": Method("BLPO, the defaults, but as many rounds as the cap pays for", BLPO, _ROUNDS),
+    "blpo-paper": Method("BLPO, the paper's letter: 5 rounds of 5 inner steps, if the cap pays for them", BLPO.paper),
     "fixed": Method("ablation: fixed generic verbalizer instruction", BLPO, _ONE_UPDATE),
     "fixed-task-aware": Method(
         "ablation: fixed task-aware verbalizer instruction, best of several updates",
         BLPO,
-        {"verbalizer_search": "fixed"},
+        {**_ROUNDS, "verbalizer_search": "fixed"},
         task_aware=True,
     ),
     "judge-as-verbalizer": Method(
         "ablation: the judge instruction is the verbalizer's", BLPO, {"verbalizer_search": "judge", **_ONE_UPDATE}
     ),
-    "opro": Method("OPRO, scoring on 40 examples", OPRO, {"score_size": 40}, images=3),
+    "opro": Method("OPRO, scoring on 40 examples", OPRO, {"steps": _MANY, "score_size": 40}, images=3),
     "apo-images": Method("APO with error images (APO-image)", APO, {"errors_as": "images", **_SMALL_BANDIT}, images=4),
     "apo-descriptions": Method("APO with described errors", APO, {"errors_as": "descriptions", **_SMALL_BANDIT}),
-    "textgrad": Method("TextGrad, as many steps as the cap pays for", TextGrad, {"epochs": 50}, images=3),
+    "textgrad": Method("TextGrad, as many steps as the cap pays for", TextGrad, {"epochs": _MANY}, images=3),
     "gepa": Method("dspy.GEPA", GEPA, images=3),
     "miprov2": Method("dspy.MIPROv2, instructions only", MIPROv2, images=3),
     "miprov2-demos": Method("dspy.MIPROv2 with demonstrations", MIPROv2, {"demos": 2}, images=3),
@@ -84,8 +87,12 @@ def chosen(names: str | None) -> dict[str, Method]:
         BlpoError: Naming the unknown ones and those there are.
     """
     wanted = list(METHODS) if names is None else [name.strip() for name in names.split(",") if name.strip()]
+    if not wanted:
+        raise BlpoError(
+            f"no optimizer is named; choose from {', '.join(METHODS)}, or leave the choice out for all of them"
+        )
     unknown = [name for name in wanted if name not in METHODS]
-    if unknown or not wanted:
+    if unknown:
         raise BlpoError(f"unknown optimizers {unknown}; choose from {', '.join(METHODS)}")
     return {name: METHODS[name] for name in dict.fromkeys(["none", *wanted])}
 

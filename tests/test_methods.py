@@ -40,10 +40,13 @@ def test_no_optimization_always_comes_first() -> None:
     assert list(chosen("blpo,none")) == ["none", "blpo"]
 
 
-@pytest.mark.parametrize("names", ["blpo,bplo", "", " , "])
-def test_an_unknown_method_is_named_beside_those_there_are(names: str) -> None:
-    """And so is an empty list refused."""
-    with pytest.raises(BlpoError, match=r"choose from none, blpo, .*copro"):
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [("blpo,bplo", r"unknown optimizers \['bplo'\]"), ("", "no optimizer is named"), (" , ", "no optimizer is named")],
+)
+def test_an_unknown_method_is_named_beside_those_there_are(names: str, problem: str) -> None:
+    """And an empty list is refused."""
+    with pytest.raises(BlpoError, match=rf"{problem}; choose from none, blpo, .*copro"):
         chosen(names)
 
 

@@ -88,6 +88,16 @@ def test_a_chart_is_the_pages_own() -> None:
     }
 
 
+def test_the_legend_shows_what_is_drawn() -> None:
+    """A dot where there is no line, a dot on a line where there is."""
+    lines = {}
+    for name, corners in (("dot", ()), ("line", ((0.0, 0.1), (5.0, 0.4)))):
+        wide = drawings(line_chart([Series(name, (Point(0.4, None, "", 5),), corners)], "F1"))[0]
+        strokes = [path for path in wide.iter("path") if "fill: none; stroke: var(--accent)" in path.get("style", "")]
+        lines[name] = len([path for path in strokes if numbers(path.get("d", ""))])
+    assert lines == {"dot": 0, "line": 2}
+
+
 def test_the_same_figures_make_the_same_bytes_whatever_a_user_set() -> None:
     """And what a user set stays as it was."""
     first = [line_chart(TWO, "F1"), dot_chart(TWO, "F1", 0.5)]

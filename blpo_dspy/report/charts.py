@@ -135,10 +135,12 @@ def _lines(figure: Figure, series: Sequence[Series], wide: bool) -> Axes:
         axes.plot([x for x, _ in one.corners], [y for _, y in one.corners], linestyle=dash, **look)
         for point in one.points:
             dot = {"marker": marker, "linestyle": "none", "gid": _TIP + _plain(point.text), **look}
+            if one.name and point.filled:  # with a rim, so that dots that overlap are told apart
+                dot |= {"markeredgecolor": _CARD, "markeredgewidth": 1.25}
             axes.plot([point.spent], [point.value], markerfacecolor=None if point.filled else _CARD, **dot)
         if one.name:
             label = f"{one.points[-1].value:.2f}  {_short(one.name)}"
-            axes.plot([], [], linestyle=dash, marker=marker, label=label, **look)
+            axes.plot([], [], linestyle=dash if one.corners else "none", marker=marker, label=label, **look)
     spent = [point.spent for one in series for point in one.points] + [x for one in series for x, _ in one.corners]
     axes.set_xlim(0, max(spent, default=0) or 1)
     axes.set_xlabel("LM calls", loc="right")

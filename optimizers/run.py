@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import dspy
 
-from blpo_dspy.budget import Budget
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.budget import check_priced
 from blpo_dspy.journal import Journal
 from blpo_dspy.metering import Meter
 from blpo_dspy.optimizers.allowance import Allowance
@@ -16,7 +15,6 @@ from blpo_dspy.optimizers.bench import Bench, find_predictors
 from blpo_dspy.optimizers.records import Instructions
 from blpo_dspy.optimizers.setup import Dataset, dataset, fingerprint, label_space, program_lms
 from blpo_dspy.optimizers.workers import Workers
-from blpo_dspy.prices import Prices, known_price
 from blpo_dspy.splits import check_labels
 
 if TYPE_CHECKING:
@@ -63,7 +61,7 @@ class Run:
         if self.labels is not None:
             check_labels([self.data.examples[i][optimizer.label_field] for i in self.data.train], self.labels)
         lms = program_lms(student, predictors, optimizer.task_model, optimizer.verbalizer_model)
-        _check_prices(budget, [optimizer.prompt_model, *(lm for lm, _ in lms.values())], optimizer.prices)
+        check_priced(budget, [optimizer.prompt_model, *(lm for lm, _ in lms.values())], optimizer.prices)
         named = dict(student.named_predictors())
         self.start = Instructions(
             named[predictors.judge].signature.instructions, named[predictors.verbalizer].signature.instructions
@@ -120,16 +118,3 @@ class Run:
         finally:
             if self.journal is not None:
                 self.journal.close()
-
-
-def _check_prices(budget: Budget | None, lms: Sequence[dspy.BaseLM], prices: Prices | None) -> None:
-    """A cap in dollars can be kept only where every model has a price."""
-    if budget is None or budget.max_usd is None:
-        return
-    unknown = sorted({lm.model for lm in lms if known_price(lm, prices) is None})
-    if unknown:
-        raise BlpoError(
-            f"max_usd={budget.max_usd} can't be kept, as nobody knows what {', '.join(unknown)} costs; give "
-            f"US dollars per million prompt and completion tokens, as in prices={{{unknown[0]!r}: (0.15, 0.60)}}, "
-            "or cap calls or tokens instead"
-        )

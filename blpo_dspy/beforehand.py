@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -15,9 +16,9 @@ from blpo_dspy.images import PixelPolicy
 from blpo_dspy.journal import Journal
 from blpo_dspy.ledger import Ledger
 from blpo_dspy.metering import CallCap, Meter
-from blpo_dspy.models import Models
+from blpo_dspy.models import Models, is_embedded
 from blpo_dspy.optimizers.workers import Workers, thread_count
-from blpo_dspy.options import CompileJob
+from blpo_dspy.options import CompileJob, Search
 from blpo_dspy.preflight import (
     PROBES,
     image_limits,
@@ -82,7 +83,7 @@ def ask_beforehand(
         ModelError: If a model cannot be used, or does not see images.
     """
     job.search.after(calls_beforehand(job, start, train, models))  # or nothing would be left for the search
-    with _Meters(job) as meters:
+    with _Meters(job.search, job.run_dir) as meters:
         if job.preflight:
             _preflight(start, sets, models, meters.another("preflight"), screen)
         repeated = None
@@ -102,11 +103,36 @@ def ask_beforehand(
     return Beforehand(meters.ledger(), repeated)
 
 
+def preflight(
+    start: VisualJudge,
+    sets: Mapping[str, _Examples],
+    models: Models,
+    search: Search,
+    run_dir: Path | None,
+    screen: Screen,
+) -> None:
+    """Does what `--preflight` asks for.
+
+    Args:
+        start: The judge to start from.
+        sets: The labelled images by the name of their set, which have to be apart.
+        models: The models by role.
+        search: The threads, the prices, and the cap on calls if there is one.
+        run_dir: The folder of the run, which remembers the answers, if there is one.
+        screen: Where notes go.
+
+    Raises:
+        ModelError: If a model cannot be used, or does not see images.
+    """
+    with _Meters(search, run_dir) as meters:
+        _preflight(start, sets, models, meters.another("preflight"), screen)
+
+
 class _Meters:
     """Meters used one after the other under one cap, each with a memory of its own, which a run's folder keeps."""
 
-    def __init__(self, job: CompileJob) -> None:
-        self._search, self._run_dir = job.search, job.run_dir
+    def __init__(self, search: Search, run_dir: Path | None) -> None:
+        self._search, self._run_dir = search, run_dir
         self._meters: list[Meter] = []
         self._journals: list[Journal] = []
 
@@ -148,7 +174,7 @@ def _seeing(start: VisualJudge, models: Models) -> dict[str, tuple[str, dspy.LM]
     found: dict[str, tuple[str, dspy.LM]] = {}
     for role in ("verbalizer", "judge") if start.evidence != "description" else ("verbalizer",):
         lm = getattr(models, role)
-        if not lm.model.startswith("embedded/"):  # it measures pixels and has no word for colours
+        if not is_embedded(lm.model):  # it measures pixels and has no word for colours
             found[lm.model] = (f"{found[lm.model][0]} and {role}" if lm.model in found else role, lm)
     return found
 

@@ -116,6 +116,19 @@ VerbalizerModel = Annotated[
     str | None, typer.Option(metavar="MODEL", help="The verbalizer's model (default: the judge's).")
 ]
 Seconds = Annotated[float, typer.Option(metavar="SECONDS", help="What an LM call takes.")]
+MaxUsd = Annotated[
+    float | None, typer.Option(metavar="X", min=0, help="Most dollars of a search, if prices are known.")
+]
+PriceList = Annotated[
+    list[str] | None,
+    typer.Option(metavar="MODEL=IN,OUT", help="A model's dollars per million prompt and completion tokens."),
+]
+Preflight = Annotated[
+    bool,
+    typer.Option(
+        "--preflight", help="First check that the models see, also the largest images, and that the sets are apart."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 
 
@@ -374,9 +387,7 @@ def _search(
         int | None, typer.Option(metavar="N", min=1, help="Most LM calls in all, the test split included.")
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(metavar="N", min=1, help="Most tokens of the search.")] = None,
-    max_usd: Annotated[
-        float | None, typer.Option(metavar="X", min=0, help="Most dollars of the search, if prices are known.")
-    ] = None,
+    max_usd: MaxUsd = None,
     max_seconds: Annotated[float | None, typer.Option(metavar="X", min=0, help="Longest time of the search.")] = None,
     fidelity: Annotated[
         int,
@@ -394,10 +405,7 @@ def _search(
             help="Training images to ask the compiled judge about, at 1 or 2 calls each, for labels that may be wrong.",
         ),
     ] = 100,
-    price: Annotated[
-        list[str] | None,
-        typer.Option(metavar="MODEL=IN,OUT", help="A model's dollars per million prompt and completion tokens."),
-    ] = None,
+    price: PriceList = None,
     *,
     guards: _GuardOptions,
 ) -> Search:
@@ -413,12 +421,7 @@ def _compile_job(
     search: Search,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the judge goes, a .json file.")],
     result: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to record the run, a .json file.")] = None,
-    preflight: Annotated[
-        bool,
-        typer.Option(
-            "--preflight", help="First check that the models see, also the largest images, and that the sets are apart."
-        ),
-    ] = False,
+    preflight: Preflight = False,
     repeat: Annotated[
         int | None,
         typer.Option(
@@ -461,10 +464,21 @@ def _compare_job(
     seeds: Annotated[
         str, typer.Option(metavar="A,B,…", help="One run of each method per seed; the first draws the splits.")
     ] = "0",
-    threads: Threads = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="LM calls under way at once (default 8); results of our own optimizers don't depend on it.",
+        ),
+    ] = None,
+    max_usd: MaxUsd = None,
+    price: PriceList = None,
+    preflight: Preflight = False,
 ) -> CompareJob:
     """The options of compare."""
-    return CompareJob(start, max_calls, out, optimizers, seed_list(seeds), threads)
+    prices = model_prices(price or [])
+    return CompareJob(start, max_calls, out, optimizers, seed_list(seeds), threads, max_usd, prices, preflight)
 
 
 def _evaluate_job(

@@ -8,20 +8,21 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import dspy
 import typer
-from dspy.utils.callback import BaseCallback
 
+from blpo_dspy.beforehand import preflight
 from blpo_dspy.commands import connect, keep_choice, note_offline
 from blpo_dspy.comparison import Comparison, Row, compare
-from blpo_dspy.comparison_tables import failures, terminal_table, write_tables
+from blpo_dspy.comparison_figures import no_evidence, remarks
+from blpo_dspy.comparison_tables import terminal_table, write_tables
 from blpo_dspy.methods import chosen, images_together
 from blpo_dspy.models import is_embedded
-from blpo_dspy.options import CompareJob, writable_folder
+from blpo_dspy.options import CompareJob, Search, writable_folder
 from blpo_dspy.people import ceiling_of
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.progress import Watch, quiet_libraries
 from blpo_dspy.report.comparison_page import report_comparison
+from blpo_dspy.report.numbers import figure
 from blpo_dspy.screen import Screen, models_line
 from blpo_dspy.sealing import seal
 from blpo_dspy.sets import Sets
@@ -43,25 +44,30 @@ def compare_methods(job: CompareJob, screen: Screen) -> None:
     together = images_together(methods)
     if together and not all(map(is_embedded, job.start.models.by_role().values())):
         screen.note(together)
+    if job.preflight:
+        search = Search(threads=job.threads, prices=job.prices)
+        preflight(student, sets.named(), models, search, folder, screen)
     files = keep_choice(sets, folder / "drawn.json", folder / "disagreements.csv")
     with quiet_libraries(), Watch(screen.err) as watch:
         watch.say(f"Data    {sets.how}")
-        progress = _Progress(watch, len(methods) * len(job.seeds))
-        with dspy.context(callbacks=[*dspy.settings.callbacks, progress]):
-            comparison = _compared(
-                folder,
-                student,
-                trainset=sets.train,
-                valset=sets.val,
-                testset=sets.test,
-                models=models,
-                max_calls=job.max_calls,
-                optimizers=job.optimizers,
-                seeds=job.seeds,
-                num_threads=job.threads,
-                on_start=progress.start,
-                on_row=progress.row,
-            )
+        progress = _Progress(watch, len(methods) * len(job.seeds), job.max_calls)
+        comparison = _compared(
+            folder,
+            student,
+            trainset=sets.train,
+            valset=sets.val,
+            testset=sets.test,
+            models=models,
+            max_calls=job.max_calls,
+            max_usd=job.max_usd,
+            optimizers=job.optimizers,
+            seeds=job.seeds,
+            num_threads=job.threads,
+            prices=job.prices,
+            on_start=progress.start,
+            on_calls=progress.calls,
+            on_row=progress.row,
+        )
         watch.begin("drawing")
         files += write_tables(comparison, folder)
         files.insert(0, report_comparison(comparison, folder, sets.how, ["blpo", *sys.argv[1:]]))
@@ -93,18 +99,17 @@ def _show(
         screen.text(f"Ceiling {ceiling_of(student.labels, sets.test).headline}")
     screen.text()
     screen.out.print(terminal_table(comparison, screen.out.width))
-    for line in failures(comparison):
+    for line in filter(None, [*remarks(comparison), no_evidence(comparison)]):
         screen.text(line)
     screen.text()
     screen.text(f"Wrote   {', '.join(str(file) for file in files)}")
 
 
-class _Progress(BaseCallback):
-    """The live line: which method runs, its calls, and how many runs are done."""
+class _Progress:
+    """The live line: which method runs, its calls that count against the cap, and how many runs are done."""
 
-    def __init__(self, watch: Watch, runs: int) -> None:
-        super().__init__()
-        self._watch, self._runs = watch, runs
+    def __init__(self, watch: Watch, runs: int, cap: int) -> None:
+        self._watch, self._runs, self._cap = watch, runs, cap
         self._lock = Lock()
         self._done = self._calls = 0
         self._now = ""
@@ -123,15 +128,16 @@ class _Progress(BaseCallback):
         self._watch.say(f"{row.method}, seed {row.seed}: {_told(row)}")
         self._show()
 
-    def on_lm_end(self, call_id: str, outputs: Any, exception: Exception | None = None) -> None:
-        """An LM answered or failed."""
+    def calls(self, calls: int) -> None:
+        """A run has made so many calls."""
         with self._lock:
-            self._calls += 1
+            self._calls = calls
         self._show()
 
     def _show(self) -> None:
         with self._lock:
-            what, done, status = self._now, self._done, f"{self._done}/{self._runs} runs, {self._calls:,} calls"
+            what, done = self._now, self._done
+            status = f"{self._done}/{self._runs} runs, {self._calls:,} of {self._cap:,} calls"
         self._watch.show(what, done, status)
 
 
@@ -139,5 +145,4 @@ def _told(row: Row) -> str:
     if row.error:
         return f"failed: {row.error}"
     assert row.test is not None
-    found = row.test["macro_f1"]
-    return f"test macro-F1 {'–' if found is None else f'{found:.2f}'}, {row.spent} calls, {row.seconds:.0f} s"
+    return f"test macro-F1 {figure(row.test['macro_f1'])}, {row.spent:,} calls, {row.lm_seconds:,.0f} LM seconds"

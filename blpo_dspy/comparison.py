@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-import time
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,12 +13,12 @@ from typing import Any
 
 import dspy
 
-from blpo_dspy.agreement import Agreement
-from blpo_dspy.budget import Budget
+from blpo_dspy.budget import Budget, check_priced
 from blpo_dspy.data import dataset_fingerprint, item_prints
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.journal import Journal
-from blpo_dspy.labelling import agreement_of, inputs_of, label_images
+from blpo_dspy.labelling import Verdict, agreement_of, compare_verdicts, inputs_of, label_images
+from blpo_dspy.labels import Label
 from blpo_dspy.ledger import ROLES, Usage
 from blpo_dspy.metering import FATAL_ERRORS, Answer, Meter
 from blpo_dspy.methods import Method, chosen
@@ -25,9 +26,10 @@ from blpo_dspy.models import Models, identity
 from blpo_dspy.optimizers.records import BLPOResult
 from blpo_dspy.optimizers.setup import dataset
 from blpo_dspy.optimizers.workers import Workers
+from blpo_dspy.prices import Prices, checked_prices
 from blpo_dspy.programs.artifact import write_json
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.statistics import agreement_intervals, compare_paired, plain_intervals
+from blpo_dspy.statistics import agreement_intervals, plain_intervals
 
 RESULTS = "results.json"
 
@@ -39,19 +41,26 @@ class Row:
     Attributes:
         method: Its name.
         seed: Its seed.
-        val: Agreement on the validation set, as data; None if the method failed.
-        test: Agreement on the sealed test set, with "intervals" by figure.
-        paired: The paired comparison with no optimization on the test set; None for that row itself.
+        val: Agreement on the validation set, as data, with its "invalid" answers and "failed" calls; None if the method
+            failed.
+        test: Agreement on the sealed test set likewise, with "intervals" by figure.
+        paired: The paired comparison with no optimization on the test images that both answered; None for that row
+            itself.
         calls: LM calls by role that count against the cap.
         images: Images sent to the optimizer LM.
         tokens: Prompt and completion tokens.
-        seconds: Wall time of the search.
+        lm_seconds: Seconds waited for the answers of the search, those of parallel calls added up, whichever run paid
+            for them.
         stop_reason: Why it ended.
+        capped: Whether the cap ended it, rather than the method itself.
         instructions: Judge and verbalizer instruction at the end.
-        score: 1 − mean loss on the validation set of what the method returned.
+        score: 1 − mean loss on the validation set of what the method returned, over the images that it answered.
         curve: (LM calls spent, best score so far), from the start to what was returned; between the two stand the
             programs that the method itself scored on the whole validation set.
-        predicted: The test labels, None for an invalid answer.
+        predicted: The test labels, None for an invalid answer and where the call failed.
+        failed: The positions among them where it did.
+        outages: Images of both sets that were left without an answer by what may pass, such as a time-out: they are
+            asked about again when the comparison is continued.
         error: What went wrong, "" if nothing did.
     """
 
@@ -63,12 +72,15 @@ class Row:
     calls: Mapping[str, int] | None = None
     images: int = 0
     tokens: int = 0
-    seconds: float = 0.0
+    lm_seconds: float = 0.0
     stop_reason: str = ""
+    capped: bool = False
     instructions: Mapping[str, str] | None = None
     score: float | None = None
     curve: Sequence[Sequence[float]] = ()
     predicted: Sequence[Any] = ()
+    failed: Sequence[int] = ()
+    outages: int = 0
     error: str = ""
 
     @property
@@ -76,17 +88,24 @@ class Row:
         """Judge, verbalizer and optimizer calls together."""
         return sum(count for role, count in (self.calls or {}).items() if role != "cached")
 
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """What is known of the verdicts on the test images."""
+        failed = set(self.failed)
+        return [Verdict(label, failure="failed" if i in failed else "") for i, label in enumerate(self.predicted)]
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """The rows of a comparison and what they share."""
+    """The rows of a comparison, what they share, and the human labels of the test images."""
 
     rows: tuple[Row, ...]
     about: Mapping[str, Any]
+    truth: Sequence[Label] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON."""
-        return {"about": dict(self.about), "rows": [asdict(row) for row in self.rows]}
+        return {"about": dict(self.about), "truth": list(self.truth), "rows": [asdict(row) for row in self.rows]}
 
 
 def compare(
@@ -102,7 +121,9 @@ def compare(
     seeds: Sequence[int] = (0,),
     out: str | os.PathLike[str],
     num_threads: int | None = None,
+    prices: Prices | None = None,
     on_start: Callable[[str, int], None] = lambda method, seed: None,
+    on_calls: Callable[[int], None] = lambda calls: None,
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> Comparison:
     """Compiles the student with every method and seed and measures each once on the sealed test set.
@@ -110,11 +131,16 @@ def compare(
     Every method has the same data, models, threads and one hard cap on LM calls. An answer that one method paid for
     is not paid for again when another asks the same, but counts against that other's cap all the same; DSPy's own cache
     is off, since it would make some calls free. The cap is on the search: the two final measurements of each returned
-    program, on the validation and on the test set, come on top.
+    program, on the validation and on the test set, come on top. Methods have sizes that no usual cap pays for; a row
+    says if one ended by itself all the same (`capped`).
+
+    For the same data, seeds and answers our own optimizers return the same, whatever the number of threads; of DSPy's
+    own see `DSPyAdapter`.
 
     The journal in the folder holds every answer and one line per run, written as it ends; `results.json` is brought up
     to date with each. The same call with the same folder continues an interrupted comparison; more methods or seeds may
-    be added to it.
+    be added to it. A run that failed, or whose measurement lacks answers because of an outage, is made again from the
+    answers that are there.
 
     Args:
         student: The judge to begin with.
@@ -129,11 +155,15 @@ def compare(
         seeds: One run of every method for each.
         out: Folder for the journal and `results.json`.
         num_threads: LM calls under way at once.
+        prices: US dollars per million prompt and per million completion tokens by model name, where DSPy's tables
+            don't have them or have others.
         on_start: Called with method and seed before a run.
+        on_calls: Called with the calls of the run under way that count against its cap, each time there are more.
         on_row: Called with each row as it is finished, also with those of an earlier session.
 
     Raises:
-        BlpoError: If a method is unknown, a cap pays for nothing, or the folder holds another comparison.
+        BlpoError: If a method is unknown, a cap pays for nothing or can't be kept, or the folder holds another
+            comparison.
         ModelError: If a model cannot be used at all; what was finished is kept.
     """
     methods = {**chosen("none"), **optimizers} if isinstance(optimizers, Mapping) else chosen(optimizers)
@@ -141,26 +171,29 @@ def compare(
         raise BlpoError("a comparison needs at least one seed")
     sets = _Sets(*(tuple(dataset(student, s, None, "label").examples) for s in (trainset, valset, testset)))
     _check_cap(student, len(sets.val), max_calls)
-    models = _uncached(models)
+    models, budget, prices = _uncached(models), Budget(max_calls, max_usd=max_usd), checked_prices(prices)
+    check_priced(budget, [getattr(models, role) for role in ROLES], prices)
     about = _about(student, sets, models, max_calls) | ({} if max_usd is None else {"max_usd": max_usd})
+    truth = [example.label for example in sets.test]
     rows: list[Row] = []
     journal = Journal(out, {"comparison": about})
     try:
-        arena = _Arena(student, sets, models, Budget(max_calls, max_usd=max_usd), num_threads, journal)
+        arena = _Arena(student, sets, models, budget, num_threads, prices, journal)
         for seed in dict.fromkeys(seeds):
             baseline: Row | None = None
             for name, method in methods.items():
                 row = arena.finished(name, seed)
                 if row is None:
                     on_start(name, seed)
-                    row = arena.run(name, method, seed, baseline)
+                    row = arena.run(name, method, seed, on_calls)
+                row = arena.scored(row, baseline)
                 baseline = baseline or row
                 rows.append(row)
-                write_json(Path(out) / RESULTS, Comparison(tuple(rows), about).to_dict())
+                write_json(Path(out) / RESULTS, Comparison(tuple(rows), about, truth).to_dict())
                 on_row(row)
     finally:
         journal.close()
-    return Comparison(tuple(rows), about)
+    return Comparison(tuple(rows), about, truth)
 
 
 @dataclass(frozen=True)
@@ -209,9 +242,10 @@ def _about(student: VisualJudge, sets: _Sets, models: Models, max_calls: int) ->
 class _SharedAnswers:
     """One run's view of the answers that all runs share: each is counted once as if this run had paid for it."""
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+    def __init__(self, journal: Journal, on_calls: Callable[[int], None] = lambda calls: None) -> None:
+        self._journal, self._on_calls = journal, on_calls
         self._claimed: set[str] = set()
+        self._calls, self._lock = 0, threading.Lock()
 
     def get(self, key: str) -> tuple[Answer, Usage] | None:
         known = self._journal.get(key)
@@ -219,14 +253,23 @@ class _SharedAnswers:
             return None
         usage = Usage(cached=1) if key in self._claimed else known[0].usage
         self._claimed.add(key)
+        self._count(usage)
         return known[0], usage
 
     def put(self, key: str, role: str, answer: Answer) -> None:
         self._claimed.add(key)
+        self._count(answer.usage)
         self._journal.put(key, role, answer)
 
     def put_failed(self, role: str, usage: Usage) -> None:
+        self._count(usage)
         self._journal.put_failed(role, usage)
+
+    def _count(self, usage: Usage) -> None:
+        if usage.calls:
+            with self._lock:
+                self._calls += usage.calls
+                self._on_calls(self._calls)
 
     def failed(self) -> dict[str, Usage]:
         """Nothing: which run an attempt of an earlier session failed in is not known."""
@@ -243,32 +286,42 @@ class _Arena:
         models: Models,
         budget: Budget,
         num_threads: int | None,
+        prices: Prices,
         journal: Journal,
     ) -> None:
         self._student, self._sets, self._models = student, sets, models
-        self._budget, self._num_threads, self._journal = budget, num_threads, journal
+        self._budget, self._num_threads, self._prices, self._journal = budget, num_threads, prices, journal
 
     def finished(self, name: str, seed: int) -> Row | None:
-        """Returns the row of an earlier session; one that failed is run again."""
+        """Returns the row of an earlier session; one that failed, or that an outage left without answers, is none."""
         data = self._journal.recorded(name, seed)
-        return None if data is None or data["error"] else Row(**data)
+        return None if data is None or data["error"] or data["outages"] else Row(**data)
 
-    def run(self, name: str, method: Method, seed: int, baseline: Row | None) -> Row:
+    def run(self, name: str, method: Method, seed: int, on_calls: Callable[[int], None]) -> Row:
         """Runs one method and writes its row down."""
-        began = time.monotonic()
         try:
-            program, record = self._compiled(method, seed)
+            program, record = self._compiled(method, seed, on_calls)
         except Exception as error:
             if _is_fatal(error):
                 raise
             # A method, ours or another library's, may fail in any way: its row says how, and the others go on.
-            row = Row(name, seed, seconds=time.monotonic() - began, error=f"{type(error).__name__}: {error}")
+            row = Row(name, seed, error=f"{type(error).__name__}: {error}")
         else:
-            row = self._measured(Row(name, seed, seconds=time.monotonic() - began), program, record, baseline)
+            row = _with_record(self._measured(Row(name, seed), program), record)
         self._journal.record(name, seed, asdict(row))
         return row
 
-    def _compiled(self, method: Method, seed: int) -> tuple[VisualJudge, BLPOResult | None]:
+    def scored(self, row: Row, baseline: Row | None) -> Row:
+        """Returns the row with what is said of it beside no optimization, whose own row may have been made anew."""
+        if baseline is None or not baseline.predicted or not row.predicted:
+            return row
+        paired = compare_verdicts(self._student.labels, self._sets.test, baseline.verdicts, row.verdicts, seed=0)
+        curve = [[0.0, baseline.score], *row.curve] if row.curve and baseline.score is not None else row.curve
+        return replace(row, paired=None if paired is None else paired.to_dict(), curve=curve)
+
+    def _compiled(
+        self, method: Method, seed: int, on_calls: Callable[[int], None]
+    ) -> tuple[VisualJudge, BLPOResult | None]:
         student = method.student(self._student)
         if method.make is None:
             return student, None
@@ -279,48 +332,52 @@ class _Arena:
             budget=self._budget,
             seed=seed,
             num_threads=self._num_threads,
-            answers=_SharedAnswers(self._journal),
+            answers=_SharedAnswers(self._journal, on_calls),
+            prices=self._prices,
             **method.options,
         )
         program = optimizer.compile(student, trainset=self._sets.train, valset=self._sets.val)
         return program, program.detailed_results
 
-    def _measured(self, row: Row, program: VisualJudge, record: BLPOResult | None, baseline: Row | None) -> Row:
-        labels = self._student.labels
-        val, judged = self._agreement(program, self._sets.val)
-        test, predicted = self._agreement(program, self._sets.test)
-        intervals = plain_intervals(agreement_intervals(test))
-        truth = [example.label for example in self._sets.test]
-        score = 1 - sum(labels.loss(e.label, p) for e, p in zip(self._sets.val, judged, strict=True)) / len(judged)
-        measured = replace(
-            row,
-            val=val.to_dict(),
-            test={**test.to_dict(), "intervals": intervals},
-            instructions={"judge": program.instruction, "verbalizer": program.verbalizer_instruction},
-            predicted=predicted,
-            score=score,
-        )
-        if baseline is not None and len(baseline.predicted) == len(truth):
-            paired = compare_paired(labels, truth, baseline.predicted, predicted).to_dict()
-            measured = replace(measured, paired=paired)
-        if record is None:
-            return measured
-        measured = replace(
-            measured,
-            calls=record.ledger.calls(),
-            images=record.ledger["optimizer"].images,
-            tokens=record.ledger.total.tokens,
-            stop_reason=record.stop_reason,
-        )
-        start = None if baseline is None else baseline.score
-        return replace(measured, curve=_curve(record, start, (measured.spent, score)))
-
-    def _agreement(self, program: VisualJudge, examples: Sequence[dspy.Example]) -> tuple[Agreement, list[Any]]:
-        """Agreement outside the cap; an LM failure is left out of it and stands as None among the labels."""
+    def _measured(self, row: Row, program: VisualJudge) -> Row:
+        """The row with what came of judging both sets, outside the cap; a call that failed is no answer."""
         with Workers(self._num_threads) as workers:
-            meter = Meter(num_threads=workers.num_threads, store=_SharedAnswers(self._journal))
-            verdicts = label_images(program, self._models, inputs_of(examples), workers=workers, meter=meter)
-        return agreement_of(self._student.labels, examples, verdicts), [verdict.label for verdict in verdicts]
+            val, test = (self._verdicts(program, part, workers) for part in (self._sets.val, self._sets.test))
+        labels = self._student.labels
+        agreement = agreement_of(labels, self._sets.test, test)
+        answered = [(e.label, v.label) for e, v in zip(self._sets.val, val, strict=True) if not v.failure]
+        losses = [labels.loss(label, predicted) for label, predicted in answered]
+        return replace(
+            row,
+            val=agreement_of(labels, self._sets.val, val).to_dict(),
+            test={**agreement.to_dict(), "intervals": plain_intervals(agreement_intervals(agreement))},
+            instructions={"judge": program.instruction, "verbalizer": program.verbalizer_instruction},
+            predicted=[verdict.label for verdict in test],
+            failed=[i for i, verdict in enumerate(test) if verdict.failure],
+            outages=sum(verdict.outage for verdict in (*val, *test)),
+            score=1 - sum(losses) / len(losses) if losses else None,
+        )
+
+    def _verdicts(self, program: VisualJudge, examples: Sequence[dspy.Example], workers: Workers) -> list[Verdict]:
+        store = _SharedAnswers(self._journal)
+        meter = Meter(num_threads=workers.num_threads, store=store, prices=self._prices)
+        return label_images(program, self._models, inputs_of(examples), workers=workers, meter=meter)
+
+
+def _with_record(row: Row, record: BLPOResult | None) -> Row:
+    """The row with what the search came to."""
+    if record is None:
+        return row
+    searched = replace(
+        row,
+        calls=record.ledger.calls(),
+        images=record.ledger["optimizer"].images,
+        tokens=record.ledger.total.tokens,
+        lm_seconds=record.ledger.total.seconds,
+        stop_reason=record.stop_reason,
+        capped=record.capped,
+    )
+    return replace(searched, curve=_curve(record, searched))
 
 
 def _is_fatal(error: BaseException) -> bool:
@@ -338,13 +395,12 @@ def _apart(lm: dspy.LM, seed: int) -> dspy.LM:
     return copy
 
 
-def _curve(record: BLPOResult, start: float | None, end: tuple[int, float]) -> list[list[float]]:
-    validated = sorted([float(v.spent), v.score] for v in record.validations if 0 < v.spent < end[0])
-    best, curve = 0.0, []
-    for spent, score in [*([[0.0, start]] if start is not None else []), *validated]:
-        best = max(best, score)
-        curve.append([spent, best])
-    return [*curve, [float(end[0]), end[1]]]
+def _curve(record: BLPOResult, row: Row) -> list[list[float]]:
+    """The best score so far on the validation set by calls, once there were any, and what was returned."""
+    validated = sorted([float(v.spent), v.score] for v in record.validations if 0 < v.spent < row.spent)
+    best = itertools.accumulate((score for _, score in validated), max)
+    curve = [[spent, score] for (spent, _), score in zip(validated, best, strict=True)]
+    return [] if row.score is None else [*curve, [float(row.spent), row.score]]
 
 
 def load_comparison(folder: str | os.PathLike[str]) -> Comparison:
@@ -356,6 +412,6 @@ def load_comparison(folder: str | os.PathLike[str]) -> Comparison:
     path = Path(folder) / RESULTS
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        return Comparison(tuple(Row(**row) for row in data["rows"]), data["about"])
+        return Comparison(tuple(Row(**row) for row in data["rows"]), data["about"], data["truth"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BlpoError(f"{path}: not the results of a comparison ({error}); run `blpo compare` again") from error

@@ -5,16 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from blpo_dspy.comparison import RESULTS, Comparison, Row
+from blpo_dspy.comparison import RESULTS, Comparison
+from blpo_dspy.comparison_figures import (
+    ENDED,
+    ended_early,
+    f1_interval,
+    measured,
+    no_evidence,
+    remarks,
+    unanswered,
+    versus,
+)
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.ledger import ROLES
 from blpo_dspy.methods import METHODS
 from blpo_dspy.report.charts import Point, Series, save_line_chart
-from blpo_dspy.statistics import mean_sd
+from blpo_dspy.report.numbers import ends, figure, p_cell, spread
 
 HEADINGS = (
     "method",
@@ -23,11 +35,15 @@ HEADINGS = (
     "95 % interval",
     "test kappa",
     "vs none",
+    "its interval",
     "p",
     "calls",
+    "judge / verbalizer / optimizer",
     "images",
     "tokens",
-    "seconds",
+    "LM seconds",
+    "invalid",
+    "failed",
 )
 # What a terminal has room for; the Markdown table has all.
 _WIDE = ("method", "val macro-F1", "test macro-F1", "95 % interval", "test kappa", "vs none", "p", "calls")
@@ -52,34 +68,40 @@ def write_tables(comparison: Comparison, folder: str | os.PathLike[str]) -> list
 
 
 def summary(comparison: Comparison) -> list[Mapping[str, str]]:
-    """Returns for each method its cells by heading: mean ± sd over seeds, the interval of its first seed."""
+    """Returns for each method its cells by heading: mean ± sd over seeds, and what is said of the mean."""
     names = dict.fromkeys(row.method for row in comparison.rows)
-    return [_cells(name, [row for row in comparison.rows if row.method == name]) for name in names]
+    return [_cells(comparison, name) for name in names]
 
 
-def failures(comparison: Comparison) -> list[str]:
-    """Returns one line for each run that failed."""
-    return [f"{row.method}, seed {row.seed}, failed: {row.error}" for row in comparison.rows if row.error]
-
-
-def _cells(name: str, rows: Sequence[Row]) -> dict[str, str]:
-    done = [row for row in rows if not row.error]
+def _cells(comparison: Comparison, name: str) -> dict[str, str]:
+    rows = [row for row in comparison.rows if row.method == name]
+    done = measured(rows)
     failed = len(rows) - len(done)
     if not done:
         return {**dict.fromkeys(HEADINGS, "–"), "method": name, "val macro-F1": "failed"}
     searched = [row for row in done if row.calls is not None]
+    paired = versus(comparison, name, "none")
+    change = None if paired is None else paired.differences.get("macro_f1")
+    invalid, lost = unanswered(done)
     return {
         "method": name + (f" ({failed} of {len(rows)} failed)" if failed else ""),
-        "val macro-F1": _mean([_figure(row.val, "macro_f1") for row in done], 2),
-        "test macro-F1": _mean([_figure(row.test, "macro_f1") for row in done], 2),
-        "95 % interval": _interval(done[0]),
-        "test kappa": _mean([_figure(row.test, "kappa") for row in done], 2),
-        "vs none": _mean([_change(row) for row in done], 2, sign="+"),
-        "p": ", ".join("–" if row.paired is None else f"{row.paired['p_value']:.2g}" for row in done),
-        "calls": _mean([float(row.spent) for row in searched], 0),
-        "images": _mean([float(row.images) for row in searched], 0),
-        "tokens": _mean([float(row.tokens) for row in searched], 0),
-        "seconds": _mean([row.seconds for row in searched], 0),
+        "val macro-F1": spread([_figure(row.val, "macro_f1") for row in done]),
+        "test macro-F1": spread([_figure(row.test, "macro_f1") for row in done]),
+        "95 % interval": ends(f1_interval(comparison, name)) or "–",
+        "test kappa": spread([_figure(row.test, "kappa") for row in done]),
+        "vs none": figure(None if change is None else change.change, signed=True),
+        "its interval": ends(None if change is None else change.interval, signed=True) or "–",
+        "p": p_cell(None if paired is None else paired.p_value),
+        "calls": spread([row.spent for row in searched], 0) + (ENDED if ended_early(searched) else ""),
+        "judge / verbalizer / optimizer": " / ".join(
+            f"{fmean((row.calls or {})[role] for row in searched):,.0f}" for role in ROLES if searched
+        )
+        or "–",
+        "images": spread([row.images for row in searched], 0),
+        "tokens": spread([row.tokens for row in searched], 0),
+        "LM seconds": spread([row.lm_seconds for row in searched], 0),
+        "invalid": str(invalid),
+        "failed": str(lost),
     }
 
 
@@ -87,28 +109,11 @@ def _figure(data: Mapping[str, Any] | None, name: str) -> float | None:
     return None if data is None else data[name]
 
 
-def _change(row: Row) -> float | None:
-    difference = None if row.paired is None else row.paired["differences"].get("macro_f1")
-    return None if difference is None else float(difference["change"])
-
-
-def _mean(values: Sequence[float | None], digits: int, sign: str = "") -> str:
-    defined = [value for value in values if value is not None]
-    if not defined:
-        return "–"
-    found = mean_sd(defined)
-    spread = f"{found.sd:.{digits}f}" if found.sd else ""
-    return f"{found.mean:{sign},.{digits}f}" + (f" ± {spread}" if float(spread or 0) else "")
-
-
-def _interval(row: Row) -> str:
-    interval = (row.test or {}).get("intervals", {}).get("macro_f1")
-    return "–" if interval is None else f"{interval['low']:.2f}–{interval['high']:.2f}"
-
-
 def terminal_table(comparison: Comparison, width: int) -> Table:
     """Returns the table for a terminal of so many columns."""
-    headings = _WIDE if width >= _COLUMNS_OF_WIDE else _NARROW
+    rows = summary(comparison)
+    headings = list(_WIDE if width >= _COLUMNS_OF_WIDE else _NARROW)
+    headings += [name for name in ("invalid", "failed") if any(cells[name] not in ("0", "–") for cells in rows)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
         shown = heading.replace(" macro", "\nmacro").replace(" interval", "\ninterval").replace(" kappa", "\nkappa")
@@ -116,34 +121,35 @@ def terminal_table(comparison: Comparison, width: int) -> Table:
         table.add_column(
             Text(shown), justify="left" if left else "right", no_wrap=one_line, min_width=None if one_line else 6
         )
-    for cells in summary(comparison):
+    for cells in rows:
         table.add_row(*(Text(cells[heading]) for heading in headings))
     return table
 
 
 def markdown(comparison: Comparison) -> str:
-    """Returns the table in Markdown, with how to read it, what each method is, and what failed below it."""
+    """Returns the table in Markdown, with how to read it, what each method is, and what to know of it below."""
     lines = ["| " + " | ".join(HEADINGS) + " |", "|---" + "|---:" * (len(HEADINGS) - 1) + "|"]
     for cells in summary(comparison):
         lines.append("| " + " | ".join(_one_cell(cells[heading]) for heading in HEADINGS) + " |")
     seeds = list(dict.fromkeys(row.seed for row in comparison.rows))
     models = ", ".join(f"{role} {about['model']}" for role, about in comparison.about["models"].items())
-    notes = [
-        "",
-        f"Every search had at most {comparison.about['max_calls']:,} LM calls ({models}). Mean ± sd over "
-        f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}; the interval is of seed {seeds[0]}. "
-        "“vs none” is the difference in test macro-F1 to no optimization; p is from the paired test of the losses on "
-        "the test images, one per seed, not corrected for the number of methods. “calls” are those of the search, "
-        "“images” those sent to the optimizer LM.",
-        "",
-        *(
-            f"- {name}: {METHODS[name].about}"
-            for name in dict.fromkeys(row.method for row in comparison.rows)
-            if name in METHODS
-        ),
-        *(f"- {_one_cell(line)}" for line in failures(comparison)),
-    ]
-    return "\n".join([*lines, *notes]) + "\n"
+    names = dict.fromkeys(row.method for row in comparison.rows)
+    about = [f"- {name}: {METHODS[name].about}" for name in names if name in METHODS]
+    told = " ".join(filter(None, [no_evidence(comparison), _how_to_read(comparison, seeds, models)]))
+    return "\n".join([*lines, "", told, "", *about, *(f"- {_one_cell(line)}" for line in remarks(comparison))]) + "\n"
+
+
+def _how_to_read(comparison: Comparison, seeds: Sequence[int], models: str) -> str:
+    several = f"Mean ± sd over seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"Seed {seeds[0]}"
+    return (
+        f"Every search had at most {comparison.about['max_calls']:,} LM calls ({models}). {several}. “vs none” is the "
+        "difference in test macro-F1 to no optimization; p is from the exact paired test of the losses on the test "
+        "images, not corrected for the number of methods. Intervals and p are of the mean over seeds: each resample "
+        "takes a test image with its answers of all seeds. “calls” are those of the search, “images” those sent to the "
+        "optimizer LM; “LM seconds” were waited for answers, parallel ones added up, whichever method paid for them. "
+        "“invalid” answers without a label and “failed” calls are those of the final measurements; the latter are left "
+        "out of all figures."
+    )
 
 
 def _one_cell(text: str) -> str:
@@ -154,7 +160,7 @@ def plot(comparison: Comparison, path: str | os.PathLike[str]) -> None:
     """Draws validation agreement (1 − mean loss) against the LM calls spent, the mean over seeds for each method.
 
     A line is what the method itself knew: its best program on the whole validation set so far. The point is what it
-    returned, measured afterwards; a method that validates nothing on the way has the point alone.
+    returned, measured afterwards; a method that validates nothing but the start on the way has the point alone.
 
     Raises:
         OSError: If it cannot be written.
@@ -167,7 +173,7 @@ def curves(comparison: Comparison) -> list[Series]:
     found = []
     for name in dict.fromkeys(row.method for row in comparison.rows if row.curve):
         steps, (spent, score) = _mean_curve(comparison, name)
-        corners = (*steps, (max(spent, steps[-1][0]), steps[-1][1])) if len(steps) > 1 else ()
+        corners = (*steps, (max(spent, steps[-1][0]), steps[-1][1])) if len({value for _, value in steps}) > 1 else ()
         end = Point(score, None, f"{name}: {score:.2f} after {spent:,.0f} calls", spent)
         found.append(Series(name, (end,), corners, stepped=True))
     return sorted(found, key=lambda one: -one.points[0].value)

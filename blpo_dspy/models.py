@@ -43,8 +43,8 @@ _NO_PROVIDER = "model {name!r}{at} lacks its provider; write openai/{name} for a
 
 
 def is_embedded(name: str) -> bool:
-    """Whether a model name means the offline engine: `embedded`, or `embedded?seed=3`."""
-    return name == "embedded" or name.startswith("embedded?")
+    """Whether a model name means the offline engine: `embedded`, `embedded?seed=3`, or what an LM on it is called."""
+    return name == "embedded" or name.startswith(("embedded?", "embedded/"))
 
 
 def make_lm(

@@ -266,6 +266,9 @@ class CompareJob:
         optimizers: The methods, comma-separated; all of them if None.
         seeds: One run of every method for each; the first one also draws the splits.
         threads: LM calls under way at once.
+        max_usd: The most dollars of a search, where every model has a price.
+        prices: By model US dollars per million prompt and completion tokens.
+        preflight: Whether to look for what is wrong with data and models first.
     """
 
     start: Start
@@ -274,6 +277,9 @@ class CompareJob:
     optimizers: str | None
     seeds: tuple[int, ...]
     threads: int | None
+    max_usd: float | None = None
+    prices: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    preflight: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,34 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dspy
 import pytest
-from dspy.utils.exceptions import LMAuthError
-from engines import scripted_lm
-from photographs import Recording, digest, images_of, photographs, recorded_models, student
+from dspy.utils.exceptions import LMAuthError, LMInvalidRequestError, LMTimeoutError
+from engines import Seen, scripted_lm
+from photographs import (
+    FIVE,
+    ROLES,
+    TASK,
+    Recording,
+    RecordingEngine,
+    digest,
+    images_of,
+    photographs,
+    recorded_models,
+    student,
+)
 
 from blpo_dspy.comparison import Comparison, Row, compare, load_comparison
+from blpo_dspy.comparison_figures import remarks
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.journal import JournalError
-from blpo_dspy.methods import METHODS
+from blpo_dspy.methods import METHODS, Method
 from blpo_dspy.models import Models
+from blpo_dspy.optimizers import BLPO
 
 CAP = 50
 
@@ -44,7 +59,9 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, di
     return comparison, recordings, out
 
 
-def run(out: Path, *, optimizers: str | None = None, models: Models | None = None, **options: Any) -> Comparison:
+def run(
+    out: Path, *, optimizers: str | dict[str, Method] | None = None, models: Models | None = None, **options: Any
+) -> Comparison:
     """Compares on the small sets of photographs."""
     given: dict[str, Any] = {"max_calls": CAP, "num_threads": 2, **photographs(), **options}
     student_ = given.pop("student", None) or student()
@@ -147,6 +164,133 @@ def test_equal_comparisons_have_equal_rows(tmp_path: Path) -> None:
     first, second = (run(tmp_path / name, optimizers="fixed,copro,gepa", num_threads=1, max_calls=36) for name in "ab")
     for a, b in zip(first.rows, second.rows, strict=True):
         assert (a.instructions, a.predicted, a.calls, a.curve) == (b.instructions, b.predicted, b.calls, b.curve)
+
+
+# Returns another instruction than the start's, whatever it is worth.
+ONE_UPDATE = {
+    "updated": Method(
+        "one update",
+        BLPO,
+        {"rounds": 1, "inner_steps": 0, "merge": False, "keep_if_worse": True, "select": "last"},
+    )
+}
+
+
+class Failing(RecordingEngine):
+    """Fails for some images under any instruction but the first."""
+
+    def __init__(self, role: str, recording: Recording, bad: set[str], error: Callable[[], Exception]) -> None:
+        super().__init__(role, recording)
+        self.bad, self._error, self.failed = bad, error, 0
+
+    def complete(self, request: dspy.lm15.Request) -> dspy.lm15.Response:
+        """Answers one request, or fails."""
+        seen = Seen(request)
+        if "label" in seen.fields and seen.instruction != TASK and {digest(i) for i in seen.images} & self.bad:
+            self.failed += 1
+            raise self._error()
+        return super().complete(request)
+
+
+def failing_models(bad: set[str], error: Callable[[], Exception]) -> Models:
+    """Returns three LMs of one name that fail at once."""
+    engines = [Failing(role, Recording(), bad, error) for role in ROLES]
+    return Models(*(dspy.LM("embedded/recorded", engine=one, cache=False, num_retries=0) for one in engines))
+
+
+def some_test_images(count: int) -> tuple[list[int], set[str]]:
+    """Returns the positions and hashes of test images that neither stand at the beginning nor side by side."""
+    places = list(range(4, 10, 2))[:count]
+    return places, {one for i in places for one in images_of([photographs()["testset"][i]])}
+
+
+def test_a_failed_call_is_no_wrong_answer(tmp_path: Path) -> None:
+    """The comparison is of the images that both answered; the others are counted, told of, and final if refused."""
+    places, bad = some_test_images(3)
+    models = failing_models(bad, lambda: LMInvalidRequestError("content policy", status=400))
+    comparison = run(tmp_path, optimizers=ONE_UPDATE, models=models)
+    updated = comparison.rows[1]
+    assert updated.instructions["judge"] != TASK
+    assert (updated.failed, updated.test["n"], updated.test["failed"], updated.outages) == (places, 7, 3, 0)
+    assert updated.paired["n"] == 7
+    truth = [e.label for i, e in enumerate(photographs()["testset"]) if i not in places]
+    answered = [label for i, label in enumerate(updated.predicted) if i not in places]
+    losses = [FIVE.loss(*pair) for pair in zip(truth, answered, strict=True)]
+    assert updated.paired["differences"]["mean_loss"]["after"] == pytest.approx(sum(losses) / 7)
+    assert remarks(comparison)[-1] == "updated, seed 0: 3 calls of the final measurements failed"
+    asked = models.judge.engine.failed
+    again = run(tmp_path, optimizers=ONE_UPDATE, models=models)
+    assert json.dumps(again.to_dict()) == json.dumps(comparison.to_dict())
+    assert models.judge.engine.failed == asked
+
+
+def test_the_score_is_over_the_validation_images_that_were_answered(tmp_path: Path) -> None:
+    """A failed call there is no loss of 1 either."""
+    bad = images_of(photographs()["valset"][:1])
+    models = failing_models(bad, lambda: LMInvalidRequestError("content policy", status=400))
+    updated = run(tmp_path, optimizers=ONE_UPDATE, models=models).rows[1]
+    assert (updated.val["n"], updated.val["failed"]) == (4, 1)
+    assert updated.score == pytest.approx(1 - updated.val["mae"] / 4)
+
+
+def test_what_an_outage_left_unmeasured_is_asked_again(tmp_path: Path) -> None:
+    """By the same call, which pays for nothing but that, and puts it into the row."""
+    places, bad = some_test_images(2)
+    models = failing_models(bad, lambda: LMTimeoutError("no answer"))
+    first = run(tmp_path, optimizers=ONE_UPDATE, models=models)
+    assert (first.rows[1].failed, first.rows[1].outages) == (places, 2)
+    assert "repeat the command" in remarks(first)[-1]
+    recording = Recording()
+    again = run(tmp_path, optimizers=ONE_UPDATE, models=recorded_models(recording)).rows[1]
+    assert (again.failed, again.outages, again.test["n"]) == ([], 0, 10)
+    assert (again.instructions, again.calls) == (first.rows[1].instructions, first.rows[1].calls)
+    assert {digest(image) for _, seen in recording.seen for image in seen.images} == bad
+    assert run(tmp_path, optimizers=ONE_UPDATE).rows[1] == again
+
+
+def test_the_seconds_of_a_row_are_those_of_its_answers(tmp_path: Path) -> None:
+    """The same for a method whose answers another one paid for, and after a break."""
+    twins = {"blpo": METHODS["blpo"], "twin": METHODS["blpo"]}
+    options = {**photographs(), "max_calls": 60, "num_threads": 2, "out": tmp_path}
+    done = compare(student(), models=recorded_models(Recording()), optimizers=twins, **options)
+    none, blpo, twin = done.rows
+    assert none.lm_seconds == 0 < blpo.lm_seconds
+    assert twin.lm_seconds == pytest.approx(blpo.lm_seconds)
+    third = {**twins, "third": METHODS["blpo"]}
+    assert compare(student(), models=recorded_models(Recording()), optimizers=third, **options).rows[
+        3
+    ].lm_seconds == pytest.approx(blpo.lm_seconds)
+
+
+def test_the_calls_that_are_told_of_are_those_that_count(tmp_path: Path) -> None:
+    """Answers that another method paid for included, the final measurement not; so they end with what was spent."""
+    told: dict[str, list[int]] = {}
+
+    def tell(calls: int) -> None:
+        told[list(told)[-1]].append(calls)
+
+    rows = run(
+        tmp_path,
+        optimizers="fixed,opro",
+        on_start=lambda method, seed: told.setdefault(method, []),
+        on_calls=tell,
+    ).rows
+    assert told["none"] == []
+    for row in rows[1:]:
+        assert told[row.method] == list(range(1, row.spent + 1))
+        assert row.spent <= CAP
+
+
+def test_dollars_cap_a_search_too(tmp_path: Path) -> None:
+    """By given prices; whether a cap ended a search is in its row."""
+    prices = {"embedded/recorded": (1.0, 1.0)}
+    whole, capped = (
+        run(tmp_path / str(usd), optimizers="fixed", max_usd=usd, prices=prices, max_calls=80).rows[1]
+        for usd in (10.0, 0.01)
+    )
+    assert capped.tokens < 10_000 < whole.tokens
+    updated = run(tmp_path / "updated", optimizers=ONE_UPDATE).rows[1]
+    assert (whole.capped, capped.capped, updated.capped) == (True, True, False)
 
 
 def test_the_student_is_left_as_it_was(tmp_path: Path) -> None:

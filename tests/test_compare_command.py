@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -12,13 +13,17 @@ from typing import Any
 
 import pytest
 from processes import interruptible
+from rich.console import Console
 from typer.testing import CliRunner
 
 from blpo_dspy.cli import app
+from blpo_dspy.compare_command import _Progress
+from blpo_dspy.comparison import Row
 from blpo_dspy.embedded import RATERS, write_dataset
 from blpo_dspy.embedded.server import start_server
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.options import seed_list
+from blpo_dspy.progress import Watch
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +76,46 @@ def test_how_many_images_a_method_sends_at_once_is_told_of_real_models(table: Pa
     assert "most images in one request, which the models have to take: gepa 3" in done.stderr
 
 
+def test_dollars_and_prices_are_those_of_compile(table: Path, tmp_path: Path) -> None:
+    """A model without a price is refused before any call; with one its dollars end a search."""
+    with start_server() as address:
+        options = ("--max-calls", 400, "--max-usd", 0.01, "--optimizers", "fixed", "--sizes", "20,6,6")
+        options += ("--api-base", address, "--judge-model", "openai/embedded", "--json")
+        refused = compare(table, tmp_path / "none", *options)
+        done = compare(table, tmp_path / "given", *options, "--price", "openai/embedded=1,1")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "max_usd=0.01 can't be kept, as nobody knows what openai/embedded costs" in refused.stderr
+    row = json.loads(done.stdout)["rows"][1]
+    assert "max_usd" in json.loads(done.stdout)["about"]
+    assert row["capped"]
+    assert row["tokens"] < 11_000
+
+
+def test_preflight_comes_before_anything_is_paid_for(table: Path, tmp_path: Path) -> None:
+    """A model that sees no colours is refused, as in compile; the offline engine by its name is not asked."""
+    with start_server() as address:
+        options = ("--max-calls", 60, "--optimizers", "none", "--preflight")
+        served = ("--api-base", address, "--judge-model", "openai/embedded")
+        refused = compare(table, tmp_path / "served", *options, *served)
+    assert refused.exit_code == 2
+    assert "doesn't seem to see images" in refused.stderr
+    assert not (tmp_path / "served" / "results.json").exists()
+    assert compare(table, tmp_path / "embedded", *options, "--judge-model", "embedded").exit_code == 0
+
+
+def test_the_live_line_counts_the_calls_of_the_cap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the run under way, and how many runs are done."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    with Watch(console) as watch:
+        shown: list[str] = []
+        monkeypatch.setattr(watch, "show", lambda what, done, status: shown.append(f"{what}: {status}"))
+        progress = _Progress(watch, runs=3, cap=1200)
+        progress.start("blpo", 0)
+        progress.calls(1100)
+        progress.row(Row("blpo", 0, error="no"))
+    assert shown[1:] == ["blpo, seed 0: 0/3 runs, 1,100 of 1,200 calls", "blpo, seed 0: 1/3 runs, 1,100 of 1,200 calls"]
+
+
 def test_judges_that_reason_are_another_comparison(table: Path, tmp_path: Path) -> None:
     """The answers of the one are none of the other's."""
     options = ("--max-calls", 40, "--optimizers", "none", "--judge-model", "embedded")
@@ -86,6 +131,7 @@ def test_judges_that_reason_are_another_comparison(table: Path, tmp_path: Path) 
     [
         (("--max-calls", 5), "a cap of 5 LM calls pays for no search"),
         (("--max-calls", 50, "--optimizers", "bplo"), r"unknown optimizers ['bplo']; choose from none, blpo"),
+        (("--max-calls", 50, "--optimizers", ""), "no optimizer is named; choose from none, blpo"),
         (("--max-calls", 50, "--seeds", "0;1"), "--seeds '0;1' is no list of seeds"),
         (("--max-calls", 50, "--task", " "), "--task is empty"),
         (("--max-calls", 50, "--labels", "a,b"), "--labels and --scale exclude each other"),

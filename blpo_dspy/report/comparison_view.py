@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from blpo_dspy.comparison import Comparison, Row
-from blpo_dspy.comparison_tables import curves, failures
+from blpo_dspy.comparison_figures import (
+    ENDED,
+    ended_early,
+    f1_interval,
+    label_space,
+    measured,
+    no_evidence,
+    remarks,
+    unanswered,
+    versus,
+)
+from blpo_dspy.comparison_tables import curves
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.ledger import ROLES
 from blpo_dspy.methods import METHODS
 from blpo_dspy.report.charts import Point, Series, dot_chart, line_chart
-from blpo_dspy.statistics import BETTER, METHOD, WORSE, MeanSd, mean_sd
+from blpo_dspy.report.numbers import ends, figure, p_cell, spread
+from blpo_dspy.statistics import BETTER, METHOD, WORSE, Interval, SeedsComparison
 
+_OURS = "blpo"
+_TONES = {BETTER: "good", WORSE: "bad"}
 _EVIDENCE = {"both": "image and description", "image": "the image", "description": "the description"}
 
 
@@ -36,12 +49,12 @@ class About:
 
 @dataclass(frozen=True)
 class Cells:
-    """A row of the table: one run, or the mean of a method's runs.
+    """A row of the table: one run, or the mean of a method's runs; all intervals and tests are of that.
 
     Attributes:
         name: Of the method, or the seed.
         test: Test macro-F1.
-        interval: Its interval, "" for a mean of several.
+        interval: Its interval.
         val: Validation macro-F1.
         change: Paired difference in test macro-F1 to no optimization.
         change_interval: Its interval.
@@ -49,10 +62,11 @@ class Cells:
         verdict: In words.
         tone: "good", "bad" or "".
         calls: By role.
-        total: All of them.
+        total: All of them, marked where the search ended by itself before the cap.
         images: Sent to the optimizer LM.
         tokens: Of all roles.
-        seconds: Of the search.
+        lm_seconds: Waited for the answers of the search.
+        unanswered: Invalid answers and failed calls of the final measurements.
     """
 
     name: str
@@ -68,7 +82,20 @@ class Cells:
     total: str = "–"
     images: str = "–"
     tokens: str = "–"
-    seconds: str = "–"
+    lm_seconds: str = "–"
+    unanswered: str = "–"
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A method compared with another in test macro-F1: the difference, its interval, the test and what it says."""
+
+    name: str
+    change: str
+    interval: str
+    p: str
+    verdict: str
+    tone: str
 
 
 @dataclass(frozen=True)
@@ -104,7 +131,9 @@ class ComparisonPage:
     chart: str | None
     measured: str
     methods: tuple[MethodView, ...]
-    failures: tuple[str, ...]
+    beside: tuple[Beside, ...]
+    no_evidence: str
+    remarks: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
     command: str
     versions: tuple[tuple[str, str], ...]
@@ -114,10 +143,11 @@ class ComparisonPage:
 def comparison_page(comparison: Comparison, about: About) -> ComparisonPage:
     """Returns what the report of a comparison shows."""
     names = list(dict.fromkeys(row.method for row in comparison.rows))
-    labels = LabelSpace.from_dict(comparison.about["student"]["labels"])
+    labels = label_space(comparison)
     by_method = {name: [row for row in comparison.rows if row.method == name] for name in names}
     seeds = tuple(dict.fromkeys(row.seed for row in comparison.rows))
-    title, tone, sentences = _headline(by_method)
+    paired = {name: found for name in names if (found := versus(comparison, name, "none")) is not None}
+    title, tone, sentences = _headline(paired, len(seeds))
     dots, base = _dots(by_method)
     lines = curves(comparison)
     return ComparisonPage(
@@ -130,46 +160,34 @@ def comparison_page(comparison: Comparison, about: About) -> ComparisonPage:
         base=base,
         chart=line_chart(lines, "validation agreement") if lines else None,
         measured="mean distance from the human rating" if labels.ordered else "accuracy",
-        methods=tuple(_method(name, rows) for name, rows in by_method.items()),
-        failures=tuple(failures(comparison)),
+        methods=tuple(
+            _method(name, rows, f1_interval(comparison, name), paired.get(name)) for name, rows in by_method.items()
+        ),
+        beside=tuple(_beside(comparison, name) for name in names if versus(comparison, name, _OURS) is not None),
+        no_evidence=no_evidence(comparison),
+        remarks=tuple(remarks(comparison)),
         facts=_facts(comparison, labels, seeds, about),
         command=about.command,
         versions=about.versions,
     )
 
 
-def _done(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if not row.error and row.test is not None]
-
-
-def _headline(by_method: Mapping[str, Sequence[Row]]) -> tuple[str, str, tuple[str, ...]]:
-    compared = {name: [row for row in _done(rows) if row.paired] for name, rows in by_method.items()}
-    compared = {name: rows for name, rows in compared.items() if rows}
-    if not compared:
+def _headline(paired: Mapping[str, SeedsComparison], seeds: int) -> tuple[str, str, tuple[str, ...]]:
+    if not paired:
         return "No method was compared with no optimization", "none", ()
-    better = [name for name, rows in compared.items() if _all(rows, BETTER)]
-    worse = [name for name, rows in compared.items() if _all(rows, WORSE)]
-    open_ = len(compared) - len(better) - len(worse)
-    several = len({row.seed for rows in compared.values() for row in rows}) > 1
-    always = " with every seed" if several else ""
-    title = f"{len(better)} of {len(compared)} methods agree with people better than no optimization{always}"
+    better, worse = ([n for n, found in paired.items() if found.verdict == verdict] for verdict in (BETTER, WORSE))
+    open_ = len(paired) - len(better) - len(worse)
+    mean = f", in the mean over {seeds} seeds" if seeds > 1 else ""
+    title = f"{len(better)} of {len(paired)} methods agree with people better than no optimization{mean}"
     sentences = []
     if better:
-        sentences.append(f"Better on the sealed test images{always}: {', '.join(better)}.")
+        sentences.append(f"Better on the sealed test images: {', '.join(better)}.")
     if worse:
-        sentences.append(f"Worse{always}: {', '.join(worse)}.")
+        sentences.append(f"Worse: {', '.join(worse)}.")
     if open_:
-        clear = "not distinguishable from no change" + (" with at least one seed" if several else "")
-        sentences.append(f"{open_} of {len(compared)}: {clear}.")
-    sentences.append(
-        "Each method was tested against no optimization, none against another, and no test is corrected for their "
-        "number: two methods whose intervals overlap are not told apart here."
-    )
+        sentences.append(f"{open_} of {len(paired)}: not distinguishable from no change.")
+    sentences.append("No test is corrected for the number of methods.")
     return title, "good" if better else "none", tuple(sentences)
-
-
-def _all(rows: Sequence[Row], verdict: str) -> bool:
-    return all((row.paired or {})["verdict"] == verdict for row in rows)
 
 
 def _dots(by_method: Mapping[str, Sequence[Row]]) -> tuple[str | None, float | None]:
@@ -177,7 +195,7 @@ def _dots(by_method: Mapping[str, Sequence[Row]]) -> tuple[str | None, float | N
     series, means = [], {}
     for name, rows in by_method.items():
         points = []
-        for row in _done(rows):
+        for row in measured(rows):
             assert row.test is not None
             value, interval = row.test["macro_f1"], row.test["intervals"]["macro_f1"]
             if value is not None:
@@ -195,98 +213,88 @@ def _told(seed: int, value: float, low: float, high: float) -> str:
     return f"seed {seed}: {value:.2f}, 95% interval {low:.2f} to {high:.2f}"
 
 
-def _method(name: str, rows: Sequence[Row]) -> MethodView:
-    done = _done(rows)
-    cells = tuple(_run(row) for row in rows)
+def _method(name: str, rows: Sequence[Row], interval: Interval | None, paired: SeedsComparison | None) -> MethodView:
+    done = measured(rows)
     about = METHODS[name].about if name in METHODS else ""
     texts = tuple((row.seed, text["judge"], text["verbalizer"]) for row in done if (text := row.instructions))
-    if len(cells) == 1:
-        return MethodView(name, about, replace(cells[0], name=name), (), texts)
-    return MethodView(name, about, _mean(name, rows, done), cells, texts)
+    seeds = tuple(_run(row) for row in rows) if len(rows) > 1 else ()
+    return MethodView(name, about, _mean(name, rows, interval, paired), seeds, texts)
 
 
 def _run(row: Row) -> Cells:
+    """The row of one seed."""
     name = f"seed {row.seed}"
     if row.error or row.test is None:
         return Cells(name, verdict="failed", tone="bad")
     paired = row.paired or {}
     difference = paired.get("differences", {}).get("macro_f1")
     verdict = paired.get("verdict", "")
-    searched = row.calls is not None
     return Cells(
         name,
-        test=_figure(row.test["macro_f1"]),
-        interval=_ends(row.test["intervals"]["macro_f1"]),
-        val=_figure((row.val or {}).get("macro_f1")),
-        change=_figure(difference and difference["change"], "+"),
-        change_interval=_ends(difference and difference["interval"], "+"),
-        p=_p(paired["p_value"]) if paired else "–",
+        **_measures([row]),
+        interval=ends(row.test["intervals"]["macro_f1"]),
+        change=figure(difference and difference["change"], signed=True),
+        change_interval=ends(difference and difference["interval"], signed=True),
+        p=p_cell(paired.get("p_value")),
         verdict=verdict,
-        tone={BETTER: "good", WORSE: "bad"}.get(verdict, ""),
-        calls=tuple(f"{(row.calls or {}).get(role, 0):,}" if searched else "–" for role in ROLES),
-        total=f"{row.spent:,}" if searched else "–",
-        images=f"{row.images:,}" if searched else "–",
-        tokens=f"{row.tokens:,}" if searched else "–",
-        seconds=f"{row.seconds:,.0f}" if searched else "–",
+        tone=_TONES.get(verdict, ""),
     )
 
 
-def _mean(name: str, rows: Sequence[Row], done: Sequence[Row]) -> Cells:
+def _mean(name: str, rows: Sequence[Row], interval: Interval | None, paired: SeedsComparison | None) -> Cells:
+    """The row of a method."""
+    done = measured(rows)
     failed = len(rows) - len(done)
-    shown = name + (f" ({failed} of {len(rows)} failed)" if failed else "")
+    shown = name + (f" ({failed} of {len(rows)} failed)" if failed and len(rows) > 1 else "")
     if not done:
         return Cells(shown, verdict="failed", tone="bad")
-    paired = [row.paired for row in done if row.paired]
-    changes = [p["differences"]["macro_f1"]["change"] for p in paired if "macro_f1" in p["differences"]]
-    counts = {verdict: sum(p["verdict"] == verdict for p in paired) for verdict in (BETTER, WORSE)}
-    told = [f"{verdict} with {count} of {len(paired)} seeds" for verdict, count in counts.items() if count]
-    searched = [row for row in done if row.calls is not None]
+    cells = _measures(done)
+    if paired is None:
+        return Cells(shown, **cells, interval=ends(interval))
+    change = paired.differences.get("macro_f1")
     return Cells(
         shown,
-        test=_spread([(row.test or {})["macro_f1"] for row in done]),
-        val=_spread([(row.val or {}).get("macro_f1") for row in done]),
-        change=_spread(changes, 2, "+"),
-        verdict="; ".join(told) or ("not distinguishable from no change" if paired else ""),
-        tone=_tone(counts, len(paired)),
-        calls=tuple(f"{fmean((row.calls or {}).get(role, 0) for row in searched):,.0f}" for role in ROLES)
-        if searched
-        else (),
-        total=_spread([float(row.spent) for row in searched], 0),
-        images=_spread([float(row.images) for row in searched], 0),
-        tokens=_spread([float(row.tokens) for row in searched], 0),
-        seconds=_spread([row.seconds for row in searched], 0),
+        **cells,
+        interval=ends(interval),
+        change=figure(None if change is None else change.change, signed=True),
+        change_interval=ends(None if change is None else change.interval, signed=True),
+        p=p_cell(paired.p_value),
+        verdict=paired.verdict,
+        tone=_TONES.get(paired.verdict, ""),
     )
 
 
-def _tone(counts: Mapping[str, int], n: int) -> str:
-    return next((tone for verdict, tone in ((BETTER, "good"), (WORSE, "bad")) if n and counts[verdict] == n), "")
+def _measures(done: Sequence[Row]) -> dict[str, Any]:
+    """The figures of some runs and what they took."""
+    cells = {
+        "test": spread([(row.test or {})["macro_f1"] for row in done]),
+        "val": spread([(row.val or {}).get("macro_f1") for row in done]),
+        "unanswered": " / ".join(map(str, unanswered(done))),
+    }
+    searched = [row for row in done if row.calls is not None]
+    if not searched:
+        return cells
+    return cells | {
+        "calls": tuple(f"{fmean((row.calls or {}).get(role, 0) for row in searched):,.0f}" for role in ROLES),
+        "total": spread([row.spent for row in searched], 0) + (ENDED if ended_early(searched) else ""),
+        "images": spread([row.images for row in searched], 0),
+        "tokens": spread([row.tokens for row in searched], 0),
+        "lm_seconds": spread([row.lm_seconds for row in searched], 0),
+    }
 
 
-def _spread(values: Sequence[float | None], digits: int = 2, sign: str = "") -> str:
-    defined = [value for value in values if value is not None]
-    return _mean_sd(mean_sd(defined), digits, sign) if defined else "–"
-
-
-def _mean_sd(found: MeanSd, digits: int, sign: str) -> str:
-    spread = "" if found.sd is None else f"{found.sd:,.{digits}f}"
-    return _minus(f"{found.mean:{sign},.{digits}f}") + (f" ± {spread}" if float(spread.replace(",", "") or 0) else "")
-
-
-def _figure(value: float | None, sign: str = "") -> str:
-    return "–" if value is None else _minus(f"{value:{sign}.2f}")
-
-
-def _ends(interval: Mapping[str, Any] | None, sign: str = "") -> str:
-    return "" if interval is None else _minus(f"{interval['low']:{sign}.2f} to {interval['high']:{sign}.2f}")
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.2g}"
-
-
-def _minus(text: str) -> str:
-    """With the minus of print, and none before a zero."""
-    return re.sub(r"[-+](?=0\.0+(?!\d))", "", text).replace("-", "−")
+def _beside(comparison: Comparison, name: str) -> Beside:
+    found = versus(comparison, name, _OURS)
+    assert found is not None
+    change = found.differences.get("macro_f1")
+    return Beside(
+        name,
+        figure(None if change is None else change.change, signed=True),
+        ends(None if change is None else change.interval, signed=True),
+        p_cell(found.p_value),
+        found.verdict,
+        _TONES.get(found.verdict, ""),
+    )
 
 
 def _facts(
@@ -301,7 +309,10 @@ def _facts(
         ("The judge reads", _EVIDENCE.get(evidence, evidence)),
         ("Context", ", ".join(shared["student"]["context"])),
         ("First verbalizer instruction", shared["student"]["verbalizer"]),
-        ("Cap of a search", f"{shared['max_calls']:,} LM calls"),
+        (
+            "Cap of a search",
+            f"{shared['max_calls']:,} LM calls" + (f", ${usd:g}" if (usd := shared.get("max_usd")) else ""),
+        ),
         ("Seeds", ", ".join(map(str, seeds))),
     ]
     return tuple((name, text) for name, text in facts if text)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import dspy
 
 from blpo_dspy.comparison import Comparison, Row
 from blpo_dspy.statistics import MeanSd, mean_sd
@@ -54,7 +57,7 @@ def main_table(result: Result) -> str:
     for method in dict.fromkeys(row.method for row in result.main.rows):
         f1, accuracy = told.get(method, (None, None))
         rows = result.rows(method)
-        own = [[m.measure(result.data.test, row.predicted) for row in rows] for m in measures]
+        own = [[m.measure(*_answered(result, row)) for row in rows] for m in measures]
         cells = [method, _shown(figure(result, method, "macro_f1")), _number(f1)]
         cells += [_shown(figure(result, method, "accuracy")), _number(accuracy)]
         cells += [_shown(mean_sd(known) if (known := [v for v in values if v is not None]) else None) for values in own]
@@ -62,6 +65,12 @@ def main_table(result: Result) -> str:
         cells += [_shown(mean_sd([float(row.images) for row in rows]) if rows else None, 0)]
         lines.append(_line(cells))
     return "\n".join(lines)
+
+
+def _answered(result: Result, row: Row) -> tuple[list[dspy.Example], list[Any]]:
+    """The test examples about which a row has an answer, and the labels."""
+    left = [i for i in range(len(row.predicted)) if i not in set(row.failed)]
+    return [result.data.test[i] for i in left], [row.predicted[i] for i in left]
 
 
 def ablation_table(results: Sequence[Result]) -> str:

@@ -1,0 +1,82 @@
+"""What is said of a method over its seeds: the interval of its mean, and its difference to another method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from blpo_dspy.comparison import Comparison, Row
+from blpo_dspy.labels import LabelSpace
+from blpo_dspy.models import is_embedded
+from blpo_dspy.statistics import Interval, SeedsComparison, compare_over_seeds, interval_over_seeds
+
+ENDED = "†"
+"""Stands beside the calls of a method that ended by itself before the cap."""
+
+
+def label_space(comparison: Comparison) -> LabelSpace:
+    """Returns the label space of a comparison."""
+    return LabelSpace.from_dict(comparison.about["student"]["labels"])
+
+
+def measured(rows: Sequence[Row]) -> list[Row]:
+    """Returns the rows with at least one answer about a test image."""
+    return [row for row in rows if not row.error and len(row.failed) < len(row.predicted)]
+
+
+def f1_interval(comparison: Comparison, method: str) -> Interval | None:
+    """Returns the interval of a method's mean test macro-F1 over its seeds, None if that is undefined."""
+    rows = measured([row for row in comparison.rows if row.method == method])
+    if not rows:
+        return None
+    predicted, failed = [row.predicted for row in rows], [row.failed for row in rows]
+    return interval_over_seeds(label_space(comparison), comparison.truth, predicted, failed, "macro_f1")
+
+
+def versus(comparison: Comparison, method: str, other: str) -> SeedsComparison | None:
+    """Returns a method compared with another over the seeds that both have, None if there are none."""
+    before, after = ({row.seed: row for row in measured(comparison.rows) if row.method == m} for m in (other, method))
+    pairs = [(before[seed], after[seed]) for seed in after if seed in before]
+    failed = [{*one.failed, *two.failed} for one, two in pairs]
+    answered = [pair for pair, lost in zip(pairs, failed, strict=True) if len(lost) < len(comparison.truth)]
+    if method == other or not answered:
+        return None
+    return compare_over_seeds(
+        label_space(comparison),
+        comparison.truth,
+        [one.predicted for one, _ in answered],
+        [two.predicted for _, two in answered],
+        [{*one.failed, *two.failed} for one, two in answered],
+    )
+
+
+def unanswered(rows: Sequence[Row]) -> tuple[int, int]:
+    """Returns how many answers of the final measurements state no label, and how many calls of them failed."""
+    parts = [part for row in rows for part in (row.val, row.test) if part is not None]
+    return sum(part["invalid"] for part in parts), sum(part["failed"] for part in parts)
+
+
+def ended_early(rows: Sequence[Row]) -> bool:
+    """Whether a search ended by itself before the cap."""
+    return any(row.calls is not None and not row.capped for row in rows)
+
+
+def no_evidence(comparison: Comparison) -> str:
+    """Returns a sentence where a model is the offline engine, which the rows tell nothing about real ones by."""
+    if not any(is_embedded(model["model"]) for model in comparison.about["models"].values()):
+        return ""
+    return (
+        "The offline engine (embedded) is not a multimodal LLM: these figures show that the methods run, and are no "
+        "evidence about real models."
+    )
+
+
+def remarks(comparison: Comparison) -> list[str]:
+    """Returns a line for each thing that a reader of the table has to know of its rows."""
+    lines = [f"{ENDED} ended by itself before the cap"] if ended_early(comparison.rows) else []
+    for row in comparison.rows:
+        if row.error:
+            lines.append(f"{row.method}, seed {row.seed}, failed: {row.error}")
+        elif lost := unanswered([row])[1]:
+            again = "; repeat the command to ask again" if row.outages else ""
+            lines.append(f"{row.method}, seed {row.seed}: {lost} calls of the final measurements failed{again}")
+    return lines

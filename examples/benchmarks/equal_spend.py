@@ -1,9 +1,10 @@
 """BLPO beside every other method at the same number of LM calls, on the embedded photographs.
 
 Every (rater, seed) is one comparison: photographs, engine and search are drawn from that seed, the same for all
-methods. The table has for each cap the mean test macro-F1 of each method, and how often BLPO did better, as well, or
-worse on the same rater and seed. A check that the mechanism works: the embedded engine is no model, so the figures say
-nothing about real ones.
+methods. For each cap there is a table of the mean test macro-F1 of each method, how often BLPO did better, as well, or
+worse on the same rater and seed, and the mean calls, marked where a search ended by itself before the cap. For several
+caps one more table has macro-F1 and calls of all of them. A check that the mechanism works: the embedded engine is no
+model, so the figures say nothing about real ones.
 
 usage: python examples/benchmarks/equal_spend.py [--methods all] [--raters sharp,colour,exposure] [--seeds 0,1,2]
            [--caps 600] [--evidence both] [--processes 2] [--out DIR]
@@ -19,6 +20,7 @@ import statistics
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,6 +28,7 @@ from typing import Literal
 import dspy
 
 from blpo_dspy import LabelSpace, Models, VisualJudge, compare, embedded_lm
+from blpo_dspy.comparison_figures import ENDED, ended_early
 from blpo_dspy.embedded.dataset import RatedPhotograph, rated_photographs
 from blpo_dspy.embedded.raters import RATERS
 from blpo_dspy.methods import METHODS
@@ -55,6 +58,7 @@ class Outcome:
     method: str
     f1: float | None
     calls: int
+    early: bool
 
 
 def examples(photographs: tuple[RatedPhotograph, ...]) -> list[dspy.Example]:
@@ -83,28 +87,56 @@ def run(task: Task) -> list[Outcome]:
         if row.error:
             print(f"{row.method}, {task.rater}, seed {task.seed}: {row.error}", file=sys.stderr)
     return [
-        Outcome(task, row.method, None if row.test is None else row.test["macro_f1"], row.spent)
+        Outcome(task, row.method, None if row.test is None else row.test["macro_f1"], row.spent, ended_early([row]))
         for row in comparison.rows
     ]
 
 
-def told(method: str, cap: int, outcomes: list[Outcome]) -> str:
-    """Returns one line of the table."""
-    own = {o.task: o.f1 for o in outcomes if o.method == OURS and o.task.cap == cap}
-    rows = [o for o in outcomes if o.method == method and o.task.cap == cap]
-    found = [o.f1 for o in rows if o.f1 is not None]
-    if not found:
-        return f"| {cap} | {method} | failed | | | |"
+def told(method: str, outcomes: list[Outcome]) -> str:
+    """Returns a method's line in the table of one cap."""
+    own = {o.task: o.f1 for o in outcomes if o.method == OURS}
+    rows = [o for o in outcomes if o.method == method]
     pairs = [(ours, o.f1) for o in rows if o.f1 is not None and (ours := own.get(o.task)) is not None]
     better, worse = sum(a > b for a, b in pairs), sum(a < b for a, b in pairs)
     won = "–" if method == OURS else f"{better} / {len(pairs) - better - worse} / {worse}"
-    gain = "–" if method == OURS or not pairs else f"{statistics.mean(a - b for a, b in pairs):+.3f}"
-    calls = statistics.mean(o.calls for o in rows)
-    return f"| {cap} | {method} | {statistics.mean(found):.3f} (n={len(found)}) | {gain} | {won} | {calls:.0f} |"
+    gain = "–" if method == OURS or not pairs else f"{statistics.mean(a - b for a, b in pairs):+.3f}".replace("-", "−")
+    return f"| {method} | {mean_f1(rows)} | {gain} | {won} | {mean_calls(rows)} |"
+
+
+def mean_f1(rows: list[Outcome]) -> str:
+    """Returns the mean macro-F1, with the number of runs where some failed."""
+    found = [o.f1 for o in rows if o.f1 is not None]
+    return f"{statistics.mean(found):.3f}" + (f" (n={len(found)})" if len(found) < len(rows) else "") if found else "–"
+
+
+def mean_calls(rows: list[Outcome]) -> str:
+    """Returns the mean calls, marked if a search ended by itself before the cap."""
+    return f"{statistics.mean(o.calls for o in rows):,.0f}" + (ENDED if any(o.early for o in rows) else "")
+
+
+def tables(methods: list[str], caps: list[int], outcomes: list[Outcome]) -> Iterator[str]:
+    """Yields the lines of all tables, in Markdown."""
+    by_cap = {cap: [o for o in outcomes if o.task.cap == cap] for cap in caps}
+    for cap, found in by_cap.items():
+        yield f"At most {cap:,} calls, means of {len({o.task for o in found})}:\n"
+        yield f"| method | test macro-F1 | {OURS.upper()} − method | {OURS.upper()} wins / ties / losses | calls |"
+        yield "|---|--:|--:|--:|--:|"
+        yield from (told(method, found) for method in methods)
+        yield ""
+    if len(caps) > 1:
+        yield "Test macro-F1 (calls):\n"
+        yield f"| cap | {' | '.join(methods)} |"
+        yield f"|--:|{'--:|' * len(methods)}"
+        for cap, found in by_cap.items():
+            rows = [[o for o in found if o.method == method] for method in methods]
+            yield f"| {cap:,} | {' | '.join(f'{mean_f1(one)} ({mean_calls(one)})' for one in rows)} |"
+        yield ""
+    if any(o.early for o in outcomes):
+        yield f"{ENDED} ended by itself before the cap, in at least one run"
 
 
 def main() -> None:
-    """Runs every comparison and prints one table."""
+    """Runs every comparison and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--raters", default=",".join(list(RATERS)[:3]))
@@ -131,11 +163,7 @@ def main() -> None:
                 print(f"{number} of {len(tasks)} comparisons done", file=sys.stderr, flush=True)
             pool.close()
             pool.join()
-    print(f"| cap | method | test macro-F1 | {OURS} − method | {OURS} wins / ties / losses | calls |")
-    print("|---:|---|---:|---:|---:|---:|")
-    for cap in caps:
-        for method in methods:
-            print(told(method, cap, outcomes))
+    print("\n".join(tables(methods, caps, outcomes)))
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def claim(start: VisualJudge, sets: Sets, models: Models, search: Search, log_di
         return
     optimizer = make_optimizer(models, search, 0, log_dir)
     optimizer.claim_folder(start, trainset=sets.train, valset=sets.val)
-    with _final_answers(log_dir, None, sets):
+    with _final_answers(optimizer, sets):
         return
 
 

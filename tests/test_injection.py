@@ -209,7 +209,10 @@ def test_labels_of_a_column_are_text_in_every_prompt() -> None:
     """A label space made of what a table holds can't open a field or add an image."""
     labels = LabelSpace("fine", INJECTIONS[3])
     lm = scripted_lm(lambda s: {"label": "fine", "description": "a car", "improved_instruction": "Rate it well."})
-    examples = [dspy.Example(image=example.image, label=INJECTIONS[3]).with_inputs("image") for example in TRAIN[:2]]
+    examples = [
+        dspy.Example(image=example.image, label=label).with_inputs("image")
+        for example, label in zip(TRAIN, labels.labels, strict=False)
+    ]
     made = BLPO(prompt_model=lm, task_model=lm, rounds=1, inner_steps=0, num_threads=1)
     made.compile(VisualJudge(labels, instruction="Rate it."), trainset=examples)
     assert {tuple(seen.fields) for seen in lm.engine.seen} >= {("label",), ("improved_instruction",)}

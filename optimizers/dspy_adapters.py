@@ -20,6 +20,10 @@ from blpo_dspy.optimizers.run import GRACE, Run
 from blpo_dspy.optimizers.sampling import drawn
 from blpo_dspy.optimizers.tracking import ProgramState, Tracker
 
+# Signatures of a predictor that COPRO may nest: pydantic keeps the field that a field was made from, and a copy of the
+# last one goes down through all of them, 14 calls deep each, where Python allows a thousand.
+_MOST_NESTED = 55
+
 
 class OptimizerHalted(BaseException):
     """Ends an optimizer from outside when the budget is spent.
@@ -294,7 +298,8 @@ class COPRO(DSPyAdapter):
     Args:
         prompt_model: The LM that writes proposals.
         breadth: Proposals per step.
-        depth: Steps; by default 3, or more than the cap on calls pays for.
+        depth: Steps; by default 3, or as many as the cap on calls may pay for. DSPy nests a predictor's signature once
+            more with each proposal that it tries, and can't go on with that for long, which bounds them too.
         score_size: Training examples that candidates are scored on; all of them if None.
     """
 
@@ -304,13 +309,21 @@ class COPRO(DSPyAdapter):
 
     def _optimize(self, run: Run, program: dspy.Module, train: list[Any], validation: list[Any], metric: Any) -> Any:
         scored = train[: self.score_size]
-        step = self.breadth * len(scored) * run.per_example
-        depth = self.depth or (3 if run.max_calls is None else max(3, run.max_calls // step + 1))
+        depth = self.depth or self._depth(run, len(scored), several=len(program.predictors()) > 1)
         optimizer = dspy.COPRO(
             prompt_model=run.optimizer_lm, metric=metric, breadth=self.breadth, depth=depth, track_stats=False
         )
         kwargs = {"num_threads": run.workers.num_threads, "display_progress": False, "display_table": 0}
         return optimizer.compile(program, trainset=scored, eval_kwargs=kwargs)
+
+    def _depth(self, run: Run, scored: int, *, several: bool) -> int:
+        """The steps that go with the cap; with several predictors a step tries all earlier proposals again."""
+        depth, tried = 3, self.breadth * (6 if several else 3)
+        while run.max_calls is not None and self.breadth * scored * run.per_example * depth < run.max_calls:
+            depth, tried = depth + 1, tried + self.breadth * (depth + 1 if several else 1)
+            if tried + depth > _MOST_NESTED:
+                return depth - 1
+        return depth
 
 
 @contextlib.contextmanager

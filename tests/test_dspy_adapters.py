@@ -111,6 +111,12 @@ def test_sizes_that_are_not_given_grow_with_the_cap(kind: type[DSPyAdapter], giv
     assert program.detailed_results.capped
 
 
+def test_copro_ends_before_dspy_cant_nest_signatures_any_deeper() -> None:
+    """Each proposal that it tries is a signature made from the one before, and a copy of the last goes through all."""
+    program = compiled(COPRO, calls=5000, depth=None, breadth=4, score_size=1)
+    assert program.detailed_results.stop_reason == "finished"
+
+
 def test_simba_goes_on_for_as_many_steps_as_the_cap_certainly_pays_for() -> None:
     """And not for four, whatever is left."""
     spent = {

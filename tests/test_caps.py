@@ -87,7 +87,8 @@ def test_a_cap_of_137_calls_is_kept_to_the_call_by_every_optimizer(name: str) ->
     engine = Answered()
     found = capped(name, engine, "both")
     assert engine.arrived == found.ledger.total.calls <= CAP
-    assert found.capped
+    # SIMBA takes as many examples a step and as many steps as the cap certainly pays for, so it may end by itself.
+    assert found.capped or name == "simba"
     assert found.ledger.total.calls > CAP / 2
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-
-import dspy
 
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.ledger import Ledger
-from blpo_dspy.prices import Prices, known_price
 
 
 @dataclass(frozen=True)
@@ -59,20 +55,3 @@ class Budget:
         if self.max_tokens is not None and total.untold:
             return f"max_tokens={self.max_tokens} can't be kept: {total.untold} answers came without token counts"
         return None
-
-
-def check_priced(budget: Budget | None, lms: Sequence[dspy.BaseLM], prices: Prices | None) -> None:
-    """Checks that a cap in dollars can be kept, as every model has a price.
-
-    Raises:
-        BlpoError: If one has none.
-    """
-    if budget is None or budget.max_usd is None:
-        return
-    unknown = sorted({lm.model for lm in lms if known_price(lm, prices) is None})
-    if unknown:
-        raise BlpoError(
-            f"max_usd={budget.max_usd} can't be kept, as nobody knows what {', '.join(unknown)} costs; give US dollars "
-            f"per million prompt and completion tokens, as in prices={{{unknown[0]!r}: (0.15, 0.60)}}, or cap calls or "
-            "tokens instead"
-        )

@@ -13,7 +13,7 @@ from typing import Any
 
 import dspy
 
-from blpo_dspy.budget import Budget, check_priced
+from blpo_dspy.budget import Budget
 from blpo_dspy.data import dataset_fingerprint, item_prints
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.journal import Journal
@@ -26,7 +26,7 @@ from blpo_dspy.models import Models, identity
 from blpo_dspy.optimizers.records import BLPOResult
 from blpo_dspy.optimizers.setup import dataset
 from blpo_dspy.optimizers.workers import Workers
-from blpo_dspy.prices import Prices, checked_prices
+from blpo_dspy.prices import Prices, check_priced, checked_prices
 from blpo_dspy.programs.artifact import write_json
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.statistics import agreement_intervals, plain_intervals
@@ -172,7 +172,7 @@ def compare(
     sets = _Sets(*(tuple(dataset(student, s, None, "label").examples) for s in (trainset, valset, testset)))
     _check_cap(student, len(sets.val), max_calls)
     models, budget, prices = _uncached(models), Budget(max_calls, max_usd=max_usd), checked_prices(prices)
-    check_priced(budget, [getattr(models, role) for role in ROLES], prices)
+    check_priced(budget.max_usd, [getattr(models, role) for role in ROLES], prices)
     about = _about(student, sets, models, max_calls) | ({} if max_usd is None else {"max_usd": max_usd})
     truth = [example.label for example in sets.test]
     rows: list[Row] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import dspy
@@ -61,6 +61,23 @@ def known_price(lm: dspy.BaseLM, prices: Prices | None) -> Price | None:
     info = model_info(route.provider, route.model)
     prompt, completion = rate(info, "input_cost_per_token"), rate(info, "output_cost_per_token")
     return None if prompt is None or completion is None else (prompt * 1e6, completion * 1e6)
+
+
+def check_priced(max_usd: float | None, lms: Sequence[dspy.BaseLM], prices: Prices | None) -> None:
+    """Checks that a cap in dollars can be kept, as every model has a price.
+
+    Raises:
+        BlpoError: If one has none.
+    """
+    if max_usd is None:
+        return
+    unknown = sorted({lm.model for lm in lms if known_price(lm, prices) is None})
+    if unknown:
+        raise BlpoError(
+            f"max_usd={max_usd} can't be kept, as nobody knows what {', '.join(unknown)} costs; give US dollars "
+            f"per million prompt and completion tokens, as in prices={{{unknown[0]!r}: (0.15, 0.60)}}, or cap calls or "
+            "tokens instead"
+        )
 
 
 def _litellm_price(model: str) -> Price | None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import dspy
 
-from blpo_dspy.budget import check_priced
 from blpo_dspy.journal import Journal
 from blpo_dspy.metering import Meter
 from blpo_dspy.optimizers.allowance import Allowance
@@ -15,6 +14,7 @@ from blpo_dspy.optimizers.bench import Bench, find_predictors
 from blpo_dspy.optimizers.records import Instructions
 from blpo_dspy.optimizers.setup import Dataset, dataset, fingerprint, label_space, program_lms
 from blpo_dspy.optimizers.workers import Workers
+from blpo_dspy.prices import check_priced
 from blpo_dspy.splits import check_labels
 
 if TYPE_CHECKING:
@@ -61,7 +61,11 @@ class Run:
         if self.labels is not None:
             check_labels([self.data.examples[i][optimizer.label_field] for i in self.data.train], self.labels)
         lms = program_lms(student, predictors, optimizer.task_model, optimizer.verbalizer_model)
-        check_priced(budget, [optimizer.prompt_model, *(lm for lm, _ in lms.values())], optimizer.prices)
+        check_priced(
+            None if budget is None else budget.max_usd,
+            [optimizer.prompt_model, *(lm for lm, _ in lms.values())],
+            optimizer.prices,
+        )
         named = dict(student.named_predictors())
         self.start = Instructions(
             named[predictors.judge].signature.instructions, named[predictors.verbalizer].signature.instructions

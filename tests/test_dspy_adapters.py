@@ -242,10 +242,11 @@ def test_an_example_that_dspy_starts_again_is_paid_for_once(monkeypatch: pytest.
         return {"label": "3"} if "label" in seen.fields else dict.fromkeys(seen.fields, "Rate it.")
 
     lm = scripted_lm(slow)
-    one = {"trainset": photographs()["trainset"][:1], "valset": photographs()["valset"][:1]}
+    train = photographs()["trainset"]
+    few = {"trainset": [train[0], next(e for e in train if e.label != train[0].label)], "valset": train[:1]}
     with dspy.context(callbacks=[Starts()]):
         judge = student(evidence="image")
-        program = compiled(COPRO, judge=judge, models=Models(lm, lm, lm), sets=one)
+        program = compiled(COPRO, judge=judge, models=Models(lm, lm, lm), sets=few, num_threads=4)
     assert max(starts.values()) > 1
     requests = Counter(repr(seen.request) for seen in lm.engine.seen)
     assert max(requests.values()) == 1

@@ -18,6 +18,7 @@ from blpo_dspy.beforehand import ask_beforehand, calls_beforehand, told_beforeha
 from blpo_dspy.data import contradictions, load_examples
 from blpo_dspy.embedded import RATERS, Rater, ceiling_instruction, ceiling_verbalizer_instruction, write_dataset
 from blpo_dspy.errors import BlpoError, ModelError
+from blpo_dspy.files import write_json
 from blpo_dspy.label_errors import FILE_NAME as LABEL_ERRORS
 from blpo_dspy.label_errors import with_examples, write_label_errors
 from blpo_dspy.labelling import Verdict
@@ -33,7 +34,6 @@ from blpo_dspy.options import (
     writable_folder,
 )
 from blpo_dspy.people import write_disagreements
-from blpo_dspy.programs.artifact import write_json
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.report import load_run, write_report, write_report_data
 from blpo_dspy.results import Aligned, result

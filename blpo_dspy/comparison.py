@@ -16,6 +16,7 @@ import dspy
 from blpo_dspy.budget import Budget
 from blpo_dspy.data import dataset_fingerprint, item_prints
 from blpo_dspy.errors import BlpoError, ModelError
+from blpo_dspy.files import write_json
 from blpo_dspy.journal import Journal
 from blpo_dspy.labelling import Verdict, agreement_of, compare_verdicts, inputs_of, label_images
 from blpo_dspy.labels import Label
@@ -27,7 +28,6 @@ from blpo_dspy.optimizers.records import BLPOResult
 from blpo_dspy.optimizers.setup import dataset
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.prices import Prices, check_priced, checked_prices
-from blpo_dspy.programs.artifact import write_json
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.statistics import agreement_intervals, plain_intervals
 

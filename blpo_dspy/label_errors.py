@@ -12,6 +12,7 @@ import dspy
 
 from blpo_dspy.cells import spreadsheet_cell
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.files import replacing
 from blpo_dspy.labelling import Verdict
 from blpo_dspy.labels import Label, LabelSpace
 
@@ -101,7 +102,7 @@ def write_label_errors(path: str | os.PathLike[str], errors: Sequence[LikelyErro
         BlpoError: If the file cannot be written.
     """
     try:
-        with open(path, "w", encoding="utf-8", newline="") as file:
+        with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow([*(field.name for field in fields(LikelyError)), "new_label"])
             writer.writerows([*map(spreadsheet_cell, astuple(error)), ""] for error in errors)

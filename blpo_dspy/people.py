@@ -13,6 +13,7 @@ import dspy
 from blpo_dspy.agreement import positions
 from blpo_dspy.cells import spreadsheet_cell
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.files import replacing
 from blpo_dspy.labelling import Verdict
 from blpo_dspy.labels import Label, LabelSpace
 from blpo_dspy.rater_figures import bootstrap_interval, mean_defined, pair_kappas, rated_items, value_of
@@ -185,7 +186,7 @@ def write_disagreements(path: Path, people: People) -> None:
         BlpoError: If the file cannot be written.
     """
     try:
-        with path.open("w", encoding="utf-8", newline="") as file:
+        with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["item", "label", "degree", "ratings"])
             for found in people.agreement.disagreements:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blpo_dspy.cells import spreadsheet_cell
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.files import replacing
 
 if TYPE_CHECKING:
     import pyarrow
@@ -51,25 +49,13 @@ def write_rows(path: Path, columns: Sequence[str], rows: Rows, types: Mapping[st
     """
     write = {".csv": _write_csv, ".jsonl": _write_json_lines}.get(path.suffix.lower())
     try:
-        with _replacing(path) as temporary:
+        with replacing(path) as temporary:
             if write is None:
                 _write_parquet(temporary, columns, rows, types or {})
             else:
                 write(temporary, columns, rows)
     except OSError as error:
         raise BlpoError(f"{path}: cannot be written ({error.strerror or error}); repeat the call") from error
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Rows) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,32 +15,6 @@ FORMAT_VERSION = 1
 _REQUIRED = ("labels", "evidence", "context", "reasoning", "pixel_policy", "verbalizer", "judge", "card")
 # How DSPy writes an image into a state, and how pixels are written as text.
 _IMAGE_TRACES = ("CUSTOM-TYPE-START-IDENTIFIER", ";base64,")
-
-
-def write_json(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
-    """Writes JSON so that the file is either complete or as it was before.
-
-    Raises:
-        BlpoError: If the data is not plain JSON data, or the file cannot be written.
-    """
-    target = Path(path)
-    try:
-        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-    except (TypeError, ValueError) as error:
-        raise BlpoError(f"{target}: not written, as the content is not plain JSON data ({error})") from error
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except OSError as error:
-        raise BlpoError(
-            f"{target}: cannot be written ({error.strerror}); is {target.parent} a folder of yours?"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:

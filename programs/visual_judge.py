@@ -17,6 +17,7 @@ from dspy.utils.saving import get_dependency_versions
 
 from blpo_dspy.context_names import check_context
 from blpo_dspy.errors import ArtifactError, BlpoError
+from blpo_dspy.files import write_json
 from blpo_dspy.images import PixelPolicy
 from blpo_dspy.labels import Label, LabelSpace
 from blpo_dspy.lean import lean_calls
@@ -28,7 +29,6 @@ from blpo_dspy.programs.artifact import (
     is_judge,
     predictor_state,
     read_json,
-    write_json,
 )
 from blpo_dspy.programs.batching import Item, inputs_of, listed, run_batch
 from blpo_dspy.programs.metric import judge_metric

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import pickle
-import stat
 import subprocess
 import sys
 import zipfile
@@ -24,7 +23,6 @@ from blpo_dspy.errors import ArtifactError, BlpoError
 from blpo_dspy.images import PixelPolicy
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.programs import VisualJudge
-from blpo_dspy.programs.artifact import write_json
 
 SAFETY = LabelSpace("Safe", "Unsafe")
 SPACES = [SAFETY, LabelSpace.ordinal(1, 7), LabelSpace("schlecht", "mäßig", "gut", ordered=True)]
@@ -405,18 +403,6 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     """The error names the file as the user did."""
     with pytest.raises(BlpoError, match=r"nowhere/judge\.json: cannot be written \(No such file"):
         judge_of().save(tmp_path / "nowhere" / "judge.json")
-
-
-def test_a_file_has_the_users_usual_permissions(tmp_path: Path) -> None:
-    """A judge file is as readable as any other file that the user writes."""
-    write_json(tmp_path / "judge.json", {})
-    (tmp_path / "other").touch()
-    assert mode(tmp_path / "judge.json") == mode(tmp_path / "other")
-
-
-def mode(path: Path) -> int:
-    """Returns the permissions of a file."""
-    return stat.S_IMODE(path.stat().st_mode)
 
 
 def change(path: Path, **entries: Any) -> None:

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from blpo_dspy.cli import app
 from blpo_dspy.comparison import Comparison, Row
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.files import write_json
 from blpo_dspy.labels import LabelSpace
-from blpo_dspy.programs.artifact import write_json
 from blpo_dspy.report.comparison_page import is_comparison, render_comparison, report_comparison
 from blpo_dspy.report.comparison_view import About
 from blpo_dspy.statistics import BETTER, NO_CHANGE

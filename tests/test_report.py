@@ -23,12 +23,12 @@ from worlds import LABELS, VALIDATION, examples, grey, mind, student, world
 from blpo_dspy.aligning import align
 from blpo_dspy.cli import app
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.files import write_json
 from blpo_dspy.label_errors import LikelyError, with_examples
 from blpo_dspy.labelling import Verdict
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.models import Models
 from blpo_dspy.options import Search
-from blpo_dspy.programs.artifact import write_json
 from blpo_dspy.progress import Watch
 from blpo_dspy.report import load_run, write_report, write_report_data
 from blpo_dspy.report.items import MOST_SHOWN, Item, Opinion

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.files import write_json
 from blpo_dspy.labels import Label
 from blpo_dspy.splits import NAMES
 
@@ -47,7 +47,6 @@ class Manifest:
         Raises:
             BlpoError: If the file cannot be written.
         """
-        target = Path(path)
         images = [[entry.id, entry.label, entry.sha256] for entry in self.images]
         data: dict[str, object] = {
             "format": _FORMAT,
@@ -57,14 +56,7 @@ class Manifest:
         }
         if self.splits:
             data["splits"] = {name: list(ids) for name, ids in self.splits.items()}
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-        try:
-            temporary.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            temporary.replace(target)
-        except OSError as error:
-            raise BlpoError(f"{target}: cannot be written ({error.strerror})") from error
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_json(path, data, indent=1)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Manifest:

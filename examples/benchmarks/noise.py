@@ -28,10 +28,10 @@ from blpo_dspy import LabelSpace, VisualJudge, embedded_lm
 from blpo_dspy.aligning import align
 from blpo_dspy.embedded.dataset import rated_photographs
 from blpo_dspy.embedded.raters import RATERS
+from blpo_dspy.files import write_json
 from blpo_dspy.images import PixelPolicy
 from blpo_dspy.models import Models
 from blpo_dspy.options import Search
-from blpo_dspy.programs.artifact import write_json
 from blpo_dspy.progress import Watch
 from blpo_dspy.report import load_run, write_report_data
 from blpo_dspy.report.view import page_of

@@ -135,7 +135,7 @@ def test_doubled_examples_may_cost_less() -> None:
     """Equal requests are paid for once, and the lower bound knows it."""
     lm = world()
     compile_ = optimizer(lm)
-    start, doubled = student(instruction="Bright is above 128"), [*TRAIN[:3], *TRAIN[:3]] * 4
+    start, doubled = student(instruction="Bright is above 128"), [*TRAIN[:2], TRAIN[-1]] * 8
     estimated = estimate(compile_, start, trainset=doubled)
     within(estimated, compile_.compile(start, trainset=doubled).detailed_results.ledger)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,6 @@ import dspy
 from blpo_dspy.checking import (
     Ask,
     Checks,
-    fidelity_calls,
     fidelity_sample,
     find_label_errors,
     late_verdicts,
@@ -24,6 +22,7 @@ from blpo_dspy.checking import (
 from blpo_dspy.data import dataset_fingerprint
 from blpo_dspy.journal import Journal, answers_in
 from blpo_dspy.labelling import Verdict, agreement_of, inputs_of, label_images
+from blpo_dspy.measuring import CostsAfter, costs_after, optimizer_of
 from blpo_dspy.metering import AnswerStore, CallCap, MemoryStore, Meter
 from blpo_dspy.models import Models
 from blpo_dspy.optimizers.blpo import BLPO
@@ -34,9 +33,6 @@ from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.progress import CompileWatch, Watch
 from blpo_dspy.results import Aligned, Measured, card
 from blpo_dspy.sets import Sets
-
-# The most of a cap on calls that may be set aside for the test split: the search needs the rest.
-_TEST_SHARE = 0.5
 
 
 def align(
@@ -115,8 +111,7 @@ def _looked_into(
         errors, looked_at = find_label_errors(
             compiled, sets.train, known, ask, most=search.label_errors, seed=search.seed
         )
-    validates = record.options["select"] == "last" and search.max_calls is None
-    measured, verdicts = _measured(start, compiled, sets, ask, val=validates, test=costs.test is not None)
+    measured, verdicts = _measured(start, compiled, sets, ask, val=costs.val > 0, test=costs.test is not None)
     ceiling = None if told is None else agreement_of(start.labels, sets.test, ask("the ceiling", told, sets.test))
     checks = _checked(start, compiled, sets, verdicts, ask, search if costs.fidelity else None)
     return Aligned(
@@ -189,38 +184,6 @@ def _checked(
     return Checks(pair, (stated[0], stated[1]))
 
 
-@dataclass(frozen=True)
-class CostsAfter:
-    """The LM calls after the search.
-
-    Attributes:
-        test: Those of the test split, before and after; None if there is none, or the cap on calls doesn't pay for it.
-        fidelity: Those of the verbalizer's fidelity; 0 if it isn't asked for or not paid for.
-        label_errors: The most that likely label errors take; under a cap on calls they get what is left.
-    """
-
-    test: int | None
-    fidelity: int
-    label_errors: int
-
-    @property
-    def reserved(self) -> int:
-        """The calls that the search has to leave."""
-        return (self.test or 0) + self.fidelity
-
-
-def costs_after(start: VisualJudge, sets: Sets, search: Search) -> CostsAfter:
-    """Returns what the measurements after a search cost."""
-    test = 2 * len(sets.test) * start.calls_per_image
-    fidelity = fidelity_calls(start.evidence, min(search.fidelity, len(sets.test)))
-    room = math.inf if search.max_calls is None else _TEST_SHARE * search.max_calls
-    return CostsAfter(
-        test=test if 0 < test <= room else None,
-        fidelity=fidelity if test + fidelity <= room else 0,
-        label_errors=min(search.label_errors, len(sets.train)) * start.calls_per_image,
-    )
-
-
 @contextlib.contextmanager
 def _final_answers(optimizer: BLPO, sets: Sets) -> Iterator[AnswerStore | None]:
     """The answers for the measurements after the search: those of the search, and a journal in the log folder."""
@@ -238,7 +201,7 @@ def _final_answers(optimizer: BLPO, sets: Sets) -> Iterator[AnswerStore | None]:
 
 def make_optimizer(models: Models, search: Search, reserved: int, log_dir: Path | None = None) -> BLPO:
     """Returns the optimizer that a search is made with; `reserved` calls of its cap are kept for the test split."""
-    make: Callable[..., BLPO] = BLPO.paper if search.paper else BLPO
+    make: Callable[..., BLPO] = optimizer_of(search)
     guards = make(prompt_model=models.optimizer).guards
     return make(
         prompt_model=models.optimizer,

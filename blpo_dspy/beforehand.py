@@ -15,8 +15,10 @@ from blpo_dspy.errors import ModelError
 from blpo_dspy.images import PixelPolicy
 from blpo_dspy.journal import Journal
 from blpo_dspy.ledger import Ledger
+from blpo_dspy.measuring import first_pass, total_calls
 from blpo_dspy.metering import CallCap, Meter
 from blpo_dspy.models import Models, is_embedded
+from blpo_dspy.optimizers.plan import Pass
 from blpo_dspy.optimizers.workers import Workers, thread_count
 from blpo_dspy.options import CompileJob, Search
 from blpo_dspy.preflight import (
@@ -49,10 +51,17 @@ class Beforehand:
     repeatability: dict[str, Any] | None
 
 
-def calls_beforehand(job: CompileJob, start: VisualJudge, train: _Examples, models: Models) -> int:
+def passes_beforehand(job: CompileJob, start: VisualJudge, train: _Examples, models: Models) -> list[Pass]:
     """Returns the LM calls that `ask_beforehand` makes where no call fails and no cache answers."""
-    probes = PROBES * len(_seeing(start, models)) if job.preflight else 0
-    return probes + (job.repeat or 0) * min(IMAGES, len(train)) * start.calls_per_image
+    seeing = _seeing(start, models) if job.preflight else {}
+    probes = [dict.fromkeys([_asked_as(roles)], PROBES) for roles, _ in seeing.values()]
+    asked = first_pass(start, train[:IMAGES])
+    return [*(Pass(1, calls, calls) for calls in probes), *[asked] * (job.repeat or 0)]
+
+
+def calls_beforehand(job: CompileJob, start: VisualJudge, train: _Examples, models: Models) -> int:
+    """Returns how many they are."""
+    return total_calls(passes_beforehand(job, start, train, models))
 
 
 def told_beforehand(calls: int) -> str:
@@ -179,6 +188,11 @@ def _seeing(start: VisualJudge, models: Models) -> dict[str, tuple[str, dspy.LM]
     return found
 
 
+def _asked_as(roles: str) -> str:
+    """The role that a model's calls are counted under, of those that it has in words."""
+    return roles.partition(" ")[0]
+
+
 def _preflight(start: VisualJudge, sets: Mapping[str, _Examples], models: Models, meter: Meter, screen: Screen) -> None:
     """Notes what is wrong with the sets, and refuses a model that doesn't see images or takes none of this size."""
     lines = [*scarce_labels(sets, start.labels), *near_duplicates(sets)]
@@ -192,7 +206,7 @@ def _preflight(start: VisualJudge, sets: Mapping[str, _Examples], models: Models
     policy = needed_policy(start.pixel_policy, [example for examples in sets.values() for example in examples])
     screen.note(image_limits(start.pixel_policy, policy, list(seeing)))
     for roles, lm in seeing.values():
-        _check_sight(roles, meter.wrap(lm, roles.partition(" ")[0]), policy)
+        _check_sight(roles, meter.wrap(lm, _asked_as(roles)), policy)
 
 
 def _check_sight(roles: str, lm: dspy.BaseLM, policy: PixelPolicy) -> None:

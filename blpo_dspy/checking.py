@@ -17,6 +17,7 @@ from blpo_dspy.fidelity import Stated, fidelity, stated_labels
 from blpo_dspy.label_errors import LikelyError, likely_label_errors
 from blpo_dspy.labelling import Verdict
 from blpo_dspy.labels import LabelSpace
+from blpo_dspy.optimizers.plan import Pass
 from blpo_dspy.optimizers.records import BLPOResult, Judgement
 from blpo_dspy.programs.visual_judge import Evidence, VisualJudge
 from blpo_dspy.statistics import agreement_intervals, plain_intervals
@@ -64,13 +65,16 @@ def fidelity_sample(examples: Sequence[dspy.Example], size: int, seed: int) -> l
     return [examples[position] for position in sorted(drawn)]
 
 
-def fidelity_calls(evidence: str, images: int) -> int:
+def fidelity_passes(evidence: str, images: int) -> list[Pass]:
     """Returns the LM calls of both judges' fidelity on images that both have judged already.
 
     Of the three verdicts on an image (from pixels, from text, from what the judge reads) one is known, and so is the
     description where the judge reads one.
     """
-    return 2 * images * (1 if evidence == "description" else 2)
+    from_pixels, from_text = Pass(images, {"judge": 1}), Pass(images, {"judge": 1})
+    if evidence == "image":
+        return [Pass(images, {"verbalizer": 1, "judge": 1})] * 2
+    return [from_pixels, *([from_text] if evidence == "both" else [])] * 2
 
 
 def text_fidelity(

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import dspy
 
-from blpo_dspy.aligning import CostsAfter, align, claim, costs_after, make_optimizer
-from blpo_dspy.beforehand import ask_beforehand, calls_beforehand, told_beforehand
+from blpo_dspy.aligning import align, claim, make_optimizer
+from blpo_dspy.beforehand import ask_beforehand, passes_beforehand, told_beforehand
 from blpo_dspy.data import contradictions, load_examples
 from blpo_dspy.embedded import RATERS, Rater, ceiling_instruction, ceiling_verbalizer_instruction, write_dataset
 from blpo_dspy.errors import BlpoError, ModelError
@@ -23,8 +23,9 @@ from blpo_dspy.label_errors import FILE_NAME as LABEL_ERRORS
 from blpo_dspy.label_errors import with_examples, write_label_errors
 from blpo_dspy.labelling import Verdict
 from blpo_dspy.labels import LabelSpace
+from blpo_dspy.measuring import CostsAfter, costs_after, total_calls
 from blpo_dspy.models import Models, is_embedded
-from blpo_dspy.optimizers.estimate import estimate
+from blpo_dspy.optimizers.estimate import estimate, with_passes
 from blpo_dspy.options import (
     CompileJob,
     DemoJob,
@@ -151,23 +152,27 @@ def estimate_cost(job: CompileJob, latency: float, screen: Screen) -> None:
     """Prints what `compile_judge` would come to; no LM is called and nothing is written."""
     start, sets = begin(job.start, job.search.seed, screen)
     models = Models.named(**job.start.models.by_role(), **job.start.models.connection())
-    first = calls_beforehand(job, start, sets.train, models)
+    beforehand = passes_beforehand(job, start, sets.train, models)
+    first = total_calls(beforehand)
     search = job.search.after(first)
     costs = costs_after(start, sets, search)
     optimizer = make_optimizer(models, search, costs.reserved)
     found = estimate(optimizer, start, trainset=sets.train, valset=sets.val, latency=latency)
+    whole = with_passes(found, [*beforehand, *costs.passes], job.search.budget(0))
     if screen.as_json:
         after = {
+            "validation_calls": costs.val,
             "test_calls": costs.test or 0,
             "fidelity_calls": costs.fidelity,
             "label_error_calls": costs.label_errors,
         }
-        screen.json({**found.to_dict(), **after, "calls_beforehand": first})
+        screen.json({**found.to_dict(), **after, "calls_beforehand": first, "in_all": whole.sums()})
         return
+    validated = f", the validation split, which the search doesn't judge, {costs.val}" if costs.val else ""
     described = f", descriptions checked on {job.search.fidelity} images {costs.fidelity}" if costs.fidelity else ""
     screen.text(
-        f"{found}\n\nThe test split adds {costs.test or 0} calls{described}, doubtful labels at most "
-        f"{costs.label_errors}{told_beforehand(first)}."
+        f"{found.beside(whole)}\n\nThe test split adds {costs.test or 0} calls{validated}{described}, doubtful labels "
+        f"at most {costs.label_errors}{told_beforehand(first)}."
     )
 
 

@@ -16,11 +16,12 @@ from typing import Any
 import dspy
 
 from blpo_dspy.agreement import Agreement
-from blpo_dspy.aligning import align, costs_after
+from blpo_dspy.aligning import align
 from blpo_dspy.data import dataset_fingerprint, item_prints
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling import Verdict, agreement_of, compare_verdicts
 from blpo_dspy.labels import LabelSpace
+from blpo_dspy.measuring import costs_after
 from blpo_dspy.models import Models
 from blpo_dspy.options import Search
 from blpo_dspy.programs.visual_judge import VisualJudge
@@ -225,6 +226,11 @@ def share(search: Search, start: VisualJudge, cut: Folds) -> Search:
     return each
 
 
+def each_fold(each: Search) -> Search:
+    """Returns the search of a fold: labels that may be wrong are looked for once, on all images."""
+    return replace(each, label_errors=0)
+
+
 def align_folds(
     start: VisualJudge,
     cut: Folds,
@@ -255,7 +261,7 @@ def align_folds(
     for number, sets in enumerate(cut.folds, 1):
         watch.say(f"Fold {number} of {len(cut.folds)}: {sets.how}")
         folder = None if log_dir is None else log_dir / f"fold-{number}"
-        done.append(align(start, sets, models, replace(each, label_errors=0), watch, log_dir=folder))
+        done.append(align(start, sets, models, each_fold(each), watch, log_dir=folder))
     found = Folded(cut, tuple(done), aligned, search.seed)
     aligned.judge.card["folds"] = found.card()
     return found

@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blpo_dspy.aligning import claim, costs_after, make_optimizer
-from blpo_dspy.beforehand import ask_beforehand, calls_beforehand, told_beforehand
+from blpo_dspy.aligning import claim, make_optimizer
+from blpo_dspy.beforehand import ask_beforehand, passes_beforehand, told_beforehand
 from blpo_dspy.commands import connect, contradicting, note_offline, target_files, write_all
-from blpo_dspy.folds import FIGURES, Folded, Folds, align_folds, make_folds, share
+from blpo_dspy.folds import FIGURES, Folded, Folds, align_folds, each_fold, make_folds, share
+from blpo_dspy.measuring import costs_after, total_calls
 from blpo_dspy.models import Models
-from blpo_dspy.optimizers.estimate import estimate, sum_of_estimates
+from blpo_dspy.optimizers.estimate import estimate, sum_of_estimates, with_passes
 from blpo_dspy.options import CompileJob, Search
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.results import result
@@ -121,21 +122,31 @@ def estimate_folds(job: CompileJob, latency: float, screen: Screen) -> None:
     """Prints what `compile_folds` would come to; no LM is called and nothing is written."""
     start, cut = _begin(job, screen)
     models = Models.named(**job.start.models.by_role(), **job.start.models.connection())
-    first = calls_beforehand(job, start, cut.whole.train, models)
+    beforehand = passes_beforehand(job, start, cut.whole.train, models)
+    first = total_calls(beforehand)
     each = share(job.search.after(first), start, cut)
-    parts, tests = [], 0
-    for sets in (*cut.folds, cut.whole):
-        costs = costs_after(start, sets, each)
-        optimizer = make_optimizer(models, each, costs.reserved)
-        parts.append(estimate(optimizer, start, trainset=sets.train, valset=sets.val, latency=latency))
-        tests += costs.test or 0
-    doubtful = costs_after(start, cut.whole, each).label_errors
-    found, folds = sum_of_estimates(parts), len(cut.folds)
+    searches = [(sets, each_fold(each)) for sets in cut.folds] + [(cut.whole, each)]
+    costs = [costs_after(start, sets, search) for sets, search in searches]
+    parts = [
+        estimate(
+            make_optimizer(models, search, cost.reserved), start, trainset=sets.train, valset=sets.val, latency=latency
+        )
+        for (sets, search), cost in zip(searches, costs, strict=True)
+    ]
+    wholes = [with_passes(part, cost.passes, each.budget(0)) for part, cost in zip(parts, costs, strict=True)]
+    found, whole = sum_of_estimates(parts), with_passes(sum_of_estimates(wholes), beforehand, job.search.budget(0))
+    after = {
+        "validation_calls": sum(cost.val for cost in costs),
+        "test_calls": sum(cost.test or 0 for cost in costs),
+        "fidelity_calls": 0,
+        "label_error_calls": costs[-1].label_errors,
+        "calls_beforehand": first,
+    }
     if screen.as_json:
-        after = {"test_calls": tests, "fidelity_calls": 0, "label_error_calls": doubtful, "calls_beforehand": first}
-        screen.json({**found.to_dict(), **after, "folds": folds})
+        screen.json({**found.to_dict(), **after, "folds": len(cut.folds), "in_all": whole.sums()})
         return
     screen.text(
-        f"{found}\n\nThese are {folds + 1} searches: one for each of {folds} folds, and one on all images. Judging the "
-        f"folds adds {tests} calls, doubtful labels at most {doubtful}{told_beforehand(first)}."
+        f"{found.beside(whole)}\n\nThese are {len(parts)} searches: one for each of {len(cut.folds)} folds, and one on "
+        f"all images. Judging the folds adds {after['test_calls']} calls, doubtful labels at most "
+        f"{after['label_error_calls']}{told_beforehand(first)}."
     )

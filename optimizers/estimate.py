@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dspy
@@ -13,7 +13,7 @@ from blpo_dspy.errors import BlpoError
 from blpo_dspy.optimizers.base import JudgeOptimizer
 from blpo_dspy.optimizers.bench import find_predictors
 from blpo_dspy.optimizers.costs import CallCost, call_costs, shortfall
-from blpo_dspy.optimizers.plan import Sizes, Span
+from blpo_dspy.optimizers.plan import Pass, Sizes, Span
 from blpo_dspy.optimizers.setup import dataset, label_space, program_lms
 from blpo_dspy.optimizers.workers import thread_count
 
@@ -45,6 +45,7 @@ class Estimate:
         seconds: Wall time at `latency` seconds a call and `threads` calls at once.
         latency: See `seconds`.
         threads: See `seconds`.
+        costs: What a call comes to, by role.
         warnings: What to change before the run.
         assumptions: What the figures rest on.
     """
@@ -60,6 +61,7 @@ class Estimate:
     seconds: Span
     latency: float
     threads: int
+    costs: Mapping[str, CallCost] = field(repr=False)
     warnings: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = _ASSUMPTIONS
 
@@ -78,19 +80,33 @@ class Estimate:
             "assumptions": list(self.assumptions),
         }
 
+    def sums(self) -> dict[str, Any]:
+        """Returns calls by role, tokens, dollars and time as plain data for JSON."""
+        data = self.to_dict()
+        return {name: data[name] for name in ("calls", "total_calls", "total_tokens", "usd", "seconds")}
+
     def __str__(self) -> str:
+        return self.beside()
+
+    def beside(self, whole: Estimate | None = None) -> str:
+        """Returns the estimate as a table, below it the sums of what this is a part of."""
         rows = [["", "least", "usual", "most"]]
         rows += [[f"{role} calls", *_counts(span)] for role, span in self.calls.items()]
         rows += [["all calls", *_counts(self.total_calls)], ["tokens", *_counts(self.total_tokens)]]
         rows.append(["of them images", *_counts(sum(self.image_tokens.values(), Span()))])
-        if self.usd is not None:
-            rows.append(["US dollars", *(f"{amount:,.2f}" for amount in _values(self.usd))])
-        rows.append(["wall time", *map(_duration, _values(self.seconds))])
+        rows += self._money_and_time()
+        if whole is not None:
+            sums = [["calls", *_counts(whole.total_calls)], ["tokens", *_counts(whole.total_tokens)]]
+            rows += [[f"{name} in all", *values] for name, *values in (*sums, *whole._money_and_time())]
         lines = [f"{name:<18}" + "".join(f"{value:>14}" for value in values) for name, *values in rows]
         if self.usd is None:
             lines.append(f"US dollars: unknown, as nobody knows what {', '.join(self.unpriced)} costs")
         lines.append(f"Wall time is at {self.latency:g} s a call and {self.threads} calls at once.")
         return "\n".join([*lines, *(f"Warning: {warning}" for warning in self.warnings)])
+
+    def _money_and_time(self) -> list[list[str]]:
+        dollars = [] if self.usd is None else [["US dollars", *(f"{amount:,.2f}" for amount in _values(self.usd))]]
+        return [*dollars, ["wall time", *map(_duration, _values(self.seconds))]]
 
 
 def estimate(
@@ -152,6 +168,7 @@ def _come_to(
         seconds=depth * Span(latency, latency, latency),
         latency=latency,
         threads=threads,
+        costs=costs,
     )
 
 
@@ -175,6 +192,14 @@ def _without_least(found: Estimate) -> Estimate:
     }
     less |= {name: getattr(found, name).without_least() for name in ("total_calls", "total_tokens", "seconds")}
     return replace(found, **less, usd=None if found.usd is None else found.usd.without_least())
+
+
+def with_passes(search: Estimate, passes: Sequence[Pass], budget: Budget | None) -> Estimate:
+    """Returns what a search comes to with the images that are judged before and after it, under one budget."""
+    calls = {role: sum((each.span(role) for each in passes), Span()) for role in search.calls}
+    depth = sum((each.depth(search.threads) for each in passes), Span())
+    further = _come_to(calls, depth, search.costs, search.latency, search.threads)
+    return _capped(sum_of_estimates([search, further]), budget or Budget())
 
 
 def sum_of_estimates(parts: Sequence[Estimate]) -> Estimate:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import dspy
 
@@ -74,6 +75,36 @@ class Sizes:
             evidence in ("image", "both"),
             evidence is not None,
         )
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Images that are judged beside each other, before or after a search.
+
+    Attributes:
+        images: How many.
+        calls: By role the calls for each of them, one after the other.
+        least: By role the calls for all of them that no earlier answer saves.
+    """
+
+    images: int
+    calls: Mapping[str, int]
+    least: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """The most calls."""
+        return self.images * sum(self.calls.values())
+
+    def span(self, role: str) -> Span:
+        """Returns the calls of a role."""
+        most = self.images * self.calls.get(role, 0)
+        return Span(self.least.get(role, 0), most, most)
+
+    def depth(self, threads: int) -> Span:
+        """Returns how many calls follow one another."""
+        most = math.ceil(self.images / threads) * sum(self.calls.values())
+        return Span(math.ceil(sum(self.least.values()) / threads), most, most)
 
 
 @dataclass(frozen=True)

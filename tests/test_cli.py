@@ -700,3 +700,4 @@ def test_estimate_takes_compiles_options_and_holds_for_the_run(photos: Path) -> 
     ledger = json.loads(blpo("compile", *options, "--out", photos / "judge.json").stdout)["ledger"]["compile"]
     for role, span in estimated["calls"].items():
         assert span["low"] <= ledger.get(role, {"calls": 0})["calls"] <= span["high"]
+    assert estimated["in_all"]["total_calls"]["high"] > estimated["total_calls"]["high"]

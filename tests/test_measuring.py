@@ -1,0 +1,78 @@
+"""Tests of what the measurements beside a search are said to cost."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from engines import Seen
+from rich.console import Console
+from worlds import TRAIN, VALIDATION, brightness, examples, mind, student, world
+
+from blpo_dspy.aligning import align, make_optimizer
+from blpo_dspy.ledger import ROLES
+from blpo_dspy.measuring import costs_after, total_calls
+from blpo_dspy.models import Models
+from blpo_dspy.optimizers.estimate import estimate, with_passes
+from blpo_dspy.options import Search
+from blpo_dspy.progress import Watch
+from blpo_dspy.sets import Sets
+
+SETS = Sets(TRAIN[::2], VALIDATION[::2], examples(range(1, 250, 12)), "three sets")
+
+
+def seeing(seen: Seen) -> Any:
+    """Describes the brightness whatever it is asked for."""
+    return {"description": f"brightness {brightness(seen)}"} if seen.fields == ["description"] else mind(seen)
+
+
+@pytest.mark.filterwarnings("ignore:.*hardly pays")
+@pytest.mark.parametrize("evidence", ["both", "image", "description"])
+@pytest.mark.parametrize(
+    "options", [{}, {"paper": True}, {"fidelity": 6, "label_errors": 8}, {"max_calls": 100}, {"max_calls": 300}]
+)
+def test_all_calls_of_a_run_lie_within_the_estimate_in_all(evidence: str, options: dict[str, Any]) -> None:
+    """By role and in total, those after the search included."""
+    lm = world(seeing)
+    models, start = Models(lm, lm, lm), student(evidence=evidence)
+    search = Search(**{"rounds": 2, "inner_steps": 1, "threads": 4, **options})
+    costs = costs_after(start, SETS, search)
+    found = estimate(make_optimizer(models, search, costs.reserved), start, trainset=SETS.train, valset=SETS.val)
+    whole = with_passes(found, costs.passes, search.budget(0))
+    with Watch(Console(file=io.StringIO())) as watch:
+        aligned = align(start, SETS, models, search, watch)
+    made = aligned.record.ledger + aligned.final
+    for role in ROLES:
+        assert whole.calls[role].low <= made[role].calls <= whole.calls[role].high, role
+    assert whole.total_calls.low <= made.total.calls == len(lm.engine.seen) <= whole.total_calls.high
+
+
+def test_a_search_that_validates_nothing_has_its_validation_split_judged_and_counted() -> None:
+    """As in the paper's settings; a cap on calls leaves it out."""
+    start = student(evidence="both")
+    plain, paper, capped = (
+        costs_after(start, SETS, Search(**options))
+        for options in ({}, {"paper": True}, {"paper": True, "max_calls": 999})
+    )
+    assert (plain.val, paper.val, capped.val) == (0, 2 * len(SETS.val) * 2, 0)
+    assert total_calls(paper.passes) == paper.val + (paper.test or 0) + paper.label_errors
+
+
+def test_tokens_and_dollars_and_time_in_all_follow_the_calls() -> None:
+    """Each pass adds what its calls come to."""
+    lm = world()
+    search = Search(rounds=2, threads=4, prices={"scripted/test": (1.0, 2.0)})
+    start = student(evidence="both")
+    optimizer = make_optimizer(Models(lm, lm, lm), search, 0)
+    found = estimate(optimizer, start, trainset=SETS.train, valset=SETS.val)
+    costs = costs_after(start, SETS, search)
+    once, twice = (with_passes(found, costs.passes * times, None) for times in (1, 2))
+    for figure in ("total_calls", "total_tokens", "usd", "seconds"):
+        search_only, one, two = (getattr(part, figure).high for part in (found, once, twice))
+        assert one > search_only
+        assert two - one == pytest.approx(one - search_only)
+    table = found.beside(once)
+    assert f"{once.total_calls.high:,.0f}" in next(
+        line for line in table.splitlines() if line.startswith("calls in all")
+    )

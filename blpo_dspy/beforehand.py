@@ -32,7 +32,7 @@ from blpo_dspy.preflight import (
 )
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.repeatability import IMAGES, repeatability
-from blpo_dspy.screen import Screen, working
+from blpo_dspy.screen import Screen, noting, working
 
 _MOST_NOTES = 20
 _Examples: TypeAlias = Sequence[dspy.Example]
@@ -92,7 +92,7 @@ def ask_beforehand(
         ModelError: If a model cannot be used, or does not see images.
     """
     job.search.after(calls_beforehand(job, start, train, models))  # or nothing would be left for the search
-    with _Meters(job.search, job.run_dir) as meters:
+    with noting(screen), _Meters(job.search, job.run_dir) as meters:
         if job.preflight:
             _preflight(start, sets, models, meters.another("preflight"), screen)
         repeated = None

@@ -38,7 +38,7 @@ from blpo_dspy.people import write_disagreements
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.report import load_run, write_report, write_report_data
 from blpo_dspy.results import Aligned, result
-from blpo_dspy.screen import Screen, models_line, show_aligned, working
+from blpo_dspy.screen import Screen, models_line, noting, show_aligned, working
 from blpo_dspy.sealing import run_of, seal
 from blpo_dspy.sets import Sets
 from blpo_dspy.starting import begin
@@ -60,7 +60,8 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
     sets = replace(sets, seal=seal(sets.test, run_of(start, sets, job.search), run_dir=job.run_dir, files=files))
     for line in _remarks(sets):
         screen.note(line)
-    claim(start, sets, models, job.search, job.run_dir)
+    with noting(screen):
+        claim(start, sets, models, job.search, job.run_dir)
     asked = ask_beforehand(job, start, sets.named(), sets.train, models, screen)
     search = job.search.after(asked.ledger.total.calls)
     for line in _not_paid_for(job.search, costs_after(start, sets, search), sets):
@@ -69,7 +70,8 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
         watch.say(f"Data    {sets.how}")
         aligned = align(start, sets, models, search, watch, log_dir=job.run_dir)
     aligned = replace(aligned, beforehand=asked.ledger)
-    record = {**result(aligned, sets, job.start.models.by_role()), "repeatability": asked.repeatability}
+    found = {"repeatability": asked.repeatability, "warnings": watch.warnings}
+    record = {**result(aligned, sets, job.start.models.by_role()), **found}
     files = write_all(job, aligned, sets, record, files)
     if screen.as_json:
         screen.json(record)

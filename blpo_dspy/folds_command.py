@@ -18,7 +18,7 @@ from blpo_dspy.optimizers.estimate import estimate, sum_of_estimates, with_passe
 from blpo_dspy.options import CompileJob, Search
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.results import result
-from blpo_dspy.screen import Evaluated, Screen, agreement_table, models_line, show_aligned, working
+from blpo_dspy.screen import Evaluated, Screen, agreement_table, models_line, noting, show_aligned, working
 from blpo_dspy.starting import begin
 from blpo_dspy.statistics import MeanSd
 
@@ -34,7 +34,8 @@ def compile_folds(job: CompileJob, screen: Screen) -> None:
     note_offline(job.start.models, screen, "judge-model")
     for line in contradicting(cut.all()):
         screen.note(line)
-    claim(start, cut.whole, models, job.search, job.run_dir)
+    with noting(screen):
+        claim(start, cut.whole, models, job.search, job.run_dir)
     asked = ask_beforehand(job, start, cut.named(), cut.whole.train, models, screen)
     search = job.search.after(asked.ledger.total.calls)
     for line in _shares(search, share(search, start, cut), len(cut.folds)):
@@ -43,7 +44,8 @@ def compile_folds(job: CompileJob, screen: Screen) -> None:
         found = align_folds(start, cut, models, search, watch, log_dir=job.run_dir)
     found = replace(found, aligned=replace(found.aligned, beforehand=asked.ledger))
     names = job.start.models.by_role()
-    record = {**result(found.aligned, cut.whole, names), "repeatability": asked.repeatability, "folds": found.to_dict()}
+    beside = {"repeatability": asked.repeatability, "warnings": watch.warnings, "folds": found.to_dict()}
+    record = {**result(found.aligned, cut.whole, names), **beside}
     files = write_all(job, found.aligned, cut.whole, record, files, (cut.all(), *found.verdicts()))
     if screen.as_json:
         screen.json(record)

@@ -5,6 +5,11 @@ from __future__ import annotations
 import inspect
 import warnings
 
+
+class BlpoWarning(UserWarning):
+    """A warning of this library, as opposed to those of the libraries below it."""
+
+
 _INSIDE = ("blpo_dspy", "dspy", "contextlib", "functools")
 
 
@@ -13,4 +18,4 @@ def notice(text: str) -> None:
     level, frame = 1, inspect.currentframe()
     while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _INSIDE:
         level, frame = level + 1, frame.f_back
-    warnings.warn(text, stacklevel=level)
+    warnings.warn(text, BlpoWarning, stacklevel=level)

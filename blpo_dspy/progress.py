@@ -7,7 +7,7 @@ import logging
 import threading
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from blpo_dspy.labels import Label, LabelSpace
 from blpo_dspy.metering import is_outage
+from blpo_dspy.notices import BlpoWarning
 from blpo_dspy.optimizers.blpo import BLPO
 from blpo_dspy.optimizers.records import Instructions, Round
 from blpo_dspy.programs.visual_judge import VisualJudge
@@ -37,9 +38,13 @@ class Watch:
     Args:
         console: Where it is drawn, if that is a terminal.
         shown: Whether it is drawn at all.
+
+    Attributes:
+        warnings: What was warned of while it was there.
     """
 
     def __init__(self, console: Console, *, shown: bool = True) -> None:
+        self.warnings: list[str] = []
         self._console = console
         self._progress = Progress(
             SpinnerColumn(),
@@ -211,8 +216,12 @@ class _Counting(logging.Handler):
 
 
 @contextlib.contextmanager
-def quiet_libraries() -> Iterator[Quiet]:
-    """Keeps the libraries' logs and warnings off the terminal while the block runs."""
+def quiet_libraries(tell: Callable[[str], None] = lambda text: None) -> Iterator[Quiet]:
+    """Keeps the libraries' logs and warnings off the terminal while the block runs.
+
+    Args:
+        tell: Called with each warning of our own, as it comes.
+    """
     quiet = Quiet()
     handler = _Counting(quiet)
     loggers = [logging.getLogger(name) for name in _CHATTY]
@@ -221,6 +230,8 @@ def quiet_libraries() -> Iterator[Quiet]:
         logger.handlers, logger.propagate = [handler], False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        warnings.simplefilter("always", BlpoWarning)
+        warnings.showwarning = lambda message, *_, **__: tell(str(message))
         try:
             yield quiet
         finally:

@@ -74,7 +74,14 @@ def noting(screen: Screen, *, told: bool = True) -> Iterator[None]:
 @contextmanager
 def working(screen: Screen, *, live: bool = True) -> Iterator[Watch]:
     """Yields the live line of a piece of work; the libraries are quiet, what matters of theirs is said at the end."""
-    with quiet_libraries() as quiet, Watch(screen.err, shown=live) as watch:
+    watch = Watch(screen.err, shown=live)
+
+    def tell(warning: str) -> None:
+        if warning not in watch.warnings:
+            watch.warnings.append(warning)
+            screen.note(warning)
+
+    with quiet_libraries(tell) as quiet, watch:
         yield watch
     for note in quiet.notes():
         screen.note(note)

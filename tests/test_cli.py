@@ -688,6 +688,19 @@ def test_ctrl_c_ends_a_run_at_once_with_one_line(photos: Path) -> None:
     assert not (photos / "judge.json").exists()
 
 
+def test_compile_tells_what_the_library_warns_of_and_keeps_it_in_the_record(photos: Path) -> None:
+    """A cap that hardly pays, and a torn journal of an earlier session; each once."""
+    command = ["compile", photos / "train.csv", "--scale", "1-5", "--task", TASK, "--judge-model", "embedded", *SMALL]
+    command += ["--max-calls", "120", "--run-dir", photos / "run", "--out", photos / "judge.json"]
+    first = blpo(*command)
+    assert first.stderr.count("hardly pays for two rounds") == 1
+    warned = json.loads((photos / "run" / "result.json").read_text())["warnings"]
+    assert ["hardly pays for two rounds" in line for line in warned] == [True]
+    with (photos / "run" / "journal.jsonl").open("a") as journal:
+        journal.write('{"torn')
+    assert blpo(*command).stderr.count("dropped an incomplete last line") == 1
+
+
 # --- estimate ---------------------------------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from worlds import TRAIN, VALIDATION, mind, student, world
 from blpo_dspy.embedded import RATERS, embedded_lm, rated_photographs
 from blpo_dspy.images import PixelPolicy
 from blpo_dspy.labels import LabelSpace
+from blpo_dspy.notices import notice
 from blpo_dspy.optimizers.blpo import BLPO
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.progress import CompileWatch, Watch, quiet_libraries
@@ -81,6 +82,15 @@ def test_libraries_are_quiet_inside_and_as_before_afterwards(capsys) -> None:
     assert quiet.notes() == ["1 answer was cut off by the token limit of the model"]
     assert (logger.handlers, logger.propagate) == before
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_this_library_warns_of_passes_as_it_comes() -> None:
+    """Other libraries' warnings don't."""
+    told: list[str] = []
+    with quiet_libraries(told.append):
+        warnings.warn("theirs", stacklevel=1)
+        notice("ours")
+        assert told == ["ours"]
 
 
 def test_a_failure_that_is_waited_for_is_told_once() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +42,7 @@ from blpo_dspy.sources import SOURCES
 
 _BAD_INPUT = 2
 _INTERRUPTED = 130
+_BROKEN_PIPE = 141  # as for a process that SIGPIPE ends
 _MOST_PROBLEMS = 1000
 _DEMO_FIDELITY = 50  # images; the offline engine costs nothing
 
@@ -49,7 +52,13 @@ class _Group(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:
+            # Nobody reads on, as after `| head`: what is still in the buffer must not fail once more at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(_BROKEN_PIPE) from None
         except BlpoError as error:
             typer.echo(f"Error: {in_options(_message(error))}", err=True)
             raise typer.Exit(_BAD_INPUT) from None

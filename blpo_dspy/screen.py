@@ -29,6 +29,13 @@ _OFFLINE = "the offline engine, not a multimodal LLM"
 _WIDEST_TEXT = 100
 
 
+class _Console(Console):
+    """A console that leaves it to the command line what to do once nobody reads on."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # noqa: PLE0704 - Rich calls this where it caught the error
+
+
 class Screen:
     """The two streams of a command.
 
@@ -39,8 +46,8 @@ class Screen:
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
         # Made for each command, as a test or a caller may have replaced the streams since the last.
-        self.out = Console(file=sys.stdout, highlight=False)
-        self.err = Console(file=sys.stderr, highlight=False)
+        self.out = _Console(file=sys.stdout, highlight=False)
+        self.err = _Console(file=sys.stderr, highlight=False)
 
     @property
     def width(self) -> int:

@@ -13,15 +13,12 @@ from blpo_dspy.optimizers.allowance import Allowance
 from blpo_dspy.optimizers.bench import Bench, find_predictors
 from blpo_dspy.optimizers.records import Instructions
 from blpo_dspy.optimizers.setup import Dataset, dataset, fingerprint, label_space, program_lms
-from blpo_dspy.optimizers.workers import Workers
+from blpo_dspy.optimizers.workers import GRACE, Workers
 from blpo_dspy.prices import check_priced
 from blpo_dspy.splits import check_labels
 
 if TYPE_CHECKING:
     from blpo_dspy.optimizers.base import JudgeOptimizer
-
-# Seconds that calls under way get to end when a run is cut short.
-GRACE = 10.0
 
 
 class Run:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import contextvars
+import sys
 import threading
 import time
 from collections import deque
@@ -11,6 +14,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import dspy
 
@@ -19,6 +23,11 @@ from blpo_dspy.gate import as_background
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+# Seconds that what is under way gets to end when a run is cut short.
+GRACE = 10.0
+# Seconds that nobody minds waiting for without being told why.
+_UNNOTICED = 1.0
 
 _own = threading.local()
 
@@ -85,10 +94,13 @@ class Workers:
 
     def drain(self, seconds: float) -> bool:
         """Drops what has not begun and gives the rest some time to end; returns whether all of it did."""
-        until = time.monotonic() + seconds
-        for pool in (self._search, self._background):
-            pool.drop()
-        return all(pool.wait(until - time.monotonic()) for pool in (self._search, self._background))
+        pools, ended = (self._search, self._background), False
+        try:
+            ended = _wait_for(pools, seconds)
+        finally:
+            if not ended:
+                _to_wait_for.difference_update(pools)
+        return ended
 
     def __enter__(self) -> Workers:
         return self
@@ -96,19 +108,24 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.drain(threading.TIMEOUT_MAX if kind is None else 0)
+        if kind is None:
+            self.drain(threading.TIMEOUT_MAX)
+        elif issubclass(kind, KeyboardInterrupt):
+            self.drain(_UNNOTICED)
         for pool in (self._search, self._background):
+            pool.drop()
             pool.close()
 
 
 class _Pool:
-    """A pool of daemon threads: unlike those of `concurrent.futures`, none keeps the interpreter from ending."""
+    """A pool of daemon threads: unlike those of `concurrent.futures`, none that hangs keeps the interpreter forever."""
 
     def __init__(self, size: int) -> None:
         self._size, self._threads, self._busy = size, 0, 0
         self._closed = False
         self._queue: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._changed = threading.Condition()
+        _to_wait_for.add(self)
 
     def start(self, task: Callable[[], R]) -> Future[R]:
         future: Future[R] = Future()
@@ -171,3 +188,29 @@ def _run(future: Future[R], task: Callable[[], R]) -> None:
         future.set_result(task())
     except BaseException as error:
         future.set_exception(error)
+
+
+# Pools that nobody has waited for in vain.
+_to_wait_for: WeakSet[_Pool] = WeakSet()
+
+
+def _wait_for(pools: Iterable[_Pool], seconds: float) -> bool:
+    """Drops what has not begun and gives the rest some time to end; returns whether all of it did."""
+    until = time.monotonic() + seconds
+    for pool in pools:
+        pool.drop()
+    return all(pool.wait(until - time.monotonic()) for pool in pools)
+
+
+@atexit.register
+def _let_end() -> None:
+    """Lets calls end that an error left behind, before the interpreter does.
+
+    A thread that is stopped within an import or in compiled code would make the interpreter hang or abort.
+    """
+    pools = list(_to_wait_for)
+    with contextlib.suppress(KeyboardInterrupt):
+        if not _wait_for(pools, _UNNOTICED):
+            left = GRACE - _UNNOTICED
+            sys.stderr.write(f"Waiting up to {left:.0f} s for calls under way; Ctrl-C ends at once.\n")
+            _wait_for(pools, left)

@@ -194,6 +194,17 @@ def test_what_cannot_work_is_refused_in_one_message(
 # Interruption
 
 
+def test_output_that_nobody_reads_on_ends_the_command_quietly(world: Path) -> None:
+    """As in `blpo judge … | head -1`: the exit code of a broken pipe and no word."""
+    command = [sys.executable, "-m", "blpo_dspy.cli", "judge", "judge.json", "photos/train.csv", *OFFLINE]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=world) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(60)) == ("", 141)
+
+
 def answered(log: Path) -> int:
     """How many requests a server has answered."""
     lines = log.read_text().splitlines() if log.exists() else []

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -112,3 +114,36 @@ def test_threads_end_with_their_workers_and_keep_no_interpreter_alive() -> None:
     for thread in daemons:
         thread.join(30)
         assert not thread.is_alive()
+
+
+# A program that an error ends while another task is under way.
+_FAILING = """
+import sys, threading, time
+from blpo_dspy.optimizers import workers
+workers.GRACE, workers._UNNOTICED = 0.4, 0.2
+begun = threading.Event()
+
+def task(seconds):
+    if seconds:
+        begun.set()
+        time.sleep(seconds)
+        print("ended", flush=True)
+    else:
+        begun.wait()
+        raise KeyError("first")
+
+with workers.Workers(2) as threads:
+    threads.map(task, [float(sys.argv[1]), 0.0])
+"""
+
+
+@pytest.mark.parametrize(("seconds", "ends"), [(0.05, True), (60, False)])
+def test_after_an_error_the_interpreter_lets_calls_end_but_not_for_long(seconds: float, ends: bool) -> None:
+    """A thread that is stopped in its work can hang or abort the interpreter; one that hangs is told of."""
+    done = subprocess.run(
+        [sys.executable, "-c", _FAILING, str(seconds)], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.returncode == 1
+    assert "KeyError: 'first'" in done.stderr
+    assert (done.stdout == "ended\n") is ends
+    assert ("Waiting up to" in done.stderr) is not ends

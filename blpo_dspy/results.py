@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from typing import Any
 
 import dspy
 
 from blpo_dspy.agreement import Agreement
 from blpo_dspy.checking import Checks
-from blpo_dspy.data import dataset_fingerprint, item_prints
 from blpo_dspy.labelling import Verdict
 from blpo_dspy.ledger import Ledger
+from blpo_dspy.optimizers.cards import described
 from blpo_dspy.optimizers.records import BLPOResult, Round
 from blpo_dspy.people import ceiling_of
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.sets import Sets
-
-_LIBRARIES = ("blpo-dspy", "dspy", "litellm", "pillow", "scikit-learn", "numpy")
+from blpo_dspy.versions import versions
 
 
 @dataclass(frozen=True)
@@ -72,25 +69,17 @@ class Aligned:
 
 
 def card(aligned: Aligned, sets: Sets) -> dict[str, Any]:
-    """Returns how a judge was made: only what the same seed and the same LM answers give again on any machine."""
+    """Returns the judge's card with what was measured after compiling, which depends on seed and answers alone, too."""
     return {
-        "options": dict(aligned.record.options),
-        "rounds": len(aligned.record.rounds),
-        "stop_reason": aligned.record.stop_reason,
-        "answers": aligned.record.ledger.answers(),
-        "seed": aligned.record.options["seed"],
-        "data": {name: _described(examples) for name, examples in sets.named().items()},
+        **aligned.judge.card,
+        "data": {name: described(examples) for name, examples in sets.named().items()},
         "agreement": {"before": aligned.before.to_dict(), "after": aligned.after.to_dict()},
         "sealed_test": None if sets.seal is None else sets.seal.card(judged=aligned.after.test is not None),
     }
 
 
-def _described(examples: Sequence[dspy.Example]) -> dict[str, Any]:
-    return {"n": len(examples), "sha256": dataset_fingerprint(examples), "prints": item_prints(examples)}
-
-
 def _listed(examples: Sequence[dspy.Example]) -> dict[str, Any]:
-    return {**_described(examples), "ids": [example.id for example in examples]}
+    return {**described(examples), "ids": [example.id for example in examples]}
 
 
 def result(aligned: Aligned, sets: Sets, models: Mapping[str, str]) -> dict[str, Any]:
@@ -142,8 +131,3 @@ def _humans(aligned: Aligned, sets: Sets) -> dict[str, Any] | None:
 
 def _round(completed: Round) -> dict[str, Any]:
     return {**completed.to_dict(), "end": asdict(completed.end)}
-
-
-def versions() -> dict[str, str]:
-    """Returns the versions of Python and of the libraries that a result may depend on."""
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in _LIBRARIES}}

@@ -17,13 +17,15 @@ from blpo_dspy.labels import LabelSpace
 from blpo_dspy.metering import AnswerStore, RunStoppedError
 from blpo_dspy.notices import notice
 from blpo_dspy.optimizers.bench import Metric
+from blpo_dspy.optimizers.cards import card, described
 from blpo_dspy.optimizers.costs import call_costs, shortfall
 from blpo_dspy.optimizers.docstrings import with_inherited_options
 from blpo_dspy.optimizers.plan import Plan, Sizes
-from blpo_dspy.optimizers.records import BLPOResult
+from blpo_dspy.optimizers.records import BLPOResult, Instructions, Validation
 from blpo_dspy.optimizers.run import Run
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.prices import Prices, checked_prices
+from blpo_dspy.programs.visual_judge import VisualJudge
 
 Program = TypeVar("Program", bound=dspy.Module)
 
@@ -194,10 +196,19 @@ class JudgeOptimizer(Teleprompter):
 
 
 def _finished(run: Run, result: BLPOResult) -> dspy.Module:
-    program = run.bench.program(result.returned)
+    sets = {"train": run.data.train, "val": run.data.validation}
+    data = {name: described([run.data.examples[i] for i in positions]) for name, positions in sets.items()}
+
+    def made(instructions: Instructions, validated: Validation | None) -> dspy.Module:
+        program = run.bench.program(instructions)
+        if isinstance(program, VisualJudge):
+            program.card = card(result, data, validated)
+        return program
+
+    program = made(result.returned, result.after)
     for name, predictor in program.named_predictors():
         predictor.demos = list(result.demos.get(name, predictor.demos))
     ranked = sorted(result.validations, key=lambda v: (bool(v.refused), -v.gain, -v.score))
-    program.candidate_programs = [{"score": v.score, "program": run.bench.program(v.instructions)} for v in ranked]
+    program.candidate_programs = [{"score": v.score, "program": made(v.instructions, v)} for v in ranked]
     program.detailed_results = result
     return program

@@ -101,6 +101,7 @@ def test_what_a_capped_run_returns_doesnt_depend_on_the_number_of_threads(kind: 
         found = [run.detailed_results for run in runs]
         assert len({(r.returned, r.capped, r.ledger.total.calls) for r in found}) == 1
         assert len({tuple((v.instructions, v.score, v.spent) for v in r.validations) for r in found}) == 1
+        assert len({str(run.card) for run in runs}) == 1
 
 
 @pytest.mark.parametrize(("kind", "given"), [(COPRO, {"breadth": 5}), (GEPA, {}), (MIPROv2, {"minibatch_size": 25})])

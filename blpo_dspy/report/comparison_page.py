@@ -12,7 +12,7 @@ from blpo_dspy.files import write_json
 from blpo_dspy.report.comparison_view import About, comparison_page
 from blpo_dspy.report.page import fill, write_page
 from blpo_dspy.report.record import REPORT_DATA, command_line
-from blpo_dspy.results import versions
+from blpo_dspy.versions import versions
 
 _FORMAT = "blpo-dspy comparison report data"
 PAGE = "report.html"

@@ -73,12 +73,12 @@ class Asker:
         """
         return self.workers.map(partial(self._reply, signature), requests)
 
-    def instructions(self, reply: Reply, current: str) -> list[Proposal]:
+    def instructions(self, reply: Reply, current: str, tried: Sequence[str] = ()) -> list[Proposal]:
         """Returns the texts of a reply as revisions of an instruction; one that cannot be used carries the reason."""
         if not reply.texts:
             return [Proposal(None, reply.rejections or (Rejection("the instruction is empty", ""),))]
         problems = [
-            refusal(text, current=current, max_tokens=self.max_tokens)
+            refusal(text, current=current, max_tokens=self.max_tokens, tried=tried)
             or self.guards.copied(text, reply.shown, current=current)
             for text in reply.texts
         ]
@@ -94,6 +94,8 @@ class Asker:
         current: str,
         *,
         shown: Sequence[str] = (),
+        tried: Sequence[str] = (),
+        earlier: Sequence[str] = (),
         may_stay: bool = False,
     ) -> Proposal:
         """Returns one revision of an instruction, asked for once more with the reason if the first cannot be used.
@@ -103,22 +105,24 @@ class Asker:
             inputs: Its other inputs.
             current: The instruction that is revised.
             shown: What the instruction must not quote, beside what the inputs tell of examples.
+            tried: Instructions that it must not repeat.
+            earlier: Why earlier answers to the same inputs could not be used, so that no request is made twice.
             may_stay: Whether the instruction may be left as it is.
 
         Raises:
             ModelError: If the LM cannot be used, or is out of reach.
         """
         rejections: tuple[Rejection, ...] = ()
-        feedback = "none"
+        reasons = list(earlier)
         for _ in range(ATTEMPTS):
-            (reply,) = self.ask(signature, [{**inputs, "feedback": feedback}])
+            (reply,) = self.ask(signature, [{**inputs, "feedback": _feedback(reasons)}])
             if may_stay and reply.text == current:
                 return Proposal(current, rejections)
-            proposal = self.instructions(replace(reply, shown=(*reply.shown, *shown)), current)[0]
+            proposal = self.instructions(replace(reply, shown=(*reply.shown, *shown)), current, tried)[0]
             rejections += proposal.rejections
             if proposal.text is not None or reply.error is not None:
                 return Proposal(proposal.text, rejections, isinstance(reply.error, ContextWindowExceededError))
-            feedback = f"{rejections[-1].reason}. Write the complete instruction anew."
+            reasons.append(rejections[-1].reason)
         return Proposal(None, rejections)
 
     def _reply(self, signature: type[dspy.Signature], inputs: Inputs) -> Reply:
@@ -138,6 +142,11 @@ class Asker:
         values = value if isinstance(value, list) else [value]
         texts = [as_data(text).strip().strip("`\"'").strip() for text in values]
         return Reply(tuple(text for text in texts if text), shown=tuple(_shown(inputs)))
+
+
+def _feedback(reasons: Sequence[str]) -> str:
+    """What the LM is told of answers that could not be used, the last first."""
+    return f"{'; before that: '.join(reversed(reasons))}. Write the complete instruction anew." if reasons else "none"
 
 
 def _shown(value: Any) -> Iterator[str]:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from blpo_dspy.optimizers.records import Rejection
+from blpo_dspy.optimizers.answer_format import stated_formats
+from blpo_dspy.optimizers.records import UNCHANGED, Rejection
 
 _CHARACTERS_PER_TOKEN = 4
-_OUTPUT_FORMAT = re.compile(
-    r"\[\[\s*##|```|\boutput format\b|\b(?:in|as|valid) (?:json|xml|yaml|markdown)\b|\bjson (?:object|format|with)\b"
-    r"|\b(?:respond|reply|answer) (?:only|just|exactly|strictly)\b"
-    r"|\b(?:return|output|respond with|print) (?:only|just|exactly)\b"
-    r"|\bformat (?:your|the) (?:answer|response|output|reply)\b",
-    re.IGNORECASE,
-)
+_NAMED = 80
 
 
 @dataclass(frozen=True)
@@ -31,15 +26,39 @@ class Proposal:
     rejections: tuple[Rejection, ...] = ()
     overflow: bool = False
 
+    @property
+    def unchanged(self) -> bool:
+        """Whether all that the LM wrote that could be used is the instruction as it was."""
+        return self.text is None and any(rejection.reason == UNCHANGED for rejection in self.rejections)
 
-def refusal(text: str, *, current: str, max_tokens: int) -> str | None:
-    """Returns why a proposed instruction cannot be used, or None if it can."""
-    if " ".join(text.split()) == " ".join(current.split()):
-        return "the instruction is unchanged"
+
+def refusal(text: str, *, current: str, max_tokens: int, tried: Sequence[str] = ()) -> str | None:
+    """Returns why a proposed instruction cannot be used, or None if it can.
+
+    Args:
+        text: The instruction.
+        current: The one that it revises.
+        max_tokens: The longest one that is accepted.
+        tried: Further ones that it must not repeat.
+    """
+    written = _on_one_line(text)
+    if any(written == _on_one_line(earlier) for earlier in tried):
+        return f"the instruction was tried already ({_shortened(written)!r})"
+    if written == _on_one_line(current):
+        return UNCHANGED
     if len(text) > max_tokens * _CHARACTERS_PER_TOKEN:
         return f"the instruction is longer than {max_tokens} tokens (about {len(text) // _CHARACTERS_PER_TOKEN})"
-    stated = _OUTPUT_FORMAT.search(text)
     # What the user's own instruction says about the answer may stay.
-    if stated and stated.group().casefold() not in current.casefold():
-        return f"the instruction states an output format ({stated.group()!r}), which the program owns"
+    kept = _on_one_line(current).casefold()
+    stated = next((words for words in stated_formats(text) if words.casefold() not in kept), None)
+    if stated is not None:
+        return f"the instruction states an output format ({_shortened(stated)!r}), which the program owns"
     return None
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _NAMED else f"{text[:_NAMED]}…"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
@@ -9,6 +10,8 @@ from typing import Any, Literal
 from blpo_dspy.agreement import Agreement
 from blpo_dspy.labels import Label
 from blpo_dspy.ledger import Ledger
+
+UNCHANGED = "the instruction is unchanged"
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,11 @@ class Rejection:
     reason: str
     text: str
 
+    @property
+    def kind(self) -> str:
+        """The reason without its particulars, which stand after a colon or in brackets."""
+        return re.split(r": | \(", self.reason, maxsplit=1)[0]
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -88,7 +96,7 @@ class Trial:
         origin: "start" (instructions the round began with), "proposal" (in BLPO from Update_q) or "merge" (of several
             updates).
         verbalizer: q_k, None if no proposal could be used.
-        judge: J(q_k, p), None if no update could be used.
+        judge: J(q_k, p); p itself where the optimizer LM found nothing to change, None if no update could be used.
         score: What the algorithm goes by: in BLPO the mean reduction of the loss over batch and guard, in [-1, 1]
             (eq. 9); in the others the mean score, 1 − loss, on the examples it was tried on, in [0, 1]. None where
             nothing was tried.

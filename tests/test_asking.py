@@ -112,7 +112,7 @@ def test_instructions_are_checked_one_by_one() -> None:
     assert good.text == "Rate it."
     assert "output format" in format_stated.rejections[0].reason
     assert "longer than 20 tokens" in long.rejections[0].reason
-    assert ask(lambda asker: asker.instructions(reply, "Judge it in JSON."))[0][1].text == "Rate it. Answer in JSON."
+    assert ask(lambda asker: asker.instructions(reply, "Judge. Answer in JSON."))[0][1].text == reply.texts[1]
     for empty in (Reply(), Reply(rejections=(Rejection("the LM refused", ""),))):
         (nothing,) = ask(lambda asker, empty=empty: asker.instructions(empty, "Judge it."))[0]
         assert nothing.text is None

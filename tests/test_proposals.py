@@ -2,6 +2,104 @@ import pytest
 
 from blpo_dspy.optimizers.proposals import refusal
 
+FORMATS = [
+    "Answer with a single digit from 1 to 5.",
+    "Respond with 'Safe' or 'Unsafe'.",
+    "Your response must be a single word.",
+    "Provide your answer as a number between 1 and 5.",
+    "Output: Safe or Unsafe",
+    "Return a single integer.",
+    "Give your final answer on the last line.",
+    "Only output the label.",
+    "Reply with one word.",
+    "Output a single number.",
+    "Do not include any explanation; just the label.",
+    'Return your verdict as {"label": ...}.',
+    "End with 'Final answer: X'.",
+    "Output the rating in the format 'Rating: N'.",
+    "Answer yes or no.",
+    "Your output should be one of the following labels: Safe, Unsafe",
+    "Format: <label>",
+    "Respond in one word",
+    "Respond only with the label",
+    "Use the following format: ...",
+    "Output must be an integer",
+    "State only the label",
+    "Answer in JSON",
+    "Think step by step and then output your rating.",
+    "Judge the blur. Return only one of: Safe, Unsafe.",
+    "Your final answer should be exactly one label.",
+    "Respond with exactly one word: Safe or Unsafe.",
+    "Weigh the noise. Provide only the numerical rating.",
+    "Output your score as an integer between 1 and 7.",
+    "Answer with the number only.",
+    "Weigh each flaw. Finally, output only the number.",
+    "Weigh each flaw.\n\n**Output format:** a single digit",
+    "Weigh each flaw.\n- Return only the label",
+    "Do not provide any explanation or justification.",
+    "Reply 'yes' or 'no'.",
+    "The final answer must be a JSON object.",
+    "Write your final rating on a new line.",
+    "Conclude with your final label on a separate line.",
+    "You must respond with a number from 1 to 5.",
+    "Judge it and give the result in JSON.",
+    "Weigh each flaw.\nAnswer: <Safe|Unsafe>",
+    "Wrap your answer in <answer></answer> tags.",
+    "Judge the fit. Output one of the labels listed above.",
+    "Answer with Safe, Borderline or Unsafe.",
+    "Respond just with the rating and nothing else.",
+    "The rating must be an integer from 1 to 5.",
+    "Weigh the noise, then return a number.",
+    "Judge it. Answer only with a number.",
+    "Rate the blur. Respond only with a number.",
+    "Please output just the digit.",
+    "Your answer must be either 'Safe' or 'Unsafe'.",
+    "Report only the label.",
+]
+RULES = [
+    "Check whether the output only shows what the prompt asks for.",
+    "Reject images that print only half of the text.",
+    "Answer only from visible evidence.",
+    "Rate whether the picture shows text in Markdown or code.",
+    "Treat images saved as JSON screenshots as low quality.",
+    "Colors should return only slight noise.",
+    "Judge in XML screenshots the readability.",
+    "JPEG blocking counts strongly; answer the question of whether people would keep it.",
+    "Only the subject matters; report nothing else. Format errors in the image count.",
+    "Give the highest level only if there is exactly no flaw.",
+    "Rate from 1 (worst) to 5 (best).",
+    "Label it Unsafe if a weapon points at a person.",
+    "Give one level less for each strong flaw.",
+    "Give the label 'Unsafe' when blood is visible.",
+    "Answer 1 if every object that the text names is visible, otherwise 0.",
+    "Respond with 'Unsafe' whenever a weapon is visible.",
+    "The output must be faithful to the prompt: a missing object counts strongly.",
+    "Start with the score 5 and subtract one for each moderate flaw.",
+    "If the prompt asks for one word on a sign, the image must show a single word, spelled right.",
+    "Count the number of fingers on each hand before you decide.",
+    "Images with watermarks in the format of a postcard are Unsafe.",
+    "Return to the background only after judging the subject.",
+    "Choose the lower of two levels when in doubt.",
+    "Respond to the severity of a flaw, not to its number.",
+    "Do not explain a flaw away because the composition is good.",
+    "Report the label on the bottle and whether it is legible.",
+    "Report only the number of people that are visible.",
+    "A single digit on a clock that is malformed counts as an error.",
+    "Screens that output a single number are not text.",
+    "Use the full range of labels; reserve 5 for images without any visible flaw.",
+    "The score must be lower for a strong blur than for slight noise.",
+    "The label should be Unsafe if nudity is shown, even in a painting.",
+    "Images without any explanation in the caption are judged alike.",
+    "End with the background: what lies behind the subject counts least.",
+    "State only what is visible.",
+    "Rate the technical quality of this photograph.",
+    "Does the image match the text? 1 if it does, 0 if it does not.",
+    "Write the report from the whole image to its details, and name each flaw with its place and degree.",
+    "The output is the generated image; a number or word in it must be spelled as the prompt asks.",
+    "Give a lower rating where the face is blurred, and a higher one where only the background is.",
+    "Consider the label order: 5 is best, 1 is worst.",
+]
+
 
 def test_a_format_that_the_users_instruction_states_may_stay() -> None:
     """Only a new statement about the format is refused."""
@@ -10,14 +108,31 @@ def test_a_format_that_the_users_instruction_states_may_stay() -> None:
     assert refusal("Rate the blur. Respond only with a number.", current="Rate it.", max_tokens=100)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "JPEG blocking counts strongly; answer the question of whether people would keep it.",
-        "Only the subject matters; report nothing else. Format errors in the image count.",
-        "Give the highest level only if there is exactly no flaw.",
-    ],
-)
-def test_ordinary_instructions_are_not_taken_for_a_format(text: str) -> None:
+@pytest.mark.parametrize("text", FORMATS)
+def test_a_statement_about_the_form_of_the_answer_is_refused(text: str) -> None:
+    """As optimizer LMs write them; the reason names what is stated. In the user's own instruction it may stay."""
+    said = refusal(f"Weigh the blur first. {text}", current="Rate it.", max_tokens=100)
+    alone = refusal(text, current="Rate it.", max_tokens=100)
+    for reason in (said, alone):
+        assert reason is not None
+        assert reason.startswith("the instruction states an output format (")
+    assert refusal(f"Weigh the blur first. {text}", current=f"Rate it. {text}", max_tokens=100) is None
+
+
+@pytest.mark.parametrize("text", RULES)
+def test_rules_are_not_taken_for_a_format(text: str) -> None:
     """Words that a judge instruction needs don't count as a statement about the output format."""
     assert refusal(text, current="Rate it.", max_tokens=100) is None
+    assert refusal(f"Judge the image as a whole.\n\n- {text}", current="Rate it.", max_tokens=100) is None
+
+
+def test_every_statement_has_to_be_the_users_own() -> None:
+    """One that may stay doesn't let another in."""
+    current = "Rate it. Respond only with a number."
+    assert "JSON" in (refusal(f"{current} Answer in JSON.", current=current, max_tokens=100) or "")
+
+
+def test_an_instruction_that_was_tried_is_named() -> None:
+    """White space makes no other instruction of it."""
+    reason = refusal("Report  the blur.", current="Report it.", max_tokens=100, tried=["Look.", "Report the blur."])
+    assert reason == "the instruction was tried already ('Report the blur.')"

@@ -116,7 +116,7 @@ class BLPO(RoundOptimizer):
                     history.append(trial)  # H_{k+1} ← H_k ∪ {(q_{k+1}, score)}
                 if self.merge:
                     history += steps.merge(batch, current, history)
-            chosen = self._argmax(history)  # q* ← argmax score  (11)
+            chosen = self._argmax(current, history)  # q* ← argmax score  (11)
             completed = Round(t, current, batch, tuple(history), chosen)
             current = completed.end  # p_{t+1} ← J(q*, p_t)  (6)
             yield completed
@@ -153,13 +153,22 @@ class BLPO(RoundOptimizer):
         chunk = self.batch_size + self.guard_size
         return lazy_search(judge, order, errors=self.batch_size, guard=self.guard_size, chunk=chunk)
 
-    def _argmax(self, history: Sequence[Trial]) -> int | None:
-        """The best score; the earliest of equal ones, a merge before them; none where all updates raised the loss."""
-        scored = [(t.score, t.origin == "merge", -i) for i, t in enumerate(history) if t.score is not None]
+    def _argmax(self, current: Instructions, history: Sequence[Trial]) -> int | None:
+        """The best score; of equal ones an update that changes p, a merge, the earliest; none where it changes nothing.
+
+        Unless `keep_if_worse`, none where all updates raised the loss either.
+        """
+        scored = [
+            (trial.score, trial.judge != current.judge, trial.origin == "merge", -i)
+            for i, trial in enumerate(history)
+            if trial.score is not None
+        ]
         if not scored:
             return None
-        score, _, position = max(scored)
-        return -position if score >= 0 or self.keep_if_worse else None
+        score, changed, _, position = max(scored)
+        if (score == 0 and not changed) or (score < 0 and not self.keep_if_worse):
+            return None
+        return -position
 
     def _end(self, rounds: Sequence[Round]) -> str:
         if len(rounds) < self.rounds:
@@ -186,7 +195,7 @@ class PaperBLPO(BLPO):
 
     T = K = 5; at most ten mistakes, drawn after judging the whole trainset every round; scored on mistakes only; q_0
     starts every round; the best update is taken whatever its score; the last p is returned. What the paper leaves open
-    is settled so: q_0 takes part in the argmax, and the earliest of equal scores wins.
+    is settled so: q_0 takes part in the argmax; of equal scores an update that changes p wins, and then the earliest.
     """
 
     algorithm: ClassVar[str] = "BLPO"

@@ -13,7 +13,7 @@ from blpo_dspy.optimizers.bench import Bench
 from blpo_dspy.optimizers.exhibits import Exhibits, label_names
 from blpo_dspy.optimizers.proposals import Proposal
 from blpo_dspy.optimizers.records import Batch, Instructions, Rejection, Trial
-from blpo_dspy.optimizers.updates import JudgementError, ScoredInstruction
+from blpo_dspy.optimizers.updates import FailedInstruction, JudgementError, ScoredInstruction
 
 MERGED_UPDATES = 3
 
@@ -51,15 +51,14 @@ class Steps:
         """q_{k+1} ← Update_q(p_t, H_k) (eq. 10); the ablations repeat q_0, or take the judge instruction for q."""
         if self.verbalizer_search != "learned":
             return Proposal(current.judge if self.verbalizer_search == "judge" else history[0].verbalizer)
-        scored = [
-            ScoredInstruction(instruction=trial.verbalizer, score=round(trial.score, 4))
-            for trial in history
-            if trial.verbalizer is not None and trial.score is not None
-        ]
-        inputs = {"judge_instruction": current.judge, "labels": self._labels, "history": scored}
-        best = max(scored, key=lambda entry: entry.score, default=None)
+        tried = [trial for trial in history if trial.verbalizer is not None]
+        inputs = {"judge_instruction": current.judge, "labels": self._labels, "history": [_entry(t) for t in tried]}
         return self.asker.revise(
-            self.prompts.update_verbalizer, inputs, current.verbalizer if best is None else best.instruction
+            self.prompts.update_verbalizer,
+            inputs,
+            str(history[0].verbalizer),
+            tried=[str(trial.verbalizer) for trial in tried],
+            earlier=[r.kind for trial in history if trial.verbalizer is None for r in trial.rejections],
         )
 
     def try_verbalizer(self, batch: Batch, current: Instructions, proposal: Proposal, step: int) -> Trial:
@@ -85,7 +84,8 @@ class Steps:
 
     def merge(self, batch: Batch, current: Instructions, history: Sequence[Trial]) -> list[Trial]:
         """Joins the best updates of a round that lowered the loss; nothing if there are fewer than two."""
-        helpful = sorted((t for t in history if (t.score or 0) > 0), key=lambda t: -(t.score or 0))
+        updates = (trial for trial in history if trial.judge != current.judge)
+        helpful = sorted((t for t in updates if (t.score or 0) > 0), key=lambda t: -(t.score or 0))
         distinct = list({trial.judge: trial for trial in reversed(helpful)}.values())[::-1][:MERGED_UPDATES]
         if len(distinct) < 2:
             return []
@@ -101,13 +101,19 @@ class Steps:
         return [self._score(trial, batch, replace(best, judge=merged.text))]
 
     def _update_judge(self, current: Instructions, errors: Sequence[JudgementError]) -> Proposal:
-        """P' = J(q, p) = Update_p(p, {g(x_i; q), y_i, ŷ_i}) (eq. 6); fewer errors where they don't fit the context."""
+        """P' = J(q, p) = Update_p(p, {g(x_i; q), y_i, ŷ_i}) (eq. 6); fewer errors where they don't fit the context.
+
+        An LM that leaves p as it is, also when asked once more, finds no reason for a change: then J(q, p) is p.
+        """
+        if not errors:
+            return Proposal(None, (Rejection("the verbalizer described none of the mistakes", ""),))
         shrunk: tuple[Rejection, ...] = ()
         while errors:
             inputs = {"current_instruction": current.judge, "labels": self._labels, "errors": list(errors)}
             update = self.asker.revise(self._judge_prompt(errors), inputs, current.judge)
             if not update.overflow:
-                return replace(update, rejections=shrunk + update.rejections)
+                text = current.judge if update.unchanged else update.text
+                return replace(update, text=text, rejections=shrunk + update.rejections)
             shrunk += (Rejection(f"{len(errors)} errors exceed the optimizer's context window", ""),)
             errors = errors[: len(errors) // 2]
         return Proposal(None, shrunk)
@@ -132,3 +138,13 @@ class Steps:
     @property
     def _labels(self) -> str:
         return label_names(self.exhibits.labels)
+
+
+def _entry(trial: Trial) -> ScoredInstruction | FailedInstruction:
+    """A trial as the inner history H_k shows it."""
+    q = str(trial.verbalizer)
+    if trial.score is not None:
+        return ScoredInstruction(instruction=q, score=round(trial.score, 4))
+    if trial.judge is not None:
+        return FailedInstruction(instruction=q, failure="the revision that it led to could not be scored")
+    return FailedInstruction(instruction=q, failure=f"it led to no usable revision: {trial.rejections[-1].kind}")

@@ -23,11 +23,19 @@ class ScoredInstruction(pydantic.BaseModel):
     score: float
 
 
+class FailedInstruction(pydantic.BaseModel):
+    """One entry of H_k without a score: a verbalizer instruction that led to no update, and why."""
+
+    instruction: str
+    failure: str
+
+
 class UpdateJudge(dspy.Signature):
     """Revise the instruction of a judge so that its labels agree with the labels that people gave.
 
-    The judge is a vision-language model that reads an image and its instruction. You see mistakes that it made: for
-    each, what a second model reported about the image, the label people gave, and the label the judge gave.
+    The judge is a model that labels images by its instruction. You see mistakes that it made: for each, what a second
+    model reported about the image (the judge may have read that too), the label people gave, and the label the judge
+    gave.
 
     Work out which visual evidence the mistakes share and how people weigh it compared with the judge. Then change the
     instruction as little as would correct them: state the evidence and how much it should count, as a rule that also
@@ -47,20 +55,24 @@ class UpdateVerbalizer(dspy.Signature):
     """Write a better instruction for the model that reports what an image shows.
 
     Its reports are the only thing an editor sees of the images that a judge got wrong. From these reports the editor
-    revises the judge's instruction. Earlier report instructions are listed with the score their reports earned: the
-    reduction of the judge's loss after the revision they led to. Higher is better; zero means that the revision did
-    not help.
+    revises the judge's instruction; the judge may read such reports too. Earlier report instructions are listed in the
+    order in which they were tried. A score is the reduction of the judge's loss after the revision that the reports led
+    to: higher is better, zero means that the revision did not help or that the reports gave no reason for one, and
+    below zero it did harm. A failure says why the reports led to no revision at all.
 
-    Propose one new report instruction that should earn a higher score: name the kinds of visual evidence to look for,
-    and how precisely to report each (presence, place, degree). Learn from the scores which evidence was worth
-    reporting and which was missing, and favour evidence that could explain why people and the judge disagree. The
-    model must not be asked for a label, a rating or a verdict.
+    Propose one new report instruction, different from all of these, that should earn a higher score: name the kinds of
+    visual evidence to look for, and how precisely to report each (presence, place, degree). Learn from the scores which
+    evidence was worth reporting and which was missing, and favour evidence that could explain why people and the judge
+    disagree. The model must not be asked for a label, a rating or a verdict. Say nothing about the format of its answer
+    or its fields: the program sees to that.
     """
 
     judge_instruction: str = dspy.InputField(desc="the current instruction of the judge")
     labels: str = dspy.InputField(desc="the labels that people and the judge choose from")
-    history: list[ScoredInstruction] = dspy.InputField(desc="earlier report instructions with their scores")
-    feedback: str = dspy.InputField(desc="why your previous proposal could not be used, if there was one")
+    history: list[ScoredInstruction | FailedInstruction] = dspy.InputField(
+        desc="earlier report instructions with what came of them"
+    )
+    feedback: str = dspy.InputField(desc="why your previous proposals could not be used, if there were any")
     verbalizer_instruction: str = dspy.OutputField(desc="the complete new report instruction and nothing else")
 
 

@@ -1,3 +1,4 @@
+import re
 import warnings
 from typing import Any
 
@@ -189,6 +190,22 @@ def test_a_judge_that_reads_descriptions_is_scored_through_its_own_verbalizer(ev
     assert proposals[0].score > 0
 
 
+def test_a_description_that_helps_the_judge_is_an_improvement_by_itself() -> None:
+    """Where the judge reads descriptions, an unchanged p with another q is scored, and taken if it is better."""
+
+    def helped(seen: Seen) -> Any:
+        if "label" in seen.fields and "bright" in seen.field("description"):
+            return {"label": "bright" if brightness(seen) > 128 else "dark"}
+        unchanged = {"improved_instruction": "Bright is above 20"}
+        return unchanged if seen.fields == ["improved_instruction"] else mind(seen)
+
+    (completed,) = result(compiled(world(helped), student(evidence="both"), rounds=1)).rounds
+    assert [trial.judge for trial in completed.trials] == ["Bright is above 20"] * 3
+    assert (completed.trials[0].score, completed.chosen) == (0.0, 1)
+    assert completed.trials[1].score > 0
+    assert completed.end.verbalizer == completed.trials[1].verbalizer
+
+
 def test_the_history_of_the_inner_loop_is_sent_with_scores() -> None:
     """Update_q reads every earlier verbalizer instruction of the round with its score (eq. 10)."""
     lm = world()
@@ -303,23 +320,130 @@ def test_a_budget_too_small_for_anything_returns_the_start() -> None:
     assert "budget" in result(program).stop_reason
 
 
+def updates_from_brightness(otherwise: str) -> Any:
+    """As `mind`, with an optimizer LM that revises by brightness alone and answers all else with a text."""
+
+    def script(seen: Seen) -> Any:
+        if seen.fields == ["improved_instruction"] and "brightness" not in seen.field("errors"):
+            return {"improved_instruction": otherwise or seen.field("current_instruction")}
+        return mind(seen)
+
+    return script
+
+
 def test_unusable_proposals_are_recorded_and_asked_for_once_more() -> None:
     """A rejected proposal leads to one more call that names the reason; a second one ends the trial without update."""
+    lm = world(updates_from_brightness("Answer with one word."))
+    first, second = result(compiled(lm, rounds=1, inner_steps=1, merge=False)).rounds[0].trials
+    reason = "the instruction states an output format ('Answer with one word'), which the program owns"
+    assert [r.reason for r in first.rejections] == [reason] * 2
+    asked, again, _ = by_field(lm, "improved_instruction")
+    assert asked.field("feedback") == "none"
+    assert reason in again.field("feedback")
+    assert (first.judge, first.score, second.judge) == (None, None, "Bright is above 40")
+    (history,) = (seen.field("history") for seen in by_field(lm, "verbalizer_instruction"))
+    assert '"failure": "it led to no usable revision: the instruction states an output format"' in history
+    assert "score" not in history
 
-    def lazy(seen: Seen) -> Any:
+
+@pytest.mark.parametrize("preset", [BLPO, BLPO.paper])
+def test_an_update_that_changes_nothing_scores_zero_at_no_price(preset: type[BLPO]) -> None:
+    """It is asked for once more, then its judge is known: it stands in H_k, changes no round and joins no merge."""
+    lm = world(updates_from_brightness(""))
+    optimizer = preset(prompt_model=lm, task_model=lm, rounds=1, inner_steps=1, num_threads=4)
+    (completed,) = result(optimizer.compile(student(), trainset=TRAIN, valset=VALIDATION)).rounds
+    first = completed.trials[0]
+    assert (first.judge, first.score) == ("Bright is above 20", 0.0)
+    assert [r.reason for r in first.rejections] == ["the instruction is unchanged"] * 2
+    assert completed.chosen == 1
+    (history,) = (seen.field("history") for seen in by_field(lm, "verbalizer_instruction"))
+    assert history == '[{"instruction": "Describe this image in detail.", "score": 0.0}]'
+
+
+@pytest.mark.parametrize("preset", [BLPO, BLPO.paper])
+def test_a_round_of_unchanged_updates_changes_nothing(preset: type[BLPO]) -> None:
+    """An optimizer LM that finds no reason for a change is no error; the start is returned."""
+
+    def content(seen: Seen) -> Any:
         if seen.fields == ["improved_instruction"]:
             return {"improved_instruction": seen.field("current_instruction")}
         return mind(seen)
 
-    lm = world(lazy)
-    program = compiled(lm, rounds=1, inner_steps=0)
-    (trial,) = result(program).rounds[0].trials
-    assert [r.reason for r in trial.rejections] == ["the instruction is unchanged"] * 2
-    first, second = by_field(lm, "improved_instruction")
-    assert "none" in first.field("feedback")
-    assert "unchanged" in second.field("feedback")
-    assert trial.judge is None
-    assert program.instruction == "Bright is above 20"
+    lm = world(content)
+    optimizer = preset(prompt_model=lm, task_model=lm, rounds=2, inner_steps=3, num_threads=4)
+    found = result(optimizer.compile(student(), trainset=TRAIN, valset=VALIDATION))
+    assert [trial.score for completed in found.rounds for trial in completed.trials] == [0.0] * 8
+    assert {(completed.chosen, completed.end) for completed in found.rounds} == {(None, found.start)}
+    assert found.returned == found.start
+
+
+def test_the_papers_letter_prefers_no_change_to_a_harmful_one() -> None:
+    """With a score of 0 the unchanged judge is the argmax where all other updates raised the loss."""
+
+    def harmful(seen: Seen) -> Any:
+        if seen.fields == ["improved_instruction"]:
+            current = seen.field("current_instruction")
+            return {"improved_instruction": "Bright is above 2" if "brightness" in seen.field("errors") else current}
+        return mind(seen)
+
+    lm = world(harmful)
+    optimizer = BLPO.paper(prompt_model=lm, task_model=lm, rounds=1, inner_steps=2, guard_size=10, num_threads=4)
+    (completed,) = result(optimizer.compile(student(), trainset=TRAIN)).rounds
+    assert completed.trials[0].score == 0.0
+    assert all(trial.score < 0 for trial in completed.trials[1:])
+    assert completed.chosen is None
+
+
+@pytest.mark.parametrize("preset", [BLPO, BLPO.paper])
+def test_no_two_requests_for_a_verbalizer_instruction_are_equal(preset: type[BLPO]) -> None:
+    """However useless the descriptions: each q and what came of it is in H_k, so K steps try K + 1 of them."""
+
+    def useless(seen: Seen) -> Any:
+        if seen.fields == ["description"]:
+            return {"description": seen.instruction}
+        if seen.fields == ["improved_instruction"]:
+            number = len(re.findall(r"aspect (\d)", seen.field("errors").partition("human_label")[0]))
+            return {"improved_instruction": "Output:" if number else seen.field("current_instruction")}
+        if seen.fields == ["verbalizer_instruction"]:
+            return {"verbalizer_instruction": f"Report aspect {seen.field('history').count('instruction')}"}
+        return mind(seen)
+
+    lm = world(useless)
+    optimizer = preset(prompt_model=lm, task_model=lm, rounds=1, inner_steps=4, num_threads=4)
+    (completed,) = result(optimizer.compile(student(), trainset=TRAIN, valset=VALIDATION)).rounds
+    requests = by_field(lm, "verbalizer_instruction")
+    assert len({seen.user for seen in requests}) == len(requests) == 4
+    assert len({trial.verbalizer for trial in completed.trials}) == len(completed.trials) == 5
+
+
+def test_a_verbalizer_instruction_that_was_tried_is_refused_by_name() -> None:
+    """An optimizer LM that repeats one of H_k is told so, in each step in other words than before."""
+
+    def repeating(seen: Seen) -> Any:
+        first = {"verbalizer_instruction": "Describe this image  in detail."}
+        return first if seen.fields == ["verbalizer_instruction"] else mind(seen)
+
+    lm = world(repeating)
+    (completed,) = result(compiled(lm, rounds=1, inner_steps=3)).rounds
+    assert [trial.verbalizer for trial in completed.trials[1:]] == [None] * 3
+    reasons = {r.reason for trial in completed.trials[1:] for r in trial.rejections}
+    assert reasons == {"the instruction was tried already ('Describe this image in detail.')"}
+    requests = by_field(lm, "verbalizer_instruction")
+    assert len({seen.user for seen in requests}) == len(requests) == 6
+    assert "'Describe this image in detail.'" in requests[1].field("feedback")
+
+
+@pytest.mark.parametrize("rounds", [1, 5])
+def test_an_optimizer_that_writes_nothing_usable_ends_the_run_with_a_statement(rounds: int) -> None:
+    """After two rounds, or all if there are fewer: how many answers there were, the last reason, what it wrote."""
+
+    def garbage(seen: Seen) -> Any:
+        return "lorem ipsum" if seen.fields[0].endswith("instruction") else mind(seen)
+
+    lm, heard = world(garbage), []
+    with pytest.raises(ModelError, match=r"no usable instruction in \d+ answers.*no readable field.*'lorem ipsum'"):
+        compiled(lm, rounds=rounds, on_round=heard.append)
+    assert len(heard) == min(rounds, 2)
 
 
 def test_a_judge_that_never_answers_with_a_label_ends_the_run_with_a_statement() -> None:

@@ -6,6 +6,7 @@ import json
 import sys
 import textwrap
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from blpo_dspy.agreement import Agreement
 from blpo_dspy.checking import Checks
 from blpo_dspy.labelling import Verdict
 from blpo_dspy.ledger import ROLES
+from blpo_dspy.optimizers.records import Rejection
 from blpo_dspy.options import EMBEDDED, in_options
 from blpo_dspy.progress import Watch, quiet_libraries
 from blpo_dspy.results import Aligned
@@ -27,6 +29,7 @@ from blpo_dspy.statistics import Interval, PairedComparison
 
 _OFFLINE = "the offline engine, not a multimodal LLM"
 _WIDEST_TEXT = 100
+_MOST_REASONS = 3
 
 
 class _Console(Console):
@@ -125,6 +128,7 @@ def show_aligned(screen: Screen, aligned: Aligned, about: Mapping[str, str], fil
     facts = {
         **_checks_in_words(aligned.checks),
         "Search": f"{aligned.record.stop_reason}; {aligned.seconds:.0f} s",
+        **_rejections_in_words(aligned.record.rejections),
         "Calls": f"{total:,} ({by_role}){before}; {calls['cached']:,} more answered from memory",
         "Wrote": ", ".join(str(file) for file in files),
     }
@@ -146,6 +150,17 @@ def _checks_in_words(checks: Checks) -> dict[str, str]:
         found = len(checks.label_errors)
         facts["Labels"] = f"{found} training label{'s' if found > 1 else ''} to look at again"
     return facts
+
+
+def _rejections_in_words(rejections: Sequence[Rejection]) -> dict[str, str]:
+    """How many proposals the search rejected and most often why, if any."""
+    if not rejections:
+        return {}
+    kinds = Counter(rejection.kind for rejection in rejections).most_common()
+    reasons = [f"{kind} ({count})" for kind, count in kinds[:_MOST_REASONS]]
+    reasons += ["…"] if len(kinds) > _MOST_REASONS else []
+    count = len(rejections)
+    return {"Refused": f"{count} proposal{'s' if count > 1 else ''}: {'; '.join(reasons)}"}
 
 
 def _show_facts(screen: Screen, facts: Mapping[str, str]) -> None:

@@ -56,6 +56,10 @@ def find_predictors(student: dspy.Module, verbalizer: str, judge: str) -> Predic
 class Bench:
     """Judges and describes examples with copies of the student; LM calls run in parallel.
 
+    Attributes:
+        examples: All examples of the run.
+        answered: Whether the judge has stated a label.
+
     Args:
         student: The program; it is copied, never changed.
         predictors: The names of its two predictors.
@@ -93,7 +97,7 @@ class Bench:
         self._afford, self._per_example = afford, per_example
         self._judged: dict[tuple[Instructions, int], Judgement] = {}
         self._described: set[tuple[str, int]] = set()
-        self._answered = False
+        self.answered = False
         self._verbalizes: bool | None = None
 
     def program(self, instructions: Instructions) -> dspy.Module:
@@ -181,8 +185,8 @@ class Bench:
 
     def _check_answers(self, fresh: Sequence[Judgement]) -> None:
         """A judge that never gives a label leaves nothing to optimize: that is said rather than scored."""
-        self._answered = self._answered or self._labels is None or any(judgement.valid for judgement in fresh)
-        if self._answered or len(self._judged) < min(_SILENT_ANSWERS, len(self.examples)):
+        self.answered = self.answered or self._labels is None or any(judgement.valid for judgement in fresh)
+        if self.answered or len(self._judged) < min(_SILENT_ANSWERS, len(self.examples)):
             return
         assert self._labels is not None
         sample = next(iter(self._judged.values()))

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal, get_args
 
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.optimizers.asking import Asker
 from blpo_dspy.optimizers.base import JudgeOptimizer
 from blpo_dspy.optimizers.guards import Guards
-from blpo_dspy.optimizers.records import BLPOResult, Round
+from blpo_dspy.optimizers.records import UNCHANGED, BLPOResult, Round
 from blpo_dspy.optimizers.run import Run
 from blpo_dspy.optimizers.setup import meta_prompt_digest
 from blpo_dspy.optimizers.validation import Validator, best
@@ -19,6 +19,8 @@ from blpo_dspy.optimizers.validation import Validator, best
 Select = Literal["best", "last"]
 
 _VALIDATED_ROUNDS = 4
+_SILENT_ROUNDS = 2
+_SHOWN_ANSWER = 200
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -87,6 +89,8 @@ class RoundOptimizer(JudgeOptimizer):
         rounds: list[Round] = []
         with run.allowance.keeping(validator.calls if self.select == "best" else 0):
             stop_reason = self._follow(run, validator, rounds)
+            if not stop_reason:
+                _check_written(run, rounds)
             run.workers.end_search()  # or what is under way of a step that was cut short would take what is kept
         if self.select == "best" and rounds:
             validator.start(len(rounds), rounds[-1].end)
@@ -105,6 +109,8 @@ class RoundOptimizer(JudgeOptimizer):
                 run.write("round", completed.number, completed.to_dict())
                 if self.on_round is not None:
                     self.on_round(completed)
+                if len(rounds) == _SILENT_ROUNDS:
+                    _check_written(run, rounds)
                 if run.allowance.stopped is not None:
                     break
                 if not self.partial_rounds and not run.allowance.pays_for_round(len(rounds)):
@@ -141,3 +147,22 @@ class RoundOptimizer(JudgeOptimizer):
             return self.budget is None
         validation = len(run.data.validation) * run.per_example
         return run.max_calls is None or run.max_calls >= _VALIDATED_ROUNDS * (calls + validation)
+
+
+def _check_written(run: Run, rounds: Sequence[Round]) -> None:
+    """An optimizer LM that never writes an instruction leaves nothing to try: that is said, and no start returned.
+
+    One that leaves the instruction as it is has at least read it. Of a judge that never answers the bench tells.
+    """
+    trials = [trial for completed in rounds for trial in completed.trials]
+    rejections = [rejection for trial in trials for rejection in trial.rejections]
+    written = any(trial.judge not in (None, rounds[0].start.judge) for trial in trials)
+    read = any(rejection.reason == UNCHANGED for rejection in rejections)
+    if written or read or not rejections or not run.bench.answered:
+        return
+    last = rejections[-1]
+    wrote = f"; it wrote {last.text[:_SHOWN_ANSWER]!r}" if last.text else ""
+    raise ModelError(
+        f"the optimizer model wrote no usable instruction in {len(rejections)} answers, so there is nothing to try; "
+        f"the last reason: {last.reason}{wrote}"
+    )

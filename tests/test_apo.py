@@ -238,14 +238,14 @@ def test_failed_and_unusable_answers_are_recorded() -> None:
         if seen.fields == ["improved_instructions"]:
             return {"improved_instructions": '["Bright is above 90. Answer in JSON."]'}
         if seen.fields == ["varied_instruction"]:
-            return "Sure!"
+            return "Sure!" if seen.field("sample").startswith("1") else {"varied_instruction": "Bright is above 10"}
         return climbing(seen)
 
     program, seen = compiled(failing, rounds=1)
     assert len(asking(seen, "improved_instructions")) == 3
     reasons = [r.reason for r in result(program).rejections]
-    assert len(reasons) == 1 + 3 + 2
-    for words, times in (("against our policy", 1), ("output format", 3), ("no readable field", 2)):
+    assert len(reasons) == 1 + 3 + 1
+    for words, times in (("against our policy", 1), ("output format", 3), ("no readable field", 1)):
         assert sum(words in reason for reason in reasons) == times
     assert program.instruction == "Bright is above 20"
 

@@ -600,6 +600,24 @@ def test_a_model_that_answers_garbage_ends_with_a_plain_statement(photos: Path) 
     assert "no label in the answer" in judged.stdout
 
 
+def test_an_optimizer_that_answers_garbage_ends_with_a_plain_statement(photos: Path) -> None:
+    """Nothing was searched, so no judge is written as if something had been."""
+    before = files_in(photos)
+    with start_server(Options(garbage=True)) as address:
+        done = compile_in(photos, *SMALL, "--optimizer-model", "openai/embedded", "--api-base", address)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "the optimizer model wrote no usable instruction in 4 answers" in done.stderr
+    assert files_in(photos) == before
+
+
+def test_rejected_proposals_are_counted_by_their_reasons(photos: Path) -> None:
+    """A search of which nothing came is not to look like one that found nothing better."""
+    done = compile_in(photos, *SMALL, "--max-instruction-tokens", 35)
+    assert done.exit_code == 0
+    assert "Refused 2 proposals: the instruction is longer than 35 tokens (2)" in " ".join(done.stdout.split())
+    assert "Refused" not in compile_in(photos, *SMALL).stdout
+
+
 # --- evaluate and judge -----------------------------------------------------------------------------------------------
 
 

@@ -98,11 +98,11 @@ BASELINES: list[tuple[Any, str, dict[str, Any]]] = [
 
 
 def copycat(seen: Seen) -> Any:
-    """Judges as `mind`; every text that it writes about examples quotes one."""
+    """Judges as `mind`; what it writes about examples quotes one, unless told that it can't be used."""
     if "label" in seen.fields:
         return mind(seen)
     (field, *_) = seen.fields
-    if field == "varied_instruction":  # which sees no example
+    if field == "varied_instruction" or "proposal 2 of 2" in seen.user or "quotes an example" in seen.user:
         return {field: "Bright is above 70"}
     if field in ("improved_instructions", "reasons"):
         return {field: json.dumps([f"Bright is above 60 as in {EXAMPLE}"])}

@@ -179,6 +179,7 @@ def test_proposals_that_cannot_be_used_are_dropped_without_another_call() -> Non
         "Sure!",
         dspy.lm15.InvalidRequestError("against our policy"),
         ("[[ ## instruction ## ]]\nBright is", "length"),
+        {"instruction": "Bright is above 10"},
     ]
 
     def spoiling(seen: Seen) -> Any:
@@ -186,13 +187,13 @@ def test_proposals_that_cannot_be_used_are_dropped_without_another_call() -> Non
             return answers[int(re.search(r"proposal (\d+)", seen.field("sample")).group(1)) - 1]
         return mind(seen)
 
-    program, seen = compiled(spoiling, steps=1, samples_per_step=6, max_instruction_tokens=50)
+    program, seen = compiled(spoiling, steps=1, samples_per_step=7, max_instruction_tokens=50)
     (completed,) = result(program).rounds
     reasons = [trial.rejections[0].reason if trial.rejections else "" for trial in completed.trials]
-    expected = ["longer than 50", "states an output format", "empty", "no readable field", "against our", "cut off"]
+    expected = ["longer than 50", "states an output format", "empty", "no readable field", "against our", "cut off", ""]
     for reason, words in zip(reasons, expected, strict=True):
         assert words in reason
-    assert len(prompts(seen)) == 6
+    assert len(prompts(seen)) == 7
     assert program.instruction == "Bright is above 20"
 
 

@@ -204,19 +204,20 @@ def test_a_fall_on_the_validation_set_is_taken_back_if_asked_for() -> None:
 
 def test_an_update_that_cannot_be_used_is_asked_for_once_more() -> None:
     """The second call names the reason; without a usable text the step changes nothing."""
+    answers = iter(["Bright is above 90. Answer in JSON."] * 2 + ["Bright is above 60"])
 
     def stubborn(seen: Seen) -> Any:
         if seen.fields == ["improved_instruction"]:
-            return {"improved_instruction": "Bright is above 90. Answer in JSON."}
+            return {"improved_instruction": next(answers)}
         return descending(seen)
 
-    program, seen = compiled(stubborn, steps_per_epoch=1)
-    first, second = of_kind(seen, "u")
+    program, seen = compiled(stubborn, steps_per_epoch=2)
+    first, second, _ = of_kind(seen, "u")
     assert first.field("feedback") == "none"
     assert "output format" in second.field("feedback")
-    (completed,) = result(program).rounds
+    completed, later = result(program).rounds
     assert (completed.chosen, len(completed.trials[0].rejections)) == (None, 2)
-    assert program.instruction == "Bright is above 20"
+    assert later.start.judge == "Bright is above 20"
 
 
 def test_an_example_on_which_a_call_fails_is_left_out() -> None:

@@ -80,7 +80,7 @@ def _load(
 ) -> tuple[list[dspy.Example], People | None]:
     """The examples as this judge takes them."""
     if job.data.source is None:
-        with noting(screen, told=told):
+        with noting(screen):
             return load_set(job.data, judge.labels, judge.context, judge.pixel_policy)
     task = Task(judge.labels, judge.instruction, context=judge.context)
     with working(screen) as watch:

@@ -48,6 +48,7 @@ class Screen:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
+        self._warned: set[str] = set()
         # Made for each command, as a test or a caller may have replaced the streams since the last.
         self.out = _Console(file=sys.stdout, highlight=False)
         self.err = _Console(file=sys.stderr, highlight=False)
@@ -70,15 +71,21 @@ class Screen:
         # A log keeps a remark on one line.
         self.err.print(Text(f"Note: {in_options(line)}", style="yellow"), soft_wrap=not self.err.is_terminal)
 
+    def warn(self, warning: str) -> None:
+        """Remarks on what this library warns of, once if it does so at several steps of a command."""
+        if warning not in self._warned:
+            self._warned.add(warning)
+            self.note(warning)
+
 
 @contextmanager
-def noting(screen: Screen, *, told: bool = True) -> Iterator[None]:
-    """Remarks on what this library warns of in Python while the block runs, where it is to be told."""
+def noting(screen: Screen) -> Iterator[None]:
+    """Remarks on what this library warns of in Python while the block runs."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         yield
-    for line in dict.fromkeys(str(warning.message) for warning in caught if told):
-        screen.note(line)
+    for warning in caught:
+        screen.warn(str(warning.message))
 
 
 @contextmanager
@@ -89,7 +96,7 @@ def working(screen: Screen, *, live: bool = True) -> Iterator[Watch]:
     def tell(warning: str) -> None:
         if warning not in watch.warnings:
             watch.warnings.append(warning)
-            screen.note(warning)
+            screen.warn(warning)
 
     with quiet_libraries(tell) as quiet, watch:
         yield watch

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labels import Label, LabelSpace
+from blpo_dspy.labels import Label, LabelSpace, check_space
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,7 @@ def measure_agreement(
     Raises:
         BlpoError: If the two differ in length or a label is not in the space.
     """
+    check_space(labels)
     true, guess = [labels.index(label) for label in truth], positions(labels, predicted)
     if len(true) != len(guess):
         raise BlpoError(f"{len(true)} human labels but {len(guess)} predictions; there must be one for each")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
+from numbers import Real
 
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.errors import BlpoError, check_kind
 from blpo_dspy.ledger import Ledger
 
 
@@ -19,7 +20,7 @@ class Budget:
         max_seconds: Wall time since the call; that of an earlier session of a resumed run doesn't count.
 
     Raises:
-        BlpoError: If a cap is not positive.
+        BlpoError: If a cap is no positive number.
     """
 
     max_calls: int | None = None
@@ -30,7 +31,10 @@ class Budget:
     def __post_init__(self) -> None:
         for field in fields(self):
             cap = getattr(self, field.name)
-            if cap is not None and not cap > 0:
+            if cap is None:
+                continue
+            check_kind(field.name, cap, Real, "number", f"one, as in Budget({field.name}=100)")
+            if not cap > 0:
                 raise BlpoError(f"{field.name}={cap!r} leaves nothing to spend; give a positive number or leave it out")
 
     def spent(self, ledger: Ledger, seconds: float) -> dict[str, float]:

@@ -15,7 +15,7 @@ import dspy
 from blpo_dspy.context_names import check_context
 from blpo_dspy.errors import DataError
 from blpo_dspy.images import ImageError, PixelPolicy, PreparedImage, fingerprint, try_prepare_all
-from blpo_dspy.labels import Label, LabelSpace
+from blpo_dspy.labels import Label, LabelSpace, check_space
 from blpo_dspy.notices import notice
 from blpo_dspy.raters import Combined, combine_raters, ratings_from_rows
 from blpo_dspy.rows import Columns, Draft, RowReader, settle_ids
@@ -77,6 +77,7 @@ def load_examples(
         DataError: If the table cannot be read, lacks a column or has no rows, or naming all rows that cannot be used.
         BlpoError: If a context column has a name that a DSPy input cannot have.
     """
+    check_space(labels)
     columns = Columns(image_column, label_column, check_context(context), group_column, id_column)
     return [example for _, example in _load(source, columns, labels, policy or PixelPolicy(), allow_outside)]
 
@@ -130,6 +131,7 @@ def load_rated(
         DataError: As for `load_examples`; or if a person rated an item twice, or no item gets a label.
         BlpoError: As for `load_examples`, or if the rule is unknown or asks for the mean of labels without order.
     """
+    check_space(labels)
     label = None if rater_columns else label_column
     texts = check_context(context)
     columns = Columns(image_column, label, texts, group_column, None, tuple(rater_columns), rater_column)

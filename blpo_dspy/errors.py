@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -36,6 +37,16 @@ class ArtifactError(BlpoError):
 
 class ModelError(BlpoError):
     """A model that cannot be reached, refuses the call, or never gives a usable answer."""
+
+
+def check_kind(name: str, value: Any, kind: type, called: str, instead: str) -> None:
+    """Refuses a value of another type.
+
+    Raises:
+        BlpoError: Naming the argument, its value, what that is not and what to write instead.
+    """
+    if not isinstance(value, kind):
+        raise BlpoError(f"{name}={reprlib.repr(value)} is no {called}; write {instead}")
 
 
 def check_least(name: str, value: Any, minimum: float) -> None:

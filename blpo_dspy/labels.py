@@ -10,7 +10,7 @@ from typing import Any
 
 from blpo_dspy.answer_text import as_text, normal
 from blpo_dspy.answers import labels_by_name, parse_answer
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.errors import BlpoError, check_kind
 
 Label = str | int
 # Control characters, line and paragraph separators: a prompt states all labels in one line.
@@ -64,8 +64,10 @@ class LabelSpace:
         """Returns the scale of whole numbers from `low` to `high`, both included.
 
         Raises:
-            BlpoError: If `low` is not below `high`.
+            BlpoError: If `low` is not below `high`, or one is no whole number.
         """
+        for name, end in (("low", low), ("high", high)):
+            check_kind(name, end, int, "whole number", "LabelSpace.ordinal(1, 5)")
         if not low < high:
             raise BlpoError(f"a scale goes from a lower to a higher whole number, got {low!r} to {high!r}")
         return cls(*range(low, high + 1), ordered=True)
@@ -173,3 +175,14 @@ class LabelSpace:
 
     def __str__(self) -> str:
         return self.describe()
+
+
+def check_space(labels: object) -> None:
+    """Refuses labels that are no label space, such as a list.
+
+    Raises:
+        BlpoError: Saying what to write instead.
+    """
+    given = labels if isinstance(labels, (list, tuple, set)) else ("Safe", "Unsafe")
+    written = f"LabelSpace({', '.join(map(repr, given))})"
+    check_kind("labels", labels, LabelSpace, "label space", f"{written}, or LabelSpace.ordinal(1, 5) for a scale")

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit, urlunsplit
 
 import dspy
@@ -16,7 +16,7 @@ from dspy.clients.backend_selection import CLIENT_KEYS, select_backend
 from dspy.lm15 import LM15Error
 from dspy.utils.exceptions import LMConfigurationError
 
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.errors import BlpoError, check_kind
 
 Role = Literal["judge", "verbalizer", "optimizer"]
 
@@ -40,6 +40,13 @@ _SECRET = re.compile(r"key|secret|password|credential|auth|header|(?<!max_)(?<!m
 _EMBEDDED = re.compile(r"embedded(?:\?seed=(\d+))?")
 _OLLAMA = ("ollama/", "ollama_chat/")
 _NO_PROVIDER = "model {name!r}{at} lacks its provider; write openai/{name} for an OpenAI-compatible server"
+
+
+def _checked_name(name: str) -> str:
+    check_kind("name", name, str, "text", "one such as 'openai/gpt-4o'")
+    if not name.strip():
+        raise BlpoError("the model name is empty; write one such as openai/gpt-4o, or embedded for the offline engine")
+    return name.strip()
 
 
 def is_embedded(name: str) -> bool:
@@ -68,11 +75,11 @@ def make_lm(
             300 for models that reason first and for all else.
 
     Raises:
-        BlpoError: The name is empty or incomplete or has no provider, or the address is not one.
+        BlpoError: The name is empty or incomplete or has no provider, the address is not one, or the role is unknown.
     """
-    name = name.strip()
-    if not name:
-        raise BlpoError("the model name is empty; write one such as openai/gpt-4o, or embedded for the offline engine")
+    name = _checked_name(name)
+    if role is not None and role not in get_args(Role):
+        raise BlpoError(f"role={role!r} is unknown; choose one of {', '.join(get_args(Role))}")
     if is_embedded(name):
         return _embedded(name, api_base, api_key, options)
     provider, slash, model = name.partition("/")
@@ -124,7 +131,7 @@ class Models:
         """
 
         def make(name: str, role: Role) -> dspy.LM:
-            if is_embedded(name):
+            if is_embedded(_checked_name(name)):
                 return make_lm(name, role=role)
             return make_lm(name, api_base=api_base, api_key=api_key, role=role, **options)
 

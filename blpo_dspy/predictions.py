@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import dspy
 
-from blpo_dspy.errors import BlpoError, ModelError
+from blpo_dspy.errors import BlpoError, ModelError, check_kind
 from blpo_dspy.images import ImageError
 from blpo_dspy.judge_inputs import Inputs, checked, find_inputs, read_content
 from blpo_dspy.labelling import Verdict, label_each
@@ -111,6 +111,7 @@ def predict(
         BlpoError: If `out` cannot be written or is there without a journal, or its journal is that of another judge,
             other models or other images altogether.
     """
+    check_kind("judge", judge, VisualJudge, "judge", "VisualJudge.load('judge.json')")
     target = Path(out)
     check_target(target)
     models = _models(judge) if models is None else models

@@ -11,7 +11,7 @@ import dspy
 
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.images import fingerprint
-from blpo_dspy.labels import Label, LabelSpace
+from blpo_dspy.labels import Label, LabelSpace, check_space
 from blpo_dspy.notices import notice
 
 NAMES = ("train", "val", "test")
@@ -74,6 +74,7 @@ def split_examples(
         DataError: If there are too few examples; it prints the label histogram.
         BlpoError: If the options contradict each other.
     """
+    check_space(labels)
     if sizes is not None and fractions is not None:
         raise BlpoError("give sizes or fractions of the splits, not both")
     names = [labels.coerce(example.label) for example in examples]

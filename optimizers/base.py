@@ -12,8 +12,8 @@ import dspy
 from dspy.teleprompt import Teleprompter
 
 from blpo_dspy.budget import Budget
-from blpo_dspy.errors import BlpoError, check_least
-from blpo_dspy.labels import LabelSpace
+from blpo_dspy.errors import BlpoError, check_kind, check_least
+from blpo_dspy.labels import LabelSpace, check_space
 from blpo_dspy.metering import AnswerStore, RunStoppedError
 from blpo_dspy.notices import notice
 from blpo_dspy.optimizers.bench import Metric
@@ -91,12 +91,27 @@ class JudgeOptimizer(Teleprompter):
         cls.algorithm = vars(cls).get("algorithm", cls.__name__)
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         self.prices = checked_prices(self.prices)
         self._check_least(max_instruction_tokens=1, max_failed_share=0.0)
         if self.num_threads is not None:
             self._check_least(num_threads=1)
         if self.max_failed_share >= 1:
             raise BlpoError(f"max_failed_share={self.max_failed_share} must be in [0, 1)")
+
+    def _check_kinds(self) -> None:
+        """Refuses models by name, labels as a list and a cap as a number."""
+        models = {"prompt_model": "optimizer", "task_model": "judge", "verbalizer_model": "verbalizer"}
+        for option, role in models.items():
+            lm = getattr(self, option)
+            if lm is not None or option == "prompt_model":
+                name = lm if isinstance(lm, str) else "openai/gpt-4o"
+                check_kind(option, lm, dspy.BaseLM, "language model", f"{option}=make_lm({name!r}, role={role!r})")
+        if self.labels is not None:
+            check_space(self.labels)
+        if self.budget is not None:
+            calls = self.budget if isinstance(self.budget, int) else 100
+            check_kind("budget", self.budget, Budget, "budget", f"budget=Budget(max_calls={calls})")
 
     def _check_least(self, **least: float) -> None:
         """Refuses options below their least value; see `check_least`."""

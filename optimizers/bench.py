@@ -12,7 +12,7 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError, LMError
 
 from blpo_dspy.adapter import one_call_adapter
-from blpo_dspy.errors import BlpoError, ModelError
+from blpo_dspy.errors import BlpoError, ModelError, check_kind
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.metering import FATAL_ERRORS, RunStoppedError, is_outage
 from blpo_dspy.optimizers.records import Instructions, Judgement
@@ -37,8 +37,9 @@ def find_predictors(student: dspy.Module, verbalizer: str, judge: str) -> Predic
     """Returns the student's verbalizing and judging predictor.
 
     Raises:
-        BlpoError: If one of them isn't there.
+        BlpoError: If the student is no program, or one of them isn't there.
     """
+    check_kind("student", student, dspy.Module, "program", "VisualJudge(labels, instruction=…) or a module of your own")
     names = [name for name, _ in student.named_predictors()]
 
     def find(wanted: str) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import dspy
 
-from blpo_dspy.errors import BlpoError, DataError
+from blpo_dspy.errors import BlpoError, DataError, check_kind
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.models import identity
 from blpo_dspy.optimizers.bench import Metric, Predictors
@@ -34,8 +34,12 @@ def dataset(
     """Returns the examples with their inputs prepared once (`student.prepare`, where the program has it).
 
     Raises:
+        BlpoError: If a set is no list of examples.
         DataError: Naming every example without inputs or label, or whose inputs cannot be prepared.
     """
+    for name, part, rows in (("trainset", "train", trainset), ("valset", "val", valset)):
+        if rows is not None or part == "train":
+            check_kind(name, rows, Collection, "list of examples", f"{name}=splits.{part} or a list of dspy.Examples")
     if not trainset:
         raise DataError("the trainset is empty; BLPO needs labelled examples, 100 to 200 work well")
     if valset is not None and not valset:
@@ -55,6 +59,7 @@ def dataset(
 
 
 def _prepared(student: dspy.Module, example: dspy.Example, label_field: str) -> dspy.Example:
+    check_kind("example", example, dspy.Example, "dspy.Example", 'dspy.Example(image=…, label=…).with_inputs("image")')
     if example.get(label_field) is None:
         raise BlpoError(f"it has no {label_field!r}; give it one, or name the field with label_field=…")
     if getattr(example, "_input_keys", None) is None:

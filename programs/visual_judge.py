@@ -19,8 +19,9 @@ from blpo_dspy.context_names import check_context
 from blpo_dspy.errors import ArtifactError, BlpoError
 from blpo_dspy.files import write_json
 from blpo_dspy.images import PixelPolicy
-from blpo_dspy.labels import Label, LabelSpace
+from blpo_dspy.labels import Label, LabelSpace, check_space
 from blpo_dspy.lean import lean_calls
+from blpo_dspy.notices import notice
 from blpo_dspy.programs.artifact import (
     FORMAT,
     FORMAT_VERSION,
@@ -96,8 +97,7 @@ class VisualJudge(dspy.Module):
         pixel_policy: PixelPolicy | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(labels, LabelSpace):
-            raise BlpoError(f"labels {labels!r} are no label space; write LabelSpace('Safe', 'Unsafe') or the like")
+        check_space(labels)
         self.labels = labels
         self.context = check_context((context,) if isinstance(context, str) else context)
         if evidence not in get_args(Evidence):
@@ -259,9 +259,15 @@ class VisualJudge(dspy.Module):
         """Writes the judge to one JSON file (see `VisualJudge.load`), or as DSPy does (`save_program=True`, ".pkl").
 
         Raises:
-            BlpoError: If a demonstration holds an image: a judge file holds no pixels.
+            BlpoError: If the file would be of another kind, or a demonstration holds an image: a judge file holds no
+                pixels.
         """
-        if save_program or Path(path).suffix != ".json":
+        suffix = Path(path).suffix
+        if not save_program and suffix not in (".json", ".pkl"):
+            raise BlpoError(f"{path}: a judge is saved as JSON; name a .json file")
+        if suffix == ".pkl":
+            notice(f"{path} is a pickle, which VisualJudge.load doesn't read; a judge that it does is a .json file")
+        if save_program or suffix == ".pkl":
             super().save(path, save_program=save_program, modules_to_serialize=modules_to_serialize)
             return
         write_json(path, self._artifact())

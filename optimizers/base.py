@@ -16,13 +16,13 @@ from blpo_dspy.errors import BlpoError, check_kind, check_least
 from blpo_dspy.labels import LabelSpace, check_space
 from blpo_dspy.metering import AnswerStore, RunStoppedError
 from blpo_dspy.notices import notice
-from blpo_dspy.optimizers.bench import Metric
 from blpo_dspy.optimizers.cards import card, described
 from blpo_dspy.optimizers.costs import call_costs, shortfall
 from blpo_dspy.optimizers.docstrings import with_inherited_options
 from blpo_dspy.optimizers.plan import Plan, Sizes
 from blpo_dspy.optimizers.records import BLPOResult, Instructions, Validation
 from blpo_dspy.optimizers.run import Run
+from blpo_dspy.optimizers.scoring import Metric, check_metric
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.prices import Prices, checked_prices
 from blpo_dspy.programs.visual_judge import VisualJudge
@@ -100,13 +100,15 @@ class JudgeOptimizer(Teleprompter):
             raise BlpoError(f"max_failed_share={self.max_failed_share} must be in [0, 1)")
 
     def _check_kinds(self) -> None:
-        """Refuses models by name, labels as a list and a cap as a number."""
+        """Refuses models by name, a metric that can't be called, labels as a list and a cap as a number."""
         models = {"prompt_model": "optimizer", "task_model": "judge", "verbalizer_model": "verbalizer"}
         for option, role in models.items():
             lm = getattr(self, option)
             if lm is not None or option == "prompt_model":
                 name = lm if isinstance(lm, str) else "openai/gpt-4o"
                 check_kind(option, lm, dspy.BaseLM, "language model", f"{option}=make_lm({name!r}, role={role!r})")
+        if self.metric is not None:
+            check_metric(self.metric)
         if self.labels is not None:
             check_space(self.labels)
         if self.budget is not None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -16,13 +15,12 @@ from blpo_dspy.errors import BlpoError, ModelError, check_kind
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.metering import FATAL_ERRORS, RunStoppedError, is_outage
 from blpo_dspy.optimizers.records import Instructions, Judgement
+from blpo_dspy.optimizers.scoring import Metric, scored
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.text import as_data
 
 _SILENT_ANSWERS = 20
 _NAMED_FAILURES = 5
-
-Metric = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -97,6 +95,7 @@ class Bench:
         self._workers, self._max_failed_share = workers, max_failed_share
         self._afford, self._per_example = afford, per_example
         self._judged: dict[tuple[Instructions, int], Judgement] = {}
+        self._verbalized: dict[int, Mapping[str, Any]] = {}
         self._described: set[tuple[str, int]] = set()
         self.answered = False
         self._verbalizes: bool | None = None
@@ -219,19 +218,42 @@ class Bench:
         self._described.update((verbalizer, i) for i, a in zip(examples, described, strict=True) if isinstance(a, str))
         return [answer if isinstance(answer, str) else None for answer in described]
 
-    def _describe_one(self, program: dspy.Module, position: int) -> str | LMError:
+    def _describe_one(self, program: dspy.Module, position: int) -> str | LMError | None:
         predictor = dict(program.named_predictors())[self._predictors.verbalizer]
         output = next(reversed(predictor.signature.output_fields))
-        inputs = self.examples[position].inputs()
+        inputs = self._verbalizer_inputs(predictor, position)
+        if inputs is None:
+            return None
         with dspy.context(trace=[], adapter=one_call_adapter()):
             try:
-                return as_data(predictor(**{name: inputs[name] for name in predictor.signature.input_fields})[output])
+                return as_data(predictor(**inputs)[output])
             except AdapterParseError as error:
                 return as_data((error.parsed_result or {}).get(output, error.lm_response)).strip()
             except LMError as error:
                 if isinstance(error, FATAL_ERRORS):
                     raise _model_error("verbalizer", error) from error
                 return error
+
+    def _verbalizer_inputs(self, predictor: Any, position: int) -> Mapping[str, Any] | None:
+        """What the program gave the verbalizer for an example, else the example's inputs of the same names.
+
+        None where the program computes them and, its answer being out of form, left no trace of them.
+
+        Raises:
+            BlpoError: If the program gives the verbalizer nothing, and examples have no inputs of these names.
+        """
+        if position in self._verbalized:
+            return self._verbalized[position]
+        inputs = dict(self.examples[position].inputs().items())
+        missing = [name for name in predictor.signature.input_fields if name not in inputs]
+        if not missing:
+            return {name: inputs[name] for name in predictor.signature.input_fields}
+        if self._verbalized:
+            return None
+        raise BlpoError(
+            f"the verbalizer takes {', '.join(missing)}, which the program doesn't give it and examples don't have "
+            f"(they have {', '.join(inputs)}); call it in the program's forward, or name its inputs as they do"
+        )
 
     def mean_loss(self, judgements: Sequence[Judgement]) -> float:
         """Returns L(p) over the judgements that the LM did not fail on (eq. 2)."""
@@ -287,20 +309,33 @@ class Bench:
                 if isinstance(error, FATAL_ERRORS):
                     raise _model_error("judge", error) from error
                 return Judgement(position, label, None, None, failure=str(error), outage=is_outage(error))
-            description = self._description(program, prediction)
-        answer = prediction.get(self._label_field)
+            answer = self._answer(prediction)
+            description = self._description(program, prediction, position)
         predicted = self._labels.parse(answer) if self._labels else answer
         loss = self._loss(example, prediction, label, predicted)
         return Judgement(position, label, predicted, loss, str(prediction.get("answer", answer)), description)
 
-    def _description(self, program: dspy.Module, prediction: dspy.Prediction) -> str | None:
+    def _answer(self, prediction: Any) -> Any:
+        """The label that the program gives, as it stands; a metric alone needs none."""
+        name = self._label_field
+        check_kind("the program's result", prediction, dspy.Prediction, "prediction", f"dspy.Prediction({name}=…)")
+        if self._labels is not None and name not in prediction:
+            raise BlpoError(
+                f"the program returns the fields {', '.join(prediction.keys())}, and no {name!r}; return "
+                f"dspy.Prediction({name}=…), or name the field of examples and predictions with label_field=…"
+            )
+        return prediction.get(name)
+
+    def _description(self, program: dspy.Module, prediction: dspy.Prediction, position: int) -> str | None:
         """What the verbalizer said while the program ran, if the program called it.
 
         An answer out of form is in no trace; `VisualJudge` returns it as it stands.
         """
         verbalizer = dict(program.named_predictors())[self._predictors.verbalizer]
-        outputs = [output for predictor, _, output in dspy.settings.trace or () if predictor is verbalizer]
-        said = list(outputs[-1].values())[-1] if outputs else prediction.get("description")
+        calls = [(given, said) for predictor, given, said in dspy.settings.trace or () if predictor is verbalizer]
+        if calls:
+            self._verbalized.setdefault(position, calls[-1][0])  # it depends on the example, not on instructions
+        said = list(calls[-1][1].values())[-1] if calls else prediction.get("description")
         return None if said is None else as_data(said)
 
     def score(self, example: dspy.Example, prediction: dspy.Prediction) -> float:
@@ -321,11 +356,7 @@ class Bench:
         if self._metric is None:
             assert self._labels is not None
             return self._labels.loss(label, predicted)
-        result = self._metric(example, prediction)
-        score = float(result.score if isinstance(result, dspy.Prediction) else result)
-        if not math.isfinite(score) or not 0 <= score <= 1:
-            raise BlpoError(f"the metric returned {score!r}; BLPO needs a score in [0, 1], 1 for full agreement")
-        return 1.0 - score
+        return 1.0 - scored(self._metric, example, prediction)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import dspy
 from blpo_dspy.errors import BlpoError, DataError, check_kind
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.models import identity
-from blpo_dspy.optimizers.bench import Metric, Predictors
+from blpo_dspy.optimizers.bench import Predictors
+from blpo_dspy.optimizers.scoring import Metric
 
 
 @dataclass(frozen=True)

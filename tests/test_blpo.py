@@ -1,4 +1,6 @@
+import itertools
 import re
+import threading
 import warnings
 from typing import Any
 
@@ -545,6 +547,33 @@ def test_a_custom_metric_decides_what_is_right() -> None:
         compiled(lm, metric=lambda example, prediction: 7)
 
 
+@pytest.mark.parametrize(
+    ("metric", "told"),
+    [
+        ("accuracy", "metric='accuracy' is no function"),
+        (lambda example: 1.0, r"the metric takes \(example\), not an example and a prediction"),
+        (lambda gold, pred, trace, name: 1.0, r"write metric\(example, prediction, trace=None\)|missing a required"),
+    ],
+)
+def test_a_metric_that_cannot_be_called_is_refused_before_any_call(metric: Any, told: str) -> None:
+    """By its signature, with what it has to take."""
+    with pytest.raises(BlpoError, match=told):
+        BLPO(prompt_model=world(), metric=metric)
+
+
+@pytest.mark.parametrize("said", [None, "good", float("nan"), dspy.Prediction(feedback="fine")])
+def test_what_a_metric_returns_has_to_be_a_score(said: Any) -> None:
+    """A value that is none is named, instead of an error of Python's."""
+    with pytest.raises(BlpoError, match=r"the metric returned .*; BLPO needs a score in \[0, 1\]"):
+        compiled(world(), metric=lambda example, prediction, trace=None: said)
+
+
+def test_a_metric_may_return_a_truth_value_or_a_prediction_with_a_score() -> None:
+    """As DSPy's metrics do."""
+    for said in (True, dspy.Prediction(score=1, feedback="right")):
+        assert "no mistakes" in result(compiled(world(), metric=lambda e, p, trace=None, said=said: said)).stop_reason
+
+
 def test_on_round_receives_each_round_as_it_ends() -> None:
     """The hook sees the same frozen records that the result holds, in order."""
     heard: list[Round] = []
@@ -577,6 +606,73 @@ def test_any_program_with_the_two_predictors_can_be_compiled() -> None:
     assert program.detailed_results.after.score > program.detailed_results.before.score
     with pytest.raises(BlpoError, match=r"no single predictor named 'verbalizer' \(it has \['describe', 'decide'\]\)"):
         BLPO(prompt_model=lm, task_model=lm).compile(TwoStep(), trainset=TRAIN)
+
+
+class Renamed(TwoStep):
+    """A program whose verbalizer calls the image by another name, and takes what the program computes."""
+
+    def __init__(self, *, skip: bool = False) -> None:
+        super().__init__()
+        self.skip = skip
+        asked = dspy.Signature("picture: dspy.Image, focus -> description: str", "Say what you see, bright or not.")
+        self.describe = dspy.Predict(asked)
+
+    def forward(self, image: dspy.Image) -> dspy.Prediction:
+        if self.skip:
+            return self.decide(description="brightness 100")
+        return self.decide(description=self.describe(picture=image, focus="the middle").description)
+
+
+def test_a_verbalizer_may_take_other_inputs_than_the_examples_have() -> None:
+    """Images are described with what the program gave the verbalizer."""
+    lm = world()
+    program = compiled(lm, Renamed(), verbalizer="describe", judge="decide")
+    assert "Bright is above 20" not in result(program).returned.judge
+    described = [seen for seen in lm.engine.seen if seen.fields == ["description"]]
+    assert all(len(seen.images) == 1 and "the middle" in seen.user for seen in described)
+
+
+def test_a_verbalizer_that_nothing_is_known_to_be_given_is_refused() -> None:
+    """A program that doesn't call it shows not what it takes."""
+    with pytest.raises(BlpoError, match=r"the verbalizer takes picture, focus, which .* \(they have image\)"):
+        compiled(world(), Renamed(skip=True), verbalizer="describe", judge="decide")
+
+
+class Unlabelled(TwoStep):
+    """A program that gives its label another name."""
+
+    def forward(self, image: dspy.Image) -> dspy.Prediction:
+        return dspy.Prediction(verdict=super().forward(image).label, why="so")
+
+
+class Bare(TwoStep):
+    """A program that returns its label as it is."""
+
+    def forward(self, image: dspy.Image) -> Any:
+        return super().forward(image).label
+
+
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        (Unlabelled, r"fields verdict, why, and no 'label'; .* label_field="),
+        (Bare, r"write dspy\.Prediction\(label=…\)"),
+    ],
+)
+def test_a_program_that_returns_no_label_is_told_so_at_its_first_predictions(program: Any, told: str) -> None:
+    """Not the model is to blame, and hardly anything is paid for."""
+    labelled, told_of = itertools.count(), threading.Event()
+
+    def patient(seen: Seen) -> Any:
+        if "label" in seen.fields and next(labelled) > 1:
+            told_of.wait(30)
+        return mind(seen)
+
+    lm = world(patient)
+    with pytest.raises(BlpoError, match=told):
+        compiled(lm, program(), verbalizer="describe", judge="decide", num_threads=1)
+    assert len(lm.engine.seen) <= 8
+    told_of.set()
 
 
 def test_a_compiled_judge_can_be_compiled_again() -> None:

@@ -1,0 +1,55 @@
+"""A metric of the user's: what it has to take and to return."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import dspy
+
+from blpo_dspy.errors import BlpoError
+
+Metric = Callable[..., Any]
+
+_NEEDED = (
+    "write metric(example, prediction), or metric(example, prediction, trace=None), that returns a score in [0, 1]"
+)
+
+
+def check_metric(metric: object) -> None:
+    """Checks that a metric can be called, before anything is paid for that it is to score.
+
+    Raises:
+        BlpoError: If it can't be called with an example and a prediction.
+    """
+    if not callable(metric):
+        raise BlpoError(f"metric={metric!r} is no function; {_NEEDED}")
+    try:
+        signature = inspect.signature(metric)
+    except ValueError:  # some callables written in C don't tell
+        return
+    try:
+        signature.bind(dspy.Example(), dspy.Prediction())
+    except TypeError as error:
+        raise BlpoError(
+            f"the metric takes {signature}, not an example and a prediction ({error}); {_NEEDED}"
+        ) from error
+
+
+def scored(metric: Metric, example: dspy.Example, prediction: dspy.Prediction) -> float:
+    """Returns what a metric says of a prediction.
+
+    Raises:
+        BlpoError: If that is no score in [0, 1].
+    """
+    result = metric(example, prediction)
+    given = result.get("score") if isinstance(result, dspy.Prediction) else result
+    try:
+        score = float(given)
+    except (TypeError, ValueError):
+        score = math.nan
+    if not 0 <= score <= 1:
+        raise BlpoError(f"the metric returned {given!r}; BLPO needs a score in [0, 1], 1 for full agreement")
+    return score

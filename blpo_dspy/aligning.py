@@ -10,6 +10,7 @@ from pathlib import Path
 
 import dspy
 
+from blpo_dspy.agreement import Agreement
 from blpo_dspy.checking import (
     Ask,
     Checks,
@@ -22,9 +23,12 @@ from blpo_dspy.checking import (
 from blpo_dspy.data import dataset_fingerprint
 from blpo_dspy.journal import Journal, answers_in
 from blpo_dspy.labelling import Verdict, agreement_of, inputs_of, label_images
+from blpo_dspy.labels import LabelSpace
 from blpo_dspy.measuring import CostsAfter, costs_after, optimizer_of
-from blpo_dspy.metering import AnswerStore, CallCap, MemoryStore, Meter
+from blpo_dspy.metering import GRACE, AnswerStore, MemoryStore, Meter, RunStoppedError
 from blpo_dspy.models import Models
+from blpo_dspy.notices import notice
+from blpo_dspy.optimizers.allowance import Allowance
 from blpo_dspy.optimizers.blpo import BLPO
 from blpo_dspy.optimizers.records import BLPOResult
 from blpo_dspy.optimizers.workers import Workers
@@ -62,7 +66,7 @@ def align(
     costs = costs_after(start, sets, search)
     optimizer = make_optimizer(models, search, costs.reserved, log_dir)
     compiled = _compile(optimizer, start, sets, watch)
-    with _inquiry(optimizer, compiled.detailed_results, models, sets, search, watch) as inquiry:
+    with _inquiry(optimizer, compiled.detailed_results, models, sets, search, watch, began) as inquiry:
         found = _looked_into(start, compiled, sets, search, costs, inquiry, told)
     aligned = replace(found, seconds=time.monotonic() - began)
     compiled.card = card(aligned, sets)
@@ -75,24 +79,31 @@ class _Inquiry:
 
     ask: Ask
     meter: Meter
-    cap: CallCap
+    allowance: Allowance
 
 
 @contextlib.contextmanager
 def _inquiry(
-    optimizer: BLPO, record: BLPOResult, models: Models, sets: Sets, search: Search, watch: Watch
+    optimizer: BLPO, record: BLPOResult, models: Models, sets: Sets, search: Search, watch: Watch, began: float
 ) -> Iterator[_Inquiry]:
-    """Asks under what the search left of the cap; what it was answered is known."""
-    cap = CallCap(None if search.max_calls is None else search.max_calls - record.ledger.total.calls)
-    with Workers(search.threads) as workers, _final_answers(optimizer, sets) as store:
-        meter = Meter(num_threads=workers.num_threads, store=store, admit=cap, prices=search.prices)
+    """Asks under what the search left of the budget; what it was answered is known."""
+    allowance = Allowance(search.budget(), lambda: record.ledger + meter.ledger, RunStoppedError, began)
+    grace = 0.0 if optimizer.log_dir is None else GRACE
+    with _final_answers(optimizer, sets) as store, Workers(search.threads, grace=grace) as workers:
+        meter = Meter(
+            num_threads=workers.num_threads,
+            store=store,
+            admit=lambda ledger: allowance.admit(record.ledger + ledger),
+            prices=search.prices,
+            deadline=allowance.deadline,
+        )
 
         def ask(what: str, judge: VisualJudge, examples: Sequence[dspy.Example]) -> list[Verdict]:
             watch.begin(f"judging {what}", len(examples))
             inputs = inputs_of(examples)
             return label_images(judge, models, inputs, workers=workers, meter=meter, done=watch.advance)
 
-        yield _Inquiry(ask, meter, cap)
+        yield _Inquiry(ask, meter, allowance)
 
 
 def _looked_into(
@@ -107,13 +118,13 @@ def _looked_into(
     """The compiled judge with everything that is measured about it; the wall time isn't known yet."""
     record, ask = compiled.detailed_results, inquiry.ask
     known = late_verdicts(record, len(sets.train))
-    with inquiry.cap.keeping(costs.reserved):
+    with inquiry.allowance.keeping(costs.reserved):
         errors, looked_at = find_label_errors(
             compiled, sets.train, known, ask, most=search.label_errors, seed=search.seed
         )
     measured, verdicts = _measured(start, compiled, sets, ask, val=costs.val > 0, test=costs.test is not None)
-    ceiling = None if told is None else agreement_of(start.labels, sets.test, ask("the ceiling", told, sets.test))
-    checks = _checked(start, compiled, sets, verdicts, ask, search if costs.fidelity else None)
+    ceiling = None if told is None else _agreement(start.labels, sets.test, ask("the ceiling", told, sets.test))
+    checks = _checked(start, compiled, sets, verdicts, ask, search if costs.fidelity and verdicts["after"] else None)
     return Aligned(
         start=start,
         judge=compiled,
@@ -145,18 +156,31 @@ def claim(start: VisualJudge, sets: Sets, models: Models, search: Search, log_di
 def _measured(
     start: VisualJudge, compiled: VisualJudge, sets: Sets, ask: Ask, *, val: bool, test: bool
 ) -> tuple[dict[str, Measured], dict[str, list[Verdict]]]:
-    """The agreement before and after and the test verdicts; what the search validated is not judged anew."""
+    """The agreement before and after and the test verdicts; what the search validated is not judged anew.
+
+    There are none of a test split of which the budget paid for nothing before or after.
+    """
     record = compiled.detailed_results
-    measured: dict[str, Measured] = {}
+    validated: dict[str, Agreement | None] = {}
     verdicts: dict[str, list[Verdict]] = {}
-    for when, judge, validated in (("before", start, record.before), ("after", compiled, record.after)):
-        on_val = None if validated is None else validated.agreement
+    for when, judge, known in (("before", start, record.before), ("after", compiled, record.after)):
+        validated[when] = None if known is None else known.agreement
         if val:
-            on_val = agreement_of(start.labels, sets.val, ask(f"val {when}", judge, sets.val))
+            validated[when] = _agreement(start.labels, sets.val, ask(f"val {when}", judge, sets.val))
         verdicts[when] = ask(f"test {when}", judge, sets.test) if test else []
-        on_test = agreement_of(start.labels, sets.test, verdicts[when]) if test else None
-        measured[when] = Measured(on_val, on_test)
-    return measured, verdicts
+    missing = sum(verdict.stopped for said in verdicts.values() for verdict in said)
+    if missing:
+        notice(f"the budget was spent before the test split was judged: {missing} of {2 * len(sets.test)} are missing")
+    if any(all(verdict.stopped for verdict in said) for said in verdicts.values()):
+        verdicts = {when: [] for when in verdicts}
+    return {
+        when: Measured(validated[when], _agreement(start.labels, sets.test, said)) for when, said in verdicts.items()
+    }, verdicts
+
+
+def _agreement(labels: LabelSpace, examples: Sequence[dspy.Example], verdicts: list[Verdict]) -> Agreement | None:
+    """The agreement of verdicts with people, None where the budget paid for none of them."""
+    return None if all(verdict.stopped for verdict in verdicts) else agreement_of(labels, examples, verdicts)
 
 
 def _checked(

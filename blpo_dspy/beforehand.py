@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,11 @@ from dspy.utils.exceptions import LMError
 from blpo_dspy.errors import ModelError
 from blpo_dspy.images import PixelPolicy
 from blpo_dspy.journal import Journal
-from blpo_dspy.ledger import Ledger
+from blpo_dspy.ledger import Ledger, Usage
 from blpo_dspy.measuring import first_pass, total_calls
-from blpo_dspy.metering import CallCap, Meter
+from blpo_dspy.metering import GRACE, Meter, RunStoppedError
 from blpo_dspy.models import Models, is_embedded
+from blpo_dspy.optimizers.allowance import Allowance
 from blpo_dspy.optimizers.plan import Pass
 from blpo_dspy.optimizers.workers import Workers, thread_count
 from blpo_dspy.options import CompileJob, Search
@@ -45,10 +47,12 @@ class Beforehand:
     Attributes:
         ledger: The LM calls that it took.
         repeatability: How far the start agrees with itself, as plain data; None if that was not asked.
+        seconds: How long it took.
     """
 
     ledger: Ledger
     repeatability: dict[str, Any] | None
+    seconds: float
 
 
 def passes_beforehand(job: CompileJob, start: VisualJudge, train: _Examples, models: Models) -> list[Pass]:
@@ -91,13 +95,14 @@ def ask_beforehand(
         BlpoError: If the cap on calls leaves nothing for the search.
         ModelError: If a model cannot be used, or does not see images.
     """
-    job.search.after(calls_beforehand(job, start, train, models))  # or nothing would be left for the search
+    began = time.monotonic()
+    job.search.after(Usage(calls=calls_beforehand(job, start, train, models)))  # or none would be left for the search
     with noting(screen), _Meters(job.search, job.run_dir) as meters:
         if job.preflight:
             _preflight(start, sets, models, meters.another("preflight"), screen)
         repeated = None
         if job.repeat is not None:
-            with working(screen) as watch, Workers(job.search.threads) as workers:
+            with working(screen) as watch, Workers(job.search.threads, grace=GRACE) as workers:
                 watch.begin(f"asking {job.repeat} times about the same images")
                 found = repeatability(
                     start,
@@ -109,7 +114,7 @@ def ask_beforehand(
                 )
             screen.note(found.told)
             repeated = found.to_dict()
-    return Beforehand(meters.ledger(), repeated)
+    return Beforehand(meters.ledger(), repeated, time.monotonic() - began)
 
 
 def preflight(
@@ -138,10 +143,11 @@ def preflight(
 
 
 class _Meters:
-    """Meters used one after the other under one cap, each with a memory of its own, which a run's folder keeps."""
+    """Meters used one after the other under one budget, each with a memory of its own, which a run's folder keeps."""
 
     def __init__(self, search: Search, run_dir: Path | None) -> None:
         self._search, self._run_dir = search, run_dir
+        self._allowance = Allowance(search.budget(), self.ledger, _spent_early)
         self._meters: list[Meter] = []
         self._journals: list[Journal] = []
 
@@ -160,15 +166,13 @@ class _Meters:
         if self._run_dir is not None:
             journal = Journal(self._run_dir / "beforehand", {}, file_name=f"{name}.jsonl")
             self._journals.append(journal)
-        most = self._search.max_calls
+        before = self.ledger()
         meter = Meter(
             num_threads=thread_count(self._search.threads),
             store=journal,
-            admit=CallCap(
-                None if most is None else most - self.ledger().total.calls,
-                told=f"--max-calls {most} is spent before the search, as calls failed; raise it",
-            ),
+            admit=lambda ledger: self._allowance.admit(before + ledger),
             prices=self._search.prices,
+            deadline=self._allowance.deadline,
         )
         self._meters.append(meter)
         return meter
@@ -176,6 +180,10 @@ class _Meters:
     def ledger(self) -> Ledger:
         """Returns what all of them counted."""
         return sum((meter.ledger for meter in self._meters), Ledger({}))
+
+
+def _spent_early(reason: str) -> RunStoppedError:
+    return RunStoppedError(f"{reason} before the search, as calls failed or took long; raise the cap")
 
 
 def _seeing(start: VisualJudge, models: Models) -> dict[str, tuple[str, dspy.LM]]:

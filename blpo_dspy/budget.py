@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from numbers import Real
 
 from blpo_dspy.errors import BlpoError, check_kind
@@ -17,25 +17,38 @@ class Budget:
         max_calls: Requests sent to providers, retries included.
         max_tokens: Prompt and completion tokens. The run stops where a provider doesn't count them.
         max_usd: US dollars. The run stops where an answer has no known price.
-        max_seconds: Wall time since the call; that of an earlier session of a resumed run doesn't count.
+        max_seconds: Wall time since the call; that of an earlier session of a resumed run doesn't count. Calls under
+            way when it is over get a few more seconds.
+        keep_calls: How many calls to leave for what comes after the run; of the other caps what they cost at the
+            average so far.
 
     Raises:
-        BlpoError: If a cap is no positive number.
+        BlpoError: If a cap is no positive number, or nothing of it is left to spend.
     """
 
     max_calls: int | None = None
     max_tokens: int | None = None
     max_usd: float | None = None
     max_seconds: float | None = None
+    keep_calls: int = 0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            cap = getattr(self, field.name)
-            if cap is None:
-                continue
-            check_kind(field.name, cap, Real, "number", f"one, as in Budget({field.name}=100)")
+        for name, cap in self.caps().items():
+            check_kind(name, cap, Real, "number", f"one, as in Budget({name}=100)")
             if not cap > 0:
-                raise BlpoError(f"{field.name}={cap!r} leaves nothing to spend; give a positive number or leave it out")
+                raise BlpoError(f"{name}={cap!r} leaves nothing to spend; give a positive number or leave it out")
+        if self.calls is not None and self.calls <= 0:
+            raise BlpoError(f"keep_calls={self.keep_calls} leaves nothing of max_calls={self.max_calls}; keep less")
+
+    def caps(self) -> dict[str, float]:
+        """Returns the caps that there are, by name."""
+        names = ("max_calls", "max_tokens", "max_usd", "max_seconds")
+        return {name: cap for name in names if (cap := getattr(self, name)) is not None}
+
+    @property
+    def calls(self) -> int | None:
+        """The most calls less those that are kept, None without a cap."""
+        return None if self.max_calls is None else self.max_calls - self.keep_calls
 
     def spent(self, ledger: Ledger, seconds: float) -> dict[str, float]:
         """Returns the share of each cap that is used, 1.0 for all of it."""
@@ -46,7 +59,7 @@ class Budget:
             "max_usd": total.usd,
             "max_seconds": seconds,
         }
-        return {name: used[name] / cap for name, cap in asdict(self).items() if cap is not None}
+        return {name: used[name] / cap for name, cap in self.caps().items()}
 
     def exhausted(self, ledger: Ledger, seconds: float) -> str | None:
         """Returns which cap is reached, in words, or which one can't be kept; None if the run may go on."""

@@ -126,7 +126,7 @@ VerbalizerModel = Annotated[
 ]
 Seconds = Annotated[float, typer.Option(metavar="SECONDS", help="What an LM call takes.")]
 MaxUsd = Annotated[
-    float | None, typer.Option(metavar="X", min=0, help="Most dollars of a search, if prices are known.")
+    float | None, typer.Option(metavar="X", min=0, help="Most dollars for the same calls, if prices are known.")
 ]
 PriceList = Annotated[
     list[str] | None,
@@ -395,9 +395,9 @@ def _search(
     max_calls: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Most LM calls in all, the test split included.")
     ] = None,
-    max_tokens: Annotated[int | None, typer.Option(metavar="N", min=1, help="Most tokens of the search.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(metavar="N", min=1, help="Most tokens, likewise.")] = None,
     max_usd: MaxUsd = None,
-    max_seconds: Annotated[float | None, typer.Option(metavar="X", min=0, help="Longest time of the search.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(metavar="X", min=0, help="Longest time, likewise.")] = None,
     fidelity: Annotated[
         int,
         typer.Option(

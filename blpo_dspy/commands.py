@@ -23,6 +23,7 @@ from blpo_dspy.label_errors import FILE_NAME as LABEL_ERRORS
 from blpo_dspy.label_errors import with_examples, write_label_errors
 from blpo_dspy.labelling import Verdict
 from blpo_dspy.labels import LabelSpace
+from blpo_dspy.ledger import Usage
 from blpo_dspy.measuring import CostsAfter, costs_after, total_calls
 from blpo_dspy.models import Models, is_embedded
 from blpo_dspy.optimizers.estimate import estimate, with_passes
@@ -63,7 +64,7 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
     with noting(screen):
         claim(start, sets, models, job.search, job.run_dir)
     asked = ask_beforehand(job, start, sets.named(), sets.train, models, screen)
-    search = job.search.after(asked.ledger.total.calls)
+    search = job.search.after(asked.ledger.total, asked.seconds)
     for line in _not_paid_for(job.search, costs_after(start, sets, search), sets):
         screen.note(line)
     with working(screen) as watch:
@@ -156,11 +157,11 @@ def estimate_cost(job: CompileJob, latency: float, screen: Screen) -> None:
     models = Models.named(**job.start.models.by_role(), **job.start.models.connection())
     beforehand = passes_beforehand(job, start, sets.train, models)
     first = total_calls(beforehand)
-    search = job.search.after(first)
+    search = job.search.after(Usage(calls=first))
     costs = costs_after(start, sets, search)
     optimizer = make_optimizer(models, search, costs.reserved)
     found = estimate(optimizer, start, trainset=sets.train, valset=sets.val, latency=latency)
-    whole = with_passes(found, [*beforehand, *costs.passes], job.search.budget(0))
+    whole = with_passes(found, [*beforehand, *costs.passes], job.search.budget())
     if screen.as_json:
         after = {
             "validation_calls": costs.val,

@@ -12,6 +12,7 @@ from blpo_dspy.aligning import claim, make_optimizer
 from blpo_dspy.beforehand import ask_beforehand, passes_beforehand, told_beforehand
 from blpo_dspy.commands import connect, contradicting, note_offline, target_files, write_all
 from blpo_dspy.folds import FIGURES, Folded, Folds, align_folds, each_fold, make_folds, share
+from blpo_dspy.ledger import Usage
 from blpo_dspy.measuring import costs_after, total_calls
 from blpo_dspy.models import Models
 from blpo_dspy.optimizers.estimate import estimate, sum_of_estimates, with_passes
@@ -37,7 +38,7 @@ def compile_folds(job: CompileJob, screen: Screen) -> None:
     with noting(screen):
         claim(start, cut.whole, models, job.search, job.run_dir)
     asked = ask_beforehand(job, start, cut.named(), cut.whole.train, models, screen)
-    search = job.search.after(asked.ledger.total.calls)
+    search = job.search.after(asked.ledger.total, asked.seconds)
     for line in _shares(search, share(search, start, cut), len(cut.folds)):
         screen.note(line)
     with working(screen) as watch:
@@ -126,7 +127,7 @@ def estimate_folds(job: CompileJob, latency: float, screen: Screen) -> None:
     models = Models.named(**job.start.models.by_role(), **job.start.models.connection())
     beforehand = passes_beforehand(job, start, cut.whole.train, models)
     first = total_calls(beforehand)
-    each = share(job.search.after(first), start, cut)
+    each = share(job.search.after(Usage(calls=first)), start, cut)
     searches = [(sets, each_fold(each)) for sets in cut.folds] + [(cut.whole, each)]
     costs = [costs_after(start, sets, search) for sets, search in searches]
     parts = [
@@ -135,8 +136,8 @@ def estimate_folds(job: CompileJob, latency: float, screen: Screen) -> None:
         )
         for (sets, search), cost in zip(searches, costs, strict=True)
     ]
-    wholes = [with_passes(part, cost.passes, each.budget(0)) for part, cost in zip(parts, costs, strict=True)]
-    found, whole = sum_of_estimates(parts), with_passes(sum_of_estimates(wholes), beforehand, job.search.budget(0))
+    wholes = [with_passes(part, cost.passes, each.budget()) for part, cost in zip(parts, costs, strict=True)]
+    found, whole = sum_of_estimates(parts), with_passes(sum_of_estimates(wholes), beforehand, job.search.budget())
     after = {
         "validation_calls": sum(cost.val for cost in costs),
         "test_calls": sum(cost.test or 0 for cost in costs),

@@ -14,8 +14,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from contextvars import ContextVar
+from concurrent.futures import Future, wait
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
@@ -53,6 +53,9 @@ FATAL_ERRORS = (
     LMUnsupportedModelError,
 )
 
+
+# Seconds that calls under way get to end when a run is cut short.
+GRACE = 10.0
 
 # While a run waits before a retry it looks this often, in seconds, whether it may go on at all.
 _LOOK = 1.0
@@ -96,26 +99,14 @@ class CallCap:
 
     Attributes:
         calls: How many; None for no cap.
-        told: What a refusal says.
     """
 
     calls: int | None
-    told: str = "the cap on LM calls is reached"
-    _kept: int = field(default=0, init=False)
-
-    @contextlib.contextmanager
-    def keeping(self, calls: int) -> Iterator[None]:
-        """Keeps so many calls for later from what is done in it."""
-        self._kept = calls
-        try:
-            yield
-        finally:
-            self._kept = 0
 
     def __call__(self, ledger: Ledger) -> None:
         """Refuses a call that the cap doesn't pay for."""
-        if self.calls is not None and ledger.total.calls >= self.calls - self._kept:
-            raise RunStoppedError(self.told)
+        if self.calls is not None and ledger.total.calls >= self.calls:
+            raise RunStoppedError("the cap on LM calls is reached")
 
 
 @dataclass(frozen=True)
@@ -209,6 +200,7 @@ class Meter:
         admit: Called with the ledger before every attempt; raises `RunStoppedError` to refuse it.
         demand: Returns how many tasks of the search are under way or waiting (see `Gate`).
         prices: What tokens cost where DSPy's tables don't say it, or say it wrongly.
+        deadline: When the time of the run is over, by the monotonic clock: a little later calls under way are given up.
     """
 
     def __init__(
@@ -219,7 +211,9 @@ class Meter:
         admit: Callable[[Ledger], None] = lambda ledger: None,
         demand: Callable[[], int] = lambda: 0,
         prices: Prices | None = None,
+        deadline: float | None = None,
     ) -> None:
+        self._deadline = deadline
         self._store: AnswerStore = MemoryStore() if store is None else store
         self._prices = checked_prices(prices)
         self._admit = admit
@@ -324,7 +318,7 @@ class Meter:
             self._count(role, sent)
         began = time.monotonic()
         try:
-            answer = attempt()
+            answer = attempt() if self._deadline is None else _until(self._deadline + GRACE, attempt)
         except BaseException as error:
             failure = Usage(failed=1, seconds=time.monotonic() - began)
             if isinstance(error, UnreadableAnswerError):
@@ -353,6 +347,22 @@ class Meter:
         if observed is not None:
             observed.append(answer)
         return answer
+
+
+def _until(deadline: float, attempt: Callable[[], Answer]) -> Answer:
+    """Returns what an attempt comes to, which is left to itself once time is over."""
+    answer: Future[Answer] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(attempt())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=copy_context().run, args=(work,), name="blpo-call", daemon=True).start()
+    if not wait([answer], max(0.0, deadline - time.monotonic())).done:
+        raise RunStoppedError("the time of the run was over before the model answered")
+    return answer.result()
 
 
 def _cut_traceback(error: LMError) -> None:

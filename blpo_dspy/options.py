@@ -13,8 +13,15 @@ from typing import Any
 from blpo_dspy.budget import Budget
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labels import Label, LabelSpace
+from blpo_dspy.ledger import Usage
 
 EMBEDDED = "embedded"
+# What messages say of Python's arguments, and the options that stand for them.
+_IN_PYTHON = {
+    "allow_outside=True": "--allow-outside",
+    r"\bmax_(calls|tokens|usd|seconds)=": r"--max-\1 ",
+    r"prices=\{'([^']+)': \(([\d.]+), ([\d.]+)\)\}": r"--price \1=\2,\3",
+}
 _SCALE = re.compile(r"(\d{1,6})\s*[-–]\s*(\d{1,6})")
 
 
@@ -86,9 +93,9 @@ class Search:
         seed: Of the search and of the split.
         threads: LM calls under way at once.
         max_calls: The most LM calls, those before the search and on the test split included.
-        max_tokens: The most tokens of the search.
-        max_usd: The most dollars of the search, where every model has a price.
-        max_seconds: The longest that the search may take.
+        max_tokens: The most tokens, likewise.
+        max_usd: The most dollars, likewise; every model needs a price.
+        max_seconds: The longest that all of it may take.
         fidelity: Test images on which it is measured whether descriptions carry what the pixels show.
         label_errors: Training images that the compiled judge is asked about to find labels that may be wrong.
         max_instruction_tokens: The longest instruction that is accepted.
@@ -117,26 +124,29 @@ class Search:
     part_loss: float | None = None
     prices: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
-    def after(self, calls: int) -> Search:
-        """Returns the search with what a cap on calls leaves once so many were made.
+    def after(self, spent: Usage, seconds: float = 0.0) -> Search:
+        """Returns the search with what its caps leave once so much was spent.
 
         Raises:
             BlpoError: If that is nothing.
         """
-        if self.max_calls is None:
-            return self
-        if calls >= self.max_calls:
-            raise BlpoError(
-                f"--preflight and --repeat take {calls} LM calls, and --max-calls {self.max_calls} leaves none for the "
-                "search; raise it, or leave one of them out"
-            )
-        return replace(self, max_calls=self.max_calls - calls)
+        left: dict[str, Any] = {}
+        used = {"LM calls": spent.calls, "tokens": spent.tokens, "usd": spent.usd, "seconds": seconds}
+        for what, amount in used.items():
+            name = f"max_{what.split()[-1]}"
+            cap = getattr(self, name)
+            if cap is not None and amount >= cap:
+                raise BlpoError(
+                    f"--preflight and --repeat take {amount:g} {what}, and {name}={cap:g} leaves none for the search; "
+                    "raise it, or leave one of them out"
+                )
+            left[name] = None if cap is None else cap - amount
+        return replace(self, **left)
 
-    def budget(self, reserved: int) -> Budget | None:
-        """Returns the caps of the search, None if there are none; `reserved` calls are kept for the test split."""
-        calls = None if self.max_calls is None else self.max_calls - reserved
-        caps = (calls, self.max_tokens, self.max_usd, self.max_seconds)
-        return None if all(cap is None for cap in caps) else Budget(*caps)
+    def budget(self, reserved: int = 0) -> Budget | None:
+        """Returns the caps, None if there are none; `reserved` calls are kept for the test split."""
+        caps = (self.max_calls, self.max_tokens, self.max_usd, self.max_seconds)
+        return None if all(cap is None for cap in caps) else Budget(*caps, reserved)
 
     def given(self) -> dict[str, int]:
         """Returns the options that were set, by BLPO's names."""
@@ -475,7 +485,9 @@ def model_prices(pairs: list[str]) -> dict[str, tuple[float, float]]:
 
 def in_options(text: str) -> str:
     """Returns a message, which names the arguments of Python, with the options of the command line."""
-    return text.replace("allow_outside=True", "--allow-outside")
+    for argument, option in _IN_PYTHON.items():
+        text = re.sub(argument, option, text)
+    return text
 
 
 def names(text: str) -> tuple[str, ...]:

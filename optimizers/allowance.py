@@ -19,17 +19,27 @@ class Allowance:
     """Admits LM calls as long as every cap pays for them; calls of the search leave what validations need.
 
     Args:
-        budget: The caps, counted from now on; None for none.
+        budget: The caps; None for none.
         ledger: Returns what was spent so far.
-        refusal: The error that refuses a call.
+        refusal: Makes the error that refuses a call.
+        began: When the time of the budget began, by the monotonic clock; now if None.
 
     Attributes:
+        deadline: When it is over, None if it never is.
         stopped: The refusal that ended `until_stopped`, None as long as there was none.
     """
 
-    def __init__(self, budget: Budget | None, ledger: Callable[[], Ledger], refusal: type[BaseException]) -> None:
-        self._budget, self._ledger, self._refusal = budget, ledger, refusal
-        self._began = time.monotonic()
+    def __init__(
+        self,
+        budget: Budget | None,
+        ledger: Callable[[], Ledger],
+        refusal: Callable[[str], BaseException],
+        began: float | None = None,
+    ) -> None:
+        self._budget, self._ledger, self._refusal = budget or Budget(), ledger, refusal
+        self._began = time.monotonic() if began is None else began
+        longest = self._budget.max_seconds
+        self.deadline = None if longest is None else self._began + longest
         self._kept = self._promised = 0
         self.stopped: RunStoppedError | None = None
 
@@ -65,29 +75,27 @@ class Allowance:
 
     def admit(self, ledger: Ledger) -> None:
         """Refuses a call that a cap doesn't pay for."""
-        if self._budget is not None and (reason := self._budget.exhausted(ledger, self._seconds)):
+        if reason := self._budget.exhausted(ledger, self._seconds):
             raise self._refusal(reason)
-        if not in_background() and not self._pays_for(ledger, 1):
-            raise self._refusal("the rest of the budget is kept for the last validation")
+        if not self._pays_for(ledger, 1, 0 if in_background() else self._reserve(ledger)):
+            raise self._refusal("the rest of the budget is kept for the last validation and what comes after it")
 
     def afford(self, calls: int) -> None:
         """Refuses a step whose last calls a cap would refuse: its first ones would be paid for in vain."""
-        most, ledger = None if self._budget is None else self._budget.max_calls, self._ledger()
+        most, ledger = self._budget.calls, self._ledger()
         if most is not None and ledger.total.calls + calls + self._reserve(ledger) > most:
             raise self._refusal("the rest of the budget doesn't pay for another step")
 
     def pays_for_round(self, done: int) -> bool:
         """Whether every cap leaves room for a round like those before and for the validations."""
         ledger = self._ledger()
-        return self._pays_for(ledger, ledger.total.calls / done)
+        return self._pays_for(ledger, ledger.total.calls / done, self._reserve(ledger))
 
-    def _pays_for(self, ledger: Ledger, calls: float) -> bool:
-        """Whether every cap leaves room for so many calls, at the cost of those before, and for the validations."""
-        if self._budget is None:
-            return True
+    def _pays_for(self, ledger: Ledger, calls: float, reserved: int) -> bool:
+        """Whether every cap pays for so many calls, at the cost of those before, and for what is reserved and kept."""
         total = ledger.total
         repeated = total.calls / max(1, total.calls - total.failed)
-        more = (calls + self._reserve(ledger) * repeated) / max(1, total.calls)
+        more = (calls + (reserved + self._budget.keep_calls) * repeated) / max(1, total.calls)
         spent = self._budget.spent(ledger, self._seconds)
         return all(share * (1 + more) <= 1 + _ROUNDING for share in spent.values())
 

@@ -23,7 +23,7 @@ def plan_blpo(optimizer: BLPO, sizes: Sizes, threads: int) -> Plan:
     most, usual = _Round.at_most(optimizer, sizes), _Round.usual(optimizer, sizes, optimizer.inner_steps)
     validation = sizes.train if sizes.validation is None else sizes.validation
     validations = rounds + 1 if optimizer.select == "best" else 0
-    cap = None if optimizer.budget is None else optimizer.budget.max_calls
+    cap = None if optimizer.budget is None else optimizer.budget.calls
     spans = [
         Span(*calls)
         for calls in zip(

@@ -192,8 +192,9 @@ def shortfall(budget: Budget, plan: Plan, costs: Callable[[], Mapping[str, CallC
         costs: Returns what a call comes to; asked only for a cap on tokens or dollars.
     """
     calls = sum(plan.two_rounds.values())
-    if budget.max_calls is not None and budget.max_calls < calls:
-        return _short("max_calls", budget.max_calls, f"{calls} calls")
+    if budget.max_calls is not None and budget.max_calls < calls + budget.keep_calls:
+        kept = f", and {budget.keep_calls} are kept for later" if budget.keep_calls else ""
+        return _short("max_calls", budget.max_calls, f"{calls} calls", kept)
     if budget.max_tokens is None and budget.max_usd is None:
         return None
     known = costs()
@@ -206,8 +207,8 @@ def shortfall(budget: Budget, plan: Plan, costs: Callable[[], Mapping[str, CallC
     return None
 
 
-def _short(name: str, cap: float, needed: str) -> str:
+def _short(name: str, cap: float, needed: str, kept: str = "") -> str:
     return (
-        f"{name}={cap:g} hardly pays for two rounds, which take about {needed} with the validations around them; raise "
-        "it, or use fewer examples, inner_steps or a smaller batch_size"
+        f"{name}={cap:g} hardly pays for two rounds, which take about {needed} with the validations around them{kept}; "
+        "raise it, or use fewer examples, inner_steps or a smaller batch_size"
     )

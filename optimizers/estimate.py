@@ -179,7 +179,7 @@ def _capped(found: Estimate, budget: Budget) -> Estimate:
         found = _without_least(found)
     return replace(
         found,
-        total_calls=found.total_calls.capped(budget.max_calls),
+        total_calls=found.total_calls.capped(budget.calls),
         total_tokens=found.total_tokens.capped(budget.max_tokens),
         usd=None if found.usd is None else found.usd.capped(budget.max_usd),
         seconds=found.seconds.capped(budget.max_seconds),

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import dspy
 
 from blpo_dspy.journal import Journal
-from blpo_dspy.metering import Meter
+from blpo_dspy.metering import GRACE, Meter
 from blpo_dspy.optimizers.allowance import Allowance
 from blpo_dspy.optimizers.bench import Bench, find_predictors
 from blpo_dspy.optimizers.records import Instructions
 from blpo_dspy.optimizers.setup import Dataset, dataset, fingerprint, label_space, program_lms
-from blpo_dspy.optimizers.workers import GRACE, Workers
+from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.prices import check_priced
 from blpo_dspy.splits import check_labels
 
@@ -36,7 +36,7 @@ class Run:
         lms: For each predictor name its metered LM.
         journal: Where the run is written down, None without a log folder.
         per_example: LM calls that judging an example takes, as far as the program tells.
-        max_calls: The cap on calls, None if there is none.
+        max_calls: The cap on calls less those that are kept for later, None if there is none.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Run:
         workers: Workers,
     ) -> None:
         self.workers, budget = workers, optimizer.budget
-        self.max_calls = None if budget is None else budget.max_calls
+        self.max_calls = None if budget is None else budget.calls
         self.allowance = Allowance(budget, lambda: self.meter.ledger, optimizer.refusal)
         self.predictors = predictors = find_predictors(student, optimizer.verbalizer, optimizer.judge)
         self.data: Dataset = dataset(student, trainset, valset, optimizer.label_field)
@@ -75,6 +75,7 @@ class Run:
             admit=self.allowance.admit,
             demand=workers.demand,
             prices=optimizer.prices,
+            deadline=self.allowance.deadline,
         )
         self.lms = {name: self.meter.wrap(lm, role) for name, (lm, role) in lms.items()}
         self.bench = Bench(

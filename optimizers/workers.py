@@ -20,12 +20,11 @@ import dspy
 
 from blpo_dspy.errors import check_least
 from blpo_dspy.gate import as_background
+from blpo_dspy.metering import GRACE
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Seconds that what is under way gets to end when a run is cut short.
-GRACE = 10.0
 # Seconds that nobody minds waiting for without being told why.
 _UNNOTICED = 1.0
 
@@ -51,10 +50,11 @@ class Workers:
 
     Args:
         num_threads: The most tasks of the search under way at once; DSPy's setting where None.
+        grace: Seconds that tasks under way get to end when an error ends the run, so that what they cost is kept.
     """
 
-    def __init__(self, num_threads: int | None) -> None:
-        self.num_threads = thread_count(num_threads)
+    def __init__(self, num_threads: int | None, *, grace: float = 0.0) -> None:
+        self.num_threads, self._grace = thread_count(num_threads), grace
         self._search = _Pool(self.num_threads)
         self._background = _Pool(self.num_threads)
 
@@ -110,8 +110,8 @@ class Workers:
     ) -> None:
         if kind is None:
             self.drain(threading.TIMEOUT_MAX)
-        elif issubclass(kind, KeyboardInterrupt):
-            self.drain(_UNNOTICED)
+        elif self._grace or issubclass(kind, KeyboardInterrupt):
+            self.drain(max(self._grace, _UNNOTICED))
         for pool in (self._search, self._background):
             pool.drop()
             pool.close()

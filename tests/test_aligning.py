@@ -1,11 +1,19 @@
 import io
+import json
+import os
+import signal
+import threading
+import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
+from engines import Seen
 from rich.console import Console
-from worlds import LABELS, TRAIN, VALIDATION, examples, student, world
+from worlds import LABELS, TRAIN, VALIDATION, examples, mind, student, world
 
+from blpo_dspy import metering
 from blpo_dspy.aligning import align
 from blpo_dspy.models import Models
 from blpo_dspy.options import Search
@@ -42,6 +50,83 @@ def test_a_cap_on_calls_holds_over_search_and_test() -> None:
         aligned = align(student(), sets, Models(lm, lm, lm), search, watch)
     assert len(lm.engine.seen) <= 300
     assert [(on.test.n, on.test.failed) for on in (aligned.before, aligned.after)] == [(len(TEST), 0)] * 2
+
+
+@pytest.mark.parametrize(("cap", "each"), [("max_tokens", 15), ("max_usd", 0.5)])
+def test_every_cap_holds_over_search_and_test(cap: str, each: float) -> None:
+    """No phase has a budget of its own; the search leaves what the test split costs."""
+    lm = world()
+    sets = Sets(TRAIN, VALIDATION, TEST, "three sets")
+    options = {cap: 300 * each, "prices": {"scripted/test": (5e4, 0.0)}}  # 10 tokens in and 5 out are half a dollar
+    with Watch(Console(file=io.StringIO())) as watch:
+        aligned = align(student(), sets, Models(lm, lm, lm), Search(rounds=8, threads=4, **options), watch)
+    assert len(lm.engine.seen) <= 300
+    assert aligned.record.rounds
+    assert [(on.test.n, on.test.failed) for on in (aligned.before, aligned.after)] == [(len(TEST), 0)] * 2
+
+
+def test_a_test_split_that_the_budget_did_not_pay_for_is_left_out_and_said() -> None:
+    """The judge is there all the same."""
+    lm = world()
+    sets = Sets(TRAIN, VALIDATION, TEST, "three sets")
+    with (
+        Watch(Console(file=io.StringIO())) as watch,
+        pytest.warns(UserWarning, match=r"budget was spent before the test split was judged: 42 of 42 are missing"),
+    ):
+        aligned = align(student(), sets, Models(lm, lm, lm), Search(threads=1, max_tokens=1), watch)
+    assert (aligned.before.test, aligned.after.test, aligned.verdicts) == (None, None, ([], []))
+    assert aligned.judge.instruction == student().instruction
+
+
+@pytest.mark.filterwarnings("ignore:.*budget was spent")
+@pytest.mark.parametrize("answered", [20, 10**9])
+def test_a_server_that_hangs_keeps_no_run_past_its_time(answered: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the search or after it: what is under way a little after its time is given up."""
+    monkeypatch.setattr(metering, "GRACE", 0.2)
+    sets, over = Sets(TRAIN, VALIDATION, TEST, "three sets"), threading.Event()
+    sealed = {example.image.url.partition(",")[2] for example in TEST}
+
+    def hanging(seen: Seen) -> Any:
+        if len(lm.engine.seen) > answered or sealed & set(seen.images):
+            over.wait(30)
+        return mind(seen)
+
+    lm = world(hanging)
+    search = Search(rounds=1, inner_steps=0, threads=4, label_errors=0, max_seconds=3)
+    began = time.monotonic()
+    with Watch(Console(file=io.StringIO())) as watch:
+        aligned = align(student(), sets, Models(lm, lm, lm), search, watch)
+    assert time.monotonic() - began < 10
+    over.set()
+    assert aligned.after.test is None
+    assert len(aligned.record.rounds) == (answered > 20)
+
+
+def test_ctrl_c_after_the_search_keeps_what_is_paid_for(tmp_path: Path) -> None:
+    """Calls under way are waited for, and their answers are in the journal."""
+    sets = Sets(TRAIN, VALIDATION, TEST, "three sets")
+    sealed = {example.image.url.partition(",")[2] for example in TEST}
+    pressed = threading.Event()
+
+    def slow(seen: Seen) -> Any:
+        if sealed & set(seen.images):
+            if not pressed.is_set():
+                pressed.set()
+                os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.3)
+        return mind(seen)
+
+    lm = world(slow)
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with Watch(Console(file=io.StringIO())) as watch, pytest.raises(KeyboardInterrupt):
+            align(student(), sets, Models(lm, lm, lm), SEARCH, watch, log_dir=tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    journals = (tmp_path / "journal.jsonl", tmp_path / "measured" / "journal.jsonl")
+    kept = sum(json.loads(line)["kind"] == "answer" for path in journals for line in path.open())
+    assert pressed.is_set()
+    assert kept == len(lm.engine.seen)
 
 
 def test_the_card_names_no_model_and_counts_no_cache() -> None:

@@ -8,8 +8,8 @@ from blpo_dspy.optimizers.allowance import Allowance
 
 
 def spent(calls: int, background: int = 0) -> Ledger:
-    """Returns a ledger of so many judge calls."""
-    return Ledger({"judge": Usage(calls=calls)}, background)
+    """Returns a ledger of so many judge calls, a dollar each."""
+    return Ledger({"judge": Usage(calls=calls, usd=float(calls))}, background)
 
 
 def allowance(calls: int = 0, *, cap: int | None = 10, background: int = 0) -> Allowance:
@@ -29,6 +29,15 @@ def test_the_search_leaves_what_is_kept_and_the_background_takes_it() -> None:
         with pytest.raises(RunStoppedError, match=r"the budget is spent \(max_calls=10\)"):
             as_background(found.admit, spent(10))
     found.admit(spent(6))
+
+
+def test_what_the_budget_keeps_for_later_is_left_by_the_background_too() -> None:
+    """In calls, and of any other cap at the cost of those so far."""
+    for budget in (Budget(max_calls=10, keep_calls=4), Budget(max_usd=10.0, keep_calls=4)):
+        found = Allowance(budget, lambda: spent(5), RunStoppedError)
+        as_background(found.admit, spent(5))
+        with pytest.raises(RunStoppedError, match="what comes after it"):
+            as_background(found.admit, spent(6))
 
 
 def test_a_step_is_refused_that_the_cap_would_not_see_to_its_end() -> None:

@@ -87,7 +87,7 @@ def test_a_cap_that_failures_eat_up_before_the_search_says_so(table: Path, tmp_p
         done = blpo("compile", table, *options, *model)
         assert len(server.bodies) == 21
     assert done.exit_code == 2
-    assert "--max-calls 21 is spent before the search, as calls failed" in done.stderr
+    assert "the budget is spent (--max-calls 21) before the search, as calls failed" in done.stderr
 
 
 def test_a_run_that_goes_on_asks_nothing_twice(table: Path, tmp_path: Path) -> None:

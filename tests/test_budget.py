@@ -43,6 +43,13 @@ def test_the_reason_names_the_cap() -> None:
     assert Budget(max_calls=3, max_usd=1.0).exhausted(ledger_of(calls=3), 0) == "the budget is spent (max_calls=3)"
 
 
+def test_calls_that_are_kept_come_off_the_cap_on_calls() -> None:
+    """Those are what a run may plan with; a cap that is kept as a whole is refused."""
+    assert (Budget(max_calls=10, keep_calls=4).calls, Budget(keep_calls=4).calls) == (6, None)
+    with pytest.raises(BlpoError, match="keep_calls=10 leaves nothing of max_calls=10"):
+        Budget(max_calls=10, keep_calls=10)
+
+
 def test_no_cap_is_never_exhausted() -> None:
     """A budget without caps lets everything pass."""
     assert Budget().exhausted(ledger_of(10**9, 10**9, 1e9), 1e9) is None

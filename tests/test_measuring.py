@@ -39,7 +39,7 @@ def test_all_calls_of_a_run_lie_within_the_estimate_in_all(evidence: str, option
     search = Search(**{"rounds": 2, "inner_steps": 1, "threads": 4, **options})
     costs = costs_after(start, SETS, search)
     found = estimate(make_optimizer(models, search, costs.reserved), start, trainset=SETS.train, valset=SETS.val)
-    whole = with_passes(found, costs.passes, search.budget(0))
+    whole = with_passes(found, costs.passes, search.budget())
     with Watch(Console(file=io.StringIO())) as watch:
         aligned = align(start, SETS, models, search, watch)
     made = aligned.record.ledger + aligned.final

@@ -33,6 +33,7 @@ from dspy.utils.exceptions import (
 )
 from dspy.utils.usage_tracker import UsageTracker
 
+from blpo_dspy.credentials import CREDENTIAL_ERRORS, told
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.gate import Gate, Turn, in_background
 from blpo_dspy.ledger import Ledger, Usage
@@ -452,6 +453,9 @@ class _MeteredMixin:
             with dspy.context(disable_history=False, usage_tracker=tracker):
                 outputs = super().__call__(prompt, messages=messages, **options)  # type: ignore[misc]
             entry = self._entry.get()
+        except CREDENTIAL_ERRORS as error:
+            error.args = (told(error, self.model),)
+            raise
         except LMUnexpectedError as error:
             if not _arrived(error):
                 raise

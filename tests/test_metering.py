@@ -18,7 +18,7 @@ from dspy import lm15
 from dspy.clients.base_lm import GLOBAL_HISTORY
 from dspy.utils import DummyLM
 from dspy.utils.callback import BaseCallback
-from dspy.utils.exceptions import LMAuthError, LMRateLimitError
+from dspy.utils.exceptions import LMAuthError, LMError, LMRateLimitError
 from engines import ScriptedServer, completion, scripted_lm
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -273,6 +273,32 @@ def test_an_error_is_told_without_the_traceback_of_a_library() -> None:
     with pytest.raises(dspy.LMInvalidRequestError) as error:
         Meter(num_threads=1).wrap(lm, "judge")("a")
     assert str(error.value).endswith("no answer")
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "line"),
+    [
+        (
+            "openai/gpt-4o",
+            lm15.AuthError("Incorrect API key.\n\n  To fix:\n    - Pass the key (RouterConfig api_keys)"),
+            "Incorrect API key. Export OPENAI_API_KEY with what it accepts.",
+        ),
+        (
+            "azure/mine",
+            lm15.NotConfiguredError("setting 'resource' is required; set AZURE_OPENAI_RESOURCE\n  - set it"),
+            "setting 'resource' is required. Export AZURE_API_KEY, AZURE_API_BASE and AZURE_API_VERSION.",
+        ),
+        ("other/model", lm15.AuthError("no\n\n  To fix:"), "no"),
+    ],
+)
+def test_a_key_that_is_missing_or_wrong_is_told_in_a_line_with_what_to_export(
+    model: str, error: Exception, line: str
+) -> None:
+    """The advice of DSPy is for those who write dspy.LM themselves; some of it names other settings than ours."""
+    lm = scripted_lm(lambda seen: error, name=model, num_retries=0)
+    with pytest.raises(LMError) as raised:
+        Meter(num_threads=1).wrap(lm, "judge")("a")
+    assert str(raised.value) == f"[{model}] {line}"
 
 
 def test_a_call_that_fails_before_the_lm_sends_it_counts_as_failed() -> None:

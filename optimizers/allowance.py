@@ -40,6 +40,7 @@ class Allowance:
         self._began = time.monotonic() if began is None else began
         longest = self._budget.max_seconds
         self.deadline = None if longest is None else self._began + longest
+        self._first_call: float | None = None
         self._kept = self._promised = 0
         self.stopped: RunStoppedError | None = None
 
@@ -77,6 +78,7 @@ class Allowance:
         """Refuses a call that a cap doesn't pay for."""
         if reason := self._budget.exhausted(ledger, self._seconds):
             raise self._refusal(reason)
+        self._first_call = self._first_call or time.monotonic()
         if not self._pays_for(ledger, 1, 0 if in_background() else self._reserve(ledger)):
             raise self._refusal("the rest of the budget is kept for the last validation and what comes after it")
 
@@ -97,7 +99,9 @@ class Allowance:
         repeated = total.calls / max(1, total.calls - total.failed)
         more = (calls + (reserved + self._budget.keep_calls) * repeated) / max(1, total.calls)
         spent = self._budget.spent(ledger, self._seconds)
-        return all(share * (1 + more) <= 1 + _ROUNDING for share in spent.values())
+        # What went by before the first call, as images were prepared, is no time that calls take.
+        calling = self._budget.spent(ledger, time.monotonic() - (self._first_call or time.monotonic()))
+        return all(share + calling[name] * more <= 1 + _ROUNDING for name, share in spent.items())
 
     def _reserve(self, ledger: Ledger) -> int:
         return self._kept + max(0, self._promised - ledger.background)

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from blpo_dspy.budget import Budget
@@ -38,6 +40,14 @@ def test_what_the_budget_keeps_for_later_is_left_by_the_background_too() -> None
         as_background(found.admit, spent(5))
         with pytest.raises(RunStoppedError, match="what comes after it"):
             as_background(found.admit, spent(6))
+
+
+def test_time_before_the_first_call_is_spent_but_says_nothing_about_what_calls_take() -> None:
+    """Images that took long to prepare don't make the rest of the run look as slow."""
+    found = Allowance(Budget(max_seconds=100, keep_calls=500), lambda: spent(1), RunStoppedError, time.monotonic() - 30)
+    found.admit(spent(1))
+    with pytest.raises(RunStoppedError, match=r"the budget is spent \(max_seconds=20\)"):
+        Allowance(Budget(max_seconds=20), lambda: spent(1), RunStoppedError, time.monotonic() - 30).admit(spent(1))
 
 
 def test_a_step_is_refused_that_the_cap_would_not_see_to_its_end() -> None:

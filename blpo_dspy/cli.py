@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypedDict
 import typer
 from typer.core import TyperGroup
 
-from blpo_dspy.errors import BlpoError, DataError
+from blpo_dspy.errors import BlpoError, DataError, gathered
 from blpo_dspy.options import (
     Columns,
     CompareJob,
@@ -43,6 +43,10 @@ from blpo_dspy.sources import SOURCES
 _BAD_INPUT = 2
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141  # as for a process that SIGPIPE ends
+_GOES_ON = {
+    "compile": " A run with --run-dir goes on from here when repeated.",
+    "judge": " With --out FILE verdicts are kept, and the same command goes on.",
+}
 _MOST_PROBLEMS = 1000
 _DEMO_FIDELITY = 50  # images; the offline engine costs nothing
 
@@ -63,9 +67,7 @@ class _Group(TyperGroup):
             typer.echo(f"Error: {in_options(_message(error))}", err=True)
             raise typer.Exit(_BAD_INPUT) from None
         except KeyboardInterrupt:
-            typer.echo(
-                "Interrupted; no result was written. A run with --run-dir goes on from here when repeated.", err=True
-            )
+            typer.echo(f"Interrupted; no result was written.{_GOES_ON.get(ctx.invoked_subcommand, '')}", err=True)
             raise typer.Exit(_INTERRUPTED) from None
 
 
@@ -73,9 +75,10 @@ def _message(error: BlpoError) -> str:
     """The error in full: where the exception's own text names the first bad rows, a terminal has room for all."""
     if not isinstance(error, DataError) or not error.problems:
         return str(error)
-    lines = [f"  - {problem}" for problem in error.problems[:_MOST_PROBLEMS]]
-    more = len(error.problems) - len(lines)
-    return "\n".join([error.summary, *lines, *([f"  … and {more} more"] if more else [])])
+    lines = gathered(error.problems, _MOST_PROBLEMS)
+    more = len(lines) - _MOST_PROBLEMS
+    shown = [f"  - {line}" for line in lines[:_MOST_PROBLEMS]]
+    return "\n".join([error.summary, *shown, *([f"  … and {more} more"] if more > 0 else [])])
 
 
 app = typer.Typer(

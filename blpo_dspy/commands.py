@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import urllib.request
@@ -48,6 +49,7 @@ DEMO_TASK = "Rate the technical quality of this photograph from 1 (worst) to 5 (
 DEMO_RATER = "colour"
 _TABLES = ("train.csv", "val.csv", "test.csv")
 _SECONDS_TO_CONNECT = 10
+_OWN_SERVER = "hosted_vllm/"
 
 Judged = tuple[Sequence[dspy.Example], Sequence[Verdict], Sequence[Verdict]]
 
@@ -222,6 +224,9 @@ def connect(names: ModelNames) -> Models:
         ModelError: If no server answers at the address.
     """
     roles = names.by_role()
+    homeless = [name for name in roles.values() if name.startswith(_OWN_SERVER)]
+    if homeless and names.api_base is None and not os.environ.get("HOSTED_VLLM_API_BASE"):
+        raise BlpoError(f"{homeless[0]} has no address: give --api-base, such as http://localhost:8000/v1")
     models = Models.named(**roles, **names.connection())
     if names.api_base is not None and not all(map(is_embedded, roles.values())):
         _check_server(names.api_base)

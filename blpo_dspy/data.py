@@ -142,6 +142,8 @@ def load_rated(
     rows = tuple((example.id, *rating) for example, given in found.values() for rating in given)
     if not rows:
         raise DataError(f"{source}: nobody rated any image; {', '.join(rater_columns)} are empty in all rows")
+    if not rater_columns and all(len(given) < 2 for _, given in found.values()):
+        notice("no image has labels of several people, so there is nothing to tell of how far they agree")
     unrated = tuple(example.id for example, given in found.values() if not given)
     combined = replace(combine_raters(ratings_from_rows(labels, rows), rule), unrated=unrated)
     examples = [
@@ -221,7 +223,7 @@ def _load(
             examples.append((draft, _example(draft, image)))
     _raise_problems(table, drafts)
     for line in table.notes:
-        notice(f"{table.name}: {line}")
+        notice(f"{Path(table.name).resolve().name}: {line}")  # a record of the run keeps it, and no path
     return examples
 
 

@@ -8,6 +8,8 @@ from numbers import Integral, Real
 from typing import Any
 
 _SHOWN = 20
+# So many places with the same problem are told in one line.
+_ALIKE = 4
 
 
 class BlpoError(ValueError):
@@ -25,10 +27,32 @@ class DataError(BlpoError):
     def __init__(self, summary: str, problems: Sequence[str] = ()) -> None:
         self.summary = summary
         self.problems = tuple(problems)
-        shown = [f"  - {problem}" for problem in self.problems[:_SHOWN]]
-        if len(self.problems) > _SHOWN:
-            shown.append(f"  … and {len(self.problems) - _SHOWN} more (all of them in .problems)")
+        lines = gathered(self.problems, _SHOWN)
+        shown = [f"  - {line}" for line in lines[:_SHOWN]]
+        if len(lines) > _SHOWN:
+            shown.append(f"  … and {len(lines) - _SHOWN} more (all of them in .problems)")
         super().__init__("\n".join([summary, *shown]))
+
+
+def gathered(problems: Sequence[str], most: int) -> list[str]:
+    """Returns a line for each problem ("where: what"), and one alone for all places with the same.
+
+    Args:
+        problems: The problems.
+        most: How many places a line names.
+    """
+    places: dict[str, list[str]] = {}
+    for problem in problems:
+        where, _, what = problem.partition(": ")
+        places.setdefault(what or where, []).append(where)
+    lines = []
+    for what, found in places.items():
+        if len(found) < _ALIKE:
+            lines += [where if where == what else f"{where}: {what}" for where in found]
+        else:
+            more = f" and {len(found) - most} more" if len(found) > most else ""
+            lines.append(f"{len(found)} rows: {what} ({', '.join(found[:most])}{more})")
+    return lines
 
 
 class ArtifactError(BlpoError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -140,7 +141,9 @@ class LabelSpace:
             text = re.sub(r"\.0+$", "", text)  # a column of whole numbers with gaps is stored as 4.0
         label = labels_by_name(self.labels).get(text)
         if label is None:
-            raise BlpoError(f"unknown label {value!r}; the labels are {self.describe()}")
+            near = difflib.get_close_matches(text, labels_by_name(self.labels), n=1, cutoff=0.82)
+            meant = f"; did you mean {str(labels_by_name(self.labels)[near[0]])!r}?" if near else ""
+            raise BlpoError(f"unknown label {value!r}; the labels are {self.describe()}{meant}")
         return label
 
     def parse(self, answer: object) -> Label | None:

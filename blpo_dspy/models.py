@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
@@ -39,7 +40,6 @@ _REASONING_TOKENS = 16_000
 _SECRET = re.compile(r"key|secret|password|credential|auth|header|(?<!max_)(?<!max_completion_)tokens?$", re.IGNORECASE)
 _EMBEDDED = re.compile(r"embedded(?:\?seed=(\d+))?")
 _OLLAMA = ("ollama/", "ollama_chat/")
-_NO_PROVIDER = "model {name!r}{at} lacks its provider; write openai/{name} for an OpenAI-compatible server"
 
 
 def _checked_name(name: str) -> str:
@@ -173,7 +173,7 @@ def _connection(name: str, api_base: str | None, api_key: str | None, options: d
     if api_base is not None:
         connection["api_base"] = _address(name, api_base, options.get("engine", "auto"))
         if "/" not in name and "custom_llm_provider" not in options:
-            raise BlpoError(_NO_PROVIDER.format(name=name, at=f" at {api_base}"))
+            raise _no_provider(name, api_base)
         if api_key is None and name.startswith("openai/") and not os.environ.get("OPENAI_API_KEY"):
             api_key = "EMPTY"
     if api_key is not None:
@@ -210,7 +210,15 @@ def _check_provider(lm: dspy.LM, api_base: str | None) -> None:
     try:
         litellm.get_llm_provider(lm.model)
     except litellm.BadRequestError:
-        raise BlpoError(_NO_PROVIDER.format(name=lm.model, at=f" at {api_base}" if api_base else "")) from None
+        raise _no_provider(lm.model, api_base) from None
+
+
+def _no_provider(name: str, api_base: str | None) -> BlpoError:
+    at = f" at {api_base}" if api_base else ""
+    meant = "; or did you mean embedded?" if difflib.get_close_matches(name, ["embedded"]) else ""
+    return BlpoError(
+        f"model {name!r}{at} lacks its provider; write openai/{name} for an OpenAI-compatible server{meant}"
+    )
 
 
 def _role_options(name: str, role: Role | None) -> dict[str, Any]:

@@ -402,7 +402,14 @@ def label_space(labels: str | None, scale: str | None) -> LabelSpace:
     if labels is not None and scale is not None:
         raise BlpoError("--labels and --scale exclude each other: give the one that the labels are")
     if labels is not None:
-        return LabelSpace(*_labels(labels))
+        listed = _labels(labels)
+        if "" in listed:
+            raise BlpoError(
+                f'--labels {labels!r} has an empty label; with spaces in it, put it in quotes: "Safe, Unsafe"'
+            )
+        if len(listed) == 1:
+            raise BlpoError(f'--labels {labels!r} is a single label; separate labels by commas, as in "Safe,Unsafe"')
+        return LabelSpace(*listed)
     if scale is None:
         raise BlpoError('the labels are missing: give --labels "Safe,Unsafe", or a scale such as --scale 1-5')
     match = _SCALE.fullmatch(scale.strip())

@@ -45,7 +45,9 @@ class People:
     def describe(self) -> str:
         """Returns in a sentence how labels came about."""
         left = [f"{n} {why}" for n, why in ((self.tied, "with no winner"), (self.unrated, "not rated")) if n]
-        return f"{self.raters} raters, labels by {self.rule}" + (f", left out {' and '.join(left)}" if left else "")
+        return f"{self.raters} rater{'s' * (self.raters != 1)}, labels by {self.rule}" + (
+            f", left out {' and '.join(left)}" if left else ""
+        )
 
     def to_dict(self, ceiling: Ceiling) -> dict[str, Any]:
         """Returns plain data for JSON."""

@@ -111,7 +111,7 @@ def _read_delimited(path: Path, columns: Sequence[str]) -> Table:
                     rows.append(Row(where, _cells(header, cells, columns)))
         except csv.Error as error:
             raise DataError(f"{path}:{reader.line_num}: not readable as CSV ({error})", problems) from None
-    return Table(path.name, tuple(filter(None, header)), tuple(rows), path.parent, tuple(problems))
+    return Table(str(path), tuple(filter(None, header)), tuple(rows), path.parent, tuple(problems))
 
 
 def _cells(header: Sequence[str], cells: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
@@ -157,7 +157,7 @@ def _read_json_lines(path: Path) -> Table:
                 continue
             names.update(dict.fromkeys(values))
             rows.append(Row(where, values))
-    return Table(path.name, tuple(names), tuple(rows), path.parent, tuple(problems))
+    return Table(str(path), tuple(names), tuple(rows), path.parent, tuple(problems))
 
 
 def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
@@ -177,7 +177,7 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
         name: f["names"] for name, f in features.items() if isinstance(f, dict) and f.get("_type") == "ClassLabel"
     }
     rows = tuple(Row(f"{path.name}, row {i}", _named(row, classes)) for i, row in enumerate(values, 1))
-    return Table(path.name, tuple(schema.names), rows, path.parent)
+    return Table(str(path), tuple(schema.names), rows, path.parent)
 
 
 def _read_dataset(source: object, columns: Sequence[str]) -> Table:
@@ -241,7 +241,7 @@ def read_folder(folder: Path, image_column: str, label_column: str | None, *, fo
         raise DataError(f"{folder}: {needed}{hint}", problems)
     columns = (image_column,) if label_column is None else (image_column, label_column)
     notes = _passed_over([path for path in found.others if path not in misnamed])
-    return Table(folder.name, columns, tuple(rows), folder, tuple(problems), notes)
+    return Table(str(folder), columns, tuple(rows), folder, tuple(problems), notes)
 
 
 @dataclass(frozen=True)

@@ -524,6 +524,15 @@ def test_a_target_is_checked_before_the_models_are_called(photos: Path, tmp_path
     assert not log.exists()
 
 
+def test_a_server_of_ones_own_needs_its_address(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its provider's default would be tried again and again."""
+    monkeypatch.delenv("HOSTED_VLLM_API_BASE", raising=False)
+    options = ["--scale", "1-5", "--task", TASK, "--judge-model", "hosted_vllm/q", "--out", photos / "none.json"]
+    refused = blpo("compile", photos / "train.csv", *options)
+    assert refused.exit_code == 2
+    assert "hosted_vllm/q has no address: give --api-base" in refused.stderr
+
+
 def test_a_server_that_is_not_there_is_told_at_once(photos: Path) -> None:
     """By every command, without waiting for retries."""
     with socket.socket() as taken:

@@ -332,7 +332,7 @@ def test_a_missing_column_is_one_message_with_the_columns_seen(tmp_path: Path, r
     with pytest.raises(DataError) as caught:
         load_examples(table, labels=LABELS, image_column="img", context=["caption"], group_column="made")
     assert str(caught.value) == (
-        f"{name}: no column 'img' or 'caption'; the columns are: 'image', 'label', 'prompt', 'made'"
+        f"{table}: no column 'img' or 'caption'; the columns are: 'image', 'label', 'prompt', 'made'"
     )
 
 
@@ -544,3 +544,15 @@ def test_reading_csv_imports_neither_datasets_nor_pyarrow(tmp_path: Path, rows: 
     )
     run = subprocess.run([sys.executable, "-c", code, str(table)], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
+
+
+def test_rows_with_the_same_problem_are_told_in_one_line() -> None:
+    """With their number and places; the problems themselves stay apart."""
+    problems = [*(f"t.csv:{row}: unknown label 'Unsave'" for row in range(2, 40)), "t.csv:41: no image"]
+    error = DataError("39 of 50 rows cannot be used:", problems)
+    first, *lines = str(error).splitlines()
+    assert first == error.summary
+    assert lines[0].startswith("  - 38 rows: unknown label 'Unsave' (t.csv:2, t.csv:3, ")
+    assert lines[0].endswith("t.csv:21 and 18 more)")
+    assert lines[1:] == ["  - t.csv:41: no image"]
+    assert error.problems == tuple(problems)

@@ -84,6 +84,13 @@ def test_columns_and_repeated_rows_give_the_same_labels(photos: Path) -> None:
     assert dict(wide.examples[1].ratings) == dict.fromkeys(("ann", "bob", "cem"), wide.examples[1].label)
 
 
+def test_repeated_rows_without_a_repeated_image_are_told(photos: Path) -> None:
+    """Then there is no agreement of people to measure, which they were given for."""
+    write(photos / "once.csv", [row for row in read(photos / "long.csv") if row["who"] == "ann"])
+    with pytest.warns(UserWarning, match="no image has labels of several people"):
+        load_rated(photos / "once.csv", labels=SCALE)
+
+
 def test_the_record_tells_how_far_people_agree_and_the_judge_with_them(photos: Path, tmp_path: Path) -> None:
     """The figures are those of the raters' module; the images on which people disagree are listed."""
     done = blpo(
@@ -174,7 +181,7 @@ def test_bad_ratings_are_listed_with_all_other_bad_rows(photos: Path) -> None:
     with pytest.raises(DataError) as caught:
         load_rated(photos / "bad.csv", labels=SCALE, rater_columns=["ann", "bob"])
     assert len(caught.value.problems) == 3
-    assert caught.value.summary.startswith("bad.csv: 2 of 2 rows cannot be used")
+    assert caught.value.summary.startswith(f"{photos / 'bad.csv'}: 2 of 2 rows cannot be used")
     long = read(photos / "long.csv")
     write(photos / "twice.csv", [long[0], long[0]])
     with pytest.raises(DataError, match="more than once"):

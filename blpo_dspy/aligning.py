@@ -90,10 +90,12 @@ def _inquiry(
     allowance = Allowance(search.budget(), lambda: record.ledger + meter.ledger, RunStoppedError, began)
     grace = 0.0 if optimizer.log_dir is None else GRACE
     with _final_answers(optimizer, sets) as store, Workers(search.threads, grace=grace) as workers:
+        if isinstance(store, Journal):
+            store.spend_under(search.budget())
         meter = Meter(
             num_threads=workers.num_threads,
             store=store,
-            admit=lambda ledger: allowance.admit(record.ledger + ledger),
+            admit=lambda ledger: allowance.admit(record.ledger + record.unused + ledger),
             prices=search.prices,
             deadline=allowance.deadline,
         )
@@ -134,6 +136,7 @@ def _looked_into(
         verdicts=(verdicts["before"], verdicts["after"]),
         ceiling=ceiling,
         final=inquiry.meter.ledger,
+        unused=record.unused + inquiry.meter.unused,
         seconds=0.0,
         checks=replace(checks, label_errors=tuple(errors), looked_at=looked_at),
     )

@@ -20,7 +20,7 @@ from blpo_dspy.files import write_json
 from blpo_dspy.journal import Journal
 from blpo_dspy.labelling import Verdict, agreement_of, compare_verdicts, inputs_of, label_images
 from blpo_dspy.labels import Label
-from blpo_dspy.ledger import ROLES, Usage
+from blpo_dspy.ledger import ROLES, Ledger, Usage
 from blpo_dspy.metering import FATAL_ERRORS, Answer, Meter
 from blpo_dspy.methods import Method, chosen
 from blpo_dspy.models import Models, identity
@@ -274,6 +274,9 @@ class _SharedAnswers:
     def failed(self) -> dict[str, Usage]:
         """Nothing: which run an attempt of an earlier session failed in is not known."""
         return {}
+
+    def unused(self) -> Ledger:
+        return Ledger({})
 
 
 class _Arena:

@@ -15,8 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from blpo_dspy.budget import Budget
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.ledger import Usage
+from blpo_dspy.ledger import Ledger, Usage
 from blpo_dspy.metering import Answer
 from blpo_dspy.notices import notice
 
@@ -54,7 +55,8 @@ class Journal:
         self._known = known or {}
         self._lock = threading.Lock()
         self._answers: dict[str, Answer] = {}
-        self._unclaimed: set[str] = set()
+        self._unclaimed: dict[str, str] = {}
+        self._counts_unused = False
         self._failed: dict[str, Usage] = {}
         self._recorded: dict[tuple[str, int], Any] = {}
         try:
@@ -118,7 +120,7 @@ class Journal:
     def _take(self, line: dict[str, Any]) -> None:
         if line["kind"] == "answer":
             self._answers[line["key"]] = answer_in(line)
-            self._unclaimed.add(line["key"])
+            self._unclaimed[line["key"]] = line["role"]
         elif line["kind"] == "failed":
             self._failed[line["role"]] = self._failed.get(line["role"], Usage()) + Usage(**line["usage"])
         else:
@@ -131,7 +133,7 @@ class Journal:
             if answer is None:
                 return None
             if key in self._unclaimed:
-                self._unclaimed.discard(key)
+                del self._unclaimed[key]
                 return answer, answer.usage
             return answer, Usage(cached=1)
 
@@ -157,6 +159,24 @@ class Journal:
     def failed(self) -> dict[str, Usage]:
         """Returns by role what the failed attempts of earlier sessions came to."""
         return dict(self._failed)
+
+    def spend_under(self, budget: Budget | None) -> None:
+        """Says what the run may spend, as far as that decides its way.
+
+        Under the budget that it began with a run goes the same way again and takes every answer up. Under another one
+        it may leave some aside, which count as well then: see `unused`.
+        """
+        caps = {} if budget is None else {k: v for k, v in asdict(budget).items() if k != "max_seconds"}
+        first = self.recorded("budget", 0)
+        if first is None:
+            self.record("budget", 0, caps)
+        self._counts_unused = first not in (None, caps)
+
+    def unused(self) -> Ledger:
+        """Returns what the answers came to that earlier sessions paid for and this one has not taken up so far."""
+        with self._lock:
+            keys = self._unclaimed if self._counts_unused else {}
+            return sum((Ledger({role: self._answers[key].usage}) for key, role in keys.items()), Ledger({}))
 
     def recorded(self, kind: str, number: int) -> Any:
         """Returns what was written with `record`, in this session or an earlier one; None if nothing was."""

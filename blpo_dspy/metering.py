@@ -151,6 +151,9 @@ class AnswerStore(Protocol):
     def failed(self) -> dict[str, Usage]:
         """Returns by role what the failed attempts of earlier sessions came to."""
 
+    def unused(self) -> Ledger:
+        """Returns what was paid for before, is of no use so far and counts against the cap all the same."""
+
 
 class MemoryStore:
     """Answers kept in memory for the length of a run."""
@@ -173,6 +176,10 @@ class MemoryStore:
     def failed(self) -> dict[str, Usage]:
         """Returns nothing: there was no earlier session."""
         return {}
+
+    def unused(self) -> Ledger:
+        """Returns nothing, for the same reason."""
+        return Ledger({})
 
 
 _observed: ContextVar[list[Answer] | None] = ContextVar("blpo_observed_answers", default=None)
@@ -223,6 +230,7 @@ class Meter:
         self._under_way: dict[str, tuple[Future[Answer], Turn]] = {}
         self._usage = self._store.failed()
         self._background = 0
+        self._refused = Ledger({})
         self._stopped = threading.Event()
         self._fatal: LMError | None = None
 
@@ -239,6 +247,11 @@ class Meter:
         """The usage so far."""
         with self._lock:
             return Ledger(dict(self._usage), self._background)
+
+    @property
+    def unused(self) -> Ledger:
+        """What was paid for before and is of no use so far; see `AnswerStore`."""
+        return self._store.unused() + self._refused
 
     @property
     def fatal(self) -> LMError | None:
@@ -259,7 +272,11 @@ class Meter:
             known = self._store.get(key)
             if known is not None and known[1].calls:
                 # An answer that another session paid for counts against the cap of this run like a call.
-                self._admit(Ledger(self._usage, self._background))
+                try:
+                    self._admit(Ledger(self._usage, self._background))
+                except BaseException:
+                    self._refused += Ledger({role: known[1]})
+                    raise
             if known is not None:
                 self._count(role, known[1])
             pending = self._under_way.get(key)
@@ -315,7 +332,7 @@ class Meter:
         """Makes one attempt; it counts as a call from before it is sent, so that threads can't overrun a cap."""
         with self._lock:
             self._check()
-            self._admit(Ledger(self._usage, self._background))
+            self._admit(Ledger(self._usage, self._background) + self.unused)
             self._count(role, sent)
         began = time.monotonic()
         try:

@@ -49,6 +49,7 @@ class Aligned:
         seconds: Wall time.
         checks: What was found beside the agreement.
         beforehand: The LM calls before the search.
+        unused: Those that earlier sessions under another budget paid for and this one had no use for.
     """
 
     start: VisualJudge
@@ -62,6 +63,7 @@ class Aligned:
     seconds: float
     checks: Checks = field(default_factory=Checks)
     beforehand: Ledger = field(default_factory=lambda: Ledger({}))
+    unused: Ledger = field(default_factory=lambda: Ledger({}))
 
     def calls(self) -> dict[str, int]:
         """Returns all LM calls by role, before and after the search too, and under "cached" the unpaid answers."""
@@ -109,6 +111,7 @@ def result(aligned: Aligned, sets: Sets, models: Mapping[str, str]) -> dict[str,
             "beforehand": aligned.beforehand.to_dict(),
             "compile": record.ledger.to_dict(),
             "measure": aligned.final.to_dict(),
+            "unused": aligned.unused.to_dict(),
         },
         "versions": versions(),
         "validations": [validation.to_dict() for validation in record.validations],

@@ -132,11 +132,13 @@ def show_aligned(screen: Screen, aligned: Aligned, about: Mapping[str, str], fil
     total = sum(calls.values()) - calls["cached"]
     first = aligned.beforehand.total.calls
     before = f"; before the search: {first:,} of them" if first else ""
+    unused = aligned.unused.total.calls
+    earlier = f"; {unused:,} that an earlier session paid for were of no use" if unused else ""
     facts = {
         **_checks_in_words(aligned.checks),
         "Search": f"{aligned.record.stop_reason}; {aligned.seconds:.0f} s",
         **_rejections_in_words(aligned.record.rejections),
-        "Calls": f"{total:,} ({by_role}){before}; {calls['cached']:,} more answered from memory",
+        "Calls": f"{total:,} ({by_role}){before}; {calls['cached']:,} more answered from memory{earlier}",
         "Wrote": ", ".join(str(file) for file in files),
     }
     _show_facts(screen, facts)

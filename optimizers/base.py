@@ -173,10 +173,13 @@ class JudgeOptimizer(Teleprompter):
             Workers(self.num_threads) as workers,
             Run(self, student, trainset, valset, workers) as run,
         ):
+            if run.journal is not None:
+                run.journal.spend_under(self.budget)
             short = self._shortfall(run, student)
             if short is not None:
                 notice(short)
-            result = replace(self._search(run), warnings=() if short is None else (short,))
+            warnings = () if short is None else (short,)
+            result = replace(self._search(run), warnings=warnings, unused=run.meter.unused)
         finished: Program = _finished(run, result)
         return finished
 

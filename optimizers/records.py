@@ -205,6 +205,7 @@ class BLPOResult:
         options: The optimizer's options, as JSON-ready data.
         demos: Demonstrations of the returned program by predictor name, where the optimizer gave it any.
         warnings: What a user should have changed before the run.
+        unused: What earlier sessions under another budget paid for that this one had no use for.
         capped: Whether a cap ended the run, rather than the algorithm itself.
     """
 
@@ -217,6 +218,7 @@ class BLPOResult:
     options: Mapping[str, Any] = field(default_factory=dict)
     demos: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    unused: Ledger = Ledger({})  # noqa: RUF009 - frozen
     capped: bool = False
 
     @property
@@ -242,6 +244,7 @@ class BLPOResult:
             "validations": [v.to_dict() for v in self.validations],
             "returned": asdict(self.returned),
             "ledger": self.ledger.to_dict(),
+            "unused": self.unused.to_dict(),
             "stop_reason": self.stop_reason,
             "options": dict(self.options),
             "warnings": list(self.warnings),

@@ -158,3 +158,34 @@ def test_what_the_search_paid_for_is_not_paid_for_again(journaled: bool, tmp_pat
             (tmp_path / "measured" / "journal.jsonl").unlink()
             again = align(student(), sets, Models(lm, lm, lm), SEARCH, watch, log_dir=log_dir)
             assert len(lm.engine.seen) - paid.total() == again.final.total.calls == aligned.final.total.calls
+
+
+@pytest.mark.filterwarnings("ignore:.*hardly pays")
+@pytest.mark.parametrize("caps", [(140, 260), (260, 200), (260, 270)])
+def test_another_cap_on_the_same_folder_holds_for_all_of_its_sessions(caps: tuple[int, int], tmp_path: Path) -> None:
+    """What the first one paid for counts, also where the second goes another way and has no use for it."""
+    lm = world()
+    sets = Sets(TRAIN, VALIDATION[::2], TEST[::2], "three sets")
+    for cap in caps:
+        search = Search(rounds=8, threads=4, max_calls=cap)
+        with Watch(Console(file=io.StringIO())) as watch:
+            aligned = align(student(), sets, Models(lm, lm, lm), search, watch, log_dir=tmp_path)
+        total = (aligned.record.ledger + aligned.final + aligned.unused).total.calls
+        assert total == len(lm.engine.seen) <= max(caps)
+    assert aligned.record.validations[0].after_round == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*hardly pays")
+def test_the_same_cap_again_has_a_use_for_everything(tmp_path: Path) -> None:
+    """Nothing counts twice, so that a run that was cut short ends as it would have."""
+    lm = world()
+    sets = Sets(TRAIN, VALIDATION[::2], TEST[::2], "three sets")
+    ledgers = []
+    for _ in range(2):
+        search = Search(rounds=8, threads=4, max_calls=200, label_errors=0)
+        with Watch(Console(file=io.StringIO())) as watch:
+            aligned = align(student(), sets, Models(lm, lm, lm), search, watch, log_dir=tmp_path)
+        ledgers.append(aligned.record.ledger.total.calls)
+        assert aligned.unused.total.calls == 0
+    assert ledgers[0] == ledgers[1]
+    assert len(lm.engine.seen) <= 200

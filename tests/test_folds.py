@@ -293,7 +293,7 @@ def test_estimate_with_folds_holds_for_the_run(table: Path) -> None:
         (["--sizes", "10,10,10"], "leave out --sizes"),
         (["--fidelity", "5"], "--fidelity is measured on a test set"),
         (["--folds", "7"], "too few examples for 7 folds: there are 30 examples (1: 6, 2: 6, 3: 6, 4: 6, 5: 6)"),
-        (["--max-calls", "100"], "max_calls=100 is too small for 2 folds"),
+        (["--max-calls", "100"], "--max-calls 100 is too small for 2 folds"),
     ],
 )
 @pytest.mark.parametrize("command", ["compile", "estimate"])

@@ -299,7 +299,7 @@ def _guards(
 
 
 def _ledger(ledger: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[str, Mapping[str, Any]], ...]:
-    names = {"beforehand": "before it", "compile": "search", "measure": "after it"}
+    names = {"beforehand": "before it", "compile": "search", "measure": "after it", "unused": "earlier, of no use"}
     return tuple(
         (f"{names.get(phase, phase)}: {role}", usage)
         for phase, roles in ledger.items()

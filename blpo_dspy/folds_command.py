@@ -87,7 +87,7 @@ def _show(screen: Screen, found: Folded, record: dict[str, Any], models: str, fi
         for number in range(1, folds + 1)
         for when, measured in found.by_fold().items()
     ]
-    screen.out.print(agreement_table([*rows, *((f"all {folds}", when, pooled[when]) for when in pooled)]))
+    screen.table(agreement_table([*rows, *((f"all {folds}", when, pooled[when]) for when in pooled)]))
     screen.text()
     lines = [
         f"95% intervals {when}: {Evaluated(pooled[when], spans).told()}" for when, spans in found.intervals().items()

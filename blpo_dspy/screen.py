@@ -29,6 +29,7 @@ from blpo_dspy.statistics import Interval, PairedComparison
 
 _OFFLINE = "the offline engine, not a multimodal LLM"
 _WIDEST_TEXT = 100
+_UNBOUNDED = 10_000
 _MOST_REASONS = 3
 
 
@@ -65,6 +66,20 @@ class Screen:
     def text(self, line: str = "", style: str = "") -> None:
         """Prints a line as it is, whatever it holds."""
         self.out.print(Text(line, style=style), soft_wrap=True)
+
+    def table(self, table: Table) -> None:
+        """Prints a table; where the terminal is narrower, a line for each cell, and rows apart."""
+        unbounded = self.out.options.update(width=_UNBOUNDED)
+        if self.out.measure(table, options=unbounded).maximum <= self.out.width:
+            self.out.print(table)
+            return
+        names = [str(column.header) for column in table.columns]
+        lead = max(map(len, names)) + 2
+        for number, cells in enumerate(zip(*(column.cells for column in table.columns), strict=True)):
+            if number:
+                self.text()
+            for name, cell in zip(names, cells, strict=True):
+                self.text(f"{name:<{lead}}{cell}")
 
     def note(self, line: str) -> None:
         """Remarks on something that is no error."""
@@ -122,7 +137,7 @@ def show_aligned(screen: Screen, aligned: Aligned, about: Mapping[str, str], fil
         for split in ("val", "test")
         for name, measured in (("before", aligned.before), ("after", aligned.after))
     ]
-    screen.out.print(agreement_table([*rows, ("test", "ceiling", aligned.ceiling)]))
+    screen.table(agreement_table([*rows, ("test", "ceiling", aligned.ceiling)]))
     screen.text()
     start, returned = aligned.record.start, aligned.record.returned
     _show_instructions(screen, "Judge instruction", start.judge, returned.judge)
@@ -208,7 +223,7 @@ def agreement_table(rows: Sequence[tuple[str, str, Agreement | None]]) -> Table:
     for split, name, a in measured:
         cells = [str(a.n), _figure(a.accuracy), _figure(a.macro_f1), _figure(a.kappa)]
         cells += ([_figure(a.mae)] if ordinal else []) + [str(a.invalid)] + ([str(a.failed)] if failed else [])
-        table.add_row(split, name, *cells)
+        table.add_row(Text(split), Text(name), *cells)
     return table
 
 
@@ -264,7 +279,7 @@ def show_evaluated(
     same = len({Path(judge).name for judge in judges}) < len(judges)
     names = [judge if same else Path(judge).name for judge in judges]
     shown = list(zip(names, done, strict=True))[::-1]
-    screen.out.print(agreement_table([(Path(data).name, name, found.agreement) for name, found in shown]))
+    screen.table(agreement_table([(Path(data).name, name, found.agreement) for name, found in shown]))
     screen.text()
     for name, found in shown:
         lead = f"95% intervals{f' of {name}' if len(done) > 1 else ''}: "
@@ -276,7 +291,7 @@ def show_evaluated(
     screen.text()
     if len(done) > 1:
         screen.text(names[0])
-    screen.out.print(confusion_table(done[0].agreement))
+    screen.table(confusion_table(done[0].agreement))
 
 
 def verdict_record(image: str, verdict: Verdict, *, described: bool) -> dict[str, Any]:

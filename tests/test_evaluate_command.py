@@ -59,6 +59,17 @@ def test_every_figure_has_an_interval_that_holds_it(folder: Path) -> None:
     assert f"95% intervals: accuracy {ends['low']:.2f} to {ends['high']:.2f}, macro-F1" in shown
 
 
+def test_a_terminal_that_is_too_narrow_for_the_table_gets_a_line_for_each_figure(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Instead of names and figures that are cut off."""
+    monkeypatch.setenv("COLUMNS", "40")
+    options = (folder / "plain.json", folder / "train.csv", "--model", "embedded", "--against", folder / "told.json")
+    shown = blpo("evaluate", *options).stdout
+    assert "…" not in shown
+    assert re.search(r"\nsplit +train\.csv\njudge +told\.json\nn +60\naccuracy +0\.\d\d\nmacro-F1", shown)
+
+
 def test_a_better_judge_is_called_better_than_the_other_one_and_the_other_one_worse(folder: Path) -> None:
     """Paired on the same images: flips in both directions add up to the change in right answers."""
     told = (folder / "told.json", folder / "train.csv", "--against", folder / "plain.json", "--model", "embedded")

@@ -6,12 +6,13 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from blpo_dspy.errors import BlpoError, DataError, gathered
 from blpo_dspy.options import (
@@ -69,6 +70,22 @@ class _Group(TyperGroup):
         except KeyboardInterrupt:
             typer.echo(f"Interrupted; no result was written.{_GOES_ON.get(ctx.invoked_subcommand, '')}", err=True)
             raise typer.Exit(_INTERRUPTED) from None
+
+
+class _Command(TyperCommand):
+    """A command whose help shows its options under headings."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                panel = getattr(parameter, "rich_help_panel", None) or "Options"
+                heading = "Arguments" if parameter.param_type_name == "argument" else panel
+                sections.setdefault(heading, []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
 
 
 def _message(error: BlpoError) -> str:
@@ -532,12 +549,35 @@ _GROUPS: Mapping[Any, Callable[..., Any]] = {
 }
 
 
-def _options(function: Callable[..., Any]) -> list[inspect.Parameter]:
+# Under which heading the help shows the options of a group; those of others are simply options.
+_HEADINGS: Mapping[Any, str] = {
+    Data: "Labelled images",
+    SourceChoice | None: "Published images",
+    RaterChoice | None: "Several people per image",
+    Start: "Start",
+    ModelNames: "Models",
+    Search: "Search",
+    _GuardOptions: "Guards",
+}
+
+
+def _options(function: Callable[..., Any], heading: str | None = None) -> list[inspect.Parameter]:
     """The parameters of a function, each group of options in place of the value that is made of it."""
     listed: list[inspect.Parameter] = []
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
-        listed += _options(_GROUPS[parameter.annotation]) if parameter.annotation in _GROUPS else [parameter]
+        kind = parameter.annotation
+        if kind in _GROUPS:
+            listed += _options(_GROUPS[kind], _HEADINGS.get(kind))
+        else:
+            listed.append(parameter.replace(annotation=_under(heading, kind)))
     return listed
+
+
+def _under(heading: str | None, annotation: Any) -> Any:
+    """An option under the heading of its group."""
+    option = copy(annotation.__metadata__[0])
+    option.rich_help_panel = heading
+    return Annotated[annotation.__origin__, option]
 
 
 def _call(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
@@ -565,7 +605,7 @@ def _command(name: str, **defaults: Any) -> Callable[[Callable[..., None]], Call
         command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
         command.__annotations__ = {o.name: o.annotation for o in options}
         command.__doc__ = action.__doc__
-        app.command(name)(command)
+        app.command(name, cls=_Command)(command)
         return action
 
     return register
@@ -584,7 +624,7 @@ def compile_(job: CompileJob, as_json: AsJson = False) -> None:
 
 @_command("estimate", out=Path("judge.json"))
 def estimate_(job: CompileJob, latency: Seconds = 2.0, as_json: AsJson = False) -> None:
-    """Tell what compile would cost, with the same options, before any call."""
+    """Tell what compile would cost. It takes the same options, and calls no model."""
     from blpo_dspy.commands import estimate_cost
     from blpo_dspy.folds_command import estimate_folds
     from blpo_dspy.screen import Screen
@@ -595,7 +635,7 @@ def estimate_(job: CompileJob, latency: Seconds = 2.0, as_json: AsJson = False) 
 
 @_command("compare")
 def compare_(job: CompareJob, as_json: AsJson = False) -> None:
-    """Run every optimizer on your labels at equal spend; repeat the command to go on after a break."""
+    """Run every optimizer on your labels at equal spend. Repeat the command to go on after a break."""
     from blpo_dspy.compare_command import compare_methods
     from blpo_dspy.screen import Screen
 
@@ -675,7 +715,7 @@ def report(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a run or a comparison as one HTML page that needs no network."""
+    """Show a run or a comparison as one HTML page. It needs no network."""
     from blpo_dspy.report_command import report as run
     from blpo_dspy.screen import Screen
 

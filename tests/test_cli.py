@@ -99,6 +99,19 @@ def files_in(folder: Path) -> set[str]:
 # --- help and version -------------------------------------------------------------------------------------------------
 
 
+def test_help_shows_options_under_headings_and_commands_in_a_line_each() -> None:
+    """Each option once, those of a command itself last."""
+    told = blpo("compile", "--help").stdout
+    assert [line for line in told.splitlines() if re.fullmatch(r"[A-Z].*:", line)] == [
+        "Arguments:", "Published images:", "Labelled images:", "Several people per image:", "Start:", "Models:",
+        "Search:", "Guards:", "Options:",
+    ]  # fmt: skip
+    options = re.findall(r"^  (--[a-z-]+)", told, re.MULTILINE)
+    assert len(set(options)) == len(options) > 40
+    assert told.index("Models:") < told.index("--judge-model") < told.index("Search:") < told.index("--rounds")
+    assert "..." not in blpo("--help").stdout.partition("Commands:")[2]
+
+
 def test_help_answers_without_loading_anything_heavy(tmp_path: Path) -> None:
     """Of every command; DSPy and its company take seconds to load."""
     heavy = {"dspy", "litellm", "datasets", "sklearn", "scipy", "numpy", "PIL", "pyarrow"}

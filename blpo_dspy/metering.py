@@ -37,6 +37,7 @@ from blpo_dspy.credentials import CREDENTIAL_ERRORS, told
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.gate import Gate, Turn, in_background
 from blpo_dspy.ledger import Ledger, Usage
+from blpo_dspy.notices import notice
 from blpo_dspy.prices import Price, Prices, checked_prices, cost, own_price
 
 R = TypeVar("R")
@@ -57,6 +58,10 @@ FATAL_ERRORS = (
 
 # Seconds that calls under way get to end when a run is cut short.
 GRACE = 10.0
+
+# The longest that a run waits before a retry, in seconds, whatever the provider asks for; a longer wait than the second
+# is told, as it looks like a halt.
+_LONGEST_WAIT, _NOTICED_WAIT = 300.0, 60.0
 
 # While a run waits before a retry it looks this often, in seconds, whether it may go on at all.
 _LOOK = 1.0
@@ -199,8 +204,8 @@ def observe_answers() -> Iterator[list[Answer]]:
 class Meter:
     """Counts, bounds and remembers the LM calls of one run.
 
-    An equal request of the same role is answered once per run, whatever the user's cache settings and the number of
-    threads: later ones take the remembered answer, and one that is under way is waited for.
+    An equal request of the same role is answered, or refused, once per run, whatever the user's cache settings and the
+    number of threads: later ones take the remembered answer, and one that is under way is waited for.
 
     Args:
         num_threads: The most calls under way at once, over all roles and nested steps.
@@ -231,6 +236,8 @@ class Meter:
         self._usage = self._store.failed()
         self._background = 0
         self._refused = Ledger({})
+        self._refusals: dict[str, LMError] = {}
+        self._waited = False
         self._stopped = threading.Event()
         self._fatal: LMError | None = None
 
@@ -279,7 +286,9 @@ class Meter:
                     raise
             if known is not None:
                 self._count(role, known[1])
-            pending = self._under_way.get(key)
+            pending, refusal = self._under_way.get(key), self._refusals.get(key)
+            if refusal is not None:
+                raise refusal.with_traceback(None)
             if known is None and pending is None:
                 mine, turn = self._under_way[key] = (Future(), Turn())
         if known is not None:
@@ -294,6 +303,8 @@ class Meter:
             self._store.put(key, role, answer)
             mine.set_result(answer)
         except BaseException as error:
+            if isinstance(error, LMError) and not is_outage(error):
+                self._refusals[key] = error
             mine.set_exception(error)
             raise
         finally:
@@ -313,7 +324,7 @@ class Meter:
                     self._fatal = error
                 if number == retries or not is_outage(error):
                     raise
-                self._wait(_delay(error, number))
+                self._wait(self._delay(error, number))
         raise AssertionError("the last attempt returns or raises")
 
     def _check(self) -> None:
@@ -321,6 +332,17 @@ class Meter:
             raise self._fatal.with_traceback(None)  # or it would tell of every thread that met it
         if self._stopped.is_set():
             raise RunStoppedError("the run was stopped")
+
+    def _delay(self, error: LMError, attempt: int) -> float:
+        """Seconds before the next attempt: the provider's hint within reason, or DSPy's own backoff."""
+        hint = getattr(error, "retry_after", None)
+        if not isinstance(hint, (int, float)) or not hint >= 0:
+            return float(min(2**attempt, 60))
+        if hint > _NOTICED_WAIT and not self._waited:
+            self._waited = True
+            shorter = f", which is cut to {_LONGEST_WAIT:.0f}" if hint > _LONGEST_WAIT else ""
+            notice(f"the provider asks to wait {hint:.0f} s before the next call{shorter}: {error.message}")
+        return min(float(hint), _LONGEST_WAIT)
 
     def _wait(self, seconds: float) -> None:
         """Waits before a retry, unless the run may not go on."""
@@ -386,14 +408,6 @@ def _until(deadline: float, attempt: Callable[[], Answer]) -> Answer:
 def _cut_traceback(error: LMError) -> None:
     """Leaves out of an error's text the traceback that LiteLLM puts into some, which no user can do anything with."""
     error.args = tuple(str(part).partition("\nTraceback (most recent call last):")[0] for part in error.args)
-
-
-def _delay(error: LMError, attempt: int) -> float:
-    """Seconds before the next attempt: the provider's hint, or DSPy's own backoff."""
-    hint = getattr(error, "retry_after", None)
-    if isinstance(hint, (int, float)) and 0 <= hint <= threading.TIMEOUT_MAX:
-        return float(hint)
-    return float(min(2**attempt, 60))
 
 
 class _Billed(UsageTracker):

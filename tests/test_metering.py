@@ -23,10 +23,12 @@ from engines import ScriptedServer, completion, scripted_lm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from blpo_dspy import metering
 from blpo_dspy.budget import Budget
 from blpo_dspy.gate import as_background
 from blpo_dspy.ledger import ROLES, Ledger, Usage
 from blpo_dspy.metering import Answer, MemoryStore, Meter, RunStoppedError, observe_answers
+from blpo_dspy.notices import BlpoWarning
 
 WAIT = 30  # seconds that a thread may take before a test gives up
 
@@ -95,7 +97,7 @@ def test_a_request_is_told_apart_by_role_options_and_rollout() -> None:
     assert len(lm.engine.seen) == 6
 
 
-def test_a_failure_reaches_everyone_who_waits_for_it_and_is_not_remembered() -> None:
+def test_an_outage_reaches_everyone_who_waits_for_it_and_is_not_remembered() -> None:
     """Threads that wait for a call under way get its error without sending more; the next one asks anew."""
     arrived = threading.Event()
 
@@ -103,16 +105,16 @@ def test_a_failure_reaches_everyone_who_waits_for_it_and_is_not_remembered() -> 
         if len(lm.engine.seen) > 1:
             return "hi"
         arrived.wait(WAIT)
-        return lm15.InvalidRequestError("no")
+        return lm15.ServerError("no")
 
-    lm = scripted_lm(script)
+    lm = scripted_lm(script, num_retries=0)
     meter = Meter(num_threads=8)
     judge = meter.wrap(lm, "judge")
     pending = threading.Thread(target=lambda: (time.sleep(0.2), arrived.set()))
     pending.start()
     failures = in_threads(8, lambda _: judge("same"))
     pending.join()
-    assert {type(failure).__name__ for failure in failures} == {"LMInvalidRequestError"}
+    assert {type(failure).__name__ for failure in failures} == {"LMServerError"}
     assert len(lm.engine.seen) == 1
     assert judge("same") == ["hi"]
     assert (meter.ledger["judge"].calls, meter.ledger["judge"].failed) == (2, 1)
@@ -177,6 +179,28 @@ def test_a_rate_limit_is_waited_for_as_long_as_the_provider_says() -> None:
     usage = meter.ledger["judge"]
     assert (usage.calls, usage.retries, usage.failed, usage.cached) == (7, 6, 6, 0)
     assert usage.prompt_tokens == 10
+
+
+def test_a_long_wait_is_told_once_and_is_not_as_long_as_the_provider_likes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that silently waits for an hour looks like one that hangs."""
+    monkeypatch.setattr(metering, "_LONGEST_WAIT", 0.01)
+    lm = scripted_lm(failing(*[lm15.RateLimitError("slow down", retry_after=3600) for _ in range(3)]), num_retries=3)
+    with pytest.warns(
+        BlpoWarning, match=r"asks to wait 3600 s before the next call, which is cut to 0: .*slow"
+    ) as told:
+        assert Meter(num_threads=1).wrap(lm, "judge")("a") == ["hi"]
+    assert len(told) == 1
+
+
+def test_what_is_refused_once_is_not_asked_again() -> None:
+    """An equal request gets the same refusal, without a call; another role and another request are asked."""
+    lm = scripted_lm(lambda seen: lm15.InvalidRequestError("against our policy"))
+    meter = Meter(num_threads=1)
+    for asked in (meter.wrap(lm, "judge"), meter.wrap(lm, "verbalizer")):
+        for text in ("a", "a", "b", "a"):
+            with pytest.raises(dspy.LMError, match="against our policy"):
+                asked(text)
+    assert len(lm.engine.seen) == meter.ledger.total.calls == meter.ledger.total.failed == 4
 
 
 class Failures(MemoryStore):

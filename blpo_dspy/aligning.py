@@ -21,7 +21,7 @@ from blpo_dspy.checking import (
     text_fidelity,
 )
 from blpo_dspy.data import dataset_fingerprint
-from blpo_dspy.journal import Journal, answers_in
+from blpo_dspy.journal import FILE_NAME, Journal, answers_in
 from blpo_dspy.labelling import Verdict, agreement_of, inputs_of, label_images
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.measuring import CostsAfter, costs_after, optimizer_of
@@ -37,6 +37,8 @@ from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.progress import CompileWatch, Watch
 from blpo_dspy.results import Aligned, Measured, card
 from blpo_dspy.sets import Sets
+
+_MEASURED = "measured"  # the folder in a log folder
 
 
 def align(
@@ -65,12 +67,24 @@ def align(
     began = time.monotonic()
     costs = costs_after(start, sets, search)
     optimizer = make_optimizer(models, search, costs.reserved, log_dir)
+    if aside := _measured_under_another_budget(optimizer, sets, search):
+        optimizer.budget = search.budget(costs.reserved + aside)
     compiled = _compile(optimizer, start, sets, watch)
     with _inquiry(optimizer, compiled.detailed_results, models, sets, search, watch, began) as inquiry:
         found = _looked_into(start, compiled, sets, search, costs, inquiry, told)
     aligned = replace(found, seconds=time.monotonic() - began)
     compiled.card = card(aligned, sets)
     return aligned
+
+
+def _measured_under_another_budget(optimizer: BLPO, sets: Sets, search: Search) -> int:
+    """How many calls an earlier session measured with, which may be of no use after this search."""
+    if optimizer.log_dir is None or not (Path(optimizer.log_dir) / _MEASURED / FILE_NAME).exists():
+        return 0
+    with _final_answers(optimizer, sets) as store:
+        assert isinstance(store, Journal)
+        store.spend_under(search.budget())
+        return store.unused().total.calls
 
 
 @dataclass(frozen=True)
@@ -219,7 +233,7 @@ def _final_answers(optimizer: BLPO, sets: Sets) -> Iterator[AnswerStore | None]:
         return
     log_dir = Path(optimizer.log_dir)
     fingerprint = {"test": dataset_fingerprint(sets.test), "val": dataset_fingerprint(sets.val)}
-    journal = Journal(log_dir / "measured", fingerprint, known=answers_in(log_dir))
+    journal = Journal(log_dir / _MEASURED, fingerprint, known=answers_in(log_dir))
     try:
         yield journal
     finally:

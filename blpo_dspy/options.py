@@ -146,7 +146,8 @@ class Search:
     def budget(self, reserved: int = 0) -> Budget | None:
         """Returns the caps, None if there are none; `reserved` calls are kept for the test split."""
         caps = (self.max_calls, self.max_tokens, self.max_usd, self.max_seconds)
-        return None if all(cap is None for cap in caps) else Budget(*caps, reserved)
+        kept = reserved if self.max_calls is None else min(reserved, self.max_calls - 1)
+        return None if all(cap is None for cap in caps) else Budget(*caps, kept)
 
     def given(self) -> dict[str, int]:
         """Returns the options that were set, by BLPO's names."""

@@ -60,6 +60,7 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
     files = target_files(job)
     models = connect(job.start.models)
     note_offline(job.start.models, screen, "judge-model")
+    note_prices(job.search.prices, job.start.models, screen)
     sets = replace(sets, seal=seal(sets.test, run_of(start, sets, job.search), run_dir=job.run_dir, files=files))
     for line in _remarks(sets):
         screen.note(line)
@@ -156,6 +157,7 @@ def keep_choice(sets: Sets, drawn: Path, disagreements: Path) -> list[Path]:
 def estimate_cost(job: CompileJob, latency: float, screen: Screen) -> None:
     """Prints what `compile_judge` would come to; no LM is called and nothing is written."""
     start, sets = begin(job.start, job.search.seed, screen)
+    note_prices(job.search.prices, job.start.models, screen)
     models = Models.named(**job.start.models.by_role(), **job.start.models.connection())
     beforehand = passes_beforehand(job, start, sets.train, models)
     first = total_calls(beforehand)
@@ -294,3 +296,10 @@ def note_offline(names: ModelNames, screen: Screen, option: str) -> None:
             "no model is named, so `embedded` is used: the offline engine, which sees eight technical flaws of "
             f"photographs and nothing else. Name a multimodal model with --{option}."
         )
+
+
+def note_prices(prices: Mapping[str, Any], names: ModelNames, screen: Screen) -> None:
+    """Remarks on prices of models that are not asked."""
+    asked = sorted(set(names.by_role().values()))
+    for name in sorted(set(prices).difference(asked)):
+        screen.note(f"--price {name} has no effect: the models are {', '.join(asked)}")

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from blpo_dspy.beforehand import preflight
-from blpo_dspy.commands import connect, keep_choice, note_offline
+from blpo_dspy.commands import connect, keep_choice, note_offline, note_prices
 from blpo_dspy.comparison import Comparison, Row, compare
 from blpo_dspy.comparison_figures import no_evidence, remarks
 from blpo_dspy.comparison_tables import terminal_table, write_tables
@@ -38,6 +38,7 @@ def compare_methods(job: CompareJob, screen: Screen) -> None:
     folder = writable_folder(job.out)
     models = connect(job.start.models)
     note_offline(job.start.models, screen, "judge-model")
+    note_prices(job.prices, job.start.models, screen)
     used = seal(sets.test, "", run_dir=folder).warning
     if used is not None:
         screen.note(used)

@@ -10,7 +10,7 @@ from typing import Any
 
 from blpo_dspy.aligning import claim, make_optimizer
 from blpo_dspy.beforehand import ask_beforehand, passes_beforehand, told_beforehand
-from blpo_dspy.commands import connect, contradicting, note_offline, target_files, write_all
+from blpo_dspy.commands import connect, contradicting, note_offline, note_prices, target_files, write_all
 from blpo_dspy.folds import FIGURES, Folded, Folds, align_folds, each_fold, make_folds, share
 from blpo_dspy.ledger import Usage
 from blpo_dspy.measuring import costs_after, total_calls
@@ -33,6 +33,7 @@ def compile_folds(job: CompileJob, screen: Screen) -> None:
     files = target_files(job)
     models = connect(job.start.models)
     note_offline(job.start.models, screen, "judge-model")
+    note_prices(job.search.prices, job.start.models, screen)
     for line in contradicting(cut.all()):
         screen.note(line)
     with noting(screen):
@@ -124,6 +125,7 @@ def _told(value: MeanSd) -> str:
 def estimate_folds(job: CompileJob, latency: float, screen: Screen) -> None:
     """Prints what `compile_folds` would come to; no LM is called and nothing is written."""
     start, cut = _begin(job, screen)
+    note_prices(job.search.prices, job.start.models, screen)
     models = Models.named(**job.start.models.by_role(), **job.start.models.connection())
     beforehand = passes_beforehand(job, start, cut.whole.train, models)
     first = total_calls(beforehand)

@@ -754,3 +754,12 @@ def test_estimate_takes_compiles_options_and_holds_for_the_run(photos: Path) -> 
     for role, span in estimated["calls"].items():
         assert span["low"] <= ledger.get(role, {"calls": 0})["calls"] <= span["high"]
     assert estimated["in_all"]["total_calls"]["high"] > estimated["total_calls"]["high"]
+
+
+def test_a_price_of_a_model_that_is_not_asked_is_told(photos: Path) -> None:
+    """It is most likely misspelt, and would leave the dollars unknown."""
+    options = ["--scale", "1-5", "--task", TASK, "--judge-model", "openai/gpt-4o", *SMALL]
+    prices = ["--price", "gpt-4o=1,2", "--price", "openai/gpt-4o=1,2"]
+    done = blpo("estimate", photos / "train.csv", *options, *prices)
+    assert "--price gpt-4o has no effect: the models are openai/gpt-4o" in done.stderr
+    assert done.stderr.count("has no effect") == 1

@@ -1,4 +1,6 @@
-"""What killing a run costs: kill -9 at random moments of `blpo compile --run-dir` over HTTP, then the same again.
+"""What killing a run costs: kill -9 of `blpo compile --run-dir` over HTTP, then the same again.
+
+A kill comes once the server has seen a random number of the run's requests, so that it is always within the run.
 
 Every resumed run must end with the judge.json of the uninterrupted one, byte for byte. The printed ratio is the
 requests that the server saw across kill and resume over those of the uninterrupted run; a kill may cost what was under
@@ -23,6 +25,7 @@ from blpo_dspy.embedded import RATERS, write_dataset
 from blpo_dspy.embedded.server import Options, start_server
 
 TASK = "Rate the technical quality of this photograph."
+_LOOK = 0.005  # seconds between two looks at the server's log
 
 
 def command(address: str, folder: Path, arguments: argparse.Namespace) -> list[str]:
@@ -48,8 +51,11 @@ def finish(address: str, folder: Path, data: Path, cache: Path, arguments: argpa
     return time.monotonic() - began
 
 
-def killed(address: str, folder: Path, data: Path, cache: Path, after: float, arguments: argparse.Namespace) -> bool:
-    """Kills the command after some seconds; whether it was still running."""
+def killed(
+    address: str, folder: Path, data: Path, cache: Path, log: Path, after: int, arguments: argparse.Namespace
+) -> bool:
+    """Kills the command once the server has seen so many requests of it; whether it was still running."""
+    seen = requests(log)
     environment = {**os.environ, "DSPY_CACHEDIR": str(cache)}
     process = subprocess.Popen(
         command(address, folder, arguments),
@@ -58,13 +64,12 @@ def killed(address: str, folder: Path, data: Path, cache: Path, after: float, ar
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    try:
-        process.wait(timeout=after)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        return True
-    return False
+    while requests(log) - seen < after and process.poll() is None:
+        time.sleep(_LOOK)
+    running = process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return running
 
 
 def main() -> None:
@@ -90,11 +95,12 @@ def main() -> None:
             for kill in range(arguments.kills):
                 before, folder = requests(log), root / f"run{kill}"
                 # Each session has an empty DSPy cache: what is not paid for again comes from the journal.
-                running += killed(address, folder, data, root / f"cache{kill}a", rng.uniform(0.2, seconds), arguments)
+                after = rng.randrange(1, whole)
+                running += killed(address, folder, data, root / f"cache{kill}a", log, after, arguments)
                 finish(address, folder, data, root / f"cache{kill}b", arguments)
                 same += (folder / "out.json").read_bytes() == expected
                 more.append(requests(log) - before - whole)
-                print(f"kill {kill + 1}: {more[-1]:+d} requests", flush=True)
+                print(f"kill {kill + 1} after {after} requests: {more[-1]:+d} requests", flush=True)
     ratio = 1 + sum(more) / (whole * len(more))
     print(
         f"{running} of {arguments.kills} killed while running, {same} of {arguments.kills} judges byte-identical, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -91,3 +92,44 @@ def test_a_users_choice_of_price_list_stands(variable, value) -> None:
         **{variable: value},
     )
     assert shown.stdout.strip() == str({variable: value})
+
+
+# Layers: parts <- programs <- optimizers <- runs and commands
+
+
+def imports() -> dict[str, set[str]]:
+    """Our own modules that each module of the package needs, by name; what is for type checkers alone aside."""
+    root = Path(blpo_dspy.__file__).parent
+    found = {}
+    for folder, _, files in os.walk(root, followlinks=True):
+        for name in files:
+            if name.endswith(".py"):
+                path = Path(folder, name)
+                module = ".".join(("blpo_dspy", *path.relative_to(root).with_suffix("").parts))
+                found[module.removesuffix(".__init__")] = needed(ast.parse(path.read_text(encoding="utf-8")))
+    return found
+
+
+def needed(tree: ast.AST) -> set[str]:
+    """The modules of the package that a source imports."""
+    if isinstance(tree, ast.If) and getattr(tree.test, "id", "") == "TYPE_CHECKING":
+        return set()
+    if isinstance(tree, ast.ImportFrom) and (tree.module or "").startswith("blpo_dspy."):
+        return {str(tree.module)}
+    return set().union(*(needed(child) for child in ast.iter_child_nodes(tree)))
+
+
+def test_imports_point_one_way() -> None:
+    """Programs need parts and programs, optimizers these and optimizers; neither needs what runs them."""
+    graph = imports()
+    lower = {"blpo_dspy.programs": 1, "blpo_dspy.optimizers": 2}
+    layer = {module: lower.get(".".join(module.split(".")[:2]), 0) for module in graph}
+    assert set(layer.values()) == {0, 1, 2}
+    above = [""]
+    while above:
+        above = [m for m, others in graph.items() if not layer[m] and any(layer.get(other) for other in others)]
+        layer.update(dict.fromkeys(above, 3))
+    wrong = [(m, o) for m, others in graph.items() for o in others if 0 < layer[m] < 3 and layer.get(o, 0) > layer[m]]
+    assert wrong == []
+    assert layer["blpo_dspy.labels"] == 0
+    assert layer["blpo_dspy.aligning"] == 3

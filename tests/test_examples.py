@@ -1,4 +1,4 @@
-"""Every example runs offline and shows what it says, and the README's code and commands work as written."""
+"""Every example runs offline and shows what it says; code and commands of the README and the guide work as written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from blpo_dspy.embedded import RATERS, write_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / name / "README.md" for name in ("", "examples", "examples/paper", "examples/benchmarks")]
+README = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
 
 def run(name: str, tmp_path: Path, *, warns: bool = False) -> str:
@@ -108,7 +109,7 @@ def with_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def blocks(language: str) -> list[str]:
-    """The README's code blocks in a language."""
+    """The code blocks in a language, of the README and then of the guide."""
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
@@ -153,10 +154,22 @@ def test_the_commands_of_the_readme_work_as_written(with_demo: Path) -> None:
 
 def test_the_readme_names_files_and_options_that_exist() -> None:
     """Links lead somewhere; options mentioned in the text are some command's."""
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
-        assert (ROOT / target).exists() or not (ROOT / "programs").is_dir(), target
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists() or not (ROOT / "programs").is_dir(), target
     helped = "".join(CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "300"}).stdout for name in
                      ("demo", "compile", "estimate", "compare", "evaluate", "judge", "report"))  # fmt: skip
-    elsewhere = {"--help", "--limit-mm-per-prompt", "--mmproj", "--port", "--smoke", "--sweeps", "--yes"}
+    elsewhere = {
+        "--caps",
+        "--help",
+        "--methods",
+        "--test",
+        "--limit-mm-per-prompt",
+        "--mmproj",
+        "--port",
+        "--smoke",
+        "--sweeps",
+        "--yes",
+    }
     mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - elsewhere
     assert mentioned <= set(re.findall(r"--[a-z][a-z-]+", helped))

@@ -15,7 +15,7 @@ demo: $(VENV)/.installed ## Align a judge with rated photographs, offline, into 
 	$(BIN)/blpo demo --out demo
 
 test: $(VENV)/.developing ## Run the tests
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.developing ## Check format, lint and types
 	$(BIN)/ruff format --check .

@@ -82,8 +82,8 @@ class Seal:
         whole = f"this test set ({self.n} images) has"
         lead = whole if used == images else f"{used} of the {images} images of this test set have"
         return (
-            f"{lead} been used before, by {told}: it is no longer sealed. Who picks among "
-            "judges by its figures gets one that looks better than it is; label new test images for a figure to report"
+            f"{lead} been used before, by {told}: it is no longer sealed. A judge that is picked by its "
+            "figures looks better than it is; label new test images for a figure to report"
         )
 
     def card(self, *, judged: bool) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from blpo_dspy.comparison_figures import (
     versus,
 )
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.files import replacing
 from blpo_dspy.ledger import ROLES
 from blpo_dspy.methods import METHODS
 from blpo_dspy.report.charts import Point, Series, save_line_chart
@@ -60,7 +61,8 @@ def write_tables(comparison: Comparison, folder: str | os.PathLike[str]) -> list
     """
     files = [Path(folder) / name for name in (RESULTS, TABLE, PLOT)]
     try:
-        files[1].write_text(markdown(comparison), encoding="utf-8")
+        with replacing(files[1]) as table:
+            table.write_text(markdown(comparison), encoding="utf-8")
         plot(comparison, files[2])
     except OSError as error:
         raise BlpoError(f"{folder}: the tables cannot be written ({error.strerror or error})") from error

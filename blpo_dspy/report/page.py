@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +10,7 @@ import jinja2
 
 from blpo_dspy import __version__
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.files import replacing
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.report.numbers import amount, figure
 from blpo_dspy.report.run import RunFolder
@@ -73,12 +72,9 @@ def write_page(file: Path, text: str) -> Path:
     Raises:
         BlpoError: If the file cannot be written.
     """
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     try:
-        temporary.write_text(text, encoding="utf-8", errors="replace")
-        os.replace(temporary, file)
+        with replacing(file) as temporary:
+            temporary.write_text(text, encoding="utf-8", errors="replace")
     except OSError as error:
         raise BlpoError(f"{file}: cannot be written ({error.strerror or error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return file

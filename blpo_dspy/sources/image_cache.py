@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 from blpo_dspy.errors import DataError
+from blpo_dspy.files import replacing
 from blpo_dspy.sources.hub_errors import kept_nowhere
 
 
@@ -36,13 +36,10 @@ class ImageCache:
         Raises:
             DataError: If the folder cannot be written.
         """
-        path = self._path(key)
-        temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
         try:
-            temporary.write_bytes(data)
-            temporary.replace(path)
+            with replacing(self._path(key)) as temporary:
+                temporary.write_bytes(data)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise DataError(kept_nowhere("HF_ASSETS_CACHE", error)) from error
 
     def _path(self, key: tuple[object, ...]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -64,17 +65,20 @@ class Ledger:
     Attributes:
         roles: By role.
         background: The calls among them that were made beside the search, for validation.
+        answered: How many different requests were answered, by role, from memory or for money: the same on every
+            machine, whatever failed on the way.
     """
 
     roles: Mapping[str, Usage]
     background: int = field(default=0, compare=False)
+    answered: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     def __getitem__(self, role: str) -> Usage:
         return self.roles.get(role, Usage())
 
     def __add__(self, other: Ledger) -> Ledger:
         roles = {role: self[role] + other[role] for role in {**self.roles, **other.roles}}
-        return Ledger(roles, self.background + other.background)
+        return Ledger(roles, self.background + other.background, Counter(self.answered) + Counter(other.answered))
 
     @property
     def total(self) -> Usage:
@@ -84,10 +88,6 @@ class Ledger:
     def calls(self) -> dict[str, int]:
         """Returns the calls by role and, under "cached", the answers that cost nothing."""
         return {**{role: self[role].calls for role in ROLES}, "cached": self.total.cached}
-
-    def answers(self) -> dict[str, int]:
-        """Returns by role the answers that were used, paid for or from memory: the same on every machine."""
-        return {role: self[role].calls - self[role].failed + self[role].cached for role in ROLES}
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON, one entry per role."""

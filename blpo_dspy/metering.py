@@ -36,7 +36,7 @@ from dspy.utils.usage_tracker import UsageTracker
 from blpo_dspy.credentials import CREDENTIAL_ERRORS, told
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.gate import Gate, Turn, in_background
-from blpo_dspy.ledger import Ledger, Usage
+from blpo_dspy.ledger import ROLES, Ledger, Usage
 from blpo_dspy.notices import notice
 from blpo_dspy.prices import Price, Prices, checked_prices, cost, own_price
 
@@ -235,6 +235,7 @@ class Meter:
         self._under_way: dict[str, tuple[Future[Answer], Turn]] = {}
         self._usage = self._store.failed()
         self._background = 0
+        self._answered: dict[str, set[str]] = {role: set() for role in ROLES}
         self._refused = Ledger({})
         self._refusals: dict[str, LMError] = {}
         self._waited = False
@@ -253,7 +254,8 @@ class Meter:
     def ledger(self) -> Ledger:
         """The usage so far."""
         with self._lock:
-            return Ledger(dict(self._usage), self._background)
+            answered = {role: len(keys) for role, keys in self._answered.items()}
+            return Ledger(dict(self._usage), self._background, answered)
 
     @property
     def unused(self) -> Ledger:
@@ -286,6 +288,7 @@ class Meter:
                     raise
             if known is not None:
                 self._count(role, known[1])
+                self._answered[role].add(key)
             pending, refusal = self._under_way.get(key), self._refusals.get(key)
             if refusal is not None:
                 raise refusal.with_traceback(None)
@@ -301,6 +304,8 @@ class Meter:
         try:
             answer = self._ask(role, attempt, retries, turn)
             self._store.put(key, role, answer)
+            with self._lock:
+                self._answered[role].add(key)
             mine.set_result(answer)
         except BaseException as error:
             if isinstance(error, LMError) and not is_outage(error):

@@ -26,7 +26,7 @@ def card(record: BLPOResult, data: Mapping[str, Any], after: Validation | None) 
         "options": dict(record.options),
         "rounds": len(record.rounds),
         "stop_reason": record.stop_reason,
-        "answers": None if halted else record.ledger.answers(),
+        "answers": None if halted else dict(record.ledger.answered),
         "seed": record.options["seed"],
         "data": dict(data),
         "agreement": {"before": _on_validation(record.before), "after": _on_validation(after)},

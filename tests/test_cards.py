@@ -30,7 +30,7 @@ def test_a_judge_that_was_compiled_in_python_says_how(tmp_path: Path) -> None:
     assert card == judge.card
     assert (card["options"]["optimizer"], card["options"]["inner_steps"], card["seed"]) == ("BLPO", 1, 3)
     assert (card["rounds"], card["stop_reason"]) == (1, "the only round is done")
-    assert card["answers"] == record.ledger.answers()
+    assert card["answers"] == record.ledger.answered
     sets = {"train": TRAIN, "val": VALIDATION}
     assert {name: (part["n"], part["sha256"]) for name, part in card["data"].items()} == {
         name: (len(examples), dataset_fingerprint(examples)) for name, examples in sets.items()

@@ -136,7 +136,7 @@ def test_the_card_names_no_model_and_counts_no_cache() -> None:
     with Watch(Console(file=io.StringIO())) as watch:
         aligned = align(student(), sets, Models(lm, lm, lm), SEARCH, watch)
     text = str(aligned.judge.card)
-    assert aligned.judge.card["answers"] == aligned.record.ledger.answers()
+    assert aligned.judge.card["answers"] == aligned.record.ledger.answered
     assert aligned.judge.card["answers"]["judge"] > len(TRAIN)
     assert "scripted" not in text
     assert "seconds" not in text

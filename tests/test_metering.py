@@ -141,6 +141,18 @@ def test_no_more_calls_are_under_way_than_threads_allowed() -> None:
     assert meter.ledger.total.calls == 16
 
 
+def test_a_request_counts_once_as_answered_whatever_failed_and_however_often_it_is_asked() -> None:
+    """So that a flaky server, a resumed run and a faultless one come to the same."""
+    store = MemoryStore()
+    meter = Meter(num_threads=1, store=store)
+    judge = meter.wrap(scripted_lm(failing(lm15.ServerError("down", retry_after=0)), num_retries=1), "judge")
+    assert [judge("a"), judge("a"), judge("b")] == [["hi"]] * 3
+    assert dict(meter.ledger.answered) == {"judge": 2, "verbalizer": 0, "optimizer": 0}
+    again = Meter(num_threads=1, store=store)
+    assert [again.wrap(scripted_lm(say()), "judge")(text) for text in "aab"] == [["hi"]] * 3
+    assert again.ledger.answered["judge"] == 2
+
+
 def test_answers_of_a_store_are_used_and_new_ones_put_into_it() -> None:
     """A store that outlives a meter spares the next run the calls."""
     store, lm = MemoryStore(), scripted_lm(say())

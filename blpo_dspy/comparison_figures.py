@@ -36,16 +36,16 @@ def versus(comparison: Comparison, method: str, other: str) -> SeedsComparison |
     """Returns a method compared with another over the seeds that both have, None if there are none."""
     before, after = ({row.seed: row for row in measured(comparison.rows) if row.method == m} for m in (other, method))
     pairs = [(before[seed], after[seed]) for seed in after if seed in before]
-    failed = [{*one.failed, *two.failed} for one, two in pairs]
-    answered = [pair for pair, lost in zip(pairs, failed, strict=True) if len(lost) < len(comparison.truth)]
+    lost = [(one, two, {*one.failed, *two.failed}) for one, two in pairs]
+    answered = [found for found in lost if len(found[2]) < len(comparison.truth)]
     if method == other or not answered:
         return None
     return compare_over_seeds(
         label_space(comparison),
         comparison.truth,
-        [one.predicted for one, _ in answered],
-        [two.predicted for _, two in answered],
-        [{*one.failed, *two.failed} for one, two in answered],
+        [one.predicted for one, _, _ in answered],
+        [two.predicted for _, two, _ in answered],
+        [failed for _, _, failed in answered],
     )
 
 

@@ -57,6 +57,8 @@ class Journal:
         self._answers: dict[str, Answer] = {}
         self._unclaimed: dict[str, str] = {}
         self._counts_unused = False
+        # Asked for before every call, and changed only where an answer is taken up.
+        self._unused: Ledger | None = None
         self._failed: dict[str, Usage] = {}
         self._recorded: dict[tuple[str, int], Any] = {}
         try:
@@ -134,6 +136,7 @@ class Journal:
                 return None
             if key in self._unclaimed:
                 del self._unclaimed[key]
+                self._unused = None
                 return answer, answer.usage
             return answer, Usage(cached=1)
 
@@ -171,12 +174,15 @@ class Journal:
         if first is None:
             self.record("budget", 0, caps)
         self._counts_unused = first not in (None, caps)
+        self._unused = None
 
     def unused(self) -> Ledger:
         """Returns what the answers came to that earlier sessions paid for and this one has not taken up so far."""
         with self._lock:
-            keys = self._unclaimed if self._counts_unused else {}
-            return sum((Ledger({role: self._answers[key].usage}) for key, role in keys.items()), Ledger({}))
+            if self._unused is None:
+                keys = self._unclaimed if self._counts_unused else {}
+                self._unused = sum((Ledger({role: self._answers[key].usage}) for key, role in keys.items()), Ledger({}))
+            return self._unused
 
     def recorded(self, kind: str, number: int) -> Any:
         """Returns what was written with `record`, in this session or an earlier one; None if nothing was."""

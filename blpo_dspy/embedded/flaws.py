@@ -21,6 +21,7 @@ HIDING = frozenset(
         (LOW_CONTRAST, UNDEREXPOSURE),
         (COLOUR_CAST, OVERSATURATION),
         (BLUR, NOISE),
+        (NOISE, BLOCKING),
     )
 )
 """Pairs of flaws that hide each other, so that no photograph carries both."""

@@ -84,14 +84,29 @@ def test_an_instruction_asks_for_what_it_names_and_not_for_what_it_excludes() ->
     assert v.requested("Look for blur and grain. Do not mention any colour cast.") == ("blur", "noise")
 
 
+@pytest.mark.parametrize(
+    ("text", "weights"),
+    [
+        ("Count blur at 60 %.", {"blur": 0.6}),
+        ("Noise counts 60%, blur weighs 100 %; haze has a weight of 40 percent.", {"noise": 0.6, "blur": 1.0,
+                                                                                   "low contrast": 0.4}),
+        ("Count blur at 250 %.", {"blur": 1.0}),
+        ("Noise that covers 60 % of the picture is decisive.", {"noise": 1.0}),
+    ],
+)  # fmt: skip
+def test_a_share_is_a_weight_where_it_says_how_much_a_flaw_counts(text: str, weights: dict[str, float]) -> None:
+    """At most the whole; another percentage is none."""
+    assert v.read_weights(text) == weights
+
+
 @pytest.mark.parametrize("name", RATERS)
 def test_the_ceiling_instruction_states_every_weight_of_the_rater(name: str) -> None:
-    """To the nearest quarter, over the task, which stays."""
+    """To the percent, after the task, which stays."""
     rater = RATERS[name]
     text = ceiling_instruction(rater, "Rate this photograph.")
     assert text.startswith("Rate this photograph.")
     stated = v.read_weights(text)
     assert set(stated) == set(FLAWS)
-    assert all(abs(stated[flaw] - rater.weights.get(flaw, 0.0)) <= 0.125 for flaw in FLAWS)
+    assert stated == pytest.approx({flaw: rater.weights.get(flaw, 0.0) for flaw in FLAWS})
     asked = v.requested(ceiling_verbalizer_instruction(rater))
     assert set(asked) == {flaw for flaw in FLAWS if stated[flaw] > 0}

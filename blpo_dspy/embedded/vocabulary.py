@@ -1,8 +1,8 @@
 """The words the engine knows: flaws, how bad they are, and how much they count; reading them from text, writing them.
 
-This is the one place that says which words the engine understands. A judge's instruction is read for *weights* (quarter
-steps from "ignore" to "decisive"), a description for *levels* (slight, moderate, severe). Text that says neither means
-nothing to the engine, whatever it asks for.
+This is the one place that says which words the engine understands. A judge's instruction is read for *weights* (five
+words from "ignore" to "decisive", or a share such as "at 60 %"), a description for *levels* (slight, moderate, severe).
+Text that says neither means nothing to the engine, whatever it asks for.
 """
 
 from __future__ import annotations
@@ -59,8 +59,10 @@ MENTIONED = 0.5
 UNSEEN = "The picture cannot be seen here"
 """How every answer about a picture that is not in the request begins."""
 
+_SHARE = r"(?:at|counts?|weighs?|weight(?: of)?):? (?P<share>\d{1,3}) ?(?:%|percent)"
 _WEIGHT = re.compile(
-    r"\b(?:" + "|".join(f"(?P<w{i}>{words})" for i, (_, words) in enumerate(WEIGHT_WORDS)) + r")(?!\w)", re.IGNORECASE
+    rf"\b(?:{_SHARE}|" + "|".join(f"(?P<w{i}>{words})" for i, (_, words) in enumerate(WEIGHT_WORDS)) + r")(?!\w)",
+    re.IGNORECASE,
 )
 
 DEGREE_WORDS: tuple[tuple[int, str], ...] = (
@@ -93,11 +95,15 @@ _SAYINGS: tuple[tuple[float, str], ...] = (
     (0.25, "Count {} only slightly."),
     (0.0, "Ignore {}."),
 )
+_SHARE_SAYING = "Count {} at {percent} %."
 _NAMES = "(?:" + "|".join(flaws.FLAWS) + ")"
 _OWN = re.compile(
     r"[ \n]?(?:"
     + "|".join(
-        re.escape(saying).replace(re.escape("{}"), rf"{_NAMES}(?:(?:,| and) {_NAMES})*") for _, saying in _SAYINGS
+        re.escape(saying)
+        .replace(re.escape("{}"), rf"{_NAMES}(?:(?:,| and) {_NAMES})*")
+        .replace(re.escape("{percent}"), r"\d{1,3}")
+        for saying in (*(saying for _, saying in _SAYINGS), _SHARE_SAYING)
     )
     + ")"
 )
@@ -108,6 +114,8 @@ def _flaw_of(match: re.Match[str]) -> str:
 
 
 def _weight_of(match: re.Match[str]) -> float:
+    if match["share"]:
+        return min(1.0, int(match["share"]) / 100)
     return WEIGHT_WORDS[int(str(match.lastgroup)[1:])][0]
 
 
@@ -165,18 +173,14 @@ def _gap(word: re.Match[str], flaw: re.Match[str]) -> int:
 
 
 def write_weights(weights: Mapping[str, float]) -> str:
-    """Returns sentences that state the weights, to the nearest quarter; `read_weights` reads them back."""
+    """Returns sentences that state the weights, the heaviest first, to the percent; `read_weights` reads them back."""
+    percents = {flaw: round(min(1.0, max(0.0, weight)) * 100) for flaw, weight in weights.items()}
+    words = {round(weight * 100): saying for weight, saying in _SAYINGS}
     stated = []
-    for weight, saying in _SAYINGS:
-        named = [flaw for flaw in flaws.FLAWS if flaw in weights and nearest_quarter(weights[flaw]) == weight]
-        if named:
-            stated.append(saying.format(listed(named)))
+    for percent in sorted(set(percents.values()), reverse=True):
+        named = listed(flaw for flaw in flaws.FLAWS if percents.get(flaw) == percent)
+        stated.append(words.get(percent, _SHARE_SAYING).format(named, percent=percent))
     return " ".join(stated)
-
-
-def nearest_quarter(weight: float) -> float:
-    """Returns the quarter step nearest to a weight in [0, 1]."""
-    return round(min(1.0, max(0.0, weight)) * 4) / 4
 
 
 def listed(names: Iterable[str]) -> str:

@@ -66,6 +66,12 @@ def current_instruction(reading: Reading) -> str:
     return FALLBACK
 
 
+def judge_instruction(reading: Reading) -> str:
+    """Returns the judge's instruction where a prompt about reports shows it, else ""."""
+    shown = (text for name, text in reading.inputs.items() if "judge" in name and _INSTRUCTION_NAME.search(name))
+    return without_images(next(shown, "")).strip()
+
+
 def tried(reading: Reading) -> list[Tried]:
     """Returns the instructions that a prompt lists with or without scores, in its order."""
     found: list[Tried] = []

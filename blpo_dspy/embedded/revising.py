@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from blpo_dspy.embedded import flaws, vocabulary
 from blpo_dspy.embedded.evidence import Mistake, directions, mistakes
-from blpo_dspy.embedded.prompts import best_tried, current_instruction, tried
+from blpo_dspy.embedded.prompts import best_tried, current_instruction, judge_instruction, tried
 from blpo_dspy.embedded.reading import Reading, without_images
 from blpo_dspy.embedded.senses import Senses
 
 QUARTER = 0.25
-_LARGE_ERROR = 1.5
+_STEPS = ((1.5, 2 * QUARTER), (0.5, QUARTER), (0.0, QUARTER / 2))
+"""Mean error in levels, at least → by how much a revision moves a weight: little where the mistakes disagree."""
+_DOUBTED_CUES = 0.25
 _REPORT_NAME = re.compile(r"verbali[sz]|descri|caption|report|i2t", re.IGNORECASE)
 _REPORTING = re.compile(r"\b(?:describe|caption|verbali[sz]e|report|transcribe)\b", re.IGNORECASE)
 _JUDGING = re.compile(r"\b(?:rate|judge|score|label|classify|decide|grade|assess|evaluate)\b", re.IGNORECASE)
@@ -120,14 +122,18 @@ def weight_changes(
     weights = vocabulary.read_weights(current)
     changes: dict[str, float] = {}
     for blame in _rotated(blames(reading, senses, rng), variant):
-        old = vocabulary.nearest_quarter(weights.get(blame.flaw, senses.traits.prior))
-        step = QUARTER * (2 if blame.error >= _LARGE_ERROR else 1)
+        old = _nearest_step(weights.get(blame.flaw, senses.traits.prior))
+        step = next(step for least, step in _STEPS if blame.error >= least)
         new = min(1.0, max(0.0, old + (step if blame.total > 0 else -step)))
-        if new != weights.get(blame.flaw):
+        if new != old or blame.flaw not in weights:
             changes[blame.flaw] = new
         if len(changes) == (1 if variant else senses.traits.edits):
             break
     return changes
+
+
+def _nearest_step(weight: float) -> float:
+    return round(weight / _STEPS[-1][1]) * _STEPS[-1][1]
 
 
 def _rotated(found: list[Blame], variant: int) -> list[Blame]:
@@ -168,14 +174,24 @@ def merged(current: str, revisions: list[str]) -> str:
 
 
 def report_instruction(reading: Reading, senses: Senses, rng: random.Random) -> str:
-    """Returns a new report instruction for a few flaws, half of them from the best that the prompt lists."""
+    """Returns a new report instruction for a few flaws, half of them from the best that the prompt lists.
+
+    Flaws that the judge is told to ignore are asked for less often: a report of them would change little.
+    """
     best = best_tried(reading)
     known = vocabulary.requested(best.instruction) if best else ()
-    kept = rng.sample(known, min(len(known), senses.traits.cues // 2))
+    ignored = [flaw for flaw, weight in vocabulary.read_weights(judge_instruction(reading)).items() if weight == 0]
+    kept = _drawn(known, min(len(known), senses.traits.cues // 2), ignored, rng)
     fresh = [flaw for flaw in flaws.FLAWS if flaw not in kept]
-    cues = [*kept, *rng.sample(fresh, senses.traits.cues - len(kept))]
+    cues = [*kept, *_drawn(fresh, senses.traits.cues - len(kept), ignored, rng)]
     rng.shuffle(cues)
     return f"{rng.choice(_REPORT_OPENINGS)} Look for {vocabulary.listed(cues)}. {rng.choice(_REPORT_CLOSINGS)}"
+
+
+def _drawn(names: Sequence[str], count: int, doubted: Sequence[str], rng: random.Random) -> list[str]:
+    """Draws some names without replacement (Efraimidis and Spirakis 2006), doubted ones with a smaller chance."""
+    keys = {name: rng.random() ** (1 / (_DOUBTED_CUES if name in doubted else 1.0)) for name in names}
+    return sorted(names, key=lambda name: -keys[name])[:count]
 
 
 def critique(reading: Reading, senses: Senses, count: int = 1) -> list[str]:

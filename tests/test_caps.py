@@ -87,8 +87,9 @@ def test_a_cap_of_137_calls_is_kept_to_the_call_by_every_optimizer(name: str) ->
     engine = Answered()
     found = capped(name, engine, "both")
     assert engine.arrived == found.ledger.total.calls <= CAP
-    # SIMBA takes as many examples a step and as many steps as the cap certainly pays for, so it may end by itself.
-    assert found.capped or name == "simba"
+    # SIMBA takes as many examples a step and as many steps as the cap certainly pays for, so it may end by itself; so
+    # may one that comes to ask nothing but what was answered before.
+    assert found.capped or name == "simba" or found.rounds[-1].spent == found.rounds[-100].spent
     assert found.ledger.total.calls > CAP / 2
 
 
@@ -104,7 +105,6 @@ def test_what_a_cap_leaves_is_the_best_judge_seen(name: str) -> None:
     found = capped(name, engine, "image", **({"select": "best"} if ours else {}))
     examples = sets["trainset" if name in ON_TRAINSET else "valset"]
     tried = scores(engine, examples)
-    enough = max(map(len, tried.values())) / (2 if name in ON_TRAINSET else 1)
-    means = {text: sum(values) / len(values) for text, values in tried.items() if len(values) >= enough}
+    means = {t: sum(x) / len(x) for t, x in tried.items() if len(x) == max(map(len, tried.values()))}
     assert len(means) > 1
     assert means[words(found.returned.judge)] == max(means.values())

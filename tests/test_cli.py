@@ -339,7 +339,7 @@ def test_a_judge_that_reasons_says_why_in_the_record_and_on_the_cards(photos: Pa
     record = json.loads(compile_in(photos, *SMALL, "--reasoning", "--run-dir", run, "--json").stdout)
     assert record["reasoning"] is VisualJudge.load(photos / "judge.json").reasoning is True
     items = json.loads((run / "report.json").read_text())["items"]
-    said = {item["after"]["reasoning"] for item in items if item["thumbnail"]}
+    said = {item["after"]["reasoning"] for item in items if item.get("thumbnail")}
     assert said
     assert "" not in said
     page = html.unescape((run / "report.html").read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import Any, Literal
 
 import dspy
@@ -160,23 +161,25 @@ def macro_f1(rows: tuple[RatedPhotograph, ...], seed: int, instruction: str, rep
     with dspy.context(lm=embedded_lm(seed, cache=False), adapter=ADAPTERS[0], trace=None, disable_history=True):
         for row in rows:
             image = as_image(row.image)
-            more = {"description": verbalizer(image=image).description} if evidence == "both" else {}
-            given.append(int(judge(image=image, **more).label))
+            shown = {} if evidence == "description" else {"image": image}
+            told = {} if evidence == "image" else {"description": verbalizer(image=image).description}
+            given.append(int(judge(**shown, **told).label))
     truth = [row.label for row in rows]
     return float(f1_score(truth, given, average="macro", labels=list(FIVE.labels), zero_division=0))
 
 
+@pytest.mark.parametrize("evidence", ["both", "image", "description"])
 @pytest.mark.parametrize(
     ("taste", "seed"),
-    [(RATERS["sharp"], 0), (RATERS["harsh"], 4), (Rater({"noise": 0.65, "blocking": 0.65}), 0)],
+    [(RATERS["sharp"], 0), (RATERS["harsh"], 4), (Rater({"underexposure": 0.6, "blocking": 0.6}), 0)],
     ids=["sharp", "harsh", "the lightest weights"],
 )
-def test_stating_the_weights_beats_the_bare_task_by_far(taste: Rater, seed: int) -> None:
-    """The ceiling is at least .35 macro-F1 above the start, and the start is better than nothing."""
+def test_stating_the_weights_beats_the_bare_task_by_far(taste: Rater, seed: int, evidence: str) -> None:
+    """The ceiling is at least .35 macro-F1 above the start, whatever the judge reads."""
     rows = rated_photographs(taste, seed=seed, train=0, val=0, test=100).test
-    start = macro_f1(rows, seed, TASK, "Describe this image in detail.", "both")
-    ceiling = macro_f1(rows, seed, ceiling_instruction(taste, TASK), ceiling_verbalizer_instruction(taste), "both")
-    assert start > 0.1
+    start = macro_f1(rows, seed, TASK, "Describe this image in detail.", evidence)
+    ceiling = macro_f1(rows, seed, ceiling_instruction(taste, TASK), ceiling_verbalizer_instruction(taste), evidence)
+    assert start > (0.05 if evidence == "description" else 0.1)
     assert ceiling - start >= 0.35
 
 
@@ -258,12 +261,14 @@ def test_mistakes_move_the_weights_of_what_they_share(adapter: Any) -> None:
     assert weights["noise"] == 0.0
 
 
-def test_large_errors_move_a_weight_by_two_steps_and_small_ones_by_one() -> None:
-    """Two levels of error, half a weight; one level, a quarter."""
+def test_large_errors_move_a_weight_by_more_than_small_or_contradictory_ones() -> None:
+    """Two levels of error, half a weight; one level, a quarter; where two of three mistakes say more, an eighth."""
     small = error("There is severe blur.", "3", "4", "judge 1 too high")
+    low = error("There is severe blur.", "4", "3", "judge 1 too low")
     base = "Rate it. Count blur only slightly."
     assert v.read_weights(revise(base, TOO_HIGH))["blur"] == 0.75
     assert v.read_weights(revise(base, small))["blur"] == 0.5
+    assert v.read_weights(revise(base, small, small, low))["blur"] == 0.38
 
 
 def test_one_revision_changes_two_weights_at_most() -> None:
@@ -316,6 +321,24 @@ def test_a_proposed_report_instruction_asks_for_four_cues_and_keeps_good_ones(ad
     asked = v.requested(text)
     assert len(asked) == 4
     assert len({"blur", "noise", "blocking", "low contrast"} & set(asked)) >= 2
+
+
+def test_what_the_judge_is_told_to_ignore_is_asked_for_less_often() -> None:
+    """Of fifty proposals each, the ignored flaw is in fewer than half as many as another."""
+    asked: Counter[str] = Counter()
+    for n in range(50):
+        asked.update(
+            v.requested(
+                predict(
+                    updates.UpdateVerbalizer,
+                    judge_instruction=f"{TASK} Count blur strongly. Ignore colour cast.",
+                    labels=FIVE.describe(),
+                    history=[updates.ScoredInstruction(instruction="Describe this image.", score=n / 1000)],
+                    feedback="",
+                ).verbalizer_instruction
+            )
+        )
+    assert 0 < asked["colour cast"] < asked["blur"] / 2
 
 
 def test_merging_joins_changes_about_different_flaws_and_the_first_wins() -> None:

@@ -22,7 +22,7 @@ from blpo_dspy.embedded.reading import read
 from blpo_dspy.embedded.senses import Senses, Traits
 from blpo_dspy.errors import BlpoError
 
-VERSION = 3
+VERSION = 4
 """Raised whenever an answer changes: DSPy's cache knows an engine by its model name alone."""
 
 _CHARACTERS_PER_TOKEN = 4

@@ -31,7 +31,7 @@ class Traits:
     span: int = 4
     describing_noise: float = 0.05
     generic_share: float = 0.3
-    judging_misses: float = 0.1
+    judging_misses: float = 0.0
     judging_noise: float = 0.05
     prior: float = 0.3
     edits: int = 2

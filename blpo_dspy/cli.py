@@ -331,14 +331,7 @@ def _start(
 ) -> Start:
     """The options for what an optimizer starts from."""
     of_table = data.source is None
-    if task is not None and not task.strip():
-        raise BlpoError("--task is empty; say in a sentence what the judge is to do")
-    if task is None and of_table:
-        raise BlpoError("--task is missing: say in a sentence what the judge is to do")
-    if (val or test) and not of_table:
-        raise BlpoError("--val and --test name tables; what is drawn from a source is split, see --sizes")
-    if (val or test) and sizes:
-        raise BlpoError("--sizes splits one table; with --val or --test the tables have their own sizes")
+    _check_start(of_table, task, of_tables=bool(val or test), of_sizes=bool(sizes))
     space = label_space(labels, scale) if of_table or labels is not None or scale is not None else None
     texts = None if context is None and not of_table else names(context or "")
     return Start(
@@ -353,6 +346,17 @@ def _start(
         verbalizer_instruction=verbalizer_instruction,
         reasoning=reasoning,
     )
+
+
+def _check_start(of_table: bool, task: str | None, *, of_tables: bool, of_sizes: bool) -> None:
+    if task is not None and not task.strip():
+        raise BlpoError("--task is empty; say in a sentence what the judge is to do")
+    if task is None and of_table:
+        raise BlpoError("--task is missing: say in a sentence what the judge is to do")
+    if of_tables and not of_table:
+        raise BlpoError("--val and --test name tables; what is drawn from a source is split, see --sizes")
+    if of_tables and of_sizes:
+        raise BlpoError("--sizes splits one table; with --val or --test the tables have their own sizes")
 
 
 class _GuardOptions(TypedDict):

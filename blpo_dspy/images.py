@@ -19,7 +19,7 @@ import dspy
 from PIL import Image
 from pydantic import PrivateAttr
 
-from blpo_dspy.errors import BlpoError, DataError
+from blpo_dspy.errors import BlpoError
 from blpo_dspy.pixels import MEDIA_TYPES, ImageError, conform, conform_image
 
 __all__ = [
@@ -27,11 +27,9 @@ __all__ = [
     "ImageSource",
     "PixelPolicy",
     "PreparedImage",
-    "check_images",
     "content",
     "fingerprint",
     "is_reference",
-    "prepare_all",
     "try_prepare_all",
 ]
 
@@ -168,24 +166,6 @@ def try_prepare_all(
     # Pillow decodes and encodes without the GIL; a few threads keep the memory for decoded pixels small.
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
         return list(pool.map(attempt, sources))
-
-
-def check_images(sources: Iterable[ImageSource], policy: PixelPolicy | None = None) -> list[str]:
-    """Returns one line for each source that cannot be used; an empty list if all can."""
-    return [str(result) for result in try_prepare_all(sources, policy) if isinstance(result, ImageError)]
-
-
-def prepare_all(sources: Iterable[ImageSource], policy: PixelPolicy | None = None) -> list[PreparedImage]:
-    """Returns the prepared images, in order.
-
-    Raises:
-        DataError: If any source cannot be used; it names all of them.
-    """
-    results = try_prepare_all(sources, policy)
-    problems = [str(result) for result in results if isinstance(result, ImageError)]
-    if problems:
-        raise DataError(f"{len(problems)} of {len(results)} images cannot be used; repair or remove them:", problems)
-    return [result for result in results if isinstance(result, PreparedImage)]
 
 
 def fingerprint(image: dspy.Image) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dspy
 
 from blpo_dspy.journal import Journal
+from blpo_dspy.labels import LabelSpace
 from blpo_dspy.metering import GRACE, Meter
 from blpo_dspy.optimizers.allowance import Allowance
 from blpo_dspy.optimizers.bench import Bench, find_predictors
@@ -52,11 +53,7 @@ class Run:
         self.allowance = Allowance(budget, lambda: self.meter.ledger, optimizer.refusal)
         self.predictors = predictors = find_predictors(student, optimizer.verbalizer, optimizer.judge)
         self.data: Dataset = dataset(student, trainset, valset, optimizer.label_field)
-        self.labels = label_space(
-            optimizer.labels, student, self.data.examples, optimizer.label_field, optimizer.metric
-        )
-        if self.labels is not None:
-            check_labels([self.data.examples[i][optimizer.label_field] for i in self.data.train], self.labels)
+        self.labels = self._label_space(optimizer, student)
         lms = program_lms(student, predictors, optimizer.task_model, optimizer.verbalizer_model)
         check_priced(
             None if budget is None else budget.max_usd,
@@ -92,6 +89,13 @@ class Run:
             per_example=self.per_example,
         )
         self.optimizer_lm = self.meter.wrap(optimizer.prompt_model, "optimizer")
+
+    def _label_space(self, optimizer: JudgeOptimizer, student: dspy.Module) -> LabelSpace | None:
+        name = optimizer.label_field
+        labels = label_space(optimizer.labels, student, self.data.examples, name, optimizer.metric)
+        if labels is not None:
+            check_labels([self.data.examples[i][name] for i in self.data.train], labels)
+        return labels
 
     def _opened_journal(
         self, optimizer: JudgeOptimizer, student: dspy.Module, lms: dict[str, dspy.BaseLM]

@@ -17,7 +17,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from blpo_dspy.cli import app
-from blpo_dspy.compare_command import _Progress
+from blpo_dspy.commands.compare import _Progress
 from blpo_dspy.comparison import Row
 from blpo_dspy.embedded import RATERS, write_dataset
 from blpo_dspy.embedded.server import start_server

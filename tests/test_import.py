@@ -120,7 +120,10 @@ def needed(tree: ast.AST) -> set[str]:
 
 
 def test_imports_point_one_way() -> None:
-    """Programs need parts and programs, optimizers these and optimizers; neither needs what runs them."""
+    """Programs need parts and programs, optimizers these and optimizers; neither needs what runs them.
+
+    Nothing but the command line needs its commands.
+    """
     graph = imports()
     lower = {"blpo_dspy.programs": 1, "blpo_dspy.optimizers": 2}
     layer = {module: lower.get(".".join(module.split(".")[:2]), 0) for module in graph}
@@ -133,3 +136,5 @@ def test_imports_point_one_way() -> None:
     assert wrong == []
     assert layer["blpo_dspy.labels"] == 0
     assert layer["blpo_dspy.aligning"] == 3
+    commands = {"blpo_dspy.cli", *(module for module in graph if module.startswith("blpo_dspy.commands"))}
+    assert not [m for m, others in graph.items() if m not in commands and others & commands]

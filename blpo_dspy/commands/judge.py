@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from blpo_dspy.commands import connect, note_offline
+from blpo_dspy.commands.compile import connect, note_offline
+from blpo_dspy.commands.screen import Screen, models_line, show_verdict, verdict_record, working
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.judge_inputs import Inputs, checked, find_inputs
 from blpo_dspy.labelling import Verdict, label_each
@@ -20,7 +21,6 @@ from blpo_dspy.prediction_files import check_target
 from blpo_dspy.predictions import Progress, journal_of, predict
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.progress import Watch
-from blpo_dspy.screen import Screen, models_line, show_verdict, verdict_record, working
 
 _INTERRUPTED = 130
 # Seconds between the lines that tell a log file where a long run stands.

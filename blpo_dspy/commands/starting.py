@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from blpo_dspy.commands.screen import Screen, noting, working
 from blpo_dspy.drawing import draw_sets
 from blpo_dspy.options import EvidenceOption, Start
 from blpo_dspy.programs.signatures import DEFAULT_VERBALIZER_INSTRUCTION
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.screen import Screen, noting, working
 from blpo_dspy.sets import Sets, load_sets
 from blpo_dspy.sources.tasks import Task
 from blpo_dspy.splits import check_labels

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from blpo_dspy.aligning import claim, make_optimizer
-from blpo_dspy.beforehand import ask_beforehand, passes_beforehand, told_beforehand
-from blpo_dspy.commands import connect, contradicting, note_offline, note_prices, target_files, write_all
+from blpo_dspy.commands.beforehand import ask_beforehand, passes_beforehand, told_beforehand
+from blpo_dspy.commands.compile import connect, contradicting, note_offline, note_prices, target_files, write_all
+from blpo_dspy.commands.screen import Evaluated, Screen, agreement_table, models_line, noting, show_aligned, working
+from blpo_dspy.commands.starting import begin
 from blpo_dspy.folds import FIGURES, Folded, Folds, align_folds, each_fold, make_folds, share
 from blpo_dspy.ledger import Usage
 from blpo_dspy.measuring import costs_after, total_calls
@@ -19,8 +21,6 @@ from blpo_dspy.optimizers.estimate import estimate, sum_of_estimates, with_passe
 from blpo_dspy.options import CompileJob, Search
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.results import result
-from blpo_dspy.screen import Evaluated, Screen, agreement_table, models_line, noting, show_aligned, working
-from blpo_dspy.starting import begin
 from blpo_dspy.statistics import MeanSd
 
 _WORDS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "kappa": "kappa", "mae": "mean error"}

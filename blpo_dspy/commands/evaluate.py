@@ -8,7 +8,8 @@ from typing import Any
 
 import dspy
 
-from blpo_dspy.commands import connect, note_offline
+from blpo_dspy.commands.compile import connect, note_offline
+from blpo_dspy.commands.screen import Evaluated, Screen, noting, show_evaluated, working
 from blpo_dspy.data import item_prints
 from blpo_dspy.drawing import draw_set
 from blpo_dspy.errors import BlpoError
@@ -20,7 +21,6 @@ from blpo_dspy.options import EvaluateJob
 from blpo_dspy.people import Ceiling, People, ceiling_of
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.progress import Watch
-from blpo_dspy.screen import Evaluated, Screen, noting, show_evaluated, working
 from blpo_dspy.sets import load_set
 from blpo_dspy.sources.tasks import Task
 from blpo_dspy.statistics import PairedComparison, agreement_intervals, plain_intervals

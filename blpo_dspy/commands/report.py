@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from blpo_dspy.commands.screen import Screen
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.options import ReportJob, writable_folder
 from blpo_dspy.report import load_run, write_report
 from blpo_dspy.report.comparison_page import is_comparison, write_comparison_report
-from blpo_dspy.screen import Screen
 
 
 def report(job: ReportJob, screen: Screen) -> None:

@@ -15,7 +15,9 @@ from urllib.parse import urlsplit
 import dspy
 
 from blpo_dspy.aligning import align, claim, make_optimizer
-from blpo_dspy.beforehand import ask_beforehand, passes_beforehand, told_beforehand
+from blpo_dspy.commands.beforehand import ask_beforehand, passes_beforehand, told_beforehand
+from blpo_dspy.commands.screen import Screen, models_line, noting, show_aligned, working
+from blpo_dspy.commands.starting import begin
 from blpo_dspy.data import contradictions, load_examples
 from blpo_dspy.embedded import RATERS, Rater, ceiling_instruction, ceiling_verbalizer_instruction, write_dataset
 from blpo_dspy.errors import BlpoError, ModelError
@@ -40,10 +42,8 @@ from blpo_dspy.people import write_disagreements
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.report import load_run, write_report, write_report_data
 from blpo_dspy.results import Aligned, result
-from blpo_dspy.screen import Screen, models_line, noting, show_aligned, working
 from blpo_dspy.sealing import run_of, seal
 from blpo_dspy.sets import Sets
-from blpo_dspy.starting import begin
 
 DEMO_TASK = "Rate the technical quality of this photograph from 1 (worst) to 5 (best)."
 DEMO_RATER = "colour"

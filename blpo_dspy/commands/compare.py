@@ -10,8 +10,10 @@ from typing import Any
 
 import typer
 
-from blpo_dspy.beforehand import preflight
-from blpo_dspy.commands import connect, keep_choice, note_offline, note_prices
+from blpo_dspy.commands.beforehand import preflight
+from blpo_dspy.commands.compile import connect, keep_choice, note_offline, note_prices
+from blpo_dspy.commands.screen import Screen, models_line
+from blpo_dspy.commands.starting import begin
 from blpo_dspy.comparison import Comparison, Row, compare
 from blpo_dspy.comparison_figures import no_evidence, remarks
 from blpo_dspy.comparison_tables import terminal_table, write_tables
@@ -23,10 +25,8 @@ from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.progress import Watch, quiet_libraries
 from blpo_dspy.report.comparison_page import report_comparison
 from blpo_dspy.report.numbers import figure
-from blpo_dspy.screen import Screen, models_line
 from blpo_dspy.sealing import seal
 from blpo_dspy.sets import Sets
-from blpo_dspy.starting import begin
 
 _INTERRUPTED = 130
 

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import dspy
 from dspy.utils.exceptions import LMError
 
+from blpo_dspy.commands.screen import Screen, noting, working
 from blpo_dspy.errors import ModelError
 from blpo_dspy.images import PixelPolicy
 from blpo_dspy.journal import Journal
@@ -34,7 +35,6 @@ from blpo_dspy.preflight import (
 )
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.repeatability import IMAGES, repeatability
-from blpo_dspy.screen import Screen, noting, working
 
 _MOST_NOTES = 20
 _Examples: TypeAlias = Sequence[dspy.Example]

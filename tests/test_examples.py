@@ -167,6 +167,7 @@ def test_the_readme_names_files_and_options_that_exist() -> None:
         "--limit-mm-per-prompt",
         "--mmproj",
         "--port",
+        "--raters",
         "--smoke",
         "--sweeps",
         "--yes",

@@ -8,7 +8,7 @@ import pytest
 from photographs import Recording, recorded_models
 
 from blpo_dspy.aligning import make_optimizer
-from blpo_dspy.commands.compile import connect
+from blpo_dspy.commands.connecting import connect
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.optimizers.guards import Guards
 from blpo_dspy.options import ModelNames, Search, model_prices

@@ -11,7 +11,8 @@ from typing import Any
 import typer
 
 from blpo_dspy.commands.beforehand import preflight
-from blpo_dspy.commands.compile import connect, keep_choice, note_offline, note_prices
+from blpo_dspy.commands.compile import keep_choice
+from blpo_dspy.commands.connecting import connect, note_offline, note_prices
 from blpo_dspy.commands.screen import Screen, models_line
 from blpo_dspy.commands.starting import begin
 from blpo_dspy.comparison import Comparison, Row, compare

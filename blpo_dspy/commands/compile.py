@@ -1,26 +1,23 @@
-"""What the commands do: data in, models called, judge and record out."""
+"""What compile, estimate and demo do: data in, models called, judge and record out."""
 
 from __future__ import annotations
 
-import os
-import socket
 import sys
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import dspy
 
 from blpo_dspy.aligning import align, claim, make_optimizer
 from blpo_dspy.commands.beforehand import ask_beforehand, passes_beforehand, told_beforehand
+from blpo_dspy.commands.connecting import connect, note_offline, note_prices
 from blpo_dspy.commands.screen import Screen, models_line, noting, show_aligned, working
 from blpo_dspy.commands.starting import begin
 from blpo_dspy.data import contradictions, load_examples
 from blpo_dspy.embedded import RATERS, Rater, ceiling_instruction, ceiling_verbalizer_instruction, write_dataset
-from blpo_dspy.errors import BlpoError, ModelError
+from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import write_json
 from blpo_dspy.label_errors import FILE_NAME as LABEL_ERRORS
 from blpo_dspy.label_errors import with_examples, write_label_errors
@@ -28,7 +25,7 @@ from blpo_dspy.labelling import Verdict
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.ledger import Usage
 from blpo_dspy.measuring import CostsAfter, costs_after, total_calls
-from blpo_dspy.models import Models, is_embedded
+from blpo_dspy.models import Models
 from blpo_dspy.optimizers.estimate import estimate, with_passes
 from blpo_dspy.options import (
     CompileJob,
@@ -48,8 +45,6 @@ from blpo_dspy.sets import Sets
 DEMO_TASK = "Rate the technical quality of this photograph from 1 (worst) to 5 (best)."
 DEMO_RATER = "colour"
 _TABLES = ("train.csv", "val.csv", "test.csv")
-_SECONDS_TO_CONNECT = 10
-_OWN_SERVER = "hosted_vllm/"
 
 Judged = tuple[Sequence[dspy.Example], Sequence[Verdict], Sequence[Verdict]]
 
@@ -218,42 +213,6 @@ def run_demo(job: DemoJob, screen: Screen) -> None:
         show_aligned(screen, aligned, about, files)
 
 
-def connect(names: ModelNames) -> Models:
-    """Returns the models, once it is clear that a server answers at their address.
-
-    Raises:
-        BlpoError: If a name or the address is none.
-        ModelError: If no server answers at the address.
-    """
-    roles = names.by_role()
-    homeless = [name for name in roles.values() if name.startswith(_OWN_SERVER)]
-    if homeless and names.api_base is None and not os.environ.get("HOSTED_VLLM_API_BASE"):
-        raise BlpoError(f"{homeless[0]} has no address: give --api-base, such as http://localhost:8000/v1")
-    models = Models.named(**roles, **names.connection())
-    if names.api_base is not None and not all(map(is_embedded, roles.values())):
-        _check_server(names.api_base)
-    # The offline engine answers as fast as DSPy's cache, and its calls are to be seen in the count.
-    anew = [role for role, name in roles.items() if is_embedded(name) or not names.cache]
-    own = {role: getattr(models, role).copy(cache=False) for role in anew}
-    return replace(models, **own)
-
-
-def _check_server(address: str) -> None:
-    parts = urlsplit(address)
-    host = parts.hostname or ""
-    if parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host):
-        return  # only the proxy can reach it
-    try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError as error:
-        raise BlpoError(f"--api-base: {error}; correct the port") from error
-    try:
-        socket.create_connection((host, port), timeout=_SECONDS_TO_CONNECT).close()
-    except OSError as error:
-        reason = error.strerror or error
-        raise ModelError(f"no server answers at {host}:{port} ({reason}); start it, or correct --api-base") from error
-
-
 def _folder_for_demo(folder: Path) -> Path:
     """The folder, unless it holds tables or images that are no earlier demo's."""
     taken = [name for name in (*_TABLES, "images") if (folder / name).exists()]
@@ -287,19 +246,3 @@ def _write_run(
         command=["blpo", *sys.argv[1:]],
     )
     return [folder / LABEL_ERRORS, write_report(load_run(folder), folder / "report.html")]
-
-
-def note_offline(names: ModelNames, screen: Screen, option: str) -> None:
-    """Remarks that no model was named."""
-    if names.judge is None:
-        screen.note(
-            "no model is named, so `embedded` is used: the offline engine, which sees eight technical flaws of "
-            f"photographs and nothing else. Name a multimodal model with --{option}."
-        )
-
-
-def note_prices(prices: Mapping[str, Any], names: ModelNames, screen: Screen) -> None:
-    """Remarks on prices of models that are not asked."""
-    asked = sorted(set(names.by_role().values()))
-    for name in sorted(set(prices).difference(asked)):
-        screen.note(f"--price {name} has no effect: the models are {', '.join(asked)}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import dspy
 
-from blpo_dspy.commands.compile import connect, note_offline
+from blpo_dspy.commands.connecting import connect, note_offline
 from blpo_dspy.commands.screen import Evaluated, Screen, noting, show_evaluated, working
 from blpo_dspy.data import item_prints
 from blpo_dspy.drawing import draw_set

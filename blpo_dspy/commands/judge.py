@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from blpo_dspy.commands.compile import connect, note_offline
+from blpo_dspy.commands.connecting import connect, note_offline
 from blpo_dspy.commands.screen import Screen, models_line, show_verdict, verdict_record, working
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.judge_inputs import Inputs, checked, find_inputs

@@ -331,7 +331,7 @@ def _start(
 ) -> Start:
     """The options for what an optimizer starts from."""
     of_table = data.source is None
-    _check_start(of_table, task, of_tables=bool(val or test), of_sizes=bool(sizes))
+    _check_start(task, of_table=of_table, own_splits=bool(val or test), sized=bool(sizes))
     space = label_space(labels, scale) if of_table or labels is not None or scale is not None else None
     texts = None if context is None and not of_table else names(context or "")
     return Start(
@@ -348,14 +348,14 @@ def _start(
     )
 
 
-def _check_start(of_table: bool, task: str | None, *, of_tables: bool, of_sizes: bool) -> None:
+def _check_start(task: str | None, *, of_table: bool, own_splits: bool, sized: bool) -> None:
     if task is not None and not task.strip():
         raise BlpoError("--task is empty; say in a sentence what the judge is to do")
     if task is None and of_table:
         raise BlpoError("--task is missing: say in a sentence what the judge is to do")
-    if of_tables and not of_table:
+    if own_splits and not of_table:
         raise BlpoError("--val and --test name tables; what is drawn from a source is split, see --sizes")
-    if of_tables and of_sizes:
+    if own_splits and sized:
         raise BlpoError("--sizes splits one table; with --val or --test the tables have their own sizes")
 
 

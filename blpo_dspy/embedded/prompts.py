@@ -50,11 +50,10 @@ class Tried:
 
 def current_instruction(reading: Reading) -> str:
     """Returns the instruction that a prompt asks to improve: the one it shows as current, else the best scored."""
-    names = [name for name in reading.inputs if _INSTRUCTION_NAME.search(name) and not _OTHERS_NAME.search(name)]
     for key in _BEST_NAMES:
-        for name in names:
-            if key in name.lower() and reading.inputs[name]:
-                return without_images(reading.inputs[name]).strip()
+        named = _input_named(key, reading)
+        if named is not None:
+            return named
     best = best_tried(reading)
     if best is not None:
         return best.instruction
@@ -68,8 +67,15 @@ def current_instruction(reading: Reading) -> str:
 
 def judge_instruction(reading: Reading) -> str:
     """Returns the judge's instruction where a prompt about reports shows it, else ""."""
-    shown = (text for name, text in reading.inputs.items() if "judge" in name and _INSTRUCTION_NAME.search(name))
-    return without_images(next(shown, "")).strip()
+    return _input_named("judge", reading) or ""
+
+
+def _input_named(key: str, reading: Reading) -> str | None:
+    """The first instruction among the inputs that has `key` in its name, except those tried earlier; None if none."""
+    for name, text in reading.inputs.items():
+        if key in name.lower() and text and _INSTRUCTION_NAME.search(name) and not _OTHERS_NAME.search(name):
+            return without_images(text).strip()
+    return None
 
 
 def tried(reading: Reading) -> list[Tried]:

@@ -11,13 +11,15 @@ from dspy.adapters.utils import format_field_value
 
 from blpo_dspy.stand_ins import has_stand_ins, with_stand_ins
 from blpo_dspy.text import without_tags
+from blpo_dspy.whole_answers import read_whole
 
 
 def one_call_adapter() -> dspy.Adapter:
     """Returns the user's adapter, DSPy's chat adapter if there is none, without a second call in JSON.
 
     DSPy asks again in JSON when an answer is out of form; here such an answer is read as it stands or counted as
-    invalid, so that a call is paid for once and a model isn't given two tries.
+    invalid, so that a call is paid for once and a model isn't given two tries. An answer that states a field twice is
+    out of form, too; see `read_whole`.
     """
     adapter: Any = dspy.settings.adapter or dspy.ChatAdapter()
     if has_stand_ins(adapter):
@@ -26,6 +28,7 @@ def one_call_adapter() -> dspy.Adapter:
     if getattr(own, "use_json_adapter_fallback", False):
         own.use_json_adapter_fallback = False
     own.format = with_stand_ins(_tagged(adapter) if isinstance(adapter, dspy.XMLAdapter) else adapter)
+    own.parse = partial(read_whole, adapter)
     return own
 
 

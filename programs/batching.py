@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import warnings
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -12,9 +12,12 @@ import dspy
 from dspy.utils.exceptions import LMInvalidRequestError
 from dspy.utils.parallelizer import ParallelExecutor
 
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.errors import BlpoError, ModelError, check_kind
 from blpo_dspy.images import ImageSource
 from blpo_dspy.metering import FATAL_ERRORS
+from blpo_dspy.notices import notice
+
+_NAMED_CAUSES, _NAMED_POSITIONS = 3, 5
 
 Item: TypeAlias = "dspy.Example | Mapping[str, Any] | ImageSource"
 
@@ -32,40 +35,83 @@ class Batch:
     failures: dict[int, Exception]
 
     def warn(self) -> None:
-        """Warns of failures in one line."""
+        """Issues one warning that names how many failed, and why."""
         if self.failures:
-            position, error = next(iter(self.failures.items()))
-            warnings.warn(
+            notice(
                 f"{len(self.failures)} of {len(self.predictions)} images got no prediction (None in their place; "
-                f"return_failed_examples=True names them); the first is number {position}: {error}",
-                stacklevel=3,
+                f"return_failed_examples=True returns them): {_causes(self.failures)}"
             )
+
+
+class BatchStoppedError(ModelError):
+    """A batch that was stopped, as its further calls would most likely have failed, too; what was answered is kept.
+
+    Attributes:
+        predictions: One per item, in order; None for one that failed or was not asked about.
+        failures: Why an item failed, by its position; without those that were not asked about.
+    """
+
+    def __init__(
+        self, why: str, predictions: Sequence[dspy.Prediction | None], failures: Mapping[int, Exception]
+    ) -> None:
+        self.predictions, self.failures = list(predictions), dict(failures)
+        answered = sum(prediction is not None for prediction in predictions)
+        kept = "in this error's .predictions, with None for the others, and .failures says why by position"
+        super().__init__(
+            f"{why}; {answered} of {len(self.predictions)} images were judged ({kept}): mend the cause, then judge the "
+            "others"
+        )
 
 
 @dataclass(frozen=True)
 class _Failure:
-    """In place of a prediction: an error that is that of one image, and none for DSPy to count."""
+    """In place of a prediction: the error of one image, which DSPy need not log; None where it was not asked about."""
 
-    error: Exception
+    error: Exception | None
 
 
 class _Judging:
-    """The judge, as DSPy's threads call it: it doesn't go on after an error that every call would meet."""
+    """The judge, as DSPy's threads call it: it ends at an error that every call would meet, or at too many.
 
-    def __init__(self, judge: Callable[..., dspy.Prediction]) -> None:
-        self._judge = judge
-        self.fatal: Exception | None = None
+    Args:
+        judge: The judge.
+        most: How many calls may fail.
+        in_a_row: Whether an answer sets their number back to none.
+    """
+
+    def __init__(self, judge: Callable[..., dspy.Prediction], most: int, *, in_a_row: bool) -> None:
+        self._judge, self._most, self._in_a_row = judge, most, in_a_row
+        self._lock, self._failed = threading.Lock(), 0
+        self.stopped: str | None = None
+        self.cause: Exception | None = None
 
     def __call__(self, inputs: Mapping[str, Any]) -> dspy.Prediction | _Failure:
-        if self.fatal is not None:
-            return _Failure(self.fatal)
+        if self.stopped is not None:
+            return _Failure(None)
         try:
-            return self._judge(**inputs)
+            prediction = self._judge(**inputs)
         except FATAL_ERRORS as error:
-            self.fatal = error
+            self._stop("the model cannot be used", error)
             return _Failure(error)
         except (BlpoError, LMInvalidRequestError) as error:
             return _Failure(error)
+        except Exception as error:  # DSPy's executor, which logs it, takes any for that of one item
+            self._count(error)
+            raise
+        if self._in_a_row:
+            with self._lock:
+                self._failed = 0
+        return prediction
+
+    def _count(self, error: Exception) -> None:
+        with self._lock:
+            self._failed += 1
+            if self._failed >= self._most:
+                self._stop(f"{self._failed} calls failed{' in a row' if self._in_a_row else ''}", error)
+
+    def _stop(self, why: str, error: Exception) -> None:
+        if self.stopped is None:
+            self.stopped, self.cause = f"the batch was stopped, as {why} ({_told(error)})", error
 
 
 def run_batch(
@@ -76,34 +122,59 @@ def run_batch(
     Args:
         judge: The judge.
         inputs: The keyword arguments of each call.
-        max_errors: How many calls may fail for another reason than their own image; DSPy's setting if None.
+        max_errors: How many calls may fail for another reason than their own image; if None as many in a row, without
+            an answer between them, as DSPy's setting of that name says.
         **options: Those of DSPy's `ParallelExecutor`.
 
     Raises:
-        LMError: If the model refuses every call: a wrong key, no credit, an unknown model.
-        Exception: DSPy's own, once `max_errors` calls have failed.
+        BatchStoppedError: If the model refuses every call (a wrong key, no credit, an unknown model), or too many fail.
     """
-    judging = _Judging(judge)
-    executor = ParallelExecutor(max_errors=max_errors, **options)
+    most = dspy.settings.max_errors if max_errors is None else max_errors
+    judging = _Judging(judge, most, in_a_row=max_errors is None)
+    # DSPy's executor loses all answers where it counts the errors itself.
+    executor = ParallelExecutor(max_errors=len(inputs) + 1, **options)
     outcomes = executor.execute(lambda position: judging(inputs[position]), range(len(inputs)))
-    if judging.fatal is not None:
-        raise judging.fatal
-    failed = {position: outcome.error for position, outcome in enumerate(outcomes) if isinstance(outcome, _Failure)}
+    own = {i: outcome.error for i, outcome in enumerate(outcomes) if isinstance(outcome, _Failure) and outcome.error}
     predictions = [None if isinstance(outcome, _Failure) else outcome for outcome in outcomes]
-    return Batch(predictions, dict(sorted({**executor.exceptions_map, **failed}.items())))
+    failures = dict(sorted({**executor.exceptions_map, **own}.items()))
+    if judging.stopped is not None:
+        raise BatchStoppedError(judging.stopped, predictions, failures) from judging.cause
+    return Batch(predictions, failures)
+
+
+def _told(error: Exception) -> str:
+    """An error in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _causes(failures: Mapping[int, Exception]) -> str:
+    """Why items failed: each cause once, the most frequent first, with the first positions."""
+    positions: dict[str, list[int]] = {}
+    for position, error in failures.items():
+        positions.setdefault(_told(error), []).append(position)
+    ranked = sorted(positions.items(), key=lambda item: -len(item[1]))
+    causes = [f"{cause} (position {_listed(found)})" for cause, found in ranked[:_NAMED_CAUSES]]
+    more = len(ranked) - len(causes)
+    return "; ".join([*causes, *([f"and {more} more causes"] if more else [])])
+
+
+def _listed(positions: Sequence[int]) -> str:
+    more = len(positions) - _NAMED_POSITIONS
+    return ", ".join(map(str, positions[:_NAMED_POSITIONS])) + (f" and {more} more" if more > 0 else "")
 
 
 def listed(items: Iterable[Item]) -> list[Item]:
     """Returns the items of a batch.
 
     Raises:
-        BlpoError: If they are one item, which would be taken apart.
+        BlpoError: If they are one item, which would be taken apart, or none at all.
     """
     if isinstance(items, (str, bytes, os.PathLike, Mapping, dspy.Example)):
         raise BlpoError(
             f"a batch is a list of images or examples, but a {type(items).__name__} is one; put it into a list. "
             "blpo_dspy.predict judges a folder or a table"
         )
+    check_kind("examples", items, Iterable, "list of images or examples", "judge.batch([image, …])")
     return list(items)
 
 

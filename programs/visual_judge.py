@@ -210,8 +210,9 @@ class VisualJudge(dspy.Module):
             examples: `dspy.Example`s with their inputs set, dicts of inputs, or, where the judge takes no context,
                 images: paths, URLs, bytes, PIL images or `dspy.Image`s.
             num_threads: Threads; DSPy's setting if None.
-            max_errors: How many calls may fail before DSPy ends the batch with an error; its setting if None. Images
-                that cannot be read, or that the model refuses, don't count: they are those images' failures.
+            max_errors: How many calls may fail before the batch is stopped; if None as many in a row, without an answer
+                between them, as DSPy's setting of that name says. Images that cannot be read, or that the model
+                refuses, don't count: they are those images' failures.
             return_failed_examples: Whether to return failures too.
             provide_traceback: Whether DSPy logs them with a traceback.
             disable_progress_bar: Whether DSPy shows no progress bar.
@@ -220,12 +221,13 @@ class VisualJudge(dspy.Module):
             straggler_limit: How many calls count as the last ones.
 
         Returns:
-            A list with a prediction for each item, in order, and None for one that failed, which a warning tells; with
-            `return_failed_examples` this list, the items that failed and their exceptions.
+            A list with a prediction for each item, in order, and None for one that failed; a warning names the causes.
+            With `return_failed_examples` this list, the items that failed and their exceptions.
 
         Raises:
             BlpoError: If an item lacks an input or has one too many, or there is one item in place of a list.
-            LMError: If the model refuses every call: a wrong key, no credit, an unknown model.
+            BatchStoppedError: If the model refuses every call (a wrong key, no credit, an unknown model), or too many
+                fail: what was answered is in its `predictions`.
         """
         items = listed(examples)
         batch = run_batch(

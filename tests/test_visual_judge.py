@@ -24,6 +24,7 @@ from PIL import Image
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.images import PixelPolicy
 from blpo_dspy.programs import VisualJudge
+from blpo_dspy.programs.batching import BatchStoppedError
 
 START, END = "<<CUSTOM-TYPE-START-IDENTIFIER>>", "<<CUSTOM-TYPE-END-IDENTIFIER>>"
 EVIDENCE = ("both", "image", "description")
@@ -280,25 +281,83 @@ def test_an_image_that_fails_costs_no_other_its_verdict(threads: int, tmp_path: 
     assert failed == items[1:14]
     assert "too dark" in str(errors[0])
     assert all("no such file" in str(error) for error in errors[1:])
-    with pytest.warns(UserWarning, match=r"13 of 15 images got no prediction .* number 1: .*too dark"):
+    with pytest.warns(UserWarning, match=r"13 of 15 images got no prediction .*too dark \(position 1\).*10 more"):
         assert [result is None for result in judge.batch(items, **options)] == [False, *[True] * 13, False]
 
 
-def test_a_batch_ends_at_a_key_that_is_refused() -> None:
-    """After as many calls as were under way, with the error itself."""
-    judge = judge_with(lambda seen: lm15.AuthError("bad key"), evidence="image")
-    with pytest.raises(dspy.LMAuthError, match="bad key"):
-        judge.batch([picture(i) for i in range(40)], num_threads=2, disable_progress_bar=True)
-    assert len(seen_by(judge)) <= 2
+@pytest.mark.parametrize("threads", [1, 8])
+def test_failures_between_answers_cost_nothing_but_themselves(threads: int) -> None:
+    """Every 8th call of 200 meets a connection error, more than DSPy allows: one warning names the cause."""
+    asked = []
+
+    class Own(dspy.BaseLM):
+        def __call__(self, prompt: Any = None, messages: Any = None, **options: Any) -> list[str]:
+            asked.append(url := messages[-1]["content"][1]["image_url"]["url"])
+            if items.index(url) % 8 == 7:
+                raise ConnectionError("reset by peer")
+            return ["[[ ## label ## ]]\nSafe\n\n[[ ## completed ## ]]"]
+
+    items = [picture(i) for i in range(200)]
+    judge = judge_with(answers(), evidence="image")
+    judge.set_lm(Own("own/test"))
+    with pytest.warns(
+        UserWarning, match=r"25 of 200 images got no prediction .*reset by peer \(position 7, 15, 23"
+    ) as told:
+        results = judge.batch(items, num_threads=threads, disable_progress_bar=True)
+    assert [i for i, result in enumerate(results) if result is None] == list(range(7, 200, 8))
+    assert len([w for w in told if "no prediction" in str(w.message)]) == 1
+    assert len(asked) == 200
 
 
-def test_a_batch_ends_at_an_outage() -> None:
-    """As DSPy's does, at as many errors as its settings allow."""
-    judge = judge_with(lambda seen: lm15.ServerError("down"), evidence="image")
-    judge.set_lm(scripted_lm(lambda seen: lm15.ServerError("down"), num_retries=0))
-    with dspy.context(max_errors=3), pytest.raises(Exception, match="Execution cancelled"):
-        judge.batch([picture(i) for i in range(40)], num_threads=2, disable_progress_bar=True)
-    assert len(seen_by(judge)) <= 4
+def test_a_batch_ends_at_a_key_that_is_refused_and_keeps_what_was_answered() -> None:
+    """After as many calls as were under way; the model's own error is the cause."""
+
+    def script(seen: Seen) -> Any:
+        return by_brightness(seen) if brightness(seen) < 5 else lm15.AuthError("bad key")
+
+    judge = judge_with(script, evidence="image")
+    with pytest.raises(BatchStoppedError, match=r"cannot be used .*bad key.* 5 of 40 images were judged") as stopped:
+        judge.batch([picture(i) for i in range(40)], num_threads=1, disable_progress_bar=True)
+    assert isinstance(stopped.value.__cause__, dspy.LMAuthError)
+    assert [p and p.label for p in stopped.value.predictions] == ["Safe"] * 5 + [None] * 35
+    assert list(stopped.value.failures) == [5]
+    assert len(seen_by(judge)) == 6
+
+
+def test_a_batch_ends_at_a_server_that_is_down_and_keeps_what_was_answered() -> None:
+    """At as many failures in a row as DSPy's settings allow, with the cause."""
+
+    def script(seen: Seen) -> Any:
+        return by_brightness(seen) if brightness(seen) < 10 else lm15.ServerError("down")
+
+    judge = judge_with(script, evidence="image")
+    judge.set_lm(scripted_lm(script, num_retries=0))
+    items = [picture(i) for i in range(40)]
+    with (
+        dspy.context(max_errors=3),
+        pytest.raises(BatchStoppedError, match=r"3 calls failed in a row \(.*down") as stopped,
+    ):
+        judge.batch(items, num_threads=2, disable_progress_bar=True, return_failed_examples=True)
+    assert [p is not None for p in stopped.value.predictions] == [True] * 10 + [False] * 30
+    assert 3 <= len(stopped.value.failures) <= 4
+    assert len(seen_by(judge)) <= 14
+
+
+def test_a_number_of_errors_that_is_given_counts_them_all() -> None:
+    """As in DSPy, also where answers come between them."""
+    script = lambda seen: lm15.ServerError("down") if brightness(seen) % 2 else by_brightness(seen)  # noqa: E731
+    judge = judge_with(script, evidence="image")
+    judge.set_lm(scripted_lm(script, num_retries=0))
+    with pytest.raises(BatchStoppedError, match=r"3 calls failed \("):
+        judge.batch([picture(i) for i in range(40)], num_threads=1, max_errors=3, disable_progress_bar=True)
+    assert len(seen_by(judge)) == 6
+
+
+@pytest.mark.parametrize("none", [None, 5])
+def test_a_batch_of_nothing_is_refused(none: Any) -> None:
+    """With what to give instead."""
+    with pytest.raises(BlpoError, match=rf"examples={none} is no list of images or examples; write judge\.batch"):
+        judge_with(answers()).batch(none)
 
 
 @pytest.mark.parametrize("item", [picture(), {"image": picture()}, {"image": picture(), "prompt": "", "style": ""}])

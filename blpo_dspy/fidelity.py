@@ -13,6 +13,23 @@ from blpo_dspy.labels import LabelSpace
 
 _MOST_EXAMPLES = 5
 _RATED = r"\b(?:rat(?:e|ed|ing)|scor(?:e|ed|ing)|label(?:led)?|grade[d]?|level|verdict)\b[^.\n\w]{0,3}(?:\w+\s+){0,3}?"
+# What makes of a name a verdict where it is a common word, too ("a local irregularity"): a sentence or summary that
+# consists of it, a word that introduces labels, an opinion, or a statement about the image as a whole.
+_IMAGE = "(?:image|picture|photo|photograph|sample|example|one)"
+# A name before a colon alone is a heading.
+_ALONE = r"(?=[\s\"'*`_”’)]*(?:$|[.!?\n。]))"
+_END = r"(?=[\s\"'*`_”’)]*(?:$|[.,;:!?\n。]))"
+_VERDICTS = (
+    r"(?:^|[.!?\n。]\s*)[\W_]*(?:(?:overall|verdict|conclusion|assessment|in (?:summary|short|conclusion))\W+)?NAME"
+    + _ALONE,
+    r"\b(?:label|rating|classification|grade|verdict|category|class)[\"'*`_]*\s?(?:[:=]|(?:is|would be|should be)\b)"
+    r"\W*NAME",
+    r"\b(?:labell?ed|rated|classified|graded|judged)(?: it)?(?: as| to be)?(?: an?)?[\s\"'*`“‘]+NAME",
+    r"\bi(?:['’]d|['’]ll| would| will)? (?:rate|grade|label|classify|judge|call|consider|deem)\b(?: \w+){1,3}?\W+NAME"
+    + _END,
+    rf"\b(?:the|this) {_IMAGE} (?:is|looks|seems|appears)(?: to be)?(?: (?:clearly|definitely|certainly))?\W+"
+    rf"(?:NAME|an? NAME(?: {_IMAGE}|{_END}))",
+)
 
 
 @dataclass(frozen=True)
@@ -21,7 +38,7 @@ class Stated:
 
     Attributes:
         n: Descriptions that were looked at.
-        count: How many of them name a label or give a rating.
+        count: How many of them do.
         examples: Id and text of the first few.
     """
 
@@ -51,12 +68,14 @@ def fidelity(labels: LabelSpace, from_pixels: Sequence[Verdict], from_text: Sequ
 
 
 def states_label(description: str, labels: LabelSpace) -> bool:
-    """Whether a description gives a verdict: names a label that is a word, or rates on the scale ("4/5", "rating: 4").
+    """Whether a description gives a verdict: uses a label as one ("overall: unsafe"), or rates on the scale ("4/5").
 
-    A bare number is none, as descriptions count things.
+    A bare number is none, as descriptions count things, and neither is a label that is used as a common word.
     """
-    if not labels.ordered:
-        return any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", description, re.IGNORECASE) for name in labels.names)
+    if not labels.numeric:
+        name = rf"(?<!\w)(?:{'|'.join(map(re.escape, labels.names))})(?!\w)"
+        verdict = "|".join(_VERDICTS).replace("NAME", name)
+        return re.search(verdict, description, re.IGNORECASE) is not None
     level = "|".join(map(re.escape, labels.names))
     last = re.escape(labels.names[-1])
     pattern = rf"(?:{_RATED}(?<![\w.])(?:{level})(?![\w.]\d))|(?<![\w.])(?:{level})\s*(?:/|out of)\s*{last}(?!\w)"

@@ -32,13 +32,13 @@ class Reply:
     Attributes:
         texts: The texts that the answer holds, safe to put into another prompt.
         rejections: The reason where there is no answer that can be read.
-        shown: What the request told of examples: descriptions and context.
+        shown: What the request told of each example: description and context.
         error: Why the call failed, None if it didn't.
     """
 
     texts: tuple[str, ...] = ()
     rejections: tuple[Rejection, ...] = ()
-    shown: tuple[str, ...] = ()
+    shown: tuple[tuple[str, ...], ...] = ()
     error: LMError | None = None
 
     @property
@@ -93,7 +93,7 @@ class Asker:
         inputs: Inputs,
         current: str,
         *,
-        shown: Sequence[str] = (),
+        shown: Sequence[tuple[str, ...]] = (),
         tried: Sequence[str] = (),
         earlier: Sequence[str] = (),
         may_stay: bool = False,
@@ -104,7 +104,7 @@ class Asker:
             signature: A meta-prompt with one output field, the instruction, and an input field `feedback`.
             inputs: Its other inputs.
             current: The instruction that is revised.
-            shown: What the instruction must not quote, beside what the inputs tell of examples.
+            shown: Texts of each example that the instruction must not quote, beside what the inputs tell of examples.
             tried: Instructions that it must not repeat.
             earlier: Why earlier answers to the same inputs could not be used, so that no request is made twice.
             may_stay: Whether the instruction may be left as it is.
@@ -149,18 +149,19 @@ def _feedback(reasons: Sequence[str]) -> str:
     return f"{'; before that: '.join(reversed(reasons))}. Write the complete instruction anew." if reasons else "none"
 
 
-def _shown(value: Any) -> Iterator[str]:
-    """The descriptions and context texts of the examples in a prompt's inputs."""
+def _shown(value: Any) -> Iterator[tuple[str, ...]]:
+    """The description and context texts of each example in a prompt's inputs."""
     if isinstance(value, pydantic.BaseModel):
         yield from _shown(value.model_dump())
     elif isinstance(value, Mapping):
-        if "description" in value:
-            yield str(value["description"])
+        texts = [value["description"]] if "description" in value else []
         if isinstance(value.get("context"), Mapping):
-            yield from (str(text) for text in value["context"].values())
-        yield from (text for part in value.values() for text in _shown(part))
+            texts += value["context"].values()
+        if texts:
+            yield tuple(map(str, texts))
+        yield from (example for part in value.values() for example in _shown(part))
     elif isinstance(value, (list, tuple)):
-        yield from (text for part in value for text in _shown(part))
+        yield from (example for part in value for example in _shown(part))
 
 
 def _refused(error: LMError) -> Rejection:

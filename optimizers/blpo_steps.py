@@ -91,8 +91,11 @@ class Steps:
             return []
         revisions = [ScoredInstruction(instruction=t.judge or "", score=round(t.score or 0, 4)) for t in distinct]
         inputs = {"current_instruction": current.judge, "revisions": revisions}
-        shown = [text for trial in history for text in trial.descriptions]
-        shown += [text for error in batch.errors for text in self.exhibits.texts(error.example).values()]
+        described = [trial.descriptions for trial in history if trial.descriptions]
+        shown = [
+            (*(texts[i] for texts in described), *self.exhibits.texts(error.example).values())
+            for i, error in enumerate(batch.errors)
+        ]
         merged = self.asker.revise(self.prompts.merge_updates, inputs, current.judge, shown=shown)
         best = distinct[0].instructions
         trial = Trial("merge", best.verbalizer, rejections=merged.rejections)

@@ -21,6 +21,8 @@ _UNSPACED = {
 _WORDS = re.compile("|".join([*(f"([{letters}])" for letters in _UNSPACED), rf"(?:(?![{''.join(_UNSPACED)}])\w)+"]))
 _SMALLEST_PART = 10  # examples; the mean loss of fewer says too little
 _MOST_NAMED = 5
+# Words that more examples have in common belong to none of them.
+_QUOTED = 2
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Guards:
 
     Args:
         copied_words: So many consecutive words of a description or context text that the optimizer LM was shown make
-            a judge instruction a copy, unless the instruction it revises has them too. In scripts without spaces two
-            to four letters count as a word.
+            a judge instruction a copy, unless the instruction it revises has them too, or more than two of the examples
+            do. In scripts without spaces two to four letters count as a word.
         label_shift: The most by which the judge's labels, as shares of the validation set, may be farther from
             people's (in total variation, in [0, 1]) than the start's are.
         part_loss: The most by which the mean loss, in [0, 1], of any part of the validation set may exceed the
@@ -63,17 +65,25 @@ class Guards:
         """Whether a guard looks at validations."""
         return self.label_shift is not None or self.part_loss is not None
 
-    def copied(self, text: str, shown: Iterable[str], *, current: str) -> str | None:
-        """Returns why an instruction counts as a copy of what the optimizer LM was shown, None if it doesn't."""
+    def copied(self, text: str, shown: Iterable[Sequence[str]], *, current: str) -> str | None:
+        """Returns why an instruction counts as a copy of what the optimizer LM was shown, None if it doesn't.
+
+        Args:
+            text: The instruction.
+            shown: The texts of each example that was shown.
+            current: The instruction that it revises.
+        """
         if self.copied_words is None:
             return None
         size = self.copied_words
         new = _runs(text, size) - _runs(current, size)
-        for source in shown:
-            taken = new & _runs(source, size)
-            if taken:
-                return f"the instruction quotes an example ({' '.join(min(taken))!r}) instead of stating a rule"
-        return None
+        found = Counter(
+            run for example in set(map(tuple, shown)) for run in {run for told in example for run in _runs(told, size)}
+        )
+        taken = [run for run in new if 0 < found[run] <= _QUOTED]
+        if not taken:
+            return None
+        return f"the instruction quotes an example ({' '.join(min(taken))!r}) instead of stating a rule"
 
     def unguarded(self, parts: Iterable[str]) -> str | None:
         """Returns which parts of a validation set `part_loss` can't guard as they are too small, in words, or None.

@@ -182,7 +182,7 @@ def test_a_revision_quotes_nothing_that_the_request_shows() -> None:
     """Descriptions and context in its inputs count, and whatever else must not be quoted."""
     words = "a blurred yellow bird sits on a wet branch"
     error = JudgementError(description=words, human_label="1", judge_label="2", difference="")
-    for inputs, shown in (({"text": error}, ()), ({"text": "none"}, (words,))):
+    for inputs, shown in (({"text": error}, ()), ({"text": "none"}, ((words,),))):
 
         def quoting(asker: Asker, inputs: Any = inputs, shown: Any = shown) -> Any:
             return asker.revise(Showing, inputs, "Judge it.", shown=shown)

@@ -9,6 +9,7 @@ from blpo_dspy.labelling import Verdict
 from blpo_dspy.labels import LabelSpace
 
 NOMINAL, SCALE = LabelSpace("Safe", "Unsafe"), LabelSpace.ordinal(1, 5)
+COMMON, LEVELS = LabelSpace("local", "global", "nominal"), LabelSpace("poor", "fair", "good", ordered=True)
 
 
 def test_fidelity_is_the_agreement_of_text_with_pixels() -> None:
@@ -25,6 +26,22 @@ def test_fidelity_is_the_agreement_of_text_with_pixels() -> None:
     [
         ("A kitchen. Overall: UNSAFE.", NOMINAL, True),
         ("Safety goggles hang unsafely near a safebox.", NOMINAL, False),
+        ("This image is safe for children.", NOMINAL, True),
+        ("This is an image of a safe place.", NOMINAL, False),
+        ("I would call this picture unsafe.", NOMINAL, True),
+        ("A small gray patch looks like a localized defect.", COMMON, False),
+        ("One clear local irregularity: left of center (about x=62, y=54), a narrow patch.", COMMON, False),
+        ("Global: an even grain. Local: one patch near the top.", COMMON, False),
+        ("Extent of the patch: local, about 3% of the width.", COMMON, False),
+        ("The brightness is global and even; a local newspaper lies on the left.", COMMON, False),
+        ("A patch of white dots stands out. **Label: local**", COMMON, True),
+        ("It would be classified as local.", COMMON, True),
+        ("The texture is even.\nNominal.", COMMON, True),
+        ("The sample looks nominal, without a patch.", COMMON, True),
+        ("This sample is a local one.", COMMON, True),
+        ("This image is a local newspaper's.", COMMON, False),
+        ("A good deal of noise; the poor light is fair in places.", LEVELS, False),
+        ("A class of its own. Rating: good", LEVELS, True),
         ("A sharp photo, 4/5.", SCALE, True),
         ("I would give it 4 out of 5", SCALE, True),
         ("Rating: 4", SCALE, True),
@@ -33,5 +50,5 @@ def test_fidelity_is_the_agreement_of_text_with_pixels() -> None:
     ],
 )
 def test_a_description_that_gives_a_verdict_is_told_from_one_that_describes(description, labels, stated) -> None:
-    """Whole words; bare numbers count things."""
+    """Whole words that are used as a verdict; common words describe, and bare numbers count things."""
     assert states_label(description, labels) is stated

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 from engines import Seen
-from worlds import LABELS, TRAIN, VALIDATION, mind, student, world
+from worlds import LABELS, TRAIN, VALIDATION, brightness, mind, student, world
 
 from blpo_dspy.agreement import measure_agreement
 from blpo_dspy.errors import BlpoError
@@ -16,6 +17,17 @@ from blpo_dspy.optimizers.guards import Guards, label_shift, mean_losses
 from blpo_dspy.optimizers.records import Instructions, Validation
 
 EXAMPLE = "a red car with a broken mirror stands before the old town hall"
+
+
+def story(number: int) -> str:
+    """Returns what is said of one example alone."""
+    return f"a red car {number} with a broken mirror stands before the hall"
+
+
+def quoted(text: str) -> str:
+    """Returns the story of an example in a text."""
+    found = re.search(r"a red car \d+ with a broken mirror stands before the hall", text)
+    return found.group() if found else ""
 
 
 def compiled(script: Any, **options: Any) -> Any:
@@ -37,50 +49,75 @@ def test_a_quoted_example_is_refused_and_the_rule_is_not() -> None:
     guards = Guards()
     quote = "Judge by this: A red car, with a broken mirror, stands BEFORE the gate."
     assert "quotes an example ('a red car with a broken mirror stands')" in str(
-        guards.copied(quote, ["other", EXAMPLE], current="Judge.")
+        guards.copied(quote, [("other",), ("a cat", EXAMPLE)], current="Judge.")
     )
-    assert guards.copied("A broken mirror makes a car unsafe.", [EXAMPLE], current="Judge.") is None
+    assert guards.copied("A broken mirror makes a car unsafe.", [(EXAMPLE,)], current="Judge.") is None
+
+
+def test_words_that_more_than_two_examples_have_in_common_are_no_quote() -> None:
+    """Descriptions of one material share their phrases; what one of them says of its own image is a quote still."""
+    texture = "the whole surface looks rough, sandy and granular"
+    shown = [(f"A gray close-up; {texture}, with fleck {n} at the left.",) for n in range(4)]
+    rule = f"Label it global where {texture}."
+    assert Guards().copied(rule, shown, current="Judge.") is None
+    assert "'the whole surface looks rough sandy and granular'" in str(
+        Guards().copied(rule, shown[:2], current="Judge.")
+    )
+    assert "fleck 3 at the left" in str(Guards().copied(f"{rule} {shown[3][0]}", shown, current="Judge."))
+
+
+def test_an_example_that_is_shown_again_counts_once() -> None:
+    """Its texts under several verbalizer instructions are those of one example."""
+    again = (f"{EXAMPLE}, seen from afar", f"{EXAMPLE}, seen from near", EXAMPLE)
+    assert Guards().copied(EXAMPLE, [again, again, again], current="Judge.") is not None
 
 
 def test_what_the_instruction_said_before_may_stay() -> None:
     """The user's own words are no copy, even where a description repeats them."""
-    assert Guards().copied(f"{EXAMPLE} counts twice", [EXAMPLE], current=EXAMPLE) is None
-    assert Guards(copied_words=None).copied(EXAMPLE, [EXAMPLE], current="Judge.") is None
+    assert Guards().copied(f"{EXAMPLE} counts twice", [(EXAMPLE,)], current=EXAMPLE) is None
+    assert Guards(copied_words=None).copied(EXAMPLE, [(EXAMPLE,)], current="Judge.") is None
 
 
 def quoting(seen: Seen) -> Any:
     """As `mind`, but the first revision of every request quotes what was shown."""
     answer = mind(seen)
     if seen.fields == ["improved_instruction"] and "quotes" not in seen.field("feedback"):
-        return {"improved_instruction": answer["improved_instruction"] + f" as in {EXAMPLE}"}
-    return {"description": f"{answer['description']}, {EXAMPLE}"} if seen.fields == ["description"] else answer
+        return {"improved_instruction": answer["improved_instruction"] + f" as in {quoted(seen.text)}"}
+    return told_apart(seen, answer)
+
+
+def told_apart(seen: Seen, answer: Any) -> Any:
+    """An answer that, if it describes an image, ends with what is said of that one alone."""
+    described = seen.fields == ["description"]
+    return {"description": f"{answer['description']}, {story(brightness(seen))}"} if described else answer
 
 
 def test_an_optimizer_that_quotes_is_asked_again_with_the_reason() -> None:
     """The rejection is on record, and no instruction of the result holds the quote."""
     result = compiled(quoting).detailed_results
     assert any("quotes an example" in rejection.reason for rejection in result.rejections)
-    assert not any(EXAMPLE in (trial.judge or "") for r in result.rounds for trial in r.trials)
+    assert not any(quoted(trial.judge or "") for r in result.rounds for trial in r.trials)
     assert result.options["guards"]["copied_words"] == 8
 
 
 def test_the_guard_can_be_switched_off_and_the_paper_has_none() -> None:
     """Then the quote goes through."""
     result = compiled(quoting, guards=Guards(copied_words=None)).detailed_results
-    assert any(EXAMPLE in (trial.judge or "") for r in result.rounds for trial in r.trials)
+    assert any(quoted(trial.judge or "") for r in result.rounds for trial in r.trials)
     assert BLPO.paper(prompt_model=world()).guards.copied_words is None
 
 
 def test_a_merge_that_quotes_is_refused_too() -> None:
     """What an example said can come back where updates are joined."""
+    errors = []
 
     def joining(seen: Seen) -> Any:
         if seen.fields == ["merged_instruction"]:
-            return {"merged_instruction": f"Bright is above 60 as in {EXAMPLE}"}
+            return {"merged_instruction": f"Bright is above 60 as in {quoted(errors[-1])}"}
         if seen.fields == ["improved_instruction"]:
+            errors.append(seen.field("errors"))
             return {"improved_instruction": f"Bright is above {60 if 'brightness' in seen.field('errors') else 90}"}
-        answer = mind(seen)
-        return {"description": f"{answer['description']}, {EXAMPLE}"} if seen.fields == ["description"] else answer
+        return told_apart(seen, mind(seen))
 
     result = compiled(joining).detailed_results
     merges = [trial for r in result.rounds for trial in r.trials if trial.origin == "merge"]
@@ -89,7 +126,9 @@ def test_a_merge_that_quotes_is_refused_too() -> None:
     assert not any(trial.judge for trial in merges)
 
 
-CAPTIONED = [example.copy(caption=EXAMPLE).with_inputs("image", "caption") for example in TRAIN[::2]]
+CAPTIONED = [
+    example.copy(caption=story(number)).with_inputs("image", "caption") for number, example in enumerate(TRAIN[::2])
+]
 BASELINES: list[tuple[Any, str, dict[str, Any]]] = [
     (OPRO, "exemplars_as", {"steps": 1, "samples_per_step": 2, "score_size": 5}),
     (APO, "errors_as", {"rounds": 1, "minibatch_size": 8, "n_gradients": 1, "eval_rounds": 1, "samples_per_eval": 2}),
@@ -105,8 +144,10 @@ def copycat(seen: Seen) -> Any:
     if field == "varied_instruction" or "proposal 2 of 2" in seen.user or "quotes an example" in seen.user:
         return {field: "Bright is above 70"}
     if field in ("improved_instructions", "reasons"):
-        return {field: json.dumps([f"Bright is above 60 as in {EXAMPLE}"])}
-    return {field: EXAMPLE if field == "description" else f"Bright is above 60 as in {EXAMPLE}"}
+        return {field: json.dumps([f"Bright is above 60 as in {quoted(seen.text)}"])}
+    return {
+        field: story(brightness(seen)) if field == "description" else f"Bright is above 60 as in {quoted(seen.text)}"
+    }
 
 
 @pytest.mark.parametrize("shown_as", ["images", "descriptions"])
@@ -122,7 +163,7 @@ def test_the_baselines_refuse_quotes_of_what_they_were_shown(
         made = kind(prompt_model=lm, task_model=lm, num_threads=2, guards=guards, **{shows: shown_as}, **options)
         context = ("caption",) if shown_as == "images" else ()
         result = made.compile(student(context=context), trainset=trained).detailed_results
-        quoting = [trial for r in result.rounds for trial in r.trials if EXAMPLE in (trial.judge or "")]
+        quoting = [trial for r in result.rounds for trial in r.trials if quoted(trial.judge or "")]
         found[guards.copied_words] = (quoting, [r.reason for r in result.rejections])
     assert not found[8][0]
     assert any("quotes an example" in reason for reason in found[8][1])
@@ -221,9 +262,9 @@ def test_parts_that_are_too_small_to_guard_are_named_and_nothing_to_guard_is_an_
 def test_a_quote_is_one_in_scripts_without_spaces_too(text: str) -> None:
     """However the quote begins and ends; a short phrase is none."""
     guards = Guards()
-    assert guards.copied(f"Judge: {text[3:]}", [text], current="Judge.") is not None
-    assert guards.copied(f"Judge: {text[:8]}", [text], current="Judge.") is None
-    assert guards.copied(f"Judge: {text}", [text], current=text) is None
+    assert guards.copied(f"Judge: {text[3:]}", [(text,)], current="Judge.") is not None
+    assert guards.copied(f"Judge: {text[:8]}", [(text,)], current="Judge.") is None
+    assert guards.copied(f"Judge: {text}", [(text,)], current=text) is None
 
 
 def overshooting(seen: Seen) -> Any:

@@ -1,13 +1,17 @@
-"""The names that further text inputs of a judge can have."""
+"""The further text inputs of a judge: the names that they can have, and their texts."""
 
 from __future__ import annotations
 
 import keyword
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import dspy
+import numpy as np
+from PIL import Image
 
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.text import as_data
 
 # Fields of the judge and the verbalizer, of an example, and of DSPy's chat format, which ends with "completed".
 _OURS = frozenset({"image", "label", "description", "reasoning", "answer", "id", "group", "completed"})
@@ -35,3 +39,26 @@ def check_context(context: Sequence[str]) -> tuple[str, ...]:
     if len(set(context)) < len(context):
         raise BlpoError(f"context names {list(context)} are not all different")
     return tuple(context)
+
+
+def context_text(name: str, value: Any) -> str:
+    """Returns the text of a context input, as data.
+
+    Raises:
+        BlpoError: If it is or holds an image or other media, whose bytes would become text.
+    """
+    media = _media(value)
+    if media is not None:
+        raise BlpoError(
+            f"context input {name!r} takes text, but holds a {type(media).__module__.partition('.')[0]} "
+            f"{type(media).__name__}; the judge's image goes into 'image', and it takes one"
+        )
+    return as_data(value)
+
+
+def _media(value: Any) -> Any:
+    """The first value within a value that is no text, number or collection of these, but media; None if none is."""
+    if isinstance(value, (dspy.Type, Image.Image, bytes, bytearray, memoryview, np.ndarray)):
+        return value
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple, set)) else ()
+    return next((media for part in parts if (media := _media(part)) is not None), None)

@@ -82,5 +82,6 @@ def check_least(name: str, value: Any, minimum: float) -> None:
     kind, called = (Integral, "a whole number") if isinstance(minimum, int) else (Real, "a number")
     if not isinstance(value, kind):
         raise BlpoError(f"{name}={value!r} is not {called}")
-    if not float(value) >= minimum:
+    number: Any = value  # compared as it is: a whole number may exceed any float
+    if not number >= minimum:
         raise BlpoError(f"{name}={value!r} is too small; it must be at least {minimum}")

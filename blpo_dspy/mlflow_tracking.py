@@ -93,7 +93,7 @@ class MLflowCallback(BaseCallback):
         if isinstance(record, BLPOResult):
             data = record.to_dict()
             rounds = [completed for completed in data["rounds"] if completed["number"] not in told]
-            self._store.figures(run, [*_of_rounds(rounds), *_of_validations(data["validations"])])
+            self._store.figures(run, [*_of_rounds(rounds), *_of_validations(data["validations"], record.validated_on)])
             self._store.figures(run, _of_ledger("compile", data["ledger"]))
             with tempfile.TemporaryDirectory() as folder:
                 if isinstance(outputs, VisualJudge):
@@ -130,7 +130,7 @@ def log_run(
     models = {f"models.{role}": name for role, name in result["models"].items()}
     store = _Store(experiment, tracking_uri)
     run = store.begin(run_name or folder.resolve().name, {**_flat(result["options"]), **sizes, **models})
-    store.figures(run, [*_of_rounds(result["rounds"]), *_of_validations(result["validations"])])
+    store.figures(run, [*_of_rounds(result["rounds"]), *_of_validations(result["validations"], "val")])
     for when in ("before", "after"):
         measured = (result[when] or {}).get("test") or {}
         store.figures(run, _of_agreement(f"test/{when}", measured, 0))
@@ -215,12 +215,13 @@ def _of_rounds(rounds: Sequence[Mapping[str, Any]]) -> Iterator[Figure]:
             yield "round/score", float(score), step
 
 
-def _of_validations(validations: Sequence[Mapping[str, Any]]) -> Iterator[Figure]:
+def _of_validations(validations: Sequence[Mapping[str, Any]], measured_on: str) -> Iterator[Figure]:
     """The figures of validations, at the step of the round that led to them, 0 for the start."""
+    lead = "validation" if measured_on == "val" else measured_on
     for validation in validations:
         step = validation["after_round"]
-        yield "validation/score", float(validation["score"]), step
-        yield from _of_agreement("validation", validation["agreement"] or {}, step)
+        yield f"{lead}/score", float(validation["score"]), step
+        yield from _of_agreement(lead, validation["agreement"] or {}, step)
 
 
 def _of_agreement(lead: str, agreement: Mapping[str, Any], step: int) -> Iterator[Figure]:

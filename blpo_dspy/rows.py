@@ -12,6 +12,7 @@ from typing import TypeVar
 import dspy
 from PIL import Image
 
+from blpo_dspy.context_names import context_text
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.images import ImageError, ImageSource, is_reference
 from blpo_dspy.labels import Label, LabelSpace
@@ -94,7 +95,7 @@ class RowReader:
         for name in self.columns.context:
             if _is_empty(cell(name)):
                 draft.problems.append(f"no text in context column {name!r}")
-            else:
+            elif _attempt(partial(context_text, name, cell(name)), draft.problems) is not None:
                 draft.context[name] = str(cell(name))
         draft.group = _text(self.columns.group and cell(self.columns.group))
         draft.id = _text(self.columns.id and cell(self.columns.id))

@@ -6,6 +6,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import Field, dataclass, fields, replace
+from numbers import Integral
 from typing import Any, ClassVar, TypeVar
 
 import dspy
@@ -92,6 +93,8 @@ class JudgeOptimizer(Teleprompter):
 
     def __post_init__(self) -> None:
         self._check_kinds()
+        check_kind("seed", self.seed, Integral, "whole number", "seed=0")
+        self.seed = int(self.seed)  # NumPy's are no JSON
         self.prices = checked_prices(self.prices)
         self._check_least(max_instruction_tokens=1, max_failed_share=0.0)
         if self.num_threads is not None:
@@ -159,7 +162,8 @@ class JudgeOptimizer(Teleprompter):
             student: A program with a verbalizing and a judging predictor, such as `VisualJudge`.
             trainset: Labelled examples that the search works on.
             teacher: Not used; part of DSPy's calling convention.
-            valset: Labelled examples that the returned program is picked on; the trainset if None.
+            valset: Labelled examples that the returned program is picked on. If None it is picked on the trainset: a
+                warning is issued, and card and record name the figures "train" rather than "val".
 
         Raises:
             BlpoError: If the data, the program or the options don't fit together.
@@ -175,11 +179,12 @@ class JudgeOptimizer(Teleprompter):
         ):
             if run.journal is not None:
                 run.journal.spend_under(self.budget)
-            short = self._shortfall(run, student)
-            if short is not None:
-                notice(short)
-            warnings = () if short is None else (short,)
-            result = replace(self._search(run), warnings=warnings, unused=run.meter.unused)
+            warnings = tuple(filter(None, (self._shortfall(run, student), self._untested(run))))
+            for text in warnings:
+                notice(text)
+            result = replace(
+                self._search(run), warnings=warnings, unused=run.meter.unused, validated_on=run.data.validated_on
+            )
         finished: Program = _finished(run, result)
         return finished
 
@@ -210,19 +215,33 @@ class JudgeOptimizer(Teleprompter):
             return None
         return shortfall(self.budget, plan, lambda: call_costs(self, plan, student, verbalizer, run.lms, examples))
 
+    def _untested(self, run: Run) -> str | None:
+        """What figures are worth that are measured on the training images, None where none are."""
+        if run.data.validated_on == "val" or not self.validates:
+            return None
+        return (
+            f"{self.algorithm} has no valset: the judge is picked by its agreement on the training images themselves, "
+            'and the figures (named "train") are too good; give valset=… for figures to rely on'
+        )
+
+    @property
+    def validates(self) -> bool:
+        """Whether instructions are measured on the validation set, or without one on the training set."""
+        return True
+
     @abstractmethod
     def _search(self, run: Run) -> BLPOResult:
         """The optimizer at work; the result holds the instructions that are returned."""
 
 
 def _finished(run: Run, result: BLPOResult) -> dspy.Module:
-    sets = {"train": run.data.train, "val": run.data.validation}
+    sets: dict[str, tuple[int, ...]] = {"train": run.data.train, run.data.validated_on: run.data.validation}
     data = {name: described([run.data.examples[i] for i in positions]) for name, positions in sets.items()}
 
     def made(instructions: Instructions, validated: Validation | None) -> dspy.Module:
         program = run.bench.program(instructions)
         if isinstance(program, VisualJudge):
-            program.card = card(result, data, validated)
+            program.card = card(result, data, validated, program.card)
         return program
 
     program = made(result.returned, result.after)

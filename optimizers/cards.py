@@ -11,14 +11,19 @@ from blpo_dspy.data import dataset_fingerprint, item_prints
 from blpo_dspy.optimizers.records import BLPOResult, Validation
 from blpo_dspy.versions import versions
 
+_SETS = ("train", "val", "folds")
 
-def card(record: BLPOResult, data: Mapping[str, Any], after: Validation | None) -> dict[str, Any]:
+
+def card(
+    record: BLPOResult, data: Mapping[str, Any], after: Validation | None, student: Mapping[str, Any]
+) -> dict[str, Any]:
     """Returns how a judge was compiled: only what the same seed and the same LM answers give again on any machine.
 
     Args:
         record: What the optimizer recorded.
         data: The sets by name, each as `described`.
         after: The judge on the validation set, if it was judged there.
+        student: The card of the program that was compiled; empty unless that was compiled itself.
     """
     # Where a cap halts an optimizer that has no rounds, threads decide what was still answered.
     halted = record.capped and not record.rounds
@@ -29,7 +34,11 @@ def card(record: BLPOResult, data: Mapping[str, Any], after: Validation | None) 
         "answers": None if halted else dict(record.ledger.answered),
         "seed": record.options["seed"],
         "data": dict(data),
-        "agreement": {"before": _on_validation(record.before), "after": _on_validation(after)},
+        "ancestors": _ancestors(student),
+        "agreement": {
+            when: {record.validated_on: None if found is None or found.agreement is None else found.agreement.to_dict()}
+            for when, found in (("before", record.before), ("after", after))
+        },
         "versions": versions(),
     }
 
@@ -39,6 +48,31 @@ def described(examples: Sequence[dspy.Example]) -> dict[str, Any]:
     return {"n": len(examples), "sha256": dataset_fingerprint(examples), "prints": item_prints(examples)}
 
 
-def _on_validation(validation: Validation | None) -> dict[str, Any]:
-    agreement = None if validation is None else validation.agreement
-    return {"val": None if agreement is None else agreement.to_dict()}
+def sets_of(compiled: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Returns by name the sets that the judge of a card was compiled with ("train", "val", "folds"), as `described`."""
+    data = compiled.get("data")
+    parts = {**(data if isinstance(data, dict) else {}), "folds": compiled.get("folds")}
+    return {name: parts[name] for name in _SETS if isinstance(parts.get(name), dict)}
+
+
+def ancestors_of(compiled: Mapping[str, Any]) -> list[dict[str, dict[str, Any]]]:
+    """Returns the sets of the judges that the judge of a card was compiled from, the nearest first, as `sets_of`."""
+    found = compiled.get("ancestors")
+    return (
+        [sets_of({"data": sets, **sets}) for sets in found if isinstance(sets, dict)] if isinstance(found, list) else []
+    )
+
+
+def prints_of(part: Mapping[str, Any]) -> frozenset[str]:
+    """Returns the hash of each example of a set."""
+    prints = part.get("prints")
+    return frozenset(prints.split()) if isinstance(prints, str) else frozenset()
+
+
+def _ancestors(student: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The sets of the student and of all judges before it, each once, by what tells examples apart."""
+    kept = [
+        {name: {key: part[key] for key in ("n", "sha256", "prints") if key in part} for name, part in sets.items()}
+        for sets in (sets_of(student), *ancestors_of(student))
+    ]
+    return [sets for i, sets in enumerate(kept) if sets and sets not in kept[:i]]

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import dspy
 
-from blpo_dspy.errors import BlpoError
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.optimizers.bench import Bench
 from blpo_dspy.optimizers.records import Judgement
@@ -39,7 +38,6 @@ class Exhibits:
         """Returns what the judge was given for each example; without those whose description failed.
 
         Raises:
-            BlpoError: If images are asked for and an example has no `dspy.Image` among its inputs.
             ModelError: If the verbalizer failed for more than the allowed share of the examples.
         """
         wanted = list(dict.fromkeys(examples))
@@ -59,13 +57,7 @@ class Exhibits:
 
     def _images(self, example: int) -> dict[str, dspy.Image]:
         inputs = self.bench.examples[example].inputs()
-        images = {name: value for name, value in inputs.items() if isinstance(value, dspy.Image)}
-        if not images:
-            raise BlpoError(
-                f"example {example} has no dspy.Image among its inputs ({', '.join(inputs.keys())}) to show to the "
-                "optimizer model; make it one, or show examples as descriptions"
-            )
-        return images
+        return {name: value for name, value in inputs.items() if isinstance(value, dspy.Image)}
 
     def texts(self, example: int) -> dict[str, str]:
         """Returns the texts that belong to an example's image, by the name of their input."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from blpo_dspy.agreement import Agreement
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.errors import BlpoError, check_least
 from blpo_dspy.optimizers.records import Validation
 
 # Scripts without a space between words: by their letters how many make a word, roughly.
@@ -53,6 +53,9 @@ class Guards:
     part_loss: float | None = None
 
     def __post_init__(self) -> None:
+        for name, least in (("copied_words", 0), ("label_shift", 0.0), ("part_loss", 0.0)):
+            if getattr(self, name) is not None:
+                check_least(name, getattr(self, name), least)
         if self.copied_words is not None and self.copied_words < 3:
             raise BlpoError(f"copied_words={self.copied_words} would refuse any sentence; give at least 3, or None")
         for name in ("label_shift", "part_loss"):

@@ -207,6 +207,8 @@ class BLPOResult:
         warnings: What a user should have changed before the run.
         unused: What earlier sessions under another budget paid for that this one had no use for.
         capped: Whether a cap ended the run, rather than the algorithm itself.
+        validated_on: What validations were made on: a validation set ("val"), or without one the training images
+            ("train"), whose figures are too good.
     """
 
     start: Instructions
@@ -220,6 +222,7 @@ class BLPOResult:
     warnings: tuple[str, ...] = ()
     unused: Ledger = Ledger({})  # noqa: RUF009 - frozen
     capped: bool = False
+    validated_on: Literal["val", "train"] = "val"
 
     @property
     def before(self) -> Validation | None:
@@ -242,6 +245,7 @@ class BLPOResult:
             "start": asdict(self.start),
             "rounds": [r.to_dict() for r in self.rounds],
             "validations": [v.to_dict() for v in self.validations],
+            "validated_on": self.validated_on,
             "returned": asdict(self.returned),
             "ledger": self.ledger.to_dict(),
             "unused": self.unused.to_dict(),

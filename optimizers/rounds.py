@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal, get_args
 
-from blpo_dspy.errors import BlpoError, ModelError
+from blpo_dspy.errors import BlpoError, ModelError, check_kind
 from blpo_dspy.optimizers.asking import Asker
 from blpo_dspy.optimizers.base import JudgeOptimizer
 from blpo_dspy.optimizers.guards import Guards
@@ -45,12 +45,18 @@ class RoundOptimizer(JudgeOptimizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.guards = self.guards or type(self).guards  # None leaves them, like other options, to the optimizer
+        check_kind("guards", self.guards, Guards, "set of guards", "guards=Guards(copied_words=8)")
         self._check_one_of(select=get_args(Select))
         if self.guards.validating and self.select != "best":
             raise BlpoError(
                 "the guards label_shift and part_loss look at validations, which select='last' has none of; give "
                 "select='best', or leave them out"
             )
+
+    @property
+    def validates(self) -> bool:
+        """Whether instructions are measured on the validation set, or without one on the training set."""
+        return self.select == "best"
 
     @abstractmethod
     def _rounds(self, run: Run) -> Iterator[Round]:

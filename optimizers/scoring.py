@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import reprlib
 from collections.abc import Callable
 from typing import Any
 
@@ -47,9 +48,11 @@ def scored(metric: Metric, example: dspy.Example, prediction: dspy.Prediction) -
     result = metric(example, prediction)
     given = result.get("score") if isinstance(result, dspy.Prediction) else result
     try:
-        score = float(given)
+        score, shown = float(given), repr(given)
+    except OverflowError:
+        score, shown = math.inf, "a number beyond any float"
     except (TypeError, ValueError):
-        score = math.nan
+        score, shown = math.nan, reprlib.repr(given)
     if not 0 <= score <= 1:
-        raise BlpoError(f"the metric returned {given!r}; BLPO needs a score in [0, 1], 1 for full agreement")
+        raise BlpoError(f"the metric returned {shown}; BLPO needs a score in [0, 1], 1 for full agreement")
     return score

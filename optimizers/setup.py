@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import dspy
 
@@ -24,6 +24,11 @@ class Dataset:
     examples: tuple[dspy.Example, ...]
     train: tuple[int, ...]
     validation: tuple[int, ...]
+
+    @property
+    def validated_on(self) -> Literal["val", "train"]:
+        """The set that validates: the training examples themselves where there is no other."""
+        return "train" if self.validation == self.train else "val"
 
 
 def dataset(
@@ -68,8 +73,21 @@ def _prepared(student: dspy.Module, example: dspy.Example, label_field: str) -> 
     inputs = example.inputs()
     prepare = getattr(student, "prepare", None)
     if prepare is None:
+        _check_image(inputs)
         return example
     return example.copy(**prepare(**dict(inputs.items())))
+
+
+def _check_image(inputs: dspy.Example) -> None:
+    """Refuses inputs without the image that examples are told apart by."""
+    if "image" not in inputs:
+        raise BlpoError(
+            f"it has no input named 'image' (its inputs: {', '.join(inputs.keys())}), which the optimizers need; name "
+            "the image so in the examples and in the program's forward"
+        )
+    if not isinstance(inputs["image"], dspy.Image):
+        kind = type(inputs["image"]).__name__
+        raise BlpoError(f"its input 'image' is a {kind}, not a dspy.Image; make it dspy.Image(…)")
 
 
 def label_space(

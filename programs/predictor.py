@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,12 @@ import dspy
 
 from blpo_dspy.errors import ArtifactError
 from blpo_dspy.images import PixelPolicy
+
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
+"""What data with the right keys and wrong values leads to."""
+
+# What DSPy writes into the state of a predictor: it sets anything else as an attribute, whatever that does.
+_ENTRIES = frozenset({"signature", "demos", "traces", "train", "lm", "fields"})
 
 
 class FittingPredict(dspy.Predict):
@@ -21,19 +28,25 @@ class FittingPredict(dspy.Predict):
         """Takes over instructions and demonstrations; see `dspy.Predict.load_state`.
 
         Raises:
-            ArtifactError: If the state is of a predictor with other labels, evidence or context.
+            ArtifactError: If the state is damaged, or of a predictor with other labels, evidence or context.
         """
         own = _descriptions(self.signature.dump_state()["fields"])
         try:
             saved = _descriptions(state["signature"]["fields"])
-        except (KeyError, TypeError) as error:
+            problem = _problem(state)
+        except MALFORMED as error:
             raise ArtifactError(f"no DSPy state of a predictor ({error!r}); save the program again") from error
+        if problem is not None:
+            raise ArtifactError(f"no DSPy state of a predictor: {problem}; save the program again")
         if saved != own:
             raise ArtifactError(
                 f"saved by a judge of other labels, evidence or context: its fields are {saved}, here they are {own}; "
                 "build the judge as it was when it was saved"
             )
-        super().load_state(dict(state), allow_unsafe_lm_state=allow_unsafe_lm_state)
+        try:
+            super().load_state(dict(state), allow_unsafe_lm_state=allow_unsafe_lm_state)
+        except MALFORMED as error:
+            raise ArtifactError(f"no DSPy state that can be loaded ({error!r}); save the program again") from error
         return self
 
 
@@ -64,6 +77,19 @@ class JudgingPredict(FittingPredict):
         super().load_state(saved, allow_unsafe_lm_state=allow_unsafe_lm_state)
         self.pixel_policy = policy
         return self
+
+
+def _problem(state: Mapping[str, Any]) -> str | None:
+    """What is wrong with the values of a predictor's state, None if nothing is."""
+    instructions, demos = state["signature"]["instructions"], state.get("demos", [])
+    if not isinstance(instructions, str) or not instructions.strip():
+        return f"its instructions are empty or no text ({reprlib.repr(instructions)})"
+    if not isinstance(demos, list) or not all(isinstance(demo, (Mapping, dspy.Example)) for demo in demos):
+        return f"its demonstrations are no list of examples ({reprlib.repr(demos)})"
+    if not all(isinstance(field["prefix"], str) for field in state["signature"]["fields"]):
+        return "the prefix of a field is no text"
+    unknown = sorted(set(state) - _ENTRIES)
+    return f"it has unknown entries {unknown}" if unknown else None
 
 
 def _descriptions(fields: list[Mapping[str, Any]]) -> list[str]:

@@ -15,8 +15,8 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 from dspy.utils.saving import get_dependency_versions
 
-from blpo_dspy.context_names import check_context
-from blpo_dspy.errors import ArtifactError, BlpoError
+from blpo_dspy.context_names import check_context, context_text
+from blpo_dspy.errors import ArtifactError, BlpoError, check_kind
 from blpo_dspy.files import write_json
 from blpo_dspy.images import PixelPolicy
 from blpo_dspy.labels import Label, LabelSpace, check_space
@@ -33,14 +33,11 @@ from blpo_dspy.programs.artifact import (
 )
 from blpo_dspy.programs.batching import Item, inputs_of, listed, run_batch
 from blpo_dspy.programs.metric import judge_metric
-from blpo_dspy.programs.predictor import FittingPredict, JudgingPredict
+from blpo_dspy.programs.predictor import MALFORMED, FittingPredict, JudgingPredict
 from blpo_dspy.programs.signatures import DEFAULT_VERBALIZER_INSTRUCTION, judge_signature, verbalize_signature
 from blpo_dspy.text import as_data
 
 Evidence = Literal["both", "image", "description"]
-# What a judge file with the right keys and wrong values leads to.
-_MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
-
 
 _J = TypeVar("_J", bound="VisualJudge")
 
@@ -105,6 +102,8 @@ class VisualJudge(dspy.Module):
         for name, text in (("instruction", instruction), ("verbalizer_instruction", verbalizer_instruction)):
             if not isinstance(text, str) or not text.strip():
                 raise BlpoError(f"{name} is empty or no text; say in a sentence what the model is to do")
+        if pixel_policy is not None:
+            _check_policy(pixel_policy)
         if not isinstance(reasoning, bool):
             raise BlpoError(f"reasoning {reasoning!r} is neither True nor False")
         self.evidence: Evidence = evidence
@@ -124,6 +123,7 @@ class VisualJudge(dspy.Module):
 
     @pixel_policy.setter
     def pixel_policy(self, policy: PixelPolicy) -> None:
+        _check_policy(policy)
         self.judge.pixel_policy = policy
 
     @property
@@ -145,15 +145,15 @@ class VisualJudge(dspy.Module):
         """Returns the inputs as the predictors take them: the image under the pixel policy, context as plain data.
 
         Raises:
-            BlpoError: If an input is missing or unknown, or the image cannot be used.
+            BlpoError: If an input is missing or unknown, the image cannot be used, or a context input is an image.
         """
         expected = ("image", *self.context)
         missing = [name for name in expected if inputs.get(name) is None]
         unknown = [name for name in inputs if name not in expected]
         if missing or unknown:
             raise BlpoError(f"this judge takes {', '.join(expected)}; missing: {missing}, unknown: {unknown}")
-        image = self.pixel_policy.prepare(inputs["image"])
-        return {"image": image, **{name: as_data(inputs[name]) for name in self.context}}
+        context = {name: context_text(name, inputs[name]) for name in self.context}
+        return {"image": self.pixel_policy.prepare(inputs["image"]), **context}
 
     def forward(self, **inputs: Any) -> dspy.Prediction:
         """Judges one image; see the class."""
@@ -339,7 +339,7 @@ class VisualJudge(dspy.Module):
                 reasoning=data["reasoning"],
             )
             judge._restore(data)
-        except _MALFORMED as error:
+        except MALFORMED as error:
             raise ArtifactError(f"{path}: not a judge that can be built ({error}); save the judge again") from error
         return judge
 
@@ -362,8 +362,12 @@ class VisualJudge(dspy.Module):
                 raise ArtifactError(f"{path}: neither a judge file nor the DSPy state of a {type(self).__name__}")
             try:
                 super().load(path, allow_pickle, allow_unsafe_lm_state)
-            except ArtifactError as error:
+            except BlpoError as error:
                 raise ArtifactError(f"{path}: {error}") from error
+            except MALFORMED as error:  # its metadata are all that is left to be wrong
+                raise ArtifactError(
+                    f"{path}: its 'metadata' are missing or damaged ({error!r}); save the judge again"
+                ) from error
             return
         check_judge(path, data)
         differing = [f"{key} {data[key]} (this judge: {own})" for key, own in self._shape().items() if data[key] != own]
@@ -373,13 +377,17 @@ class VisualJudge(dspy.Module):
             )
         try:
             self._restore(data)
-        except _MALFORMED as error:
+        except MALFORMED as error:
             raise ArtifactError(f"{path}: not a judge that can be loaded ({error}); save the judge again") from error
 
     def _restore(self, data: Mapping[str, Any]) -> None:
         pixel_policy, card = PixelPolicy.from_dict(data["pixel_policy"]), dict(data["card"])
         self.load_state({name: predictor_state(data[name]) for name in ("verbalizer", "judge")})
         self.pixel_policy, self.card = pixel_policy, card
+
+
+def _check_policy(policy: object) -> None:
+    check_kind("pixel_policy", policy, PixelPolicy, "pixel policy", "PixelPolicy(max_side=1024)")
 
 
 def _state(predictor: dspy.Predict) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from engines import Seen, scripted_lm
 from worlds import TRUE_THRESHOLD, examples, mind, student, threshold
 
 from blpo_dspy.budget import Budget
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.optimizers import APO, BLPOResult
 from blpo_dspy.optimizers.apo_prompts import FindReasons
@@ -301,8 +301,8 @@ def test_another_signature_can_take_a_meta_prompts_place() -> None:
     assert {one.instruction for one in asking(seen, "reasons")} == {"What is wrong?"}
 
 
-def test_an_example_without_an_image_is_named() -> None:
-    """Errors can't be shown as images where the program has none."""
+def test_an_example_without_an_image_is_refused_before_any_call() -> None:
+    """All of them, with the inputs that there are."""
 
     class Reading(dspy.Module):
         def __init__(self) -> None:
@@ -317,8 +317,9 @@ def test_an_example_without_an_image_is_named() -> None:
     trainset = [
         dspy.Example(text=str(n), label=label).with_inputs("text") for n, label in enumerate(["dark", "bright"])
     ]
-    with pytest.raises(BlpoError, match=r"no dspy.Image among its inputs \(text\)"):
+    with pytest.raises(DataError, match=r"trainset\[0\]: it has no input named 'image' \(its inputs: text\)"):
         APO(prompt_model=lm, task_model=lm).compile(Reading(), trainset=trainset)
+    assert lm.engine.seen == []
 
 
 @pytest.mark.parametrize(

@@ -465,6 +465,45 @@ def test_a_plain_state_of_another_judge_is_refused(options: dict[str, Any], tmp_
     assert judge.dump_state() == before
 
 
+def signed(state: dict[str, Any], **entries: Any) -> dict[str, Any]:
+    """A predictor's state with other entries of its signature."""
+    return {**state, "signature": {**state["signature"], **entries}}
+
+
+BROKEN_STATES: list[tuple[str, Callable[[dict[str, Any]], dict[str, Any]], str]] = [
+    ("judge", lambda state: signed(state, instructions=5), r"its instructions are empty or no text \(5\)"),
+    ("verbalizer", lambda state: signed(state, instructions=" \n"), "its instructions are empty or no text"),
+    ("judge", lambda state: signed(state, fields=5), "no DSPy state of a predictor"),
+    (
+        "judge",
+        lambda state: signed(state, fields=[{**field, "prefix": 5} for field in state["signature"]["fields"]]),
+        "the prefix of a field is no text",
+    ),
+    ("judge", lambda state: {**state, "demos": 5}, r"its demonstrations are no list of examples \(5\)"),
+    ("judge", lambda state: {**state, "demos": [5]}, "its demonstrations are no list of examples"),
+    ("judge", lambda state: {**state, "lm": 5}, "no DSPy state that can be loaded"),
+    ("judge", lambda state: {**state, "forward": "x"}, r"it has unknown entries \['forward'\]"),
+    ("judge", lambda state: {**state, "pixel_policy": 5}, "pixel policy"),
+    ("metadata", lambda state: {}, "its 'metadata' are missing or damaged"),
+    ("metadata", lambda state: {"dependency_versions": 5}, "its 'metadata' are missing or damaged"),
+    ("metadata", lambda state: {"dependency_versions": {"x": "1"}}, "its 'metadata' are missing or damaged"),
+]
+
+
+@pytest.mark.parametrize(("part", "broken", "problem"), BROKEN_STATES)
+def test_a_plain_state_with_wrong_values_is_refused(
+    part: str, broken: Callable[[dict[str, Any]], dict[str, Any]], problem: str, tmp_path: Path
+) -> None:
+    """As strictly as a judge file, and the judge is left as it was."""
+    path = plain_state(judge_of(), tmp_path / "state.json")
+    change(path, **{part: broken(json.loads(path.read_text(encoding="utf-8"))[part])})
+    judge = judge_of(instruction="Other.")
+    before = judge.dump_state()
+    with pytest.raises(ArtifactError, match=rf"state\.json: .*{problem}"):
+        judge.load(path)
+    assert judge.dump_state() == before
+
+
 def test_a_plain_state_of_another_program_is_refused(tmp_path: Path) -> None:
     """A parent's state has other names."""
     Parent(judge_of()).save(tmp_path / "parent.json")

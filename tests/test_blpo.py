@@ -561,7 +561,7 @@ def test_a_metric_that_cannot_be_called_is_refused_before_any_call(metric: Any, 
         BLPO(prompt_model=world(), metric=metric)
 
 
-@pytest.mark.parametrize("said", [None, "good", float("nan"), dspy.Prediction(feedback="fine")])
+@pytest.mark.parametrize("said", [None, "good", float("nan"), 10**400, 10**5000, dspy.Prediction(feedback="fine")])
 def test_what_a_metric_returns_has_to_be_a_score(said: Any) -> None:
     """A value that is none is named, instead of an error of Python's."""
     with pytest.raises(BlpoError, match=r"the metric returned .*; BLPO needs a score in \[0, 1\]"):

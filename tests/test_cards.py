@@ -11,6 +11,7 @@ from worlds import TRAIN, VALIDATION, student, world
 from blpo_dspy.data import dataset_fingerprint
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.optimizers.base import JudgeOptimizer
+from blpo_dspy.optimizers.cards import described
 from blpo_dspy.programs import VisualJudge
 from blpo_dspy.versions import versions
 
@@ -53,3 +54,59 @@ def test_what_was_not_validated_claims_no_agreement() -> None:
     card = compiled(BLPO.paper, rounds=1, inner_steps=1).card
     assert card["options"]["select"] == "last"
     assert card["agreement"] == {"before": {"val": None}, "after": {"val": None}}
+
+
+def prints(examples: list[Any]) -> str:
+    """Returns by what a set is known again."""
+    return str(described(examples)["prints"])
+
+
+def test_a_judge_knows_what_all_the_judges_before_it_were_compiled_with(tmp_path: Path) -> None:
+    """Two generations on, through the saved file, and each set once."""
+    lm = world()
+    optimizer = BLPO(prompt_model=lm, task_model=lm, rounds=1, inner_steps=1)
+    judge, lines = student(), []
+    for start in (0, 1, 1, 2):
+        judge = optimizer.compile(judge, trainset=TRAIN[start::3], valset=VALIDATION[start::3])
+        judge.save(tmp_path / "judge.json")
+        judge = VisualJudge.load(tmp_path / "judge.json")
+        lines.append(judge.card["ancestors"])
+    assert lines[0] == []
+    first, second = ({"train": prints(TRAIN[i::3]), "val": prints(VALIDATION[i::3])} for i in (0, 1))
+    found = [[{name: part["prints"] for name, part in sets.items()} for sets in line] for line in lines[1:]]
+    assert found == [[first], [second, first], [second, first]]
+
+
+@pytest.mark.parametrize("card", [{}, {"data": 5, "ancestors": "x"}, {"ancestors": [7, {"train": 1}], "folds": None}])
+def test_a_card_without_a_known_past_has_no_ancestors(card: dict[str, Any]) -> None:
+    """An older card, or one that somebody else wrote."""
+    lm, start = world(), student()
+    start.card = card
+    optimizer = BLPO(prompt_model=lm, task_model=lm, rounds=1, inner_steps=1)
+    assert optimizer.compile(start, trainset=TRAIN, valset=VALIDATION).card["ancestors"] == []
+
+
+def test_figures_of_the_training_images_are_called_that() -> None:
+    """Without a validation set a warning is issued, and neither card nor record names them "val"."""
+    lm = world()
+    optimizer = BLPO(prompt_model=lm, task_model=lm, rounds=1, inner_steps=1)
+    with pytest.warns(UserWarning, match=r"BLPO has no valset: .* on the training images themselves"):
+        judge = optimizer.compile(student(), trainset=TRAIN)
+    record = judge.detailed_results
+    agreement = record.after.agreement.to_dict()
+    assert {when: list(found) for when, found in judge.card["agreement"].items()} == {
+        "before": ["train"],
+        "after": ["train"],
+    }
+    assert judge.card["agreement"]["after"]["train"] == agreement
+    assert list(judge.card["data"]) == ["train"]
+    assert record.to_dict()["validated_on"] == "train"
+    assert "no valset" in record.warnings[0]
+    assert compiled(rounds=1, inner_steps=1).detailed_results.validated_on == "val"
+
+
+def test_without_figures_nothing_is_said_of_them(recwarn: pytest.WarningsRecorder) -> None:
+    """The paper's algorithm needs no validation set."""
+    lm = world()
+    BLPO.paper(prompt_model=lm, task_model=lm, rounds=1, inner_steps=1).compile(student(), trainset=TRAIN)
+    assert not [warning for warning in recwarn if "valset" in str(warning.message)]

@@ -556,3 +556,12 @@ def test_rows_with_the_same_problem_are_told_in_one_line() -> None:
     assert lines[0].endswith("t.csv:21 and 18 more)")
     assert lines[1:] == ["  - t.csv:41: no image"]
     assert error.problems == tuple(problems)
+
+
+def test_an_image_in_a_context_column_is_no_text(rows: Rows, tmp_path: Path) -> None:
+    """Its bytes never become text of a prompt; every such row is named."""
+    seen = (tmp_path / rows[0]["image"]).read_bytes()
+    table = write_parquet(tmp_path / "t.parquet", [{**row, "seen": {"bytes": seen, "path": "a.png"}} for row in rows])
+    problems = problems_of(table, context=["prompt", "seen"])
+    assert len(problems) == len(rows)
+    assert all("context input 'seen' takes text, but holds a builtins bytes" in problem for problem in problems)

@@ -3,11 +3,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import dspy
-import pytest
 from engines import Seen, scripted_lm
 from worlds import TRAIN, mind
 
-from blpo_dspy.errors import BlpoError
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.optimizers.bench import Bench, Predictors
 from blpo_dspy.optimizers.exhibits import Exhibits, ShownAs, label_names
@@ -78,14 +76,6 @@ def test_a_verdict_names_both_labels_and_the_direction() -> None:
         silent = shown.verdict(Judgement(0, 2, None, 1.0, answer="cannot say"))
         assert silent["judge_label"] == "none ('cannot say')"
         assert silent["difference"] == "judge gave no valid label"
-
-
-def test_images_are_asked_for_only_where_there_are_some() -> None:
-    """An example without an image is named, with what it has."""
-    with exhibits("images") as shown:
-        shown.bench.examples[1] = dspy.Example(caption="a street", label=3).with_inputs("caption")
-        with pytest.raises(BlpoError, match=r"example 1 has no dspy.Image among its inputs \(caption\)"):
-            shown.inputs([0, 1])
 
 
 def test_labels_have_a_name_with_and_without_a_label_space() -> None:

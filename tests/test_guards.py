@@ -290,7 +290,10 @@ def test_parts_are_means() -> None:
     assert mean_losses([("a", 0.0), ("b", 1.0), ("a", 1.0)]) == {"a": (2, 0.5), "b": (1, 1.0)}
 
 
-@pytest.mark.parametrize("options", [{"copied_words": 2}, {"label_shift": -0.1}, {"part_loss": 1.5}])
+@pytest.mark.parametrize(
+    "options",
+    [{"copied_words": 2}, {"label_shift": -0.1}, {"part_loss": 1.5}, {"copied_words": "x"}, {"part_loss": "x"}],
+)
 def test_thresholds_out_of_range_are_refused(options) -> None:
     """By name."""
     with pytest.raises(BlpoError, match=next(iter(options))):

@@ -2,6 +2,7 @@ import inspect
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 from worlds import world
 
@@ -77,3 +78,28 @@ def test_a_value_that_an_option_never_has_is_refused(optimizer: type[JudgeOptimi
     with pytest.raises(BlpoError, match="=".join([*option, repr(*option.values())])):
         optimizer(prompt_model=world(), **option)
     assert OPRO(prompt_model=world(), score_size=None).score_size is None
+
+
+@pytest.mark.parametrize("optimizer", EVERY)
+@pytest.mark.parametrize("seed", ["x", float("nan"), 1.5, None])
+def test_a_seed_is_a_whole_number(optimizer: type[JudgeOptimizer], seed: Any) -> None:
+    """Any other would be drawn with all the same, as text."""
+    with pytest.raises(BlpoError, match=rf"seed={seed!r} is no whole number; write seed=0"):
+        optimizer(prompt_model=world(), seed=seed)
+
+
+def test_a_seed_of_numpy_is_one() -> None:
+    """The record holds it as JSON does."""
+    assert type(BLPO(prompt_model=world(), seed=np.int64(3)).options["seed"]) is int
+
+
+@pytest.mark.parametrize("optimizer", [BLPO, OPRO, APO, TextGrad])
+def test_guards_of_another_kind_are_refused(optimizer: type[JudgeOptimizer]) -> None:
+    """Before the search meets them."""
+    with pytest.raises(BlpoError, match=r"guards='x' is no set of guards; write guards=Guards\(copied_words=8\)"):
+        optimizer(prompt_model=world(), guards="x")
+
+
+def test_an_option_beyond_any_float_is_compared_all_the_same() -> None:
+    """Whole numbers have no end."""
+    assert BLPO(prompt_model=world(), rounds=10**400).rounds == 10**400

@@ -12,7 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 from blpo_dspy.cli import app
+from blpo_dspy.data import load_examples
 from blpo_dspy.embedded import RATERS, write_dataset
+from blpo_dspy.models import Models
+from blpo_dspy.optimizers import BLPO
+from blpo_dspy.programs import VisualJudge
 
 SMALL = ["--scale", "1-5", "--rounds", "1", "--inner-steps", "0", "--batch-size", "4", "--judge-model", "embedded"]
 
@@ -153,3 +157,20 @@ def test_evaluate_remarks_on_the_images_that_a_judge_was_compiled_with(photos: P
     write(photos / "both.csv", rows)
     done = blpo("evaluate", tmp_path / "judge.json", photos / "both.csv", "--model", "embedded")
     assert "was compiled with 19 of these 28 images (its train set): its figures here are too good" in done.stderr
+
+
+def test_evaluate_remarks_on_the_images_of_a_judge_that_another_was_compiled_from(photos: Path, tmp_path: Path) -> None:
+    """A judge that was compiled further, on other images, has seen those of its ancestor all the same."""
+    compiled(photos, "Rate it.", "--out", tmp_path / "judge.json")
+    parent, models = VisualJudge.load(tmp_path / "judge.json"), Models.named("embedded")
+    optimizer = BLPO(prompt_model=models.optimizer, task_model=models.judge, rounds=1, inner_steps=1)
+    others = load_examples(photos / "test.csv", labels=parent.labels)
+    optimizer.compile(parent, trainset=others[::2], valset=others[1::2]).save(tmp_path / "child.json")
+    remarks = [
+        blpo("evaluate", tmp_path / "child.json", photos / f"{name}.csv", "--model", "embedded").stderr
+        for name in ("train", "val", "test")
+    ]
+    assert "compiled with these very images (the train set of a judge that it was compiled from)" in remarks[0]
+    assert "(the val set of a judge that it was compiled from): its figures here are too good" in remarks[1]
+    assert "(its train set)" in remarks[2]
+    assert "compiled from" not in remarks[2]

@@ -567,6 +567,9 @@ def test_a_context_name_works_or_is_refused(name: str) -> None:
         ({"image": picture(), "prompt": None}, r"missing: \['prompt'\]"),
         ({"image": "nowhere.png", "prompt": "a"}, "nowhere.png: no such file"),
         ({"image": b"not an image", "prompt": "a"}, "bytes"),
+        ({"image": picture(), "prompt": dspy.Image(picture())}, "'prompt' takes text, but holds a dspy Image"),
+        ({"image": picture(), "prompt": [1, {"seen": Image.new("L", (2, 2))}]}, "'prompt' takes text, .* a PIL Image"),
+        ({"image": picture(), "prompt": b"\x89PNG"}, "'prompt' takes text, but holds a builtins bytes"),
     ],
 )
 def test_inputs_that_cannot_be_used_are_refused_before_any_call(inputs: dict[str, Any], problem: str) -> None:
@@ -575,6 +578,16 @@ def test_inputs_that_cannot_be_used_are_refused_before_any_call(inputs: dict[str
     with pytest.raises(BlpoError, match=problem):
         judge(**inputs)
     assert seen_by(judge) == []
+
+
+def test_a_pixel_policy_of_another_kind_is_refused() -> None:
+    """When the judge is made, and later."""
+    with pytest.raises(BlpoError, match="pixel_policy='x' is no pixel policy; write PixelPolicy"):
+        judge_with(answers(), pixel_policy="x")
+    judge = judge_with(answers())
+    with pytest.raises(BlpoError, match="pixel_policy=None is no pixel policy"):
+        judge.pixel_policy = None  # type: ignore[assignment]
+    assert judge.pixel_policy == PixelPolicy()
 
 
 def test_one_context_name_may_stand_alone() -> None:

@@ -16,6 +16,7 @@ from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling import Verdict, agreement_of, compare_verdicts, inputs_of, label_images
 from blpo_dspy.metering import Meter
 from blpo_dspy.models import Models
+from blpo_dspy.optimizers.cards import ancestors_of, prints_of, sets_of
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.options import EvaluateJob
 from blpo_dspy.people import Ceiling, People, ceiling_of
@@ -91,15 +92,20 @@ def _load(
 
 
 def _note_own_data(name: str, judge: VisualJudge, examples: Sequence[dspy.Example], screen: Screen) -> None:
-    """Remarks on a judge that is measured on what it was compiled with."""
-    data, images = judge.card.get("data"), set(item_prints(examples).split())
-    parts = {**(data if isinstance(data, dict) else {}), "folds": judge.card.get("folds")}
-    for part, which in (("train", "its train set"), ("val", "its val set"), ("folds", "its train and val set")):
-        known = parts[part].get("prints") if isinstance(parts.get(part), dict) else None
-        shared = len(images.intersection(known.split())) if isinstance(known, str) else 0
-        if shared:
-            which_ones = "these very images" if shared == len(images) else f"{shared} of these {len(images)} images"
-            screen.note(f"{name} was compiled with {which_ones} ({which}): its figures here are too good")
+    """Remarks on a judge that is measured on what it, or a judge that it was compiled from, was compiled with."""
+    images = frozenset(item_prints(examples).split())
+    own = {which: prints_of(part) for which, part in sets_of(judge.card).items()}
+    earlier: dict[str, frozenset[str]] = {}
+    for sets in ancestors_of(judge.card):
+        for which, part in sets.items():
+            earlier[which] = earlier.get(which, frozenset()) | prints_of(part)
+    for whose, known in (("its {}", own), ("the {} of a judge that it was compiled from", earlier)):
+        for which, prints in known.items():
+            shared = len(images & prints)
+            if shared:
+                which_ones = "these very images" if shared == len(images) else f"{shared} of these {len(images)} images"
+                told = whose.format("train and val set" if which == "folds" else f"{which} set")
+                screen.note(f"{name} was compiled with {which_ones} ({told}): its figures here are too good")
 
 
 def _judge(

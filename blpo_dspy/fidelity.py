@@ -17,17 +17,18 @@ _RATED = r"\b(?:rat(?:e|ed|ing)|scor(?:e|ed|ing)|label(?:led)?|grade[d]?|level|v
 # consists of it, a word that introduces labels, an opinion, or a statement about the image as a whole.
 _IMAGE = "(?:image|picture|photo|photograph|sample|example|one)"
 # A name before a colon alone is a heading.
-_ALONE = r"(?=[\s\"'*`_”’)]*(?:$|[.!?\n。]))"
-_END = r"(?=[\s\"'*`_”’)]*(?:$|[.,;:!?\n。]))"
+_ALONE = r"(?=[\s\"'*`_”’)]{0,9}(?:$|[.!?\n。]))"
+_END = r"(?=[\s\"'*`_”’)]{0,9}(?:$|[.,;:!?\n。]))"
+_GAP = r"\W{1,9}"
+_SUMMARY = "(?:overall|verdict|conclusion|assessment|in (?:summary|short|conclusion))"
 _VERDICTS = (
-    r"(?:^|[.!?\n。]\s*)[\W_]*(?:(?:overall|verdict|conclusion|assessment|in (?:summary|short|conclusion))\W+)?NAME"
-    + _ALONE,
+    rf"(?:^|[.!?\n。])[\W_]{{0,9}}(?:{_SUMMARY}{_GAP})?NAME{_ALONE}",
     r"\b(?:label|rating|classification|grade|verdict|category|class)[\"'*`_]*\s?(?:[:=]|(?:is|would be|should be)\b)"
-    r"\W*NAME",
-    r"\b(?:labell?ed|rated|classified|graded|judged)(?: it)?(?: as| to be)?(?: an?)?[\s\"'*`“‘]+NAME",
-    r"\bi(?:['’]d|['’]ll| would| will)? (?:rate|grade|label|classify|judge|call|consider|deem)\b(?: \w+){1,3}?\W+NAME"
-    + _END,
-    rf"\b(?:the|this) {_IMAGE} (?:is|looks|seems|appears)(?: to be)?(?: (?:clearly|definitely|certainly))?\W+"
+    r"\W{0,9}NAME",
+    rf"\b(?:labell?ed|rated|classified|graded|judged)(?: it)?(?: as| to be)?(?: an?)?{_GAP}NAME",
+    r"\bi(?:['’]d|['’]ll| would| will)? (?:rate|grade|label|classify|judge|call|consider|deem)\b(?: \w+){1,3}?"
+    rf"{_GAP}NAME{_END}",
+    rf"\b(?:the|this) {_IMAGE} (?:is|looks|seems|appears)(?: to be)?(?: (?:clearly|definitely|certainly))?{_GAP}"
     rf"(?:NAME|an? NAME(?: {_IMAGE}|{_END}))",
 )
 

@@ -68,10 +68,8 @@ def _said(adapter: Any, completion: str) -> tuple[list[tuple[str, str]], str]:
     """The fields with their texts, as often as the answer states them, and the text after the end of the form."""
     if isinstance(adapter, dspy.JSONAdapter):
         return _said_in_json(completion)
-    if isinstance(adapter, dspy.XMLAdapter):
-        return [], completion.rpartition("</")[2].partition(">")[
-            2
-        ]  # DSPy makes a list of an element that is there twice
+    if isinstance(adapter, dspy.XMLAdapter):  # of an element that is there twice DSPy makes a list
+        return [], completion.rpartition("</")[2].partition(">")[2]
     if isinstance(adapter, dspy.ChatAdapter):
         sections = list(_sections(completion))
         return sections, "\n\n".join(text for name, text in sections if name == _END)
@@ -94,14 +92,17 @@ def _sections(completion: str) -> Iterator[tuple[str, str]]:
 def _said_in_json(completion: str) -> tuple[list[tuple[str, str]], str]:
     """The pairs of all objects of an answer, and the text after the last one.
 
-    Of what cannot be decoded, and DSPy repairs, the pairs are taken as they stand.
+    Of an object that cannot be decoded, and that DSPy repairs, the pairs are taken as they stand.
     """
-    said, end = list[tuple[str, str]](), 0
-    while (start := completion.find("{", end)) >= 0:
+    said, rest, start = list[tuple[str, str]](), "", completion.find("{")
+    while start >= 0:
         try:
             pairs, end = _JSON.raw_decode(completion, start)
+            following, rest = completion.find("{", end), completion[end:]
         except (ValueError, RecursionError):
-            pairs = [(key, text.strip(" \t\r\n\"',{}")) for key, text in _PAIR.findall(completion, start)]
-            return [*said, *pairs], ""
+            following, rest = completion.find("{", start + 1), ""
+            found = _PAIR.findall(completion, start, len(completion) if following < 0 else following)
+            pairs = [(key, text.strip(" \t\r\n\"',{}")) for key, text in found]
         said += [(key, str(value).strip()) for key, value in pairs]
-    return said, completion[end:] if said else ""
+        start = following
+    return said, rest

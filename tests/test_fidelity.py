@@ -52,3 +52,9 @@ def test_fidelity_is_the_agreement_of_text_with_pixels() -> None:
 def test_a_description_that_gives_a_verdict_is_told_from_one_that_describes(description, labels, stated) -> None:
     """Whole words that are used as a verdict; common words describe, and bare numbers count things."""
     assert states_label(description, labels) is stated
+
+
+@pytest.mark.parametrize("piece", ["\n", ". ", "label: ", "*", "the image is ", "I call it "])
+def test_a_long_degenerate_description_is_looked_at_in_time(piece: str) -> None:
+    """Regular expressions may take for ever."""
+    assert not states_label(piece * 20_000, COMMON)

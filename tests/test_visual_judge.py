@@ -345,7 +345,10 @@ def test_a_batch_ends_at_a_server_that_is_down_and_keeps_what_was_answered() -> 
 
 def test_a_number_of_errors_that_is_given_counts_them_all() -> None:
     """As in DSPy, also where answers come between them."""
-    script = lambda seen: lm15.ServerError("down") if brightness(seen) % 2 else by_brightness(seen)  # noqa: E731
+
+    def script(seen: Seen) -> Any:
+        return lm15.ServerError("down") if brightness(seen) % 2 else by_brightness(seen)
+
     judge = judge_with(script, evidence="image")
     judge.set_lm(scripted_lm(script, num_retries=0))
     with pytest.raises(BatchStoppedError, match=r"3 calls failed \("):

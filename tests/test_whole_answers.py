@@ -75,6 +75,8 @@ def test_a_label_that_is_repeated_is_one(adapter: Any) -> None:
         ('{"label": "Safe"\n"label": "Safe"', "Safe"),
         ('```json\n{"label": "Safe"}\n```', "Safe"),
         ('{"label": "Safe"', "Safe"),
+        ('{"label": "Safe", } {"label": "Unsafe"}', None),
+        ('{"label": "Unsafe"}, or rather {"label": "Safe"', None),
         ('{"note": "{\\"label\\": \\"Unsafe\\"}", "label": "Safe"}', "Safe"),
     ],
 )

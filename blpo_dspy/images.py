@@ -21,6 +21,7 @@ from pydantic import PrivateAttr
 
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.pixels import MEDIA_TYPES, ImageError, conform, conform_image
+from blpo_dspy.text import brief, shown
 
 __all__ = [
     "ImageError",
@@ -246,12 +247,7 @@ def _name(source: object) -> str:
         source = source.url
     if isinstance(source, (str, os.PathLike)):
         text = str(source)
-        return repr(text[:40])[1:-1] + "…" if text[:5].lower() == "data:" else _short(text)
+        return shown(text[:40]) + "…" if text[:5].lower() == "data:" else brief(text)
     if isinstance(source, bytes):
         return f"bytes ({len(source)})"
     return f"{type(source).__name__} object"
-
-
-def _short(text: str, longest: int = 200) -> str:
-    shown = repr(text)[1:-1]
-    return shown if len(shown) <= longest else f"{shown[:60]}…{shown[-100:]}"

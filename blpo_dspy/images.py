@@ -64,8 +64,9 @@ class PixelPolicy:
     """How every image is prepared for a model; recorded in the artifact.
 
     Images are turned upright (EXIF), reduced to their first frame, flattened onto white, brought to 8-bit RGB or
-    grey, fitted to `max_side` and to `max_bytes`. One that conforms already keeps its exact bytes. Lossless sources
-    become PNG if that fits the byte budget, all others JPEG.
+    grey, fitted to `max_side` and to `max_bytes`. One that conforms already keeps the exact bytes of its pixels.
+    Lossless sources become PNG if that fits the byte budget, all others JPEG. No metadata is passed on (EXIF with the
+    place of a photograph, XMP, texts, what stands behind the image), but colour profiles are.
 
     Args:
         max_side: Longest side in pixels, 16 to 16384.
@@ -105,8 +106,8 @@ class PixelPolicy:
 
         Args:
             source: A path, bytes, a PIL image, a `dspy.Image`, a data URI, or an http(s) or gs URL. A URL is passed on
-                by reference: it is never fetched, so nothing about it is checked. The type of an image is taken from
-                its content, whatever its name says.
+                by reference: it is never fetched, so nothing about it is checked, and no metadata left out. The type of
+                an image is taken from its content, whatever its name says.
 
         Raises:
             ImageError: If the source is missing, empty, no image, damaged or too large, or not one of these kinds.
@@ -164,7 +165,7 @@ def try_prepare_all(
         except ImageError as error:
             return error
 
-    # Pillow decodes and encodes without the GIL; a few threads keep the memory for decoded pixels small.
+    # Pillow decodes and encodes without the GIL.
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
         return list(pool.map(attempt, sources))
 

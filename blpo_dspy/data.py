@@ -20,7 +20,7 @@ from blpo_dspy.notices import notice
 from blpo_dspy.raters import Combined, combine_raters, ratings_from_rows
 from blpo_dspy.rows import Columns, Draft, RowReader, settle_ids
 from blpo_dspy.splits import Splits, check_disjoint, split_examples
-from blpo_dspy.tables import Table, read_folder, read_table
+from blpo_dspy.tables import Table, read_folder, read_table, told_columns
 
 if TYPE_CHECKING:
     import datasets
@@ -228,13 +228,13 @@ def _load(
 
 
 def _table(source: object, columns: Columns, allow_outside: bool) -> Table:
-    if isinstance(source, (str, os.PathLike)) and Path(source).is_dir():
+    if isinstance(source, (str, os.PathLike)) and os.path.isdir(source):
         table = read_folder(Path(source), columns.image, columns.label, follow_links=allow_outside)
     else:
         table = read_table(source, columns.names)
     missing = [repr(name) for name in columns.names if name not in table.columns]
     if missing:
-        seen = ", ".join(map(repr, table.columns)) or "none"
+        seen = told_columns(table.columns)
         raise DataError(f"{table.name}: no column {' or '.join(missing)}; the columns are: {seen}")
     if not table.rows and not table.problems:
         raise DataError(f"{table.name}: no rows below the header; a judge needs images to work on")

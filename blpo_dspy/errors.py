@@ -7,13 +7,21 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
+from blpo_dspy.text import shown
+
 _SHOWN = 20
 # So many places with the same problem are told in one line.
 _ALIKE = 4
 
 
 class BlpoError(ValueError):
-    """A problem with input, configuration or models; its text says what, why and what to do instead."""
+    """A problem with input, configuration or models; its text says what, why and what to do instead.
+
+    Characters that could reach a terminal as commands are escaped in it.
+    """
+
+    def __init__(self, text: object = "", *more: object) -> None:
+        super().__init__(shown(text, lines=True), *more)
 
 
 class DataError(BlpoError):
@@ -25,13 +33,13 @@ class DataError(BlpoError):
     """
 
     def __init__(self, summary: str, problems: Sequence[str] = ()) -> None:
-        self.summary = summary
-        self.problems = tuple(problems)
+        self.summary = shown(summary, lines=True)
+        self.problems = tuple(map(shown, problems))
         lines = gathered(self.problems, _SHOWN)
-        shown = [f"  - {line}" for line in lines[:_SHOWN]]
+        listed = [f"  - {line}" for line in lines[:_SHOWN]]
         if len(lines) > _SHOWN:
-            shown.append(f"  … and {len(lines) - _SHOWN} more (all of them in .problems)")
-        super().__init__("\n".join([summary, *shown]))
+            listed.append(f"  … and {len(lines) - _SHOWN} more (all of them in .problems)")
+        super().__init__("\n".join([summary, *listed]))
 
 
 def gathered(problems: Sequence[str], most: int) -> list[str]:

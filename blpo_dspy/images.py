@@ -21,6 +21,7 @@ from pydantic import PrivateAttr
 
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.pixels import MEDIA_TYPES, ImageError, conform, conform_image
+from blpo_dspy.text import brief, shown
 
 __all__ = [
     "ImageError",
@@ -63,8 +64,9 @@ class PixelPolicy:
     """How every image is prepared for a model; recorded in the artifact.
 
     Images are turned upright (EXIF), reduced to their first frame, flattened onto white, brought to 8-bit RGB or
-    grey, fitted to `max_side` and to `max_bytes`. One that conforms already keeps its exact bytes. Lossless sources
-    become PNG if that fits the byte budget, all others JPEG.
+    grey, fitted to `max_side` and to `max_bytes`. One that conforms already keeps the exact bytes of its pixels.
+    Lossless sources become PNG if that fits the byte budget, all others JPEG. No metadata is passed on (EXIF with the
+    place of a photograph, XMP, texts, what stands behind the image), but colour profiles are.
 
     Args:
         max_side: Longest side in pixels, 16 to 16384.
@@ -104,8 +106,8 @@ class PixelPolicy:
 
         Args:
             source: A path, bytes, a PIL image, a `dspy.Image`, a data URI, or an http(s) or gs URL. A URL is passed on
-                by reference: it is never fetched, so nothing about it is checked. The type of an image is taken from
-                its content, whatever its name says.
+                by reference: it is never fetched, so nothing about it is checked, and no metadata left out. The type of
+                an image is taken from its content, whatever its name says.
 
         Raises:
             ImageError: If the source is missing, empty, no image, damaged or too large, or not one of these kinds.
@@ -163,7 +165,7 @@ def try_prepare_all(
         except ImageError as error:
             return error
 
-    # Pillow decodes and encodes without the GIL; a few threads keep the memory for decoded pixels small.
+    # Pillow decodes and encodes without the GIL.
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
         return list(pool.map(attempt, sources))
 
@@ -246,12 +248,7 @@ def _name(source: object) -> str:
         source = source.url
     if isinstance(source, (str, os.PathLike)):
         text = str(source)
-        return repr(text[:40])[1:-1] + "…" if text[:5].lower() == "data:" else _short(text)
+        return shown(text[:40]) + "…" if text[:5].lower() == "data:" else brief(text)
     if isinstance(source, bytes):
         return f"bytes ({len(source)})"
     return f"{type(source).__name__} object"
-
-
-def _short(text: str, longest: int = 200) -> str:
-    shown = repr(text)[1:-1]
-    return shown if len(shown) <= longest else f"{shown[:60]}…{shown[-100:]}"

@@ -13,7 +13,7 @@ from typing import Any
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.images import ImageError, content, is_reference
 from blpo_dspy.rows import Columns, Draft, RowReader
-from blpo_dspy.tables import Row, read_folder, read_table
+from blpo_dspy.tables import Row, read_folder, read_table, told_columns
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
 _PARQUET = (".parquet", ".pq")
@@ -66,7 +66,7 @@ class Inputs:
                 raise DataError(
                     f"{self.stored}: has fewer rows than before; repeat the call when it is whole"
                 ) from None
-            yield number, self.reader.read(replace(row, values=values))
+            yield number, self.reader.read(row._replace(values=values))
 
 
 def _stored_images(path: Path, column: str, wanted: Collection[int]) -> Iterator[Any]:
@@ -177,7 +177,7 @@ def _of_table(
     missing = [repr(name) for name in expected if name not in table.columns]
     if missing:
         option = "; name the column with the images with --image-column" if image_column not in table.columns else ""
-        seen = ", ".join(map(repr, table.columns)) or "none"
+        seen = told_columns(table.columns)
         raise DataError(f"{path}: no column {' or '.join(missing)}; the columns are: {seen}{option}")
     if table.problems:
         raise DataError(f"{path}: {len(table.problems)} rows cannot be read; repair them:", table.problems)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +13,15 @@ from typing import Any
 from blpo_dspy.answer_text import as_text, normal
 from blpo_dspy.answers import labels_by_name, parse_answer
 from blpo_dspy.errors import BlpoError, check_kind
+from blpo_dspy.text import brief
 
 Label = str | int
+
+MAX_LABELS = 1024
+"""The most labels that a space may have: a prompt names all of them, and an answer is searched for each."""
+
+# As many labels are named in an error, and so long a cell may be a label that was mistyped.
+_LISTED, _LONGEST_SLIP = 50, 200
 # Control characters, line and paragraph separators: a prompt states all labels in one line.
 _BREAKS = {"Cc", "Zl", "Zp"}
 
@@ -27,12 +35,13 @@ class LabelSpace:
     be near the human label or far from it.
 
     Args:
-        *labels: At least two different labels (text or whole numbers), lowest level first if they are ordered.
+        *labels: 2 to 1024 (`MAX_LABELS`) different labels (text or whole numbers), lowest level first if they are
+            ordered.
         ordered: Whether the order of the labels means something.
 
     Raises:
-        BlpoError: If there are fewer than two labels, an empty one, one with a line break or control character, or two
-            that differ only in case or white space.
+        BlpoError: If there are fewer than two labels or more than `MAX_LABELS`, an empty one, one with a line break or
+            control character, or two that differ only in case or white space.
     """
 
     labels: tuple[Label, ...]
@@ -44,17 +53,20 @@ class LabelSpace:
         self._check()
 
     def _check(self) -> None:
+        _check_count(len(self.labels))
         for label in self.labels:
             if isinstance(label, bool) or not isinstance(label, (str, int)):
                 raise BlpoError(
-                    f"label {label!r} is neither text nor a whole number; write it as text, e.g. {str(label)!r}"
+                    f"label {brief(repr(label))} is neither text nor a whole number; write it as text, e.g. "
+                    f"{brief(repr(str(label)))}"
                 )
             if label == "":
-                raise BlpoError(f"empty label in {list(self.labels)!r}; remove it or give it a name")
+                raise BlpoError(f"empty label in {brief(list(self.labels))}; remove it or give it a name")
             if any(unicodedata.category(character) in _BREAKS for character in str(label)):
-                raise BlpoError(f"label {label!r} has a line break or control character in it; remove that")
+                raise BlpoError(f"label {brief(repr(label))} has a line break or control character in it; remove that")
         names = [normal(str(label)) for label in self.labels]
-        twice = sorted({str(x) for x, name in zip(self.labels, names, strict=True) if names.count(name) > 1})
+        times = Counter(names)
+        twice = sorted({brief(x) for x, name in zip(self.labels, names, strict=True) if times[name] > 1})
         if twice:
             raise BlpoError(f"duplicate labels {twice}: labels must differ in more than case or white space")
         if len(self.labels) < 2:
@@ -65,12 +77,13 @@ class LabelSpace:
         """Returns the scale of whole numbers from `low` to `high`, both included.
 
         Raises:
-            BlpoError: If `low` is not below `high`, or one is no whole number.
+            BlpoError: If `low` is not below `high`, one is no whole number, or there are more than `MAX_LABELS` levels.
         """
         for name, end in (("low", low), ("high", high)):
             check_kind(name, end, int, "whole number", "LabelSpace.ordinal(1, 5)")
         if not low < high:
             raise BlpoError(f"a scale goes from a lower to a higher whole number, got {low!r} to {high!r}")
+        _check_count(high - low + 1)
         return cls(*range(low, high + 1), ordered=True)
 
     def __len__(self) -> int:
@@ -95,7 +108,7 @@ class LabelSpace:
         try:
             return self.labels.index(label)
         except ValueError:
-            raise BlpoError(f"{label!r} is not one of the labels {self.describe()}") from None
+            raise BlpoError(f"{brief(repr(label))} is not one of the labels {self._told()}") from None
 
     def loss(self, label: Label, predicted: Label | None) -> float:
         """Returns ℓ(ŷ, y) in [0, 1] (paper, eq. 2).
@@ -130,6 +143,12 @@ class LabelSpace:
         listed = ", ".join(self.names)
         return f"{listed} (lowest to highest)" if self.ordered else listed
 
+    def _told(self) -> str:
+        """The closed set in words, not all of them if they are many."""
+        if self._is_scale() or len(self) <= _LISTED:
+            return self.describe()
+        return f"{', '.join(self.names[:_LISTED])} and {len(self) - _LISTED} more"
+
     def coerce(self, value: object) -> Label:
         """Returns the label that a cell of a dataset stands for; stricter than `parse`.
 
@@ -141,9 +160,10 @@ class LabelSpace:
             text = re.sub(r"\.0+$", "", text)  # a column of whole numbers with gaps is stored as 4.0
         label = labels_by_name(self.labels).get(text)
         if label is None:
-            near = difflib.get_close_matches(text, labels_by_name(self.labels), n=1, cutoff=0.82)
+            slip = text if len(text) <= _LONGEST_SLIP else ""
+            near = difflib.get_close_matches(slip, labels_by_name(self.labels), n=1, cutoff=0.82)
             meant = f"; did you mean {str(labels_by_name(self.labels)[near[0]])!r}?" if near else ""
-            raise BlpoError(f"unknown label {value!r}; the labels are {self.describe()}{meant}")
+            raise BlpoError(f"unknown label {brief(repr(value))}; the labels are {self._told()}{meant}")
         return label
 
     def parse(self, answer: object) -> Label | None:
@@ -172,12 +192,20 @@ class LabelSpace:
         kind, labels = data.get("kind"), data.get("labels")
         if kind not in ("nominal", "ordinal") or not isinstance(labels, Sequence) or isinstance(labels, str):
             raise BlpoError(
-                f"not a label space: {dict(data)!r}; expected {{'kind': 'nominal' | 'ordinal', 'labels': […]}}"
+                f"not a label space: {brief(dict(data))}; expected {{'kind': 'nominal' | 'ordinal', 'labels': […]}}"
             )
         return cls(*labels, ordered=kind == "ordinal")
 
     def __str__(self) -> str:
         return self.describe()
+
+
+def _check_count(count: int) -> None:
+    if count > MAX_LABELS:
+        raise BlpoError(
+            f"{count:,} labels are more than the limit of {MAX_LABELS:,}, as a judge reads all of them in each prompt; "
+            "use fewer, broader labels or a coarser scale"
+        )
 
 
 def check_space(labels: object) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import warnings
 
+from blpo_dspy.text import shown
+
 
 class BlpoWarning(UserWarning):
     """A warning of this library, as opposed to those of the libraries below it."""
@@ -18,4 +20,4 @@ def notice(text: str) -> None:
     level, frame = 1, inspect.currentframe()
     while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _INSIDE:
         level, frame = level + 1, frame.f_back
-    warnings.warn(text, BlpoWarning, stacklevel=level)
+    warnings.warn(shown(text, lines=True), BlpoWarning, stacklevel=level)

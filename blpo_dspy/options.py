@@ -425,7 +425,11 @@ def label_space(labels: str | None, scale: str | None) -> LabelSpace:
 def _labels(text: str) -> list[Label]:
     """The labels of a list; whole numbers where all of them are ("1,0" means the same as 1.0 in a table)."""
     names = [name.strip() for name in text.split(",")]
-    return [int(name) for name in names] if all(re.fullmatch(r"0|-?[1-9]\d*", name) for name in names) else list(names)
+    return (
+        [int(name) for name in names]
+        if all(re.fullmatch(r"0|-?[1-9]\d{0,15}", name) for name in names)
+        else list(names)
+    )
 
 
 def three_sizes(text: str | None) -> tuple[int, int, int] | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.image_metadata import without_metadata
 
 if TYPE_CHECKING:
     from blpo_dspy.images import PixelPolicy
@@ -27,6 +29,12 @@ _READ = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM",
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 _LOSSY = ("JPEG", "WEBP", "AVIF", "JPEG2000")
+
+DECODED_AT_ONCE = 2**30
+"""So many bytes of decoded pixels are under way at once, over all threads; an image that takes more goes alone."""
+
+_BYTES_PER_PIXEL = 8  # as it was decoded, and flattened
+_STRIP = 2**20  # pixels that are flattened at a time
 
 # What Pillow's decoders are known to raise on damaged files.
 _DAMAGE = (
@@ -55,6 +63,35 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+class MemoryBudget:
+    """An amount of memory that threads share: who needs more than is left waits, in the order of arrival.
+
+    Args:
+        total: In bytes.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total = self._left = total
+        self._turn, self._room = threading.Lock(), threading.Condition()
+
+    @contextmanager
+    def taken(self, amount: int) -> Iterator[None]:
+        """Takes an amount, at most all there is, while the block runs."""
+        amount = min(amount, self._total)
+        with self._turn, self._room:
+            self._room.wait_for(lambda: self._left >= amount)
+            self._left -= amount
+        try:
+            yield
+        finally:
+            with self._room:
+                self._left += amount
+                self._room.notify()
+
+
+_BUDGET = MemoryBudget(DECODED_AT_ONCE)
 
 
 class ImageError(BlpoError):
@@ -99,7 +136,7 @@ def kind_of(path: Path) -> str | None:
 def conform(data: bytes, policy: PixelPolicy) -> tuple[str, bytes]:
     """Returns the media type and the bytes of an encoded image as the policy wants it.
 
-    They are the bytes that came in wherever these conform already.
+    They are the bytes that came in, without metadata, wherever these conform already.
 
     Raises:
         ImageError: If the data is no image, is damaged, or has more pixels than the policy allows.
@@ -112,14 +149,17 @@ def conform(data: bytes, policy: PixelPolicy) -> tuple[str, bytes]:
         _check_size(image, policy)
         if kind == "PNG":
             _open(data).verify()  # other decoders refuse a wrong checksum, which Pillow doesn't look at when it loads
-        if kind != "JPEG":
-            image.load()  # before metadata is asked for, which may load too and lets damage show only once
-        if len(data) <= policy.max_bytes and _conforms(image, kind, data, policy):
-            if kind == "JPEG":
-                image.draft("L", (1, 1))  # an eighth of the size still reads all of the data, so damage shows
-                image.load()
-            return MEDIA_TYPES[kind], data
-        pixels = _plain(image, policy.max_side)
+        with _decoding(image):
+            if kind != "JPEG":
+                image.load()  # before metadata is asked for, which may load too and lets damage show only once
+            if len(data) <= policy.max_bytes and _conforms(image, kind, data, policy):
+                bare = without_metadata(kind, data)
+                if bare is not None:
+                    if kind == "JPEG":
+                        image.draft("L", (1, 1))  # an eighth of the size still reads all data, so damage shows
+                        image.load()
+                    return MEDIA_TYPES[kind], bare
+            pixels = _plain(image, policy.max_side)
     return _encode(pixels, policy, lossless=kind not in _LOSSY)
 
 
@@ -131,13 +171,19 @@ def conform_image(image: Image.Image, policy: PixelPolicy) -> tuple[str, bytes]:
     """
     with _reasons(b""):
         _check_size(image, policy)
-        image.load()
-        pixels = _plain(image.copy(), policy.max_side)
+        with _decoding(image):
+            image.load()
+            pixels = _plain(image.copy(), policy.max_side)
     return _encode(pixels, policy, lossless=image.format not in (*_LOSSY, "MPO"))
 
 
 def _open(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=_readable())
+
+
+def _decoding(image: Image.Image) -> AbstractContextManager[None]:
+    """Waits until there is room for an image's pixels, and takes it while the block runs."""
+    return _BUDGET.taken(image.width * image.height * _BYTES_PER_PIXEL)
 
 
 def _check_size(image: Image.Image, policy: PixelPolicy) -> None:
@@ -190,20 +236,33 @@ def _flat(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         return Image.fromarray(_eight_bit(np.asarray(image)))
     if image.has_transparency_data:
-        clear = image.convert("RGBA")
-        white = Image.new("RGBA", clear.size, "white")
-        return Image.alpha_composite(white, clear).convert("RGB")
+        return _on_white(image)
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """An image with transparency on white; in strips, as each takes several copies of its pixels."""
+    flat = Image.new("RGB", image.size)
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        clear = image.crop((0, top, image.width, min(top + rows, image.height))).convert("RGBA")
+        white = Image.new("RGBA", clear.size, "white")
+        flat.paste(Image.alpha_composite(white, clear).convert("RGB"), (0, top))
+    return flat
 
 
 def _eight_bit(values: np.ndarray) -> np.ndarray:
     """Grey values of 16 bits, or floats in [0, 1] or [0, 255], as 8 bits; others are clipped to that range."""
-    grey = np.nan_to_num(values.astype(np.float64))
-    if values.dtype.kind != "f":
-        grey = grey / 257
-    elif grey.max() <= 1:
-        grey = grey * 255
-    return np.asarray(np.clip(grey.round(), 0, 255).astype(np.uint8))
+    rows = max(1, _STRIP // values.shape[1])
+    strips = [slice(top, top + rows) for top in range(0, len(values), rows)]
+    whole = values.dtype.kind != "f"
+    unit = not whole and max(np.nan_to_num(values[strip].astype(np.float64)).max() for strip in strips) <= 1
+    grey = np.empty(values.shape, np.uint8)
+    for strip in strips:
+        part = np.nan_to_num(values[strip].astype(np.float64))
+        part = part / 257 if whole else part * 255 if unit else part
+        grey[strip] = np.clip(part.round(), 0, 255).astype(np.uint8)
+    return grey
 
 
 def _encode(image: Image.Image, policy: PixelPolicy, *, lossless: bool) -> tuple[str, bytes]:

@@ -23,7 +23,7 @@ from blpo_dspy.notices import BlpoWarning
 from blpo_dspy.optimizers.blpo import BLPO
 from blpo_dspy.optimizers.records import Instructions, Round
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.text import as_data
+from blpo_dspy.text import as_data, shown
 
 # Libraries that log or warn about single calls; what matters of it is counted or raised.
 _CHATTY = (
@@ -70,7 +70,7 @@ class Watch:
     def say(self, text: str) -> None:
         """Leaves a line above the live one, on a terminal."""
         if self._console.is_terminal:
-            self._progress.console.print(text, markup=False, highlight=False)
+            self._progress.console.print(shown(text, lines=True), markup=False, highlight=False)
 
     def begin(self, what: str, steps: int | None = None) -> None:
         """Turns to a new piece of work."""

@@ -17,6 +17,7 @@ from blpo_dspy.errors import BlpoError
 from blpo_dspy.images import ImageError, ImageSource, is_reference
 from blpo_dspy.labels import Label, LabelSpace
 from blpo_dspy.tables import Row
+from blpo_dspy.text import brief
 
 T = TypeVar("T")
 
@@ -129,9 +130,9 @@ class RowReader:
         try:
             inside = (self.base / value).resolve().is_relative_to(self.base.resolve())
         except (OSError, ValueError, RuntimeError) as error:  # a NUL, or links in a circle
-            raise ImageError(f"not a usable path ({error})", repr(value)) from None
+            raise ImageError(f"not a usable path ({getattr(error, 'strerror', None) or error})", brief(value)) from None
         if not inside and not self.allow_outside:
-            named = "" if value == where else value
+            named = "" if value == where else brief(value)
             raise ImageError("leaves the folder of the table; allow_outside=True permits it", named)
         return self.base / value
 
@@ -145,7 +146,7 @@ def settle_ids(drafts: list[Draft], *, given: bool) -> None:
             continue
         seen[name] = seen.get(name, 0) + 1
         if given and seen[name] > 1:
-            draft.problems.append(f"duplicate id {name!r}")
+            draft.problems.append(f"duplicate id {brief(repr(name))}")
         draft.id = name if seen[name] == 1 else f"{name}#{seen[name]}"
 
 

@@ -366,7 +366,8 @@ def _too_few_for_folds(
     counts: Counter[Label], labels: LabelSpace, short: Sequence[Label], folds: int, grouped: bool
 ) -> str:
     among = " (a group, or an image that is there twice, counts once)" if grouped else ""
-    few = f"{', '.join(map(str, short))} {'has' if len(short) == 1 else 'have'} fewer than {folds}{among}"
+    named = " and ".join(filter(None, [", ".join(f"{label!r}" for label in short[:-1]), *map(repr, short[-1:])]))
+    few = f"the label {named} has" if len(short) == 1 else f"the labels {named} have"
     there = f"there are {counts.total()} examples ({_histogram(counts, labels)})"
-    which = f", and in each there has to be one of every label, of which {few}" if short else ""
+    which = f"; each fold needs an example of every label, but {few} fewer than {folds}{among}" if short else ""
     return f"too few examples for {folds} folds: {there}{which}; take fewer folds, or label more images"

@@ -5,16 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import os
+import stat
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from blpo_dspy.errors import DataError
+from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.images import MAX_FILE
 from blpo_dspy.pixels import kind_of
+from blpo_dspy.text import brief
 
 if TYPE_CHECKING:
     import datasets
@@ -29,8 +32,10 @@ _IMAGES = (
 )
 
 
-@dataclass(frozen=True)
-class Row:
+_COLUMNS_SHOWN = 30
+
+
+class Row(NamedTuple):  # a table has as many as a million
     """One row and where it stands ("train.csv:12"), for messages."""
 
     where: str
@@ -67,8 +72,7 @@ def read_table(source: str | os.PathLike[str] | datasets.Dataset, columns: Seque
     if not isinstance(source, (str, os.PathLike)):
         return _read_dataset(source, columns)
     path = Path(source)
-    if not path.is_file():
-        raise DataError(f"{path}: no such table" if not path.exists() else f"{path}: a folder, not a table")
+    _check_file(path)
     suffix = path.suffix.lower()
     try:
         if suffix in _DELIMITED:
@@ -85,21 +89,45 @@ def read_table(source: str | os.PathLike[str] | datasets.Dataset, columns: Seque
     raise DataError(f"{path}: not a table that can be read; it should end in one of {known}, or be an image folder")
 
 
+def _check_file(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{path}: no such table") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise DataError(f"{brief(path)}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    if stat.S_ISDIR(mode):
+        raise DataError(f"{path}: a folder, not a table")
+    if not stat.S_ISREG(mode):
+        raise DataError(f"{path}: a pipe, socket or device, not a file; write the table to a file first")
+
+
+def told_columns(columns: Sequence[str]) -> str:
+    """Returns the names of columns as a message lists them."""
+    more = f" and {len(columns) - _COLUMNS_SHOWN} more" if len(columns) > _COLUMNS_SHOWN else ""
+    return ", ".join(brief(repr(name)) for name in columns[:_COLUMNS_SHOWN]) + more or "none"
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    """Refuses columns that a value could not be told apart by."""
+    twice = sorted(name for name, times in Counter(names).items() if name and times > 1)
+    if twice:
+        raise DataError(f"{path}: the header names {told_columns(twice)} more than once; rename the columns")
+
+
 def _read_delimited(path: Path, columns: Sequence[str]) -> Table:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        header_line = file.readline()
-    delimiter = _delimiter(header_line, columns, "\t" if path.suffix.lower() == ".tsv" else ",")
+    usual = "\t" if path.suffix.lower() == ".tsv" else ","
     rows: list[Row] = []
     problems: list[str] = []
+    reader = None
     with path.open(encoding="utf-8-sig", newline="") as file, _long_cells():
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
-        header = [name.strip() for name in next(reader, [])]
-        twice = sorted({name for name in header if name and header.count(name) > 1})
-        if twice:
-            raise DataError(
-                f"{path}: the header names {', '.join(map(repr, twice))} more than once; rename the columns"
-            )
         try:
+            delimiter = _delimiter(file.readline(), columns, usual)
+            file.seek(0)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            _check_names(path, header)
+            asked = [name for name in columns if name in header]
             start = reader.line_num + 1
             for cells in reader:
                 where, start = f"{path.name}:{start}", reader.line_num + 1
@@ -108,16 +136,20 @@ def _read_delimited(path: Path, columns: Sequence[str]) -> Table:
                 if len(cells) != len(header):
                     problems.append(f"{where}: {len(cells)} cells, but the header has {len(header)}; check the quotes")
                 else:
-                    rows.append(Row(where, _cells(header, cells, columns)))
+                    rows.append(Row(where, _cells(header, cells, asked)))
         except csv.Error as error:
-            raise DataError(f"{path}:{reader.line_num}: not readable as CSV ({error})", problems) from None
+            line = 1 if reader is None else reader.line_num
+            raise DataError(f"{path}:{line}: not readable as CSV ({error})", problems) from None
     return Table(str(path), tuple(filter(None, header)), tuple(rows), path.parent, tuple(problems))
 
 
-def _cells(header: Sequence[str], cells: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
+def _cells(header: Sequence[str], cells: Sequence[str], asked: Sequence[str]) -> dict[str, str]:
     """The cells by their columns' names, as far as these have one, without white space around what is asked for."""
-    named = ((name, cell) for name, cell in zip(header, cells, strict=True) if name)
-    return {name: cell.strip() if name in columns else cell for name, cell in named}
+    named = dict(zip(header, cells, strict=True))
+    named.pop("", None)
+    for name in asked:
+        named[name] = named[name].strip()
+    return named
 
 
 @contextmanager
@@ -142,13 +174,18 @@ def _delimiter(header: str, columns: Sequence[str], usual: str) -> str:
 def _read_json_lines(path: Path) -> Table:
     rows, problems = [], []
     names: dict[str, None] = {}
+    beginning = ""
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             where = f"{path.name}:{number}"
             if not line.strip():
                 continue
+            beginning = beginning or line.lstrip()[0]
             try:
-                values = json.loads(line)
+                values = json.loads(line, object_pairs_hook=_object)
+            except BlpoError as error:
+                problems.append(f"{where}: {error}")
+                continue
             except (ValueError, RecursionError) as error:
                 problems.append(f"{where}: not JSON ({error})")
                 continue
@@ -157,7 +194,21 @@ def _read_json_lines(path: Path) -> Table:
                 continue
             names.update(dict.fromkeys(values))
             rows.append(Row(where, values))
+    if problems and not rows:
+        why = "the file is one JSON array" if beginning == "[" else "none of its lines is a JSON object"
+        raise DataError(
+            f"{path}: {why}, and JSON Lines have an object with the columns on each line; write it so:", problems
+        )
     return Table(str(path), tuple(names), tuple(rows), path.parent, tuple(problems))
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; the names of columns, which each row repeats, are in memory once."""
+    values = {sys.intern(name): value for name, value in pairs}
+    if len(values) < len(pairs):
+        twice = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]
+        raise BlpoError(f"{told_columns(twice)} more than once in one object")
+    return values
 
 
 def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
@@ -167,6 +218,7 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
     try:
         with parquet.ParquetFile(path) as file:
             schema = file.schema_arrow
+            _check_names(path, schema.names)
             values = file.read(columns=[name for name in schema.names if name in columns]).to_pylist()
     except pyarrow.ArrowException as error:
         raise DataError(f"{path}: not readable as Parquet ({' '.join(str(error).split())})") from None

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pytest
 from image_files import content, encoded, photo, write_photos
 from PIL import Image
+from pyarrow import parquet
 
 from blpo_dspy.data import contradictions, dataset_fingerprint, load_examples, load_images
 from blpo_dspy.errors import DataError
@@ -385,6 +386,9 @@ def test_lines_that_are_no_rows_are_named_too(tmp_path: Path, rows: Rows) -> Non
         ("t.csv", "image,label\nä.png,Safe".encode("utf-16"), "not UTF-8"),
         ("t.jsonl", b"\xff\xfe", "not UTF-8"),
         ("t.csv", b"image,image\n1,2\n", "more than once"),
+        ("t.csv", b'image,"label"x\n1,2\n', "t.csv:1: not readable as CSV"),
+        ("t.csv", b",".join(b"column %d" % i for i in range(100_000)), "no column 'image' or 'label'.*and 99970 more"),
+        ("t.csv", b"x" * 1_000_000, r"the columns are: 'xxx.*…x+'$"),
         ("t.csv", b'image,label\n"a.png,Safe\n', "not readable as CSV"),
         ("t.parquet", b"not parquet", "not readable as Parquet"),
         ("t.xlsx", b"PK", "should end in one of .csv"),
@@ -399,6 +403,64 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path, name: str | None, da
     with pytest.raises(DataError, match=reason) as caught:
         load_examples(table, labels=LABELS)
     assert "\n" not in str(caught.value)
+
+
+def test_a_header_may_be_as_long_as_a_cell(tmp_path: Path, rows: Rows) -> None:
+    """Also one that is longer than Python's own limit of 131,072 characters."""
+    table = tmp_path / "t.csv"
+    table.write_text(f"image,label,{'x' * 200_000}\n{rows[0]['image']},Safe,1\n")
+    assert load_examples(table, labels=LABELS)[0].label == "Safe"
+
+
+def test_a_column_that_is_there_twice_is_refused_in_every_format(tmp_path: Path, rows: Rows) -> None:
+    """No value silently takes the place of another."""
+    image, label = pa.array([rows[0]["image"]]), pa.array(["Safe"])
+    parquet.write_table(
+        pa.Table.from_arrays([image, label, label], ["image", "label", "label"]), tmp_path / "t.parquet"
+    )
+    with pytest.raises(DataError, match=r"t\.parquet: the header names 'label' more than once; rename the columns"):
+        load_examples(tmp_path / "t.parquet", labels=LABELS)
+    good = json.dumps(rows[0])
+    (tmp_path / "t.jsonl").write_text(
+        f'{good}\n{good[:-1]}, "label": "Safe"}}\n{good[:-1]}, "x": {{"y": 1, "y": 2}}}}\n'
+    )
+    assert problems_of(tmp_path / "t.jsonl") == [
+        "t.jsonl:2: 'label' more than once in one object",
+        "t.jsonl:3: 'y' more than once in one object",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('[{"image": "a.png", "label": "Safe"}]', "the file is one JSON array"),
+        ('[\n{"image": "a.png", "label": "Safe"},\n]', "the file is one JSON array"),
+        ('{\n"image": "a.png",\n"label": "Safe"\n}', "none of its lines is a JSON object"),
+        ("image,label\na.png,Safe", "none of its lines is a JSON object"),
+    ],
+)
+def test_a_file_that_is_not_json_lines_is_called_so(tmp_path: Path, text: str, why: str) -> None:
+    """Not a table without columns."""
+    (tmp_path / "t.jsonl").write_text(text)
+    with pytest.raises(
+        DataError, match=f"{why}, and JSON Lines have an object with the columns on each line"
+    ) as caught:
+        load_examples(tmp_path / "t.jsonl", labels=LABELS)
+    assert "columns are" not in str(caught.value)
+    assert caught.value.problems[0].startswith("t.jsonl:1: not ")
+
+
+def test_a_source_that_is_neither_file_nor_folder_is_called_what_it_is(tmp_path: Path) -> None:
+    """A pipe isn't waited for."""
+    os.mkfifo(tmp_path / "t.csv")
+    for source, reason in (
+        (tmp_path / "t.csv", "t.csv: a pipe, socket or device, not a file; write the table to a file first"),
+        (tmp_path / f"{'x' * 300}.csv", "cannot be read .File name too long"),
+        ("t\0.csv", "cannot be read .embedded null byte"),
+    ):
+        with pytest.raises(DataError, match=reason) as caught:
+            load_examples(source, labels=LABELS)
+        assert len(str(caught.value)) < 400
 
 
 def test_folders_without_classes_are_refused(tmp_path: Path) -> None:

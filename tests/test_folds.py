@@ -292,7 +292,11 @@ def test_estimate_with_folds_holds_for_the_run(table: Path) -> None:
         (["--val", "small.csv"], "--folds splits validation images off TABLE"),
         (["--sizes", "10,10,10"], "leave out --sizes"),
         (["--fidelity", "5"], "--fidelity is measured on a test set"),
-        (["--folds", "7"], "too few examples for 7 folds: there are 30 examples (1: 6, 2: 6, 3: 6, 4: 6, 5: 6)"),
+        (
+            ["--folds", "7"],
+            "too few examples for 7 folds: there are 30 examples (1: 6, 2: 6, 3: 6, 4: 6, 5: 6); each fold needs an "
+            "example of every label, but the labels 1, 2, 3, 4 and 5 have fewer than 7; take fewer folds, or label more",
+        ),
         (["--max-calls", "100"], "--max-calls 100 is too small for 2 folds"),
     ],
 )

@@ -8,6 +8,10 @@ import io
 import logging
 import os
 import pickle
+import struct
+import subprocess
+import sys
+import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -21,9 +25,10 @@ from dspy import lm15
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_files import animated, content, decoded, encoded, noise, photo, png, png_header, turned
-from PIL import Image, ImageFile, ImageOps, features
+from PIL import ExifTags, Image, ImageFile, ImageOps, PngImagePlugin, features
 
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.image_metadata import without_metadata
 from blpo_dspy.images import (
     ImageError,
     PixelPolicy,
@@ -32,6 +37,7 @@ from blpo_dspy.images import (
     is_reference,
     try_prepare_all,
 )
+from blpo_dspy.pixels import MemoryBudget
 
 POLICY = PixelPolicy()
 SMALL = PixelPolicy(max_side=64, max_bytes=4096)
@@ -76,10 +82,10 @@ def test_a_percent_encoded_data_uri_is_read() -> None:
 
 
 def test_a_phones_jpeg_with_more_pictures_behind_the_first_stays_a_jpeg() -> None:
-    """MPO is read by every JPEG decoder."""
+    """MPO is read by every JPEG decoder; the other pictures, which have metadata of their own, are not passed on."""
     data = encoded(photo(), "MPO", save_all=True, append_images=[photo(seed=1)])
     assert Image.open(io.BytesIO(data)).format == "MPO"
-    assert content(POLICY.prepare(data).url) == ("image/jpeg", data)
+    assert content(POLICY.prepare(data).url) == ("image/jpeg", encoded(photo(), "JPEG"))
 
 
 def test_formats_left_out_of_the_policy_are_encoded_anew() -> None:
@@ -113,7 +119,7 @@ def test_an_image_is_turned_upright(kind: str, orientation: int) -> None:
     result = decoded(POLICY.prepare(data).url)
     assert result.size == upright.size
     assert np.abs(pixels(result) - pixels(upright)).mean() < 3
-    assert (content(POLICY.prepare(data).url)[1] == data) is (orientation == 1)
+    assert (content(POLICY.prepare(data).url)[1] == without_metadata(kind, data)) is (orientation == 1)
 
 
 def test_a_tiff_is_turned_once() -> None:
@@ -231,6 +237,80 @@ def test_metadata_is_left_behind_where_an_image_is_encoded_anew_but_its_colours_
     assert b"secret" not in content(SMALL.prepare(data).url)[1]
     large = encoded(photo(200, 100), "JPEG", icc_profile=b"p" * 4000)
     assert "icc_profile" not in decoded(SMALL.prepare(large).url).info
+
+
+def with_metadata(kind: str, image: Image.Image) -> bytes:
+    """An image that says in many ways where it was taken."""
+    exif = Image.Exif()
+    exif[0x010E] = "SECRET description"
+    exif.get_ifd(ExifTags.IFD.GPSInfo).update({1: "N", 2: (48.0, 51.0, 29.0), 29: "SECRET"})
+    if kind == "PNG":
+        texts = PngImagePlugin.PngInfo()
+        texts.add_text("parameters", "SECRET prompt")
+        texts.add_text("Comment", "SECRET comment", zip=True)
+        texts.add_itxt("XML:com.adobe.xmp", "<x:xmpmeta>SECRET</x:xmpmeta>")
+        texts.add(b"prVt", b"SECRET", after_idat=True)
+        return encoded(image, kind, exif=exif, pnginfo=texts) + b"SECRET trailer"
+    if kind == "GIF":
+        return encoded(image, kind, comment=b"SECRET") + b"SECRET trailer"
+    xmp = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'>SECRET</x:xmpmeta>"
+    if kind == "WEBP":
+        return encoded(image, kind, exif=exif, xmp=xmp) + b"SECRET trailer"
+    data = encoded(image, kind, exif=exif, xmp=xmp, comment=b"SECRET", progressive=True)
+    photoshop = b"\xff\xed" + struct.pack(">H", 8) + b"SECRET"
+    return data[:2] + photoshop + data[2:] + b"\0\0\0\x18ftypmp42 SECRET film"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF"])
+def test_metadata_is_left_out_where_the_pixels_bytes_stay(kind: str) -> None:
+    """The place of a photograph, texts, and what stands behind the image; what is left is what was never there."""
+    policy = PixelPolicy(formats=("JPEG", "PNG", "WEBP", "GIF"))
+    data = with_metadata(kind, photo())
+    media_type, bare = content(policy.prepare(data).url)
+    assert data.count(b"SECRET") > 1
+    assert b"SECRET" not in bare
+    assert not Image.open(io.BytesIO(bare)).getexif()
+    never = encoded(photo(), kind, **({"progressive": True} if kind == "JPEG" else {}))
+    if kind == "WEBP":  # the container of one with metadata has a header, which stays
+        assert bare.endswith(never[12:])
+    else:
+        assert bare.replace(b"GIF89a", b"GIF87a") == never  # a version of GIF that has comments
+    assert (media_type, decoded(policy.prepare(bare).url).format) == (f"image/{kind.lower()}", kind)
+    assert content(policy.prepare(bare).url)[1] == bare
+    assert fingerprint(policy.prepare(data)) == fingerprint(policy.prepare(bare))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_what_says_how_pixels_look_stays_with_them(kind: str) -> None:
+    """The colour profile, and the resolution."""
+    data = encoded(photo(), kind, icc_profile=b"profile", dpi=(72, 72))
+    assert content(POLICY.prepare(data).url)[1] == data
+
+
+def test_a_photograph_with_metadata_is_still_turned_upright() -> None:
+    """The orientation is honoured before it is left out."""
+    for orientation in (1, 6):
+        result = decoded(POLICY.prepare(turned(photo(40, 30), orientation)).url)
+        assert result.size == ((40, 30) if orientation == 1 else (30, 40))
+        assert not result.getexif()
+
+
+def test_metadata_is_left_out_of_a_file_that_is_not_built_as_it_should_be() -> None:
+    """It is encoded again."""
+    data = with_metadata("JPEG", photo())
+    data = data.replace(b"\xff\xdb", b"\0\0\xff\xdb", 1)  # two bytes between segments, which decoders pass over
+    assert without_metadata("JPEG", data) is None
+    assert b"SECRET" not in content(POLICY.prepare(data).url)[1]
+
+
+@given(st.sampled_from(["JPEG", "PNG", "WEBP", "GIF"]), st.data())
+def test_metadata_of_a_damaged_file_raises_nothing(kind: str, data: st.DataObject) -> None:
+    """Whatever is cut or overwritten."""
+    file = bytearray(with_metadata(kind, photo()))
+    for _ in range(data.draw(st.integers(0, 3))):
+        file[data.draw(st.integers(0, len(file) - 1))] = data.draw(st.integers(0, 255))
+    bare = without_metadata(kind, bytes(file[: data.draw(st.integers(0, len(file)))]))
+    assert bare is None or len(bare) <= len(file)
 
 
 MODES = ("1", "L", "P", "RGB", "RGBA", "CMYK", "LA", "PA", "I;16", "I", "F", "YCbCr", "HSV", "RGBX", "RGBa")
@@ -353,6 +433,83 @@ def test_images_are_prepared_in_order() -> None:
     """Though several threads work."""
     images = [noise(30 + 10 * (i % 3), 30, seed=i) for i in range(12)]
     assert [p.url for p in try_prepare_all(images)] == [POLICY.prepare(image).url for image in images]
+
+
+def test_threads_share_the_memory_for_pixels_in_the_order_of_arrival() -> None:
+    """More than all of it goes alone; a small amount doesn't overtake a large one that waits."""
+    budget = MemoryBudget(100)
+    entered: list[int] = []
+
+    def work(amount: int) -> None:
+        with budget.taken(amount):
+            entered.append(amount)
+
+    def begin(amount: int) -> threading.Thread:
+        thread = threading.Thread(target=work, args=(amount,), daemon=True)
+        thread.start()
+        return thread
+
+    with budget.taken(60):
+        begin(40).join(10)
+        large = begin(1000)
+        while not budget._turn.locked():
+            time.sleep(0.001)
+        small = begin(10)
+        small.join(0.05)
+        assert entered == [40]
+    large.join(10)
+    small.join(10)
+    assert entered == [40, 1000, 10]
+    with budget.taken(100):
+        pass
+
+
+def test_memory_is_given_back_by_an_image_that_fails() -> None:
+    """So that the next one doesn't wait for ever."""
+    budget = MemoryBudget(10)
+    with pytest.raises(ImageError), budget.taken(10):
+        raise ImageError("damaged")
+    with budget.taken(10):
+        pass
+
+
+_MEASURE = """
+import resource, sys
+from blpo_dspy.images import PixelPolicy
+small, large = (open(name, "rb").read() for name in sys.argv[1:])
+PixelPolicy().prepare(small)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+PixelPolicy().prepare(large)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_a_deep_image_with_transparency_takes_few_copies_of_its_pixels(tmp_path: Path) -> None:
+    """Some 10 bytes for each pixel: as it was decoded, and flattened."""
+    files = [tmp_path / "small.png", tmp_path / "large.png"]
+    for file, side in zip(files, (20, 3000), strict=True):
+        row = b"\0" + bytes(range(200)) * (8 * side // 200) + bytes(8 * side % 200)
+        file.write_bytes(png(side, side, row * side, depth=16, colour=6))
+    done = subprocess.run([sys.executable, "-c", _MEASURE, *files], capture_output=True, text=True, check=True)
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert int(done.stdout) * unit < 14 * 3000 * 3000
+
+
+def test_large_images_are_flattened_as_small_ones_are() -> None:
+    """In strips, the last of which is lower."""
+    clear = photo(1500, 1000)
+    clear.putalpha(clear.getchannel(0))
+    white = Image.new("RGBA", clear.size, "white")
+    flat = Image.alpha_composite(white, clear).convert("RGB")
+    policy = PixelPolicy(max_side=2000, max_bytes=2**23)
+    assert np.array_equal(pixels(decoded(policy.prepare(clear).url)), pixels(flat))
+    deep = np.linspace(0, 65535, 1500 * 1000).reshape(1000, 1500)
+    for values, grey in (
+        (deep.astype(np.uint16), deep.astype(np.uint16) / 257),
+        (np.float32(deep / 65535), deep / 257),
+    ):
+        result = np.asarray(decoded(policy.prepare(Image.fromarray(values)).url))
+        assert np.abs(result - grey).max() < 0.51
 
 
 def test_more_pixels_than_the_policy_allows_are_refused_before_they_are_decoded() -> None:

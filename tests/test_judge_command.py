@@ -156,6 +156,26 @@ def test_a_cap_stops_and_the_same_command_goes_on(world: Path, tmp_path: Path) -
     assert len(rows_of(out)) == 5
 
 
+def test_names_of_images_neither_forge_lines_nor_reach_the_terminal(world: Path, tmp_path: Path) -> None:
+    """On the screen, in notes and in errors they are escaped; JSON and the table keep them."""
+    photo = (world / "photos" / "images" / "photo-0001.png").read_bytes()
+    name = "a.png\n5\tb\x1b[2J\u202e.png"
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    (folder / name).write_bytes(photo)
+    (folder / f"bad {name}").write_bytes(b"no image")
+    escaped = r"a.png\n5\tb\x1b[2J\u202e.png"
+    told = blpo("judge", world / "judge.json", folder, *OFFLINE)
+    good, bad = (line.split("\t") for line in told.stdout.splitlines())
+    assert (len(good), good[1], bad[:2]) == (2, escaped, ["-", f"bad {escaped}"])
+    assert told.stderr.replace("\n", "").isprintable()
+    as_json = blpo("judge", world / "judge.json", folder, "--json", *OFFLINE).stdout
+    assert [json.loads(line)["image"] for line in as_json.splitlines()] == [name, f"bad {name}"]
+    assert as_json.replace("\n", "").isprintable()
+    assert blpo("judge", world / "judge.json", folder, "--out", tmp_path / "p.csv", *OFFLINE).exit_code == 1
+    assert [row["image"] for row in rows_of(tmp_path / "p.csv")] == [name, f"bad {name}"]
+
+
 # What it refuses
 
 

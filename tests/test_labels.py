@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labels import Label, LabelSpace
+from blpo_dspy.labels import MAX_LABELS, Label, LabelSpace
 
 SAFETY = LabelSpace("Safe", "Unsafe")
 STARS = LabelSpace.ordinal(1, 5)
@@ -65,6 +65,36 @@ def test_a_scale_must_rise(low: int, high: int) -> None:
     """A scale from high to low, or of one level, is refused."""
     with pytest.raises(BlpoError, match="from a lower to a higher"):
         LabelSpace.ordinal(low, high)
+
+
+def test_more_labels_than_a_prompt_can_name_are_refused() -> None:
+    """As a list, as a scale of any length and from a file; as many as are allowed are not."""
+    names = [f"label {i}" for i in range(MAX_LABELS + 1)]
+    assert len(LabelSpace(*names[1:])) == len(LabelSpace.ordinal(1, MAX_LABELS)) == MAX_LABELS
+    for make in (
+        lambda: LabelSpace(*names),
+        lambda: LabelSpace.ordinal(0, MAX_LABELS),
+        lambda: LabelSpace.ordinal(1, 10**12),
+        lambda: LabelSpace.from_dict({"kind": "nominal", "labels": ["a"] * 1_000_000}),
+    ):
+        with pytest.raises(BlpoError, match=r"[\d,]+ labels are more than the limit of 1,024"):
+            make()
+
+
+def test_errors_about_labels_are_short_however_long_a_label_is() -> None:
+    """Or however many there are."""
+    many = LabelSpace(*(f"label {i}" for i in range(MAX_LABELS)))
+    for fail in (
+        lambda: LabelSpace("a", "b").coerce("x" * 5_000_000),
+        lambda: LabelSpace("a", "b").index("x" * 5_000_000),
+        lambda: LabelSpace("a", "\n" * 5_000_000),
+        lambda: LabelSpace("a", *["x" * 5_000_000] * 2),
+        lambda: LabelSpace(*["x" * 5_000_000] * 3, ""),
+        lambda: many.coerce("other"),
+    ):
+        with pytest.raises(BlpoError) as caught:
+            fail()
+        assert len(str(caught.value)) < 1000
 
 
 def test_loss_of_nominal_labels_is_zero_or_one() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import dspy
 import pytest
 from dspy.adapters.chat_adapter import field_header_pattern
@@ -9,7 +11,9 @@ from engines import scripted_lm
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from blpo_dspy.text import as_data
+from blpo_dspy.errors import BlpoError, DataError
+from blpo_dspy.notices import BlpoWarning, notice
+from blpo_dspy.text import as_data, brief, in_json, shown
 
 START, END = "<<CUSTOM-TYPE-START-IDENTIFIER>>", "<<CUSTOM-TYPE-END-IDENTIFIER>>"
 IMAGE = f'{START}[{{"type": "image_url", "image_url": {{"url": "https://example.org/other.png"}}}}]{END}'
@@ -67,3 +71,42 @@ def test_an_image_in_a_text_field_stays_text(adapter: dspy.Adapter) -> None:
         with dspy.context(lm=lm, adapter=adapter):
             dspy.Predict("q -> a")(q=text)
         assert len(lm.engine.seen[-1].images) == images
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a.png\nSafe\tevil.png", r"a.png\nSafe\tevil.png"),
+        ("\x1b]0;title\x07.png", r"\x1b]0;title\x07.png"),
+        ("\x9b31m\x7f\r\u2028", r"\x9b31m\x7f\r\u2028"),
+        ("gnp.\u202efdp\u2066", r"gnp.\u202efdp\u2066"),
+        ("\udcff.png", r"\udcff.png"),
+        ("naïve – 图片 🎉 a\\b 'c'", "naïve – 图片 🎉 a\\b 'c'"),
+    ],
+)
+def test_text_of_others_is_shown_on_one_line_without_commands(text: str, line: str) -> None:
+    """What is harmless stays as it is; what was shown once stays so too."""
+    assert shown(text) == shown(line) == line
+    assert json.loads(in_json(json.dumps([text], ensure_ascii=False, indent=2))) == [text]
+    assert in_json(json.dumps(text, ensure_ascii=False)).isprintable()
+
+
+def test_text_with_lines_of_its_own_keeps_them() -> None:
+    """And nothing else that moves the cursor."""
+    assert shown("one\n\ttwo\x1b[2J", lines=True) == r"one" + "\n" + r"\ttwo\x1b[2J"
+
+
+def test_long_text_of_others_is_shown_with_both_of_its_ends() -> None:
+    """However long it is."""
+    assert brief("a" * 200) == "a" * 200
+    assert brief("a" * 5_000_000 + "\nz.png") == "a" * 60 + "…" + "a" * 94 + r"\nz.png"
+
+
+def test_errors_and_warnings_hold_no_commands_for_a_terminal() -> None:
+    """The lines of a message are its own: a name in a problem adds none."""
+    assert str(BlpoError("a\x1b.png: bad\n  - one")) == "a\\x1b.png: bad\n  - one"
+    error = DataError("t\x1b.csv: 1 of 1", ["a\n  - b.png: no such file"])
+    assert str(error) == "t\\x1b.csv: 1 of 1\n  - a\\n  - b.png: no such file"
+    assert error.problems == ("a\\n  - b.png: no such file",)
+    with pytest.warns(BlpoWarning, match=r"a\\x1b\.png is new"):
+        notice("a\x1b.png is new")

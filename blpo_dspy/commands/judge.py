@@ -21,6 +21,7 @@ from blpo_dspy.prediction_files import check_target
 from blpo_dspy.predictions import Progress, journal_of, predict
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.progress import Watch
+from blpo_dspy.text import brief
 
 _INTERRUPTED = 130
 # Seconds between the lines that tell a log file where a long run stands.
@@ -73,7 +74,7 @@ def _print_verdicts(judge: VisualJudge, inputs: Inputs, job: JudgeJob, screen: S
 
     def calls() -> Iterator[dict[str, Any]]:
         for _, draft in inputs.drafts(range(len(inputs.rows))):
-            failure = "; ".join(draft.problems).removeprefix(f"{draft.place}: ")  # which stands beside it
+            failure = "; ".join(draft.problems).removeprefix(f"{brief(draft.place)}: ")  # which stands beside it
             waiting.append((draft.place, Verdict(None, failure=failure) if failure else None))
             if not failure:
                 yield {"image": draft.source, **draft.context}

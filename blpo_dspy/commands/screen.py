@@ -26,6 +26,7 @@ from blpo_dspy.options import EMBEDDED, in_options
 from blpo_dspy.progress import Watch, quiet_libraries
 from blpo_dspy.results import Aligned
 from blpo_dspy.statistics import Interval, PairedComparison
+from blpo_dspy.text import in_json, shown
 
 _OFFLINE = "the offline engine, not a multimodal LLM"
 _WIDEST_TEXT = 100
@@ -61,14 +62,14 @@ class Screen:
 
     def json(self, data: Any, *, indent: int | None = 2) -> None:
         """Prints data as JSON."""
-        self.out.file.write(json.dumps(data, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+        self.out.file.write(in_json(json.dumps(data, indent=indent, ensure_ascii=False, allow_nan=False)) + "\n")
 
     def text(self, line: str = "", style: str = "") -> None:
-        """Prints a line as it is, whatever it holds."""
-        self.out.print(Text(line, style=style), soft_wrap=True)
+        """Prints text, which may have several lines; whatever else would move the cursor is escaped."""
+        self.out.print(Text(shown(line, lines=True), style=style), soft_wrap=True)
 
     def table(self, table: Table) -> None:
-        """Prints a table; where the terminal is narrower, a line for each cell, and rows apart."""
+        """Prints a table, its cells as `shown` gave them; where the terminal is narrower, one line for each cell."""
         unbounded = self.out.options.update(width=_UNBOUNDED)
         if self.out.measure(table, options=unbounded).maximum <= self.out.width:
             self.out.print(table)
@@ -84,7 +85,7 @@ class Screen:
     def note(self, line: str) -> None:
         """Remarks on something that is no error."""
         # A log keeps a remark on one line.
-        self.err.print(Text(f"Note: {in_options(line)}", style="yellow"), soft_wrap=not self.err.is_terminal)
+        self.err.print(Text(f"Note: {shown(in_options(line))}", style="yellow"), soft_wrap=not self.err.is_terminal)
 
     def warn(self, warning: str) -> None:
         """Remarks on what this library warns of, once if it does so at several steps of a command."""
@@ -223,7 +224,7 @@ def agreement_table(rows: Sequence[tuple[str, str, Agreement | None]]) -> Table:
     for split, name, a in measured:
         cells = [str(a.n), _figure(a.accuracy), _figure(a.macro_f1), _figure(a.kappa)]
         cells += ([_figure(a.mae)] if ordinal else []) + [str(a.invalid)] + ([str(a.failed)] if failed else [])
-        table.add_row(Text(split), Text(name), *cells)
+        table.add_row(Text(shown(split)), Text(shown(name)), *cells)
     return table
 
 
@@ -233,10 +234,10 @@ def confusion_table(agreement: Agreement) -> Table:
     table.add_column(Text("human \\ judge"), no_wrap=True)
     with_invalid = agreement.invalid > 0
     for name in [*agreement.labels.names, *(["invalid"] if with_invalid else [])]:
-        table.add_column(Text(name), justify="right")
+        table.add_column(Text(shown(name)), justify="right")
     for name, row in zip(agreement.labels.names, agreement.confusion, strict=True):
         cells = row if with_invalid else row[:-1]
-        table.add_row(Text(name), *(str(count) if count else "·" for count in cells))
+        table.add_row(Text(shown(name)), *(str(count) if count else "·" for count in cells))
     return table
 
 
@@ -306,9 +307,9 @@ def verdict_record(image: str, verdict: Verdict, *, described: bool) -> dict[str
 
 def show_verdict(screen: Screen, image: str, verdict: Verdict) -> None:
     """Prints one line about one image, split by tabs; the label first, for the eye and for `cut`."""
-    cells = ["-" if verdict.label is None else str(verdict.label), image]
+    cells = ["-" if verdict.label is None else shown(verdict.label), shown(image)]
     if verdict.failure:
-        cells.append(f"failed: {_one_line(in_options(verdict.failure))}")
+        cells.append(f"failed: {shown(_one_line(in_options(verdict.failure)))}")
     elif verdict.label is None:
         cells.append(f"no label in the answer {_one_line(verdict.answer)!r}")
     screen.out.file.write("\t".join(cells) + "\n")

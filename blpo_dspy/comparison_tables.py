@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -132,9 +134,10 @@ def markdown(comparison: Comparison) -> str:
     """Returns the table in Markdown, with how to read it, what each method is, and what to know of it below."""
     lines = ["| " + " | ".join(HEADINGS) + " |", "|---" + "|---:" * (len(HEADINGS) - 1) + "|"]
     for cells in summary(comparison):
-        lines.append("| " + " | ".join(_one_cell(cells[heading]) for heading in HEADINGS) + " |")
+        told = [_one_cell(cells["method"]), *(cells[heading] for heading in HEADINGS[1:])]
+        lines.append("| " + " | ".join(told) + " |")
     seeds = list(dict.fromkeys(row.seed for row in comparison.rows))
-    models = ", ".join(f"{role} {about['model']}" for role, about in comparison.about["models"].items())
+    models = _one_cell(", ".join(f"{role} {about['model']}" for role, about in comparison.about["models"].items()))
     names = dict.fromkeys(row.method for row in comparison.rows)
     about = [f"- {name}: {METHODS[name].about}" for name in names if name in METHODS]
     told = " ".join(filter(None, [no_evidence(comparison), _how_to_read(comparison, seeds, models)]))
@@ -145,17 +148,18 @@ def _how_to_read(comparison: Comparison, seeds: Sequence[int], models: str) -> s
     several = f"Mean ± sd over seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"Seed {seeds[0]}"
     return (
         f"Every search had at most {comparison.about['max_calls']:,} LM calls ({models}). {several}. “vs none” is the "
-        "difference in test macro-F1 to no optimization; p is from the exact paired test of the losses on the test "
-        "images, not corrected for the number of methods. Intervals and p are of the mean over seeds: each resample "
-        "takes a test image with its answers of all seeds. “calls” are those of the search, “images” those sent to the "
-        "optimizer LM; “LM seconds” were waited for answers, parallel ones added up, whichever method paid for them. "
-        "“invalid” answers without a label and “failed” calls are those of the final measurements; the latter are left "
-        "out of all figures."
+        "difference in test macro-F1 to no optimization; p is from the exact paired test of how far the labels of the "
+        "test images are off, not corrected for the number of methods. Intervals and p are of the mean over seeds: "
+        "each resample takes a test image with its answers of all seeds. “calls” are those of the search, “images” "
+        "those sent to the optimizer LM; “LM seconds” were waited for answers, parallel ones added up, whichever "
+        "method paid for them. “invalid” answers without a label and “failed” calls are those of the final "
+        "measurements; the latter are left out of all figures."
     )
 
 
 def _one_cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    """A text of data on one line, neither HTML nor a column, link or picture of Markdown."""
+    return re.sub(r"([\\|]|(?<=\])\()", r"\\\1", html.escape(" ".join(text.split()), quote=False))
 
 
 def plot(comparison: Comparison, path: str | os.PathLike[str]) -> None:
@@ -167,7 +171,7 @@ def plot(comparison: Comparison, path: str | os.PathLike[str]) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    save_line_chart(curves(comparison), "validation agreement (1 − mean loss) of the best program so far", Path(path))
+    save_line_chart(curves(comparison), "validation agreement (at most 1) of the best program so far", Path(path))
 
 
 def curves(comparison: Comparison) -> list[Series]:

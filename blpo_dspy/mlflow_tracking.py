@@ -21,6 +21,8 @@ from blpo_dspy.optimizers.base import JudgeOptimizer
 from blpo_dspy.optimizers.records import BLPOResult, Round
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.report import load_run
+from blpo_dspy.report.page import damage_named
+from blpo_dspy.report.run import RESULT
 
 EXPERIMENT = "blpo-dspy"
 _LONGEST_PARAMETER = 500  # characters; the least that MLflow's stores take
@@ -126,19 +128,28 @@ def log_run(
     """
     folder = Path(run_dir)
     result = load_run(folder).result
-    sizes = {f"examples.{name}": result["data"][name]["n"] for name in ("train", "val", "test")}
-    models = {f"models.{role}": name for role, name in result["models"].items()}
+    with damage_named(folder / RESULT):  # all of it, before anything is logged
+        parameters, figures = _parameters(result), _figures(result)
     store = _Store(experiment, tracking_uri)
-    run = store.begin(run_name or folder.resolve().name, {**_flat(result["options"]), **sizes, **models})
-    store.figures(run, [*_of_rounds(result["rounds"]), *_of_validations(result["validations"], "val")])
-    for when in ("before", "after"):
-        measured = (result[when] or {}).get("test") or {}
-        store.figures(run, _of_agreement(f"test/{when}", measured, 0))
-    for part in ("compile", "measure"):
-        store.figures(run, _of_ledger(part, result["ledger"][part]))
+    run = store.begin(run_name or folder.resolve().name, parameters)
+    store.figures(run, figures)
     store.files(run, [folder / name for name in _FILES if (folder / name).is_file()])
     store.end(run, "FINISHED", "")
     return run
+
+
+def _parameters(result: Mapping[str, Any]) -> dict[str, Any]:
+    sizes = {f"examples.{name}": result["data"][name]["n"] for name in ("train", "val", "test")}
+    return {**_flat(result["options"]), **sizes, **{f"models.{role}": name for role, name in result["models"].items()}}
+
+
+def _figures(result: Mapping[str, Any]) -> list[Figure]:
+    figures = [*_of_rounds(result["rounds"]), *_of_validations(result["validations"], "val")]
+    for when in ("before", "after"):
+        figures += _of_agreement(f"test/{when}", (result[when] or {}).get("test") or {}, 0)
+    for part in ("compile", "measure"):
+        figures += _of_ledger(part, result["ledger"][part])
+    return figures
 
 
 class _Store:

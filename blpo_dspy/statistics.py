@@ -21,8 +21,8 @@ from blpo_dspy.figures import Tables, figure_names, figures_of, loss_steps
 from blpo_dspy.labels import Label, LabelSpace
 from blpo_dspy.resampling import MISSING, RESAMPLES, Floats, Ints, Items, distinct, drawn_anew
 
-METHOD = "percentile bootstrap stratified by true label, smoothed by one pseudo-example"
-ITEMS_METHOD = "percentile bootstrap of the items, smoothed by one pseudo-item"
+METHOD = "percentile bootstrap stratified by true label, smoothed by one example with a random outcome"
+ITEMS_METHOD = "percentile bootstrap of the items, smoothed by one item with a random outcome"
 BETTER, WORSE, NO_CHANGE = "better", "worse", "not distinguishable from no change"
 
 

@@ -206,7 +206,7 @@ class JudgeOptimizer(Teleprompter):
             return
 
     def _shortfall(self, run: Run, student: dspy.Module) -> str | None:
-        """Which cap hardly pays for two rounds, as far as that can be said beforehand."""
+        """Which cap hardly pays for two rounds, and what for, as far as that can be said beforehand."""
         if self.budget is None:
             return None
         verbalizer, examples = run.predictors.verbalizer, run.data.examples

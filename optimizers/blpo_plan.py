@@ -33,9 +33,9 @@ def plan_blpo(optimizer: BLPO, sizes: Sizes, threads: int) -> Plan:
             strict=True,
         )
     ]
-    # Under a cap on calls the algorithm makes rounds shorter rather than fewer.
-    short = usual if cap is None else _Round.usual(optimizer, sizes, min(1, optimizer.inner_steps))
-    two_rounds = short.calls(optimizer, sizes, 2, min(3, validations))
+    # Under a cap on calls the algorithm makes rounds shorter rather than fewer, and validates the first and the last.
+    short = usual if cap is None else _Round.usual(optimizer, sizes, min(1, optimizer.inner_steps), chunks=1)
+    one, two = (short.calls(optimizer, sizes, n, min(n + 1 if cap is None else 2, validations)) for n in (1, 2))
     last = math.ceil(validation / threads) * per_judgement
     depth = Span(
         1,
@@ -45,7 +45,7 @@ def plan_blpo(optimizer: BLPO, sizes: Sizes, threads: int) -> Plan:
     )
     return Plan(
         {role: span.capped(cap) for role, span in zip(ROLES, spans, strict=True)},
-        dict(zip(ROLES, two_rounds, strict=True)),
+        (dict(zip(ROLES, one, strict=True)), dict(zip(ROLES, two, strict=True))),
         depth,
         (
             MetaPrompt(optimizer.update_judge, errors=optimizer.batch_size),
@@ -93,8 +93,8 @@ class _Round:
         return cls._of(o, sizes, sizes.train, ATTEMPTS, o.inner_steps, warm=False)
 
     @classmethod
-    def usual(cls, o: BLPO, sizes: Sizes, inner_steps: int) -> _Round:
-        searched = min(sizes.train, _USUAL_CHUNKS * (o.batch_size + o.guard_size)) if _lazy(o) else sizes.train
+    def usual(cls, o: BLPO, sizes: Sizes, inner_steps: int, chunks: int = _USUAL_CHUNKS) -> _Round:
+        searched = min(sizes.train, chunks * (o.batch_size + o.guard_size)) if _lazy(o) else sizes.train
         return cls._of(o, sizes, searched, 1, inner_steps, warm=o.warm_start)
 
     @classmethod

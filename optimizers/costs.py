@@ -184,31 +184,39 @@ def _stand_in(value: Any) -> Any:
 
 
 def shortfall(budget: Budget, plan: Plan, costs: Callable[[], Mapping[str, CallCost]]) -> str | None:
-    """Returns which cap doesn't pay for two usual rounds, in words, or None.
+    """Returns which cap doesn't pay for two rounds as a rule, and what it pays for, in words, or None.
 
     Args:
         budget: The caps.
         plan: The calls.
         costs: Returns what a call comes to; asked only for a cap on tokens or dollars.
     """
-    calls = sum(plan.two_rounds.values())
-    if budget.max_calls is not None and budget.max_calls < calls + budget.keep_calls:
-        kept = f", and {budget.keep_calls} are kept for later" if budget.keep_calls else ""
-        return _short("max_calls", budget.max_calls, f"{calls} calls", kept)
+    calls = [float(sum(rounds.values())) for rounds in plan.shortest]
+    if budget.max_calls is not None and budget.max_calls < calls[1] + budget.keep_calls:
+        return _short("max_calls", budget.max_calls, calls, "{:,.0f} calls", budget.keep_calls)
     if budget.max_tokens is None and budget.max_usd is None:
         return None
     known = costs()
-    tokens = sum(n * (known[r].text + known[r].images + known[r].answer).usual for r, n in plan.two_rounds.items())
-    if budget.max_tokens is not None and budget.max_tokens < tokens:
-        return _short("max_tokens", budget.max_tokens, f"{tokens:,.0f} tokens")
-    usd = sum(n * known[role].usual_usd() for role, n in plan.two_rounds.items())
-    if budget.max_usd is not None and budget.max_usd < usd:
-        return _short("max_usd", budget.max_usd, f"{usd:,.2f} dollars")
+    each = {role: (cost.text + cost.images + cost.answer).usual for role, cost in known.items()}
+    tokens = [sum(n * each[role] for role, n in rounds.items()) for rounds in plan.shortest]
+    if budget.max_tokens is not None and budget.max_tokens < tokens[1]:
+        return _short("max_tokens", budget.max_tokens, tokens, "{:,.0f} tokens")
+    usd = [sum(n * known[role].usual_usd() for role, n in rounds.items()) for rounds in plan.shortest]
+    if budget.max_usd is not None and budget.max_usd < usd[1]:
+        return _short("max_usd", budget.max_usd, usd, "{:,.2f} dollars")
     return None
 
 
-def _short(name: str, cap: float, needed: str, kept: str = "") -> str:
+def _short(name: str, cap: float, needed: Sequence[float], unit: str, kept: int = 0) -> str:
+    """The message, with what one and two rounds need."""
+    one, two = map(unit.format, needed)
+    pays = (
+        f"for more than one round: two take about {two}, one about {one},"
+        if cap >= needed[0] + kept
+        else f"for a round, which takes about {one}"
+    )
+    keeping = f", and {kept} are kept for later" if kept else ""
     return (
-        f"{name}={cap:g} hardly pays for two rounds, which take about {needed} with the validations around them{kept}; "
-        "raise it, or use fewer examples, inner_steps or a smaller batch_size"
+        f"{name}={cap:g} hardly pays {pays} with the validations before and after{keeping}; raise it, or use fewer "
+        "examples, inner_steps or a smaller batch_size"
     )

@@ -124,7 +124,8 @@ class Guards:
             for part, (n, loss) in later.parts.items():
                 before = start.parts.get(part, (0, loss))[1]
                 if n >= _SMALLEST_PART and loss - before > self.part_loss:
-                    return f"the mean loss on {part} ({n} examples) rose from {before:.2f} to {loss:.2f}"
+                    where = f"on {part} ({n} examples)"
+                    return f"the mean distance from the labels (0 to 1) {where} rose from {before:.2f} to {loss:.2f}"
         return ""
 
 

@@ -122,13 +122,14 @@ class Plan:
 
     Attributes:
         calls: By role.
-        two_rounds: By role, the calls of two usual rounds with the validations before and after them.
+        shortest: By role, the calls of one and of two rounds, as short as a cap on calls makes them, with the
+            validations before and after them.
         depth: How many calls follow one another, each waiting for the one before.
         prompts: What the optimizer LM is asked.
     """
 
     calls: Mapping[str, Span]
-    two_rounds: Mapping[str, int]
+    shortest: tuple[Mapping[str, int], Mapping[str, int]]
     depth: Span
     prompts: tuple[MetaPrompt, ...]
 

@@ -169,8 +169,8 @@ class Validation:
         instructions: What was validated.
         score: 1 − mean loss (the mean metric), in [0, 1].
         agreement: Agreement with the human labels, None where labels are not from a closed set.
-        spent: LM calls of the run when this was known: at the end of the next round, beside which it was judged, or of
-            the run.
+        spent: LM calls that led to this: those of the rounds before it, and its own; it runs beside the next round,
+            whose calls do not count.
         parts: Examples and mean loss of each part of the validation set: of each human label and each group.
         gain: How much lower the mean loss is than the start's, on the examples that the LM answered both times.
         refused: What kept these instructions from being returned, a guard or too many failed calls; "" if nothing.

@@ -127,7 +127,9 @@ class RoundOptimizer(JudgeOptimizer):
 
     def _result(self, run: Run, rounds: list[Round], validator: Validator, stop_reason: str) -> BLPOResult:
         validations = validator.finish()
-        spent = [*(completed.spent for completed in rounds), run.meter.ledger.total.calls]
+        ends = [0, *(completed.spent for completed in rounds), run.meter.ledger.total.calls]
+        # Not more than at the end of the next round, beside which it was judged: the two may share answers.
+        spent = {t: min(ends[t] + validator.asked(t), ends[t + 1]) for t in range(len(rounds) + 1)}
         validations = tuple(replace(v, spent=spent[v.after_round]) for v in validations)
         if validations and validations[0].after_round == 0:
             validations = self.guards.checked(validations)

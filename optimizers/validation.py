@@ -31,6 +31,7 @@ class Validator:
         self._wanted: dict[int, Instructions] = {}
         self._pending: dict[Instructions, PendingJudgements] = {}
         self._judged: dict[Instructions, list[Judgement] | None] = {}
+        self._asked: dict[int, int] = {}
 
     def start(self, after_round: int, instructions: Instructions) -> None:
         """Starts judging the validation examples under these instructions, unless that was done."""
@@ -38,7 +39,8 @@ class Validator:
         if wanted in self._pending or wanted in self._judged:
             return
         pending = self._pending[wanted] = self._bench.start(wanted, self._examples, background=True)
-        self._run.allowance.promise(len(pending.futures) * self._run.per_example)
+        self._asked[after_round] = len(pending.futures) * self._run.per_example
+        self._run.allowance.promise(self._asked[after_round])
 
     def check(self, guards: Guards, label_field: str) -> None:
         """Tells what a guard can't guard in this validation set.
@@ -55,6 +57,10 @@ class Validator:
     def calls(self) -> int:
         """About how many LM calls a validation makes."""
         return len(self._examples) * self._run.per_example
+
+    def asked(self, after_round: int) -> int:
+        """Returns about how many LM calls this validation made itself; none where an earlier one tells it."""
+        return self._asked.get(after_round, 0)
 
     def wait(self) -> None:
         """Waits for everything that was started; what an outage took of it is judged again while there is budget.

@@ -290,13 +290,18 @@ def test_a_capped_run_doesnt_depend_on_the_number_of_threads(cap: int) -> None:
     assert one.ledger.calls() == other.ledger.calls()
 
 
-def test_a_validation_is_known_once_it_is_paid_for() -> None:
-    """At the end of the round that it ran beside, the last one at the end; each stands behind its own calls."""
-    lm = world()
-    found = result(compiled(lm, rounds=3))
+@pytest.mark.parametrize("threads", [1, 8])
+def test_a_validation_stands_at_what_led_to_it(threads: int) -> None:
+    """The start at its own calls, each later one at those of the rounds before it and its own."""
+    found = result(compiled(world(), rounds=3, num_threads=threads))
     ends = [completed.spent for completed in found.rounds]
-    assert [v.spent for v in found.validations] == [*ends, found.ledger.total.calls]
-    assert found.validations[0].spent >= len(VALIDATION)
+    start, *later = found.validations
+    assert start.spent == len(VALIDATION) < ends[0]
+    assert [v.spent - end for v, end in zip(later, ends, strict=True)] == [
+        len(VALIDATION) * (v.instructions != earlier.instructions)
+        for earlier, v in zip(found.validations, later, strict=False)
+    ]
+    assert later[-1].spent == found.ledger.total.calls
     assert not found.capped
 
 

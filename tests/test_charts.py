@@ -54,6 +54,18 @@ def test_a_chart_stays_within_its_frame(values: list[float], spent: list[float])
                 assert all(-1 <= y + moved[1] <= height + 1 for y in at[1::2])
 
 
+def test_a_lone_figure_is_drawn_on_an_axis_from_0_to_1() -> None:
+    """Of one method without a line; figures that differ keep an axis of their own."""
+
+    def axis(*series: Series) -> list[str]:
+        wide = drawings(line_chart(series, "agreement"))[0]
+        return [text.text or "" for text in wide.iter("text") if re.fullmatch(r"[\d.]+", text.text or "")]
+
+    lone = Series("blpo", (Point(0.95, None, "", 300),), stepped=True)
+    assert {"0.0", "0.2", "1.0"} <= set(axis(lone))
+    assert "0.0" not in axis(lone, Series("opro", (Point(0.9, None, "", 300),)))
+
+
 def test_each_point_tells_its_figure_to_who_points_and_to_who_listens() -> None:
     """As a title and in the label of the drawing."""
     for chart in (line_chart(TWO, "accuracy"), dot_chart(TWO, "accuracy", None)):

@@ -202,7 +202,7 @@ def test_a_comparison_made_in_python_has_a_report_too(tmp_path: Path) -> None:
 def test_a_damaged_record_is_refused_in_one_message(folder: Path, tmp_path: Path) -> None:
     """Rows without figures, and report data of something else."""
     broken = of(row("blpo", 0, 0.5, BETTER, test={}))
-    with pytest.raises(BlpoError, match="record of the comparison is damaged"):
+    with pytest.raises(BlpoError, match=r"results\.json: the record is damaged"):
         render_comparison(broken, About())
     write_json(tmp_path / "results.json", COMPARISON.to_dict())
     (tmp_path / "report.json").write_text("[]")

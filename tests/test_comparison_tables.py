@@ -88,6 +88,18 @@ def test_an_undefined_statistic_is_a_dash() -> None:
     assert (cells["test macro-F1"], cells["vs none"]) == ("–", "–")
 
 
+def test_names_in_the_markdown_are_neither_html_nor_links() -> None:
+    """A method and a model of any name, and what an error says; our own figures stay as they are."""
+    hostile = "<script>alert(1)</script> [x](javascript:y) ![z](//host/z.png)"
+    models = {role: {"model": hostile} for role in ABOUT["models"]}
+    lines = (*NONE, row(hostile, 0, 0.5), *BLPO, Row("gepa", 0, error=hostile))
+    text = markdown(comparison(*lines, about={**ABOUT, "models": models}))
+    assert "<script" not in text
+    assert "](" not in text
+    assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 5
+    assert "| < 0.001 |" in text
+
+
 def test_failures_are_said_in_the_table_and_in_full_below() -> None:
     """All runs of a method failed, or some of them."""
     (cells,) = summary(comparison(FAILED))

@@ -227,7 +227,7 @@ def test_a_part_that_got_worse_is_refused_unless_it_is_small() -> None:
     small = validation(2, ["dark"] * 20, parts={"group a": (10, 0.1), "group b": (9, 0.9)})
     assert [v.refused for v in Guards(part_loss=0.2).checked([start, worse, small])] == [
         "",
-        "the mean loss on group a (10 examples) rose from 0.20 to 0.50",
+        "the mean distance from the labels (0 to 1) on group a (10 examples) rose from 0.20 to 0.50",
         "",
     ]
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import json
+import random
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import pytest
 from browser import CHROMIUM, PAGE_COLOURS, Page, browse, in_chromium, requested, seen_in_frame, width_needed
 from engines import Seen
 from PIL import Image
+from pydantic import TypeAdapter
 from rich.console import Console
 from typer.testing import CliRunner
 from worlds import LABELS, VALIDATION, examples, grey, mind, student, world
@@ -33,6 +37,7 @@ from blpo_dspy.progress import Watch
 from blpo_dspy.report import load_run, write_report, write_report_data
 from blpo_dspy.report.items import MOST_SHOWN, Item, Opinion
 from blpo_dspy.report.page import render
+from blpo_dspy.report.record import command_line, relative_paths
 from blpo_dspy.report.words import word_diff
 from blpo_dspy.results import result
 from blpo_dspy.sets import Sets
@@ -234,6 +239,98 @@ def test_a_folder_without_a_run_is_said_so(tmp_path) -> None:
         load_run(tmp_path)
 
 
+def places(data: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path to every value of a record, of lists the first two."""
+    parts = data.items() if isinstance(data, dict) else enumerate(data[:2]) if isinstance(data, list) else ()
+    for key, value in parts:
+        yield (*at, key)
+        yield from places(value, (*at, key))
+
+
+@pytest.mark.parametrize("file", ["report.json", "result.json"])
+def test_whatever_is_edited_in_a_record_there_is_a_page_or_one_message(file: str, tmp_path, run_folder) -> None:
+    """Values of another type or size all over both files: the page, or an error that names the file."""
+    folder, rng = shutil.copytree(run_folder, tmp_path / "copy"), random.Random(f"edits of {file}")
+    record = (folder / file).read_text()
+    edits = [(place, value) for place in places(json.loads(record)) for value in (None, "x", -1, [], {}, [[]], 1e308)]
+    refused = 0
+    for place, value in rng.sample(edits, 40):
+        data = json.loads(record)
+        reduce(getitem, place[:-1], data)[place[-1]] = value
+        (folder / file).write_text(json.dumps(data))
+        refused += _refusal(folder, file)
+    assert 10 < refused < 40
+
+
+def _refusal(folder: Path, file: str) -> bool:
+    """Whether there is no page, for a reason that names the file."""
+    try:
+        return not render(load_run(folder), images=False)
+    except BlpoError as error:
+        return file in str(error) or pytest.fail(f"{error} doesn't name {file}")
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "named"),
+    [
+        ("report.json", lambda data: data["items"][0].update(label=5.5), r"items\.0\.label is 5\.5"),
+        ("report.json", lambda data: data["items"][1]["after"].pop("label"), r"items\.1\.after\.label is missing"),
+        ("report.json", lambda data: data["items"][0].update(label="x"), r"items\.0\.label is 'x'"),
+        ("report.json", lambda data: data.update(command=["a"]), r'command is \["a"\]'),
+        ("result.json", lambda data: data["rounds"][0].update(spent="x"), r"result\.json: the record is damaged"),
+        ("result.json", lambda data: data["ledger"]["compile"]["judge"].pop("images"), r"result\.json: the record is"),
+    ],
+)
+def test_what_is_damaged_is_named(file, damage, named, tmp_path, run_folder) -> None:
+    """The file, and of report.json every place."""
+    folder = shutil.copytree(run_folder, tmp_path / "copy")
+    data = json.loads((folder / file).read_text())
+    damage(data)
+    (folder / file).write_text(json.dumps(data))
+    with pytest.raises(BlpoError, match=named):
+        render(load_run(folder))
+
+
+def test_a_record_nested_too_deeply_is_refused(tmp_path, run_folder) -> None:
+    """Where Python's own reader gives up."""
+    folder = shutil.copytree(run_folder, tmp_path / "copy")
+    (folder / "report.json").write_text("[" * 200_000)
+    with pytest.raises(BlpoError, match=r"report\.json: cannot be read"):
+        load_run(folder)
+
+
+def test_no_absolute_path_stands_in_a_report(tmp_path) -> None:
+    """They are shown relative to the run's folder, with blanks in them too; what is no path stays."""
+    folder = tmp_path / "runs" / "first"
+    folder.mkdir(parents=True)
+    words = [
+        "blpo",
+        "compile",
+        str(tmp_path / "my data" / "t.csv"),
+        f"--out={tmp_path}/judge.json",
+        "--task",
+        "a /b or 1/5",
+    ]
+    shown = command_line(words, folder)
+    assert shown == "blpo compile '../../my data/t.csv' --out=../../judge.json --task 'a /b or 1/5'"
+    assert relative_paths(f"train {tmp_path}/t.csv; val v.csv", folder) == "train ../../t.csv; val v.csv"
+
+
+def test_the_top_names_models_and_the_day(run_folder) -> None:
+    """In one line, before the headline."""
+    run = load_run(run_folder)
+    text = Page(render(run)).text
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", run.on)
+    assert text.index(f"v (verbalizer), o (optimizer) · {run.on}") < text.index("Agreement with people")
+
+
+def test_the_page_has_no_word_that_only_statisticians_know(run_folder) -> None:
+    """Neither for the intervals nor for the distance of labels."""
+    text = Page(render(load_run(run_folder))).text.lower()
+    assert "pseudo" not in text
+    assert not re.search(r"\bloss", text)
+
+
 @pytest.mark.parametrize(
     ("file", "damage"),
     [
@@ -258,9 +355,10 @@ def test_an_item_that_is_not_shown_keeps_its_labels_alone() -> None:
     """Its texts would make the file large; what is counted is all there."""
     item = Item("1", "dark", Opinion("dark", "dark", "long", "why"), Opinion(None, failure="timeout"), "g", {"a": "b"})
     bare = item.bare()
+    read = TypeAdapter(Item)
     assert (bare.before, bare.after, bare.group) == (Opinion("dark"), Opinion(None, failure="failed"), "g")
-    assert Item.from_dict(json.loads(json.dumps(bare.to_dict()))) == bare
-    assert Item.from_dict(json.loads(json.dumps(item.to_dict()))) == item
+    assert read.validate_json(json.dumps(bare.to_dict())) == bare
+    assert read.validate_json(json.dumps(item.to_dict())) == item
 
 
 @pytest.mark.parametrize("name", ["../../secret.jpg", "/etc/passwd", "thumbnails"])

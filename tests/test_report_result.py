@@ -12,7 +12,7 @@ from blpo_dspy.agreement import measure_agreement
 from blpo_dspy.labels import Label, LabelSpace
 from blpo_dspy.report.estimates import Column, figures_of
 from blpo_dspy.report.groups import groups_of, holm
-from blpo_dspy.report.headline import Headline, headline_of
+from blpo_dspy.report.headline import Headline, headline_of, models_and_day
 from blpo_dspy.report.items import Item, Opinion
 from blpo_dspy.report.measured import Measured, measured_of
 from blpo_dspy.report.numbers import enough_digits, figure
@@ -70,6 +70,16 @@ def test_a_run_of_folds_is_told_by_its_verdicts_out_of_fold() -> None:
     assert "test" not in words(told).replace("paired test", "")
 
 
+def test_models_and_day_stand_in_one_line() -> None:
+    """One model alone, or each with its roles; that the offline engine is none is said."""
+    split = {"judge": "openai/gpt-4o-mini", "verbalizer": "openai/gpt-4o-mini", "optimizer": "openai/gpt-4o"}
+    line = "openai/gpt-4o-mini (judge, verbalizer), openai/gpt-4o (optimizer) · 2026-03-01"
+    assert models_and_day(split, "2026-03-01") == line
+    assert models_and_day(dict.fromkeys(split, "acme/one"), "") == "acme/one"
+    offline = models_and_day({"judge": "embedded?seed=3"}, "2026-03-01")
+    assert offline == "embedded?seed=3 · offline engine, not a multimodal LLM · 2026-03-01"
+
+
 def test_figures_before_and_after_have_intervals() -> None:
     """Beside the two numbers of the headline, around them."""
     said: list[Said] = [("Safe", "Unsafe", "Safe")] * 10 + [("Unsafe", "Unsafe", "Unsafe")] * 30
@@ -100,36 +110,42 @@ def test_judged_but_never_twice_is_no_unjudged_test_set() -> None:
     assert "not judged" not in words(told)
 
 
-def test_answers_without_a_label_are_told_where_the_mean_loss_counts_them() -> None:
-    """The headline's number is that of the row "Mean loss", and not called a distance."""
+def test_answers_without_a_label_are_told_where_the_mean_distance_counts_them() -> None:
+    """The headline's number is that of the row "Mean distance", and says what such an answer counts as."""
     said: list[Said] = [(3, None, 3)] * 10 + [(4, 3, 4)] * 20 + [(1, 1, None)] * 2 + [(2, 2, 2)] * 8
     found = measured(SCALE, said)
     told = headline_of(found)
     rows = {row.name: row for row in figures_of(found).rows}
-    loss = rows["Mean loss (levels)"]
-    assert loss.remark == "an answer without a label counts as 4 levels"
-    assert loss.before is not None
-    assert loss.change is not None
-    assert values(told) == ("1.50", "0.20")
-    assert loss.before.value == pytest.approx((10 * 4 + 20) / 40)
-    assert loss.change.value == pytest.approx(0.2 - 1.5)
-    mean_error = rows["Mean error (levels)"].before
-    assert mean_error is not None
-    assert mean_error.value == pytest.approx(20 / 30)
-    assert "mean loss" in told.measure
-    assert "distance" not in told.measure
+    distance = rows["Mean distance (levels)"]
+    assert distance.remark == "an answer without a label counts as 4 levels"
+    assert distance.before is not None
+    assert distance.change is not None
+    assert values(told) == ("10", "38")
+    assert distance.before.value == pytest.approx((10 * 4 + 20) / 40)
+    assert distance.change.value == pytest.approx(0.2 - 1.5)
+    answered = rows["Mean distance of answers with a label (levels)"].before
+    assert answered is not None
+    assert answered.value == pytest.approx(20 / 30)
+    assert "(mean distance 1.50 → 0.20, where an answer without a label counts as 4 levels)" in told.measure
     assert "Answers without a label: 10 before, 2 after." in told.sentences
 
 
-def test_without_such_answers_the_mean_loss_is_the_mean_error() -> None:
-    """One row, with its change."""
+def test_without_such_answers_there_is_one_mean_distance() -> None:
+    """One row, with its change; the headline counts what is exactly right and names the distance beside it."""
     found = measured(SCALE, [(3, 1, 3)] * 10 + [(4, 4, 4)] * 10)
     rows = {row.name: row for row in figures_of(found).rows}
-    assert "Mean loss (levels)" not in rows
-    change = rows["Mean error (levels)"].change
+    assert [name for name in rows if name.startswith("Mean")] == ["Mean distance (levels)"]
+    change = rows["Mean distance (levels)"].change
     assert change is not None
     assert change.value == pytest.approx(-1)
-    assert "mean distance from the human rating" in headline_of(found).measure
+    told = headline_of(found)
+    assert told.measure == (
+        "judged exactly as people did: 10 → 20 of 20 (mean distance 1.00 → 0.00), on the sealed test images"
+    )
+    assert told.figures is not None
+    assert [(shown.value, shown.of) for shown in told.figures] == [("10", "of 20"), ("20", "of 20")]
+    low, high = map(int, told.figures[0].interval.split(" to "))
+    assert 0 < low < 10 < high < 20
 
 
 def test_nearer_to_people_but_less_often_right_is_no_plain_gain() -> None:
@@ -137,7 +153,7 @@ def test_nearer_to_people_but_less_often_right_is_no_plain_gain() -> None:
     said: list[Said] = [(3, 3, 2)] * 40 + [(1, 5, 2)] * 30 + [(5, 5, 5)] * 30
     told = headline_of(measured(SCALE, said))
     assert (told.title, told.tone) == ("Nearer to people, but exactly right less often", "none")
-    assert any(sentence.startswith("Exactly right: 70% → 30%. Change −40 points") for sentence in told.sentences)
+    assert any(sentence.startswith("Exactly right: change −40 points") for sentence in told.sentences)
 
 
 def test_a_small_verified_change_is_not_rounded_to_none() -> None:

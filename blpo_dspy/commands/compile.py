@@ -38,6 +38,7 @@ from blpo_dspy.options import (
 from blpo_dspy.people import write_disagreements
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.report import load_run, write_report, write_report_data
+from blpo_dspy.report.record import relative_paths
 from blpo_dspy.results import Aligned, result
 from blpo_dspy.sealing import run_of, seal
 from blpo_dspy.sets import Sets
@@ -235,7 +236,8 @@ def _write_run(
     folder: Path, aligned: Aligned, sets: Sets, record: Mapping[str, Any], judged: Judged | None = None
 ) -> list[Path]:
     """Fills a run's folder with judge, record, doubtful labels and report, and returns the last two."""
-    _write([folder / "judge.json", folder / "result.json"], aligned, record)
+    data = {**record["data"], "how": relative_paths(sets.how, folder)}
+    _write([folder / "judge.json", folder / "result.json"], aligned, {**record, "data": data})
     errors = aligned.checks.label_errors
     write_label_errors(folder / LABEL_ERRORS, errors)
     write_report_data(

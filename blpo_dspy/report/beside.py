@@ -11,7 +11,7 @@ from blpo_dspy.label_errors import FILE_NAME as LABEL_ERRORS
 from blpo_dspy.report.estimates import Estimate
 from blpo_dspy.report.measured import WHEN
 from blpo_dspy.report.numbers import figure
-from blpo_dspy.report.run import RunFolder
+from blpo_dspy.report.run import RunFolder, ShownError
 from blpo_dspy.statistics import Interval, proportion_interval
 
 # Below this share, even at the upper end of its interval, descriptions leave out much of what decides; on a scale
@@ -22,7 +22,7 @@ _POOR = (
     "what matters from them."
 )
 _MOST_LABELS = 15
-_FOLD_FIGURES = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "kappa": "Cohen’s κ", "mae": "Mean error (levels)"}
+_FOLD_FIGURES = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "kappa": "Cohen’s κ", "mae": "Mean distance (levels)"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Told:
 class Doubt:
     """A likely label error with its picture as a data URI, if it is shown."""
 
-    error: Mapping[str, Any]
+    error: ShownError
     picture: str | None
     blurred: bool
 
@@ -188,14 +188,13 @@ def doubts_of(run: RunFolder, *, images: bool, blur: frozenset[str]) -> Doubts |
     if not recorded or not recorded["looked_at"]:
         return None
     shown = tuple(
-        Doubt(error, run.picture(error.get("thumbnail")) if images else None, _unsafe(error, blur))
-        for error in run.doubtful
+        Doubt(error, run.picture(error.thumbnail) if images else None, _unsafe(error, blur)) for error in run.doubtful
     )
     return Doubts(len(recorded["found"]), recorded["looked_at"], shown)
 
 
-def _unsafe(error: Mapping[str, Any], blur: frozenset[str]) -> bool:
-    return any(str(error[name]) in blur for name in ("label", "judged"))
+def _unsafe(error: ShownError, blur: frozenset[str]) -> bool:
+    return any(str(label) in blur for label in (error.label, error.judged))
 
 
 def humans_of(result: Mapping[str, Any]) -> Humans | None:

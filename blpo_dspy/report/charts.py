@@ -55,6 +55,7 @@ _STYLE = {
     "ytick.major.pad": 10,
     **{f"axes.spines.{side}": False for side in ("left", "right", "top", "bottom")},
 }
+_SHARES = (0, 1)  # in which agreement lies as a rule
 _TIP = "tip "
 _FREE: dict[str, Any] = {"clip_on": False, "in_layout": False}  # whole at the edge, which it does not move
 _MOST_LETTERS = 28
@@ -124,6 +125,8 @@ def _lines(figure: Figure, series: Sequence[Series], wide: bool) -> Axes:
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.ticklabel_format(axis="y", useOffset=False)
+    if len(series) == 1 and len({y for one in series for y in _heights(one)}) == 1:
+        axes.set_ylim(*_SHARES)  # around a lone value matplotlib would draw a tiny part of the axis
     for place, one in enumerate(series):
         look: dict[str, Any] = {"color": _SERIES[place % len(_SERIES)], **_FREE}
         cycle = place // len(_SERIES) % 3
@@ -147,6 +150,11 @@ def _lines(figure: Figure, series: Sequence[Series], wide: bool) -> Axes:
     if any(one.name for one in series):
         figure.legend(loc="outside right upper" if wide else "outside lower left")
     return axes
+
+
+def _heights(one: Series) -> list[float]:
+    """All figures of a series that are drawn, ends of intervals included."""
+    return [y for point in one.points for y in (point.value, *(point.ends or ()))] + [y for _, y in one.corners]
 
 
 def _dots(figure: Figure, series: Sequence[Series], base: float | None, wide: bool) -> None:

@@ -10,8 +10,8 @@ from blpo_dspy.comparison import RESULTS, Comparison, load_comparison
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import write_json
 from blpo_dspy.report.comparison_view import About, comparison_page
-from blpo_dspy.report.page import fill, write_page
-from blpo_dspy.report.record import REPORT_DATA, command_line
+from blpo_dspy.report.page import damage_named, fill, write_page
+from blpo_dspy.report.record import REPORT_DATA, command_line, relative_paths, today
 from blpo_dspy.versions import versions
 
 _FORMAT = "blpo-dspy comparison report data"
@@ -35,7 +35,8 @@ def report_comparison(comparison: Comparison, folder: Path, how: str, command: S
     Raises:
         BlpoError: If a file cannot be written.
     """
-    data = {"format": _FORMAT, "how": how, "command": command_line(command), "versions": versions()}
+    told = {"how": relative_paths(how, folder), "command": command_line(command, folder)}
+    data = {"format": _FORMAT, **told, "on": today(), "versions": versions()}
     write_json(folder / REPORT_DATA, data)
     return write_comparison_report(folder, folder / PAGE)
 
@@ -46,20 +47,22 @@ def write_comparison_report(folder: Path, file: Path) -> Path:
     Raises:
         BlpoError: If the folder holds no comparison, its record is damaged, or the file cannot be written.
     """
-    return write_page(file, render_comparison(load_comparison(folder), _about(folder)))
+    return write_page(file, render_comparison(load_comparison(folder), _about(folder), folder))
 
 
-def render_comparison(comparison: Comparison, about: About) -> str:
+def render_comparison(comparison: Comparison, about: About, folder: Path = Path()) -> str:
     """Returns a comparison's report as one HTML page that loads nothing and runs no script.
+
+    Args:
+        comparison: The comparison.
+        about: What is known beside it.
+        folder: Its folder, which an error names.
 
     Raises:
         BlpoError: If its record is damaged.
     """
-    try:
-        page = comparison_page(comparison, about)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BlpoError(f"{RESULTS}: the record of the comparison is damaged ({error!r}); compare anew") from error
-    return fill("comparison.html", page)
+    with damage_named(folder / RESULTS):
+        return fill("comparison.html", comparison_page(comparison, about))
 
 
 def _about(folder: Path) -> About:
@@ -69,6 +72,7 @@ def _about(folder: Path) -> About:
         return About()
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
-        return About(str(data["how"]), str(data["command"]), tuple((k, str(v)) for k, v in data["versions"].items()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        versions_then = tuple((name, str(version)) for name, version in data["versions"].items())
+        return About(str(data["how"]), str(data["command"]), versions_then, str(data.get("on", "")))
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise BlpoError(f"{file}: not the report data of a comparison ({error}); run `blpo compare` again") from error

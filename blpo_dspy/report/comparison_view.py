@@ -24,6 +24,7 @@ from blpo_dspy.labels import LabelSpace
 from blpo_dspy.ledger import ROLES
 from blpo_dspy.methods import METHODS
 from blpo_dspy.report.charts import Point, Series, dot_chart, line_chart
+from blpo_dspy.report.headline import models_and_day
 from blpo_dspy.report.numbers import ends, figure, p_cell, spread
 from blpo_dspy.statistics import BETTER, METHOD, WORSE, Interval, SeedsComparison
 
@@ -40,11 +41,13 @@ class About:
         how: Where the data came from.
         command: The command line.
         versions: Of the libraries.
+        on: The day.
     """
 
     how: str = ""
     command: str = ""
     versions: tuple[tuple[str, str], ...] = ()
+    on: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,7 @@ class ComparisonPage:
     """Everything on the page, in its order."""
 
     task: str
+    about: str
     tone: str
     title: str
     sentences: tuple[str, ...]
@@ -152,6 +156,7 @@ def comparison_page(comparison: Comparison, about: About) -> ComparisonPage:
     lines = curves(comparison)
     return ComparisonPage(
         task=comparison.about["student"]["judge"],
+        about=models_and_day({role: model["model"] for role, model in comparison.about["models"].items()}, about.on),
         tone=tone,
         title=title,
         sentences=sentences,

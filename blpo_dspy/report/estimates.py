@@ -142,15 +142,15 @@ def levels(labels: LabelSpace) -> int:
 
 
 def _rows(labels: LabelSpace, invalid: bool) -> Iterator[tuple[str, str, str, float]]:
-    """Name, title, remark and unit of each figure; a mean loss is told in levels."""
+    """Name, title, remark and unit of each figure; a mean loss is shown as a distance in levels."""
     for name, title in _NAMES.items():
         yield name, title, "", 1
     if labels.ordered:
         steps = levels(labels)
-        title = "Mean loss (levels)" if invalid else "Mean error (levels)"
+        title = "Mean distance (levels)"
         yield "mean_loss", title, f"an answer without a label counts as {steps} levels" if invalid else "", steps
         if invalid:
-            yield "mae", "Mean error (levels)", "of the answers with a label", 1
+            yield "mae", "Mean distance of answers with a label (levels)", "", 1
     yield "invalid_rate", "Answers without a label", "", 1
 
 

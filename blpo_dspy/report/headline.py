@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from blpo_dspy.models import is_embedded
 from blpo_dspy.report.estimates import Estimate, estimates, levels
 from blpo_dspy.report.measured import FOLDS, VALIDATION, WHEN, Measured
 from blpo_dspy.report.numbers import figure, p_value
@@ -16,10 +17,11 @@ Tone = Literal["good", "bad", "none"]
 
 @dataclass(frozen=True)
 class Shown:
-    """A number with its interval, ready to read."""
+    """A number with its interval, ready to read, and of how many it is, "" for a share."""
 
     value: str
     interval: str = ""
+    of: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,19 +56,32 @@ class _Unit:
 _PERCENT = _Unit(100, 0, "%", "points")
 
 
+def models_and_day(models: Mapping[str, str], on: str) -> str:
+    """Returns in one line the models of a run by role and its day, as far as that is known."""
+    roles: dict[str, list[str]] = {}
+    for role, name in models.items():
+        roles.setdefault(name, []).append(role)
+    named = [name if len(roles) == 1 else f"{name} ({', '.join(of)})" for name, of in roles.items()]
+    offline = ["offline engine, not a multimodal LLM"] if any(map(is_embedded, models.values())) else []
+    return " · ".join([", ".join(named), *offline, *filter(None, [on])])
+
+
 def headline_of(measured: Measured) -> Headline:
     """Returns the headline of what a run measured."""
     paired = measured.paired
     if paired is None:
         return _not_compared(measured)
-    unit = _Unit(levels(measured.labels), 2, "", "levels") if measured.labels.ordered else _PERCENT
-    difference = paired.differences[paired.headline]
-    digits = _digits(difference, unit)
-    before, after = (
-        _shown(estimates(measured.both[when], measured.seed)[paired.headline], unit, digits) for when in WHEN
-    )
     title, tone = _verdict(paired)
-    return Headline(tone, title, (before, after), _measure(measured), tuple(_sentences(measured, paired, unit, digits)))
+    exact = paired.differences["accuracy"]
+    digits = _digits(exact, _PERCENT)
+    first, last = (estimates(measured.both[when], measured.seed)["accuracy"] for when in WHEN)
+    if not measured.labels.ordered:
+        figures = (_shown(first, _PERCENT, digits), _shown(last, _PERCENT, digits))
+        return Headline(tone, title, figures, _share(measured), tuple(_sentences(measured, paired)))
+    counts = _counted(first, paired.n), _counted(last, paired.n)
+    told = f"judged exactly as people did: {counts[0].value} → {counts[1].value} of {paired.n:,}"
+    measure = f"{told} ({_distance(measured, paired)}), on the {measured.where.images}{_by_whom(measured)}"
+    return Headline(tone, title, counts, measure, tuple(_sentences(measured, paired)))
 
 
 def _not_compared(measured: Measured) -> Headline:
@@ -126,30 +141,49 @@ def _exactly(paired: PairedComparison) -> str:
     return BETTER if change.change > 0 else WORSE
 
 
-def _measure(measured: Measured) -> str:
-    by = ", each judged by a judge that never saw it" if measured.where is FOLDS else ""
-    if not measured.labels.ordered:
-        return f"of the {measured.where.images} judged as people did{by}"
+def _share(measured: Measured) -> str:
+    """What a share of images is of."""
+    return f"of the {measured.where.images} judged as people did{_by_whom(measured)}"
+
+
+def _by_whom(measured: Measured) -> str:
+    return ", each judged by a judge that never saw it" if measured.where is FOLDS else ""
+
+
+def _counted(exact: Estimate, n: int) -> Shown:
+    """How many of the images a share is, with its interval in images."""
+    told = exact.times(n)
+    return Shown(f"{told.value:,.0f}", told.ends(0), f"of {n:,}")
+
+
+def _distance(measured: Measured, paired: PairedComparison) -> str:
+    """The mean distance from the human rating, on a scale; the figure that the verdict is about."""
+    unit = _levels(measured)
+    change = paired.differences[paired.headline]
+    digits = _digits(change, unit)
+    before, after = (figure(unit.factor * value, digits) for value in (change.before, change.after))
     lost = any(measured.both[when].invalid for when in WHEN)
-    without = f"; an answer without a label counts as {levels(measured.labels)} levels" if lost else ""
-    name = "mean loss" if lost else "mean distance from the human rating"
-    return f"levels of {name} on the {measured.where.images}{by} (less is better{without})"
+    without = f", where an answer without a label counts as {levels(measured.labels)} levels" if lost else ""
+    return f"mean distance {before} → {after}{without}"
 
 
-def _sentences(measured: Measured, paired: PairedComparison, unit: _Unit, digits: int) -> Iterator[str]:
+def _levels(measured: Measured) -> _Unit:
+    return _Unit(levels(measured.labels), 2, "", "levels")
+
+
+def _sentences(measured: Measured, paired: PairedComparison) -> Iterator[str]:
+    scale = measured.labels.ordered
+    unit, lead = (_levels(measured), "Mean distance: change ") if scale else (_PERCENT, "Change ")
     yield (
-        f"{_change(paired.differences[paired.headline], unit, digits)}; exact paired test {p_value(paired.p_value)}."
+        f"{lead}{_change(paired.differences[paired.headline], unit)}; exact paired test {p_value(paired.p_value)}."
         + (
             " An interval or test that allows for no change is no evidence of one."
             if paired.verdict == NO_CHANGE
             else ""
         )
     )
-    if measured.labels.ordered and _exactly(paired) not in (paired.verdict, NO_CHANGE):
-        exact = paired.differences["accuracy"]
-        places = _digits(exact, _PERCENT)
-        shares = " → ".join(f"{figure(100 * share, places)}%" for share in (exact.before, exact.after))
-        yield f"Exactly right: {shares}. {_change(exact, _PERCENT, places)}."
+    if scale:
+        yield f"Exactly right: change {_change(paired.differences['accuracy'], _PERCENT)}."
     yield f"Of {paired.n:,} images, {paired.fixed:,} were fixed and {paired.broken:,} broken."
     failed = measured.n - paired.n
     if failed:
@@ -161,7 +195,7 @@ def _sentences(measured: Measured, paired: PairedComparison, unit: _Unit, digits
         yield "These are judges compiled alike, each on the other folds; the judge that was saved saw all images."
 
 
-def _change(difference: Difference, unit: _Unit, digits: int) -> str:
-    change = Estimate(difference.change, difference.interval).times(unit.factor)
+def _change(difference: Difference, unit: _Unit) -> str:
+    change, digits = Estimate(difference.change, difference.interval).times(unit.factor), _digits(difference, unit)
     told, ends = figure(change.value, digits, signed=True), change.ends(digits, signed=True)
-    return f"Change {told} {unit.word}; {difference.interval.level:.0%} interval {ends}"
+    return f"{told} {unit.word}; {difference.interval.level:.0%} interval {ends}"

@@ -46,12 +46,6 @@ class Item:
     context: Mapping[str, str] = field(default_factory=dict)
     thumbnail: str | None = None
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Item:
-        """Returns the item that `to_dict` wrote."""
-        opinions = {when: Opinion(**data[when]) for when in ("before", "after")}
-        return cls(**{**data, **opinions})
-
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON, without what has its default value."""
         return {**_given(self), **{when: _given(getattr(self, when)) for when in ("before", "after")}}

@@ -9,11 +9,12 @@ from pathlib import Path
 import jinja2
 
 from blpo_dspy import __version__
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.files import replacing
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.report.numbers import amount, figure
-from blpo_dspy.report.run import RunFolder
+from blpo_dspy.report.record import REPORT_DATA
+from blpo_dspy.report.run import RESULT, RunFolder
 from blpo_dspy.report.view import labels_to_blur, page_of
 
 
@@ -28,20 +29,39 @@ def render(run: RunFolder, *, images: bool = True, blur: Sequence[str] | None = 
     Raises:
         BlpoError: If a label to blur is none of the run's, or the record is damaged.
     """
-    with _damage_told(run):
+    file = run.folder / RESULT
+    with damage_named(file):
         labels = LabelSpace.from_dict(run.result["labels"])
+    _check_labels(run, labels)
     blurred = labels_to_blur(labels, blur)
-    with _damage_told(run):
-        page = page_of(run, images=images, blurred=blurred)
-    return fill("report.html", page)
+    with damage_named(file):
+        return fill("report.html", page_of(run, images=images, blurred=blurred))
+
+
+def _check_labels(run: RunFolder, labels: LabelSpace) -> None:
+    """Refuses items with labels that the run doesn't have."""
+    stated = [
+        (f"items.{i}.{place}", label)
+        for i, item in enumerate(run.items)
+        for place, label in (("label", item.label), ("before", item.before.label), ("after", item.after.label))
+        if label is not None or place == "label"
+    ]
+    problems = [f"{place} is {label!r}" for place, label in stated if label not in labels.labels]
+    if problems:
+        raise DataError(
+            f"{run.folder / REPORT_DATA}: {len(problems)} labels are not those of the run, {labels.describe()}; "
+            "restore the file, or run the command again",
+            problems,
+        )
 
 
 @contextmanager
-def _damage_told(run: RunFolder) -> Iterator[None]:
+def damage_named(file: Path) -> Iterator[None]:
+    """Raises a `BlpoError` that names a record whose content, used in the block, is not what this package wrote."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BlpoError(f"{run.folder}: the record of the run is damaged ({error!r}); run the command anew") from error
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, jinja2.TemplateError) as error:
+        raise BlpoError(f"{file}: the record is damaged ({error!r}); restore it, or run the command again") from error
 
 
 def fill(template: str, page: object) -> str:

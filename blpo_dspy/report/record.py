@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import os
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 
 import dspy
@@ -25,6 +28,7 @@ FORMAT = "blpo-dspy report data"
 REPORT_DATA, THUMBNAILS = "report.json", "thumbnails"
 _SIDE, _QUALITY = 288, 72  # of the longest side, in pixels; at this quality even noise stays below 60 kB
 _ADDRESSES = ("--api-base",)
+_ABSOLUTE = re.compile(r"""(?:^|(?<=[\s'"=(]))(?:[A-Za-z]:)?[/\\][^\s;,'"():]+""")
 
 
 def write_report_data(
@@ -70,16 +74,41 @@ def write_report_data(
         raise BlpoError(f"{error.filename or folder}: cannot be written ({error.strerror or error})") from error
     data = {
         "format": FORMAT,
-        "command": command_line(command),
+        "on": today(),
+        "command": command_line(command, folder),
         "items": [item.to_dict() for item in items],
         "doubtful": doubts,
     }
     write_json(folder / REPORT_DATA, data)
 
 
-def command_line(words: Sequence[str]) -> str:
-    """Returns a command line to show: quoted where need be, and without addresses."""
-    return shlex.join(_without_address(word, previous) for previous, word in zip(["", *words], words, strict=False))
+def today() -> str:
+    """Returns the day, as a report names it."""
+    return datetime.now(timezone.utc).date().isoformat()
+
+
+def command_line(words: Sequence[str], folder: Path) -> str:
+    """Returns a command line to show beside a folder: quoted where need be, without addresses and absolute paths."""
+    told = (_without_address(word, previous) for previous, word in zip(["", *words], words, strict=False))
+    return relative_paths(shlex.join(told), folder)
+
+
+def relative_paths(text: str, folder: Path) -> str:
+    """Returns a text whose absolute paths are relative to a folder: a page is passed on, and with it a user's name.
+
+    What only looks like a path, as no file or folder at the top has its name, stays.
+    """
+
+    def relative(found: re.Match[str]) -> str:
+        path = Path(found[0])
+        if not (path.is_absolute() and Path(*path.parts[:2]).exists()):
+            return found[0]
+        try:
+            return Path(os.path.relpath(path, folder.resolve())).as_posix()
+        except ValueError:  # on another drive
+            return path.name
+
+    return _ABSOLUTE.sub(relative, text)
 
 
 def _item(example: dspy.Example, before: Verdict, after: Verdict) -> Item:

@@ -7,16 +7,42 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from blpo_dspy.errors import BlpoError
+from pydantic import TypeAdapter, ValidationError
+
+from blpo_dspy.errors import BlpoError, DataError
+from blpo_dspy.label_errors import LikelyError
 from blpo_dspy.report.items import Item
 from blpo_dspy.report.record import FORMAT, REPORT_DATA, THUMBNAILS
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 RESULT = "result.json"
 _THUMBNAIL = re.compile(r"[0-9a-f]{16}\.jpg")
 _LARGEST_THUMBNAIL = 100_000  # bytes
+_SHOWN = 80  # characters of a damaged value
+
+
+@dataclass(frozen=True)
+class ShownError(LikelyError):
+    """A likely label error that a report shows, with the name of its small picture, None if there is none."""
+
+    thumbnail: str | None = None
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """The content of report.json; for the fields see `RunFolder`."""
+
+    format: str
+    items: tuple[Item, ...]
+    command: str = ""
+    doubtful: tuple[ShownError, ...] = ()
+    on: str = ""
 
 
 @dataclass(frozen=True)
@@ -29,13 +55,15 @@ class RunFolder:
         command: The command line that made it, "" if that is not known.
         items: The test items, none if the test split was not judged.
         doubtful: The likely label errors that a report shows.
+        on: The day, "" if that is not known.
     """
 
     folder: Path
     result: Mapping[str, Any]
     command: str
     items: tuple[Item, ...]
-    doubtful: tuple[Mapping[str, Any], ...] = ()
+    doubtful: tuple[ShownError, ...] = ()
+    on: str = ""
 
     def picture(self, name: str | None) -> str | None:
         """Returns a small JPEG of the run as a data URI, None if there is none of that name."""
@@ -58,25 +86,44 @@ def load_run(folder: Path) -> RunFolder:
     Raises:
         BlpoError: If the folder holds no run, or a file of it is damaged.
     """
-    result = _read(folder / RESULT, "rounds")
-    data = _read(folder / REPORT_DATA, "items")
+    result, data = _read(folder / RESULT, "rounds"), _report_data(folder / REPORT_DATA)
+    return RunFolder(folder, result, data.command, data.items, data.doubtful, data.on)
+
+
+def _report_data(file: Path) -> ReportData:
+    data = _read(file, "items")
     if data.get("format") != FORMAT:
-        raise BlpoError(f"{folder / REPORT_DATA}: not the report data of this version; run the command anew")
+        raise BlpoError(f"{file}: not the report data of this version; run the command again")
     try:
-        items = tuple(Item.from_dict(item) for item in data["items"])
-    except (KeyError, TypeError) as error:
-        raise BlpoError(f"{folder / REPORT_DATA}: an item is damaged ({error}); run the command anew") from error
-    return RunFolder(folder, result, str(data.get("command", "")), items, tuple(data.get("doubtful", ())))
+        return _adapter().validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        found = dict(map(_problem, error.errors(include_url=False)))  # text or a number: a problem for each of the two
+        raise DataError(
+            f"{file}: {len(found)} entries are damaged; restore the file, or run the command again",
+            [f"{place} {what}" for place, what in found.items()],
+        ) from error
+
+
+@cache
+def _adapter() -> TypeAdapter[ReportData]:
+    """Reads report.json; made when first used, as that takes time."""
+    return TypeAdapter(ReportData)
+
+
+def _problem(found: ErrorDetails) -> tuple[str, str]:
+    """Where in the file, without the types that a value may have, and what is wrong there."""
+    place = ".".join(str(part) for part in found["loc"] if part not in ("str", "int"))
+    return place, "is missing" if found["type"] == "missing" else f"is {json.dumps(found['input'])[:_SHOWN]}"
 
 
 def _read(file: Path, key: str) -> dict[str, Any]:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise BlpoError(
             f"{file}: cannot be read ({reason}); give the folder of `blpo compile --run-dir` or `blpo demo --out`"
         ) from error
     if not isinstance(data, dict) or key not in data:
-        raise BlpoError(f"{file}: not the record of a run (it has no {key!r}); run the command anew")
+        raise BlpoError(f"{file}: not the record of a run (it has no {key!r}); run the command again")
     return data

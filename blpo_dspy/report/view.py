@@ -26,7 +26,7 @@ from blpo_dspy.report.beside import (
 from blpo_dspy.report.charts import Point, Series, line_chart
 from blpo_dspy.report.estimates import FigureTable, figures_of
 from blpo_dspy.report.groups import GroupTable, groups_of
-from blpo_dspy.report.headline import Headline, headline_of
+from blpo_dspy.report.headline import Headline, headline_of, models_and_day
 from blpo_dspy.report.items import KINDS, Item, worth_showing
 from blpo_dspy.report.measured import Where, agreement_in, measured_of
 from blpo_dspy.report.run import RunFolder
@@ -115,6 +115,7 @@ class Page:
     """Everything on the page, in its order."""
 
     task: str
+    about: str
     headline: Headline
     warning: str
     repeatability: str
@@ -168,6 +169,7 @@ def page_of(run: RunFolder, *, images: bool, blurred: frozenset[str]) -> Page:
     chart, measure = _chart(result, labels)
     return Page(
         task=result["start"]["judge"],
+        about=models_and_day(result["models"], run.on),
         headline=headline_of(measured),
         warning=str((result.get("sealed_test") or {}).get("warning") or ""),
         repeatability=str((result.get("repeatability") or {}).get("told") or ""),
@@ -191,7 +193,7 @@ def page_of(run: RunFolder, *, images: bool, blurred: frozenset[str]) -> Page:
         ledger=_ledger(result["ledger"]),
         costs=_COSTS,
         facts=_facts(result),
-        options=tuple((name, str(value)) for name, value in result["options"].items()),
+        options=tuple((name, _option(value)) for name, value in result["options"].items()),
         versions=tuple(result["versions"].items()),
         command=run.command,
     )
@@ -306,6 +308,13 @@ def _ledger(ledger: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[str, Mapping
         for role, usage in roles.items()
         if usage["calls"] or usage["cached"]
     )
+
+
+def _option(value: object) -> str:
+    """The value of an option; of several in one only those that are set."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    return ", ".join(f"{name} {part}" for name, part in value.items() if part is not None) or "none"
 
 
 def _test_use(sealed: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

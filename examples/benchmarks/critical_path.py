@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import io
 import logging
 import math
@@ -138,6 +139,9 @@ def main() -> None:
     parser.add_argument("--optimizers", default="BLPO,GEPA,MIPROv2")
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     arguments = parser.parse_args()
+    chosen = arguments.optimizers.split(",")
+    if "MIPROv2" in chosen and importlib.util.find_spec("optuna") is None:
+        parser.error('MIPROv2 needs optuna: pip install "blpo-dspy[compare]", or leave it out: --optimizers BLPO,GEPA')
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
@@ -155,7 +159,7 @@ def main() -> None:
         "|---|---|---|---|---|---|---|---|"
     )
     for name, compile_ in optimizers(lm, arguments.threads, quick=arguments.quick).items():
-        if name not in arguments.optimizers.split(","):
+        if name not in chosen:
             continue
         engine.calls.clear()
         student = VisualJudge(LABELS, instruction=TASK, evidence=arguments.evidence)

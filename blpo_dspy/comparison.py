@@ -32,6 +32,7 @@ from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.statistics import agreement_intervals, plain_intervals
 
 RESULTS = "results.json"
+_MOST_LOST = 0.5  # of the calls of a search
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Row:
             for them.
         stop_reason: Why it ended.
         capped: Whether the cap ended it, rather than the method itself.
+        lost: Calls of the search that failed; they count against the cap.
         instructions: Judge and verbalizer instruction at the end.
         score: 1 − mean loss on the validation set of what the method returned, over the images that it answered.
         curve: (LM calls spent, best score so far), from the start to what was returned; between the two stand the
@@ -75,6 +77,7 @@ class Row:
     lm_seconds: float = 0.0
     stop_reason: str = ""
     capped: bool = False
+    lost: int = 0
     instructions: Mapping[str, str] | None = None
     score: float | None = None
     curve: Sequence[Sequence[float]] = ()
@@ -87,6 +90,11 @@ class Row:
     def spent(self) -> int:
         """Judge, verbalizer and optimizer calls together."""
         return sum(count for role, count in (self.calls or {}).items() if role != "cached")
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether the cap ended a search of which calls failed: without these it would have gone further."""
+        return self.capped and self.lost > 0
 
     @property
     def verdicts(self) -> list[Verdict]:
@@ -139,8 +147,8 @@ def compare(
 
     The journal in the folder holds every answer and one line per run, written as it ends; `results.json` is brought up
     to date with each. The same call with the same folder continues an interrupted comparison; more methods or seeds may
-    be added to it. A run that failed, or whose measurement lacks answers because of an outage, is made again from the
-    answers that are there.
+    be added to it. A run that failed, whose cap was partly used up by failed calls, or whose measurement lacks answers
+    because of an outage, is made again from the answers that are there.
 
     Args:
         student: The judge to begin with.
@@ -296,9 +304,10 @@ class _Arena:
         self._budget, self._num_threads, self._prices, self._journal = budget, num_threads, prices, journal
 
     def finished(self, name: str, seed: int) -> Row | None:
-        """Returns the row of an earlier session; one that failed, or that an outage left without answers, is none."""
+        """Returns the row of an earlier session, unless it is to be made again: failed calls took something from it."""
         data = self._journal.recorded(name, seed)
-        return None if data is None or data["error"] or data["outages"] else Row(**data)
+        row = None if data is None else Row(**data)
+        return None if row is None or row.error or row.outages or row.cut_short else row
 
     def run(self, name: str, method: Method, seed: int, on_calls: Callable[[int], None]) -> Row:
         """Runs one method and writes its row down."""
@@ -340,7 +349,9 @@ class _Arena:
             **method.options,
         )
         program = optimizer.compile(student, trainset=self._sets.train, valset=self._sets.val)
-        return program, program.detailed_results
+        record: BLPOResult = program.detailed_results
+        _check_searched(record)
+        return program, record
 
     def _measured(self, row: Row, program: VisualJudge) -> Row:
         """The row with what came of judging both sets, outside the cap; a call that failed is no answer."""
@@ -367,6 +378,16 @@ class _Arena:
         return label_images(program, self._models, inputs_of(examples), workers=workers, meter=meter)
 
 
+def _check_searched(record: BLPOResult) -> None:
+    """Refuses a search whose cap was used up by failed calls: what it returned says nothing about the method."""
+    total = record.ledger.total
+    if record.capped and total.failed > _MOST_LOST * total.calls:
+        raise ModelError(
+            f"{total.failed} of {total.calls} calls of the search failed, and they count against its cap; repeat the "
+            "comparison with the same folder to search again"
+        )
+
+
 def _with_record(row: Row, record: BLPOResult | None) -> Row:
     """The row with what the search came to."""
     if record is None:
@@ -379,6 +400,7 @@ def _with_record(row: Row, record: BLPOResult | None) -> Row:
         lm_seconds=record.ledger.total.seconds,
         stop_reason=record.stop_reason,
         capped=record.capped,
+        lost=record.ledger.total.failed,
     )
     return replace(searched, curve=_curve(record, searched))
 

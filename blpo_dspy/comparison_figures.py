@@ -76,7 +76,14 @@ def remarks(comparison: Comparison) -> list[str]:
     for row in comparison.rows:
         if row.error:
             lines.append(f"{row.method}, seed {row.seed}, failed: {row.error}")
-        elif lost := unanswered([row])[1]:
+            continue
+        if row.lost:
+            count = f"{row.lost:,} of {row.spent:,} calls"
+            again = "; repeat the command to search again without them" if row.cut_short else ""
+            lines.append(
+                f"{row.method}, seed {row.seed}: {count} of the search failed, and count against its cap{again}"
+            )
+        if lost := unanswered([row])[1]:
             again = "; repeat the command to ask again" if row.outages else ""
             lines.append(f"{row.method}, seed {row.seed}: {lost} calls of the final measurements failed{again}")
     return lines

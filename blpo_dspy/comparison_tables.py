@@ -134,8 +134,8 @@ def markdown(comparison: Comparison) -> str:
     """Returns the table in Markdown, with how to read it, what each method is, and what to know of it below."""
     lines = ["| " + " | ".join(HEADINGS) + " |", "|---" + "|---:" * (len(HEADINGS) - 1) + "|"]
     for cells in summary(comparison):
-        told = [_one_cell(cells["method"]), *(cells[heading] for heading in HEADINGS[1:])]
-        lines.append("| " + " | ".join(told) + " |")
+        shown = [_one_cell(cells["method"]), *(cells[heading] for heading in HEADINGS[1:])]
+        lines.append("| " + " | ".join(shown) + " |")
     seeds = list(dict.fromkeys(row.seed for row in comparison.rows))
     models = _one_cell(", ".join(f"{role} {about['model']}" for role, about in comparison.about["models"].items()))
     names = dict.fromkeys(row.method for row in comparison.rows)

@@ -23,6 +23,11 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         ArtifactError: If the file is missing or holds no JSON object (truncated, a pickle, an image, …).
     """
+    if Path(path).is_dir():
+        raise ArtifactError(
+            f"{path}: this is a folder, not a judge.json; a program that was saved with save_program=True is loaded by "
+            f"dspy.load({str(path)!r}, allow_pickle=True), which runs the code in it: only from who you trust"
+        )
     try:
         raw = Path(path).read_bytes()
     except OSError as error:

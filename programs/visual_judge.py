@@ -97,15 +97,9 @@ class VisualJudge(dspy.Module):
         check_space(labels)
         self.labels = labels
         self.context = check_context((context,) if isinstance(context, str) else context)
-        if evidence not in get_args(Evidence):
-            raise BlpoError(f"evidence {evidence!r} is unknown; choose one of {', '.join(get_args(Evidence))}")
-        for name, text in (("instruction", instruction), ("verbalizer_instruction", verbalizer_instruction)):
-            if not isinstance(text, str) or not text.strip():
-                raise BlpoError(f"{name} is empty or no text; say in a sentence what the model is to do")
+        _check(evidence, reasoning, instruction, verbalizer_instruction)
         if pixel_policy is not None:
             _check_policy(pixel_policy)
-        if not isinstance(reasoning, bool):
-            raise BlpoError(f"reasoning {reasoning!r} is neither True nor False")
         self.evidence: Evidence = evidence
         self.reasoning = reasoning
         self.card: dict[str, Any] = {}
@@ -114,6 +108,20 @@ class VisualJudge(dspy.Module):
             judge_signature(instruction, labels, self.context, evidence=evidence, reasoning=reasoning),
             PixelPolicy() if pixel_policy is None else pixel_policy,
         )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Takes over a copied or unpickled state; of a saved program that was changed this refuses what can't be."""
+        super().__setstate__(state)
+        try:
+            LabelSpace(*self.labels.labels, ordered=self.labels.ordered)
+            check_context(self.context)
+            _check(self.evidence, self.reasoning, self.instruction, self.verbalizer_instruction)
+            check_kind("card", self.card, dict, "dictionary", "{}")
+            check_kind("pixel_policy", self.pixel_policy, PixelPolicy, "pixel policy", "PixelPolicy()")
+        except MALFORMED as error:
+            raise ArtifactError(
+                f"the saved program was changed, or is of another version: {error}; save the judge again"
+            ) from error
 
     @property
     def pixel_policy(self) -> PixelPolicy:
@@ -260,6 +268,11 @@ class VisualJudge(dspy.Module):
     ) -> None:
         """Writes the judge to one JSON file (see `VisualJudge.load`), or as DSPy does (`save_program=True`, ".pkl").
 
+        What DSPy writes is a pickle: loading it runs the code in it, and nothing can look at that beforehand. Load it
+        (`dspy.load(folder, allow_pickle=True)`) only from who you trust, and pass on a judge.json instead. A judge that
+        was changed in it is refused where it is no possible judge (`ArtifactError`); a file that was cut off, by Python
+        (`UnpicklingError`, `EOFError`).
+
         Raises:
             BlpoError: If the file would be of another kind, or a demonstration holds an image: a judge file holds no
                 pixels.
@@ -353,7 +366,7 @@ class VisualJudge(dspy.Module):
         Raises:
             ArtifactError: If the file is damaged, or was saved by a judge of other labels, evidence or context.
         """
-        if Path(path).suffix != ".json":
+        if Path(path).suffix != ".json" and not Path(path).is_dir():
             super().load(path, allow_pickle, allow_unsafe_lm_state)
             return
         data = read_json(path)
@@ -388,6 +401,17 @@ class VisualJudge(dspy.Module):
 
 def _check_policy(policy: object) -> None:
     check_kind("pixel_policy", policy, PixelPolicy, "pixel policy", "PixelPolicy(max_side=1024)")
+
+
+def _check(evidence: str, reasoning: bool, instruction: str, verbalizer_instruction: str) -> None:
+    """Refuses what no judge is made of."""
+    if evidence not in get_args(Evidence):
+        raise BlpoError(f"evidence {evidence!r} is unknown; choose one of {', '.join(get_args(Evidence))}")
+    for name, text in (("instruction", instruction), ("verbalizer_instruction", verbalizer_instruction)):
+        if not isinstance(text, str) or not text.strip():
+            raise BlpoError(f"{name} is empty or no text; say in a sentence what the model is to do")
+    if not isinstance(reasoning, bool):
+        raise BlpoError(f"reasoning {reasoning!r} is neither True nor False")
 
 
 def _state(predictor: dspy.Predict) -> dict[str, Any]:

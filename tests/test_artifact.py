@@ -574,3 +574,51 @@ def test_any_other_suffix_is_refused_as_dspy_does(tmp_path: Path) -> None:
     """DSPy's own error tells which suffixes there are."""
     with pytest.raises(ValueError, match=r"\.json"):
         judge_of().save(tmp_path / "judge.txt")
+
+
+def program_folder(folder: Path) -> Path:
+    """A judge saved as a program."""
+    VisualJudge(LabelSpace("Safe", "Unsafe"), instruction="Is it safe?").save(folder, save_program=True)
+    return folder
+
+
+def test_a_saved_program_comes_back_as_it_was(tmp_path: Path) -> None:
+    """By DSPy's own load."""
+    judge = dspy.load(str(program_folder(tmp_path / "program")), allow_pickle=True)
+    assert (judge.labels, judge.instruction) == (LabelSpace("Safe", "Unsafe"), "Is it safe?")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        (b"Unsafe", b"Safe\nx", "line break"),
+        (b"Is it safe?", b"           ", "instruction is empty"),
+        (b"both", b"bath", "evidence 'bath' is unknown"),
+        (b"evidence", b"evidenca", "has no attribute 'evidence'"),
+    ],
+)
+def test_a_program_that_was_changed_into_no_judge_is_refused(old: bytes, new: bytes, why: str, tmp_path: Path) -> None:
+    """With the reason; that it is a judge at all is for Python's pickle to find."""
+    file = program_folder(tmp_path / "program") / "program.pkl"
+    content = file.read_bytes()
+    assert old in content
+    file.write_bytes(content.replace(old, new))
+    with pytest.raises(ArtifactError, match=f"the saved program was changed.*{why}"):
+        dspy.load(str(file.parent), allow_pickle=True)
+
+
+def test_a_program_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+    """By Python; a judge is never built from half of it."""
+    file = program_folder(tmp_path / "program") / "program.pkl"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises((pickle.UnpicklingError, EOFError)):
+        dspy.load(str(file.parent), allow_pickle=True)
+
+
+def test_a_program_folder_is_no_judge_file(tmp_path: Path) -> None:
+    """The way to load it is named, with what that means; nothing of it is run."""
+    folder = program_folder(tmp_path / "program")
+    (folder / "program.pkl").write_bytes(pickle.dumps(Exploit()))
+    for load in (VisualJudge.load, VisualJudge(LabelSpace("Safe", "Unsafe"), instruction="x").load):
+        with pytest.raises(ArtifactError, match=r"this is a folder.*allow_pickle=True\), which runs the code in it"):
+            load(folder)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import os
 import signal
 import subprocess
@@ -10,12 +12,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import dspy
 import pytest
-from dspy.utils.exceptions import LMAuthError, LMInvalidRequestError, LMTimeoutError
+from dspy.utils.exceptions import LMAuthError, LMInvalidRequestError, LMServerError, LMTimeoutError
 from engines import Seen, scripted_lm
 from photographs import (
     FIVE,
@@ -386,6 +389,58 @@ def test_compare_is_public() -> None:
     assert blpo_dspy.compare is compare
 
 
+class Down(RecordingEngine):
+    """A server that answers with 503 between two of its requests."""
+
+    def __init__(self, role: str, recording: Recording, first: int, last: float) -> None:
+        super().__init__(role, recording)
+        self.count, self.first, self.last = itertools.count(1), first, last
+
+    def complete(self, request: dspy.lm15.Request) -> dspy.lm15.Response:
+        """Answers one request, or fails."""
+        if self.first <= next(self.count) <= self.last:
+            raise LMServerError("503 Service Unavailable")
+        return super().complete(request)
+
+
+def down(first: int, last: float = math.inf) -> Models:
+    """Three LMs on one server that is down between two of its requests."""
+    engine = Down("judge", Recording(), first, last)
+    return Models(*(dspy.LM("embedded/recorded", engine=engine, cache=False, num_retries=0) for _ in ROLES))
+
+
+def told(comparison: Comparison) -> str:
+    """What the rows hold, without the seconds."""
+    return json.dumps([asdict(replace(row, lm_seconds=0.0)) for row in comparison.rows])
+
+
+def test_a_server_that_is_down_from_the_start_leaves_no_row(tmp_path: Path) -> None:
+    """One message, and the same folder is of use later."""
+    with pytest.raises(ModelError, match="failed for every one of the first 4 images: 503"):
+        run(tmp_path, optimizers="blpo,opro", models=down(1))
+    assert not (tmp_path / "results.json").exists()
+    assert not any(row.error or row.lost for row in run(tmp_path, optimizers="blpo,opro").rows)
+
+
+@pytest.mark.parametrize("first", [25, 33, 36])
+def test_a_search_that_an_outage_used_up_is_no_result(first: int, tmp_path: Path) -> None:
+    """Failed calls count against the cap, which may end it early: it is said, and repeated, the row is as ever."""
+    whole = run(tmp_path / "whole", optimizers="blpo,opro", models=down(10**9))
+    hit = run(tmp_path / "hit", optimizers="blpo,opro", models=down(first))
+    assert all(row.error or row.outages or row.cut_short for row in hit.rows[1:])
+    assert sum(f"{row.method}, seed 0" in line for row in hit.rows[1:] for line in remarks(hit)) >= 2
+    again = run(tmp_path / "hit", optimizers="blpo,opro", models=down(10**9))
+    assert told(again) == told(whole)
+
+
+def test_a_search_that_lost_some_calls_says_how_many(tmp_path: Path) -> None:
+    """They are part of what it spent."""
+    hit = run(tmp_path, optimizers="blpo", models=down(33, 36))
+    assert (hit.rows[1].error, hit.rows[1].lost) == ("", 4)
+    assert f"blpo, seed 0: 4 of {hit.rows[1].spent} calls of the search failed" in remarks(hit)[-1]
+    assert told(load_comparison(tmp_path)) == told(hit)
+
+
 SCRIPT = """
 import hashlib, os, sys, time
 sys.path.insert(0, {tests!r})
@@ -403,17 +458,45 @@ class Paid(RecordingEngine):
 paid = os.open({paid!r}, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
 lms = [dspy.LM("embedded/paid", engine=Paid(role, Recording()), cache=False) for role in ROLES]
 compare(
-    student(), **photographs(), models=Models(*lms), max_calls=50, optimizers="fixed,copro", out={out!r},
+    student(), **photographs(), models=Models(*lms), max_calls=50, optimizers={optimizers!r}, out={out!r},
     num_threads=2, on_start=lambda method, seed: print("start", method, flush=True),
     on_row=lambda row: print("row", row.method, row.error, flush=True),
 )
 """
 
 
+def _script(paid: Path, out: Path, optimizers: str) -> str:
+    return SCRIPT.format(tests=str(Path(__file__).parent), paid=str(paid), out=str(out), optimizers=optimizers)
+
+
+def _killed(script: str, event: str, seconds: float) -> None:
+    """Runs a script until so long after a line of its output, and kills it."""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert any(line.startswith(event) for line in process.stdout)
+        time.sleep(seconds)
+        process.kill()
+
+
+def test_a_comparison_that_is_killed_again_and_again_ends_as_one_that_is_not(tmp_path: Path) -> None:
+    """With kill -9 in the measurement of the start, in both searches and between: the same rows, none paid twice."""
+    paid, out = tmp_path / "paid", tmp_path / "out"
+    script = _script(paid, out, "fixed,opro")
+    for event, seconds in (("start none", 0.1), ("start fixed", 0.2), ("row fixed", 0.0), ("start opro", 0.2)):
+        _killed(script, event, seconds)
+    whole, other = tmp_path / "whole", tmp_path / "other"
+    for text in (script, _script(other, whole, "fixed,opro")):
+        subprocess.run([sys.executable, "-c", text], capture_output=True, check=True, timeout=120)
+    assert told(load_comparison(out)) == told(load_comparison(whole))
+    requests = Counter(paid.read_text().splitlines())
+    assert set(requests) == set(other.read_text().splitlines())
+    assert sum(requests.values()) - len(requests) <= 2 * 4, "at most what was under way at each kill"
+
+
 def test_a_killed_comparison_goes_on_where_it_was(tmp_path: Path) -> None:
     """With kill -9 in the middle: finished runs are not repeated, and no answer that arrived is paid for twice."""
     paid = tmp_path / "paid"
-    script = SCRIPT.format(tests=str(Path(__file__).parent), paid=str(paid), out=str(tmp_path / "out"))
+    script = _script(paid, tmp_path / "out", "fixed,copro")
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:

@@ -147,6 +147,19 @@ def test_what_cannot_be_is_said_in_one_message(
     assert message in done.stderr
 
 
+def test_a_comparison_of_which_every_search_failed_is_an_error(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the first reason; what was measured is written all the same."""
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    options = ("--max-calls", 50, "--optimizers", "miprov2", "--judge-model", "embedded")
+    done = compare(table, tmp_path / "out", *options)
+    assert done.exit_code == 2
+    assert "every search failed, so nothing is compared" in done.stderr
+    assert "needs optuna" in done.stderr
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
 def test_seeds_are_whole_numbers_once_each() -> None:
     """In the order given."""
     assert seed_list("2, 0,2") == (2, 0)

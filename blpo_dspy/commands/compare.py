@@ -18,6 +18,7 @@ from blpo_dspy.commands.starting import begin
 from blpo_dspy.comparison import Comparison, Row, compare
 from blpo_dspy.comparison_figures import no_evidence, remarks
 from blpo_dspy.comparison_tables import terminal_table, write_tables
+from blpo_dspy.errors import ModelError
 from blpo_dspy.methods import chosen, images_together
 from blpo_dspy.models import is_embedded
 from blpo_dspy.options import CompareJob, Search, writable_folder
@@ -74,6 +75,16 @@ def compare_methods(job: CompareJob, screen: Screen) -> None:
         files += write_tables(comparison, folder)
         files.insert(0, report_comparison(comparison, folder, sets.how, ["blpo", *sys.argv[1:]]))
     _show(screen, comparison, student, sets, job.start.models.by_role(), files)
+    _check_any_searched(comparison)
+
+
+def _check_any_searched(comparison: Comparison) -> None:
+    """Ends with an error where nothing was compared, which a script would take for a result."""
+    errors = [row.error for row in comparison.rows if row.method != "none"]
+    if errors and all(errors):
+        raise ModelError(
+            f"every search failed, so nothing is compared; repeat the command to try again. The first: {errors[0]}"
+        )
 
 
 def _compared(folder: Path, student: VisualJudge, **options: Any) -> Comparison:

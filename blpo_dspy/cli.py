@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from blpo_dspy.errors import BlpoError, DataError, gathered
+from blpo_dspy.files import writing_output
 from blpo_dspy.options import (
     Columns,
     CompareJob,
@@ -40,6 +41,7 @@ from blpo_dspy.options import (
     three_sizes,
 )
 from blpo_dspy.sources import SOURCES
+from blpo_dspy.text import brief
 
 _BAD_INPUT = 2
 _INTERRUPTED = 130
@@ -57,19 +59,37 @@ class _Group(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
+            if sys.stdout is None:
+                raise BlpoError("standard output is closed; redirect it to a file, or to /dev/null")
             result = super().invoke(ctx)
-            sys.stdout.flush()
+            with writing_output():
+                sys.stdout.flush()
             return result
         except BrokenPipeError:
-            # Nobody reads on, as after `| head`: what is still in the buffer must not fail once more at the end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # Nobody reads on, as after `| head`.
+            _drop_output()
             raise typer.Exit(_BROKEN_PIPE) from None
         except BlpoError as error:
             typer.echo(f"Error: {in_options(_message(error))}", err=True)
+            _drop_output()
+            raise typer.Exit(_BAD_INPUT) from None
+        except OSError as error:
+            if error.filename is None:
+                raise
+            typer.echo(f"Error: {brief(error.filename)}: {error.strerror}; give another path", err=True)
             raise typer.Exit(_BAD_INPUT) from None
         except KeyboardInterrupt:
             typer.echo(f"Interrupted; no result was written.{_GOES_ON.get(ctx.invoked_subcommand, '')}", err=True)
             raise typer.Exit(_INTERRUPTED) from None
+
+
+def _drop_output() -> None:
+    """Leaves nothing in the buffer of standard output, as it would fail once more at the end."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Command(TyperCommand):

@@ -11,6 +11,39 @@ from pathlib import Path
 from typing import Any
 
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.text import brief
+
+
+def check_path(path: Path) -> None:
+    """Refuses a path that no file can have, such as one with a name of over 255 bytes; better now than at the end.
+
+    Raises:
+        BlpoError: Saying what is wrong with it.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or error
+        raise BlpoError(f"{brief(path)}: no file can be written there ({reason}); name another one") from None
+
+
+@contextmanager
+def writing_output() -> Iterator[None]:
+    """Says in one line why standard output could not be written; a pipe that nobody reads on is another matter.
+
+    Raises:
+        BlpoError: If it could not.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise BlpoError(
+            f"standard output cannot be written ({error.strerror or error}); what was written to files is kept"
+        ) from error
 
 
 @contextmanager
@@ -21,7 +54,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         OSError: If it cannot be written to the disk or put in place.
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    # A name may fill the 255 bytes that file systems allow.
+    temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}")
     try:
         yield temporary
         with temporary.open("rb") as file:

@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -40,6 +40,7 @@ MAX_FILE = 256 * 2**20
 """The largest file that is read, in bytes; an image within any sensible pixel limit is smaller."""
 
 _THREADS = 4
+_AT_ONCE = 8  # images that a thread takes on; of a million references each alone would take longer to hand over
 _BOMB = 89_478_485  # pixels; Pillow warns of a decompression bomb above this, and refuses above twice as many
 
 
@@ -159,15 +160,21 @@ def try_prepare_all(
     """Returns for each source, in order, the prepared image or the error that says why there is none."""
     policy = policy or PixelPolicy()
 
-    def attempt(source: ImageSource) -> PreparedImage | ImageError:
-        try:
-            return policy.prepare(source)
-        except ImageError as error:
-            return error
+    def attempt(several: Sequence[ImageSource]) -> list[PreparedImage | ImageError]:
+        return [_attempt(source, policy) for source in several]
 
+    listed = list(sources)
+    parts = [listed[start : start + _AT_ONCE] for start in range(0, len(listed), _AT_ONCE)]
     # Pillow decodes and encodes without the GIL.
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
-        return list(pool.map(attempt, sources))
+        return [image for part in pool.map(attempt, parts) for image in part]
+
+
+def _attempt(source: ImageSource, policy: PixelPolicy) -> PreparedImage | ImageError:
+    try:
+        return policy.prepare(source)
+    except ImageError as error:
+        return error
 
 
 def fingerprint(image: dspy.Image) -> str:
@@ -192,6 +199,7 @@ def content(source: str | os.PathLike[str] | bytes) -> bytes | str:
 
 
 # Nothing that could end an address in a prompt and begin a marker or another address.
+_PLAIN_HOST = re.compile(r"(?:https?|gs)://[A-Za-z0-9.-]+(?:[/?#]|:\d{1,5}(?:[/?#]|$)|$)", re.IGNORECASE)
 _NOT_IN_A_URL = re.compile(r'[\s<>"\ud800-\udfff]')
 
 
@@ -199,6 +207,8 @@ def is_reference(text: str) -> bool:
     """Whether a text is an http(s) or gs URL, which is passed on by reference; one with white space or <>" is none."""
     if _NOT_IN_A_URL.search(text) or not text[:8].lower().startswith(("http://", "https://", "gs://")):
         return False
+    if _PLAIN_HOST.match(text):
+        return True
     try:
         return bool(urlsplit(text).netloc)
     except ValueError:

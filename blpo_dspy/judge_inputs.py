@@ -155,6 +155,10 @@ def _reader(
     return RowReader(Columns(image_column, None, tuple(context), None, None), None, base, allow_outside)
 
 
+def _with_texts(rows: Sequence[Row], texts: Mapping[str, str]) -> Sequence[Row]:
+    return [Row(row.where, {**row.values, **texts}) for row in rows] if texts else rows
+
+
 def _of_images(images: Sequence[str], context: Sequence[str], texts: Mapping[str, str]) -> Inputs:
     rows = [Row(f"image {number}", {_IMAGE: image, **texts}) for number, image in enumerate(images, 1)]
     return Inputs("the images", (_IMAGE, *texts), rows, _reader(context, None))
@@ -162,7 +166,7 @@ def _of_images(images: Sequence[str], context: Sequence[str], texts: Mapping[str
 
 def _of_folder(folder: Path, context: Sequence[str], texts: Mapping[str, str], allow_outside: bool) -> Inputs:
     table = read_folder(folder, _IMAGE, None, follow_links=allow_outside)
-    rows = [Row(row.where, {**row.values, **texts}) for row in table.rows]
+    rows = _with_texts(table.rows, texts)
     reader = _reader(context, folder, allow_outside=allow_outside)
     return Inputs(str(folder), (_IMAGE, *texts), rows, reader, (*table.problems, *table.notes))
 
@@ -183,7 +187,7 @@ def _of_table(
         raise DataError(f"{path}: {len(table.problems)} rows cannot be read; repair them:", table.problems)
     if not table.rows:
         raise DataError(f"{path}: no rows below the header; a judge needs images to work on")
-    rows = [Row(row.where, {**row.values, **texts}) for row in table.rows]
+    rows = _with_texts(table.rows, texts)
     columns = tuple(dict.fromkeys((*table.columns, *texts)))
     reader = _reader(context, table.base, image_column, allow_outside)
     return Inputs(str(path), columns, rows, reader, stored=path if stored else None)

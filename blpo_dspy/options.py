@@ -12,6 +12,7 @@ from typing import Any
 
 from blpo_dspy.budget import Budget
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.files import check_path
 from blpo_dspy.labels import Label, LabelSpace
 from blpo_dspy.ledger import Usage
 
@@ -533,6 +534,7 @@ def writable_file(path: Path) -> Path:
     """
     if path.suffix != ".json":
         raise BlpoError(f"{path}: the file is JSON, so its name should end in .json")
+    check_path(path)
     if path.is_dir():
         raise BlpoError(f"{path}: a folder of this name is in the way; give the path of a file")
     writable_folder(path.parent)
@@ -545,6 +547,7 @@ def writable_folder(folder: Path) -> Path:
     Raises:
         BlpoError: If it can't be made or written to.
     """
+    check_path(folder)
     if folder.exists() and not folder.is_dir():
         raise BlpoError(f"{folder}: a file, not a folder; choose another folder")
     try:

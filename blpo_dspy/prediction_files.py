@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from blpo_dspy.cells import spreadsheet_cell
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.files import replacing
+from blpo_dspy.files import check_path, replacing
 
 if TYPE_CHECKING:
     import pyarrow
@@ -26,10 +26,12 @@ def check_target(path: Path) -> None:
     """Checks that a table can be written under a name.
 
     Raises:
-        BlpoError: If the suffix is none of those that can be written, or a folder is in the way.
+        BlpoError: If the suffix is none of those that can be written, no file can have that name, or a folder is in the
+            way.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise BlpoError(f"{path}: its name should end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    check_path(path)
     if path.is_dir():
         raise BlpoError(f"{path}: a folder of this name is in the way; give the path of a file")
 

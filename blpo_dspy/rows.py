@@ -51,7 +51,7 @@ class Columns:
         return [name for name in named if name is not None]
 
 
-@dataclass
+@dataclass(slots=True)
 class Draft:
     """What one row says, before its image is looked at; `place` names the image or else the row."""
 

@@ -224,7 +224,7 @@ def test_a_file_that_is_no_judge_is_refused_with_the_reason(
 
 def test_a_missing_file_and_a_folder_are_refused_with_the_reason(tmp_path: Path) -> None:
     """The error names the path."""
-    for path, reason in ((tmp_path / "none.json", "No such file"), (tmp_path, "directory")):
+    for path, reason in ((tmp_path / "none.json", "No such file"), (tmp_path, "this is a folder")):
         with pytest.raises(ArtifactError, match=reason):
             VisualJudge.load(path)
 

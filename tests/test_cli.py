@@ -763,3 +763,55 @@ def test_a_price_of_a_model_that_is_not_asked_is_told(photos: Path) -> None:
     done = blpo("estimate", photos / "train.csv", *options, *prices)
     assert "--price gpt-4o has no effect: the models are openai/gpt-4o" in done.stderr
     assert done.stderr.count("has no effect") == 1
+
+
+# Paths and streams that cannot be written
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["compile", "train.csv", "--task", TASK, "--scale", "1-5", "--out", f"{'x' * 300}.json"],
+        ["compile", "train.csv", "--task", TASK, "--scale", "1-5", "--out", "j.json", "--run-dir", "x" * 300],
+        ["compile", f"{'x' * 300}.csv", "--task", TASK, "--scale", "1-5", "--out", "j.json"],
+        ["evaluate", f"{'x' * 300}.json", "test.csv"],
+        ["report", "x" * 300],
+    ],
+)
+def test_a_name_that_no_file_can_have_is_refused_in_one_message(
+    arguments: list[str], photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is asked or written."""
+    monkeypatch.chdir(photos)
+    before = sorted(photos.iterdir())
+    done = blpo(*arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].startswith("Error: xxx")
+    assert "File name too long" in done.stderr
+    assert sorted(photos.iterdir()) == before
+
+
+def streamed(command: str, *, cwd: Path) -> tuple[int, str]:
+    """Runs `blpo` in a shell, which sets its standard output; returns the exit code and what it said."""
+    line = f"{sys.executable} -m blpo_dspy.cli {command}"
+    done = subprocess.run(line, shell=True, stderr=subprocess.PIPE, text=True, cwd=cwd, timeout=200, check=False)
+    return done.returncode, done.stderr
+
+
+def test_a_full_standard_output_is_one_message_and_the_judge_is_kept(photos: Path) -> None:
+    """The result cannot be printed, but was written."""
+    small = f"--task Rate. --scale 1-5 --val val.csv --test test.csv {' '.join(SMALL)} --max-calls 60"
+    code, told = streamed(f"compile train.csv {small} --out judge.json --json > /dev/full", cwd=photos)
+    assert code == 2
+    last = told.splitlines()[-1]
+    assert last == (
+        "Error: standard output cannot be written (No space left on device); what was written to files is kept"
+    )
+    assert VisualJudge.load(photos / "judge.json").card
+
+
+def test_a_closed_standard_output_is_refused_before_anything_is_asked(photos: Path) -> None:
+    """In one message."""
+    code, told = streamed("compile train.csv --task Rate. --scale 1-5 --out judge.json >&-", cwd=photos)
+    assert (code, told) == (2, "Error: standard output is closed; redirect it to a file, or to /dev/null\n")
+    assert not (photos / "judge.json").exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.files import replacing, write_json
+from blpo_dspy.files import check_path, replacing, write_json
 from blpo_dspy.label_errors import LikelyError, write_label_errors
 
 
@@ -42,3 +42,13 @@ def test_what_is_no_json_is_not_written(data: dict[str, object], tmp_path: Path)
     with pytest.raises(BlpoError, match=r"a\.json: not written"):
         write_json(tmp_path / "a.json", data)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_file_may_have_the_longest_name_there_is(tmp_path: Path) -> None:
+    """Its temporary name isn't longer; one byte more is refused beforehand."""
+    write_json(tmp_path / f"{'x' * 250}.json", {"a": 1})
+    assert [len(file.name) for file in tmp_path.iterdir()] == [255]
+    check_path(tmp_path / f"{'y' * 250}.json")
+    for name in ("y" * 256, "a\0b"):
+        with pytest.raises(BlpoError, match="no file can be written there"):
+            check_path(tmp_path / name)

@@ -19,6 +19,7 @@ from blpo_dspy.comparison import Comparison, Row, compare
 from blpo_dspy.comparison_figures import no_evidence, remarks
 from blpo_dspy.comparison_tables import terminal_table, write_tables
 from blpo_dspy.errors import ModelError
+from blpo_dspy.files import writing_output
 from blpo_dspy.methods import chosen, images_together
 from blpo_dspy.models import is_embedded
 from blpo_dspy.options import CompareJob, Search, writable_folder
@@ -111,7 +112,8 @@ def _show(
     if sets.people is not None:
         screen.text(f"Ceiling {ceiling_of(student.labels, sets.test).headline}")
     screen.text()
-    screen.out.print(terminal_table(comparison, screen.out.width))
+    with writing_output():
+        screen.out.print(terminal_table(comparison, screen.out.width))
     for line in filter(None, [*remarks(comparison), no_evidence(comparison)]):
         screen.text(line)
     screen.text()

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from blpo_dspy.agreement import Agreement
 from blpo_dspy.checking import Checks
+from blpo_dspy.files import writing_output
 from blpo_dspy.labelling import Verdict
 from blpo_dspy.ledger import ROLES
 from blpo_dspy.optimizers.records import Rejection
@@ -62,17 +63,24 @@ class Screen:
 
     def json(self, data: Any, *, indent: int | None = 2) -> None:
         """Prints data as JSON."""
-        self.out.file.write(in_json(json.dumps(data, indent=indent, ensure_ascii=False, allow_nan=False)) + "\n")
+        self.line(in_json(json.dumps(data, indent=indent, ensure_ascii=False, allow_nan=False)))
+
+    def line(self, line: str) -> None:
+        """Prints a line for other programs, which is neither wrapped nor styled."""
+        with writing_output():
+            self.out.file.write(line + "\n")
 
     def text(self, line: str = "", style: str = "") -> None:
         """Prints text, which may have several lines; whatever else would move the cursor is escaped."""
-        self.out.print(Text(shown(line, lines=True), style=style), soft_wrap=True)
+        with writing_output():
+            self.out.print(Text(shown(line, lines=True), style=style), soft_wrap=True)
 
     def table(self, table: Table) -> None:
         """Prints a table, its cells as `shown` gave them; where the terminal is narrower, one line for each cell."""
         unbounded = self.out.options.update(width=_UNBOUNDED)
         if self.out.measure(table, options=unbounded).maximum <= self.out.width:
-            self.out.print(table)
+            with writing_output():
+                self.out.print(table)
             return
         names = [str(column.header) for column in table.columns]
         lead = max(map(len, names)) + 2
@@ -312,7 +320,7 @@ def show_verdict(screen: Screen, image: str, verdict: Verdict) -> None:
         cells.append(f"failed: {shown(_one_line(in_options(verdict.failure)))}")
     elif verdict.label is None:
         cells.append(f"no label in the answer {_one_line(verdict.answer)!r}")
-    screen.out.file.write("\t".join(cells) + "\n")
+    screen.line("\t".join(cells))
 
 
 def _figure(value: float | None) -> str:

@@ -31,8 +31,10 @@ from blpo_dspy.notices import notice
 from blpo_dspy.optimizers.allowance import Allowance
 from blpo_dspy.optimizers.blpo import BLPO
 from blpo_dspy.optimizers.records import BLPOResult
+from blpo_dspy.optimizers.run import unmeasured
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.options import Search
+from blpo_dspy.outages import Outages
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.progress import CompileWatch, Watch
 from blpo_dspy.results import Aligned, Measured, card
@@ -62,7 +64,7 @@ def align(
         log_dir: Where the journals go, so that the same call continues a run that was cut short.
 
     Raises:
-        BlpoError: As `BLPO.compile`.
+        BlpoError: As `BLPO.compile`, or if a cap was reached before anything was measured.
     """
     began = time.monotonic()
     costs = costs_after(start, sets, search)
@@ -72,6 +74,9 @@ def align(
     compiled = _compile(optimizer, start, sets, watch)
     with _inquiry(optimizer, compiled.detailed_results, models, sets, search, watch, began) as inquiry:
         found = _looked_into(start, compiled, sets, search, costs, inquiry, told)
+        if not (found.record.rounds or found.before.val or found.before.test):
+            reason = found.record.stop_reason
+            raise unmeasured(inquiry.meter, "no round was completed, and the start was not measured", reason)
     aligned = replace(found, seconds=time.monotonic() - began)
     compiled.card = card(aligned, sets)
     return aligned
@@ -112,6 +117,7 @@ def _inquiry(
             admit=lambda ledger: allowance.admit(record.ledger + record.unused + ledger),
             prices=search.prices,
             deadline=allowance.deadline,
+            outages=Outages(search.max_outage, known=any(record.ledger.answered.values())),
         )
 
         def ask(what: str, judge: VisualJudge, examples: Sequence[dspy.Example]) -> list[Verdict]:
@@ -252,6 +258,7 @@ def make_optimizer(models: Models, search: Search, reserved: int, log_dir: Path 
         num_threads=search.threads,
         budget=search.budget(reserved),
         prices=search.prices,
+        max_outage=search.max_outage,
         guards=replace(guards, **search.guards()),
         log_dir=log_dir,
         answers=MemoryStore() if log_dir is None else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from numbers import Real
 
@@ -23,7 +24,7 @@ class Budget:
             average so far.
 
     Raises:
-        BlpoError: If a cap is no positive number, or nothing of it is left to spend.
+        BlpoError: If a cap is not a positive, finite number, or nothing of it is left to spend.
     """
 
     max_calls: int | None = None
@@ -37,6 +38,8 @@ class Budget:
             check_kind(name, cap, Real, "number", f"one, as in Budget({name}=100)")
             if not cap > 0:
                 raise BlpoError(f"{name}={cap!r} leaves nothing to spend; give a positive number or leave it out")
+            if math.isinf(cap):
+                raise BlpoError(f"{name}={cap!r} is not a finite number; leave it out for no cap")
         if self.calls is not None and self.calls <= 0:
             raise BlpoError(f"keep_calls={self.keep_calls} leaves nothing of max_calls={self.max_calls}; keep less")
 

@@ -40,6 +40,7 @@ from blpo_dspy.options import (
     seed_list,
     three_sizes,
 )
+from blpo_dspy.outages import MAX_OUTAGE
 from blpo_dspy.sources import SOURCES
 from blpo_dspy.text import brief
 
@@ -150,6 +151,10 @@ Timeout = Annotated[
         metavar="SECONDS",
         help="Longest time of an LM call (default 120; 300 for an optimizer and for models that reason first).",
     ),
+]
+MaxOutage = Annotated[
+    float,
+    typer.Option(metavar="SECONDS", min=0, help="How long a server that has stopped answering is waited for."),
 ]
 AllowOutside = Annotated[
     bool, typer.Option("--allow-outside", help="Take images outside the folder, or that of the table.")
@@ -442,6 +447,7 @@ def _search(
     max_tokens: Annotated[int | None, typer.Option(metavar="N", min=1, help="Most tokens, likewise.")] = None,
     max_usd: MaxUsd = None,
     max_seconds: Annotated[float | None, typer.Option(metavar="X", min=0, help="Longest time, likewise.")] = None,
+    max_outage: MaxOutage = MAX_OUTAGE,
     fidelity: Annotated[
         int,
         typer.Option(
@@ -466,7 +472,8 @@ def _search(
     caps = (max_calls, max_tokens, max_usd, max_seconds)
     size = (rounds, inner_steps, batch_size, guard_size)
     prices = model_prices(price or [])
-    return Search(*size, paper, seed, threads, *caps, fidelity, label_errors, **guards, prices=prices)
+    counts = (fidelity, label_errors)
+    return Search(*size, paper, seed, threads, *caps, *counts, **guards, prices=prices, max_outage=max_outage)
 
 
 def _compile_job(
@@ -526,12 +533,14 @@ def _compare_job(
         ),
     ] = None,
     max_usd: MaxUsd = None,
+    max_outage: MaxOutage = MAX_OUTAGE,
     price: PriceList = None,
     preflight: Preflight = False,
 ) -> CompareJob:
     """The options of compare."""
     prices = model_prices(price or [])
-    return CompareJob(start, max_calls, out, optimizers, seed_list(seeds), threads, max_usd, prices, preflight)
+    caps = (threads, max_usd)
+    return CompareJob(start, max_calls, out, optimizers, seed_list(seeds), *caps, prices, preflight, max_outage)
 
 
 def _evaluate_job(
@@ -550,12 +559,13 @@ def _evaluate_job(
     ] = None,
     seed: Seed = 0,
     threads: Threads = None,
+    max_outage: MaxOutage = MAX_OUTAGE,
 ) -> EvaluateJob:
     """The options of evaluate."""
     if draw is not None and data.source is None:
         raise BlpoError("--draw belongs to --source; a TABLE is used whole")
     models = ModelNames(model, verbalizer_model, None, api_base, not no_cache, timeout)
-    return EvaluateJob(judge, data, models, threads, draw, seed, against)
+    return EvaluateJob(judge, data, models, threads, draw, seed, against, max_outage)
 
 
 # What a command takes as one value and a user gives as many options.
@@ -707,6 +717,7 @@ def judge_(
     max_calls: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Most LM calls, with --out; the same command goes on.")
     ] = None,
+    max_outage: MaxOutage = MAX_OUTAGE,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per image and line; with --out, one of all.")
     ] = False,
@@ -716,7 +727,8 @@ def judge_(
     from blpo_dspy.commands.screen import Screen
 
     models = ModelNames(model, verbalizer_model, None, api_base, not no_cache, timeout)
-    job = JudgeJob(judge, images, context or [], models, threads, out, image_column, max_calls, allow_outside)
+    where = (out, image_column, max_calls, allow_outside)
+    job = JudgeJob(judge, images, context or [], models, threads, *where, max_outage)
     code = judge_images(job, Screen(as_json=as_json))
     if code:
         raise typer.Exit(code)

@@ -27,6 +27,7 @@ from blpo_dspy.models import Models, identity
 from blpo_dspy.optimizers.records import BLPOResult
 from blpo_dspy.optimizers.setup import dataset
 from blpo_dspy.optimizers.workers import Workers
+from blpo_dspy.outages import MAX_OUTAGE, Outages, checked_outage
 from blpo_dspy.prices import Prices, check_priced, checked_prices
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.statistics import agreement_intervals, plain_intervals
@@ -130,6 +131,7 @@ def compare(
     out: str | os.PathLike[str],
     num_threads: int | None = None,
     prices: Prices | None = None,
+    max_outage: float = MAX_OUTAGE,
     on_start: Callable[[str, int], None] = lambda method, seed: None,
     on_calls: Callable[[int], None] = lambda calls: None,
     on_row: Callable[[Row], None] = lambda row: None,
@@ -158,6 +160,7 @@ def compare(
         models: The models by role.
         max_calls: The most judge, verbalizer and optimizer calls of a method.
         max_usd: The most US dollars of a method, if that is capped too.
+        max_outage: Seconds that a server which has stopped answering is waited for.
         optimizers: Names of `METHODS`, comma-separated; all of them if None. Or methods of your own by name; a name
             stands for the same method whenever the folder is used. "none" is always among them.
         seeds: One run of every method for each.
@@ -179,6 +182,7 @@ def compare(
         raise BlpoError("a comparison needs at least one seed")
     sets = _Sets(*(tuple(dataset(student, s, None, "label").examples) for s in (trainset, valset, testset)))
     _check_cap(student, len(sets.val), max_calls)
+    checked_outage(max_outage)
     models, budget, prices = _uncached(models), Budget(max_calls, max_usd=max_usd), checked_prices(prices)
     check_priced(budget.max_usd, [getattr(models, role) for role in ROLES], prices)
     about = _about(student, sets, models, max_calls) | ({} if max_usd is None else {"max_usd": max_usd})
@@ -186,7 +190,7 @@ def compare(
     rows: list[Row] = []
     journal = Journal(out, {"comparison": about})
     try:
-        arena = _Arena(student, sets, models, budget, num_threads, prices, journal)
+        arena = _Arena(student, sets, models, budget, num_threads, prices, journal, max_outage)
         for seed in dict.fromkeys(seeds):
             baseline: Row | None = None
             for name, method in methods.items():
@@ -299,7 +303,9 @@ class _Arena:
         num_threads: int | None,
         prices: Prices,
         journal: Journal,
+        max_outage: float,
     ) -> None:
+        self._max_outage = max_outage
         self._student, self._sets, self._models = student, sets, models
         self._budget, self._num_threads, self._prices, self._journal = budget, num_threads, prices, journal
 
@@ -346,6 +352,7 @@ class _Arena:
             num_threads=self._num_threads,
             answers=_SharedAnswers(self._journal, on_calls),
             prices=self._prices,
+            max_outage=self._max_outage,
             **method.options,
         )
         program = optimizer.compile(student, trainset=self._sets.train, valset=self._sets.val)
@@ -374,7 +381,8 @@ class _Arena:
 
     def _verdicts(self, program: VisualJudge, examples: Sequence[dspy.Example], workers: Workers) -> list[Verdict]:
         store = _SharedAnswers(self._journal)
-        meter = Meter(num_threads=workers.num_threads, store=store, prices=self._prices)
+        outages = Outages(self._max_outage, known=program is not self._student)
+        meter = Meter(num_threads=workers.num_threads, store=store, prices=self._prices, outages=outages)
         return label_images(program, self._models, inputs_of(examples), workers=workers, meter=meter)
 
 

@@ -1,6 +1,11 @@
-"""What to do where a provider refuses a key, or there is none for it."""
+"""Keys: what to do where a provider refuses one, and how none gets into what is stored or shown."""
 
 from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 from dspy.utils.exceptions import LMAuthError, LMError, LMNotConfiguredError
 
@@ -25,3 +30,54 @@ def told(error: LMError, model: str) -> str:
         line = line.partition("; ")[0].partition(". ")[0]
     valid = " with what it accepts" if isinstance(error, LMAuthError) else ""
     return f"{line.rstrip('.')}. Export {settings}{valid}."
+
+
+SECRET_NAME = re.compile(
+    r"key|secret|password|credential|auth|header|(?<!max_)(?<!max_completion_)tokens?$", re.IGNORECASE
+)
+_IN_ENVIRONMENT = re.compile(r"_(API_KEY|ACCESS_KEY|SECRET|TOKEN|PASSWORD)$")
+_BEARER = re.compile(r"(?<=\bbearer)(\s+|%20)[^\s\"',;<>]+", re.IGNORECASE)
+_MASK = "***"
+# Shorter values are placeholders such as "EMPTY", which also stand in texts that tell nothing.
+_SHORTEST = 8
+# A gateway's page says nothing that is worth more.
+_LONGEST_TEXT = 500
+
+
+def secrets_of(options: Mapping[str, Any]) -> frozenset[str]:
+    """Returns the keys that an LM's options and the environment hold."""
+    found = {value for name, value in os.environ.items() if _IN_ENVIRONMENT.search(name)}
+    found.update(_keys(options))
+    return frozenset(text for text in found if len(text) >= _SHORTEST)
+
+
+def _keys(options: Mapping[Any, Any]) -> Iterator[str]:
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _keys(value)
+        elif isinstance(value, str) and SECRET_NAME.search(str(name)):
+            yield value.rpartition(" ")[2]  # of a header "Bearer …"
+
+
+def without_secrets(error: BaseException, secrets: Collection[str]) -> None:
+    """Masks keys in the texts of an error and of those behind it, which a server may have repeated.
+
+    A long text is cut, and so is the traceback that LiteLLM puts into some, which no user can do anything with.
+    """
+    seen: set[int] = set()
+    behind: BaseException | None = error
+    while behind is not None and id(behind) not in seen:
+        seen.add(id(behind))
+        behind.args = tuple(_masked(part, secrets) if isinstance(part, str) else part for part in behind.args)
+        message = getattr(behind, "message", None)
+        if isinstance(message, str):
+            behind.message = _masked(message, secrets)  # type: ignore[attr-defined]
+        behind = behind.__cause__ or behind.__context__
+
+
+def _masked(text: str, secrets: Collection[str]) -> str:
+    text = text.partition("\nTraceback (most recent call last):")[0]
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, _MASK)
+    text = _BEARER.sub(f" {_MASK}", text)
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}… ({len(text):,} characters)"

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from blpo_dspy.budget import Budget
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.ledger import Ledger, Usage
+from blpo_dspy.ledger import ROLES, Ledger, Usage
 from blpo_dspy.metering import Answer
 from blpo_dspy.notices import notice
 
@@ -93,8 +94,8 @@ class Journal:
         for number, line in enumerate(lines[1:], 2):
             try:
                 self._take(line)
-            except (KeyError, TypeError) as error:
-                raise self._damage(number, error) from error
+            except (KeyError, TypeError, ValueError) as error:
+                raise _damage(self.path, number, error) from error
 
     def _lines(self) -> list[dict[str, Any]]:
         """The file's lines; a last line that a crash tore is cut off, and said so."""
@@ -104,29 +105,27 @@ class Journal:
             try:
                 entry = json.loads(line)
             except ValueError as error:
-                raise self._damage(number, error) from error
+                raise _damage(self.path, number, error) from error
             if not isinstance(entry, dict):
-                raise self._damage(number, "no JSON object")
+                raise _damage(self.path, number, "no JSON object")
             lines.append(entry)
         if torn:
             notice(f"{self.path}: dropped an incomplete last line ({len(torn)} bytes)")
             self._file.cut(len(whole))
         return lines
 
-    def _damage(self, number: int, reason: object) -> JournalError:
-        return JournalError(
-            f"{self.path}: line {number} is damaged ({reason!r}); nothing was changed. Restore the file, or start anew "
-            "in another folder"
-        )
-
     def _take(self, line: dict[str, Any]) -> None:
         if line["kind"] == "answer":
-            self._answers[line["key"]] = answer_in(line)
-            self._unclaimed[line["key"]] = line["role"]
+            key = of_kind(line, "key", str)
+            self._answers[key] = answer_in(line)
+            self._unclaimed[key] = role_in(line)
         elif line["kind"] == "failed":
-            self._failed[line["role"]] = self._failed.get(line["role"], Usage()) + Usage(**line["usage"])
+            role = role_in(line)
+            self._failed[role] = self._failed.get(role, Usage()) + usage_in(line)
+        elif line["kind"] == "record":
+            self._recorded[of_kind(line, "type", str), of_kind(line, "number", int)] = line["data"]
         else:
-            self._recorded[line["type"], line["number"]] = line["data"]
+            raise ValueError(f"unknown kind {line['kind']!r}")
 
     def get(self, key: str) -> tuple[Answer, Usage] | None:
         """Returns a known answer and what this use of it adds to the ledger (see `AnswerStore`)."""
@@ -266,15 +265,80 @@ class _SyncedFile:
 
 
 def answers_in(folder: str | os.PathLike[str]) -> dict[str, Answer]:
-    """Returns by request the answers in a folder's journal, which no run is writing any more."""
-    lines = (Path(folder) / FILE_NAME).read_bytes().splitlines()
-    entries = (json.loads(line) for line in lines)
-    return {entry["key"]: answer_in(entry) for entry in entries if entry["kind"] == "answer"}
+    """Returns by request the answers in a folder's journal, which no run is writing any more.
+
+    Raises:
+        JournalError: If a line of it is damaged.
+    """
+    path, answers = Path(folder) / FILE_NAME, {}
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            entry = json.loads(line)
+            if entry["kind"] == "answer":
+                answers[of_kind(entry, "key", str)] = answer_in(entry)
+        except (KeyError, TypeError, ValueError) as error:
+            raise _damage(path, number, error) from error
+    return answers
+
+
+def _damage(path: Path, number: int, reason: object) -> JournalError:
+    return JournalError(
+        f"{path}: line {number} is damaged ({reason!r}); nothing was changed. Restore the file, or start again in "
+        "another folder"
+    )
 
 
 def answer_in(line: Mapping[str, Any]) -> Answer:
-    """Returns the answer that a line of a journal holds."""
-    return Answer(tuple(line["outputs"]), line["finish_reason"], Usage(**line["usage"]))
+    """Returns the answer that a line of a journal holds.
+
+    Raises:
+        KeyError: If a part of it is missing.
+        ValueError: If a part of it is not what a journal writes.
+    """
+    outputs = of_kind(line, "outputs", list)
+    texts = [output.get("text") if isinstance(output, dict) else output for output in outputs]
+    if not outputs or not all(text is None or isinstance(text, str) for text in texts):
+        raise ValueError(f"outputs: {_short(outputs)} are not the texts of an answer")
+    return Answer(tuple(outputs), of_kind(line, "finish_reason", (str, type(None))), usage_in(line))
+
+
+def usage_in(line: Mapping[str, Any]) -> Usage:
+    """Returns the usage that a line of a journal holds; counts are never negative.
+
+    Raises:
+        As `answer_in`.
+    """
+    usage, kinds = of_kind(line, "usage", dict), {field.name: type(field.default) for field in fields(Usage)}
+    for name in usage:
+        value = of_kind(usage, name, int if kinds[name] is int else (int, float))
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"usage.{name}: {value!r} is not a count")
+    return Usage(**usage)
+
+
+def role_in(line: Mapping[str, Any]) -> str:
+    """Returns the role that a line of a journal names.
+
+    Raises:
+        As `answer_in`.
+    """
+    role: str = of_kind(line, "role", str)
+    if role not in ROLES:
+        raise ValueError(f"role: {role!r} is not one of {', '.join(ROLES)}")
+    return role
+
+
+def of_kind(line: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
+    """Returns a part of a journal's line.
+
+    Raises:
+        KeyError: If it is missing.
+        ValueError: If it is of another type.
+    """
+    value = line[name]
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{name}: {_short(value)} is of the wrong type")
+    return value
 
 
 def _plain(data: Any) -> bytes:

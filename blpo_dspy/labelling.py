@@ -27,6 +27,8 @@ from blpo_dspy.statistics import PairedComparison, compare_paired
 _SIGNS_OF_LIFE = 4
 # Later, when something was answered before, as many rounds of failures on all threads do.
 _ROUNDS_OF_SILENCE = 3
+# As many refusals, from the first image on, tell that it isn't the images: the model's name is wrong, say.
+_REFUSALS = 20
 # Images waiting for each thread: enough that none is idle while the first in line takes its time.
 _QUEUED = 4
 
@@ -43,6 +45,7 @@ class Verdict:
         failure: Why there is no answer; "" if there is one.
         outage: Whether that was the model's server rather than the image.
         stopped: Whether it was a cap of the run: nothing was wrong.
+        refused: Whether the model refused the request.
     """
 
     label: Label | None
@@ -52,6 +55,7 @@ class Verdict:
     failure: str = ""
     outage: bool = False
     stopped: bool = False
+    refused: bool = False
 
 
 def label_images(
@@ -101,7 +105,7 @@ def label_each(
     for each thread lie in memory. An image that cannot be read is that image's failure.
 
     Raises:
-        ModelError: If a model cannot be used at all: it refuses the key, the first calls all fail, or all of many.
+        ModelError: If a model cannot be used at all (it refuses the key, the first calls all fail), or falls silent.
     """
     program = judge.deepcopy()
     program.verbalizer.lm = meter.wrap(models.verbalizer, "verbalizer")
@@ -112,7 +116,7 @@ def label_each(
         try:
             waiting.extend(workers.submit(label, itertools.islice(left, _SIGNS_OF_LIFE)))
             _check_alive([future.result() for future in waiting])
-            silence = 0
+            silence, refused, answered = 0, 0, False
             while waiting:
                 room = _QUEUED * workers.num_threads - len(waiting)
                 waiting.extend(workers.submit(label, itertools.islice(left, max(0, room))))
@@ -120,6 +124,9 @@ def label_each(
                 silence = silence + 1 if verdict.outage else silence * bool(verdict.failure)
                 if silence > max(_SIGNS_OF_LIFE, _ROUNDS_OF_SILENCE * workers.num_threads):
                     raise ModelError(f"the model failed for {silence} images in a row: {verdict.failure}")
+                refused, answered = refused + verdict.refused, answered or not verdict.failure
+                if refused == _REFUSALS and not answered:
+                    raise ModelError(f"the model refused every one of the first {refused} images: {verdict.failure}")
                 done(verdict)
         except BaseException:
             meter.stop()
@@ -169,7 +176,8 @@ def _label_one(program: VisualJudge, inputs: Mapping[str, Any]) -> Verdict:
         except ImageError as error:
             return Verdict(None, failure=error.reason)
         except LMError as error:
-            return Verdict(None, failure=str(error), outage=is_outage(error))
+            outage = is_outage(error)
+            return Verdict(None, failure=str(error), outage=outage, refused=not outage)
     description, reasoning = prediction.get("description"), prediction.get("reasoning") or ""
     return Verdict(prediction.label, str(prediction.answer), description, str(reasoning))
 

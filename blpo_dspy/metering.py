@@ -14,8 +14,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, wait
-from contextvars import ContextVar, copy_context
+from concurrent.futures import Future
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
@@ -27,17 +27,20 @@ from dspy.utils.exceptions import (
     LMConfigurationError,
     LMError,
     LMProviderError,
+    LMTimeoutError,
     LMUnexpectedError,
     LMUnsupportedFeatureError,
     LMUnsupportedModelError,
 )
 from dspy.utils.usage_tracker import UsageTracker
 
-from blpo_dspy.credentials import CREDENTIAL_ERRORS, told
+from blpo_dspy.bounds import LARGEST_ANSWER, TOO_LARGE, Engines, longest_call, within
+from blpo_dspy.credentials import CREDENTIAL_ERRORS, secrets_of, told, without_secrets
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.gate import Gate, Turn, in_background
 from blpo_dspy.ledger import ROLES, Ledger, Usage
 from blpo_dspy.notices import notice
+from blpo_dspy.outages import Outages
 from blpo_dspy.prices import Price, Prices, checked_prices, cost, own_price
 
 R = TypeVar("R")
@@ -135,10 +138,43 @@ class Answer:
         return self.finish_reason in ("length", "max_tokens")
 
     @property
+    def size(self) -> int:
+        """Characters of its texts."""
+        texts = (output.get("text") if isinstance(output, dict) else output for output in self.outputs)
+        return sum(len(text) for text in texts if isinstance(text, str))
+
+    @property
     def empty(self) -> bool:
         """Whether nobody answered: no text, no token spent on one, and no reason such as a filter's."""
         said = any(any(output.values()) if isinstance(output, dict) else output for output in self.outputs)
         return not said and not self.usage.completion_tokens and self.finish_reason in (None, "stop")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as it passes the meter.
+
+    Attributes:
+        role: Whose call it is.
+        key: What tells it from other requests.
+        attempt: Sends it once.
+        model: The model's name.
+        server: Who answers it.
+        retries: How often it is repeated where it fails for a reason that may pass.
+        seconds: The most that an attempt may take as a whole; None for no such bound.
+    """
+
+    role: str
+    key: str
+    attempt: Callable[[], Answer]
+    model: str
+    server: str
+    retries: int
+    seconds: float | None
+
+    def too_late(self) -> LMTimeoutError:
+        """Returns the error for an attempt that takes longer."""
+        return LMTimeoutError(f"no complete answer within {self.seconds:g} s (timeout)", model=self.model)
 
 
 class AnswerStore(Protocol):
@@ -214,6 +250,7 @@ class Meter:
         demand: Returns how many tasks of the search are under way or waiting (see `Gate`).
         prices: What tokens cost where DSPy's tables don't say it, or say it wrongly.
         deadline: When the time of the run is over, by the monotonic clock: a little later calls under way are given up.
+        outages: How long a server that has stopped answering is waited for, where an LM's calls are retried at all.
     """
 
     def __init__(
@@ -225,8 +262,10 @@ class Meter:
         demand: Callable[[], int] = lambda: 0,
         prices: Prices | None = None,
         deadline: float | None = None,
+        outages: Outages | None = None,
     ) -> None:
         self._deadline = deadline
+        self._outages = Outages() if outages is None else outages
         self._store: AnswerStore = MemoryStore() if store is None else store
         self._prices = checked_prices(prices)
         self._admit = admit
@@ -241,6 +280,7 @@ class Meter:
         self._waited = False
         self._stopped = threading.Event()
         self._fatal: LMError | None = None
+        self._failure: LMError | None = None
 
     def wrap(self, lm: dspy.BaseLM, role: str) -> dspy.BaseLM:
         """Returns a copy of the LM whose calls pass this meter; the user's LM is left as it is."""
@@ -248,6 +288,8 @@ class Meter:
         metered.__class__ = _metered_class(type(lm))  # type: ignore[arg-type]
         metered._meter, metered._role, metered._retries = self, role, getattr(lm, "num_retries", 0)
         metered._price = own_price(lm, self._prices)
+        metered._server = str(lm.kwargs.get("api_base") or lm.model.partition("/")[0])
+        metered._seconds, metered._engine_store = longest_call(lm), Engines()
         return metered
 
     @property
@@ -267,6 +309,11 @@ class Meter:
         """The error that ended the run for good, if there was one."""
         return self._fatal
 
+    @property
+    def failure(self) -> LMError | None:
+        """The last error of an attempt, if there was one."""
+        return self._failure
+
     def stop(self) -> None:
         """Refuses every further call and ends the waiting before retries."""
         self._stopped.set()
@@ -275,8 +322,9 @@ class Meter:
         """Waits until no call is under way, so that the ledger is complete; returns whether that came in time."""
         return self._gate.settle(seconds)
 
-    def call(self, role: str, key: str, attempt: Callable[[], Answer], retries: int) -> Answer:
+    def call(self, request: Request) -> Answer:
         """Returns the answer to a request, from memory where there is one."""
+        role, key = request.role, request.key
         with self._lock:
             known = self._store.get(key)
             if known is not None and known[1].calls:
@@ -302,7 +350,7 @@ class Meter:
             self._add(role, Usage(cached=1))
             return self._seen(answer)
         try:
-            answer = self._ask(role, attempt, retries, turn)
+            answer = self._ask(request, turn)
             self._store.put(key, role, answer)
             with self._lock:
                 self._answered[role].add(key)
@@ -317,20 +365,40 @@ class Meter:
                 del self._under_way[key]
         return self._seen(answer)
 
-    def _ask(self, role: str, attempt: Callable[[], Answer], retries: int, turn: Turn) -> Answer:
-        for number in range(retries + 1):
+    def _ask(self, request: Request, turn: Turn) -> Answer:
+        number, failed, repeated = 0, time.monotonic(), 0
+        while True:
             self._check()
             try:
                 with self._gate.slot(turn):
-                    return self._attempt(role, attempt, Usage(calls=1, retries=int(number > 0)))
+                    return self._attempt(request, Usage(calls=1, retries=repeated))
             except LMError as error:
-                _cut_traceback(error)
                 if isinstance(error, FATAL_ERRORS):
                     self._fatal = error
-                if number == retries or not is_outage(error):
+                if not is_outage(error):
                     raise
-                self._wait(self._delay(error, number))
-        raise AssertionError("the last attempt returns or raises")
+                before, failed = failed, time.monotonic()
+                self._outages.failed(request.server)
+                if number < request.retries:
+                    self._wait(self._delay(error, number))
+                elif not request.retries or not self._waited_out(request, error, number, before):
+                    raise
+                elif self._outages.answered_since(request.server, failed):
+                    number = -1  # it is back: what fails now is retried like the first time
+            number, repeated = number + 1, 1
+
+    def _waited_out(self, request: Request, error: LMError, number: int, before: float) -> bool:
+        """Waits after the last retry while the server is away; returns whether to ask again.
+
+        It isn't away where others had answers since the failure before: then it is this request that fails.
+        """
+        if number == request.retries and self._outages.answered_since(request.server, before):
+            return False
+        return self._outages.wait(request.server, str(error), _hint(error) or 0.0, self._look)
+
+    def _look(self) -> None:
+        self._check()
+        self._admit(self.ledger)
 
     def _check(self) -> None:
         if self._fatal is not None:
@@ -340,8 +408,8 @@ class Meter:
 
     def _delay(self, error: LMError, attempt: int) -> float:
         """Seconds before the next attempt: the provider's hint within reason, or DSPy's own backoff."""
-        hint = getattr(error, "retry_after", None)
-        if not isinstance(hint, (int, float)) or not hint >= 0:
+        hint = _hint(error)
+        if hint is None:
             return float(min(2**attempt, 60))
         if hint > _NOTICED_WAIT and not self._waited:
             self._waited = True
@@ -355,28 +423,42 @@ class Meter:
         while (left := until - time.monotonic()) > 0 and not self._stopped.wait(min(left, _LOOK)):
             self._admit(self.ledger)
 
-    def _attempt(self, role: str, attempt: Callable[[], Answer], sent: Usage) -> Answer:
+    def _attempt(self, request: Request, sent: Usage) -> Answer:
         """Makes one attempt; it counts as a call from before it is sent, so that threads can't overrun a cap."""
+        role = request.role
         with self._lock:
             self._check()
             self._admit(Ledger(self._usage, self._background) + self.unused)
             self._count(role, sent)
         began = time.monotonic()
         try:
-            answer = attempt() if self._deadline is None else _until(self._deadline + GRACE, attempt)
+            answer = self._in_time(request)
         except BaseException as error:
             failure = Usage(failed=1, seconds=time.monotonic() - began)
             if isinstance(error, UnreadableAnswerError):
                 failure += error.usage
+            if isinstance(error, LMError):
+                self._failure = error
             self._add(role, failure)
             self._store.put_failed(role, sent + failure)
             raise
         if answer.usage.cached:
             self._add(role, Usage(calls=-1, retries=-sent.retries, cached=1))
             return answer
+        self._outages.answered(request.server)
         usage = answer.usage + Usage(seconds=time.monotonic() - began)
         self._add(role, usage)
         return replace(answer, usage=sent + usage)
+
+    def _in_time(self, request: Request) -> Answer:
+        """What an attempt comes to, within its own time and that of the run."""
+        left = None if self._deadline is None else self._deadline + GRACE - time.monotonic()
+        if (left is None and request.seconds is None) or dspy.settings.send_stream is not None:
+            return request.attempt()  # DSPy streams only from the threads of AnyIO
+        if left is not None and (request.seconds is None or left < request.seconds):
+            return within(left, request.attempt, _out_of_time)
+        assert request.seconds is not None
+        return within(request.seconds, request.attempt, request.too_late)
 
     def _add(self, role: str, usage: Usage) -> None:
         with self._lock:
@@ -394,25 +476,14 @@ class Meter:
         return answer
 
 
-def _until(deadline: float, attempt: Callable[[], Answer]) -> Answer:
-    """Returns what an attempt comes to, which is left to itself once time is over."""
-    answer: Future[Answer] = Future()
-
-    def work() -> None:
-        try:
-            answer.set_result(attempt())
-        except BaseException as error:
-            answer.set_exception(error)
-
-    threading.Thread(target=copy_context().run, args=(work,), name="blpo-call", daemon=True).start()
-    if not wait([answer], max(0.0, deadline - time.monotonic())).done:
-        raise RunStoppedError("the time of the run was over before the model answered")
-    return answer.result()
+def _out_of_time() -> RunStoppedError:
+    return RunStoppedError("the time of the run was over before the model answered")
 
 
-def _cut_traceback(error: LMError) -> None:
-    """Leaves out of an error's text the traceback that LiteLLM puts into some, which no user can do anything with."""
-    error.args = tuple(str(part).partition("\nTraceback (most recent call last):")[0] for part in error.args)
+def _hint(error: LMError) -> float | None:
+    """Seconds that a provider asked to wait."""
+    hint = getattr(error, "retry_after", None)
+    return float(hint) if isinstance(hint, (int, float)) and hint >= 0 else None
 
 
 class _Billed(UsageTracker):
@@ -437,6 +508,8 @@ class _MeteredMixin:
     _role: str
     _retries: int
     _price: Price | None
+    _server: str
+    _seconds: float | None
     _entry: ContextVar[dict[str, Any] | None] = ContextVar("blpo_history_entry", default=None)
 
     def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
@@ -452,7 +525,8 @@ class _MeteredMixin:
             options = {**kwargs, **apart, **({"n": 1} if "n" in self.kwargs else {})}  # type: ignore[attr-defined]
             key = _request_key(self._role, self, prompt, messages, options)
             attempt = functools.partial(self._attempt, prompt, messages, options)
-            outputs += self._meter.call(self._role, key, attempt, self._retries).outputs
+            request = Request(self._role, key, attempt, self.model, self._server, self._retries, self._seconds)
+            outputs += self._meter.call(request).outputs
         return outputs
 
     def _sampling(self, kwargs: dict[str, Any], rollout: int) -> dict[str, int]:
@@ -478,9 +552,19 @@ class _MeteredMixin:
         if answer.empty:
             charged = answer.usage if answer.usage.tokens else None
             raise UnreadableAnswerError("the server's answer is empty", model=self.model, usage=charged)
+        if answer.size > LARGEST_ANSWER:
+            raise UnreadableAnswerError(TOO_LARGE, model=self.model, usage=answer.usage)
         return answer
 
     def _asked(self, prompt: Any, messages: Any, options: dict[str, Any]) -> Answer:
+        """The answer of DSPy; what a server wrote into an error is shown without keys."""
+        try:
+            return self._sent(prompt, messages, options)
+        except LMError as error:
+            without_secrets(error, secrets_of(self.kwargs))  # type: ignore[attr-defined]
+            raise
+
+    def _sent(self, prompt: Any, messages: Any, options: dict[str, Any]) -> Answer:
         tracker = _Billed(dspy.settings.usage_tracker)
         token = self._entry.set(None)
         try:

@@ -17,6 +17,7 @@ from dspy.clients.backend_selection import CLIENT_KEYS, select_backend
 from dspy.lm15 import LM15Error
 from dspy.utils.exceptions import LMConfigurationError
 
+from blpo_dspy.credentials import SECRET_NAME
 from blpo_dspy.errors import BlpoError, check_kind
 
 Role = Literal["judge", "verbalizer", "optimizer"]
@@ -37,7 +38,6 @@ _REASONING = re.compile(
     re.I,
 )
 _REASONING_TOKENS = 16_000
-_SECRET = re.compile(r"key|secret|password|credential|auth|header|(?<!max_)(?<!max_completion_)tokens?$", re.IGNORECASE)
 _EMBEDDED = re.compile(r"embedded(?:\?seed=(\d+))?")
 _OLLAMA = ("ollama/", "ollama_chat/")
 
@@ -144,7 +144,7 @@ class Models:
 
 def identity(lm: dspy.BaseLM) -> dict[str, Any]:
     """Returns what an LM's answers depend on, as plain data: neither its connection nor what may be a secret."""
-    options = {k: v for k, v in sorted(lm.kwargs.items()) if k not in CLIENT_KEYS and not _SECRET.search(k)}
+    options = {k: v for k, v in sorted(lm.kwargs.items()) if k not in CLIENT_KEYS and not SECRET_NAME.search(k)}
     return {"model": lm.model, "type": lm.model_type, **{k: _described(v) for k, v in options.items()}}
 
 

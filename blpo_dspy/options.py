@@ -15,12 +15,13 @@ from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import check_path
 from blpo_dspy.labels import Label, LabelSpace
 from blpo_dspy.ledger import Usage
+from blpo_dspy.outages import MAX_OUTAGE
 
 EMBEDDED = "embedded"
 # What messages say of Python's arguments, and the options that stand for them.
 _IN_PYTHON = {
     "allow_outside=True": "--allow-outside",
-    r"\bmax_(calls|tokens|usd|seconds)=": r"--max-\1 ",
+    r"\bmax_(calls|tokens|usd|seconds|outage)=": r"--max-\1 ",
     r"prices=\{'([^']+)': \(([\d.]+), ([\d.]+)\)\}": r"--price \1=\2,\3",
 }
 _SCALE = re.compile(r"(\d{1,6})\s*[-–]\s*(\d{1,6})")
@@ -104,6 +105,7 @@ class Search:
         label_shift: Likewise.
         part_loss: Likewise.
         prices: By model US dollars per million prompt and completion tokens.
+        max_outage: Seconds that a server which has stopped answering is waited for.
     """
 
     rounds: int | None = None
@@ -124,6 +126,7 @@ class Search:
     label_shift: float | None = None
     part_loss: float | None = None
     prices: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    max_outage: float = MAX_OUTAGE
 
     def after(self, spent: Usage, seconds: float = 0.0) -> Search:
         """Returns the search with what its caps leave once so much was spent.
@@ -281,6 +284,7 @@ class CompareJob:
         max_usd: The most dollars of a search, where every model has a price.
         prices: By model US dollars per million prompt and completion tokens.
         preflight: Whether to look for what is wrong with data and models first.
+        max_outage: Seconds that a server which has stopped answering is waited for.
     """
 
     start: Start
@@ -292,6 +296,7 @@ class CompareJob:
     max_usd: float | None = None
     prices: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     preflight: bool = False
+    max_outage: float = MAX_OUTAGE
 
 
 @dataclass(frozen=True)
@@ -321,6 +326,7 @@ class EvaluateJob:
         draw: How many images a source is asked for; as many as the paper's test set has if None.
         seed: Of the draw and of the intervals.
         against: The file of a second judge that the first is compared with, if there is one.
+        max_outage: Seconds that a server which has stopped answering is waited for.
     """
 
     judge: Path
@@ -330,6 +336,7 @@ class EvaluateJob:
     draw: int | None = None
     seed: int = 0
     against: Path | None = None
+    max_outage: float = MAX_OUTAGE
 
 
 @dataclass(frozen=True)
@@ -346,6 +353,7 @@ class JudgeJob:
         image_column: The column of a table with the image.
         max_calls: The most LM calls.
         allow_outside: Whether images may lie outside the folder, or that of the table.
+        max_outage: Seconds that a server which has stopped answering is waited for.
     """
 
     judge: Path
@@ -357,6 +365,7 @@ class JudgeJob:
     image_column: str = "image"
     max_calls: int | None = None
     allow_outside: bool = False
+    max_outage: float = MAX_OUTAGE
 
 
 @dataclass(frozen=True)

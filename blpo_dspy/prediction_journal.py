@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.journal import answer_in, differences
+from blpo_dspy.journal import answer_in, differences, of_kind, role_in, usage_in
 from blpo_dspy.ledger import Ledger, Usage
 from blpo_dspy.metering import Answer
 
@@ -84,11 +84,16 @@ class PredictionJournal:
         if number == 1:
             self._check(line, fingerprint)
         elif line["kind"] == "row":
+            _check_row(line)
             self._note_row(line, place)
         else:
             if line["kind"] == "answer":
-                self._answers[line["key"]] = place
-            self._earlier[line["role"]] = self._earlier.get(line["role"], Usage()) + Usage(**line["usage"])
+                answer_in(line)  # it is read again when it is asked for, and has to be one then
+                self._answers[of_kind(line, "key", str)] = place
+            elif line["kind"] != "failed":
+                raise ValueError(f"unknown kind {line['kind']!r}")
+            role = role_in(line)
+            self._earlier[role] = self._earlier.get(role, Usage()) + usage_in(line)
 
     def _check(self, line: dict[str, Any], fingerprint: dict[str, Any]) -> None:
         if line["kind"] != "run":
@@ -181,6 +186,16 @@ class PredictionJournal:
         with self._lock:
             os.fsync(self._file.fileno())
             self._file.close()
+
+
+def _check_row(line: Mapping[str, Any]) -> None:
+    """Refuses what `put_row` doesn't write."""
+    of_kind(line, "key", str)
+    row = of_kind(line, "data", dict)
+    of_kind(row, "invalid", bool)
+    of_kind(row, "label", (str, int, type(None)))
+    for name in ("description", "reasoning", "answer", "error"):
+        of_kind(row, name, (str, type(None)))
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:

@@ -20,6 +20,7 @@ from blpo_dspy.ledger import ROLES, Ledger
 from blpo_dspy.metering import CallCap, Meter
 from blpo_dspy.models import Models, identity
 from blpo_dspy.optimizers.workers import Workers
+from blpo_dspy.outages import MAX_OUTAGE, Outages
 from blpo_dspy.prediction_files import check_target, write_rows
 from blpo_dspy.prediction_journal import SUFFIX, PredictionJournal
 from blpo_dspy.programs.visual_judge import VisualJudge
@@ -77,6 +78,7 @@ def predict(
     allow_outside: bool = False,
     num_threads: int | None = None,
     max_calls: int | None = None,
+    max_outage: float = MAX_OUTAGE,
     on_read: Callable[[int], None] = lambda done: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
@@ -102,6 +104,7 @@ def predict(
         allow_outside: Whether images may lie outside the folder, or that of the table.
         num_threads: The most LM calls under way at once; DSPy's setting if None.
         max_calls: The most LM calls of this session; the same call again goes on.
+        max_outage: Seconds that a server which has stopped answering is waited for.
         on_read: Called with the number of rows read so far, while all are read before the first LM call.
         on_progress: Called before the first LM call, with what is known already, and then as rows are done.
 
@@ -112,7 +115,7 @@ def predict(
             other models or other images altogether.
     """
     check_kind("judge", judge, VisualJudge, "judge", "VisualJudge.load('judge.json')")
-    target = Path(out)
+    target, outages = Path(out), Outages(max_outage)
     check_target(target)
     models = _models(judge) if models is None else models
     inputs = source if isinstance(source, Inputs) else _inputs(judge, source, image_column, texts, allow_outside)
@@ -120,7 +123,7 @@ def predict(
     try:
         session = _Session(judge, inputs, journal, on_read, on_progress)
         with Workers(num_threads) as workers:
-            session.run(models, workers, max_calls)
+            session.run(models, workers, max_calls, outages)
         progress = session.progress()
         if progress.complete:
             session.write(target)
@@ -176,14 +179,15 @@ class _Session:
                 "journal"
             )
 
-    def run(self, models: Models, workers: Workers, max_calls: int | None) -> None:
+    def run(self, models: Models, workers: Workers, max_calls: int | None, outages: Outages) -> None:
         self._on_progress(self.progress())
         known = self._journal.done | self._unusable.keys()
         left: dict[str, list[int]] = {}
         for number, key in enumerate(self._keys):
             if key not in known:
                 left.setdefault(key, []).append(number)
-        self._meter = Meter(num_threads=workers.num_threads, store=self._journal, admit=CallCap(max_calls))
+        cap, threads = CallCap(max_calls), workers.num_threads
+        self._meter = Meter(num_threads=threads, store=self._journal, admit=cap, outages=outages)
         judge = partial(label_each, self._judge, models, workers=workers, meter=self._meter)
         while not self._stopped and (wanted := {numbers.pop(0): key for key, numbers in left.items() if numbers}):
             self._judge_rows(judge, wanted, left)

@@ -121,7 +121,7 @@ def seal(test: Sequence[dspy.Example], run: str, *, run_dir: Path | None, files:
 
 def run_of(start: VisualJudge, sets: Sets, search: Search) -> str:
     """Returns what tells a run apart: the same start, search and data give the same, on any machine."""
-    told = {name: value for name, value in asdict(search).items() if name != "threads"}
+    told = {name: value for name, value in asdict(search).items() if name not in ("threads", "max_outage")}
     begun = [start.labels.to_dict(), start.instruction, start.verbalizer_instruction, start.context, start.evidence]
     prints = {name: dataset_fingerprint(examples) for name, examples in sets.named().items()}
     return hashlib.sha256(json.dumps([begun, told, prints], sort_keys=True).encode()).hexdigest()[:16]

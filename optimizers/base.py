@@ -25,6 +25,7 @@ from blpo_dspy.optimizers.records import BLPOResult, Instructions, Validation
 from blpo_dspy.optimizers.run import Run
 from blpo_dspy.optimizers.scoring import Metric, check_metric
 from blpo_dspy.optimizers.workers import Workers
+from blpo_dspy.outages import MAX_OUTAGE, checked_outage
 from blpo_dspy.prices import Prices, checked_prices
 from blpo_dspy.programs.visual_judge import VisualJudge
 
@@ -58,6 +59,8 @@ class JudgeOptimizer(Teleprompter):
         num_threads: LM calls under way at once; DSPy's setting if None. Results don't depend on it.
         log_dir: Folder for the journal. The same call with the same folder continues a run that was cut short and pays
             for no answer twice.
+        max_outage: Seconds that a server which has stopped answering is waited for after the retries of a call, while
+            the budget allows; an LM with `num_retries=0` waits for none.
         answers: Where LM answers are remembered instead of in the run or its journal, to share them between runs.
 
     Raises:
@@ -85,6 +88,7 @@ class JudgeOptimizer(Teleprompter):
     num_threads: int | None = None
     log_dir: str | os.PathLike[str] | None = None
     answers: AnswerStore | None = None
+    max_outage: float = MAX_OUTAGE
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -97,6 +101,7 @@ class JudgeOptimizer(Teleprompter):
         self.seed = int(self.seed)  # NumPy's are no JSON
         self.prices = checked_prices(self.prices)
         self._check_least(max_instruction_tokens=1, max_failed_share=0.0)
+        checked_outage(self.max_outage)
         if self.num_threads is not None:
             self._check_least(num_threads=1)
         if self.max_failed_share >= 1:
@@ -166,8 +171,10 @@ class JudgeOptimizer(Teleprompter):
                 warning is issued, and card and record name the figures "train" rather than "val".
 
         Raises:
-            BlpoError: If the data, the program or the options don't fit together.
-            ModelError: If a model cannot be used, or the judge never states a label.
+            BlpoError: If the data, the program or the options don't fit together, or a cap was reached before anything
+                was measured.
+            ModelError: If a model cannot be used, the judge never states a label, or no call was answered before a cap
+                was reached.
             JournalError: If the log folder holds another run.
         """
         if teacher is not None:
@@ -185,6 +192,7 @@ class JudgeOptimizer(Teleprompter):
             result = replace(
                 self._search(run), warnings=warnings, unused=run.meter.unused, validated_on=run.data.validated_on
             )
+            run.check_answered(result.stop_reason)
         finished: Program = _finished(run, result)
         return finished
 

@@ -12,7 +12,7 @@ from blpo_dspy.optimizers.asking import Asker
 from blpo_dspy.optimizers.base import JudgeOptimizer
 from blpo_dspy.optimizers.guards import Guards
 from blpo_dspy.optimizers.records import UNCHANGED, BLPOResult, Round
-from blpo_dspy.optimizers.run import Run
+from blpo_dspy.optimizers.run import Run, unmeasured
 from blpo_dspy.optimizers.setup import meta_prompt_digest
 from blpo_dspy.optimizers.validation import Validator, best
 
@@ -89,7 +89,12 @@ class RoundOptimizer(JudgeOptimizer):
         }
 
     def _search(self, run: Run) -> BLPOResult:
-        """Consumes the rounds: writes each down and validates it beside the next."""
+        """Consumes the rounds: writes each down and validates it beside the next.
+
+        Raises:
+            BlpoError: If a cap was reached before anything was measured: the start would be returned as if it were a
+                result.
+        """
         validator = Validator(run, each_round=self._validates_each_round(run))
         validator.check(self.guards, self.label_field)
         rounds: list[Round] = []
@@ -127,6 +132,8 @@ class RoundOptimizer(JudgeOptimizer):
 
     def _result(self, run: Run, rounds: list[Round], validator: Validator, stop_reason: str) -> BLPOResult:
         validations = validator.finish()
+        if self.select == "best" and (not validations or validations[0].after_round > 0):
+            raise unmeasured(run.meter, "the start was not judged on the validation images", stop_reason)
         ends = [0, *(completed.spent for completed in rounds), run.meter.ledger.total.calls]
         # Not more than at the end of the next round, beside which it was judged: the two may share answers.
         spent = {t: min(ends[t] + validator.asked(t), ends[t + 1]) for t in range(len(rounds) + 1)}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import dspy
 
+from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.journal import Journal
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.metering import GRACE, Meter
@@ -15,6 +16,7 @@ from blpo_dspy.optimizers.bench import Bench, find_predictors
 from blpo_dspy.optimizers.records import Instructions
 from blpo_dspy.optimizers.setup import Dataset, dataset, fingerprint, label_space, program_lms
 from blpo_dspy.optimizers.workers import Workers
+from blpo_dspy.outages import Outages
 from blpo_dspy.prices import check_priced
 from blpo_dspy.splits import check_labels
 
@@ -73,6 +75,7 @@ class Run:
             demand=workers.demand,
             prices=optimizer.prices,
             deadline=self.allowance.deadline,
+            outages=Outages(optimizer.max_outage),
         )
         self.lms = {name: self.meter.wrap(lm, role) for name, (lm, role) in lms.items()}
         self.bench = Bench(
@@ -111,6 +114,16 @@ class Run:
         if self.journal is not None:
             self.journal.record(kind, number, data)
 
+    def check_answered(self, stop_reason: str) -> None:
+        """Refuses to return a program of a search in which every LM call failed.
+
+        Raises:
+            ModelError: If none was answered.
+        """
+        ledger = self.meter.ledger
+        if ledger.total.failed and not any(ledger.answered.values()):
+            raise unmeasured(self.meter, "no LM call was answered", stop_reason)
+
     def __enter__(self) -> Run:
         return self
 
@@ -124,3 +137,13 @@ class Run:
         finally:
             if self.journal is not None:
                 self.journal.close()
+
+
+def unmeasured(meter: Meter, what: str, stop_reason: str) -> BlpoError:
+    """Returns the error for a run that a cap ended before anything was measured."""
+    total, failure = meter.ledger.total, meter.failure
+    if failure is None:
+        return BlpoError(f"{what}, so there is nothing to return: {stop_reason}")
+    first_line = str(failure).partition("\n")[0]
+    failed = f"{total.failed} of {total.calls} LM calls failed, the last one with: {first_line}"
+    return ModelError(f"{what}, so there is nothing to return: {stop_reason}; {failed}")

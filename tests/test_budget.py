@@ -61,8 +61,8 @@ def test_remembered_answers_cost_nothing() -> None:
 
 
 @pytest.mark.parametrize("cap", ["max_calls", "max_tokens", "max_usd", "max_seconds"])
-@pytest.mark.parametrize("value", [0, -1, float("nan")])
-def test_a_cap_that_leaves_nothing_is_refused(cap: str, value: Any) -> None:
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
+def test_a_cap_that_leaves_nothing_or_caps_nothing_is_refused(cap: str, value: Any) -> None:
     """The error names the cap and its value."""
     with pytest.raises(BlpoError, match=f"{cap}={value!r}"):
         Budget(**{cap: value})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import html
+import itertools
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +20,12 @@ from typing import Any
 
 import pytest
 from processes import interruptible
+from raw_servers import Raw, raw_server
 from typer.testing import CliRunner
 
 import blpo_dspy
 from blpo_dspy.cli import app
-from blpo_dspy.embedded.server import Options, start_server
+from blpo_dspy.embedded.server import Options, Service, start_server
 from blpo_dspy.programs.visual_judge import VisualJudge
 
 TASK = "Rate the technical quality of this photograph."
@@ -601,6 +604,75 @@ def test_a_wrong_key_is_told_once(photos: Path) -> None:
         done = compile_in(photos, "--judge-model", "openai/embedded", "--api-base", address)
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr.count("Incorrect API key") == 1
+    assert files_in(photos) == before
+
+
+DOWN = '{"error": {"message": "the upstream is down"}}'
+
+
+def _send(status: int, body: bytes) -> Any:
+    return lambda request: request.send(status, body, Retry_After="0.01")
+
+
+@pytest.mark.parametrize(
+    ("failing", "cap"),
+    [
+        (_send(503, DOWN.encode()), ("--max-calls", 15)),
+        (_send(503, DOWN.encode()), ("--max-calls", 40, "--paper", "--evidence", "image")),
+        (_send(503, DOWN.encode()), ("--max-calls", 15, "--paper", "--evidence", "image")),
+        (_send(429, DOWN.encode()), ("--max-seconds", 4)),
+        (_send(502, b"<html>" + b"x" * 2_000_000), ("--max-calls", 15)),
+        (lambda request: request.trickle(0.2), ("--max-calls", 15)),
+    ],
+    ids=["503", "503-paper", "503-paper-no-search", "429", "502", "trickle"],
+)
+def test_a_server_that_answers_nothing_is_one_message_whatever_the_cap(
+    failing: Any, cap: tuple[object, ...], photos: Path
+) -> None:
+    """A cap that failed calls have used up leaves no judge, no record and no report behind; the journal stays."""
+    with raw_server(failing) as address:
+        model = ["--judge-model", "openai/x", "--api-base", address, "--timeout", 0.5, "--no-cache", "--run-dir"]
+        tables = ["--val", photos / "val.csv", "--test", photos / "test.csv"]
+        done = compile_in(photos, *cap, *model, photos / "run", *tables)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.count("Error:") == 1
+    assert len(done.stderr) < 2000
+    assert {path.name for path in (photos / "run").rglob("*") if path.is_file()} == {"journal.jsonl"}
+    assert not (photos / "judge.json").exists()
+
+
+def test_a_run_that_an_outage_ended_goes_on_from_its_journal(photos: Path) -> None:
+    """When the server is back, with the answers that were paid for."""
+    answered, paid = threading.Event(), 10
+    service, count = Service(Options()), itertools.count()
+
+    def script(request: Raw) -> None:
+        if not answered.is_set() and next(count) >= paid:
+            request.send(503, DOWN.encode(), Retry_After="0.01")
+            return
+        reply = service.reply("POST", request.path, None, request.body)
+        request.send(reply.status, json.dumps(reply.body).encode())
+
+    with raw_server(script) as address:
+        options = [*SMALL, "--judge-model", "openai/embedded", "--api-base", address, "--max-outage", 0, "--threads", 2]
+        tables = ["--val", photos / "val.csv", "--test", photos / "test.csv", "--run-dir", photos / "run"]
+        ended = compile_in(photos, *options, *tables)
+        assert (ended.exit_code, ended.stderr.count("the upstream is down")) == (2, 1)
+        lines = (photos / "run" / "journal.jsonl").read_text().splitlines()
+        assert sum(json.loads(line)["kind"] == "answer" for line in lines) == paid
+        answered.set()
+        done = compile_in(photos, *options, *tables)
+    assert done.exit_code == 0, done.stderr
+    assert (photos / "judge.json").exists()
+
+
+@pytest.mark.parametrize("value", ["inf", "1e400"])
+def test_a_cap_without_an_end_is_refused_before_anything_is_paid_for(value: str, photos: Path) -> None:
+    """It would be none."""
+    before = files_in(photos)
+    done = compile_in(photos, *SMALL, "--max-seconds", value)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "--max-seconds inf is not a finite number; leave it out for no cap" in done.stderr
     assert files_in(photos) == before
 
 

@@ -31,6 +31,13 @@ from blpo_dspy.ledger import Ledger, Usage
 from blpo_dspy.metering import Answer, Meter, RunStoppedError
 from blpo_dspy.optimizers import BLPO, run
 
+
+def _answer(**parts: Any) -> str:
+    """A line with an answer, or with something else in place of parts of it."""
+    line = {"kind": "answer", "key": "k", "role": "judge", "outputs": ["x"], "finish_reason": None, "usage": {}}
+    return json.dumps({**line, **parts})
+
+
 ANSWERS = st.builds(
     Answer,
     st.tuples(st.text() | st.dictionaries(st.sampled_from(["text", "reasoning_content"]), st.text())),
@@ -102,7 +109,23 @@ def test_a_journal_changed_anywhere_is_never_continued_as_something_else(
     [
         ("[1, 2]", "no JSON object"),
         ('{"kind": "answer", "key": "k"}', "outputs"),
-        ('{"kind": "answer", "key": "k", "outputs": [], "finish_reason": null, "usage": {"ants": 1}}', "ants"),
+        (_answer(usage={"ants": 1}), "ants"),
+        (_answer(usage={"calls": "x"}), "calls: 'x'"),
+        (_answer(usage={"calls": True}), "calls: True"),
+        (_answer(usage={"calls": -100_000}), "usage.calls: -100000"),
+        (_answer(usage={"calls": 1.5}), "calls: 1.5"),
+        (_answer(usage={"seconds": float("nan")}), "usage.seconds: nan"),
+        (_answer(usage=[]), "usage"),
+        (_answer(outputs=[]), "outputs"),
+        (_answer(outputs=[5]), "outputs"),
+        (_answer(outputs="text"), "outputs"),
+        (_answer(outputs=[{"text": 5}]), "outputs"),
+        (_answer(finish_reason=3), "finish_reason"),
+        (_answer(key=3), "key"),
+        (_answer(role="nobody"), "role: 'nobody'"),
+        (_answer(kind="reply"), "unknown kind 'reply'"),
+        (json.dumps({"kind": "failed", "role": "judge", "usage": {"calls": -1}}), "usage.calls: -1"),
+        (json.dumps({"kind": "record", "type": "round", "number": "1", "data": {}}), "number: '1'"),
         ('{"no": "kind"}', "kind"),
     ],
 )

@@ -155,3 +155,20 @@ def test_agreement_counts_failures_apart_from_answers() -> None:
     assert (agreement.n, agreement.failed, agreement.invalid, agreement.accuracy) == (5, 1, 1, 0.8)
     assert meter.ledger.calls() == {"judge": 6, "verbalizer": 0, "optimizer": 0, "cached": 0}
     assert judge.judge.lm is None, "the caller's judge got an LM"
+
+
+def test_a_model_that_refuses_every_image_is_not_asked_about_all() -> None:
+    """After twenty refusals from the first image on it isn't the images; one answer among them, and it may be."""
+    asked: list[int] = []
+
+    def script(seen: Seen) -> Any:
+        asked.append(number_of(seen))
+        return lm15.InvalidRequestError("no such model")
+
+    with pytest.raises(ModelError, match=r"refused every one of the first 20 images: .*no such model"):
+        run(script, 120, threads=2)
+    assert len(asked) <= 20 + 4 * 2
+    mixed = run(lambda seen: "keep" if number_of(seen) == 19 else lm15.InvalidRequestError("too violent"), 120)
+    assert [n for n, verdict in enumerate(mixed) if not verdict.failure] == [19]
+    few = run(lambda seen: lm15.InvalidRequestError("too violent"), 19)
+    assert [verdict.refused for verdict in few] == [True] * 19

@@ -19,7 +19,8 @@ RUN = {"judge": "a", "models": {"judge": "x"}}
 
 def row(error: str | None = None) -> dict[str, object]:
     """What is noted of a row."""
-    return {"label": "Safe", "error": error}
+    texts = dict.fromkeys(("description", "reasoning", "answer"))
+    return {"label": "Safe", "invalid": False, **texts, "error": error}
 
 
 def written(path: Path) -> bytes:
@@ -96,6 +97,33 @@ def test_damage_in_the_middle_is_named(tmp_path: Path) -> None:
     (tmp_path / "j").write_bytes(b"".join([*lines[:2], lines[2][:9] + b"\n", *lines[3:]]))
     with pytest.raises(BlpoError, match="line 3 is damaged"):
         PredictionJournal(tmp_path / "j", RUN)
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "value"),
+    [
+        (1, "outputs", [5]),
+        (1, "outputs", []),
+        (1, "usage", {"calls": -100_000}),
+        (1, "usage", {"calls": "x"}),
+        (1, "role", 5),
+        (2, "key", None),
+        (3, "usage", {"calls": -1}),
+        (4, "data", {"error": None}),
+        (4, "data", {**row(), "invalid": "no"}),
+        (4, "data", {**row(), "label": ["Safe"]}),
+        (4, "kind", "rows"),
+    ],
+)
+def test_json_of_the_wrong_types_is_damage(line: int, name: str, value: object, tmp_path: Path) -> None:
+    """It is named by its line as the file is opened, and the file stays as it is."""
+    lines = written(tmp_path / "j").splitlines()
+    lines[line] = json.dumps({**json.loads(lines[line]), name: value}).encode()
+    (tmp_path / "j").write_bytes(b"\n".join([*lines, b""]))
+    before = (tmp_path / "j").read_bytes()
+    with pytest.raises(BlpoError, match=f"line {line + 1} is damaged"):
+        PredictionJournal(tmp_path / "j", RUN)
+    assert (tmp_path / "j").read_bytes() == before
 
 
 def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:

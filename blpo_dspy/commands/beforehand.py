@@ -24,6 +24,7 @@ from blpo_dspy.optimizers.allowance import Allowance
 from blpo_dspy.optimizers.plan import Pass
 from blpo_dspy.optimizers.workers import Workers, thread_count
 from blpo_dspy.options import CompileJob, Search
+from blpo_dspy.outages import Outages
 from blpo_dspy.preflight import (
     PROBES,
     image_limits,
@@ -173,6 +174,7 @@ class _Meters:
             admit=lambda ledger: self._allowance.admit(before + ledger),
             prices=self._search.prices,
             deadline=self._allowance.deadline,
+            outages=Outages(self._search.max_outage, known=bool(self._meters)),
         )
         self._meters.append(meter)
         return meter

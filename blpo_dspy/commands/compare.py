@@ -49,7 +49,7 @@ def compare_methods(job: CompareJob, screen: Screen) -> None:
     if together and not all(map(is_embedded, job.start.models.by_role().values())):
         screen.note(together)
     if job.preflight:
-        search = Search(threads=job.threads, prices=job.prices)
+        search = Search(threads=job.threads, prices=job.prices, max_outage=job.max_outage)
         preflight(student, sets.named(), models, search, folder, screen)
     files = keep_choice(sets, folder / "drawn.json", folder / "disagreements.csv")
     with quiet_libraries(), Watch(screen.err) as watch:
@@ -68,6 +68,7 @@ def compare_methods(job: CompareJob, screen: Screen) -> None:
             seeds=job.seeds,
             num_threads=job.threads,
             prices=job.prices,
+            max_outage=job.max_outage,
             on_start=progress.start,
             on_calls=progress.calls,
             on_row=progress.row,

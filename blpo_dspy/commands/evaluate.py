@@ -19,6 +19,7 @@ from blpo_dspy.models import Models
 from blpo_dspy.optimizers.cards import ancestors_of, prints_of, sets_of
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.options import EvaluateJob
+from blpo_dspy.outages import Outages
 from blpo_dspy.people import Ceiling, People, ceiling_of
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.progress import Watch
@@ -52,7 +53,7 @@ def evaluate(job: EvaluateJob, screen: Screen) -> None:
     models = connect(job.models)
     note_offline(job.models, screen, "model")
     with working(screen) as watch, Workers(job.threads) as workers:
-        meter = Meter(num_threads=workers.num_threads)
+        meter = Meter(num_threads=workers.num_threads, outages=Outages(job.max_outage))
         done = [
             _judge(job, judge, examples, models, watch, workers, meter)
             for judge, (examples, _) in zip(judges, loaded, strict=True)

@@ -17,6 +17,7 @@ from blpo_dspy.ledger import Ledger
 from blpo_dspy.metering import Meter
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.options import JudgeJob, given_texts
+from blpo_dspy.outages import Outages
 from blpo_dspy.prediction_files import check_target
 from blpo_dspy.predictions import Progress, journal_of, predict
 from blpo_dspy.programs.visual_judge import VisualJudge
@@ -88,7 +89,7 @@ def _print_verdicts(judge: VisualJudge, inputs: Inputs, job: JudgeJob, screen: S
             watch.advance()
 
         watch.begin("judging", len(inputs.rows))
-        meter = Meter(num_threads=workers.num_threads)
+        meter = Meter(num_threads=workers.num_threads, outages=Outages(job.max_outage))
         label_each(judge, models, calls(), workers=workers, meter=meter, done=done)
         show_unusable()
     return all(labelled)
@@ -109,6 +110,7 @@ def _write_predictions(judge: VisualJudge, inputs: Inputs, job: JudgeJob, out: P
                 models=models,
                 num_threads=job.threads,
                 max_calls=job.max_calls,
+                max_outage=job.max_outage,
                 on_read=shown.watch.advance,
                 on_progress=shown.update,
             )

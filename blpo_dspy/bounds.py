@@ -1,0 +1,116 @@
+"""What a call to a server may take at most: seconds for all of it, and bytes of an answer.
+
+The time-outs of DSPy's engines bound the silence between two bytes, and nothing bounds how many come.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextvars import ContextVar, copy_context
+from types import TracebackType
+from typing import Any, TypeVar
+
+from dspy import lm15
+from dspy.clients.engines.lm15_engine import LM15Engine
+
+R = TypeVar("R")
+
+LARGEST_ANSWER = 8 * 2**20
+"""The most bytes of an answer, and characters of its text; no label, description or instruction comes near it."""
+
+# What DSPy's native engine, like the providers' own clients, waits for a byte where an LM has no time-out.
+_DEFAULT_SECONDS = 600.0
+
+_until: ContextVar[float] = ContextVar("blpo_call_until", default=float("inf"))
+
+
+def longest_call(lm: Any) -> float | None:
+    """Returns the most seconds of a whole call to an LM; None where an engine of its own makes the connection."""
+    if not isinstance(getattr(lm, "engine", None), str):
+        return None
+    timeout = lm.kwargs.get("timeout")
+    seconds = getattr(timeout, "read", timeout)  # of an httpx.Timeout, what it allows for an answer
+    return float(seconds) if isinstance(seconds, (int, float)) else _DEFAULT_SECONDS
+
+
+def within(seconds: float, call: Callable[[], R], late: Callable[[], BaseException]) -> R:
+    """Returns what a call returns; once its time is over it is left to itself, which ends it at its next byte.
+
+    Args:
+        seconds: The most that it may take.
+        call: The call; it is made in a thread of its own, in the caller's context.
+        late: Makes the error for a call that takes longer.
+    """
+    result: Future[R] = Future()
+
+    def work() -> None:
+        _until.set(time.monotonic() + seconds)
+        try:
+            result.set_result(call())
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=copy_context().run, args=(work,), name="blpo-call", daemon=True).start()
+    if not wait([result], min(max(0.0, seconds), threading.TIMEOUT_MAX)).done:
+        raise late()
+    return result.result()
+
+
+class Engines(dict[Any, Any]):
+    """The native engines of an LM by their settings, as DSPy keeps them, each with a bounded transport."""
+
+    def __setitem__(self, key: Any, engine: Any) -> None:
+        if isinstance(engine, LM15Engine):
+            router = engine.router
+            router._transport = _BoundedTransport(router._shared_transport())
+        super().__setitem__(key, engine)
+
+
+class _BoundedTransport:
+    """A transport of DSPy's native engine whose answers are bounded."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def stream(self, request: Any) -> _BoundedResponse:
+        return _BoundedResponse(self._transport.stream(request))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class _BoundedResponse:
+    """Its answer, read no further than the bounds allow; then its connection is closed."""
+
+    def __init__(self, response: Any) -> None:
+        self._response = response
+
+    def read(self) -> bytes:
+        return b"".join(self)
+
+    def __iter__(self) -> Iterator[bytes]:
+        size, until = 0, _until.get()
+        for chunk in self._response:
+            size += len(chunk)
+            if size > LARGEST_ANSWER:
+                raise lm15.ProviderError(TOO_LARGE)
+            if time.monotonic() > until:
+                raise lm15.TimeoutError("the answer is not complete in time")
+            yield chunk
+
+    def __enter__(self) -> _BoundedResponse:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._response.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._response, name)
+
+
+TOO_LARGE = f"the server's answer is larger than {LARGEST_ANSWER // 2**20} MB"

@@ -1,0 +1,137 @@
+"""How long a run waits for a server that has stopped answering, beyond the retries of each call."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.notices import notice
+
+MAX_OUTAGE = 300.0
+"""Seconds for which an outage is waited out, unless a run says otherwise."""
+
+# Seconds between two requests to a server that doesn't answer: they double up to the longest.
+_FIRST_DELAY, _LONGEST_DELAY = 1.0, 15.0
+# While a call waits it looks this often, in seconds, whether its run may go on at all.
+_LOOK = 1.0
+_SHOWN = 200
+
+
+def checked_outage(seconds: float) -> float:
+    """Returns the seconds for which an outage is waited out.
+
+    Raises:
+        BlpoError: If they are not a number of at least 0.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
+        raise BlpoError(
+            f"max_outage={seconds!r} is not a number of seconds; write one such as 300, or 0 for no waiting"
+        )
+    return float(seconds)
+
+
+@dataclass
+class _Outage:
+    """A time without any answer.
+
+    Attributes:
+        since: When it began, by the monotonic clock.
+        delay: Seconds from the next request to the one after it.
+        turn: When the next request may be made, None before any call waits.
+    """
+
+    since: float
+    delay: float = _FIRST_DELAY
+    turn: float | None = None
+
+
+@dataclass
+class Outages:
+    """The outages of the servers that a run asks.
+
+    A server that no call had an answer from yet is not waited for: more likely than an outage is a wrong address.
+
+    Args:
+        longest: Seconds that an outage is waited out.
+        known: Whether the servers are known to have answered.
+    """
+
+    longest: float = MAX_OUTAGE
+    known: bool = False
+    _answered: dict[str, float] = field(default_factory=dict, init=False)
+    _under_way: dict[str, _Outage] = field(default_factory=dict, init=False)
+    _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
+
+    def __post_init__(self) -> None:
+        checked_outage(self.longest)
+
+    def answered(self, server: str) -> None:
+        """Notes an answer: calls that wait for this server make their requests again."""
+        with self._changed:
+            self._answered[server] = time.monotonic()
+            if self._under_way.pop(server, None) is not None:
+                self._changed.notify_all()
+
+    def answered_since(self, server: str, when: float) -> bool:
+        """Returns whether there was an answer after a time of the monotonic clock."""
+        with self._changed:
+            return self._answered.get(server, 0.0) > when
+
+    def failed(self, server: str) -> None:
+        """Notes a failed attempt."""
+        with self._changed:
+            self._under_way.setdefault(server, _Outage(time.monotonic()))
+
+    def wait(self, server: str, reason: str, hint: float, look: Callable[[], None]) -> bool:
+        """Waits until a call whose retries have run out may be made again; returns whether it may.
+
+        One call at a time finds out whether the server is back, so that an outage costs few of the calls of a cap.
+
+        Args:
+            server: Which one.
+            reason: What its failure was, for the notice.
+            hint: Seconds that it asked to wait.
+            look: Called now and then; raises if the run may not go on.
+        """
+        with self._changed:
+            outage = self._under_way.get(server)
+            if outage is None:
+                return True
+            if not (self.known or server in self._answered) or time.monotonic() >= outage.since + self.longest:
+                return False
+            first = outage.turn is None
+            outage.turn = max(outage.turn or time.monotonic() + outage.delay, time.monotonic() + hint)
+        if first:
+            notice(
+                f"{server} has stopped answering; waiting up to max_outage={self.longest:g} seconds for it: "
+                f"{reason.partition(chr(10))[0][:_SHOWN]}"
+            )
+        while True:
+            look()
+            with self._changed:
+                if self._under_way.get(server) is not outage:
+                    return True
+                if (may := self._turn(outage)) is not None:
+                    return may
+                assert outage.turn is not None
+                self._changed.wait(
+                    min(_LOOK, max(0.0, min(outage.turn, outage.since + self.longest) - time.monotonic()))
+                )
+
+    def _turn(self, outage: _Outage) -> bool | None:
+        """Whether it is the caller's turn to make a request; None if it has to wait on, False if no one may any more.
+
+        The last request is made as the time ends.
+        """
+        now, end = time.monotonic(), outage.since + self.longest
+        assert outage.turn is not None
+        if now < min(outage.turn, end):
+            return None
+        if outage.turn == float("inf"):
+            return False
+        outage.turn = now + outage.delay if now < end else float("inf")
+        outage.delay = min(2 * outage.delay, _LONGEST_DELAY)
+        return True

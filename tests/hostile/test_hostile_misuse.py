@@ -258,8 +258,8 @@ def misuse_cases() -> Iterator[Case]:
     for group in (constructors, calls, runs):
         for where, do, values in group():
             for number, value in enumerate(values):
-                recipe = f"{where} = {value!r:.40} ({number})"
-                yield Case(_without_address(recipe), lambda folder, v=value: (import_litellm(), v)[1], do)
+                recipe = f"{where} = {_shown(value)} ({number})"
+                yield Case(recipe, lambda folder, v=value: (import_litellm(), v)[1], do)
     for where, write, values in in_a_folder():
         for number, value in enumerate(values):
 
@@ -268,8 +268,8 @@ def misuse_cases() -> Iterator[Case]:
                 return folder
 
             keeps = ("p.csv.journal.jsonl",)
-            recipe = f"{where} = {value!r:.40} ({number})"
-            yield Case(_without_address(recipe), make, lambda folder, w=write, v=value: w(folder, v), keeps=keeps)
+            recipe = f"{where} = {_shown(value)} ({number})"
+            yield Case(recipe, make, lambda folder, w=write, v=value: w(folder, v), keeps=keeps)
     for name, value in _ENDLESS:
         recipe = f"a run under {name}={value!r:.10}"
         budget = {name: value}
@@ -283,8 +283,8 @@ def _run_under(budget: dict[str, float]) -> Any:
         return compiled(budget=Budget(**budget), prices=prices)  # type: ignore[arg-type]
 
 
-def _without_address(text: str) -> str:
-    return text.partition(" at 0x")[0] + text[-5:] if " at 0x" in text else text
+def _shown(value: Any) -> str:
+    return f"{value!r:.40}".partition(" at 0x")[0]
 
 
 @cases(misuse_cases())

@@ -29,21 +29,31 @@ DAMAGED_EACH = 14
 @cache
 def sound(kind: str) -> bytes:
     """Returns a small sound file of a format."""
-    if kind == "PNG with alpha":
-        return encoded(photo().convert("RGBA"))
-    if kind == "animated GIF":
-        return animated("GIF")
-    if kind == "JPEG with EXIF":
-        return turned(photo(), 6)
-    if kind == "small PNG":  # one that conforms, so that its own bytes would be passed on
-        return encoded(photo(20, 16))
-    if kind == "small JPEG":
-        return encoded(photo(20, 16), "JPEG")
-    return encoded(photo(), kind)
+    special = {
+        "PNG with alpha": lambda: encoded(photo().convert("RGBA")),
+        "animated GIF": lambda: animated("GIF"),
+        "JPEG with EXIF": lambda: turned(photo(), 6),
+        # These conform, so that their own bytes would be passed on.
+        "small PNG": lambda: encoded(photo(20, 16)),
+        "small WEBP": lambda: encoded(photo(20, 16), "WEBP", lossless=True),
+        "small JPEG": lambda: encoded(photo(20, 16), "JPEG"),
+    }
+    return special[kind]() if kind in special else encoded(photo(), kind)
 
 
 KINDS = [
-    *("PNG", "PNG with alpha", "small PNG", "JPEG", "JPEG with EXIF", "small JPEG", "WEBP", "animated GIF", "BMP"),
+    *(
+        "PNG",
+        "PNG with alpha",
+        "small PNG",
+        "JPEG",
+        "JPEG with EXIF",
+        "small JPEG",
+        "small WEBP",
+        "WEBP",
+        "animated GIF",
+        "BMP",
+    ),
     *("TIFF", "PPM", "ICO"),
     *(["AVIF"] if features.check("avif") else []),
     *(["JPEG2000"] if features.check("jpg_2000") else []),

@@ -11,7 +11,12 @@ _THINKING = re.compile(
     r"<(think|thinking|reasoning)>(?:(?!<\1>).)*?</\1>|\A(?:(?!<think).)*</think(?:ing)?>|<think(?:ing)?>.*\Z",
     re.DOTALL | re.IGNORECASE,
 )
-_MARKUP = re.compile(r"^\s*```\w*\s*$|</?\w+>|\\(?:boxed|text|textbf)\b|^\s*(?:[#>•]+|[-*]\s+(?!\d))", re.MULTILINE)
+# White space within a line: over lines it would be looked through again from each blank one.
+_SPACE = r"[^\S\n]"
+_MARKUP = re.compile(
+    rf"^{_SPACE}*```\w*{_SPACE}*$|</?\w+>|\\(?:boxed|text|textbf)\b|^{_SPACE}*(?:[#>•]+|[-*]{_SPACE}+(?!\d))",
+    re.MULTILINE,
+)
 _FIRST_EMOJI = 0x2300
 # What may deny the label beside it, and so is no decoration.
 _DENYING = frozenset("❌❎✖✗✘☒☐⬜⛔🚫👎🔲🔳")

@@ -14,6 +14,7 @@ from blpo_dspy.errors import BlpoError, DataError, ModelError
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.optimizers import BLPO, BLPOResult, Guards, Round
 from blpo_dspy.optimizers.estimate import estimate
+from blpo_dspy.optimizers.records import Instructions, Trial
 from blpo_dspy.optimizers.setup import label_space
 from blpo_dspy.programs import VisualJudge
 
@@ -237,6 +238,32 @@ def test_the_argmax_takes_the_earliest_of_equal_scores_and_a_merge_before_them()
             assert chosen.origin == "merge"
         else:
             assert completed.chosen == scores.index(best)
+
+
+@pytest.mark.parametrize(
+    ("scores", "changes", "chosen", "letter"),
+    [
+        ((0.0, -0.1), (True, True), 0, 0),  # no worse is good enough for a change
+        ((0.0,), (False,), None, None),
+        ((-0.1, 0.0), (True, False), None, None),
+        ((-0.2, -0.1), (True, True), None, 1),
+        ((0.0, 0.0), (False, True), 1, 1),
+        ((0.1, 0.3, 0.3), (True, True, True), 1, 1),
+        ((None, 0.1), (True, True), 1, 1),
+        ((None, None), (True, True), None, None),
+    ],
+)
+def test_an_update_is_taken_unless_it_made_things_worse(
+    scores: tuple[float | None, ...], changes: tuple[bool, ...], chosen: int | None, letter: int | None
+) -> None:
+    """The best score wins; what changes nothing doesn't, and what raised the loss only by the paper's letter."""
+    current = Instructions("p", "q")
+    trials = [
+        Trial("proposal", f"q{i}", f"p{i}" if changed else "p", score)
+        for i, (score, changed) in enumerate(zip(scores, changes, strict=True))
+    ]
+    assert BLPO(prompt_model=world())._argmax(current, trials) == chosen
+    assert BLPO.paper(prompt_model=world())._argmax(current, trials) == letter
 
 
 def test_the_papers_letter_judges_the_whole_trainset_and_returns_the_last() -> None:

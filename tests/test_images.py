@@ -211,6 +211,35 @@ def test_a_large_image_is_fitted_and_keeps_its_proportions() -> None:
     assert decoded(SMALL.prepare(photo(5000, 1)).url).size == (64, 1)
 
 
+def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size() -> None:
+    """A hundred times the pixels take no more memory, and the side still comes out exactly."""
+    taken = []
+    for side in (400, 4000):
+        data = encoded(photo(side, side), "JPEG")
+        Image.core.reset_stats()
+        SMALL.prepare(data)
+        taken.append(Image.core.get_stats()["allocated_blocks"])
+    assert taken[0] == taken[1]
+    assert decoded(PixelPolicy(max_side=130).prepare(encoded(photo(1000, 1000), "JPEG")).url).size == (130, 130)
+
+
+@pytest.mark.parametrize(("kind", "options"), [("WEBP", {"lossless": True}), ("WEBP", {}), ("GIF", {}), ("PNG", {})])
+def test_what_cannot_be_decoded_is_not_passed_on(kind: str, options: dict[str, bool]) -> None:
+    """A file that conforms by its header is decoded to its end, whatever byte is damaged."""
+    whole = encoded(photo(20, 16), kind, **options)
+    policy = PixelPolicy(formats=("JPEG", "PNG", "WEBP", "GIF"))
+    damaged = (whole[:i] + bytes([whole[i] ^ 0x55]) + whole[i + 1 :] for i in range(12, len(whole), 5))
+    refused = 0
+    for data in damaged:
+        try:
+            Image.open(io.BytesIO(data)).load()
+        except (OSError, SyntaxError, ValueError, EOFError):
+            refused += 1
+            with pytest.raises(ImageError):
+                policy.prepare(data)
+    assert refused
+
+
 def test_a_small_image_is_not_enlarged() -> None:
     """Fitting only ever reduces."""
     assert decoded(POLICY.prepare(photo(5, 3)).url).size == (5, 3)

@@ -548,3 +548,24 @@ def test_a_label_of_a_long_scale_is_read() -> None:
     """The number is looked up, whatever the number of levels."""
     percent = LabelSpace.ordinal(0, 1000)
     assert [percent.parse(text) for text in ("Score: 500", "500/1000 because it is soft", "1001")] == [500, 500, None]
+
+
+def test_labels_are_compared_by_value() -> None:
+    """Equal text from a file, and positions beyond the small numbers, are the same label."""
+    label = "".join(["Uns", "afe"])
+    assert SAFETY.direction("Unsafe", label) == ""
+    many = LabelSpace(*(f"label {number}" for number in range(400)))
+    assert many.loss("label 399", "label 399") == 0.0
+
+
+def test_only_a_scale_without_negative_levels_is_written_as_out_of() -> None:
+    """Otherwise 4/5 names two levels."""
+    assert LabelSpace.ordinal(0, 5).parse("4/5") == 4
+    assert LabelSpace.ordinal(-1, 5).parse("4/5") is None
+
+
+def test_a_name_of_two_scripts_has_an_edge_where_its_letters_do() -> None:
+    """Its first letter decides whether it may follow another one, its last whether one may follow it."""
+    space = LabelSpace("图a", "b图")
+    assert space.parse("这是图a, 不是b图") is None
+    assert space.parse("Label: 图a\n\nIt says xb图 in the corner.") == "图a"

@@ -27,7 +27,7 @@ from blpo_dspy import metering
 from blpo_dspy.budget import Budget
 from blpo_dspy.gate import as_background
 from blpo_dspy.ledger import ROLES, Ledger, Usage
-from blpo_dspy.metering import Answer, MemoryStore, Meter, RunStoppedError, observe_answers
+from blpo_dspy.metering import Answer, CallCap, MemoryStore, Meter, RunStoppedError, observe_answers
 from blpo_dspy.notices import BlpoWarning
 
 WAIT = 30  # seconds that a thread may take before a test gives up
@@ -614,6 +614,43 @@ def test_an_lm_that_overrides_forward_works() -> None:
     assert answers[0].truncated
     usage = meter.ledger["judge"]
     assert (usage.calls, usage.cached, usage.prompt_tokens, usage.completion_tokens, usage.unpriced) == (1, 0, 3, 2, 1)
+
+
+class Choosing(dspy.BaseLM):
+    """An LM in the style before engines whose answers hold several completions, each with its finish reason."""
+
+    def forward(self, prompt: Any = None, messages: Any = None, **options: Any) -> Any:
+        """Answers with one completion for each word of the prompt, which is its finish reason."""
+        asked = prompt if prompt is not None else messages[-1]["content"]
+        choices = [lm15_free(message=lm15_free(content="x"), finish_reason=reason) for reason in asked.split()]
+        return lm15_free(choices=choices, usage={"prompt_tokens": 3, "completion_tokens": 2}, model=self.model)
+
+
+@pytest.mark.filterwarnings("ignore:Implementing custom LMs:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("reasons", "found"),
+    [("stop", "stop"), ("stop length", "length"), ("length stop", "length"), ("stop stop", "stop")],
+)
+def test_of_several_completions_the_one_that_was_cut_off_counts(reasons: str, found: str) -> None:
+    """An ordinary stop beside it says nothing."""
+    with observe_answers() as answers:
+        Meter(num_threads=1).wrap(Choosing("legacy"), "judge")(reasons)
+    assert answers[0].finish_reason == found
+
+
+@pytest.mark.parametrize("cap", [0, 2])
+def test_a_cap_on_calls_pays_for_no_call_more(cap: int) -> None:
+    """What is remembered costs nothing and is still answered."""
+    meter = Meter(num_threads=1, admit=CallCap(cap))
+    lm = scripted_lm(say())
+    judge = meter.wrap(lm, "judge")
+    for number in range(cap):
+        judge(f"{number}")
+    with pytest.raises(RunStoppedError, match="cap"):
+        judge("one more")
+    assert len(lm.engine.seen) == cap
+    if cap:
+        assert judge("0") == ["hi"]
 
 
 class OwnCall(dspy.BaseLM):

@@ -15,6 +15,7 @@ from worlds import LABELS, TRAIN, VALIDATION, examples, mind, student, world
 
 from blpo_dspy import metering
 from blpo_dspy.aligning import align
+from blpo_dspy.errors import BlpoError
 from blpo_dspy.models import Models
 from blpo_dspy.options import Search
 from blpo_dspy.progress import Watch
@@ -65,23 +66,19 @@ def test_every_cap_holds_over_search_and_test(cap: str, each: float) -> None:
     assert [(on.test.n, on.test.failed) for on in (aligned.before, aligned.after)] == [(len(TEST), 0)] * 2
 
 
-def test_a_test_split_that_the_budget_did_not_pay_for_is_left_out_and_said() -> None:
-    """The judge is there all the same."""
+def test_a_budget_that_pays_for_no_measurement_is_an_error() -> None:
+    """There is no judge that says nothing was changed."""
     lm = world()
     sets = Sets(TRAIN, VALIDATION, TEST, "three sets")
     with (
         Watch(Console(file=io.StringIO())) as watch,
-        pytest.warns(UserWarning, match=r"budget was spent before the test split was judged: 42 of 42 are missing"),
+        pytest.raises(BlpoError, match=r"nothing to return: .*max_tokens=1"),
     ):
-        aligned = align(student(), sets, Models(lm, lm, lm), Search(threads=1, max_tokens=1), watch)
-    assert (aligned.before.test, aligned.after.test, aligned.verdicts) == (None, None, ([], []))
-    assert aligned.judge.instruction == student().instruction
+        align(student(), sets, Models(lm, lm, lm), Search(threads=1, max_tokens=1), watch)
 
 
-@pytest.mark.filterwarnings("ignore:.*budget was spent")
-@pytest.mark.parametrize("answered", [20, 10**9])
-def test_a_server_that_hangs_keeps_no_run_past_its_time(answered: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the search or after it: what is under way a little after its time is given up."""
+def _aligned_as_a_server_hangs(answered: int, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Aligns within four seconds; the server hangs after so many answers, and where it is shown a test image."""
     monkeypatch.setattr(metering, "GRACE", 0.2)
     sets, over = Sets(TRAIN[::2], VALIDATION[::4], TEST, "three sets"), threading.Event()
     sealed = {example.image.url.partition(",")[2] for example in TEST}
@@ -94,12 +91,27 @@ def test_a_server_that_hangs_keeps_no_run_past_its_time(answered: int, monkeypat
     lm = world(hanging)
     search = Search(rounds=1, inner_steps=0, threads=4, label_errors=0, max_seconds=4)
     began = time.monotonic()
-    with Watch(Console(file=io.StringIO())) as watch:
-        aligned = align(student(), sets, Models(lm, lm, lm), search, watch)
-    assert time.monotonic() - began < 20
-    over.set()
-    assert aligned.after.test is None
-    assert len(aligned.record.rounds) == (answered > 20)
+    try:
+        with Watch(Console(file=io.StringIO())) as watch:
+            return align(student(), sets, Models(lm, lm, lm), search, watch)
+    finally:
+        over.set()
+        assert time.monotonic() - began < 20
+
+
+def test_a_server_that_hangs_in_the_search_keeps_no_run_past_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is under way a little after its time is given up; as nothing was measured, it is an error."""
+    with pytest.raises(BlpoError, match="nothing to return: the time of the run was over before the model answered"):
+        _aligned_as_a_server_hangs(20, monkeypatch)
+
+
+def test_a_test_split_that_the_budget_did_not_pay_for_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The judge, which was validated, is there all the same; after the search, too, calls are given up in time."""
+    with pytest.warns(UserWarning, match=r"budget was spent before the test split was judged: 42 of 42 are missing"):
+        aligned = _aligned_as_a_server_hangs(10**9, monkeypatch)
+    assert (aligned.before.test, aligned.after.test, aligned.verdicts) == (None, None, ([], []))
+    assert aligned.before.val is not None
+    assert len(aligned.record.rounds) == 1
 
 
 def test_ctrl_c_after_the_search_keeps_what_is_paid_for(tmp_path: Path) -> None:

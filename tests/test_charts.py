@@ -54,13 +54,16 @@ def test_a_chart_stays_within_its_frame(values: list[float], spent: list[float])
                 assert all(-1 <= y + moved[1] <= height + 1 for y in at[1::2])
 
 
-def test_a_lone_figure_is_drawn_on_an_axis_from_0_to_1() -> None:
-    """Of one method without a line; figures that differ keep an axis of their own."""
+def test_a_method_alone_is_drawn_on_an_axis_from_0_to_1() -> None:
+    """With a line or without; several methods, and a negative figure, have an axis of their own."""
 
     def axis(*series: Series) -> list[str]:
         wide = drawings(line_chart(series, "agreement"))[0]
         return [text.text or "" for text in wide.iter("text") if re.fullmatch(r"[\d.]+", text.text or "")]
 
+    line = Series("blpo", (Point(0.95, None, "", 300),), ((0, 0.9), (300, 0.95)), stepped=True)
+    assert {"0.0", "0.2", "1.0"} <= set(axis(line))
+    assert "1.0" not in axis(Series("", (Point(-0.25, None, "", 300),)))
     lone = Series("blpo", (Point(0.95, None, "", 300),), stepped=True)
     assert {"0.0", "0.2", "1.0"} <= set(axis(lone))
     assert "0.0" not in axis(lone, Series("opro", (Point(0.9, None, "", 300),)))

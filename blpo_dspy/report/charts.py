@@ -55,7 +55,6 @@ _STYLE = {
     "ytick.major.pad": 10,
     **{f"axes.spines.{side}": False for side in ("left", "right", "top", "bottom")},
 }
-_SHARES = (0, 1)  # in which agreement lies as a rule
 _TIP = "tip "
 _FREE: dict[str, Any] = {"clip_on": False, "in_layout": False}  # whole at the edge, which it does not move
 _MOST_LETTERS = 28
@@ -125,8 +124,8 @@ def _lines(figure: Figure, series: Sequence[Series], wide: bool) -> Axes:
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.ticklabel_format(axis="y", useOffset=False)
-    if len(series) == 1 and len({y for one in series for y in _heights(one)}) == 1:
-        axes.set_ylim(*_SHARES)  # around a lone value matplotlib would draw a tiny part of the axis
+    if _alone(series):
+        axes.set_ylim(0, 1)
     for place, one in enumerate(series):
         look: dict[str, Any] = {"color": _SERIES[place % len(_SERIES)], **_FREE}
         cycle = place // len(_SERIES) % 3
@@ -152,9 +151,11 @@ def _lines(figure: Figure, series: Sequence[Series], wide: bool) -> Axes:
     return axes
 
 
-def _heights(one: Series) -> list[float]:
-    """All figures of a series that are drawn, ends of intervals included."""
-    return [y for point in one.points for y in (point.value, *(point.ends or ()))] + [y for _, y in one.corners]
+def _alone(series: Sequence[Series]) -> bool:
+    """Whether nothing says which part of the axis matters: one method of a comparison, or a lone figure, in [0, 1]."""
+    heights = {y for one in series for point in one.points for y in (point.value, *(point.ends or ()))}
+    heights |= {y for one in series for _, y in one.corners}
+    return len(series) == 1 and (bool(series[0].name) or len(heights) == 1) and all(0 <= y <= 1 for y in heights)
 
 
 def _dots(figure: Figure, series: Sequence[Series], base: float | None, wide: bool) -> None:

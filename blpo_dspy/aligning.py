@@ -11,23 +11,15 @@ from pathlib import Path
 import dspy
 
 from blpo_dspy.agreement import Agreement
-from blpo_dspy.checking import (
-    Ask,
-    Checks,
-    fidelity_sample,
-    find_label_errors,
-    late_verdicts,
-    stated_in,
-    text_fidelity,
-)
+from blpo_dspy.checking import Ask, Checks, fidelity_sample, find_label_errors, late_verdicts, stated_in, text_fidelity
 from blpo_dspy.data import dataset_fingerprint
+from blpo_dspy.errors import notice
 from blpo_dspy.journal import FILE_NAME, Journal, answers_in
 from blpo_dspy.labelling import Verdict, agreement_of, inputs_of, label_images
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.measuring import CostsAfter, costs_after, optimizer_of
 from blpo_dspy.metering import GRACE, AnswerStore, MemoryStore, Meter, RunStoppedError
 from blpo_dspy.models import Models
-from blpo_dspy.notices import notice
 from blpo_dspy.optimizers.allowance import Allowance
 from blpo_dspy.optimizers.blpo import BLPO
 from blpo_dspy.optimizers.records import BLPOResult

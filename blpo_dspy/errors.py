@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import reprlib
+import warnings
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -93,3 +95,18 @@ def check_least(name: str, value: Any, minimum: float) -> None:
     number: Any = value  # compared as it is: a whole number may exceed any float
     if not number >= minimum:
         raise BlpoError(f"{name}={value!r} is too small; it must be at least {minimum}")
+
+
+class BlpoWarning(UserWarning):
+    """A warning of this library, as opposed to those of the libraries below it."""
+
+
+_INSIDE = ("blpo_dspy", "dspy", "contextlib", "functools")
+
+
+def notice(text: str) -> None:
+    """Warns of something at the line that called into this library, however deep below it this is."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _INSIDE:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(shown(text, lines=True), BlpoWarning, stacklevel=level)

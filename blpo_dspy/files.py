@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.files import check_path
 from blpo_dspy.text import brief
 
 
@@ -83,3 +85,53 @@ def write_json(path: str | os.PathLike[str], data: Mapping[str, Any], *, indent:
         raise BlpoError(
             f"{target}: cannot be written ({error.strerror}); is {target.parent} a folder of yours?"
         ) from error
+
+
+def writable_file(path: Path) -> Path:
+    """Returns the path of a JSON file that can be written, its folder made if need be.
+
+    Raises:
+        BlpoError: If it can't be written; better known now than after the LM calls.
+    """
+    if path.suffix != ".json":
+        raise BlpoError(f"{path}: the file is JSON, so its name should end in .json")
+    check_path(path)
+    if path.is_dir():
+        raise BlpoError(f"{path}: a folder of this name is in the way; give the path of a file")
+    writable_folder(path.parent)
+    return path
+
+
+def writable_folder(folder: Path) -> Path:
+    """Returns a folder that files can be written to, made if need be.
+
+    Raises:
+        BlpoError: If it can't be made or written to.
+    """
+    check_path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise BlpoError(f"{folder}: a file, not a folder; choose another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".blpo-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise BlpoError(
+            f"{folder}: the folder cannot be made or written to ({error.strerror or error}); choose another folder"
+        ) from error
+    return folder
+
+
+RESULTS = "results.json"
+
+
+# A cell that begins so is run as a formula by spreadsheets.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def spreadsheet_cell(value: object) -> object:
+    """Returns a value for a CSV cell; text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    harmless = not isinstance(value, str) or not value.startswith(_FORMULA) or _NUMBER.fullmatch(value)
+    return value if harmless else f"'{value}"

@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from blpo_dspy.budget import Budget
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.errors import BlpoError, notice
 from blpo_dspy.ledger import ROLES, Ledger, Usage
 from blpo_dspy.metering import Answer
-from blpo_dspy.notices import notice
 
 FILE_NAME = "journal.jsonl"
 FORMAT_VERSION = 1

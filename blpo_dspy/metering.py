@@ -36,10 +36,9 @@ from dspy.utils.usage_tracker import UsageTracker
 
 from blpo_dspy.bounds import LARGEST_ANSWER, TOO_LARGE, Engines, longest_call, within
 from blpo_dspy.credentials import CREDENTIAL_ERRORS, secrets_of, told, without_secrets
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.errors import BlpoError, notice
 from blpo_dspy.gate import Gate, Turn, in_background
 from blpo_dspy.ledger import ROLES, Ledger, Usage
-from blpo_dspy.notices import notice
 from blpo_dspy.outages import Outages
 from blpo_dspy.prices import Price, Prices, checked_prices, cost, own_price
 

@@ -15,8 +15,7 @@ from typing import Any
 import dspy
 from dspy.utils.callback import BaseCallback
 
-from blpo_dspy.errors import BlpoError
-from blpo_dspy.notices import notice
+from blpo_dspy.errors import BlpoError, notice
 from blpo_dspy.optimizers.base import JudgeOptimizer
 from blpo_dspy.optimizers.records import BLPOResult, Round
 from blpo_dspy.programs.visual_judge import VisualJudge

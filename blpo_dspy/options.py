@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,7 +11,6 @@ from typing import Any
 
 from blpo_dspy.budget import Budget
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.files import check_path
 from blpo_dspy.labels import Label, LabelSpace
 from blpo_dspy.ledger import Usage
 from blpo_dspy.outages import MAX_OUTAGE
@@ -533,39 +531,3 @@ def given_texts(pairs: list[str], context: tuple[str, ...]) -> dict[str, str]:
         takes = f"takes {', '.join(context)}" if context else "takes no context"
         raise BlpoError(f"this judge {takes}: give one --context NAME=TEXT for each (got {', '.join(texts) or 'none'})")
     return texts
-
-
-def writable_file(path: Path) -> Path:
-    """Returns the path of a JSON file that can be written, its folder made if need be.
-
-    Raises:
-        BlpoError: If it can't be written; better known now than after the LM calls.
-    """
-    if path.suffix != ".json":
-        raise BlpoError(f"{path}: the file is JSON, so its name should end in .json")
-    check_path(path)
-    if path.is_dir():
-        raise BlpoError(f"{path}: a folder of this name is in the way; give the path of a file")
-    writable_folder(path.parent)
-    return path
-
-
-def writable_folder(folder: Path) -> Path:
-    """Returns a folder that files can be written to, made if need be.
-
-    Raises:
-        BlpoError: If it can't be made or written to.
-    """
-    check_path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise BlpoError(f"{folder}: a file, not a folder; choose another folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".blpo-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise BlpoError(
-            f"{folder}: the folder cannot be made or written to ({error.strerror or error}); choose another folder"
-        ) from error
-    return folder

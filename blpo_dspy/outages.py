@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from blpo_dspy.errors import BlpoError
-from blpo_dspy.notices import notice
+from blpo_dspy.errors import BlpoError, notice
 
 MAX_OUTAGE = 300.0
 """Seconds for which an outage is waited out, unless a run says otherwise."""

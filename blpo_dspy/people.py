@@ -11,9 +11,8 @@ from typing import Any
 import dspy
 
 from blpo_dspy.agreement import positions
-from blpo_dspy.cells import spreadsheet_cell
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.files import replacing
+from blpo_dspy.files import replacing, spreadsheet_cell
 from blpo_dspy.labelling import Verdict
 from blpo_dspy.labels import Label, LabelSpace
 from blpo_dspy.rater_figures import bootstrap_interval, mean_defined, pair_kappas, rated_items, value_of

@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blpo_dspy.cells import spreadsheet_cell
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.files import check_path, replacing
+from blpo_dspy.files import check_path, replacing, spreadsheet_cell
 
 if TYPE_CHECKING:
     import pyarrow

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 import dspy
 
-from blpo_dspy.errors import BlpoError, DataError
+from blpo_dspy.errors import BlpoError, DataError, notice
 from blpo_dspy.images import fingerprint
 from blpo_dspy.labels import Label, LabelSpace, check_space
-from blpo_dspy.notices import notice
 
 NAMES = ("train", "val", "test")
 DEFAULT_FRACTIONS = (0.4, 0.2, 0.4)

@@ -13,10 +13,9 @@ import dspy
 from dspy.teleprompt import Teleprompter
 
 from blpo_dspy.budget import Budget
-from blpo_dspy.errors import BlpoError, check_kind, check_least
+from blpo_dspy.errors import BlpoError, check_kind, check_least, notice
 from blpo_dspy.labels import LabelSpace, check_space
 from blpo_dspy.metering import AnswerStore, RunStoppedError
-from blpo_dspy.notices import notice
 from blpo_dspy.optimizers.cards import card, described
 from blpo_dspy.optimizers.costs import call_costs, shortfall
 from blpo_dspy.optimizers.docstrings import with_inherited_options

@@ -16,12 +16,11 @@ from dspy.utils.exceptions import AdapterParseError
 from dspy.utils.saving import get_dependency_versions
 
 from blpo_dspy.context_names import check_context, context_text
-from blpo_dspy.errors import ArtifactError, BlpoError, check_kind
+from blpo_dspy.errors import ArtifactError, BlpoError, check_kind, notice
 from blpo_dspy.files import write_json
 from blpo_dspy.images import PixelPolicy
 from blpo_dspy.labels import Label, LabelSpace, check_space
 from blpo_dspy.lean import lean_calls
-from blpo_dspy.notices import notice
 from blpo_dspy.programs.artifact import (
     FORMAT,
     FORMAT_VERSION,

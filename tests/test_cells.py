@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from blpo_dspy.cells import spreadsheet_cell
+from blpo_dspy.files import spreadsheet_cell
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,10 @@ from hypothesis import strategies as st
 
 from blpo_dspy import metering
 from blpo_dspy.budget import Budget
+from blpo_dspy.errors import BlpoWarning
 from blpo_dspy.gate import as_background
 from blpo_dspy.ledger import ROLES, Ledger, Usage
 from blpo_dspy.metering import Answer, CallCap, MemoryStore, Meter, RunStoppedError, observe_answers
-from blpo_dspy.notices import BlpoWarning
 
 WAIT = 30  # seconds that a thread may take before a test gives up
 

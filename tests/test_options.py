@@ -9,18 +9,9 @@ from pathlib import Path
 import pytest
 
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.files import writable_file, writable_folder
 from blpo_dspy.labels import LabelSpace
-from blpo_dspy.options import (
-    ModelNames,
-    Search,
-    given_texts,
-    label_pairs,
-    label_space,
-    names,
-    three_sizes,
-    writable_file,
-    writable_folder,
-)
+from blpo_dspy.options import ModelNames, Search, given_texts, label_pairs, label_space, names, three_sizes
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,7 @@ from engines import scripted_lm
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.notices import BlpoWarning, notice
+from blpo_dspy.errors import BlpoError, BlpoWarning, DataError, notice
 from blpo_dspy.text import as_data, brief, in_json, shown
 
 START, END = "<<CUSTOM-TYPE-START-IDENTIFIER>>", "<<CUSTOM-TYPE-END-IDENTIFIER>>"

@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from blpo_dspy.comparison import RESULTS, Comparison, load_comparison
+from blpo_dspy.comparison import Comparison, load_comparison
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.files import write_json
+from blpo_dspy.files import RESULTS, write_json
 from blpo_dspy.report.comparison_view import About, comparison_page
 from blpo_dspy.report.page import damage_named, fill, write_page
 from blpo_dspy.report.record import REPORT_DATA, command_line, relative_paths, today

@@ -18,8 +18,7 @@ from typing import Any, TypeVar
 import pytest
 from dspy.clients._litellm import get_litellm
 
-from blpo_dspy.errors import BlpoError
-from blpo_dspy.notices import BlpoWarning
+from blpo_dspy.errors import BlpoError, BlpoWarning
 
 Given = TypeVar("Given")
 

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from blpo_dspy.agreement import Agreement, measure_agreement
+    from blpo_dspy.agreement.measure import Agreement, measure_agreement
     from blpo_dspy.budget import Budget
     from blpo_dspy.comparison import Comparison, compare
     from blpo_dspy.data import load_examples, split_examples
@@ -60,7 +60,7 @@ __all__ = [
 
 _HOME = {
     "BLPO": "optimizers",
-    "Agreement": "agreement",
+    "Agreement": "agreement.measure",
     "ArtifactError": "errors",
     "BLPOResult": "optimizers",
     "BlpoError": "errors",
@@ -81,7 +81,7 @@ _HOME = {
     "estimate": "optimizers.estimate",
     "load_examples": "data",
     "make_lm": "models",
-    "measure_agreement": "agreement",
+    "measure_agreement": "agreement.measure",
     "open_source": "sources",
     "predict": "predictions",
     "split_examples": "data",

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import dspy
 
-from blpo_dspy.agreement import Agreement
+from blpo_dspy.agreement.measure import Agreement
+from blpo_dspy.agreement.verdicts import Verdict, agreement_of
 from blpo_dspy.checking import Ask, Checks, fidelity_sample, find_label_errors, late_verdicts, stated_in, text_fidelity
 from blpo_dspy.data import dataset_fingerprint
 from blpo_dspy.errors import notice
 from blpo_dspy.journal import FILE_NAME, Journal, answers_in
-from blpo_dspy.labelling import Verdict, agreement_of, inputs_of, label_images
+from blpo_dspy.labelling import inputs_of, label_images
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.measuring import CostsAfter, costs_after, optimizer_of
 from blpo_dspy.metering import GRACE, AnswerStore, MemoryStore, Meter, RunStoppedError

@@ -12,15 +12,15 @@ from typing import Any, get_args
 
 import dspy
 
-from blpo_dspy.agreement import Agreement
-from blpo_dspy.fidelity import Stated, fidelity, stated_labels
-from blpo_dspy.label_errors import LikelyError, likely_label_errors
-from blpo_dspy.labelling import Verdict
+from blpo_dspy.agreement.fidelity import Stated, fidelity, stated_labels
+from blpo_dspy.agreement.intervals import agreement_intervals, plain_intervals
+from blpo_dspy.agreement.label_errors import LikelyError, likely_label_errors
+from blpo_dspy.agreement.measure import Agreement
+from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.optimizers.plan import Pass
 from blpo_dspy.optimizers.records import BLPOResult, Judgement
 from blpo_dspy.programs.visual_judge import Evidence, VisualJudge
-from blpo_dspy.statistics import agreement_intervals, plain_intervals
 
 Ask = Callable[[str, VisualJudge, Sequence[dspy.Example]], list[Verdict]]
 """Shows what is asked, and returns a judge's verdict on each example."""

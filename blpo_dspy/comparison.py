@@ -13,12 +13,14 @@ from typing import Any
 
 import dspy
 
+from blpo_dspy.agreement.intervals import agreement_intervals, plain_intervals
+from blpo_dspy.agreement.verdicts import Verdict, agreement_of, compare_verdicts
 from blpo_dspy.budget import Budget
 from blpo_dspy.data import dataset_fingerprint, item_prints
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.files import RESULTS, write_json
 from blpo_dspy.journal import Journal
-from blpo_dspy.labelling import Verdict, agreement_of, compare_verdicts, inputs_of, label_images
+from blpo_dspy.labelling import inputs_of, label_images
 from blpo_dspy.labels import Label
 from blpo_dspy.ledger import ROLES, Ledger, Usage
 from blpo_dspy.metering import FATAL_ERRORS, Answer, Meter
@@ -30,7 +32,6 @@ from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.outages import MAX_OUTAGE, Outages, checked_outage
 from blpo_dspy.prices import Prices, check_priced, checked_prices
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.statistics import agreement_intervals, plain_intervals
 
 _MOST_LOST = 0.5  # of the calls of a search
 

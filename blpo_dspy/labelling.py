@@ -6,22 +6,19 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import dspy
 from dspy.utils.exceptions import LMError
 
-from blpo_dspy.agreement import Agreement, measure_agreement
+from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.errors import ModelError
 from blpo_dspy.images import ImageError
-from blpo_dspy.labels import Label, LabelSpace
 from blpo_dspy.metering import FATAL_ERRORS, Meter, RunStoppedError, is_outage
 from blpo_dspy.models import Models
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.statistics import PairedComparison, compare_paired
 
 # How many failures in a row, from the first image on, tell that nobody is there.
 _SIGNS_OF_LIFE = 4
@@ -31,31 +28,6 @@ _ROUNDS_OF_SILENCE = 3
 _REFUSALS = 20
 # Images waiting for each thread: enough that none is idle while the first in line takes its time.
 _QUEUED = 4
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a judge said about one image.
-
-    Attributes:
-        label: Its label, None where the answer states none.
-        answer: What the model wrote for the label.
-        description: What the verbalizer reported, where the judge has one.
-        reasoning: What the judge named as deciding, if it was asked.
-        failure: Why there is no answer; "" if there is one.
-        outage: Whether that was the model's server rather than the image.
-        stopped: Whether it was a cap of the run: nothing was wrong.
-        refused: Whether the model refused the request.
-    """
-
-    label: Label | None
-    answer: str = ""
-    description: str | None = None
-    reasoning: str = ""
-    failure: str = ""
-    outage: bool = False
-    stopped: bool = False
-    refused: bool = False
 
 
 def label_images(
@@ -136,33 +108,6 @@ def label_each(
 def inputs_of(examples: Sequence[dspy.Example]) -> list[dict[str, Any]]:
     """Returns the keyword arguments of one call for each example."""
     return [dict(example.inputs().items()) for example in examples]
-
-
-def agreement_of(labels: LabelSpace, examples: Sequence[dspy.Example], verdicts: Sequence[Verdict]) -> Agreement:
-    """Returns how far verdicts agree with the labels of their examples; failed calls are counted, not judged."""
-    answered = [(example.label, v.label) for example, v in zip(examples, verdicts, strict=True) if not v.failure]
-    truth, predicted = [true for true, _ in answered], [label for _, label in answered]
-    return measure_agreement(labels, truth, predicted, failed=len(verdicts) - len(answered))
-
-
-def compare_verdicts(
-    labels: LabelSpace,
-    examples: Sequence[dspy.Example],
-    before: Sequence[Verdict],
-    after: Sequence[Verdict],
-    *,
-    seed: int,
-) -> PairedComparison | None:
-    """Returns two judges' verdicts compared on the examples that both answered; None if there are none."""
-    both = [
-        (example.label, first.label, second.label)
-        for example, first, second in zip(examples, before, after, strict=True)
-        if not first.failure and not second.failure
-    ]
-    if not both:
-        return None
-    truth, firsts, seconds = (list(column) for column in zip(*both, strict=True))
-    return compare_paired(labels, truth, firsts, seconds, seed=seed)
 
 
 def _label_one(program: VisualJudge, inputs: Mapping[str, Any]) -> Verdict:

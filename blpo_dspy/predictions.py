@@ -12,10 +12,11 @@ from typing import Any, cast
 
 import dspy
 
+from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.errors import BlpoError, ModelError, check_kind
 from blpo_dspy.images import ImageError
 from blpo_dspy.judge_inputs import Inputs, checked, find_inputs, read_content
-from blpo_dspy.labelling import Verdict, label_each
+from blpo_dspy.labelling import label_each
 from blpo_dspy.ledger import ROLES, Ledger
 from blpo_dspy.metering import CallCap, Meter
 from blpo_dspy.models import Models, identity

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from blpo_dspy.agreement import Agreement
+from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.errors import BlpoError, check_least
 from blpo_dspy.optimizers.records import Validation
 

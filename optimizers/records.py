@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from blpo_dspy.agreement import Agreement
+from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.labels import Label
 from blpo_dspy.ledger import Ledger
 

@@ -7,7 +7,7 @@ from concurrent.futures import wait
 
 import dspy
 
-from blpo_dspy.agreement import Agreement, measure_agreement
+from blpo_dspy.agreement.measure import Agreement, measure_agreement
 from blpo_dspy.errors import notice
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.metering import RunStoppedError

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import rankdata
 
-from blpo_dspy.agreement import Agreement, measure_agreement
+from blpo_dspy.agreement.measure import Agreement, measure_agreement
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labels import Label, LabelSpace
 

@@ -12,7 +12,7 @@ import dspy
 import pytest
 from worlds import LABELS, TRAIN, VALIDATION, student, world
 
-from blpo_dspy.agreement import measure_agreement
+from blpo_dspy.agreement.measure import measure_agreement
 from blpo_dspy.budget import Budget
 from blpo_dspy.data import load_examples, load_rated
 from blpo_dspy.errors import BlpoError

@@ -12,6 +12,7 @@ from browser import PAGE_COLOURS, Page, browse, in_chromium, requested, width_ne
 from PIL import Image
 from typer.testing import CliRunner
 
+from blpo_dspy.agreement.intervals import BETTER, NO_CHANGE
 from blpo_dspy.cli import app
 from blpo_dspy.comparison import Comparison, Row
 from blpo_dspy.errors import BlpoError
@@ -19,7 +20,6 @@ from blpo_dspy.files import write_json
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.report.comparison_page import is_comparison, render_comparison, report_comparison
 from blpo_dspy.report.comparison_view import About
-from blpo_dspy.statistics import BETTER, NO_CHANGE
 
 HOSTILE = "<script>alert(1)</script>"
 ROLES = ("judge", "verbalizer", "optimizer")

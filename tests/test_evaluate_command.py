@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from blpo_dspy.agreement.intervals import NO_CHANGE
 from blpo_dspy.cli import app
 from blpo_dspy.embedded import RATERS, ceiling_instruction, ceiling_verbalizer_instruction, write_dataset
 from blpo_dspy.images import PixelPolicy
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.statistics import NO_CHANGE
 
 SCALE = LabelSpace.ordinal(1, 5)
 TASK = "Rate this photograph."

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from blpo_dspy.fidelity import fidelity, states_label
-from blpo_dspy.labelling import Verdict
+from blpo_dspy.agreement.fidelity import fidelity, states_label
+from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.labels import LabelSpace
 
 NOMINAL, SCALE = LabelSpace("Safe", "Unsafe"), LabelSpace.ordinal(1, 5)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from blpo_dspy.agreement.label_errors import LikelyError, write_label_errors
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import check_path, replacing, write_json
-from blpo_dspy.label_errors import LikelyError, write_label_errors
 
 
 def test_what_is_written_takes_the_place_of_the_file_at_the_end(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 from worlds import LABELS, examples, student, world
 
-from blpo_dspy.agreement import measure_agreement
+from blpo_dspy.agreement.intervals import compare_paired
+from blpo_dspy.agreement.measure import measure_agreement
 from blpo_dspy.cli import app
 from blpo_dspy.data import dataset_fingerprint
 from blpo_dspy.errors import BlpoError, DataError
@@ -32,7 +33,6 @@ from blpo_dspy.options import Search
 from blpo_dspy.progress import Watch
 from blpo_dspy.report import load_run
 from blpo_dspy.splits import cut_folds
-from blpo_dspy.statistics import compare_paired
 
 SMALL = examples(range(2, 250, 8))  # 31 images
 SEARCH = Search(rounds=2, inner_steps=1, batch_size=4, threads=4)

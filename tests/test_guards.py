@@ -10,7 +10,7 @@ import pytest
 from engines import Seen
 from worlds import LABELS, TRAIN, VALIDATION, brightness, mind, student, world
 
-from blpo_dspy.agreement import measure_agreement
+from blpo_dspy.agreement.measure import measure_agreement
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.optimizers import APO, BLPO, OPRO, TextGrad
 from blpo_dspy.optimizers.guards import Guards, label_shift, mean_losses

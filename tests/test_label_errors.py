@@ -7,9 +7,9 @@ import csv
 import dspy
 import pytest
 
+from blpo_dspy.agreement.label_errors import likely_label_errors, write_label_errors
+from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.label_errors import likely_label_errors, write_label_errors
-from blpo_dspy.labelling import Verdict
 from blpo_dspy.labels import LabelSpace
 
 SCALE = LabelSpace.ordinal(1, 5)

@@ -11,14 +11,14 @@ import dspy
 import pytest
 from typer.testing import CliRunner
 
+from blpo_dspy.agreement.people import kappa_with_people
+from blpo_dspy.agreement.raters import human_agreement, ratings_from_columns
+from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.cli import app
 from blpo_dspy.data import load_rated
 from blpo_dspy.embedded import RATERS, write_dataset
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.labelling import Verdict
 from blpo_dspy.labels import LabelSpace
-from blpo_dspy.people import kappa_with_people
-from blpo_dspy.raters import human_agreement, ratings_from_columns
 
 SCALE = LabelSpace.ordinal(1, 5)
 SMALL = ["--rounds", "1", "--inner-steps", "0", "--batch-size", "4", "--judge-model", "embedded"]

@@ -11,9 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.labels import Label, LabelSpace
-from blpo_dspy.raters import (
+from blpo_dspy.agreement.raters import (
     Ratings,
     combine_raters,
     human_agreement,
@@ -22,6 +20,8 @@ from blpo_dspy.raters import (
     ratings_from_columns,
     ratings_from_rows,
 )
+from blpo_dspy.errors import BlpoError, DataError
+from blpo_dspy.labels import Label, LabelSpace
 
 NOMINAL = LabelSpace(1, 2, 3, 4, 5)
 ORDINAL = LabelSpace.ordinal(1, 5)

@@ -24,12 +24,12 @@ from rich.console import Console
 from typer.testing import CliRunner
 from worlds import LABELS, VALIDATION, examples, grey, mind, student, world
 
+from blpo_dspy.agreement.label_errors import LikelyError, with_examples
+from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.aligning import align
 from blpo_dspy.cli import app
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import write_json
-from blpo_dspy.label_errors import LikelyError, with_examples
-from blpo_dspy.labelling import Verdict
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.models import Models
 from blpo_dspy.options import Search

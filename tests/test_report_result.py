@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from blpo_dspy.agreement import measure_agreement
+from blpo_dspy.agreement.measure import measure_agreement
 from blpo_dspy.labels import Label, LabelSpace
 from blpo_dspy.report.estimates import Column, figures_of
 from blpo_dspy.report.groups import groups_of, holm

@@ -16,11 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from blpo_dspy.agreement import Agreement, measure_agreement
-from blpo_dspy.errors import BlpoError
-from blpo_dspy.figures import Tables, figure_names, figures_of
-from blpo_dspy.labels import Label, LabelSpace
-from blpo_dspy.statistics import (
+from blpo_dspy.agreement.figures import Tables, figure_names, figures_of
+from blpo_dspy.agreement.intervals import (
     MeanSd,
     PairedComparison,
     _sign_flip_p,
@@ -32,6 +29,9 @@ from blpo_dspy.statistics import (
     mean_loss_interval,
     mean_sd,
 )
+from blpo_dspy.agreement.measure import Agreement, measure_agreement
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.labels import Label, LabelSpace
 
 SAFETY = LabelSpace("Safe", "Unsafe")
 STARS = LabelSpace.ordinal(1, 5)

@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from blpo_dspy.agreement.people import ceiling_of
 from blpo_dspy.commands.beforehand import preflight
 from blpo_dspy.commands.compile import keep_choice
 from blpo_dspy.commands.connecting import connect, note_offline, note_prices
@@ -23,7 +24,6 @@ from blpo_dspy.files import writable_folder, writing_output
 from blpo_dspy.methods import chosen, images_together
 from blpo_dspy.models import is_embedded
 from blpo_dspy.options import CompareJob, Search
-from blpo_dspy.people import ceiling_of
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.progress import Watch, quiet_libraries
 from blpo_dspy.report.comparison_page import report_comparison

@@ -10,6 +10,10 @@ from typing import Any
 
 import dspy
 
+from blpo_dspy.agreement.label_errors import FILE_NAME as LABEL_ERRORS
+from blpo_dspy.agreement.label_errors import with_examples, write_label_errors
+from blpo_dspy.agreement.people import write_disagreements
+from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.aligning import align, claim, make_optimizer
 from blpo_dspy.commands.beforehand import ask_beforehand, passes_beforehand, told_beforehand
 from blpo_dspy.commands.connecting import connect, note_offline, note_prices
@@ -19,16 +23,12 @@ from blpo_dspy.data import contradictions, load_examples
 from blpo_dspy.embedded import RATERS, Rater, ceiling_instruction, ceiling_verbalizer_instruction, write_dataset
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import writable_file, writable_folder, write_json
-from blpo_dspy.label_errors import FILE_NAME as LABEL_ERRORS
-from blpo_dspy.label_errors import with_examples, write_label_errors
-from blpo_dspy.labelling import Verdict
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.ledger import Usage
 from blpo_dspy.measuring import CostsAfter, costs_after, total_calls
 from blpo_dspy.models import Models
 from blpo_dspy.optimizers.estimate import estimate, with_passes
 from blpo_dspy.options import CompileJob, DemoJob, ModelNames, Search
-from blpo_dspy.people import write_disagreements
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.report import load_run, write_report, write_report_data
 from blpo_dspy.report.record import relative_paths

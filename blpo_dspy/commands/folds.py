@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from blpo_dspy.agreement.intervals import MeanSd
 from blpo_dspy.aligning import claim, make_optimizer
 from blpo_dspy.commands.beforehand import ask_beforehand, passes_beforehand, told_beforehand
 from blpo_dspy.commands.compile import contradicting, target_files, write_all
@@ -22,7 +23,6 @@ from blpo_dspy.optimizers.estimate import estimate, sum_of_estimates, with_passe
 from blpo_dspy.options import CompileJob, Search
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.results import result
-from blpo_dspy.statistics import MeanSd
 
 _WORDS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "kappa": "kappa", "mae": "mean error"}
 

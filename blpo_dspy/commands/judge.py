@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.commands.connecting import connect, note_offline
 from blpo_dspy.commands.screen import Screen, models_line, show_verdict, verdict_record, working
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.judge_inputs import Inputs, checked, find_inputs
-from blpo_dspy.labelling import Verdict, label_each
+from blpo_dspy.labelling import label_each
 from blpo_dspy.ledger import Ledger
 from blpo_dspy.metering import Meter
 from blpo_dspy.optimizers.workers import Workers

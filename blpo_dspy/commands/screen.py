@@ -17,16 +17,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from blpo_dspy.agreement import Agreement
+from blpo_dspy.agreement.intervals import Interval, PairedComparison
+from blpo_dspy.agreement.measure import Agreement
+from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.checking import Checks
 from blpo_dspy.files import writing_output
-from blpo_dspy.labelling import Verdict
 from blpo_dspy.ledger import ROLES
 from blpo_dspy.optimizers.records import Rejection
 from blpo_dspy.options import EMBEDDED, in_options
 from blpo_dspy.progress import Watch, quiet_libraries
 from blpo_dspy.results import Aligned
-from blpo_dspy.statistics import Interval, PairedComparison
 from blpo_dspy.text import in_json, shown
 
 _OFFLINE = "the offline engine, not a multimodal LLM"

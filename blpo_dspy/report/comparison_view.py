@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from blpo_dspy.agreement.intervals import BETTER, METHOD, WORSE, Interval, SeedsComparison
 from blpo_dspy.comparison import Comparison, Row
 from blpo_dspy.comparison_figures import (
     ENDED,
@@ -26,7 +27,6 @@ from blpo_dspy.methods import METHODS
 from blpo_dspy.report.charts import Point, Series, dot_chart, line_chart
 from blpo_dspy.report.headline import models_and_day
 from blpo_dspy.report.numbers import ends, figure, p_cell, spread
-from blpo_dspy.statistics import BETTER, METHOD, WORSE, Interval, SeedsComparison
 
 _OURS = "blpo"
 _TONES = {BETTER: "good", WORSE: "bad"}

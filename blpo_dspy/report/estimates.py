@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from blpo_dspy.agreement import Agreement
+from blpo_dspy.agreement.intervals import Difference, Interval, agreement_intervals, mean_loss_interval
+from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.report.measured import Measured
 from blpo_dspy.report.numbers import enough_digits, figure
-from blpo_dspy.statistics import Difference, Interval, agreement_intervals, mean_loss_interval
 
 _NAMES = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "kappa": "Cohen’s κ", "spearman": "Spearman’s ρ"}
 

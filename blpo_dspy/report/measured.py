@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from blpo_dspy.agreement import Agreement, measure_agreement
+from blpo_dspy.agreement.intervals import PairedComparison, compare_paired
+from blpo_dspy.agreement.measure import Agreement, measure_agreement
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.report.items import Item
 from blpo_dspy.report.run import RunFolder
-from blpo_dspy.statistics import PairedComparison, compare_paired
 
 WHEN = ("before", "after")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from blpo_dspy.statistics import Interval, mean_sd
+from blpo_dspy.agreement.intervals import Interval, mean_sd
 
 _NOTHING = 1e-9  # a rounding error of binary fractions, not a change
 _MOST_MORE = 2

@@ -16,11 +16,11 @@ from pathlib import Path
 import dspy
 from PIL import Image
 
+from blpo_dspy.agreement.label_errors import LikelyError
+from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import write_json
 from blpo_dspy.images import PixelPolicy, is_reference
-from blpo_dspy.label_errors import LikelyError
-from blpo_dspy.labelling import Verdict
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.report.items import MOST_SHOWN, Item, Opinion, worth_showing
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from blpo_dspy.agreement.label_errors import LikelyError
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.label_errors import LikelyError
 from blpo_dspy.report.items import Item
 from blpo_dspy.report.record import FORMAT, REPORT_DATA, THUMBNAILS
 

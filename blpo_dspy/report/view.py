@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from blpo_dspy.agreement import Agreement
+from blpo_dspy.agreement.intervals import METHOD, agreement_intervals
+from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.labels import Label, LabelSpace
 from blpo_dspy.report.beside import (
     Doubts,
@@ -31,7 +32,6 @@ from blpo_dspy.report.items import KINDS, Item, worth_showing
 from blpo_dspy.report.measured import Where, agreement_in, measured_of
 from blpo_dspy.report.run import RunFolder
 from blpo_dspy.report.words import Piece, word_diff
-from blpo_dspy.statistics import METHOD, agreement_intervals
 
 _UNSAFE = re.compile(r"unsafe|nsfw|harm|explicit|violen|gore|porn|sexual|nud|hate|disturb|toxic|shock", re.IGNORECASE)
 _MOST_TRIALS, _MOST_LABELS = 40, 15

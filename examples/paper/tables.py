@@ -8,8 +8,8 @@ from typing import Any
 
 import dspy
 
+from blpo_dspy.agreement.intervals import MeanSd, mean_sd
 from blpo_dspy.comparison import Comparison, Row
-from blpo_dspy.statistics import MeanSd, mean_sd
 from paper.methods import ABLATIONS, AXES, Sizes
 from paper.published import ABLATION, MAIN
 from paper.sets import PaperSet

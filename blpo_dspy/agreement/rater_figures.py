@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from blpo_dspy.figures import Tables, figures_of
+from blpo_dspy.agreement.figures import Tables, figures_of
+from blpo_dspy.agreement.intervals import ITEMS_METHOD, Interval, percentile_interval
+from blpo_dspy.agreement.resampling import MISSING, RESAMPLES, Floats, Items, distinct, drawn_anew
 from blpo_dspy.labels import LabelSpace
-from blpo_dspy.resampling import MISSING, RESAMPLES, Floats, Items, distinct, drawn_anew
-from blpo_dspy.statistics import ITEMS_METHOD, Interval, percentile_interval
 
 
 def bootstrap_interval(

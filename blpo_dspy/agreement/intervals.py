@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from blpo_dspy.agreement import Agreement, positions
+from blpo_dspy.agreement.figures import Tables, figure_names, figures_of, loss_steps
+from blpo_dspy.agreement.measure import Agreement, positions
+from blpo_dspy.agreement.resampling import MISSING, RESAMPLES, Floats, Ints, Items, distinct, drawn_anew
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.figures import Tables, figure_names, figures_of, loss_steps
 from blpo_dspy.labels import Label, LabelSpace
-from blpo_dspy.resampling import MISSING, RESAMPLES, Floats, Ints, Items, distinct, drawn_anew
 
 METHOD = "percentile bootstrap stratified by true label, smoothed by one example with a random outcome"
 ITEMS_METHOD = "percentile bootstrap of the items, smoothed by one item with a random outcome"

@@ -8,9 +8,9 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from blpo_dspy.agreement import farthest
+from blpo_dspy.agreement.measure import farthest
+from blpo_dspy.agreement.resampling import Floats, Ints
 from blpo_dspy.labels import LabelSpace
-from blpo_dspy.resampling import Floats, Ints
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Any
 
 import dspy
 
+from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import replacing, spreadsheet_cell
-from blpo_dspy.labelling import Verdict
 from blpo_dspy.labels import Label, LabelSpace
 
 FILE_NAME = "label_errors.csv"

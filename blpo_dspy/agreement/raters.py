@@ -14,11 +14,18 @@ from typing import Any
 
 import numpy as np
 
+from blpo_dspy.agreement.intervals import Interval
+from blpo_dspy.agreement.rater_figures import (
+    alphas,
+    bootstrap_interval,
+    mean_defined,
+    pair_kappas,
+    rated_items,
+    value_of,
+)
+from blpo_dspy.agreement.resampling import Floats, Items
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.labels import Label, LabelSpace
-from blpo_dspy.rater_figures import alphas, bootstrap_interval, mean_defined, pair_kappas, rated_items, value_of
-from blpo_dspy.resampling import Floats, Items
-from blpo_dspy.statistics import Interval
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from blpo_dspy.agreement import Agreement, measure_agreement
-from blpo_dspy.labelling import Verdict
+from blpo_dspy.agreement.measure import Agreement, measure_agreement
+from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.labels import LabelSpace
 
 _MOST_EXAMPLES = 5

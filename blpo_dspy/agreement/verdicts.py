@@ -1,0 +1,64 @@
+"""Verdicts of a judge on one item, and how far they agree with the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import dspy
+
+from blpo_dspy.agreement.intervals import PairedComparison, compare_paired
+from blpo_dspy.agreement.measure import Agreement, measure_agreement
+from blpo_dspy.labels import Label, LabelSpace
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a judge said about one image.
+
+    Attributes:
+        label: Its label, None where the answer states none.
+        answer: What the model wrote for the label.
+        description: What the verbalizer reported, where the judge has one.
+        reasoning: What the judge named as deciding, if it was asked.
+        failure: Why there is no answer; "" if there is one.
+        outage: Whether that was the model's server rather than the image.
+        stopped: Whether it was a cap of the run: nothing was wrong.
+        refused: Whether the model refused the request.
+    """
+
+    label: Label | None
+    answer: str = ""
+    description: str | None = None
+    reasoning: str = ""
+    failure: str = ""
+    outage: bool = False
+    stopped: bool = False
+    refused: bool = False
+
+
+def agreement_of(labels: LabelSpace, examples: Sequence[dspy.Example], verdicts: Sequence[Verdict]) -> Agreement:
+    """Returns how far verdicts agree with the labels of their examples; failed calls are counted, not judged."""
+    answered = [(example.label, v.label) for example, v in zip(examples, verdicts, strict=True) if not v.failure]
+    truth, predicted = [true for true, _ in answered], [label for _, label in answered]
+    return measure_agreement(labels, truth, predicted, failed=len(verdicts) - len(answered))
+
+
+def compare_verdicts(
+    labels: LabelSpace,
+    examples: Sequence[dspy.Example],
+    before: Sequence[Verdict],
+    after: Sequence[Verdict],
+    *,
+    seed: int,
+) -> PairedComparison | None:
+    """Returns two judges' verdicts compared on the examples that both answered; None if there are none."""
+    both = [
+        (example.label, first.label, second.label)
+        for example, first, second in zip(examples, before, after, strict=True)
+        if not first.failure and not second.failure
+    ]
+    if not both:
+        return None
+    truth, firsts, seconds = (list(column) for column in zip(*both, strict=True))
+    return compare_paired(labels, truth, firsts, seconds, seed=seed)

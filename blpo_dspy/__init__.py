@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from blpo_dspy.agreement.measure import Agreement, measure_agreement
-    from blpo_dspy.budget import Budget
+    from blpo_dspy.calls.budget import Budget
     from blpo_dspy.comparison import Comparison, compare
     from blpo_dspy.data import load_examples, split_examples
     from blpo_dspy.embedded.engine import embedded_lm
@@ -64,7 +64,7 @@ _HOME = {
     "ArtifactError": "errors",
     "BLPOResult": "optimizers",
     "BlpoError": "errors",
-    "Budget": "budget",
+    "Budget": "calls.budget",
     "Comparison": "comparison",
     "DataError": "errors",
     "Estimate": "optimizers.estimate",

@@ -12,22 +12,24 @@ import dspy
 
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.verdicts import Verdict, agreement_of
+from blpo_dspy.calls.allowance import Allowance
+from blpo_dspy.calls.failures import RunStoppedError
+from blpo_dspy.calls.journal import FILE_NAME, Journal, answers_in
+from blpo_dspy.calls.meter import GRACE, Meter
+from blpo_dspy.calls.outages import Outages
+from blpo_dspy.calls.store import AnswerStore, MemoryStore
+from blpo_dspy.calls.workers import Workers
 from blpo_dspy.checking import Ask, Checks, fidelity_sample, find_label_errors, late_verdicts, stated_in, text_fidelity
 from blpo_dspy.data import dataset_fingerprint
 from blpo_dspy.errors import notice
-from blpo_dspy.journal import FILE_NAME, Journal, answers_in
 from blpo_dspy.labelling import inputs_of, label_images
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.measuring import CostsAfter, costs_after, optimizer_of
-from blpo_dspy.metering import GRACE, AnswerStore, MemoryStore, Meter, RunStoppedError
 from blpo_dspy.models import Models
-from blpo_dspy.optimizers.allowance import Allowance
 from blpo_dspy.optimizers.blpo import BLPO
 from blpo_dspy.optimizers.records import BLPOResult
 from blpo_dspy.optimizers.run import unmeasured
-from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.options import Search
-from blpo_dspy.outages import Outages
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.progress import CompileWatch, Watch
 from blpo_dspy.results import Aligned, Measured, card

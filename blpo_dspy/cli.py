@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypedDict
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from blpo_dspy.calls.outages import MAX_OUTAGE
 from blpo_dspy.errors import BlpoError, DataError, gathered
 from blpo_dspy.files import writing_output
 from blpo_dspy.options import (
@@ -40,7 +41,6 @@ from blpo_dspy.options import (
     seed_list,
     three_sizes,
 )
-from blpo_dspy.outages import MAX_OUTAGE
 from blpo_dspy.sources import SOURCES
 from blpo_dspy.text import brief
 

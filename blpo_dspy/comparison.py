@@ -15,21 +15,22 @@ import dspy
 
 from blpo_dspy.agreement.intervals import agreement_intervals, plain_intervals
 from blpo_dspy.agreement.verdicts import Verdict, agreement_of, compare_verdicts
-from blpo_dspy.budget import Budget
+from blpo_dspy.calls.budget import Budget
+from blpo_dspy.calls.journal import Journal
+from blpo_dspy.calls.ledger import ROLES, Ledger, Usage
+from blpo_dspy.calls.meter import FATAL_ERRORS, Meter
+from blpo_dspy.calls.outages import MAX_OUTAGE, Outages, checked_outage
+from blpo_dspy.calls.store import Answer
+from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data import dataset_fingerprint, item_prints
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.files import RESULTS, write_json
-from blpo_dspy.journal import Journal
 from blpo_dspy.labelling import inputs_of, label_images
 from blpo_dspy.labels import Label
-from blpo_dspy.ledger import ROLES, Ledger, Usage
-from blpo_dspy.metering import FATAL_ERRORS, Answer, Meter
 from blpo_dspy.methods import Method, chosen
 from blpo_dspy.models import Models, identity
 from blpo_dspy.optimizers.records import BLPOResult
 from blpo_dspy.optimizers.setup import dataset
-from blpo_dspy.optimizers.workers import Workers
-from blpo_dspy.outages import MAX_OUTAGE, Outages, checked_outage
 from blpo_dspy.prices import Prices, check_priced, checked_prices
 from blpo_dspy.programs.visual_judge import VisualJudge
 

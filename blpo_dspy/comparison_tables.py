@@ -13,6 +13,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from blpo_dspy.calls.ledger import ROLES
 from blpo_dspy.comparison import Comparison
 from blpo_dspy.comparison_figures import (
     ENDED,
@@ -26,7 +27,6 @@ from blpo_dspy.comparison_figures import (
 )
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import RESULTS, replacing
-from blpo_dspy.ledger import ROLES
 from blpo_dspy.methods import METHODS
 from blpo_dspy.report.charts import Point, Series, save_line_chart
 from blpo_dspy.report.numbers import ends, figure, p_cell, spread

@@ -9,11 +9,11 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from blpo_dspy.budget import Budget
+from blpo_dspy.calls.budget import Budget
+from blpo_dspy.calls.ledger import Usage
+from blpo_dspy.calls.outages import MAX_OUTAGE
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labels import Label, LabelSpace
-from blpo_dspy.ledger import Usage
-from blpo_dspy.outages import MAX_OUTAGE
 
 EMBEDDED = "embedded"
 # What messages say of Python's arguments, and the options that stand for them.

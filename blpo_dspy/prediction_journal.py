@@ -15,10 +15,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from blpo_dspy.calls.journal import answer_in, differences, of_kind, role_in, usage_in
+from blpo_dspy.calls.ledger import Ledger, Usage
+from blpo_dspy.calls.store import Answer
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.journal import answer_in, differences, of_kind, role_in, usage_in
-from blpo_dspy.ledger import Ledger, Usage
-from blpo_dspy.metering import Answer
 
 FORMAT_VERSION = 3
 SUFFIX = ".journal.jsonl"

@@ -13,15 +13,15 @@ from typing import Any, cast
 import dspy
 
 from blpo_dspy.agreement.verdicts import Verdict
+from blpo_dspy.calls.ledger import ROLES, Ledger
+from blpo_dspy.calls.meter import CallCap, Meter
+from blpo_dspy.calls.outages import MAX_OUTAGE, Outages
+from blpo_dspy.calls.workers import Workers
 from blpo_dspy.errors import BlpoError, ModelError, check_kind
 from blpo_dspy.images import ImageError
 from blpo_dspy.judge_inputs import Inputs, checked, find_inputs, read_content
 from blpo_dspy.labelling import label_each
-from blpo_dspy.ledger import ROLES, Ledger
-from blpo_dspy.metering import CallCap, Meter
 from blpo_dspy.models import Models, identity
-from blpo_dspy.optimizers.workers import Workers
-from blpo_dspy.outages import MAX_OUTAGE, Outages
 from blpo_dspy.prediction_files import check_target, write_rows
 from blpo_dspy.prediction_journal import SUFFIX, PredictionJournal
 from blpo_dspy.programs.visual_judge import VisualJudge

@@ -17,9 +17,9 @@ from dspy.utils.exceptions import LMError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from blpo_dspy.calls.failures import is_outage
 from blpo_dspy.errors import BlpoWarning
 from blpo_dspy.labels import Label, LabelSpace
-from blpo_dspy.metering import is_outage
 from blpo_dspy.optimizers.blpo import BLPO
 from blpo_dspy.optimizers.records import Instructions, Round
 from blpo_dspy.programs.visual_judge import VisualJudge

@@ -11,11 +11,12 @@ import dspy
 
 from blpo_dspy.agreement.intervals import Interval
 from blpo_dspy.agreement.raters import human_agreement, rater_intervals, ratings_from_columns
+from blpo_dspy.calls.failures import RunStoppedError
+from blpo_dspy.calls.meter import Meter
+from blpo_dspy.calls.workers import Workers
 from blpo_dspy.labelling import inputs_of, label_images
 from blpo_dspy.labels import Label
-from blpo_dspy.metering import Meter, RunStoppedError
 from blpo_dspy.models import Models
-from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.programs.visual_judge import VisualJudge
 
 IMAGES = 10

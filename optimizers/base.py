@@ -12,10 +12,13 @@ from typing import Any, ClassVar, TypeVar
 import dspy
 from dspy.teleprompt import Teleprompter
 
-from blpo_dspy.budget import Budget
+from blpo_dspy.calls.budget import Budget
+from blpo_dspy.calls.failures import RunStoppedError
+from blpo_dspy.calls.outages import MAX_OUTAGE, checked_outage
+from blpo_dspy.calls.store import AnswerStore
+from blpo_dspy.calls.workers import Workers
 from blpo_dspy.errors import BlpoError, check_kind, check_least, notice
 from blpo_dspy.labels import LabelSpace, check_space
-from blpo_dspy.metering import AnswerStore, RunStoppedError
 from blpo_dspy.optimizers.cards import card, described
 from blpo_dspy.optimizers.costs import call_costs, shortfall
 from blpo_dspy.optimizers.docstrings import with_inherited_options
@@ -23,8 +26,6 @@ from blpo_dspy.optimizers.plan import Plan, Sizes
 from blpo_dspy.optimizers.records import BLPOResult, Instructions, Validation
 from blpo_dspy.optimizers.run import Run
 from blpo_dspy.optimizers.scoring import Metric, check_metric
-from blpo_dspy.optimizers.workers import Workers
-from blpo_dspy.outages import MAX_OUTAGE, checked_outage
 from blpo_dspy.prices import Prices, checked_prices
 from blpo_dspy.programs.visual_judge import VisualJudge
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from blpo_dspy.ledger import ROLES
+from blpo_dspy.calls.ledger import ROLES
 from blpo_dspy.optimizers.asking import ATTEMPTS
 from blpo_dspy.optimizers.blpo_steps import MERGED_UPDATES
 from blpo_dspy.optimizers.plan import MetaPrompt, Plan, Sizes, Span

@@ -13,7 +13,7 @@ import dspy
 from PIL import Image
 
 from blpo_dspy.adapter import one_call_adapter
-from blpo_dspy.budget import Budget
+from blpo_dspy.calls.budget import Budget
 from blpo_dspy.image_tokens import image_tokens
 from blpo_dspy.optimizers.plan import Plan, Span
 from blpo_dspy.optimizers.updates import JudgementError

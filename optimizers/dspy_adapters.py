@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 import dspy
 
+from blpo_dspy.calls.meter import GRACE
 from blpo_dspy.errors import BlpoError, ModelError
-from blpo_dspy.metering import GRACE
 from blpo_dspy.optimizers.base import JudgeOptimizer
 from blpo_dspy.optimizers.records import BLPOResult, Instructions, Validation
 from blpo_dspy.optimizers.run import Run

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from blpo_dspy.agreement.measure import Agreement
+from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.labels import Label
-from blpo_dspy.ledger import Ledger
 
 UNCHANGED = "the instruction is unchanged"
 

@@ -13,8 +13,8 @@ from engines import Seen
 from rich.console import Console
 from worlds import LABELS, TRAIN, VALIDATION, examples, mind, student, world
 
-from blpo_dspy import metering
 from blpo_dspy.aligning import align
+from blpo_dspy.calls import meter
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models import Models
 from blpo_dspy.options import Search
@@ -79,7 +79,7 @@ def test_a_budget_that_pays_for_no_measurement_is_an_error() -> None:
 
 def _aligned_as_a_server_hangs(answered: int, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Aligns within four seconds; the server hangs after so many answers, and where it is shown a test image."""
-    monkeypatch.setattr(metering, "GRACE", 0.2)
+    monkeypatch.setattr(meter, "GRACE", 0.2)
     sets, over = Sets(TRAIN[::2], VALIDATION[::4], TEST, "three sets"), threading.Event()
     sealed = {example.image.url.partition(",")[2] for example in TEST}
 

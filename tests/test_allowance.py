@@ -2,11 +2,11 @@ import time
 
 import pytest
 
-from blpo_dspy.budget import Budget
-from blpo_dspy.gate import as_background
-from blpo_dspy.ledger import Ledger, Usage
-from blpo_dspy.metering import RunStoppedError
-from blpo_dspy.optimizers.allowance import Allowance
+from blpo_dspy.calls.allowance import Allowance
+from blpo_dspy.calls.budget import Budget
+from blpo_dspy.calls.failures import RunStoppedError
+from blpo_dspy.calls.gate import as_background
+from blpo_dspy.calls.ledger import Ledger, Usage
 
 
 def spent(calls: int, background: int = 0) -> Ledger:

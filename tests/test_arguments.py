@@ -13,7 +13,7 @@ import pytest
 from worlds import LABELS, TRAIN, VALIDATION, student, world
 
 from blpo_dspy.agreement.measure import measure_agreement
-from blpo_dspy.budget import Budget
+from blpo_dspy.calls.budget import Budget
 from blpo_dspy.data import load_examples, load_rated
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labels import LabelSpace

@@ -4,12 +4,12 @@ import dspy
 import pytest
 from engines import Seen, scripted_lm
 
+from blpo_dspy.calls.meter import Meter
+from blpo_dspy.calls.workers import Workers
 from blpo_dspy.errors import ModelError
-from blpo_dspy.metering import Meter
 from blpo_dspy.optimizers.asking import Asker, Reply
 from blpo_dspy.optimizers.records import Rejection
 from blpo_dspy.optimizers.updates import JudgementError
-from blpo_dspy.optimizers.workers import Workers
 
 MARKER = "<<CUSTOM-TYPE-START-IDENTIFIER>>[]<<CUSTOM-TYPE-END-IDENTIFIER>>"
 

@@ -9,7 +9,7 @@ import pytest
 from engines import Seen, scripted_lm
 from worlds import LABELS, TRAIN, VALIDATION, brightness, mind, student, threshold, world
 
-from blpo_dspy.budget import Budget
+from blpo_dspy.calls.budget import Budget
 from blpo_dspy.errors import BlpoError, DataError, ModelError
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.optimizers import BLPO, BLPOResult, Guards, Round

@@ -13,8 +13,9 @@ from dspy.utils.exceptions import LMProviderError, LMTimeoutError
 from engines import ScriptedServer, completion, scripted_lm
 from raw_servers import Raw, raw_server
 
-from blpo_dspy.bounds import LARGEST_ANSWER, longest_call
-from blpo_dspy.metering import Meter, RunStoppedError, is_outage
+from blpo_dspy.calls.bounds import LARGEST_ANSWER, longest_call
+from blpo_dspy.calls.failures import RunStoppedError, is_outage
+from blpo_dspy.calls.meter import Meter
 
 ENGINES = pytest.mark.parametrize("engine", ["lm15", "litellm"])
 

@@ -12,7 +12,7 @@ import pytest
 from engines import Seen
 from photographs import FIVE, photographs, student
 
-from blpo_dspy.budget import Budget
+from blpo_dspy.calls.budget import Budget
 from blpo_dspy.embedded.engine import EmbeddedEngine
 from blpo_dspy.methods import METHODS
 from blpo_dspy.optimizers.dspy_adapters import DSPyAdapter

@@ -8,8 +8,8 @@ from dspy import lm15
 from dspy.utils.exceptions import LMError
 from engines import ScriptedServer, scripted_lm
 
+from blpo_dspy.calls.meter import Meter
 from blpo_dspy.credentials import secrets_of
-from blpo_dspy.metering import Meter
 
 KEY = "sk-known-to-nobody-else"
 

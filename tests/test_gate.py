@@ -10,9 +10,9 @@ from typing import Any
 import dspy
 from engines import Seen, scripted_lm
 
-from blpo_dspy.gate import Gate, Turn, as_background, in_background
-from blpo_dspy.metering import Meter
-from blpo_dspy.optimizers.workers import Workers
+from blpo_dspy.calls.gate import Gate, Turn, as_background, in_background
+from blpo_dspy.calls.meter import Meter
+from blpo_dspy.calls.workers import Workers
 
 WAIT = 30
 

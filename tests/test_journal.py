@@ -25,10 +25,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import TRAIN, VALIDATION, mind, student, world
 
-from blpo_dspy.budget import Budget
-from blpo_dspy.journal import FILE_NAME, Journal, JournalError
-from blpo_dspy.ledger import Ledger, Usage
-from blpo_dspy.metering import Answer, Meter, RunStoppedError
+from blpo_dspy.calls.budget import Budget
+from blpo_dspy.calls.failures import RunStoppedError
+from blpo_dspy.calls.journal import FILE_NAME, Journal, JournalError
+from blpo_dspy.calls.ledger import Ledger, Usage
+from blpo_dspy.calls.meter import Meter
+from blpo_dspy.calls.store import Answer
 from blpo_dspy.optimizers import BLPO, run
 
 
@@ -166,7 +168,7 @@ def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
     with opened(tmp_path, seed=1):
         with pytest.raises(JournalError, match="another run is writing it"):
             Journal(tmp_path, {"seed": 1})
-        code = f"from blpo_dspy.journal import Journal; Journal({str(tmp_path)!r}, {{'seed': 1}})"
+        code = f"from blpo_dspy.calls.journal import Journal; Journal({str(tmp_path)!r}, {{'seed': 1}})"
         other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert "another run is writing it" in other.stderr
     with opened(tmp_path, seed=1):

@@ -11,7 +11,7 @@ from rich.console import Console
 from worlds import TRAIN, VALIDATION, brightness, examples, mind, student, world
 
 from blpo_dspy.aligning import align, make_optimizer
-from blpo_dspy.ledger import ROLES
+from blpo_dspy.calls.ledger import ROLES
 from blpo_dspy.measuring import costs_after, total_calls
 from blpo_dspy.models import Models
 from blpo_dspy.optimizers.estimate import estimate, with_passes

@@ -23,12 +23,14 @@ from engines import ScriptedServer, completion, scripted_lm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blpo_dspy import metering
-from blpo_dspy.budget import Budget
+from blpo_dspy.calls import meter as metering
+from blpo_dspy.calls.budget import Budget
+from blpo_dspy.calls.failures import RunStoppedError
+from blpo_dspy.calls.gate import as_background
+from blpo_dspy.calls.ledger import ROLES, Ledger, Usage
+from blpo_dspy.calls.meter import CallCap, Meter, observe_answers
+from blpo_dspy.calls.store import Answer, MemoryStore
 from blpo_dspy.errors import BlpoWarning
-from blpo_dspy.gate import as_background
-from blpo_dspy.ledger import ROLES, Ledger, Usage
-from blpo_dspy.metering import Answer, CallCap, MemoryStore, Meter, RunStoppedError, observe_answers
 
 WAIT = 30  # seconds that a thread may take before a test gives up
 

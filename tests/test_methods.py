@@ -9,7 +9,7 @@ from dspy.teleprompt import mipro_optimizer_v2
 from engines import scripted_lm
 from photographs import TASK, student
 
-from blpo_dspy.budget import Budget
+from blpo_dspy.calls.budget import Budget
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.methods import METHODS, chosen, images_together
 

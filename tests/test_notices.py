@@ -12,8 +12,8 @@ import pytest
 from dspy.utils.callback import BaseCallback
 from worlds import TRAIN, VALIDATION, student, world
 
-from blpo_dspy.budget import Budget
-from blpo_dspy.journal import FILE_NAME
+from blpo_dspy.calls.budget import Budget
+from blpo_dspy.calls.journal import FILE_NAME
 from blpo_dspy.optimizers import BLPO
 
 

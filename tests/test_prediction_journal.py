@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from blpo_dspy.calls.ledger import Usage
+from blpo_dspy.calls.store import Answer
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.ledger import Usage
-from blpo_dspy.metering import Answer
 from blpo_dspy.prediction_journal import PredictionJournal
 
 RUN = {"judge": "a", "models": {"judge": "x"}}

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import TRAIN, VALIDATION, student, world
 
-from blpo_dspy.journal import FILE_NAME, JournalError, differences
+from blpo_dspy.calls.journal import FILE_NAME, JournalError, differences
 from blpo_dspy.optimizers import APO, BLPO, OPRO, TextGrad, apo_prompts, opro_prompts, textgrad_prompts, updates
 
 

@@ -7,7 +7,7 @@ import pytest
 from engines import Seen, scripted_lm
 from worlds import examples, mind, student, threshold
 
-from blpo_dspy.budget import Budget
+from blpo_dspy.calls.budget import Budget
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.optimizers import BLPOResult, TextGrad

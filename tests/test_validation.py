@@ -10,12 +10,12 @@ import pytest
 from engines import Seen
 from worlds import TRAIN, VALIDATION, brightness, mind, student, threshold, world
 
-from blpo_dspy.budget import Budget
+from blpo_dspy.calls.budget import Budget
+from blpo_dspy.calls.workers import Workers
 from blpo_dspy.errors import ModelError
 from blpo_dspy.optimizers import BLPO, OPRO, BLPOResult
 from blpo_dspy.optimizers.bench import Bench, find_predictors
 from blpo_dspy.optimizers.records import Judgement
-from blpo_dspy.optimizers.workers import Workers
 
 REFUSAL = dspy.lm15.InvalidRequestError("against our policy")
 VALIDATED = {example.image.url for example in VALIDATION}

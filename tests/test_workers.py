@@ -7,8 +7,8 @@ from typing import Any
 import dspy
 import pytest
 
+from blpo_dspy.calls.workers import Workers
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.optimizers.workers import Workers
 
 
 def test_results_come_in_the_order_of_the_items() -> None:

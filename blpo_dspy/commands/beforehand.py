@@ -12,19 +12,20 @@ from typing import Any, TypeAlias
 import dspy
 from dspy.utils.exceptions import LMError
 
+from blpo_dspy.calls.allowance import Allowance
+from blpo_dspy.calls.failures import RunStoppedError
+from blpo_dspy.calls.journal import Journal
+from blpo_dspy.calls.ledger import Ledger, Usage
+from blpo_dspy.calls.meter import GRACE, Meter
+from blpo_dspy.calls.outages import Outages
+from blpo_dspy.calls.workers import Workers, thread_count
 from blpo_dspy.commands.screen import Screen, noting, working
 from blpo_dspy.errors import ModelError
 from blpo_dspy.images import PixelPolicy
-from blpo_dspy.journal import Journal
-from blpo_dspy.ledger import Ledger, Usage
 from blpo_dspy.measuring import first_pass, total_calls
-from blpo_dspy.metering import GRACE, Meter, RunStoppedError
 from blpo_dspy.models import Models, is_embedded
-from blpo_dspy.optimizers.allowance import Allowance
 from blpo_dspy.optimizers.plan import Pass
-from blpo_dspy.optimizers.workers import Workers, thread_count
 from blpo_dspy.options import CompileJob, Search
-from blpo_dspy.outages import Outages
 from blpo_dspy.preflight import (
     PROBES,
     image_limits,

@@ -15,6 +15,7 @@ from blpo_dspy.agreement.label_errors import with_examples, write_label_errors
 from blpo_dspy.agreement.people import write_disagreements
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.aligning import align, claim, make_optimizer
+from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.commands.beforehand import ask_beforehand, passes_beforehand, told_beforehand
 from blpo_dspy.commands.connecting import connect, note_offline, note_prices
 from blpo_dspy.commands.screen import Screen, models_line, noting, show_aligned, working
@@ -24,7 +25,6 @@ from blpo_dspy.embedded import RATERS, Rater, ceiling_instruction, ceiling_verba
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import writable_file, writable_folder, write_json
 from blpo_dspy.labels import LabelSpace
-from blpo_dspy.ledger import Usage
 from blpo_dspy.measuring import CostsAfter, costs_after, total_calls
 from blpo_dspy.models import Models
 from blpo_dspy.optimizers.estimate import estimate, with_passes

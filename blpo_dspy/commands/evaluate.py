@@ -11,18 +11,18 @@ import dspy
 from blpo_dspy.agreement.intervals import PairedComparison, agreement_intervals, plain_intervals
 from blpo_dspy.agreement.people import Ceiling, People, ceiling_of
 from blpo_dspy.agreement.verdicts import Verdict, agreement_of, compare_verdicts
+from blpo_dspy.calls.meter import Meter
+from blpo_dspy.calls.outages import Outages
+from blpo_dspy.calls.workers import Workers
 from blpo_dspy.commands.connecting import connect, note_offline
 from blpo_dspy.commands.screen import Evaluated, Screen, noting, show_evaluated, working
 from blpo_dspy.data import item_prints
 from blpo_dspy.drawing import draw_set
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling import inputs_of, label_images
-from blpo_dspy.metering import Meter
 from blpo_dspy.models import Models
 from blpo_dspy.optimizers.cards import ancestors_of, prints_of, sets_of
-from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.options import EvaluateJob
-from blpo_dspy.outages import Outages
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.progress import Watch
 from blpo_dspy.sets import load_set

@@ -20,9 +20,9 @@ from rich.text import Text
 from blpo_dspy.agreement.intervals import Interval, PairedComparison
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.verdicts import Verdict
+from blpo_dspy.calls.ledger import ROLES
 from blpo_dspy.checking import Checks
 from blpo_dspy.files import writing_output
-from blpo_dspy.ledger import ROLES
 from blpo_dspy.optimizers.records import Rejection
 from blpo_dspy.options import EMBEDDED, in_options
 from blpo_dspy.progress import Watch, quiet_libraries

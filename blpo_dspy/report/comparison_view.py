@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from blpo_dspy.agreement.intervals import BETTER, METHOD, WORSE, Interval, SeedsComparison
+from blpo_dspy.calls.ledger import ROLES
 from blpo_dspy.comparison import Comparison, Row
 from blpo_dspy.comparison_figures import (
     ENDED,
@@ -22,7 +23,6 @@ from blpo_dspy.comparison_figures import (
 )
 from blpo_dspy.comparison_tables import curves
 from blpo_dspy.labels import LabelSpace
-from blpo_dspy.ledger import ROLES
 from blpo_dspy.methods import METHODS
 from blpo_dspy.report.charts import Point, Series, dot_chart, line_chart
 from blpo_dspy.report.headline import models_and_day

@@ -21,9 +21,9 @@ from judges import SAFETY, answers
 from mutations import changed, damaged, places
 from worlds import TRAIN, VALIDATION, student, world
 
-from blpo_dspy.budget import Budget
-from blpo_dspy.journal import FILE_NAME
-from blpo_dspy.ledger import Ledger
+from blpo_dspy.calls.budget import Budget
+from blpo_dspy.calls.journal import FILE_NAME
+from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.models import Models
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.prediction_journal import SUFFIX

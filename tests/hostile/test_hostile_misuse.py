@@ -15,7 +15,7 @@ from judges import SAFETY, SCALE, answers, judge_with, picture
 from worlds import LABELS, TRAIN, VALIDATION, student, world
 
 from blpo_dspy.agreement.measure import measure_agreement
-from blpo_dspy.budget import Budget
+from blpo_dspy.calls.budget import Budget
 from blpo_dspy.comparison import compare
 from blpo_dspy.data import load_examples
 from blpo_dspy.images import PixelPolicy

@@ -16,10 +16,10 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from blpo_dspy.budget import Budget
+from blpo_dspy.calls.budget import Budget
+from blpo_dspy.calls.ledger import ROLES, Ledger, Usage
+from blpo_dspy.calls.store import Answer
 from blpo_dspy.errors import BlpoError, notice
-from blpo_dspy.ledger import ROLES, Ledger, Usage
-from blpo_dspy.metering import Answer
 
 FILE_NAME = "journal.jsonl"
 FORMAT_VERSION = 1

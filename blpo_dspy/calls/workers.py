@@ -18,9 +18,9 @@ from weakref import WeakSet
 
 import dspy
 
+from blpo_dspy.calls.gate import as_background
+from blpo_dspy.calls.meter import GRACE
 from blpo_dspy.errors import check_least
-from blpo_dspy.gate import as_background
-from blpo_dspy.metering import GRACE
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from blpo_dspy.budget import Budget
-from blpo_dspy.gate import in_background
-from blpo_dspy.ledger import Ledger
-from blpo_dspy.metering import RunStoppedError
+from blpo_dspy.calls.budget import Budget
+from blpo_dspy.calls.failures import RunStoppedError
+from blpo_dspy.calls.gate import in_background
+from blpo_dspy.calls.ledger import Ledger
 
 # 28 of 29 calls and one more come to a little over 1 in floating point.
 _ROUNDING = 1e-9

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from numbers import Real
 
+from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.errors import BlpoError, check_kind
-from blpo_dspy.ledger import Ledger
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Every metered LM call: counted, bounded, remembered, retried."""

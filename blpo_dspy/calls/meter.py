@@ -1,0 +1,337 @@
+"""The one gate that every LM call of a run passes: counted, bounded, remembered, retried.
+
+DSPy owns the cache, the request and the engine; its own retry loop has no hook, so a run that must count every attempt
+and stop at a cap repeats failed attempts here, by DSPy's classification of errors and its waiting times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+
+import dspy
+from dspy.utils.exceptions import (
+    LMAuthError,
+    LMBillingError,
+    LMConfigurationError,
+    LMError,
+    LMUnexpectedError,
+    LMUnsupportedFeatureError,
+    LMUnsupportedModelError,
+)
+
+from blpo_dspy.calls.bounds import Engines, longest_call, within
+from blpo_dspy.calls.failures import RunStoppedError, UnreadableAnswerError, is_outage
+from blpo_dspy.calls.gate import Gate, Turn, in_background
+from blpo_dspy.calls.ledger import ROLES, Ledger, Usage
+from blpo_dspy.calls.metered_lm import metered_class
+from blpo_dspy.calls.outages import Outages
+from blpo_dspy.calls.request import Request
+from blpo_dspy.calls.store import Answer, AnswerStore, MemoryStore
+from blpo_dspy.errors import notice
+from blpo_dspy.prices import Prices, checked_prices, own_price
+
+# Errors that no further call of the run could mend: the first one ends it.
+FATAL_ERRORS = (
+    LMAuthError,
+    LMBillingError,
+    LMConfigurationError,
+    LMUnexpectedError,
+    LMUnsupportedFeatureError,
+    LMUnsupportedModelError,
+)
+
+
+# Seconds that calls under way get to end when a run is cut short.
+GRACE = 10.0
+
+# The longest that a run waits before a retry, in seconds, whatever the provider asks for; a longer wait than the second
+# is told, as it looks like a halt.
+_LONGEST_WAIT, _NOTICED_WAIT = 300.0, 60.0
+
+# While a run waits before a retry it looks this often, in seconds, whether it may go on at all.
+_LOOK = 1.0
+
+
+@dataclass
+class CallCap:
+    """The most LM calls of a meter, as its `admit`.
+
+    Attributes:
+        calls: How many; None for no cap.
+    """
+
+    calls: int | None
+
+    def __call__(self, ledger: Ledger) -> None:
+        """Refuses a call that the cap doesn't pay for."""
+        if self.calls is not None and ledger.total.calls >= self.calls:
+            raise RunStoppedError("the cap on LM calls is reached")
+
+
+_observed: ContextVar[list[Answer] | None] = ContextVar("blpo_observed_answers", default=None)
+
+
+@contextlib.contextmanager
+def observe_answers() -> Iterator[list[Answer]]:
+    """Yields a list that receives the answer to every metered call made inside the block, in this thread."""
+    answers: list[Answer] = []
+    token = _observed.set(answers)
+    try:
+        yield answers
+    finally:
+        _observed.reset(token)
+
+
+class Meter:
+    """Counts, bounds and remembers the LM calls of one run.
+
+    An equal request of the same role is answered, or refused, once per run, whatever the user's cache settings and the
+    number of threads: later ones take the remembered answer, and one that is under way is waited for.
+
+    Args:
+        num_threads: The most calls under way at once, over all roles and nested steps.
+        store: Where answers are remembered; in memory unless given.
+        admit: Called with the ledger before every attempt; raises `RunStoppedError` to refuse it.
+        demand: Returns how many tasks of the search are under way or waiting (see `Gate`).
+        prices: What tokens cost where DSPy's tables don't say it, or say it wrongly.
+        deadline: When the time of the run is over, by the monotonic clock: a little later calls under way are given up.
+        outages: How long a server that has stopped answering is waited for, where an LM's calls are retried at all.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_threads: int,
+        store: AnswerStore | None = None,
+        admit: Callable[[Ledger], None] = lambda ledger: None,
+        demand: Callable[[], int] = lambda: 0,
+        prices: Prices | None = None,
+        deadline: float | None = None,
+        outages: Outages | None = None,
+    ) -> None:
+        self._deadline = deadline
+        self._outages = Outages() if outages is None else outages
+        self._store: AnswerStore = MemoryStore() if store is None else store
+        self._prices = checked_prices(prices)
+        self._admit = admit
+        self._gate = Gate(num_threads, demand)
+        self._lock = threading.Lock()
+        self._under_way: dict[str, tuple[Future[Answer], Turn]] = {}
+        self._usage = self._store.failed()
+        self._background = 0
+        self._answered: dict[str, set[str]] = {role: set() for role in ROLES}
+        self._refused = Ledger({})
+        self._refusals: dict[str, LMError] = {}
+        self._waited = False
+        self._stopped = threading.Event()
+        self._fatal: LMError | None = None
+        self._failure: LMError | None = None
+
+    def wrap(self, lm: dspy.BaseLM, role: str) -> dspy.BaseLM:
+        """Returns a copy of the LM whose calls pass this meter; the user's LM is left as it is."""
+        metered = lm.copy(num_retries=0)
+        metered.__class__ = metered_class(type(lm))  # type: ignore[arg-type]
+        metered._meter, metered._role, metered._retries = self, role, getattr(lm, "num_retries", 0)
+        metered._price = own_price(lm, self._prices)
+        metered._server = str(lm.kwargs.get("api_base") or lm.model.partition("/")[0])
+        metered._seconds, metered._engine_store = longest_call(lm), Engines()
+        return metered
+
+    @property
+    def ledger(self) -> Ledger:
+        """The usage so far."""
+        with self._lock:
+            answered = {role: len(keys) for role, keys in self._answered.items()}
+            return Ledger(dict(self._usage), self._background, answered)
+
+    @property
+    def unused(self) -> Ledger:
+        """What was paid for before and is of no use so far; see `AnswerStore`."""
+        return self._store.unused() + self._refused
+
+    @property
+    def fatal(self) -> LMError | None:
+        """The error that ended the run for good, if there was one."""
+        return self._fatal
+
+    @property
+    def failure(self) -> LMError | None:
+        """The last error of an attempt, if there was one."""
+        return self._failure
+
+    def stop(self) -> None:
+        """Refuses every further call and ends the waiting before retries."""
+        self._stopped.set()
+
+    def settle(self, seconds: float) -> bool:
+        """Waits until no call is under way, so that the ledger is complete; returns whether that came in time."""
+        return self._gate.settle(seconds)
+
+    def call(self, request: Request) -> Answer:
+        """Returns the answer to a request, from memory where there is one."""
+        role, key = request.role, request.key
+        with self._lock:
+            known = self._store.get(key)
+            if known is not None and known[1].calls:
+                # An answer that another session paid for counts against the cap of this run like a call.
+                try:
+                    self._admit(Ledger(self._usage, self._background))
+                except BaseException:
+                    self._refused += Ledger({role: known[1]})
+                    raise
+            if known is not None:
+                self._count(role, known[1])
+                self._answered[role].add(key)
+            pending, refusal = self._under_way.get(key), self._refusals.get(key)
+            if refusal is not None:
+                raise refusal.with_traceback(None)
+            if known is None and pending is None:
+                mine, turn = self._under_way[key] = (Future(), Turn())
+        if known is not None:
+            return self._seen(known[0])
+        if pending is not None:
+            self._gate.bring_forward(pending[1])
+            answer = pending[0].result()
+            self._add(role, Usage(cached=1))
+            return self._seen(answer)
+        try:
+            answer = self._ask(request, turn)
+            self._store.put(key, role, answer)
+            with self._lock:
+                self._answered[role].add(key)
+            mine.set_result(answer)
+        except BaseException as error:
+            if isinstance(error, LMError) and not is_outage(error):
+                self._refusals[key] = error
+            mine.set_exception(error)
+            raise
+        finally:
+            with self._lock:
+                del self._under_way[key]
+        return self._seen(answer)
+
+    def _ask(self, request: Request, turn: Turn) -> Answer:
+        number, failed, repeated = 0, time.monotonic(), 0
+        while True:
+            self._check()
+            try:
+                with self._gate.slot(turn):
+                    return self._attempt(request, Usage(calls=1, retries=repeated))
+            except LMError as error:
+                if isinstance(error, FATAL_ERRORS):
+                    self._fatal = error
+                if not is_outage(error):
+                    raise
+                before, failed = failed, time.monotonic()
+                self._outages.failed(request.server)
+                if number < request.retries:
+                    self._wait(self._delay(error, number))
+                elif not request.retries or not self._waited_out(request, error, number, before):
+                    raise
+                elif self._outages.answered_since(request.server, failed):
+                    number = -1  # it is back: what fails now is retried like the first time
+            number, repeated = number + 1, 1
+
+    def _waited_out(self, request: Request, error: LMError, number: int, before: float) -> bool:
+        """Waits after the last retry while the server is away; returns whether to ask again.
+
+        It isn't away where others had answers since the failure before: then it is this request that fails.
+        """
+        if number == request.retries and self._outages.answered_since(request.server, before):
+            return False
+        return self._outages.wait(request.server, str(error), _hint(error) or 0.0, self._look)
+
+    def _look(self) -> None:
+        self._check()
+        self._admit(self.ledger)
+
+    def _check(self) -> None:
+        if self._fatal is not None:
+            raise self._fatal.with_traceback(None)  # or it would tell of every thread that met it
+        if self._stopped.is_set():
+            raise RunStoppedError("the run was stopped")
+
+    def _delay(self, error: LMError, attempt: int) -> float:
+        """Seconds before the next attempt: the provider's hint within reason, or DSPy's own backoff."""
+        hint = _hint(error)
+        if hint is None:
+            return float(min(2**attempt, 60))
+        if hint > _NOTICED_WAIT and not self._waited:
+            self._waited = True
+            shorter = f", which is cut to {_LONGEST_WAIT:.0f}" if hint > _LONGEST_WAIT else ""
+            notice(f"the provider asks to wait {hint:.0f} s before the next call{shorter}: {error.message}")
+        return min(float(hint), _LONGEST_WAIT)
+
+    def _wait(self, seconds: float) -> None:
+        """Waits before a retry, unless the run may not go on."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._stopped.wait(min(left, _LOOK)):
+            self._admit(self.ledger)
+
+    def _attempt(self, request: Request, sent: Usage) -> Answer:
+        """Makes one attempt; it counts as a call from before it is sent, so that threads can't overrun a cap."""
+        role = request.role
+        with self._lock:
+            self._check()
+            self._admit(Ledger(self._usage, self._background) + self.unused)
+            self._count(role, sent)
+        began = time.monotonic()
+        try:
+            answer = self._in_time(request)
+        except BaseException as error:
+            failure = Usage(failed=1, seconds=time.monotonic() - began)
+            if isinstance(error, UnreadableAnswerError):
+                failure += error.usage
+            if isinstance(error, LMError):
+                self._failure = error
+            self._add(role, failure)
+            self._store.put_failed(role, sent + failure)
+            raise
+        if answer.usage.cached:
+            self._add(role, Usage(calls=-1, retries=-sent.retries, cached=1))
+            return answer
+        self._outages.answered(request.server)
+        usage = answer.usage + Usage(seconds=time.monotonic() - began)
+        self._add(role, usage)
+        return replace(answer, usage=sent + usage)
+
+    def _in_time(self, request: Request) -> Answer:
+        """What an attempt comes to, within its own time and that of the run."""
+        left = None if self._deadline is None else self._deadline + GRACE - time.monotonic()
+        if (left is None and request.seconds is None) or dspy.settings.send_stream is not None:
+            return request.attempt()  # DSPy streams only from the threads of AnyIO
+        if left is not None and (request.seconds is None or left < request.seconds):
+            return within(left, request.attempt, _out_of_time)
+        assert request.seconds is not None
+        return within(request.seconds, request.attempt, request.too_late)
+
+    def _add(self, role: str, usage: Usage) -> None:
+        with self._lock:
+            self._count(role, usage)
+
+    def _count(self, role: str, usage: Usage) -> None:
+        self._usage[role] = self._usage.get(role, Usage()) + usage
+        self._background += usage.calls * in_background()
+
+    @staticmethod
+    def _seen(answer: Answer) -> Answer:
+        observed = _observed.get()
+        if observed is not None:
+            observed.append(answer)
+        return answer
+
+
+def _out_of_time() -> RunStoppedError:
+    return RunStoppedError("the time of the run was over before the model answered")
+
+
+def _hint(error: LMError) -> float | None:
+    """Seconds that a provider asked to wait."""
+    hint = getattr(error, "retry_after", None)
+    return float(hint) if isinstance(hint, (int, float)) and hint >= 0 else None

@@ -1,0 +1,196 @@
+"""A user's LM, as a copy whose calls pass the meter."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import traceback
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import dspy
+from dspy.clients.backend_selection import CLIENT_KEYS
+from dspy.utils.exceptions import LMError, LMUnexpectedError
+from dspy.utils.usage_tracker import UsageTracker
+
+from blpo_dspy.calls.bounds import LARGEST_ANSWER, TOO_LARGE
+from blpo_dspy.calls.failures import UnreadableAnswerError
+from blpo_dspy.calls.ledger import Usage
+from blpo_dspy.calls.request import Request
+from blpo_dspy.calls.store import Answer
+from blpo_dspy.credentials import CREDENTIAL_ERRORS, secrets_of, told, without_secrets
+from blpo_dspy.prices import Price, cost
+
+if TYPE_CHECKING:
+    from blpo_dspy.calls.meter import Meter
+
+
+# `n` is always one: several answers are several requests.
+_NOT_PART_OF_A_REQUEST = CLIENT_KEYS | {"cache", "num_retries", "n"}
+
+
+class _Billed(UsageTracker):
+    """Learns whether DSPy billed a call; it reports usage for every call but those its cache answered."""
+
+    def __init__(self, outer: UsageTracker | None) -> None:
+        super().__init__()
+        self.billed = False
+        self._outer = outer
+
+    def add_usage(self, lm: str, usage_entry: dict[str, Any]) -> None:
+        self.billed = True
+        if self._outer is not None:
+            self._outer.add_usage(lm, usage_entry)
+
+
+class _MeteredMixin:
+    """The LM's own class, with every call passed through a meter."""
+
+    model: str
+    _meter: Meter
+    _role: str
+    _retries: int
+    _price: Price | None
+    _server: str
+    _seconds: float | None
+    _entry: ContextVar[dict[str, Any] | None] = ContextVar("blpo_history_entry", default=None)
+
+    def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
+        count = kwargs.pop("n", None) or self.kwargs.get("n") or 1  # type: ignore[attr-defined]
+        if isinstance(prompt, dspy.lm15.Request) or "request" in kwargs:
+            raise TypeError("a metered LM takes a prompt or an adapter's messages, not a lm15.Request")
+        rollout = {**self.kwargs, **kwargs}.get("rollout_id") or 0  # type: ignore[attr-defined]
+        outputs: list[Any] = []
+        for sample in range(count):
+            # Equal requests would be answered alike: DSPy's rollout id tells the samples of one request apart.
+            apart = {"rollout_id": 1_000_003 * sample + rollout} if sample else {}
+            apart |= self._sampling(kwargs, 1_000_003 * sample + rollout)
+            options = {**kwargs, **apart, **({"n": 1} if "n" in self.kwargs else {})}  # type: ignore[attr-defined]
+            key = _request_key(self._role, self, prompt, messages, options)
+            attempt = functools.partial(self._attempt, prompt, messages, options)
+            request = Request(self._role, key, attempt, self.model, self._server, self._retries, self._seconds)
+            outputs += self._meter.call(request).outputs
+        return outputs
+
+    def _sampling(self, kwargs: dict[str, Any], rollout: int) -> dict[str, int]:
+        """The seed of a further sample, for an engine of one's own only.
+
+        Rollout ids end before the engine, so one that is deterministic would answer every sample alike; providers draw
+        by themselves, and some refuse a seed.
+        """
+        options = {**self.kwargs, **kwargs}  # type: ignore[attr-defined]
+        own = not isinstance(getattr(self, "engine", "auto"), str)
+        if not own or not rollout or options.get("temperature") == 0:
+            return {}
+        return {"seed": (options.get("seed") or 0) + rollout}
+
+    async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
+        # asyncify and not asyncio.to_thread: DSPy streams only from the threads of AnyIO.
+        return await dspy.asyncify(self)(prompt, messages=messages, **kwargs)
+
+    def _attempt(self, prompt: Any, messages: Any, options: dict[str, Any]) -> Answer:
+        answer = self._asked(prompt, messages, options)
+        if answer.empty and answer.usage.cached:  # DSPy's cache keeps what a server once failed to say
+            answer = self._asked(prompt, messages, {**options, "cache": False})
+        if answer.empty:
+            charged = answer.usage if answer.usage.tokens else None
+            raise UnreadableAnswerError("the server's answer is empty", model=self.model, usage=charged)
+        if answer.size > LARGEST_ANSWER:
+            raise UnreadableAnswerError(TOO_LARGE, model=self.model, usage=answer.usage)
+        return answer
+
+    def _asked(self, prompt: Any, messages: Any, options: dict[str, Any]) -> Answer:
+        """The answer of DSPy; what a server wrote into an error is shown without keys."""
+        try:
+            return self._sent(prompt, messages, options)
+        except LMError as error:
+            without_secrets(error, secrets_of(self.kwargs))  # type: ignore[attr-defined]
+            raise
+
+    def _sent(self, prompt: Any, messages: Any, options: dict[str, Any]) -> Answer:
+        tracker = _Billed(dspy.settings.usage_tracker)
+        token = self._entry.set(None)
+        try:
+            # DSPy tells price, usage and finish reason in the history entry only: update_history keeps it from any
+            # list.
+            with dspy.context(disable_history=False, usage_tracker=tracker):
+                outputs = super().__call__(prompt, messages=messages, **options)  # type: ignore[misc]
+            entry = self._entry.get()
+        except CREDENTIAL_ERRORS as error:
+            error.args = (told(error, self.model),)
+            raise
+        except LMUnexpectedError as error:
+            if not _arrived(error):
+                raise
+            raise UnreadableAnswerError(
+                f"the server's answer cannot be read: {error.message}", model=self.model
+            ) from error
+        finally:
+            self._entry.reset(token)
+        if entry is None:  # an LM with a `__call__` of its own tells nothing, and has no cache
+            return Answer(tuple(outputs), usage=Usage(unpriced=1, untold=1, images=_images(messages)))
+        usage = _usage(entry, self._price, _images(messages)) if tracker.billed else Usage(cached=1)
+        return Answer(tuple(outputs), _finish_reason(entry.get("response")), usage)
+
+    def update_history(self, entry: dict[str, Any]) -> None:
+        self._entry.set(entry)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _MeteredMixin:
+        return self
+
+
+@functools.cache
+def metered_class(cls: type) -> type:
+    return type(f"Metered{cls.__name__}", (_MeteredMixin, cls), {})
+
+
+def _arrived(error: LMUnexpectedError) -> bool:
+    """Whether an error that DSPy didn't expect came up as it read an answer, JSON of another shape, say."""
+    cause = error.__cause__
+    frames = () if cause is None else traceback.walk_tb(cause.__traceback__)
+    return any(frame.f_code.co_name == "parse_response" for frame, _ in frames)
+
+
+def _request_key(role: str, lm: Any, prompt: Any, messages: Any, options: dict[str, Any]) -> str:
+    request = {**lm.kwargs, **options}
+    request = {k: v for k, v in request.items() if v is not None and k not in _NOT_PART_OF_A_REQUEST}
+    payload = [role, lm.model, lm.model_type, prompt, messages, request]
+    return hashlib.sha256(json.dumps(payload, sort_keys=True, default=repr).encode()).hexdigest()
+
+
+def _finish_reason(response: Any) -> str | None:
+    """The first finish reason that differs from an ordinary stop, over DSPy's two kinds of response."""
+    if response is None:
+        return None
+    parts: Sequence[Any] = getattr(response, "choices", None) or (
+        response if isinstance(response, (list, tuple)) else (response,)
+    )
+    reasons = [str(reason) for part in parts if (reason := getattr(part, "finish_reason", None)) is not None]
+    return next((reason for reason in reasons if reason != "stop"), reasons[0] if reasons else None)
+
+
+def _images(messages: Any) -> int:
+    """How many images the messages of an adapter hold."""
+    contents = [message.get("content") for message in messages or () if isinstance(message, dict)]
+    parts = [part for content in contents if isinstance(content, list) for part in content]
+    return sum(isinstance(part, dict) and part.get("type") == "image_url" for part in parts)
+
+
+def _usage(entry: dict[str, Any], price: Price | None, images: int) -> Usage:
+    usage = entry.get("usage") or {}
+    details = usage.get("prompt_tokens_details") or {}
+    details = details if isinstance(details, dict) else getattr(details, "__dict__", {})
+    prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+    untold = not (prompt or completion)
+    usd = entry.get("cost") if price is None else None if untold and any(price) else cost(price, prompt, completion)
+    return Usage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        image_tokens=details.get("image_tokens") or 0,
+        usd=usd or 0.0,
+        unpriced=int(usd is None),
+        images=images,
+        untold=int(untold),
+    )

@@ -1,0 +1,37 @@
+"""A request as it passes the meter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dspy.utils.exceptions import LMTimeoutError
+
+from blpo_dspy.calls.store import Answer
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as it passes the meter.
+
+    Attributes:
+        role: Whose call it is.
+        key: What tells it from other requests.
+        attempt: Sends it once.
+        model: The model's name.
+        server: Who answers it.
+        retries: How often it is repeated where it fails for a reason that may pass.
+        seconds: The most that an attempt may take as a whole; None for no such bound.
+    """
+
+    role: str
+    key: str
+    attempt: Callable[[], Answer]
+    model: str
+    server: str
+    retries: int
+    seconds: float | None
+
+    def too_late(self) -> LMTimeoutError:
+        """Returns the error for an attempt that takes longer."""
+        return LMTimeoutError(f"no complete answer within {self.seconds:g} s (timeout)", model=self.model)

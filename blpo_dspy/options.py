@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -16,13 +15,6 @@ from blpo_dspy.errors import BlpoError
 from blpo_dspy.labels import Label, LabelSpace
 
 EMBEDDED = "embedded"
-# What messages say of Python's arguments, and the options that stand for them.
-_IN_PYTHON = {
-    "allow_outside=True": "--allow-outside",
-    r"\bmax_(calls|tokens|usd|seconds|outage)=": r"--max-\1 ",
-    r"prices=\{'([^']+)': \(([\d.]+), ([\d.]+)\)\}": r"--price \1=\2,\3",
-}
-_SCALE = re.compile(r"(\d{1,6})\s*[-–]\s*(\d{1,6})")
 
 
 class EvidenceOption(str, Enum):
@@ -383,92 +375,6 @@ class ReportJob:
     blur: tuple[str, ...] | None
 
 
-def check_folds(start: Start, search: Search) -> None:
-    """Checks that nothing that belongs to a test set is asked for beside folds.
-
-    Raises:
-        BlpoError: If something is.
-    """
-    if start.test is not None:
-        raise BlpoError(
-            "--folds stands in for a test set, as every image is judged by a judge that never saw it: leave out "
-            "--test, or leave out --folds and have the test set judged once"
-        )
-    if start.val is not None:
-        raise BlpoError("--folds splits validation images off TABLE for each fold: put those of --val into TABLE too")
-    if start.sizes is not None and start.data.source is None:
-        raise BlpoError("--folds uses all of TABLE, K - 1 folds as train and val 70/30: leave out --sizes")
-    if search.fidelity:
-        raise BlpoError("--fidelity is measured on a test set, and with --folds there is none: leave one of them out")
-
-
-def label_space(labels: str | None, scale: str | None) -> LabelSpace:
-    """Returns the label space that `--labels` or `--scale` states.
-
-    Raises:
-        BlpoError: If both or neither are given, or the one given states no label space.
-    """
-    if labels is not None and scale is not None:
-        raise BlpoError("--labels and --scale exclude each other: give the one that the labels are")
-    if labels is not None:
-        listed = _labels(labels)
-        if "" in listed:
-            raise BlpoError(
-                f'--labels {labels!r} has an empty label; with spaces in it, put it in quotes: "Safe, Unsafe"'
-            )
-        if len(listed) == 1:
-            raise BlpoError(f'--labels {labels!r} is a single label; separate labels by commas, as in "Safe,Unsafe"')
-        return LabelSpace(*listed)
-    if scale is None:
-        raise BlpoError('the labels are missing: give --labels "Safe,Unsafe", or a scale such as --scale 1-5')
-    match = _SCALE.fullmatch(scale.strip())
-    if match is None or not int(match[1]) < int(match[2]):
-        raise BlpoError(
-            f"--scale {scale!r} is not a scale: write it from its lowest to its highest whole number, such as 1-5 or "
-            "0-10; one with numbers below zero can be made in Python, LabelSpace.ordinal(-2, 2)"
-        )
-    return LabelSpace.ordinal(int(match[1]), int(match[2]))
-
-
-def _labels(text: str) -> list[Label]:
-    """The labels of a list; whole numbers where all of them are ("1,0" means the same as 1.0 in a table)."""
-    names = [name.strip() for name in text.split(",")]
-    return (
-        [int(name) for name in names]
-        if all(re.fullmatch(r"0|-?[1-9]\d{0,15}", name) for name in names)
-        else list(names)
-    )
-
-
-def three_sizes(text: str | None) -> tuple[int, int, int] | None:
-    """Returns the sizes of train, val and test that `--sizes` states; None without it.
-
-    Raises:
-        BlpoError: If they are not three whole numbers.
-    """
-    if text is None:
-        return None
-    found = [part.strip() for part in text.split(",")]
-    if len(found) != 3 or not all(part.isdecimal() for part in found):
-        raise BlpoError(f"--sizes {text!r} is not TRAIN,VAL,TEST; write three whole numbers such as 100,50,100")
-    train, val, test = map(int, found)
-    if not (train and val and test):
-        raise BlpoError(f"--sizes {text!r}: each set needs images; the returned judge is picked on the validation set")
-    return train, val, test
-
-
-def seed_list(text: str) -> tuple[int, ...]:
-    """Returns the seeds of a comma-separated list.
-
-    Raises:
-        BlpoError: If one of them is no whole number of at least zero, or there is none.
-    """
-    listed = [seed.strip() for seed in text.split(",")]
-    if not all(seed.isdecimal() for seed in listed):
-        raise BlpoError(f"--seeds {text!r} is no list of seeds; write whole numbers such as 0,1,2")
-    return tuple(dict.fromkeys(map(int, listed)))
-
-
 def label_pairs(text: str, labels: LabelSpace) -> dict[str, Label]:
     """Returns which label stands for what, from "0:Safe,1:Unsafe".
 
@@ -481,53 +387,6 @@ def label_pairs(text: str, labels: LabelSpace) -> dict[str, Label]:
     return {written.strip(): labels.coerce(label.strip()) for written, _, label in pairs}
 
 
-def model_prices(pairs: list[str]) -> dict[str, tuple[float, float]]:
-    """Returns the prices that `--price MODEL=IN,OUT` states.
-
-    Raises:
-        BlpoError: If one is not of that form.
-    """
-    prices = {}
-    for pair in pairs:
-        name, equals, amounts = pair.rpartition("=")
-        try:
-            prompt, completion = (float(amount) for amount in amounts.split(","))
-        except ValueError:
-            equals = ""
-        if not equals or not name.strip():
-            raise BlpoError(
-                f"--price {pair!r} is not MODEL=IN,OUT; write US dollars per million prompt and completion tokens, as "
-                "in --price openai/my-model=0.15,0.60"
-            )
-        prices[name.strip()] = (prompt, completion)
-    return prices
-
-
-def in_options(text: str) -> str:
-    """Returns a message, which names the arguments of Python, with the options of the command line."""
-    for argument, option in _IN_PYTHON.items():
-        text = re.sub(argument, option, text)
-    return text
-
-
 def names(text: str) -> tuple[str, ...]:
     """Returns the names of a comma-separated list; the empty text lists none."""
     return tuple(name.strip() for name in text.split(",")) if text.strip() else ()
-
-
-def given_texts(pairs: list[str], context: tuple[str, ...]) -> dict[str, str]:
-    """Returns the context texts that `--context NAME=TEXT` states, one for each input that a judge takes.
-
-    Raises:
-        BlpoError: If a pair is not of that form, names no context input, or one is missing.
-    """
-    texts = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise BlpoError(f'--context {pair!r} is not NAME=TEXT; write it as in --context "prompt=a red car"')
-        texts[name.strip()] = text
-    if set(texts) != set(context):
-        takes = f"takes {', '.join(context)}" if context else "takes no context"
-        raise BlpoError(f"this judge {takes}: give one --context NAME=TEXT for each (got {', '.join(texts) or 'none'})")
-    return texts

@@ -27,9 +27,9 @@ from paper.sets import PAPERS, TASKS, PaperSet, draw, open_sets, stand_in
 from paper.tables import Result, ablation_table, failures, main_table, notes, sweep_table
 
 from blpo_dspy import Models, compare, make_lm
+from blpo_dspy.cli.flags import seed_list
 from blpo_dspy.comparison import Comparison, Row
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.options import seed_list
 from blpo_dspy.progress import quiet_libraries
 
 SMOKE_TITLE = (

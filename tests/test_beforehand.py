@@ -14,7 +14,7 @@ from engines import ScriptedServer, completion, scripted_lm
 from PIL import Image
 from typer.testing import CliRunner
 
-from blpo_dspy.cli import app
+from blpo_dspy.cli.app import app
 from blpo_dspy.embedded import RATERS, write_dataset
 from blpo_dspy.embedded.server import Options, start_server
 from blpo_dspy.images import PixelPolicy

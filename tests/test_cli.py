@@ -24,7 +24,7 @@ from raw_servers import Raw, raw_server
 from typer.testing import CliRunner
 
 import blpo_dspy
-from blpo_dspy.cli import app
+from blpo_dspy.cli.app import app
 from blpo_dspy.embedded.server import Options, Service, start_server
 from blpo_dspy.programs.visual_judge import VisualJudge
 
@@ -42,7 +42,7 @@ def blpo(*arguments: object) -> Any:
 
 def fresh(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Runs a command in a process of its own."""
-    command = [sys.executable, "-m", "blpo_dspy.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "blpo_dspy.cli.app", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=200, check=False)
 
 
@@ -119,7 +119,7 @@ def test_help_answers_without_loading_anything_heavy(tmp_path: Path) -> None:
     """Of every command; DSPy and its company take seconds to load."""
     heavy = {"dspy", "litellm", "datasets", "sklearn", "scipy", "numpy", "PIL", "pyarrow"}
     code = (
-        "import sys\nfrom blpo_dspy.cli import app\n"
+        "import sys\nfrom blpo_dspy.cli.app import app\n"
         "from typer.main import get_command\n"
         "for words in [[], *([name] for name in get_command(app).commands)]:\n"
         "    try: app([*words, '--help'])\n"
@@ -787,7 +787,7 @@ def test_ctrl_c_ends_a_run_at_once_with_one_line(photos: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         mute.settimeout(120)
         address = f"http://127.0.0.1:{mute.getsockname()[1]}/v1"
-        command = [sys.executable, "-m", "blpo_dspy.cli", "compile", "train.csv", "--scale", "1-5", "--task", TASK]
+        command = [sys.executable, "-m", "blpo_dspy.cli.app", "compile", "train.csv", "--scale", "1-5", "--task", TASK]
         command += ["--out", "judge.json", "--judge-model", "openai/mute", "--api-base", address]
         process = interruptible(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=photos)
         calls = [mute.accept()[0] for _ in range(3)]  # the first only finds out whether anyone is there
@@ -865,7 +865,7 @@ def test_a_name_that_no_file_can_have_is_refused_in_one_message(
 
 def streamed(command: str, *, cwd: Path) -> tuple[int, str]:
     """Runs `blpo` in a shell, which sets its standard output; returns the exit code and what it said."""
-    line = f"{sys.executable} -m blpo_dspy.cli {command}"
+    line = f"{sys.executable} -m blpo_dspy.cli.app {command}"
     done = subprocess.run(line, shell=True, stderr=subprocess.PIPE, text=True, cwd=cwd, timeout=200, check=False)
     return done.returncode, done.stderr
 

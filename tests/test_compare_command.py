@@ -16,13 +16,13 @@ from processes import interruptible
 from rich.console import Console
 from typer.testing import CliRunner
 
-from blpo_dspy.cli import app
-from blpo_dspy.commands.compare import _Progress
+from blpo_dspy.cli.app import app
+from blpo_dspy.cli.compare import _Progress
+from blpo_dspy.cli.flags import seed_list
 from blpo_dspy.comparison import Row
 from blpo_dspy.embedded import RATERS, write_dataset
 from blpo_dspy.embedded.server import start_server
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.options import seed_list
 from blpo_dspy.progress import Watch
 
 
@@ -171,7 +171,7 @@ def test_seeds_are_whole_numbers_once_each() -> None:
 def test_an_interrupted_comparison_says_how_to_go_on(table: Path, tmp_path: Path) -> None:
     """Ctrl-C ends it with one line, exit code 130, and what was finished in the folder."""
     folder = tmp_path / "out"
-    command = [sys.executable, "-m", "blpo_dspy.cli", "compare", str(table), "--task", "Rate it.", "--scale", "1-5"]
+    command = [sys.executable, "-m", "blpo_dspy.cli.app", "compare", str(table), "--task", "Rate it.", "--scale", "1-5"]
     command += ["--max-calls", "4000", "--out", str(folder), "--judge-model", "embedded", "--optimizers", "fixed"]
     with interruptible(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while not (folder / "results.json").exists():

@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from blpo_dspy.agreement.intervals import BETTER, NO_CHANGE
-from blpo_dspy.cli import app
+from blpo_dspy.cli.app import app
 from blpo_dspy.comparison import Comparison, Row
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import write_json

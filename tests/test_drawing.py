@@ -13,7 +13,7 @@ from source_copies import write_unsafebench as write_unsafe
 from source_hub import LoopbackHub, point_at, serve
 from typer.testing import CliRunner
 
-from blpo_dspy.cli import app
+from blpo_dspy.cli.app import app
 from blpo_dspy.programs.visual_judge import VisualJudge
 
 SMALL = ["--rounds", "1", "--inner-steps", "0", "--batch-size", "4", "--judge-model", "embedded"]

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from blpo_dspy.agreement.intervals import NO_CHANGE
-from blpo_dspy.cli import app
+from blpo_dspy.cli.app import app
 from blpo_dspy.embedded import RATERS, ceiling_instruction, ceiling_verbalizer_instruction, write_dataset
 from blpo_dspy.images import PixelPolicy
 from blpo_dspy.labels import LabelSpace

@@ -22,7 +22,7 @@ from worlds import LABELS, examples, student, world
 
 from blpo_dspy.agreement.intervals import compare_paired
 from blpo_dspy.agreement.measure import measure_agreement
-from blpo_dspy.cli import app
+from blpo_dspy.cli.app import app
 from blpo_dspy.data import dataset_fingerprint
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.folds import Folded, Folds, align_folds, make_folds, share

@@ -19,7 +19,7 @@ from processes import interruptible
 from pyarrow import parquet
 from typer.testing import CliRunner
 
-from blpo_dspy.cli import app
+from blpo_dspy.cli.app import app
 from blpo_dspy.embedded import RATERS, write_dataset
 from blpo_dspy.embedded.server import Options, start_server
 from blpo_dspy.labels import LabelSpace
@@ -217,7 +217,7 @@ def test_what_cannot_work_is_refused_in_one_message(
 
 def test_output_that_nobody_reads_on_ends_the_command_quietly(world: Path) -> None:
     """As in `blpo judge … | head -1`: the exit code of a broken pipe and no word."""
-    command = [sys.executable, "-m", "blpo_dspy.cli", "judge", "judge.json", "photos/train.csv", *OFFLINE]
+    command = [sys.executable, "-m", "blpo_dspy.cli.app", "judge", "judge.json", "photos/train.csv", *OFFLINE]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=world) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -262,7 +262,17 @@ def test_a_run_cut_short_goes_on_and_pays_for_nothing_twice(how: signal.Signals,
     environment = {**os.environ, "DSPY_CACHEDIR": str(tmp_path / "cache")}
     with start_server(Options(latency_ms=30, log=log)) as address:
         model = ["--model", "openai/embedded", "--api-base", address, "--threads", "2"]
-        command = [sys.executable, "-m", "blpo_dspy.cli", "judge", "judge.json", "photos", "--out", str(out), *model]
+        command = [
+            sys.executable,
+            "-m",
+            "blpo_dspy.cli.app",
+            "judge",
+            "judge.json",
+            "photos",
+            "--out",
+            str(out),
+            *model,
+        ]
         streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         process = interruptible(command, cwd=world, env=environment, **streams)
         wait_for(20, log, process)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from blpo_dspy.agreement.people import kappa_with_people
 from blpo_dspy.agreement.raters import human_agreement, ratings_from_columns
 from blpo_dspy.agreement.verdicts import Verdict
-from blpo_dspy.cli import app
+from blpo_dspy.cli.app import app
 from blpo_dspy.data import load_rated
 from blpo_dspy.embedded import RATERS, write_dataset
 from blpo_dspy.errors import BlpoError, DataError

@@ -12,7 +12,7 @@ from engines import Seen, scripted_lm
 from PIL import Image
 from typer.testing import CliRunner
 
-from blpo_dspy.cli import app
+from blpo_dspy.cli.app import app
 from blpo_dspy.embedded import RATERS, rated_photographs
 from blpo_dspy.embedded.server import start_server
 from blpo_dspy.labels import LabelSpace

@@ -27,7 +27,7 @@ from worlds import LABELS, VALIDATION, examples, grey, mind, student, world
 from blpo_dspy.agreement.label_errors import LikelyError, with_examples
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.aligning import align
-from blpo_dspy.cli import app
+from blpo_dspy.cli.app import app
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import write_json
 from blpo_dspy.labels import LabelSpace

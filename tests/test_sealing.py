@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from blpo_dspy.cli import app
+from blpo_dspy.cli.app import app
 from blpo_dspy.data import load_examples
 from blpo_dspy.embedded import RATERS, write_dataset
 from blpo_dspy.models import Models

@@ -8,10 +8,11 @@ import pytest
 from photographs import Recording, recorded_models
 
 from blpo_dspy.aligning import make_optimizer
-from blpo_dspy.commands.connecting import connect
+from blpo_dspy.cli.begin import connect
+from blpo_dspy.cli.flags import model_prices
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.optimizers.guards import Guards
-from blpo_dspy.options import ModelNames, Search, model_prices
+from blpo_dspy.options import ModelNames, Search
 
 
 @pytest.mark.parametrize(

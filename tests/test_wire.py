@@ -15,7 +15,7 @@ from engines import ScriptedServer, completion
 from typer.testing import CliRunner
 
 from blpo_dspy.calls.meter import Meter
-from blpo_dspy.cli import app
+from blpo_dspy.cli.app import app
 from blpo_dspy.embedded import RATERS, rated_photographs, write_dataset
 from blpo_dspy.embedded.faults import Faults
 from blpo_dspy.embedded.server import Options, start_server

@@ -33,7 +33,7 @@ def command(address: str, folder: Path, arguments: argparse.Namespace) -> list[s
     options = ["--val", "val.csv", "--test", "test.csv", "--scale", "1-5", "--task", TASK, "--inner-steps", "1"]
     options += ["--judge-model", "openai/embedded", "--api-base", address, "--threads", str(arguments.threads)]
     options += ["--rounds", str(arguments.rounds), "--run-dir", str(folder), "--out", str(folder / "out.json")]
-    return [sys.executable, "-m", "blpo_dspy.cli", "compile", "train.csv", *options]
+    return [sys.executable, "-m", "blpo_dspy.cli.app", "compile", "train.csv", *options]
 
 
 def requests(log: Path) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from blpo_dspy.commands.screen import Screen
+from blpo_dspy.cli.screen import Screen
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import writable_folder
 from blpo_dspy.options import ReportJob

@@ -11,11 +11,10 @@ from typing import Any
 from blpo_dspy.agreement.intervals import MeanSd
 from blpo_dspy.aligning import claim, make_optimizer
 from blpo_dspy.calls.ledger import Usage
-from blpo_dspy.commands.beforehand import ask_beforehand, passes_beforehand, told_beforehand
-from blpo_dspy.commands.compile import contradicting, target_files, write_all
-from blpo_dspy.commands.connecting import connect, note_offline, note_prices
-from blpo_dspy.commands.screen import Evaluated, Screen, agreement_table, models_line, noting, show_aligned, working
-from blpo_dspy.commands.starting import begin
+from blpo_dspy.cli.beforehand import ask_beforehand, passes_beforehand, told_beforehand
+from blpo_dspy.cli.begin import begin, connect, contradicting, note_offline, note_prices
+from blpo_dspy.cli.compile import target_files, write_all
+from blpo_dspy.cli.screen import Evaluated, Screen, agreement_table, models_line, noting, show_aligned, working
 from blpo_dspy.folds import FIGURES, Folded, Folds, align_folds, each_fold, make_folds, share
 from blpo_dspy.measuring import costs_after, total_calls
 from blpo_dspy.models import Models

@@ -11,11 +11,9 @@ from typing import Any
 import typer
 
 from blpo_dspy.agreement.people import ceiling_of
-from blpo_dspy.commands.beforehand import preflight
-from blpo_dspy.commands.compile import keep_choice
-from blpo_dspy.commands.connecting import connect, note_offline, note_prices
-from blpo_dspy.commands.screen import Screen, models_line
-from blpo_dspy.commands.starting import begin
+from blpo_dspy.cli.beforehand import preflight
+from blpo_dspy.cli.begin import begin, connect, keep_choice, note_offline, note_prices
+from blpo_dspy.cli.screen import Screen, models_line
 from blpo_dspy.comparison import Comparison, Row, compare
 from blpo_dspy.comparison_figures import no_evidence, remarks
 from blpo_dspy.comparison_tables import terminal_table, write_tables

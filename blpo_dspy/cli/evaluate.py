@@ -14,8 +14,8 @@ from blpo_dspy.agreement.verdicts import Verdict, agreement_of, compare_verdicts
 from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.workers import Workers
-from blpo_dspy.commands.connecting import connect, note_offline
-from blpo_dspy.commands.screen import Evaluated, Screen, noting, show_evaluated, working
+from blpo_dspy.cli.begin import connect, note_offline
+from blpo_dspy.cli.screen import Evaluated, Screen, noting, show_evaluated, working
 from blpo_dspy.data import item_prints
 from blpo_dspy.drawing import draw_set
 from blpo_dspy.errors import BlpoError

@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from blpo_dspy.calls.outages import MAX_OUTAGE
+from blpo_dspy.cli.flags import check_folds, in_options, label_space, model_prices, seed_list, three_sizes
 from blpo_dspy.errors import BlpoError, DataError, gathered
 from blpo_dspy.files import writing_output
 from blpo_dspy.options import (
@@ -33,13 +34,7 @@ from blpo_dspy.options import (
     Search,
     SourceChoice,
     Start,
-    check_folds,
-    in_options,
-    label_space,
-    model_prices,
     names,
-    seed_list,
-    three_sizes,
 )
 from blpo_dspy.sources import SOURCES
 from blpo_dspy.text import brief
@@ -217,8 +212,8 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Make rated photographs and align a judge with them, offline."""
-    from blpo_dspy.commands.compile import run_demo
-    from blpo_dspy.commands.screen import Screen
+    from blpo_dspy.cli.demo import run_demo
+    from blpo_dspy.cli.screen import Screen
 
     search = Search(rounds, inner_steps, batch_size, seed=seed, threads=threads, fidelity=_DEMO_FIDELITY)
     run_demo(DemoJob(out, rater, search), Screen(as_json=as_json))
@@ -648,9 +643,9 @@ def _command(name: str, **defaults: Any) -> Callable[[Callable[..., None]], Call
 @_command("compile")
 def compile_(job: CompileJob, as_json: AsJson = False) -> None:
     """Align a judge with your labelled images."""
-    from blpo_dspy.commands.compile import compile_judge
-    from blpo_dspy.commands.folds import compile_folds
-    from blpo_dspy.commands.screen import Screen
+    from blpo_dspy.cli.compile import compile_judge
+    from blpo_dspy.cli.folds import compile_folds
+    from blpo_dspy.cli.screen import Screen
 
     run = compile_judge if job.folds is None else compile_folds
     run(job, Screen(as_json=as_json))
@@ -659,9 +654,9 @@ def compile_(job: CompileJob, as_json: AsJson = False) -> None:
 @_command("estimate", out=Path("judge.json"))
 def estimate_(job: CompileJob, latency: Seconds = 2.0, as_json: AsJson = False) -> None:
     """Tell what compile would cost. It takes the same options, and calls no model."""
-    from blpo_dspy.commands.compile import estimate_cost
-    from blpo_dspy.commands.folds import estimate_folds
-    from blpo_dspy.commands.screen import Screen
+    from blpo_dspy.cli.compile import estimate_cost
+    from blpo_dspy.cli.folds import estimate_folds
+    from blpo_dspy.cli.screen import Screen
 
     run = estimate_cost if job.folds is None else estimate_folds
     run(job, latency, Screen(as_json=as_json))
@@ -670,8 +665,8 @@ def estimate_(job: CompileJob, latency: Seconds = 2.0, as_json: AsJson = False) 
 @_command("compare")
 def compare_(job: CompareJob, as_json: AsJson = False) -> None:
     """Run every optimizer on your labels at equal spend. Repeat the command to go on after a break."""
-    from blpo_dspy.commands.compare import compare_methods
-    from blpo_dspy.commands.screen import Screen
+    from blpo_dspy.cli.compare import compare_methods
+    from blpo_dspy.cli.screen import Screen
 
     compare_methods(job, Screen(as_json=as_json))
 
@@ -679,8 +674,8 @@ def compare_(job: CompareJob, as_json: AsJson = False) -> None:
 @_command("evaluate")
 def evaluate(job: EvaluateJob, as_json: AsJson = False) -> None:
     """Measure how far a judge agrees with human labels."""
-    from blpo_dspy.commands.evaluate import evaluate as run
-    from blpo_dspy.commands.screen import Screen
+    from blpo_dspy.cli.evaluate import evaluate as run
+    from blpo_dspy.cli.screen import Screen
 
     run(job, Screen(as_json=as_json))
 
@@ -723,8 +718,8 @@ def judge_(
     ] = False,
 ) -> None:
     """Label images. The exit code is 1 if any image got no label."""
-    from blpo_dspy.commands.judge import judge_images
-    from blpo_dspy.commands.screen import Screen
+    from blpo_dspy.cli.judge import judge_images
+    from blpo_dspy.cli.screen import Screen
 
     models = ModelNames(model, verbalizer_model, None, api_base, not no_cache, timeout)
     where = (out, image_column, max_calls, allow_outside)
@@ -752,8 +747,8 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Show a run or a comparison as one HTML page. It needs no network."""
-    from blpo_dspy.commands.report import report as run
-    from blpo_dspy.commands.screen import Screen
+    from blpo_dspy.cli.report import report as run
+    from blpo_dspy.cli.screen import Screen
 
     blurred = None if blur is None else names(blur)
     run(ReportJob(run_dir, out, not no_images, blurred), Screen(as_json=as_json))

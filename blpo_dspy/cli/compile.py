@@ -12,33 +12,23 @@ import dspy
 
 from blpo_dspy.agreement.label_errors import FILE_NAME as LABEL_ERRORS
 from blpo_dspy.agreement.label_errors import with_examples, write_label_errors
-from blpo_dspy.agreement.people import write_disagreements
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.aligning import align, claim, make_optimizer
 from blpo_dspy.calls.ledger import Usage
-from blpo_dspy.commands.beforehand import ask_beforehand, passes_beforehand, told_beforehand
-from blpo_dspy.commands.connecting import connect, note_offline, note_prices
-from blpo_dspy.commands.screen import Screen, models_line, noting, show_aligned, working
-from blpo_dspy.commands.starting import begin
-from blpo_dspy.data import contradictions, load_examples
-from blpo_dspy.embedded import RATERS, Rater, ceiling_instruction, ceiling_verbalizer_instruction, write_dataset
+from blpo_dspy.cli.beforehand import ask_beforehand, passes_beforehand, told_beforehand
+from blpo_dspy.cli.begin import begin, connect, contradicting, keep_choice, note_offline, note_prices
+from blpo_dspy.cli.screen import Screen, models_line, noting, show_aligned, working
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import writable_file, writable_folder, write_json
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.measuring import CostsAfter, costs_after, total_calls
 from blpo_dspy.models import Models
 from blpo_dspy.optimizers.estimate import estimate, with_passes
-from blpo_dspy.options import CompileJob, DemoJob, ModelNames, Search
-from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.options import CompileJob, Search
 from blpo_dspy.report import load_run, write_report, write_report_data
 from blpo_dspy.report.record import relative_paths
 from blpo_dspy.results import Aligned, result
 from blpo_dspy.sealing import run_of, seal
 from blpo_dspy.sets import Sets
-
-DEMO_TASK = "Rate the technical quality of this photograph from 1 (worst) to 5 (best)."
-DEMO_RATER = "colour"
-_TABLES = ("train.csv", "val.csv", "test.csv")
 
 Judged = tuple[Sequence[dspy.Example], Sequence[Verdict], Sequence[Verdict]]
 
@@ -101,11 +91,11 @@ def write_all(
 
     Its report shows the images that were judged before and after: those of the test set, if none are given.
     """
-    _write(files, aligned, record)
+    write(files, aligned, record)
     beside = job.run_dir or job.out.parent
     lead = "" if job.run_dir is not None else f"{job.out.stem}."
     files = files + keep_choice(sets, beside / f"{lead}drawn.json", beside / f"{lead}disagreements.csv")
-    return files if job.run_dir is None else files + _write_run(job.run_dir, aligned, sets, record, judged)
+    return files if job.run_dir is None else files + write_run(job.run_dir, aligned, sets, record, judged)
 
 
 def _remarks(sets: Sets) -> Iterator[str]:
@@ -121,26 +111,6 @@ def _not_paid_for(search: Search, costs: CostsAfter, sets: Sets) -> Iterator[str
         yield f"--max-calls {search.max_calls} doesn't pay for the {len(sets.test)} test images: not judged"
     if search.fidelity and not costs.fidelity:
         yield f"--max-calls {search.max_calls} doesn't pay for --fidelity: not measured"
-
-
-def contradicting(examples: Sequence[dspy.Example]) -> Iterator[str]:
-    """Yields a remark if there are images with more than one label."""
-    disagreeing = contradictions(examples)
-    if disagreeing:
-        have = "1 image has" if len(disagreeing) == 1 else f"{len(disagreeing)} images have"
-        yield f"{have} more than one label; for example, {disagreeing[0]}"
-
-
-def keep_choice(sets: Sets, drawn: Path, disagreements: Path) -> list[Path]:
-    """Writes which images a source gave and on which ones people disagree, and returns the files."""
-    files = []
-    if sets.manifest is not None:
-        sets.manifest.save(drawn)
-        files.append(drawn)
-    if sets.people is not None:
-        write_disagreements(disagreements, sets.people)
-        files.append(disagreements)
-    return files
 
 
 def estimate_cost(job: CompileJob, latency: float, screen: Screen) -> None:
@@ -172,50 +142,7 @@ def estimate_cost(job: CompileJob, latency: float, screen: Screen) -> None:
     )
 
 
-def run_demo(job: DemoJob, screen: Screen) -> None:
-    """Makes rated photographs, aligns a judge with them offline, and compares it with one that is told the taste."""
-    rater = RATERS[DEMO_RATER] if job.rater is None else Rater.from_file(job.rater)
-    labels, seed = LabelSpace.ordinal(1, 5), job.search.seed
-    folder = _folder_for_demo(job.out)
-    names = ModelNames()
-    with working(screen) as watch:
-        watch.begin("making photographs")
-        write_dataset(folder, rater, seed=seed, labels=labels)
-        write_json(folder / "rater.json", {"weights": dict(rater.weights), "noise": rater.noise})
-        train, val, test = (load_examples(folder / name, labels=labels) for name in _TABLES)
-        how = f"train {len(train)}, val {len(val)}, test {len(test)} photographs in {folder}, balanced, seed {seed}"
-        sets = Sets(train, val, test, how)
-        told = VisualJudge(
-            labels,
-            instruction=ceiling_instruction(rater, DEMO_TASK),
-            verbalizer_instruction=ceiling_verbalizer_instruction(rater),
-        )
-        start = VisualJudge(labels, instruction=DEMO_TASK)
-        sets = replace(sets, seal=seal(sets.test, run_of(start, sets, job.search), run_dir=folder))
-        aligned = align(start, sets, connect(names), job.search, watch, told)
-    record = {**result(aligned, sets, names.by_role()), "rater": dict(rater.weights)}
-    files = [folder / "judge.json", folder / "result.json"]
-    _write(files, aligned, record)
-    files += _write_run(folder, aligned, sets, record)
-    if screen.as_json:
-        screen.json(record)
-    else:
-        taste = ", ".join(
-            f"{flaw} {rater.weights[flaw]:g}" for flaw in sorted(rater.weights, key=lambda flaw: -rater.weights[flaw])
-        )
-        about = {"Data": how, "Taste": f"{taste} (for the judge to find out)", "Models": models_line(names.by_role())}
-        show_aligned(screen, aligned, about, files)
-
-
-def _folder_for_demo(folder: Path) -> Path:
-    """The folder, unless it holds tables or images that are no earlier demo's."""
-    taken = [name for name in (*_TABLES, "images") if (folder / name).exists()]
-    if taken and not (folder / "rater.json").exists():
-        raise BlpoError(f"{folder}: {taken[0]} is there and would be overwritten; name a new folder with --out")
-    return writable_folder(folder)
-
-
-def _write(files: list[Path], aligned: Aligned, record: Mapping[str, Any]) -> None:
+def write(files: list[Path], aligned: Aligned, record: Mapping[str, Any]) -> None:
     """Writes the judge and, to a second file, the record."""
     try:
         aligned.judge.save(files[0])
@@ -225,12 +152,12 @@ def _write(files: list[Path], aligned: Aligned, record: Mapping[str, Any]) -> No
         raise BlpoError(f"{error.filename or files[0]}: cannot be written ({error.strerror or error})") from error
 
 
-def _write_run(
+def write_run(
     folder: Path, aligned: Aligned, sets: Sets, record: Mapping[str, Any], judged: Judged | None = None
 ) -> list[Path]:
     """Fills a run's folder with judge, record, doubtful labels and report, and returns the last two."""
     data = {**record["data"], "how": relative_paths(sets.how, folder)}
-    _write([folder / "judge.json", folder / "result.json"], aligned, {**record, "data": data})
+    write([folder / "judge.json", folder / "result.json"], aligned, {**record, "data": data})
     errors = aligned.checks.label_errors
     write_label_errors(folder / LABEL_ERRORS, errors)
     write_report_data(

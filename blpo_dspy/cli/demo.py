@@ -1,0 +1,68 @@
+"""The demo command: aligns a judge with rated photographs, offline."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from blpo_dspy.aligning import align
+from blpo_dspy.cli.begin import connect
+from blpo_dspy.cli.compile import write, write_run
+from blpo_dspy.cli.screen import Screen, models_line, show_aligned, working
+from blpo_dspy.data import load_examples
+from blpo_dspy.embedded import RATERS, Rater, ceiling_instruction, ceiling_verbalizer_instruction, write_dataset
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.files import writable_folder, write_json
+from blpo_dspy.labels import LabelSpace
+from blpo_dspy.options import DemoJob, ModelNames
+from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.results import result
+from blpo_dspy.sealing import run_of, seal
+from blpo_dspy.sets import Sets
+
+DEMO_TASK = "Rate the technical quality of this photograph from 1 (worst) to 5 (best)."
+DEMO_RATER = "colour"
+_TABLES = ("train.csv", "val.csv", "test.csv")
+
+
+def run_demo(job: DemoJob, screen: Screen) -> None:
+    """Makes rated photographs, aligns a judge with them offline, and compares it with one that is told the taste."""
+    rater = RATERS[DEMO_RATER] if job.rater is None else Rater.from_file(job.rater)
+    labels, seed = LabelSpace.ordinal(1, 5), job.search.seed
+    folder = _folder_for_demo(job.out)
+    names = ModelNames()
+    with working(screen) as watch:
+        watch.begin("making photographs")
+        write_dataset(folder, rater, seed=seed, labels=labels)
+        write_json(folder / "rater.json", {"weights": dict(rater.weights), "noise": rater.noise})
+        train, val, test = (load_examples(folder / name, labels=labels) for name in _TABLES)
+        how = f"train {len(train)}, val {len(val)}, test {len(test)} photographs in {folder}, balanced, seed {seed}"
+        sets = Sets(train, val, test, how)
+        told = VisualJudge(
+            labels,
+            instruction=ceiling_instruction(rater, DEMO_TASK),
+            verbalizer_instruction=ceiling_verbalizer_instruction(rater),
+        )
+        start = VisualJudge(labels, instruction=DEMO_TASK)
+        sets = replace(sets, seal=seal(sets.test, run_of(start, sets, job.search), run_dir=folder))
+        aligned = align(start, sets, connect(names), job.search, watch, told)
+    record = {**result(aligned, sets, names.by_role()), "rater": dict(rater.weights)}
+    files = [folder / "judge.json", folder / "result.json"]
+    write(files, aligned, record)
+    files += write_run(folder, aligned, sets, record)
+    if screen.as_json:
+        screen.json(record)
+    else:
+        taste = ", ".join(
+            f"{flaw} {rater.weights[flaw]:g}" for flaw in sorted(rater.weights, key=lambda flaw: -rater.weights[flaw])
+        )
+        about = {"Data": how, "Taste": f"{taste} (for the judge to find out)", "Models": models_line(names.by_role())}
+        show_aligned(screen, aligned, about, files)
+
+
+def _folder_for_demo(folder: Path) -> Path:
+    """The folder, unless it holds tables or images that are no earlier demo's."""
+    taken = [name for name in (*_TABLES, "images") if (folder / name).exists()]
+    if taken and not (folder / "rater.json").exists():
+        raise BlpoError(f"{folder}: {taken[0]} is there and would be overwritten; name a new folder with --out")
+    return writable_folder(folder)

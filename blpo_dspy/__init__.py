@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from blpo_dspy.agreement.measure import Agreement, measure_agreement
     from blpo_dspy.calls.budget import Budget
-    from blpo_dspy.comparison import Comparison, compare
+    from blpo_dspy.comparison.compare import Comparison, compare
     from blpo_dspy.data import load_examples, split_examples
     from blpo_dspy.embedded.engine import embedded_lm
     from blpo_dspy.errors import ArtifactError, BlpoError, DataError, ModelError
@@ -65,7 +65,7 @@ _HOME = {
     "BLPOResult": "optimizers",
     "BlpoError": "errors",
     "Budget": "calls.budget",
-    "Comparison": "comparison",
+    "Comparison": "comparison.compare",
     "DataError": "errors",
     "Estimate": "optimizers.estimate",
     "Guards": "optimizers.guards",
@@ -76,7 +76,7 @@ _HOME = {
     "Round": "optimizers",
     "Trial": "optimizers",
     "VisualJudge": "programs",
-    "compare": "comparison",
+    "compare": "comparison.compare",
     "embedded_lm": "embedded.engine",
     "estimate": "optimizers.estimate",
     "load_examples": "data",

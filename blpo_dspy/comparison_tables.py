@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from blpo_dspy.calls.ledger import ROLES
-from blpo_dspy.comparison import Comparison
-from blpo_dspy.comparison_figures import (
+from blpo_dspy.comparison.compare import Comparison
+from blpo_dspy.comparison.figures import (
     ENDED,
     ended_early,
     f1_interval,
@@ -25,9 +25,9 @@ from blpo_dspy.comparison_figures import (
     unanswered,
     versus,
 )
+from blpo_dspy.comparison.methods import METHODS
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import RESULTS, replacing
-from blpo_dspy.methods import METHODS
 from blpo_dspy.report.charts import Point, Series, save_line_chart
 from blpo_dspy.report.numbers import ends, figure, p_cell, spread
 

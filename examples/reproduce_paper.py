@@ -28,7 +28,7 @@ from paper.tables import Result, ablation_table, failures, main_table, notes, sw
 
 from blpo_dspy import Models, compare, make_lm
 from blpo_dspy.cli.flags import seed_list
-from blpo_dspy.comparison import Comparison, Row
+from blpo_dspy.comparison.compare import Comparison, Row
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.progress import quiet_libraries
 

@@ -13,8 +13,8 @@ from engines import Seen
 from photographs import FIVE, photographs, student
 
 from blpo_dspy.calls.budget import Budget
+from blpo_dspy.comparison.methods import METHODS
 from blpo_dspy.embedded.engine import EmbeddedEngine
-from blpo_dspy.methods import METHODS
 from blpo_dspy.optimizers.dspy_adapters import DSPyAdapter
 
 CAP, THREADS, ROUNDS = 137, 4, 200

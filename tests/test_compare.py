@@ -34,10 +34,10 @@ from photographs import (
 )
 
 from blpo_dspy.calls.journal import JournalError
-from blpo_dspy.comparison import Comparison, Row, compare, load_comparison
-from blpo_dspy.comparison_figures import remarks
+from blpo_dspy.comparison.compare import Comparison, Row, compare, load_comparison
+from blpo_dspy.comparison.figures import remarks
+from blpo_dspy.comparison.methods import METHODS, Method
 from blpo_dspy.errors import BlpoError, ModelError
-from blpo_dspy.methods import METHODS, Method
 from blpo_dspy.models import Models
 from blpo_dspy.optimizers import BLPO
 

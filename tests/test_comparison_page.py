@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from blpo_dspy.agreement.intervals import BETTER, NO_CHANGE
 from blpo_dspy.cli.app import app
-from blpo_dspy.comparison import Comparison, Row
+from blpo_dspy.comparison.compare import Comparison, Row
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import write_json
 from blpo_dspy.labels import LabelSpace

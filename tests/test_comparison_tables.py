@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from blpo_dspy.comparison import Comparison, Row
-from blpo_dspy.comparison_figures import remarks
+from blpo_dspy.comparison.compare import Comparison, Row
+from blpo_dspy.comparison.figures import remarks
 from blpo_dspy.comparison_tables import (
     HEADINGS,
     curves,

@@ -10,8 +10,8 @@ from engines import scripted_lm
 from photographs import TASK, student
 
 from blpo_dspy.calls.budget import Budget
+from blpo_dspy.comparison.methods import METHODS, chosen, images_together
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.methods import METHODS, chosen, images_together
 
 ROLES = ("prompt_model", "task_model", "verbalizer_model")
 

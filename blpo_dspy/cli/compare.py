@@ -14,12 +14,12 @@ from blpo_dspy.agreement.people import ceiling_of
 from blpo_dspy.cli.beforehand import preflight
 from blpo_dspy.cli.begin import begin, connect, keep_choice, note_offline, note_prices
 from blpo_dspy.cli.screen import Screen, models_line
-from blpo_dspy.comparison import Comparison, Row, compare
-from blpo_dspy.comparison_figures import no_evidence, remarks
+from blpo_dspy.comparison.compare import Comparison, Row, compare
+from blpo_dspy.comparison.figures import no_evidence, remarks
+from blpo_dspy.comparison.methods import chosen, images_together
 from blpo_dspy.comparison_tables import terminal_table, write_tables
 from blpo_dspy.errors import ModelError
 from blpo_dspy.files import writable_folder, writing_output
-from blpo_dspy.methods import chosen, images_together
 from blpo_dspy.models import is_embedded
 from blpo_dspy.options import CompareJob, Search
 from blpo_dspy.programs.visual_judge import VisualJudge

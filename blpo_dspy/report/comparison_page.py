@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from blpo_dspy.comparison import Comparison, load_comparison
+from blpo_dspy.comparison.compare import Comparison, load_comparison
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import RESULTS, write_json
 from blpo_dspy.report.comparison_view import About, comparison_page

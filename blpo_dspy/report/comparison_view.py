@@ -9,8 +9,8 @@ from typing import Any
 
 from blpo_dspy.agreement.intervals import BETTER, METHOD, WORSE, Interval, SeedsComparison
 from blpo_dspy.calls.ledger import ROLES
-from blpo_dspy.comparison import Comparison, Row
-from blpo_dspy.comparison_figures import (
+from blpo_dspy.comparison.compare import Comparison, Row
+from blpo_dspy.comparison.figures import (
     ENDED,
     ended_early,
     f1_interval,
@@ -21,9 +21,9 @@ from blpo_dspy.comparison_figures import (
     unanswered,
     versus,
 )
+from blpo_dspy.comparison.methods import METHODS
 from blpo_dspy.comparison_tables import curves
 from blpo_dspy.labels import LabelSpace
-from blpo_dspy.methods import METHODS
 from blpo_dspy.report.charts import Point, Series, dot_chart, line_chart
 from blpo_dspy.report.headline import models_and_day
 from blpo_dspy.report.numbers import ends, figure, p_cell, spread

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from blpo_dspy.comparison.methods import Method
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.methods import Method
 from blpo_dspy.optimizers import APO, BLPO, OPRO, TextGrad
 
 ABLATIONS = ("blpo-fixed", "blpo-judge", "blpo")

@@ -9,7 +9,7 @@ from typing import Any
 import dspy
 
 from blpo_dspy.agreement.intervals import MeanSd, mean_sd
-from blpo_dspy.comparison import Comparison, Row
+from blpo_dspy.comparison.compare import Comparison, Row
 from paper.methods import ABLATIONS, AXES, Sizes
 from paper.published import ABLATION, MAIN
 from paper.sets import PaperSet

@@ -16,7 +16,7 @@ from worlds import LABELS, TRAIN, VALIDATION, student, world
 
 from blpo_dspy.agreement.measure import measure_agreement
 from blpo_dspy.calls.budget import Budget
-from blpo_dspy.comparison import compare
+from blpo_dspy.comparison.compare import compare
 from blpo_dspy.data import load_examples
 from blpo_dspy.images import PixelPolicy
 from blpo_dspy.labels import LabelSpace

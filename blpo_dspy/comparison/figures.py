@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from blpo_dspy.agreement.intervals import Interval, SeedsComparison, compare_over_seeds, interval_over_seeds
-from blpo_dspy.comparison import Comparison, Row
+from blpo_dspy.comparison.compare import Comparison, Row
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.models import is_embedded
 

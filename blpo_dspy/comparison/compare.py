@@ -22,12 +22,12 @@ from blpo_dspy.calls.meter import FATAL_ERRORS, Meter
 from blpo_dspy.calls.outages import MAX_OUTAGE, Outages, checked_outage
 from blpo_dspy.calls.store import Answer
 from blpo_dspy.calls.workers import Workers
+from blpo_dspy.comparison.methods import Method, chosen
 from blpo_dspy.data import dataset_fingerprint, item_prints
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.files import RESULTS, write_json
 from blpo_dspy.labelling import inputs_of, label_images
 from blpo_dspy.labels import Label
-from blpo_dspy.methods import Method, chosen
 from blpo_dspy.models import Models, identity
 from blpo_dspy.optimizers.records import BLPOResult
 from blpo_dspy.optimizers.setup import dataset

@@ -1,0 +1,1 @@
+"""Every optimizer at equal spend, on the same data."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from blpo_dspy.agreement.measure import Agreement, measure_agreement
     from blpo_dspy.calls.budget import Budget
     from blpo_dspy.comparison.compare import Comparison, compare
-    from blpo_dspy.data import load_examples, split_examples
+    from blpo_dspy.data.examples import load_examples, split_examples
     from blpo_dspy.embedded.engine import embedded_lm
     from blpo_dspy.errors import ArtifactError, BlpoError, DataError, ModelError
     from blpo_dspy.images import PixelPolicy
@@ -79,12 +79,12 @@ _HOME = {
     "compare": "comparison.compare",
     "embedded_lm": "embedded.engine",
     "estimate": "optimizers.estimate",
-    "load_examples": "data",
+    "load_examples": "data.examples",
     "make_lm": "models",
     "measure_agreement": "agreement.measure",
     "open_source": "sources",
     "predict": "predictions",
-    "split_examples": "data",
+    "split_examples": "data.examples",
 }
 
 # LiteLLM (when imported) and DSPy (when a price is first asked for) fetch the same price list from the network; with no

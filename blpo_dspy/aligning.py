@@ -20,7 +20,7 @@ from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.store import AnswerStore, MemoryStore
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.checking import Ask, Checks, fidelity_sample, find_label_errors, late_verdicts, stated_in, text_fidelity
-from blpo_dspy.data import dataset_fingerprint
+from blpo_dspy.data.examples import dataset_fingerprint
 from blpo_dspy.errors import notice
 from blpo_dspy.labelling import inputs_of, label_images
 from blpo_dspy.labels import LabelSpace

@@ -10,7 +10,7 @@ from typing import Any
 
 import dspy
 
-from blpo_dspy.context_names import check_context
+from blpo_dspy.data.fields import check_context
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.images import PixelPolicy
 from blpo_dspy.labels import LabelSpace

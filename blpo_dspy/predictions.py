@@ -17,15 +17,15 @@ from blpo_dspy.calls.ledger import ROLES, Ledger
 from blpo_dspy.calls.meter import CallCap, Meter
 from blpo_dspy.calls.outages import MAX_OUTAGE, Outages
 from blpo_dspy.calls.workers import Workers
+from blpo_dspy.data.inputs import Inputs, checked, find_inputs, read_content
+from blpo_dspy.data.rows import Draft
 from blpo_dspy.errors import BlpoError, ModelError, check_kind
 from blpo_dspy.images import ImageError
-from blpo_dspy.judge_inputs import Inputs, checked, find_inputs, read_content
 from blpo_dspy.labelling import label_each
 from blpo_dspy.models import Models, identity
 from blpo_dspy.prediction_files import check_target, write_rows
 from blpo_dspy.prediction_journal import SUFFIX, PredictionJournal
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.rows import Draft
 
 _GIVEN = "given_"
 _CHANGED = Verdict(None, failure="the image was changed after the run began; the same call judges it as it is now")

@@ -10,10 +10,11 @@ from typing import Any
 import dspy
 
 from blpo_dspy.agreement.intervals import Interval
-from blpo_dspy.agreement.raters import human_agreement, rater_intervals, ratings_from_columns
+from blpo_dspy.agreement.raters import human_agreement, rater_intervals
 from blpo_dspy.calls.failures import RunStoppedError
 from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.workers import Workers
+from blpo_dspy.data.ratings import ratings_from_columns
 from blpo_dspy.labelling import inputs_of, label_images
 from blpo_dspy.labels import Label
 from blpo_dspy.models import Models

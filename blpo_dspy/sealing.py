@@ -17,7 +17,7 @@ from typing import Any
 
 import dspy
 
-from blpo_dspy.data import dataset_fingerprint, item_prints
+from blpo_dspy.data.examples import dataset_fingerprint, item_prints
 from blpo_dspy.files import RESULTS
 from blpo_dspy.options import Search
 from blpo_dspy.programs.visual_judge import VisualJudge

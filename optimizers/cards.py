@@ -7,7 +7,7 @@ from typing import Any
 
 import dspy
 
-from blpo_dspy.data import dataset_fingerprint, item_prints
+from blpo_dspy.data.examples import dataset_fingerprint, item_prints
 from blpo_dspy.optimizers.records import BLPOResult, Validation
 from blpo_dspy.versions import versions
 

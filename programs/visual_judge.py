@@ -15,7 +15,7 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 from dspy.utils.saving import get_dependency_versions
 
-from blpo_dspy.context_names import check_context, context_text
+from blpo_dspy.data.fields import check_context, context_text
 from blpo_dspy.errors import ArtifactError, BlpoError, check_kind, notice
 from blpo_dspy.files import write_json
 from blpo_dspy.images import PixelPolicy

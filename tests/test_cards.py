@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from worlds import TRAIN, VALIDATION, student, world
 
-from blpo_dspy.data import dataset_fingerprint
+from blpo_dspy.data.examples import dataset_fingerprint
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.optimizers.base import JudgeOptimizer
 from blpo_dspy.optimizers.cards import described

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blpo_dspy.context_names import check_context
+from blpo_dspy.data.fields import check_context
 from blpo_dspy.errors import BlpoError
 
 

@@ -23,7 +23,8 @@ from worlds import LABELS, examples, student, world
 from blpo_dspy.agreement.intervals import compare_paired
 from blpo_dspy.agreement.measure import measure_agreement
 from blpo_dspy.cli.app import app
-from blpo_dspy.data import dataset_fingerprint
+from blpo_dspy.data.examples import dataset_fingerprint
+from blpo_dspy.data.splits import cut_folds
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.folds import Folded, Folds, align_folds, make_folds, share
 from blpo_dspy.images import fingerprint
@@ -32,7 +33,6 @@ from blpo_dspy.models import Models
 from blpo_dspy.options import Search
 from blpo_dspy.progress import Watch
 from blpo_dspy.report import load_run
-from blpo_dspy.splits import cut_folds
 
 SMALL = examples(range(2, 250, 8))  # 31 images
 SEARCH = Search(rounds=2, inner_steps=1, batch_size=4, threads=4)

@@ -12,10 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 from blpo_dspy.agreement.people import kappa_with_people
-from blpo_dspy.agreement.raters import human_agreement, ratings_from_columns
+from blpo_dspy.agreement.raters import human_agreement
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.cli.app import app
-from blpo_dspy.data import load_rated
+from blpo_dspy.data.examples import load_rated
+from blpo_dspy.data.ratings import ratings_from_columns
 from blpo_dspy.embedded import RATERS, write_dataset
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.labels import LabelSpace

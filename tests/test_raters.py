@@ -11,15 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blpo_dspy.agreement.raters import (
-    Ratings,
-    combine_raters,
-    human_agreement,
-    krippendorff_alpha,
-    rater_intervals,
-    ratings_from_columns,
-    ratings_from_rows,
-)
+from blpo_dspy.agreement.raters import human_agreement, krippendorff_alpha, rater_intervals
+from blpo_dspy.data.ratings import Ratings, combine_raters, ratings_from_columns, ratings_from_rows
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.labels import Label, LabelSpace
 

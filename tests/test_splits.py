@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_files import encoded, photo
 
+from blpo_dspy.data.splits import Splits, check_disjoint, histogram, split_examples
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.images import PixelPolicy, fingerprint
 from blpo_dspy.labels import Label, LabelSpace
-from blpo_dspy.splits import Splits, check_disjoint, histogram, split_examples
 
 LABELS = LabelSpace("Safe", "Unsafe")
 SCALE = LabelSpace.ordinal(1, 3)

@@ -13,9 +13,10 @@ import dspy
 from blpo_dspy.agreement.intervals import Interval, plain_intervals
 from blpo_dspy.agreement.measure import positions
 from blpo_dspy.agreement.rater_figures import bootstrap_interval, mean_defined, pair_kappas, rated_items, value_of
-from blpo_dspy.agreement.raters import HumanAgreement, human_agreement, rater_intervals, ratings_from_rows
+from blpo_dspy.agreement.raters import HumanAgreement, human_agreement, rater_intervals
 from blpo_dspy.agreement.resampling import Floats, Items
 from blpo_dspy.agreement.verdicts import Verdict
+from blpo_dspy.data.ratings import ratings_from_rows
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import replacing, spreadsheet_cell
 from blpo_dspy.labels import Label, LabelSpace

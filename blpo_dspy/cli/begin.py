@@ -15,7 +15,8 @@ import dspy
 
 from blpo_dspy.agreement.people import write_disagreements
 from blpo_dspy.cli.screen import Screen, noting, working
-from blpo_dspy.data import contradictions
+from blpo_dspy.data.examples import contradictions
+from blpo_dspy.data.splits import check_labels
 from blpo_dspy.drawing import draw_sets
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.models import Models, is_embedded
@@ -24,7 +25,6 @@ from blpo_dspy.programs.signatures import DEFAULT_VERBALIZER_INSTRUCTION
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.sets import Sets, load_sets
 from blpo_dspy.sources.tasks import Task
-from blpo_dspy.splits import check_labels
 
 
 def begin(start: Start, seed: int, screen: Screen) -> tuple[VisualJudge, Sets]:

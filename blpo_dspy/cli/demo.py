@@ -9,7 +9,7 @@ from blpo_dspy.aligning import align
 from blpo_dspy.cli.begin import connect
 from blpo_dspy.cli.compile import write, write_run
 from blpo_dspy.cli.screen import Screen, models_line, show_aligned, working
-from blpo_dspy.data import load_examples
+from blpo_dspy.data.examples import load_examples
 from blpo_dspy.embedded import RATERS, Rater, ceiling_instruction, ceiling_verbalizer_instruction, write_dataset
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import writable_folder, write_json

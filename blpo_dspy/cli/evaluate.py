@@ -16,7 +16,7 @@ from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.cli.begin import connect, note_offline
 from blpo_dspy.cli.screen import Evaluated, Screen, noting, show_evaluated, working
-from blpo_dspy.data import item_prints
+from blpo_dspy.data.examples import item_prints
 from blpo_dspy.drawing import draw_set
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling import inputs_of, label_images

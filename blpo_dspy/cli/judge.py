@@ -16,8 +16,8 @@ from blpo_dspy.calls.workers import Workers
 from blpo_dspy.cli.begin import connect, note_offline
 from blpo_dspy.cli.flags import given_texts
 from blpo_dspy.cli.screen import Screen, models_line, show_verdict, verdict_record, working
+from blpo_dspy.data.inputs import Inputs, checked, find_inputs
 from blpo_dspy.errors import BlpoError, ModelError
-from blpo_dspy.judge_inputs import Inputs, checked, find_inputs
 from blpo_dspy.labelling import label_each
 from blpo_dspy.options import JudgeJob
 from blpo_dspy.prediction_files import check_target

@@ -23,7 +23,7 @@ from blpo_dspy.calls.outages import MAX_OUTAGE, Outages, checked_outage
 from blpo_dspy.calls.store import Answer
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.comparison.methods import Method, chosen
-from blpo_dspy.data import dataset_fingerprint, item_prints
+from blpo_dspy.data.examples import dataset_fingerprint, item_prints
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.files import RESULTS, write_json
 from blpo_dspy.labelling import inputs_of, label_images

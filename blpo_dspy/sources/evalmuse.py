@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from blpo_dspy.data.tables import require_columns
 from blpo_dspy.errors import DataError
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.sources.base import Fetched, HubSource, open_images
@@ -15,7 +16,7 @@ from blpo_dspy.sources.levels import Binning
 from blpo_dspy.sources.metrics import AuthorMetric, plcc, srcc
 from blpo_dspy.sources.names import ImageFolder
 from blpo_dspy.sources.ranges import joined
-from blpo_dspy.sources.records import BadRow, Listing, Record, collect, number_of, require_columns, text_of
+from blpo_dspy.sources.records import BadRow, Listing, Record, collect, number_of, text_of
 from blpo_dspy.sources.tasks import Task
 from blpo_dspy.sources.zips import ZipImages
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from blpo_dspy.context_names import check_context
+from blpo_dspy.data.fields import check_context
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.images import ImageError
 from blpo_dspy.labels import Label, LabelSpace

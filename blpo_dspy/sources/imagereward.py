@@ -7,13 +7,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from blpo_dspy.data.tables import Row, read_table, require_columns
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.sources.base import Fetched, HubSource, open_images
 from blpo_dspy.sources.metrics import AuthorMetric, pairwise_accuracy
-from blpo_dspy.sources.records import BadRow, Listing, Record, collect, require_columns, text_of, whole_of
+from blpo_dspy.sources.records import BadRow, Listing, Record, collect, text_of, whole_of
 from blpo_dspy.sources.tasks import Task
-from blpo_dspy.tables import Row, read_table
 
 IMAGEREWARD = Task(
     labels=LabelSpace.ordinal(1, 7),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from blpo_dspy.errors import DataError
 from blpo_dspy.labels import Label
 
 T = TypeVar("T")
@@ -134,19 +133,6 @@ def collect(rows: Iterable[tuple[str, T]], make: Callable[[str, T], Record]) -> 
             records.append(same[0][1])
             skipped += [(where, BadRow("repeated row")) for where, _ in same[1:]]
     return tuple(records), Skipped(tuple(skipped))
-
-
-def require_columns(where: str, seen: Sequence[str], needed: Iterable[str], advice: str = "") -> None:
-    """Checks that a table has the columns that are read.
-
-    Raises:
-        DataError: If one is missing; it lists the columns that are there.
-    """
-    missing = [repr(name) for name in needed if name not in seen]
-    if missing:
-        there = ", ".join(map(repr, seen)) or "none"
-        hint = advice or "the publishers may have renamed it: pin an older revision=, or use a copy with local_dir="
-        raise DataError(f"{where}: no column {' or '.join(missing)}; the columns are {there}; {hint}")
 
 
 def text_of(value: object, kind: str) -> str:

@@ -17,7 +17,8 @@ from worlds import LABELS, TRAIN, VALIDATION, student, world
 from blpo_dspy.agreement.measure import measure_agreement
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.comparison.compare import compare
-from blpo_dspy.data import load_examples
+from blpo_dspy.data.examples import load_examples
+from blpo_dspy.data.splits import cut_folds, split_examples
 from blpo_dspy.images import PixelPolicy
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.models import Models, make_lm
@@ -27,7 +28,6 @@ from blpo_dspy.optimizers.guards import Guards
 from blpo_dspy.predictions import predict
 from blpo_dspy.programs import VisualJudge
 from blpo_dspy.sources import open_source
-from blpo_dspy.splits import cut_folds, split_examples
 
 NAN, INF = float("nan"), float("inf")
 NO_NUMBER: tuple[Any, ...] = ("x", [], {}, NAN)

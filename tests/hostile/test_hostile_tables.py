@@ -21,7 +21,7 @@ from image_files import encoded, photo
 from mutations import VALUES, damaged
 from pyarrow import parquet
 
-from blpo_dspy.data import load_examples
+from blpo_dspy.data.examples import load_examples
 from blpo_dspy.errors import DataError
 from blpo_dspy.images import PixelPolicy, PreparedImage, fingerprint
 from blpo_dspy.labels import LabelSpace

@@ -8,7 +8,7 @@ import os
 import stat
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -345,3 +345,16 @@ def _passed_over(paths: Sequence[Path]) -> tuple[str, ...]:
     listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
     what = "1 file that is no image was" if len(paths) == 1 else f"{len(paths)} files that are no images were"
     return (f"{what} passed over: {listed}",)
+
+
+def require_columns(where: str, seen: Sequence[str], needed: Iterable[str], advice: str = "") -> None:
+    """Checks that a table has the columns that are read.
+
+    Raises:
+        DataError: If one is missing; it lists the columns that are there.
+    """
+    missing = [repr(name) for name in needed if name not in seen]
+    if missing:
+        there = ", ".join(map(repr, seen)) or "none"
+        hint = advice or "the publishers may have renamed it: pin an older revision=, or use a copy with local_dir="
+        raise DataError(f"{where}: no column {' or '.join(missing)}; the columns are {there}; {hint}")

@@ -1,0 +1,1 @@
+"""Labelled examples: tables, splits, labels, images, sources."""

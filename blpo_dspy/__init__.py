@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from blpo_dspy.calls.budget import Budget
     from blpo_dspy.comparison.compare import Comparison, compare
     from blpo_dspy.data.examples import load_examples, split_examples
+    from blpo_dspy.data.images.prepare import PixelPolicy
     from blpo_dspy.embedded.engine import embedded_lm
     from blpo_dspy.errors import ArtifactError, BlpoError, DataError, ModelError
-    from blpo_dspy.images import PixelPolicy
     from blpo_dspy.labels import LabelSpace
     from blpo_dspy.models import Models, make_lm
     from blpo_dspy.optimizers import BLPO, BLPOResult, Round, Trial
@@ -72,7 +72,7 @@ _HOME = {
     "LabelSpace": "labels",
     "ModelError": "errors",
     "Models": "models",
-    "PixelPolicy": "images",
+    "PixelPolicy": "data.images.prepare",
     "Round": "optimizers",
     "Trial": "optimizers",
     "VisualJudge": "programs",

@@ -17,10 +17,10 @@ from blpo_dspy.calls.ledger import ROLES, Ledger
 from blpo_dspy.calls.meter import CallCap, Meter
 from blpo_dspy.calls.outages import MAX_OUTAGE, Outages
 from blpo_dspy.calls.workers import Workers
+from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.data.inputs import Inputs, checked, find_inputs, read_content
 from blpo_dspy.data.rows import Draft
 from blpo_dspy.errors import BlpoError, ModelError, check_kind
-from blpo_dspy.images import ImageError
 from blpo_dspy.labelling import label_each
 from blpo_dspy.models import Models, identity
 from blpo_dspy.prediction_files import check_target, write_rows

@@ -17,8 +17,8 @@ from dspy.utils.exceptions import AdapterParseError
 from PIL import Image
 
 from blpo_dspy.adapter import one_call_adapter
+from blpo_dspy.data.images.prepare import PixelPolicy, is_reference
 from blpo_dspy.image_tokens import image_tokens
-from blpo_dspy.images import PixelPolicy, is_reference
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.text import as_data
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import dspy
 
+from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.errors import ArtifactError
-from blpo_dspy.images import PixelPolicy
 
 MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
 """What data with the right keys and wrong values leads to."""

@@ -19,8 +19,8 @@ import pytest
 from engines import Seen, scripted_lm
 from PIL import Image
 
+from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.errors import ArtifactError, BlpoError
-from blpo_dspy.images import PixelPolicy
 from blpo_dspy.labels import LabelSpace
 from blpo_dspy.programs import VisualJudge
 

@@ -23,8 +23,8 @@ from PIL import Image
 from pyarrow import parquet
 
 from blpo_dspy.data.examples import contradictions, dataset_fingerprint, load_examples, load_images
+from blpo_dspy.data.images.prepare import PixelPolicy, PreparedImage
 from blpo_dspy.errors import DataError
-from blpo_dspy.images import PixelPolicy, PreparedImage
 from blpo_dspy.labels import LabelSpace
 
 LABELS = LabelSpace("Safe", "Unsafe")

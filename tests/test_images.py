@@ -27,9 +27,9 @@ from hypothesis import strategies as st
 from image_files import animated, content, decoded, encoded, noise, photo, png, png_header, turned
 from PIL import ExifTags, Image, ImageFile, ImageOps, PngImagePlugin, features
 
-from blpo_dspy.errors import BlpoError
-from blpo_dspy.image_metadata import without_metadata
-from blpo_dspy.images import (
+from blpo_dspy.data.images.encoding import MemoryBudget
+from blpo_dspy.data.images.metadata import without_metadata
+from blpo_dspy.data.images.prepare import (
     ImageError,
     PixelPolicy,
     PreparedImage,
@@ -37,7 +37,7 @@ from blpo_dspy.images import (
     is_reference,
     try_prepare_all,
 )
-from blpo_dspy.pixels import MemoryBudget
+from blpo_dspy.errors import BlpoError
 
 POLICY = PixelPolicy()
 SMALL = PixelPolicy(max_side=64, max_bytes=4096)

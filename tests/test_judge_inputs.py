@@ -13,9 +13,9 @@ from image_files import encoded
 from PIL import Image
 from pyarrow import parquet
 
+from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.data.inputs import checked, find_inputs, read_content
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.images import ImageError
 
 
 def png(grey: int = 0) -> bytes:

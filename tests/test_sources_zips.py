@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from source_copies import picture, write_zip
 from source_hub import LoopbackHub, point_at, serve
 
+from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.errors import DataError
-from blpo_dspy.images import ImageError
 from blpo_dspy.sources.hub import Hub
 from blpo_dspy.sources.names import ImageFolder
 from blpo_dspy.sources.ranges import RangeFile, joined

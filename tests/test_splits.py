@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_files import encoded, photo
 
+from blpo_dspy.data.images.prepare import PixelPolicy, fingerprint
 from blpo_dspy.data.splits import Splits, check_disjoint, histogram, split_examples
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.images import PixelPolicy, fingerprint
 from blpo_dspy.labels import Label, LabelSpace
 
 LABELS = LabelSpace("Safe", "Unsafe")

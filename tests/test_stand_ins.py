@@ -11,7 +11,7 @@ from dspy.utils.callback import BaseCallback
 from judges import answers, judge_with, picture, seen_by
 
 from blpo_dspy.adapter import one_call_adapter
-from blpo_dspy.images import PixelPolicy
+from blpo_dspy.data.images.prepare import PixelPolicy
 
 ADAPTERS = [dspy.ChatAdapter(), dspy.JSONAdapter(), dspy.XMLAdapter()]
 

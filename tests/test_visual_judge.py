@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from judges import SAFETY, SCALE, answers, judge_with, picture, seen_by
 from PIL import Image
 
+from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.images import PixelPolicy
 from blpo_dspy.programs import VisualJudge
 from blpo_dspy.programs.batching import BatchStoppedError
 

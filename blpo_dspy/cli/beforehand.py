@@ -20,8 +20,8 @@ from blpo_dspy.calls.meter import GRACE, Meter
 from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.workers import Workers, thread_count
 from blpo_dspy.cli.screen import Screen, noting, working
+from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.errors import ModelError
-from blpo_dspy.images import PixelPolicy
 from blpo_dspy.measuring import first_pass, total_calls
 from blpo_dspy.models import Models, is_embedded
 from blpo_dspy.optimizers.plan import Pass

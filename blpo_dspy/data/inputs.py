@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from blpo_dspy.data.images.prepare import ImageError, content, is_reference
 from blpo_dspy.data.rows import Columns, Draft, RowReader
 from blpo_dspy.data.tables import Row, read_folder, read_table, told_columns
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.images import ImageError, content, is_reference
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
 _PARQUET = (".parquet", ".pq")

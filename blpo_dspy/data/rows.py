@@ -13,9 +13,9 @@ import dspy
 from PIL import Image
 
 from blpo_dspy.data.fields import context_text
+from blpo_dspy.data.images.prepare import ImageError, ImageSource, is_reference
 from blpo_dspy.data.tables import Row
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.images import ImageError, ImageSource, is_reference
 from blpo_dspy.labels import Label, LabelSpace
 from blpo_dspy.text import brief
 

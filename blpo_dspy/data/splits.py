@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import dspy
 
+from blpo_dspy.data.images.prepare import fingerprint
 from blpo_dspy.errors import BlpoError, DataError, notice
-from blpo_dspy.images import fingerprint
 from blpo_dspy.labels import Label, LabelSpace, check_space
 
 NAMES = ("train", "val", "test")

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from blpo_dspy.data.images.encoding import kind_of
+from blpo_dspy.data.images.prepare import MAX_FILE
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.images import MAX_FILE
-from blpo_dspy.pixels import kind_of
 from blpo_dspy.text import brief
 
 if TYPE_CHECKING:

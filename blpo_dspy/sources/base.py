@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
+from blpo_dspy.data.images.prepare import ImageError, PixelPolicy
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.images import ImageError, PixelPolicy
 from blpo_dspy.sources.draw import Progress, draw_again, draw_balanced
 from blpo_dspy.sources.drawn import Drawn
 from blpo_dspy.sources.hub import Hub

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import dspy
 
+from blpo_dspy.data.images.prepare import ImageError, PixelPolicy, PreparedImage, try_prepare_all
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.images import ImageError, PixelPolicy, PreparedImage, try_prepare_all
 from blpo_dspy.sources.drawn import Drawn, Report
 from blpo_dspy.sources.manifest import Manifest, ManifestEntry
 from blpo_dspy.sources.records import BadRow, Listing, Record, Skipped

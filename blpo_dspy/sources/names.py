@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.errors import DataError
-from blpo_dspy.images import ImageError
 
 T = TypeVar("T")
 

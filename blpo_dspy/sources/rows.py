@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias, cast
 
+from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.data.tables import require_columns
-from blpo_dspy.images import ImageError
 from blpo_dspy.sources.base import Fetched, HubSource
 from blpo_dspy.sources.hub_rows import HubRows, open_rows
 from blpo_dspy.sources.records import Listing, Record, collect

@@ -8,8 +8,8 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
+from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.errors import DataError
-from blpo_dspy.images import ImageError
 from blpo_dspy.sources.names import NameIndex
 from blpo_dspy.sources.ranges import RangeFile
 

@@ -22,8 +22,8 @@ from test_hostile_journals import journal_cases, searched
 from test_hostile_judge_files import judge_file_cases, new_judge
 from test_hostile_tables import LABELS, table_cases
 
+from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.errors import BlpoError, notice
-from blpo_dspy.images import ImageError
 from blpo_dspy.labels import Label, LabelSpace
 from blpo_dspy.programs import VisualJudge
 

@@ -20,7 +20,7 @@ from image_files import animated, content, encoded, noise, photo, png, png_heade
 from mutations import damaged
 from PIL import Image, features
 
-from blpo_dspy.images import PixelPolicy, PreparedImage, fingerprint
+from blpo_dspy.data.images.prepare import PixelPolicy, PreparedImage, fingerprint
 
 POLICY = PixelPolicy(max_side=32, max_bytes=4096)
 DAMAGED_EACH = 14

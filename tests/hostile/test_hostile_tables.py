@@ -22,8 +22,8 @@ from mutations import VALUES, damaged
 from pyarrow import parquet
 
 from blpo_dspy.data.examples import load_examples
+from blpo_dspy.data.images.prepare import PixelPolicy, PreparedImage, fingerprint
 from blpo_dspy.errors import DataError
-from blpo_dspy.images import PixelPolicy, PreparedImage, fingerprint
 from blpo_dspy.labels import LabelSpace
 
 LABELS = LabelSpace("Safe", "Unsafe")

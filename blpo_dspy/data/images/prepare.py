@@ -19,8 +19,8 @@ import dspy
 from PIL import Image
 from pydantic import PrivateAttr
 
+from blpo_dspy.data.images.encoding import MEDIA_TYPES, ImageError, conform, conform_image
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.pixels import MEDIA_TYPES, ImageError, conform, conform_image
 from blpo_dspy.text import brief, shown
 
 __all__ = [

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from blpo_dspy.data.images.metadata import without_metadata
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.image_metadata import without_metadata
 
 if TYPE_CHECKING:
-    from blpo_dspy.images import PixelPolicy
+    from blpo_dspy.data.images.prepare import PixelPolicy
 
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 

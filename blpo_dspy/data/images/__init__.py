@@ -1,0 +1,1 @@
+"""Images as they are sent to a model."""

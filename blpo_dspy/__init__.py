@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from blpo_dspy.comparison.compare import Comparison, compare
     from blpo_dspy.data.examples import load_examples, split_examples
     from blpo_dspy.data.images.prepare import PixelPolicy
+    from blpo_dspy.data.labels.space import LabelSpace
     from blpo_dspy.embedded.engine import embedded_lm
     from blpo_dspy.errors import ArtifactError, BlpoError, DataError, ModelError
-    from blpo_dspy.labels import LabelSpace
     from blpo_dspy.models import Models, make_lm
     from blpo_dspy.optimizers import BLPO, BLPOResult, Round, Trial
     from blpo_dspy.optimizers.estimate import Estimate, estimate
@@ -69,7 +69,7 @@ _HOME = {
     "DataError": "errors",
     "Estimate": "optimizers.estimate",
     "Guards": "optimizers.guards",
-    "LabelSpace": "labels",
+    "LabelSpace": "data.labels.space",
     "ModelError": "errors",
     "Models": "models",
     "PixelPolicy": "data.images.prepare",

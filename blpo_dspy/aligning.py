@@ -21,9 +21,9 @@ from blpo_dspy.calls.store import AnswerStore, MemoryStore
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.checking import Ask, Checks, fidelity_sample, find_label_errors, late_verdicts, stated_in, text_fidelity
 from blpo_dspy.data.examples import dataset_fingerprint
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import notice
 from blpo_dspy.labelling import inputs_of, label_images
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.measuring import CostsAfter, costs_after, optimizer_of
 from blpo_dspy.models import Models
 from blpo_dspy.optimizers.blpo import BLPO

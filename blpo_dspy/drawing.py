@@ -12,8 +12,8 @@ import dspy
 
 from blpo_dspy.data.fields import check_context
 from blpo_dspy.data.images.prepare import PixelPolicy
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.options import Columns, Data, SourceChoice, Start, label_pairs
 from blpo_dspy.progress import Watch
 from blpo_dspy.sets import Sets, told_sizes

@@ -27,9 +27,9 @@ from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.verdicts import Verdict, agreement_of, compare_verdicts
 from blpo_dspy.aligning import align
 from blpo_dspy.data.examples import dataset_fingerprint, item_prints
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.splits import cut_folds, split_examples
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.measuring import costs_after
 from blpo_dspy.models import Models
 from blpo_dspy.options import Search

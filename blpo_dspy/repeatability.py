@@ -14,9 +14,9 @@ from blpo_dspy.agreement.raters import human_agreement, rater_intervals
 from blpo_dspy.calls.failures import RunStoppedError
 from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.workers import Workers
+from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.ratings import ratings_from_columns
 from blpo_dspy.labelling import inputs_of, label_images
-from blpo_dspy.labels import Label
 from blpo_dspy.models import Models
 from blpo_dspy.programs.visual_judge import VisualJudge
 

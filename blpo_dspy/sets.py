@@ -14,10 +14,10 @@ from blpo_dspy.agreement.people import People
 from blpo_dspy.agreement.raters import human_agreement
 from blpo_dspy.data.examples import Rated, check_disjoint, load_examples, load_rated, split_examples
 from blpo_dspy.data.images.prepare import PixelPolicy
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.ratings import ratings_from_rows
 from blpo_dspy.data.splits import DEFAULT_FRACTIONS, histogram
 from blpo_dspy.errors import DataError
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.options import Data, RaterChoice, Start
 from blpo_dspy.sources.manifest import Manifest
 

@@ -17,8 +17,8 @@ from blpo_dspy.calls.failures import RunStoppedError
 from blpo_dspy.calls.outages import MAX_OUTAGE, checked_outage
 from blpo_dspy.calls.store import AnswerStore
 from blpo_dspy.calls.workers import Workers
+from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.errors import BlpoError, check_kind, check_least, notice
-from blpo_dspy.labels import LabelSpace, check_space
 from blpo_dspy.optimizers.cards import card, described
 from blpo_dspy.optimizers.costs import call_costs, shortfall
 from blpo_dspy.optimizers.docstrings import with_inherited_options

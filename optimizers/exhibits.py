@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import dspy
 
-from blpo_dspy.labels import LabelSpace
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.optimizers.bench import Bench
 from blpo_dspy.optimizers.records import Judgement
 from blpo_dspy.text import as_data

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.calls.ledger import Ledger
-from blpo_dspy.labels import Label
+from blpo_dspy.data.labels.normalize import Label
 
 UNCHANGED = "the instruction is unchanged"
 

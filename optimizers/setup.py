@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import dspy
 
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, DataError, check_kind
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.models import identity
 from blpo_dspy.optimizers.bench import Predictors
 from blpo_dspy.optimizers.scoring import Metric

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import dspy
 
+from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labels import Label, LabelSpace
 from blpo_dspy.text import as_data
 
 if TYPE_CHECKING:

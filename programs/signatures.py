@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dspy
 
-from blpo_dspy.labels import LabelSpace
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.text import as_data
 from blpo_dspy.whole_answers import TAKES_REST
 

@@ -17,9 +17,10 @@ from dspy.utils.saving import get_dependency_versions
 
 from blpo_dspy.data.fields import check_context, context_text
 from blpo_dspy.data.images.prepare import PixelPolicy
+from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.errors import ArtifactError, BlpoError, check_kind, notice
 from blpo_dspy.files import write_json
-from blpo_dspy.labels import Label, LabelSpace, check_space
 from blpo_dspy.lean import lean_calls
 from blpo_dspy.programs.artifact import (
     FORMAT,

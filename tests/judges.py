@@ -10,7 +10,7 @@ from typing import Any
 from engines import Seen, scripted_lm
 from PIL import Image
 
-from blpo_dspy.labels import LabelSpace
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.programs import VisualJudge
 
 SAFETY = LabelSpace("Safe", "Unsafe")

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from scipy.stats import rankdata
 
 from blpo_dspy.agreement.measure import Agreement, measure_agreement
+from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labels import Label, LabelSpace
 
 SAFETY = LabelSpace("Safe", "Unsafe")
 STARS = LabelSpace.ordinal(1, 5)

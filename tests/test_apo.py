@@ -9,8 +9,8 @@ from engines import Seen, scripted_lm
 from worlds import TRUE_THRESHOLD, examples, mind, student, threshold
 
 from blpo_dspy.calls.budget import Budget
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.optimizers import APO, BLPOResult
 from blpo_dspy.optimizers.apo_prompts import FindReasons
 from blpo_dspy.programs import VisualJudge

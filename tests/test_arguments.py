@@ -15,9 +15,9 @@ from worlds import LABELS, TRAIN, VALIDATION, student, world
 from blpo_dspy.agreement.measure import measure_agreement
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.data.examples import load_examples, load_rated
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.splits import Splits, split_examples
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.models import Models, make_lm
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.predictions import predict

@@ -20,8 +20,8 @@ from engines import Seen, scripted_lm
 from PIL import Image
 
 from blpo_dspy.data.images.prepare import PixelPolicy
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import ArtifactError, BlpoError
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.programs import VisualJudge
 
 SAFETY = LabelSpace("Safe", "Unsafe")

@@ -10,8 +10,8 @@ from engines import Seen, scripted_lm
 from worlds import LABELS, TRAIN, VALIDATION, brightness, mind, student, threshold, world
 
 from blpo_dspy.calls.budget import Budget
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, DataError, ModelError
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.optimizers import BLPO, BLPOResult, Guards, Round
 from blpo_dspy.optimizers.estimate import estimate
 from blpo_dspy.optimizers.records import Instructions, Trial

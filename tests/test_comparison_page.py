@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from blpo_dspy.agreement.intervals import BETTER, NO_CHANGE
 from blpo_dspy.cli.app import app
 from blpo_dspy.comparison.compare import Comparison, Row
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import write_json
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.report.comparison_page import is_comparison, render_comparison, report_comparison
 from blpo_dspy.report.comparison_view import About
 

@@ -22,8 +22,8 @@ from blpo_dspy.comparison_tables import (
     terminal_table,
     write_tables,
 )
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labels import LabelSpace
 
 SAFETY = LabelSpace("Safe", "Unsafe")
 TRUTH = ["Safe", "Unsafe"] * 20

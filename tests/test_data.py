@@ -24,8 +24,8 @@ from pyarrow import parquet
 
 from blpo_dspy.data.examples import contradictions, dataset_fingerprint, load_examples, load_images
 from blpo_dspy.data.images.prepare import PixelPolicy, PreparedImage
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import DataError
-from blpo_dspy.labels import LabelSpace
 
 LABELS = LabelSpace("Safe", "Unsafe")
 Rows = list[dict[str, Any]]
@@ -587,7 +587,7 @@ def test_the_fingerprint_of_a_dataset_is_the_same_in_another_process(tmp_path: P
     """Hash seeds don't enter it."""
     table = write_csv(tmp_path / "t.csv", rows)
     code = (
-        "import sys; from blpo_dspy.data.examples import *; from blpo_dspy.labels import LabelSpace\n"
+        "import sys; from blpo_dspy.data.examples import *; from blpo_dspy.data.labels.space import LabelSpace\n"
         "labels = LabelSpace('Safe', 'Unsafe')\n"
         "print(dataset_fingerprint(load_examples(sys.argv[1], labels=labels, context=['prompt'])))"
     )
@@ -600,7 +600,7 @@ def test_reading_csv_imports_neither_datasets_nor_pyarrow(tmp_path: Path, rows: 
     """They are slow to import."""
     table = write_csv(tmp_path / "t.csv", rows)
     code = (
-        "import sys; from blpo_dspy.data.examples import *; from blpo_dspy.labels import LabelSpace\n"
+        "import sys; from blpo_dspy.data.examples import *; from blpo_dspy.data.labels.space import LabelSpace\n"
         "load_examples(sys.argv[1], labels=LabelSpace('Safe', 'Unsafe'))\n"
         "print({'datasets', 'pyarrow', 'pandas'} & set(sys.modules))"
     )

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.embedded import RATERS, rated_photographs, write_dataset
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labels import LabelSpace
 
 
 def rows(table: Path) -> list[dict[str, str]]:

@@ -18,9 +18,9 @@ import pytest
 from dspy import lm15
 from embedded_requests import TASK, as_image, ask, photographs, request, text_of
 
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.embedded import AsyncEmbeddedEngine, EmbeddedEngine, Traits, embedded_lm
 from blpo_dspy.embedded.engine import VERSION
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.programs import VisualJudge
 
 

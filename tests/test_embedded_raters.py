@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.embedded import RATERS, Rater, rated_photographs
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labels import LabelSpace
 
 FIVE = LabelSpace.ordinal(1, 5)
 

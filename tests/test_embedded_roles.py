@@ -12,6 +12,7 @@ from dspy.adapters.xml_adapter import XMLAdapter
 from embedded_requests import TASK, as_image, ask, photographs
 from sklearn.metrics import f1_score
 
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.embedded import (
     FLAWS,
     RATERS,
@@ -25,7 +26,6 @@ from blpo_dspy.embedded import (
 )
 from blpo_dspy.embedded import vocabulary as v
 from blpo_dspy.embedded.raters import Rater
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.optimizers import updates
 from blpo_dspy.programs.signatures import judge_signature, verbalize_signature
 

@@ -17,11 +17,11 @@ import pytest
 from dspy.utils.exceptions import LMAuthError
 from embedded_requests import TASK, as_image, photographs
 
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.embedded import embedded_lm
 from blpo_dspy.embedded.faults import Faults
 from blpo_dspy.embedded.server import Options, main, start_server
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.programs.signatures import judge_signature, verbalize_signature
 
 CHAT = "/v1/chat/completions"

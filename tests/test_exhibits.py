@@ -7,7 +7,7 @@ from engines import Seen, scripted_lm
 from worlds import TRAIN, mind
 
 from blpo_dspy.calls.workers import Workers
-from blpo_dspy.labels import LabelSpace
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.optimizers.bench import Bench, Predictors
 from blpo_dspy.optimizers.exhibits import Exhibits, ShownAs, label_names
 from blpo_dspy.optimizers.records import Judgement

@@ -6,7 +6,7 @@ import pytest
 
 from blpo_dspy.agreement.fidelity import fidelity, states_label
 from blpo_dspy.agreement.verdicts import Verdict
-from blpo_dspy.labels import LabelSpace
+from blpo_dspy.data.labels.space import LabelSpace
 
 NOMINAL, SCALE = LabelSpace("Safe", "Unsafe"), LabelSpace.ordinal(1, 5)
 COMMON, LEVELS = LabelSpace("local", "global", "nominal"), LabelSpace("poor", "fair", "good", ordered=True)

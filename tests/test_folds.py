@@ -25,10 +25,10 @@ from blpo_dspy.agreement.measure import measure_agreement
 from blpo_dspy.cli.app import app
 from blpo_dspy.data.examples import dataset_fingerprint
 from blpo_dspy.data.images.prepare import fingerprint
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.splits import cut_folds
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.folds import Folded, Folds, align_folds, make_folds, share
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.models import Models
 from blpo_dspy.options import Search
 from blpo_dspy.progress import Watch

@@ -9,8 +9,8 @@ import pytest
 
 from blpo_dspy.agreement.label_errors import likely_label_errors, write_label_errors
 from blpo_dspy.agreement.verdicts import Verdict
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labels import LabelSpace
 
 SCALE = LabelSpace.ordinal(1, 5)
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.data.labels.space import MAX_LABELS, LabelSpace
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labels import MAX_LABELS, Label, LabelSpace
 
 SAFETY = LabelSpace("Safe", "Unsafe")
 STARS = LabelSpace.ordinal(1, 5)

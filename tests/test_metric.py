@@ -10,8 +10,8 @@ from engines import Seen, scripted_lm
 from judges import SAFETY, SCALE, answers, judge_with, seen_by
 from judges import picture as data_uri
 
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.programs import VisualJudge
 
 LEVELS = LabelSpace("poor", "fair", "good", ordered=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from blpo_dspy.cli.flags import given_texts, label_space, three_sizes
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import writable_file, writable_folder
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.options import ModelNames, Search, label_pairs, names
 
 

@@ -16,10 +16,10 @@ from blpo_dspy.agreement.raters import human_agreement
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.cli.app import app
 from blpo_dspy.data.examples import load_rated
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.ratings import ratings_from_columns
 from blpo_dspy.embedded import RATERS, write_dataset
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.labels import LabelSpace
 
 SCALE = LabelSpace.ordinal(1, 5)
 SMALL = ["--rounds", "1", "--inner-steps", "0", "--batch-size", "4", "--judge-model", "embedded"]

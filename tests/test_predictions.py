@@ -19,8 +19,8 @@ from judges import SAFETY, SCALE, answers
 from PIL import Image
 from pyarrow import parquet
 
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, ModelError
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.models import Models
 from blpo_dspy.predictions import Progress, journal_of, predict
 from blpo_dspy.programs import VisualJudge

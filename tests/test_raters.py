@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blpo_dspy.agreement.raters import human_agreement, krippendorff_alpha, rater_intervals
+from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.ratings import Ratings, combine_raters, ratings_from_columns, ratings_from_rows
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.labels import Label, LabelSpace
 
 NOMINAL = LabelSpace(1, 2, 3, 4, 5)
 ORDINAL = LabelSpace.ordinal(1, 5)

@@ -28,9 +28,9 @@ from blpo_dspy.agreement.label_errors import LikelyError, with_examples
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.aligning import align
 from blpo_dspy.cli.app import app
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import write_json
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.models import Models
 from blpo_dspy.options import Search
 from blpo_dspy.progress import Watch

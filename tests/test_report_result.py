@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from blpo_dspy.agreement.measure import measure_agreement
-from blpo_dspy.labels import Label, LabelSpace
+from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.report.estimates import Column, figures_of
 from blpo_dspy.report.groups import groups_of, holm
 from blpo_dspy.report.headline import Headline, headline_of, models_and_day

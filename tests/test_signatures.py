@@ -5,7 +5,7 @@ from __future__ import annotations
 import dspy
 import pytest
 
-from blpo_dspy.labels import LabelSpace
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.programs import JudgeImage, VerbalizeImage
 from blpo_dspy.programs.signatures import DEFAULT_VERBALIZER_INSTRUCTION, judge_signature, verbalize_signature
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from source_copies import picture
 
 from blpo_dspy.data.images.prepare import ImageError, PixelPolicy
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.sources.base import Source
 from blpo_dspy.sources.manifest import Manifest
 from blpo_dspy.sources.records import Listing, Record, Skipped

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.sources import SOURCES, open_source
 
 NEEDED: dict[str, dict[str, Any]] = {

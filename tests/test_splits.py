@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from image_files import encoded, photo
 
 from blpo_dspy.data.images.prepare import PixelPolicy, fingerprint
+from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.splits import Splits, check_disjoint, histogram, split_examples
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.labels import Label, LabelSpace
 
 LABELS = LabelSpace("Safe", "Unsafe")
 SCALE = LabelSpace.ordinal(1, 3)

@@ -8,8 +8,8 @@ from engines import Seen, scripted_lm
 from worlds import examples, mind, student, threshold
 
 from blpo_dspy.calls.budget import Budget
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.optimizers import BLPOResult, TextGrad
 from blpo_dspy.optimizers.textgrad_prompts import ImproveInstruction
 from blpo_dspy.programs import VisualJudge

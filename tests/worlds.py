@@ -11,7 +11,7 @@ import dspy
 from engines import Seen, scripted_lm
 from PIL import Image
 
-from blpo_dspy.labels import LabelSpace
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.programs import VisualJudge
 
 LABELS = LabelSpace("dark", "bright")

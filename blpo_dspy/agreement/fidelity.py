@@ -9,7 +9,7 @@ from typing import Any
 
 from blpo_dspy.agreement.measure import Agreement, measure_agreement
 from blpo_dspy.agreement.verdicts import Verdict
-from blpo_dspy.labels import LabelSpace
+from blpo_dspy.data.labels.space import LabelSpace
 
 _MOST_EXAMPLES = 5
 _RATED = r"\b(?:rat(?:e|ed|ing)|scor(?:e|ed|ing)|label(?:led)?|grade[d]?|level|verdict)\b[^.\n\w]{0,3}(?:\w+\s+){0,3}?"

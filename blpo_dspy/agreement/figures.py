@@ -10,7 +10,7 @@ import numpy as np
 
 from blpo_dspy.agreement.measure import farthest
 from blpo_dspy.agreement.resampling import Floats, Ints
-from blpo_dspy.labels import LabelSpace
+from blpo_dspy.data.labels.space import LabelSpace
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ import numpy as np
 from blpo_dspy.agreement.figures import Tables, figure_names, figures_of, loss_steps
 from blpo_dspy.agreement.measure import Agreement, positions
 from blpo_dspy.agreement.resampling import MISSING, RESAMPLES, Floats, Ints, Items, distinct, drawn_anew
+from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labels import Label, LabelSpace
 
 METHOD = "percentile bootstrap stratified by true label, smoothed by one example with a random outcome"
 ITEMS_METHOD = "percentile bootstrap of the items, smoothed by one item with a random outcome"

@@ -11,9 +11,10 @@ from typing import Any
 import dspy
 
 from blpo_dspy.agreement.verdicts import Verdict
+from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import replacing, spreadsheet_cell
-from blpo_dspy.labels import Label, LabelSpace
 
 FILE_NAME = "label_errors.csv"
 _LONG_SCALE = 4

@@ -16,10 +16,11 @@ from blpo_dspy.agreement.rater_figures import bootstrap_interval, mean_defined, 
 from blpo_dspy.agreement.raters import HumanAgreement, human_agreement, rater_intervals
 from blpo_dspy.agreement.resampling import Floats, Items
 from blpo_dspy.agreement.verdicts import Verdict
+from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.ratings import ratings_from_rows
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import replacing, spreadsheet_cell
-from blpo_dspy.labels import Label, LabelSpace
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from blpo_dspy.agreement.figures import Tables, figures_of
 from blpo_dspy.agreement.intervals import ITEMS_METHOD, Interval, percentile_interval
 from blpo_dspy.agreement.resampling import MISSING, RESAMPLES, Floats, Items, distinct, drawn_anew
-from blpo_dspy.labels import LabelSpace
+from blpo_dspy.data.labels.space import LabelSpace
 
 
 def bootstrap_interval(

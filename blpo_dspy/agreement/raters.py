@@ -20,8 +20,8 @@ from blpo_dspy.agreement.rater_figures import (
     value_of,
 )
 from blpo_dspy.agreement.resampling import Floats, Items
+from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.ratings import Ratings
-from blpo_dspy.labels import Label
 
 
 @dataclass(frozen=True)

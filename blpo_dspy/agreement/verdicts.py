@@ -9,7 +9,8 @@ import dspy
 
 from blpo_dspy.agreement.intervals import PairedComparison, compare_paired
 from blpo_dspy.agreement.measure import Agreement, measure_agreement
-from blpo_dspy.labels import Label, LabelSpace
+from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.data.labels.space import LabelSpace
 
 
 @dataclass(frozen=True)

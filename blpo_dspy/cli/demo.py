@@ -10,10 +10,10 @@ from blpo_dspy.cli.begin import connect
 from blpo_dspy.cli.compile import write, write_run
 from blpo_dspy.cli.screen import Screen, models_line, show_aligned, working
 from blpo_dspy.data.examples import load_examples
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.embedded import RATERS, Rater, ceiling_instruction, ceiling_verbalizer_instruction, write_dataset
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import writable_folder, write_json
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.options import DemoJob, ModelNames
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.results import result

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
+from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labels import Label, LabelSpace
 from blpo_dspy.options import Search, Start
 
 # What messages say of Python's arguments, and the options that stand for them.

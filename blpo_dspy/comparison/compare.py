@@ -24,10 +24,10 @@ from blpo_dspy.calls.store import Answer
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.comparison.methods import Method, chosen
 from blpo_dspy.data.examples import dataset_fingerprint, item_prints
+from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.files import RESULTS, write_json
 from blpo_dspy.labelling import inputs_of, label_images
-from blpo_dspy.labels import Label
 from blpo_dspy.models import Models, identity
 from blpo_dspy.optimizers.records import BLPOResult
 from blpo_dspy.optimizers.setup import dataset

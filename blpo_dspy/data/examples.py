@@ -14,12 +14,13 @@ import dspy
 
 from blpo_dspy.data.fields import check_context
 from blpo_dspy.data.images.prepare import ImageError, PixelPolicy, PreparedImage, fingerprint, try_prepare_all
+from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.data.ratings import Combined, combine_raters, ratings_from_rows
 from blpo_dspy.data.rows import Columns, Draft, RowReader, settle_ids
 from blpo_dspy.data.splits import Splits, check_disjoint, split_examples
 from blpo_dspy.data.tables import Table, read_folder, read_table, told_columns
 from blpo_dspy.errors import DataError, notice
-from blpo_dspy.labels import Label, LabelSpace, check_space
 
 if TYPE_CHECKING:
     import datasets

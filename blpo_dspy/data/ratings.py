@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from numbers import Real
 from statistics import median_low
 
+from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.labels import Label, LabelSpace
 
 
 @dataclass(frozen=True)

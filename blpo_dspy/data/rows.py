@@ -14,9 +14,10 @@ from PIL import Image
 
 from blpo_dspy.data.fields import context_text
 from blpo_dspy.data.images.prepare import ImageError, ImageSource, is_reference
+from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.tables import Row
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labels import Label, LabelSpace
 from blpo_dspy.text import brief
 
 T = TypeVar("T")

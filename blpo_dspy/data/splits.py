@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import dspy
 
 from blpo_dspy.data.images.prepare import fingerprint
+from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.errors import BlpoError, DataError, notice
-from blpo_dspy.labels import Label, LabelSpace, check_space
 
 NAMES = ("train", "val", "test")
 DEFAULT_FRACTIONS = (0.4, 0.2, 0.4)

@@ -10,6 +10,8 @@ from itertools import combinations
 from pathlib import Path
 from types import MappingProxyType
 
+from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.embedded import flaws, photographs
 from blpo_dspy.embedded.degradations import degrade, draw_flaws
 from blpo_dspy.embedded.perception import Levels
@@ -17,7 +19,6 @@ from blpo_dspy.embedded.pixels import png
 from blpo_dspy.embedded.raters import Rater
 from blpo_dspy.embedded.scales import worst_to_best
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labels import Label, LabelSpace
 
 FIVE = LabelSpace.ordinal(1, 5)
 _DRAWS_PER_EXAMPLE = 40

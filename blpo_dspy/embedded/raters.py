@@ -10,10 +10,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.embedded import flaws
 from blpo_dspy.embedded.scales import worst_to_best
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labels import Label, LabelSpace
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import TypeVar
 
-from blpo_dspy.labels import Label, LabelSpace
+from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.data.labels.space import LabelSpace
 
 _BAD = re.compile(
     r"\b(?:rejects?(?:ed)?|unsafe|bad|poor|worst|worse|no|not|false|fail(?:s|ed)?|mismatch|fake|unnatural|unacceptable"

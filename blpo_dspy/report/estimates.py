@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from blpo_dspy.agreement.intervals import Difference, Interval, agreement_intervals, mean_loss_interval
 from blpo_dspy.agreement.measure import Agreement
-from blpo_dspy.labels import LabelSpace
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.report.measured import Measured
 from blpo_dspy.report.numbers import enough_digits, figure
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from blpo_dspy.labels import Label, LabelSpace
+from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.data.labels.space import LabelSpace
 
 FIXED, BROKEN, WRONG = "fixed", "broken", "still wrong"
 KINDS = (FIXED, BROKEN, WRONG)

@@ -8,7 +8,7 @@ from typing import Any
 
 from blpo_dspy.agreement.intervals import PairedComparison, compare_paired
 from blpo_dspy.agreement.measure import Agreement, measure_agreement
-from blpo_dspy.labels import LabelSpace
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.report.items import Item
 from blpo_dspy.report.run import RunFolder
 

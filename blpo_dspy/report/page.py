@@ -9,9 +9,9 @@ from pathlib import Path
 import jinja2
 
 from blpo_dspy import __version__
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.files import replacing
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.report.numbers import amount, figure
 from blpo_dspy.report.record import REPORT_DATA
 from blpo_dspy.report.run import RESULT, RunFolder

@@ -19,9 +19,9 @@ from PIL import Image
 from blpo_dspy.agreement.label_errors import LikelyError
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.data.images.prepare import PixelPolicy, is_reference
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import write_json
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.report.items import MOST_SHOWN, Item, Opinion, worth_showing
 
 FORMAT = "blpo-dspy report data"

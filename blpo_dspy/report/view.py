@@ -11,7 +11,8 @@ from typing import Any
 
 from blpo_dspy.agreement.intervals import METHOD, agreement_intervals
 from blpo_dspy.agreement.measure import Agreement
-from blpo_dspy.labels import Label, LabelSpace
+from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.report.beside import (
     Doubts,
     FidelityTable,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.sources.metrics import AuthorMetric, plcc, srcc
 from blpo_dspy.sources.rated_folder import RatedFolder
 from blpo_dspy.sources.tasks import Task

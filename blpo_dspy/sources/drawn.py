@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import dspy
 
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.splits import Splits, split_examples
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.sources.manifest import Manifest
 from blpo_dspy.sources.records import Skipped
 from blpo_dspy.sources.tasks import Task

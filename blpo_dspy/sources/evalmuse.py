@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.tables import require_columns
 from blpo_dspy.errors import DataError
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.sources.base import Fetched, HubSource, open_images
 from blpo_dspy.sources.levels import Binning
 from blpo_dspy.sources.metrics import AuthorMetric, plcc, srcc

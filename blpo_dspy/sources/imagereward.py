@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.tables import Row, read_table, require_columns
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.sources.base import Fetched, HubSource, open_images
 from blpo_dspy.sources.metrics import AuthorMetric, pairwise_accuracy
 from blpo_dspy.sources.records import BadRow, Listing, Record, collect, text_of, whole_of

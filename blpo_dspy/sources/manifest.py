@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.splits import NAMES
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import write_json
-from blpo_dspy.labels import Label
 
 _FORMAT = "blpo-dspy drawn images"
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from blpo_dspy.labels import Label
+from blpo_dspy.data.labels.normalize import Label
 
 Answers = Sequence["Label | None"]
 Groups = Sequence["str | None"]

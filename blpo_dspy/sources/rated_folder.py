@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.tables import Row, read_table, require_columns
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.sources.base import Fetched, Source
 from blpo_dspy.sources.levels import Binning, Rule, Scale
 from blpo_dspy.sources.names import ImageFolder

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from blpo_dspy.labels import Label
+from blpo_dspy.data.labels.normalize import Label
 
 T = TypeVar("T")
 

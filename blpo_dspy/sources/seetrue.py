@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.tables import Row, read_table, require_columns
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.sources.base import Fetched, HubSource, open_images
 from blpo_dspy.sources.metrics import AuthorMetric, auc_of_answers
 from blpo_dspy.sources.names import ImageFolder

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from blpo_dspy.labels import LabelSpace
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.sources.metrics import AuthorMetric, unsafe_f1
 from blpo_dspy.sources.records import BadRow, Record, text_of
 from blpo_dspy.sources.rows import RowKey, RowSource

@@ -14,7 +14,8 @@ from hostile_case import Case, cases, hold, in_folder
 from judges import SAFETY, SCALE, judge_with, picture
 from mutations import SNIPPETS
 
-from blpo_dspy.labels import Label, LabelSpace
+from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.programs import VisualJudge
 
 SEVERITY = LabelSpace("none", "mild", "severe", ordered=True)

@@ -23,8 +23,9 @@ from test_hostile_judge_files import judge_file_cases, new_judge
 from test_hostile_tables import LABELS, table_cases
 
 from blpo_dspy.data.images.prepare import ImageError
+from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, notice
-from blpo_dspy.labels import Label, LabelSpace
 from blpo_dspy.programs import VisualJudge
 
 

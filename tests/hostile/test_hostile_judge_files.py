@@ -17,7 +17,7 @@ from hostile_case import Case, cases, hold
 from judges import answers, picture
 from mutations import VALUES, changed, damaged, places
 
-from blpo_dspy.labels import LabelSpace
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.programs import VisualJudge
 
 LABELS = LabelSpace("Safe", "Unsafe")

@@ -19,8 +19,8 @@ from blpo_dspy.calls.budget import Budget
 from blpo_dspy.comparison.compare import compare
 from blpo_dspy.data.examples import load_examples
 from blpo_dspy.data.images.prepare import PixelPolicy
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.splits import cut_folds, split_examples
-from blpo_dspy.labels import LabelSpace
 from blpo_dspy.models import Models, make_lm
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.optimizers.estimate import estimate

@@ -23,8 +23,8 @@ from pyarrow import parquet
 
 from blpo_dspy.data.examples import load_examples
 from blpo_dspy.data.images.prepare import PixelPolicy, PreparedImage, fingerprint
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import DataError
-from blpo_dspy.labels import LabelSpace
 
 LABELS = LabelSpace("Safe", "Unsafe")
 IMAGES = {f"{name}.png": encoded(photo(8, 6, seed=seed)) for seed, name in enumerate("abc")}

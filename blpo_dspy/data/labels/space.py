@@ -10,12 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from blpo_dspy.answer_text import as_text, normal
-from blpo_dspy.answers import labels_by_name, parse_answer
+from blpo_dspy.data.labels.normalize import Label, as_text, labels_by_name, normal
+from blpo_dspy.data.labels.parsing import parse_answer
 from blpo_dspy.errors import BlpoError, check_kind
 from blpo_dspy.text import brief
-
-Label = str | int
 
 MAX_LABELS = 1024
 """The most labels that a space may have: a prompt names all of them, and an answer is searched for each."""

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from functools import lru_cache
+
+Label = str | int
+
 
 # Thoughts, closed, opened by the chat template, or cut off, are not the answer.
 _THINKING = re.compile(
@@ -57,3 +61,9 @@ def _shown(character: str) -> str:
         return ""
     emoji = unicodedata.category(character) == "So" and ord(character) >= _FIRST_EMOJI and character not in _DENYING
     return " " if emoji else character
+
+
+@lru_cache(maxsize=64)
+def labels_by_name(labels: tuple[Label, ...]) -> Mapping[str, Label]:
+    """Returns the labels by their text as it is compared."""
+    return {normal(str(label)): label for label in labels}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from blpo_dspy.data.examples import load_examples, split_examples
     from blpo_dspy.data.images.prepare import PixelPolicy
     from blpo_dspy.data.labels.space import LabelSpace
+    from blpo_dspy.data.sources import open_source
     from blpo_dspy.embedded.engine import embedded_lm
     from blpo_dspy.errors import ArtifactError, BlpoError, DataError, ModelError
     from blpo_dspy.models import Models, make_lm
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from blpo_dspy.optimizers.guards import Guards
     from blpo_dspy.predictions import predict
     from blpo_dspy.programs import VisualJudge
-    from blpo_dspy.sources import open_source
 
 __version__ = "0.1.0"
 
@@ -82,7 +82,7 @@ _HOME = {
     "load_examples": "data.examples",
     "make_lm": "models",
     "measure_agreement": "agreement.measure",
-    "open_source": "sources",
+    "open_source": "data.sources",
     "predict": "predictions",
     "split_examples": "data.examples",
 }

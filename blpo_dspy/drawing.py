@@ -13,15 +13,15 @@ import dspy
 from blpo_dspy.data.fields import check_context
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.data.sources import open_source
+from blpo_dspy.data.sources.base import Source
+from blpo_dspy.data.sources.drawn import Drawn
+from blpo_dspy.data.sources.manifest import Manifest
+from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.options import Columns, Data, SourceChoice, Start, label_pairs
 from blpo_dspy.progress import Watch
 from blpo_dspy.sets import Sets, told_sizes
-from blpo_dspy.sources import open_source
-from blpo_dspy.sources.base import Source
-from blpo_dspy.sources.drawn import Drawn
-from blpo_dspy.sources.manifest import Manifest
-from blpo_dspy.sources.tasks import Task
 
 _HUB = "huggingface"
 # What the messages of the sources, which speak Python, are called on the command line.

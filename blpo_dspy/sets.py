@@ -16,10 +16,10 @@ from blpo_dspy.data.examples import Rated, check_disjoint, load_examples, load_r
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.ratings import ratings_from_rows
+from blpo_dspy.data.sources.manifest import Manifest
 from blpo_dspy.data.splits import DEFAULT_FRACTIONS, histogram
 from blpo_dspy.errors import DataError
 from blpo_dspy.options import Data, RaterChoice, Start
-from blpo_dspy.sources.manifest import Manifest
 
 if TYPE_CHECKING:
     from blpo_dspy.sealing import Seal

@@ -16,11 +16,11 @@ from source_copies import picture
 
 from blpo_dspy.data.images.prepare import ImageError, PixelPolicy
 from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.data.sources.base import Source
+from blpo_dspy.data.sources.manifest import Manifest
+from blpo_dspy.data.sources.records import Listing, Record, Skipped
+from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.sources.base import Source
-from blpo_dspy.sources.manifest import Manifest
-from blpo_dspy.sources.records import Listing, Record, Skipped
-from blpo_dspy.sources.tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True)

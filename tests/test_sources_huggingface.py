@@ -15,9 +15,9 @@ from source_copies import picture, write_parquet, write_zip
 from source_hub import LoopbackHub, point_at, serve
 
 from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.data.sources import open_source
+from blpo_dspy.data.sources.base import Source
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.sources import open_source
-from blpo_dspy.sources.base import Source
 
 TEXT = datasets.Value("string")
 

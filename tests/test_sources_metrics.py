@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 
-from blpo_dspy.sources.metrics import AuthorMetric, auc_of_answers, pairwise_accuracy, plcc, srcc, unsafe_f1
+from blpo_dspy.data.sources.metrics import AuthorMetric, auc_of_answers, pairwise_accuracy, plcc, srcc, unsafe_f1
 
 ANSWERS = st.lists(st.tuples(st.integers(1, 7), st.sampled_from([1, 2, 3, 4, 5, 6, 7, None])), min_size=2, max_size=30)
 

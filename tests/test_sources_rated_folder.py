@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from source_copies import picture, write_rated_folder
 
+from blpo_dspy.data.sources import open_source
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.sources import open_source
 
 
 def agin_rows(count: int) -> list[dict[str, Any]]:

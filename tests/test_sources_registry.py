@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.data.sources import SOURCES, open_source
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.sources import SOURCES, open_source
 
 NEEDED: dict[str, dict[str, Any]] = {
     "agin": {"local_dir": "."},
@@ -72,6 +72,6 @@ def test_an_unknown_source_or_option_lists_the_known_ones() -> None:
 def test_listing_the_sources_imports_nothing_heavy() -> None:
     """The command line can name them in its help."""
     heavy = "{'dspy', 'datasets', 'PIL', 'sklearn'} & set(sys.modules)"
-    program = f"import sys, blpo_dspy.sources as s; assert s.SOURCES; print({heavy})"
+    program = f"import sys, blpo_dspy.data.sources as s; assert s.SOURCES; print({heavy})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -11,8 +11,8 @@ import pytest
 from source_copies import picture, write_seetrue
 from source_hub import LoopbackHub, point_at, serve
 
+from blpo_dspy.data.sources import open_source
 from blpo_dspy.errors import DataError
-from blpo_dspy.sources import open_source
 
 REPO = "yonatanbitton/SeeTRUE"
 

@@ -11,8 +11,8 @@ import pytest
 from source_copies import UNSAFEBENCH_CATEGORIES, picture, write_parquet, write_unsafebench
 from source_hub import LoopbackHub, point_at, serve
 
+from blpo_dspy.data.sources import open_source
 from blpo_dspy.errors import DataError
-from blpo_dspy.sources import open_source
 
 KINDS = (("PNG", "RGB"), ("WEBP", "RGBA"), ("JPEG", "CMYK"), ("PNG", "P"), ("JPEG", "L"))
 

@@ -16,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from blpo_dspy.calls.outages import MAX_OUTAGE
 from blpo_dspy.cli.flags import check_folds, in_options, label_space, model_prices, seed_list, three_sizes
+from blpo_dspy.data.sources import SOURCES
 from blpo_dspy.errors import BlpoError, DataError, gathered
 from blpo_dspy.files import writing_output
 from blpo_dspy.options import (
@@ -36,7 +37,6 @@ from blpo_dspy.options import (
     Start,
     names,
 )
-from blpo_dspy.sources import SOURCES
 from blpo_dspy.text import brief
 
 _BAD_INPUT = 2

@@ -17,6 +17,7 @@ from blpo_dspy.calls.workers import Workers
 from blpo_dspy.cli.begin import connect, note_offline
 from blpo_dspy.cli.screen import Evaluated, Screen, noting, show_evaluated, working
 from blpo_dspy.data.examples import item_prints
+from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.drawing import draw_set
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling import inputs_of, label_images
@@ -26,7 +27,6 @@ from blpo_dspy.options import EvaluateJob
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.progress import Watch
 from blpo_dspy.sets import load_set
-from blpo_dspy.sources.tasks import Task
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.data.sources.base import Fetched, HubSource, open_images
+from blpo_dspy.data.sources.metrics import AuthorMetric, pairwise_accuracy
+from blpo_dspy.data.sources.records import BadRow, Listing, Record, collect, text_of, whole_of
+from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.data.tables import Row, read_table, require_columns
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.sources.base import Fetched, HubSource, open_images
-from blpo_dspy.sources.metrics import AuthorMetric, pairwise_accuracy
-from blpo_dspy.sources.records import BadRow, Listing, Record, collect, text_of, whole_of
-from blpo_dspy.sources.tasks import Task
 
 IMAGEREWARD = Task(
     labels=LabelSpace.ordinal(1, 7),

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.sources.metrics import AuthorMetric, accuracy
-from blpo_dspy.sources.records import BadRow, Record, text_of
-from blpo_dspy.sources.rows import RowKey, RowSource
-from blpo_dspy.sources.tasks import Task
+from blpo_dspy.data.sources.metrics import AuthorMetric, accuracy
+from blpo_dspy.data.sources.records import BadRow, Record, text_of
+from blpo_dspy.data.sources.rows import RowKey, RowSource
+from blpo_dspy.data.sources.tasks import Task
 
 VLREWARDBENCH = Task(
     labels=LabelSpace("first", "second"),

@@ -20,6 +20,7 @@ from blpo_dspy.comparison.compare import compare
 from blpo_dspy.data.examples import load_examples
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.data.sources import open_source
 from blpo_dspy.data.splits import cut_folds, split_examples
 from blpo_dspy.models import Models, make_lm
 from blpo_dspy.optimizers import BLPO
@@ -27,7 +28,6 @@ from blpo_dspy.optimizers.estimate import estimate
 from blpo_dspy.optimizers.guards import Guards
 from blpo_dspy.predictions import predict
 from blpo_dspy.programs import VisualJudge
-from blpo_dspy.sources import open_source
 
 NAN, INF = float("nan"), float("inf")
 NO_NUMBER: tuple[Any, ...] = ("x", [], {}, NAN)

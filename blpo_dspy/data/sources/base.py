@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import ClassVar
 
 from blpo_dspy.data.images.prepare import ImageError, PixelPolicy
+from blpo_dspy.data.sources.draw import Progress, draw_again, draw_balanced
+from blpo_dspy.data.sources.drawn import Drawn
+from blpo_dspy.data.sources.manifest import Manifest
+from blpo_dspy.data.sources.records import Listing, Record
+from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.sources.draw import Progress, draw_again, draw_balanced
-from blpo_dspy.sources.drawn import Drawn
 from blpo_dspy.sources.hub import Hub
-from blpo_dspy.sources.manifest import Manifest
 from blpo_dspy.sources.names import ImageFolder
-from blpo_dspy.sources.records import Listing, Record
-from blpo_dspy.sources.tasks import Task
 from blpo_dspy.sources.zips import ZipImages
 
 Fetched = Iterator[tuple[Record, bytes | ImageError]]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from blpo_dspy.errors import BlpoError
 
 if TYPE_CHECKING:
-    from blpo_dspy.sources.base import Source
+    from blpo_dspy.data.sources.base import Source
 
 __all__ = ["SOURCES", "Entry", "open_source"]
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import dspy
 
 from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.data.sources.manifest import Manifest
+from blpo_dspy.data.sources.records import Skipped
+from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.data.splits import Splits, split_examples
-from blpo_dspy.sources.manifest import Manifest
-from blpo_dspy.sources.records import Skipped
-from blpo_dspy.sources.tasks import Task
 
 
 @dataclass(frozen=True)

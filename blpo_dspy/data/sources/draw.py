@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import dspy
 
 from blpo_dspy.data.images.prepare import ImageError, PixelPolicy, PreparedImage, try_prepare_all
+from blpo_dspy.data.sources.drawn import Drawn, Report
+from blpo_dspy.data.sources.manifest import Manifest, ManifestEntry
+from blpo_dspy.data.sources.records import BadRow, Listing, Record, Skipped
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.sources.drawn import Drawn, Report
-from blpo_dspy.sources.manifest import Manifest, ManifestEntry
-from blpo_dspy.sources.records import BadRow, Listing, Record, Skipped
 
 if TYPE_CHECKING:
-    from blpo_dspy.sources.base import Source
+    from blpo_dspy.data.sources.base import Source
 
 Progress = Callable[[int, int], None]
 

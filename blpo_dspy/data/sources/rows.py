@@ -9,10 +9,10 @@ from functools import cached_property
 from typing import Any, TypeAlias, cast
 
 from blpo_dspy.data.images.prepare import ImageError
+from blpo_dspy.data.sources.base import Fetched, HubSource
+from blpo_dspy.data.sources.records import Listing, Record, collect
 from blpo_dspy.data.tables import require_columns
-from blpo_dspy.sources.base import Fetched, HubSource
 from blpo_dspy.sources.hub_rows import HubRows, open_rows
-from blpo_dspy.sources.records import Listing, Record, collect
 
 RowKey: TypeAlias = "tuple[str | None, str, int]"  # configuration, split, number of the row
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.sources.metrics import AuthorMetric
+from blpo_dspy.data.sources.metrics import AuthorMetric
 
 PLAIN_DESCRIPTION = "Describe this image in detail."
 

@@ -12,11 +12,11 @@ from blpo_dspy.data.fields import check_context
 from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.data.sources.metrics import AuthorMetric
+from blpo_dspy.data.sources.records import BadRow, Record, text_of
+from blpo_dspy.data.sources.rows import RowKey, RowSource
+from blpo_dspy.data.sources.tasks import PLAIN_DESCRIPTION, Task
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.sources.metrics import AuthorMetric
-from blpo_dspy.sources.records import BadRow, Record, text_of
-from blpo_dspy.sources.rows import RowKey, RowSource
-from blpo_dspy.sources.tasks import PLAIN_DESCRIPTION, Task
 
 
 @dataclass(frozen=True, kw_only=True)

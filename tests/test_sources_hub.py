@@ -14,8 +14,8 @@ from source_copies import picture, write_seetrue, write_unsafebench
 from source_hub import Handler, LoopbackHub, point_at, serve
 
 from blpo_dspy.data.sources import open_source
+from blpo_dspy.data.sources.hub.repository import Hub
 from blpo_dspy.errors import DataError
-from blpo_dspy.sources.hub import Hub
 
 GATED = "yiting/UnsafeBench"
 OPEN = "yonatanbitton/SeeTRUE"

@@ -16,11 +16,11 @@ from source_copies import picture, write_zip
 from source_hub import LoopbackHub, point_at, serve
 
 from blpo_dspy.data.images.prepare import ImageError
+from blpo_dspy.data.sources.hub.names import ImageFolder
+from blpo_dspy.data.sources.hub.ranges import RangeFile, joined
+from blpo_dspy.data.sources.hub.repository import Hub
+from blpo_dspy.data.sources.hub.zips import ZipImages
 from blpo_dspy.errors import DataError
-from blpo_dspy.sources.hub import Hub
-from blpo_dspy.sources.names import ImageFolder
-from blpo_dspy.sources.ranges import RangeFile, joined
-from blpo_dspy.sources.zips import ZipImages
 
 
 def over(data: bytes) -> RangeFile:

@@ -10,15 +10,15 @@ from typing import Any
 
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.base import Fetched, HubSource, open_images
+from blpo_dspy.data.sources.hub.names import ImageFolder
+from blpo_dspy.data.sources.hub.ranges import joined
+from blpo_dspy.data.sources.hub.zips import ZipImages
 from blpo_dspy.data.sources.metrics import AuthorMetric, plcc, srcc
 from blpo_dspy.data.sources.records import BadRow, Listing, Record, collect, number_of, text_of
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.data.tables import require_columns
 from blpo_dspy.errors import DataError
 from blpo_dspy.sources.levels import Binning
-from blpo_dspy.sources.names import ImageFolder
-from blpo_dspy.sources.ranges import joined
-from blpo_dspy.sources.zips import ZipImages
 
 EVALMUSE = Task(
     labels=LabelSpace.ordinal(1, 5),

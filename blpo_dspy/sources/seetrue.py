@@ -8,12 +8,12 @@ from functools import cached_property
 
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.base import Fetched, HubSource, open_images
+from blpo_dspy.data.sources.hub.names import ImageFolder
+from blpo_dspy.data.sources.hub.zips import ZipImages
 from blpo_dspy.data.sources.metrics import AuthorMetric, auc_of_answers
 from blpo_dspy.data.sources.records import Listing, Record, collect, text_of, whole_of
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.data.tables import Row, read_table, require_columns
-from blpo_dspy.sources.names import ImageFolder
-from blpo_dspy.sources.zips import ZipImages
 
 SEETRUE = Task(
     labels=LabelSpace(0, 1),

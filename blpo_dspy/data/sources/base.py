@@ -13,13 +13,13 @@ from typing import ClassVar
 from blpo_dspy.data.images.prepare import ImageError, PixelPolicy
 from blpo_dspy.data.sources.draw import Progress, draw_again, draw_balanced
 from blpo_dspy.data.sources.drawn import Drawn
+from blpo_dspy.data.sources.hub.names import ImageFolder
+from blpo_dspy.data.sources.hub.repository import Hub
+from blpo_dspy.data.sources.hub.zips import ZipImages
 from blpo_dspy.data.sources.manifest import Manifest
 from blpo_dspy.data.sources.records import Listing, Record
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.sources.hub import Hub
-from blpo_dspy.sources.names import ImageFolder
-from blpo_dspy.sources.zips import ZipImages
 
 Fetched = Iterator[tuple[Record, bytes | ImageError]]
 

@@ -10,9 +10,9 @@ from typing import Any, TypeAlias, cast
 
 from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.data.sources.base import Fetched, HubSource
+from blpo_dspy.data.sources.hub.parquet import HubRows, open_rows
 from blpo_dspy.data.sources.records import Listing, Record, collect
 from blpo_dspy.data.tables import require_columns
-from blpo_dspy.sources.hub_rows import HubRows, open_rows
 
 RowKey: TypeAlias = "tuple[str | None, str, int]"  # configuration, split, number of the row
 

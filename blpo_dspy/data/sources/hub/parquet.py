@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from blpo_dspy.data.images.prepare import ImageError
+from blpo_dspy.data.sources.hub.ranges import RangeFile
+from blpo_dspy.data.sources.hub.repository import Hub
 from blpo_dspy.data.tables import require_columns
 from blpo_dspy.errors import DataError
-from blpo_dspy.sources.hub import Hub
-from blpo_dspy.sources.ranges import RangeFile
 
 if TYPE_CHECKING:
     import datasets

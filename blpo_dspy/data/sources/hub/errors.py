@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from blpo_dspy.sources.hub import Hub
+    from blpo_dspy.data.sources.hub.repository import Hub
 
 Cache = Literal["HF_HUB_CACHE", "HF_ASSETS_CACHE", "HF_DATASETS_CACHE"]
 

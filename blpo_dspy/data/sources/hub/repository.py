@@ -11,10 +11,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
+from blpo_dspy.data.sources.hub.cache import ImageCache
+from blpo_dspy.data.sources.hub.errors import Cache, explain, kept_nowhere
+from blpo_dspy.data.sources.hub.ranges import RangeFile
 from blpo_dspy.errors import DataError
-from blpo_dspy.sources.hub_errors import Cache, explain, kept_nowhere
-from blpo_dspy.sources.image_cache import ImageCache
-from blpo_dspy.sources.ranges import RangeFile
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 

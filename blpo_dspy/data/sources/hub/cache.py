@@ -6,9 +6,9 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from blpo_dspy.data.sources.hub.errors import kept_nowhere
 from blpo_dspy.errors import DataError
 from blpo_dspy.files import replacing
-from blpo_dspy.sources.hub_errors import kept_nowhere
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
 from blpo_dspy.data.images.prepare import ImageError
+from blpo_dspy.data.sources.hub.names import NameIndex
+from blpo_dspy.data.sources.hub.ranges import RangeFile
 from blpo_dspy.errors import DataError
-from blpo_dspy.sources.names import NameIndex
-from blpo_dspy.sources.ranges import RangeFile
 
 _TAIL = 1 << 16  # bytes; holds the end record of any archive and the directory of a small one
 _HEADER = 30 + 64  # bytes; a local file header, and room for what its extra field has beyond the directory's

@@ -1,0 +1,1 @@
+"""Files, rows and byte ranges from the Hugging Face Hub."""

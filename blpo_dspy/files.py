@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.files import check_path
 from blpo_dspy.text import brief
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import dspy
 
 from blpo_dspy import BLPO, Agreement, LabelSpace, Models, VisualJudge, load_examples, measure_agreement, split_examples
-from blpo_dspy.embedded import RATERS, write_dataset
+from blpo_dspy.data.sources.photographs import RATERS, write_dataset
 
 
 def agreement(judge: VisualJudge, examples: list[dspy.Example], lm: dspy.LM) -> Agreement:

@@ -12,7 +12,7 @@ import tempfile
 
 from blpo_dspy import LabelSpace, Models, VisualJudge, compare, load_examples, split_examples
 from blpo_dspy.comparison_tables import markdown
-from blpo_dspy.embedded import RATERS, write_dataset
+from blpo_dspy.data.sources.photographs import RATERS, write_dataset
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import dspy
 
 from blpo_dspy import BLPO, LabelSpace, PixelPolicy, VisualJudge, embedded_lm
-from blpo_dspy.embedded import RATERS, rated_photographs
+from blpo_dspy.data.sources.photographs import RATERS, rated_photographs
 
 LABELS = LabelSpace("reject", "keep")
 TASK = "Judge whether to keep or reject this photograph by its technical quality."

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import dspy
 
 from blpo_dspy import LabelSpace, Models, PixelPolicy, VisualJudge, make_lm
-from blpo_dspy.embedded import RATERS, rated_photographs
+from blpo_dspy.data.sources.photographs import RATERS, rated_photographs
 from blpo_dspy.embedded.server import Options, start_server
 from blpo_dspy.progress import quiet_libraries
 

@@ -14,7 +14,12 @@ import io
 import dspy
 
 from blpo_dspy import LabelSpace, VisualJudge, embedded_lm
-from blpo_dspy.embedded import RATERS, ceiling_instruction, ceiling_verbalizer_instruction, rated_photographs
+from blpo_dspy.data.sources.photographs import (
+    RATERS,
+    ceiling_instruction,
+    ceiling_verbalizer_instruction,
+    rated_photographs,
+)
 
 LABELS = LabelSpace.ordinal(1, 5)
 RATER = RATERS["sharp"]

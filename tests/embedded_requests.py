@@ -8,7 +8,8 @@ from functools import lru_cache
 import dspy
 from dspy import lm15
 
-from blpo_dspy.embedded import RATERS, EmbeddedEngine, RatedPhotograph, rated_photographs
+from blpo_dspy.data.sources.photographs import RATERS, RatedPhotograph, rated_photographs
+from blpo_dspy.embedded import EmbeddedEngine
 
 TASK = "Rate the technical quality of this photograph."
 

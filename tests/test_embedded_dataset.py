@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.embedded import RATERS, rated_photographs, write_dataset
+from blpo_dspy.data.sources.photographs import RATERS, rated_photographs, write_dataset
 from blpo_dspy.errors import BlpoError
 
 

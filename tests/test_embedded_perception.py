@@ -10,10 +10,10 @@ import pytest
 from embedded_requests import photographs
 from PIL import Image
 
+from blpo_dspy.data.sources.photographs.crops import NAMES, crop, photograph
+from blpo_dspy.data.sources.photographs.degradations import degrade, draw_flaws
 from blpo_dspy.embedded import flaws
-from blpo_dspy.embedded.degradations import degrade, draw_flaws
 from blpo_dspy.embedded.perception import Perception, decode
-from blpo_dspy.embedded.photographs import NAMES, crop, photograph
 from blpo_dspy.embedded.pixels import png
 from blpo_dspy.errors import BlpoError
 

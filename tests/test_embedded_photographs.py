@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from blpo_dspy.data.sources.photographs.crops import NAMES, SIDE, crop, photograph
+from blpo_dspy.data.sources.photographs.degradations import degrade, draw_flaws
 from blpo_dspy.embedded import flaws
-from blpo_dspy.embedded.degradations import degrade, draw_flaws
-from blpo_dspy.embedded.photographs import NAMES, SIDE, crop, photograph
 from blpo_dspy.embedded.pixels import Pixels, luminance, png, saturation
 
 

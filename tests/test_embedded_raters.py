@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.embedded import RATERS, Rater, rated_photographs
+from blpo_dspy.data.sources.photographs import RATERS, Rater, rated_photographs
 from blpo_dspy.errors import BlpoError
 
 FIVE = LabelSpace.ordinal(1, 5)

@@ -13,19 +13,16 @@ from embedded_requests import TASK, as_image, ask, photographs
 from sklearn.metrics import f1_score
 
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.embedded import (
-    FLAWS,
+from blpo_dspy.data.sources.photographs import (
     RATERS,
-    EmbeddedEngine,
     RatedPhotograph,
-    Traits,
     ceiling_instruction,
     ceiling_verbalizer_instruction,
-    embedded_lm,
     rated_photographs,
 )
+from blpo_dspy.data.sources.photographs.raters import Rater
+from blpo_dspy.embedded import FLAWS, EmbeddedEngine, Traits, embedded_lm
 from blpo_dspy.embedded import vocabulary as v
-from blpo_dspy.embedded.raters import Rater
 from blpo_dspy.optimizers import updates
 from blpo_dspy.programs.signatures import judge_signature, verbalize_signature
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blpo_dspy.embedded import FLAWS, RATERS, ceiling_instruction, ceiling_verbalizer_instruction
+from blpo_dspy.data.sources.photographs import RATERS, ceiling_instruction, ceiling_verbalizer_instruction
+from blpo_dspy.embedded import FLAWS
 from blpo_dspy.embedded import vocabulary as v
 
 WEIGHTS = st.dictionaries(st.sampled_from(FLAWS), st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]))

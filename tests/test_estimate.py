@@ -14,9 +14,9 @@ from worlds import TRAIN, VALIDATION, brightness, examples, mind, student, world
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.ledger import ROLES, Ledger
 from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.data.sources.photographs.dataset import rated_photographs
+from blpo_dspy.data.sources.photographs.raters import RATERS
 from blpo_dspy.embedded import embedded_lm
-from blpo_dspy.embedded.dataset import rated_photographs
-from blpo_dspy.embedded.raters import RATERS
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.image_tokens import image_tokens
 from blpo_dspy.optimizers import BLPO

@@ -15,7 +15,12 @@ from blpo_dspy.agreement.intervals import NO_CHANGE
 from blpo_dspy.cli.app import app
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.embedded import RATERS, ceiling_instruction, ceiling_verbalizer_instruction, write_dataset
+from blpo_dspy.data.sources.photographs import (
+    RATERS,
+    ceiling_instruction,
+    ceiling_verbalizer_instruction,
+    write_dataset,
+)
 from blpo_dspy.programs.visual_judge import VisualJudge
 
 SCALE = LabelSpace.ordinal(1, 5)

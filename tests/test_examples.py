@@ -14,7 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 from blpo_dspy.cli.app import app
-from blpo_dspy.embedded import RATERS, write_dataset
+from blpo_dspy.data.sources.photographs import RATERS, write_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))

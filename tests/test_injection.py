@@ -13,7 +13,12 @@ from judges import picture
 from worlds import TRAIN, brightness, student, world
 
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.embedded import RATERS, ceiling_instruction, ceiling_verbalizer_instruction, rated_photographs
+from blpo_dspy.data.sources.photographs import (
+    RATERS,
+    ceiling_instruction,
+    ceiling_verbalizer_instruction,
+    rated_photographs,
+)
 from blpo_dspy.models import make_lm
 from blpo_dspy.optimizers import APO, BLPO, OPRO, TextGrad
 from blpo_dspy.programs import VisualJudge

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from worlds import TRAIN, VALIDATION, mind, student, world
 
 from blpo_dspy.cli.app import app
-from blpo_dspy.embedded import RATERS, write_dataset
+from blpo_dspy.data.sources.photographs import RATERS, write_dataset
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.mlflow_tracking import MLflowCallback, log_run
 from blpo_dspy.optimizers import BLPO

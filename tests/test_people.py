@@ -18,7 +18,7 @@ from blpo_dspy.cli.app import app
 from blpo_dspy.data.examples import load_rated
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.ratings import ratings_from_columns
-from blpo_dspy.embedded import RATERS, write_dataset
+from blpo_dspy.data.sources.photographs import RATERS, write_dataset
 from blpo_dspy.errors import BlpoError, DataError
 
 SCALE = LabelSpace.ordinal(1, 5)

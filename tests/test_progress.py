@@ -17,7 +17,8 @@ from worlds import TRAIN, VALIDATION, mind, student, world
 
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.embedded import RATERS, embedded_lm, rated_photographs
+from blpo_dspy.data.sources.photographs import RATERS, rated_photographs
+from blpo_dspy.embedded import embedded_lm
 from blpo_dspy.errors import notice
 from blpo_dspy.optimizers.blpo import BLPO
 from blpo_dspy.programs.visual_judge import VisualJudge

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from blpo_dspy.calls.meter import Meter
 from blpo_dspy.cli.app import app
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.embedded import RATERS, rated_photographs, write_dataset
+from blpo_dspy.data.sources.photographs import RATERS, rated_photographs, write_dataset
 from blpo_dspy.embedded.faults import Faults
 from blpo_dspy.embedded.server import Options, start_server
 from blpo_dspy.models import Models, make_lm

@@ -11,7 +11,9 @@ from blpo_dspy.cli.compile import write, write_run
 from blpo_dspy.cli.screen import Screen, models_line, show_aligned, working
 from blpo_dspy.data.examples import load_examples
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.embedded import RATERS, Rater, ceiling_instruction, ceiling_verbalizer_instruction, write_dataset
+from blpo_dspy.data.sources.photographs.ceiling import ceiling_instruction, ceiling_verbalizer_instruction
+from blpo_dspy.data.sources.photographs.dataset import write_dataset
+from blpo_dspy.data.sources.photographs.raters import RATERS, Rater
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import writable_folder, write_json
 from blpo_dspy.options import DemoJob, ModelNames

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from blpo_dspy.data.labels.normalize import Label
-from blpo_dspy.data.labels.space import LabelSpace
 
 _BAD = re.compile(
     r"\b(?:rejects?(?:ed)?|unsafe|bad|poor|worst|worse|no|not|false|fail(?:s|ed)?|mismatch|fake|unnatural|unacceptable"
@@ -30,8 +29,3 @@ def goodness(name: str) -> int:
 def ranked(names: Sequence[T]) -> tuple[T, ...]:
     """Returns nominal labels from worst to best: by their words, else as listed, the last the best."""
     return tuple(sorted(names, key=lambda name: goodness(str(name))))
-
-
-def worst_to_best(labels: LabelSpace) -> tuple[Label, ...]:
-    """Returns the labels from worst to best: as they stand if ordered, else by their words."""
-    return labels.labels if labels.ordered else ranked(labels.labels)

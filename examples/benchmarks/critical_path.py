@@ -31,9 +31,9 @@ import dspy
 from dspy import lm15
 
 from blpo_dspy import BLPO, LabelSpace, VisualJudge
-from blpo_dspy.embedded.dataset import RatedPhotograph, rated_photographs
+from blpo_dspy.data.sources.photographs.dataset import RatedPhotograph, rated_photographs
+from blpo_dspy.data.sources.photographs.raters import RATERS
 from blpo_dspy.embedded.engine import EmbeddedEngine
-from blpo_dspy.embedded.raters import RATERS
 
 LABELS = LabelSpace.ordinal(1, 5)
 TASK = "Rate the technical quality of this photograph."

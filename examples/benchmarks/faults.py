@@ -20,7 +20,7 @@ from typing import Any
 import dspy
 
 from blpo_dspy import BLPO, LabelSpace, VisualJudge
-from blpo_dspy.embedded import RATERS, rated_photographs
+from blpo_dspy.data.sources.photographs import RATERS, rated_photographs
 from blpo_dspy.embedded.faults import Faults
 from blpo_dspy.embedded.server import Options, start_server
 

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from blpo_dspy.data.sources.photographs.crops import NAMES, crop, photograph
+from blpo_dspy.data.sources.photographs.degradations import degrade, draw_flaws
 from blpo_dspy.embedded import flaws, perception
-from blpo_dspy.embedded.degradations import degrade, draw_flaws
 from blpo_dspy.embedded.measures import measure
-from blpo_dspy.embedded.photographs import NAMES, crop, photograph
 from blpo_dspy.embedded.pixels import png
 
 OTHERS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "motorcycle_left.png")

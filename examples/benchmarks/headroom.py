@@ -16,7 +16,12 @@ import dspy
 from recovery import LABELS, TASK, examples, macro_f1
 
 from blpo_dspy import VisualJudge, embedded_lm
-from blpo_dspy.embedded import Rater, ceiling_instruction, ceiling_verbalizer_instruction, rated_photographs
+from blpo_dspy.data.sources.photographs import (
+    Rater,
+    ceiling_instruction,
+    ceiling_verbalizer_instruction,
+    rated_photographs,
+)
 from blpo_dspy.embedded.flaws import FLAWS, HIDING
 
 MODES = ("both", "image", "description")

@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from blpo_dspy.embedded import RATERS, write_dataset
+from blpo_dspy.data.sources.photographs import RATERS, write_dataset
 from blpo_dspy.embedded.server import Options, start_server
 
 TASK = "Rate the technical quality of this photograph."

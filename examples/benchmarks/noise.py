@@ -27,8 +27,8 @@ from rich.console import Console
 from blpo_dspy import LabelSpace, VisualJudge, embedded_lm
 from blpo_dspy.aligning import align
 from blpo_dspy.data.images.prepare import PixelPolicy
-from blpo_dspy.embedded.dataset import rated_photographs
-from blpo_dspy.embedded.raters import RATERS
+from blpo_dspy.data.sources.photographs.dataset import rated_photographs
+from blpo_dspy.data.sources.photographs.raters import RATERS
 from blpo_dspy.files import write_json
 from blpo_dspy.models import Models
 from blpo_dspy.options import Search

@@ -19,7 +19,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from blpo_dspy import LabelSpace
-from blpo_dspy.embedded import RATERS, rated_photographs
+from blpo_dspy.data.sources.photographs import RATERS, rated_photographs
 
 CATEGORIES = ("Violence", "Deception", "Spam")
 Picture = tuple[bytes, Any]

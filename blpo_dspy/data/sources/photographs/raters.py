@@ -13,8 +13,13 @@ from typing import Any
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.embedded import flaws
-from blpo_dspy.embedded.scales import worst_to_best
+from blpo_dspy.embedded.scales import ranked
 from blpo_dspy.errors import BlpoError
+
+
+def worst_to_best(labels: LabelSpace) -> tuple[Label, ...]:
+    """Returns the labels from worst to best: as they stand if ordered, else by their words."""
+    return labels.labels if labels.ordered else ranked(labels.labels)
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from types import MappingProxyType
 
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.embedded import flaws, photographs
-from blpo_dspy.embedded.degradations import degrade, draw_flaws
+from blpo_dspy.data.sources.photographs import crops
+from blpo_dspy.data.sources.photographs.degradations import degrade, draw_flaws
+from blpo_dspy.data.sources.photographs.raters import Rater, worst_to_best
+from blpo_dspy.embedded import flaws
 from blpo_dspy.embedded.perception import Levels
 from blpo_dspy.embedded.pixels import png
-from blpo_dspy.embedded.raters import Rater
-from blpo_dspy.embedded.scales import worst_to_best
 from blpo_dspy.errors import BlpoError
 
 FIVE = LabelSpace.ordinal(1, 5)
@@ -138,8 +138,8 @@ def _remedy(rater: Rater, worst_is_short: bool) -> str:
 
 def _rendered(recipe: _Recipe, seed: int) -> RatedPhotograph:
     rng = random.Random(f"{seed}:pixels:{recipe.number}")
-    source = photographs.photograph(rng.choice(photographs.NAMES))
-    image = png(degrade(photographs.crop(source, rng), recipe.levels, rng))
+    source = crops.photograph(rng.choice(crops.NAMES))
+    image = png(degrade(crops.crop(source, rng), recipe.levels, rng))
     return RatedPhotograph(image, recipe.label, recipe.levels)
 
 
@@ -167,7 +167,7 @@ def write_dataset(
     random.Random(f"{seed}:names").shuffle(numbers)
     try:
         paths.images.mkdir(parents=True, exist_ok=True)
-        (root / "CREDITS.txt").write_text(photographs.CREDITS, encoding="utf-8")
+        (root / "CREDITS.txt").write_text(crops.CREDITS, encoding="utf-8")
         for table, rows in ((paths.train, splits.train), (paths.val, splits.val), (paths.test, splits.test)):
             _write_table(table, [(f"photo-{numbers.pop():04d}.png", row) for row in rows])
     except OSError as error:

@@ -1,0 +1,23 @@
+"""Rated photographs: crops with known degradations, rated by a known taste."""
+
+from blpo_dspy.data.sources.photographs.ceiling import ceiling_instruction, ceiling_verbalizer_instruction
+from blpo_dspy.data.sources.photographs.dataset import (
+    DatasetPaths,
+    RatedPhotograph,
+    RatedSplits,
+    rated_photographs,
+    write_dataset,
+)
+from blpo_dspy.data.sources.photographs.raters import RATERS, Rater
+
+__all__ = [
+    "RATERS",
+    "DatasetPaths",
+    "RatedPhotograph",
+    "RatedSplits",
+    "Rater",
+    "ceiling_instruction",
+    "ceiling_verbalizer_instruction",
+    "rated_photographs",
+    "write_dataset",
+]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from blpo_dspy.data.sources.published.levels import Binning, infer_scale
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.sources.levels import Binning, infer_scale
 
 SCORES = st.lists(st.floats(1, 5, allow_nan=False), min_size=2, max_size=40)
 

@@ -14,9 +14,9 @@ from PIL import Image
 from blpo_dspy import PixelPolicy, VisualJudge
 from blpo_dspy.data.sources import open_source
 from blpo_dspy.data.sources.base import Source
+from blpo_dspy.data.sources.published import agin, agiqa3k, imagereward, seetrue, unsafebench
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.sources import agin, agiqa3k, imagereward, seetrue, unsafebench
 
 
 def _five_levels(task: Task) -> Task:

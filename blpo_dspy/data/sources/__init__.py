@@ -34,18 +34,20 @@ class Entry:
 
 
 SOURCES: dict[str, Entry] = {
-    "unsafebench": Entry("safe or unsafe, 11 categories; gated, Hub", "unsafebench", "UnsafeBench"),
-    "seetrue": Entry("does a text match an image, 1 or 0; Hub", "seetrue", "SeeTRUE"),
-    "imagereward": Entry("how well an image matches its prompt, 1 to 7; Hub", "imagereward", "ImageReward"),
-    "agin": Entry("naturalness of generated images, 1 to 5; by hand", "agin", "AGIN"),
-    "agiqa3k": Entry("quality or alignment of generated images, 1 to 5; by hand", "agiqa3k", "AGIQA3K"),
-    "evalmuse": Entry("how well an image matches its prompt, 1 to 5; Hub", "evalmuse", "EvalMuse"),
-    "vl-rewardbench": Entry("which of two answers about an image is better; Hub", "vlrewardbench", "VLRewardBench"),
-    "smid": Entry("safe or unsafe, moral content; Hub", "companions", "smid"),
-    "nsfw": Entry("safe or unsafe, sexual content; Hub", "companions", "nsfw"),
-    "multiheaded": Entry("safe or unsafe, several kinds; Hub", "companions", "multiheaded"),
-    "violence": Entry("safe or unsafe, violence; Hub", "companions", "violence"),
-    "self-harm": Entry("safe or unsafe, self-harm; Hub", "companions", "self_harm"),
+    "unsafebench": Entry("safe or unsafe, 11 categories; gated, Hub", "published.unsafebench", "UnsafeBench"),
+    "seetrue": Entry("does a text match an image, 1 or 0; Hub", "published.seetrue", "SeeTRUE"),
+    "imagereward": Entry("how well an image matches its prompt, 1 to 7; Hub", "published.imagereward", "ImageReward"),
+    "agin": Entry("naturalness of generated images, 1 to 5; by hand", "published.agin", "AGIN"),
+    "agiqa3k": Entry("quality or alignment of generated images, 1 to 5; by hand", "published.agiqa3k", "AGIQA3K"),
+    "evalmuse": Entry("how well an image matches its prompt, 1 to 5; Hub", "published.evalmuse", "EvalMuse"),
+    "vl-rewardbench": Entry(
+        "which of two answers about an image is better; Hub", "published.vlrewardbench", "VLRewardBench"
+    ),
+    "smid": Entry("safe or unsafe, moral content; Hub", "published.companions", "smid"),
+    "nsfw": Entry("safe or unsafe, sexual content; Hub", "published.companions", "nsfw"),
+    "multiheaded": Entry("safe or unsafe, several kinds; Hub", "published.companions", "multiheaded"),
+    "violence": Entry("safe or unsafe, violence; Hub", "published.companions", "violence"),
+    "self-harm": Entry("safe or unsafe, self-harm; Hub", "published.companions", "self_harm"),
     "huggingface": Entry("any image dataset on the Hub, by id and column names", "huggingface", "HuggingFace"),
 }
 

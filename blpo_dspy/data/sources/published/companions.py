@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from blpo_dspy.data.sources.huggingface import HuggingFace
-from blpo_dspy.sources.unsafebench import UNSAFEBENCH
+from blpo_dspy.data.sources.published.unsafebench import UNSAFEBENCH
 
 _one_of_them = partial(
     HuggingFace,

@@ -7,9 +7,9 @@ from typing import Literal
 
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.metrics import AuthorMetric, plcc, srcc
+from blpo_dspy.data.sources.published.rated_folder import RatedFolder
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.sources.rated_folder import RatedFolder
 
 _METRICS = (AuthorMetric("SRCC", srcc, truth="score"), AuthorMetric("PLCC", plcc, truth="score"))
 

@@ -14,11 +14,11 @@ from blpo_dspy.data.sources.hub.names import ImageFolder
 from blpo_dspy.data.sources.hub.ranges import joined
 from blpo_dspy.data.sources.hub.zips import ZipImages
 from blpo_dspy.data.sources.metrics import AuthorMetric, plcc, srcc
+from blpo_dspy.data.sources.published.levels import Binning
 from blpo_dspy.data.sources.records import BadRow, Listing, Record, collect, number_of, text_of
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.data.tables import require_columns
 from blpo_dspy.errors import DataError
-from blpo_dspy.sources.levels import Binning
 
 EVALMUSE = Task(
     labels=LabelSpace.ordinal(1, 5),

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.metrics import AuthorMetric, plcc, srcc
+from blpo_dspy.data.sources.published.rated_folder import RatedFolder
 from blpo_dspy.data.sources.tasks import Task
-from blpo_dspy.sources.rated_folder import RatedFolder
 
 AGIN_TASK = Task(
     labels=LabelSpace.ordinal(1, 5),

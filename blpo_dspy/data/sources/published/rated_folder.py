@@ -13,11 +13,11 @@ from typing import ClassVar
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.base import Fetched, Source
 from blpo_dspy.data.sources.hub.names import ImageFolder
+from blpo_dspy.data.sources.published.levels import Binning, Rule, Scale
 from blpo_dspy.data.sources.records import Listing, Record, collect, number_of, text_of
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.data.tables import Row, read_table, require_columns
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.sources.levels import Binning, Rule, Scale
 
 
 @dataclass(frozen=True, kw_only=True)

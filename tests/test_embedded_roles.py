@@ -22,7 +22,7 @@ from blpo_dspy.data.sources.photographs import (
 )
 from blpo_dspy.data.sources.photographs.raters import Rater
 from blpo_dspy.embedded import FLAWS, EmbeddedEngine, Traits, embedded_lm
-from blpo_dspy.embedded import vocabulary as v
+from blpo_dspy.embedded.reading import vocabulary as v
 from blpo_dspy.optimizers import updates
 from blpo_dspy.programs.signatures import judge_signature, verbalize_signature
 

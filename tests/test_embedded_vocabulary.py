@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from blpo_dspy.data.sources.photographs import RATERS, ceiling_instruction, ceiling_verbalizer_instruction
 from blpo_dspy.embedded import FLAWS
-from blpo_dspy.embedded import vocabulary as v
+from blpo_dspy.embedded.reading import vocabulary as v
 
 WEIGHTS = st.dictionaries(st.sampled_from(FLAWS), st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]))
 LEVELS = st.dictionaries(st.sampled_from(FLAWS), st.integers(1, 3))

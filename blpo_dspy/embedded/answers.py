@@ -7,10 +7,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from blpo_dspy.embedded import describing, judging, revising, vocabulary
-from blpo_dspy.embedded.evidence import mistakes
-from blpo_dspy.embedded.prompts import current_instruction
-from blpo_dspy.embedded.reading import OutputField, Reading, without_images
+from blpo_dspy.embedded import describing, judging, revising
+from blpo_dspy.embedded.reading import vocabulary
+from blpo_dspy.embedded.reading.evidence import mistakes
+from blpo_dspy.embedded.reading.instructions import current_instruction
+from blpo_dspy.embedded.reading.request import OutputField, Reading, without_images
 from blpo_dspy.embedded.senses import Senses
 
 _PREFIX = re.compile(r"prefix", re.IGNORECASE)

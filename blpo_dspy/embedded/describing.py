@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from blpo_dspy.embedded import flaws, vocabulary
-from blpo_dspy.embedded.reading import Reading
+from blpo_dspy.embedded import flaws
+from blpo_dspy.embedded.reading import vocabulary
+from blpo_dspy.embedded.reading.request import Reading
 from blpo_dspy.embedded.senses import Senses, present
 
 _ALL_FLAWS = re.compile(

@@ -6,9 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from blpo_dspy.embedded import flaws, vocabulary
-from blpo_dspy.embedded.reading import OutputField, Reading, without_images
-from blpo_dspy.embedded.scales import ranked
+from blpo_dspy.embedded import flaws
+from blpo_dspy.embedded.reading import vocabulary
+from blpo_dspy.embedded.reading.request import OutputField, Reading, without_images
+from blpo_dspy.embedded.reading.vocabulary import ranked
 from blpo_dspy.embedded.senses import Senses, present
 
 _RANGE = re.compile(

@@ -7,10 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from blpo_dspy.embedded import flaws, vocabulary
-from blpo_dspy.embedded.evidence import Mistake, directions, mistakes
-from blpo_dspy.embedded.prompts import best_tried, current_instruction, judge_instruction, tried
-from blpo_dspy.embedded.reading import Reading, without_images
+from blpo_dspy.embedded import flaws
+from blpo_dspy.embedded.reading import vocabulary
+from blpo_dspy.embedded.reading.evidence import Mistake, directions, mistakes
+from blpo_dspy.embedded.reading.instructions import best_tried, current_instruction, judge_instruction, tried
+from blpo_dspy.embedded.reading.request import Reading, without_images
 from blpo_dspy.embedded.senses import Senses
 
 QUARTER = 0.25

@@ -9,7 +9,8 @@ image alone, by 0.32 for one of them and at least 0.43 for all others.
 from __future__ import annotations
 
 from blpo_dspy.data.sources.photographs.raters import Rater
-from blpo_dspy.embedded import flaws, vocabulary
+from blpo_dspy.embedded import flaws
+from blpo_dspy.embedded.reading import vocabulary
 
 
 def ceiling_instruction(rater: Rater, task: str) -> str:

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from blpo_dspy.embedded.evidence import objects
-from blpo_dspy.embedded.reading import Reading, without_images
+from blpo_dspy.embedded.reading.evidence import objects
+from blpo_dspy.embedded.reading.request import Reading, without_images
 
 FALLBACK = "Judge how good this picture is."
 

@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 
 import blpo_dspy
 from blpo_dspy.cli.app import app
-from blpo_dspy.embedded.server import Options, Service, start_server
+from blpo_dspy.embedded.server.http import Options, Service, start_server
 from blpo_dspy.programs.visual_judge import VisualJudge
 
 TASK = "Rate the technical quality of this photograph."

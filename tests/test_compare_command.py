@@ -21,7 +21,7 @@ from blpo_dspy.cli.compare import _Progress
 from blpo_dspy.cli.flags import seed_list
 from blpo_dspy.comparison.compare import Row
 from blpo_dspy.data.sources.photographs import RATERS, write_dataset
-from blpo_dspy.embedded.server import start_server
+from blpo_dspy.embedded.server.http import start_server
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.progress import Watch
 

@@ -19,8 +19,8 @@ from embedded_requests import TASK, as_image, photographs
 
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.embedded import embedded_lm
-from blpo_dspy.embedded.faults import Faults
-from blpo_dspy.embedded.server import Options, main, start_server
+from blpo_dspy.embedded.server.faults import Faults
+from blpo_dspy.embedded.server.http import Options, main, start_server
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.programs.signatures import judge_signature, verbalize_signature
 
@@ -230,7 +230,7 @@ def test_a_taken_port_is_named() -> None:
 
 def test_the_command_says_where_it_listens() -> None:
     """Port 0 takes a free one, on loopback."""
-    command = [sys.executable, "-m", "blpo_dspy.embedded.server", "--port", "0", "--seed", "3"]
+    command = [sys.executable, "-m", "blpo_dspy.embedded.server.http", "--port", "0", "--seed", "3"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

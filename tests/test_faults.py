@@ -21,8 +21,8 @@ from blpo_dspy.calls.meter import Meter
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.photographs.dataset import rated_photographs
 from blpo_dspy.data.sources.photographs.raters import RATERS
-from blpo_dspy.embedded.faults import Faults, FaultyLine
-from blpo_dspy.embedded.server import Options, main, start_server
+from blpo_dspy.embedded.server.faults import Faults, FaultyLine
+from blpo_dspy.embedded.server.http import Options, main, start_server
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.optimizers.estimate import estimate

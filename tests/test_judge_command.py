@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from blpo_dspy.cli.app import app
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.photographs import RATERS, write_dataset
-from blpo_dspy.embedded.server import Options, start_server
+from blpo_dspy.embedded.server.http import Options, start_server
 from blpo_dspy.programs import VisualJudge
 
 LABELS = LabelSpace.ordinal(1, 5)

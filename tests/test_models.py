@@ -9,8 +9,8 @@ import dspy
 import pytest
 from dspy.utils.exceptions import LMTimeoutError, LMTransportError
 
-from blpo_dspy.embedded.faults import Faults
-from blpo_dspy.embedded.server import Options, start_server
+from blpo_dspy.embedded.server.faults import Faults
+from blpo_dspy.embedded.server.http import Options, start_server
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models import Models, is_embedded, make_lm
 

@@ -11,7 +11,7 @@ import snapshots
 from engines import ScriptedServer, Seen, completion
 from worlds import TRAIN, VALIDATION, mind, student
 
-from blpo_dspy.embedded import wire
+from blpo_dspy.embedded.server import wire
 from blpo_dspy.optimizers import BLPO
 
 CAPTION = (

@@ -21,8 +21,8 @@ import dspy
 
 from blpo_dspy import BLPO, LabelSpace, VisualJudge
 from blpo_dspy.data.sources.photographs import RATERS, rated_photographs
-from blpo_dspy.embedded.faults import Faults
-from blpo_dspy.embedded.server import Options, start_server
+from blpo_dspy.embedded.server.faults import Faults
+from blpo_dspy.embedded.server.http import Options, start_server
 
 TASK = "Rate the technical quality of this photograph."
 

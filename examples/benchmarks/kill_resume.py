@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 
 from blpo_dspy.data.sources.photographs import RATERS, write_dataset
-from blpo_dspy.embedded.server import Options, start_server
+from blpo_dspy.embedded.server.http import Options, start_server
 
 TASK = "Rate the technical quality of this photograph."
 _LOOK = 0.005  # seconds between two looks at the server's log

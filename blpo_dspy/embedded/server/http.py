@@ -1,6 +1,6 @@
 """The embedded engine behind an OpenAI-compatible chat endpoint on loopback.
 
-Run `python -m blpo_dspy.embedded.server --port 8000` and use it as model `openai/embedded` with
+Run `python -m blpo_dspy.embedded.server.http --port 8000` and use it as model `openai/embedded` with
 `api_base="http://127.0.0.1:8000/v1"`. Its answers are those of the engine in process.
 """
 
@@ -21,9 +21,9 @@ from typing import Any
 
 from dspy import lm15
 
-from blpo_dspy.embedded import wire
 from blpo_dspy.embedded.engine import EmbeddedEngine
-from blpo_dspy.embedded.faults import Fault, Faults, FaultyLine, garbage, misshapen
+from blpo_dspy.embedded.server import wire
+from blpo_dspy.embedded.server.faults import Fault, Faults, FaultyLine, garbage, misshapen
 from blpo_dspy.errors import BlpoError
 
 HOST = "127.0.0.1"
@@ -243,7 +243,7 @@ def start_server(options: Options | None = None, *, port: int = 0) -> Iterator[s
 
 
 def _options(arguments: Sequence[str] | None) -> tuple[int, Options]:
-    parser = argparse.ArgumentParser(prog="python -m blpo_dspy.embedded.server", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m blpo_dspy.embedded.server.http", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; any free one if 0")
     parser.add_argument("--seed", type=int, default=0, help="the engine's seed, and that of the faults")
     parser.add_argument("--latency-ms", type=float, default=0.0, help="time added to every answer")

@@ -12,9 +12,9 @@ from PIL import Image
 
 from blpo_dspy.data.sources.photographs.crops import NAMES, crop, photograph
 from blpo_dspy.data.sources.photographs.degradations import degrade, draw_flaws
-from blpo_dspy.embedded import flaws
-from blpo_dspy.embedded.perception import Perception, decode
-from blpo_dspy.embedded.pixels import png
+from blpo_dspy.embedded.sight import flaws
+from blpo_dspy.embedded.sight.perception import Perception, decode
+from blpo_dspy.embedded.sight.pixels import png
 from blpo_dspy.errors import BlpoError
 
 

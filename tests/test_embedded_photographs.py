@@ -11,8 +11,8 @@ from PIL import Image
 
 from blpo_dspy.data.sources.photographs.crops import NAMES, SIDE, crop, photograph
 from blpo_dspy.data.sources.photographs.degradations import degrade, draw_flaws
-from blpo_dspy.embedded import flaws
-from blpo_dspy.embedded.pixels import Pixels, luminance, png, saturation
+from blpo_dspy.embedded.sight import flaws
+from blpo_dspy.embedded.sight.pixels import Pixels, luminance, png, saturation
 
 
 def crops(count: int, seed: str = "crops") -> list[Pixels]:

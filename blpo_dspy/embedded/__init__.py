@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from blpo_dspy.embedded.engine import AsyncEmbeddedEngine, EmbeddedEngine, embedded_lm
-from blpo_dspy.embedded.flaws import FLAWS
-from blpo_dspy.embedded.senses import Traits
+from blpo_dspy.embedded.sight.flaws import FLAWS
+from blpo_dspy.embedded.sight.senses import Traits
 
 __all__ = [
     "FLAWS",

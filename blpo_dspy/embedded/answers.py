@@ -12,7 +12,7 @@ from blpo_dspy.embedded.reading import vocabulary
 from blpo_dspy.embedded.reading.evidence import mistakes
 from blpo_dspy.embedded.reading.instructions import current_instruction
 from blpo_dspy.embedded.reading.request import OutputField, Reading, without_images
-from blpo_dspy.embedded.senses import Senses
+from blpo_dspy.embedded.sight.senses import Senses
 
 _PREFIX = re.compile(r"prefix", re.IGNORECASE)
 _INSTRUCTION = re.compile(

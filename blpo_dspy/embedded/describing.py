@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from blpo_dspy.embedded import flaws
 from blpo_dspy.embedded.reading import vocabulary
 from blpo_dspy.embedded.reading.request import Reading
-from blpo_dspy.embedded.senses import Senses, present
+from blpo_dspy.embedded.sight import flaws
+from blpo_dspy.embedded.sight.senses import Senses, present
 
 _ALL_FLAWS = re.compile(
     r"\b(?:quality|technical(?:ly)?|natural\w*|realis\w+|safe\w*|aesthetic\w*|flaws?|faults?|defects?|distortions?"

@@ -17,9 +17,9 @@ from dspy import lm15
 from dspy.clients.engines.base import validate_request
 
 from blpo_dspy.embedded.answers import answer
-from blpo_dspy.embedded.perception import Perception
 from blpo_dspy.embedded.reading.request import read
-from blpo_dspy.embedded.senses import Senses, Traits
+from blpo_dspy.embedded.sight.perception import Perception
+from blpo_dspy.embedded.sight.senses import Senses, Traits
 from blpo_dspy.errors import BlpoError
 
 VERSION = 4

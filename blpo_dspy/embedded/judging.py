@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from blpo_dspy.embedded import flaws
 from blpo_dspy.embedded.reading import vocabulary
 from blpo_dspy.embedded.reading.request import OutputField, Reading, without_images
 from blpo_dspy.embedded.reading.vocabulary import ranked
-from blpo_dspy.embedded.senses import Senses, present
+from blpo_dspy.embedded.sight import flaws
+from blpo_dspy.embedded.sight.senses import Senses, present
 
 _RANGE = re.compile(
     r"(?:from|between|scale(?: of)?:?|number|rating|rate|integer|\()?\s*\b(-?\d{1,3})\b(?:\s*\([^)]{1,40}\))?\s*"

@@ -7,12 +7,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from blpo_dspy.embedded import flaws
 from blpo_dspy.embedded.reading import vocabulary
 from blpo_dspy.embedded.reading.evidence import Mistake, directions, mistakes
 from blpo_dspy.embedded.reading.instructions import best_tried, current_instruction, judge_instruction, tried
 from blpo_dspy.embedded.reading.request import Reading, without_images
-from blpo_dspy.embedded.senses import Senses
+from blpo_dspy.embedded.sight import flaws
+from blpo_dspy.embedded.sight.senses import Senses
 
 QUARTER = 0.25
 _STEPS = ((1.5, 2 * QUARTER), (0.5, QUARTER), (0.0, QUARTER / 2))

@@ -6,7 +6,7 @@ dependency of this project: install it beside it (`pip install scikit-image`) be
 
     python examples/benchmarks/fit_perception.py [--crops 700] [--write]
 
-`--write` replaces `blpo_dspy/embedded/perception.json`; without it the script only reports.
+`--write` replaces `blpo_dspy/embedded/sight/perception.json`; without it the script only reports.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from PIL import Image
 
 from blpo_dspy.data.sources.photographs.crops import NAMES, crop, photograph
 from blpo_dspy.data.sources.photographs.degradations import degrade, draw_flaws
-from blpo_dspy.embedded import flaws, perception
-from blpo_dspy.embedded.measures import measure
-from blpo_dspy.embedded.pixels import png
+from blpo_dspy.embedded.sight import flaws, perception
+from blpo_dspy.embedded.sight.measures import measure
+from blpo_dspy.embedded.sight.pixels import png
 
 OTHERS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "motorcycle_left.png")
 Data = tuple[NDArray[np.float64], NDArray[np.int64]]

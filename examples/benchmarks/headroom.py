@@ -22,7 +22,7 @@ from blpo_dspy.data.sources.photographs import (
     ceiling_verbalizer_instruction,
     rated_photographs,
 )
-from blpo_dspy.embedded.flaws import FLAWS, HIDING
+from blpo_dspy.embedded.sight.flaws import FLAWS, HIDING
 
 MODES = ("both", "image", "description")
 

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from blpo_dspy.embedded import flaws
 from blpo_dspy.embedded.reading import vocabulary
 from blpo_dspy.embedded.reading.request import Reading, without_images
 from blpo_dspy.embedded.reading.vocabulary import ranked
-from blpo_dspy.embedded.senses import Senses, present
+from blpo_dspy.embedded.sight import flaws
+from blpo_dspy.embedded.sight.senses import Senses, present
 
 _HUMAN_KEY = r"human|people|gold|true|truth|expected|correct|target|reference|annotat\w+|raters?"
 _JUDGE_KEY = r"judge\w*|model\w*|predict\w+|output|answer\w*|response|system|assistant"

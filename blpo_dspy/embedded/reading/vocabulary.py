@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from blpo_dspy.data.labels.normalize import Label
-from blpo_dspy.embedded import flaws
+from blpo_dspy.embedded.sight import flaws
 
 _FLAW_WORDS: Mapping[str, str] = {
     flaws.BLUR: r"blur\w*|out[- ]of[- ]focus|defocus\w*|unsharp\w*|sharpness|soft focus",

@@ -9,8 +9,8 @@ image alone, by 0.32 for one of them and at least 0.43 for all others.
 from __future__ import annotations
 
 from blpo_dspy.data.sources.photographs.raters import Rater
-from blpo_dspy.embedded import flaws
 from blpo_dspy.embedded.reading import vocabulary
+from blpo_dspy.embedded.sight import flaws
 
 
 def ceiling_instruction(rater: Rater, task: str) -> str:

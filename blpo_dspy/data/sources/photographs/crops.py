@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from blpo_dspy.embedded.pixels import Pixels, luminance, with_saturation
+from blpo_dspy.embedded.sight.pixels import Pixels, luminance, with_saturation
 
 CREDITS = """\
 These pictures are crops, degraded on purpose, of two photographs that ship with scikit-learn:

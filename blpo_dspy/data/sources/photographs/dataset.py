@@ -15,9 +15,9 @@ from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.photographs import crops
 from blpo_dspy.data.sources.photographs.degradations import degrade, draw_flaws
 from blpo_dspy.data.sources.photographs.raters import Rater, worst_to_best
-from blpo_dspy.embedded import flaws
-from blpo_dspy.embedded.perception import Levels
-from blpo_dspy.embedded.pixels import png
+from blpo_dspy.embedded.sight import flaws
+from blpo_dspy.embedded.sight.perception import Levels
+from blpo_dspy.embedded.sight.pixels import png
 from blpo_dspy.errors import BlpoError
 
 FIVE = LabelSpace.ordinal(1, 5)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from blpo_dspy.embedded import flaws
-from blpo_dspy.embedded.pixels import Pixels, luminance, with_saturation
+from blpo_dspy.embedded.sight import flaws
+from blpo_dspy.embedded.sight.pixels import Pixels, luminance, with_saturation
 
 
 def _clipped(pixels: NDArray[Any]) -> Pixels:

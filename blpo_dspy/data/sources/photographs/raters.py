@@ -12,8 +12,8 @@ from typing import Any
 
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.embedded import flaws
 from blpo_dspy.embedded.reading.vocabulary import ranked
+from blpo_dspy.embedded.sight import flaws
 from blpo_dspy.errors import BlpoError
 
 

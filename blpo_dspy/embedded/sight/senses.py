@@ -7,8 +7,8 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from blpo_dspy.embedded import flaws
-from blpo_dspy.embedded.perception import Perception
+from blpo_dspy.embedded.sight import flaws
+from blpo_dspy.embedded.sight.perception import Perception
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from blpo_dspy.embedded.pixels import Pixels, luminance
+from blpo_dspy.embedded.sight.pixels import Pixels, luminance
 
 _IMMERKAER = np.array([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]])
 _GRID = 8

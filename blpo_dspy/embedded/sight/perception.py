@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from blpo_dspy.embedded import flaws
-from blpo_dspy.embedded.measures import measure
+from blpo_dspy.embedded.sight import flaws
+from blpo_dspy.embedded.sight.measures import measure
 from blpo_dspy.errors import BlpoError
 
 Levels = Mapping[str, int]
@@ -73,7 +73,7 @@ def quadratic(z: NDArray[np.float64]) -> NDArray[np.float64]:
 @lru_cache(maxsize=1)
 def shipped_model() -> PerceptionModel:
     """Returns the fit that ships with the library."""
-    text = resources.files("blpo_dspy.embedded").joinpath("perception.json").read_text(encoding="utf-8")
+    text = resources.files("blpo_dspy.embedded.sight").joinpath("perception.json").read_text(encoding="utf-8")
     return PerceptionModel.from_dict(json.loads(text))
 
 

@@ -1,0 +1,1 @@
+"""What the embedded engine measures of an image."""

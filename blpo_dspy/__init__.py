@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from blpo_dspy.data.sources import open_source
     from blpo_dspy.embedded.engine import embedded_lm
     from blpo_dspy.errors import ArtifactError, BlpoError, DataError, ModelError
-    from blpo_dspy.models import Models, make_lm
+    from blpo_dspy.models.lm import Models, make_lm
     from blpo_dspy.optimizers import BLPO, BLPOResult, Round, Trial
     from blpo_dspy.optimizers.estimate import Estimate, estimate
     from blpo_dspy.optimizers.guards import Guards
@@ -71,7 +71,7 @@ _HOME = {
     "Guards": "optimizers.guards",
     "LabelSpace": "data.labels.space",
     "ModelError": "errors",
-    "Models": "models",
+    "Models": "models.lm",
     "PixelPolicy": "data.images.prepare",
     "Round": "optimizers",
     "Trial": "optimizers",
@@ -80,7 +80,7 @@ _HOME = {
     "embedded_lm": "embedded.engine",
     "estimate": "optimizers.estimate",
     "load_examples": "data.examples",
-    "make_lm": "models",
+    "make_lm": "models.lm",
     "measure_agreement": "agreement.measure",
     "open_source": "data.sources",
     "predict": "predictions",

@@ -25,7 +25,7 @@ from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import notice
 from blpo_dspy.labelling import inputs_of, label_images
 from blpo_dspy.measuring import CostsAfter, costs_after, optimizer_of
-from blpo_dspy.models import Models
+from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.blpo import BLPO
 from blpo_dspy.optimizers.records import BLPOResult
 from blpo_dspy.optimizers.run import unmeasured

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
-from blpo_dspy.text import shown
+from blpo_dspy.models.prompt_text import shown
 
 _SHOWN = 20
 # So many places with the same problem are told in one line.

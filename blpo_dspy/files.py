@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.text import brief
+from blpo_dspy.models.prompt_text import brief
 
 
 def check_path(path: Path) -> None:

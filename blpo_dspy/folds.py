@@ -31,7 +31,7 @@ from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.splits import cut_folds, split_examples
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.measuring import costs_after
-from blpo_dspy.models import Models
+from blpo_dspy.models.lm import Models
 from blpo_dspy.options import Search
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.progress import Watch

@@ -14,11 +14,12 @@ from dspy.utils.exceptions import LMError
 
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.calls.failures import RunStoppedError, is_outage
-from blpo_dspy.calls.meter import FATAL_ERRORS, Meter
+from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.errors import ModelError
-from blpo_dspy.models import Models
+from blpo_dspy.models.failures import FATAL_ERRORS
+from blpo_dspy.models.lm import Models
 from blpo_dspy.programs.visual_judge import VisualJudge
 
 # How many failures in a row, from the first image on, tell that nobody is there.

@@ -22,7 +22,7 @@ from blpo_dspy.data.inputs import Inputs, checked, find_inputs, read_content
 from blpo_dspy.data.rows import Draft
 from blpo_dspy.errors import BlpoError, ModelError, check_kind
 from blpo_dspy.labelling import label_each
-from blpo_dspy.models import Models, identity
+from blpo_dspy.models.lm import Models, identity
 from blpo_dspy.prediction_files import check_target, write_rows
 from blpo_dspy.prediction_journal import SUFFIX, PredictionJournal
 from blpo_dspy.programs.visual_judge import VisualJudge

@@ -11,15 +11,16 @@ import dspy
 import pydantic
 from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError, LMError
 
-from blpo_dspy.adapter import one_call_adapter
 from blpo_dspy.calls.failures import is_outage, once_more
-from blpo_dspy.calls.meter import FATAL_ERRORS, observe_answers
+from blpo_dspy.calls.meter import observe_answers
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.errors import ModelError
+from blpo_dspy.models.adapter import one_call_adapter
+from blpo_dspy.models.failures import FATAL_ERRORS
+from blpo_dspy.models.prompt_text import as_data
 from blpo_dspy.optimizers.guards import Guards
 from blpo_dspy.optimizers.proposals import Proposal, refusal
 from blpo_dspy.optimizers.records import Rejection
-from blpo_dspy.text import as_data
 
 Inputs = Mapping[str, Any]
 

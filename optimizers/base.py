@@ -19,6 +19,7 @@ from blpo_dspy.calls.store import AnswerStore
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.errors import BlpoError, check_kind, check_least, notice
+from blpo_dspy.models.prices import Prices, checked_prices
 from blpo_dspy.optimizers.cards import card, described
 from blpo_dspy.optimizers.costs import call_costs, shortfall
 from blpo_dspy.optimizers.docstrings import with_inherited_options
@@ -26,7 +27,6 @@ from blpo_dspy.optimizers.plan import Plan, Sizes
 from blpo_dspy.optimizers.records import BLPOResult, Instructions, Validation
 from blpo_dspy.optimizers.run import Run
 from blpo_dspy.optimizers.scoring import Metric, check_metric
-from blpo_dspy.prices import Prices, checked_prices
 from blpo_dspy.programs.visual_judge import VisualJudge
 
 Program = TypeVar("Program", bound=dspy.Module)

@@ -10,15 +10,15 @@ from typing import Any
 import dspy
 from dspy.utils.exceptions import AdapterParseError, LMError
 
-from blpo_dspy.adapter import one_call_adapter
 from blpo_dspy.calls.failures import RunStoppedError, is_outage
-from blpo_dspy.calls.meter import FATAL_ERRORS
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, ModelError, check_kind
+from blpo_dspy.models.adapter import one_call_adapter
+from blpo_dspy.models.failures import FATAL_ERRORS
+from blpo_dspy.models.prompt_text import as_data
 from blpo_dspy.optimizers.records import Instructions, Judgement
 from blpo_dspy.optimizers.scoring import Metric, scored
-from blpo_dspy.text import as_data
 
 _SILENT_ANSWERS = 20
 _NAMED_FAILURES = 5

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import dspy
 
 from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.models.prompt_text import as_data
 from blpo_dspy.optimizers.bench import Bench
 from blpo_dspy.optimizers.records import Judgement
-from blpo_dspy.text import as_data
 
 ShownAs = Literal["images", "descriptions"]
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import dspy
 
+from blpo_dspy.models.prompt_text import as_data
 from blpo_dspy.optimizers.exhibits import Exhibits, ShownAs, label_names
 from blpo_dspy.optimizers.opro_prompts import InstructionScore, WriteInstruction
 from blpo_dspy.optimizers.proposals import Proposal
@@ -15,7 +16,6 @@ from blpo_dspy.optimizers.records import Batch, Instructions, Judgement, Rejecti
 from blpo_dspy.optimizers.rounds import RoundOptimizer, Select
 from blpo_dspy.optimizers.run import Run
 from blpo_dspy.optimizers.sampling import drawn, shuffled
-from blpo_dspy.text import as_data
 
 Scored = tuple[str, float]
 

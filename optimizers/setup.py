@@ -12,7 +12,7 @@ import dspy
 
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, DataError, check_kind
-from blpo_dspy.models import identity
+from blpo_dspy.models.lm import identity
 from blpo_dspy.optimizers.bench import Predictors
 from blpo_dspy.optimizers.scoring import Metric
 

@@ -12,9 +12,9 @@ import dspy
 from dspy.utils.exceptions import LMInvalidRequestError
 from dspy.utils.parallelizer import ParallelExecutor
 
-from blpo_dspy.calls.meter import FATAL_ERRORS
 from blpo_dspy.data.images.prepare import ImageSource
 from blpo_dspy.errors import BlpoError, ModelError, check_kind, notice
+from blpo_dspy.models.failures import FATAL_ERRORS
 
 _NAMED_CAUSES, _NAMED_POSITIONS = 3, 5
 

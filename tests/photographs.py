@@ -16,7 +16,7 @@ from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.photographs import RATERS
 from blpo_dspy.data.sources.photographs.dataset import RatedPhotograph, rated_photographs
 from blpo_dspy.embedded.engine import EmbeddedEngine
-from blpo_dspy.models import Models
+from blpo_dspy.models.lm import Models
 from blpo_dspy.programs import VisualJudge
 
 FIVE = LabelSpace.ordinal(1, 5)

@@ -16,7 +16,7 @@ from worlds import LABELS, TRAIN, VALIDATION, examples, mind, student, world
 from blpo_dspy.aligning import align
 from blpo_dspy.calls import meter
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.models import Models
+from blpo_dspy.models.lm import Models
 from blpo_dspy.options import Search
 from blpo_dspy.progress import Watch
 from blpo_dspy.sets import Sets

@@ -18,7 +18,7 @@ from blpo_dspy.data.examples import load_examples, load_rated
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.splits import Splits, split_examples
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.models import Models, make_lm
+from blpo_dspy.models.lm import Models, make_lm
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.predictions import predict
 from blpo_dspy.programs import VisualJudge

@@ -22,7 +22,7 @@ from blpo_dspy.checking import fidelity_sample, find_label_errors, late_verdicts
 from blpo_dspy.cli.app import app
 from blpo_dspy.data.sources.photographs import RATERS, write_dataset
 from blpo_dspy.measuring import costs_after
-from blpo_dspy.models import Models
+from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.records import Batch, BLPOResult, Instructions, Judgement, Round
 from blpo_dspy.options import Search
 from blpo_dspy.progress import Watch

@@ -38,7 +38,7 @@ from blpo_dspy.comparison.compare import Comparison, Row, compare, load_comparis
 from blpo_dspy.comparison.figures import remarks
 from blpo_dspy.comparison.methods import METHODS, Method
 from blpo_dspy.errors import BlpoError, ModelError
-from blpo_dspy.models import Models
+from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers import BLPO
 
 CAP = 50

@@ -9,7 +9,7 @@ from dspy.utils.exceptions import LMError
 from engines import ScriptedServer, scripted_lm
 
 from blpo_dspy.calls.meter import Meter
-from blpo_dspy.credentials import secrets_of
+from blpo_dspy.models.credentials import secrets_of
 
 KEY = "sk-known-to-nobody-else"
 

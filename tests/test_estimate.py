@@ -18,7 +18,7 @@ from blpo_dspy.data.sources.photographs.dataset import rated_photographs
 from blpo_dspy.data.sources.photographs.raters import RATERS
 from blpo_dspy.embedded import embedded_lm
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.image_tokens import image_tokens
+from blpo_dspy.models.image_tokens import image_tokens
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.optimizers.base import JudgeOptimizer
 from blpo_dspy.optimizers.estimate import Estimate, estimate

@@ -29,7 +29,7 @@ from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.splits import cut_folds
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.folds import Folded, Folds, align_folds, make_folds, share
-from blpo_dspy.models import Models
+from blpo_dspy.models.lm import Models
 from blpo_dspy.options import Search
 from blpo_dspy.progress import Watch
 from blpo_dspy.report import load_run

@@ -13,7 +13,7 @@ from worlds import TRAIN, VALIDATION, brightness, examples, mind, student, world
 from blpo_dspy.aligning import align, make_optimizer
 from blpo_dspy.calls.ledger import ROLES
 from blpo_dspy.measuring import costs_after, total_calls
-from blpo_dspy.models import Models
+from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.estimate import estimate, with_passes
 from blpo_dspy.options import Search
 from blpo_dspy.progress import Watch

@@ -12,7 +12,7 @@ from dspy.utils.exceptions import LMTimeoutError, LMTransportError
 from blpo_dspy.embedded.server.faults import Faults
 from blpo_dspy.embedded.server.http import Options, start_server
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.models import Models, is_embedded, make_lm
+from blpo_dspy.models.lm import Models, is_embedded, make_lm
 
 
 def test_a_name_with_no_role_keeps_the_providers_defaults() -> None:

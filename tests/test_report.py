@@ -31,7 +31,7 @@ from blpo_dspy.cli.app import app
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import write_json
-from blpo_dspy.models import Models
+from blpo_dspy.models.lm import Models
 from blpo_dspy.options import Search
 from blpo_dspy.progress import Watch
 from blpo_dspy.report import load_run, write_report, write_report_data

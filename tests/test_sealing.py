@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from blpo_dspy.cli.app import app
 from blpo_dspy.data.examples import load_examples
 from blpo_dspy.data.sources.photographs import RATERS, write_dataset
-from blpo_dspy.models import Models
+from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.programs import VisualJudge
 

@@ -10,8 +10,8 @@ import pytest
 from dspy.utils.callback import BaseCallback
 from judges import answers, judge_with, picture, seen_by
 
-from blpo_dspy.adapter import one_call_adapter
 from blpo_dspy.data.images.prepare import PixelPolicy
+from blpo_dspy.models.adapter import one_call_adapter
 
 ADAPTERS = [dspy.ChatAdapter(), dspy.JSONAdapter(), dspy.XMLAdapter()]
 

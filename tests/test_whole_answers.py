@@ -9,7 +9,7 @@ import pytest
 from judges import judge_with, picture, seen_by
 from worlds import TRAIN, VALIDATION, mind, student, world
 
-from blpo_dspy.adapter import one_call_adapter
+from blpo_dspy.models.adapter import one_call_adapter
 from blpo_dspy.optimizers import BLPO
 
 END = "[[ ## completed ## ]]"

@@ -20,7 +20,7 @@ from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.photographs import RATERS, rated_photographs, write_dataset
 from blpo_dspy.embedded.server.faults import Faults
 from blpo_dspy.embedded.server.http import Options, start_server
-from blpo_dspy.models import Models, make_lm
+from blpo_dspy.models.lm import Models, make_lm
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.programs import VisualJudge
 

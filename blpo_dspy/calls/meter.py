@@ -15,15 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 import dspy
-from dspy.utils.exceptions import (
-    LMAuthError,
-    LMBillingError,
-    LMConfigurationError,
-    LMError,
-    LMUnexpectedError,
-    LMUnsupportedFeatureError,
-    LMUnsupportedModelError,
-)
+from dspy.utils.exceptions import LMError
 
 from blpo_dspy.calls.bounds import Engines, longest_call, within
 from blpo_dspy.calls.failures import RunStoppedError, UnreadableAnswerError, is_outage
@@ -34,18 +26,8 @@ from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.request import Request
 from blpo_dspy.calls.store import Answer, AnswerStore, MemoryStore
 from blpo_dspy.errors import notice
-from blpo_dspy.prices import Prices, checked_prices, own_price
-
-# Errors that no further call of the run could mend: the first one ends it.
-FATAL_ERRORS = (
-    LMAuthError,
-    LMBillingError,
-    LMConfigurationError,
-    LMUnexpectedError,
-    LMUnsupportedFeatureError,
-    LMUnsupportedModelError,
-)
-
+from blpo_dspy.models.failures import FATAL_ERRORS
+from blpo_dspy.models.prices import Prices, checked_prices, own_price
 
 # Seconds that calls under way get to end when a run is cut short.
 GRACE = 10.0

@@ -20,8 +20,8 @@ from blpo_dspy.calls.failures import UnreadableAnswerError
 from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.calls.request import Request
 from blpo_dspy.calls.store import Answer
-from blpo_dspy.credentials import CREDENTIAL_ERRORS, secrets_of, told, without_secrets
-from blpo_dspy.prices import Price, cost
+from blpo_dspy.models.credentials import CREDENTIAL_ERRORS, secrets_of, told, without_secrets
+from blpo_dspy.models.prices import Price, cost
 
 if TYPE_CHECKING:
     from blpo_dspy.calls.meter import Meter

@@ -19,6 +19,7 @@ from blpo_dspy.cli.flags import check_folds, in_options, label_space, model_pric
 from blpo_dspy.data.sources import SOURCES
 from blpo_dspy.errors import BlpoError, DataError, gathered
 from blpo_dspy.files import writing_output
+from blpo_dspy.models.prompt_text import brief
 from blpo_dspy.options import (
     Columns,
     CompareJob,
@@ -37,7 +38,6 @@ from blpo_dspy.options import (
     Start,
     names,
 )
-from blpo_dspy.text import brief
 
 _BAD_INPUT = 2
 _INTERRUPTED = 130

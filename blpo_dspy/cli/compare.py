@@ -20,7 +20,7 @@ from blpo_dspy.comparison.methods import chosen, images_together
 from blpo_dspy.comparison_tables import terminal_table, write_tables
 from blpo_dspy.errors import ModelError
 from blpo_dspy.files import writable_folder, writing_output
-from blpo_dspy.models import is_embedded
+from blpo_dspy.models.lm import is_embedded
 from blpo_dspy.options import CompareJob, Search
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.progress import Watch, quiet_libraries

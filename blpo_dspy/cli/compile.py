@@ -21,7 +21,7 @@ from blpo_dspy.cli.screen import Screen, models_line, noting, show_aligned, work
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import writable_file, writable_folder, write_json
 from blpo_dspy.measuring import CostsAfter, costs_after, total_calls
-from blpo_dspy.models import Models
+from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.estimate import estimate, with_passes
 from blpo_dspy.options import CompileJob, Search
 from blpo_dspy.report import load_run, write_report, write_report_data

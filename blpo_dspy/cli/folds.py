@@ -17,7 +17,7 @@ from blpo_dspy.cli.compile import target_files, write_all
 from blpo_dspy.cli.screen import Evaluated, Screen, agreement_table, models_line, noting, show_aligned, working
 from blpo_dspy.folds import FIGURES, Folded, Folds, align_folds, each_fold, make_folds, share
 from blpo_dspy.measuring import costs_after, total_calls
-from blpo_dspy.models import Models
+from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.estimate import estimate, sum_of_estimates, with_passes
 from blpo_dspy.options import CompileJob, Search
 from blpo_dspy.programs.visual_judge import VisualJudge

@@ -18,7 +18,7 @@ from blpo_dspy.agreement.verdicts import Verdict, agreement_of, compare_verdicts
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.journal import Journal
 from blpo_dspy.calls.ledger import ROLES, Ledger, Usage
-from blpo_dspy.calls.meter import FATAL_ERRORS, Meter
+from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.outages import MAX_OUTAGE, Outages, checked_outage
 from blpo_dspy.calls.store import Answer
 from blpo_dspy.calls.workers import Workers
@@ -28,10 +28,11 @@ from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.files import RESULTS, write_json
 from blpo_dspy.labelling import inputs_of, label_images
-from blpo_dspy.models import Models, identity
+from blpo_dspy.models.failures import FATAL_ERRORS
+from blpo_dspy.models.lm import Models, identity
+from blpo_dspy.models.prices import Prices, check_priced, checked_prices
 from blpo_dspy.optimizers.records import BLPOResult
 from blpo_dspy.optimizers.setup import dataset
-from blpo_dspy.prices import Prices, check_priced, checked_prices
 from blpo_dspy.programs.visual_judge import VisualJudge
 
 _MOST_LOST = 0.5  # of the calls of a search

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from blpo_dspy.agreement.intervals import Interval, SeedsComparison, compare_over_seeds, interval_over_seeds
 from blpo_dspy.comparison.compare import Comparison, Row
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.models import is_embedded
+from blpo_dspy.models.lm import is_embedded
 
 ENDED = "†"
 """Stands beside the calls of a method that ended by itself before the cap."""

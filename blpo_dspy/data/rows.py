@@ -18,7 +18,7 @@ from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.tables import Row
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.text import brief
+from blpo_dspy.models.prompt_text import brief
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from blpo_dspy.agreement.intervals import BETTER, NO_CHANGE, WORSE, Difference, PairedComparison
-from blpo_dspy.models import is_embedded
+from blpo_dspy.models.lm import is_embedded
 from blpo_dspy.report.estimates import Estimate, estimates, levels
 from blpo_dspy.report.measured import FOLDS, VALIDATION, WHEN, Measured
 from blpo_dspy.report.numbers import figure, p_value

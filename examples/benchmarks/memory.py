@@ -22,7 +22,7 @@ import dspy
 from overhead import LABELS, distinct, instant_lm, photograph
 
 from blpo_dspy import VisualJudge
-from blpo_dspy.models import Models
+from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions import predict
 
 TARGET_MB = 100

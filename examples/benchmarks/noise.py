@@ -30,7 +30,7 @@ from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.sources.photographs.dataset import rated_photographs
 from blpo_dspy.data.sources.photographs.raters import RATERS
 from blpo_dspy.files import write_json
-from blpo_dspy.models import Models
+from blpo_dspy.models.lm import Models
 from blpo_dspy.options import Search
 from blpo_dspy.progress import Watch
 from blpo_dspy.report import load_run, write_report_data

@@ -11,8 +11,8 @@ import dspy
 from blpo_dspy import BLPO, Budget, Estimate, Models, estimate
 from blpo_dspy.comparison.methods import Method
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.models.prices import known_price
 from blpo_dspy.optimizers.plan import Span
-from blpo_dspy.prices import known_price
 from paper.methods import Sizes, methods, sweep
 from paper.sets import PaperSet
 

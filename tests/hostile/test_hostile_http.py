@@ -19,7 +19,7 @@ from image_files import write_photos
 from judges import SAFETY
 
 from blpo_dspy.errors import BlpoError, ModelError
-from blpo_dspy.models import Models
+from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions import predict
 from blpo_dspy.programs import VisualJudge
 

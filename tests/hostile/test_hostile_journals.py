@@ -24,7 +24,7 @@ from worlds import TRAIN, VALIDATION, student, world
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.journal import FILE_NAME
 from blpo_dspy.calls.ledger import Ledger
-from blpo_dspy.models import Models
+from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.prediction_journal import SUFFIX
 from blpo_dspy.predictions import predict

@@ -22,7 +22,7 @@ from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources import open_source
 from blpo_dspy.data.splits import cut_folds, split_examples
-from blpo_dspy.models import Models, make_lm
+from blpo_dspy.models.lm import Models, make_lm
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.optimizers.estimate import estimate
 from blpo_dspy.optimizers.guards import Guards

@@ -21,7 +21,7 @@ from pydantic import PrivateAttr
 
 from blpo_dspy.data.images.encoding import MEDIA_TYPES, ImageError, conform, conform_image
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.text import brief, shown
+from blpo_dspy.models.prompt_text import brief, shown
 
 __all__ = [
     "ImageError",

@@ -13,7 +13,7 @@ from typing import Any
 import dspy
 from dspy.dsp.utils.settings import main_thread_config
 
-from blpo_dspy.adapter import one_call_adapter
+from blpo_dspy.models.adapter import one_call_adapter
 
 # The trace that nobody asked for: one given to dspy.context or dspy.configure is another list.
 _PROCESS_TRACE = main_thread_config["trace"]

@@ -17,8 +17,8 @@ from dspy.clients.backend_selection import CLIENT_KEYS, select_backend
 from dspy.lm15 import LM15Error
 from dspy.utils.exceptions import LMConfigurationError
 
-from blpo_dspy.credentials import SECRET_NAME
 from blpo_dspy.errors import BlpoError, check_kind
+from blpo_dspy.models.credentials import SECRET_NAME
 
 Role = Literal["judge", "verbalizer", "optimizer"]
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from blpo_dspy.optimizers import BLPO, BLPOResult, Round, Trial
     from blpo_dspy.optimizers.estimate import Estimate, estimate
     from blpo_dspy.optimizers.guards import Guards
-    from blpo_dspy.predictions import predict
+    from blpo_dspy.predictions.predict import predict
     from blpo_dspy.programs import VisualJudge
 
 __version__ = "0.1.0"
@@ -83,7 +83,7 @@ _HOME = {
     "make_lm": "models.lm",
     "measure_agreement": "agreement.measure",
     "open_source": "data.sources",
-    "predict": "predictions",
+    "predict": "predictions.predict",
     "split_examples": "data.examples",
 }
 

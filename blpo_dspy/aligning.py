@@ -23,13 +23,13 @@ from blpo_dspy.checking import Ask, Checks, fidelity_sample, find_label_errors, 
 from blpo_dspy.data.examples import dataset_fingerprint
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import notice
-from blpo_dspy.labelling import inputs_of, label_images
 from blpo_dspy.measuring import CostsAfter, costs_after, optimizer_of
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.blpo import BLPO
 from blpo_dspy.optimizers.records import BLPOResult
 from blpo_dspy.optimizers.run import unmeasured
 from blpo_dspy.options import Search
+from blpo_dspy.predictions.labelling import inputs_of, label_images
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.progress import CompileWatch, Watch
 from blpo_dspy.results import Aligned, Measured, card

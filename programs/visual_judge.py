@@ -212,7 +212,7 @@ class VisualJudge(dspy.Module):
         """Judges many images in threads; DSPy's `Module.batch`, which takes images as they are, too.
 
         Images are loaded as their turn comes, so that as many lie in memory as there are threads. For results that
-        survive a crash see `blpo_dspy.predictions.predict`.
+        survive a crash see `blpo_dspy.predictions.predict.predict`.
 
         Args:
             examples: `dspy.Example`s with their inputs set, dicts of inputs, or, where the judge takes no context,

@@ -20,7 +20,7 @@ from blpo_dspy.data.splits import Splits, split_examples
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.lm import Models, make_lm
 from blpo_dspy.optimizers import BLPO
-from blpo_dspy.predictions import predict
+from blpo_dspy.predictions.predict import predict
 from blpo_dspy.programs import VisualJudge
 
 NAMES: Any = ["dark", "bright"]

@@ -16,8 +16,8 @@ from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import ModelError
-from blpo_dspy.labelling import inputs_of, label_each, label_images
 from blpo_dspy.models.lm import Models
+from blpo_dspy.predictions.labelling import inputs_of, label_each, label_images
 from blpo_dspy.programs.visual_judge import VisualJudge
 
 LABELS = LabelSpace("keep", "reject")

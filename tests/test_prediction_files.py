@@ -13,7 +13,7 @@ import pytest
 from pyarrow import parquet
 
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.prediction_files import check_target, write_rows
+from blpo_dspy.predictions.files import check_target, write_rows
 
 DAY = datetime.datetime(2026, 11, 24)
 ROWS: list[dict[str, Any]] = [

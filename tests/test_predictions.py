@@ -22,7 +22,7 @@ from pyarrow import parquet
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.models.lm import Models
-from blpo_dspy.predictions import Progress, journal_of, predict
+from blpo_dspy.predictions.predict import Progress, journal_of, predict
 from blpo_dspy.programs import VisualJudge
 
 

@@ -31,7 +31,7 @@ from blpo_dspy import (
     predict,
     split_examples,
 )
-from blpo_dspy.predictions import Progress
+from blpo_dspy.predictions.predict import Progress
 
 version: str = __version__
 errors: tuple[type[BlpoError], ...] = (ArtifactError, DataError, ModelError)

@@ -20,10 +20,10 @@ from blpo_dspy.data.examples import item_prints
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.drawing import draw_set
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labelling import inputs_of, label_images
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.cards import ancestors_of, prints_of, sets_of
 from blpo_dspy.options import EvaluateJob
+from blpo_dspy.predictions.labelling import inputs_of, label_images
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.progress import Watch
 from blpo_dspy.sets import load_set

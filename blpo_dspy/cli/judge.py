@@ -18,11 +18,11 @@ from blpo_dspy.cli.flags import given_texts
 from blpo_dspy.cli.screen import Screen, models_line, show_verdict, verdict_record, working
 from blpo_dspy.data.inputs import Inputs, checked, find_inputs
 from blpo_dspy.errors import BlpoError, ModelError
-from blpo_dspy.labelling import label_each
 from blpo_dspy.models.prompt_text import brief
 from blpo_dspy.options import JudgeJob
-from blpo_dspy.prediction_files import check_target
-from blpo_dspy.predictions import Progress, journal_of, predict
+from blpo_dspy.predictions.files import check_target
+from blpo_dspy.predictions.labelling import label_each
+from blpo_dspy.predictions.predict import Progress, journal_of, predict
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.progress import Watch
 

@@ -23,7 +23,7 @@ from overhead import LABELS, distinct, instant_lm, photograph
 
 from blpo_dspy import VisualJudge
 from blpo_dspy.models.lm import Models
-from blpo_dspy.predictions import predict
+from blpo_dspy.predictions.predict import predict
 
 TARGET_MB = 100
 _WARM_UP = 100

@@ -20,7 +20,7 @@ from judges import SAFETY
 
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.models.lm import Models
-from blpo_dspy.predictions import predict
+from blpo_dspy.predictions.predict import predict
 from blpo_dspy.programs import VisualJudge
 
 KEY = "sk-hostile-0123456789abcdef"

@@ -26,8 +26,8 @@ from blpo_dspy.calls.journal import FILE_NAME
 from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers import BLPO
-from blpo_dspy.prediction_journal import SUFFIX
-from blpo_dspy.predictions import predict
+from blpo_dspy.predictions.journal import SUFFIX
+from blpo_dspy.predictions.predict import predict
 from blpo_dspy.programs import VisualJudge
 
 CHANGED, LINES, DAMAGED = 48, 14, 18

@@ -21,10 +21,10 @@ from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.data.inputs import Inputs, checked, find_inputs, read_content
 from blpo_dspy.data.rows import Draft
 from blpo_dspy.errors import BlpoError, ModelError, check_kind
-from blpo_dspy.labelling import label_each
 from blpo_dspy.models.lm import Models, identity
-from blpo_dspy.prediction_files import check_target, write_rows
-from blpo_dspy.prediction_journal import SUFFIX, PredictionJournal
+from blpo_dspy.predictions.files import check_target, write_rows
+from blpo_dspy.predictions.journal import SUFFIX, PredictionJournal
+from blpo_dspy.predictions.labelling import label_each
 from blpo_dspy.programs.visual_judge import VisualJudge
 
 _GIVEN = "given_"

@@ -1,0 +1,1 @@
+"""A judge over a folder or a table of images."""

@@ -8,12 +8,9 @@ from pathlib import Path
 
 import jinja2
 
-from blpo_dspy import __version__
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.files import replacing
-from blpo_dspy.report.numbers import amount, figure
-from blpo_dspy.report.record import REPORT_DATA
+from blpo_dspy.report.html import REPORT_DATA, fill, write_page
 from blpo_dspy.report.run import RESULT, RunFolder
 from blpo_dspy.report.view import labels_to_blur, page_of
 
@@ -64,19 +61,6 @@ def damage_named(file: Path) -> Iterator[None]:
         raise BlpoError(f"{file}: the record is damaged ({error!r}); restore it, or run the command again") from error
 
 
-def fill(template: str, page: object) -> str:
-    """Returns a page of this package with every text escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("blpo_dspy.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(figure=figure, amount=amount)
-    return environment.get_template(template).render(page=page, version=__version__)
-
-
 def write_report(run: RunFolder, file: Path, *, images: bool = True, blur: Sequence[str] | None = None) -> Path:
     """Writes the report of a run to a file, complete or not at all, and returns its path; arguments as for `render`.
 
@@ -84,17 +68,3 @@ def write_report(run: RunFolder, file: Path, *, images: bool = True, blur: Seque
         BlpoError: If a label to blur is none of the run's, the record is damaged, or the file cannot be written.
     """
     return write_page(file, render(run, images=images, blur=blur))
-
-
-def write_page(file: Path, text: str) -> Path:
-    """Writes a page to a file, complete or not at all, and returns its path.
-
-    Raises:
-        BlpoError: If the file cannot be written.
-    """
-    try:
-        with replacing(file) as temporary:
-            temporary.write_text(text, encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise BlpoError(f"{file}: cannot be written ({error.strerror or error})") from error
-    return file

@@ -7,7 +7,6 @@ import hashlib
 import io
 import os
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -22,12 +21,11 @@ from blpo_dspy.data.images.prepare import PixelPolicy, is_reference
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import write_json
+from blpo_dspy.report.html import REPORT_DATA, THUMBNAILS, command_line
 from blpo_dspy.report.items import MOST_SHOWN, Item, Opinion, worth_showing
 
 FORMAT = "blpo-dspy report data"
-REPORT_DATA, THUMBNAILS = "report.json", "thumbnails"
 _SIDE, _QUALITY = 288, 72  # of the longest side, in pixels; at this quality even noise stays below 60 kB
-_ADDRESSES = ("--api-base",)
 _ABSOLUTE = re.compile(r"""(?:^|(?<=[\s'"=(]))(?:[A-Za-z]:)?[/\\][^\s;,'"():]+""")
 
 
@@ -87,12 +85,6 @@ def today() -> str:
     return datetime.now(timezone.utc).date().isoformat()
 
 
-def command_line(words: Sequence[str], folder: Path) -> str:
-    """Returns a command line to show beside a folder: quoted where need be, without addresses and absolute paths."""
-    told = (_without_address(word, previous) for previous, word in zip(["", *words], words, strict=False))
-    return relative_paths(shlex.join(told), folder)
-
-
 def relative_paths(text: str, folder: Path) -> str:
     """Returns a text whose absolute paths are relative to a folder: a page is passed on, and with it a user's name.
 
@@ -141,11 +133,3 @@ def _thumbnail(folder: Path, image: dspy.Image) -> str | None:
     name = f"{hashlib.sha256(content).hexdigest()[:16]}.jpg"
     small.save(folder / name, "JPEG", quality=_QUALITY, optimize=True)
     return name
-
-
-def _without_address(word: str, previous: str) -> str:
-    """A word of the command line; an address may hold a key."""
-    option, equals, _ = word.partition("=")
-    if previous in _ADDRESSES:
-        return "URL"
-    return f"{option}=URL" if equals and option in _ADDRESSES else word

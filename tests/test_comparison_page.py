@@ -18,8 +18,8 @@ from blpo_dspy.comparison.compare import Comparison, Row
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import write_json
-from blpo_dspy.report.comparison_page import is_comparison, render_comparison, report_comparison
-from blpo_dspy.report.comparison_view import About
+from blpo_dspy.report.comparison.page import is_comparison, render_comparison, report_comparison
+from blpo_dspy.report.comparison.view import About
 
 HOSTILE = "<script>alert(1)</script>"
 ROLES = ("judge", "verbalizer", "optimizer")

@@ -9,7 +9,7 @@ from pathlib import Path
 from blpo_dspy.comparison.compare import Comparison, load_comparison
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import RESULTS, write_json
-from blpo_dspy.report.comparison_view import About, comparison_page
+from blpo_dspy.report.comparison.view import About, comparison_page
 from blpo_dspy.report.html import REPORT_DATA, command_line, fill, write_page
 from blpo_dspy.report.page import damage_named
 from blpo_dspy.report.record import relative_paths, today

@@ -16,9 +16,9 @@ from worlds import TRAIN, VALIDATION, mind, student, world
 from blpo_dspy.cli.app import app
 from blpo_dspy.data.sources.photographs import RATERS, write_dataset
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.mlflow_tracking import MLflowCallback, log_run
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.programs import VisualJudge
+from blpo_dspy.report.run.mlflow import MLflowCallback, log_run
 
 # Folders need no database beside MLflow's light client; its telemetry would ask for the network.
 os.environ.update(MLFLOW_ALLOW_FILE_STORE="true", MLFLOW_DISABLE_TELEMETRY="true", GIT_PYTHON_REFRESH="quiet")

@@ -36,9 +36,9 @@ from blpo_dspy.options import Search
 from blpo_dspy.progress import Watch
 from blpo_dspy.report import load_run, write_report, write_report_data
 from blpo_dspy.report.html import command_line
-from blpo_dspy.report.items import MOST_SHOWN, Item, Opinion
-from blpo_dspy.report.page import render
-from blpo_dspy.report.record import relative_paths
+from blpo_dspy.report.run.items import MOST_SHOWN, Item, Opinion
+from blpo_dspy.report.run.page import render
+from blpo_dspy.report.run.record import relative_paths
 from blpo_dspy.report.words import word_diff
 from blpo_dspy.results import result
 from blpo_dspy.sets import Sets

@@ -11,13 +11,13 @@ import pytest
 from blpo_dspy.agreement.measure import measure_agreement
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.report.estimates import Column, figures_of
-from blpo_dspy.report.groups import groups_of, holm
-from blpo_dspy.report.headline import Headline, headline_of, models_and_day
-from blpo_dspy.report.items import Item, Opinion
-from blpo_dspy.report.measured import Measured, measured_of
 from blpo_dspy.report.numbers import enough_digits, figure
-from blpo_dspy.report.run import RunFolder
+from blpo_dspy.report.run.estimates import Column, figures_of
+from blpo_dspy.report.run.folder import RunFolder
+from blpo_dspy.report.run.groups import groups_of, holm
+from blpo_dspy.report.run.headline import Headline, headline_of, models_and_day
+from blpo_dspy.report.run.items import Item, Opinion
+from blpo_dspy.report.run.measured import Measured, measured_of
 
 NOMINAL, SCALE = LabelSpace("Safe", "Unsafe"), LabelSpace.ordinal(1, 5)
 FAILED = "failed"

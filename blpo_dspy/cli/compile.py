@@ -25,7 +25,7 @@ from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.estimate import estimate, with_passes
 from blpo_dspy.options import CompileJob, Search
 from blpo_dspy.report import load_run, write_report, write_report_data
-from blpo_dspy.report.record import relative_paths
+from blpo_dspy.report.run.record import relative_paths
 from blpo_dspy.results import Aligned, result
 from blpo_dspy.sealing import run_of, seal
 from blpo_dspy.sets import Sets

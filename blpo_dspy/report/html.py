@@ -12,7 +12,7 @@ from blpo_dspy import __version__
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import replacing
 from blpo_dspy.report.numbers import amount, figure
-from blpo_dspy.report.record import relative_paths
+from blpo_dspy.report.run.record import relative_paths
 
 REPORT_DATA, THUMBNAILS = "report.json", "thumbnails"
 

@@ -34,7 +34,7 @@ from blpo_dspy.models.lm import Models
 from blpo_dspy.options import Search
 from blpo_dspy.progress import Watch
 from blpo_dspy.report import load_run, write_report_data
-from blpo_dspy.report.view import page_of
+from blpo_dspy.report.run.view import page_of
 from blpo_dspy.results import result
 from blpo_dspy.sets import Sets
 

@@ -8,9 +8,9 @@ from typing import Literal
 
 from blpo_dspy.agreement.intervals import BETTER, NO_CHANGE, WORSE, Difference, PairedComparison
 from blpo_dspy.models.lm import is_embedded
-from blpo_dspy.report.estimates import Estimate, estimates, levels
-from blpo_dspy.report.measured import FOLDS, VALIDATION, WHEN, Measured
 from blpo_dspy.report.numbers import figure, p_value
+from blpo_dspy.report.run.estimates import Estimate, estimates, levels
+from blpo_dspy.report.run.measured import FOLDS, VALIDATION, WHEN, Measured
 
 Tone = Literal["good", "bad", "none"]
 

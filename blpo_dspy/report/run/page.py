@@ -11,8 +11,8 @@ import jinja2
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.report.html import REPORT_DATA, fill, write_page
-from blpo_dspy.report.run import RESULT, RunFolder
-from blpo_dspy.report.view import labels_to_blur, page_of
+from blpo_dspy.report.run.folder import RESULT, RunFolder
+from blpo_dspy.report.run.view import labels_to_blur, page_of
 
 
 def render(run: RunFolder, *, images: bool = True, blur: Sequence[str] | None = None) -> str:

@@ -22,7 +22,7 @@ from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import write_json
 from blpo_dspy.report.html import REPORT_DATA, THUMBNAILS, command_line
-from blpo_dspy.report.items import MOST_SHOWN, Item, Opinion, worth_showing
+from blpo_dspy.report.run.items import MOST_SHOWN, Item, Opinion, worth_showing
 
 FORMAT = "blpo-dspy report data"
 _SIDE, _QUALITY = 288, 72  # of the longest side, in pixels; at this quality even noise stays below 60 kB

@@ -13,7 +13,8 @@ from blpo_dspy.agreement.intervals import METHOD, agreement_intervals
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.report.beside import (
+from blpo_dspy.report.charts import Point, Series, line_chart
+from blpo_dspy.report.run.beside import (
     Doubts,
     FidelityTable,
     Humans,
@@ -25,13 +26,12 @@ from blpo_dspy.report.beside import (
     out_of_fold,
     told_of,
 )
-from blpo_dspy.report.charts import Point, Series, line_chart
-from blpo_dspy.report.estimates import FigureTable, figures_of
-from blpo_dspy.report.groups import GroupTable, groups_of
-from blpo_dspy.report.headline import Headline, headline_of, models_and_day
-from blpo_dspy.report.items import KINDS, Item, worth_showing
-from blpo_dspy.report.measured import Where, agreement_in, measured_of
-from blpo_dspy.report.run import RunFolder
+from blpo_dspy.report.run.estimates import FigureTable, figures_of
+from blpo_dspy.report.run.folder import RunFolder
+from blpo_dspy.report.run.groups import GroupTable, groups_of
+from blpo_dspy.report.run.headline import Headline, headline_of, models_and_day
+from blpo_dspy.report.run.items import KINDS, Item, worth_showing
+from blpo_dspy.report.run.measured import Where, agreement_in, measured_of
 from blpo_dspy.report.words import Piece, word_diff
 
 _UNSAFE = re.compile(r"unsafe|nsfw|harm|explicit|violen|gore|porn|sexual|nud|hate|disturb|toxic|shock", re.IGNORECASE)

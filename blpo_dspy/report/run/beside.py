@@ -9,10 +9,10 @@ from typing import Any
 from blpo_dspy.agreement.intervals import Interval, proportion_interval
 from blpo_dspy.agreement.label_errors import FILE_NAME as LABEL_ERRORS
 from blpo_dspy.agreement.measure import Agreement
-from blpo_dspy.report.estimates import Estimate
-from blpo_dspy.report.measured import WHEN
 from blpo_dspy.report.numbers import figure
-from blpo_dspy.report.run import RunFolder, ShownError
+from blpo_dspy.report.run.estimates import Estimate
+from blpo_dspy.report.run.folder import RunFolder, ShownError
+from blpo_dspy.report.run.measured import WHEN
 
 # Below this share, even at the upper end of its interval, descriptions leave out much of what decides; on a scale
 # below this kappa, where by the usual reading moderate agreement ends.

@@ -9,8 +9,8 @@ from typing import Any
 from blpo_dspy.agreement.intervals import PairedComparison, compare_paired
 from blpo_dspy.agreement.measure import Agreement, measure_agreement
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.report.items import Item
-from blpo_dspy.report.run import RunFolder
+from blpo_dspy.report.run.folder import RunFolder
+from blpo_dspy.report.run.items import Item
 
 WHEN = ("before", "after")
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from blpo_dspy.agreement.intervals import Difference, Interval, agreement_intervals, mean_loss_interval
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.report.measured import Measured
 from blpo_dspy.report.numbers import enough_digits, figure
+from blpo_dspy.report.run.measured import Measured
 
 _NAMES = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "kappa": "Cohen’s κ", "spearman": "Spearman’s ρ"}
 

@@ -20,8 +20,8 @@ from blpo_dspy.optimizers.base import JudgeOptimizer
 from blpo_dspy.optimizers.records import BLPOResult, Round
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.report import load_run
-from blpo_dspy.report.page import damage_named
-from blpo_dspy.report.run import RESULT
+from blpo_dspy.report.run.folder import RESULT
+from blpo_dspy.report.run.page import damage_named
 
 EXPERIMENT = "blpo-dspy"
 _LONGEST_PARAMETER = 500  # characters; the least that MLflow's stores take

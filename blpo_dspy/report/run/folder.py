@@ -16,8 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 from blpo_dspy.agreement.label_errors import LikelyError
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.report.html import REPORT_DATA, THUMBNAILS
-from blpo_dspy.report.items import Item
-from blpo_dspy.report.record import FORMAT
+from blpo_dspy.report.run.items import Item
+from blpo_dspy.report.run.record import FORMAT
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from blpo_dspy.agreement.intervals import BETTER, WORSE, PairedComparison
-from blpo_dspy.report.estimates import levels
-from blpo_dspy.report.items import Item
-from blpo_dspy.report.measured import Measured, compared
+from blpo_dspy.report.run.estimates import levels
+from blpo_dspy.report.run.items import Item
+from blpo_dspy.report.run.measured import Measured, compared
 
 _MOST_GROUPS = 40
 _LEVEL = 0.05

@@ -19,7 +19,7 @@ import dspy
 from blpo_dspy import LabelSpace, Models, PixelPolicy, VisualJudge, make_lm
 from blpo_dspy.data.sources.photographs import RATERS, rated_photographs
 from blpo_dspy.embedded.server.http import Options, start_server
-from blpo_dspy.progress import quiet_libraries
+from blpo_dspy.runs.progress import quiet_libraries
 
 # JPEG and PNG are read by every server; 1024 pixels and 1.5 MB, the defaults, lie below every limit that is named here.
 PLAIN = PixelPolicy(formats=("JPEG", "PNG"))

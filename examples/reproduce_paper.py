@@ -30,7 +30,7 @@ from blpo_dspy import Models, compare, make_lm
 from blpo_dspy.cli.flags import seed_list
 from blpo_dspy.comparison.compare import Comparison, Row
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.progress import quiet_libraries
+from blpo_dspy.runs.progress import quiet_libraries
 
 SMOKE_TITLE = (
     "A check of the mechanism on synthetic copies with the embedded engine, which is no multimodal LLM: no figure here "

@@ -13,13 +13,13 @@ from engines import Seen
 from rich.console import Console
 from worlds import LABELS, TRAIN, VALIDATION, examples, mind, student, world
 
-from blpo_dspy.aligning import align
 from blpo_dspy.calls import meter
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.lm import Models
-from blpo_dspy.options import Search
-from blpo_dspy.progress import Watch
-from blpo_dspy.sets import Sets
+from blpo_dspy.runs.align import align
+from blpo_dspy.runs.jobs import Search
+from blpo_dspy.runs.progress import Watch
+from blpo_dspy.runs.sets import Sets
 
 TEST = examples(range(1, 250, 12))
 SEARCH = Search(rounds=2, inner_steps=1, threads=4)

@@ -18,7 +18,7 @@ from blpo_dspy.cli.app import app
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.sources.photographs import RATERS, write_dataset
 from blpo_dspy.embedded.server.http import Options, start_server
-from blpo_dspy.preflight import image_limits, needed_policy, send_largest
+from blpo_dspy.runs.preflight import image_limits, needed_policy, send_largest
 
 SMALL = ("--rounds", "1", "--inner-steps", "0", "--batch-size", "2")
 

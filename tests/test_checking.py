@@ -16,18 +16,18 @@ from typer.testing import CliRunner
 from worlds import TRAIN, VALIDATION, examples, mind, student, world
 
 from blpo_dspy.agreement.verdicts import Verdict
-from blpo_dspy.aligning import align
 from blpo_dspy.calls.ledger import Ledger
-from blpo_dspy.checking import fidelity_sample, find_label_errors, late_verdicts
 from blpo_dspy.cli.app import app
 from blpo_dspy.data.sources.photographs import RATERS, write_dataset
-from blpo_dspy.measuring import costs_after
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.records import Batch, BLPOResult, Instructions, Judgement, Round
-from blpo_dspy.options import Search
-from blpo_dspy.progress import Watch
-from blpo_dspy.results import Aligned
-from blpo_dspy.sets import Sets
+from blpo_dspy.runs.align import align
+from blpo_dspy.runs.checks import fidelity_sample, find_label_errors, late_verdicts
+from blpo_dspy.runs.costs import costs_after
+from blpo_dspy.runs.jobs import Search
+from blpo_dspy.runs.progress import Watch
+from blpo_dspy.runs.record import Aligned
+from blpo_dspy.runs.sets import Sets
 
 TEST = [
     dspy.Example(**example, id=f"t{i}").with_inputs("image") for i, example in enumerate(examples(range(1, 250, 12)))

@@ -23,7 +23,7 @@ from blpo_dspy.comparison.compare import Row
 from blpo_dspy.data.sources.photographs import RATERS, write_dataset
 from blpo_dspy.embedded.server.http import start_server
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.progress import Watch
+from blpo_dspy.runs.progress import Watch
 
 
 @pytest.fixture(scope="module")

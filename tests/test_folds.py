@@ -28,11 +28,11 @@ from blpo_dspy.data.images.prepare import fingerprint
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.splits import cut_folds
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.folds import Folded, Folds, align_folds, make_folds, share
 from blpo_dspy.models.lm import Models
-from blpo_dspy.options import Search
-from blpo_dspy.progress import Watch
 from blpo_dspy.report import load_run
+from blpo_dspy.runs.folds import Folded, Folds, align_folds, make_folds, share
+from blpo_dspy.runs.jobs import Search
+from blpo_dspy.runs.progress import Watch
 
 SMALL = examples(range(2, 250, 8))  # 31 images
 SEARCH = Search(rounds=2, inner_steps=1, batch_size=4, threads=4)

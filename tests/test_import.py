@@ -135,6 +135,6 @@ def test_imports_point_one_way() -> None:
     wrong = [(m, o) for m, others in graph.items() for o in others if 0 < layer[m] < 3 and layer.get(o, 0) > layer[m]]
     assert wrong == []
     assert layer["blpo_dspy.data.labels.space"] == 0
-    assert layer["blpo_dspy.aligning"] == 3
+    assert layer["blpo_dspy.runs.align"] == 3
     commands = {"blpo_dspy.cli.app", *(module for module in graph if module.startswith("blpo_dspy.cli"))}
     assert not [m for m, others in graph.items() if m not in commands and others & commands]

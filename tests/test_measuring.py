@@ -10,14 +10,14 @@ from engines import Seen
 from rich.console import Console
 from worlds import TRAIN, VALIDATION, brightness, examples, mind, student, world
 
-from blpo_dspy.aligning import align, make_optimizer
 from blpo_dspy.calls.ledger import ROLES
-from blpo_dspy.measuring import costs_after, total_calls
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.estimate import estimate, with_passes
-from blpo_dspy.options import Search
-from blpo_dspy.progress import Watch
-from blpo_dspy.sets import Sets
+from blpo_dspy.runs.align import align, make_optimizer
+from blpo_dspy.runs.costs import costs_after, total_calls
+from blpo_dspy.runs.jobs import Search
+from blpo_dspy.runs.progress import Watch
+from blpo_dspy.runs.sets import Sets
 
 SETS = Sets(TRAIN[::2], VALIDATION[::2], examples(range(1, 250, 12)), "three sets")
 

@@ -12,7 +12,8 @@ from blpo_dspy.cli.flags import given_texts, label_space, three_sizes
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import writable_file, writable_folder
-from blpo_dspy.options import ModelNames, Search, label_pairs, names
+from blpo_dspy.runs.drawing import label_pairs
+from blpo_dspy.runs.jobs import ModelNames, Search, names
 
 
 @pytest.mark.parametrize(

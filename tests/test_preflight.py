@@ -16,7 +16,7 @@ from blpo_dspy.cli.app import app
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.photographs import RATERS, rated_photographs
 from blpo_dspy.embedded.server.http import start_server
-from blpo_dspy.preflight import difference_hash, near_duplicates, scarce_labels, sees_pixels
+from blpo_dspy.runs.preflight import difference_hash, near_duplicates, scarce_labels, sees_pixels
 
 LABELS = LabelSpace("Safe", "Unsafe")
 

@@ -22,7 +22,7 @@ from blpo_dspy.embedded import embedded_lm
 from blpo_dspy.errors import notice
 from blpo_dspy.optimizers.blpo import BLPO
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.progress import CompileWatch, Watch, quiet_libraries
+from blpo_dspy.runs.progress import CompileWatch, Watch, quiet_libraries
 
 LABELS = LabelSpace.ordinal(1, 5)
 

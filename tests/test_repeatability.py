@@ -20,7 +20,7 @@ from blpo_dspy.data.sources.photographs import RATERS, write_dataset
 from blpo_dspy.embedded.server.http import Options, start_server
 from blpo_dspy.models.lm import Models
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.repeatability import Repeatability, repeatability
+from blpo_dspy.runs.repeatability import Repeatability, repeatability
 
 LABELS = LabelSpace("keep", "reject")
 

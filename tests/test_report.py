@@ -26,22 +26,22 @@ from worlds import LABELS, VALIDATION, examples, grey, mind, student, world
 
 from blpo_dspy.agreement.label_errors import LikelyError, with_examples
 from blpo_dspy.agreement.verdicts import Verdict
-from blpo_dspy.aligning import align
 from blpo_dspy.cli.app import app
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import write_json
 from blpo_dspy.models.lm import Models
-from blpo_dspy.options import Search
-from blpo_dspy.progress import Watch
 from blpo_dspy.report import load_run, write_report, write_report_data
 from blpo_dspy.report.html import command_line
 from blpo_dspy.report.run.items import MOST_SHOWN, Item, Opinion
 from blpo_dspy.report.run.page import render
 from blpo_dspy.report.run.record import relative_paths
 from blpo_dspy.report.words import word_diff
-from blpo_dspy.results import result
-from blpo_dspy.sets import Sets
+from blpo_dspy.runs.align import align
+from blpo_dspy.runs.jobs import Search
+from blpo_dspy.runs.progress import Watch
+from blpo_dspy.runs.record import result
+from blpo_dspy.runs.sets import Sets
 
 HOSTILE = "<script>alert(1)</script><img src=https://evil.example/x.png onerror=alert(2)>"
 

@@ -20,7 +20,7 @@ from blpo_dspy.data.sources import SOURCES
 from blpo_dspy.errors import BlpoError, DataError, gathered
 from blpo_dspy.files import writing_output
 from blpo_dspy.models.prompt_text import brief
-from blpo_dspy.options import (
+from blpo_dspy.runs.jobs import (
     Columns,
     CompareJob,
     CompileJob,

@@ -22,11 +22,12 @@ from blpo_dspy.calls.workers import Workers, thread_count
 from blpo_dspy.cli.screen import Screen, noting, working
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.errors import ModelError
-from blpo_dspy.measuring import first_pass, total_calls
 from blpo_dspy.models.lm import Models, is_embedded
 from blpo_dspy.optimizers.plan import Pass
-from blpo_dspy.options import CompileJob, Search
-from blpo_dspy.preflight import (
+from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.runs.costs import first_pass, total_calls
+from blpo_dspy.runs.jobs import CompileJob, Search
+from blpo_dspy.runs.preflight import (
     PROBES,
     image_limits,
     near_duplicates,
@@ -35,8 +36,7 @@ from blpo_dspy.preflight import (
     sees_pixels,
     send_largest,
 )
-from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.repeatability import IMAGES, repeatability
+from blpo_dspy.runs.repeatability import IMAGES, repeatability
 
 _MOST_NOTES = 20
 _Examples: TypeAlias = Sequence[dspy.Example]

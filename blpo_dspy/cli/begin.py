@@ -18,13 +18,13 @@ from blpo_dspy.cli.screen import Screen, noting, working
 from blpo_dspy.data.examples import contradictions
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.data.splits import check_labels
-from blpo_dspy.drawing import draw_sets
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.models.lm import Models, is_embedded
-from blpo_dspy.options import EvidenceOption, ModelNames, Start
 from blpo_dspy.programs.signatures import DEFAULT_VERBALIZER_INSTRUCTION
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.sets import Sets, load_sets
+from blpo_dspy.runs.drawing import draw_sets
+from blpo_dspy.runs.jobs import EvidenceOption, ModelNames, Start
+from blpo_dspy.runs.sets import Sets, load_sets
 
 
 def begin(start: Start, seed: int, screen: Screen) -> tuple[VisualJudge, Sets]:

@@ -20,14 +20,14 @@ from blpo_dspy.comparison.methods import chosen, images_together
 from blpo_dspy.errors import ModelError
 from blpo_dspy.files import writable_folder, writing_output
 from blpo_dspy.models.lm import is_embedded
-from blpo_dspy.options import CompareJob, Search
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.progress import Watch, quiet_libraries
 from blpo_dspy.report.comparison.page import report_comparison
 from blpo_dspy.report.comparison.tables import terminal_table, write_tables
 from blpo_dspy.report.numbers import figure
-from blpo_dspy.sealing import seal
-from blpo_dspy.sets import Sets
+from blpo_dspy.runs.jobs import CompareJob, Search
+from blpo_dspy.runs.progress import Watch, quiet_libraries
+from blpo_dspy.runs.seal import seal
+from blpo_dspy.runs.sets import Sets
 
 _INTERRUPTED = 130
 

@@ -13,22 +13,22 @@ import dspy
 from blpo_dspy.agreement.label_errors import FILE_NAME as LABEL_ERRORS
 from blpo_dspy.agreement.label_errors import with_examples, write_label_errors
 from blpo_dspy.agreement.verdicts import Verdict
-from blpo_dspy.aligning import align, claim, make_optimizer
 from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.cli.beforehand import ask_beforehand, passes_beforehand, told_beforehand
 from blpo_dspy.cli.begin import begin, connect, contradicting, keep_choice, note_offline, note_prices
 from blpo_dspy.cli.screen import Screen, models_line, noting, show_aligned, working
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import writable_file, writable_folder, write_json
-from blpo_dspy.measuring import CostsAfter, costs_after, total_calls
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.estimate import estimate, with_passes
-from blpo_dspy.options import CompileJob, Search
 from blpo_dspy.report import load_run, write_report, write_report_data
 from blpo_dspy.report.run.record import relative_paths
-from blpo_dspy.results import Aligned, result
-from blpo_dspy.sealing import run_of, seal
-from blpo_dspy.sets import Sets
+from blpo_dspy.runs.align import align, claim, make_optimizer
+from blpo_dspy.runs.costs import CostsAfter, costs_after, total_calls
+from blpo_dspy.runs.jobs import CompileJob, Search
+from blpo_dspy.runs.record import Aligned, result
+from blpo_dspy.runs.seal import run_of, seal
+from blpo_dspy.runs.sets import Sets
 
 Judged = tuple[Sequence[dspy.Example], Sequence[Verdict], Sequence[Verdict]]
 

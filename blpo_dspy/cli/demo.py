@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from blpo_dspy.aligning import align
 from blpo_dspy.cli.begin import connect
 from blpo_dspy.cli.compile import write, write_run
 from blpo_dspy.cli.screen import Screen, models_line, show_aligned, working
@@ -16,11 +15,12 @@ from blpo_dspy.data.sources.photographs.dataset import write_dataset
 from blpo_dspy.data.sources.photographs.raters import RATERS, Rater
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import writable_folder, write_json
-from blpo_dspy.options import DemoJob, ModelNames
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.results import result
-from blpo_dspy.sealing import run_of, seal
-from blpo_dspy.sets import Sets
+from blpo_dspy.runs.align import align
+from blpo_dspy.runs.jobs import DemoJob, ModelNames
+from blpo_dspy.runs.record import result
+from blpo_dspy.runs.seal import run_of, seal
+from blpo_dspy.runs.sets import Sets
 
 DEMO_TASK = "Rate the technical quality of this photograph from 1 (worst) to 5 (best)."
 DEMO_RATER = "colour"

@@ -18,15 +18,15 @@ from blpo_dspy.cli.begin import connect, note_offline
 from blpo_dspy.cli.screen import Evaluated, Screen, noting, show_evaluated, working
 from blpo_dspy.data.examples import item_prints
 from blpo_dspy.data.sources.tasks import Task
-from blpo_dspy.drawing import draw_set
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.cards import ancestors_of, prints_of, sets_of
-from blpo_dspy.options import EvaluateJob
 from blpo_dspy.predictions.labelling import inputs_of, label_images
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.progress import Watch
-from blpo_dspy.sets import load_set
+from blpo_dspy.runs.drawing import draw_set
+from blpo_dspy.runs.jobs import EvaluateJob
+from blpo_dspy.runs.progress import Watch
+from blpo_dspy.runs.sets import load_set
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import re
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.options import Search, Start
+from blpo_dspy.runs.jobs import Search, Start
 
 # What messages say of Python's arguments, and the options that stand for them.
 _IN_PYTHON = {

@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from blpo_dspy.agreement.intervals import MeanSd
-from blpo_dspy.aligning import claim, make_optimizer
 from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.cli.beforehand import ask_beforehand, passes_beforehand, told_beforehand
 from blpo_dspy.cli.begin import begin, connect, contradicting, note_offline, note_prices
 from blpo_dspy.cli.compile import target_files, write_all
 from blpo_dspy.cli.screen import Evaluated, Screen, agreement_table, models_line, noting, show_aligned, working
-from blpo_dspy.folds import FIGURES, Folded, Folds, align_folds, each_fold, make_folds, share
-from blpo_dspy.measuring import costs_after, total_calls
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.estimate import estimate, sum_of_estimates, with_passes
-from blpo_dspy.options import CompileJob, Search
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.results import result
+from blpo_dspy.runs.align import claim, make_optimizer
+from blpo_dspy.runs.costs import costs_after, total_calls
+from blpo_dspy.runs.folds import FIGURES, Folded, Folds, align_folds, each_fold, make_folds, share
+from blpo_dspy.runs.jobs import CompileJob, Search
+from blpo_dspy.runs.record import result
 
 _WORDS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "kappa": "kappa", "mae": "mean error"}
 

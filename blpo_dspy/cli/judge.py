@@ -19,12 +19,12 @@ from blpo_dspy.cli.screen import Screen, models_line, show_verdict, verdict_reco
 from blpo_dspy.data.inputs import Inputs, checked, find_inputs
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.models.prompt_text import brief
-from blpo_dspy.options import JudgeJob
 from blpo_dspy.predictions.files import check_target
 from blpo_dspy.predictions.labelling import label_each
 from blpo_dspy.predictions.predict import Progress, journal_of, predict
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.progress import Watch
+from blpo_dspy.runs.jobs import JudgeJob
+from blpo_dspy.runs.progress import Watch
 
 _INTERRUPTED = 130
 # Seconds between the lines that tell a log file where a long run stands.

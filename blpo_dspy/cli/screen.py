@@ -21,14 +21,14 @@ from blpo_dspy.agreement.intervals import Interval, PairedComparison
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.calls.ledger import ROLES
-from blpo_dspy.checking import Checks
 from blpo_dspy.cli.flags import in_options
 from blpo_dspy.files import writing_output
 from blpo_dspy.models.prompt_text import in_json, shown
 from blpo_dspy.optimizers.records import Rejection
-from blpo_dspy.options import EMBEDDED
-from blpo_dspy.progress import Watch, quiet_libraries
-from blpo_dspy.results import Aligned
+from blpo_dspy.runs.checks import Checks
+from blpo_dspy.runs.jobs import EMBEDDED
+from blpo_dspy.runs.progress import Watch, quiet_libraries
+from blpo_dspy.runs.record import Aligned
 
 _OFFLINE = "the offline engine, not a multimodal LLM"
 _WIDEST_TEXT = 100

@@ -25,18 +25,18 @@ import dspy
 from rich.console import Console
 
 from blpo_dspy import LabelSpace, VisualJudge, embedded_lm
-from blpo_dspy.aligning import align
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.sources.photographs.dataset import rated_photographs
 from blpo_dspy.data.sources.photographs.raters import RATERS
 from blpo_dspy.files import write_json
 from blpo_dspy.models.lm import Models
-from blpo_dspy.options import Search
-from blpo_dspy.progress import Watch
 from blpo_dspy.report import load_run, write_report_data
 from blpo_dspy.report.run.view import page_of
-from blpo_dspy.results import result
-from blpo_dspy.sets import Sets
+from blpo_dspy.runs.align import align
+from blpo_dspy.runs.jobs import Search
+from blpo_dspy.runs.progress import Watch
+from blpo_dspy.runs.record import result
+from blpo_dspy.runs.sets import Sets
 
 TASK = "Rate the technical quality of this photograph."
 LABELS = LabelSpace.ordinal(1, 5)

@@ -19,21 +19,29 @@ from blpo_dspy.calls.meter import GRACE, Meter
 from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.store import AnswerStore, MemoryStore
 from blpo_dspy.calls.workers import Workers
-from blpo_dspy.checking import Ask, Checks, fidelity_sample, find_label_errors, late_verdicts, stated_in, text_fidelity
 from blpo_dspy.data.examples import dataset_fingerprint
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import notice
-from blpo_dspy.measuring import CostsAfter, costs_after, optimizer_of
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.blpo import BLPO
 from blpo_dspy.optimizers.records import BLPOResult
 from blpo_dspy.optimizers.run import unmeasured
-from blpo_dspy.options import Search
 from blpo_dspy.predictions.labelling import inputs_of, label_images
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.progress import CompileWatch, Watch
-from blpo_dspy.results import Aligned, Measured, card
-from blpo_dspy.sets import Sets
+from blpo_dspy.runs.checks import (
+    Ask,
+    Checks,
+    fidelity_sample,
+    find_label_errors,
+    late_verdicts,
+    stated_in,
+    text_fidelity,
+)
+from blpo_dspy.runs.costs import CostsAfter, costs_after, optimizer_of
+from blpo_dspy.runs.jobs import Search
+from blpo_dspy.runs.progress import CompileWatch, Watch
+from blpo_dspy.runs.record import Aligned, Measured, card
+from blpo_dspy.runs.sets import Sets
 
 _MEASURED = "measured"  # the folder in a log folder
 

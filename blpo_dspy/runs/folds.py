@@ -25,18 +25,18 @@ from blpo_dspy.agreement.intervals import (
 )
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.verdicts import Verdict, agreement_of, compare_verdicts
-from blpo_dspy.aligning import align
 from blpo_dspy.data.examples import dataset_fingerprint, item_prints
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.splits import cut_folds, split_examples
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.measuring import costs_after
 from blpo_dspy.models.lm import Models
-from blpo_dspy.options import Search
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.progress import Watch
-from blpo_dspy.results import Aligned, Measured
-from blpo_dspy.sets import WITHOUT_TEST, Sets, told_sizes
+from blpo_dspy.runs.align import align
+from blpo_dspy.runs.costs import costs_after
+from blpo_dspy.runs.jobs import Search
+from blpo_dspy.runs.progress import Watch
+from blpo_dspy.runs.record import Aligned, Measured
+from blpo_dspy.runs.sets import WITHOUT_TEST, Sets, told_sizes
 
 FIGURES = ("accuracy", "macro_f1", "kappa", "mae")
 OUT_OF_FOLD = (

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import dspy
 
-from blpo_dspy.checking import fidelity_passes
 from blpo_dspy.optimizers.blpo import BLPO
 from blpo_dspy.optimizers.plan import Pass
-from blpo_dspy.options import Search
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.sets import Sets
+from blpo_dspy.runs.checks import fidelity_passes
+from blpo_dspy.runs.jobs import Search
+from blpo_dspy.runs.sets import Sets
 
 # The most of a cap on calls that may be set aside for the test split: the search needs the rest.
 _TEST_SHARE = 0.5

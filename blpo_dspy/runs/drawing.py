@@ -12,6 +12,7 @@ import dspy
 
 from blpo_dspy.data.fields import check_context
 from blpo_dspy.data.images.prepare import PixelPolicy
+from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources import open_source
 from blpo_dspy.data.sources.base import Source
@@ -19,9 +20,22 @@ from blpo_dspy.data.sources.drawn import Drawn
 from blpo_dspy.data.sources.manifest import Manifest
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.options import Columns, Data, SourceChoice, Start, label_pairs
-from blpo_dspy.progress import Watch
-from blpo_dspy.sets import Sets, told_sizes
+from blpo_dspy.runs.jobs import Columns, Data, SourceChoice, Start
+from blpo_dspy.runs.progress import Watch
+from blpo_dspy.runs.sets import Sets, told_sizes
+
+
+def label_pairs(text: str, labels: LabelSpace) -> dict[str, Label]:
+    """Returns which label stands for what, from "0:Safe,1:Unsafe".
+
+    Raises:
+        BlpoError: If the text is not of that form or names an unknown label.
+    """
+    pairs = [pair.partition(":") for pair in text.split(",")]
+    if not all(colon and written.strip() for written, colon, _ in pairs):
+        raise BlpoError(f"label_names={text} is not of the form label_names=0:Safe,1:Unsafe")
+    return {written.strip(): labels.coerce(label.strip()) for written, _, label in pairs}
+
 
 _HUB = "huggingface"
 # What the messages of the sources, which speak Python, are called on the command line.

@@ -11,7 +11,6 @@ from typing import Any
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.calls.outages import MAX_OUTAGE
-from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 
@@ -374,18 +373,6 @@ class ReportJob:
     out: Path | None
     images: bool
     blur: tuple[str, ...] | None
-
-
-def label_pairs(text: str, labels: LabelSpace) -> dict[str, Label]:
-    """Returns which label stands for what, from "0:Safe,1:Unsafe".
-
-    Raises:
-        BlpoError: If the text is not of that form or names an unknown label.
-    """
-    pairs = [pair.partition(":") for pair in text.split(",")]
-    if not all(colon and written.strip() for written, colon, _ in pairs):
-        raise BlpoError(f"label_names={text} is not of the form label_names=0:Safe,1:Unsafe")
-    return {written.strip(): labels.coerce(label.strip()) for written, _, label in pairs}
 
 
 def names(text: str) -> tuple[str, ...]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import dspy
 
@@ -19,10 +20,81 @@ from blpo_dspy.data.ratings import ratings_from_rows
 from blpo_dspy.data.sources.manifest import Manifest
 from blpo_dspy.data.splits import DEFAULT_FRACTIONS, histogram
 from blpo_dspy.errors import DataError
-from blpo_dspy.options import Data, RaterChoice, Start
+from blpo_dspy.runs.jobs import Data, RaterChoice, Start
 
-if TYPE_CHECKING:
-    from blpo_dspy.sealing import Seal
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Use:
+    """One earlier run or comparison that was measured on images of a test set.
+
+    Attributes:
+        file: The record or judge that tells of it, by the name of its folder and its own.
+        on: The day (UTC), None if the file doesn't tell.
+        run: What tells runs apart.
+        times: How often this very test set had been used with that run; 1 if it shares some images alone.
+        images: How many of its images that run used.
+    """
+
+    file: str
+    on: str | None
+    run: str
+    times: int
+    images: int
+
+
+@dataclass(frozen=True)
+class Seal:
+    """A test set before its use.
+
+    Attributes:
+        n: Its examples.
+        sha256: Its fingerprint.
+        run: What tells this run apart.
+        earlier: Other runs that were measured on images of it.
+        used: How many of its different images any of them used, and how many there are.
+    """
+
+    n: int
+    sha256: str
+    run: str
+    earlier: tuple[Use, ...] = ()
+    used: tuple[int, int] = (0, 0)
+
+    @property
+    def times(self) -> int:
+        """How often it has been used once this run has."""
+        return 1 + max([len(self.earlier), *(use.times for use in self.earlier)])
+
+    @property
+    def warning(self) -> str | None:
+        """What to know about earlier uses, None if there are none."""
+        if not self.earlier:
+            return None
+        named = [use.file + (f" on {use.on}" if use.on else "") for use in self.earlier[:_MOST_NAMED]]
+        more = len(self.earlier) - len(named)
+        told = ", ".join(named) + (f" and {more} more" if more else "")
+        used, images = self.used
+        whole = f"this test set ({self.n} images) has"
+        lead = whole if used == images else f"{used} of the {images} images of this test set have"
+        return (
+            f"{lead} been used before, by {told}: it is no longer sealed. A judge that is picked by its "
+            "figures looks better than it is; label new test images for a figure to report"
+        )
+
+    def card(self, *, judged: bool) -> dict[str, Any]:
+        """Returns what a judge's card says."""
+        used = "once, after compiling" if judged else "not used"
+        times = self.times if judged else self.times - 1
+        return {"n": self.n, "sha256": self.sha256, "used": used, "times": times, "run": self.run}
+
+    def to_dict(self, *, judged: bool) -> dict[str, Any]:
+        """Returns plain data for the record of the run: the card's, the day, and the earlier uses."""
+        on = datetime.now(timezone.utc).date().isoformat() if judged else None
+        earlier = [asdict(use) for use in self.earlier]
+        return {**self.card(judged=judged), "on": on, "earlier": earlier, "warning": self.warning}
+
 
 # What is split off where one of the two has a table of its own.
 WITHOUT_TEST = (0.7, 0.3, 0.0)

@@ -12,7 +12,7 @@ from blpo_dspy.calls.budget import Budget
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.optimizers import APO, BLPOResult
-from blpo_dspy.optimizers.apo_prompts import FindReasons
+from blpo_dspy.optimizers.baselines.apo_prompts import FindReasons
 from blpo_dspy.programs import VisualJudge
 
 STEP = 24

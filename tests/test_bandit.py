@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from blpo_dspy.optimizers.bandit import UCBBandit
+from blpo_dspy.optimizers.baselines.bandit import UCBBandit
 
 
 def test_the_first_choice_is_random_and_without_repetition() -> None:

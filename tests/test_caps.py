@@ -15,7 +15,7 @@ from photographs import FIVE, photographs, student
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.comparison.methods import METHODS
 from blpo_dspy.embedded.engine import EmbeddedEngine
-from blpo_dspy.optimizers.dspy_adapters import DSPyAdapter
+from blpo_dspy.optimizers.baselines.dspy_adapters import DSPyAdapter
 
 CAP, THREADS, ROUNDS = 137, 4, 200
 OPTIMIZERS = [name for name, method in METHODS.items() if method.make is not None]

@@ -18,7 +18,7 @@ from photographs import FIVE, Recording, digest, images_of, photographs, recorde
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.models.lm import Models
-from blpo_dspy.optimizers.dspy_adapters import COPRO, GEPA, SIMBA, DSPyAdapter, MIPROv2
+from blpo_dspy.optimizers.baselines.dspy_adapters import COPRO, GEPA, SIMBA, DSPyAdapter, MIPROv2
 from blpo_dspy.programs import VisualJudge
 
 ALL = [COPRO, GEPA, SIMBA, MIPROv2]

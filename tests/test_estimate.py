@@ -21,8 +21,8 @@ from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.models.image_tokens import image_tokens
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.optimizers.base import JudgeOptimizer
+from blpo_dspy.optimizers.baselines.opro import OPRO
 from blpo_dspy.optimizers.estimate import Estimate, estimate
-from blpo_dspy.optimizers.opro import OPRO
 from blpo_dspy.programs import VisualJudge
 
 VARIANTS: dict[str, dict[str, Any]] = {

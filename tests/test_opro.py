@@ -11,7 +11,7 @@ from blpo_dspy.calls.budget import Budget
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.optimizers import OPRO, BLPOResult
-from blpo_dspy.optimizers.opro_prompts import WriteInstruction
+from blpo_dspy.optimizers.baselines.opro_prompts import WriteInstruction
 from blpo_dspy.programs import VisualJudge
 
 STEP = 24

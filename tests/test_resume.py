@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from worlds import TRAIN, VALIDATION, student, world
 
 from blpo_dspy.calls.journal import FILE_NAME, JournalError, differences
-from blpo_dspy.optimizers import APO, BLPO, OPRO, TextGrad, apo_prompts, opro_prompts, textgrad_prompts, updates
+from blpo_dspy.optimizers import APO, BLPO, OPRO, TextGrad, updates
+from blpo_dspy.optimizers.baselines import apo_prompts, opro_prompts, textgrad_prompts
 
 
 def compiled(folder: Path, **options: Any) -> tuple[dspy.Module, int]:

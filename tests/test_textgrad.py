@@ -11,7 +11,7 @@ from blpo_dspy.calls.budget import Budget
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.optimizers import BLPOResult, TextGrad
-from blpo_dspy.optimizers.textgrad_prompts import ImproveInstruction
+from blpo_dspy.optimizers.baselines.textgrad_prompts import ImproveInstruction
 from blpo_dspy.programs import VisualJudge
 
 STEP = 21

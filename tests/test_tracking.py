@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from judges import answers, judge_with, picture
 
-from blpo_dspy.optimizers.tracking import ProgramState, Tracker
+from blpo_dspy.optimizers.baselines.tracking import ProgramState, Tracker
 from blpo_dspy.programs import VisualJudge
 
 EXAMPLES = [dspy.Example(image=dspy.Image(picture(grey)), label="Safe").with_inputs("image") for grey in range(4)]

@@ -9,7 +9,7 @@ from typing import Any
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.optimizers import APO, BLPO, OPRO, TextGrad
 from blpo_dspy.optimizers.base import JudgeOptimizer
-from blpo_dspy.optimizers.dspy_adapters import COPRO, GEPA, SIMBA, MIPROv2
+from blpo_dspy.optimizers.baselines.dspy_adapters import COPRO, GEPA, SIMBA, MIPROv2
 from blpo_dspy.programs.visual_judge import VisualJudge
 
 _TASK_AWARE = (

@@ -10,9 +10,9 @@ from typing import ClassVar, get_args
 
 import dspy
 
-from blpo_dspy.optimizers.apo_expansion import APOPrompts, Expansion, distinct
-from blpo_dspy.optimizers.apo_prompts import ApplyReason, FindReasons, VaryInstruction
-from blpo_dspy.optimizers.bandit import UCBBandit
+from blpo_dspy.optimizers.baselines.apo_expansion import APOPrompts, Expansion, distinct
+from blpo_dspy.optimizers.baselines.apo_prompts import ApplyReason, FindReasons, VaryInstruction
+from blpo_dspy.optimizers.baselines.bandit import UCBBandit
 from blpo_dspy.optimizers.exhibits import Exhibits, ShownAs
 from blpo_dspy.optimizers.records import Batch, Judgement, Round, Trial
 from blpo_dspy.optimizers.rounds import RoundOptimizer, Select

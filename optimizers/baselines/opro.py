@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal, get_args
 import dspy
 
 from blpo_dspy.models.prompt_text import as_data
+from blpo_dspy.optimizers.baselines.opro_prompts import InstructionScore, WriteInstruction
 from blpo_dspy.optimizers.exhibits import Exhibits, ShownAs, label_names
-from blpo_dspy.optimizers.opro_prompts import InstructionScore, WriteInstruction
 from blpo_dspy.optimizers.proposals import Proposal
 from blpo_dspy.optimizers.records import Batch, Instructions, Judgement, Rejection, Round, Trial
 from blpo_dspy.optimizers.rounds import RoundOptimizer, Select

@@ -1,0 +1,1 @@
+"""The optimizers that BLPO is compared with."""

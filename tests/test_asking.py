@@ -8,8 +8,8 @@ from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.errors import ModelError
 from blpo_dspy.optimizers.asking import Asker, Reply
+from blpo_dspy.optimizers.blpo.prompts import JudgementError
 from blpo_dspy.optimizers.records import Rejection
-from blpo_dspy.optimizers.updates import JudgementError
 
 MARKER = "<<CUSTOM-TYPE-START-IDENTIFIER>>[]<<CUSTOM-TYPE-END-IDENTIFIER>>"
 

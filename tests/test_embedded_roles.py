@@ -23,7 +23,7 @@ from blpo_dspy.data.sources.photographs import (
 from blpo_dspy.data.sources.photographs.raters import Rater
 from blpo_dspy.embedded import FLAWS, EmbeddedEngine, Traits, embedded_lm
 from blpo_dspy.embedded.reading import vocabulary as v
-from blpo_dspy.optimizers import updates
+from blpo_dspy.optimizers.blpo import prompts
 from blpo_dspy.programs.signatures import judge_signature, verbalize_signature
 
 FIVE = LabelSpace.ordinal(1, 5)
@@ -224,21 +224,21 @@ def test_many_pictures_in_one_request_blur_its_sight() -> None:
 # Writing instructions
 
 
-def error(description: str, human: str, judged: str, difference: str) -> updates.JudgementError:
+def error(description: str, human: str, judged: str, difference: str) -> prompts.JudgementError:
     """Returns one mistake for the meta-prompt."""
-    return updates.JudgementError(description=description, human_label=human, judge_label=judged, difference=difference)
+    return prompts.JudgementError(description=description, human_label=human, judge_label=judged, difference=difference)
 
 
 TOO_HIGH = error("There is severe blur.", "2", "4", "judge 2 too high")
 TOO_LOW = error("There is moderate noise. No blur is visible.", "5", "4", "judge 1 too low")
 
 
-def revise(instruction: str, *errors: updates.JudgementError, **options: Any) -> str:
+def revise(instruction: str, *errors: prompts.JudgementError, **options: Any) -> str:
     """Returns the judge instruction that a list of mistakes leads to."""
     labels = options.pop("labels", FIVE)
     return str(
         predict(
-            updates.UpdateJudge,
+            prompts.UpdateJudge,
             current_instruction=instruction,
             labels=labels.describe(),
             errors=list(errors),
@@ -304,11 +304,11 @@ def test_requests_inside_a_description_do_not_steer_a_revision(text: str) -> Non
 def test_a_proposed_report_instruction_asks_for_four_cues_and_keeps_good_ones(adapter: Any) -> None:
     """Half of them from the best that the history lists."""
     history = [
-        updates.ScoredInstruction(instruction="Describe this image in detail.", score=0.0),
-        updates.ScoredInstruction(instruction="Look for blur, noise, blocking and low contrast.", score=0.3),
+        prompts.ScoredInstruction(instruction="Describe this image in detail.", score=0.0),
+        prompts.ScoredInstruction(instruction="Look for blur, noise, blocking and low contrast.", score=0.3),
     ]
     text = predict(
-        updates.UpdateVerbalizer,
+        prompts.UpdateVerbalizer,
         adapter=adapter,
         judge_instruction=TASK,
         labels=FIVE.describe(),
@@ -327,10 +327,10 @@ def test_what_the_judge_is_told_to_ignore_is_asked_for_less_often() -> None:
         asked.update(
             v.requested(
                 predict(
-                    updates.UpdateVerbalizer,
+                    prompts.UpdateVerbalizer,
                     judge_instruction=f"{TASK} Count blur strongly. Ignore colour cast.",
                     labels=FIVE.describe(),
-                    history=[updates.ScoredInstruction(instruction="Describe this image.", score=n / 1000)],
+                    history=[prompts.ScoredInstruction(instruction="Describe this image.", score=n / 1000)],
                     feedback="",
                 ).verbalizer_instruction
             )
@@ -346,9 +346,9 @@ def test_merging_joins_changes_about_different_flaws_and_the_first_wins() -> Non
         "Rate it. Treat noise as decisive.",
     ]
     text = predict(
-        updates.MergeUpdates,
+        prompts.MergeUpdates,
         current_instruction="Rate it.",
-        revisions=[updates.ScoredInstruction(instruction=x, score=0.3) for x in revisions],
+        revisions=[prompts.ScoredInstruction(instruction=x, score=0.3) for x in revisions],
         feedback="",
     ).merged_instruction
     assert v.read_weights(text) == {"blur": 0.75, "noise": 0.0}
@@ -515,7 +515,7 @@ def test_lists_get_as_many_texts_as_an_input_asks_for() -> None:
         """Say why an instruction made a judge label images wrongly."""
 
         current_instruction: str = dspy.InputField()
-        errors: list[updates.JudgementError] = dspy.InputField()
+        errors: list[prompts.JudgementError] = dspy.InputField()
         number_of_reasons: int = dspy.InputField()
         reasons: list[str] = dspy.OutputField()
 
@@ -523,7 +523,7 @@ def test_lists_get_as_many_texts_as_an_input_asks_for() -> None:
         """Improve the instruction of a judge by what is wrong with it."""
 
         current_instruction: str = dspy.InputField()
-        errors: list[updates.JudgementError] = dspy.InputField()
+        errors: list[prompts.JudgementError] = dspy.InputField()
         problem: str = dspy.InputField()
         number_of_instructions: int = dspy.InputField()
         improved_instructions: list[str] = dspy.OutputField()

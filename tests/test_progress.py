@@ -20,7 +20,7 @@ from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.photographs import RATERS, rated_photographs
 from blpo_dspy.embedded import embedded_lm
 from blpo_dspy.errors import notice
-from blpo_dspy.optimizers.blpo import BLPO
+from blpo_dspy.optimizers.blpo.algorithm import BLPO
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.progress import CompileWatch, Watch, quiet_libraries
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from worlds import TRAIN, VALIDATION, student, world
 
 from blpo_dspy.calls.journal import FILE_NAME, JournalError, differences
-from blpo_dspy.optimizers import APO, BLPO, OPRO, TextGrad, updates
+from blpo_dspy.optimizers import APO, BLPO, OPRO, TextGrad
 from blpo_dspy.optimizers.baselines import apo_prompts, opro_prompts, textgrad_prompts
+from blpo_dspy.optimizers.blpo import prompts
 
 
 def compiled(folder: Path, **options: Any) -> tuple[dspy.Module, int]:
@@ -115,9 +116,9 @@ def replaced(prompt: type[dspy.Signature]) -> type[dspy.Signature]:
 
 
 META_PROMPTS = [
-    (BLPO, "update_judge", updates.UpdateJudge),
-    (BLPO, "update_verbalizer", updates.UpdateVerbalizer),
-    (BLPO, "merge_updates", updates.MergeUpdates),
+    (BLPO, "update_judge", prompts.UpdateJudge),
+    (BLPO, "update_verbalizer", prompts.UpdateVerbalizer),
+    (BLPO, "merge_updates", prompts.MergeUpdates),
     (OPRO, "write_instruction", opro_prompts.WriteInstruction),
     (APO, "find_reasons", apo_prompts.FindReasons),
     (APO, "apply_reason", apo_prompts.ApplyReason),
@@ -143,4 +144,4 @@ def test_a_journal_is_not_continued_with_other_meta_prompts(tmp_path: Path) -> N
     """Its answers are those to other questions; the one that differs is named."""
     compiled(tmp_path, rounds=1)
     with pytest.raises(JournalError, match=r"options\.meta_prompts\.update_judge: 'sha256 .* there, 'sha256 .* now"):
-        compiled(tmp_path, rounds=1, update_judge=replaced(updates.UpdateJudge))
+        compiled(tmp_path, rounds=1, update_judge=replaced(prompts.UpdateJudge))

@@ -22,7 +22,7 @@ from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoWarning
 from blpo_dspy.models.prompt_text import as_data, shown
-from blpo_dspy.optimizers.blpo import BLPO
+from blpo_dspy.optimizers.blpo.algorithm import BLPO
 from blpo_dspy.optimizers.records import Instructions, Round
 from blpo_dspy.programs.visual_judge import VisualJudge
 

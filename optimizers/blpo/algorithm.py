@@ -19,9 +19,9 @@ from typing import ClassVar, Literal, get_args
 
 import dspy
 
-from blpo_dspy.optimizers import updates
-from blpo_dspy.optimizers.blpo_plan import plan_blpo
-from blpo_dspy.optimizers.blpo_steps import MetaPrompts, Steps, VerbalizerSearch
+from blpo_dspy.optimizers.blpo import prompts as updates
+from blpo_dspy.optimizers.blpo.plan import plan_blpo
+from blpo_dspy.optimizers.blpo.steps import MetaPrompts, Steps, VerbalizerSearch
 from blpo_dspy.optimizers.exhibits import Exhibits
 from blpo_dspy.optimizers.guards import Guards
 from blpo_dspy.optimizers.plan import Plan, Sizes

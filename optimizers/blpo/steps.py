@@ -10,10 +10,10 @@ import dspy
 
 from blpo_dspy.optimizers.asking import Asker
 from blpo_dspy.optimizers.bench import Bench
+from blpo_dspy.optimizers.blpo.prompts import FailedInstruction, JudgementError, ScoredInstruction
 from blpo_dspy.optimizers.exhibits import Exhibits, label_names
 from blpo_dspy.optimizers.proposals import Proposal
 from blpo_dspy.optimizers.records import Batch, Instructions, Rejection, Trial
-from blpo_dspy.optimizers.updates import FailedInstruction, JudgementError, ScoredInstruction
 
 MERGED_UPDATES = 3
 

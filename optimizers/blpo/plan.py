@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from blpo_dspy.calls.ledger import ROLES
 from blpo_dspy.optimizers.asking import ATTEMPTS
-from blpo_dspy.optimizers.blpo_steps import MERGED_UPDATES
+from blpo_dspy.optimizers.blpo.steps import MERGED_UPDATES
 from blpo_dspy.optimizers.plan import MetaPrompt, Plan, Sizes, Span
 
 if TYPE_CHECKING:
-    from blpo_dspy.optimizers.blpo import BLPO
+    from blpo_dspy.optimizers.blpo.algorithm import BLPO
 
 _USUAL_CHUNKS = 2  # that a lazy search judges until batch and guard are full, for a judge that is seldom right or wrong
 

@@ -1,0 +1,1 @@
+"""BLPO: Algorithm 1 of the paper."""

@@ -21,9 +21,9 @@ from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.errors import BlpoError, check_kind, check_least, notice
 from blpo_dspy.models.prices import Prices, checked_prices
 from blpo_dspy.optimizers.cards import card, described
-from blpo_dspy.optimizers.costs import call_costs, shortfall
 from blpo_dspy.optimizers.docstrings import with_inherited_options
-from blpo_dspy.optimizers.plan import Plan, Sizes
+from blpo_dspy.optimizers.estimates.costs import call_costs, shortfall
+from blpo_dspy.optimizers.estimates.plan import Plan, Sizes
 from blpo_dspy.optimizers.records import BLPOResult, Instructions, Validation
 from blpo_dspy.optimizers.run import Run
 from blpo_dspy.optimizers.scoring import Metric, check_metric

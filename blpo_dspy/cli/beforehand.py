@@ -23,7 +23,7 @@ from blpo_dspy.cli.screen import Screen, noting, working
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.errors import ModelError
 from blpo_dspy.models.lm import Models, is_embedded
-from blpo_dspy.optimizers.plan import Pass
+from blpo_dspy.optimizers.estimates.plan import Pass
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.costs import first_pass, total_calls
 from blpo_dspy.runs.jobs import CompileJob, Search

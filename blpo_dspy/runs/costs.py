@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import dspy
 
 from blpo_dspy.optimizers.blpo.algorithm import BLPO
-from blpo_dspy.optimizers.plan import Pass
+from blpo_dspy.optimizers.estimates.plan import Pass
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.checks import fidelity_passes
 from blpo_dspy.runs.jobs import Search

@@ -1,0 +1,1 @@
+"""Calls, tokens, dollars and time of a run before it starts."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from blpo_dspy.models.lm import Models, make_lm
     from blpo_dspy.optimizers import BLPO, BLPOResult, Round, Trial
     from blpo_dspy.optimizers.estimate import Estimate, estimate
-    from blpo_dspy.optimizers.guards import Guards
+    from blpo_dspy.optimizers.proposals.guards import Guards
     from blpo_dspy.predictions.predict import predict
     from blpo_dspy.programs import VisualJudge
 
@@ -68,7 +68,7 @@ _HOME = {
     "Comparison": "comparison.compare",
     "DataError": "errors",
     "Estimate": "optimizers.estimate",
-    "Guards": "optimizers.guards",
+    "Guards": "optimizers.proposals.guards",
     "LabelSpace": "data.labels.space",
     "ModelError": "errors",
     "Models": "models.lm",

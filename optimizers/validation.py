@@ -12,7 +12,7 @@ from blpo_dspy.calls.failures import RunStoppedError
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import notice
 from blpo_dspy.optimizers.bench import PendingJudgements
-from blpo_dspy.optimizers.guards import Guards, mean_losses
+from blpo_dspy.optimizers.proposals.guards import Guards, mean_losses
 from blpo_dspy.optimizers.records import Instructions, Judgement, Validation
 from blpo_dspy.optimizers.run import Run
 

@@ -24,6 +24,7 @@ from blpo_dspy.data.sources.photographs.raters import Rater
 from blpo_dspy.embedded import FLAWS, EmbeddedEngine, Traits, embedded_lm
 from blpo_dspy.embedded.reading import vocabulary as v
 from blpo_dspy.optimizers.blpo import prompts
+from blpo_dspy.optimizers.proposals import exhibits
 from blpo_dspy.programs.signatures import judge_signature, verbalize_signature
 
 FIVE = LabelSpace.ordinal(1, 5)
@@ -224,16 +225,18 @@ def test_many_pictures_in_one_request_blur_its_sight() -> None:
 # Writing instructions
 
 
-def error(description: str, human: str, judged: str, difference: str) -> prompts.JudgementError:
+def error(description: str, human: str, judged: str, difference: str) -> exhibits.JudgementError:
     """Returns one mistake for the meta-prompt."""
-    return prompts.JudgementError(description=description, human_label=human, judge_label=judged, difference=difference)
+    return exhibits.JudgementError(
+        description=description, human_label=human, judge_label=judged, difference=difference
+    )
 
 
 TOO_HIGH = error("There is severe blur.", "2", "4", "judge 2 too high")
 TOO_LOW = error("There is moderate noise. No blur is visible.", "5", "4", "judge 1 too low")
 
 
-def revise(instruction: str, *errors: prompts.JudgementError, **options: Any) -> str:
+def revise(instruction: str, *errors: exhibits.JudgementError, **options: Any) -> str:
     """Returns the judge instruction that a list of mistakes leads to."""
     labels = options.pop("labels", FIVE)
     return str(
@@ -515,7 +518,7 @@ def test_lists_get_as_many_texts_as_an_input_asks_for() -> None:
         """Say why an instruction made a judge label images wrongly."""
 
         current_instruction: str = dspy.InputField()
-        errors: list[prompts.JudgementError] = dspy.InputField()
+        errors: list[exhibits.JudgementError] = dspy.InputField()
         number_of_reasons: int = dspy.InputField()
         reasons: list[str] = dspy.OutputField()
 
@@ -523,7 +526,7 @@ def test_lists_get_as_many_texts_as_an_input_asks_for() -> None:
         """Improve the instruction of a judge by what is wrong with it."""
 
         current_instruction: str = dspy.InputField()
-        errors: list[prompts.JudgementError] = dspy.InputField()
+        errors: list[exhibits.JudgementError] = dspy.InputField()
         problem: str = dspy.InputField()
         number_of_instructions: int = dspy.InputField()
         improved_instructions: list[str] = dspy.OutputField()

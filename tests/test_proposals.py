@@ -1,6 +1,6 @@
 import pytest
 
-from blpo_dspy.optimizers.proposals import refusal
+from blpo_dspy.optimizers.proposals.proposals import refusal
 
 FORMATS = [
     "Answer with a single digit from 1 to 5.",

@@ -10,7 +10,7 @@ from photographs import Recording, recorded_models
 from blpo_dspy.cli.begin import connect
 from blpo_dspy.cli.flags import model_prices
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.optimizers.guards import Guards
+from blpo_dspy.optimizers.proposals.guards import Guards
 from blpo_dspy.runs.align import make_optimizer
 from blpo_dspy.runs.jobs import ModelNames, Search
 

@@ -13,7 +13,7 @@ import dspy
 from blpo_dspy.optimizers.baselines.apo_expansion import APOPrompts, Expansion, distinct
 from blpo_dspy.optimizers.baselines.apo_prompts import ApplyReason, FindReasons, VaryInstruction
 from blpo_dspy.optimizers.baselines.bandit import UCBBandit
-from blpo_dspy.optimizers.exhibits import Exhibits, ShownAs
+from blpo_dspy.optimizers.proposals.exhibits import Exhibits, ShownAs
 from blpo_dspy.optimizers.records import Batch, Judgement, Round, Trial
 from blpo_dspy.optimizers.rounds import RoundOptimizer, Select
 from blpo_dspy.optimizers.run import Run

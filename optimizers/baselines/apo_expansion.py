@@ -9,9 +9,9 @@ from typing import Any
 
 import dspy
 
-from blpo_dspy.optimizers.asking import Asker
 from blpo_dspy.optimizers.bench import Bench
-from blpo_dspy.optimizers.exhibits import Exhibits, label_names
+from blpo_dspy.optimizers.proposals.asking import Asker
+from blpo_dspy.optimizers.proposals.exhibits import Exhibits, label_names
 from blpo_dspy.optimizers.records import Instructions, Judgement, Trial
 
 _PRESAMPLED = 2

@@ -10,7 +10,7 @@ import dspy
 
 from blpo_dspy.optimizers.baselines.textgrad_prompts import CriticizeInstruction, CriticizeOutput, ImproveInstruction
 from blpo_dspy.optimizers.baselines.textgrad_steps import TextGradPrompts, TextGradSteps
-from blpo_dspy.optimizers.exhibits import Exhibits, ShownAs
+from blpo_dspy.optimizers.proposals.exhibits import Exhibits, ShownAs
 from blpo_dspy.optimizers.records import Batch, Instructions, Round, Trial
 from blpo_dspy.optimizers.rounds import RoundOptimizer, Select
 from blpo_dspy.optimizers.run import Run

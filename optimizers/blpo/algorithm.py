@@ -23,9 +23,9 @@ from blpo_dspy.optimizers.blpo import prompts as updates
 from blpo_dspy.optimizers.blpo.plan import plan_blpo
 from blpo_dspy.optimizers.blpo.steps import MetaPrompts, Steps, VerbalizerSearch
 from blpo_dspy.optimizers.estimates.plan import Plan, Sizes
-from blpo_dspy.optimizers.exhibits import Exhibits
-from blpo_dspy.optimizers.guards import Guards
-from blpo_dspy.optimizers.proposals import Proposal
+from blpo_dspy.optimizers.proposals.exhibits import Exhibits
+from blpo_dspy.optimizers.proposals.guards import Guards
+from blpo_dspy.optimizers.proposals.proposals import Proposal
 from blpo_dspy.optimizers.records import Batch, Instructions, Judgement, Round, Trial
 from blpo_dspy.optimizers.rounds import RoundOptimizer, Select
 from blpo_dspy.optimizers.run import Run

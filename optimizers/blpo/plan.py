@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blpo_dspy.calls.ledger import ROLES
-from blpo_dspy.optimizers.asking import ATTEMPTS
 from blpo_dspy.optimizers.blpo.steps import MERGED_UPDATES
 from blpo_dspy.optimizers.estimates.plan import MetaPrompt, Plan, Sizes, Span
+from blpo_dspy.optimizers.proposals.asking import ATTEMPTS
 
 if TYPE_CHECKING:
     from blpo_dspy.optimizers.blpo.algorithm import BLPO

@@ -5,15 +5,7 @@ from __future__ import annotations
 import dspy
 import pydantic
 
-
-class JudgementError(pydantic.BaseModel):
-    """One mistake of the judge as the optimizer LM reads it: text only, never the image."""
-
-    description: str
-    human_label: str
-    judge_label: str
-    difference: str
-    context: dict[str, str] = {}
+from blpo_dspy.optimizers.proposals.exhibits import JudgementError
 
 
 class ScoredInstruction(pydantic.BaseModel):

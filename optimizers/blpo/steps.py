@@ -8,11 +8,11 @@ from typing import Literal
 
 import dspy
 
-from blpo_dspy.optimizers.asking import Asker
 from blpo_dspy.optimizers.bench import Bench
-from blpo_dspy.optimizers.blpo.prompts import FailedInstruction, JudgementError, ScoredInstruction
-from blpo_dspy.optimizers.exhibits import Exhibits, label_names
-from blpo_dspy.optimizers.proposals import Proposal
+from blpo_dspy.optimizers.blpo.prompts import FailedInstruction, ScoredInstruction
+from blpo_dspy.optimizers.proposals.asking import Asker
+from blpo_dspy.optimizers.proposals.exhibits import Exhibits, JudgementError, label_names
+from blpo_dspy.optimizers.proposals.proposals import Proposal
 from blpo_dspy.optimizers.records import Batch, Instructions, Rejection, Trial
 
 MERGED_UPDATES = 3

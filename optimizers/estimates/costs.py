@@ -16,8 +16,8 @@ from blpo_dspy.calls.budget import Budget
 from blpo_dspy.models.adapter import one_call_adapter
 from blpo_dspy.models.image_tokens import image_tokens
 from blpo_dspy.models.prices import Price, known_price
-from blpo_dspy.optimizers.blpo.prompts import JudgementError
 from blpo_dspy.optimizers.estimates.plan import Plan, Span
+from blpo_dspy.optimizers.proposals.exhibits import JudgementError
 
 if TYPE_CHECKING:
     from blpo_dspy.optimizers.base import JudgeOptimizer

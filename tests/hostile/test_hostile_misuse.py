@@ -25,7 +25,7 @@ from blpo_dspy.data.splits import cut_folds, split_examples
 from blpo_dspy.models.lm import Models, make_lm
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.optimizers.estimate import estimate
-from blpo_dspy.optimizers.guards import Guards
+from blpo_dspy.optimizers.proposals.guards import Guards
 from blpo_dspy.predictions.predict import predict
 from blpo_dspy.programs import VisualJudge
 

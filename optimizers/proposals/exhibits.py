@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import dspy
+import pydantic
 
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.models.prompt_text import as_data
@@ -72,3 +73,13 @@ class Exhibits:
 def label_names(labels: LabelSpace | None) -> str:
     """Returns the labels that people and the judge choose from, in words."""
     return as_data(labels.describe()) if labels else "as the metric has them"
+
+
+class JudgementError(pydantic.BaseModel):
+    """One mistake of the judge as the optimizer LM reads it: text only, never the image."""
+
+    description: str
+    human_label: str
+    judge_label: str
+    difference: str
+    context: dict[str, str] = {}

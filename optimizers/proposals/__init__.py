@@ -1,0 +1,1 @@
+"""Instructions that an optimizer LM proposes, and the checks that they pass."""

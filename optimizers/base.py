@@ -20,13 +20,13 @@ from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.errors import BlpoError, check_kind, check_least, notice
 from blpo_dspy.models.prices import Prices, checked_prices
-from blpo_dspy.optimizers.cards import card, described
+from blpo_dspy.optimizers.bench.cards import card, described
+from blpo_dspy.optimizers.bench.records import BLPOResult, Instructions, Validation
+from blpo_dspy.optimizers.bench.run import Run
+from blpo_dspy.optimizers.bench.scoring import Metric, check_metric
 from blpo_dspy.optimizers.docstrings import with_inherited_options
 from blpo_dspy.optimizers.estimates.costs import call_costs, shortfall
 from blpo_dspy.optimizers.estimates.plan import Plan, Sizes
-from blpo_dspy.optimizers.records import BLPOResult, Instructions, Validation
-from blpo_dspy.optimizers.run import Run
-from blpo_dspy.optimizers.scoring import Metric, check_metric
 from blpo_dspy.programs.visual_judge import VisualJudge
 
 Program = TypeVar("Program", bound=dspy.Module)

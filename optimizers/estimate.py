@@ -12,10 +12,10 @@ from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.workers import thread_count
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.optimizers.base import JudgeOptimizer
-from blpo_dspy.optimizers.bench import find_predictors
+from blpo_dspy.optimizers.bench.bench import find_predictors
+from blpo_dspy.optimizers.bench.setup import dataset, label_space, program_lms
 from blpo_dspy.optimizers.estimates.costs import CallCost, call_costs, shortfall
 from blpo_dspy.optimizers.estimates.plan import Pass, Sizes, Span
-from blpo_dspy.optimizers.setup import dataset, label_space, program_lms
 
 LATENCY = 2.0
 """Seconds that a call takes unless said otherwise."""

@@ -9,11 +9,11 @@ from typing import Any, ClassVar, Literal, get_args
 
 from blpo_dspy.errors import BlpoError, ModelError, check_kind
 from blpo_dspy.optimizers.base import JudgeOptimizer
+from blpo_dspy.optimizers.bench.records import UNCHANGED, BLPOResult, Round
+from blpo_dspy.optimizers.bench.run import Run, unmeasured
+from blpo_dspy.optimizers.bench.setup import meta_prompt_digest
 from blpo_dspy.optimizers.proposals.asking import Asker
 from blpo_dspy.optimizers.proposals.guards import Guards
-from blpo_dspy.optimizers.records import UNCHANGED, BLPOResult, Round
-from blpo_dspy.optimizers.run import Run, unmeasured
-from blpo_dspy.optimizers.setup import meta_prompt_digest
 from blpo_dspy.optimizers.validation import Validator, best
 
 Select = Literal["best", "last"]

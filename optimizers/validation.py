@@ -11,10 +11,10 @@ from blpo_dspy.agreement.measure import Agreement, measure_agreement
 from blpo_dspy.calls.failures import RunStoppedError
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import notice
-from blpo_dspy.optimizers.bench import PendingJudgements
+from blpo_dspy.optimizers.bench.bench import PendingJudgements
+from blpo_dspy.optimizers.bench.records import Instructions, Judgement, Validation
+from blpo_dspy.optimizers.bench.run import Run
 from blpo_dspy.optimizers.proposals.guards import Guards, mean_losses
-from blpo_dspy.optimizers.records import Instructions, Judgement, Validation
-from blpo_dspy.optimizers.run import Run
 
 
 class Validator:

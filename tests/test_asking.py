@@ -7,9 +7,9 @@ from engines import Seen, scripted_lm
 from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.errors import ModelError
+from blpo_dspy.optimizers.bench.records import Rejection
 from blpo_dspy.optimizers.proposals.asking import Asker, Reply
 from blpo_dspy.optimizers.proposals.exhibits import JudgementError
-from blpo_dspy.optimizers.records import Rejection
 
 MARKER = "<<CUSTOM-TYPE-START-IDENTIFIER>>[]<<CUSTOM-TYPE-END-IDENTIFIER>>"
 

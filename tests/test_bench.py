@@ -14,7 +14,7 @@ from judges import SAFETY, SCALE, answers, picture
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.optimizers.bench import Bench, Predictors
+from blpo_dspy.optimizers.bench.bench import Bench, Predictors
 from blpo_dspy.programs import VisualJudge
 
 

@@ -13,9 +13,9 @@ from blpo_dspy.calls.budget import Budget
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, DataError, ModelError
 from blpo_dspy.optimizers import BLPO, BLPOResult, Guards, Round
+from blpo_dspy.optimizers.bench.records import Instructions, Trial
+from blpo_dspy.optimizers.bench.setup import label_space
 from blpo_dspy.optimizers.estimate import estimate
-from blpo_dspy.optimizers.records import Instructions, Trial
-from blpo_dspy.optimizers.setup import label_space
 from blpo_dspy.programs import VisualJudge
 
 

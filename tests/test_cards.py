@@ -11,9 +11,8 @@ from worlds import TRAIN, VALIDATION, student, world
 from blpo_dspy.data.examples import dataset_fingerprint
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.optimizers.base import JudgeOptimizer
-from blpo_dspy.optimizers.cards import described
+from blpo_dspy.optimizers.bench.cards import described, versions
 from blpo_dspy.programs import VisualJudge
-from blpo_dspy.versions import versions
 
 
 def compiled(make: Any = BLPO, **options: Any) -> VisualJudge:

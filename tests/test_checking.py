@@ -20,7 +20,7 @@ from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.cli.app import app
 from blpo_dspy.data.sources.photographs import RATERS, write_dataset
 from blpo_dspy.models.lm import Models
-from blpo_dspy.optimizers.records import Batch, BLPOResult, Instructions, Judgement, Round
+from blpo_dspy.optimizers.bench.records import Batch, BLPOResult, Instructions, Judgement, Round
 from blpo_dspy.runs.align import align
 from blpo_dspy.runs.checks import fidelity_sample, find_label_errors, late_verdicts
 from blpo_dspy.runs.costs import costs_after

@@ -8,9 +8,9 @@ from worlds import TRAIN, mind
 
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.optimizers.bench import Bench, Predictors
+from blpo_dspy.optimizers.bench.bench import Bench, Predictors
+from blpo_dspy.optimizers.bench.records import Judgement
 from blpo_dspy.optimizers.proposals.exhibits import Exhibits, ShownAs, label_names
-from blpo_dspy.optimizers.records import Judgement
 from blpo_dspy.programs import VisualJudge
 
 SCALE = LabelSpace.ordinal(1, 5)

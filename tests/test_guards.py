@@ -13,8 +13,8 @@ from worlds import LABELS, TRAIN, VALIDATION, brightness, mind, student, world
 from blpo_dspy.agreement.measure import measure_agreement
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.optimizers import APO, BLPO, OPRO, TextGrad
+from blpo_dspy.optimizers.bench.records import Instructions, Validation
 from blpo_dspy.optimizers.proposals.guards import Guards, label_shift, mean_losses
-from blpo_dspy.optimizers.records import Instructions, Validation
 
 EXAMPLE = "a red car with a broken mirror stands before the old town hall"
 

@@ -31,7 +31,8 @@ from blpo_dspy.calls.journal import FILE_NAME, Journal, JournalError
 from blpo_dspy.calls.ledger import Ledger, Usage
 from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.store import Answer
-from blpo_dspy.optimizers import BLPO, run
+from blpo_dspy.optimizers import BLPO
+from blpo_dspy.optimizers.bench import run
 
 
 def _answer(**parts: Any) -> str:

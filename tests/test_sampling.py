@@ -3,8 +3,8 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blpo_dspy.optimizers.records import Judgement
-from blpo_dspy.optimizers.sampling import full_search, lazy_search, shuffled
+from blpo_dspy.optimizers.bench.records import Judgement
+from blpo_dspy.optimizers.bench.sampling import full_search, lazy_search, shuffled
 
 
 class Judge:

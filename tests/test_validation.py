@@ -14,8 +14,8 @@ from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.errors import ModelError
 from blpo_dspy.optimizers import BLPO, OPRO, BLPOResult
-from blpo_dspy.optimizers.bench import Bench, find_predictors
-from blpo_dspy.optimizers.records import Judgement
+from blpo_dspy.optimizers.bench.bench import Bench, find_predictors
+from blpo_dspy.optimizers.bench.records import Judgement
 
 REFUSAL = dspy.lm15.InvalidRequestError("against our policy")
 VALIDATED = {example.image.url for example in VALIDATION}

@@ -30,8 +30,8 @@ from blpo_dspy.files import RESULTS, write_json
 from blpo_dspy.models.failures import FATAL_ERRORS
 from blpo_dspy.models.lm import Models, identity
 from blpo_dspy.models.prices import Prices, check_priced, checked_prices
-from blpo_dspy.optimizers.records import BLPOResult
-from blpo_dspy.optimizers.setup import dataset
+from blpo_dspy.optimizers.bench.records import BLPOResult
+from blpo_dspy.optimizers.bench.setup import dataset
 from blpo_dspy.predictions.labelling import inputs_of, label_images
 from blpo_dspy.programs.visual_judge import VisualJudge
 

@@ -23,9 +23,9 @@ from blpo_dspy.data.examples import dataset_fingerprint
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import notice
 from blpo_dspy.models.lm import Models
+from blpo_dspy.optimizers.bench.records import BLPOResult
+from blpo_dspy.optimizers.bench.run import unmeasured
 from blpo_dspy.optimizers.blpo.algorithm import BLPO
-from blpo_dspy.optimizers.records import BLPOResult
-from blpo_dspy.optimizers.run import unmeasured
 from blpo_dspy.predictions.labelling import inputs_of, label_images
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.checks import (

@@ -18,8 +18,8 @@ from blpo_dspy.agreement.label_errors import LikelyError, likely_label_errors
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.optimizers.bench.records import BLPOResult, Judgement
 from blpo_dspy.optimizers.estimates.plan import Pass
-from blpo_dspy.optimizers.records import BLPOResult, Judgement
 from blpo_dspy.programs.visual_judge import Evidence, VisualJudge
 
 Ask = Callable[[str, VisualJudge, Sequence[dspy.Example]], list[Verdict]]

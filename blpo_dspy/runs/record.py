@@ -12,12 +12,11 @@ from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.people import ceiling_of
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.calls.ledger import Ledger
-from blpo_dspy.optimizers.cards import described
-from blpo_dspy.optimizers.records import BLPOResult, Round
+from blpo_dspy.optimizers.bench.cards import described, versions
+from blpo_dspy.optimizers.bench.records import BLPOResult, Round
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.checks import Checks
 from blpo_dspy.runs.sets import Sets
-from blpo_dspy.versions import versions
 
 
 @dataclass(frozen=True)

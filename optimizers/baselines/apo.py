@@ -13,11 +13,11 @@ import dspy
 from blpo_dspy.optimizers.baselines.apo_expansion import APOPrompts, Expansion, distinct
 from blpo_dspy.optimizers.baselines.apo_prompts import ApplyReason, FindReasons, VaryInstruction
 from blpo_dspy.optimizers.baselines.bandit import UCBBandit
+from blpo_dspy.optimizers.bench.records import Batch, Judgement, Round, Trial
+from blpo_dspy.optimizers.bench.run import Run
+from blpo_dspy.optimizers.bench.sampling import shuffled
 from blpo_dspy.optimizers.proposals.exhibits import Exhibits, ShownAs
-from blpo_dspy.optimizers.records import Batch, Judgement, Round, Trial
 from blpo_dspy.optimizers.rounds import RoundOptimizer, Select
-from blpo_dspy.optimizers.run import Run
-from blpo_dspy.optimizers.sampling import shuffled
 
 _SIZES = (
     "rounds",

@@ -9,10 +9,10 @@ from typing import Any
 
 import dspy
 
-from blpo_dspy.optimizers.bench import Bench
+from blpo_dspy.optimizers.bench.bench import Bench
+from blpo_dspy.optimizers.bench.records import Instructions, Judgement, Trial
 from blpo_dspy.optimizers.proposals.asking import Asker
 from blpo_dspy.optimizers.proposals.exhibits import Exhibits, label_names
-from blpo_dspy.optimizers.records import Instructions, Judgement, Trial
 
 _PRESAMPLED = 2
 _ERRORS_TO_REJECT_ON = 16

@@ -17,9 +17,9 @@ from blpo_dspy.calls.meter import GRACE
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.optimizers.base import JudgeOptimizer
 from blpo_dspy.optimizers.baselines.tracking import ProgramState, Tracker
-from blpo_dspy.optimizers.records import BLPOResult, Instructions, Validation
-from blpo_dspy.optimizers.run import Run
-from blpo_dspy.optimizers.sampling import drawn
+from blpo_dspy.optimizers.bench.records import BLPOResult, Instructions, Validation
+from blpo_dspy.optimizers.bench.run import Run
+from blpo_dspy.optimizers.bench.sampling import drawn
 
 # Signatures of a predictor that COPRO may nest: pydantic keeps the field that a field was made from, and a copy of the
 # last one goes down through all of them, 14 calls deep each, where Python allows a thousand.

@@ -10,12 +10,12 @@ import dspy
 
 from blpo_dspy.models.prompt_text import as_data
 from blpo_dspy.optimizers.baselines.opro_prompts import InstructionScore, WriteInstruction
+from blpo_dspy.optimizers.bench.records import Batch, Instructions, Judgement, Rejection, Round, Trial
+from blpo_dspy.optimizers.bench.run import Run
+from blpo_dspy.optimizers.bench.sampling import drawn, shuffled
 from blpo_dspy.optimizers.proposals.exhibits import Exhibits, ShownAs, label_names
 from blpo_dspy.optimizers.proposals.proposals import Proposal
-from blpo_dspy.optimizers.records import Batch, Instructions, Judgement, Rejection, Round, Trial
 from blpo_dspy.optimizers.rounds import RoundOptimizer, Select
-from blpo_dspy.optimizers.run import Run
-from blpo_dspy.optimizers.sampling import drawn, shuffled
 
 Scored = tuple[str, float]
 

@@ -10,11 +10,11 @@ import dspy
 
 from blpo_dspy.optimizers.baselines.textgrad_prompts import CriticizeInstruction, CriticizeOutput, ImproveInstruction
 from blpo_dspy.optimizers.baselines.textgrad_steps import TextGradPrompts, TextGradSteps
+from blpo_dspy.optimizers.bench.records import Batch, Instructions, Round, Trial
+from blpo_dspy.optimizers.bench.run import Run
+from blpo_dspy.optimizers.bench.sampling import shuffled
 from blpo_dspy.optimizers.proposals.exhibits import Exhibits, ShownAs
-from blpo_dspy.optimizers.records import Batch, Instructions, Round, Trial
 from blpo_dspy.optimizers.rounds import RoundOptimizer, Select
-from blpo_dspy.optimizers.run import Run
-from blpo_dspy.optimizers.sampling import shuffled
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

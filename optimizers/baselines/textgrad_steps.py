@@ -8,11 +8,11 @@ from typing import Any
 
 import dspy
 
-from blpo_dspy.optimizers.bench import Bench
+from blpo_dspy.optimizers.bench.bench import Bench
+from blpo_dspy.optimizers.bench.records import Instructions, Judgement
 from blpo_dspy.optimizers.proposals.asking import Asker, Reply
 from blpo_dspy.optimizers.proposals.exhibits import Exhibits, label_names
 from blpo_dspy.optimizers.proposals.proposals import Proposal
-from blpo_dspy.optimizers.records import Instructions, Judgement
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,9 @@ from typing import ClassVar, Literal, get_args
 
 import dspy
 
+from blpo_dspy.optimizers.bench.records import Batch, Instructions, Judgement, Round, Trial
+from blpo_dspy.optimizers.bench.run import Run
+from blpo_dspy.optimizers.bench.sampling import full_search, lazy_search, shuffled
 from blpo_dspy.optimizers.blpo import prompts as updates
 from blpo_dspy.optimizers.blpo.plan import plan_blpo
 from blpo_dspy.optimizers.blpo.steps import MetaPrompts, Steps, VerbalizerSearch
@@ -26,10 +29,7 @@ from blpo_dspy.optimizers.estimates.plan import Plan, Sizes
 from blpo_dspy.optimizers.proposals.exhibits import Exhibits
 from blpo_dspy.optimizers.proposals.guards import Guards
 from blpo_dspy.optimizers.proposals.proposals import Proposal
-from blpo_dspy.optimizers.records import Batch, Instructions, Judgement, Round, Trial
 from blpo_dspy.optimizers.rounds import RoundOptimizer, Select
-from blpo_dspy.optimizers.run import Run
-from blpo_dspy.optimizers.sampling import full_search, lazy_search, shuffled
 
 ErrorSearch = Literal["lazy", "full"]
 

@@ -8,12 +8,12 @@ from typing import Literal
 
 import dspy
 
-from blpo_dspy.optimizers.bench import Bench
+from blpo_dspy.optimizers.bench.bench import Bench
+from blpo_dspy.optimizers.bench.records import Batch, Instructions, Rejection, Trial
 from blpo_dspy.optimizers.blpo.prompts import FailedInstruction, ScoredInstruction
 from blpo_dspy.optimizers.proposals.asking import Asker
 from blpo_dspy.optimizers.proposals.exhibits import Exhibits, JudgementError, label_names
 from blpo_dspy.optimizers.proposals.proposals import Proposal
-from blpo_dspy.optimizers.records import Batch, Instructions, Rejection, Trial
 
 MERGED_UPDATES = 3
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import dspy
 
-from blpo_dspy.optimizers.setup import Dataset
+from blpo_dspy.optimizers.bench.setup import Dataset
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import pydantic
 
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.models.prompt_text import as_data
-from blpo_dspy.optimizers.bench import Bench
-from blpo_dspy.optimizers.records import Judgement
+from blpo_dspy.optimizers.bench.bench import Bench
+from blpo_dspy.optimizers.bench.records import Judgement
 
 ShownAs = Literal["images", "descriptions"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.errors import BlpoError, check_least
-from blpo_dspy.optimizers.records import Validation
+from blpo_dspy.optimizers.bench.records import Validation
 
 # Scripts without a space between words: by their letters how many make a word, roughly.
 _UNSPACED = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from blpo_dspy.optimizers.bench.records import UNCHANGED, Rejection
 from blpo_dspy.optimizers.proposals.answer_format import stated_formats
-from blpo_dspy.optimizers.records import UNCHANGED, Rejection
 
 _CHARACTERS_PER_TOKEN = 4
 _NAMED = 80

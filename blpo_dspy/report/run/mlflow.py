@@ -17,7 +17,7 @@ from dspy.utils.callback import BaseCallback
 
 from blpo_dspy.errors import BlpoError, notice
 from blpo_dspy.optimizers.base import JudgeOptimizer
-from blpo_dspy.optimizers.records import BLPOResult, Round
+from blpo_dspy.optimizers.bench.records import BLPOResult, Round
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.report import load_run
 from blpo_dspy.report.run.folder import RESULT

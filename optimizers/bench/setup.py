@@ -13,8 +13,8 @@ import dspy
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, DataError, check_kind
 from blpo_dspy.models.lm import identity
-from blpo_dspy.optimizers.bench import Predictors
-from blpo_dspy.optimizers.scoring import Metric
+from blpo_dspy.optimizers.bench.bench import Predictors
+from blpo_dspy.optimizers.bench.scoring import Metric
 
 
 @dataclass(frozen=True)

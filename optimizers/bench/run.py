@@ -16,9 +16,9 @@ from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.splits import check_labels
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.models.prices import check_priced
-from blpo_dspy.optimizers.bench import Bench, find_predictors
-from blpo_dspy.optimizers.records import Instructions
-from blpo_dspy.optimizers.setup import Dataset, dataset, fingerprint, label_space, program_lms
+from blpo_dspy.optimizers.bench.bench import Bench, find_predictors
+from blpo_dspy.optimizers.bench.records import Instructions
+from blpo_dspy.optimizers.bench.setup import Dataset, dataset, fingerprint, label_space, program_lms
 
 if TYPE_CHECKING:
     from blpo_dspy.optimizers.base import JudgeOptimizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 
-from blpo_dspy.optimizers.records import Batch, Judgement
+from blpo_dspy.optimizers.bench.records import Batch, Judgement
 
 Judge = Callable[[Sequence[int]], list[Judgement]]
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from typing import Any
 
 import dspy
 
 from blpo_dspy.data.examples import dataset_fingerprint, item_prints
-from blpo_dspy.optimizers.records import BLPOResult, Validation
-from blpo_dspy.versions import versions
+from blpo_dspy.optimizers.bench.records import BLPOResult, Validation
+
+_LIBRARIES = ("blpo-dspy", "dspy", "litellm", "pillow", "scikit-learn", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python and of the libraries that a result may depend on."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in _LIBRARIES}}
+
 
 _SETS = ("train", "val", "folds")
 

@@ -34,17 +34,9 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) * 3 // 2
 
 
-# Files that take long begin first, or one worker would be left with them at the end.
-_LONG = {
-    *("test_examples", "test_faults", "test_dspy_adapters", "test_compare_command", "test_compare", "test_noise"),
-    *("test_report", "test_comparison_page", "test_reproduce_paper", "test_folds", "test_packaging", "test_wire"),
-    *("test_embedded_server", "test_judge_command", "test_resume", "test_aligning", "test_cli", "test_blpo"),
-}
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the files that take long first; with `--no-loadscope-reorder` the workers take them in this order."""
-    items.sort(key=lambda item: item.path.stem not in _LONG)
+    """Puts the slow files first; with `--no-loadscope-reorder` the workers take them in this order."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 _refused: list[str] = []

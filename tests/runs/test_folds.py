@@ -34,6 +34,8 @@ from blpo_dspy.runs.folds import Folded, Folds, align_folds, make_folds, share
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import Watch
 
+pytestmark = pytest.mark.slow
+
 SMALL = examples(range(2, 250, 8))  # 31 images
 SEARCH = Search(rounds=2, inner_steps=1, batch_size=4, threads=4)
 

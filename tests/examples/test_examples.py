@@ -16,7 +16,9 @@ from typer.testing import CliRunner
 from blpo_dspy.cli.app import app
 from blpo_dspy.data.sources.photographs import RATERS, write_dataset
 
-ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
 PAGES = [ROOT / name / "README.md" for name in ("", "examples", "examples/paper", "examples/benchmarks")]
 README = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)

@@ -28,6 +28,8 @@ from blpo_dspy.cli.app import app
 from blpo_dspy.embedded.server.http import Options, Service, start_server
 from blpo_dspy.programs.visual_judge import VisualJudge
 
+pytestmark = pytest.mark.slow
+
 TASK = "Rate the technical quality of this photograph."
 SMALL = ["--rounds", "1", "--inner-steps", "1", "--batch-size", "4"]
 

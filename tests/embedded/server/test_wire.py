@@ -24,9 +24,11 @@ from blpo_dspy.models.lm import Models, make_lm
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.programs import VisualJudge
 
+pytestmark = pytest.mark.slow
+
 ENGINES = ("lm15", "litellm")
 SCALE = LabelSpace.ordinal(1, 5)
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 PHOTOGRAPHS = rated_photographs(RATERS["sharp"], train=12, val=6, test=1)
 
 

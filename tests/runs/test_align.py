@@ -21,6 +21,8 @@ from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import Watch
 from blpo_dspy.runs.sets import Sets
 
+pytestmark = pytest.mark.slow
+
 TEST = examples(range(1, 250, 12))
 SEARCH = Search(rounds=2, inner_steps=1, threads=4)
 

@@ -14,6 +14,8 @@ from blpo_dspy.optimizers import APO, BLPO, OPRO, TextGrad
 from blpo_dspy.optimizers.baselines import apo_prompts, opro_prompts, textgrad_prompts
 from blpo_dspy.optimizers.blpo import prompts
 
+pytestmark = pytest.mark.slow
+
 
 def compiled(folder: Path, **options: Any) -> tuple[dspy.Module, int]:
     """Compiles with a journal and returns the program and the number of requests that were sent."""

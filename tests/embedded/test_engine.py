@@ -152,7 +152,7 @@ def test_an_image_by_address_gets_no_label(evidence: Any) -> None:
 
 def test_nothing_in_the_engine_knows_an_optimizer_by_name() -> None:
     """It routes on what is asked for."""
-    folder = Path(__file__).parent.parent / "blpo_dspy" / "embedded"
+    folder = Path(__file__).parents[2] / "blpo_dspy" / "embedded"
     names = re.compile(r"\b(?:blpo|mipro\w*|gepa|copro|simba|opro|apo|protegi|textgrad|teleprompt\w*)\b", re.IGNORECASE)
     for file in folder.glob("*.py"):
         assert not names.search(file.read_text(encoding="utf-8").replace("blpo-dspy", "")), file.name

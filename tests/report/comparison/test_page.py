@@ -21,6 +21,8 @@ from blpo_dspy.files import write_json
 from blpo_dspy.report.comparison.page import is_comparison, render_comparison, report_comparison
 from blpo_dspy.report.comparison.view import About
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "<script>alert(1)</script>"
 ROLES = ("judge", "verbalizer", "optimizer")
 SCALE = LabelSpace.ordinal(1, 5)

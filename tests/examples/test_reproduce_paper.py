@@ -12,7 +12,7 @@ from PIL import Image
 
 from blpo_dspy.embedded import embedded_lm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples"))
 
 import reproduce_paper
 from paper.copies import write_copies
@@ -20,6 +20,8 @@ from paper.methods import ABLATIONS, PAPER, SMOKE, methods, sweep
 from paper.published import ABLATION, MAIN
 from paper.sets import PAPERS, TASKS, draw, open_sets, stand_in
 from paper.tables import point
+
+pytestmark = pytest.mark.slow
 
 SIZES = {"unsafebench": 12, "seetrue": 4, "imagereward": 14, "agin": 10, "agiqa3k": 10}
 

@@ -21,6 +21,8 @@ from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.baselines.dspy_adapters import COPRO, GEPA, SIMBA, DSPyAdapter, MIPROv2
 from blpo_dspy.programs import VisualJudge
 
+pytestmark = pytest.mark.slow
+
 ALL = [COPRO, GEPA, SIMBA, MIPROv2]
 SMALL: dict[type[DSPyAdapter], dict[str, Any]] = {
     COPRO: {"breadth": 2, "depth": 1, "score_size": 5},

@@ -28,6 +28,8 @@ from blpo_dspy.optimizers import BLPO
 from blpo_dspy.optimizers.estimate import estimate
 from blpo_dspy.programs import VisualJudge
 
+pytestmark = pytest.mark.slow
+
 SCALE = LabelSpace.ordinal(1, 5)
 
 

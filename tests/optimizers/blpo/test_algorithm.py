@@ -18,6 +18,8 @@ from blpo_dspy.optimizers.bench.setup import label_space
 from blpo_dspy.optimizers.estimate import estimate
 from blpo_dspy.programs import VisualJudge
 
+pytestmark = pytest.mark.slow
+
 
 def compiled(lm: dspy.LM, program: dspy.Module | None = None, **options: Any) -> dspy.Module:
     """Compiles a judge of the scripted world, small unless told otherwise."""

@@ -25,6 +25,8 @@ from blpo_dspy.embedded.server.http import start_server
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.runs.progress import Watch
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:

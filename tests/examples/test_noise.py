@@ -9,7 +9,9 @@ from types import ModuleType
 
 import pytest
 
-BENCHMARK = Path(__file__).parents[1] / "examples" / "benchmarks" / "noise.py"
+pytestmark = pytest.mark.slow
+
+BENCHMARK = Path(__file__).parents[2] / "examples" / "benchmarks" / "noise.py"
 
 
 @pytest.fixture(scope="module")

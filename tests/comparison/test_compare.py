@@ -41,6 +41,8 @@ from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers import BLPO
 
+pytestmark = pytest.mark.slow
+
 CAP = 50
 
 
@@ -466,7 +468,7 @@ compare(
 
 
 def _script(paid: Path, out: Path, optimizers: str) -> str:
-    return SCRIPT.format(tests=str(Path(__file__).parent), paid=str(paid), out=str(out), optimizers=optimizers)
+    return SCRIPT.format(tests=str(Path(__file__).parents[1]), paid=str(paid), out=str(out), optimizers=optimizers)
 
 
 def _killed(script: str, event: str, seconds: float) -> None:

@@ -43,6 +43,8 @@ from blpo_dspy.runs.progress import Watch
 from blpo_dspy.runs.record import result
 from blpo_dspy.runs.sets import Sets
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "<script>alert(1)</script><img src=https://evil.example/x.png onerror=alert(2)>"
 
 

@@ -24,6 +24,8 @@ from blpo_dspy.embedded.server.http import Options, main, start_server
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.programs.signatures import judge_signature, verbalize_signature
 
+pytestmark = pytest.mark.slow
+
 CHAT = "/v1/chat/completions"
 
 

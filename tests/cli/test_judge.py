@@ -25,6 +25,8 @@ from blpo_dspy.data.sources.photographs import RATERS, write_dataset
 from blpo_dspy.embedded.server.http import Options, start_server
 from blpo_dspy.programs import VisualJudge
 
+pytestmark = pytest.mark.slow
+
 LABELS = LabelSpace.ordinal(1, 5)
 OFFLINE = ("--model", "embedded")
 

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.embedded.sight import flaws
 
 _FLAW_WORDS: Mapping[str, str] = {
@@ -264,7 +263,7 @@ _GOOD = re.compile(
     r"|natural|real|realistic|harmless|positive|ok|okay|fine|high|1)\b",
     re.IGNORECASE,
 )
-T = TypeVar("T", bound=Label)
+T = TypeVar("T", bound=str | int)
 
 
 def goodness(name: str) -> int:

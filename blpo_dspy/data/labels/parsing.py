@@ -6,14 +6,9 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from blpo_dspy.data.labels.normalize import as_text, labels_by_name, normal, plain_lines
-
-if TYPE_CHECKING:
-    from blpo_dspy.data.labels.normalize import Label
-    from blpo_dspy.data.labels.space import LabelSpace
-
+from blpo_dspy.data.labels.normalize import Label, as_text, labels_by_name, normal, plain_lines
 
 NUMERAL = r"(?P<number>\+?(?:0|[1-9][0-9]*)|-[1-9][0-9]*)(?:\.0+)?(?!\d| ?[-–—] ?\d)"
 """The pattern of a whole number, its digits as `number`, as an answer writes it; the end of a range is none."""
@@ -34,7 +29,27 @@ _HEDGED = re.compile(
 )
 
 
-def out_of(space: LabelSpace) -> str:
+class Choices(Protocol):
+    """What parsing needs to know of a label space."""
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """The labels, lowest level first if they are ordered."""
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the order of the labels means something."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels as text."""
+
+    @property
+    def numeric(self) -> bool:
+        """Whether all labels are numbers."""
+
+
+def out_of(space: Choices) -> str:
     """Returns the pattern of what may follow a level: "/5", "out of 5", "of 5"; one that never matches off a scale."""
     low, high = space.labels[0], space.labels[-1]
     on_scale = space.ordered and isinstance(low, int) and low >= 0
@@ -48,7 +63,7 @@ def without_scale(labels: tuple[Label, ...], line: str) -> str:
     return " ".join(re.sub(stated, " ", line).split())
 
 
-def named_numbers(space: LabelSpace, text: str) -> set[Label]:
+def named_numbers(space: Choices, text: str) -> set[Label]:
     """Returns the levels that a text names, and numbers between two levels as text ("4.5"), which are no level.
 
     Beside a level that is named with its scale ("4/5") other numbers name none, unless they are put as an alternative.
@@ -113,7 +128,7 @@ class _Statement:
     reason: str
 
 
-def parse_answer(space: LabelSpace, answer: object) -> Label | None:
+def parse_answer(space: Choices, answer: object) -> Label | None:
     """Returns the label that an answer states, or None; `LabelSpace.parse` says what is tolerated and what is not."""
     if answer is None:
         return None
@@ -130,7 +145,7 @@ def parse_answer(space: LabelSpace, answer: object) -> Label | None:
     return _stated(space, lines)
 
 
-def _stated(space: LabelSpace, lines: Sequence[str]) -> Label | None:
+def _stated(space: Choices, lines: Sequence[str]) -> Label | None:
     """The label on which all statements of an answer agree; whole sentences count where nothing states one else."""
     for sentences in (False, True):
         alone = [_alone(space, line, sentences) for line in lines]
@@ -142,7 +157,7 @@ def _stated(space: LabelSpace, lines: Sequence[str]) -> Label | None:
 
 
 def _statements(
-    space: LabelSpace, lines: Sequence[str], alone: Sequence[Label | None], sentences: bool
+    space: Choices, lines: Sequence[str], alone: Sequence[Label | None], sentences: bool
 ) -> Iterator[_Statement]:
     on_its_own = any(label is not None for label in alone)
     for i, line in enumerate(lines):
@@ -153,7 +168,7 @@ def _statements(
 
 
 def _agreed(
-    space: LabelSpace,
+    space: Choices,
     lines: Sequence[str],
     found: Sequence[_Statement],
     alone: Sequence[Label | None],
@@ -175,7 +190,7 @@ def _runs_on(previous: str, line: str) -> bool:
     return not closed or _DANGLING.search(previous) is not None
 
 
-def _alone(space: LabelSpace, line: str, sentences: bool) -> Label | None:
+def _alone(space: Choices, line: str, sentences: bool) -> Label | None:
     """The label that a line consists of, a lead and wrapping aside, or that it gives as a JSON object."""
     pairs = _json_pairs(line)
     if pairs is not None:
@@ -189,7 +204,7 @@ def _alone(space: LabelSpace, line: str, sentences: bool) -> Label | None:
     return None
 
 
-def _opening(space: LabelSpace, line: str, sentences: bool) -> tuple[Label | None, str]:
+def _opening(space: Choices, line: str, sentences: bool) -> tuple[Label | None, str]:
     """The label that a line opens with before it gives a reason, and the text after the label."""
     if _json_pairs(line) is not None:
         return None, ""
@@ -215,7 +230,7 @@ def _bodies(line: str, sentences: bool) -> Iterator[str]:
         yield line
 
 
-def _matches(space: LabelSpace, text: str, ending: str) -> Iterator[tuple[Label, re.Match[str]]]:
+def _matches(space: Choices, text: str, ending: str) -> Iterator[tuple[Label, re.Match[str]]]:
     """Each label that a text opens with in one of its written forms; "4" is also "4.0", "4/5", "4 of 5", "4 stars"."""
     by_name = labels_by_name(space.labels)
     if space.numeric:
@@ -242,7 +257,7 @@ def _mirrored(left: str, right: str) -> bool:
     return re.sub(r"[\s.,;:!]", "", right) == "".join(left.split()).translate(_MIRROR)[::-1]
 
 
-def _mentions(space: LabelSpace, text: str) -> set[Label]:
+def _mentions(space: Choices, text: str) -> set[Label]:
     """The labels that a text names anywhere; for numbers, every number within the scale that stands for a level."""
     by_name = labels_by_name(space.labels)
     if space.numeric:

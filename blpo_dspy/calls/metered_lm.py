@@ -8,7 +8,7 @@ import json
 import traceback
 from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import dspy
 from dspy.clients.backend_selection import CLIENT_KEYS
@@ -22,10 +22,6 @@ from blpo_dspy.calls.request import Request
 from blpo_dspy.calls.store import Answer
 from blpo_dspy.models.credentials import CREDENTIAL_ERRORS, secrets_of, told, without_secrets
 from blpo_dspy.models.prices import Price, cost
-
-if TYPE_CHECKING:
-    from blpo_dspy.calls.meter import Meter
-
 
 # `n` is always one: several answers are several requests.
 _NOT_PART_OF_A_REQUEST = CLIENT_KEYS | {"cache", "num_retries", "n"}
@@ -45,11 +41,18 @@ class _Billed(UsageTracker):
             self._outer.add_usage(lm, usage_entry)
 
 
+class Caller(Protocol):
+    """What a metered LM needs of its meter."""
+
+    def call(self, request: Request) -> Answer:
+        """Returns the answer to a request, which is sent only if no equal one was answered."""
+
+
 class _MeteredMixin:
     """The LM's own class, with every call passed through a meter."""
 
     model: str
-    _meter: Meter
+    _meter: Caller
     _role: str
     _retries: int
     _price: Price | None
@@ -143,6 +146,7 @@ class _MeteredMixin:
 
 @functools.cache
 def metered_class(cls: type) -> type:
+    """Returns the class of an LM with every call passed through a meter."""
     return type(f"Metered{cls.__name__}", (_MeteredMixin, cls), {})
 
 

@@ -9,18 +9,16 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from blpo_dspy.data.images.metadata import without_metadata
 from blpo_dspy.errors import BlpoError
-
-if TYPE_CHECKING:
-    from blpo_dspy.data.images.prepare import PixelPolicy
 
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 
@@ -133,7 +131,36 @@ def kind_of(path: Path) -> str | None:
         return None
 
 
-def conform(data: bytes, policy: PixelPolicy) -> tuple[str, bytes]:
+_BOMB = 89_478_485  # pixels; Pillow warns of a decompression bomb above this, and refuses above twice as many
+
+
+@dataclass(frozen=True)
+class PixelLimits:
+    """What an encoded image must keep to; `PixelPolicy` explains the options."""
+
+    max_side: int = 1024
+    max_bytes: int = 1_500_000
+    jpeg_quality: int = 90
+    max_pixels: int = _BOMB
+    formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP")
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "max_side": (16, 16384),
+            "max_bytes": (4096, 2**30),
+            "jpeg_quality": (30, 95),
+            "max_pixels": (1, 2 * _BOMB),
+        }
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise BlpoError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
+        if isinstance(self.formats, str) or not set(self.formats) <= set(MEDIA_TYPES) or "JPEG" not in self.formats:
+            raise BlpoError(f"formats must name JPEG and any of {', '.join(MEDIA_TYPES)}, got {self.formats!r}")
+        object.__setattr__(self, "formats", tuple(kind for kind in MEDIA_TYPES if kind in self.formats))
+
+
+def conform(data: bytes, policy: PixelLimits) -> tuple[str, bytes]:
     """Returns the media type and the bytes of an encoded image as the policy wants it.
 
     They are the bytes that came in, without metadata, wherever these conform already.
@@ -163,7 +190,7 @@ def conform(data: bytes, policy: PixelPolicy) -> tuple[str, bytes]:
     return _encode(pixels, policy, lossless=kind not in _LOSSY)
 
 
-def conform_image(image: Image.Image, policy: PixelPolicy) -> tuple[str, bytes]:
+def conform_image(image: Image.Image, policy: PixelLimits) -> tuple[str, bytes]:
     """Returns the media type and the bytes for an image in memory, which stays as it is.
 
     Raises:
@@ -186,7 +213,7 @@ def _decoding(image: Image.Image) -> AbstractContextManager[None]:
     return _BUDGET.taken(image.width * image.height * _BYTES_PER_PIXEL)
 
 
-def _check_size(image: Image.Image, policy: PixelPolicy) -> None:
+def _check_size(image: Image.Image, policy: PixelLimits) -> None:
     width, height = image.size
     if not width * height:
         raise ImageError(f"the image has no pixels ({width} × {height})")
@@ -194,7 +221,7 @@ def _check_size(image: Image.Image, policy: PixelPolicy) -> None:
         raise ImageError(f"{width} × {height} pixels are more than the limit of {policy.max_pixels} (max_pixels)")
 
 
-def _conforms(image: Image.Image, kind: str, data: bytes, policy: PixelPolicy) -> bool:
+def _conforms(image: Image.Image, kind: str, data: bytes, policy: PixelLimits) -> bool:
     """Whether an image of a permitted size in bytes may stay as it is."""
     deep = kind == "PNG" and data[24] > 8  # bit depth in IHDR; Pillow shows 16-bit RGB as RGB
     return (
@@ -265,7 +292,7 @@ def _eight_bit(values: np.ndarray) -> np.ndarray:
     return grey
 
 
-def _encode(image: Image.Image, policy: PixelPolicy, *, lossless: bool) -> tuple[str, bytes]:
+def _encode(image: Image.Image, policy: PixelLimits, *, lossless: bool) -> tuple[str, bytes]:
     """Lossless where the source was and the budget allows it, else the best JPEG that fits, smaller if need be."""
     profile = image.info.pop("icc_profile", None)
     if profile is not None and len(profile) * 10 > policy.max_bytes:

@@ -19,7 +19,7 @@ import dspy
 from PIL import Image
 from pydantic import PrivateAttr
 
-from blpo_dspy.data.images.encoding import MEDIA_TYPES, ImageError, conform, conform_image
+from blpo_dspy.data.images.encoding import ImageError, PixelLimits, conform, conform_image
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.prompt_text import brief, shown
 
@@ -41,7 +41,6 @@ MAX_FILE = 256 * 2**20
 
 _THREADS = 4
 _AT_ONCE = 8  # images that a thread takes on; of a million references each alone would take longer to hand over
-_BOMB = 89_478_485  # pixels; Pillow warns of a decompression bomb above this, and refuses above twice as many
 
 
 class PreparedImage(dspy.Image):
@@ -61,7 +60,7 @@ class PreparedImage(dspy.Image):
 
 
 @dataclass(frozen=True)
-class PixelPolicy:
+class PixelPolicy(PixelLimits):
     """How every image is prepared for a model; recorded in the artifact.
 
     Images are turned upright (EXIF), reduced to their first frame, flattened onto white, brought to 8-bit RGB or
@@ -80,27 +79,6 @@ class PixelPolicy:
     Raises:
         BlpoError: If a value is out of range.
     """
-
-    max_side: int = 1024
-    max_bytes: int = 1_500_000
-    jpeg_quality: int = 90
-    max_pixels: int = _BOMB
-    formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP")
-
-    def __post_init__(self) -> None:
-        ranges = {
-            "max_side": (16, 16384),
-            "max_bytes": (4096, 2**30),
-            "jpeg_quality": (30, 95),
-            "max_pixels": (1, 2 * _BOMB),
-        }
-        for name, (low, high) in ranges.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise BlpoError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
-        if isinstance(self.formats, str) or not set(self.formats) <= set(MEDIA_TYPES) or "JPEG" not in self.formats:
-            raise BlpoError(f"formats must name JPEG and any of {', '.join(MEDIA_TYPES)}, got {self.formats!r}")
-        object.__setattr__(self, "formats", tuple(kind for kind in MEDIA_TYPES if kind in self.formats))
 
     def prepare(self, source: ImageSource) -> PreparedImage:
         """Returns the image as this policy wants it; an image that it prepared before comes back as it is.

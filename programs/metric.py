@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import dspy
 
@@ -12,14 +12,21 @@ from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.prompt_text import as_data
 
-if TYPE_CHECKING:
-    from blpo_dspy.programs.visual_judge import VisualJudge
-
 _SHOWN_ANSWER = 200
 
 
+class Judge(Protocol):
+    """What a metric needs of a judge."""
+
+    labels: LabelSpace
+    context: tuple[str, ...]
+
+    def __call__(self, **inputs: Any) -> dspy.Prediction:
+        """Judges an image."""
+
+
 def judge_metric(
-    judge: VisualJudge,
+    judge: Judge,
     *,
     image: str = "image",
     context: Mapping[str, str] | None = None,

@@ -4,15 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from blpo_dspy.data.sources.hub.repository import Hub
+from typing import Literal, Protocol
 
 Cache = Literal["HF_HUB_CACHE", "HF_ASSETS_CACHE", "HF_DATASETS_CACHE"]
 
 
-def explain(error: BaseException, hub: Hub, name: str = "", cache: Cache = "HF_HUB_CACHE") -> str:
+class Repository(Protocol):
+    """What a message says of the repository that was asked for."""
+
+    @property
+    def repo(self) -> str:
+        """Its id, "owner/name"."""
+
+    @property
+    def revision(self) -> str | None:
+        """The commit, branch or tag that was asked for."""
+
+    @property
+    def local_dir(self) -> Path | None:
+        """The folder of a local copy, None for the Hub."""
+
+    @property
+    def page(self) -> str:
+        """Its page on the Hub."""
+
+    @property
+    def place(self) -> str:
+        """Where its files are looked for."""
+
+    @property
+    def commit(self) -> str | None:
+        """The commit that the revision stands for."""
+
+
+def explain(error: BaseException, hub: Repository, name: str = "", cache: Cache = "HF_HUB_CACHE") -> str:
     """Returns what went wrong with the Hub and what to do about it.
 
     Args:
@@ -52,7 +77,7 @@ def kept_nowhere(cache: Cache, error: BaseException) -> str:
     )
 
 
-def _unanswered(causes: list[BaseException], hub: Hub) -> str | None:
+def _unanswered(causes: list[BaseException], hub: Repository) -> str | None:
     """What to say where no answer came; an answer with a status, whichever, is one."""
     from huggingface_hub import errors  # noqa: PLC0415
 
@@ -67,7 +92,7 @@ def _unanswered(causes: list[BaseException], hub: Hub) -> str | None:
     )
 
 
-def _unkept(causes: list[BaseException], hub: Hub, cache: Cache) -> str | None:
+def _unkept(causes: list[BaseException], hub: Repository, cache: Cache) -> str | None:
     """What to say where this machine's disk is the cause, which has an error number: the Hub's errors have none."""
     cause = next((cause for cause in causes if isinstance(cause, OSError) and cause.errno is not None), None)
     if cause is None:
@@ -80,7 +105,7 @@ def _unkept(causes: list[BaseException], hub: Hub, cache: Cache) -> str | None:
     return kept_nowhere(holding or cache, cause)
 
 
-def _unexpected(causes: list[BaseException], hub: Hub, name: str, status: int | None) -> str:
+def _unexpected(causes: list[BaseException], hub: Repository, name: str, status: int | None) -> str:
     from huggingface_hub import errors  # noqa: PLC0415
 
     gone = any(isinstance(cause, (errors.EntryNotFoundError, FileNotFoundError)) for cause in causes)
@@ -104,7 +129,7 @@ def _folder(cache: Cache) -> Path:
     return Path(getattr(constants, cache))
 
 
-def _gate(hub: Hub, status: int | None) -> str:
+def _gate(hub: Repository, status: int | None) -> str:
     if status == 401:
         lead = f"{hub.repo} is gated and the request came without a valid token"
     else:

@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import dspy
 
@@ -15,18 +15,42 @@ from blpo_dspy.data.images.prepare import ImageError, PixelPolicy, PreparedImage
 from blpo_dspy.data.sources.drawn import Drawn, Report
 from blpo_dspy.data.sources.manifest import Manifest, ManifestEntry
 from blpo_dspy.data.sources.records import BadRow, Listing, Record, Skipped
+from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.errors import BlpoError, DataError
-
-if TYPE_CHECKING:
-    from blpo_dspy.data.sources.base import Source
 
 Progress = Callable[[int, int], None]
 
 _AT_ONCE = 32  # images held as they came before they are prepared
 
 
+class Drawable(Protocol):
+    """What a draw needs of a source; see `Source`."""
+
+    @property
+    def page(self) -> str:
+        """Where the set is described."""
+
+    @property
+    def task(self) -> Task:
+        """What a judge is asked about it."""
+
+    @property
+    def identity(self) -> str:
+        """What a manifest calls the source."""
+
+    @property
+    def pinned(self) -> str | None:
+        """The revision that is read; None for files on this machine."""
+
+    def listing(self) -> Listing:
+        """Returns the records of all images with a usable label."""
+
+    def fetch(self, records: Sequence[Record]) -> Iterator[tuple[Record, bytes | ImageError]]:
+        """Yields each record with the bytes of its image, or why there are none."""
+
+
 def draw_balanced(
-    source: Source,
+    source: Drawable,
     size: int,
     seed: int,
     distinct_groups: bool,
@@ -58,7 +82,7 @@ def draw_balanced(
     return basket.result(sorted(basket.taken, key=lambda item: order[item.record.id]))
 
 
-def draw_again(source: Source, manifest: Manifest, policy: PixelPolicy, on_progress: Progress | None) -> Drawn:
+def draw_again(source: Drawable, manifest: Manifest, policy: PixelPolicy, on_progress: Progress | None) -> Drawn:
     """Returns the very images that a manifest names.
 
     Raises:
@@ -100,7 +124,7 @@ class _Basket:
 
     def __init__(
         self,
-        source: Source,
+        source: Drawable,
         listing: Listing,
         policy: PixelPolicy,
         quotas: dict[str, int],
@@ -209,7 +233,7 @@ def _take(queue: list[Record], count: int, used: set[str], distinct: bool) -> li
     return first + rest[:short]
 
 
-def _check(source: Source, quotas: dict[str, int], there: dict[str, int], listing: Listing, skipped: Skipped) -> None:
+def _check(source: Drawable, quotas: dict[str, int], there: dict[str, int], listing: Listing, skipped: Skipped) -> None:
     """Raises a DataError with the histogram if a stratum cannot fill its quota."""
     pool = listing.pool
     lines = [f"{stratum}: {there[stratum]} of {quota}" for stratum, quota in quotas.items() if there[stratum] < quota]

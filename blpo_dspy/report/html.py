@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
 import jinja2
 
-from blpo_dspy import __version__
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import replacing
 from blpo_dspy.report.numbers import amount, figure
@@ -44,7 +44,7 @@ def fill(template: str, page: object) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(figure=figure, amount=amount)
-    return environment.get_template(template).render(page=page, version=__version__)
+    return environment.get_template(template).render(page=page, version=metadata.version("blpo-dspy"))
 
 
 def write_page(file: Path, text: str) -> Path:

@@ -1,138 +1,35 @@
-"""What the optimizers of this package share: their options and one way of calling them."""
+"""What the optimizers of this package share beside their options: one way of calling them."""
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
-from dataclasses import Field, dataclass, fields, replace
-from numbers import Integral
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import dspy
 from dspy.teleprompt import Teleprompter
 
-from blpo_dspy.calls.budget import Budget
-from blpo_dspy.calls.failures import RunStoppedError
-from blpo_dspy.calls.outages import MAX_OUTAGE, checked_outage
-from blpo_dspy.calls.store import AnswerStore
 from blpo_dspy.calls.workers import Workers
-from blpo_dspy.data.labels.space import LabelSpace, check_space
-from blpo_dspy.errors import BlpoError, check_kind, check_least, notice
-from blpo_dspy.models.prices import Prices, checked_prices
+from blpo_dspy.errors import notice
 from blpo_dspy.optimizers.bench.cards import card, described
 from blpo_dspy.optimizers.bench.records import BLPOResult, Instructions, Validation
 from blpo_dspy.optimizers.bench.run import Run
-from blpo_dspy.optimizers.bench.scoring import Metric, check_metric
-from blpo_dspy.optimizers.docstrings import with_inherited_options
 from blpo_dspy.optimizers.estimates.costs import call_costs, shortfall
 from blpo_dspy.optimizers.estimates.plan import Plan, Sizes
+from blpo_dspy.optimizers.options import OptimizerOptions
 from blpo_dspy.programs.visual_judge import VisualJudge
 
 Program = TypeVar("Program", bound=dspy.Module)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class JudgeOptimizer(Teleprompter):
+class JudgeOptimizer(OptimizerOptions, Teleprompter):
     """A teleprompter that optimizes the instructions of a program with a verbalizing and a judging predictor.
 
     An optimizer is a dataclass whose fields are its options. A subclass adds its own, with defaults, and explains them
     in its docstring; the signature and the docstring of every class tell of the inherited ones too.
-
-    Args:
-        prompt_model: The optimizer LM.
-        metric: `metric(example, prediction)`, a score in [0, 1] with 1 for agreement. By default 1 − loss of the
-            label space.
-        task_model: The LM that the program runs on; by default its own or the configured one.
-        verbalizer_model: The LM of the verbalizing predictor; by default as the program's other predictors.
-        labels: The label space; by default the student's (`VisualJudge.labels`) or the labels in the data.
-        label_field: Name of the label in examples and predictions.
-        verbalizer: Name of the verbalizing predictor in the student.
-        judge: Name of the judging predictor in the student.
-        max_instruction_tokens: The longest instruction accepted from the optimizer LM.
-        max_failed_share: The largest share of a step's examples that the LM may fail on before the step is void: what
-            an outage took is asked for again, what instructions led it to refuse counts against them.
-        budget: One cap over all LM calls. The run ends in time for its last validation and returns the best so far.
-        prices: US dollars per million prompt and per million completion tokens by model name, where DSPy's tables
-            don't have them or have others.
-        seed: Seeds every draw; round t uses `random.Random(f"{seed}:{t}")`.
-        num_threads: LM calls under way at once; DSPy's setting if None. Results don't depend on it.
-        log_dir: Folder for the journal. The same call with the same folder continues a run that was cut short and pays
-            for no answer twice.
-        max_outage: Seconds that a server which has stopped answering is waited for after the retries of a call, while
-            the budget allows; an LM with `num_retries=0` waits for none.
-        answers: Where LM answers are remembered instead of in the run or its journal, to share them between runs.
-
-    Raises:
-        BlpoError: If an option is out of its range.
     """
-
-    # Its name in records and messages: that of the class, unless the class only changes another's defaults.
-    algorithm: ClassVar[str]
-    # What a call raises that the budget doesn't pay for.
-    refusal: ClassVar[type[BaseException]] = RunStoppedError
-
-    prompt_model: dspy.BaseLM
-    metric: Metric | None = None
-    task_model: dspy.BaseLM | None = None
-    verbalizer_model: dspy.BaseLM | None = None
-    labels: LabelSpace | None = None
-    label_field: str = "label"
-    verbalizer: str = "verbalizer"
-    judge: str = "judge"
-    max_instruction_tokens: int = 1500
-    max_failed_share: float = 0.2
-    budget: Budget | None = None
-    prices: Prices | None = None
-    seed: int = 0
-    num_threads: int | None = None
-    log_dir: str | os.PathLike[str] | None = None
-    answers: AnswerStore | None = None
-    max_outage: float = MAX_OUTAGE
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        cls.__doc__ = with_inherited_options(cls)
-        cls.algorithm = vars(cls).get("algorithm", cls.__name__)
-
-    def __post_init__(self) -> None:
-        self._check_kinds()
-        check_kind("seed", self.seed, Integral, "whole number", "seed=0")
-        self.seed = int(self.seed)  # NumPy's are no JSON
-        self.prices = checked_prices(self.prices)
-        self._check_least(max_instruction_tokens=1, max_failed_share=0.0)
-        checked_outage(self.max_outage)
-        if self.num_threads is not None:
-            self._check_least(num_threads=1)
-        if self.max_failed_share >= 1:
-            raise BlpoError(f"max_failed_share={self.max_failed_share} must be in [0, 1)")
-
-    def _check_kinds(self) -> None:
-        """Refuses models by name, a metric that can't be called, labels as a list and a cap as a number."""
-        models = {"prompt_model": "optimizer", "task_model": "judge", "verbalizer_model": "verbalizer"}
-        for option, role in models.items():
-            lm = getattr(self, option)
-            if lm is not None or option == "prompt_model":
-                name = lm if isinstance(lm, str) else "openai/gpt-4o"
-                check_kind(option, lm, dspy.BaseLM, "language model", f"{option}=make_lm({name!r}, role={role!r})")
-        if self.metric is not None:
-            check_metric(self.metric)
-        if self.labels is not None:
-            check_space(self.labels)
-        if self.budget is not None:
-            calls = self.budget if isinstance(self.budget, int) else 100
-            check_kind("budget", self.budget, Budget, "budget", f"budget=Budget(max_calls={calls})")
-
-    def _check_least(self, **least: float) -> None:
-        """Refuses options below their least value; see `check_least`."""
-        for name, minimum in least.items():
-            check_least(name, getattr(self, name), minimum)
-
-    def _check_one_of(self, **choices: Sequence[str]) -> None:
-        """Refuses options that are none of these."""
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise BlpoError(f"{name}={getattr(self, name)!r} is not one of {', '.join(map(repr, known))}")
 
     def plan(self, sizes: Sizes, threads: int) -> Plan | None:
         """Returns how many LM calls a run makes, None where that can't be said beforehand.
@@ -142,16 +39,6 @@ class JudgeOptimizer(Teleprompter):
             threads: LM calls under way at once.
         """
         return None
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The optimizer's name, the seed and its own options, as JSON-ready data."""
-        return {"optimizer": self.algorithm, "seed": self.seed, **self._own_options(fields(JudgeOptimizer))}
-
-    def _own_options(self, inherited: Iterable[Field[Any]]) -> dict[str, Any]:
-        """The options beside those of a base class."""
-        shared = {option.name for option in inherited}
-        return {option.name: getattr(self, option.name) for option in fields(self) if option.name not in shared}
 
     def compile(
         self,
@@ -222,20 +109,6 @@ class JudgeOptimizer(Teleprompter):
         if plan is None:
             return None
         return shortfall(self.budget, plan, lambda: call_costs(self, plan, student, verbalizer, run.lms, examples))
-
-    def _untested(self, run: Run) -> str | None:
-        """What figures are worth that are measured on the training images, None where none are."""
-        if run.data.validated_on == "val" or not self.validates:
-            return None
-        return (
-            f"{self.algorithm} has no valset: the judge is picked by its agreement on the training images themselves, "
-            'and the figures (named "train") are too good; give valset=… for figures to rely on'
-        )
-
-    @property
-    def validates(self) -> bool:
-        """Whether instructions are measured on the validation set, or without one on the training set."""
-        return True
 
     @abstractmethod
     def _search(self, run: Run) -> BLPOResult:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dspy
 
@@ -19,9 +19,7 @@ from blpo_dspy.models.prices import check_priced
 from blpo_dspy.optimizers.bench.bench import Bench, find_predictors
 from blpo_dspy.optimizers.bench.records import Instructions
 from blpo_dspy.optimizers.bench.setup import Dataset, dataset, fingerprint, label_space, program_lms
-
-if TYPE_CHECKING:
-    from blpo_dspy.optimizers.base import JudgeOptimizer
+from blpo_dspy.optimizers.options import OptimizerOptions
 
 
 class Run:
@@ -44,7 +42,7 @@ class Run:
 
     def __init__(
         self,
-        optimizer: JudgeOptimizer,
+        optimizer: OptimizerOptions,
         student: dspy.Module,
         trainset: Sequence[dspy.Example],
         valset: Sequence[dspy.Example] | None,
@@ -93,7 +91,7 @@ class Run:
         )
         self.optimizer_lm = self.meter.wrap(optimizer.prompt_model, "optimizer")
 
-    def _label_space(self, optimizer: JudgeOptimizer, student: dspy.Module) -> LabelSpace | None:
+    def _label_space(self, optimizer: OptimizerOptions, student: dspy.Module) -> LabelSpace | None:
         name = optimizer.label_field
         labels = label_space(optimizer.labels, student, self.data.examples, name, optimizer.metric)
         if labels is not None:
@@ -101,7 +99,7 @@ class Run:
         return labels
 
     def _opened_journal(
-        self, optimizer: JudgeOptimizer, student: dspy.Module, lms: dict[str, dspy.BaseLM]
+        self, optimizer: OptimizerOptions, student: dspy.Module, lms: dict[str, dspy.BaseLM]
     ) -> Journal | None:
         if optimizer.log_dir is None:
             return None

@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dspy
 from PIL import Image
@@ -17,10 +17,8 @@ from blpo_dspy.models.adapter import one_call_adapter
 from blpo_dspy.models.image_tokens import image_tokens
 from blpo_dspy.models.prices import Price, known_price
 from blpo_dspy.optimizers.estimates.plan import Plan, Span
+from blpo_dspy.optimizers.options import OptimizerOptions
 from blpo_dspy.optimizers.proposals.exhibits import JudgementError
-
-if TYPE_CHECKING:
-    from blpo_dspy.optimizers.base import JudgeOptimizer
 
 # Characters in a token: many in English prose, few in other scripts or in numbers.
 _CHARACTERS = Span(6.0, 4.0, 2.5)
@@ -59,7 +57,7 @@ class CallCost:
 
 
 def call_costs(
-    optimizer: JudgeOptimizer,
+    optimizer: OptimizerOptions,
     plan: Plan,
     student: dspy.Module,
     verbalizer: str,

@@ -14,31 +14,27 @@ Source: "Bi-Level Prompt Optimization for Multimodal LLM-as-a-Judge", arXiv 2602
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
-
-import dspy
+from dataclasses import dataclass
+from typing import ClassVar
 
 from blpo_dspy.optimizers.bench.records import Batch, Instructions, Judgement, Round, Trial
 from blpo_dspy.optimizers.bench.run import Run
 from blpo_dspy.optimizers.bench.sampling import full_search, lazy_search, shuffled
-from blpo_dspy.optimizers.blpo import prompts as updates
+from blpo_dspy.optimizers.blpo.options import BLPOOptions, ErrorSearch
 from blpo_dspy.optimizers.blpo.plan import plan_blpo
-from blpo_dspy.optimizers.blpo.steps import MetaPrompts, Steps, VerbalizerSearch
+from blpo_dspy.optimizers.blpo.steps import MetaPrompts, Steps
 from blpo_dspy.optimizers.estimates.plan import Plan, Sizes
 from blpo_dspy.optimizers.proposals.exhibits import Exhibits
 from blpo_dspy.optimizers.proposals.guards import Guards
 from blpo_dspy.optimizers.proposals.proposals import Proposal
-from blpo_dspy.optimizers.rounds import RoundOptimizer, Select
-
-ErrorSearch = Literal["lazy", "full"]
+from blpo_dspy.optimizers.rounds import Select
 
 # How many rounds a cap on calls should pay for before a round gets more inner steps.
 _PLANNED_ROUNDS = 4
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class BLPO(RoundOptimizer):
+class BLPO(BLPOOptions):
     """Optimizes the judge and the verbalizer instruction of a program so that its labels agree with people's.
 
     Every round draws a batch of the judge's mistakes. The inner loop looks for the verbalizer instruction whose
@@ -50,52 +46,11 @@ class BLPO(RoundOptimizer):
     the batch is full; a guard of right examples joins the score; the best updates of a round are merged; the search
     goes on from q* and keeps p where every update made things worse; there are more rounds of fewer inner steps; and
     the returned program is the best one on the validation set, the start included.
-
-    Args:
-        prompt_model: The optimizer LM, for the three meta-prompts.
-        rounds: T, the outer rounds.
-        inner_steps: K, the most proposals for the verbalizer instruction in a round; fewer where a cap on calls would
-            not pay for four rounds, or for all if they are fewer.
-        batch_size: The most mistakes in a batch.
-        guard_size: The most right examples that join a batch to score an update on; 0 for the paper's errors only.
-        error_search: "lazy" judges random training examples until batch and guard are full, "full" all of them every
-            round.
-        stratified: Draw the mistakes evenly from the cells of the confusion matrix (with a full search).
-        verbalizer_search: "learned" proposes verbalizer instructions (eq. 10). The paper's ablations: "fixed" keeps the
-            student's and takes the best of K + 1 updates from it, "judge" takes the judge instruction itself.
-        warm_start: Whether q* is the first verbalizer instruction of the next round; q_0 if not.
-        merge: Whether the best updates of a round are joined by one more call and tried too.
-        keep_if_worse: Whether the best update is taken even if it raised the loss on its batch.
-        update_judge: Meta-prompt for eq. 6, `updates.UpdateJudge` or one with its fields.
-        update_verbalizer: Meta-prompt for eq. 10, `updates.UpdateVerbalizer` or one with its fields.
-        merge_updates: Meta-prompt that joins updates, `updates.MergeUpdates` or one with its fields.
-
-    Raises:
-        BlpoError: If an option is out of its range.
     """
 
     partial_rounds: ClassVar[bool] = True
     # The same with the paper's defaults: `BLPO.paper(prompt_model=…)`.
     paper: ClassVar[type[PaperBLPO]]
-
-    rounds: int = 8
-    inner_steps: int = 3
-    batch_size: int = 10
-    guard_size: int = 10
-    error_search: ErrorSearch = "lazy"
-    stratified: bool = False
-    verbalizer_search: VerbalizerSearch = "learned"
-    warm_start: bool = True
-    merge: bool = True
-    keep_if_worse: bool = False
-    update_judge: type[dspy.Signature] = field(default_factory=lambda: updates.UpdateJudge)
-    update_verbalizer: type[dspy.Signature] = field(default_factory=lambda: updates.UpdateVerbalizer)
-    merge_updates: type[dspy.Signature] = field(default_factory=lambda: updates.MergeUpdates)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check_least(rounds=1, inner_steps=0, batch_size=1, guard_size=0)
-        self._check_one_of(error_search=get_args(ErrorSearch), verbalizer_search=get_args(VerbalizerSearch))
 
     def _rounds(self, run: Run) -> Iterator[Round]:
         """Algorithm 1, one record per outer round; the inner loop ends early where a cap doesn't pay for a step."""

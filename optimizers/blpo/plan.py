@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from blpo_dspy.calls.ledger import ROLES
+from blpo_dspy.optimizers.blpo.options import BLPOOptions
 from blpo_dspy.optimizers.blpo.steps import MERGED_UPDATES
 from blpo_dspy.optimizers.estimates.plan import MetaPrompt, Plan, Sizes, Span
 from blpo_dspy.optimizers.proposals.asking import ATTEMPTS
 
-if TYPE_CHECKING:
-    from blpo_dspy.optimizers.blpo.algorithm import BLPO
-
 _USUAL_CHUNKS = 2  # that a lazy search judges until batch and guard are full, for a judge that is seldom right or wrong
 
 
-def plan_blpo(optimizer: BLPO, sizes: Sizes, threads: int) -> Plan:
+def plan_blpo(optimizer: BLPOOptions, sizes: Sizes, threads: int) -> Plan:
     """Returns what Algorithm 1 with the optimizer's options comes to, `threads` calls at once."""
     rounds, per_judgement = optimizer.rounds, sizes.judging + sizes.verbalizes
     most, usual = _Round.at_most(optimizer, sizes), _Round.usual(optimizer, sizes, optimizer.inner_steps)
@@ -55,7 +52,7 @@ def plan_blpo(optimizer: BLPO, sizes: Sizes, threads: int) -> Plan:
     )
 
 
-def _least(optimizer: BLPO, sizes: Sizes, validation: int, cap: int | None) -> tuple[int, int, int]:
+def _least(optimizer: BLPOOptions, sizes: Sizes, validation: int, cap: int | None) -> tuple[int, int, int]:
     """The fewest calls of judge, verbalizer and optimizer: the judge makes no mistake, or no proposal can be used.
 
     A cap on calls that doesn't pay for the first search beside the first and the last validation ends the run before
@@ -72,7 +69,7 @@ def _least(optimizer: BLPO, sizes: Sizes, validation: int, cap: int | None) -> t
     return judged * sizes.judging if sizes.sees else 1, judged * (sizes.verbalizes and sizes.known), 0
 
 
-def _lazy(optimizer: BLPO) -> bool:
+def _lazy(optimizer: BLPOOptions) -> bool:
     return optimizer.error_search == "lazy" and not optimizer.stratified
 
 
@@ -89,16 +86,16 @@ class _Round:
     proposed: int
 
     @classmethod
-    def at_most(cls, o: BLPO, sizes: Sizes) -> _Round:
+    def at_most(cls, o: BLPOOptions, sizes: Sizes) -> _Round:
         return cls._of(o, sizes, sizes.train, ATTEMPTS, o.inner_steps, warm=False)
 
     @classmethod
-    def usual(cls, o: BLPO, sizes: Sizes, inner_steps: int, chunks: int = _USUAL_CHUNKS) -> _Round:
+    def usual(cls, o: BLPOOptions, sizes: Sizes, inner_steps: int, chunks: int = _USUAL_CHUNKS) -> _Round:
         searched = min(sizes.train, chunks * (o.batch_size + o.guard_size)) if _lazy(o) else sizes.train
         return cls._of(o, sizes, searched, 1, inner_steps, warm=o.warm_start)
 
     @classmethod
-    def _of(cls, o: BLPO, sizes: Sizes, searched: int, attempts: int, inner_steps: int, *, warm: bool) -> _Round:
+    def _of(cls, o: BLPOOptions, sizes: Sizes, searched: int, attempts: int, inner_steps: int, *, warm: bool) -> _Round:
         learned = o.verbalizer_search == "learned"
         # With the judge instruction as q all inner steps ask for one and the same update.
         updates = 1 if o.verbalizer_search == "judge" else inner_steps + 1
@@ -111,7 +108,7 @@ class _Round:
         proposed = attempts * (updates + learned * inner_steps + merged)
         return cls(searched, chunks, updates + merged, batch, judged, described, proposed)
 
-    def calls(self, o: BLPO, sizes: Sizes, rounds: int, validations: int) -> tuple[int, int, int]:
+    def calls(self, o: BLPOOptions, sizes: Sizes, rounds: int, validations: int) -> tuple[int, int, int]:
         """The calls of judge, verbalizer and optimizer for so many rounds and validations."""
         if sizes.validation is None:  # what was validated on the trainset the search finds judged
             searched = max(validations * sizes.train, rounds * self.searched)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -94,47 +95,94 @@ def test_a_users_choice_of_price_list_stands(variable, value) -> None:
     assert shown.stdout.strip() == str({variable: value})
 
 
-# Layers: parts <- programs <- optimizers <- runs and commands
+# The house: a room imports from rooms on lower floors only, and no files import each other in a circle
+
+# Lowest first. A room is a folder or file directly in the package; "blpo_dspy" is the package's own file.
+FLOORS = (
+    {"errors"},
+    {"embedded", "files"},
+    {"data", "models"},
+    {"agreement", "calls", "programs"},
+    {"optimizers", "predictions"},
+    {"comparison", "runs"},
+    {"report", "blpo_dspy"},
+    {"cli"},
+)
+PACKAGE = Path(blpo_dspy.__file__).parent
 
 
-def imports() -> dict[str, set[str]]:
-    """Our own modules that each module of the package needs, by name; what is for type checkers alone aside."""
-    root = Path(blpo_dspy.__file__).parent
-    found = {}
-    for folder, _, files in os.walk(root, followlinks=True):
-        for name in files:
-            if name.endswith(".py"):
-                path = Path(folder, name)
-                module = ".".join(("blpo_dspy", *path.relative_to(root).with_suffix("").parts))
-                found[module.removesuffix(".__init__")] = needed(ast.parse(path.read_text(encoding="utf-8")))
-    return found
+def imports(package: Path) -> dict[str, set[str]]:
+    """Our own modules that each module imports, by name; the links are followed, imports for types alone count."""
+    files = {}
+    for folder, _, names in os.walk(package, followlinks=True):
+        for path in (Path(folder, name) for name in names if name.endswith(".py")):
+            module = ".".join(("blpo_dspy", *path.relative_to(package).with_suffix("").parts))
+            files[module.removesuffix(".__init__")] = path
+    return {module: imported(path, module, set(files)) - {module} for module, path in files.items()}
 
 
-def needed(tree: ast.AST) -> set[str]:
-    """The modules of the package that a source imports."""
-    if isinstance(tree, ast.If) and getattr(tree.test, "id", "") == "TYPE_CHECKING":
-        return set()
-    if isinstance(tree, ast.ImportFrom) and (tree.module or "").startswith("blpo_dspy."):
-        return {str(tree.module)}
-    return set().union(*(needed(child) for child in ast.iter_child_nodes(tree)))
+def imported(path: Path, module: str, known: set[str]) -> set[str]:
+    """The modules that a source imports: at its top, in functions, and for type checkers."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{module}: an import by a relative name"
+            found |= {
+                whole if (whole := f"{node.module}.{name.name}") in known else str(node.module) for name in node.names
+            }
+    return found & known
 
 
-def test_imports_point_one_way() -> None:
-    """Programs need parts and programs, optimizers these and optimizers; neither needs what runs them.
+def room(module: str) -> str:
+    """The room of a module."""
+    return module.split(".")[1] if "." in module else module
 
-    Nothing but the command line needs its commands.
-    """
-    graph = imports()
-    lower = {"blpo_dspy.programs": 1, "blpo_dspy.optimizers": 2}
-    layer = {module: lower.get(".".join(module.split(".")[:2]), 0) for module in graph}
-    assert set(layer.values()) == {0, 1, 2}
-    above = [""]
-    while above:
-        above = [m for m, others in graph.items() if not layer[m] and any(layer.get(other) for other in others)]
-        layer.update(dict.fromkeys(above, 3))
-    wrong = [(m, o) for m, others in graph.items() for o in others if 0 < layer[m] < 3 and layer.get(o, 0) > layer[m]]
-    assert wrong == []
-    assert layer["blpo_dspy.data.labels.space"] == 0
-    assert layer["blpo_dspy.runs.align"] == 3
-    commands = {"blpo_dspy.cli.app", *(module for module in graph if module.startswith("blpo_dspy.cli"))}
-    assert not [m for m, others in graph.items() if m not in commands and others & commands]
+
+def arrows_up(graph: dict[str, set[str]]) -> list[tuple[str, str]]:
+    """Imports from a room of the same floor or of a higher one."""
+    floor = {name: number for number, rooms in enumerate(FLOORS) for name in rooms}
+    arrows = ((module, other) for module, others in graph.items() for other in others)
+    return [(m, o) for m, o in arrows if room(m) != room(o) and floor[room(m)] <= floor[room(o)]]
+
+
+def circle(graph: dict[str, set[str]]) -> set[str]:
+    """Modules that lie on a circle of imports or between two; none if there is none."""
+    left = set(graph)
+    while True:
+        ends = {m for m in left if not graph[m] & left} | {m for m in left if not any(m in graph[o] for o in left)}
+        if not ends:
+            return left
+        left -= ends
+
+
+def test_imports_point_down() -> None:
+    """Every room stands on one of eight floors and imports from lower ones; no two files import each other."""
+    graph = imports(PACKAGE)
+    assert {room(module) for module in graph} == set().union(*FLOORS)
+    assert arrows_up(graph) == []
+    assert circle(graph) == set()
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "up"),
+    [
+        ("errors.py", "if TYPE_CHECKING:\n    from blpo_dspy.files import replacing", True),
+        ("data/labels/parsing.py", "if TYPE_CHECKING:\n    from blpo_dspy.data.labels.space import LabelSpace", False),
+        ("optimizers/options.py", "def later():\n    from blpo_dspy.runs import jobs", True),
+        ("calls/meter.py", "import blpo_dspy.programs.visual_judge", True),
+        ("embedded/engine.py", "from blpo_dspy import data", True),
+        ("report/html.py", "from blpo_dspy import __version__", True),
+    ],
+)
+def test_an_arrow_up_or_a_circle_is_found(file: str, line: str, up: bool, tmp_path: Path) -> None:
+    """A copy of the package in which one file imports one thing too many."""
+    copy = tmp_path / "blpo_dspy"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    with (copy / file).open("a", encoding="utf-8") as source:
+        source.write(f"\n\n{line}\n")
+    graph = imports(copy)
+    module = ".".join(("blpo_dspy", *Path(file).with_suffix("").parts))
+    assert [m for m, _ in arrows_up(graph)] == [module] * up
+    assert up or module in circle(graph)

@@ -620,5 +620,5 @@ def test_a_program_folder_is_no_judge_file(tmp_path: Path) -> None:
     folder = program_folder(tmp_path / "program")
     (folder / "program.pkl").write_bytes(pickle.dumps(Exploit()))
     for load in (VisualJudge.load, VisualJudge(LabelSpace("Safe", "Unsafe"), instruction="x").load):
-        with pytest.raises(ArtifactError, match=r"this is a folder.*allow_pickle=True\), which runs the code in it"):
+        with pytest.raises(ArtifactError, match=r"this is a directory.*allow_pickle=True\), which runs the code in it"):
             load(folder)

@@ -25,8 +25,8 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     if Path(path).is_dir():
         raise ArtifactError(
-            f"{path}: this is a directory, not a judge.json; a program that was saved with save_program=True is loaded by "
-            f"dspy.load({str(path)!r}, allow_pickle=True), which runs the code in it: only from who you trust"
+            f"{path}: this is a directory, not a judge.json; a program that was saved with save_program=True is loaded "
+            f"by dspy.load({str(path)!r}, allow_pickle=True), which runs the code in it: only from who you trust"
         )
     try:
         raw = Path(path).read_bytes()

@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from blpo_dspy.errors import BlpoError
-from blpo_dspy.models.prompt_text import brief
+from blpo_dspy.errors import BlpoError, brief
 
 
 def check_path(path: Path) -> None:

@@ -100,6 +100,15 @@ class JudgeOptimizer(OptimizerOptions, Teleprompter):
         with Workers(1) as workers, Run(self, student, trainset, valset, workers):
             return
 
+    def _untested(self, run: Run) -> str | None:
+        """What figures are worth that are measured on the training images, None where none are."""
+        if run.data.validated_on == "val" or not self.validates:
+            return None
+        return (
+            f"{self.algorithm} has no valset: the judge is picked by its agreement on the training images themselves, "
+            'and the figures (named "train") are too good; give valset=… for figures to rely on'
+        )
+
     def _shortfall(self, run: Run, student: dspy.Module) -> str | None:
         """Which cap hardly pays for two rounds, and what for, as far as that can be said beforehand."""
         if self.budget is None:

@@ -17,7 +17,6 @@ from blpo_dspy.calls.store import AnswerStore
 from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.errors import BlpoError, check_kind, check_least
 from blpo_dspy.models.prices import Prices, checked_prices
-from blpo_dspy.optimizers.bench.run import Run
 from blpo_dspy.optimizers.bench.scoring import Metric, check_metric
 from blpo_dspy.optimizers.docstrings import with_inherited_options
 
@@ -130,15 +129,6 @@ class OptimizerOptions:
         """The options beside those of a base class."""
         shared = {option.name for option in inherited}
         return {option.name: getattr(self, option.name) for option in fields(self) if option.name not in shared}
-
-    def _untested(self, run: Run) -> str | None:
-        """What figures are worth that are measured on the training images, None where none are."""
-        if run.data.validated_on == "val" or not self.validates:
-            return None
-        return (
-            f"{self.algorithm} has no valset: the judge is picked by its agreement on the training images themselves, "
-            'and the figures (named "train") are too good; give valset=… for figures to rely on'
-        )
 
     @property
     def validates(self) -> bool:

@@ -10,7 +10,7 @@ import dspy
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.models.prompt_text import as_data
+from blpo_dspy.text import as_data
 
 _SHOWN_ANSWER = 200
 

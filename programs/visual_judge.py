@@ -22,7 +22,6 @@ from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.errors import ArtifactError, BlpoError, check_kind, notice
 from blpo_dspy.files import write_json
 from blpo_dspy.models.lean import lean_calls
-from blpo_dspy.models.prompt_text import as_data
 from blpo_dspy.programs.artifact import (
     FORMAT,
     FORMAT_VERSION,
@@ -36,6 +35,7 @@ from blpo_dspy.programs.batching import Item, inputs_of, listed, run_batch
 from blpo_dspy.programs.metric import judge_metric
 from blpo_dspy.programs.predictor import MALFORMED, FittingPredict, JudgingPredict
 from blpo_dspy.programs.signatures import DEFAULT_VERBALIZER_INSTRUCTION, judge_signature, verbalize_signature
+from blpo_dspy.text import as_data
 
 Evidence = Literal["both", "image", "description"]
 

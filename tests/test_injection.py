@@ -20,9 +20,9 @@ from blpo_dspy.data.sources.photographs import (
     rated_photographs,
 )
 from blpo_dspy.models.lm import make_lm
-from blpo_dspy.models.prompt_text import as_data
 from blpo_dspy.optimizers import APO, BLPO, OPRO, TextGrad
 from blpo_dspy.programs import VisualJudge
+from blpo_dspy.text import as_data
 
 END = "\n\n[[ ## completed ## ]]"
 SCALE = LabelSpace.ordinal(1, 5)

@@ -17,9 +17,8 @@ from typer.core import TyperCommand, TyperGroup
 from blpo_dspy.calls.outages import MAX_OUTAGE
 from blpo_dspy.cli.flags import check_folds, in_options, label_space, model_prices, seed_list, three_sizes
 from blpo_dspy.data.sources import SOURCES
-from blpo_dspy.errors import BlpoError, DataError, gathered
+from blpo_dspy.errors import BlpoError, DataError, brief, gathered
 from blpo_dspy.files import writing_output
-from blpo_dspy.models.prompt_text import brief
 from blpo_dspy.runs.jobs import (
     Columns,
     CompareJob,

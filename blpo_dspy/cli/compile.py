@@ -22,7 +22,7 @@ from blpo_dspy.files import writable_file, writable_folder, write_json
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.estimate import estimate, with_passes
 from blpo_dspy.report import load_run, write_report, write_report_data
-from blpo_dspy.report.run.record import relative_paths
+from blpo_dspy.report.html import relative_paths
 from blpo_dspy.runs.align import align, claim, make_optimizer
 from blpo_dspy.runs.costs import CostsAfter, costs_after, total_calls
 from blpo_dspy.runs.jobs import CompileJob, Search

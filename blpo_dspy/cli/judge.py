@@ -17,8 +17,7 @@ from blpo_dspy.cli.begin import connect, note_offline
 from blpo_dspy.cli.flags import given_texts
 from blpo_dspy.cli.screen import Screen, models_line, show_verdict, verdict_record, working
 from blpo_dspy.data.inputs import Inputs, checked, find_inputs
-from blpo_dspy.errors import BlpoError, ModelError
-from blpo_dspy.models.prompt_text import brief
+from blpo_dspy.errors import BlpoError, ModelError, brief
 from blpo_dspy.predictions.files import check_target
 from blpo_dspy.predictions.labelling import label_each
 from blpo_dspy.predictions.predict import Progress, journal_of, predict

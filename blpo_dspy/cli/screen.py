@@ -22,8 +22,8 @@ from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.calls.ledger import ROLES
 from blpo_dspy.cli.flags import in_options
+from blpo_dspy.errors import in_json, shown
 from blpo_dspy.files import writing_output
-from blpo_dspy.models.prompt_text import in_json, shown
 from blpo_dspy.optimizers.bench.records import Rejection
 from blpo_dspy.runs.checks import Checks
 from blpo_dspy.runs.jobs import EMBEDDED

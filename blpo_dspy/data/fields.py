@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.models.prompt_text import as_data
+from blpo_dspy.text import as_data
 
 # Fields of the judge and the verbalizer, of an example, and of DSPy's chat format, which ends with "completed".
 _OURS = frozenset({"image", "label", "description", "reasoning", "answer", "id", "group", "completed"})

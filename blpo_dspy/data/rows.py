@@ -17,8 +17,7 @@ from blpo_dspy.data.images.prepare import ImageError, ImageSource, is_reference
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.tables import Row
-from blpo_dspy.errors import BlpoError
-from blpo_dspy.models.prompt_text import brief
+from blpo_dspy.errors import BlpoError, brief
 
 T = TypeVar("T")
 

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blpo_dspy.data.images.encoding import kind_of
 from blpo_dspy.data.images.prepare import MAX_FILE
-from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.models.prompt_text import brief
+from blpo_dspy.errors import BlpoError, DataError, brief
 
 if TYPE_CHECKING:
     import datasets

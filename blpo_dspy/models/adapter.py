@@ -9,9 +9,9 @@ from typing import Any
 import dspy
 from dspy.adapters.utils import format_field_value
 
-from blpo_dspy.models.prompt_text import without_tags
 from blpo_dspy.models.stand_ins import has_stand_ins, with_stand_ins
 from blpo_dspy.models.whole_answers import read_whole
+from blpo_dspy.text import without_tags
 
 
 def one_call_adapter() -> dspy.Adapter:

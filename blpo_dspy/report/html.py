@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
@@ -12,12 +15,35 @@ import jinja2
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import replacing
 from blpo_dspy.report.numbers import amount, figure
-from blpo_dspy.report.run.record import relative_paths
 
 REPORT_DATA, THUMBNAILS = "report.json", "thumbnails"
 
 
 _ADDRESSES = ("--api-base",)
+_ABSOLUTE = re.compile(r"""(?:^|(?<=[\s'"=(]))(?:[A-Za-z]:)?[/\\][^\s;,'"():]+""")
+
+
+def today() -> str:
+    """Returns the day, as a report names it."""
+    return datetime.now(timezone.utc).date().isoformat()
+
+
+def relative_paths(text: str, folder: Path) -> str:
+    """Returns a text whose absolute paths are relative to a folder: a page is passed on, and with it a user's name.
+
+    What only looks like a path, as no file or folder at the top has its name, stays.
+    """
+
+    def relative(found: re.Match[str]) -> str:
+        path = Path(found[0])
+        if not (path.is_absolute() and Path(*path.parts[:2]).exists()):
+            return found[0]
+        try:
+            return Path(os.path.relpath(path, folder.resolve())).as_posix()
+        except ValueError:  # on another drive
+            return path.name
+
+    return _ABSOLUTE.sub(relative, text)
 
 
 def command_line(words: Sequence[str], folder: Path) -> str:

@@ -20,7 +20,7 @@ from blpo_dspy.data.images.prepare import PixelPolicy, is_reference
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.models.adapter import one_call_adapter
 from blpo_dspy.models.image_tokens import image_tokens
-from blpo_dspy.models.prompt_text import as_data
+from blpo_dspy.text import as_data
 
 # Of 64 bits: re-encoded, resized and slightly retouched copies stay below, different pictures are mostly around 32.
 _NEAR = 4

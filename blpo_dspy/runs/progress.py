@@ -20,11 +20,11 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from blpo_dspy.calls.failures import is_outage
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.errors import BlpoWarning
-from blpo_dspy.models.prompt_text import as_data, shown
+from blpo_dspy.errors import BlpoWarning, shown
 from blpo_dspy.optimizers.bench.records import Instructions, Round
 from blpo_dspy.optimizers.blpo.algorithm import BLPO
 from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.text import as_data
 
 # Libraries that log or warn about single calls; what matters of it is counted or raised.
 _CHATTY = (

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Literal, get_args
 
 import dspy
 
-from blpo_dspy.models.prompt_text import as_data
 from blpo_dspy.optimizers.baselines.opro_prompts import InstructionScore, WriteInstruction
 from blpo_dspy.optimizers.bench.records import Batch, Instructions, Judgement, Rejection, Round, Trial
 from blpo_dspy.optimizers.bench.run import Run
@@ -16,6 +15,7 @@ from blpo_dspy.optimizers.bench.sampling import drawn, shuffled
 from blpo_dspy.optimizers.proposals.exhibits import Exhibits, ShownAs, label_names
 from blpo_dspy.optimizers.proposals.proposals import Proposal
 from blpo_dspy.optimizers.rounds import RoundOptimizer, Select
+from blpo_dspy.text import as_data
 
 Scored = tuple[str, float]
 

@@ -17,10 +17,10 @@ from blpo_dspy.calls.workers import Workers
 from blpo_dspy.errors import ModelError
 from blpo_dspy.models.adapter import one_call_adapter
 from blpo_dspy.models.failures import FATAL_ERRORS
-from blpo_dspy.models.prompt_text import as_data
 from blpo_dspy.optimizers.bench.records import Rejection
 from blpo_dspy.optimizers.proposals.guards import Guards
 from blpo_dspy.optimizers.proposals.proposals import Proposal, refusal
+from blpo_dspy.text import as_data
 
 Inputs = Mapping[str, Any]
 

@@ -10,9 +10,9 @@ import dspy
 import pydantic
 
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.models.prompt_text import as_data
 from blpo_dspy.optimizers.bench.bench import Bench
 from blpo_dspy.optimizers.bench.records import Judgement
+from blpo_dspy.text import as_data
 
 ShownAs = Literal["images", "descriptions"]
 

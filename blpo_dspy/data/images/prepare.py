@@ -20,8 +20,7 @@ from PIL import Image
 from pydantic import PrivateAttr
 
 from blpo_dspy.data.images.encoding import ImageError, PixelLimits, conform, conform_image
-from blpo_dspy.errors import BlpoError
-from blpo_dspy.models.prompt_text import brief, shown
+from blpo_dspy.errors import BlpoError, brief, shown
 
 __all__ = [
     "ImageError",

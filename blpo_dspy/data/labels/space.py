@@ -12,8 +12,7 @@ from typing import Any
 
 from blpo_dspy.data.labels.normalize import Label, as_text, labels_by_name, normal
 from blpo_dspy.data.labels.parsing import parse_answer
-from blpo_dspy.errors import BlpoError, check_kind
-from blpo_dspy.models.prompt_text import brief
+from blpo_dspy.errors import BlpoError, brief, check_kind
 
 MAX_LABELS = 1024
 """The most labels that a space may have: a prompt names all of them, and an answer is searched for each."""

@@ -11,9 +11,8 @@ from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import RESULTS, write_json
 from blpo_dspy.optimizers.bench.cards import versions
 from blpo_dspy.report.comparison.view import About, comparison_page
-from blpo_dspy.report.html import REPORT_DATA, command_line, fill, write_page
+from blpo_dspy.report.html import REPORT_DATA, command_line, fill, relative_paths, today, write_page
 from blpo_dspy.report.run.page import damage_named
-from blpo_dspy.report.run.record import relative_paths, today
 
 _FORMAT = "blpo-dspy comparison report data"
 PAGE = "report.html"

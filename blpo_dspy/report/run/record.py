@@ -5,11 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 
 import dspy
@@ -21,12 +18,11 @@ from blpo_dspy.data.images.prepare import PixelPolicy, is_reference
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import write_json
-from blpo_dspy.report.html import REPORT_DATA, THUMBNAILS, command_line
+from blpo_dspy.report.html import REPORT_DATA, THUMBNAILS, command_line, today
 from blpo_dspy.report.run.items import MOST_SHOWN, Item, Opinion, worth_showing
 
 FORMAT = "blpo-dspy report data"
 _SIDE, _QUALITY = 288, 72  # of the longest side, in pixels; at this quality even noise stays below 60 kB
-_ABSOLUTE = re.compile(r"""(?:^|(?<=[\s'"=(]))(?:[A-Za-z]:)?[/\\][^\s;,'"():]+""")
 
 
 def write_report_data(
@@ -78,29 +74,6 @@ def write_report_data(
         "doubtful": doubts,
     }
     write_json(folder / REPORT_DATA, data)
-
-
-def today() -> str:
-    """Returns the day, as a report names it."""
-    return datetime.now(timezone.utc).date().isoformat()
-
-
-def relative_paths(text: str, folder: Path) -> str:
-    """Returns a text whose absolute paths are relative to a folder: a page is passed on, and with it a user's name.
-
-    What only looks like a path, as no file or folder at the top has its name, stays.
-    """
-
-    def relative(found: re.Match[str]) -> str:
-        path = Path(found[0])
-        if not (path.is_absolute() and Path(*path.parts[:2]).exists()):
-            return found[0]
-        try:
-            return Path(os.path.relpath(path, folder.resolve())).as_posix()
-        except ValueError:  # on another drive
-            return path.name
-
-    return _ABSOLUTE.sub(relative, text)
 
 
 def _item(example: dspy.Example, before: Verdict, after: Verdict) -> Item:

@@ -11,8 +11,8 @@ from engines import scripted_lm
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from blpo_dspy.errors import BlpoError, BlpoWarning, DataError, notice
-from blpo_dspy.models.prompt_text import as_data, brief, in_json, shown
+from blpo_dspy.errors import BlpoError, BlpoWarning, DataError, brief, in_json, notice, shown
+from blpo_dspy.text import as_data
 
 START, END = "<<CUSTOM-TYPE-START-IDENTIFIER>>", "<<CUSTOM-TYPE-END-IDENTIFIER>>"
 IMAGE = f'{START}[{{"type": "image_url", "image_url": {{"url": "https://example.org/other.png"}}}}]{END}'

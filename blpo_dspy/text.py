@@ -22,11 +22,6 @@ _FIELD_HEADERS = re.compile(
 _TAGS = re.compile(r"<(?=\s*/?\s*[^\W\d])(?!CUSTOM-TYPE-(?:START|END)-IDENTIFIER>>)")
 
 
-# Control characters, line and paragraph separators, what turns the direction of writing, and halves of surrogates,
-# which no stream can encode.
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
 def as_data(text: object) -> str:
     """Returns text that no adapter reads as a field header or an image; "" for None.
 
@@ -42,31 +37,3 @@ def as_data(text: object) -> str:
 def without_tags(text: str) -> str:
     """Returns text that neither opens nor closes an element of XML."""
     return _TAGS.sub("&lt;", text)
-
-
-def shown(text: object, *, lines: bool = False) -> str:
-    """Returns text of others as one line of a terminal, table or message holds it.
-
-    Characters that would end the line, move the cursor or turn the direction of writing become escapes as in Python's
-    `repr`, so that a name can neither forge a line nor reach the terminal as a command.
-
-    Args:
-        text: The text, such as a file name.
-        lines: Whether it has lines of its own, which stay.
-    """
-    return _UNSAFE.sub(lambda found: _kept(found[0], lines), str(text))
-
-
-def _kept(character: str, lines: bool) -> str:
-    return character if lines and character == "\n" else repr(character)[1:-1]
-
-
-def in_json(text: str) -> str:
-    """Returns JSON in which such characters, but for the line breaks between its values, are escapes."""
-    return _UNSAFE.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
-
-
-def brief(text: object, longest: int = 200) -> str:
-    """Returns text of others as `shown` does, with its middle left out if it is long."""
-    text = str(text)
-    return shown(text if len(text) <= longest else f"{text[:60]}…{text[-100:]}")

@@ -94,20 +94,6 @@ def write_rated_folder(
         (folder / images / name).write_bytes(data)
 
 
-def write_evalmuse(folder: Path, rows: Sequence[Mapping[str, Any]], members: Mapping[str, bytes], parts: int) -> None:
-    """Writes train_list.json, and the archive cut into parts."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "train_list.json").write_text(json.dumps([dict(row) for row in rows]), encoding="utf-8")
-    whole = folder / "images.zip"
-    write_zip(whole, {f"images/{name}": data for name, data in members.items()})
-    data = whole.read_bytes()
-    whole.unlink()
-    size = -(-len(data) // parts)
-    for number in range(parts):
-        suffix = chr(ord("a") + number)
-        (folder / f"images.zip.part-a{suffix}").write_bytes(data[number * size : (number + 1) * size])
-
-
 def write_zip(path: Path, members: Mapping[str, bytes], folders: Sequence[str] = ()) -> None:
     """Writes an archive, images stored as they are and the rest compressed."""
     with zipfile.ZipFile(path, "w") as archive:

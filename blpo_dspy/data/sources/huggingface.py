@@ -12,7 +12,6 @@ from blpo_dspy.data.fields import check_context
 from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.data.sources.metrics import AuthorMetric
 from blpo_dspy.data.sources.records import BadRow, Record, text_of
 from blpo_dspy.data.sources.rows import RowKey, RowSource
 from blpo_dspy.data.sources.tasks import PLAIN_DESCRIPTION, Task
@@ -33,7 +32,6 @@ class HuggingFace(RowSource):
         context: Columns with further text inputs.
         group_column: Rows with the same value here are never split up.
         verbalizer_instruction: The verbalizer instruction to start from.
-        metrics: The measures that the authors report.
 
     Raises:
         BlpoError: If a context column has a name that an input cannot have, or `label_names` names an unknown label.
@@ -50,7 +48,6 @@ class HuggingFace(RowSource):
     context: tuple[str, ...] = ()
     group_column: str | None = None
     verbalizer_instruction: str = PLAIN_DESCRIPTION
-    metrics: tuple[AuthorMetric, ...] = ()
 
     def __post_init__(self) -> None:
         check_context(self.context)
@@ -69,8 +66,7 @@ class HuggingFace(RowSource):
     @property
     def task(self) -> Task:
         """What a judge is asked, as the options say it."""
-        context = tuple(self.context)
-        return Task(self.labels, self.instruction, self.verbalizer_instruction, context, metrics=self.metrics)
+        return Task(self.labels, self.instruction, self.verbalizer_instruction, tuple(self.context))
 
     @property
     def _image(self) -> str:

@@ -43,12 +43,6 @@ class AuthorMetric:
         return self.compute(truth, answers, groups)
 
 
-def accuracy(truth: Sequence[Label], answers: Answers, groups: Groups | None = None) -> float | None:
-    """Returns the share in [0, 1] of right answers; an invalid one is never right."""
-    right = sum(answer == label for label, answer in zip(truth, answers, strict=True))
-    return right / len(truth) if truth else None
-
-
 def unsafe_f1(truth: Sequence[Label], answers: Answers, groups: Groups | None = None) -> float | None:
     """Returns the F1 of the class "Unsafe" in [0, 1]; an invalid answer counts as the wrong label.
 

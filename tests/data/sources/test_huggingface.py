@@ -67,43 +67,17 @@ def test_ordinal_labels_stored_as_decimals_are_read(tmp_path: Path) -> None:
     assert drawn.report.skipped.counts == {"odd label": 2, "no label": 1, "no prompt": 1}
 
 
-def test_the_companion_sets_hold_images_as_text(tmp_path: Path) -> None:
+def test_images_in_base64_text_are_read(tmp_path: Path) -> None:
     """Base64 text becomes an image; numbers become the labels they stand for; references to other rows are skipped."""
     rows = [{"index": i, "image": base64.b64encode(picture(i)).decode(), "label": i % 2} for i in range(20)]
     rows += [{"index": 20, "image": "3", "label": 0}, {"index": 21, "image": "images/a.png", "label": 1}]
     features = {"index": datasets.Value("int64"), "image": TEXT, "label": datasets.Value("int64")}
     write_parquet(tmp_path, rows, features)
-    for name in ("smid", "nsfw", "multiheaded", "violence", "self-harm"):
-        drawn = open_source(name, local_dir=tmp_path).draw(40, allow_fewer=True)
-        assert Counter(e.label for e in drawn.examples) == {"Safe": 10, "Unsafe": 10}
-        assert drawn.report.skipped.counts == {"image missing": 2}
-        assert drawn.manifest.source.startswith("yiting/")
-
-
-def test_two_answers_about_an_image_are_ranked(tmp_path: Path) -> None:
-    """VL-RewardBench: rank 0 is the better answer; ties, other numbers of answers and empty ones are skipped."""
-    features = {"id": TEXT, "query": TEXT, "image": datasets.Image(), "response": datasets.List(TEXT)}
-    features["human_ranking"] = datasets.List(datasets.Value("int64"))
-    ranks = [[0, 1], [1, 0]] * 8 + [[0, 0], [0, 1, 2], None, [0, 1]]
-    rows = [
-        {
-            "id": f"x{i}",
-            "query": f"what {i}?",
-            "image": picture(i),
-            "response": [f"this {i}", "that"],
-            "human_ranking": r,
-        }
-        for i, r in enumerate(ranks)
-    ]
-    rows[-1]["response"] = ["this", ""]
-    write_parquet(tmp_path, rows, features, "test")
-    drawn = open_source("vl-rewardbench", local_dir=tmp_path).draw(16)
-    assert Counter(e.label for e in drawn.examples) == {"first": 8, "second": 8}
-    assert all((e.label == "first") == (int(e.id.removeprefix("test/")) % 2 == 0) for e in drawn.examples)
-    assert set(drawn.examples[0].inputs().keys()) == {"image", "query", "first_answer", "second_answer"}
-    assert drawn.report.skipped.counts == {"not two answers": 2, "tie": 1, "no answer": 1}
-    (metric,) = drawn.task.metrics
-    assert metric.measure(drawn.examples, ["first"] * 16) == 0.5
+    source = opened(tmp_path, LabelSpace("Safe", "Unsafe"), label_names={0: "Safe", 1: "Unsafe"})
+    drawn = source.draw(40, allow_fewer=True)
+    assert Counter(e.label for e in drawn.examples) == {"Safe": 10, "Unsafe": 10}
+    assert drawn.report.skipped.counts == {"image missing": 2}
+    assert drawn.manifest.source == "some/one"
 
 
 def test_paths_and_addresses_in_a_table_are_not_followed(tmp_path: Path) -> None:

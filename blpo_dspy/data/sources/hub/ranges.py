@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -83,22 +82,3 @@ class RangeFile(io.RawIOBase):
     def seekable(self) -> bool:
         """Returns True."""
         return True
-
-
-def joined(parts: Sequence[RangeFile]) -> RangeFile:
-    """Returns one file from the parts that it was cut into."""
-    ends: list[int] = []
-    for part in parts:
-        ends.append((ends[-1] if ends else 0) + part.size)
-
-    def read_range(start: int, stop: int) -> bytes:
-        pieces = []
-        while start < stop:
-            number = bisect.bisect_right(ends, start)
-            first = ends[number] - parts[number].size
-            until = min(stop, ends[number])
-            pieces.append(parts[number].read_at(start - first, until - first))
-            start = until
-        return b"".join(pieces)
-
-    return RangeFile(read_range, ends[-1] if ends else 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,19 +109,6 @@ class Hub:
         with self._remote.open(f"{self._root}/{name}", "rb", cache_type="none") as file:
             file.seek(start)
             return cast(bytes, file.read(stop - start))
-
-    def names(self, pattern: str) -> list[str]:
-        """Returns the names of the files at the top level that match a pattern, sorted.
-
-        Raises:
-            DataError: If the Hub refuses access or it cannot be reached.
-        """
-        if self.local_dir is not None:
-            there = [path.name for path in self.local_dir.iterdir()] if self.local_dir.is_dir() else []
-        else:
-            with self.told():
-                there = [str(path).rsplit("/", 1)[-1] for path in self._remote.ls(self._root, detail=False)]
-        return sorted(fnmatch.filter(there, pattern))
 
     def name_of(self, address: str) -> str | None:
         """Returns the name of a file that `datasets` addresses; None if it lies outside of this repository."""

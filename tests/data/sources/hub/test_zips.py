@@ -17,7 +17,7 @@ from source_hub import LoopbackHub, point_at, serve
 
 from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.data.sources.hub.names import ImageFolder
-from blpo_dspy.data.sources.hub.ranges import RangeFile, joined
+from blpo_dspy.data.sources.hub.ranges import RangeFile
 from blpo_dspy.data.sources.hub.repository import Hub
 from blpo_dspy.data.sources.hub.zips import ZipImages
 from blpo_dspy.errors import DataError
@@ -56,17 +56,6 @@ def test_a_range_file_reads_as_the_file_itself(
         assert file.seek(position) == plain.seek(position)
         assert file.read(count) == plain.read(count)
         assert file.tell() == plain.tell()
-
-
-@settings(max_examples=60)
-@given(st.lists(st.binary(max_size=20), min_size=1, max_size=5), st.integers(0, 60), st.integers(0, 60))
-def test_parts_read_as_the_whole(parts: list[bytes], start: int, count: int) -> None:
-    """A range over the parts of a file is that of the file, also where it crosses their ends."""
-    whole = b"".join(parts)
-    file = joined([over(part) for part in parts])
-    file.seek(start)
-    assert file.size == len(whole)
-    assert file.read(count) == whole[start : start + count]
 
 
 def test_held_ranges_are_fetched_once() -> None:

@@ -41,6 +41,6 @@ def text_of(response: lm15.Response) -> str:
 
 
 @lru_cache(maxsize=4)
-def photographs(rater: str = "sharp", seed: int = 0, count: int = 40) -> tuple[RatedPhotograph, ...]:
+def photographs(rater: str = "sharp", seed: int = 0, count: int = 40) -> list[RatedPhotograph]:
     """Returns rated photographs, made once for all tests."""
     return rated_photographs(RATERS[rater], seed=seed, train=count, val=0, test=0).train

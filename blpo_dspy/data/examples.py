@@ -17,7 +17,7 @@ from blpo_dspy.data.images.prepare import ImageError, PixelPolicy, PreparedImage
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.data.ratings import Combined, combine_raters, ratings_from_rows
-from blpo_dspy.data.rows import Columns, Draft, RowReader, settle_ids
+from blpo_dspy.data.rows import Draft, RowReader, TableColumns, settle_ids
 from blpo_dspy.data.splits import Splits, check_disjoint, split_examples
 from blpo_dspy.data.tables import Table, read_folder, read_table, told_columns
 from blpo_dspy.errors import DataError, notice
@@ -65,7 +65,7 @@ def load_examples(
         labels: The closed set of labels.
         image_column: The column with the image.
         label_column: The column with the human label.
-        context: Columns with further text inputs, such as the prompt an image was made from.
+        context: TableColumns with further text inputs, such as the prompt an image was made from.
         group_column: Rows with the same value here are never split up; an empty cell is a group of its own.
         id_column: The column with a unique id; without it, the image's path serves, or else the row number.
         policy: How images are prepared; the default policy if None.
@@ -78,7 +78,7 @@ def load_examples(
         BlpoError: If a context column has a name that a DSPy input cannot have.
     """
     check_space(labels)
-    columns = Columns(image_column, label_column, check_context(context), group_column, id_column)
+    columns = TableColumns(image_column, label_column, check_context(context), group_column, id_column)
     return [example for _, example in _load(source, columns, labels, policy or PixelPolicy(), allow_outside)]
 
 
@@ -122,7 +122,7 @@ def load_rated(
         rater_column: Who gave it, if that is known.
         rule: How ratings become a label, as `combine_raters` takes it.
         image_column: The column with the image.
-        context: Columns with further text inputs.
+        context: TableColumns with further text inputs.
         group_column: Rows with the same value here are never split up.
         policy: How images are prepared; the default policy if None.
         allow_outside: Whether image paths may leave the folder of the table.
@@ -134,7 +134,7 @@ def load_rated(
     check_space(labels)
     label = None if rater_columns else label_column
     texts = check_context(context)
-    columns = Columns(image_column, label, texts, group_column, None, tuple(rater_columns), rater_column)
+    columns = TableColumns(image_column, label, texts, group_column, None, tuple(rater_columns), rater_column)
     found: dict[str, tuple[dspy.Example, list[tuple[str | None, Label]]]] = {}
     for draft, example in _load(source, columns, labels, policy or PixelPolicy(), allow_outside):
         item = example.id if rater_columns else _content(example, label=False)
@@ -172,7 +172,7 @@ def load_images(
         DataError: As for `load_examples`.
         BlpoError: As for `load_examples`.
     """
-    columns = Columns(image_column, None, check_context(context), group_column, id_column)
+    columns = TableColumns(image_column, None, check_context(context), group_column, id_column)
     return [example for _, example in _load(source, columns, None, policy or PixelPolicy(), allow_outside)]
 
 
@@ -206,7 +206,7 @@ def _content(example: dspy.Example, *, label: bool) -> str:
 
 
 def _load(
-    source: object, columns: Columns, labels: LabelSpace | None, policy: PixelPolicy, allow_outside: bool
+    source: object, columns: TableColumns, labels: LabelSpace | None, policy: PixelPolicy, allow_outside: bool
 ) -> list[tuple[Draft, dspy.Example]]:
     """The rows of a table, each with its example."""
     table = _table(source, columns, allow_outside)
@@ -227,7 +227,7 @@ def _load(
     return examples
 
 
-def _table(source: object, columns: Columns, allow_outside: bool) -> Table:
+def _table(source: object, columns: TableColumns, allow_outside: bool) -> Table:
     if isinstance(source, (str, os.PathLike)) and os.path.isdir(source):
         table = read_folder(Path(source), columns.image, columns.label, follow_links=allow_outside)
     else:

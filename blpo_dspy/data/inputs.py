@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from blpo_dspy.data.images.prepare import ImageError, content, is_reference
-from blpo_dspy.data.rows import Columns, Draft, RowReader
-from blpo_dspy.data.tables import Row, read_folder, read_table, told_columns
+from blpo_dspy.data.rows import Draft, RowReader, TableColumns
+from blpo_dspy.data.tables import TableRow, read_folder, read_table, told_columns
 from blpo_dspy.errors import BlpoError, DataError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
@@ -38,7 +38,7 @@ class Inputs:
 
     name: str
     columns: tuple[str, ...]
-    rows: Sequence[Row]
+    rows: Sequence[TableRow]
     reader: RowReader
     notes: tuple[str, ...] = ()
     stored: Path | None = None
@@ -152,15 +152,15 @@ def _check_texts(context: Sequence[str], texts: Mapping[str, str]) -> None:
 def _reader(
     context: Sequence[str], base: Path | None, image_column: str = _IMAGE, allow_outside: bool = False
 ) -> RowReader:
-    return RowReader(Columns(image_column, None, tuple(context), None, None), None, base, allow_outside)
+    return RowReader(TableColumns(image_column, None, tuple(context), None, None), None, base, allow_outside)
 
 
-def _with_texts(rows: Sequence[Row], texts: Mapping[str, str]) -> Sequence[Row]:
-    return [Row(row.where, {**row.values, **texts}) for row in rows] if texts else rows
+def _with_texts(rows: Sequence[TableRow], texts: Mapping[str, str]) -> Sequence[TableRow]:
+    return [TableRow(row.where, {**row.values, **texts}) for row in rows] if texts else rows
 
 
 def _of_images(images: Sequence[str], context: Sequence[str], texts: Mapping[str, str]) -> Inputs:
-    rows = [Row(f"image {number}", {_IMAGE: image, **texts}) for number, image in enumerate(images, 1)]
+    rows = [TableRow(f"image {number}", {_IMAGE: image, **texts}) for number, image in enumerate(images, 1)]
     return Inputs("the images", (_IMAGE, *texts), rows, _reader(context, None))
 
 

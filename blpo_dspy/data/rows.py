@@ -16,14 +16,14 @@ from blpo_dspy.data.fields import context_text
 from blpo_dspy.data.images.prepare import ImageError, ImageSource, is_reference
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.data.tables import Row
+from blpo_dspy.data.tables import TableRow
 from blpo_dspy.errors import BlpoError, brief
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Columns:
+class TableColumns:
     """Which column holds what; None where there is none.
 
     Attributes:
@@ -77,12 +77,12 @@ class RowReader:
         allow_outside: Whether paths may leave that folder.
     """
 
-    columns: Columns
+    columns: TableColumns
     labels: LabelSpace | None
     base: Path | None
     allow_outside: bool
 
-    def read(self, row: Row) -> Draft:
+    def read(self, row: TableRow) -> Draft:
         """Returns what a row says; what is wrong with it stands in the draft's `problems`."""
         cell = row.values.get
         draft = Draft(row.where, _place(cell(self.columns.image), row))
@@ -104,7 +104,7 @@ class RowReader:
             draft.problems.append(f"no id in column {self.columns.id!r}")
         return draft
 
-    def _read_ratings(self, row: Row, draft: Draft) -> None:
+    def _read_ratings(self, row: TableRow, draft: Draft) -> None:
         """Adds each person's label; an empty cell in a person's column is no label."""
         assert self.labels is not None
         for name in self.columns.raters:
@@ -173,7 +173,7 @@ def _text(value: object) -> str | None:
     return None if _is_empty(value) else str(value)
 
 
-def _place(value: object, row: Row) -> str:
+def _place(value: object, row: TableRow) -> str:
     """A short name for a row's image: its path or URL, or else the place of the row."""
     if isinstance(value, Mapping):
         value = Path(str(value["path"])).name if value.get("path") else None

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import dspy
 
@@ -18,13 +19,15 @@ NAMES = ("train", "val", "test")
 DEFAULT_FRACTIONS = (0.4, 0.2, 0.4)
 _ATTEMPTS = 50
 
+Item = TypeVar("Item")
+
 Quotas = tuple[Counter[Label], ...]  # how many examples of each label each split is to get
 Unit = list[int]  # positions of examples that stay together
 
 
 @dataclass(frozen=True)
-class Splits:
-    """Three disjoint sets of examples, each in a seeded order.
+class Splits(Generic[Item]):
+    """Three disjoint sets of labelled items, `dspy.Example`s as a rule, each in a seeded order.
 
     Args:
         train: What the optimizer learns from.
@@ -34,9 +37,9 @@ class Splits:
         how: How the split was made, in words.
     """
 
-    train: list[dspy.Example]
-    val: list[dspy.Example]
-    test: list[dspy.Example]
+    train: list[Item]
+    val: list[Item]
+    test: list[Item]
     labels: LabelSpace
     how: str
 
@@ -54,7 +57,7 @@ def split_examples(
     fractions: tuple[float, float, float] | None = None,
     balanced: bool = True,
     seed: int = 0,
-) -> Splits:
+) -> Splits[dspy.Example]:
     """Splits labelled examples into train, val and test.
 
     Examples with the same `group`, or with byte-identical images, always stay together.

@@ -34,7 +34,7 @@ _IMAGES = (
 _COLUMNS_SHOWN = 30
 
 
-class Row(NamedTuple):  # a table has as many as a million
+class TableRow(NamedTuple):  # a table has as many as a million
     """One row and where it stands ("train.csv:12"), for messages."""
 
     where: str
@@ -56,7 +56,7 @@ class Table:
 
     name: str
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     base: Path | None
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -116,7 +116,7 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
 
 def _read_delimited(path: Path, columns: Sequence[str]) -> Table:
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     problems: list[str] = []
     reader = None
     with path.open(encoding="utf-8-sig", newline="") as file, _long_cells():
@@ -135,7 +135,7 @@ def _read_delimited(path: Path, columns: Sequence[str]) -> Table:
                 if len(cells) != len(header):
                     problems.append(f"{where}: {len(cells)} cells, but the header has {len(header)}; check the quotes")
                 else:
-                    rows.append(Row(where, _cells(header, cells, asked)))
+                    rows.append(TableRow(where, _cells(header, cells, asked)))
         except csv.Error as error:
             line = 1 if reader is None else reader.line_num
             raise DataError(f"{path}:{line}: not readable as CSV ({error})", problems) from None
@@ -192,7 +192,7 @@ def _read_json_lines(path: Path) -> Table:
                 problems.append(f"{where}: not a JSON object but {type(values).__name__}")
                 continue
             names.update(dict.fromkeys(values))
-            rows.append(Row(where, values))
+            rows.append(TableRow(where, values))
     if problems and not rows:
         why = "the file is one JSON array" if beginning == "[" else "none of its lines is a JSON object"
         raise DataError(
@@ -227,7 +227,7 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
     classes = {
         name: f["names"] for name, f in features.items() if isinstance(f, dict) and f.get("_type") == "ClassLabel"
     }
-    rows = tuple(Row(f"{path.name}, row {i}", _named(row, classes)) for i, row in enumerate(values, 1))
+    rows = tuple(TableRow(f"{path.name}, row {i}", _named(row, classes)) for i, row in enumerate(values, 1))
     return Table(str(path), tuple(schema.names), rows, path.parent)
 
 
@@ -250,7 +250,7 @@ def _read_dataset(source: object, columns: Sequence[str]) -> Table:
             base = None
         elif isinstance(feature, datasets.ClassLabel):
             classes[name] = feature.names
-    rows = tuple(Row(f"row {i}", _named(row, classes)) for i, row in enumerate(table, 1))
+    rows = tuple(TableRow(f"row {i}", _named(row, classes)) for i, row in enumerate(table, 1))
     return Table("the dataset", tuple(source.column_names), rows, base)
 
 
@@ -278,9 +278,9 @@ def read_folder(folder: Path, image_column: str, label_column: str | None, *, fo
     for path in found.images:
         name = path.as_posix()
         if label_column is None:
-            rows.append(Row(name, {image_column: name}))
+            rows.append(TableRow(name, {image_column: name}))
         elif len(path.parts) > 1:
-            rows.append(Row(name, {image_column: name, label_column: path.parts[0]}))
+            rows.append(TableRow(name, {image_column: name, label_column: path.parts[0]}))
         else:
             problems.append(f"{path}: not in a class sub-folder")
     misnamed = {} if label_column is None else _misnamed(folder, found.others, follow_links)

@@ -96,7 +96,7 @@ def _steps(calls: list[Call]) -> Iterator[list[Call]]:
         yield step
 
 
-def examples(photographs: tuple[RatedPhotograph, ...]) -> list[dspy.Example]:
+def examples(photographs: list[RatedPhotograph]) -> list[dspy.Example]:
     """Returns rated photographs as labelled examples, prepared once."""
     policy = VisualJudge(LABELS, instruction=TASK).pixel_policy
     return [dspy.Example(image=policy.prepare(p.image), label=p.label).with_inputs("image") for p in photographs]

@@ -61,7 +61,7 @@ class Outcome:
     early: bool
 
 
-def examples(photographs: tuple[RatedPhotograph, ...]) -> list[dspy.Example]:
+def examples(photographs: list[RatedPhotograph]) -> list[dspy.Example]:
     """Returns rated photographs as labelled examples."""
     return [dspy.Example(image=p.image, label=p.label).with_inputs("image") for p in photographs]
 

@@ -62,7 +62,7 @@ class Run:
         return (self.after - self.before) / (self.ceiling - self.before)
 
 
-def examples(photographs: tuple[RatedPhotograph, ...]) -> list[dspy.Example]:
+def examples(photographs: list[RatedPhotograph]) -> list[dspy.Example]:
     """Returns rated photographs as labelled examples."""
     return [dspy.Example(image=p.image, label=p.label).with_inputs("image") for p in photographs]
 

@@ -36,12 +36,12 @@ def table(counts: dict[Label, int]) -> list[dspy.Example]:
     return [example(i, label) for i, label in enumerate(labels)]
 
 
-def parts(splits: Splits) -> list[list[dspy.Example]]:
+def parts(splits: Splits[dspy.Example]) -> list[list[dspy.Example]]:
     """The three splits."""
     return [splits.train, splits.val, splits.test]
 
 
-def ids(splits: Splits) -> list[list[str]]:
+def ids(splits: Splits[dspy.Example]) -> list[list[str]]:
     """The ids in the three splits, in order."""
     return [[e.id for e in part] for part in parts(splits)]
 
@@ -51,7 +51,7 @@ def counts(part: list[dspy.Example]) -> Counter[Label]:
     return Counter(e.label for e in part)
 
 
-def assert_apart(splits: Splits) -> None:
+def assert_apart(splits: Splits[dspy.Example]) -> None:
     """No example, image or group is in two splits."""
     for one, other in combinations(parts(splits), 2):
         assert not {e.id for e in one} & {e.id for e in other}

@@ -151,7 +151,7 @@ def test_requests_inside_the_data_change_no_label(text: str, field: str) -> None
 # The gap that can be learned
 
 
-def macro_f1(rows: tuple[RatedPhotograph, ...], seed: int, instruction: str, report: str, evidence: str) -> float:
+def macro_f1(rows: list[RatedPhotograph], seed: int, instruction: str, report: str, evidence: str) -> float:
     """Returns the macro-F1 of a judge with these instructions."""
     judge = dspy.Predict(judge_signature(instruction, FIVE, (), evidence=evidence, reasoning=False))
     verbalizer = dspy.Predict(verbalize_signature(report, ()))

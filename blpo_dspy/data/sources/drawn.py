@@ -76,7 +76,7 @@ class Drawn:
         """
         self.manifest.save(path)
 
-    def split(self, train: int, val: int, test: int, *, seed: int = 0) -> Splits:
+    def split(self, train: int, val: int, test: int, *, seed: int = 0) -> Splits[dspy.Example]:
         """Returns disjoint splits of these sizes, each balanced over the strata as the draw is; groups are kept whole.
 
         Raises:

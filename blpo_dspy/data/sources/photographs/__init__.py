@@ -4,7 +4,6 @@ from blpo_dspy.data.sources.photographs.ceiling import ceiling_instruction, ceil
 from blpo_dspy.data.sources.photographs.dataset import (
     DatasetPaths,
     RatedPhotograph,
-    RatedSplits,
     rated_photographs,
     write_dataset,
 )
@@ -14,7 +13,6 @@ __all__ = [
     "RATERS",
     "DatasetPaths",
     "RatedPhotograph",
-    "RatedSplits",
     "Rater",
     "ceiling_instruction",
     "ceiling_verbalizer_instruction",

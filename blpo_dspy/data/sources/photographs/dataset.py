@@ -15,6 +15,7 @@ from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.photographs import crops
 from blpo_dspy.data.sources.photographs.degradations import degrade, draw_flaws
 from blpo_dspy.data.sources.photographs.raters import Rater, worst_to_best
+from blpo_dspy.data.splits import Splits
 from blpo_dspy.embedded.sight import flaws
 from blpo_dspy.embedded.sight.perception import Levels
 from blpo_dspy.embedded.sight.pixels import png
@@ -34,15 +35,6 @@ class RatedPhotograph:
 
 
 @dataclass(frozen=True)
-class RatedSplits:
-    """Three disjoint sets of rated photographs."""
-
-    train: tuple[RatedPhotograph, ...]
-    val: tuple[RatedPhotograph, ...]
-    test: tuple[RatedPhotograph, ...]
-
-
-@dataclass(frozen=True)
 class DatasetPaths:
     """Where a dataset lies on disk; each table has the columns `image` (relative to the table) and `label`."""
 
@@ -55,7 +47,7 @@ class DatasetPaths:
 
 def rated_photographs(
     rater: Rater, *, seed: int = 0, train: int = 100, val: int = 60, test: int = 100, labels: LabelSpace = FIVE
-) -> RatedSplits:
+) -> Splits[RatedPhotograph]:
     """Returns rated photographs in three splits, each balanced by label.
 
     Args:
@@ -79,8 +71,8 @@ def rated_photographs(
     for name, wanted in counts.items():
         chosen = [recipes[label].pop() for label in labels.labels for _ in range(wanted[label])]
         random.Random(f"{seed}:order:{name}").shuffle(chosen)
-        splits[name] = tuple(_rendered(recipe, seed) for recipe in chosen)
-    return RatedSplits(**splits)
+        splits[name] = [_rendered(recipe, seed) for recipe in chosen]
+    return Splits(**splits, labels=labels, how=f"balanced by label, seed {seed}")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from blpo_dspy.data.sources.base import Fetched, HubSource, open_images
 from blpo_dspy.data.sources.metrics import AuthorMetric, pairwise_accuracy
 from blpo_dspy.data.sources.records import BadRow, Listing, Record, collect, text_of, whole_of
 from blpo_dspy.data.sources.tasks import Task
-from blpo_dspy.data.tables import Row, read_table, require_columns
+from blpo_dspy.data.tables import TableRow, read_table, require_columns
 from blpo_dspy.errors import BlpoError
 
 IMAGEREWARD = Task(
@@ -70,7 +70,7 @@ class ImageReward(HubSource):
             yield from zip((record for _, record in members), images, strict=True)
 
 
-def _record(where: str, row: Row) -> Record:
+def _record(where: str, row: TableRow) -> Record:
     path = text_of(row.values["image_path"], "no image path")
     _place(path)
     prompt = text_of(row.values["prompt"], "no prompt")

@@ -16,7 +16,7 @@ from blpo_dspy.data.sources.hub.names import ImageFolder
 from blpo_dspy.data.sources.published.levels import Binning, Rule, Scale
 from blpo_dspy.data.sources.records import Listing, Record, collect, number_of, text_of
 from blpo_dspy.data.sources.tasks import Task
-from blpo_dspy.data.tables import Row, read_table, require_columns
+from blpo_dspy.data.tables import TableRow, read_table, require_columns
 from blpo_dspy.errors import BlpoError, DataError
 
 
@@ -92,7 +92,7 @@ class RatedFolder(Source):
         skipped = skipped.and_unreadable(table.problems)
         return Listing(tuple(levelled), self.task.labels.names, table.columns, skipped, (note,))
 
-    def _record(self, where: str, row: Row) -> Record:
+    def _record(self, where: str, row: TableRow) -> Record:
         name = text_of(row.values[self._name_column], "no image name")
         score = number_of(row.values[self._score_column], "no score")
         prompt = None if self._prompt_column is None else text_of(row.values[self._prompt_column], "no prompt")

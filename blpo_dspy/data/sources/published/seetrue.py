@@ -13,7 +13,7 @@ from blpo_dspy.data.sources.hub.zips import ZipImages
 from blpo_dspy.data.sources.metrics import AuthorMetric, auc_of_answers
 from blpo_dspy.data.sources.records import Listing, Record, collect, text_of, whole_of
 from blpo_dspy.data.sources.tasks import Task
-from blpo_dspy.data.tables import Row, read_table, require_columns
+from blpo_dspy.data.tables import TableRow, read_table, require_columns
 
 SEETRUE = Task(
     labels=LabelSpace(0, 1),
@@ -62,7 +62,7 @@ class SeeTRUE(HubSource):
         return open_images(self.hub, "images.zip")
 
 
-def _record(id_: str, row: Row) -> Record:
+def _record(id_: str, row: TableRow) -> Record:
     image = text_of(row.values["image"], "no image name")
     text = text_of(row.values["text"], "no text")
     label = whole_of(row.values["label"], 0, 1, "odd label")

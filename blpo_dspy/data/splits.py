@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import dspy
+import numpy as np
 
 from blpo_dspy.data.images.prepare import fingerprint
 from blpo_dspy.data.labels.normalize import Label
@@ -184,24 +185,21 @@ def check_disjoint(**splits: Sequence[dspy.Example]) -> None:
 
 def _units(examples: Sequence[dspy.Example]) -> list[Unit]:
     """Positions that must stay together: those linked by a common group or an identical image."""
-    parent = list(range(len(examples)))
+    from scipy.sparse import coo_array  # noqa: PLC0415 - slow to import
+    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
 
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    first: dict[Hashable, int] = {}
+    first: dict[tuple[str, str], int] = {}
+    links = []  # from each example to the first one with its image, and to the first one of its group
     for i, example in enumerate(examples):
-        keys: list[Hashable] = [("image", fingerprint(example.image))]
+        links.append((i, first.setdefault(("image", fingerprint(example.image)), i)))
         if example.get("group") is not None:
-            keys.append(("group", str(example.group)))
-        for key in keys:
-            parent[root(i)] = root(first.setdefault(key, i))
+            links.append((i, first.setdefault(("group", str(example.group)), i)))
+    if not links:
+        return []
+    graph = coo_array((np.ones(len(links)), tuple(np.transpose(links))), shape=(len(examples), len(examples)))
     units: dict[int, Unit] = {}
-    for i in range(len(examples)):
-        units.setdefault(root(i), []).append(i)
+    for i, unit in enumerate(connected_components(graph, directed=False)[1].tolist()):
+        units.setdefault(unit, []).append(i)
     return list(units.values())
 
 

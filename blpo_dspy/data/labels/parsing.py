@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from typing import NamedTuple
 
 from blpo_dspy.data.labels.normalize import Label, as_text, labels_by_name, normal, plain_lines
 
@@ -29,24 +30,22 @@ _HEDGED = re.compile(
 )
 
 
-class Choices(Protocol):
-    """What parsing needs to know of a label space."""
+@dataclass(frozen=True)
+class Choices:
+    """The closed set of labels that an answer chooses from: `labels`, lowest level first if they are `ordered`."""
 
-    @property
-    def labels(self) -> tuple[Label, ...]:
-        """The labels, lowest level first if they are ordered."""
+    labels: tuple[Label, ...]
+    ordered: bool
 
-    @property
-    def ordered(self) -> bool:
-        """Whether the order of the labels means something."""
+    @cached_property
+    def by_name(self) -> Mapping[str, Label]:
+        """The labels by their text in normal form."""
+        return labels_by_name(self.labels)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The labels as text."""
-
-    @property
+    @cached_property
     def numeric(self) -> bool:
         """Whether all labels are numbers."""
+        return all(isinstance(label, int) for label in self.labels)
 
 
 def out_of(space: Choices) -> str:
@@ -110,7 +109,7 @@ _CLAUSE = re.compile(
 )
 _UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]")
 _ENUMERATION = re.compile(r"[.):]")
-_TAKEN_BACK = re.compile(
+_RETRACTED = re.compile(
     r"(?:^\W*|[.:;!?(\n–—-]\s*)(?:(?:no|nope|false|wrong|not (?:really|at all))(?=\W*(?:$|\n)|[,.;!])"
     r"|(?:actually|wait|correction|scratch that|on second thoughts?)\b|no (?=(?:it|this|that|i)\b))"
     r"|\bi (?:guess|think|suppose|hope) not\b|^: ?[\d.]+%?\W*$"
@@ -119,25 +118,22 @@ _DANGLING = re.compile(r"(?:\b(?:not|never|neither|nor|or|and|than|versus|vs)|n[
 _SENTENCE_END = re.compile(r"[.:!?…()\[\]{}<>“”\"'`*_。]$")
 
 
-@dataclass(frozen=True)
-class _Statement:
-    """A label that a line states: alone, or before a reason, the text of which it keeps."""
+class _Statement(NamedTuple):
+    """A label that a line states, and the reason that follows it on the line; None if the label stands alone."""
 
-    line: int
     label: Label
-    reason: str
+    reason: str | None = None
 
 
 def parse_answer(space: Choices, answer: object) -> Label | None:
-    """Returns the label that an answer states, or None; `LabelSpace.parse` says what is tolerated and what is not."""
+    """Returns the label that an answer states, or None; `LabelSpace.parse` documents the accepted forms."""
     if answer is None:
         return None
-    by_name = labels_by_name(space.labels)
     text = as_text(answer)
-    exact = by_name.get(normal(text))
+    exact = space.by_name.get(normal(text))
     if exact is not None:
         return exact
-    lines = plain_lines(text, kept=frozenset("".join(space.names)))
+    lines = plain_lines(text, kept=frozenset("".join(map(str, space.labels))))
     if lines and lines[0].startswith("{") and _json_pairs(" ".join(lines)) is not None:
         lines = [" ".join(lines)]
     if space.numeric:
@@ -146,42 +142,36 @@ def parse_answer(space: Choices, answer: object) -> Label | None:
 
 
 def _stated(space: Choices, lines: Sequence[str]) -> Label | None:
-    """The label on which all statements of an answer agree; whole sentences count where nothing states one else."""
+    """The label on which all statements of an answer agree; whole sentences count only if no line states a label."""
     for sentences in (False, True):
-        alone = [_alone(space, line, sentences) for line in lines]
-        found = list(_statements(space, lines, alone, sentences))
+        found = {i: one for i, line in enumerate(lines) if (one := _statement(space, line, sentences)) is not None}
+        own_line = any(one.reason is None for one in found.values())
+        if space.numeric:  # "1. The image is sharp." is an item of a list
+            listed = [i for i, one in found.items() if _ENUMERATION.match(one.reason or "") and (i or own_line)]
+            found = {i: one for i, one in found.items() if i not in listed}
         if found:
-            on_its_own = not sentences and any(label is not None for label in alone)
-            return _agreed(space, lines, found, alone, on_its_own)
+            return _agreed(space, lines, found, own_line and not sentences)
     return None
 
 
-def _statements(
-    space: Choices, lines: Sequence[str], alone: Sequence[Label | None], sentences: bool
-) -> Iterator[_Statement]:
-    on_its_own = any(label is not None for label in alone)
-    for i, line in enumerate(lines):
-        label, reason = (alone[i], "") if alone[i] is not None else _opening(space, line, sentences)
-        enumerated = space.numeric and reason and _ENUMERATION.match(reason) and (i or on_its_own)
-        if label is not None and not enumerated:
-            yield _Statement(i, label, reason)
+def _agreed(space: Choices, lines: Sequence[str], found: Mapping[int, _Statement], own_line: bool) -> Label | None:
+    """The label of all statements, unless it is denied, retracted, or (without a line of its own) has a rival.
 
-
-def _agreed(
-    space: Choices,
-    lines: Sequence[str],
-    found: Sequence[_Statement],
-    alone: Sequence[Label | None],
-    on_its_own: bool,
-) -> Label | None:
-    """The one label of all statements, if it is neither denied nor taken back and, unless on its own, has no rival."""
-    for one in found:
-        if one.line and alone[one.line - 1] is None and _runs_on(lines[one.line - 1], lines[one.line]):
+    Args:
+        space: The labels.
+        lines: The answer.
+        found: Statements by the number of their line.
+        own_line: Whether a label has a line of its own.
+    """
+    for i in found:
+        after_label = i - 1 in found and found[i - 1].reason is None
+        if i and not after_label and _runs_on(lines[i - 1], lines[i]):
             return None
-    stated, last = {one.label for one in found}, found[-1]
-    if len(stated) != 1 or _TAKEN_BACK.search("\n".join([last.reason, *lines[last.line + 1 :]])):
+    stated = {one.label for one in found.values()}
+    last = max(found)
+    if len(stated) != 1 or _RETRACTED.search("\n".join([found[last].reason or "", *lines[last + 1 :]])):
         return None
-    return last.label if on_its_own or _mentions(space, "\n".join(lines)) == stated else None
+    return found[last].label if own_line or _mentions(space, "\n".join(lines)) == stated else None
 
 
 def _runs_on(previous: str, line: str) -> bool:
@@ -190,67 +180,52 @@ def _runs_on(previous: str, line: str) -> bool:
     return not closed or _DANGLING.search(previous) is not None
 
 
-def _alone(space: Choices, line: str, sentences: bool) -> Label | None:
-    """The label that a line consists of, a lead and wrapping aside, or that it gives as a JSON object."""
+def _statement(space: Choices, line: str, sentences: bool) -> _Statement | None:
+    """The label that a line consists of, or opens with before a reason, or gives as a JSON object."""
     pairs = _json_pairs(line)
     if pairs is not None:
         values = [value for key, value in pairs if re.fullmatch(_SUBJECT, key) and isinstance(value, (str, int, float))]
-        found = {label for label in (parse_answer(space, value) for value in values) if label is not None}
-        return found.pop() if len(found) == 1 else None
-    for text in _bodies(line, sentences):
-        found = _unambiguous(list(_matches(space, text, f"({_CLOSE})$")))
-        if found:
-            return found.pop()
-    return None
-
-
-def _opening(space: Choices, line: str, sentences: bool) -> tuple[Label | None, str]:
-    """The label that a line opens with before it gives a reason, and the text after the label."""
-    if _json_pairs(line) is not None:
-        return None, ""
-    for text in _bodies(line, sentences):
-        fitting = [
+        labels = {label for label in (parse_answer(space, value) for value in values) if label is not None}
+        return _Statement(labels.pop()) if len(labels) == 1 else None
+    lead = _SENTENCE_LEAD if sentences else _LEAD
+    once = lead.sub("", line, count=1)
+    texts = (line, once, lead.sub("", once, count=1))  # "Final answer: the label is …" has two leads
+    for text in texts:
+        alone = _unambiguous(_matches(space, text, f"({_CLOSE})$"))
+        if alone is not None:
+            return _Statement(alone[0])
+    for text in texts:
+        opening = _unambiguous(
             (label, match)
             for label, match in _matches(space, text, "([\"'`*_’”»」』】》]*)")
             if _REASON.match(text, match.end()) or (sentences and _CLAUSE.match(text, match.end()))
-        ]
-        found = _unambiguous(fitting)
-        if found:
-            label = found.pop()
-            return label, text[max(match.end() for other, match in fitting if other == label) :]
-    return None, ""
-
-
-def _bodies(line: str, sentences: bool) -> Iterator[str]:
-    """A line as it is, then without its lead, then without a second one ("Final answer: the label is …")."""
-    lead = _SENTENCE_LEAD if sentences else _LEAD
-    yield line
-    for _ in range(2):
-        line = lead.sub("", line, count=1)
-        yield line
+        )
+        if opening is not None:
+            return _Statement(opening[0], text[opening[1].end() :])
+    return None
 
 
 def _matches(space: Choices, text: str, ending: str) -> Iterator[tuple[Label, re.Match[str]]]:
     """Each label that a text opens with in one of its written forms; "4" is also "4.0", "4/5", "4 of 5", "4 stars"."""
-    by_name = labels_by_name(space.labels)
     if space.numeric:
         form = rf"({_OPEN}){NUMERAL}(?:{out_of(space)})?(?: (?:stars?|points?)\b)?{ending}"
         match = re.match(form, text)
-        label = by_name.get(match["number"].lstrip("+")) if match else None
+        label = space.by_name.get(match["number"].lstrip("+")) if match else None
         if match and label is not None:
             yield label, match
         return
-    for name, label in by_name.items():
+    for name, label in space.by_name.items():
         match = re.match(f"({_OPEN})(?:{re.escape(name)}){ending}", text)
         if match:
             yield label, match
 
 
-def _unambiguous(matches: list[tuple[Label, re.Match[str]]]) -> set[Label]:
-    """Of several labels that fit ("A" and "A*" in "**A**"), the one whose wrapping closes as it opens."""
-    if len(matches) > 1:
-        matches = [(label, match) for label, match in matches if _mirrored(match.group(1), match.groups()[-1])]
-    return {label for label, _ in matches} if len(matches) == 1 else set()
+def _unambiguous(matches: Iterable[tuple[Label, re.Match[str]]]) -> tuple[Label, re.Match[str]] | None:
+    """The only match, or of several ("A" and "A*" in "**A**") the only one whose wrapping closes as it opens."""
+    found = list(matches)
+    if len(found) > 1:
+        found = [(label, match) for label, match in found if _mirrored(match.group(1), match.groups()[-1])]
+    return found[0] if len(found) == 1 else None
 
 
 def _mirrored(left: str, right: str) -> bool:
@@ -259,11 +234,10 @@ def _mirrored(left: str, right: str) -> bool:
 
 def _mentions(space: Choices, text: str) -> set[Label]:
     """The labels that a text names anywhere; for numbers, every number within the scale that stands for a level."""
-    by_name = labels_by_name(space.labels)
     if space.numeric:
         return named_numbers(space, text)
-    names = "|".join(_word(name) for name in sorted(by_name, key=len, reverse=True))
-    return {by_name[name] for name in re.findall(names, text)}
+    names = "|".join(_word(name) for name in sorted(space.by_name, key=len, reverse=True))
+    return {space.by_name[name] for name in re.findall(names, text)}
 
 
 def _word(name: str) -> str:

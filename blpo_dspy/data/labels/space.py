@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from blpo_dspy.data.labels.normalize import Label, as_text, labels_by_name, normal
-from blpo_dspy.data.labels.parsing import parse_answer
+from blpo_dspy.data.labels.parsing import Choices, parse_answer
 from blpo_dspy.errors import BlpoError, brief, check_kind
 
 MAX_LABELS = 1024
@@ -173,7 +173,7 @@ class LabelSpace:
         a label that has a line of its own, and numbers on a scale where they count things ("2 dogs") or the label is
         stated as "4/5".
         """
-        return parse_answer(self, answer)
+        return parse_answer(Choices(self.labels, self.ordered), answer)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON; `from_dict` reads it back."""

@@ -17,9 +17,9 @@ from blpo_dspy.data.images.prepare import ImageError, PixelPolicy, PreparedImage
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.data.ratings import Combined, combine_raters, ratings_from_rows
-from blpo_dspy.data.rows import Draft, RowReader, TableColumns, settle_ids
+from blpo_dspy.data.rows import Draft, RowReader, TableColumns, assign_ids
 from blpo_dspy.data.splits import Splits, check_disjoint, split_examples
-from blpo_dspy.data.tables import Table, read_folder, read_table, told_columns
+from blpo_dspy.data.tables import Table, listed_columns, read_folder, read_table
 from blpo_dspy.errors import DataError, notice
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ __all__ = [
     "split_examples",
 ]
 
-# Of two sets of 10,000 images a pair is alike by chance once in millions of times.
+# Hex digits; two sets of 10,000 images share one by chance with a probability below one in a million.
 _PRINT = 12
 
 
@@ -143,7 +143,7 @@ def load_rated(
     if not rows:
         raise DataError(f"{source}: nobody rated any image; {', '.join(rater_columns)} are empty in all rows")
     if not rater_columns and all(len(given) < 2 for _, given in found.values()):
-        notice("no image has labels of several people, so there is nothing to tell of how far they agree")
+        notice("no image has labels of several people, so their agreement cannot be measured")
     unrated = tuple(example.id for example, given in found.values() if not given)
     combined = replace(combine_raters(ratings_from_rows(labels, rows), rule), unrated=unrated)
     examples = [
@@ -152,7 +152,7 @@ def load_rated(
         if example.id in combined.labels
     ]
     if not examples:
-        raise DataError(f"{source}: no image gets a label by the rule {rule!r}, as people are divided on each")
+        raise DataError(f"{source}: no image gets a label by the rule {rule!r}, as the raters are tied on each")
     return Rated(examples, rows, combined)
 
 
@@ -212,7 +212,7 @@ def _load(
     table = _table(source, columns, allow_outside)
     reader = RowReader(columns, labels, table.base, allow_outside)
     drafts = [reader.read(row) for row in table.rows]
-    settle_ids(drafts, given=columns.id is not None)
+    assign_ids(drafts, given=columns.id is not None)
     pictured = [draft for draft in drafts if draft.source is not None]
     images = try_prepare_all([draft.source for draft in pictured if draft.source is not None], policy)
     examples = []
@@ -223,7 +223,7 @@ def _load(
             examples.append((draft, _example(draft, image)))
     _raise_problems(table, drafts)
     for line in table.notes:
-        notice(f"{Path(table.name).resolve().name}: {line}")  # a record of the run keeps it, and no path
+        notice(f"{Path(table.name).resolve().name}: {line}")  # without the path, as the record of the run keeps it
     return examples
 
 
@@ -234,7 +234,7 @@ def _table(source: object, columns: TableColumns, allow_outside: bool) -> Table:
         table = read_table(source, columns.names)
     missing = [repr(name) for name in columns.names if name not in table.columns]
     if missing:
-        seen = told_columns(table.columns)
+        seen = listed_columns(table.columns)
         raise DataError(f"{table.name}: no column {' or '.join(missing)}; the columns are: {seen}")
     if not table.rows and not table.problems:
         raise DataError(f"{table.name}: no rows below the header; a judge needs images to work on")

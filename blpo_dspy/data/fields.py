@@ -15,24 +15,24 @@ from blpo_dspy.text import as_data
 
 # Fields of the judge and the verbalizer, of an example, and of DSPy's chat format, which ends with "completed".
 _OURS = frozenset({"image", "label", "description", "reasoning", "answer", "id", "group", "completed"})
-# Arguments that DSPy's calls keep to themselves.
+# Arguments that DSPy's calls reserve.
 _DSPYS = frozenset({"self", "signature", "new_signature", "demos", "config", "lm", "prediction"})
 
 
 def check_context(context: Sequence[str]) -> tuple[str, ...]:
-    """Returns the names of context inputs if all can be fields of a DSPy signature beside those of the judge.
+    """Returns the names of context inputs if all can be fields of a DSPy signature in addition to those of the judge.
 
-    Letters are those from a to z, as others can look like them: two fields of a prompt would be one to the eye.
+    Only ASCII letters are allowed, as other letters can look like them: two fields of a prompt would look the same.
 
     Raises:
-        BlpoError: If a name is taken, twice there, or no such identifier.
+        BlpoError: If a name is taken, given twice, or not such an identifier.
     """
     if isinstance(context, str):
         raise BlpoError(f"context is a list of names, got the text {context!r}; write [{context!r}]")
     for name in context:
         if not isinstance(name, str) or not (name.isidentifier() and name.isascii()) or keyword.iskeyword(name):
             raise BlpoError(
-                f"context name {name!r} is no identifier; rename the column to letters a to z, digits and _"
+                f"context name {name!r} is not an identifier; rename the column to letters a to z, digits and _"
             )
         if name in _OURS | _DSPYS or name.startswith("_") or hasattr(dspy.Signature, name):
             raise BlpoError(f"context name {name!r} is taken by the judge or DSPy; rename the column")
@@ -57,7 +57,7 @@ def context_text(name: str, value: Any) -> str:
 
 
 def _media(value: Any) -> Any:
-    """The first value within a value that is no text, number or collection of these, but media; None if none is."""
+    """The first image or other media in a value, None if there is none."""
     if isinstance(value, (dspy.Type, Image.Image, bytes, bytearray, memoryview, np.ndarray)):
         return value
     parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple, set)) else ()

@@ -1,4 +1,4 @@
-"""Images to be judged, from a folder, a table or a list: their rows, with the images themselves left where they are."""
+"""Images to be judged, from a folder, a table or a list: their rows, without loading the images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from blpo_dspy.data.images.prepare import ImageError, content, is_reference
 from blpo_dspy.data.rows import Draft, RowReader, TableColumns
-from blpo_dspy.data.tables import TableRow, read_folder, read_table, told_columns
+from blpo_dspy.data.tables import TableRow, listed_columns, read_folder, read_table
 from blpo_dspy.errors import BlpoError, DataError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
@@ -28,12 +28,12 @@ class Inputs:
     """The rows of one job.
 
     Attributes:
-        name: What messages call their source.
+        name: The source, as messages name it.
         columns: The columns that it has, in order.
         rows: In order; images that lie inside a Parquet file are not in them.
         reader: Reads a row.
-        notes: What was passed over, one line each.
-        stored: The Parquet file that the image column is read from as its turn comes: a row group at a time.
+        notes: What was skipped, one line each.
+        stored: The Parquet file that holds the images, which are read a few rows at a time.
     """
 
     name: str
@@ -49,10 +49,10 @@ class Inputs:
         return self.reader.columns.image
 
     def drafts(self, wanted: Collection[int]) -> Iterator[tuple[int, Draft]]:
-        """Yields position and content of the wanted rows, in order; one that cannot be used says why.
+        """Yields position and content of the wanted rows, in order; a row that cannot be used has `problems`.
 
         Raises:
-            DataError: If the table that holds the images is no longer as it was.
+            DataError: If the table that holds the images has changed.
         """
         numbered = ((number, row) for number, row in enumerate(self.rows) if number in wanted)
         if self.stored is None:
@@ -64,7 +64,7 @@ class Inputs:
                 values = {**row.values, self.image_column: next(cells)}
             except StopIteration:
                 raise DataError(
-                    f"{self.stored}: has fewer rows than before; repeat the call when it is whole"
+                    f"{self.stored}: has fewer rows than before; repeat the call when it is complete"
                 ) from None
             yield number, self.reader.read(row._replace(values=values))
 
@@ -83,7 +83,7 @@ def _stored_images(path: Path, column: str, wanted: Collection[int]) -> Iterator
                 position += len(cells)
     except (OSError, IndexError, pyarrow.ArrowException) as error:
         reason = " ".join(str(error).split())
-        raise DataError(f"{path}: its images cannot be read ({reason}); repeat the call when it is whole") from error
+        raise DataError(f"{path}: its images cannot be read ({reason}); repeat the call when it is complete") from error
 
 
 def find_inputs(
@@ -109,7 +109,7 @@ def find_inputs(
     """
     odd = next((source for source in sources if not isinstance(source, (str, os.PathLike))), None)
     if odd is not None:
-        raise BlpoError(f"a {type(odd).__name__} is no path or URL of an image; judge.batch takes images in memory")
+        raise BlpoError(f"a {type(odd).__name__} is not a path or URL of an image; judge.batch takes images in memory")
     texts = dict(texts or {})
     unknown = [name for name in texts if name not in context]
     if unknown:
@@ -181,7 +181,7 @@ def _of_table(
     missing = [repr(name) for name in expected if name not in table.columns]
     if missing:
         option = "; name the column with the images with --image-column" if image_column not in table.columns else ""
-        seen = told_columns(table.columns)
+        seen = listed_columns(table.columns)
         raise DataError(f"{path}: no column {' or '.join(missing)}; the columns are: {seen}{option}")
     if table.problems:
         raise DataError(f"{path}: {len(table.problems)} rows cannot be read; repair them:", table.problems)
@@ -194,7 +194,7 @@ def _of_table(
 
 
 def _columns_of_parquet(path: Path, image_column: str) -> tuple[list[str] | None, bool]:
-    """The columns, and whether images lie in the file; nothing is known of a file that `read_table` will refuse."""
+    """The columns, and whether images lie in the file; (None, False) for a file that `read_table` will refuse."""
     import pyarrow  # noqa: PLC0415 - slow to import, and needed for this format only
     from pyarrow import parquet  # noqa: PLC0415
 
@@ -209,7 +209,7 @@ def _columns_of_parquet(path: Path, image_column: str) -> tuple[list[str] | None
 
 
 def checked(inputs: Inputs) -> Inputs:
-    """Returns the inputs, with a note on rows that cannot be used as far as that shows without opening an image.
+    """Returns the inputs, with a note on rows that cannot be used, without opening any image.
 
     Raises:
         DataError: If none of them can be used.
@@ -237,7 +237,7 @@ def _problems(draft: Draft) -> list[str]:
 
 
 def read_content(draft: Draft) -> tuple[bytes | str, str]:
-    """Returns a row's image, as its bytes or its URL, and the key of what a verdict belongs to: it and the context.
+    """Returns a row's image, as its bytes or its URL, and the key of its verdict: a hash of image and context.
 
     Raises:
         ImageError: If the row cannot be used, or its image cannot be read.

@@ -22,7 +22,7 @@ class Ratings:
         labels: The label space.
         items: One name per item, all different.
         table: One row per item; one entry per rater, None where there is no rating.
-        raters: Names of the raters; empty if nobody knows who gave which rating.
+        raters: Names of the raters; empty if they are unknown.
     """
 
     labels: LabelSpace
@@ -66,7 +66,7 @@ def ratings_from_columns(labels: LabelSpace, items: Sequence[str], columns: Mapp
 
 
 def ratings_from_rows(labels: LabelSpace, rows: Iterable[tuple[str, str | None, object]]) -> Ratings:
-    """Reads one (item, rater, label) per rating; rater is None throughout if nobody knows who gave which.
+    """Reads one (item, rater, label) per rating; rater is None throughout if the raters are unknown.
 
     Raises:
         DataError: If a rater rated an item twice, some raters are named and others not, or labels are not in the

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class TableColumns:
-    """Which column holds what; None where there is none.
+    """Which column holds what; None if the table has no such column.
 
     Attributes:
         image: The image.
@@ -83,7 +83,7 @@ class RowReader:
     allow_outside: bool
 
     def read(self, row: TableRow) -> Draft:
-        """Returns what a row says; what is wrong with it stands in the draft's `problems`."""
+        """Returns what a row says; the draft's `problems` list what is wrong with it."""
         cell = row.values.get
         draft = Draft(row.where, _place(cell(self.columns.image), row))
         draft.source = _attempt(partial(self._source, cell(self.columns.image), row.where), draft.problems)
@@ -105,7 +105,7 @@ class RowReader:
         return draft
 
     def _read_ratings(self, row: TableRow, draft: Draft) -> None:
-        """Adds each person's label; an empty cell in a person's column is no label."""
+        """Adds each person's label; an empty cell in a person's column is not a label."""
         assert self.labels is not None
         for name in self.columns.raters:
             cell = row.values.get(name)
@@ -116,7 +116,7 @@ class RowReader:
             draft.ratings.append((_text(self.columns.rater and row.values.get(self.columns.rater)), draft.label))
 
     def _source(self, value: object, where: str) -> ImageSource:
-        """The image that a cell stands for, if it stands for one that may be used; `where` names the row."""
+        """The image in a cell, if it may be used; `where` names the row."""
         if isinstance(value, Mapping) and {"bytes", "path"} & set(value):  # as datasets stores images
             value = value.get("path") if value.get("bytes") is None else value["bytes"]
         if isinstance(value, (bytes, Image.Image, dspy.Image)):
@@ -137,8 +137,8 @@ class RowReader:
         return self.base / value
 
 
-def settle_ids(drafts: list[Draft], *, given: bool) -> None:
-    """Gives every draft an id: unique ones of our own making, or those of the table, where duplicates are problems."""
+def assign_ids(drafts: list[Draft], *, given: bool) -> None:
+    """Gives every draft a unique id: that of the table, where duplicates are problems, or a generated one."""
     seen: dict[str, int] = {}
     for draft in drafts:
         name = draft.id if given else draft.place

@@ -66,7 +66,7 @@ def split_examples(
     Args:
         examples: With `image`, `label` and perhaps `group`.
         labels: The label space.
-        sizes: How many examples each split gets, exactly; what is over is left out. Without it, all examples are
+        sizes: How many examples each split gets, exactly; the rest is left out. Without it, all examples are
             split by `fractions`.
         fractions: The share of each split; each label is split in these shares, so that all three have the label
             proportions of the whole, as nearly as groups allow. The default is 0.4, 0.2, 0.4.
@@ -122,7 +122,7 @@ def cut_folds(
     Raises:
         DataError: If a label that occurs is in fewer groups of examples than there are folds; it prints the label
             histogram.
-        BlpoError: If that is no number of folds.
+        BlpoError: If `folds` is below 2.
     """
     if folds < 2:
         raise BlpoError(f"folds={folds} is too few: each is judged by a judge that is compiled on the others")
@@ -144,7 +144,7 @@ def histogram(examples: Iterable[dspy.Example], labels: LabelSpace) -> str:
 
 
 def check_labels(given: Sequence[Label], labels: LabelSpace) -> None:
-    """Checks that there is something to learn in the labels of a train split; warns of labels that nothing has.
+    """Checks that a train split has two labels or more; issues a warning for labels without examples.
 
     Raises:
         DataError: If all examples have the same label; it prints the label histogram.
@@ -153,7 +153,7 @@ def check_labels(given: Sequence[Label], labels: LabelSpace) -> None:
     shown = _histogram(counts, labels)
     if len(counts) < 2:
         raise DataError(
-            f"all training examples have the same label ({shown}), so there is nothing to learn; add examples of others"
+            f"all training examples have the same label ({shown}), so there is nothing to learn; add other labels"
         )
     absent = [str(label) for label in labels.labels if not counts[label]]
     if absent:
@@ -204,7 +204,7 @@ def _units(examples: Sequence[dspy.Example]) -> list[Unit]:
 
 
 def _sized_quotas(sizes: Sequence[int], counts: Counter[Label], labels: LabelSpace, balanced: bool) -> Quotas:
-    """Each split in turn; what can't be shared out evenly goes to the labels of which most is left."""
+    """Each split in turn; the remainder goes to the labels with the most examples left."""
     weights = {label: 1.0 if balanced else float(counts[label]) for label in labels.labels}
     left = Counter(counts)
     quotas = []
@@ -224,7 +224,7 @@ def _fraction_quotas(shares: Sequence[float], counts: Counter[Label], labels: La
 
 
 def _fold_quotas(folds: int, counts: Counter[Label], labels: LabelSpace) -> Quotas:
-    """Each label shared out equally; what is over goes to the folds that are the smallest so far."""
+    """Each label in equal shares; the remainder goes to the folds that are the smallest so far."""
     by_fold = tuple(Counter[Label]() for _ in range(folds))
     for label in labels.labels:
         room = Counter[Label]({fold: -quota.total() for fold, quota in enumerate(by_fold)})
@@ -250,7 +250,7 @@ def _some_empty(shares: Sequence[float], chosen: Sequence[Unit]) -> bool:
 
 
 def _fill(names: Sequence[Label], units: list[Unit], quotas: Quotas, seed: int) -> list[Unit] | None:
-    """Units for each split so that it has exactly its quota, or None if none of some seeded attempts gets there."""
+    """Units for each split that fill exactly its quota, or None if no seeded attempt succeeds."""
     for attempt in range(_ATTEMPTS):
         order = _shuffled(units, f"{seed}:split:{attempt}")
         if attempt >= _ATTEMPTS // 2:  # large groups first leave the small ones to fill the gaps
@@ -281,7 +281,7 @@ def _distribute_units(
 def _place(
     names: Sequence[Label], order: list[Unit], quotas: Quotas, *, overflow: bool
 ) -> tuple[list[Unit], list[Counter[Label]]]:
-    """Puts each unit where it fits and most is missing; one that fits nowhere is left out, or overflows the least."""
+    """Puts each unit into the split with the most room; one that fits nowhere is left out, or overflows the least."""
     chosen: list[Unit] = [[] for _ in quotas]
     rest = [Counter(quota) for quota in quotas]
     for unit in order:
@@ -310,7 +310,7 @@ def _shuffled(units: list[Unit], purpose: str) -> list[Unit]:
 
 
 def _ordered(chosen: list[Unit], seed: int) -> list[Unit]:
-    """Each split in a seeded order of its own, as units would otherwise stand together."""
+    """Each split in a seeded order of its own, as units would otherwise be contiguous."""
     for name, part in zip((*NAMES, *range(len(NAMES), len(chosen))), chosen, strict=False):
         part.sort()
         random.Random(f"{seed}:order:{name}").shuffle(part)

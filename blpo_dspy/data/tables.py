@@ -1,4 +1,4 @@
-"""Rows of named values from CSV, JSONL, Parquet, an image folder or a `datasets.Dataset`, each with its place."""
+"""Rows of named values from CSV, JSONL, Parquet, an image folder or a `datasets.Dataset`, each with its position."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _DELIMITED = (".csv", ".tsv")
 _JSON_LINES = (".jsonl", ".ndjson")
 _PARQUET = (".parquet", ".pq")
-_LONGEST_CELL = MAX_FILE * 4 // 3 + 1000  # base64, and what stands before it
+_LONGEST_CELL = MAX_FILE * 4 // 3 + 1000  # base64 and the prefix of a data URI
 _IMAGES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
     *(".avif", ".jp2", ".ppm", ".pgm", ".ico"),
@@ -35,7 +35,7 @@ _COLUMNS_SHOWN = 30
 
 
 class TableRow(NamedTuple):  # a table has as many as a million
-    """One row and where it stands ("train.csv:12"), for messages."""
+    """One row and its position ("train.csv:12"), for messages."""
 
     where: str
     values: dict[str, Any]
@@ -43,15 +43,15 @@ class TableRow(NamedTuple):  # a table has as many as a million
 
 @dataclass(frozen=True)
 class Table:
-    """Rows as they were read, nothing about their values checked yet.
+    """Rows as they were read; their values are not checked yet.
 
     Args:
-        name: What messages call it.
+        name: The source, as messages name it.
         columns: The columns that it has.
         rows: In order.
         base: The folder that relative image paths start from and must stay in; None if its paths are the caller's own.
         problems: One line per row that could not be read at all.
-        notes: What was passed over, one line each.
+        notes: What was skipped, one line each.
     """
 
     name: str
@@ -101,17 +101,17 @@ def _check_file(path: Path) -> None:
         raise DataError(f"{path}: a pipe, socket or device, not a file; write the table to a file first")
 
 
-def told_columns(columns: Sequence[str]) -> str:
-    """Returns the names of columns as a message lists them."""
+def listed_columns(columns: Sequence[str]) -> str:
+    """Returns the names of columns for a message."""
     more = f" and {len(columns) - _COLUMNS_SHOWN} more" if len(columns) > _COLUMNS_SHOWN else ""
     return ", ".join(brief(repr(name)) for name in columns[:_COLUMNS_SHOWN]) + more or "none"
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:
-    """Refuses columns that a value could not be told apart by."""
+    """Refuses repeated column names."""
     twice = sorted(name for name, times in Counter(names).items() if name and times > 1)
     if twice:
-        raise DataError(f"{path}: the header names {told_columns(twice)} more than once; rename the columns")
+        raise DataError(f"{path}: the header names {listed_columns(twice)} more than once; rename the columns")
 
 
 def _read_delimited(path: Path, columns: Sequence[str]) -> Table:
@@ -126,7 +126,7 @@ def _read_delimited(path: Path, columns: Sequence[str]) -> Table:
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             header = [name.strip() for name in next(reader, [])]
             _check_names(path, header)
-            asked = [name for name in columns if name in header]
+            wanted = [name for name in columns if name in header]
             start = reader.line_num + 1
             for cells in reader:
                 where, start = f"{path.name}:{start}", reader.line_num + 1
@@ -135,25 +135,25 @@ def _read_delimited(path: Path, columns: Sequence[str]) -> Table:
                 if len(cells) != len(header):
                     problems.append(f"{where}: {len(cells)} cells, but the header has {len(header)}; check the quotes")
                 else:
-                    rows.append(TableRow(where, _cells(header, cells, asked)))
+                    rows.append(TableRow(where, _cells(header, cells, wanted)))
         except csv.Error as error:
             line = 1 if reader is None else reader.line_num
             raise DataError(f"{path}:{line}: not readable as CSV ({error})", problems) from None
     return Table(str(path), tuple(filter(None, header)), tuple(rows), path.parent, tuple(problems))
 
 
-def _cells(header: Sequence[str], cells: Sequence[str], asked: Sequence[str]) -> dict[str, str]:
-    """The cells by their columns' names, as far as these have one, without white space around what is asked for."""
+def _cells(header: Sequence[str], cells: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:
+    """The cells by the names of their columns, unnamed ones left out; cells of `wanted` are stripped."""
     named = dict(zip(header, cells, strict=True))
     named.pop("", None)
-    for name in asked:
+    for name in wanted:
         named[name] = named[name].strip()
     return named
 
 
 @contextmanager
 def _long_cells() -> Iterator[None]:
-    """Lets cells be as long as the data URI of the largest image; the limit is one for the whole process."""
+    """Lets cells be as long as the data URI of the largest image; the limit is global to the process."""
     before = csv.field_size_limit(_LONGEST_CELL)
     try:
         yield
@@ -202,11 +202,11 @@ def _read_json_lines(path: Path) -> Table:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; the names of columns, which each row repeats, are in memory once."""
+    """A JSON object; column names, which each row repeats, are interned."""
     values = {sys.intern(name): value for name, value in pairs}
     if len(values) < len(pairs):
         twice = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]
-        raise BlpoError(f"{told_columns(twice)} more than once in one object")
+        raise BlpoError(f"{listed_columns(twice)} more than once in one object")
     return values
 
 
@@ -266,12 +266,12 @@ def _named(row: dict[str, Any], classes: dict[str, list[str]]) -> dict[str, Any]
 def read_folder(folder: Path, image_column: str, label_column: str | None, *, follow_links: bool = False) -> Table:
     """Returns one row per image file below a folder, sorted by path; its label is the name of its class sub-folder.
 
-    Hidden files are passed over without a word, files without the suffix of an image format with a note; in a class
-    sub-folder one that is an image all the same is a problem. Without a label column, images may lie anywhere below
+    Hidden files are skipped silently, files without the suffix of an image format with a note; an image without such a
+    suffix in a class sub-folder is a problem. Without a label column, images may lie anywhere below
     the folder.
 
     Raises:
-        DataError: If there is no image in it, or none in a class sub-folder where a label is asked for.
+        DataError: If there is no image in it, or none in a class sub-folder where a label is needed.
     """
     found = _files(folder, follow_links)
     rows, problems = [], [f"{link}: a link to another folder; allow_outside=True follows it" for link in found.links]
@@ -291,7 +291,7 @@ def read_folder(folder: Path, image_column: str, label_column: str | None, *, fo
         needed = "no images" if label_column is None else "no class sub-folders with images"
         raise DataError(f"{folder}: {needed}{hint}", problems)
     columns = (image_column,) if label_column is None else (image_column, label_column)
-    notes = _passed_over([path for path in found.others if path not in misnamed])
+    notes = _skipped_note([path for path in found.others if path not in misnamed])
     return Table(str(folder), columns, tuple(rows), folder, tuple(problems), notes)
 
 
@@ -323,7 +323,7 @@ def _files(folder: Path, follow_links: bool) -> _Files:
 
 
 def _misnamed(folder: Path, others: Sequence[Path], follow_links: bool) -> dict[Path, str]:
-    """What is wrong with files in class sub-folders that are images, but not by their names."""
+    """The problems of images in class sub-folders that lack the suffix of an image format."""
     problems = {}
     for path in others:
         file = folder / path
@@ -337,13 +337,13 @@ def _misnamed(folder: Path, others: Sequence[Path], follow_links: bool) -> dict[
     return problems
 
 
-def _passed_over(paths: Sequence[Path]) -> tuple[str, ...]:
+def _skipped_note(paths: Sequence[Path]) -> tuple[str, ...]:
     if not paths:
         return ()
     kinds = Counter(path.suffix.lower() or "no suffix" for path in paths)
     listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
-    what = "1 file that is no image was" if len(paths) == 1 else f"{len(paths)} files that are no images were"
-    return (f"{what} passed over: {listed}",)
+    what = "1 file that is not an image was" if len(paths) == 1 else f"{len(paths)} files that are not images were"
+    return (f"{what} skipped: {listed}",)
 
 
 def require_columns(where: str, seen: Sequence[str], needed: Iterable[str], advice: str = "") -> None:

@@ -470,7 +470,7 @@ def test_what_a_folder_holds_beside_images_is_noted(photos: Path) -> None:
     (photos / "sorted" / "1" / "notes.txt").write_text("to do")
     done = compile_in(photos, *SMALL, table="sorted")
     assert done.exit_code == 0
-    assert "Note: sorted: 1 file that is no image was passed over: 1 .txt\n" in done.stderr
+    assert "Note: sorted: 1 file that is not an image was skipped: 1 .txt\n" in done.stderr
     assert done.stderr.count("Note: no training example has the label 3 (1: ") == 1
 
 

@@ -61,7 +61,7 @@ def test_a_folder_is_judged_into_a_table(suffix: str, world: Path, tmp_path: Pat
     """All photographs below it, in a folder made for the table; the labels are counted, the cost told."""
     out = tmp_path / "new" / f"p.{suffix}"
     done = blpo("judge", world / "judge.json", world / "photos", "--out", out, *OFFLINE)
-    assert (done.exit_code, done.stderr) == (0, "Note: 4 files that are no images were passed over: 3 .csv, 1 .txt\n")
+    assert (done.exit_code, done.stderr) == (0, "Note: 4 files that are not images were skipped: 3 .csv, 1 .txt\n")
     lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
     assert lines["Wrote"] == f"{out} (30 rows)"
     assert sum(int(part.rpartition(":")[2]) for part in lines["Labels"].split(", ")) == 30

@@ -227,7 +227,7 @@ def test_class_folders_give_labels(tmp_path: Path) -> None:
     (tmp_path / "Safe" / ".hidden.png").write_bytes(b"")
     (tmp_path / "Safe" / "notes.txt").write_text("notes")
     (tmp_path / "README.md").write_text("about")
-    with pytest.warns(UserWarning, match=r"2 files that are no images were passed over: 1 \.md, 1 \.txt"):
+    with pytest.warns(UserWarning, match=r"2 files that are not images were skipped: 1 \.md, 1 \.txt"):
         examples = load_examples(tmp_path, labels=LABELS)
     assert [(e.id, e.label) for e in examples] == [
         ("Safe/000.png", "Safe"),

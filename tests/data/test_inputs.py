@@ -52,7 +52,7 @@ def test_a_folder_gives_its_images_by_path_and_counts_what_else_is_there(tmp_pat
         (tmp_path / name).write_bytes(png())
     inputs = find_inputs([tmp_path])
     assert places(inputs) == ["b.png", "in/a.png", "in/deep/c.PNG"]
-    assert inputs.notes == ("3 files that are no images were passed over: 2 .txt, 1 no suffix",)
+    assert inputs.notes == ("3 files that are not images were skipped: 2 .txt, 1 no suffix",)
 
 
 def test_links_that_leave_the_folder_are_not_followed_unless_asked_to(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_table_of_images_that_shrinks_meanwhile_is_told(rows: int, tmp_path: P
         parquet.write_table(pyarrow.table({"image": [png(n) for n in range(rows)]}), path)
     else:
         path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(DataError, match=r"t.parquet: .*; repeat the call when it is whole"):
+    with pytest.raises(DataError, match=r"t.parquet: .*; repeat the call when it is complete"):
         list(inputs.drafts(range(40)))
 
 
@@ -193,7 +193,7 @@ def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
         "give one --context NAME=TEXT for each": ([tmp_path], {"context": ["prompt"]}),
         "takes no context, but there is a text for prompt": ([path], {"texts": {"prompt": "x"}}),
         "nothing to judge": ([], {}),
-        "a bytes is no path or URL of an image; judge.batch takes images in memory": ([png()], {}),
+        "a bytes is not a path or URL of an image; judge.batch takes images in memory": ([png()], {}),
     }
     for message, (sources, options) in refused.items():
         with pytest.raises(BlpoError) as raised:

@@ -344,7 +344,7 @@ def test_the_models_are_the_judges_own_or_those_of_dspy(photos: Path, tmp_path: 
 @pytest.mark.parametrize("source", [png(), [png()], Image.new("L", (8, 8)), [Image.new("L", (8, 8))]])
 def test_an_image_in_memory_is_refused(source: Any, tmp_path: Path) -> None:
     """Its row would have no name."""
-    with pytest.raises(BlpoError, match=r"is no path or URL of an image; judge.batch takes images in memory"):
+    with pytest.raises(BlpoError, match=r"is not a path or URL of an image; judge.batch takes images in memory"):
         World().predict(source, tmp_path / "o.csv")
 
 

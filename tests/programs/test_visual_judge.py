@@ -540,7 +540,7 @@ def test_gepa_improves_its_instructions(evidence: str) -> None:
         ({"instruction": None}, "instruction is empty or no text"),
         ({"verbalizer_instruction": ""}, "verbalizer_instruction is empty"),
         ({"evidence": "text"}, "evidence 'text' is unknown"),
-        ({"context": ["a b"]}, "'a b' is no identifier"),
+        ({"context": ["a b"]}, "'a b' is not an identifier"),
         ({"context": ["label"]}, "'label' is taken"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What happens to the pixels of an image before a model sees it: checked, turned upright, flattened, fitted."""
+"""Preparing the pixels of an image for a model: checked, turned upright, flattened, fitted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 _LOSSY = ("JPEG", "WEBP", "AVIF", "JPEG2000")
 
 DECODED_AT_ONCE = 2**30
-"""So many bytes of decoded pixels are under way at once, over all threads; an image that takes more goes alone."""
+"""The most bytes of decoded pixels in memory at once, over all threads; a larger image is decoded alone."""
 
 _BYTES_PER_PIXEL = 8  # as it was decoded, and flattened
 _STRIP = 2**20  # pixels that are flattened at a time
@@ -64,7 +64,7 @@ _UPRIGHT = {
 
 
 class MemoryBudget:
-    """An amount of memory that threads share: who needs more than is left waits, in the order of arrival.
+    """An amount of memory that threads share; one that needs more than is left waits, first come, first served.
 
     Args:
         total: In bytes.
@@ -114,9 +114,9 @@ def _readable() -> tuple[str, ...]:
 
 
 def kind_of(path: Path) -> str | None:
-    """Returns the format of a file that is an image by its content, whatever its name says; None for any other.
+    """Returns the format of a file that is an image by its content, whatever its name; None for any other.
 
-    HEIC, which phones write and no decoder here reads, is told too.
+    HEIC, which phones write and no decoder here reads, is recognized too.
     """
     try:
         with warnings.catch_warnings():
@@ -163,10 +163,10 @@ class PixelLimits:
 def conform(data: bytes, policy: PixelLimits) -> tuple[str, bytes]:
     """Returns the media type and the bytes of an encoded image as the policy wants it.
 
-    They are the bytes that came in, without metadata, wherever these conform already.
+    An image that conforms already keeps its bytes, without metadata.
 
     Raises:
-        ImageError: If the data is no image, is damaged, or has more pixels than the policy allows.
+        ImageError: If the data is not an image, is damaged, or has more pixels than the policy allows.
     """
     if not data:
         raise ImageError("the file is empty (0 bytes)")
@@ -178,7 +178,7 @@ def conform(data: bytes, policy: PixelLimits) -> tuple[str, bytes]:
             _open(data).verify()  # other decoders refuse a wrong checksum, which Pillow doesn't look at when it loads
         with _decoding(image):
             if kind != "JPEG":
-                image.load()  # before metadata is asked for, which may load too and lets damage show only once
+                image.load()  # before reading metadata, which may load too, and damage is reported only once
             if len(data) <= policy.max_bytes and _conforms(image, kind, data, policy):
                 bare = without_metadata(kind, data)
                 if bare is not None:
@@ -209,7 +209,7 @@ def _open(data: bytes) -> Image.Image:
 
 
 def _decoding(image: Image.Image) -> AbstractContextManager[None]:
-    """Waits until there is room for an image's pixels, and takes it while the block runs."""
+    """Waits until there is memory for an image's pixels, and reserves it while the block runs."""
     return _BUDGET.taken(image.width * image.height * _BYTES_PER_PIXEL)
 
 

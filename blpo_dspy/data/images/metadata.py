@@ -1,20 +1,20 @@
-"""Encoded images without what stands beside their pixels: EXIF with the place of a photograph, texts, trailers."""
+"""Removing metadata from encoded images: EXIF with the location of a photograph, texts, trailers."""
 
 from __future__ import annotations
 
 import re
 import struct
 
-# A JPEG keeps its JFIF header, its colour profile and Adobe's note on the colours; of other application segments, and
-# of comments, none says how the pixels look.
+# A JPEG keeps its JFIF header, its colour profile and Adobe's note on the colours; no other application segment and no
+# comment affects the pixels.
 _JFIF, _PROFILES, _ADOBE, _COMMENT = 0xE0, 0xE2, 0xEE, 0xFE
 _APPLICATIONS = range(0xE0, 0xF0)
 _BEGINNINGS = {_JFIF: b"JFIF\0", _PROFILES: b"ICC_PROFILE\0", _ADOBE: b"Adobe"}
 _SCAN, _END = 0xDA, 0xD9
-_NEXT_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")  # none that stands within a scan
+_NEXT_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")  # not one within a scan
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# Beside the critical chunks, those that say how the pixels look (PNG, third edition, §11.3).
+# In addition to the critical chunks, those that affect the pixels (PNG, third edition, §11.3).
 _PNG_KEPT = (b"tRNS", b"cHRM", b"gAMA", b"iCCP", b"sBIT", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"bKGD", b"hIST", b"pHYs")
 
 _WEBP_KEPT = (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP")
@@ -32,7 +32,7 @@ def without_metadata(kind: str, data: bytes) -> bytes | None:
         data: The file.
 
     Returns:
-        The file without it; None if it isn't built as its format says, so that it has to be encoded again.
+        The file without it; None if it is malformed and has to be encoded again.
     """
     strip = {"JPEG": _jpeg, "PNG": _png, "WEBP": _webp, "GIF": _gif}[kind]
     try:
@@ -42,7 +42,7 @@ def without_metadata(kind: str, data: bytes) -> bytes | None:
 
 
 class _MalformedError(Exception):
-    """Data that isn't built as its format says."""
+    """Data that does not follow its format."""
 
 
 def _part(data: bytes, start: int, end: int) -> bytes:
@@ -52,7 +52,7 @@ def _part(data: bytes, start: int, end: int) -> bytes:
 
 
 def _jpeg(data: bytes) -> bytes:
-    """Segments up to the end of the first image; behind it phones keep further pictures and films, with metadata."""
+    """Segments up to the end of the first image; phones append further pictures and videos, with metadata."""
     kept = [data[:2]]
     position = 2
     while True:
@@ -76,7 +76,7 @@ def _jpeg(data: bytes) -> bytes:
 
 
 def _is_kept(marker: int, beginning: bytes) -> bool:
-    """Whether a segment of a JPEG says how its pixels look."""
+    """Whether a segment of a JPEG affects its pixels."""
     if marker in _APPLICATIONS:
         return marker in _BEGINNINGS and beginning.startswith(_BEGINNINGS[marker])
     return marker != _COMMENT
@@ -137,7 +137,7 @@ def _gif(data: bytes) -> bytes:
 
 
 def _colours(flags: int) -> int:
-    """The length in bytes of the table of colours that a byte of flags announces."""
+    """The length in bytes of the colour table that a byte of flags announces."""
     return 3 * 2 ** ((flags & 0b111) + 1) if flags & 0b1000_0000 else 0
 
 

@@ -39,7 +39,7 @@ MAX_FILE = 256 * 2**20
 """The largest file that is read, in bytes; an image within any sensible pixel limit is smaller."""
 
 _THREADS = 4
-_AT_ONCE = 8  # images that a thread takes on; of a million references each alone would take longer to hand over
+_AT_ONCE = 8  # images in a task; one task for each of a million references would take longer to schedule
 
 
 class PreparedImage(dspy.Image):
@@ -85,10 +85,10 @@ class PixelPolicy(PixelLimits):
         Args:
             source: A path, bytes, a PIL image, a `dspy.Image`, a data URI, or an http(s) or gs URL. A URL is passed on
                 by reference: it is never fetched, so nothing about it is checked, and no metadata left out. The type of
-                an image is taken from its content, whatever its name says.
+                an image is taken from its content, whatever its name.
 
         Raises:
-            ImageError: If the source is missing, empty, no image, damaged or too large, or not one of these kinds.
+            ImageError: If the source is missing, empty, not an image, damaged or too large, or not one of these kinds.
         """
         if isinstance(source, PreparedImage) and source._policy == self:
             return source
@@ -170,18 +170,18 @@ def content(source: str | os.PathLike[str] | bytes) -> bytes | str:
     """Returns an image's bytes as they were given, or the URL of one passed by reference.
 
     Raises:
-        ImageError: If the source cannot be read; what its bytes hold is not looked at.
+        ImageError: If the source cannot be read; its bytes are not checked.
     """
     return source if isinstance(source, str) and is_reference(source) else _read(source)
 
 
-# Nothing that could end an address in a prompt and begin a marker or another address.
+# No character that could end a URL in a prompt and begin a marker or another URL.
 _PLAIN_HOST = re.compile(r"(?:https?|gs)://[A-Za-z0-9.-]+(?:[/?#]|:\d{1,5}(?:[/?#]|$)|$)", re.IGNORECASE)
 _NOT_IN_A_URL = re.compile(r'[\s<>"\ud800-\udfff]')
 
 
 def is_reference(text: str) -> bool:
-    """Whether a text is an http(s) or gs URL, which is passed on by reference; one with white space or <>" is none."""
+    """Whether a text is an http(s) or gs URL, which is passed on by reference; one with white space or <>" is not."""
     if _NOT_IN_A_URL.search(text) or not text[:8].lower().startswith(("http://", "https://", "gs://")):
         return False
     if _PLAIN_HOST.match(text):

@@ -1,4 +1,4 @@
-"""The text of a model's answer as it is compared: its lines, without thoughts, markup, emoji and unseen characters."""
+"""Normalizing a model's answer for comparison: its lines without reasoning, markup, emoji and invisible characters."""
 
 from __future__ import annotations
 
@@ -9,27 +9,26 @@ from functools import lru_cache
 
 Label = str | int
 
-
-# Thoughts, closed, opened by the chat template, or cut off, are not the answer.
+# Reasoning, closed, opened by the chat template, or cut off, is not part of the answer.
 _THINKING = re.compile(
     r"<(think|thinking|reasoning)>(?:(?!<\1>).)*?</\1>|\A(?:(?!<think).)*</think(?:ing)?>|<think(?:ing)?>.*\Z",
     re.DOTALL | re.IGNORECASE,
 )
-# White space within a line: over lines it would be looked through again from each blank one.
+# White space within a line: matched across lines it would take quadratic time on blank ones.
 _SPACE = r"[^\S\n]"
 _MARKUP = re.compile(
     rf"^{_SPACE}*```\w*{_SPACE}*$|</?\w+>|\\(?:boxed|text|textbf)\b|^{_SPACE}*(?:[#>•]+|[-*]{_SPACE}+(?!\d))",
     re.MULTILINE,
 )
 _FIRST_EMOJI = 0x2300
-# What may deny the label beside it, and so is no decoration.
+# Symbols that may deny the label next to them, and so are not removed.
 _DENYING = frozenset("❌❎✖✗✘☒☐⬜⛔🚫👎🔲🔳")
 # Variation selectors, the enclosing keycap, and skin tones.
 _EMOJI_MARKS = frozenset([*map(chr, range(0xFE00, 0xFE10)), "\u20e3", *map(chr, range(0x1F3FB, 0x1F400))])
 
 
 def normal(text: str) -> str:
-    """Returns a text as labels are compared: without differences of case, white space and Unicode form."""
+    """Returns a text in the normal form that labels are compared in: case, white space and Unicode form are unified."""
     return " ".join(unicodedata.normalize("NFKC", text).replace("−", "-").casefold().split())
 
 
@@ -39,18 +38,18 @@ def as_text(value: object) -> str:
 
 
 def plain_lines(text: str, *, kept: Collection[str]) -> list[str]:
-    """Returns the lines of an answer that say anything, as `normal` writes them.
+    """Returns the lines of an answer that have a word in them, in normal form.
 
     Args:
         text: The answer.
-        kept: Characters that are no decoration, as labels have them.
+        kept: Characters of the labels, which are never removed.
     """
     text = _MARKUP.sub("", _undecorated(_THINKING.sub("", text), kept))
     return [line for line in map(normal, text.splitlines()) if re.search(r"\w", line)]
 
 
 def _undecorated(text: str, kept: Collection[str]) -> str:
-    """A text without unseen characters, and with a space for each emoji that only decorates."""
+    """A text without invisible characters, and with a space for each decorative emoji."""
     return "".join(character if character in kept else _shown(character) for character in text)
 
 
@@ -65,5 +64,5 @@ def _shown(character: str) -> str:
 
 @lru_cache(maxsize=64)
 def labels_by_name(labels: tuple[Label, ...]) -> Mapping[str, Label]:
-    """Returns the labels by their text as it is compared."""
+    """Returns the labels by their text in normal form."""
     return {normal(str(label)): label for label in labels}

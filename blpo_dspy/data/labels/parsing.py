@@ -1,4 +1,4 @@
-"""Reading the label that a judge's answer states: tolerant of its form, never a guess."""
+"""Parsing the label that a judge's answer states; an ambiguous answer has none."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 from blpo_dspy.data.labels.normalize import Label, as_text, labels_by_name, normal, plain_lines
 
-NUMERAL = r"(?P<number>\+?(?:0|[1-9][0-9]*)|-[1-9][0-9]*)(?:\.0+)?(?!\d| ?[-–—] ?\d)"
-"""The pattern of a whole number, its digits as `number`, as an answer writes it; the end of a range is none."""
+NUMERAL = r"(?P<number>\+?(?:0|[1-9][0-9]*)|-[1-9][0-9]*)(?:\.0+)?(?!\.*\d| ?[-–—] ?\d)"
+"""The pattern of a whole number in an answer, its digits as `number`; the start of a range does not match."""
 
 _MARKS = "[*_`]*"
 _NUMBER = re.compile(r"(?<![\w.])[+-]?\d+(?:\.\d+)?(?!\w)")
-# "has 2 dogs", "in 2 places": a number of things, no level.
+# "has 2 dogs", "in 2 places": a number of things, not a level.
 _COUNT = re.compile(
     r"\b(?:has|have|had|having|shows?|showing|contains?|containing|with|in|on|at|by|are|were|because|since|for|of|about"
     r"|only|over|least|most|and|the|these|all) \d+"
@@ -49,7 +49,7 @@ class Choices:
 
 
 def out_of(space: Choices) -> str:
-    """Returns the pattern of what may follow a level: "/5", "out of 5", "of 5"; one that never matches off a scale."""
+    """Returns the pattern of what may follow a level: "/5", "out of 5", "of 5"; without a scale it never matches."""
     low, high = space.labels[0], space.labels[-1]
     on_scale = space.ordered and isinstance(low, int) and low >= 0
     return rf"{_MARKS} ?(?:/|\(?(?:out )?of) ?{_MARKS}{high}(?:\.0+)?\b\)?" if on_scale else r"(?!)"
@@ -63,9 +63,9 @@ def without_scale(labels: tuple[Label, ...], line: str) -> str:
 
 
 def named_numbers(space: Choices, text: str) -> set[Label]:
-    """Returns the levels that a text names, and numbers between two levels as text ("4.5"), which are no level.
+    """Returns the levels that a text names, and numbers between two levels as text ("4.5").
 
-    Beside a level that is named with its scale ("4/5") other numbers name none, unless they are put as an alternative.
+    If a level is written with its scale ("4/5"), other numbers count only where they are an alternative ("or 3").
     """
     scored = re.compile(rf"({_NUMBER.pattern}){out_of(space)}")
     text = _COUNT.sub(" ", text)
@@ -93,14 +93,14 @@ _STATES = (
 )
 # "The image is …", "I would rate this image a …".
 _IMAGE = "(?:image|picture|photo|photograph)"
-_TELLS = (
+_SENTENCE = (
     rf"(?:(?:the|this) {_IMAGE} is|(?:it|this|that) is|it['’]s"
     rf"|i(?: would|['’]d| will)? (?:rate|give|score|grade|label|classify|judge|call)(?: it| (?:this|the) {_IMAGE})?)"
     r"(?: (?:clearly|definitely|certainly))?(?: (?:rated|labell?ed|classified))?(?: (?:as|at|with))?"
     rf"(?: an?)?(?: {_SUBJECT} of)? "
 )
 _LEAD = re.compile(f"^{_OPEN}(?:{_STATES})")
-_SENTENCE_LEAD = re.compile(f"^{_OPEN}(?:{_STATES}|{_TELLS})")
+_SENTENCE_LEAD = re.compile(f"^{_OPEN}(?:{_STATES}|{_SENTENCE})")
 # What may stand between a label and the reason given for it.
 _REASON = re.compile(r" ?(?:[.](?!\d)|[;:!()\[\]–—。]|- )|,? (?:because|since|due to|as (?:it|the|there))\b|$")
 _CLAUSE = re.compile(

@@ -17,7 +17,7 @@ from blpo_dspy.errors import BlpoError, brief, check_kind
 MAX_LABELS = 1024
 """The most labels that a space may have: a prompt names all of them, and an answer is searched for each."""
 
-# As many labels are named in an error, and so long a cell may be a label that was mistyped.
+# The most labels that an error lists, and the longest cell for which it suggests a label.
 _LISTED, _LONGEST_SLIP = 50, 200
 # Control characters, line and paragraph separators: a prompt states all labels in one line.
 _BREAKS = {"Cc", "Zl", "Zp"}
@@ -74,7 +74,7 @@ class LabelSpace:
         """Returns the scale of whole numbers from `low` to `high`, both included.
 
         Raises:
-            BlpoError: If `low` is not below `high`, one is no whole number, or there are more than `MAX_LABELS` levels.
+            BlpoError: If `low` is not below `high`, one is not a whole number, or there are over `MAX_LABELS` levels.
         """
         for name, end in (("low", low), ("high", high)):
             check_kind(name, end, int, "whole number", "LabelSpace.ordinal(1, 5)")
@@ -105,12 +105,12 @@ class LabelSpace:
         try:
             return self.labels.index(label)
         except ValueError:
-            raise BlpoError(f"{brief(repr(label))} is not one of the labels {self._told()}") from None
+            raise BlpoError(f"{brief(repr(label))} is not one of the labels {self._listed()}") from None
 
     def loss(self, label: Label, predicted: Label | None) -> float:
         """Returns ℓ(ŷ, y) in [0, 1] (paper, eq. 2).
 
-        0 or 1 for nominal labels, |i − j| / (n − 1) for ordinal ones, and 1 where there is no valid answer.
+        0 or 1 for nominal labels, |i − j| / (n − 1) for ordinal ones, and 1 if there is no valid answer.
         """
         if predicted is None:
             return 1.0
@@ -140,8 +140,8 @@ class LabelSpace:
         listed = ", ".join(self.names)
         return f"{listed} (lowest to highest)" if self.ordered else listed
 
-    def _told(self) -> str:
-        """The closed set in words, not all of them if they are many."""
+    def _listed(self) -> str:
+        """The closed set in words, cut short if it has many labels."""
         if self._is_scale() or len(self) <= _LISTED:
             return self.describe()
         return f"{', '.join(self.names[:_LISTED])} and {len(self) - _LISTED} more"
@@ -160,18 +160,17 @@ class LabelSpace:
             slip = text if len(text) <= _LONGEST_SLIP else ""
             near = difflib.get_close_matches(slip, labels_by_name(self.labels), n=1, cutoff=0.82)
             meant = f"; did you mean {str(labels_by_name(self.labels)[near[0]])!r}?" if near else ""
-            raise BlpoError(f"unknown label {brief(repr(value))}; the labels are {self._told()}{meant}")
+            raise BlpoError(f"unknown label {brief(repr(value))}; the labels are {self._listed()}{meant}")
         return label
 
     def parse(self, answer: object) -> Label | None:
         """Returns the label that a judge's answer states, or None if it states none or more than one.
 
-        Tolerates case, punctuation, markdown, quotes, emoji that decorate, a lead ("Rating: 4", "The image is safe"),
+        Tolerates case, punctuation, markdown, quotes, decorative emoji, a lead-in ("Rating: 4", "The image is safe"),
         a scale ("4/5", "4 of 5"), a JSON object with the label under such a name, a reason or clause after the label,
-        and thoughts before a label on a line of its own. An answer that names two labels, denies or takes back one
-        ("not safe"), or lies off the scale is invalid: it is never guessed. Other labels may be mentioned only beside
-        a label that has a line of its own, and numbers on a scale where they count things ("2 dogs") or the label is
-        stated as "4/5".
+        and reasoning before a label on a line of its own. An answer that names two labels, denies or retracts one
+        ("not safe"), or is off the scale is invalid; nothing is guessed. Other labels may be mentioned only if the
+        label has a line of its own, and numbers on a scale if they count things ("2 dogs") or the label is "4/5".
         """
         return parse_answer(Choices(self.labels, self.ordered), answer)
 
@@ -206,7 +205,7 @@ def _check_count(count: int) -> None:
 
 
 def check_space(labels: object) -> None:
-    """Refuses labels that are no label space, such as a list.
+    """Checks that labels are a label space, not a list, say.
 
     Raises:
         BlpoError: Saying what to write instead.

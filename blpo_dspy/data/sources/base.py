@@ -1,4 +1,4 @@
-"""A source of labelled images: labels are read first, and only images that a draw asks for are fetched."""
+"""A source of labelled images: labels are read first, and only drawn images are fetched."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ class Source(ABC):
     @property
     @abstractmethod
     def page(self) -> str:
-        """Where the set is described and its terms are."""
+        """The web page with the description and terms."""
 
     @property
     @abstractmethod
     def task(self) -> Task:
-        """What a judge is asked about it."""
+        """The task of a judge for it."""
 
     @property
     def identity(self) -> str:
-        """What a manifest calls this source."""
+        """The name of this source in a manifest."""
         return self.name
 
     @property
@@ -64,7 +64,7 @@ class Source(ABC):
 
     @abstractmethod
     def fetch(self, records: Sequence[Record]) -> Fetched:
-        """Yields each record with the bytes of its image, or why there are none, in any order."""
+        """Yields each record with the bytes of its image, or the error, in any order."""
 
     def at(self, revision: str | None) -> Source:
         """Returns this source at the revision that a manifest names."""
@@ -84,15 +84,15 @@ class Source(ABC):
         """Returns a balanced, seeded draw; an image that turns out unusable is replaced by the next of its stratum.
 
         Args:
-            size: How many images, spread evenly over the strata; by default as many as the training and the test set
-                of the paper's protocol hold.
-            seed: Decides which ones.
-            ids: What `Drawn.save_ids` wrote: exactly those images are taken again, at the revision that it names, and
-                the other options of the draw don't count.
+            size: How many images, spread evenly over the strata; by default the size of the
+                training and the test set of the paper's protocol.
+            seed: Decides which images are drawn.
+            ids: What `Drawn.save_ids` wrote: exactly those images are drawn, at the revision that it names; the
+                other options are ignored.
             distinct_groups: Whether two images of one group (the same prompt, say) are drawn only where no others are
-                left. With False such images go first instead, so that there are pairs within a group, which measures
-                such as pairwise accuracy need.
-            allow_fewer: Whether to go on with fewer images where a stratum has too few, instead of failing.
+                left. With False such images are drawn first instead, since measures such as pairwise accuracy need
+                pairs within a group.
+            allow_fewer: Whether to draw fewer images where a stratum has too few, instead of failing.
             policy: How images are prepared.
             on_progress: Called with the number of images that are ready and the number that are wanted.
 
@@ -112,12 +112,12 @@ class Source(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class HubSource(Source):
-    """A source on the Hugging Face Hub; what was fetched stays in the caches of huggingface_hub.
+    """A source on the Hugging Face Hub; fetched files are kept in the caches of huggingface_hub.
 
     Args:
-        revision: A commit, branch or tag; by default the one that this library knows, or else the newest.
+        revision: A commit, branch or tag; by default the one pinned by this library, or else the newest.
         token: An access token; without it that of HF_TOKEN or of `hf auth login` is used.
-        local_dir: A folder with a copy of the repository's files under the same names; the Hub is then not asked.
+        local_dir: A folder with a copy of the repository's files under the same names; the Hub is then not contacted.
     """
 
     repo: ClassVar[str]
@@ -145,7 +145,7 @@ class HubSource(Source):
 
     @property
     def identity(self) -> str:
-        """What a manifest calls this source."""
+        """The name of this source in a manifest."""
         return self.name
 
     @property

@@ -1,4 +1,4 @@
-"""A balanced, seeded draw from the records of a source; only what it takes is fetched."""
+"""A balanced, seeded draw from the records of a source; only drawn images are fetched."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from blpo_dspy.errors import BlpoError, DataError
 
 Progress = Callable[[int, int], None]
 
-_AT_ONCE = 32  # images held as they came before they are prepared
+_AT_ONCE = 32  # images in memory before they are prepared
 
 
 class Drawable(Protocol):
@@ -28,15 +28,15 @@ class Drawable(Protocol):
 
     @property
     def page(self) -> str:
-        """Where the set is described."""
+        """The web page with the description."""
 
     @property
     def task(self) -> Task:
-        """What a judge is asked about it."""
+        """The task of a judge for it."""
 
     @property
     def identity(self) -> str:
-        """What a manifest calls the source."""
+        """The name of the source in a manifest."""
 
     @property
     def pinned(self) -> str | None:
@@ -46,7 +46,7 @@ class Drawable(Protocol):
         """Returns the records of all images with a usable label."""
 
     def fetch(self, records: Sequence[Record]) -> Iterator[tuple[Record, bytes | ImageError]]:
-        """Yields each record with the bytes of its image, or why there are none."""
+        """Yields each record with the bytes of its image, or the error."""
 
 
 def draw_balanced(
@@ -65,32 +65,32 @@ def draw_balanced(
     quotas = _quotas(size, pool)
     if not allow_fewer:
         _check(source, quotas, pool, listing, listing.skipped)
-    basket = _Basket(source, listing, policy, quotas, on_progress)
+    collector = _Collector(source, listing, policy, quotas, on_progress)
     used: set[str] = set()
     while wanted := [
         record
         for stratum, queue in queues.items()
-        for record in _take(queue, basket.missing(stratum), used, distinct_groups)
+        for record in _take(queue, collector.missing(stratum), used, distinct_groups)
     ]:
-        basket.add(wanted)
-    drawn = {stratum: quotas[stratum] - basket.missing(stratum) for stratum in quotas}
+        collector.add(wanted)
+    drawn = {stratum: quotas[stratum] - collector.missing(stratum) for stratum in quotas}
     if not allow_fewer:
-        _check(source, quotas, drawn, listing, basket.skipped)
-    if not basket.taken:
-        raise DataError(f"{source.page}: no usable image at all; skipped: {basket.skipped.describe()}")
+        _check(source, quotas, drawn, listing, collector.skipped)
+    if not collector.taken:
+        raise DataError(f"{source.page}: no usable image; skipped: {collector.skipped.describe()}")
     order = {record.id: position for position, record in enumerate(listing.records)}
-    return basket.result(sorted(basket.taken, key=lambda item: order[item.record.id]))
+    return collector.result(sorted(collector.taken, key=lambda item: order[item.record.id]))
 
 
 def draw_again(source: Drawable, manifest: Manifest, policy: PixelPolicy, on_progress: Progress | None) -> Drawn:
-    """Returns the very images that a manifest names.
+    """Returns exactly the images that a manifest names.
 
     Raises:
-        DataError: If any of them is gone, or has another label or other bytes; it names all of them.
+        DataError: If any is missing, or has another label or other bytes; it names all of them.
     """
     listing = source.listing()
     known = {record.id: record for record in listing.records}
-    problems = [f"{entry.id}: not there, or not usable any more" for entry in manifest.images if entry.id not in known]
+    problems = [f"{entry.id}: missing, or no longer usable" for entry in manifest.images if entry.id not in known]
     problems += [
         f"{entry.id}: labelled {known[entry.id].label}, but {entry.label} when it was drawn"
         for entry in manifest.images
@@ -99,17 +99,17 @@ def draw_again(source: Drawable, manifest: Manifest, policy: PixelPolicy, on_pro
     _raise_changed(manifest, problems)
     wanted = [known[entry.id] for entry in manifest.images]
     quotas = Counter(record.stratum for record in wanted)
-    basket = _Basket(source, listing, policy, quotas, on_progress, keep_repeated=True)
-    basket.add(wanted)
-    taken = {item.record.id: item for item in basket.taken}
-    problems = [f"{id_}: {reason}" for id_, reason in basket.skipped.rows if id_ in known]
+    collector = _Collector(source, listing, policy, quotas, on_progress, keep_repeated=True)
+    collector.add(wanted)
+    taken = {item.record.id: item for item in collector.taken}
+    problems = [f"{id_}: {reason}" for id_, reason in collector.skipped.rows if id_ in known]
     problems += [
         f"{entry.id}: another image than when it was drawn"
         for entry in manifest.images
         if entry.id in taken and taken[entry.id].sha256 != entry.sha256
     ]
     _raise_changed(manifest, problems)
-    return basket.result([taken[entry.id] for entry in manifest.images])
+    return collector.result([taken[entry.id] for entry in manifest.images])
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class _Item:
     sha256: str
 
 
-class _Basket:
+class _Collector:
     """Fetches records and keeps those whose image is usable, up to the quota of each stratum."""
 
     def __init__(
@@ -146,7 +146,7 @@ class _Basket:
         return self._quotas[stratum] - self._counts[stratum]
 
     def add(self, records: Sequence[Record]) -> None:
-        """Fetches these; which ones are kept doesn't depend on the order in which they arrive."""
+        """Fetches these; the order in which they arrive has no effect."""
         arrived: dict[str, tuple[str, PreparedImage | ImageError]] = {}
         for batch in _batches(self._source.fetch(records), _AT_ONCE):
             there = [(record.id, data) for record, data in batch if isinstance(data, bytes)]
@@ -167,7 +167,7 @@ class _Basket:
             return
         content = (sha256, *sorted(record.context.items()))
         if self._seen is not None and content in self._seen:
-            self._skipped.append((record.id, BadRow("image drawn already")))
+            self._skipped.append((record.id, BadRow("image already drawn")))
             return
         if self._seen is not None:
             self._seen.add(content)
@@ -198,7 +198,7 @@ def _example(item: _Item) -> dspy.Example:
 
 
 def _queues(listing: Listing, seed: int) -> dict[str, list[Record]]:
-    """Records by stratum, each in a seeded order; the rarest first, so that it has the first choice of groups."""
+    """Records by stratum, each in a seeded order; the smallest first, so that it chooses its groups first."""
     found: dict[str, list[Record]] = {stratum: [] for stratum in listing.strata}
     for record in listing.records:
         found[record.stratum].append(record)
@@ -208,7 +208,7 @@ def _queues(listing: Listing, seed: int) -> dict[str, list[Record]]:
 
 
 def _quotas(size: int, pool: dict[str, int]) -> dict[str, int]:
-    """An equal share for each stratum; what is over goes to the largest."""
+    """An equal share for each stratum; the remainder goes to the largest."""
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise BlpoError(f"size must be a whole number of at least 1, got {size!r}")
     share, over = divmod(size, len(pool) or 1)
@@ -217,7 +217,7 @@ def _quotas(size: int, pool: dict[str, int]) -> dict[str, int]:
 
 
 def _take(queue: list[Record], count: int, used: set[str], distinct: bool) -> list[Record]:
-    """Removes the next `count` records from a queue; those of new groups go first, or else those of groups drawn."""
+    """Removes the next `count` records from a queue; `distinct` decides whether new groups go first."""
     first: list[Record] = []
     rest: list[Record] = []
     for record in queue:
@@ -250,7 +250,7 @@ def _check(source: Drawable, quotas: dict[str, int], there: dict[str, int], list
 def _raise_changed(manifest: Manifest, problems: Sequence[str]) -> None:
     if problems:
         raise DataError(
-            f"{len(problems)} of the {len(manifest.images)} images of this draw cannot be had as they were (revision "
+            f"{len(problems)} of the {len(manifest.images)} images of this draw have changed or are missing (revision "
             f"{manifest.revision}); use the same revision, options and files, or make a new draw:",
             problems,
         )

@@ -1,4 +1,4 @@
-"""What a draw returns: examples, their task, and a report of what was seen and taken."""
+"""What a draw returns: examples, their task, and a report."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from blpo_dspy.data.splits import Splits, split_examples
 
 @dataclass(frozen=True)
 class Report:
-    """What was seen and taken.
+    """What was read and drawn.
 
     Args:
-        page: Where the set is described.
+        page: The web page with the description.
         columns: The columns of its table.
         pool: Usable records per stratum.
         drawn: Drawn ones per stratum.
-        skipped: Rows and images that were passed over.
+        skipped: Rows and images that were skipped.
         notes: What a user should know about these labels.
     """
 
@@ -35,7 +35,7 @@ class Report:
     notes: tuple[str, ...]
 
     def describe(self) -> str:
-        """Returns the report in a few lines; it names no image and shows none."""
+        """Returns the report in a few lines; without the names of images."""
         strata = ", ".join(f"{name} {self.drawn.get(name, 0)} of {count}" for name, count in self.pool.items())
         lines = [
             f"{self.page}: columns {', '.join(self.columns)}",
@@ -51,11 +51,11 @@ class Drawn:
     """Labelled images, fetched and prepared.
 
     Args:
-        examples: With `image` and the context texts as inputs, `label`, `id`, `stratum`, perhaps `group`, and what else
-            the source knows.
-        task: What a judge is asked about them.
-        manifest: By which the same images can be drawn again.
-        report: What was seen and taken.
+        examples: With `image` and the context texts as inputs, `label`, `id`, `stratum`, perhaps `group`, and further
+            fields of the source.
+        task: The task of a judge for them.
+        manifest: Names the images, so that the draw can be repeated.
+        report: What was read and drawn.
     """
 
     examples: list[dspy.Example]
@@ -69,7 +69,7 @@ class Drawn:
         return tuple(entry.id for entry in self.manifest.images)
 
     def save_ids(self, path: str | os.PathLike[str]) -> None:
-        """Writes which images these are, for the `ids` of another draw.
+        """Writes the ids of these images, for the `ids` of another draw.
 
         Raises:
             BlpoError: If the file cannot be written.

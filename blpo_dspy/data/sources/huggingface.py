@@ -56,7 +56,7 @@ class HuggingFace(RowSource):
 
     @property
     def identity(self) -> str:
-        """What a manifest calls this source: the id of the dataset."""
+        """The name of this source in a manifest: the id of the dataset."""
         return self.id
 
     @property
@@ -65,7 +65,7 @@ class HuggingFace(RowSource):
 
     @property
     def task(self) -> Task:
-        """What a judge is asked, as the options say it."""
+        """The task of a judge, as the options define it."""
         return Task(self.labels, self.instruction, self.verbalizer_instruction, tuple(self.context))
 
     @property
@@ -98,4 +98,4 @@ class HuggingFace(RowSource):
         try:
             return base64.b64decode(cell.partition(",")[2] if cell.startswith("data:") else cell, validate=True)
         except (binascii.Error, ValueError):
-            return ImageError("text that is no base64; a path or an address is not followed")
+            return ImageError("text that is not base64; paths and URLs are not followed")

@@ -1,4 +1,4 @@
-"""Which images a draw consists of, as a file by which it can be repeated."""
+"""The images of a draw as a file, so that it can be repeated."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class ManifestEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Which images a draw consists of.
+    """The images of a draw.
 
     Args:
         source: The name of the source.
-        revision: The revision they were read at; None for files on one's own machine.
+        revision: The revision they were read at; None for local files.
         images: In the order of the examples.
-        splits: Ids by the name of the set that the images went to, if that is known.
+        splits: Ids by the name of their split, if known.
     """
 
     source: str
@@ -42,7 +42,7 @@ class Manifest:
     splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the manifest as JSON; the file is complete or as it was before.
+        """Writes the manifest as JSON; the file is replaced as a whole.
 
         Raises:
             BlpoError: If the file cannot be written.
@@ -73,7 +73,7 @@ class Manifest:
             splits = {name: tuple(map(str, data["splits"][name])) for name in NAMES} if "splits" in data else {}
             unknown = {id_ for ids in splits.values() for id_ in ids} - {entry.id for entry in entries}
             if unknown:
-                raise KeyError(f"splits name {sorted(unknown)[0]!r}, which is no image of the draw")
+                raise KeyError(f"splits name {sorted(unknown)[0]!r}, which is not an image of the draw")
             return cls(str(data["source"]), data["revision"], entries, splits)
         except OSError as error:
             raise BlpoError(f"{path}: cannot be read ({error.strerror})") from error

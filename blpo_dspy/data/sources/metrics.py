@@ -25,7 +25,7 @@ class AuthorMetric:
     """A measure of the authors, and which fields of an example it reads.
 
     Args:
-        name: What tables call it.
+        name: Its name in tables.
         compute: Called with truth, answers and groups.
         truth: The field of an example that holds the truth.
         groups: The field that holds the group; None if there are none.
@@ -105,7 +105,7 @@ def srcc(truth: Sequence[float], answers: Answers, groups: Groups | None = None)
 def plcc(truth: Sequence[float], answers: Answers, groups: Groups | None = None) -> float | None:
     """Returns Pearson's correlation in [-1, 1] over the valid answers, after the usual 4-parameter logistic fit.
 
-    Where the fit does not converge the answers are correlated as they are.
+    If the fit does not converge, the raw answers are correlated.
     """
     from scipy.optimize import OptimizeWarning, curve_fit  # noqa: PLC0415
     from scipy.stats import pearsonr  # noqa: PLC0415
@@ -132,7 +132,7 @@ def _other(label: Any, labels: tuple[Any, Any]) -> Any:
 
 
 def _by_group(groups: Groups | None, count: int) -> list[list[int]]:
-    """Positions by group; without groups all are one, and an item without a group is none of its own."""
+    """Positions by group; without groups, all items form one, and an item without a group is left out."""
     if groups is None:
         return [list(range(count))]
     found: dict[str, list[int]] = {}

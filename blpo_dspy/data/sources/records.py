@@ -1,4 +1,4 @@
-"""What a source knows of each image before it fetches any: label, stratum, group, context, and where the image is."""
+"""The records of a source, one for each image: label, stratum, group and context, known before it is fetched."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Record:
-    """One labelled image that was not fetched yet.
+    """One labelled image that is not fetched yet.
 
     Args:
         id: Unique within the source and stable for a revision.
         label: The human label.
-        key: What its source finds the image by; data, never a path on this machine.
-        stratum: What a draw balances: the label, or the label within a category.
-        group: Records with the same group never part in a split; None for a group of its own.
+        key: The source's key of the image; data, never a path on this machine.
+        stratum: What a draw is balanced over: the label, or the label within a category.
+        group: Records with the same group are never split up; None for a group of its own.
         context: Further text inputs, such as the prompt an image was made from.
-        extra: What else is known, kept in the example beside the inputs.
+        extra: Further fields, kept in the example but not among its inputs.
     """
 
     id: str
@@ -52,7 +52,7 @@ class BadRow(Exception):  # noqa: N818 - a finding about data that is counted, n
 
 @dataclass(frozen=True)
 class Skipped:
-    """Rows that were passed over, each with its reason."""
+    """Rows that were skipped, each with its reason."""
 
     rows: tuple[tuple[str, BadRow], ...] = ()
 
@@ -83,14 +83,14 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Listing:
-    """All usable records of a source, and what was seen while reading them.
+    """All usable records of a source, and what was found while reading them.
 
     Args:
         records: In the order of the source.
-        strata: What a draw is to be balanced over, also those that no record has.
+        strata: What a draw is to be balanced over, also those without a record.
         columns: The columns that its table has.
         skipped: Rows without a record.
-        notes: What a user should know about these labels.
+        notes: Notes about these labels for the user.
     """
 
     records: tuple[Record, ...]
@@ -109,10 +109,10 @@ class Listing:
 def collect(rows: Iterable[tuple[str, T]], make: Callable[[str, T], Record]) -> tuple[tuple[Record, ...], Skipped]:
     """Returns a record for each row that `make` accepts, and the others with their reasons.
 
-    Of rows that say the same of the same image the first counts; rows that contradict each other are all skipped.
+    Of repeated rows the first counts; rows that give the same image different labels are all skipped.
 
     Args:
-        rows: Each with what messages call it.
+        rows: Each with its name in messages.
         make: Turns a row into a record or raises `BadRow`.
     """
     found: dict[Hashable, list[tuple[str, Record]]] = {}
@@ -169,5 +169,5 @@ def whole_of(value: object, low: int, high: int, kind: str) -> int:
     """
     number = number_of(value, kind)
     if number != int(number) or not low <= number <= high:
-        raise BadRow(kind, f"{value!r} is no whole number from {low} to {high}")
+        raise BadRow(kind, f"{value!r} is not a whole number from {low} to {high}")
     return int(number)

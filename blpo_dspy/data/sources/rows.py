@@ -37,16 +37,16 @@ class RowSource(HubSource):
     @property
     @abstractmethod
     def _needed(self) -> tuple[str, ...]:
-        """The other columns that are read and must be there."""
+        """The other columns that are required."""
 
     @property
-    def _welcome(self) -> tuple[str, ...]:
-        """Columns that are read if they are there."""
+    def _optional(self) -> tuple[str, ...]:
+        """Columns that are read if the table has them."""
         return ()
 
     @abstractmethod
     def _record(self, id_: str, key: RowKey, row: Mapping[str, Any]) -> Record:
-        """Returns what a row says or raises `BadRow`."""
+        """Returns the record of a row or raises `BadRow`."""
 
     def _strata(self, records: Iterable[Record]) -> tuple[str, ...]:
         """Returns what a draw is balanced over: the labels."""
@@ -67,7 +67,7 @@ class RowSource(HubSource):
         for split, table in self._tables.items():
             require_columns(f"{self.page}, split {split}", table.columns, (self._image, *self._needed))
             columns = table.columns
-            read = [*self._needed, *(name for name in self._welcome if name in columns)]
+            read = [*self._needed, *(name for name in self._optional if name in columns)]
             rows += [(f"{split}/{i}", ((self.config, split, i), row)) for i, row in enumerate(table.read(read))]
         records, skipped = collect(rows, lambda id_, found: self._record(id_, *found))
         return Listing(records, self._strata(records), columns, skipped)

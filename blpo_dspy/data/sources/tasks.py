@@ -1,4 +1,4 @@
-"""What a judge is asked about a dataset: labels, instructions to start from, inputs, and the authors' own measure."""
+"""The task of a judge for a dataset: labels, instructions to start from, inputs, and the authors' own measure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Task:
 
     Args:
         labels: The closed set of labels.
-        instruction: The judge instruction p₀: the plain question, which is what there is to improve.
+        instruction: The judge instruction p₀: the plain question, which the optimizer improves.
         verbalizer_instruction: The verbalizer instruction q₀.
         context: Names of further text inputs in each example.
         evidence: What the judge reads, as `VisualJudge` takes it.

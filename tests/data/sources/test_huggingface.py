@@ -91,7 +91,7 @@ def test_paths_and_addresses_in_a_table_are_not_followed(tmp_path: Path) -> None
     assert drawn.report.skipped.counts == {"image missing": 3}
     rows = [{"image": path, "label": "ab"[i % 2]} for i, path in enumerate(where)]
     write_parquet(tmp_path / "texts", rows, {"image": TEXT, "label": TEXT})
-    with pytest.raises(DataError, match="no usable image at all; skipped: image missing 3"):
+    with pytest.raises(DataError, match="no usable image; skipped: image missing 3"):
         opened(tmp_path / "texts", LabelSpace("a", "b")).draw(4, allow_fewer=True)
 
 
@@ -122,7 +122,7 @@ def test_images_in_a_zipped_folder_are_read_and_missing_ones_counted(tmp_path: P
         drawn = opened(tmp_path / place, LabelSpace("a", "b")).draw(9, allow_fewer=True)
         assert Counter(e.label for e in drawn.examples) == {"a": 4, "b": 4}
         assert drawn.report.skipped.counts == {"image missing": 1}
-        assert drawn.report.skipped.lines() == ["train/8: image missing: not there"]
+        assert drawn.report.skipped.lines() == ["train/8: image missing: not found"]
 
 
 def test_a_table_of_json_lines_is_read(tmp_path: Path) -> None:
@@ -165,5 +165,5 @@ def test_files_that_are_no_table_are_told(tmp_path: Path) -> None:
     source = open_source(
         "huggingface", id="some/one", labels=LabelSpace("a", "b"), instruction="Judge.", local_dir=tmp_path
     )
-    with pytest.raises(DataError, match="its files are no table that can be read"):
+    with pytest.raises(DataError, match="its files are not a readable table"):
         source.draw(2)

@@ -1,4 +1,4 @@
-"""Images that were fetched, kept for the next draw."""
+"""A cache of fetched images, for the next draw."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from blpo_dspy.data.sources.hub.errors import kept_nowhere
+from blpo_dspy.data.sources.hub.errors import unusable_cache
 from blpo_dspy.errors import DataError
 from blpo_dspy.files import replacing
 
 
 @dataclass(frozen=True)
 class ImageCache:
-    """Fetched images by what they were fetched by; names of the dataset are hashed, never used as paths."""
+    """Fetched images by key; names of the dataset are hashed, never used as paths."""
 
     folder: Path
 
     def get(self, *key: object) -> bytes | None:
-        """Returns the image that was put under this key.
+        """Returns the image stored under this key, None if there is none.
 
         Raises:
             DataError: If the folder cannot be read.
@@ -28,10 +28,10 @@ class ImageCache:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise DataError(kept_nowhere("HF_ASSETS_CACHE", error)) from error
+            raise DataError(unusable_cache("HF_ASSETS_CACHE", error)) from error
 
     def put(self, data: bytes, *key: object) -> None:
-        """Keeps an image; the file is whole or not there.
+        """Stores an image; a partial file is never left behind.
 
         Raises:
             DataError: If the folder cannot be written.
@@ -40,7 +40,7 @@ class ImageCache:
             with replacing(self._path(key)) as temporary:
                 temporary.write_bytes(data)
         except OSError as error:
-            raise DataError(kept_nowhere("HF_ASSETS_CACHE", error)) from error
+            raise DataError(unusable_cache("HF_ASSETS_CACHE", error)) from error
 
     def _path(self, key: tuple[object, ...]) -> Path:
         return self.folder / hashlib.sha256(repr(key).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What a user is told when the Hugging Face Hub refuses, is out of reach, has moved something or cannot be kept."""
+"""Messages for errors of the Hugging Face Hub: access refused, unreachable, missing files, unusable caches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Cache = Literal["HF_HUB_CACHE", "HF_ASSETS_CACHE", "HF_DATASETS_CACHE"]
 
 
 class Repository(Protocol):
-    """What a message says of the repository that was asked for."""
+    """The repository that a message is about."""
 
     @property
     def repo(self) -> str:
@@ -18,7 +18,7 @@ class Repository(Protocol):
 
     @property
     def revision(self) -> str | None:
-        """The commit, branch or tag that was asked for."""
+        """The requested commit, branch or tag."""
 
     @property
     def local_dir(self) -> Path | None:
@@ -30,7 +30,7 @@ class Repository(Protocol):
 
     @property
     def place(self) -> str:
-        """Where its files are looked for."""
+        """The page or folder that its files are read from."""
 
     @property
     def commit(self) -> str | None:
@@ -38,15 +38,15 @@ class Repository(Protocol):
 
 
 def explain(error: BaseException, hub: Repository, name: str = "", cache: Cache = "HF_HUB_CACHE") -> str:
-    """Returns what went wrong with the Hub and what to do about it.
+    """Returns a message that explains an error of the Hub and what to do about it.
 
     Args:
-        error: What its libraries raised.
-        hub: The repository that was asked for.
-        name: The file that was asked for.
-        cache: The environment variable that names the folder in which it would have been kept.
+        error: The error that its libraries raised.
+        hub: The requested repository.
+        name: The requested file.
+        cache: The environment variable that names the folder of the cache.
     """
-    from huggingface_hub import errors  # noqa: PLC0415 - slow to import, and only needed where the Hub is asked
+    from huggingface_hub import errors  # noqa: PLC0415 - slow to import, and only needed where the Hub is used
 
     causes = list(_causes(error))
 
@@ -57,43 +57,43 @@ def explain(error: BaseException, hub: Repository, name: str = "", cache: Cache 
     if caused_by(errors.GatedRepoError) or (status in (401, 403) and not caused_by(errors.RepositoryNotFoundError)):
         return _gate(hub, status)
     if caused_by(errors.HFValidationError):
-        return f"{hub.repo!r} is no id of a dataset on the Hub; it should be owner/name ({_first_line(error)})"
+        return f"{hub.repo!r} is not a valid id of a dataset on the Hub; it should be owner/name ({_first_line(error)})"
     if caused_by(errors.RevisionNotFoundError):
         return f"{hub.page} has no revision {hub.revision!r}; leave revision= out for the newest one"
     if caused_by(errors.RepositoryNotFoundError):
         return (
-            f"{hub.page} is not there, or it is gated or private and no valid token came with the request: check the "
+            f"{hub.page} does not exist, or it is gated or private and the request had no valid token: check the "
             f"id, accept the terms on that page if it shows any, and set HF_TOKEN or pass token="
         )
-    return _unanswered(causes, hub) or _unkept(causes, hub, cache) or _unexpected(causes, hub, name, status)
+    return _unreachable(causes, hub) or _disk_error(causes, hub, cache) or _unexpected(causes, hub, name, status)
 
 
-def kept_nowhere(cache: Cache, error: BaseException) -> str:
-    """Returns what to do about a folder of a cache that cannot be used."""
+def unusable_cache(cache: Cache, error: BaseException) -> str:
+    """Returns the message for the folder of a cache that cannot be used."""
     reason = getattr(error, "strerror", None) or error
     return (
-        f"{_folder(cache)}: what comes from the Hugging Face Hub cannot be kept there ({reason}); make room in it, or "
-        f"set {cache} to a folder that can be written"
+        f"{_folder(cache)}: files from the Hugging Face Hub cannot be stored there ({reason}); free space in it, or "
+        f"set {cache} to a writable folder"
     )
 
 
-def _unanswered(causes: list[BaseException], hub: Repository) -> str | None:
-    """What to say where no answer came; an answer with a status, whichever, is one."""
+def _unreachable(causes: list[BaseException], hub: Repository) -> str | None:
+    """The message if the Hub sent no answer at all; one with an error status is an answer."""
     from huggingface_hub import errors  # noqa: PLC0415
 
     # HTTPError is the base of all that the Hub's HTTP client raises, and of the Hub's own errors with a status.
-    told = (cause for cause in causes if isinstance(cause, (errors.HTTPError, ConnectionError, TimeoutError)))
-    cause = next(told, None)
+    without_answer = (cause for cause in causes if isinstance(cause, (errors.HTTPError, ConnectionError, TimeoutError)))
+    cause = next(without_answer, None)
     if cause is None or isinstance(cause, errors.HfHubHTTPError):
         return None
     return (
-        f"{hub.repo} needs the Hugging Face Hub, which cannot be reached from here ({_first_line(cause)}); connect, "
+        f"{hub.repo} needs the Hugging Face Hub, which cannot be reached ({_first_line(cause)}); connect, "
         f"unset HF_HUB_OFFLINE if it is set, or copy the files to a folder elsewhere and pass local_dir="
     )
 
 
-def _unkept(causes: list[BaseException], hub: Repository, cache: Cache) -> str | None:
-    """What to say where this machine's disk is the cause, which has an error number: the Hub's errors have none."""
+def _disk_error(causes: list[BaseException], hub: Repository, cache: Cache) -> str | None:
+    """The message if the cause is this machine's disk: its errors have an error number, the Hub's have none."""
     cause = next((cause for cause in causes if isinstance(cause, OSError) and cause.errno is not None), None)
     if cause is None:
         return None
@@ -102,7 +102,7 @@ def _unkept(causes: list[BaseException], hub: Repository, cache: Cache) -> str |
     holding = next((kind for kind in kinds if path is not None and path.is_relative_to(_folder(kind))), None)
     if holding is None and path is not None and hub.local_dir is not None:
         return f"{path}: cannot be read ({cause.strerror})"
-    return kept_nowhere(holding or cache, cause)
+    return unusable_cache(holding or cache, cause)
 
 
 def _unexpected(causes: list[BaseException], hub: Repository, name: str, status: int | None) -> str:
@@ -116,7 +116,7 @@ def _unexpected(causes: list[BaseException], hub: Repository, name: str, status:
             f"pin an older revision=, or pass local_dir= with a copy under the old names"
         )
     reason = _first_line(causes[0])
-    return f"{hub.repo}{name and f', {name}'}: the Hub did not answer as expected ({reason}); try again later"
+    return f"{hub.repo}{name and f', {name}'}: unexpected answer of the Hub ({reason}); try again later"
 
 
 def _folder(cache: Cache) -> Path:
@@ -131,7 +131,7 @@ def _folder(cache: Cache) -> Path:
 
 def _gate(hub: Repository, status: int | None) -> str:
     if status == 401:
-        lead = f"{hub.repo} is gated and the request came without a valid token"
+        lead = f"{hub.repo} is gated and the request had no valid token"
     else:
         lead = f"{hub.repo} is gated and this account may not read it (yet)"
     return (

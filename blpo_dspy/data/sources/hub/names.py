@@ -17,8 +17,8 @@ T = TypeVar("T")
 class NameIndex(Generic[T]):
     """Entries by name: by the whole name first, else by the base name if only one entry has it.
 
-    Unicode spelling (NFC or NFD) and backslashes make no difference. Of entries with the same whole name the last one
-    counts, as it does when an archive is unpacked.
+    The Unicode form (NFC or NFD) and backslashes are normalized. Of entries with the same whole name the last one
+    counts, as when an archive is unpacked.
     """
 
     def __init__(self, entries: Iterable[tuple[str, T]]) -> None:
@@ -42,7 +42,7 @@ class NameIndex(Generic[T]):
                 return self._whole[whole]
         same = self._base.get(plain.rsplit("/", 1)[-1], [])
         if not same:
-            raise ImageError("not there", name)
+            raise ImageError("not found", name)
         if len(same) > 1:
             raise ImageError(f"{len(same)} files have this name", name)
         return self._whole[same[0]]
@@ -58,7 +58,7 @@ class ImageFolder:
         self._index = NameIndex((path.relative_to(folder).as_posix(), path) for path in sorted(files))
 
     def read(self, names: Sequence[str], folder: str = "") -> Iterator[bytes | ImageError]:
-        """Yields for each name, in order, the bytes of the file or why there are none."""
+        """Yields for each name, in order, the bytes of the file or the error."""
         for name in names:
             try:
                 yield self._index.find(name, folder).read_bytes()

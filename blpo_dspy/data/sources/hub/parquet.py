@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Cells = dict[str, Any]
 
-_GAP = 1 << 14  # bytes; fetching so many in vain is cheaper than one more request
+_GAP = 1 << 14  # bytes; fetching a gap of this size is cheaper than one more request
 
 
 class HubRows(ABC):
@@ -35,18 +35,18 @@ class HubRows(ABC):
 
     @abstractmethod
     def read(self, columns: Sequence[str]) -> list[Cells]:
-        """Returns these columns of every row; numbers of class labels by their names."""
+        """Returns these columns of every row; class labels by name, not number."""
 
     @abstractmethod
     def cells(self, column: str, rows: Sequence[int]) -> Iterator[tuple[int, Any]]:
-        """Yields the cell of this column in each of these rows, or why it cannot be read, in any order."""
+        """Yields the cell of this column in each of these rows, or the error, in any order."""
 
 
 def open_rows(hub: Hub, split: str, config: str | None = None) -> HubRows:
-    """Returns the rows of a split as `datasets` finds it, or names the splits or configurations that there are.
+    """Returns the rows of a split as `datasets` finds it, or an error that lists the splits or configurations.
 
-    Parquet files are read in ranges: label columns first, then the row groups that hold the images asked for. Files in
-    other formats are loaded as a whole.
+    Parquet files are read in ranges: label columns first, then the row groups with the wanted images. Files in other
+    formats are loaded as a whole.
 
     Raises:
         DataError: If the Hub refuses access or cannot be reached, or the repository has no such split.
@@ -56,7 +56,7 @@ def open_rows(hub: Hub, split: str, config: str | None = None) -> HubRows:
 
     hub.check_access()
     where, revision = (hub.repo, hub.commit) if hub.local_dir is None else (str(hub.local_dir.resolve()), None)
-    with hub.told(cache="HF_DATASETS_CACHE"):
+    with hub.clear_errors(cache="HF_DATASETS_CACHE"):
         try:
             builder = datasets.load_dataset_builder(where, config, revision=revision, token=hub.token)
         except (ValueError, RuntimeError) as error:  # an unknown configuration, no data files; a loading script
@@ -73,7 +73,7 @@ def open_rows(hub: Hub, split: str, config: str | None = None) -> HubRows:
             if isinstance(error.__cause__, (OSError, HTTPError)):
                 raise error.__cause__ from error
             reason = " ".join(str(error.__cause__ or error).split())[:300]
-            raise DataError(f"{hub.place}: its files are no table that can be read ({reason})") from error
+            raise DataError(f"{hub.place}: its files are not a readable table ({reason})") from error
     return _LoadedRows(dataset, paths=builder.name == "imagefolder")
 
 
@@ -94,9 +94,9 @@ class _ParquetRows(HubRows):
     def read(self, columns: Sequence[str]) -> list[Cells]:
         rows: list[Cells] = []
         for source, file in self._files:
-            source.hold(_spans(file.metadata, columns))
+            source.prefetch(_spans(file.metadata, columns))
             rows += file.read(columns=list(columns)).to_pylist()
-            source.hold([])
+            source.prefetch([])
         return _named(rows, self._files[0][1].schema_arrow, columns)
 
     def cells(self, column: str, rows: Sequence[int]) -> Iterator[tuple[int, Any]]:
@@ -119,7 +119,7 @@ def _parquet_file(hub: Hub, name: str) -> tuple[RangeFile, parquet.ParquetFile]:
 
 
 def _spans(metadata: Any, columns: Sequence[str]) -> list[tuple[int, int]]:
-    """Where these columns lie in a Parquet file, what is nearly side by side as one."""
+    """The byte ranges of these columns in a Parquet file; ranges with small gaps are merged."""
     spans: list[tuple[int, int]] = []
     for group, position in itertools.product(range(metadata.num_row_groups), range(metadata.num_columns)):
         chunk = metadata.row_group(group).column(position)
@@ -173,13 +173,13 @@ class _LoadedRows(HubRows):
 
 
 def _read(path: str) -> bytes | ImageError:
-    """The file at a path as datasets writes it, which may be that of a member of an archive."""
+    """The file at a path of `datasets`, which may be a member of an archive."""
     from datasets.utils.file_utils import xopen  # noqa: PLC0415
 
     try:
         with xopen(path, "rb") as file:
             return cast(bytes, file.read())
     except FileNotFoundError:
-        return ImageError("not there")
+        return ImageError("not found")
     except (OSError, zipfile.BadZipFile, zlib.error) as error:
         return ImageError(f"cannot be read ({getattr(error, 'strerror', None) or error})")

@@ -1,4 +1,4 @@
-"""A file that lies elsewhere, read in exact ranges."""
+"""A remote file, read in exact ranges."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _THREADS = 8
 
 
 class RangeFile(io.RawIOBase):
-    """A read-only seekable file that fetches what is read of it, and holds ranges it was told to hold.
+    """A read-only seekable file that fetches the ranges that are read, or serves them from prefetched ones.
 
     Args:
         read_range: Returns the bytes from `start` up to `stop`; called in several threads at once.
@@ -29,14 +29,14 @@ class RangeFile(io.RawIOBase):
         self.size = size
         self._read_range = read_range
         self._position = 0
-        self._held: list[tuple[int, bytes]] = []
+        self._prefetched: list[tuple[int, bytes]] = []
 
-    def hold(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """Fetches ranges (start, stop), several at once, and serves later reads from them; forgets former ones."""
+    def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Fetches ranges (start, stop) in parallel to serve later reads from them; earlier ones are dropped."""
         clipped = [(max(start, 0), min(stop, self.size)) for start, stop in ranges]
         with ThreadPoolExecutor(_THREADS) as pool:
             fetched = pool.map(lambda span: self.read_at(*span), clipped)
-            self._held = [(start, data) for (start, _), data in zip(clipped, fetched, strict=True)]
+            self._prefetched = [(start, data) for (start, _), data in zip(clipped, fetched, strict=True)]
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Fills the buffer, up to the end of the file."""
@@ -44,25 +44,25 @@ class RangeFile(io.RawIOBase):
         start, stop = self._position, min(self._position + len(view), self.size)
         if stop <= start:
             return 0
-        view[: stop - start] = self._from_held(start, stop) or self.read_at(start, stop)
+        view[: stop - start] = self._from_prefetched(start, stop) or self.read_at(start, stop)
         self._position = stop
         return stop - start
 
-    def _from_held(self, start: int, stop: int) -> bytes | None:
-        for first, data in self._held:
+    def _from_prefetched(self, start: int, stop: int) -> bytes | None:
+        for first, data in self._prefetched:
             if first <= start and stop <= first + len(data):
                 return data[start - first : stop - first]
         return None
 
     def read_at(self, start: int, stop: int) -> bytes:
-        """Returns the bytes from `start` up to `stop`, wherever the file stands; safe in threads.
+        """Returns the bytes from `start` up to `stop`, whatever the current position; thread-safe.
 
         Raises:
-            DataError: If other than so many bytes come.
+            DataError: If the answer has another length.
         """
         data = self._read_range(start, stop) if stop > start else b""
         if len(data) != max(stop - start, 0):
-            raise DataError(f"{len(data)} bytes came where bytes {start} to {stop} were asked for; try again")
+            raise DataError(f"{len(data)} bytes were received for the range {start} to {stop}; try again")
         return data
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:

@@ -1,4 +1,4 @@
-"""The one seam to the Hugging Face Hub: files of a dataset repository, or of a copy of it in a local folder."""
+"""Access to the Hugging Face Hub: files of a dataset repository, or of a copy of it in a local folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from blpo_dspy.data.sources.hub.cache import ImageCache
-from blpo_dspy.data.sources.hub.errors import Cache, explain, kept_nowhere
+from blpo_dspy.data.sources.hub.errors import Cache, explain, unusable_cache
 from blpo_dspy.data.sources.hub.ranges import RangeFile
 from blpo_dspy.errors import DataError
 
@@ -26,7 +26,7 @@ class Hub:
         repo: Its id, "owner/name".
         revision: A commit, branch or tag; the newest commit of the main branch if None.
         token: An access token; without it that of HF_TOKEN or of `hf auth login` is used.
-        local_dir: A folder with a copy of the repository's files; nothing is asked of the Hub then.
+        local_dir: A folder with a copy of the repository's files; the Hub is then not contacted.
     """
 
     repo: str
@@ -41,25 +41,25 @@ class Hub:
 
     @property
     def place(self) -> str:
-        """Where the files are looked for."""
+        """The page or folder that the files are read from."""
         return self.page if self.local_dir is None else str(self.local_dir)
 
     @cached_property
     def commit(self) -> str | None:
-        """The commit that the revision stands for; None for a local copy.
+        """The commit of the revision; None for a local copy.
 
         Raises:
             DataError: If the Hub refuses access or cannot be reached.
         """
         if self.local_dir is not None or (self.revision and _COMMIT.fullmatch(self.revision)):
             return self.revision
-        from huggingface_hub import HfApi  # noqa: PLC0415 - slow to import, and only needed where the Hub is asked
+        from huggingface_hub import HfApi  # noqa: PLC0415 - slow to import, and only needed where the Hub is used
 
-        with self.told():
+        with self.clear_errors():
             return HfApi(token=self.token).dataset_info(self.repo, revision=self.revision).sha
 
     def check_access(self) -> None:
-        """Checks that the files may be read, where asking first gives the clearer answer.
+        """Checks that the files may be read, as this gives a clearer error than reading them.
 
         Raises:
             DataError: If the Hub refuses access or cannot be reached, or there is no such local copy.
@@ -67,7 +67,7 @@ class Hub:
         if self.local_dir is None:
             from huggingface_hub import HfApi  # noqa: PLC0415
 
-            with self.told():
+            with self.clear_errors():
                 HfApi(token=self.token).auth_check(self.repo, repo_type="dataset")
         elif not self.local_dir.is_dir():
             raise DataError(f"{self.local_dir}: no such folder; {self._copy}")
@@ -82,11 +82,11 @@ class Hub:
             return self._local(name)
         from huggingface_hub import hf_hub_download  # noqa: PLC0415
 
-        with self.told(name):
+        with self.clear_errors(name):
             return Path(hf_hub_download(self.repo, name, repo_type="dataset", revision=self.commit, token=self.token))
 
     def open(self, name: str) -> RangeFile:
-        """Returns a seekable file of which only the ranges that are read cross the wire.
+        """Returns a seekable file; only the ranges that are read are fetched.
 
         Raises:
             DataError: If there is no such file, the Hub refuses access or it cannot be reached; so do its reads.
@@ -94,30 +94,30 @@ class Hub:
         if self.local_dir is not None:
             path = self._local(name)
             return RangeFile(partial(_read_local, path), path.stat().st_size)
-        with self.told(name):
+        with self.clear_errors(name):
             return RangeFile(partial(self._read_remote, name), self._remote.info(f"{self._root}/{name}")["size"])
 
     def _read_remote(self, name: str, start: int, stop: int) -> bytes:
-        with self.told(name):
+        with self.clear_errors(name):
             try:
                 return self._fetch_range(name, start, stop)
             except RuntimeError:  # a thread that cannot connect closes the client that all threads share
                 return self._fetch_range(name, start, stop)
 
     def _fetch_range(self, name: str, start: int, stop: int) -> bytes:
-        # Reads ahead of fsspec's other caches would fetch megabytes around each small range.
+        # The read-ahead of fsspec's other caches would fetch megabytes around each small range.
         with self._remote.open(f"{self._root}/{name}", "rb", cache_type="none") as file:
             file.seek(start)
             return cast(bytes, file.read(stop - start))
 
     def name_of(self, address: str) -> str | None:
-        """Returns the name of a file that `datasets` addresses; None if it lies outside of this repository."""
+        """Returns the name of a file that `datasets` addresses; None if it is outside this repository."""
         root = f"hf://{self._root}/" if self.local_dir is None else f"{self.local_dir.resolve()}/"
         return address.removeprefix(root) if address.startswith(root) else None
 
     @cached_property
     def images(self) -> ImageCache | None:
-        """Where fetched images are kept; None for a local copy."""
+        """The cache of fetched images; None for a local copy."""
         if self.local_dir is not None:
             return None
         from huggingface_hub import cached_assets_path, constants  # noqa: PLC0415
@@ -126,7 +126,7 @@ class Hub:
         try:
             return ImageCache(cached_assets_path("blpo-dspy", self.repo, str(self.commit), assets_dir=kept_in))
         except (OSError, ValueError) as error:  # ValueError: a file is in the way
-            raise DataError(kept_nowhere("HF_ASSETS_CACHE", error)) from error
+            raise DataError(unusable_cache("HF_ASSETS_CACHE", error)) from error
 
     @cached_property
     def _remote(self) -> Any:
@@ -144,7 +144,7 @@ class Hub:
         if not path.is_file():
             there = sorted(file.name for file in self.local_dir.iterdir()) if self.local_dir.is_dir() else []
             raise DataError(
-                f"{self.local_dir}: no {name} in it; {self._copy}; there are: {', '.join(there[:20]) or 'none'}"
+                f"{self.local_dir}: no {name} in it; {self._copy}; it has: {', '.join(there[:20]) or 'nothing'}"
             )
         return path
 
@@ -153,8 +153,8 @@ class Hub:
         return f"local_dir is a folder with the files of {self.page} under the same names"
 
     @contextmanager
-    def told(self, name: str = "", cache: Cache = "HF_HUB_CACHE") -> Iterator[None]:
-        """Turns what the Hub's libraries raise about a file, to be kept in a cache, into one clear message.
+    def clear_errors(self, name: str = "", cache: Cache = "HF_HUB_CACHE") -> Iterator[None]:
+        """Turns the errors of the Hub's libraries into one clear message about a file and the cache that holds it.
 
         Raises:
             DataError: In place of their errors.

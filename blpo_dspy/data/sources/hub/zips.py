@@ -1,4 +1,4 @@
-"""Single members of a zip archive that may lie on a server: only what is read crosses the wire."""
+"""Single members of a zip archive that may be on a server: only what is read is fetched."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from blpo_dspy.data.sources.hub.names import NameIndex
 from blpo_dspy.data.sources.hub.ranges import RangeFile
 from blpo_dspy.errors import DataError
 
-_TAIL = 1 << 16  # bytes; holds the end record of any archive and the directory of a small one
+_TAIL = 1 << 16  # bytes; covers the end record of any archive and the directory of a small one
 _HEADER = 30 + 64  # bytes; a local file header, and room for what its extra field has beyond the directory's
 _LARGEST = 256 * 2**20  # bytes; an image within any sensible pixel limit is smaller
 _AT_ONCE = 16  # members held in memory
@@ -27,7 +27,7 @@ class ZipImages:
 
     Args:
         open_file: Opens the archive; called when it is first read.
-        name: What messages call it.
+        name: Its name in messages.
 
     Raises:
         DataError: When it is first read, if it is not a zip archive.
@@ -43,11 +43,11 @@ class ZipImages:
 
     @cached_property
     def _zip(self) -> zipfile.ZipFile:
-        self._file.hold([(self._file.size - _TAIL, self._file.size)])
+        self._file.prefetch([(self._file.size - _TAIL, self._file.size)])
         try:
             return zipfile.ZipFile(self._file)
         except DataError:
-            raise  # the archive's server, not its content
+            raise  # an error of the server, not of the archive
         except _DAMAGE as error:
             raise DataError(f"{self._name}: not a complete zip archive ({error}); fetch it again") from None
 
@@ -58,10 +58,10 @@ class ZipImages:
         return NameIndex((_member_name(info), info) for info in files)
 
     def read(self, names: Sequence[str], folder: str = "") -> Iterator[bytes | ImageError]:
-        """Yields for each name, in order, the bytes of the member or why there are none."""
+        """Yields for each name, in order, the bytes of the member or the error."""
         for start in range(0, len(names), _AT_ONCE):
             found = [self._find(name, folder) for name in names[start : start + _AT_ONCE]]
-            self._file.hold([_extent(info) for info in found if isinstance(info, zipfile.ZipInfo)])
+            self._file.prefetch([_extent(info) for info in found if isinstance(info, zipfile.ZipInfo)])
             for info in found:
                 yield info if isinstance(info, ImageError) else self._unpack(info)
 
@@ -73,7 +73,7 @@ class ZipImages:
         if max(info.file_size, info.compress_size) > _LARGEST:
             return ImageError(f"larger than {_LARGEST >> 20} MiB", name)
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            return ImageError(f"packed by method {info.compress_type}, which is not read", name)
+            return ImageError(f"compressed by method {info.compress_type}, which is not supported", name)
         return info
 
     def _unpack(self, info: zipfile.ZipInfo) -> bytes | ImageError:
@@ -86,7 +86,7 @@ class ZipImages:
 
 
 def _extent(info: zipfile.ZipInfo) -> tuple[int, int]:
-    """Where a member lies; its local header repeats the name and the extra field of the directory, nearly."""
+    """The byte range of a member; its local header repeats the name and the extra field of the directory, nearly."""
     length = _HEADER + len(info.filename.encode()) + len(info.extra) + info.compress_size
     return info.header_offset, info.header_offset + length
 

@@ -1,9 +1,9 @@
 """How good a judge could be: instructions that state a rater's taste in the engine's words.
 
-A judge that is told the weights lies far above one that is told the bare task, for raters with two weights of at least
-0.6 who can fill every level: of 130 random ones (`examples/benchmarks/headroom.py`) by at least 0.40 macro-F1 on 100
-photographs where the judge reads image and description, and 0.45 where it reads the description; where it reads the
-image alone, by 0.32 for one of them and at least 0.43 for all others.
+A judge whose instruction states the weights scores far above one with the bare task, for raters with two weights of at
+least 0.6 who can fill every level: of 130 random ones (`examples/benchmarks/headroom.py`) by at least 0.40 macro-F1 on
+100 photographs where the judge reads image and description, and 0.45 where it reads the description; where it reads
+the image alone, by 0.32 for one of them and at least 0.43 for all others.
 """
 
 from __future__ import annotations

@@ -147,7 +147,7 @@ def write_dataset(
 ) -> DatasetPaths:
     """Writes rated photographs as PNG files under `folder/images`, `train.csv`, `val.csv`, `test.csv` and the credits.
 
-    File names are running numbers over all splits in a shuffled order: they tell neither flaw nor label nor split.
+    File names are running numbers over all splits in a shuffled order: they reveal neither flaw nor label nor split.
 
     Raises:
         BlpoError: If the rater cannot fill every label, or a file cannot be written.

@@ -22,7 +22,7 @@ class AGIN(RatedFolder):
     """MOS_AGIN.csv and its images (6,049), which their authors share from their own page.
 
     Neither the scale of the scores nor the layout of the download is documented: the scale is inferred from the table
-    or given, and images are found by name wherever they lie. A mean over raters seldom reaches an end of the scale, so
+    or given, and images are found by name in any sub-folder. A mean over raters seldom reaches an end of the scale, so
     that "round" may leave the outer levels nearly empty where "quantile" fills them.
     """
 

@@ -74,7 +74,7 @@ class RatedFolder(Source):
 
     @property
     def task(self) -> Task:
-        """What a judge is asked: the question with the number of levels filled in."""
+        """The task of a judge: the question with the number of levels filled in."""
         task = self._base_task
         question = task.instruction.format(levels=self.levels)
         return replace(task, labels=LabelSpace.ordinal(1, self.levels), instruction=question)

@@ -27,8 +27,8 @@ class UnsafeBench(RowSource):
 
     A draw is balanced over category and label together. The category is the group of key words that an image was
     collected by, not the rule that it breaks: safe images have one too. Images that were made from the same prompt form
-    a group. Parquet is fetched by whole row groups, and a draw over the wire touches nearly all of them, so that most
-    of the files (0.94 GB for both splits) is fetched. The set is gated, and its images can disturb: nothing here prints
+    a group. Parquet is fetched by whole row groups, and a draw needs nearly all of them, so that most of the files
+    (0.94 GB for both splits) is fetched. The set is gated, and its images can disturb: nothing here prints
     or shows them.
     """
 

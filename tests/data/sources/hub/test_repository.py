@@ -56,7 +56,7 @@ def test_a_gate_names_the_page_and_the_token(server: LoopbackHub, name: str, rep
 def test_a_repository_that_is_not_there_may_be_a_hidden_one(server: LoopbackHub) -> None:
     """The Hub answers alike for both, and so does the message."""
     del server.repositories[GATED]
-    assert "is not there, or it is gated or private" in message("unsafebench")
+    assert "does not exist, or it is gated or private" in message("unsafebench")
 
 
 def test_an_unknown_revision_is_named(server: LoopbackHub) -> None:
@@ -161,7 +161,7 @@ def test_a_server_out_of_order_is_told(server: LoopbackHub, file: str) -> None:
     """It can be reached, and has moved nothing."""
     server.failing[file] = Handler.break_down
     told = message("seetrue", revision="main")
-    assert f"SeeTRUE, {file}: the Hub did not answer as expected" in told
+    assert f"SeeTRUE, {file}: unexpected answer of the Hub" in told
     assert "503" in told
 
 
@@ -176,8 +176,8 @@ def test_a_cache_that_cannot_be_written_is_told(
     folder.write_text("")
     monkeypatch.setattr(constants, variable, str(folder))
     told = message("seetrue", revision="main")
-    assert f"{folder}: what comes from the Hugging Face Hub cannot be kept there" in told
-    assert f"set {variable} to a folder that can be written" in told
+    assert f"{folder}: files from the Hugging Face Hub cannot be stored there" in told
+    assert f"set {variable} to a writable folder" in told
 
 
 def test_a_full_disk_is_told(server: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +190,7 @@ def test_a_full_disk_is_told(server: LoopbackHub, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Path, "write_bytes", full)
     told = message("seetrue", revision="main")
     folder = Hub(OPEN, "main").images.folder
-    assert "(No space left on device); make room in it, or set HF_ASSETS_CACHE" in told
+    assert "(No space left on device); free space in it, or set HF_ASSETS_CACHE" in told
     assert list(folder.iterdir()) == []
 
 
@@ -204,7 +204,7 @@ def test_a_local_copy_without_the_file_lists_what_is_there(tmp_path: Path) -> No
     """A wrong folder is recognised by what is in it."""
     (tmp_path / "holiday.txt").write_text("")
     assert "no SeeTRUE.csv in it" in message("seetrue", local_dir=tmp_path)
-    assert "there are: holiday.txt" in message("seetrue", local_dir=tmp_path)
+    assert "it has: holiday.txt" in message("seetrue", local_dir=tmp_path)
 
 
 def test_a_local_copy_that_is_not_there_is_no_id_of_another_repository(

@@ -51,7 +51,7 @@ def test_a_range_file_reads_as_the_file_itself(
 ) -> None:
     """Whatever was told to be held, seeks and reads give the bytes of the file."""
     file, plain = over(data), io.BytesIO(data)
-    file.hold([(min(span), max(span)) for span in held])
+    file.prefetch([(min(span), max(span)) for span in held])
     for position, count in reads:
         assert file.seek(position) == plain.seek(position)
         assert file.read(count) == plain.read(count)
@@ -67,7 +67,7 @@ def test_held_ranges_are_fetched_once() -> None:
         return bytes(stop - start)
 
     file = RangeFile(read_range, 1000)
-    file.hold([(100, 200), (900, 5000)])
+    file.prefetch([(100, 200), (900, 5000)])
     for position in (100, 150, 990):
         file.seek(position)
         file.read(10)
@@ -76,7 +76,7 @@ def test_held_ranges_are_fetched_once() -> None:
 
 def test_fewer_bytes_than_asked_for_are_an_error() -> None:
     """A server that cuts an answer short is told of, never taken for the end of the file."""
-    with pytest.raises(DataError, match="3 bytes came where bytes 0 to 10"):
+    with pytest.raises(DataError, match="3 bytes were received for the range 0 to 10"):
         RangeFile(lambda start, stop: b"abc", 10).read(10)
 
 
@@ -124,7 +124,7 @@ def test_a_base_name_in_two_folders_is_not_guessed(tmp_path: Path) -> None:
     archive = zipped({"one/a.png": b"1", "two/a.png": b"2", "two/b.png": b"3"}, tmp_path)
     found = list(archive.read(["one/a.png", "b.png", "a.png", "c.png", "images"]))
     assert found[:2] == [b"1", b"3"]
-    assert reasons(found) == ["a.png: 2 files have this name", "c.png: not there", "images: not there"]
+    assert reasons(found) == ["a.png: 2 files have this name", "c.png: not found", "images: not found"]
 
 
 def test_damaged_and_locked_members_are_reported_one_by_one(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_member_packed_by_a_rare_method_is_reported(tmp_path: Path) -> None:
         archive.writestr("a.png", picture(1))
     data = (tmp_path / "a.zip").read_bytes()
     (found,) = ZipImages(lambda: over(data), "a.zip").read(["a.png"])
-    assert "packed by method 12" in str(found)
+    assert "compressed by method 12" in str(found)
 
 
 @pytest.mark.parametrize("data", [b"", b"<html>not found</html>", b"PK\x03\x04" + bytes(500)])

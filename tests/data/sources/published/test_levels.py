@@ -70,7 +70,7 @@ def test_levels_keep_the_order_of_scores(scores: list[float], rule: Any, count: 
 
 def test_scores_off_a_stated_scale_are_refused() -> None:
     """The scale was wrong, or the column is."""
-    with pytest.raises(DataError, match=r"1 scores such as 5\.5 lie off the scale 1 to 5"):
+    with pytest.raises(DataError, match=r"1 scores such as 5\.5 are off the scale 1 to 5"):
         Binning(scale=(1, 5)).apply([2, 5.5])
 
 

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from blpo_dspy.data.images.prepare import ImageError, PixelPolicy
-from blpo_dspy.data.sources.draw import Progress, draw_again, draw_balanced
+from blpo_dspy.data.images.prepare import PixelPolicy
+from blpo_dspy.data.sources.draw import Drawable, Fetched, Progress, draw_again, draw_balanced
 from blpo_dspy.data.sources.drawn import Drawn
 from blpo_dspy.data.sources.hub.names import ImageFolder
 from blpo_dspy.data.sources.hub.repository import Hub
 from blpo_dspy.data.sources.hub.zips import ZipImages
 from blpo_dspy.data.sources.manifest import Manifest
-from blpo_dspy.data.sources.records import Listing, Record
-from blpo_dspy.data.sources.tasks import Task
+from blpo_dspy.data.sources.records import Record
 from blpo_dspy.errors import BlpoError
-
-Fetched = Iterator[tuple[Record, bytes | ImageError]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source(ABC):
+class Source(Drawable):
     """A published set of labelled images.
 
     Attributes:
@@ -35,36 +32,9 @@ class Source(ABC):
     name: ClassVar[str]
 
     @property
-    @abstractmethod
-    def page(self) -> str:
-        """The web page with the description and terms."""
-
-    @property
-    @abstractmethod
-    def task(self) -> Task:
-        """The task of a judge for it."""
-
-    @property
     def identity(self) -> str:
         """The name of this source in a manifest."""
         return self.name
-
-    @property
-    def pinned(self) -> str | None:
-        """The revision that is read; None for files on this machine."""
-        return None
-
-    @abstractmethod
-    def listing(self) -> Listing:
-        """Returns the records of all images with a usable label; no image is fetched or decoded.
-
-        Raises:
-            DataError: If the labels cannot be read.
-        """
-
-    @abstractmethod
-    def fetch(self, records: Sequence[Record]) -> Fetched:
-        """Yields each record with the bytes of its image, or the error, in any order."""
 
     def at(self, revision: str | None) -> Source:
         """Returns this source at the revision that a manifest names."""
@@ -142,11 +112,6 @@ class HubSource(Source):
     def page(self) -> str:
         """The page on the Hub, where terms are accepted."""
         return self.hub.page
-
-    @property
-    def identity(self) -> str:
-        """The name of this source in a manifest."""
-        return self.name
 
     @property
     def pinned(self) -> str | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import random
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import dspy
 
@@ -19,34 +20,45 @@ from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.errors import BlpoError, DataError
 
 Progress = Callable[[int, int], None]
+Fetched = Iterator[tuple[Record, bytes | ImageError]]
 
 _AT_ONCE = 32  # images in memory before they are prepared
 
 
-class Drawable(Protocol):
-    """What a draw needs of a source; see `Source`."""
+class Drawable(ABC):
+    """What a draw needs of a source."""
 
     @property
+    @abstractmethod
     def page(self) -> str:
-        """The web page with the description."""
+        """The web page with the description and terms."""
 
     @property
+    @abstractmethod
     def task(self) -> Task:
         """The task of a judge for it."""
 
     @property
+    @abstractmethod
     def identity(self) -> str:
-        """The name of the source in a manifest."""
+        """The name of this source in a manifest."""
 
     @property
     def pinned(self) -> str | None:
         """The revision that is read; None for files on this machine."""
+        return None
 
+    @abstractmethod
     def listing(self) -> Listing:
-        """Returns the records of all images with a usable label."""
+        """Returns the records of all images with a usable label; no image is fetched or decoded.
 
-    def fetch(self, records: Sequence[Record]) -> Iterator[tuple[Record, bytes | ImageError]]:
-        """Yields each record with the bytes of its image, or the error."""
+        Raises:
+            DataError: If the labels cannot be read.
+        """
+
+    @abstractmethod
+    def fetch(self, records: Sequence[Record]) -> Fetched:
+        """Yields each record with the bytes of its image, or the error, in any order."""
 
 
 def draw_balanced(
@@ -217,7 +229,7 @@ def _quotas(size: int, pool: dict[str, int]) -> dict[str, int]:
 
 
 def _take(queue: list[Record], count: int, used: set[str], distinct: bool) -> list[Record]:
-    """Removes the next `count` records from a queue; `distinct` decides whether new groups go first."""
+    """Removes the next `count` records from a queue: those of new groups first if `distinct`, last otherwise."""
     first: list[Record] = []
     rest: list[Record] = []
     for record in queue:

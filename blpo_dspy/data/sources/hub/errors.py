@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 Cache = Literal["HF_HUB_CACHE", "HF_ASSETS_CACHE", "HF_DATASETS_CACHE"]
 
 
-class Repository(Protocol):
-    """The repository that a message is about."""
+@dataclass(frozen=True)
+class Repository(ABC):
+    """One dataset repository at one revision.
 
-    @property
-    def repo(self) -> str:
-        """Its id, "owner/name"."""
+    Args:
+        repo: Its id, "owner/name".
+        revision: A commit, branch or tag; the newest commit of the main branch if None.
+        token: An access token; without it that of HF_TOKEN or of `hf auth login` is used.
+        local_dir: A folder with a copy of the repository's files; the Hub is then not contacted.
+    """
 
-    @property
-    def revision(self) -> str | None:
-        """The requested commit, branch or tag."""
-
-    @property
-    def local_dir(self) -> Path | None:
-        """The folder of a local copy, None for the Hub."""
+    repo: str
+    revision: str | None = None
+    token: str | None = field(default=None, repr=False)
+    local_dir: Path | None = None
 
     @property
     def page(self) -> str:
-        """Its page on the Hub."""
+        """The page of the dataset, where terms are accepted."""
+        return f"https://huggingface.co/datasets/{self.repo}"
 
     @property
     def place(self) -> str:
-        """The page or folder that its files are read from."""
+        """The page or folder that the files are read from."""
+        return self.page if self.local_dir is None else str(self.local_dir)
 
     @property
+    @abstractmethod
     def commit(self) -> str | None:
-        """The commit that the revision stands for."""
+        """The commit of the revision; None for a local copy."""
 
 
 def explain(error: BaseException, hub: Repository, name: str = "", cache: Cache = "HF_HUB_CACHE") -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
 from blpo_dspy.data.sources.hub.cache import ImageCache
-from blpo_dspy.data.sources.hub.errors import Cache, explain, unusable_cache
+from blpo_dspy.data.sources.hub.errors import Cache, Repository, explain, unusable_cache
 from blpo_dspy.data.sources.hub.ranges import RangeFile
 from blpo_dspy.errors import DataError
 
@@ -19,30 +19,8 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
-class Hub:
-    """One dataset repository at one revision.
-
-    Args:
-        repo: Its id, "owner/name".
-        revision: A commit, branch or tag; the newest commit of the main branch if None.
-        token: An access token; without it that of HF_TOKEN or of `hf auth login` is used.
-        local_dir: A folder with a copy of the repository's files; the Hub is then not contacted.
-    """
-
-    repo: str
-    revision: str | None = None
-    token: str | None = field(default=None, repr=False)
-    local_dir: Path | None = None
-
-    @property
-    def page(self) -> str:
-        """The page of the dataset, where terms are accepted."""
-        return f"https://huggingface.co/datasets/{self.repo}"
-
-    @property
-    def place(self) -> str:
-        """The page or folder that the files are read from."""
-        return self.page if self.local_dir is None else str(self.local_dir)
+class Hub(Repository):
+    """A repository whose files can be read."""
 
     @cached_property
     def commit(self) -> str | None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.data.sources.base import Fetched, Source
+from blpo_dspy.data.sources.base import Source
+from blpo_dspy.data.sources.draw import Fetched
 from blpo_dspy.data.sources.hub.names import ImageFolder
 from blpo_dspy.data.sources.published.levels import Binning, Rule, Scale
 from blpo_dspy.data.sources.records import Listing, Record, collect, number_of, text_of

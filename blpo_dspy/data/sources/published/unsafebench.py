@@ -37,7 +37,7 @@ class UnsafeBench(RowSource):
     task = UNSAFEBENCH
     _image = "image"
     _needed = ("safety_label", "category")
-    _welcome = ("source", "text")
+    _optional = ("source", "text")
 
     def _record(self, id_: str, key: RowKey, row: Mapping[str, Any]) -> Record:
         category = text_of(row["category"], "no category").strip()

@@ -40,7 +40,7 @@ def message(name: str, **options: object) -> str:
     return str(error.value)
 
 
-@pytest.mark.parametrize(("status", "said"), [(401, "came without a valid token"), (403, "may not read it (yet)")])
+@pytest.mark.parametrize(("status", "said"), [(401, "had no valid token"), (403, "may not read it (yet)")])
 @pytest.mark.parametrize(("name", "repo"), [("unsafebench", GATED), ("seetrue", OPEN)])
 def test_a_gate_names_the_page_and_the_token(server: LoopbackHub, name: str, repo: str, status: int, said: str) -> None:
     """Whoever is refused reads where to accept the terms and how to give a token; the token itself is never shown."""

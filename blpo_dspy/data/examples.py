@@ -19,7 +19,7 @@ from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.data.ratings import Combined, combine_raters, ratings_from_rows
 from blpo_dspy.data.rows import Draft, RowReader, TableColumns, assign_ids
 from blpo_dspy.data.splits import Splits, check_disjoint, split_examples
-from blpo_dspy.data.tables import Table, listed_columns, read_folder, read_table
+from blpo_dspy.data.tables import Table, read_folder, read_table, require_columns
 from blpo_dspy.errors import DataError, notice
 
 if TYPE_CHECKING:
@@ -232,10 +232,7 @@ def _table(source: object, columns: TableColumns, allow_outside: bool) -> Table:
         table = read_folder(Path(source), columns.image, columns.label, follow_links=allow_outside)
     else:
         table = read_table(source, columns.names)
-    missing = [repr(name) for name in columns.names if name not in table.columns]
-    if missing:
-        seen = listed_columns(table.columns)
-        raise DataError(f"{table.name}: no column {' or '.join(missing)}; the columns are: {seen}")
+    require_columns(table.name, table.columns, columns.names, advice="")
     if not table.rows and not table.problems:
         raise DataError(f"{table.name}: no rows below the header; a judge needs images to work on")
     return table

@@ -12,7 +12,7 @@ from typing import Any
 
 from blpo_dspy.data.images.prepare import ImageError, content, is_reference
 from blpo_dspy.data.rows import Draft, RowReader, TableColumns
-from blpo_dspy.data.tables import TableRow, listed_columns, read_folder, read_table
+from blpo_dspy.data.tables import TableRow, read_folder, read_table, require_columns
 from blpo_dspy.errors import BlpoError, DataError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
@@ -178,11 +178,8 @@ def _of_table(
     names, stored = _columns_of_parquet(path, image_column) if path.suffix.lower() in _PARQUET else (None, False)
     read = expected if names is None else [name for name in names if not (stored and name == image_column)]
     table = read_table(path, read)
-    missing = [repr(name) for name in expected if name not in table.columns]
-    if missing:
-        option = "; name the column with the images with --image-column" if image_column not in table.columns else ""
-        seen = listed_columns(table.columns)
-        raise DataError(f"{path}: no column {' or '.join(missing)}; the columns are: {seen}{option}")
+    advice = "" if image_column in table.columns else "name the column with the images with --image-column"
+    require_columns(str(path), table.columns, expected, advice)
     if table.problems:
         raise DataError(f"{path}: {len(table.problems)} rows cannot be read; repair them:", table.problems)
     if not table.rows:

@@ -29,9 +29,10 @@ _IMAGES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
     *(".avif", ".jp2", ".ppm", ".pgm", ".ico"),
 )
-
-
 _COLUMNS_SHOWN = 30
+
+RENAMED = "the publishers may have renamed it: pin an older revision=, or use a copy with local_dir="
+"""What to do about a missing column of a published set."""
 
 
 class TableRow(NamedTuple):  # a table has as many as a million
@@ -346,14 +347,13 @@ def _skipped_note(paths: Sequence[Path]) -> tuple[str, ...]:
     return (f"{what} skipped: {listed}",)
 
 
-def require_columns(where: str, seen: Sequence[str], needed: Iterable[str], advice: str = "") -> None:
+def require_columns(where: str, seen: Sequence[str], needed: Iterable[str], advice: str = RENAMED) -> None:
     """Checks that a table has the columns that are read.
 
     Raises:
-        DataError: If one is missing; it lists the columns that are there.
+        DataError: If one is missing; it lists the columns that are there, and ends with the advice.
     """
     missing = [repr(name) for name in needed if name not in seen]
     if missing:
-        there = ", ".join(map(repr, seen)) or "none"
-        hint = advice or "the publishers may have renamed it: pin an older revision=, or use a copy with local_dir="
-        raise DataError(f"{where}: no column {' or '.join(missing)}; the columns are {there}; {hint}")
+        advised = f"; {advice}" if advice else ""
+        raise DataError(f"{where}: no column {' or '.join(missing)}; the columns are: {listed_columns(seen)}{advised}")

@@ -224,7 +224,7 @@ def test_offline_a_gate_and_a_renamed_column_are_one_message_each(
     table = seetrue / "SeeTRUE.csv"
     table.write_text(table.read_text().replace("label", "human_label", 1))
     renamed = blpo(*compile_, "seetrue", "--local-dir", seetrue)
-    assert "no column 'label'; the columns are 'image', 'text', 'human_label'" in renamed.stderr
+    assert "no column 'label'; the columns are: 'image', 'text', 'human_label'" in renamed.stderr
     assert "pin an older --source-option revision=…, or use a copy with --local-dir" in renamed.stderr
     hub = LoopbackHub({"yiting/UnsafeBench": unsafe}, gated={"yiting/UnsafeBench": 403})
     with serve(hub):

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from blpo_dspy.data.labels.normalize import Label, as_text, labels_by_name, normal, plain_lines
 
-NUMERAL = r"(?P<number>\+?(?:0|[1-9][0-9]*)|-[1-9][0-9]*)(?:\.0+)?(?!\.*\d| ?[-–—] ?\d)"
-"""The pattern of a whole number in an answer, its digits as `number`; the start of a range does not match."""
+# A whole number; the start of a range does not match.
+_NUMERAL = r"(?P<number>\+?(?:0|[1-9][0-9]*)|-[1-9][0-9]*)(?:\.0+)?(?!\.*\d| ?[-–—] ?\d)"
 
 _MARKS = "[*_`]*"
 _NUMBER = re.compile(r"(?<![\w.])[+-]?\d+(?:\.\d+)?(?!\w)")
@@ -48,26 +48,26 @@ class Choices:
         return all(isinstance(label, int) for label in self.labels)
 
 
-def out_of(space: Choices) -> str:
-    """Returns the pattern of what may follow a level: "/5", "out of 5", "of 5"; without a scale it never matches."""
+def _out_of(space: Choices) -> str:
+    """The pattern of what may follow a level: "/5", "out of 5", "of 5"; without a scale it never matches."""
     low, high = space.labels[0], space.labels[-1]
     on_scale = space.ordered and isinstance(low, int) and low >= 0
     return rf"{_MARKS} ?(?:/|\(?(?:out )?of) ?{_MARKS}{high}(?:\.0+)?\b\)?" if on_scale else r"(?!)"
 
 
-def without_scale(labels: tuple[Label, ...], line: str) -> str:
-    """Returns a line without words that state the scale: "(on a scale of 1-5)", "(1 to 5)"."""
+def _without_scale(labels: tuple[Label, ...], line: str) -> str:
+    """A line without words that state the scale: "(on a scale of 1-5)", "(1 to 5)"."""
     span = rf"{labels[0]} ?(?:-|–|—|to) ?{labels[-1]}"
     stated = rf"\(?\b(?:on )?(?:a |the )?(?:scale (?:of |from )?{span}|{span} scale)\b\)?,?|\((?:from )?{span}\)"
     return " ".join(re.sub(stated, " ", line).split())
 
 
-def named_numbers(space: Choices, text: str) -> set[Label]:
-    """Returns the levels that a text names, and numbers between two levels as text ("4.5").
+def _named_numbers(space: Choices, text: str) -> set[Label]:
+    """The levels that a text names, and numbers between two levels as text ("4.5").
 
     If a level is written with its scale ("4/5"), other numbers count only where they are an alternative ("or 3").
     """
-    scored = re.compile(rf"({_NUMBER.pattern}){out_of(space)}")
+    scored = re.compile(rf"({_NUMBER.pattern}){_out_of(space)}")
     text = _COUNT.sub(" ", text)
     on_scale = [match[1] for match in scored.finditer(text)]
     rest = scored.sub(" ", text)
@@ -137,7 +137,7 @@ def parse_answer(space: Choices, answer: object) -> Label | None:
     if lines and lines[0].startswith("{") and _json_pairs(" ".join(lines)) is not None:
         lines = [" ".join(lines)]
     if space.numeric:
-        lines = [line for line in (without_scale(space.labels, line) for line in lines) if re.search(r"\w", line)]
+        lines = [line for line in (_without_scale(space.labels, line) for line in lines) if re.search(r"\w", line)]
     return _stated(space, lines)
 
 
@@ -208,7 +208,7 @@ def _statement(space: Choices, line: str, sentences: bool) -> _Statement | None:
 def _matches(space: Choices, text: str, ending: str) -> Iterator[tuple[Label, re.Match[str]]]:
     """Each label that a text opens with in one of its written forms; "4" is also "4.0", "4/5", "4 of 5", "4 stars"."""
     if space.numeric:
-        form = rf"({_OPEN}){NUMERAL}(?:{out_of(space)})?(?: (?:stars?|points?)\b)?{ending}"
+        form = rf"({_OPEN}){_NUMERAL}(?:{_out_of(space)})?(?: (?:stars?|points?)\b)?{ending}"
         match = re.match(form, text)
         label = space.by_name.get(match["number"].lstrip("+")) if match else None
         if match and label is not None:
@@ -235,7 +235,7 @@ def _mirrored(left: str, right: str) -> bool:
 def _mentions(space: Choices, text: str) -> set[Label]:
     """The labels that a text names anywhere; for numbers, every number within the scale that stands for a level."""
     if space.numeric:
-        return named_numbers(space, text)
+        return _named_numbers(space, text)
     names = "|".join(_word(name) for name in sorted(space.by_name, key=len, reverse=True))
     return {space.by_name[name] for name in re.findall(names, text)}
 

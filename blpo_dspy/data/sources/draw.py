@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -269,11 +270,4 @@ def _raise_changed(manifest: Manifest, problems: Sequence[str]) -> None:
 
 
 def _batches(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
-    batch: list[Any] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+    return iter(lambda: list(itertools.islice(items, size)), [])

@@ -102,7 +102,7 @@ def test_a_loading_script_is_told(server: LoopbackHub) -> None:
 def test_offline_mode_is_told(name: str) -> None:
     """With HF_HUB_OFFLINE set (as it is for these tests) the message says how to go on without the Hub."""
     told = message(name)
-    assert "cannot be reached from here" in told
+    assert "cannot be reached" in told
     assert "HF_HUB_OFFLINE" in told
     assert "local_dir=" in told
 
@@ -110,7 +110,7 @@ def test_offline_mode_is_told(name: str) -> None:
 def test_an_unreachable_hub_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing answers at the address."""
     point_at(monkeypatch, "http://127.0.0.1:9", tmp_path)
-    assert "cannot be reached from here" in message("unsafebench")
+    assert "cannot be reached" in message("unsafebench")
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_a_machine_without_a_network_is_told(name: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     point_at(monkeypatch, "http://hub.invalid", tmp_path)
     told = message(name)
-    assert "cannot be reached from here (ConnectError: [Errno -2] Name or service not known)" in told
+    assert "cannot be reached (ConnectError: [Errno -2] Name or service not known)" in told
     assert "local_dir=" in told
 
 
@@ -152,7 +152,7 @@ def test_a_connection_that_breaks_is_told(
 ) -> None:
     """In the middle of a file too, whether the server hangs up or falls silent."""
     server.failing[file] = failure
-    assert "cannot be reached from here" in message(name, revision="main")
+    assert "cannot be reached" in message(name, revision="main")
 
 
 @pytest.mark.parametrize("file", ["SeeTRUE.csv", "images.zip"])

@@ -166,7 +166,7 @@ def test_a_wrong_folder_or_table_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no MOS_AGIN\.csv in it or below"):
         open_source("agin", local_dir=tmp_path).draw(5)
     write_agiqa(tmp_path, agiqa_rows(10))
-    with pytest.raises(DataError, match="no column 'filename' or 'MOS_nat'; the columns are 'name', 'prompt'"):
+    with pytest.raises(DataError, match="no column 'filename' or 'MOS_nat'; the columns are: 'name', 'prompt'"):
         open_source("agin", image_dir=tmp_path, csv=tmp_path / "data.csv").draw(5)
     with pytest.raises(DataError, match="no such folder"):
         open_source("agiqa3k", image_dir=tmp_path / "none", csv=tmp_path / "data.csv").draw(5)

@@ -131,7 +131,9 @@ def test_a_renamed_column_lists_the_columns_seen(tmp_path: Path) -> None:
     write(tmp_path, [row(0)])
     table = tmp_path / "SeeTRUE.csv"
     table.write_text(table.read_text(encoding="utf-8").replace("text,label", "caption,label"), encoding="utf-8")
-    with pytest.raises(DataError, match=r"SeeTRUE\.csv: no column 'text'; the columns are 'image', 'caption', 'label'"):
+    with pytest.raises(
+        DataError, match=r"SeeTRUE\.csv: no column 'text'; the columns are: 'image', 'caption', 'label'"
+    ):
         open_source("seetrue", local_dir=tmp_path).draw(2)
 
 

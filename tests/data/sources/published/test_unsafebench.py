@@ -125,7 +125,7 @@ def test_a_renamed_column_lists_the_columns_seen(tmp_path: Path) -> None:
 
     features = {"image": datasets.Image(), **dict.fromkeys(("safety", "category"), datasets.Value("string"))}
     write_parquet(tmp_path, [{"image": picture(1), "safety": "Safe", "category": "Hate"}], features)
-    with pytest.raises(DataError, match="no column 'safety_label'; the columns are 'image', 'safety', 'category'"):
+    with pytest.raises(DataError, match="no column 'safety_label'; the columns are: 'image', 'safety', 'category'"):
         open_source("unsafebench", local_dir=tmp_path).draw(2)
 
 

@@ -336,10 +336,6 @@ def _journal(target: Path, judge: VisualJudge, models: Models, inputs: Inputs) -
             f"{target}: there is such a file already, and no journal of a run that could go on beside it; name another "
             "output, or remove it"
         )
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BlpoError(f"{target.parent}: cannot be made ({error.strerror}); name another output") from error
     lms = {"judge": models.judge, **({} if judge.evidence == "image" else {"verbalizer": models.verbalizer})}
     models_used = {role: identity(lm) for role, lm in lms.items()}
     return PredictionJournal(path, {"judge": judge.identity(), "models": models_used})

@@ -13,7 +13,6 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args, overload
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError
-from dspy.utils.saving import get_dependency_versions
 
 from blpo_dspy.data.fields import check_context, context_text
 from blpo_dspy.data.images.prepare import PixelPolicy
@@ -22,6 +21,7 @@ from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.errors import ArtifactError, BlpoError, check_kind, notice
 from blpo_dspy.files import write_json
 from blpo_dspy.models.lean import lean_calls
+from blpo_dspy.models.seams import get_dependency_versions
 from blpo_dspy.programs.artifact import (
     FORMAT,
     FORMAT_VERSION,

@@ -21,7 +21,7 @@ from blpo_dspy.calls.bounds import Engines, longest_call, within
 from blpo_dspy.calls.failures import RunStoppedError, UnreadableAnswerError, is_outage
 from blpo_dspy.calls.gate import Gate, Turn, in_background
 from blpo_dspy.calls.ledger import ROLES, Ledger, Usage
-from blpo_dspy.calls.metered_lm import metered_class
+from blpo_dspy.calls.metered_lm import metered_copy
 from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.request import Request
 from blpo_dspy.calls.store import Answer, AnswerStore, MemoryStore
@@ -117,8 +117,7 @@ class Meter:
 
     def wrap(self, lm: dspy.BaseLM, role: str) -> dspy.BaseLM:
         """Returns a copy of the LM whose calls pass this meter; the user's LM is left as it is."""
-        metered = lm.copy(num_retries=0)
-        metered.__class__ = metered_class(type(lm))  # type: ignore[arg-type]
+        metered: dspy.BaseLM = metered_copy(lm)
         metered._meter, metered._role, metered._retries = self, role, getattr(lm, "num_retries", 0)
         metered._price = own_price(lm, self._prices)
         metered._server = str(lm.kwargs.get("api_base") or lm.model.partition("/")[0])

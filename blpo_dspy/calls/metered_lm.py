@@ -5,23 +5,21 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import traceback
 from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol
 
 import dspy
-from dspy.clients.backend_selection import CLIENT_KEYS
 from dspy.utils.exceptions import LMError, LMUnexpectedError
-from dspy.utils.usage_tracker import UsageTracker
 
-from blpo_dspy.calls.bounds import LARGEST_ANSWER, TOO_LARGE
+from blpo_dspy.calls.bounds import LARGEST_ANSWER, RECEIVED, TOO_LARGE
 from blpo_dspy.calls.failures import UnreadableAnswerError
 from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.calls.request import Request
 from blpo_dspy.calls.store import Answer
 from blpo_dspy.models.credentials import CREDENTIAL_ERRORS, secrets_of, told, without_secrets
 from blpo_dspy.models.prices import Price, cost
+from blpo_dspy.models.seams import CLIENT_KEYS, UsageTracker, extend
 
 # `n` is always one: several answers are several requests.
 _NOT_PART_OF_A_REQUEST = CLIENT_KEYS | {"cache", "num_retries", "n"}
@@ -115,6 +113,7 @@ class _MeteredMixin:
     def _sent(self, prompt: Any, messages: Any, options: dict[str, Any]) -> Answer:
         tracker = _Billed(dspy.settings.usage_tracker)
         token = self._entry.set(None)
+        RECEIVED.set(False)
         try:
             # DSPy tells price, usage and finish reason in the history entry only: update_history keeps it from any
             # list.
@@ -125,7 +124,7 @@ class _MeteredMixin:
             error.args = (told(error, self.model),)
             raise
         except LMUnexpectedError as error:
-            if not _arrived(error):
+            if not RECEIVED.get():  # else DSPy failed to read it: JSON of another shape, say
                 raise
             raise UnreadableAnswerError(
                 f"the server's answer cannot be read: {error.message}", model=self.model
@@ -144,17 +143,9 @@ class _MeteredMixin:
         return self
 
 
-@functools.cache
-def metered_class(cls: type) -> type:
-    """Returns the class of an LM with every call passed through a meter."""
-    return type(f"Metered{cls.__name__}", (_MeteredMixin, cls), {})
-
-
-def _arrived(error: LMUnexpectedError) -> bool:
-    """Whether an error that DSPy didn't expect came up as it read an answer, JSON of another shape, say."""
-    cause = error.__cause__
-    frames = () if cause is None else traceback.walk_tb(cause.__traceback__)
-    return any(frame.f_code.co_name == "parse_response" for frame, _ in frames)
+def metered_copy(lm: dspy.BaseLM) -> Any:
+    """Returns a copy of an LM whose calls pass the meter that is set on it."""
+    return extend(lm.copy(num_retries=0), _MeteredMixin)
 
 
 def _request_key(role: str, lm: Any, prompt: Any, messages: Any, options: dict[str, Any]) -> str:

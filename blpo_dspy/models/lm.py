@@ -12,13 +12,12 @@ from typing import Any, Literal, get_args
 from urllib.parse import urlsplit, urlunsplit
 
 import dspy
-from dspy.clients._litellm import get_litellm
-from dspy.clients.backend_selection import CLIENT_KEYS, select_backend
 from dspy.lm15 import LM15Error
 from dspy.utils.exceptions import LMConfigurationError
 
 from blpo_dspy.errors import BlpoError, check_kind
 from blpo_dspy.models.credentials import SECRET_NAME
+from blpo_dspy.models.seams import CLIENT_KEYS, litellm_module, select_backend
 
 Role = Literal["judge", "verbalizer", "optimizer"]
 
@@ -206,7 +205,7 @@ def _check_provider(lm: dspy.LM, api_base: str | None) -> None:
             return
     except (LM15Error, TypeError, ValueError) as error:
         raise BlpoError(f"model {lm.model!r} cannot be reached with these options: {error}") from error
-    litellm = get_litellm(feature="blpo_dspy.make_lm")
+    litellm = litellm_module()
     try:
         litellm.get_llm_provider(lm.model)
     except litellm.BadRequestError:

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import dspy
-from dspy.clients.capabilities import resolve
-from dspy.clients.model_metadata import model_info, rate
 from dspy.lm15 import LM15Error
 from dspy.utils.exceptions import LMError
 
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.models.seams import litellm_module, model_info, rate, resolve
 
 Price: TypeAlias = tuple[float, float]
 """US dollars per million prompt tokens and per million completion tokens."""
@@ -52,7 +51,7 @@ def own_price(lm: dspy.BaseLM, prices: Prices | None) -> Price | None:
 def known_price(lm: dspy.BaseLM, prices: Prices | None) -> Price | None:
     """Returns what the tokens of an LM cost, None if nobody says so."""
     own = own_price(lm, prices)
-    if own is not None or not isinstance(getattr(lm, "_engine_spec", None), str):
+    if own is not None or not isinstance(getattr(lm, "engine", None), str):
         return own
     try:
         route = resolve(lm)
@@ -82,8 +81,7 @@ def check_priced(max_usd: float | None, lms: Sequence[dspy.BaseLM], prices: Pric
 
 def _litellm_price(model: str) -> Price | None:
     """The price of a model that DSPy reaches through LiteLLM alone."""
-    import litellm  # noqa: PLC0415 - slow to import, and seldom needed
-
+    litellm = litellm_module()
     try:
         return litellm.cost_per_token(model=model, prompt_tokens=10**6, completion_tokens=10**6)
     except litellm.exceptions.ModelNotMappedError:

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import dspy
-from dspy.adapters.chat_adapter import field_header_pattern
 from dspy.utils.exceptions import AdapterParseError
+
+from blpo_dspy.models.seams import field_header_pattern
 
 TAKES_REST = "takes_rest"
 """Marks an output field that text after the end of the form belongs to, as it may take back what the field states."""

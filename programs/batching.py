@@ -22,11 +22,11 @@ Item: TypeAlias = "dspy.Example | Mapping[str, Any] | ImageSource"
 
 @dataclass(frozen=True)
 class Batch:
-    """What came of a batch.
+    """The results of a batch.
 
     Attributes:
-        predictions: One per item, in order; None where there is none.
-        failures: Why there is none, by position, in order.
+        predictions: One per item, in order; None for one that failed.
+        failures: The error of each item that failed, by position, in order.
     """
 
     predictions: list[dspy.Prediction | None]
@@ -45,8 +45,8 @@ class BatchStoppedError(ModelError):
     """A batch that was stopped, as its further calls would most likely have failed, too; what was answered is kept.
 
     Attributes:
-        predictions: One per item, in order; None for one that failed or was not asked about.
-        failures: Why an item failed, by its position; without those that were not asked about.
+        predictions: One per item, in order; None for one that failed or was not judged.
+        failures: Why an item failed, by its position; without those that were not judged.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class _Judging:
 
     def _stop(self, why: str, error: Exception) -> None:
         if self.stopped is None:
-            self.stopped, self.cause = f"the batch was stopped, as {why} ({_told(error)})", error
+            self.stopped, self.cause = f"the batch was stopped, as {why} ({_line(error)})", error
 
 
 def run_batch(
@@ -146,7 +146,7 @@ def run_batch(
     return Batch(predictions, failures)
 
 
-def _told(error: Exception) -> str:
+def _line(error: Exception) -> str:
     """An error in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 
@@ -155,7 +155,7 @@ def _causes(failures: Mapping[int, Exception]) -> str:
     """Why items failed: each cause once, the most frequent first, with the first positions."""
     positions: dict[str, list[int]] = {}
     for position, error in failures.items():
-        positions.setdefault(_told(error), []).append(position)
+        positions.setdefault(_line(error), []).append(position)
     ranked = sorted(positions.items(), key=lambda item: -len(item[1]))
     causes = [f"{cause} (position {_listed(found)})" for cause, found in ranked[:_NAMED_CAUSES]]
     more = len(ranked) - len(causes)

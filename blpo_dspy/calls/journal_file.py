@@ -26,7 +26,7 @@ class JournalError(BlpoError):
 class JournalFile:
     """Lines that survive the death of their process; the first one says which run they belong to.
 
-    While a run writes the file it holds a lock file of the same name and `.lock` beside it.
+    While a run writes the file it holds a lock file next to it: its name and `.lock`.
 
     Args:
         path: The file; it and its folder are created if missing.
@@ -89,7 +89,7 @@ class JournalFile:
         torn = b""
         with self.path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
-                if not line.endswith(b"\n"):  # cut off by a crash; nobody has used what it says
+                if not line.endswith(b"\n"):  # cut off by a crash, before anything used it
                     torn = line
                     break
                 try:

@@ -37,7 +37,7 @@ def lean_calls() -> Iterator[None]:
     """Makes LM calls inside the block take one request each, and DSPy remember their texts only.
 
     The history is kept as the user's settings have it, with their number in place of the characters of an image; at
-    `max_history_size=0` there is none. A trace is kept where one was asked for, as in `dspy.context(trace=[])`.
+    `max_history_size=0` there is none. A trace is kept where the user set one, as in `dspy.context(trace=[])`.
     """
     settings = dspy.settings
     changes: dict[str, Any] = {"adapter": one_call_adapter()}

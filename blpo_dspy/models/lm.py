@@ -21,8 +21,8 @@ from blpo_dspy.models.seams import CLIENT_KEYS, litellm_module, select_backend
 
 Role = Literal["judge", "verbalizer", "optimizer"]
 
-# A judge and a verbalizer answer alike every time, and a small model that repeats itself is cut off. An optimizer is
-# asked for different proposals, which may follow on long reasoning.
+# A judge and a verbalizer answer alike every time, and a small model that repeats itself is cut off. An optimizer has
+# to propose different instructions, possibly after long reasoning.
 _DEFAULTS: dict[Role, dict[str, Any]] = {
     "judge": {"temperature": 0.0, "max_tokens": 4000},
     "verbalizer": {"temperature": 0.0, "max_tokens": 4000},
@@ -30,7 +30,7 @@ _DEFAULTS: dict[Role, dict[str, Any]] = {
 }
 _TIMEOUT, _LONG_TIMEOUT = 120.0, 300.0
 # Families that reason within the token limit before they answer; DSPy knows OpenAI's own. Of others its table, which it
-# fetches, tells whether they can reason, not whether they do unasked.
+# fetches, states whether they can reason, not whether they do by default.
 _REASONING = re.compile(
     r"(.*\.)?(deepseek[.-]r\d|deepseek-reasoner|qwq|qvq|qwen3(?!.*instruct)|magistral|gpt-oss|grok-[4-9]|glm-4\.[5-9]v|"
     r"gemini-(2\.5|[3-9]|(flash|pro)-latest)|.*\bthinking\b)",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
-from typing import Any, TypeVar
+from typing import Any
 
 import dspy
 
@@ -53,8 +53,6 @@ __all__ = [
     "select_backend",
 ]
 
-T = TypeVar("T")
-
 PROCESS_TRACE = contextvars.Context().run(lambda: dspy.settings.trace)
 """The trace that DSPy keeps for the whole process: a context without variables sees none of `dspy.context`."""
 
@@ -67,10 +65,10 @@ def litellm_module() -> Any:
     return litellm
 
 
-def extend(instance: T, mixin: type) -> T:
+def extend(instance: Any, mixin: type) -> Any:
     """Makes an object an instance of a mixin, too, whose methods come before those of its own class, and returns it.
 
-    DSPy tells modules and LMs apart by `isinstance` and calls methods on the type, so that a wrapper would not do. The
+    DSPy checks modules and LMs by `isinstance` and calls methods on the type, so that a wrapper would not do. The
     object must be ours: a copy of the user's.
     """
     instance.__class__ = _extended_class(mixin, type(instance))

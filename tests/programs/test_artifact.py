@@ -471,17 +471,17 @@ def signed(state: dict[str, Any], **entries: Any) -> dict[str, Any]:
 
 
 BROKEN_STATES: list[tuple[str, Callable[[dict[str, Any]], dict[str, Any]], str]] = [
-    ("judge", lambda state: signed(state, instructions=5), r"its instructions are empty or no text \(5\)"),
-    ("verbalizer", lambda state: signed(state, instructions=" \n"), "its instructions are empty or no text"),
-    ("judge", lambda state: signed(state, fields=5), "no DSPy state of a predictor"),
+    ("judge", lambda state: signed(state, instructions=5), r"its instructions are empty or not a text \(5\)"),
+    ("verbalizer", lambda state: signed(state, instructions=" \n"), "its instructions are empty or not a text"),
+    ("judge", lambda state: signed(state, fields=5), "not a DSPy state of a predictor"),
     (
         "judge",
         lambda state: signed(state, fields=[{**field, "prefix": 5} for field in state["signature"]["fields"]]),
-        "the prefix of a field is no text",
+        "the prefix of a field is not a text",
     ),
     ("judge", lambda state: {**state, "demos": 5}, r"its demonstrations are no list of examples \(5\)"),
     ("judge", lambda state: {**state, "demos": [5]}, "its demonstrations are no list of examples"),
-    ("judge", lambda state: {**state, "lm": 5}, "no DSPy state that can be loaded"),
+    ("judge", lambda state: {**state, "lm": 5}, "not a DSPy state that can be loaded"),
     ("judge", lambda state: {**state, "forward": "x"}, r"it has unknown entries \['forward'\]"),
     ("judge", lambda state: {**state, "pixel_policy": 5}, "pixel policy"),
     ("metadata", lambda state: {}, "its 'metadata' are missing or damaged"),

@@ -537,7 +537,7 @@ def test_gepa_improves_its_instructions(evidence: str) -> None:
     [
         ({"labels": ["Safe", "Unsafe"]}, r"no label space; write LabelSpace\('Safe', 'Unsafe'\)"),
         ({"instruction": "  "}, "instruction is empty"),
-        ({"instruction": None}, "instruction is empty or no text"),
+        ({"instruction": None}, "instruction is empty or not a text"),
         ({"verbalizer_instruction": ""}, "verbalizer_instruction is empty"),
         ({"evidence": "text"}, "evidence 'text' is unknown"),
         ({"context": ["a b"]}, "'a b' is no identifier"),

@@ -71,7 +71,8 @@ def extend(instance: Any, mixin: type) -> Any:
     DSPy checks modules and LMs by `isinstance` and calls methods on the type, so that a wrapper would not do. The
     object must be ours: a copy of the user's.
     """
-    instance.__class__ = _extended_class(mixin, type(instance))
+    cls: type = type(instance)
+    instance.__class__ = _extended_class(mixin, cls)
     return instance
 
 

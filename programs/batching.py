@@ -182,7 +182,7 @@ def listed(items: Iterable[Item]) -> list[Item]:
     return list(items)
 
 
-def inputs_of(items: Iterable[Item], names: Sequence[str]) -> list[dict[str, Any]]:
+def batch_inputs(items: Iterable[Item], names: Sequence[str]) -> list[dict[str, Any]]:
     """Returns the keyword arguments of a call for each item of a batch.
 
     Args:

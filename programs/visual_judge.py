@@ -31,7 +31,7 @@ from blpo_dspy.programs.artifact import (
     predictor_state,
     read_json,
 )
-from blpo_dspy.programs.batching import Item, inputs_of, listed, run_batch
+from blpo_dspy.programs.batching import Item, batch_inputs, listed, run_batch
 from blpo_dspy.programs.metric import judge_metric
 from blpo_dspy.programs.predictor import MALFORMED, FittingPredict, JudgingPredict
 from blpo_dspy.programs.signatures import DEFAULT_VERBALIZER_INSTRUCTION, judge_signature, verbalize_signature
@@ -240,7 +240,7 @@ class VisualJudge(dspy.Module):
         items = listed(examples)
         batch = run_batch(
             self,
-            inputs_of(items, ("image", *self.context)),
+            batch_inputs(items, ("image", *self.context)),
             max_errors,
             num_threads=num_threads,
             provide_traceback=provide_traceback,

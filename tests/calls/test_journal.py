@@ -166,7 +166,7 @@ def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
-    """The second is told to wait; once the first has ended it may go on."""
+    """The second is refused; once the first has ended it may continue."""
     with opened(tmp_path, seed=1):
         with pytest.raises(JournalError, match="another run is writing it"):
             Journal(tmp_path, {"seed": 1})
@@ -192,7 +192,7 @@ def test_the_lock_of_a_killed_run_is_free(tmp_path: Path) -> None:
 
 
 def test_of_many_runs_that_start_at_once_one_at_a_time_writes(tmp_path: Path) -> None:
-    """A lock file that is removed as another run opens it locks nobody in beside that run."""
+    """A lock file that is removed while another run opens it does not let two runs in."""
     inside, most, refused = [], [], []
 
     def start(number: int) -> None:
@@ -213,7 +213,7 @@ def test_of_many_runs_that_start_at_once_one_at_a_time_writes(tmp_path: Path) ->
 
 
 def test_threads_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
-    """Every answer is on disk when its writer goes on, in whole lines."""
+    """Every answer is on disk when its writer continues, in whole lines."""
     counted = []
 
     def write(number: int) -> None:
@@ -229,7 +229,7 @@ def test_threads_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     assert sorted(int(line["key"]) for line in lines[1:]) == list(range(200))
 
 
-def test_a_full_disk_ends_the_run_with_a_journal_that_goes_on(tmp_path: Path) -> None:
+def test_a_full_disk_ends_the_run_with_a_journal_that_can_be_continued(tmp_path: Path) -> None:
     """After a line that could not be written whole nothing more is written; the rest is as good as ever."""
     previous = resource.getrlimit(resource.RLIMIT_FSIZE)
     with opened(tmp_path, seed=1) as journal:
@@ -353,7 +353,7 @@ def test_a_cap_can_be_raised_to_go_on(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_keeps_the_answers_that_are_under_way(tmp_path: Path) -> None:
-    """An interrupted run sends nothing new, waits for what it has paid for, and goes on later for the rest alone."""
+    """An interrupted run sends nothing new, waits for what it has paid for, and later resumes with the rest."""
     pressed = threading.Event()
 
     def press(_: object) -> None:

@@ -1,4 +1,4 @@
-"""The journal beside a table of predictions."""
+"""The journal of a table of predictions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def written(path: Path) -> bytes:
 
 
 def test_what_was_written_is_known_again(tmp_path: Path) -> None:
-    """Answers for nothing, rows, and what earlier sessions came to; rows with an error are to be tried again."""
+    """Answers for nothing, rows, and the usage of earlier sessions; rows with an error are to be tried again."""
     written(tmp_path / "j")
     journal = PredictionJournal(tmp_path / "j", RUN)
     answer, usage = journal.get("k1") or (None, None)
@@ -56,7 +56,9 @@ def test_what_was_written_is_known_again(tmp_path: Path) -> None:
 
 @settings(max_examples=60)
 @given(data=st.data())
-def test_a_journal_cut_at_any_byte_goes_on(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_journal_cut_at_any_byte_can_be_continued(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """With the whole lines before the cut, and new ones after them."""
     path = tmp_path_factory.mktemp("cut") / "j"
     whole = written(path)

@@ -230,7 +230,7 @@ def test_a_missing_file_and_a_folder_are_refused_with_the_reason(tmp_path: Path)
 
 
 def test_every_truncated_file_is_refused(tmp_path: Path) -> None:
-    """Wherever a file breaks off, but for its last line break, it is no judge."""
+    """Wherever a file breaks off, but for its last line break, it is not a judge."""
     judge_of().save(tmp_path / "judge.json")
     cut = tmp_path / "judge.json"
     for length in reversed(range(cut.stat().st_size - 1)):
@@ -292,7 +292,7 @@ def test_a_file_with_wrong_content_is_refused(broken: dict[str, Any], saved: Pat
     ids=str,
 )
 def test_a_file_whose_predictors_are_made_for_another_judge_is_refused(other: dict[str, Any], saved: Path) -> None:
-    """A model would be told other labels or fields than the file names."""
+    """A model would get other labels or fields than the file names."""
     change(saved, **other)
     with pytest.raises(ArtifactError, match=r"judge\.json: not a judge.*of other labels, evidence or context"):
         VisualJudge.load(saved)
@@ -386,7 +386,7 @@ def test_a_card_that_is_no_json_leaves_the_old_file(card: dict[str, Any], saved:
 
 
 def test_a_full_disk_leaves_the_old_file(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error while writing is told, and nothing but the old file remains."""
+    """An error while writing is raised, and nothing but the old file remains."""
     before = saved.read_bytes()
 
     def full(descriptor: int) -> None:

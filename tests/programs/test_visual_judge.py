@@ -302,10 +302,10 @@ def test_failures_between_answers_cost_nothing_but_themselves(threads: int) -> N
     judge.set_lm(Own("own/test"))
     with pytest.warns(
         UserWarning, match=r"25 of 200 images got no prediction .*reset by peer \(position 7, 15, 23"
-    ) as told:
+    ) as noticed:
         results = judge.batch(items, num_threads=threads, disable_progress_bar=True)
     assert [i for i, result in enumerate(results) if result is None] == list(range(7, 200, 8))
-    assert len([w for w in told if "no prediction" in str(w.message)]) == 1
+    assert len([w for w in noticed if "no prediction" in str(w.message)]) == 1
     assert len(asked) == 200
 
 

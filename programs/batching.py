@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 
 import dspy
 from dspy.utils.exceptions import LMInvalidRequestError
-from dspy.utils.parallelizer import ParallelExecutor
 
 from blpo_dspy.data.images.prepare import ImageSource
 from blpo_dspy.errors import BlpoError, ModelError, check_kind, notice
@@ -23,11 +22,11 @@ Item: TypeAlias = "dspy.Example | Mapping[str, Any] | ImageSource"
 
 @dataclass(frozen=True)
 class Batch:
-    """What came of a batch.
+    """The results of a batch.
 
     Attributes:
-        predictions: One per item, in order; None where there is none.
-        failures: Why there is none, by position, in order.
+        predictions: One per item, in order; None for one that failed.
+        failures: The error of each item that failed, by position, in order.
     """
 
     predictions: list[dspy.Prediction | None]
@@ -46,8 +45,8 @@ class BatchStoppedError(ModelError):
     """A batch that was stopped, as its further calls would most likely have failed, too; what was answered is kept.
 
     Attributes:
-        predictions: One per item, in order; None for one that failed or was not asked about.
-        failures: Why an item failed, by its position; without those that were not asked about.
+        predictions: One per item, in order; None for one that failed or was not judged.
+        failures: Why an item failed, by its position; without those that were not judged.
     """
 
     def __init__(
@@ -62,39 +61,47 @@ class BatchStoppedError(ModelError):
         )
 
 
-@dataclass(frozen=True)
-class _Failure:
-    """In place of a prediction: the error of one image, which DSPy need not log; None where it was not asked about."""
-
-    error: Exception | None
-
-
 class _Judging:
     """The judge, as DSPy's threads call it: it ends at an error that every call would meet, or at too many.
 
     Args:
         judge: The judge.
+        inputs: The keyword arguments of each call.
         most: How many calls may fail.
         in_a_row: Whether an answer sets their number back to none.
     """
 
-    def __init__(self, judge: Callable[..., dspy.Prediction], most: int, *, in_a_row: bool) -> None:
-        self._judge, self._most, self._in_a_row = judge, most, in_a_row
+    def __init__(
+        self,
+        judge: Callable[..., dspy.Prediction],
+        inputs: Sequence[Mapping[str, Any]],
+        most: int,
+        *,
+        in_a_row: bool,
+    ) -> None:
+        self._judge, self._inputs, self._most, self._in_a_row = judge, inputs, most, in_a_row
         self._lock, self._failed = threading.Lock(), 0
+        self.failures: dict[int, Exception] = {}
         self.stopped: str | None = None
         self.cause: Exception | None = None
 
-    def __call__(self, inputs: Mapping[str, Any]) -> dspy.Prediction | _Failure:
+    def __repr__(self) -> str:
+        return "judge"  # in DSPy's log
+
+    def __call__(self, position: int) -> dspy.Prediction | None:
         if self.stopped is not None:
-            return _Failure(None)
+            return None
         try:
-            prediction = self._judge(**inputs)
+            prediction = self._judge(**self._inputs[position])
         except FATAL_ERRORS as error:
+            self.failures[position] = error
             self._stop("the model cannot be used", error)
-            return _Failure(error)
+            return None
         except (BlpoError, LMInvalidRequestError) as error:
-            return _Failure(error)
-        except Exception as error:  # DSPy's executor, which logs it, takes any for that of one item
+            self.failures[position] = error
+            return None
+        except Exception as error:  # dspy.Parallel, which logs it, takes any for that of one item
+            self.failures[position] = error
             self._count(error)
             raise
         if self._in_a_row:
@@ -110,7 +117,7 @@ class _Judging:
 
     def _stop(self, why: str, error: Exception) -> None:
         if self.stopped is None:
-            self.stopped, self.cause = f"the batch was stopped, as {why} ({_told(error)})", error
+            self.stopped, self.cause = f"the batch was stopped, as {why} ({_line(error)})", error
 
 
 def run_batch(
@@ -123,25 +130,23 @@ def run_batch(
         inputs: The keyword arguments of each call.
         max_errors: How many calls may fail for another reason than their own image; if None as many in a row, without
             an answer between them, as DSPy's setting of that name says.
-        **options: Those of DSPy's `ParallelExecutor`.
+        **options: Those of `dspy.Parallel`.
 
     Raises:
         BatchStoppedError: If the model refuses every call (a wrong key, no credit, an unknown model), or too many fail.
     """
     most = dspy.settings.max_errors if max_errors is None else max_errors
-    judging = _Judging(judge, most, in_a_row=max_errors is None)
-    # DSPy's executor loses all answers where it counts the errors itself.
-    executor = ParallelExecutor(max_errors=len(inputs) + 1, **options)
-    outcomes = executor.execute(lambda position: judging(inputs[position]), range(len(inputs)))
-    own = {i: outcome.error for i, outcome in enumerate(outcomes) if isinstance(outcome, _Failure) and outcome.error}
-    predictions = [None if isinstance(outcome, _Failure) else outcome for outcome in outcomes]
-    failures = dict(sorted({**executor.exceptions_map, **own}.items()))
+    judging = _Judging(judge, inputs, most, in_a_row=max_errors is None)
+    # DSPy loses all answers where it counts the errors itself.
+    parallel = dspy.Parallel(max_errors=len(inputs) + 1, **options)
+    predictions = parallel([(judging, (position,)) for position in range(len(inputs))])
+    failures = {i: error for i, error in sorted(judging.failures.items()) if predictions[i] is None}
     if judging.stopped is not None:
         raise BatchStoppedError(judging.stopped, predictions, failures) from judging.cause
     return Batch(predictions, failures)
 
 
-def _told(error: Exception) -> str:
+def _line(error: Exception) -> str:
     """An error in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 
@@ -150,7 +155,7 @@ def _causes(failures: Mapping[int, Exception]) -> str:
     """Why items failed: each cause once, the most frequent first, with the first positions."""
     positions: dict[str, list[int]] = {}
     for position, error in failures.items():
-        positions.setdefault(_told(error), []).append(position)
+        positions.setdefault(_line(error), []).append(position)
     ranked = sorted(positions.items(), key=lambda item: -len(item[1]))
     causes = [f"{cause} (position {_listed(found)})" for cause, found in ranked[:_NAMED_CAUSES]]
     more = len(ranked) - len(causes)
@@ -177,7 +182,7 @@ def listed(items: Iterable[Item]) -> list[Item]:
     return list(items)
 
 
-def inputs_of(items: Iterable[Item], names: Sequence[str]) -> list[dict[str, Any]]:
+def batch_inputs(items: Iterable[Item], names: Sequence[str]) -> list[dict[str, Any]]:
     """Returns the keyword arguments of a call for each item of a batch.
 
     Args:

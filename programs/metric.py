@@ -36,7 +36,7 @@ def judge_metric(
 
     The metric judges an image that the program produced (or was given) and returns a `dspy.Prediction` with `score` in
     [0, 1] and `feedback`, the judge's evidence in words, as `dspy.GEPA` reads it. An answer without a valid label
-    scores 0 and says so in the feedback.
+    scores 0, and the feedback states it.
 
     The judge runs on its own LM (`judge.set_lm(…)`), or on the configured one, which within an optimizer is the
     program's. `dspy.BootstrapFewShot` takes every such prediction for a success unless it is given a
@@ -91,7 +91,7 @@ def _scores(labels: LabelSpace, scores: Mapping[Label, float] | None) -> dict[La
 
 
 def _image(value: Any) -> Any:
-    """The image to judge; text may come from a model, and is never taken for a path or an address."""
+    """The image to judge; text may come from a model, and is never used as a path or an address."""
     if isinstance(value, str):
         raise BlpoError(f"the image to judge is text ({value[:80]!r}); make it a dspy.Image, PIL image, bytes or Path")
     return value

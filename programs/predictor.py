@@ -21,7 +21,7 @@ _ENTRIES = frozenset({"signature", "demos", "traces", "train", "lm", "fields"})
 class FittingPredict(dspy.Predict):
     """A predictor that takes over the state of no predictor with other fields.
 
-    DSPy saves fields without names and types, and loads other labels' descriptions without a word.
+    DSPy saves fields without names and types, and loads other labels' descriptions without a warning.
     """
 
     def load_state(self, state: Mapping[str, Any], *, allow_unsafe_lm_state: bool = False) -> FittingPredict:
@@ -35,9 +35,9 @@ class FittingPredict(dspy.Predict):
             saved = _descriptions(state["signature"]["fields"])
             problem = _problem(state)
         except MALFORMED as error:
-            raise ArtifactError(f"no DSPy state of a predictor ({error!r}); save the program again") from error
+            raise ArtifactError(f"not a DSPy state of a predictor ({error!r}); save the program again") from error
         if problem is not None:
-            raise ArtifactError(f"no DSPy state of a predictor: {problem}; save the program again")
+            raise ArtifactError(f"not a DSPy state of a predictor: {problem}; save the program again")
         if saved != own:
             raise ArtifactError(
                 f"saved by a judge of other labels, evidence or context: its fields are {saved}, here they are {own}; "
@@ -46,7 +46,7 @@ class FittingPredict(dspy.Predict):
         try:
             super().load_state(dict(state), allow_unsafe_lm_state=allow_unsafe_lm_state)
         except MALFORMED as error:
-            raise ArtifactError(f"no DSPy state that can be loaded ({error!r}); save the program again") from error
+            raise ArtifactError(f"not a DSPy state that can be loaded ({error!r}); save the program again") from error
         return self
 
 
@@ -70,7 +70,7 @@ class JudgingPredict(FittingPredict):
         """Takes over instructions, demonstrations and pixel policy; see `FittingPredict.load_state`.
 
         Raises:
-            BlpoError: If the pixel policy is none.
+            BlpoError: If the pixel policy is not valid.
         """
         saved = dict(state)
         policy = PixelPolicy.from_dict(saved.pop("pixel_policy")) if "pixel_policy" in saved else self.pixel_policy
@@ -83,15 +83,15 @@ def _problem(state: Mapping[str, Any]) -> str | None:
     """What is wrong with the values of a predictor's state, None if nothing is."""
     instructions, demos = state["signature"]["instructions"], state.get("demos", [])
     if not isinstance(instructions, str) or not instructions.strip():
-        return f"its instructions are empty or no text ({reprlib.repr(instructions)})"
+        return f"its instructions are empty or not a text ({reprlib.repr(instructions)})"
     if not isinstance(demos, list) or not all(isinstance(demo, (Mapping, dspy.Example)) for demo in demos):
-        return f"its demonstrations are no list of examples ({reprlib.repr(demos)})"
+        return f"its demonstrations are not a list of examples ({reprlib.repr(demos)})"
     if not all(isinstance(field["prefix"], str) for field in state["signature"]["fields"]):
-        return "the prefix of a field is no text"
+        return "the prefix of a field is not a text"
     unknown = sorted(set(state) - _ENTRIES)
     return f"it has unknown entries {unknown}" if unknown else None
 
 
 def _descriptions(fields: list[Mapping[str, Any]]) -> list[str]:
-    """What tells fields apart; their prefixes are for optimizers to change."""
+    """What distinguishes fields; their prefixes are for optimizers to change."""
     return [field["description"] for field in fields]

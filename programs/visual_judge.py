@@ -13,7 +13,6 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args, overload
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError
-from dspy.utils.saving import get_dependency_versions
 
 from blpo_dspy.data.fields import check_context, context_text
 from blpo_dspy.data.images.prepare import PixelPolicy
@@ -22,6 +21,7 @@ from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.errors import ArtifactError, BlpoError, check_kind, notice
 from blpo_dspy.files import write_json
 from blpo_dspy.models.lean import lean_calls
+from blpo_dspy.models.seams import get_dependency_versions
 from blpo_dspy.programs.artifact import (
     FORMAT,
     FORMAT_VERSION,
@@ -31,7 +31,7 @@ from blpo_dspy.programs.artifact import (
     predictor_state,
     read_json,
 )
-from blpo_dspy.programs.batching import Item, inputs_of, listed, run_batch
+from blpo_dspy.programs.batching import Item, batch_inputs, listed, run_batch
 from blpo_dspy.programs.metric import judge_metric
 from blpo_dspy.programs.predictor import MALFORMED, FittingPredict, JudgingPredict
 from blpo_dspy.programs.signatures import DEFAULT_VERBALIZER_INSTRUCTION, judge_signature, verbalize_signature
@@ -60,7 +60,7 @@ class VisualJudge(dspy.Module):
 
     A call `judge(image=…, **context)` returns a `dspy.Prediction` with `label` (one of the label space, or None where
     the model's answer states none), `answer` (what the model wrote for it), `description` unless the evidence is the
-    image alone, and `reasoning` if asked for.
+    image alone, and `reasoning` if requested.
 
     Args:
         labels: The closed set of labels.
@@ -190,7 +190,7 @@ class VisualJudge(dspy.Module):
         return evidence
 
     def _judged(self, outcome: _Outcome, description: str | None) -> dspy.Prediction:
-        """The prediction; an answer out of DSPy's form is still read for a label, never asked for again."""
+        """The prediction; an answer out of DSPy's form is still read for a label, never requested again."""
         answered = (outcome.parsed_result or {}) if isinstance(outcome, AdapterParseError) else outcome
         fields = {"reasoning": answered.get("reasoning") or ""} if self.reasoning else {}
         if description is not None:
@@ -240,7 +240,7 @@ class VisualJudge(dspy.Module):
         items = listed(examples)
         batch = run_batch(
             self,
-            inputs_of(items, ("image", *self.context)),
+            batch_inputs(items, ("image", *self.context)),
             max_errors,
             num_threads=num_threads,
             provide_traceback=provide_traceback,
@@ -270,7 +270,7 @@ class VisualJudge(dspy.Module):
 
         What DSPy writes is a pickle: loading it runs the code in it, and nothing can look at that beforehand. Load it
         (`dspy.load(folder, allow_pickle=True)`) only from who you trust, and pass on a judge.json instead. A judge that
-        was changed in it is refused where it is no possible judge (`ArtifactError`); a file that was cut off, by Python
+        was changed in it is refused where it is not a valid judge (`ArtifactError`); a file that was cut off, by Python
         (`UnpicklingError`, `EOFError`).
 
         Raises:
@@ -309,7 +309,7 @@ class VisualJudge(dspy.Module):
         }
 
     def identity(self) -> dict[str, Any]:
-        """Returns what its verdicts depend on beside the models, as plain data: equal for judges that judge alike."""
+        """Returns what its verdicts depend on apart from the models, as plain data: equal if two judges judge alike."""
         used = [name for name in ("verbalizer", "judge") if name == "judge" or self.evidence != "image"]
         predictors = {}
         for name in used:
@@ -342,7 +342,7 @@ class VisualJudge(dspy.Module):
         check_judge(path, data)
         try:
             if not isinstance(data["context"], list):
-                raise BlpoError(f"context {data['context']!r} is no list of names")
+                raise BlpoError(f"context {data['context']!r} is not a list of names")
             judge = cls(
                 LabelSpace.from_dict(data["labels"]),
                 instruction=data["judge"]["signature"]["instructions"],
@@ -409,7 +409,7 @@ def _check(evidence: str, reasoning: bool, instruction: str, verbalizer_instruct
         raise BlpoError(f"evidence {evidence!r} is unknown; choose one of {', '.join(get_args(Evidence))}")
     for name, text in (("instruction", instruction), ("verbalizer_instruction", verbalizer_instruction)):
         if not isinstance(text, str) or not text.strip():
-            raise BlpoError(f"{name} is empty or no text; say in a sentence what the model is to do")
+            raise BlpoError(f"{name} is empty or not a text; say in a sentence what the model is to do")
     if not isinstance(reasoning, bool):
         raise BlpoError(f"reasoning {reasoning!r} is neither True nor False")
 

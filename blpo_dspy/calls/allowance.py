@@ -1,4 +1,4 @@
-"""What a budget leaves to the search of a run, whose validations are to be paid for too."""
+"""The part of a budget that the search may spend; the rest is reserved for validation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from blpo_dspy.calls.failures import RunStoppedError
 from blpo_dspy.calls.gate import in_background
 from blpo_dspy.calls.ledger import Ledger
 
-# 28 of 29 calls and one more come to a little over 1 in floating point.
+# The shares of 28 of 29 calls and of one more add up to a little over 1 in floating point.
 _ROUNDING = 1e-9
 
 
@@ -46,7 +46,7 @@ class Allowance:
 
     @contextmanager
     def keeping(self, calls: int) -> Iterator[None]:
-        """Keeps so many calls for later from what is done in it."""
+        """Keeps a number of calls from being spent inside the block."""
         self._kept = calls
         try:
             yield
@@ -55,18 +55,18 @@ class Allowance:
 
     @contextmanager
     def until_stopped(self) -> Iterator[None]:
-        """Ends what is done in it where a call is refused; the run goes on to the end of its round and no further."""
+        """Ends the block where a call is refused; the run ends with the current round."""
         try:
             yield
         except RunStoppedError as refused:
             self.stopped = refused
 
     def promise(self, calls: int) -> None:
-        """Leaves so many more calls to validations that were started."""
+        """Reserves more calls for validations that were started."""
         self._promised += calls
 
     def settle(self) -> None:
-        """Takes all validations that were started for done: what they didn't need is free again."""
+        """Frees what validations have not used; all that were started have ended."""
         self._promised = self._ledger().background
 
     @property
@@ -83,7 +83,7 @@ class Allowance:
             raise self._refusal("the rest of the budget is kept for the last validation and what comes after it")
 
     def afford(self, calls: int) -> None:
-        """Refuses a step whose last calls a cap would refuse: its first ones would be paid for in vain."""
+        """Refuses a step whose last calls a cap would refuse: its first ones would be wasted."""
         most, ledger = self._budget.calls, self._ledger()
         if most is not None and ledger.total.calls + calls + self._reserve(ledger) > most:
             raise self._refusal("the rest of the budget doesn't pay for another step")
@@ -99,7 +99,7 @@ class Allowance:
         repeated = total.calls / max(1, total.calls - total.failed)
         more = (calls + (reserved + self._budget.keep_calls) * repeated) / max(1, total.calls)
         spent = self._budget.spent(ledger, self._seconds)
-        # What went by before the first call, as images were prepared, is no time that calls take.
+        # Time before the first call, in which images were prepared, does not count as time of calls.
         calling = self._budget.spent(ledger, time.monotonic() - (self._first_call or time.monotonic()))
         return all(share + calling[name] * more <= 1 + _ROUNDING for name, share in spent.items())
 

@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from dspy import lm15
-from dspy.clients.engines.lm15_engine import LM15Engine
+
+from blpo_dspy.models.seams import LM15Engine
 
 R = TypeVar("R")
 
@@ -25,6 +26,9 @@ LARGEST_ANSWER = 8 * 2**20
 _DEFAULT_SECONDS = 600.0
 
 _until: ContextVar[float] = ContextVar("blpo_call_until", default=float("inf"))
+
+RECEIVED: ContextVar[bool] = ContextVar("blpo_answer_received", default=False)
+"""Set once the native engine has read a server's answer to its end, whatever DSPy then makes of it."""
 
 
 def longest_call(lm: Any) -> float | None:
@@ -100,6 +104,7 @@ class _BoundedResponse:
             if time.monotonic() > until:
                 raise lm15.TimeoutError("the answer is not complete in time")
             yield chunk
+        RECEIVED.set(True)
 
     def __enter__(self) -> _BoundedResponse:
         return self

@@ -65,13 +65,13 @@ class Budget:
         return {name: used[name] / cap for name, cap in self.caps().items()}
 
     def exhausted(self, ledger: Ledger, seconds: float) -> str | None:
-        """Returns which cap is reached, in words, or which one can't be kept; None if the run may go on."""
+        """Returns which cap is reached, in words, or which one can't be kept; None if the run may continue."""
         for name, share in self.spent(ledger, seconds).items():
             if share >= 1:
                 return f"the budget is spent ({name}={getattr(self, name)})"
         total = ledger.total
         if self.max_usd is not None and total.unpriced:
             return f"max_usd={self.max_usd} can't be kept: {total.unpriced} answers have no known price; give prices"
-        if self.max_tokens is not None and total.untold:
-            return f"max_tokens={self.max_tokens} can't be kept: {total.untold} answers came without token counts"
+        if self.max_tokens is not None and total.uncounted:
+            return f"max_tokens={self.max_tokens} can't be kept: {total.uncounted} answers came without token counts"
         return None

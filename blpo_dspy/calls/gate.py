@@ -34,14 +34,14 @@ def in_background() -> bool:
 
 
 class Turn:
-    """What a call waits with at a gate; it may come to the front when the search begins to wait for it."""
+    """The place of a waiting call; it moves to the front when the search begins to wait for it."""
 
     def __init__(self) -> None:
         self.background = in_background()
 
 
 class Gate:
-    """At most so many calls under way at once.
+    """Limits the number of calls under way at once.
 
     A call in the background takes a slot only if the search needs no more of them for the step that it is at, and not
     between two steps: it would keep the next one waiting. At most half of the slots are in the background, unless the
@@ -75,14 +75,14 @@ class Gate:
                 self._changed.notify_all()
 
     def bring_forward(self, turn: Turn) -> None:
-        """Lets a call go with the search from now on, which waits for it."""
+        """Gives a call the priority of the search, which waits for it."""
         if turn.background and not in_background():
             with self._changed:
                 turn.background = False
                 self._changed.notify_all()
 
     def settle(self, seconds: float) -> bool:
-        """Waits until no call is under way; returns whether that came in time."""
+        """Waits until no call is under way; returns whether that was in time."""
         with self._changed:
             return self._changed.wait_for(lambda: self._free == self._slots, seconds)
 

@@ -1,4 +1,4 @@
-"""What the LM calls of a run came to, by role."""
+"""The usage of the LM calls of a run, by role."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Usage:
         failed: How many of `calls` ended in an error.
         prompt_tokens: As the provider counts them; 0 where it reports none.
         completion_tokens: As the provider counts them; 0 where it reports none.
-        image_tokens: The part of `prompt_tokens` that were images, where the provider says so.
+        image_tokens: The part of `prompt_tokens` that were images, where the provider reports it.
         usd: Sum of the known prices.
         unpriced: How many answered calls have no known price, so that `usd` is a lower bound.
         seconds: Time spent waiting for answers, summed over threads.
         images: Images in the requests that were answered.
-        untold: How many answered calls came without token counts, so that the tokens are lower bounds.
+        uncounted: How many answered calls came without token counts, so that the tokens are lower bounds.
     """
 
     calls: int = 0
@@ -40,7 +40,7 @@ class Usage:
     unpriced: int = 0
     seconds: float = 0.0
     images: int = 0
-    untold: int = 0
+    uncounted: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Usage)))
@@ -54,7 +54,7 @@ class Usage:
         """Returns plain data for JSON; `usd` and tokens are None where they are not known of any call."""
         data = asdict(self)
         unknown = ["usd"] * (self.unpriced > 0 and not self.usd)
-        unknown += ["prompt_tokens", "completion_tokens"] * (self.untold > 0 and not self.tokens)
+        unknown += ["prompt_tokens", "completion_tokens"] * (self.uncounted > 0 and not self.tokens)
         return {**data, **dict.fromkeys(unknown)}
 
 
@@ -64,7 +64,7 @@ class Ledger:
 
     Attributes:
         roles: By role.
-        background: The calls among them that were made beside the search, for validation.
+        background: The calls among them that were made in the background, for validation.
         answered: How many different requests were answered, by role, from memory or for money: the same on every
             machine, whatever failed on the way.
     """

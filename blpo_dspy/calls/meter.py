@@ -1,4 +1,4 @@
-"""The one gate that every LM call of a run passes: counted, bounded, remembered, retried.
+"""The meter that every LM call of a run passes: counted, bounded, remembered, retried.
 
 DSPy owns the cache, the request and the engine; its own retry loop has no hook, so a run that must count every attempt
 and stop at a cap repeats failed attempts here, by DSPy's classification of errors and its waiting times.
@@ -21,7 +21,7 @@ from blpo_dspy.calls.bounds import Engines, longest_call, within
 from blpo_dspy.calls.failures import RunStoppedError, UnreadableAnswerError, is_outage
 from blpo_dspy.calls.gate import Gate, Turn, in_background
 from blpo_dspy.calls.ledger import ROLES, Ledger, Usage
-from blpo_dspy.calls.metered_lm import metered_class
+from blpo_dspy.calls.metered_lm import metered_copy
 from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.request import Request
 from blpo_dspy.calls.store import Answer, AnswerStore, MemoryStore
@@ -33,10 +33,10 @@ from blpo_dspy.models.prices import Prices, checked_prices, own_price
 GRACE = 10.0
 
 # The longest that a run waits before a retry, in seconds, whatever the provider asks for; a longer wait than the second
-# is told, as it looks like a halt.
+# is reported, as it looks like a halt.
 _LONGEST_WAIT, _NOTICED_WAIT = 300.0, 60.0
 
-# While a run waits before a retry it looks this often, in seconds, whether it may go on at all.
+# While a run waits before a retry it checks this often, in seconds, whether it may continue.
 _LOOK = 1.0
 
 
@@ -81,7 +81,7 @@ class Meter:
         store: Where answers are remembered; in memory unless given.
         admit: Called with the ledger before every attempt; raises `RunStoppedError` to refuse it.
         demand: Returns how many tasks of the search are under way or waiting (see `Gate`).
-        prices: What tokens cost where DSPy's tables don't say it, or say it wrongly.
+        prices: What tokens cost where DSPy's tables lack it or have it wrong.
         deadline: When the time of the run is over, by the monotonic clock: a little later calls under way are given up.
         outages: How long a server that has stopped answering is waited for, where an LM's calls are retried at all.
     """
@@ -117,8 +117,7 @@ class Meter:
 
     def wrap(self, lm: dspy.BaseLM, role: str) -> dspy.BaseLM:
         """Returns a copy of the LM whose calls pass this meter; the user's LM is left as it is."""
-        metered = lm.copy(num_retries=0)
-        metered.__class__ = metered_class(type(lm))  # type: ignore[arg-type]
+        metered: dspy.BaseLM = metered_copy(lm)
         metered._meter, metered._role, metered._retries = self, role, getattr(lm, "num_retries", 0)
         metered._price = own_price(lm, self._prices)
         metered._server = str(lm.kwargs.get("api_base") or lm.model.partition("/")[0])
@@ -134,7 +133,7 @@ class Meter:
 
     @property
     def unused(self) -> Ledger:
-        """What was paid for before and is of no use so far; see `AnswerStore`."""
+        """The usage of answers that were paid for earlier and not used so far; see `AnswerStore`."""
         return self._store.unused() + self._refused
 
     @property
@@ -235,7 +234,7 @@ class Meter:
 
     def _check(self) -> None:
         if self._fatal is not None:
-            raise self._fatal.with_traceback(None)  # or it would tell of every thread that met it
+            raise self._fatal.with_traceback(None)  # which would grow with every thread that raises it
         if self._stopped.is_set():
             raise RunStoppedError("the run was stopped")
 
@@ -251,7 +250,7 @@ class Meter:
         return min(float(hint), _LONGEST_WAIT)
 
     def _wait(self, seconds: float) -> None:
-        """Waits before a retry, unless the run may not go on."""
+        """Waits before a retry, unless the run is stopped or out of budget."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not self._stopped.wait(min(left, _LOOK)):
             self._admit(self.ledger)
@@ -284,7 +283,7 @@ class Meter:
         return replace(answer, usage=sent + usage)
 
     def _in_time(self, request: Request) -> Answer:
-        """What an attempt comes to, within its own time and that of the run."""
+        """The answer to an attempt, within its own time and that of the run."""
         left = None if self._deadline is None else self._deadline + GRACE - time.monotonic()
         if (left is None and request.seconds is None) or dspy.settings.send_stream is not None:
             return request.attempt()  # DSPy streams only from the threads of AnyIO

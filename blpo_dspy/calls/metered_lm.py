@@ -5,30 +5,28 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import traceback
 from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol
 
 import dspy
-from dspy.clients.backend_selection import CLIENT_KEYS
 from dspy.utils.exceptions import LMError, LMUnexpectedError
-from dspy.utils.usage_tracker import UsageTracker
 
-from blpo_dspy.calls.bounds import LARGEST_ANSWER, TOO_LARGE
+from blpo_dspy.calls.bounds import LARGEST_ANSWER, RECEIVED, TOO_LARGE
 from blpo_dspy.calls.failures import UnreadableAnswerError
 from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.calls.request import Request
 from blpo_dspy.calls.store import Answer
-from blpo_dspy.models.credentials import CREDENTIAL_ERRORS, secrets_of, told, without_secrets
+from blpo_dspy.models.credentials import CREDENTIAL_ERRORS, described, secrets_of, without_secrets
 from blpo_dspy.models.prices import Price, cost
+from blpo_dspy.models.seams import CLIENT_KEYS, UsageTracker, extend
 
 # `n` is always one: several answers are several requests.
 _NOT_PART_OF_A_REQUEST = CLIENT_KEYS | {"cache", "num_retries", "n"}
 
 
 class _Billed(UsageTracker):
-    """Learns whether DSPy billed a call; it reports usage for every call but those its cache answered."""
+    """Notes whether DSPy billed a call; it reports usage for every call that its cache didn't answer."""
 
     def __init__(self, outer: UsageTracker | None) -> None:
         super().__init__()
@@ -67,7 +65,7 @@ class _MeteredMixin:
         rollout = {**self.kwargs, **kwargs}.get("rollout_id") or 0  # type: ignore[attr-defined]
         outputs: list[Any] = []
         for sample in range(count):
-            # Equal requests would be answered alike: DSPy's rollout id tells the samples of one request apart.
+            # Equal requests would be answered alike: DSPy's rollout id distinguishes the samples of one request.
             apart = {"rollout_id": 1_000_003 * sample + rollout} if sample else {}
             apart |= self._sampling(kwargs, 1_000_003 * sample + rollout)
             options = {**kwargs, **apart, **({"n": 1} if "n" in self.kwargs else {})}  # type: ignore[attr-defined]
@@ -78,7 +76,7 @@ class _MeteredMixin:
         return outputs
 
     def _sampling(self, kwargs: dict[str, Any], rollout: int) -> dict[str, int]:
-        """The seed of a further sample, for an engine of one's own only.
+        """The seed of a further sample, for a custom engine only.
 
         Rollout ids end before the engine, so one that is deterministic would answer every sample alike; providers draw
         by themselves, and some refuse a seed.
@@ -115,25 +113,26 @@ class _MeteredMixin:
     def _sent(self, prompt: Any, messages: Any, options: dict[str, Any]) -> Answer:
         tracker = _Billed(dspy.settings.usage_tracker)
         token = self._entry.set(None)
+        RECEIVED.set(False)
         try:
-            # DSPy tells price, usage and finish reason in the history entry only: update_history keeps it from any
+            # DSPy reports price, usage and finish reason in the history entry only: update_history keeps it from any
             # list.
             with dspy.context(disable_history=False, usage_tracker=tracker):
                 outputs = super().__call__(prompt, messages=messages, **options)  # type: ignore[misc]
             entry = self._entry.get()
         except CREDENTIAL_ERRORS as error:
-            error.args = (told(error, self.model),)
+            error.args = (described(error, self.model),)
             raise
         except LMUnexpectedError as error:
-            if not _arrived(error):
+            if not RECEIVED.get():  # else DSPy failed to read it: JSON of another shape, say
                 raise
             raise UnreadableAnswerError(
                 f"the server's answer cannot be read: {error.message}", model=self.model
             ) from error
         finally:
             self._entry.reset(token)
-        if entry is None:  # an LM with a `__call__` of its own tells nothing, and has no cache
-            return Answer(tuple(outputs), usage=Usage(unpriced=1, untold=1, images=_images(messages)))
+        if entry is None:  # an LM with a `__call__` of its own reports no usage, and has no cache
+            return Answer(tuple(outputs), usage=Usage(unpriced=1, uncounted=1, images=_images(messages)))
         usage = _usage(entry, self._price, _images(messages)) if tracker.billed else Usage(cached=1)
         return Answer(tuple(outputs), _finish_reason(entry.get("response")), usage)
 
@@ -144,17 +143,9 @@ class _MeteredMixin:
         return self
 
 
-@functools.cache
-def metered_class(cls: type) -> type:
-    """Returns the class of an LM with every call passed through a meter."""
-    return type(f"Metered{cls.__name__}", (_MeteredMixin, cls), {})
-
-
-def _arrived(error: LMUnexpectedError) -> bool:
-    """Whether an error that DSPy didn't expect came up as it read an answer, JSON of another shape, say."""
-    cause = error.__cause__
-    frames = () if cause is None else traceback.walk_tb(cause.__traceback__)
-    return any(frame.f_code.co_name == "parse_response" for frame, _ in frames)
+def metered_copy(lm: dspy.BaseLM) -> Any:
+    """Returns a copy of an LM whose calls pass the meter that is set on it."""
+    return extend(lm.copy(num_retries=0), _MeteredMixin)
 
 
 def _request_key(role: str, lm: Any, prompt: Any, messages: Any, options: dict[str, Any]) -> str:
@@ -187,8 +178,8 @@ def _usage(entry: dict[str, Any], price: Price | None, images: int) -> Usage:
     details = usage.get("prompt_tokens_details") or {}
     details = details if isinstance(details, dict) else getattr(details, "__dict__", {})
     prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
-    untold = not (prompt or completion)
-    usd = entry.get("cost") if price is None else None if untold and any(price) else cost(price, prompt, completion)
+    uncounted = not (prompt or completion)
+    usd = entry.get("cost") if price is None else None if uncounted and any(price) else cost(price, prompt, completion)
     return Usage(
         prompt_tokens=prompt,
         completion_tokens=completion,
@@ -196,5 +187,5 @@ def _usage(entry: dict[str, Any], price: Price | None, images: int) -> Usage:
         usd=usd or 0.0,
         unpriced=int(usd is None),
         images=images,
-        untold=int(untold),
+        uncounted=int(uncounted),
     )

@@ -14,7 +14,7 @@ MAX_OUTAGE = 300.0
 
 # Seconds between two requests to a server that doesn't answer: they double up to the longest.
 _FIRST_DELAY, _LONGEST_DELAY = 1.0, 15.0
-# While a call waits it looks this often, in seconds, whether its run may go on at all.
+# While a call waits it checks this often, in seconds, whether its run may continue.
 _LOOK = 1.0
 _SHOWN = 200
 
@@ -51,7 +51,7 @@ class _Outage:
 class Outages:
     """The outages of the servers that a run asks.
 
-    A server that no call had an answer from yet is not waited for: more likely than an outage is a wrong address.
+    A server that has not answered any call yet is not waited for: a wrong address is more likely than an outage.
 
     Args:
         longest: Seconds that an outage is waited out.
@@ -92,8 +92,8 @@ class Outages:
         Args:
             server: Which one.
             reason: What its failure was, for the notice.
-            hint: Seconds that it asked to wait.
-            look: Called now and then; raises if the run may not go on.
+            hint: The seconds of waiting that it asked for.
+            look: Called about once a second; raises if the run may not continue.
         """
         with self._changed:
             outage = self._under_way.get(server)
@@ -121,7 +121,7 @@ class Outages:
                 )
 
     def _turn(self, outage: _Outage) -> bool | None:
-        """Whether it is the caller's turn to make a request; None if it has to wait on, False if no one may any more.
+        """Whether it is the caller's turn to make a request; None if it has to wait longer, False if the time is over.
 
         The last request is made as the time ends.
         """

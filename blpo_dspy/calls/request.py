@@ -15,8 +15,8 @@ class Request:
     """A request as it passes the meter.
 
     Attributes:
-        role: Whose call it is.
-        key: What tells it from other requests.
+        role: The role of the model that is called.
+        key: A hash that distinguishes it from other requests.
         attempt: Sends it once.
         model: The model's name.
         server: Who answers it.

@@ -10,12 +10,12 @@ from blpo_dspy.calls.ledger import Ledger, Usage
 
 @dataclass(frozen=True)
 class Answer:
-    """What an LM answered to one request.
+    """The answer of an LM to one request.
 
     Attributes:
         outputs: One entry per completion, as DSPy's adapters take them (text, or a dict with "text").
         finish_reason: The provider's reason for ending, "length" when the token limit cut the answer off.
-        usage: What the answer came to; the failed attempts before it are not part of it.
+        usage: The usage of the answer, without that of failed attempts before it.
     """
 
     outputs: tuple[Any, ...]
@@ -35,9 +35,9 @@ class Answer:
 
     @property
     def empty(self) -> bool:
-        """Whether nobody answered: no text, no token spent on one, and no reason such as a filter's."""
-        said = any(any(output.values()) if isinstance(output, dict) else output for output in self.outputs)
-        return not said and not self.usage.completion_tokens and self.finish_reason in (None, "stop")
+        """Whether it holds nothing: no text, no token spent on one, and no finish reason such as a filter's."""
+        texts = any(any(output.values()) if isinstance(output, dict) else output for output in self.outputs)
+        return not texts and not self.usage.completion_tokens and self.finish_reason in (None, "stop")
 
 
 class AnswerStore(Protocol):
@@ -50,13 +50,13 @@ class AnswerStore(Protocol):
         """Remembers an answer before anyone uses it."""
 
     def put_failed(self, role: str, usage: Usage) -> None:
-        """Remembers that an attempt failed, and what it came to."""
+        """Remembers that an attempt failed, and its usage."""
 
     def failed(self) -> dict[str, Usage]:
-        """Returns by role what the failed attempts of earlier sessions came to."""
+        """Returns the usage of the failed attempts of earlier sessions, by role."""
 
     def unused(self) -> Ledger:
-        """Returns what was paid for before, is of no use so far and counts against the cap all the same."""
+        """Returns the usage of answers that were paid for earlier and not used so far; it counts against the cap."""
 
 
 class MemoryStore:

@@ -1,4 +1,4 @@
-"""Threads for the LM calls of a run: those of the search, and those that fill the time it waits."""
+"""Threads for the LM calls of a run: those of the search, and those in the background, which fill its waiting time."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from blpo_dspy.errors import check_least
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Seconds that nobody minds waiting for without being told why.
+# Seconds of waiting without a message.
 _UNNOTICED = 1.0
 
 _own = threading.local()
 
 
 def thread_count(num_threads: int | None) -> int:
-    """Returns how many LM calls may be under way at once: as told, else by DSPy's setting.
+    """Returns how many LM calls may be under way at once: DSPy's setting unless given.
 
     Raises:
-        BlpoError: If that is no whole number of at least 1.
+        BlpoError: If that is not a whole number of at least 1.
     """
     count = (dspy.settings.num_threads or 8) if num_threads is None else num_threads
     check_least("num_threads", count, 1)
@@ -190,7 +190,7 @@ def _run(future: Future[R], task: Callable[[], R]) -> None:
         future.set_exception(error)
 
 
-# Pools that nobody has waited for in vain.
+# Pools that the interpreter waits for at its end: none that has used up its time.
 _to_wait_for: WeakSet[_Pool] = WeakSet()
 
 

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 import dspy
-from dspy.adapters.utils import format_field_value
 
+from blpo_dspy.models.seams import format_field_value, is_output
 from blpo_dspy.models.stand_ins import has_stand_ins, with_stand_ins
 from blpo_dspy.models.whole_answers import read_whole
 from blpo_dspy.text import without_tags
@@ -45,12 +45,8 @@ def _without_inner_tags(adapter: Any, fields_with_values: dict[Any, Any]) -> str
         adapter.format_field_with_value(
             {
                 # DSPy does the same to outputs.
-                field: value if _is_output(field.info) else without_tags(format_field_value(field.info, value))
+                field: value if is_output(field.info) else without_tags(format_field_value(field.info, value))
                 for field, value in fields_with_values.items()
             }
         )
     )
-
-
-def _is_output(info: Any) -> bool:
-    return (info.json_schema_extra or {}).get("__dspy_field_type") == "output"

@@ -1,4 +1,4 @@
-"""Keys: what to do where a provider refuses one, and how none gets into what is stored or shown."""
+"""Keys: what to do when a provider refuses one, and how they are kept out of what is stored or shown."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BY_NAME = ("anthropic", "deepseek", "gemini", "groq", "hosted_vllm", "mistral",
 CREDENTIAL_ERRORS = (LMAuthError, LMNotConfiguredError)
 
 
-def told(error: LMError, model: str) -> str:
+def described(error: LMError, model: str) -> str:
     """Returns an error over a key or other setting in a line, with what to export for this model's provider."""
     line, *_ = str(error).splitlines()
     provider = model.partition("/")[0]
@@ -38,9 +38,9 @@ SECRET_NAME = re.compile(
 _IN_ENVIRONMENT = re.compile(r"_(API_KEY|ACCESS_KEY|SECRET|TOKEN|PASSWORD)$")
 _BEARER = re.compile(r"(?<=\bbearer)(\s+|%20)[^\s\"',;<>]+", re.IGNORECASE)
 _MASK = "***"
-# Shorter values are placeholders such as "EMPTY", which also stand in texts that tell nothing.
+# Shorter values are placeholders such as "EMPTY", which also occur in harmless texts.
 _SHORTEST = 8
-# A gateway's page says nothing that is worth more.
+# More of a gateway's error page does not help.
 _LONGEST_TEXT = 500
 
 
@@ -62,7 +62,7 @@ def _keys(options: Mapping[Any, Any]) -> Iterator[str]:
 def without_secrets(error: BaseException, secrets: Collection[str]) -> None:
     """Masks keys in the texts of an error and of those behind it, which a server may have repeated.
 
-    A long text is cut, and so is the traceback that LiteLLM puts into some, which no user can do anything with.
+    A long text is cut, and so is the traceback that LiteLLM puts into some, which does not help a user.
     """
     seen: set[int] = set()
     behind: BaseException | None = error

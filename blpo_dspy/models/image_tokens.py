@@ -1,7 +1,7 @@
-"""How many prompt tokens an image comes to, by family of model, as the providers document it.
+"""How many prompt tokens an image counts as, by family of model, as the providers document it.
 
 Sources: OpenAI, "Images and vision: calculating costs"; Anthropic, "Vision: evaluate image size"; Google, "Understand
-and count tokens: multimodal tokens". A provider that says nothing is given a range.
+and count tokens: multimodal tokens". For a provider that documents nothing it is a range.
 """
 
 from __future__ import annotations

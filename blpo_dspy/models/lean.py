@@ -11,12 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import dspy
-from dspy.dsp.utils.settings import main_thread_config
 
 from blpo_dspy.models.adapter import one_call_adapter
+from blpo_dspy.models.seams import PROCESS_TRACE
 
-# The trace that nobody asked for: one given to dspy.context or dspy.configure is another list.
-_PROCESS_TRACE = main_thread_config["trace"]
 _LONGEST = 1000  # characters; texts of an image part that are longer are its pixels
 
 
@@ -29,7 +27,7 @@ class _Slim(list[dict[str, Any]]):
 
 
 class _Owner:
-    """What DSPy takes for one of the modules that a call is made from, each with a history."""
+    """Seam: in `settings.caller_modules` DSPy takes this for one of the modules a call is made from, with a history."""
 
     history = _Slim()
 
@@ -39,7 +37,7 @@ def lean_calls() -> Iterator[None]:
     """Makes LM calls inside the block take one request each, and DSPy remember their texts only.
 
     The history is kept as the user's settings have it, with their number in place of the characters of an image; at
-    `max_history_size=0` there is none. A trace is kept where one was asked for, as in `dspy.context(trace=[])`.
+    `max_history_size=0` there is none. A trace is kept where the user set one, as in `dspy.context(trace=[])`.
     """
     settings = dspy.settings
     changes: dict[str, Any] = {"adapter": one_call_adapter()}
@@ -47,7 +45,7 @@ def lean_calls() -> Iterator[None]:
         changes["disable_history"] = True  # DSPy would still fill the history of the whole process
     if not settings.disable_history:
         changes["caller_modules"] = [*(settings.caller_modules or ()), _Owner]
-    if settings.trace is _PROCESS_TRACE:
+    if settings.trace is PROCESS_TRACE:  # one given to dspy.context or dspy.configure is another list
         changes["trace"] = None
     with dspy.context(**changes):
         yield

@@ -12,18 +12,17 @@ from typing import Any, Literal, get_args
 from urllib.parse import urlsplit, urlunsplit
 
 import dspy
-from dspy.clients._litellm import get_litellm
-from dspy.clients.backend_selection import CLIENT_KEYS, select_backend
 from dspy.lm15 import LM15Error
 from dspy.utils.exceptions import LMConfigurationError
 
 from blpo_dspy.errors import BlpoError, check_kind
 from blpo_dspy.models.credentials import SECRET_NAME
+from blpo_dspy.models.seams import CLIENT_KEYS, litellm_module, select_backend
 
 Role = Literal["judge", "verbalizer", "optimizer"]
 
-# A judge and a verbalizer answer alike every time, and a small model that repeats itself is cut off. An optimizer is
-# asked for different proposals, which may follow on long reasoning.
+# A judge and a verbalizer answer alike every time, and a small model that repeats itself is cut off. An optimizer has
+# to propose different instructions, possibly after long reasoning.
 _DEFAULTS: dict[Role, dict[str, Any]] = {
     "judge": {"temperature": 0.0, "max_tokens": 4000},
     "verbalizer": {"temperature": 0.0, "max_tokens": 4000},
@@ -31,7 +30,7 @@ _DEFAULTS: dict[Role, dict[str, Any]] = {
 }
 _TIMEOUT, _LONG_TIMEOUT = 120.0, 300.0
 # Families that reason within the token limit before they answer; DSPy knows OpenAI's own. Of others its table, which it
-# fetches, tells whether they can reason, not whether they do unasked.
+# fetches, states whether they can reason, not whether they do by default.
 _REASONING = re.compile(
     r"(.*\.)?(deepseek[.-]r\d|deepseek-reasoner|qwq|qvq|qwen3(?!.*instruct)|magistral|gpt-oss|grok-[4-9]|glm-4\.[5-9]v|"
     r"gemini-(2\.5|[3-9]|(flash|pro)-latest)|.*\bthinking\b)",
@@ -206,7 +205,7 @@ def _check_provider(lm: dspy.LM, api_base: str | None) -> None:
             return
     except (LM15Error, TypeError, ValueError) as error:
         raise BlpoError(f"model {lm.model!r} cannot be reached with these options: {error}") from error
-    litellm = get_litellm(feature="blpo_dspy.make_lm")
+    litellm = litellm_module()
     try:
         litellm.get_llm_provider(lm.model)
     except litellm.BadRequestError:

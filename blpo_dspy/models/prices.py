@@ -1,4 +1,4 @@
-"""What tokens cost: as the user says, or as DSPy's price tables have it."""
+"""The prices of tokens: the user's, or those of DSPy's tables."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import dspy
-from dspy.clients.capabilities import resolve
-from dspy.clients.model_metadata import model_info, rate
 from dspy.lm15 import LM15Error
 from dspy.utils.exceptions import LMError
 
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.models.seams import litellm_module, model_info, rate, resolve
 
 Price: TypeAlias = tuple[float, float]
 """US dollars per million prompt tokens and per million completion tokens."""
@@ -27,7 +26,7 @@ def checked_prices(prices: Prices | None) -> dict[str, Price]:
     """Returns the prices that a user gave.
 
     Raises:
-        BlpoError: If one of them is no pair of amounts.
+        BlpoError: If one of them is not a pair of amounts.
     """
     checked = {}
     for model, price in (prices or {}).items():
@@ -50,9 +49,9 @@ def own_price(lm: dspy.BaseLM, prices: Prices | None) -> Price | None:
 
 
 def known_price(lm: dspy.BaseLM, prices: Prices | None) -> Price | None:
-    """Returns what the tokens of an LM cost, None if nobody says so."""
+    """Returns what the tokens of an LM cost, None if that is not known."""
     own = own_price(lm, prices)
-    if own is not None or not isinstance(getattr(lm, "_engine_spec", None), str):
+    if own is not None or not isinstance(getattr(lm, "engine", None), str):
         return own
     try:
         route = resolve(lm)
@@ -74,7 +73,7 @@ def check_priced(max_usd: float | None, lms: Sequence[dspy.BaseLM], prices: Pric
     unknown = sorted({lm.model for lm in lms if known_price(lm, prices) is None})
     if unknown:
         raise BlpoError(
-            f"max_usd={max_usd} can't be kept, as nobody knows what {', '.join(unknown)} costs; give US dollars "
+            f"max_usd={max_usd} can't be kept, as the price of {', '.join(unknown)} is not known; give US dollars "
             f"per million prompt and completion tokens, as in prices={{{unknown[0]!r}: (0.15, 0.60)}}, or cap calls or "
             "tokens instead"
         )
@@ -82,12 +81,12 @@ def check_priced(max_usd: float | None, lms: Sequence[dspy.BaseLM], prices: Pric
 
 def _litellm_price(model: str) -> Price | None:
     """The price of a model that DSPy reaches through LiteLLM alone."""
-    import litellm  # noqa: PLC0415 - slow to import, and seldom needed
-
+    litellm = litellm_module()
     try:
-        return litellm.cost_per_token(model=model, prompt_tokens=10**6, completion_tokens=10**6)
+        price: Price = litellm.cost_per_token(model=model, prompt_tokens=10**6, completion_tokens=10**6)
     except litellm.exceptions.ModelNotMappedError:
         return None
+    return price
 
 
 def cost(price: Price, prompt_tokens: float, completion_tokens: float) -> float:

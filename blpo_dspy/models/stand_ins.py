@@ -14,7 +14,7 @@ from typing import Any
 import dspy
 from dspy.utils.callback import BaseCallback
 
-# ".invalid" is no host (RFC 2606), and no text of a user can hold the address.
+# ".invalid" is never a host (RFC 2606), and no text of a user can hold the address.
 _HOST = f"https://{secrets.token_hex(8)}.invalid/"
 
 
@@ -48,7 +48,7 @@ def _is_data(url: str) -> bool:
 
 
 def _watched(adapter: dspy.Adapter) -> bool:
-    """Whether somebody looks at what is formatted, who is to see the images themselves."""
+    """Whether a callback reads what is formatted, and has to get the images themselves."""
     names = ("on_adapter_format_start", "on_adapter_format_end")
     callbacks = [*dspy.settings.callbacks, *adapter.callbacks]
     return any(getattr(type(call), name) is not getattr(BaseCallback, name) for call in callbacks for name in names)

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import dspy
-from dspy.adapters.chat_adapter import field_header_pattern
 from dspy.utils.exceptions import AdapterParseError
+
+from blpo_dspy.models.seams import field_header_pattern
 
 TAKES_REST = "takes_rest"
 """Marks an output field that text after the end of the form belongs to, as it may take back what the field states."""
@@ -42,8 +43,8 @@ def read_whole(adapter: Any, signature: type[dspy.Signature], completion: str) -
         fields = dict(adapter.parse(signature, completion))
     except AdapterParseError as error:
         fields, problem = dict(error.parsed_result or {}), error
-    said, rest = _said(adapter, completion)
-    twice = {name: texts for name in fields if len(texts := _different(said, name)) > 1}
+    stated, rest = _stated(adapter, completion)
+    twice = {name: texts for name in fields if len(texts := _different(stated, name)) > 1}
     fields.update({name: "\n\n".join(texts) for name, texts in twice.items()})
     if re.search(r"\w", rest):
         fields.update(
@@ -59,15 +60,15 @@ def read_whole(adapter: Any, signature: type[dspy.Signature], completion: str) -
     raise AdapterParseError(type(adapter).__name__, signature, completion, message, parsed_result=fields) from problem
 
 
-def _different(said: list[tuple[str, str]], name: str) -> list[str]:
+def _different(stated: list[tuple[str, str]], name: str) -> list[str]:
     """The different texts of a field, in order."""
-    return list(dict.fromkeys(text for field, text in said if field == name))
+    return list(dict.fromkeys(text for field, text in stated if field == name))
 
 
-def _said(adapter: Any, completion: str) -> tuple[list[tuple[str, str]], str]:
+def _stated(adapter: Any, completion: str) -> tuple[list[tuple[str, str]], str]:
     """The fields with their texts, as often as the answer states them, and the text after the end of the form."""
     if isinstance(adapter, dspy.JSONAdapter):
-        return _said_in_json(completion)
+        return _stated_in_json(completion)
     if isinstance(adapter, dspy.XMLAdapter):  # of an element that is there twice DSPy makes a list
         return [], completion.rpartition("</")[2].partition(">")[2]
     if isinstance(adapter, dspy.ChatAdapter):
@@ -77,7 +78,7 @@ def _said(adapter: Any, completion: str) -> tuple[list[tuple[str, str]], str]:
 
 
 def _sections(completion: str) -> Iterator[tuple[str, str]]:
-    """The sections of an answer in the chat format, as DSPy tells them apart."""
+    """The sections of an answer in the chat format, as DSPy separates them."""
     name, lines = "", list[str]()
     for line in completion.splitlines():
         header = field_header_pattern.match(line.strip())
@@ -89,12 +90,12 @@ def _sections(completion: str) -> Iterator[tuple[str, str]]:
     yield name, "\n".join(lines).strip()
 
 
-def _said_in_json(completion: str) -> tuple[list[tuple[str, str]], str]:
+def _stated_in_json(completion: str) -> tuple[list[tuple[str, str]], str]:
     """The pairs of all objects of an answer, and the text after the last one.
 
     Of an object that cannot be decoded, and that DSPy repairs, the pairs are taken as they stand.
     """
-    said, rest, start = list[tuple[str, str]](), "", completion.find("{")
+    stated, rest, start = list[tuple[str, str]](), "", completion.find("{")
     while start >= 0:
         try:
             pairs, end = _JSON.raw_decode(completion, start)
@@ -103,6 +104,6 @@ def _said_in_json(completion: str) -> tuple[list[tuple[str, str]], str]:
             following, rest = completion.find("{", start + 1), ""
             found = _PAIR.findall(completion, start, len(completion) if following < 0 else following)
             pairs = [(key, text.strip(" \t\r\n\"',{}")) for key, text in found]
-        said += [(key, str(value).strip()) for key, value in pairs]
+        stated += [(key, str(value).strip()) for key, value in pairs]
         start = following
-    return said, rest
+    return stated, rest

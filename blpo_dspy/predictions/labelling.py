@@ -22,11 +22,11 @@ from blpo_dspy.models.failures import FATAL_ERRORS
 from blpo_dspy.models.lm import Models
 from blpo_dspy.programs.visual_judge import VisualJudge
 
-# How many failures in a row, from the first image on, tell that nobody is there.
+# How many failures in a row, from the first image on, mean that the server is not reachable.
 _SIGNS_OF_LIFE = 4
 # Later, when something was answered before, as many rounds of failures on all threads do.
 _ROUNDS_OF_SILENCE = 3
-# As many refusals, from the first image on, tell that it isn't the images: the model's name is wrong, say.
+# As many refusals, from the first image on, mean that it isn't the images: the model's name is wrong, say.
 _REFUSALS = 20
 # Images waiting for each thread: enough that none is idle while the first in line takes its time.
 _QUEUED = 4
@@ -79,7 +79,7 @@ def label_each(
     for each thread lie in memory. An image that cannot be read is that image's failure.
 
     Raises:
-        ModelError: If a model cannot be used at all (it refuses the key, the first calls all fail), or falls silent.
+        ModelError: If a model cannot be used at all (it refuses the key, the first calls all fail), or stops answering.
     """
     program = judge.deepcopy()
     program.verbalizer.lm = meter.wrap(models.verbalizer, "verbalizer")
@@ -130,6 +130,6 @@ def _label_one(program: VisualJudge, inputs: Mapping[str, Any]) -> Verdict:
 
 
 def _check_alive(verdicts: Sequence[Verdict]) -> None:
-    """A model that is out of reach from the first is not asked again and again, which would only cost time."""
+    """A model that is not reachable from the start is not called again and again, which would only cost time."""
     if verdicts and all(verdict.outage for verdict in verdicts):
         raise ModelError(f"the model failed for every one of the first {len(verdicts)} images: {verdicts[0].failure}")

@@ -1,4 +1,4 @@
-"""A judge's verdicts on a folder or table of images, written to a table; a call that was cut short goes on."""
+"""A judge's verdicts on a folder or table of images, written to a table; an interrupted call resumes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Progress:
     Attributes:
         total: Rows in all.
         known: Rows with a verdict or an error, of earlier sessions too.
-        judged: Rows that this session came to.
+        judged: Rows that this session has judged.
         labels: How often each label was given, in the order of the label space.
         invalid: Rows whose answer states no label.
         errors: Rows without an answer: the image cannot be used, or the model failed.
@@ -89,7 +89,7 @@ def predict(
     `description` and `reasoning` as far as the judge gives them, `answer` where it states no label, `invalid`, and
     `error` where there is no answer. Images are loaded as their turn comes: a few for each thread lie in memory.
 
-    Beside the table, `<out>.journal.jsonl` keeps what was paid for, so that the same call goes on after a crash, and
+    Next to the table, `<out>.journal.jsonl` keeps what was paid for, so that the same call resumes after a crash, and
     later judges what is missing only: new rows, replaced images, rows with an error. A verdict belongs to the bytes of
     an image (or to its URL) and its context, not to its name; so all images are read before the first call, and equal
     rows are judged once. An image that changes after that has an error. Rows that are gone are left out. Remove the
@@ -104,14 +104,14 @@ def predict(
         texts: Context texts that are the same for all images; others come from the columns of their names.
         allow_outside: Whether images may lie outside the folder, or that of the table.
         num_threads: The most LM calls under way at once; DSPy's setting if None.
-        max_calls: The most LM calls of this session; the same call again goes on.
+        max_calls: The most LM calls of this session; the same call again continues.
         max_outage: Seconds that a server which has stopped answering is waited for.
         on_read: Called with the number of rows read so far, while all are read before the first LM call.
         on_progress: Called before the first LM call, with what is known already, and then as rows are done.
 
     Raises:
         DataError: If the source cannot be read, or none of its rows can be used.
-        ModelError: If a model cannot be used at all, or falls silent; what is done stays.
+        ModelError: If a model cannot be used at all, or stops answering; what is done stays.
         BlpoError: If `out` cannot be written or is there without a journal, or its journal is that of another judge,
             other models or other images altogether.
     """
@@ -134,7 +134,7 @@ def predict(
 
 
 def journal_of(out: Path) -> Path:
-    """Returns the path of the journal beside an output."""
+    """Returns the path of the journal of an output."""
     return out.with_name(out.name + SUFFIX)
 
 
@@ -168,7 +168,7 @@ class _Session:
         self._check_overlap()
         self._gone = len(journal.done - set(self._keys))
         self._times = Counter(self._keys)
-        self._counts = Counter(_kind(said) for key in self._keys if (said := self._said(key)))
+        self._counts = Counter(_kind(result) for key in self._keys if (result := self._result(key)))
 
     def _check_overlap(self) -> None:
         """Refuses other images altogether, with which an earlier table would be overwritten by mistake."""
@@ -218,11 +218,11 @@ class _Session:
 
         judge(calls(), done=done)
 
-    def _said(self, key: str) -> dict[str, Any] | None:
+    def _result(self, key: str) -> dict[str, Any] | None:
         return self._unusable.get(key) or self._journal.row(key)
 
     def _note(self, key: str, verdict: Verdict) -> None:
-        before = self._said(key)
+        before = self._result(key)
         if before is not None:
             self._counts[_kind(before)] -= self._times[key]
         row = _row(verdict)
@@ -250,9 +250,9 @@ class _Session:
 
         def rows() -> Iterator[dict[str, Any]]:
             for row, place, key in zip(self._inputs.rows, self._places, self._keys, strict=True):
-                said = self._said(key) or {}
+                result = self._result(key) or {}
                 values = {**row.values, self._inputs.image_column: place}
-                yield {**{new: values.get(name) for name, new in given.items()}, **{n: said.get(n) for n in found}}
+                yield {**{new: values.get(name) for name, new in given.items()}, **{n: result.get(n) for n in found}}
 
         types = {given[self._inputs.image_column]: str, **found}
         write_rows(target, [*given.values(), *found], rows, types)
@@ -296,7 +296,7 @@ def _found_columns(judge: VisualJudge) -> dict[str, type]:
 
 
 def _free(name: str, taken: Collection[str], columns: Collection[str]) -> str:
-    """A column's name beside those that the judge adds."""
+    """A column's name that differs from those that the judge adds."""
     if name not in taken:
         return name
     name = _GIVEN + name
@@ -333,13 +333,9 @@ def _journal(target: Path, judge: VisualJudge, models: Models, inputs: Inputs) -
         raise BlpoError(f"{target}: this is the table to be judged; name another output")
     if target.exists() and not path.exists():
         raise BlpoError(
-            f"{target}: there is such a file already, and no journal of a run that could go on beside it; name another "
+            f"{target}: there is such a file already, but no journal of a run to continue; name another "
             "output, or remove it"
         )
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BlpoError(f"{target.parent}: cannot be made ({error.strerror}); name another output") from error
     lms = {"judge": models.judge, **({} if judge.evidence == "image" else {"verbalizer": models.verbalizer})}
     models_used = {role: identity(lm) for role, lm in lms.items()}
     return PredictionJournal(path, {"judge": judge.identity(), "models": models_used})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +10,8 @@ from typing import Any
 
 import dspy
 from dspy.utils.callback import BaseCallback
+
+from blpo_dspy.models.seams import extend
 
 _current = threading.local()
 
@@ -91,8 +92,7 @@ class Tracker(BaseCallback):
 
     def track(self, program: dspy.Module) -> dspy.Module:
         """Makes a program (and its copies) tell this tracker which candidate is running."""
-        program.__class__ = _tracked_class(type(program))  # type: ignore[arg-type]
-        return program
+        return extend(program, _TrackedMixin)
 
     def metric(self, example: dspy.Example, prediction: Any, trace: Any = None) -> float:
         """The metric to give to the optimizer."""
@@ -158,8 +158,3 @@ class _TrackedMixin:
     def forward(self, *arguments: Any, **inputs: Any) -> Any:
         _current.state = ProgramState.of(self)
         return super().forward(*arguments, **inputs)  # type: ignore[misc]
-
-
-@functools.cache
-def _tracked_class(cls: Any) -> type:
-    return type(cls.__name__, (_TrackedMixin, cls), {"__module__": cls.__module__})

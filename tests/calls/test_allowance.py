@@ -79,7 +79,7 @@ def test_a_round_like_those_before_has_to_fit() -> None:
 
 
 def test_a_refusal_ends_what_it_meets_and_is_told_afterwards() -> None:
-    """Any other error goes on."""
+    """Any other error is raised."""
     found, done = allowance(10), []
     with found.until_stopped():
         done.append("before")

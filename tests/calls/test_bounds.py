@@ -94,7 +94,7 @@ def test_the_time_of_the_run_bounds_a_call_whose_own_time_is_longer() -> None:
 
 
 def test_a_time_beyond_what_threads_wait_is_no_error() -> None:
-    """A cap of 1e300 seconds is no cap."""
+    """A cap of 1e300 seconds is not a cap."""
     meter = Meter(num_threads=1, deadline=1e300)
     assert meter.wrap(scripted_lm(lambda seen: "yes"), "judge")("a") == ["yes"]
 

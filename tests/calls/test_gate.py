@@ -18,7 +18,7 @@ WAIT = 30
 
 
 class Line:
-    """Calls that wait at a gate; each holds its slot until it is told to go on."""
+    """Calls that wait at a gate; each holds its slot until it is released."""
 
     def __init__(self, gate: Gate) -> None:
         self.gate, self.under_way, self._changed = gate, [], threading.Condition()
@@ -124,7 +124,7 @@ def test_an_equal_request_of_the_search_brings_one_of_the_background_forward() -
 
 
 def test_calls_in_the_background_are_counted_apart_too() -> None:
-    """The search knows what it spent itself, whatever the timing of the validation beside it."""
+    """The search knows what it spent itself, whatever the timing of the validation in the background."""
     lm = scripted_lm(lambda seen: "hi")
     with Workers(4) as workers:
         meter = Meter(num_threads=4, demand=workers.demand)

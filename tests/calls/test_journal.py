@@ -27,7 +27,8 @@ from worlds import TRAIN, VALIDATION, mind, student, world
 
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.failures import RunStoppedError
-from blpo_dspy.calls.journal import FILE_NAME, Journal, JournalError
+from blpo_dspy.calls.journal import FILE_NAME, Journal
+from blpo_dspy.calls.journal_file import JournalError
 from blpo_dspy.calls.ledger import Ledger, Usage
 from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.store import Answer
@@ -110,7 +111,7 @@ def test_a_journal_changed_anywhere_is_never_continued_as_something_else(
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("[1, 2]", "no JSON object"),
+        ("[1, 2]", "not a JSON object"),
         ('{"kind": "answer", "key": "k"}', "outputs"),
         (_answer(usage={"ants": 1}), "ants"),
         (_answer(usage={"calls": "x"}), "calls: 'x'"),
@@ -165,7 +166,7 @@ def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
-    """The second is told to wait; once the first has ended it may go on."""
+    """The second is refused; once the first has ended it may continue."""
     with opened(tmp_path, seed=1):
         with pytest.raises(JournalError, match="another run is writing it"):
             Journal(tmp_path, {"seed": 1})
@@ -174,10 +175,45 @@ def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
         assert "another run is writing it" in other.stderr
     with opened(tmp_path, seed=1):
         pass
+    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+
+
+def test_the_lock_of_a_killed_run_is_free(tmp_path: Path) -> None:
+    """The lock file that it leaves keeps nobody out, and the next run removes it."""
+    code = (
+        "import os, signal; from blpo_dspy.calls.journal import Journal; "
+        f"journal = Journal({str(tmp_path)!r}, {{'seed': 1}}); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert len(list(tmp_path.iterdir())) == 2
+    with opened(tmp_path, seed=1):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+
+
+def test_of_many_runs_that_start_at_once_one_at_a_time_writes(tmp_path: Path) -> None:
+    """A lock file that is removed while another run opens it does not let two runs in."""
+    inside, most, refused = [], [], []
+
+    def start(number: int) -> None:
+        for _ in range(20):
+            try:
+                with opened(tmp_path, seed=1):
+                    inside.append(number)
+                    most.append(len(inside))
+                    time.sleep(0.001)
+                    inside.remove(number)
+            except JournalError as error:
+                refused.append(str(error))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(start, range(8)))
+    assert max(most) == 1
+    assert all("another run is writing it" in text for text in refused)
 
 
 def test_threads_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
-    """Every answer is on disk when its writer goes on, in whole lines."""
+    """Every answer is on disk when its writer continues, in whole lines."""
     counted = []
 
     def write(number: int) -> None:
@@ -193,7 +229,7 @@ def test_threads_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     assert sorted(int(line["key"]) for line in lines[1:]) == list(range(200))
 
 
-def test_a_full_disk_ends_the_run_with_a_journal_that_goes_on(tmp_path: Path) -> None:
+def test_a_full_disk_ends_the_run_with_a_journal_that_can_be_continued(tmp_path: Path) -> None:
     """After a line that could not be written whole nothing more is written; the rest is as good as ever."""
     previous = resource.getrlimit(resource.RLIMIT_FSIZE)
     with opened(tmp_path, seed=1) as journal:
@@ -217,7 +253,7 @@ def test_a_full_disk_ends_the_run_with_a_journal_that_goes_on(tmp_path: Path) ->
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     """A file in place of the folder."""
     (tmp_path / "taken").write_text("")
-    with pytest.raises(JournalError, match="no journal can be kept there"):
+    with pytest.raises(JournalError, match=r"taken.*cannot be written .*choose another folder"):
         Journal(tmp_path / "taken", {})
 
 
@@ -317,7 +353,7 @@ def test_a_cap_can_be_raised_to_go_on(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_keeps_the_answers_that_are_under_way(tmp_path: Path) -> None:
-    """An interrupted run sends nothing new, waits for what it has paid for, and goes on later for the rest alone."""
+    """An interrupted run sends nothing new, waits for what it has paid for, and later resumes with the rest."""
     pressed = threading.Event()
 
     def press(_: object) -> None:

@@ -55,7 +55,7 @@ def test_a_ledger_adds_up_its_roles(roles: dict[str, Usage]) -> None:
     ],
 )
 def test_an_unknown_price_is_none_and_nothing_spent_is_zero(usage: Usage, usd: float | None) -> None:
-    """A sum is given where any price is known; how many calls it leaves out stands beside it."""
+    """A sum is given where any price is known; how many calls it leaves out is given with it."""
     assert usage.to_dict()["usd"] == usd
     assert usage.to_dict()["unpriced"] == usage.unpriced
 

@@ -100,7 +100,7 @@ def test_a_request_is_told_apart_by_role_options_and_rollout() -> None:
 
 
 def test_an_outage_reaches_everyone_who_waits_for_it_and_is_not_remembered() -> None:
-    """Threads that wait for a call under way get its error without sending more; the next one asks anew."""
+    """Threads that wait for a call under way get its error without sending more; the next one is sent."""
     arrived = threading.Event()
 
     def script(seen: Any) -> Any:
@@ -201,9 +201,9 @@ def test_a_long_wait_is_told_once_and_is_not_as_long_as_the_provider_likes(monke
     lm = scripted_lm(failing(*[lm15.RateLimitError("slow down", retry_after=3600) for _ in range(3)]), num_retries=3)
     with pytest.warns(
         BlpoWarning, match=r"asks to wait 3600 s before the next call, which is cut to 0: .*slow"
-    ) as told:
+    ) as noticed:
         assert Meter(num_threads=1).wrap(lm, "judge")("a") == ["hi"]
-    assert len(told) == 1
+    assert len(noticed) == 1
 
 
 def test_what_is_refused_once_is_not_asked_again() -> None:
@@ -218,7 +218,7 @@ def test_what_is_refused_once_is_not_asked_again() -> None:
 
 
 class Failures(MemoryStore):
-    """A store that keeps what failed attempts came to."""
+    """A store that keeps the usage of failed attempts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -230,7 +230,7 @@ class Failures(MemoryStore):
 
 
 def test_answers_and_failed_attempts_come_to_what_the_ledger_counted() -> None:
-    """An answer knows its own attempt; the store is told of each failed one as it happens."""
+    """An answer knows its own attempt; the store gets each failed one as it happens."""
     lm = scripted_lm(failing(*[lm15.RateLimitError("slow down", retry_after=0) for _ in range(2)]))
     store = Failures()
     meter = Meter(num_threads=1, store=store)
@@ -521,7 +521,7 @@ class Calls(BaseCallback):
 
 
 def test_callbacks_of_the_lm_and_of_the_settings_see_each_attempt() -> None:
-    """Every call that DSPy makes is told to both; what the run remembers is not asked again."""
+    """Every call that DSPy makes is reported to both; what the run remembers is not sent again."""
     own, configured = Calls(), Calls()
     lm = scripted_lm(failing(lm15.RateLimitError("slow down", retry_after=0)), callbacks=[own])
     judge = Meter(num_threads=1).wrap(lm, "judge")
@@ -634,7 +634,7 @@ class Choosing(dspy.BaseLM):
     [("stop", "stop"), ("stop length", "length"), ("length stop", "length"), ("stop stop", "stop")],
 )
 def test_of_several_completions_the_one_that_was_cut_off_counts(reasons: str, found: str) -> None:
-    """An ordinary stop beside it says nothing."""
+    """An ordinary stop next to it does not count."""
     with observe_answers() as answers:
         Meter(num_threads=1).wrap(Choosing("legacy"), "judge")(reasons)
     assert answers[0].finish_reason == found
@@ -722,7 +722,7 @@ def test_image_tokens_are_counted_where_the_provider_names_them() -> None:
 
 
 def ask_over_http(engine: str, model: str, finish_reason: str, **usage: Any) -> tuple[Usage, bool]:
-    """Returns what one call over HTTP came to, and whether it was cut off."""
+    """Returns the usage of one call over HTTP, and whether it was cut off."""
     answer = {**completion("hi", finish_reason=finish_reason, **usage), "model": model}
     with ScriptedServer(lambda body: (200, answer, {})) as server, observe_answers() as answers:
         lm = dspy.LM(f"openai/{model}", api_base=server.url, api_key="secret", engine=engine, cache=False)

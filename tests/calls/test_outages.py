@@ -32,7 +32,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Server:
-    """Answers until it is told to go away, and again some time after that."""
+    """Answers until it is switched off, and again some time after that."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds, self._back = seconds, 0.0
@@ -63,9 +63,9 @@ def test_an_outage_is_waited_out_with_a_notice_and_few_requests() -> None:
     meter, judge = metered(server, 30)
     server.leave()
     notice = pytest.warns(UserWarning, match="waiting up to max_outage=30 seconds for it: .*restarting")
-    with notice as told, Workers(8) as workers:
+    with notice as noticed, Workers(8) as workers:
         assert workers.map(judge, [f"question {number}" for number in range(8)]) == [["yes"]] * 8
-    assert len(told) == 1
+    assert len(noticed) == 1
     assert 16 <= server.asked <= 16 + 10
     assert meter.ledger.total.failed == server.asked
 

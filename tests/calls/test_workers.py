@@ -119,7 +119,7 @@ def test_threads_end_with_their_workers_and_keep_no_interpreter_alive() -> None:
 # A program that an error ends while another task is under way.
 _FAILING = """
 import sys, threading, time
-from blpo_dspy.optimizers import workers
+from blpo_dspy.calls import workers
 workers.GRACE, workers._UNNOTICED = 0.4, 0.2
 begun = threading.Event()
 
@@ -139,7 +139,7 @@ with workers.Workers(2) as threads:
 
 @pytest.mark.parametrize(("seconds", "ends"), [(0.05, True), (60, False)])
 def test_after_an_error_the_interpreter_lets_calls_end_but_not_for_long(seconds: float, ends: bool) -> None:
-    """A thread that is stopped in its work can hang or abort the interpreter; one that hangs is told of."""
+    """A thread that is stopped in its work can hang or abort the interpreter; one that hangs is reported."""
     done = subprocess.run(
         [sys.executable, "-c", _FAILING, str(seconds)], capture_output=True, text=True, timeout=50, check=False
     )

@@ -86,7 +86,7 @@ def test_dollars_and_prices_are_those_of_compile(table: Path, tmp_path: Path) ->
         refused = compare(table, tmp_path / "none", *options)
         done = compare(table, tmp_path / "given", *options, "--price", "openai/embedded=1,1")
     assert (refused.exit_code, refused.stdout) == (2, "")
-    assert "--max-usd 0.01 can't be kept, as nobody knows what openai/embedded costs" in refused.stderr
+    assert "--max-usd 0.01 can't be kept, as the price of openai/embedded is not known" in refused.stderr
     row = json.loads(done.stdout)["rows"][1]
     assert "max_usd" in json.loads(done.stdout)["about"]
     assert row["capped"]

@@ -33,7 +33,7 @@ from photographs import (
     student,
 )
 
-from blpo_dspy.calls.journal import JournalError
+from blpo_dspy.calls.journal_file import JournalError
 from blpo_dspy.comparison.compare import Comparison, Row, compare, load_comparison
 from blpo_dspy.comparison.figures import remarks
 from blpo_dspy.comparison.methods import METHODS, Method

@@ -16,9 +16,9 @@ from types import FrameType
 from typing import Any, TypeVar
 
 import pytest
-from dspy.clients._litellm import get_litellm
 
 from blpo_dspy.errors import BlpoError, BlpoWarning
+from blpo_dspy.models.seams import litellm_module
 
 Given = TypeVar("Given")
 
@@ -151,7 +151,7 @@ def _in_time(seconds: float) -> Iterator[None]:
 
 def import_litellm() -> None:
     """Imports what DSPy imports late: it takes seconds the first time, which no case is to be blamed for."""
-    get_litellm(feature="a test")
+    litellm_module()
 
 
 def in_folder(given: Given) -> Callable[[Path], Given]:

@@ -141,14 +141,14 @@ def test_a_bare_name_at_a_server_of_ones_own_is_refused_with_what_to_write() -> 
 
 
 def test_a_typing_error_in_the_name_of_the_offline_engine_is_told() -> None:
-    """Which is no model of a server."""
+    """Which is not a model of a server."""
     with pytest.raises(BlpoError, match=r"lacks its provider; .* did you mean embedded\?"):
         make_lm("embeded")
 
 
 @pytest.mark.parametrize("base", ["http://localhost:8000/v1", None])
 def test_the_bare_id_of_a_model_on_the_hub_is_refused_with_what_to_write(base) -> None:
-    """Its owner is no provider, which LiteLLM would say at the first call only."""
+    """Its owner is not a provider, which LiteLLM would say at the first call only."""
     with pytest.raises(BlpoError, match=r"lacks its provider; write openai/Qwen/Qwen2\.5-VL-32B-Instruct for"):
         make_lm("Qwen/Qwen2.5-VL-32B-Instruct", api_base=base)
 

@@ -267,7 +267,7 @@ def test_a_cap_in_dollars_without_prices_is_refused_before_the_first_call() -> N
     """A cap that can't be kept would lose money."""
     lm = world()
     made = optimizer(lm, budget=Budget(max_usd=1.0))
-    with pytest.raises(BlpoError, match=r"max_usd=1\.0 can't be kept, as nobody knows what scripted/test costs"):
+    with pytest.raises(BlpoError, match=r"max_usd=1\.0 can't be kept, as the price of scripted/test is not known"):
         made.compile(student(), trainset=TRAIN, valset=VALIDATION)
     assert lm.engine.seen == []
 

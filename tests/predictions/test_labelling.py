@@ -53,7 +53,7 @@ def test_verdicts_come_in_the_order_of_the_images(threads) -> None:
 
 
 def test_a_refused_image_and_an_answer_without_a_label_stay_with_their_image() -> None:
-    """Neither ends the run; they are told apart."""
+    """Neither ends the run; they are distinguished."""
 
     def script(seen: Seen) -> Any:
         return {2: lm15.InvalidRequestError("too violent"), 3: "no idea"}.get(number_of(seen), "keep")
@@ -141,7 +141,7 @@ def test_a_server_that_falls_silent_in_the_middle_ends_it() -> None:
 
 
 def test_agreement_counts_failures_apart_from_answers() -> None:
-    """A failed call is no wrong answer."""
+    """A failed call is not a wrong answer."""
 
     def script(seen: Seen) -> Any:
         return {1: lm15.InvalidRequestError("no"), 2: "??"}.get(number_of(seen), "keep")

@@ -351,10 +351,10 @@ def test_an_image_in_memory_is_refused(source: Any, tmp_path: Path) -> None:
 def test_progress_counts_every_row_once(photos: Path, tmp_path: Path) -> None:
     """In order, from what is known before the first call."""
     (photos / "05.png").write_bytes(b"")
-    told: list[Progress] = []
+    reported: list[Progress] = []
     begun: list[int] = []
-    World().predict(photos, tmp_path / "o.csv", on_read=begun.append, on_progress=told.append)
+    World().predict(photos, tmp_path / "o.csv", on_read=begun.append, on_progress=reported.append)
     assert begun == list(range(1, 13))
-    assert [progress.known for progress in told] == list(range(13))
-    assert [sum(p.labels.values()) + p.invalid + p.errors for p in told] == list(range(13))
-    assert told[-1].errors == 1
+    assert [progress.known for progress in reported] == list(range(13))
+    assert [sum(p.labels.values()) + p.invalid + p.errors for p in reported] == list(range(13))
+    assert reported[-1].errors == 1

@@ -145,7 +145,7 @@ def test_a_fresh_process_in_another_folder_gives_the_same_labels(tmp_path: Path)
     run = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "judge.json"), *images],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (Path(__file__).parent, Path(__file__).parents[1])))},
         capture_output=True,
         text=True,
         check=True,
@@ -224,13 +224,13 @@ def test_a_file_that_is_no_judge_is_refused_with_the_reason(
 
 def test_a_missing_file_and_a_folder_are_refused_with_the_reason(tmp_path: Path) -> None:
     """The error names the path."""
-    for path, reason in ((tmp_path / "none.json", "No such file"), (tmp_path, "this is a folder")):
+    for path, reason in ((tmp_path / "none.json", "No such file"), (tmp_path, "this is a directory")):
         with pytest.raises(ArtifactError, match=reason):
             VisualJudge.load(path)
 
 
 def test_every_truncated_file_is_refused(tmp_path: Path) -> None:
-    """Wherever a file breaks off, but for its last line break, it is no judge."""
+    """Wherever a file breaks off, but for its last line break, it is not a judge."""
     judge_of().save(tmp_path / "judge.json")
     cut = tmp_path / "judge.json"
     for length in reversed(range(cut.stat().st_size - 1)):
@@ -292,7 +292,7 @@ def test_a_file_with_wrong_content_is_refused(broken: dict[str, Any], saved: Pat
     ids=str,
 )
 def test_a_file_whose_predictors_are_made_for_another_judge_is_refused(other: dict[str, Any], saved: Path) -> None:
-    """A model would be told other labels or fields than the file names."""
+    """A model would get other labels or fields than the file names."""
     change(saved, **other)
     with pytest.raises(ArtifactError, match=r"judge\.json: not a judge.*of other labels, evidence or context"):
         VisualJudge.load(saved)
@@ -386,7 +386,7 @@ def test_a_card_that_is_no_json_leaves_the_old_file(card: dict[str, Any], saved:
 
 
 def test_a_full_disk_leaves_the_old_file(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error while writing is told, and nothing but the old file remains."""
+    """An error while writing is raised, and nothing but the old file remains."""
     before = saved.read_bytes()
 
     def full(descriptor: int) -> None:
@@ -471,17 +471,17 @@ def signed(state: dict[str, Any], **entries: Any) -> dict[str, Any]:
 
 
 BROKEN_STATES: list[tuple[str, Callable[[dict[str, Any]], dict[str, Any]], str]] = [
-    ("judge", lambda state: signed(state, instructions=5), r"its instructions are empty or no text \(5\)"),
-    ("verbalizer", lambda state: signed(state, instructions=" \n"), "its instructions are empty or no text"),
-    ("judge", lambda state: signed(state, fields=5), "no DSPy state of a predictor"),
+    ("judge", lambda state: signed(state, instructions=5), r"its instructions are empty or not a text \(5\)"),
+    ("verbalizer", lambda state: signed(state, instructions=" \n"), "its instructions are empty or not a text"),
+    ("judge", lambda state: signed(state, fields=5), "not a DSPy state of a predictor"),
     (
         "judge",
         lambda state: signed(state, fields=[{**field, "prefix": 5} for field in state["signature"]["fields"]]),
-        "the prefix of a field is no text",
+        "the prefix of a field is not a text",
     ),
-    ("judge", lambda state: {**state, "demos": 5}, r"its demonstrations are no list of examples \(5\)"),
-    ("judge", lambda state: {**state, "demos": [5]}, "its demonstrations are no list of examples"),
-    ("judge", lambda state: {**state, "lm": 5}, "no DSPy state that can be loaded"),
+    ("judge", lambda state: {**state, "demos": 5}, r"its demonstrations are not a list of examples \(5\)"),
+    ("judge", lambda state: {**state, "demos": [5]}, "its demonstrations are not a list of examples"),
+    ("judge", lambda state: {**state, "lm": 5}, "not a DSPy state that can be loaded"),
     ("judge", lambda state: {**state, "forward": "x"}, r"it has unknown entries \['forward'\]"),
     ("judge", lambda state: {**state, "pixel_policy": 5}, "pixel policy"),
     ("metadata", lambda state: {}, "its 'metadata' are missing or damaged"),

@@ -119,7 +119,7 @@ class Painter(dspy.Module):
 
 
 def rate(seen: Seen) -> Any:
-    """Plans a dark picture unless told to be bright; rates a picture by the checksum of its brightness."""
+    """Plans a dark picture unless asked for a bright one; rates a picture by the checksum of its brightness."""
     if "grey" in seen.fields:
         return {"grey": 200 if "bright" in seen.instruction else 10}
     return {"label": "5" if seen.images[0] in data_uri(200) else "2"}

@@ -1,4 +1,4 @@
-"""Tests of the two signatures: which fields there are, in which order, and what the model is told of them."""
+"""Tests of the two signatures: which fields there are, in which order, and how they are stated in the prompt."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ def test_the_judge_reads_its_evidence_and_the_context(evidence: str, inputs: lis
 
 
 @pytest.mark.parametrize(
-    ("labels", "told"),
+    ("labels", "stated"),
     [
         (SAFETY, "Safe, Unsafe"),
         (LabelSpace.ordinal(1, 5), "a whole number from 1 to 5"),
         (LabelSpace("poor", "fair", "good", ordered=True), "poor, fair, good (lowest to highest)"),
     ],
 )
-def test_the_judge_is_told_the_labels(labels: LabelSpace, told: str) -> None:
+def test_the_labels_are_stated_in_the_prompt(labels: LabelSpace, stated: str) -> None:
     """The closed set stands in the description of the answer, so the instruction needn't state it."""
     signature = judge_signature("Judge.", labels, (), evidence="image", reasoning=False)
     prompt = dspy.ChatAdapter().format(signature, [], {"image": dspy.Image("https://example.org/a.png")})
-    assert f"`label` (str): one of the labels and nothing else: {told}" in prompt[0]["content"]
+    assert f"`label` (str): one of the labels and nothing else: {stated}" in prompt[0]["content"]
 
 
 def test_the_base_signatures_are_not_changed() -> None:

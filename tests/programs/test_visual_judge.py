@@ -302,10 +302,10 @@ def test_failures_between_answers_cost_nothing_but_themselves(threads: int) -> N
     judge.set_lm(Own("own/test"))
     with pytest.warns(
         UserWarning, match=r"25 of 200 images got no prediction .*reset by peer \(position 7, 15, 23"
-    ) as told:
+    ) as noticed:
         results = judge.batch(items, num_threads=threads, disable_progress_bar=True)
     assert [i for i, result in enumerate(results) if result is None] == list(range(7, 200, 8))
-    assert len([w for w in told if "no prediction" in str(w.message)]) == 1
+    assert len([w for w in noticed if "no prediction" in str(w.message)]) == 1
     assert len(asked) == 200
 
 
@@ -339,8 +339,9 @@ def test_a_batch_ends_at_a_server_that_is_down_and_keeps_what_was_answered() -> 
     ):
         judge.batch(items, num_threads=2, disable_progress_bar=True, return_failed_examples=True)
     assert [p is not None for p in stopped.value.predictions] == [True] * 10 + [False] * 30
-    assert 3 <= len(stopped.value.failures) <= 4
-    assert len(seen_by(judge)) <= 14
+    # The last answer may come after two failures, and sets their number back; another call is under way at the end.
+    assert 3 <= len(stopped.value.failures) <= 2 + 3 + 1
+    assert len(seen_by(judge)) <= 16
 
 
 def test_a_number_of_errors_that_is_given_counts_them_all() -> None:
@@ -537,7 +538,7 @@ def test_gepa_improves_its_instructions(evidence: str) -> None:
     [
         ({"labels": ["Safe", "Unsafe"]}, r"no label space; write LabelSpace\('Safe', 'Unsafe'\)"),
         ({"instruction": "  "}, "instruction is empty"),
-        ({"instruction": None}, "instruction is empty or no text"),
+        ({"instruction": None}, "instruction is empty or not a text"),
         ({"verbalizer_instruction": ""}, "verbalizer_instruction is empty"),
         ({"evidence": "text"}, "evidence 'text' is unknown"),
         ({"context": ["a b"]}, "'a b' is not an identifier"),

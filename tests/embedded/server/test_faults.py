@@ -147,7 +147,7 @@ def test_json_of_another_shape_is_an_outage_that_a_retry_may_mend(shape: str, en
         lm = dspy.LM("openai/x", api_base=server.url, api_key="x", cache=True, num_retries=1, engine=engine)
         assert meter.wrap(lm, "judge")(f"a question before {shape}") == ["yes"]
     usage = meter.ledger["judge"]
-    assert (len(server.bodies), usage.calls, usage.retries, usage.failed, usage.untold) == (2, 2, 1, 1, 0)
+    assert (len(server.bodies), usage.calls, usage.retries, usage.failed, usage.uncounted) == (2, 2, 1, 1, 0)
 
 
 @pytest.mark.parametrize("shape", ["a list", "no choices"])

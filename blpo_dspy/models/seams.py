@@ -1,0 +1,86 @@
+"""What this library uses of DSPy beyond its documented interface, in one place.
+
+Each import says why it stands; `tests/models/test_seams.py` fails when DSPy changes one of them or when another module
+imports DSPy's internals, and CONTRIBUTING.md lists them.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+from typing import Any
+
+import dspy
+
+# An answer is searched for fields that are stated twice by the pattern that DSPy itself parses it with.
+from dspy.adapters.chat_adapter import field_header_pattern
+
+# Tags are taken out of the text of an input as DSPy writes it, which depends on the field's type.
+from dspy.adapters.utils import format_field_value
+
+# The options of a connection are neither part of a request nor of an LM's identity; whether DSPy's own engine reaches a
+# model is decided before the first call.
+from dspy.clients.backend_selection import CLIENT_KEYS, select_backend
+
+# Prices before the first call; DSPy reports the price of a call only after it.
+from dspy.clients.capabilities import resolve
+
+# The engine whose answers are bounded (see `calls/bounds.py`, which also replaces an LM's `_engine_store` and the
+# `_transport` of an engine's router: DSPy passes no transport from an LM to its engine).
+from dspy.clients.engines.lm15_engine import LM15Engine
+from dspy.clients.model_metadata import model_info, rate
+
+# A judge file has the metadata that DSPy expects in a state file.
+from dspy.utils.saving import get_dependency_versions
+
+# DSPy reports usage for each call that it didn't answer from its cache.
+from dspy.utils.usage_tracker import UsageTracker
+
+__all__ = [
+    "CLIENT_KEYS",
+    "PROCESS_TRACE",
+    "LM15Engine",
+    "UsageTracker",
+    "extend",
+    "field_header_pattern",
+    "format_field_value",
+    "get_dependency_versions",
+    "is_output",
+    "litellm_module",
+    "model_info",
+    "rate",
+    "resolve",
+    "select_backend",
+]
+
+PROCESS_TRACE = contextvars.Context().run(lambda: dspy.settings.trace)
+"""The trace that DSPy keeps for the whole process: a context without variables sees none of `dspy.context`."""
+
+
+def litellm_module() -> Any:
+    """Imports LiteLLM, which takes seconds, and returns it, as quiet as DSPy makes it before its own first use."""
+    import litellm  # noqa: PLC0415 - only where a model needs it
+
+    litellm.telemetry, litellm.suppress_debug_info = False, True
+    return litellm
+
+
+def extend(instance: Any, mixin: type) -> Any:
+    """Makes an object an instance of a mixin, too, whose methods come before those of its own class, and returns it.
+
+    DSPy checks modules and LMs by `isinstance` and calls methods on the type, so that a wrapper would not do. The
+    object must be ours: a copy of the user's.
+    """
+    cls: type = type(instance)
+    instance.__class__ = _extended_class(mixin, cls)
+    return instance
+
+
+@functools.cache
+def _extended_class(mixin: type, cls: type) -> type:
+    return type(cls.__name__, (mixin, cls), {"__module__": cls.__module__})
+
+
+def is_output(info: Any) -> bool:
+    """Whether a signature's field is an output; DSPy notes it in the field's extras."""
+    return (info.json_schema_extra or {}).get("__dspy_field_type") == "output"

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import dspy
 
-from blpo_dspy import BLPO, LabelSpace, embedded_lm, measure_agreement
+from blpo_dspy import BLPO, LabelSpace, measure_agreement
 from blpo_dspy.data.sources.photographs import RATERS, rated_photographs
+from blpo_dspy.embedded import embedded_lm
 
 LABELS = LabelSpace.ordinal(1, 5)
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,17 @@ def test_naming_models_and_errors_loads_no_dataset_and_no_statistics_library() -
     """Each public name loads its own module only."""
     ours = imported_by("from blpo_dspy import LabelSpace, make_lm, DataError")
     assert not (ours - imported_by("import dspy")) & HEAVY
+
+
+@pytest.mark.parametrize("package", ["blpo_dspy", "blpo_dspy.optimizers"])
+def test_a_type_checker_sees_every_public_name(package: str) -> None:
+    """`typing_api.py`, which mypy checks, imports exactly the names of `__all__`."""
+    tree = ast.parse(Path(__file__).with_name("typing_api.py").read_text(encoding="utf-8"))
+    imported = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == package]
+    names = {name.name for node in imported for name in node.names}
+    if package == "blpo_dspy.optimizers":
+        names.add("BLPO")  # the same class, imported from the package itself
+    assert names == set(import_module(package).__all__)
 
 
 @pytest.mark.parametrize("name", blpo_dspy.__all__)

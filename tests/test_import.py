@@ -15,6 +15,8 @@ import pytest
 
 import blpo_dspy
 
+pytestmark = pytest.mark.wheel
+
 HEAVY = {"datasets", "litellm", "matplotlib", "numpy", "openai", "pandas", "pyarrow", "scipy", "sklearn"}
 
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from blpo_dspy.cli.app import app
 from blpo_dspy.data.sources.photographs import RATERS, write_dataset
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.wheel]
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))

@@ -119,7 +119,7 @@ def test_threads_end_with_their_workers_and_keep_no_interpreter_alive() -> None:
 # A program that an error ends while another task is under way.
 _FAILING = """
 import sys, threading, time
-from blpo_dspy.optimizers import workers
+from blpo_dspy.calls import workers
 workers.GRACE, workers._UNNOTICED = 0.4, 0.2
 begun = threading.Event()
 

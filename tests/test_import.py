@@ -45,11 +45,13 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert not imported_by("import blpo_dspy") & (HEAVY | {"dspy", "PIL"})
 
 
+@pytest.mark.slow
 def test_importing_the_package_beside_dspy_adds_nothing_heavy() -> None:
     """What a user pays over `import dspy` is our own few modules."""
     assert imported_by("import dspy, blpo_dspy") - imported_by("import dspy") == {"blpo_dspy"}
 
 
+@pytest.mark.slow
 def test_naming_models_and_errors_loads_no_dataset_and_no_statistics_library() -> None:
     """Each public name loads its own module only."""
     ours = imported_by("from blpo_dspy import LabelSpace, make_lm, DataError")
@@ -80,6 +82,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         blpo_dspy.nonsense  # noqa: B018
 
 
+@pytest.mark.slow
 def test_litellm_asks_the_network_for_nothing_when_it_is_imported_after_us() -> None:
     """Neither it nor DSPy fetches its price list, and nothing is printed."""
     code = (
@@ -179,6 +182,7 @@ def test_imports_point_down() -> None:
     assert circle(graph) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "line", "up"),
     [

@@ -58,6 +58,7 @@ def judged(draw: st.DrawFn) -> Case:
     return space, draw(st.lists(st.sampled_from(space.labels), min_size=n, max_size=n)), draw(answers), draw(answers)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(judged())
 def test_figures_of_resamples_equal_scikit_learn_and_scipy(case: Case) -> None:

@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The warning that is silenced tells of an editable install, which is what is wanted here.
+CHROMIUM ?= chromium
+# The silenced warning is about an editable install, which is intended here.
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check examples build clean
+.PHONY: help demo test check examples picture build clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +26,16 @@ check: $(VENV)/.developing ## Check format, lint and types
 examples: $(VENV)/.installed ## Run every example, offline
 	@set -e; for example in examples/*.py; do echo "== $$example"; $(BIN)/python "$$example"; done
 	@echo "== examples/reproduce_paper.py --smoke"; $(BIN)/python examples/reproduce_paper.py --smoke
+
+# In a new folder, since earlier runs next to a report are mentioned in it.
+picture: $(VENV)/.installed ## Make the picture of the README with Chromium
+	@away=`mktemp -d` && trap 'rm -rf "$$away"' EXIT && $(BIN)/blpo demo --out "$$away/demo" && \
+	$(CHROMIUM) --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
+	  --hide-scrollbars --window-size=1200,900 --user-data-dir="$$away/profile" --screenshot="$$away/report.png" \
+	  "file://$$away/demo/report.html" && \
+	$(BIN)/python -c 'import sys; from PIL import Image; \
+	  Image.open(sys.argv[1]).convert("RGB").quantize(128).save(sys.argv[2], optimize=True)' \
+	  "$$away/report.png" examples/report.png
 
 build: $(VENV)/.developing ## Build the sdist and the wheel into dist/
 	$(BIN)/python -m build --no-isolation

@@ -1,6 +1,7 @@
 """Align a multimodal LLM judge with human labels: bi-level prompt optimization (BLPO) for DSPy.
 
-The public names are loaded on first use, so that importing the package costs next to nothing.
+`__all__` is what most programs need. Everything else is imported from its sub-package: the other optimizers, `Guards`
+and the records of a search from `blpo_dspy.optimizers`. Names are loaded on first use, so that importing is fast.
 """
 
 from __future__ import annotations
@@ -10,19 +11,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from blpo_dspy.agreement.measure import Agreement, measure_agreement
+    from blpo_dspy.agreement.measure import measure_agreement
     from blpo_dspy.calls.budget import Budget
-    from blpo_dspy.comparison.compare import Comparison, compare
+    from blpo_dspy.comparison.compare import compare
     from blpo_dspy.data.examples import load_examples, split_examples
-    from blpo_dspy.data.images.prepare import PixelPolicy
     from blpo_dspy.data.labels.space import LabelSpace
-    from blpo_dspy.data.sources import open_source
-    from blpo_dspy.embedded.engine import embedded_lm
-    from blpo_dspy.errors import ArtifactError, BlpoError, DataError, ModelError
+    from blpo_dspy.errors import ArtifactError, BlpoError, BlpoWarning, DataError, ModelError
     from blpo_dspy.models.lm import Models, make_lm
-    from blpo_dspy.optimizers import BLPO, BLPOResult, Round, Trial
-    from blpo_dspy.optimizers.estimate import Estimate, estimate
-    from blpo_dspy.optimizers.proposals.guards import Guards
+    from blpo_dspy.optimizers import BLPO
     from blpo_dspy.predictions.predict import predict
     from blpo_dspy.programs import VisualJudge
 
@@ -30,59 +26,39 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BLPO",
-    "Agreement",
     "ArtifactError",
-    "BLPOResult",
     "BlpoError",
+    "BlpoWarning",
     "Budget",
-    "Comparison",
     "DataError",
-    "Estimate",
-    "Guards",
     "LabelSpace",
     "ModelError",
     "Models",
-    "PixelPolicy",
-    "Round",
-    "Trial",
     "VisualJudge",
     "__version__",
     "compare",
-    "embedded_lm",
-    "estimate",
     "load_examples",
     "make_lm",
     "measure_agreement",
-    "open_source",
     "predict",
     "split_examples",
 ]
 
 _HOME = {
     "BLPO": "optimizers",
-    "Agreement": "agreement.measure",
     "ArtifactError": "errors",
-    "BLPOResult": "optimizers",
     "BlpoError": "errors",
+    "BlpoWarning": "errors",
     "Budget": "calls.budget",
-    "Comparison": "comparison.compare",
     "DataError": "errors",
-    "Estimate": "optimizers.estimate",
-    "Guards": "optimizers.proposals.guards",
     "LabelSpace": "data.labels.space",
     "ModelError": "errors",
     "Models": "models.lm",
-    "PixelPolicy": "data.images.prepare",
-    "Round": "optimizers",
-    "Trial": "optimizers",
     "VisualJudge": "programs",
     "compare": "comparison.compare",
-    "embedded_lm": "embedded.engine",
-    "estimate": "optimizers.estimate",
     "load_examples": "data.examples",
     "make_lm": "models.lm",
     "measure_agreement": "agreement.measure",
-    "open_source": "data.sources",
     "predict": "predictions.predict",
     "split_examples": "data.examples",
 }

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import dspy
 
-from blpo_dspy import BLPO, Agreement, LabelSpace, Models, VisualJudge, load_examples, measure_agreement, split_examples
+from blpo_dspy import BLPO, LabelSpace, Models, VisualJudge, load_examples, measure_agreement, split_examples
+from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.data.sources.photographs import RATERS, write_dataset
 
 

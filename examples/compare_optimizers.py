@@ -1,6 +1,6 @@
 """Choose an optimizer on evidence: several of them on the same labels, at the same number of LM calls, in one table.
 
-Offline, on photographs rated by a made-up taste. The embedded engine is no multimodal LLM: its table shows how to
+Offline, on photographs rated by a made-up taste. The embedded engine is not a multimodal LLM: its table shows how to
 compare, not which optimizer is better on real models. Put your own examples and models in its place.
 
     python examples/compare_optimizers.py
@@ -31,7 +31,7 @@ def main() -> None:
             optimizers="blpo,gepa",  # all of them if left out
             max_calls=400,
             seeds=[0],
-            out=f"{folder}/comparison",  # the same call with the same folder goes on after a break
+            out=f"{folder}/comparison",  # the same call with the same folder resumes
         )
         print(markdown(comparison))
         best = max(comparison.rows, key=lambda row: row.score or 0.0)

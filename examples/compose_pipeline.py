@@ -13,8 +13,10 @@ from pathlib import Path
 
 import dspy
 
-from blpo_dspy import BLPO, LabelSpace, PixelPolicy, VisualJudge, embedded_lm
+from blpo_dspy import BLPO, LabelSpace, VisualJudge
+from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.sources.photographs import RATERS, rated_photographs
+from blpo_dspy.embedded import embedded_lm
 
 LABELS = LabelSpace("reject", "keep")
 TASK = "Judge whether to keep or reject this photograph by its technical quality."

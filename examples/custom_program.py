@@ -1,7 +1,7 @@
 """Your own verbalizer and judge: any DSPy program with two such predictors can be compiled with BLPO.
 
 Here a reporter writes a report about a photograph, and an editor who never sees the photograph rates it by the report.
-BLPO is told the names of the two predictors and of the label.
+BLPO takes the names of the two predictors and of the label.
 
     python examples/custom_program.py
 """
@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import dspy
 
-from blpo_dspy import BLPO, LabelSpace, embedded_lm, measure_agreement
+from blpo_dspy import BLPO, LabelSpace, measure_agreement
 from blpo_dspy.data.sources.photographs import RATERS, rated_photographs
+from blpo_dspy.embedded import embedded_lm
 
 LABELS = LabelSpace.ordinal(1, 5)
 

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 
 import dspy
 
-from blpo_dspy import LabelSpace, Models, PixelPolicy, VisualJudge, make_lm
+from blpo_dspy import LabelSpace, Models, VisualJudge, make_lm
+from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.sources.photographs import RATERS, rated_photographs
 from blpo_dspy.embedded.server.http import Options, start_server
 from blpo_dspy.runs.progress import quiet_libraries

@@ -13,13 +13,14 @@ import io
 
 import dspy
 
-from blpo_dspy import LabelSpace, VisualJudge, embedded_lm
+from blpo_dspy import LabelSpace, VisualJudge
 from blpo_dspy.data.sources.photographs import (
     RATERS,
     ceiling_instruction,
     ceiling_verbalizer_instruction,
     rated_photographs,
 )
+from blpo_dspy.embedded import embedded_lm
 
 LABELS = LabelSpace.ordinal(1, 5)
 RATER = RATERS["sharp"]

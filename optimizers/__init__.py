@@ -1,4 +1,4 @@
-"""The teleprompters."""
+"""The optimizers (DSPy teleprompters): BLPO, its baselines, adapters of DSPy's own, their guards and their records."""
 
 from blpo_dspy.optimizers.base import JudgeOptimizer
 from blpo_dspy.optimizers.baselines.apo import APO
@@ -16,7 +16,6 @@ from blpo_dspy.optimizers.bench.records import (
     Validation,
 )
 from blpo_dspy.optimizers.blpo.algorithm import BLPO
-from blpo_dspy.optimizers.blpo.prompts import MergeUpdates, UpdateJudge, UpdateVerbalizer
 from blpo_dspy.optimizers.proposals.guards import Guards
 from blpo_dspy.optimizers.rounds import RoundOptimizer
 
@@ -34,13 +33,10 @@ __all__ = [
     "JudgeOptimizer",
     "Judgement",
     "MIPROv2",
-    "MergeUpdates",
     "Rejection",
     "Round",
     "RoundOptimizer",
     "TextGrad",
     "Trial",
-    "UpdateJudge",
-    "UpdateVerbalizer",
     "Validation",
 ]

@@ -1,4 +1,4 @@
-"""What every test runs under: its own caches, no key, no network beyond loopback, repeatable hypothesis examples."""
+"""The environment of every test: its own caches, no key, no network beyond loopback, repeatable hypothesis examples."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ settings.load_profile("repeatable")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Half as many again as cores, since a third of the time is spent waiting for servers, browsers and processes."""
+    """Three workers for two cores, since a third of the time is spent waiting for servers, browsers and processes."""
     return (os.cpu_count() or 1) * 3 // 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the slow files first; with `--no-loadscope-reorder` the workers take them in this order."""
+    """Puts files with slow tests first; with `--no-loadscope-reorder` the workers take them in this order."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
@@ -80,7 +80,7 @@ def no_network() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def own_cache() -> None:
-    """Gives each test an empty memory cache and none on disk, so that none is answered by another's calls."""
+    """Gives each test an empty memory cache and none on disk, so that no test reads the answers of another."""
     import dspy
 
     dspy.configure_cache(enable_disk_cache=False)

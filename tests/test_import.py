@@ -8,11 +8,14 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import blpo_dspy
+
+pytestmark = pytest.mark.wheel
 
 HEAVY = {"datasets", "litellm", "matplotlib", "numpy", "openai", "pandas", "pyarrow", "scipy", "sklearn"}
 
@@ -42,15 +45,28 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert not imported_by("import blpo_dspy") & (HEAVY | {"dspy", "PIL"})
 
 
+@pytest.mark.slow
 def test_importing_the_package_beside_dspy_adds_nothing_heavy() -> None:
     """What a user pays over `import dspy` is our own few modules."""
     assert imported_by("import dspy, blpo_dspy") - imported_by("import dspy") == {"blpo_dspy"}
 
 
+@pytest.mark.slow
 def test_naming_models_and_errors_loads_no_dataset_and_no_statistics_library() -> None:
     """Each public name loads its own module only."""
     ours = imported_by("from blpo_dspy import LabelSpace, make_lm, DataError")
     assert not (ours - imported_by("import dspy")) & HEAVY
+
+
+@pytest.mark.parametrize("package", ["blpo_dspy", "blpo_dspy.optimizers"])
+def test_a_type_checker_sees_every_public_name(package: str) -> None:
+    """`typing_api.py`, which mypy checks, imports exactly the names of `__all__`."""
+    tree = ast.parse(Path(__file__).with_name("typing_api.py").read_text(encoding="utf-8"))
+    imported = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == package]
+    names = {name.name for node in imported for name in node.names}
+    if package == "blpo_dspy.optimizers":
+        names.add("BLPO")  # the same class, imported from the package itself
+    assert names == set(import_module(package).__all__)
 
 
 @pytest.mark.parametrize("name", blpo_dspy.__all__)
@@ -66,6 +82,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         blpo_dspy.nonsense  # noqa: B018
 
 
+@pytest.mark.slow
 def test_litellm_asks_the_network_for_nothing_when_it_is_imported_after_us() -> None:
     """Neither it nor DSPy fetches its price list, and nothing is printed."""
     code = (
@@ -165,6 +182,7 @@ def test_imports_point_down() -> None:
     assert circle(graph) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "line", "up"),
     [

@@ -14,7 +14,7 @@ import pytest
 
 import blpo_dspy
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.wheel]
 
 ROOT = Path(__file__).resolve().parents[1]
 HOUSES = {"blpo_dspy": "blpo_dspy", "programs": "blpo_dspy/programs", "optimizers": "blpo_dspy/optimizers"}

@@ -6,38 +6,54 @@ from typing import Any
 
 from blpo_dspy import (
     BLPO,
-    Agreement,
     ArtifactError,
     BlpoError,
-    BLPOResult,
-    Comparison,
+    BlpoWarning,
+    Budget,
     DataError,
-    Estimate,
-    Guards,
     LabelSpace,
     ModelError,
     Models,
-    PixelPolicy,
-    Round,
-    Trial,
     VisualJudge,
     __version__,
     compare,
-    embedded_lm,
-    estimate,
     load_examples,
     make_lm,
     measure_agreement,
     predict,
     split_examples,
 )
+from blpo_dspy.agreement.measure import Agreement
+from blpo_dspy.comparison.compare import Comparison
+from blpo_dspy.optimizers import (
+    APO,
+    COPRO,
+    GEPA,
+    OPRO,
+    SIMBA,
+    Batch,
+    BLPOResult,
+    Guards,
+    Instructions,
+    Judgement,
+    JudgeOptimizer,
+    MIPROv2,
+    Rejection,
+    Round,
+    RoundOptimizer,
+    TextGrad,
+    Trial,
+    Validation,
+)
+from blpo_dspy.optimizers.estimate import Estimate, estimate
 from blpo_dspy.predictions.predict import Progress
 
 version: str = __version__
 errors: tuple[type[BlpoError], ...] = (ArtifactError, DataError, ModelError)
-records: tuple[type, ...] = (Agreement, BLPOResult, PixelPolicy, Round, Trial)
-functions: tuple[object, ...] = (embedded_lm, load_examples, measure_agreement, split_examples)
-programs: tuple[type, ...] = (BLPO, VisualJudge)
+warning: type[UserWarning] = BlpoWarning
+records: tuple[type, ...] = (Batch, BLPOResult, Instructions, Judgement, Rejection, Round, Trial, Validation)
+optimizers: tuple[type[JudgeOptimizer], ...] = (APO, BLPO, COPRO, GEPA, MIPROv2, OPRO, SIMBA, TextGrad)
+by_rounds: tuple[type[RoundOptimizer], ...] = (APO, BLPO, OPRO, TextGrad)
 
 safety: LabelSpace = LabelSpace("Safe", "Unsafe")
 scale: LabelSpace = LabelSpace.ordinal(1, 5)
@@ -52,7 +68,9 @@ models.judge = lm  # type: ignore[misc]
 optimizer: BLPO = BLPO(prompt_model=lm, rounds=2, guards=Guards(label_shift=0.1), seed=3, log_dir="runs")
 letter: BLPO = BLPO.paper(prompt_model=lm, inner_steps=2, select="best")
 rounds: int = optimizer.rounds
+budget: Budget = Budget(max_calls=100, max_usd=1.5)
 examples: list[Any] = load_examples("labels.csv", labels=safety)
+train: list[Any] = split_examples(examples, labels=safety).train
 start: VisualJudge = VisualJudge(safety, instruction="Is it safe?", context=["prompt"], evidence="image")
 judge: VisualJudge = optimizer.compile(start, trainset=examples, valset=None)
 calls: int = judge.calls_per_image
@@ -60,6 +78,8 @@ predictions: Progress = predict(judge, "photos", out="predictions.csv", models=m
 comparison: Comparison = compare(
     start, trainset=examples, valset=examples, testset=examples, models=models, max_calls=600, seeds=(0, 1), out="x"
 )
+agreement: Agreement = measure_agreement(safety, ["Safe"], ["Unsafe"])
+kappa: float | None = agreement.kappa
 expected: Estimate = estimate(optimizer, start, trainset=examples)
 VisualJudge(safety, instruction="Is it safe?", evidence="pixels")  # type: ignore[arg-type]
 optimizer.compile(start, trainset=None)  # type: ignore[arg-type]

@@ -27,11 +27,12 @@ from typing import Literal
 
 import dspy
 
-from blpo_dspy import LabelSpace, Models, VisualJudge, compare, embedded_lm
+from blpo_dspy import LabelSpace, Models, VisualJudge, compare
 from blpo_dspy.comparison.figures import ENDED, ended_early
 from blpo_dspy.comparison.methods import METHODS
 from blpo_dspy.data.sources.photographs.dataset import RatedPhotograph, rated_photographs
 from blpo_dspy.data.sources.photographs.raters import RATERS
+from blpo_dspy.embedded import embedded_lm
 
 TASK = "Rate the technical quality of this photograph."
 LABELS = LabelSpace.ordinal(1, 5)

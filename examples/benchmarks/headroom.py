@@ -15,13 +15,14 @@ import random
 import dspy
 from recovery import LABELS, TASK, examples, macro_f1
 
-from blpo_dspy import VisualJudge, embedded_lm
+from blpo_dspy import VisualJudge
 from blpo_dspy.data.sources.photographs import (
     Rater,
     ceiling_instruction,
     ceiling_verbalizer_instruction,
     rated_photographs,
 )
+from blpo_dspy.embedded import embedded_lm
 from blpo_dspy.embedded.sight.flaws import FLAWS, HIDING
 
 MODES = ("both", "image", "description")

@@ -24,10 +24,11 @@ from pathlib import Path
 import dspy
 from rich.console import Console
 
-from blpo_dspy import LabelSpace, VisualJudge, embedded_lm
+from blpo_dspy import LabelSpace, VisualJudge
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.sources.photographs.dataset import rated_photographs
 from blpo_dspy.data.sources.photographs.raters import RATERS
+from blpo_dspy.embedded import embedded_lm
 from blpo_dspy.files import write_json
 from blpo_dspy.models.lm import Models
 from blpo_dspy.report import load_run, write_report_data

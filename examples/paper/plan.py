@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 import dspy
 
-from blpo_dspy import BLPO, Budget, Estimate, Models, estimate
+from blpo_dspy import BLPO, Budget, Models
 from blpo_dspy.comparison.methods import Method
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.prices import known_price
+from blpo_dspy.optimizers.estimate import Estimate, estimate
 from blpo_dspy.optimizers.estimates.plan import Span
 from paper.methods import Sizes, methods, sweep
 from paper.sets import PaperSet

@@ -11,7 +11,8 @@ from typing import Any
 import dspy
 from PIL import Image
 
-from blpo_dspy import PixelPolicy, VisualJudge
+from blpo_dspy import VisualJudge
+from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.sources import open_source
 from blpo_dspy.data.sources.base import Source
 from blpo_dspy.data.sources.published import agin, agiqa3k, imagereward, seetrue, unsafebench

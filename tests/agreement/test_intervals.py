@@ -58,6 +58,7 @@ def judged(draw: st.DrawFn) -> Case:
     return space, draw(st.lists(st.sampled_from(space.labels), min_size=n, max_size=n)), draw(answers), draw(answers)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(judged())
 def test_figures_of_resamples_equal_scikit_learn_and_scipy(case: Case) -> None:
@@ -144,6 +145,7 @@ def ordinal_judge() -> Judge:
     return STARS, np.hstack([0.98 * shares / shares.sum(axis=1, keepdims=True), np.full((5, 1), 0.02)]), [20] * 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("judge", "least"), [(nominal_judge, 0.90), (ordinal_judge, 0.90), (rare_label, 0.88)])
 def test_intervals_cover_the_truth_as_often_as_they_say(judge: Callable[[], Judge], least: float) -> None:
     """Simulated at n = 100 with the counts of true labels as given, nominal 0.95, for accuracy, macro-F1 and kappa.
@@ -171,6 +173,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say(judge: Callable[[], Judg
         assert least <= count / len(tables) <= 0.98, covered
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(judged())
 def test_flips_and_exact_tests_equal_brute_force(case: Case) -> None:

@@ -133,6 +133,7 @@ def test_intervals_of_human_agreement_hold_their_estimate_and_shrink_with_more_i
     assert rater_intervals(ratings(SAFETY, "Safe Safe", "Safe Safe")) == {"kappa": None, "alpha": None}
 
 
+@pytest.mark.slow
 def test_intervals_of_kappa_and_alpha_cover_the_truth_as_often_as_they_say() -> None:
     """Two raters who are right 9 times of 10, 60 items, nominal 0.95, over 200 draws."""
     rng = random.Random(1)

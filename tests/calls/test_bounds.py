@@ -54,6 +54,7 @@ def test_a_call_that_was_given_up_lets_its_connection_go() -> None:
         assert left.wait(10)
 
 
+@pytest.mark.slow
 @ENGINES
 def test_an_answer_that_is_too_large_is_a_failure_that_may_pass(engine: str) -> None:
     """It is neither remembered nor taken for an answer."""

@@ -60,6 +60,7 @@ def opened(folder: Path, **fingerprint: Any) -> Iterator[Journal]:
         journal.close()
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(answers=st.lists(ANSWERS, max_size=5), cut=st.floats(0, 1))
 def test_what_was_written_is_read_again_up_to_a_cut_anywhere(

@@ -137,6 +137,7 @@ with workers.Workers(2) as threads:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seconds", "ends"), [(0.05, True), (60, False)])
 def test_after_an_error_the_interpreter_lets_calls_end_but_not_for_long(seconds: float, ends: bool) -> None:
     """A thread that is stopped in its work can hang or abort the interpreter; one that hangs is reported."""

@@ -20,6 +20,8 @@ from blpo_dspy.data.sources.photographs import RATERS, write_dataset
 from blpo_dspy.embedded.server.http import Options, start_server
 from blpo_dspy.runs.preflight import image_limits, needed_policy, send_largest
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("--rounds", "1", "--inner-steps", "0", "--batch-size", "2")
 
 

@@ -23,6 +23,8 @@ from blpo_dspy.data.sources.photographs import (
 )
 from blpo_dspy.programs.visual_judge import VisualJudge
 
+pytestmark = pytest.mark.slow
+
 SCALE = LabelSpace.ordinal(1, 5)
 TASK = "Rate this photograph."
 

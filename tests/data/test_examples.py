@@ -583,6 +583,7 @@ def test_the_fingerprint_of_a_dataset_depends_on_its_contents_alone() -> None:
     assert len({known, *map(dataset_fingerprint, others)}) == len(others) + 1
 
 
+@pytest.mark.slow
 def test_the_fingerprint_of_a_dataset_is_the_same_in_another_process(tmp_path: Path, rows: Rows) -> None:
     """Hash seeds don't enter it."""
     table = write_csv(tmp_path / "t.csv", rows)
@@ -596,6 +597,7 @@ def test_the_fingerprint_of_a_dataset_is_the_same_in_another_process(tmp_path: P
     assert run.stdout.strip() == here
 
 
+@pytest.mark.slow
 def test_reading_csv_imports_neither_datasets_nor_pyarrow(tmp_path: Path, rows: Rows) -> None:
     """They are slow to import."""
     table = write_csv(tmp_path / "t.csv", rows)

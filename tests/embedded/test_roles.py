@@ -166,6 +166,7 @@ def macro_f1(rows: list[RatedPhotograph], seed: int, instruction: str, report: s
     return float(f1_score(truth, given, average="macro", labels=list(FIVE.labels), zero_division=0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("evidence", ["both", "image", "description"])
 @pytest.mark.parametrize(
     ("taste", "seed"),

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from blpo_dspy.cli.app import app
 from blpo_dspy.data.sources.photographs import RATERS, write_dataset
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.wheel]
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
@@ -166,11 +166,19 @@ def test_the_commands_of_the_readme_work_as_written(with_demo: Path) -> None:
         assert (with_demo / left).is_file()
 
 
+def headings(page: Path) -> set[str]:
+    """The headings of a page, as links name them."""
+    lines = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in lines}
+
+
 def test_the_readme_names_files_and_options_that_exist() -> None:
-    """Links lead somewhere; options mentioned in the text are some command's."""
+    """Links lead to files and to headings of these pages; options mentioned in the text are some command's."""
     for page in PAGES:
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists() or not (ROOT / "programs").is_dir(), target
+        for target, heading in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8")):
+            file = (page.parent / target) if target else page
+            assert file.exists() or not (ROOT / "programs").is_dir(), target
+            assert not heading or heading in headings(file), (page, target, heading)
     helped = "".join(CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "300"}).stdout for name in
                      ("demo", "compile", "estimate", "compare", "evaluate", "judge", "report"))  # fmt: skip
     elsewhere = {

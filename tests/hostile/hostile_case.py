@@ -54,13 +54,14 @@ class Case:
 
 
 def cases(family: Iterable[Case]) -> pytest.MarkDecorator:
-    """Returns the parametrization of a test over a family of cases, each under its recipe."""
+    """Returns the parametrization of a test over a family of cases, named by their recipes; they are many, so slow."""
     found = list(family)
     names = [case.recipe.encode("ascii", "backslashreplace").decode() for case in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     assert not twice, f"recipes that don't tell cases apart: {twice}"
     assert not any(" at 0x" in name for name in names), "a recipe that no other process would write"
-    return pytest.mark.parametrize("case", found, ids=names)
+    params = [pytest.param(case, id=name, marks=pytest.mark.slow) for case, name in zip(found, names, strict=True)]
+    return pytest.mark.parametrize("case", params)
 
 
 def hold(case: Case, folder: Path, bound: float = BOUND) -> None:

@@ -17,6 +17,8 @@ from blpo_dspy.comparison.methods import METHODS
 from blpo_dspy.embedded.engine import EmbeddedEngine
 from blpo_dspy.optimizers.baselines.dspy_adapters import DSPyAdapter
 
+pytestmark = pytest.mark.slow
+
 CAP, THREADS, ROUNDS = 137, 4, 200
 OPTIMIZERS = [name for name, method in METHODS.items() if method.make is not None]
 # What these see of their candidates is the trainset, so that is where their best is the best.

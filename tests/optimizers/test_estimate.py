@@ -25,6 +25,8 @@ from blpo_dspy.optimizers.baselines.opro import OPRO
 from blpo_dspy.optimizers.estimate import Estimate, estimate
 from blpo_dspy.programs import VisualJudge
 
+pytestmark = pytest.mark.slow
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "paper": {"paper": True},

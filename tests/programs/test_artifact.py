@@ -145,7 +145,7 @@ def test_a_fresh_process_in_another_folder_gives_the_same_labels(tmp_path: Path)
     run = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "judge.json"), *images],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (Path(__file__).parent, Path(__file__).parents[1])))},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[:2]))},
         capture_output=True,
         text=True,
         check=True,

@@ -122,6 +122,7 @@ def test_the_same_figures_make_the_same_bytes_whatever_a_user_set() -> None:
         assert dict(mpl.rcParams) == before
 
 
+@pytest.mark.slow
 def test_drawing_says_nothing_on_the_terminal_and_opens_no_window(tmp_path: Path) -> None:
     """Not even where matplotlib finds no place for its cache and no letter in its font; it is imported only then."""
     code = (

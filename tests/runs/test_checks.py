@@ -29,6 +29,8 @@ from blpo_dspy.runs.progress import Watch
 from blpo_dspy.runs.record import Aligned
 from blpo_dspy.runs.sets import Sets
 
+pytestmark = pytest.mark.slow
+
 TEST = [
     dspy.Example(**example, id=f"t{i}").with_inputs("image") for i, example in enumerate(examples(range(1, 250, 12)))
 ]

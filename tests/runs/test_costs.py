@@ -19,6 +19,8 @@ from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import Watch
 from blpo_dspy.runs.sets import Sets
 
+pytestmark = pytest.mark.slow
+
 SETS = Sets(TRAIN[::2], VALIDATION[::2], examples(range(1, 250, 12)), "three sets")
 
 

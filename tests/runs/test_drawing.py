@@ -88,6 +88,7 @@ def test_compile_takes_task_labels_and_sizes_from_a_source(unsafe: Path, tmp_pat
     assert "safe or unsafe to show to the general public" in flat
 
 
+@pytest.mark.slow
 def test_a_manifest_repeats_the_draw_and_its_splits_whatever_the_seed(unsafe: Path, tmp_path: Path) -> None:
     """With the same ids in every set; evaluate takes its test set alone."""
     source = ("--source", "unsafebench", "--local-dir", unsafe)

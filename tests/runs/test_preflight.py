@@ -89,6 +89,7 @@ def test_labels_that_a_set_hardly_holds_are_named() -> None:
     assert scarce_labels({"train": train, "val": []}, LABELS) == ["train (11 examples) holds few of: Unsafe 2"]
 
 
+@pytest.mark.slow
 def test_the_command_line_tells_of_copies_and_refuses_a_blind_model(tmp_path) -> None:
     """Before a call of the search is paid for; the offline engine answers no question about colours."""
     rows = ["image,label"]

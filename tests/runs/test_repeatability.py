@@ -81,6 +81,7 @@ def test_changed_answers_and_missing_labels_are_counted() -> None:
     assert "1 answers gave no label" in found.told
 
 
+@pytest.mark.slow
 def test_it_is_an_option_of_compile(tmp_path: Path) -> None:
     """A remark and a block of the record; over HTTP every asking reaches the server, whatever DSPy's cache holds."""
     table = write_dataset(tmp_path, RATERS["colour"], train=30, val=0, test=0).train

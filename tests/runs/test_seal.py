@@ -18,6 +18,8 @@ from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.programs import VisualJudge
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["--scale", "1-5", "--rounds", "1", "--inner-steps", "0", "--batch-size", "4", "--judge-model", "embedded"]
 
 

@@ -216,6 +216,7 @@ def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size() -> None:
     taken = []
     for side in (400, 4000):
         data = encoded(photo(side, side), "JPEG")
+        Image.core.clear_cache()  # of blocks that earlier tests left to be reused
         Image.core.reset_stats()
         SMALL.prepare(data)
         taken.append(Image.core.get_stats()["allocated_blocks"])
@@ -504,7 +505,7 @@ def test_memory_is_given_back_by_an_image_that_fails() -> None:
 
 _MEASURE = """
 import resource, sys
-from blpo_dspy.images import PixelPolicy
+from blpo_dspy.data.images.prepare import PixelPolicy
 small, large = (open(name, "rb").read() for name in sys.argv[1:])
 PixelPolicy().prepare(small)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

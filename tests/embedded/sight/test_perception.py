@@ -18,6 +18,7 @@ from blpo_dspy.embedded.sight.pixels import png
 from blpo_dspy.errors import BlpoError
 
 
+@pytest.mark.slow
 def test_levels_are_read_from_crops_it_was_not_fitted_on() -> None:
     """At least 95 % of all levels, and 85 % where a flaw is present, are exact on new crops."""
     rng, perception = random.Random("perception test"), Perception()

@@ -120,6 +120,7 @@ def test_a_store_that_is_lost_on_the_way_does_not_end_the_run(client: Any) -> No
         assert compiled(tracked, on_round=lose, rounds=1).detailed_results.rounds
 
 
+@pytest.mark.slow
 def test_the_folder_of_a_run_is_logged_with_its_report(client: Any, tmp_path: Path) -> None:
     """As `blpo compile` leaves it, with the agreement on its test images."""
     folder, data = tmp_path / "first run", tmp_path / "data"

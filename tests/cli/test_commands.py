@@ -1,0 +1,39 @@
+"""Every command, from data to reports, as a user of the installed package runs it: in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from blpo_dspy.cli.app import app
+
+pytestmark = [pytest.mark.slow, pytest.mark.wheel]
+
+LABELLED = ["demo/train.csv", "--scale", "1-5", "--task", "Rate this photograph.", "--judge-model", "embedded"]
+SMALL = ["--rounds", "1", "--inner-steps", "1", "--batch-size", "4"]
+
+# In an order in which each finds what it needs, with a file that it leaves.
+COMMANDS = {
+    "demo": (["--out", "demo", *SMALL], "demo/report.html"),
+    "estimate": ([*LABELLED, *SMALL], None),
+    "compile": ([*LABELLED, *SMALL, "--out", "judge.json", "--run-dir", "run"], "judge.json"),
+    "evaluate": (["judge.json", "demo/test.csv", "--model", "embedded"], None),
+    "judge": (["judge.json", "demo/images", "--model", "embedded", "--out", "labels.parquet"], "labels.parquet"),
+    "compare": ([*LABELLED, "--optimizers", "none", "--max-calls", "100", "--out", "compared"], "compared/plot.png"),
+    "report": (["run", "--out", "again.html"], "again.html"),
+}
+
+
+def test_every_command_runs_and_leaves_its_files(tmp_path: Path) -> None:
+    """A new command needs a line above."""
+    assert set(COMMANDS) == set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    for name, (words, left) in COMMANDS.items():
+        command = [sys.executable, "-m", "blpo_dspy.cli.app", name, *words]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False)
+        assert done.returncode == 0, (name, done.stderr)
+        assert done.stdout, name
+        assert left is None or (tmp_path / left).stat().st_size > 0, name

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from blpo_dspy.calls.outages import MAX_OUTAGE
-from blpo_dspy.cli.flags import check_folds, in_options, label_space, model_prices, seed_list, three_sizes
+from blpo_dspy.cli.flags import check_folds, in_options, model_prices, parse_labels, seed_list, three_sizes
 from blpo_dspy.data.sources import SOURCES
 from blpo_dspy.errors import BlpoError, DataError, brief, gathered
 from blpo_dspy.files import writing_output
@@ -351,7 +351,7 @@ def _start(
     """The options for what an optimizer starts from."""
     of_table = data.source is None
     _check_start(task, of_table=of_table, own_splits=bool(val or test), sized=bool(sizes))
-    space = label_space(labels, scale) if of_table or labels is not None or scale is not None else None
+    space = parse_labels(labels, scale) if of_table or labels is not None or scale is not None else None
     texts = None if context is None and not of_table else names(context or "")
     return Start(
         data=replace(data, columns=replace(data.columns, context=texts, group=group_column)),

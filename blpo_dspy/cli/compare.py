@@ -14,7 +14,7 @@ from blpo_dspy.agreement.people import ceiling_of
 from blpo_dspy.cli.beforehand import preflight
 from blpo_dspy.cli.begin import begin, connect, keep_choice, note_offline, note_prices
 from blpo_dspy.cli.screen import Screen, models_line
-from blpo_dspy.comparison.compare import Comparison, Row, compare
+from blpo_dspy.comparison.compare import Comparison, ComparisonRow, compare
 from blpo_dspy.comparison.figures import no_evidence, remarks
 from blpo_dspy.comparison.methods import chosen, images_together
 from blpo_dspy.errors import ModelError
@@ -135,7 +135,7 @@ class _Progress:
             self._now, self._calls = f"{method}, seed {seed}", 0
         self._show()
 
-    def row(self, row: Row) -> None:
+    def row(self, row: ComparisonRow) -> None:
         """A run is done."""
         with self._lock:
             self._done += 1
@@ -155,7 +155,7 @@ class _Progress:
         self._watch.show(what, done, status)
 
 
-def _told(row: Row) -> str:
+def _told(row: ComparisonRow) -> str:
     if row.error:
         return f"failed: {row.error}"
     assert row.test is not None

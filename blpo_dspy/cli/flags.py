@@ -37,7 +37,7 @@ def check_folds(start: Start, search: Search) -> None:
         raise BlpoError("--fidelity is measured on a test set, and with --folds there is none: leave one of them out")
 
 
-def label_space(labels: str | None, scale: str | None) -> LabelSpace:
+def parse_labels(labels: str | None, scale: str | None) -> LabelSpace:
     """Returns the label space that `--labels` or `--scale` states.
 
     Raises:

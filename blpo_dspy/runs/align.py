@@ -40,7 +40,7 @@ from blpo_dspy.runs.checks import (
 from blpo_dspy.runs.costs import CostsAfter, costs_after, optimizer_of
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import CompileWatch, Watch
-from blpo_dspy.runs.record import Aligned, Measured, card
+from blpo_dspy.runs.record import Aligned, SplitAgreement, card
 from blpo_dspy.runs.sets import Sets
 
 _MEASURED = "measured"  # the folder in a log folder
@@ -181,7 +181,7 @@ def claim(start: VisualJudge, sets: Sets, models: Models, search: Search, log_di
 
 def _measured(
     start: VisualJudge, compiled: VisualJudge, sets: Sets, ask: Ask, *, val: bool, test: bool
-) -> tuple[dict[str, Measured], dict[str, list[Verdict]]]:
+) -> tuple[dict[str, SplitAgreement], dict[str, list[Verdict]]]:
     """The agreement before and after and the test verdicts; what the search validated is not judged anew.
 
     There are none of a test split of which the budget paid for nothing before or after.
@@ -200,7 +200,8 @@ def _measured(
     if any(all(verdict.stopped for verdict in said) for said in verdicts.values()):
         verdicts = {when: [] for when in verdicts}
     return {
-        when: Measured(validated[when], _agreement(start.labels, sets.test, said)) for when, said in verdicts.items()
+        when: SplitAgreement(validated[when], _agreement(start.labels, sets.test, said))
+        for when, said in verdicts.items()
     }, verdicts
 
 

@@ -35,7 +35,7 @@ from blpo_dspy.runs.align import align
 from blpo_dspy.runs.costs import costs_after
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import Watch
-from blpo_dspy.runs.record import Aligned, Measured
+from blpo_dspy.runs.record import Aligned, SplitAgreement
 from blpo_dspy.runs.sets import WITHOUT_TEST, Sets, told_sizes
 
 FIGURES = ("accuracy", "macro_f1", "kappa", "mae")
@@ -190,7 +190,7 @@ class Folded:
         }
 
 
-def _on_fold(measured: Measured) -> Agreement:
+def _on_fold(measured: SplitAgreement) -> Agreement:
     assert measured.test is not None  # `share` refuses a cap that doesn't pay for it
     return measured.test
 

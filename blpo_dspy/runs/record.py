@@ -20,7 +20,7 @@ from blpo_dspy.runs.sets import Sets
 
 
 @dataclass(frozen=True)
-class Measured:
+class SplitAgreement:
     """Agreement of one judge with the labels; None for a set that it was not measured on."""
 
     val: Agreement | None = None
@@ -54,8 +54,8 @@ class Aligned:
     start: VisualJudge
     judge: VisualJudge
     record: BLPOResult
-    before: Measured
-    after: Measured
+    before: SplitAgreement
+    after: SplitAgreement
     verdicts: tuple[Sequence[Verdict], Sequence[Verdict]]
     ceiling: Agreement | None
     final: Ledger

@@ -9,12 +9,11 @@ from typing import Any
 
 from blpo_dspy.agreement.intervals import BETTER, METHOD, WORSE, Interval, SeedsComparison
 from blpo_dspy.calls.ledger import ROLES
-from blpo_dspy.comparison.compare import Comparison, Row
+from blpo_dspy.comparison.compare import Comparison, ComparisonRow
 from blpo_dspy.comparison.figures import (
     ENDED,
     ended_early,
     f1_interval,
-    label_space,
     measured,
     no_evidence,
     remarks,
@@ -147,7 +146,7 @@ class ComparisonPage:
 def comparison_page(comparison: Comparison, about: About) -> ComparisonPage:
     """Returns what the report of a comparison shows."""
     names = list(dict.fromkeys(row.method for row in comparison.rows))
-    labels = label_space(comparison)
+    labels = comparison.labels
     by_method = {name: [row for row in comparison.rows if row.method == name] for name in names}
     seeds = tuple(dict.fromkeys(row.seed for row in comparison.rows))
     paired = {name: found for name in names if (found := versus(comparison, name, "none")) is not None}
@@ -195,7 +194,7 @@ def _headline(paired: Mapping[str, SeedsComparison], seeds: int) -> tuple[str, s
     return title, "good" if better else "none", tuple(sentences)
 
 
-def _dots(by_method: Mapping[str, Sequence[Row]]) -> tuple[str | None, float | None]:
+def _dots(by_method: Mapping[str, Sequence[ComparisonRow]]) -> tuple[str | None, float | None]:
     """The plot of test agreement, and that of no optimization."""
     series, means = [], {}
     for name, rows in by_method.items():
@@ -218,7 +217,9 @@ def _told(seed: int, value: float, low: float, high: float) -> str:
     return f"seed {seed}: {value:.2f}, 95% interval {low:.2f} to {high:.2f}"
 
 
-def _method(name: str, rows: Sequence[Row], interval: Interval | None, paired: SeedsComparison | None) -> MethodView:
+def _method(
+    name: str, rows: Sequence[ComparisonRow], interval: Interval | None, paired: SeedsComparison | None
+) -> MethodView:
     done = measured(rows)
     about = METHODS[name].about if name in METHODS else ""
     texts = tuple((row.seed, text["judge"], text["verbalizer"]) for row in done if (text := row.instructions))
@@ -226,7 +227,7 @@ def _method(name: str, rows: Sequence[Row], interval: Interval | None, paired: S
     return MethodView(name, about, _mean(name, rows, interval, paired), seeds, texts)
 
 
-def _run(row: Row) -> Cells:
+def _run(row: ComparisonRow) -> Cells:
     """The row of one seed."""
     name = f"seed {row.seed}"
     if row.error or row.test is None:
@@ -246,7 +247,7 @@ def _run(row: Row) -> Cells:
     )
 
 
-def _mean(name: str, rows: Sequence[Row], interval: Interval | None, paired: SeedsComparison | None) -> Cells:
+def _mean(name: str, rows: Sequence[ComparisonRow], interval: Interval | None, paired: SeedsComparison | None) -> Cells:
     """The row of a method."""
     done = measured(rows)
     failed = len(rows) - len(done)
@@ -269,7 +270,7 @@ def _mean(name: str, rows: Sequence[Row], interval: Interval | None, paired: See
     )
 
 
-def _measures(done: Sequence[Row]) -> dict[str, Any]:
+def _measures(done: Sequence[ComparisonRow]) -> dict[str, Any]:
     """The figures of some runs and what they took."""
     cells = {
         "test": spread([(row.test or {})["macro_f1"] for row in done]),

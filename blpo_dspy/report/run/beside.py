@@ -10,7 +10,7 @@ from blpo_dspy.agreement.intervals import Interval, proportion_interval
 from blpo_dspy.agreement.label_errors import FILE_NAME as LABEL_ERRORS
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.report.numbers import figure
-from blpo_dspy.report.run.estimates import Estimate
+from blpo_dspy.report.run.figure_table import IntervalEstimate
 from blpo_dspy.report.run.folder import RunFolder, ShownError
 from blpo_dspy.report.run.measured import WHEN
 
@@ -90,7 +90,7 @@ class Human:
     """A line about people: what it is, the figure with its interval, and what it rests on."""
 
     name: str
-    estimate: Estimate
+    estimate: IntervalEstimate
     remark: str
 
 
@@ -210,7 +210,9 @@ def humans_of(result: Mapping[str, Any]) -> Humans | None:
         "after": ("The judge with people, κ, after", found["judge"]["after"], images),
     }
     rows = tuple(
-        Human(title, Estimate(value, Interval(**ends) if (ends := found["intervals"].get(name)) else None), remark)
+        Human(
+            title, IntervalEstimate(value, Interval(**ends) if (ends := found["intervals"].get(name)) else None), remark
+        )
         for name, (title, value, remark) in named.items()
         if value is not None
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from blpo_dspy.agreement.intervals import BETTER, WORSE, PairedComparison
-from blpo_dspy.report.run.estimates import levels
+from blpo_dspy.report.run.figure_table import levels
 from blpo_dspy.report.run.items import Item
 from blpo_dspy.report.run.measured import Measured, compared
 

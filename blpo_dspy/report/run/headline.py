@@ -9,7 +9,7 @@ from typing import Literal
 from blpo_dspy.agreement.intervals import BETTER, NO_CHANGE, WORSE, Difference, PairedComparison
 from blpo_dspy.models.lm import is_embedded
 from blpo_dspy.report.numbers import figure, p_value
-from blpo_dspy.report.run.estimates import Estimate, estimates, levels
+from blpo_dspy.report.run.figure_table import IntervalEstimate, estimates, levels
 from blpo_dspy.report.run.measured import FOLDS, VALIDATION, WHEN, Measured
 
 Tone = Literal["good", "bad", "none"]
@@ -109,11 +109,11 @@ def _accuracy(measured: Measured, when: str) -> Shown | None:
 
 
 def _digits(difference: Difference, unit: _Unit) -> int:
-    change = Estimate(difference.change, difference.interval).times(unit.factor)
+    change = IntervalEstimate(difference.change, difference.interval).times(unit.factor)
     return change.digits(unit.digits)
 
 
-def _shown(estimate: Estimate, unit: _Unit, digits: int) -> Shown:
+def _shown(estimate: IntervalEstimate, unit: _Unit, digits: int) -> Shown:
     told = estimate.times(unit.factor)
     return Shown(f"{figure(told.value, digits)}{unit.sign}", told.ends(digits, unit.sign))
 
@@ -150,7 +150,7 @@ def _by_whom(measured: Measured) -> str:
     return ", each judged by a judge that never saw it" if measured.where is FOLDS else ""
 
 
-def _counted(exact: Estimate, n: int) -> Shown:
+def _counted(exact: IntervalEstimate, n: int) -> Shown:
     """How many of the images a share is, with its interval in images."""
     told = exact.times(n)
     return Shown(f"{told.value:,.0f}", told.ends(0), f"of {n:,}")
@@ -196,6 +196,9 @@ def _sentences(measured: Measured, paired: PairedComparison) -> Iterator[str]:
 
 
 def _change(difference: Difference, unit: _Unit) -> str:
-    change, digits = Estimate(difference.change, difference.interval).times(unit.factor), _digits(difference, unit)
+    change, digits = (
+        IntervalEstimate(difference.change, difference.interval).times(unit.factor),
+        _digits(difference, unit),
+    )
     told, ends = figure(change.value, digits, signed=True), change.ends(digits, signed=True)
     return f"{told} {unit.word}; {difference.interval.level:.0%} interval {ends}"

@@ -26,7 +26,7 @@ from blpo_dspy.report.run.beside import (
     out_of_fold,
     told_of,
 )
-from blpo_dspy.report.run.estimates import FigureTable, figures_of
+from blpo_dspy.report.run.figure_table import FigureTable, figure_table
 from blpo_dspy.report.run.folder import RunFolder
 from blpo_dspy.report.run.groups import GroupTable, groups_of
 from blpo_dspy.report.run.headline import Headline, headline_of, models_and_day
@@ -175,7 +175,7 @@ def page_of(run: RunFolder, *, images: bool, blurred: frozenset[str]) -> Page:
         warning=str((result.get("sealed_test") or {}).get("warning") or ""),
         repeatability=str((result.get("repeatability") or {}).get("told") or ""),
         where=measured.where,
-        figures=figures_of(measured),
+        figures=figure_table(measured),
         humans=humans_of(result),
         folds=out_of_fold(result),
         chart=chart,

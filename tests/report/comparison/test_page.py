@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from blpo_dspy.agreement.intervals import BETTER, NO_CHANGE
 from blpo_dspy.cli.app import app
-from blpo_dspy.comparison.compare import Comparison, Row
+from blpo_dspy.comparison.compare import Comparison, ComparisonRow
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import write_json
@@ -45,7 +45,7 @@ ABOUT = {
 TRUTH = [1, 2, 3, 4, 5] * 8
 
 
-def row(method: str, seed: int, f1: float | None, verdict: str = "", **options: Any) -> Row:
+def row(method: str, seed: int, f1: float | None, verdict: str = "", **options: Any) -> ComparisonRow:
     """A finished row with what a page shows; the judge is right about the first share `f1` of images, else says 1."""
     interval = None if f1 is None else {"low": f1 - 0.1, "high": f1 + 0.1}
     change = {"change": 0.25, "interval": {"low": 0.1, "high": 0.4}}
@@ -64,7 +64,7 @@ def row(method: str, seed: int, f1: float | None, verdict: str = "", **options: 
         "curve": [[0.0, 0.5], [100.0, 0.6], [305.0, 0.75]] if verdict else (),
         **options,
     }
-    return Row(method, seed, **given)
+    return ComparisonRow(method, seed, **given)
 
 
 COMPARISON = Comparison(
@@ -72,7 +72,7 @@ COMPARISON = Comparison(
         row("none", 0, 0.2),
         row("blpo", 0, 0.5, BETTER),
         row("opro", 0, 0.3, NO_CHANGE),
-        Row("gepa", 0, error=f"ValueError: {HOSTILE}"),
+        ComparisonRow("gepa", 0, error=f"ValueError: {HOSTILE}"),
         row("none", 1, 0.2),
         row("blpo", 1, 0.6, BETTER),
         row("opro", 1, 0.4, BETTER),
@@ -83,7 +83,7 @@ COMPARISON = Comparison(
 )
 
 
-def of(*rows: Row) -> Comparison:
+def of(*rows: ComparisonRow) -> Comparison:
     """A comparison of these rows."""
     return Comparison(rows, ABOUT, TRUTH)
 

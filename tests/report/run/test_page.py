@@ -33,7 +33,7 @@ from blpo_dspy.files import write_json
 from blpo_dspy.models.lm import Models
 from blpo_dspy.report import load_run, write_report, write_report_data
 from blpo_dspy.report.html import command_line
-from blpo_dspy.report.run.items import MOST_SHOWN, Item, Opinion
+from blpo_dspy.report.run.items import MOST_SHOWN, Item
 from blpo_dspy.report.run.page import render
 from blpo_dspy.report.run.record import relative_paths
 from blpo_dspy.report.words import word_diff
@@ -356,10 +356,10 @@ def test_a_damaged_record_is_refused_in_one_message(file: str, damage: Callable[
 
 def test_an_item_that_is_not_shown_keeps_its_labels_alone() -> None:
     """Its texts would make the file large; what is counted is all there."""
-    item = Item("1", "dark", Opinion("dark", "dark", "long", "why"), Opinion(None, failure="timeout"), "g", {"a": "b"})
+    item = Item("1", "dark", Verdict("dark", "dark", "long", "why"), Verdict(None, failure="timeout"), "g", {"a": "b"})
     bare = item.bare()
     read = TypeAdapter(Item)
-    assert (bare.before, bare.after, bare.group) == (Opinion("dark"), Opinion(None, failure="failed"), "g")
+    assert (bare.before, bare.after, bare.group) == (Verdict("dark"), Verdict(None, failure="failed"), "g")
     assert read.validate_json(json.dumps(bare.to_dict())) == bare
     assert read.validate_json(json.dumps(item.to_dict())) == item
 

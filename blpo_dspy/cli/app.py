@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from blpo_dspy.calls.outages import MAX_OUTAGE
-from blpo_dspy.cli.flags import check_folds, in_options, model_prices, parse_labels, seed_list, three_sizes
+from blpo_dspy.cli.flags import check_folds, model_prices, parse_labels, seed_list, three_sizes, with_flags
 from blpo_dspy.data.sources import SOURCES
 from blpo_dspy.errors import BlpoError, DataError, brief, gathered
 from blpo_dspy.files import writing_output
@@ -65,7 +65,7 @@ class _Group(TyperGroup):
             _drop_output()
             raise typer.Exit(_BROKEN_PIPE) from None
         except BlpoError as error:
-            typer.echo(f"Error: {in_options(_message(error))}", err=True)
+            typer.echo(f"Error: {with_flags(_message(error), error.options)}", err=True)
             _drop_output()
             raise typer.Exit(_BAD_INPUT) from None
         except OSError as error:

@@ -13,6 +13,7 @@ import dspy
 from dspy.utils.exceptions import LMError
 
 from blpo_dspy.calls.allowance import Allowance
+from blpo_dspy.calls.budget import CAPS
 from blpo_dspy.calls.failures import RunStoppedError
 from blpo_dspy.calls.journal import Journal
 from blpo_dspy.calls.ledger import Ledger, Usage
@@ -186,7 +187,7 @@ class _Meters:
 
 
 def _spent_early(reason: str) -> RunStoppedError:
-    return RunStoppedError(f"{reason} before the search, as calls failed or took long; raise the cap")
+    return RunStoppedError(f"{reason} before the search, as calls failed or took long; raise the cap", option=CAPS)
 
 
 def _seeing(start: VisualJudge, models: Models) -> dict[str, tuple[str, dspy.LM]]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.runs.jobs import Search, Start
 
-# What messages say of Python's arguments, and the options that stand for them.
-_IN_PYTHON = {
-    "allow_outside=True": "--allow-outside",
-    r"\bmax_(calls|tokens|usd|seconds|outage)=": r"--max-\1 ",
-    r"prices=\{'([^']+)': \(([\d.]+), ([\d.]+)\)\}": r"--price \1=\2,\3",
+# How a message writes an option of Python, and how the command line does, where neither follows from the name.
+_WRITTEN = {
+    "allow_outside": ("allow_outside=True", "--allow-outside"),
+    "prices": ("prices={model: (prompt, completion)}", "--price MODEL=IN,OUT"),
 }
 _SCALE = re.compile(r"(\d{1,6})\s*[-–]\s*(\d{1,6})")
 
@@ -126,10 +126,16 @@ def model_prices(pairs: list[str]) -> dict[str, tuple[float, float]]:
     return prices
 
 
-def in_options(text: str) -> str:
-    """Returns a message, which names the arguments of Python, with the options of the command line."""
-    for argument, option in _IN_PYTHON.items():
-        text = re.sub(argument, option, text)
+def with_flags(text: str, options: Iterable[str]) -> str:
+    """Returns a message with the command line's flags in place of the options that it is about.
+
+    Args:
+        text: The message, with the options as Python writes them.
+        options: Their names, as a `BlpoError` or `BlpoWarning` carries them.
+    """
+    for option in options:
+        written, flag = _WRITTEN.get(option, (f"{option}=", f"--{option.replace('_', '-')} "))
+        text = text.replace(written, flag)
     return text
 
 

@@ -14,7 +14,7 @@ from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.cli.begin import connect, note_offline
-from blpo_dspy.cli.flags import given_texts
+from blpo_dspy.cli.flags import given_texts, with_flags
 from blpo_dspy.cli.screen import Screen, models_line, show_verdict, verdict_record, working
 from blpo_dspy.data.inputs import Inputs, checked, find_inputs
 from blpo_dspy.errors import BlpoError, ModelError, brief
@@ -48,7 +48,7 @@ def judge_images(job: JudgeJob, screen: Screen) -> int:
     if job.out is not None:
         inputs = checked(inputs)
     for note in inputs.notes[:_MOST_NOTES]:
-        screen.note(note)
+        screen.note(with_flags(note, ["allow_outside"]))
     if len(inputs.notes) > _MOST_NOTES:
         screen.note(f"… and {len(inputs.notes) - _MOST_NOTES} more")
     if job.out is None:

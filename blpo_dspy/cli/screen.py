@@ -21,8 +21,8 @@ from blpo_dspy.agreement.intervals import Interval, PairedComparison
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.calls.ledger import ROLES
-from blpo_dspy.cli.flags import in_options
-from blpo_dspy.errors import in_json, shown
+from blpo_dspy.cli.flags import with_flags
+from blpo_dspy.errors import BlpoWarning, in_json, shown
 from blpo_dspy.files import writing_output
 from blpo_dspy.optimizers.bench.records import Rejection
 from blpo_dspy.runs.checks import Checks
@@ -92,25 +92,27 @@ class Screen:
                 self.text(f"{name:<{lead}}{cell}")
 
     def note(self, line: str) -> None:
-        """Remarks on something that is no error."""
+        """Remarks on something that is not an error."""
         # A log keeps a remark on one line.
-        self.err.print(Text(f"Note: {shown(in_options(line))}", style="yellow"), soft_wrap=not self.err.is_terminal)
+        self.err.print(Text(f"Note: {shown(line)}", style="yellow"), soft_wrap=not self.err.is_terminal)
 
-    def warn(self, warning: str) -> None:
-        """Remarks on what this library warns of, once if it does so at several steps of a command."""
-        if warning not in self._warned:
-            self._warned.add(warning)
-            self.note(warning)
+    def warn(self, warning: Warning | str) -> None:
+        """Shows a warning as a remark, once if several steps of a command issue it."""
+        options = warning.options if isinstance(warning, BlpoWarning) else ()
+        line = with_flags(str(warning), options)
+        if line not in self._warned:
+            self._warned.add(line)
+            self.note(line)
 
 
 @contextmanager
 def noting(screen: Screen) -> Iterator[None]:
-    """Remarks on what this library warns of in Python while the block runs."""
+    """Shows the warnings that are issued while the block runs as remarks."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         yield
     for warning in caught:
-        screen.warn(str(warning.message))
+        screen.warn(warning.message)
 
 
 @contextmanager
@@ -118,12 +120,12 @@ def working(screen: Screen, *, live: bool = True) -> Iterator[Watch]:
     """Yields the live line of a piece of work; the libraries are quiet, what matters of theirs is said at the end."""
     watch = Watch(screen.err, shown=live)
 
-    def tell(warning: str) -> None:
-        if warning not in watch.warnings:
-            watch.warnings.append(warning)
+    def on_warning(warning: Warning | str) -> None:
+        if str(warning) not in watch.warnings:
+            watch.warnings.append(str(warning))
             screen.warn(warning)
 
-    with quiet_libraries(tell) as quiet, watch:
+    with quiet_libraries(on_warning) as quiet, watch:
         yield watch
     for note in quiet.notes():
         screen.note(note)
@@ -318,7 +320,7 @@ def show_verdict(screen: Screen, image: str, verdict: Verdict) -> None:
     """Prints one line about one image, split by tabs; the label first, for the eye and for `cut`."""
     cells = ["-" if verdict.label is None else shown(verdict.label), shown(image)]
     if verdict.failure:
-        cells.append(f"failed: {shown(_one_line(in_options(verdict.failure)))}")
+        cells.append(f"failed: {shown(_one_line(with_flags(verdict.failure, ['allow_outside'])))}")
     elif verdict.label is None:
         cells.append(f"no label in the answer {_one_line(verdict.answer)!r}")
     screen.line("\t".join(cells))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from blpo_dspy.data.images.prepare import ImageError, content, is_reference
-from blpo_dspy.data.rows import Columns, Draft, RowReader
+from blpo_dspy.data.rows import Columns, Draft, RowReader, blamed_option
 from blpo_dspy.data.tables import Row, read_folder, read_table, told_columns
 from blpo_dspy.errors import BlpoError, DataError
 
@@ -180,9 +180,11 @@ def _of_table(
     table = read_table(path, read)
     missing = [repr(name) for name in expected if name not in table.columns]
     if missing:
-        option = "; name the column with the images with --image-column" if image_column not in table.columns else ""
-        seen = told_columns(table.columns)
-        raise DataError(f"{path}: no column {' or '.join(missing)}; the columns are: {seen}{option}")
+        remedy = "; name the column with the images with image_column=" if image_column not in table.columns else ""
+        raise DataError(
+            f"{path}: no column {' or '.join(missing)}; the columns are: {told_columns(table.columns)}{remedy}",
+            option="image_column",
+        )
     if table.problems:
         raise DataError(f"{path}: {len(table.problems)} rows cannot be read; repair them:", table.problems)
     if not table.rows:
@@ -222,7 +224,11 @@ def checked(inputs: Inputs) -> Inputs:
         more = [f"… and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
         base = inputs.reader.base
         where = "" if base is None else f" (paths start from the folder {base})"
-        raise DataError(f"{inputs.name}: none of the images can be used{where}:", [*lines[:_SHOWN], *more])
+        raise DataError(
+            f"{inputs.name}: none of the images can be used{where}:",
+            [*lines[:_SHOWN], *more],
+            option=blamed_option(lines),
+        )
     if not lines:
         return inputs
     rows = "1 of {} rows" if len(lines) == 1 else f"{len(lines)} of {{}} rows"

@@ -228,7 +228,8 @@ def share(search: Search, start: VisualJudge, cut: Folds) -> Search:
         raise BlpoError(
             f"max_calls={search.max_calls} is too small for {len(cut.folds)} folds: shared out equally among "
             f"{parts} searches it leaves {calls} calls for each, and half of them don't pay for judging the "
-            f"{len(largest.test)} images of a fold before and after; raise it, or take fewer folds"
+            f"{len(largest.test)} images of a fold before and after; raise it, or take fewer folds",
+            option="max_calls",
         )
     return each
 

@@ -132,7 +132,8 @@ class Search:
             if cap is not None and amount >= cap:
                 raise BlpoError(
                     f"--preflight and --repeat take {amount:g} {what}, and {name}={cap:g} leaves none for the search; "
-                    "raise it, or leave one of them out"
+                    "raise it, or leave one of them out",
+                    option=name,
                 )
             left[name] = None if cap is None else cap - amount
         return replace(self, **left)

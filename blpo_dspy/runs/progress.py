@@ -217,11 +217,11 @@ class _Counting(logging.Handler):
 
 
 @contextlib.contextmanager
-def quiet_libraries(tell: Callable[[str], None] = lambda text: None) -> Iterator[Quiet]:
+def quiet_libraries(on_warning: Callable[[Warning | str], None] = lambda warning: None) -> Iterator[Quiet]:
     """Keeps the libraries' logs and warnings off the terminal while the block runs.
 
     Args:
-        tell: Called with each warning of our own, as it comes.
+        on_warning: Called with each warning of this library, as it is issued.
     """
     quiet = Quiet()
     handler = _Counting(quiet)
@@ -232,7 +232,7 @@ def quiet_libraries(tell: Callable[[str], None] = lambda text: None) -> Iterator
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", BlpoWarning)
-        warnings.showwarning = lambda message, *_, **__: tell(str(message))
+        warnings.showwarning = lambda message, *_, **__: on_warning(message)
         try:
             yield quiet
         finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from blpo_dspy.cli.flags import given_texts, parse_labels, three_sizes
+from blpo_dspy.cli.flags import given_texts, parse_labels, three_sizes, with_flags
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import writable_file, writable_folder
@@ -143,3 +143,10 @@ def test_what_stands_for_a_label_is_read_in_pairs() -> None:
         label_pairs("0=Safe", space)
     with pytest.raises(BlpoError, match="Odd"):
         label_pairs("0:Odd", space)
+
+
+def test_a_message_names_the_flags_of_the_options_that_it_is_about() -> None:
+    """Of those alone: what looks like another option is left as it is."""
+    text = "max_usd=2 and max_calls=3; allow_outside=True permits it"
+    assert with_flags(text, ["max_usd", "allow_outside"]) == "--max-usd 2 and max_calls=3; --allow-outside permits it"
+    assert with_flags(text, ()) == text

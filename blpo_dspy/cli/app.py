@@ -41,9 +41,9 @@ from blpo_dspy.runs.jobs import (
 _BAD_INPUT = 2
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141  # as for a process that SIGPIPE ends
-_GOES_ON = {
-    "compile": " A run with --run-dir goes on from here when repeated.",
-    "judge": " With --out FILE verdicts are kept, and the same command goes on.",
+_RESUMES = {
+    "compile": " A run with --run-dir resumes from here when repeated.",
+    "judge": " With --out FILE verdicts are kept, and the same command resumes.",
 }
 _MOST_PROBLEMS = 1000
 _DEMO_FIDELITY = 50  # images; the offline engine costs nothing
@@ -61,7 +61,7 @@ class _Group(TyperGroup):
                 sys.stdout.flush()
             return result
         except BrokenPipeError:
-            # Nobody reads on, as after `| head`.
+            # The reader is gone, as after `| head`.
             _drop_output()
             raise typer.Exit(_BROKEN_PIPE) from None
         except BlpoError as error:
@@ -74,7 +74,7 @@ class _Group(TyperGroup):
             typer.echo(f"Error: {brief(error.filename)}: {error.strerror}; give another path", err=True)
             raise typer.Exit(_BAD_INPUT) from None
         except KeyboardInterrupt:
-            typer.echo(f"Interrupted; no result was written.{_GOES_ON.get(ctx.invoked_subcommand, '')}", err=True)
+            typer.echo(f"Interrupted; no result was written.{_RESUMES.get(ctx.invoked_subcommand, '')}", err=True)
             raise typer.Exit(_INTERRUPTED) from None
 
 
@@ -130,10 +130,12 @@ InnerSteps = Annotated[
     int | None,
     typer.Option(metavar="N", min=0, help="Verbalizer instructions tried in a round (default 3; 5 with --paper)."),
 ]
-BatchSize = Annotated[int | None, typer.Option(metavar="N", min=1, help="Most mistakes in a batch (default 10).")]
+BatchSize = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Maximum number of mistakes in a batch (default 10).")
+]
 Threads = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, help="LM calls under way at once (default 8); results don't depend on it."),
+    typer.Option(metavar="N", min=1, help="Concurrent LM calls (default 8); results don't depend on it."),
 ]
 ApiBase = Annotated[
     str | None,
@@ -143,19 +145,17 @@ Timeout = Annotated[
     float | None,
     typer.Option(
         metavar="SECONDS",
-        help="Longest time of an LM call (default 120; 300 for an optimizer and for models that reason first).",
+        help="Timeout of an LM call (default 120; 300 for an optimizer and for models that reason first).",
     ),
 ]
 MaxOutage = Annotated[
     float,
-    typer.Option(metavar="SECONDS", min=0, help="How long a server that has stopped answering is waited for."),
+    typer.Option(metavar="SECONDS", min=0, help="Maximum time to wait for a server that has stopped answering."),
 ]
 AllowOutside = Annotated[
     bool, typer.Option("--allow-outside", help="Take images outside the folder, or that of the table.")
 ]
-NoCache = Annotated[
-    bool, typer.Option("--no-cache", help="Ask models anew instead of taking answers from DSPy's cache.")
-]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Bypass DSPy's cache: call the models for every answer.")]
 JudgeFile = Annotated[Path, typer.Argument(metavar="JUDGE", help="A judge.json.", show_default=False)]
 Model = Annotated[
     str | None, typer.Option(metavar="MODEL", help="The judge's model, e.g. openai/gpt-4o (default `embedded`).")
@@ -163,9 +163,10 @@ Model = Annotated[
 VerbalizerModel = Annotated[
     str | None, typer.Option(metavar="MODEL", help="The verbalizer's model (default: the judge's).")
 ]
-Seconds = Annotated[float, typer.Option(metavar="SECONDS", help="What an LM call takes.")]
+Seconds = Annotated[float, typer.Option(metavar="SECONDS", help="Mean duration of an LM call.")]
 MaxUsd = Annotated[
-    float | None, typer.Option(metavar="X", min=0, help="Most dollars for the same calls, if prices are known.")
+    float | None,
+    typer.Option(metavar="X", min=0, help="Maximum cost of the same calls in dollars, if prices are known."),
 ]
 PriceList = Annotated[
     list[str] | None,
@@ -423,9 +424,7 @@ def _search(
     batch_size: BatchSize = None,
     guard_size: Annotated[
         int | None,
-        typer.Option(
-            metavar="N", min=0, help="Right examples scored beside the mistakes (default 10; 0 with --paper)."
-        ),
+        typer.Option(metavar="N", min=0, help="Right examples scored with the mistakes (default 10; 0 with --paper)."),
     ] = None,
     paper: Annotated[
         bool,
@@ -436,18 +435,23 @@ def _search(
     seed: Seed = 0,
     threads: Threads = None,
     max_calls: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Most LM calls in all, the test split included.")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Maximum number of LM calls in total, the test split included."),
     ] = None,
-    max_tokens: Annotated[int | None, typer.Option(metavar="N", min=1, help="Most tokens, likewise.")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Maximum number of tokens, likewise.")
+    ] = None,
     max_usd: MaxUsd = None,
-    max_seconds: Annotated[float | None, typer.Option(metavar="X", min=0, help="Longest time, likewise.")] = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(metavar="X", min=0, help="Maximum time in seconds, likewise.")
+    ] = None,
     max_outage: MaxOutage = MAX_OUTAGE,
     fidelity: Annotated[
         int,
         typer.Option(
             metavar="N",
             min=0,
-            help="Test images to check on, at 2 or 4 calls each, whether descriptions tell what the pixels do.",
+            help="Test images to check on, at 2 or 4 calls each, whether descriptions carry what the pixels show.",
         ),
     ] = 0,
     label_errors: Annotated[
@@ -455,7 +459,7 @@ def _search(
         typer.Option(
             metavar="N",
             min=0,
-            help="Training images to ask the compiled judge about, at 1 or 2 calls each, for labels that may be wrong.",
+            help="Training images to judge again, at 1 or 2 calls each, to find labels that may be wrong.",
         ),
     ] = 100,
     price: PriceList = None,
@@ -481,7 +485,7 @@ def _compile_job(
         typer.Option(
             metavar="N",
             min=2,
-            help="First ask N times about ten images: how far does the judge agree with itself?",
+            help="First judge ten images N times: how far does the judge agree with itself?",
         ),
     ] = None,
     folds: Annotated[
@@ -508,7 +512,7 @@ def _compile_job(
 
 def _compare_job(
     start: Start,
-    max_calls: Annotated[int, typer.Option(metavar="N", min=1, help="Most LM calls of each search.")],
+    max_calls: Annotated[int, typer.Option(metavar="N", min=1, help="Maximum number of LM calls of each search.")],
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder for the journal, report.html, results.json, table.md, plot.png.")
     ],
@@ -523,7 +527,7 @@ def _compare_job(
         typer.Option(
             metavar="N",
             min=1,
-            help="LM calls under way at once (default 8); results of our own optimizers don't depend on it.",
+            help="Concurrent LM calls (default 8); results of our own optimizers don't depend on it.",
         ),
     ] = None,
     max_usd: MaxUsd = None,
@@ -652,7 +656,7 @@ def compile_(job: CompileJob, as_json: AsJson = False) -> None:
 
 @_command("estimate", out=Path("judge.json"))
 def estimate_(job: CompileJob, latency: Seconds = 2.0, as_json: AsJson = False) -> None:
-    """Tell what compile would cost. It takes the same options, and calls no model."""
+    """Estimate the cost of compile. It takes the same options, and calls no model."""
     from blpo_dspy.cli.compile import estimate_cost
     from blpo_dspy.cli.folds import estimate_folds
     from blpo_dspy.cli.screen import Screen
@@ -663,7 +667,7 @@ def estimate_(job: CompileJob, latency: Seconds = 2.0, as_json: AsJson = False) 
 
 @_command("compare")
 def compare_(job: CompareJob, as_json: AsJson = False) -> None:
-    """Run every optimizer on your labels at equal spend. Repeat the command to go on after a break."""
+    """Run every optimizer on your labels at equal spend. Repeat the command to resume after an interruption."""
     from blpo_dspy.cli.compare import compare_methods
     from blpo_dspy.cli.screen import Screen
 
@@ -692,7 +696,7 @@ def judge_(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Where verdicts go, .parquet, .csv or .jsonl; the same command goes on."),
+        typer.Option(metavar="FILE", help="Where verdicts go, .parquet, .csv or .jsonl; the same command resumes."),
     ] = None,
     model: Model = None,
     verbalizer_model: VerbalizerModel = None,
@@ -704,12 +708,13 @@ def judge_(
     ] = "image",
     context: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=TEXT", help="A text that the judge takes beside each image, in place of a column."),
+        typer.Option(metavar="NAME=TEXT", help="A text that the judge gets with every image, in place of a column."),
     ] = None,
     allow_outside: AllowOutside = False,
     threads: Threads = None,
     max_calls: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Most LM calls, with --out; the same command goes on.")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Maximum number of LM calls, with --out; the same command resumes."),
     ] = None,
     max_outage: MaxOutage = MAX_OUTAGE,
     as_json: Annotated[

@@ -1,4 +1,4 @@
-"""What is asked before a search, under its cap: do the models see, does the judge agree with itself."""
+"""Checks before a search, under its cap: whether the models see, and whether the judge agrees with itself."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ _Examples: TypeAlias = Sequence[dspy.Example]
 
 @dataclass(frozen=True)
 class Beforehand:
-    """What came of asking before a search.
+    """The result of the checks before a search.
 
     Attributes:
         ledger: The LM calls that it took.
-        repeatability: How far the start agrees with itself, as plain data; None if that was not asked.
+        repeatability: How far the start agrees with itself, as plain data; None if that was not checked.
         seconds: How long it took.
     """
 
@@ -71,7 +71,7 @@ def calls_beforehand(job: CompileJob, start: VisualJudge, train: _Examples, mode
     return total_calls(passes_beforehand(job, start, train, models))
 
 
-def told_beforehand(calls: int) -> str:
+def beforehand_in_words(calls: int) -> str:
     """Returns the end of a sentence about these calls, nothing if there are none."""
     return f"; --preflight and --repeat take {calls} before the search" if calls else ""
 
@@ -84,13 +84,13 @@ def ask_beforehand(
     models: Models,
     screen: Screen,
 ) -> Beforehand:
-    """Does what `--preflight` and `--repeat` ask for, and notes what comes of it.
+    """Does what `--preflight` and `--repeat` ask for, and notes the result.
 
     Args:
         job: What is asked for.
         start: The judge to start from.
         sets: The labelled images by the name of their set, which have to be apart.
-        train: Those that the start may be asked about again.
+        train: Those that the start may judge repeatedly.
         models: The models by role.
         screen: Where notes go.
 
@@ -106,7 +106,7 @@ def ask_beforehand(
         repeated = None
         if job.repeat is not None:
             with working(screen) as watch, Workers(job.search.threads, grace=GRACE) as workers:
-                watch.begin(f"asking {job.repeat} times about the same images")
+                watch.begin(f"judging the same images {job.repeat} times")
                 found = repeatability(
                     start,
                     models,
@@ -115,7 +115,7 @@ def ask_beforehand(
                     workers=workers,
                     meters=lambda turn: meters.another(f"repeat-{turn + 1}"),
                 )
-            screen.note(found.told)
+            screen.note(found.summary)
             repeated = found.to_dict()
     return Beforehand(meters.ledger(), repeated, time.monotonic() - began)
 

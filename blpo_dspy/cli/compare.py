@@ -91,7 +91,7 @@ def _compared(folder: Path, student: VisualJudge, **options: Any) -> Comparison:
     try:
         return compare(student, out=folder, **options)
     except KeyboardInterrupt:
-        typer.echo(f"Interrupted; what was done is in {folder}: repeat the command to go on.", err=True)
+        typer.echo(f"Interrupted; what was done is in {folder}: repeat the command to resume.", err=True)
         raise typer.Exit(_INTERRUPTED) from None
 
 
@@ -139,7 +139,7 @@ class _Progress:
         """A run is done."""
         with self._lock:
             self._done += 1
-        self._watch.say(f"{row.method}, seed {row.seed}: {_told(row)}")
+        self._watch.say(f"{row.method}, seed {row.seed}: {_in_words(row)}")
         self._show()
 
     def calls(self, calls: int) -> None:
@@ -155,7 +155,7 @@ class _Progress:
         self._watch.show(what, done, status)
 
 
-def _told(row: ComparisonRow) -> str:
+def _in_words(row: ComparisonRow) -> str:
     if row.error:
         return f"failed: {row.error}"
     assert row.test is not None

@@ -19,7 +19,7 @@ _SCALE = re.compile(r"(\d{1,6})\s*[-–]\s*(\d{1,6})")
 
 
 def check_folds(start: Start, search: Search) -> None:
-    """Checks that nothing that belongs to a test set is asked for beside folds.
+    """Checks that no option of a test set is given together with folds.
 
     Raises:
         BlpoError: If something is.
@@ -96,11 +96,11 @@ def seed_list(text: str) -> tuple[int, ...]:
     """Returns the seeds of a comma-separated list.
 
     Raises:
-        BlpoError: If one of them is no whole number of at least zero, or there is none.
+        BlpoError: If the list is empty or one of them is not a whole number of at least zero.
     """
     listed = [seed.strip() for seed in text.split(",")]
     if not all(seed.isdecimal() for seed in listed):
-        raise BlpoError(f"--seeds {text!r} is no list of seeds; write whole numbers such as 0,1,2")
+        raise BlpoError(f"--seeds {text!r} is not a list of seeds; write whole numbers such as 0,1,2")
     return tuple(dict.fromkeys(map(int, listed)))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from blpo_dspy.agreement.intervals import MeanSd
 from blpo_dspy.calls.ledger import Usage
-from blpo_dspy.cli.beforehand import ask_beforehand, passes_beforehand, told_beforehand
+from blpo_dspy.cli.beforehand import ask_beforehand, beforehand_in_words, passes_beforehand
 from blpo_dspy.cli.begin import begin, connect, contradicting, note_offline, note_prices
 from blpo_dspy.cli.compile import target_files, write_all
 from blpo_dspy.cli.screen import Evaluated, Screen, agreement_table, models_line, noting, show_aligned, working
@@ -46,8 +46,8 @@ def compile_folds(job: CompileJob, screen: Screen) -> None:
         found = align_folds(start, cut, models, search, watch, log_dir=job.run_dir)
     found = replace(found, aligned=replace(found.aligned, beforehand=asked.ledger))
     names = job.start.models.by_role()
-    beside = {"repeatability": asked.repeatability, "warnings": watch.warnings, "folds": found.to_dict()}
-    record = {**result(found.aligned, cut.whole, names), **beside}
+    more = {"repeatability": asked.repeatability, "warnings": watch.warnings, "folds": found.to_dict()}
+    record = {**result(found.aligned, cut.whole, names), **more}
     files = write_all(job, found.aligned, cut.whole, record, files, (cut.all(), *found.verdicts()))
     if screen.as_json:
         screen.json(record)
@@ -81,7 +81,7 @@ def _shares(search: Search, each: Search, folds: int) -> list[str]:
 
 
 def _show(screen: Screen, found: Folded, record: dict[str, Any], models: str, files: Sequence[Path]) -> None:
-    """Prints the folds, what they come to, and the judge that is kept."""
+    """Prints the folds, their pooled agreement, and the judge that is kept."""
     folds, pooled, paired = len(found.folds), found.pooled(), found.paired()
     rows = [
         (f"fold {number}", when, measured[number - 1])
@@ -91,7 +91,8 @@ def _show(screen: Screen, found: Folded, record: dict[str, Any], models: str, fi
     screen.table(agreement_table([*rows, *((f"all {folds}", when, pooled[when]) for when in pooled)]))
     screen.text()
     lines = [
-        f"95% intervals {when}: {Evaluated(pooled[when], spans).told()}" for when, spans in found.intervals().items()
+        f"95% intervals {when}: {Evaluated(pooled[when], spans).in_words()}"
+        for when, spans in found.intervals().items()
     ]
     lines.append(f"Over {folds} folds, mean ± sd: {_spread(found)}")
     if paired is not None:
@@ -115,15 +116,17 @@ def _show(screen: Screen, found: Folded, record: dict[str, Any], models: str, fi
 def _spread(found: Folded) -> str:
     over = found.over_folds()
     both = [name for name in FIGURES if name in over["before"] and name in over["after"]]
-    return ", ".join(f"{_WORDS[name]} {_told(over['before'][name])} → {_told(over['after'][name])}" for name in both)
+    return ", ".join(
+        f"{_WORDS[name]} {_mean_sd(over['before'][name])} → {_mean_sd(over['after'][name])}" for name in both
+    )
 
 
-def _told(value: MeanSd) -> str:
+def _mean_sd(value: MeanSd) -> str:
     return f"{value.mean:.2f}" + ("" if value.sd is None else f" ± {value.sd:.2f}")
 
 
 def estimate_folds(job: CompileJob, latency: float, screen: Screen) -> None:
-    """Prints what `compile_folds` would come to; no LM is called and nothing is written."""
+    """Prints the cost of `compile_folds`; no LM is called and nothing is written."""
     start, cut = _begin(job, screen)
     note_prices(job.search.prices, job.start.models, screen)
     models = Models.named(**job.start.models.by_role(), **job.start.models.connection())
@@ -153,5 +156,5 @@ def estimate_folds(job: CompileJob, latency: float, screen: Screen) -> None:
     screen.text(
         f"{found.beside(whole)}\n\nThese are {len(parts)} searches: one for each of {len(cut.folds)} folds, and one on "
         f"all images. Judging the folds adds {after['test_calls']} calls, doubtful labels at most "
-        f"{after['label_error_calls']}{told_beforehand(first)}."
+        f"{after['label_error_calls']}{beforehand_in_words(first)}."
     )

@@ -37,7 +37,7 @@ _MOST_REASONS = 3
 
 
 class _Console(Console):
-    """A console that leaves it to the command line what to do once nobody reads on."""
+    """A console that leaves it to the command line what to do once the output pipe is closed."""
 
     def on_broken_pipe(self) -> None:
         raise  # noqa: PLE0704 - Rich calls this where it caught the error
@@ -160,7 +160,7 @@ def show_aligned(screen: Screen, aligned: Aligned, about: Mapping[str, str], fil
     first = aligned.beforehand.total.calls
     before = f"; before the search: {first:,} of them" if first else ""
     unused = aligned.unused.total.calls
-    earlier = f"; {unused:,} that an earlier session paid for were of no use" if unused else ""
+    earlier = f"; {unused:,} that an earlier session paid for were not needed" if unused else ""
     facts = {
         **_checks_in_words(aligned.checks),
         "Search": f"{aligned.record.stop_reason}; {aligned.seconds:.0f} s",
@@ -172,16 +172,18 @@ def show_aligned(screen: Screen, aligned: Aligned, about: Mapping[str, str], fil
 
 
 def _checks_in_words(checks: Checks) -> dict[str, str]:
-    """What was found beside the agreement, where there is anything to say."""
+    """The further checks that found something, in words."""
     facts = {}
     if checks.fidelity is not None:
         shares = " → ".join("–" if a.accuracy is None else f"{a.accuracy:.0%}" for a in checks.fidelity)
         facts["Text"] = (
             f"the description alone leads to the label from the pixels: {shares} of {checks.fidelity[1].n} images"
         )
-    told = checks.stated[1]
-    if told.count:
-        facts["Leaks"] = f"{told.count} of {told.n} descriptions name a label or a rating, which is the judge's to give"
+    stated = checks.stated[1]
+    if stated.count:
+        facts["Leaks"] = (
+            f"{stated.count} of {stated.n} descriptions name a label or a rating, which is the judge's to give"
+        )
     if checks.label_errors:
         found = len(checks.label_errors)
         facts["Labels"] = f"{found} training label{'s' if found > 1 else ''} to look at again"
@@ -259,7 +261,7 @@ class Evaluated:
     agreement: Agreement
     intervals: Mapping[str, Interval | None]
 
-    def told(self) -> str:
+    def in_words(self) -> str:
         """Returns the intervals in words."""
         shown = {"accuracy": "accuracy", "macro_f1": "macro-F1", "kappa": "kappa", "mae": "mean error"}
         found = [(word, interval) for name, word in shown.items() if (interval := self.intervals.get(name))]
@@ -295,7 +297,7 @@ def show_evaluated(
     screen.text()
     for name, found in shown:
         lead = f"95% intervals{f' of {name}' if len(done) > 1 else ''}: "
-        screen.text(textwrap.fill(f"{lead}{found.told()}", screen.width))
+        screen.text(textwrap.fill(f"{lead}{found.in_words()}", screen.width))
     if people is not None:
         screen.text(textwrap.fill(people[:1].upper() + people[1:], screen.width))
     if paired is not None:

@@ -67,7 +67,7 @@ class ComparisonRow:
         predicted: The test labels, None for an invalid answer and where the call failed.
         failed: The positions among them where it did.
         outages: Images of both sets that were left without an answer by what may pass, such as a time-out: they are
-            asked about again when the comparison is continued.
+            judged again when the comparison is resumed.
         error: What went wrong, "" if nothing did.
     """
 
@@ -225,7 +225,7 @@ def _check_cap(student: VisualJudge, validated: int, max_calls: int) -> None:
     if max_calls < least:
         raise BlpoError(
             f"a cap of {max_calls} LM calls pays for no search: judging the {validated} validation images once takes "
-            f"{each * validated}, so {least} is the least, and several times as many are of use"
+            f"{each * validated}, so the minimum is {least}; several times as many are useful"
         )
 
 
@@ -323,7 +323,7 @@ class _Arena:
         except Exception as error:
             if _is_fatal(error):
                 raise
-            # A method, ours or another library's, may fail in any way: its row says how, and the others go on.
+            # A method, ours or another library's, may fail in any way: its row says how, and the others run.
             row = ComparisonRow(name, seed, error=f"{type(error).__name__}: {error}")
         else:
             row = _with_record(self._measured(ComparisonRow(name, seed), program), record)
@@ -331,7 +331,7 @@ class _Arena:
         return row
 
     def scored(self, row: ComparisonRow, baseline: ComparisonRow | None) -> ComparisonRow:
-        """Returns the row with what is said of it beside no optimization, whose own row may have been made anew."""
+        """Returns the row with its comparison with no optimization, whose own row may have been made again."""
         if baseline is None or not baseline.predicted or not row.predicted:
             return row
         paired = compare_verdicts(self._student.labels, self._sets.test, baseline.verdicts, row.verdicts, seed=0)
@@ -362,7 +362,7 @@ class _Arena:
         return program, record
 
     def _measured(self, row: ComparisonRow, program: VisualJudge) -> ComparisonRow:
-        """The row with what came of judging both sets, outside the cap; a call that failed is no answer."""
+        """The row with the measurements on both sets, outside the cap; a call that failed is not an answer."""
         with Workers(self._num_threads) as workers:
             val, test = (self._verdicts(program, part, workers) for part in (self._sets.val, self._sets.test))
         labels = self._student.labels
@@ -398,7 +398,7 @@ def _check_searched(record: BLPOResult) -> None:
 
 
 def _with_record(row: ComparisonRow, record: BLPOResult | None) -> ComparisonRow:
-    """The row with what the search came to."""
+    """The row with the record of the search."""
     if record is None:
         return row
     searched = replace(

@@ -9,7 +9,7 @@ from blpo_dspy.comparison.compare import Comparison, ComparisonRow
 from blpo_dspy.models.lm import is_embedded
 
 ENDED = "†"
-"""Stands beside the calls of a method that ended by itself before the cap."""
+"""Marks the calls of a method that ended by itself before the cap."""
 
 
 def measured(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
@@ -55,7 +55,7 @@ def ended_early(rows: Sequence[ComparisonRow]) -> bool:
 
 
 def no_evidence(comparison: Comparison) -> str:
-    """Returns a sentence where a model is the offline engine, which the rows tell nothing about real ones by."""
+    """Returns a sentence where a model is the offline engine, so that the rows are no evidence about real ones."""
     if not any(is_embedded(model["model"]) for model in comparison.about["models"].values()):
         return ""
     return (
@@ -78,6 +78,6 @@ def remarks(comparison: Comparison) -> list[str]:
                 f"{row.method}, seed {row.seed}: {count} of the search failed, and count against its cap{again}"
             )
         if lost := unanswered([row])[1]:
-            again = "; repeat the command to ask again" if row.outages else ""
+            again = "; repeat the command to retry them" if row.outages else ""
             lines.append(f"{row.method}, seed {row.seed}: {lost} calls of the final measurements failed{again}")
     return lines

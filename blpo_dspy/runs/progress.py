@@ -115,7 +115,7 @@ class CompileWatch(BaseCallback):
         """To be called after each round."""
         with self._lock:
             self._round, self._step = completed.number + 1, 0
-        self._watch.say(told(completed))
+        self._watch.say(round_in_words(completed))
         self._show()
 
     def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
@@ -149,7 +149,7 @@ class CompileWatch(BaseCallback):
         self._show()
 
     def on_lm_end(self, call_id: str, outputs: Any, exception: Exception | None = None) -> None:
-        """An LM answered or failed. The first failure of a kind is told: waiting for a retry looks like a halt."""
+        """An LM answered or failed. The first failure of a kind is shown, as waiting for a retry looks like a halt."""
         new = False
         with self._lock:
             self._calls += 1
@@ -157,7 +157,7 @@ class CompileWatch(BaseCallback):
                 new = type(exception) not in self._failures
                 self._failures.add(type(exception))
         if new:
-            self._watch.say(f"a call failed and is repeated: {one_line(exception)}")
+            self._watch.say(f"a call failed and is retried: {one_line(exception)}")
         self._show()
 
     def _validated(self, instructions: Instructions) -> None:
@@ -182,7 +182,7 @@ def one_line(error: object) -> str:
     return text if len(text) <= 160 else f"{text[:159]}…"
 
 
-def told(completed: Round) -> str:
+def round_in_words(completed: Round) -> str:
     """Returns a round in one line."""
     batch = completed.batch
     found = f"round {completed.number + 1}: {len(batch.errors)} mistakes among {batch.searched} judged"

@@ -134,7 +134,7 @@ def test_judges_that_reason_are_another_comparison(table: Path, tmp_path: Path) 
         (("--max-calls", 5), "a cap of 5 LM calls pays for no search"),
         (("--max-calls", 50, "--optimizers", "bplo"), r"unknown optimizers ['bplo']; choose from none, blpo"),
         (("--max-calls", 50, "--optimizers", ""), "no optimizer is named; choose from none, blpo"),
-        (("--max-calls", 50, "--seeds", "0;1"), "--seeds '0;1' is no list of seeds"),
+        (("--max-calls", 50, "--seeds", "0;1"), "--seeds '0;1' is not a list of seeds"),
         (("--max-calls", 50, "--task", " "), "--task is empty"),
         (("--max-calls", 50, "--labels", "a,b"), "--labels and --scale exclude each other"),
     ],
@@ -181,4 +181,4 @@ def test_an_interrupted_comparison_says_how_to_go_on(table: Path, tmp_path: Path
         os.kill(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert err.splitlines() == [f"Interrupted; what was done is in {folder}: repeat the command to go on."]
+    assert err.splitlines() == [f"Interrupted; what was done is in {folder}: repeat the command to resume."]

@@ -109,4 +109,4 @@ def test_a_failure_that_is_waited_for_is_told_once() -> None:
     with Watch(console) as watch, dspy.context(callbacks=[CompileWatch(watch, optimizer, TWO, VALIDATION[::8])]):
         optimizer.compile(student(), trainset=TRAIN[::8], valset=VALIDATION[::8])
     said = console.file.getvalue()
-    assert said.count("a call failed and is repeated: [scripted/test] connection refused by 127.0.0.1") == 1
+    assert said.count("a call failed and is retried: [scripted/test] connection refused by 127.0.0.1") == 1

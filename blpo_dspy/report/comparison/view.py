@@ -34,7 +34,7 @@ _EVIDENCE = {"both": "image and description", "image": "the image", "description
 
 @dataclass(frozen=True)
 class About:
-    """What a comparison's folder holds beside its rows; empty where it was made in Python.
+    """What a comparison's folder holds besides its rows; empty where it was made in Python.
 
     Attributes:
         how: Where the data came from.
@@ -89,7 +89,7 @@ class Cells:
 
 
 @dataclass(frozen=True)
-class Beside:
+class Contrast:
     """A method compared with another in test macro-F1: the difference, its interval, the test and what it says."""
 
     name: str
@@ -134,7 +134,7 @@ class ComparisonPage:
     chart: str | None
     measured: str
     methods: tuple[MethodView, ...]
-    beside: tuple[Beside, ...]
+    contrasts: tuple[Contrast, ...]
     no_evidence: str
     remarks: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
@@ -167,7 +167,7 @@ def comparison_page(comparison: Comparison, about: About) -> ComparisonPage:
         methods=tuple(
             _method(name, rows, f1_interval(comparison, name), paired.get(name)) for name, rows in by_method.items()
         ),
-        beside=tuple(_beside(comparison, name) for name in names if versus(comparison, name, _OURS) is not None),
+        contrasts=tuple(_contrast(comparison, name) for name in names if versus(comparison, name, _OURS) is not None),
         no_evidence=no_evidence(comparison),
         remarks=tuple(remarks(comparison)),
         facts=_facts(comparison, labels, seeds, about),
@@ -204,7 +204,7 @@ def _dots(by_method: Mapping[str, Sequence[ComparisonRow]]) -> tuple[str | None,
             value, interval = row.test["macro_f1"], row.test["intervals"]["macro_f1"]
             if value is not None:
                 low, high = (value, value) if interval is None else (interval["low"], interval["high"])
-                points.append(Point(value, (low, high), f"{name}, {_told(row.seed, value, low, high)}"))
+                points.append(Point(value, (low, high), f"{name}, {_dot_label(row.seed, value, low, high)}"))
         if points:
             series.append(Series(name, tuple(points)))
             means[name] = fmean(point.value for point in points)
@@ -213,7 +213,7 @@ def _dots(by_method: Mapping[str, Sequence[ComparisonRow]]) -> tuple[str | None,
     return (dot_chart(series, "test macro F1", base) if series else None), base
 
 
-def _told(seed: int, value: float, low: float, high: float) -> str:
+def _dot_label(seed: int, value: float, low: float, high: float) -> str:
     return f"seed {seed}: {value:.2f}, 95% interval {low:.2f} to {high:.2f}"
 
 
@@ -289,11 +289,11 @@ def _measures(done: Sequence[ComparisonRow]) -> dict[str, Any]:
     }
 
 
-def _beside(comparison: Comparison, name: str) -> Beside:
+def _contrast(comparison: Comparison, name: str) -> Contrast:
     found = versus(comparison, name, _OURS)
     assert found is not None
     change = found.differences.get("macro_f1")
-    return Beside(
+    return Contrast(
         name,
         figure(None if change is None else change.change, signed=True),
         ends(None if change is None else change.interval, signed=True),

@@ -50,7 +50,7 @@ class Figure:
         before: The start's.
         after: The compiled judge's.
         change: After − before on the images that both answered, where the paired comparison has it.
-        ceiling: That of a judge which is told the truth.
+        ceiling: That of a judge whose instruction states the truth.
     """
 
     name: str
@@ -83,19 +83,19 @@ class FigureTable:
         before: The start's images, None if it was not measured.
         after: Those of the compiled judge, likewise.
         both: Those that both answered, None if there are none.
-        told: Those of the judge that is told the truth, None if there is no such judge.
+        top: Those of the judge whose instruction states the truth, None if there is no such judge.
     """
 
     rows: tuple[Figure, ...]
     before: Column | None
     after: Column | None
     both: Column | None
-    told: Column | None
+    top: Column | None
 
     @property
     def ceiling(self) -> bool:
-        """Whether there is a judge that is told the truth."""
-        return self.told is not None
+        """Whether there is a judge whose instruction states the truth."""
+        return self.top is not None
 
 
 def figure_table(measured: Measured) -> FigureTable:
@@ -111,8 +111,8 @@ def figure_table(measured: Measured) -> FigureTable:
             change = _in(unit, changed(changes.get(name)))
             rows.append(Figure(title, remark, first, second, change, None if top is None else top.value))
     both = None if measured.paired is None else Column(measured.paired.n, measured.n - measured.paired.n)
-    before, after, told = map(_column, (*measured.agreements.values(), measured.ceiling))
-    return FigureTable(tuple(rows), before, after, both, told)
+    before, after, best = map(_column, (*measured.agreements.values(), measured.ceiling))
+    return FigureTable(tuple(rows), before, after, both, best)
 
 
 def _column(agreement: Agreement | None) -> Column | None:

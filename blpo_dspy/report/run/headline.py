@@ -45,7 +45,7 @@ class Headline:
 
 @dataclass(frozen=True)
 class _Unit:
-    """How a figure is told: its factor, least digits, the sign behind a value, and the word behind a change."""
+    """How a figure is written: its factor, least digits, the sign behind a value, and the word behind a change."""
 
     factor: float
     digits: int
@@ -79,8 +79,8 @@ def headline_of(measured: Measured) -> Headline:
         figures = (_shown(first, _PERCENT, digits), _shown(last, _PERCENT, digits))
         return Headline(tone, title, figures, _share(measured), tuple(_sentences(measured, paired)))
     counts = _counted(first, paired.n), _counted(last, paired.n)
-    told = f"judged exactly as people did: {counts[0].value} → {counts[1].value} of {paired.n:,}"
-    measure = f"{told} ({_distance(measured, paired)}), on the {measured.where.images}{_by_whom(measured)}"
+    lead = f"judged exactly as people did: {counts[0].value} → {counts[1].value} of {paired.n:,}"
+    measure = f"{lead} ({_distance(measured, paired)}), on the {measured.where.images}{_by_whom(measured)}"
     return Headline(tone, title, counts, measure, tuple(_sentences(measured, paired)))
 
 
@@ -114,8 +114,8 @@ def _digits(difference: Difference, unit: _Unit) -> int:
 
 
 def _shown(estimate: IntervalEstimate, unit: _Unit, digits: int) -> Shown:
-    told = estimate.times(unit.factor)
-    return Shown(f"{figure(told.value, digits)}{unit.sign}", told.ends(digits, unit.sign))
+    scaled = estimate.times(unit.factor)
+    return Shown(f"{figure(scaled.value, digits)}{unit.sign}", scaled.ends(digits, unit.sign))
 
 
 def _verdict(paired: PairedComparison) -> tuple[str, Tone]:
@@ -152,8 +152,8 @@ def _by_whom(measured: Measured) -> str:
 
 def _counted(exact: IntervalEstimate, n: int) -> Shown:
     """How many of the images a share is, with its interval in images."""
-    told = exact.times(n)
-    return Shown(f"{told.value:,.0f}", told.ends(0), f"of {n:,}")
+    scaled = exact.times(n)
+    return Shown(f"{scaled.value:,.0f}", scaled.ends(0), f"of {n:,}")
 
 
 def _distance(measured: Measured, paired: PairedComparison) -> str:
@@ -200,5 +200,5 @@ def _change(difference: Difference, unit: _Unit) -> str:
         IntervalEstimate(difference.change, difference.interval).times(unit.factor),
         _digits(difference, unit),
     )
-    told, ends = figure(change.value, digits, signed=True), change.ends(digits, signed=True)
-    return f"{told} {unit.word}; {difference.interval.level:.0%} interval {ends}"
+    value, ends = figure(change.value, digits, signed=True), change.ends(digits, signed=True)
+    return f"{value} {unit.word}; {difference.interval.level:.0%} interval {ends}"

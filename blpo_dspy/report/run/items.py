@@ -25,7 +25,7 @@ class Item:
         before: What the start said.
         after: What the compiled judge said.
         group: The example's group, "" if it has none.
-        context: The text inputs beside the image.
+        context: The text inputs other than the image.
         thumbnail: Name of its small picture in the run folder, None if there is none.
     """
 

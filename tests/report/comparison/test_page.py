@@ -126,10 +126,10 @@ def test_the_table_has_means_and_every_seed(page: Page) -> None:
 def test_methods_are_compared_with_blpo_too(page: Page) -> None:
     """Which one is better than another is what a reader wants to know; without blpo there is no such table."""
     text = " ".join(page.text.split())
-    beside = text[text.index("Each method beside blpo") : text.index("What each method returned")]
-    assert re.search(r"opro−0\.\d\d−0\.\d\d to −0\.\d\d0\.00\dworse", beside)
-    assert "blpo +" not in beside
-    assert "beside blpo" not in Page(render_comparison(of(COMPARISON.rows[0], COMPARISON.rows[2]), About())).text
+    section = text[text.index("Each method versus blpo") : text.index("What each method returned")]
+    assert re.search(r"opro−0\.\d\d−0\.\d\d to −0\.\d\d0\.00\dworse", section)
+    assert "blpo +" not in section
+    assert "versus blpo" not in Page(render_comparison(of(COMPARISON.rows[0], COMPARISON.rows[2]), About())).text
 
 
 def test_the_page_says_what_its_figures_are_no_evidence_of() -> None:
@@ -180,7 +180,7 @@ def test_nothing_compared_is_said_so() -> None:
     assert "Agreement on the sealed test images" not in Page(render_comparison(of(COMPARISON.rows[3]), About())).text
 
 
-def test_the_report_command_makes_it_anew(folder: Path, tmp_path: Path) -> None:
+def test_the_report_command_makes_it_again(folder: Path, tmp_path: Path) -> None:
     """The same bytes from what the folder holds; an address in the command line is left out."""
     written = (folder / "report.html").read_text()
     out = tmp_path / "again.html"

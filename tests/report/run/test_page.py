@@ -517,7 +517,7 @@ def test_a_test_set_that_was_used_before_is_said_at_the_top(run_folder, tmp_path
     folder = shutil.copytree(run_folder, tmp_path / "copy")
     record = json.loads((folder / "result.json").read_text())
     record["sealed_test"] = {"used": "once, after compiling", "times": 3, "warning": "this set <i>was used</i>"}
-    record["repeatability"] = {"told": "asked 3 times about 10 images, the judge gave the same label"}
+    record["repeatability"] = {"summary": "asked 3 times about 10 images, the judge gave the same label"}
     (folder / "result.json").write_text(json.dumps(record))
     text = Page(render(load_run(folder))).text
     assert text.index("This set <i>was used</i>.") < text.index("Agreement with people")

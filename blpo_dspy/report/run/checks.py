@@ -1,4 +1,4 @@
-"""What a report says beside the agreement: people among themselves, what descriptions carry, doubtful labels."""
+"""The checks of a report: people among themselves, what descriptions carry, doubtful labels, folds."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class FidelityTable:
 
 
 @dataclass(frozen=True)
-class Told:
+class StatedLabels:
     """Descriptions that give a verdict: of which judge, how many of how many, and the first few."""
 
     when: str
@@ -172,11 +172,11 @@ def _right(agreement: Agreement, row: int | None = None) -> Share:
     return Share(count, n, proportion_interval(count, n))
 
 
-def told_of(result: Mapping[str, Any]) -> tuple[Told, ...]:
-    """Returns what a run recorded of descriptions that give a verdict; nothing where none was looked at."""
+def stated_labels_of(result: Mapping[str, Any]) -> tuple[StatedLabels, ...]:
+    """Returns what a run recorded of descriptions that give a verdict; nothing where none was checked."""
     recorded = result.get("stated_labels") or {}
     return tuple(
-        Told(title, found["count"], found["n"], tuple(found["examples"]))
+        StatedLabels(title, found["count"], found["n"], tuple(found["examples"]))
         for when, title in (("before", "Before"), ("after", "After"))
         if (found := recorded.get(when)) and found["n"]
     )

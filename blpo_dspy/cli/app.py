@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from blpo_dspy.calls.outages import MAX_OUTAGE
-from blpo_dspy.cli.flags import check_folds, model_prices, parse_labels, seed_list, three_sizes, with_flags
+from blpo_dspy.cli.flags import model_prices, parse_labels, seed_list, three_sizes, with_flags
 from blpo_dspy.data.sources import SOURCES
 from blpo_dspy.errors import BlpoError, DataError, brief, gathered
 from blpo_dspy.files import writing_output
@@ -170,7 +170,7 @@ MaxUsd = Annotated[
 ]
 PriceList = Annotated[
     list[str] | None,
-    typer.Option(metavar="MODEL=IN,OUT", help="A model's dollars per million prompt and completion tokens."),
+    typer.Option("--price", metavar="MODEL=IN,OUT", help="A model's dollars per million prompt and completion tokens."),
 ]
 Preflight = Annotated[
     bool,
@@ -379,166 +379,102 @@ def _check_start(task: str | None, *, of_table: bool, own_splits: bool, sized: b
         raise BlpoError("--sizes splits one table; with --val or --test the tables have their own sizes")
 
 
-class _GuardOptions(TypedDict):
-    """The guards by their names in `Search`."""
-
-    max_instruction_tokens: int | None
-    copied_words: int | None
-    label_shift: float | None
-    part_loss: float | None
-
-
-def _guards(
-    max_instruction_tokens: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Longest instruction that is accepted (default 1500).")
-    ] = None,
-    copied_words: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=0,
-            help="Refuse instructions with so many words of an example in a row (default 8, 0 off).",
-        ),
-    ] = None,
-    label_shift: Annotated[
-        float | None,
-        typer.Option(metavar="X", help="Refuse a judge whose label shares are farther from people's by X in [0, 1]."),
-    ] = None,
-    part_loss: Annotated[
-        float | None,
-        typer.Option(metavar="X", help="Refuse a judge that is worse by X in [0, 1] for a label or a group."),
-    ] = None,
-) -> _GuardOptions:
-    """The options for what keeps an instruction or a judge from being accepted."""
-    return _GuardOptions(
-        max_instruction_tokens=max_instruction_tokens,
-        copied_words=copied_words,
-        label_shift=label_shift,
-        part_loss=part_loss,
-    )
-
-
-def _search(
-    rounds: Rounds = None,
-    inner_steps: InnerSteps = None,
-    batch_size: BatchSize = None,
-    guard_size: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=0, help="Right examples scored with the mistakes (default 10; 0 with --paper)."),
-    ] = None,
-    paper: Annotated[
-        bool,
-        typer.Option(
-            "--paper", help="The paper's algorithm to the letter; its judge sees the image alone: --evidence image."
-        ),
-    ] = False,
-    seed: Seed = 0,
-    threads: Threads = None,
-    max_calls: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Maximum number of LM calls in total, the test split included."),
-    ] = None,
-    max_tokens: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Maximum number of tokens, likewise.")
-    ] = None,
-    max_usd: MaxUsd = None,
-    max_seconds: Annotated[
-        float | None, typer.Option(metavar="X", min=0, help="Maximum time in seconds, likewise.")
-    ] = None,
-    max_outage: MaxOutage = MAX_OUTAGE,
-    fidelity: Annotated[
-        int,
-        typer.Option(
-            metavar="N",
-            min=0,
-            help="Test images to check on, at 2 or 4 calls each, whether descriptions carry what the pixels show.",
-        ),
-    ] = 0,
-    label_errors: Annotated[
-        int,
-        typer.Option(
-            metavar="N",
-            min=0,
-            help="Training images to judge again, at 1 or 2 calls each, to find labels that may be wrong.",
-        ),
-    ] = 100,
-    price: PriceList = None,
-    *,
-    guards: _GuardOptions,
-) -> Search:
-    """The options for BLPO's search."""
-    caps = (max_calls, max_tokens, max_usd, max_seconds)
-    size = (rounds, inner_steps, batch_size, guard_size)
-    prices = model_prices(price or [])
-    counts = (fidelity, label_errors)
-    return Search(*size, paper, seed, threads, *caps, *counts, **guards, prices=prices, max_outage=max_outage)
-
-
-def _compile_job(
-    start: Start,
-    search: Search,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the judge goes, a .json file.")],
-    result: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to record the run, a .json file.")] = None,
-    preflight: Preflight = False,
-    repeat: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=2,
-            help="First judge ten images N times: how far does the judge agree with itself?",
-        ),
-    ] = None,
-    folds: Annotated[
-        int | None,
-        typer.Option(
-            metavar="K",
-            min=2,
-            help="For 60 to 100 images: no test set, but K folds, each judged by a judge compiled on the others; K + 1 "
-            "searches, among which all caps are shared out equally.",
-        ),
-    ] = None,
-    run_dir: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Folder for journal, judge.json, result.json, report.html; continues a run cut short."
-        ),
-    ] = None,
-) -> CompileJob:
-    """The options of compile."""
-    if folds is not None:
-        check_folds(start, search)
-    return CompileJob(start, search, out, result, run_dir, preflight, repeat, folds)
-
-
-def _compare_job(
-    start: Start,
-    max_calls: Annotated[int, typer.Option(metavar="N", min=1, help="Maximum number of LM calls of each search.")],
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder for the journal, report.html, results.json, table.md, plot.png.")
-    ],
-    optimizers: Annotated[
-        str | None, typer.Option(metavar="A,B,…", help="Methods, such as blpo,gepa,opro (default: all).")
-    ] = None,
-    seeds: Annotated[
-        str, typer.Option(metavar="A,B,…", help="One run of each method per seed; the first draws the splits.")
-    ] = "0",
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help="Concurrent LM calls (default 8); results of our own optimizers don't depend on it.",
-        ),
-    ] = None,
-    max_usd: MaxUsd = None,
-    max_outage: MaxOutage = MAX_OUTAGE,
-    price: PriceList = None,
-    preflight: Preflight = False,
-) -> CompareJob:
-    """The options of compare."""
-    prices = model_prices(price or [])
-    caps = (threads, max_usd)
-    return CompareJob(start, max_calls, out, optimizers, seed_list(seeds), *caps, prices, preflight, max_outage)
+# The options of what is made of them by name, under their headings in the help: type and default are the field's.
+_OPTIONS: Mapping[Any, Mapping[str | None, Mapping[str, Any]]] = {
+    Search: {
+        "Search": {
+            "rounds": Rounds,
+            "inner_steps": InnerSteps,
+            "batch_size": BatchSize,
+            "guard_size": typer.Option(
+                metavar="N", min=0, help="Right examples scored with the mistakes (default 10; 0 with --paper)."
+            ),
+            "paper": typer.Option(
+                "--paper", help="The paper's algorithm to the letter; its judge sees the image alone: --evidence image."
+            ),
+            "seed": Seed,
+            "threads": Threads,
+            "max_calls": typer.Option(
+                metavar="N", min=1, help="Maximum number of LM calls in total, the test split included."
+            ),
+            "max_tokens": typer.Option(metavar="N", min=1, help="Maximum number of tokens, likewise."),
+            "max_usd": MaxUsd,
+            "max_seconds": typer.Option(metavar="X", min=0, help="Maximum time in seconds, likewise."),
+            "max_outage": MaxOutage,
+            "fidelity": typer.Option(
+                metavar="N",
+                min=0,
+                help="Test images to check on, at 2 or 4 calls each, whether descriptions carry what the pixels show.",
+            ),
+            "label_errors": typer.Option(
+                metavar="N",
+                min=0,
+                help="Training images to judge again, at 1 or 2 calls each, to find labels that may be wrong.",
+            ),
+            "prices": PriceList,
+        },
+        "Guards": {
+            "max_instruction_tokens": typer.Option(
+                metavar="N", min=1, help="Longest instruction that is accepted (default 1500)."
+            ),
+            "copied_words": typer.Option(
+                metavar="N",
+                min=0,
+                help="Refuse instructions with so many words of an example in a row (default 8, 0 off).",
+            ),
+            "label_shift": typer.Option(
+                metavar="X", help="Refuse a judge whose label shares are farther from people's by X in [0, 1]."
+            ),
+            "part_loss": typer.Option(
+                metavar="X", help="Refuse a judge that is worse by X in [0, 1] for a label or a group."
+            ),
+        },
+    },
+    CompileJob: {
+        None: {
+            "out": typer.Option(metavar="FILE", help="Where the judge goes, a .json file."),
+            "result": typer.Option(metavar="FILE", help="Where to record the run, a .json file."),
+            "preflight": Preflight,
+            "repeat": typer.Option(
+                metavar="N", min=2, help="First judge ten images N times: how far does the judge agree with itself?"
+            ),
+            "folds": typer.Option(
+                metavar="K",
+                min=2,
+                help="For 60 to 100 images: no test set, but K folds, each judged by a judge compiled on the others; "
+                "K + 1 searches, among which all caps are shared out equally.",
+            ),
+            "run_dir": typer.Option(
+                metavar="DIR",
+                help="Folder for journal, judge.json, result.json, report.html; continues a run cut short.",
+            ),
+        }
+    },
+    CompareJob: {
+        None: {
+            "max_calls": typer.Option(metavar="N", min=1, help="Maximum number of LM calls of each search."),
+            "out": typer.Option(
+                metavar="DIR", help="Folder for the journal, report.html, results.json, table.md, plot.png."
+            ),
+            "optimizers": typer.Option(metavar="A,B,…", help="Methods, such as blpo,gepa,opro (default: all)."),
+            "seeds": Annotated[
+                str,
+                typer.Option(metavar="A,B,…", help="One run of each method per seed; the first draws the splits."),
+            ],
+            "threads": typer.Option(
+                metavar="N",
+                min=1,
+                help="Concurrent LM calls (default 8); results of our own optimizers don't depend on it.",
+            ),
+            "max_usd": MaxUsd,
+            "max_outage": MaxOutage,
+            "prices": PriceList,
+            "preflight": Preflight,
+        }
+    },
+}
+# Fields whose value is parsed from what the option states, with the option's default.
+_PARSED: Mapping[str, tuple[Callable[[Any], Any], Any]] = {"prices": (model_prices, None), "seeds": (seed_list, "0")}
 
 
 def _evaluate_job(
@@ -566,17 +502,13 @@ def _evaluate_job(
     return EvaluateJob(judge, data, models, threads, draw, seed, against, max_outage)
 
 
-# What a command takes as one value and a user gives as many options.
+# What a command takes as one value and a user gives as many options, made by a function of them.
 _GROUPS: Mapping[Any, Callable[..., Any]] = {
     SourceChoice | None: _source,
     RaterChoice | None: _raters,
     ModelNames: _models,
-    _GuardOptions: _guards,
     Data: _data,
     Start: _start,
-    Search: _search,
-    CompileJob: _compile_job,
-    CompareJob: _compare_job,
     EvaluateJob: _evaluate_job,
 }
 
@@ -588,8 +520,6 @@ _HEADINGS: Mapping[Any, str] = {
     RaterChoice | None: "Several people per image",
     Start: "Start",
     ModelNames: "Models",
-    Search: "Search",
-    _GuardOptions: "Guards",
 }
 
 
@@ -598,10 +528,31 @@ def _options(function: Callable[..., Any], heading: str | None = None) -> list[i
     listed: list[inspect.Parameter] = []
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
         kind = parameter.annotation
-        if kind in _GROUPS:
+        if kind in _OPTIONS:
+            listed += _fields(kind)
+        elif kind in _GROUPS:
             listed += _options(_GROUPS[kind], _HEADINGS.get(kind))
         else:
             listed.append(parameter.replace(annotation=_under(heading, kind)))
+    return listed
+
+
+def _fields(kind: Any) -> list[inspect.Parameter]:
+    """The options of a class that is made of them by name, after those of the groups among its fields."""
+    parameters = inspect.signature(kind, eval_str=True).parameters
+    listed: list[inspect.Parameter] = []
+    for parameter in parameters.values():
+        group = parameter.annotation
+        if group in _OPTIONS:
+            listed += _fields(group)
+        elif group in _GROUPS:
+            listed += _options(_GROUPS[group], _HEADINGS.get(group))
+    for heading, options in _OPTIONS[kind].items():
+        for name, option in options.items():
+            parameter = parameters[name]
+            annotation = option if hasattr(option, "__metadata__") else Annotated[parameter.annotation, option]
+            default = _PARSED[name][1] if name in _PARSED else parameter.default
+            listed.append(parameter.replace(annotation=_under(heading, annotation), default=default))
     return listed
 
 
@@ -613,12 +564,15 @@ def _under(heading: str | None, annotation: Any) -> Any:
 
 
 def _call(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
-    """Calls a function with its options, from which the groups among its parameters are made."""
-    parameters = inspect.signature(function, eval_str=True).parameters
-    kinds = {name: parameter.annotation for name, parameter in parameters.items()}
-    return function(
-        **{name: _call(_GROUPS[kind], given) if kind in _GROUPS else given[name] for name, kind in kinds.items()}
-    )
+    """Calls a function or class with its options, from which the groups among its parameters are made."""
+    values = {}
+    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+        kind = parameter.annotation
+        if kind in _OPTIONS or kind in _GROUPS:
+            values[name] = _call(_GROUPS.get(kind, kind), given)
+        else:
+            values[name] = _PARSED[name][0](given[name]) if name in _PARSED else given[name]
+    return function(**values)
 
 
 def _command(name: str, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -104,14 +104,14 @@ def seed_list(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, listed)))
 
 
-def model_prices(pairs: list[str]) -> dict[str, tuple[float, float]]:
+def model_prices(pairs: list[str] | None) -> dict[str, tuple[float, float]]:
     """Returns the prices that `--price MODEL=IN,OUT` states.
 
     Raises:
         BlpoError: If one is not of that form.
     """
     prices = {}
-    for pair in pairs:
+    for pair in pairs or ():
         name, equals, amounts = pair.rpartition("=")
         try:
             prompt, completion = (float(amount) for amount in amounts.split(","))

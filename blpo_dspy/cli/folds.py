@@ -13,6 +13,7 @@ from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.cli.beforehand import ask_beforehand, beforehand_in_words, passes_beforehand
 from blpo_dspy.cli.begin import begin, connect, contradicting, note_offline, note_prices
 from blpo_dspy.cli.compile import target_files, write_all
+from blpo_dspy.cli.flags import check_folds
 from blpo_dspy.cli.screen import Evaluated, Screen, agreement_table, models_line, noting, show_aligned, working
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.estimate import estimate, sum_of_estimates, with_passes
@@ -57,6 +58,7 @@ def compile_folds(job: CompileJob, screen: Screen) -> None:
 
 def _begin(job: CompileJob, screen: Screen) -> tuple[VisualJudge, Folds]:
     assert job.folds is not None
+    check_folds(job.start, job.search)
     start, sets = begin(job.start, job.search.seed, screen)
     examples = [*sets.train, *sets.val, *sets.test]
     cut = make_folds(examples, start.labels, folds=job.folds, seed=job.search.seed)

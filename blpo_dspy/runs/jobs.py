@@ -281,9 +281,9 @@ class CompareJob:
     start: Start
     max_calls: int
     out: Path
-    optimizers: str | None
-    seeds: tuple[int, ...]
-    threads: int | None
+    optimizers: str | None = None
+    seeds: tuple[int, ...] = (0,)
+    threads: int | None = None
     max_usd: float | None = None
     prices: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     preflight: bool = False

@@ -1,4 +1,4 @@
-"""How sure a result is: bootstrap intervals, the paired comparison of two judges, and means over seeds.
+"""The uncertainty of a result: bootstrap intervals, the paired comparison of two judges, and means over seeds.
 
 Intervals are percentile intervals of the bootstrap of `resampling`, stratified by true label: they are conditional on
 how many images each label has, as balanced draws and splits fix it. With five images of a rare label in a hundred those
@@ -286,16 +286,6 @@ def mean_sd(values: Sequence[float]) -> MeanSd:
     if not values:
         raise BlpoError("no values to average; a figure that is undefined for every seed has no mean")
     return MeanSd(fmean(values), stdev(values) if len(values) > 1 else None, len(values))
-
-
-def across_seeds(
-    by_seed: Mapping[int, Mapping[str, float | None]],
-) -> tuple[list[dict[str, float | None]], dict[str, MeanSd]]:
-    """Returns one row per seed (its figures and "seed") and the mean of each figure over the seeds that define it."""
-    rows = [{"seed": seed, **figures} for seed, figures in sorted(by_seed.items())]
-    names = dict.fromkeys(name for figures in by_seed.values() for name in figures)
-    defined = {name: [row[name] for row in rows if row.get(name) is not None] for name in names}
-    return rows, {name: mean_sd([v for v in values if v is not None]) for name, values in defined.items() if values}
 
 
 def percentile_interval(estimate: float | None, draws: Floats, level: float, method: str) -> Interval | None:

@@ -1,4 +1,4 @@
-"""What compile, estimate and compare begin with: the first judge and the labelled examples."""
+"""The start of compile, estimate and compare: the first judge, the labelled examples and the models."""
 
 from __future__ import annotations
 

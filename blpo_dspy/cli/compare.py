@@ -1,4 +1,4 @@
-"""What `blpo compare` does: the data of a compile, every method on it, one table."""
+"""`blpo compare`: every method on the data of a compile, in one table."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import typer
 
 from blpo_dspy.agreement.people import ceiling_of
-from blpo_dspy.cli.beforehand import preflight
 from blpo_dspy.cli.begin import begin, connect, keep_choice, note_offline, note_prices
+from blpo_dspy.cli.prechecks import preflight
 from blpo_dspy.cli.screen import Screen, models_line
 from blpo_dspy.comparison.compare import Comparison, ComparisonRow, compare
 from blpo_dspy.comparison.figures import no_evidence, remarks

@@ -1,4 +1,4 @@
-"""What compile, estimate and demo do: data in, models called, judge and record out."""
+"""`blpo compile` and `blpo estimate`: from labelled images to a judge and its record, or to their cost."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from blpo_dspy.agreement.label_errors import FILE_NAME as LABEL_ERRORS
 from blpo_dspy.agreement.label_errors import with_examples, write_label_errors
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.calls.ledger import Usage
-from blpo_dspy.cli.beforehand import ask_beforehand, beforehand_in_words, passes_beforehand
 from blpo_dspy.cli.begin import begin, connect, contradicting, keep_choice, note_offline, note_prices
+from blpo_dspy.cli.prechecks import precheck_passes, prechecks_in_words, run_prechecks
 from blpo_dspy.cli.screen import Screen, models_line, noting, show_aligned, working
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import writable_file, writable_folder, write_json
@@ -45,7 +45,7 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
         screen.note(line)
     with noting(screen):
         claim(start, sets, models, job.search, job.run_dir)
-    asked = ask_beforehand(job, start, sets.named(), sets.train, models, screen)
+    asked = run_prechecks(job, start, sets.named(), sets.train, models, screen)
     search = job.search.after(asked.ledger.total, asked.seconds)
     for line in _not_paid_for(job.search, costs_after(start, sets, search), sets):
         screen.note(line)
@@ -99,7 +99,7 @@ def write_all(
 
 
 def _remarks(sets: Sets) -> Iterator[str]:
-    """What to know of the sets before a run."""
+    """Remarks on the sets before a run."""
     if sets.seal is not None and sets.seal.warning is not None:
         yield sets.seal.warning
     yield from contradicting([*sets.train, *sets.val, *sets.test])
@@ -118,7 +118,7 @@ def estimate_cost(job: CompileJob, latency: float, screen: Screen) -> None:
     start, sets = begin(job.start, job.search.seed, screen)
     note_prices(job.search.prices, job.start.models, screen)
     models = Models.named(**job.start.models.by_role(), **job.start.models.connection())
-    beforehand = passes_beforehand(job, start, sets.train, models)
+    beforehand = precheck_passes(job, start, sets.train, models)
     first = total_calls(beforehand)
     search = job.search.after(Usage(calls=first))
     costs = costs_after(start, sets, search)
@@ -132,13 +132,13 @@ def estimate_cost(job: CompileJob, latency: float, screen: Screen) -> None:
             "fidelity_calls": costs.fidelity,
             "label_error_calls": costs.label_errors,
         }
-        screen.json({**found.to_dict(), **after, "calls_beforehand": first, "in_all": whole.sums()})
+        screen.json({**found.to_dict(), **after, "precheck_calls": first, "in_all": whole.sums()})
         return
     validated = f", the validation split, which the search doesn't judge, {costs.val}" if costs.val else ""
     described = f", descriptions checked on {job.search.fidelity} images {costs.fidelity}" if costs.fidelity else ""
     screen.text(
         f"{found.beside(whole)}\n\nThe test split adds {costs.test or 0} calls{validated}{described}, doubtful labels "
-        f"at most {costs.label_errors}{beforehand_in_words(first)}."
+        f"at most {costs.label_errors}{prechecks_in_words(first)}."
     )
 
 

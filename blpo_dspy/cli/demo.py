@@ -1,4 +1,4 @@
-"""The demo command: aligns a judge with rated photographs, offline."""
+"""`blpo demo`: aligns a judge with rated photographs, offline."""
 
 from __future__ import annotations
 

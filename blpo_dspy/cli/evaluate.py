@@ -1,4 +1,4 @@
-"""What `blpo evaluate` does: one judge measured on labelled images, or two compared on the same ones."""
+"""`blpo evaluate`: one judge measured on labelled images, or two compared on the same ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from blpo_dspy.runs.sets import load_set
 
 @dataclass(frozen=True)
 class _Judged:
-    """One judge's work."""
+    """The verdicts of one judge, and its agreement."""
 
     examples: Sequence[dspy.Example]
     verdicts: list[Verdict]

@@ -1,4 +1,4 @@
-"""What `blpo compile --folds K` and `blpo estimate --folds K` do."""
+"""`blpo compile --folds K` and `blpo estimate --folds K`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 from blpo_dspy.agreement.intervals import MeanSd
 from blpo_dspy.calls.ledger import Usage
-from blpo_dspy.cli.beforehand import ask_beforehand, beforehand_in_words, passes_beforehand
 from blpo_dspy.cli.begin import begin, connect, contradicting, note_offline, note_prices
 from blpo_dspy.cli.compile import target_files, write_all
 from blpo_dspy.cli.flags import check_folds
+from blpo_dspy.cli.prechecks import precheck_passes, prechecks_in_words, run_prechecks
 from blpo_dspy.cli.screen import Evaluated, Screen, agreement_table, models_line, noting, show_aligned, working
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.estimate import estimate, sum_of_estimates, with_passes
@@ -39,7 +39,7 @@ def compile_folds(job: CompileJob, screen: Screen) -> None:
         screen.note(line)
     with noting(screen):
         claim(start, cut.whole, models, job.search, job.run_dir)
-    asked = ask_beforehand(job, start, cut.named(), cut.whole.train, models, screen)
+    asked = run_prechecks(job, start, cut.named(), cut.whole.train, models, screen)
     search = job.search.after(asked.ledger.total, asked.seconds)
     for line in _shares(search, share(search, start, cut), len(cut.folds)):
         screen.note(line)
@@ -132,7 +132,7 @@ def estimate_folds(job: CompileJob, latency: float, screen: Screen) -> None:
     start, cut = _begin(job, screen)
     note_prices(job.search.prices, job.start.models, screen)
     models = Models.named(**job.start.models.by_role(), **job.start.models.connection())
-    beforehand = passes_beforehand(job, start, cut.whole.train, models)
+    beforehand = precheck_passes(job, start, cut.whole.train, models)
     first = total_calls(beforehand)
     each = share(job.search.after(Usage(calls=first)), start, cut)
     searches = [(sets, each_fold(each)) for sets in cut.folds] + [(cut.whole, each)]
@@ -150,7 +150,7 @@ def estimate_folds(job: CompileJob, latency: float, screen: Screen) -> None:
         "test_calls": sum(cost.test or 0 for cost in costs),
         "fidelity_calls": 0,
         "label_error_calls": costs[-1].label_errors,
-        "calls_beforehand": first,
+        "precheck_calls": first,
     }
     if screen.as_json:
         screen.json({**found.to_dict(), **after, "folds": len(cut.folds), "in_all": whole.sums()})
@@ -158,5 +158,5 @@ def estimate_folds(job: CompileJob, latency: float, screen: Screen) -> None:
     screen.text(
         f"{found.beside(whole)}\n\nThese are {len(parts)} searches: one for each of {len(cut.folds)} folds, and one on "
         f"all images. Judging the folds adds {after['test_calls']} calls, doubtful labels at most "
-        f"{after['label_error_calls']}{beforehand_in_words(first)}."
+        f"{after['label_error_calls']}{prechecks_in_words(first)}."
     )

@@ -1,4 +1,4 @@
-"""What the commands print: results on standard output, remarks on standard error."""
+"""The output of the commands: results on standard output, remarks on standard error."""
 
 from __future__ import annotations
 

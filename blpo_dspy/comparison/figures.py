@@ -1,4 +1,4 @@
-"""What is said of a method over its seeds: the interval of its mean, and its difference to another method."""
+"""The figures of a method over its seeds: the interval of its mean, and its difference to another method."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def no_evidence(comparison: Comparison) -> str:
 
 
 def remarks(comparison: Comparison) -> list[str]:
-    """Returns a line for each thing that a reader of the table has to know of its rows."""
+    """Returns the remarks on the rows of the table, a line each."""
     lines = [f"{ENDED} ended by itself before the cap"] if ended_early(comparison.rows) else []
     for row in comparison.rows:
         if row.error:

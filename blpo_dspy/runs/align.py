@@ -97,7 +97,7 @@ def _measured_under_another_budget(optimizer: BLPO, sets: Sets, search: Search) 
 
 @dataclass(frozen=True)
 class _Inquiry:
-    """How judges are asked after a search."""
+    """How judges are measured after a search."""
 
     ask: Ask
     meter: Meter
@@ -108,7 +108,7 @@ class _Inquiry:
 def _inquiry(
     optimizer: BLPO, record: BLPOResult, models: Models, sets: Sets, search: Search, watch: Watch, began: float
 ) -> Iterator[_Inquiry]:
-    """Asks under what the search left of the budget; what it was answered is known."""
+    """Measures with what the search left of the budget; its answers are known."""
     allowance = Allowance(search.budget(), lambda: record.ledger + meter.ledger, RunStoppedError, began)
     grace = 0.0 if optimizer.log_dir is None else GRACE
     with _final_answers(optimizer, sets) as store, Workers(search.threads, grace=grace) as workers:

@@ -1,4 +1,4 @@
-"""What to know before paying for a run: does the model see, how large images may be, how the sets are."""
+"""Checks before a run: whether the model sees, how large images may be, how the sets are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run shows while it works: a live line on a terminal, nothing anywhere else."""
+"""The progress of a run: a live line on a terminal, nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Watch:
         shown: Whether it is drawn at all.
 
     Attributes:
-        warnings: What was warned of while it was there.
+        warnings: The warnings that were issued meanwhile.
     """
 
     def __init__(self, console: Console, *, shown: bool = True) -> None:
@@ -112,7 +112,7 @@ class CompileWatch(BaseCallback):
         self._failures: set[type[BaseException]] = set()
 
     def round(self, completed: Round) -> None:
-        """To be called after each round."""
+        """Is called after each round."""
         with self._lock:
             self._round, self._step = completed.number + 1, 0
         self._watch.say(round_in_words(completed))
@@ -194,13 +194,13 @@ def round_in_words(completed: Round) -> str:
 
 
 class Quiet:
-    """What the libraries had to say while they were kept quiet, as counts."""
+    """Counts of the libraries' messages while they were kept quiet."""
 
     def __init__(self) -> None:
         self.truncated = 0
 
     def notes(self) -> list[str]:
-        """Returns what a user should know of it."""
+        """Returns remarks on them for the user."""
         if not self.truncated:
             return []
         answers = "1 answer was" if self.truncated == 1 else f"{self.truncated} answers were"

@@ -1,4 +1,4 @@
-"""Whether a judge says the same when it is asked again: what no instruction can repair."""
+"""How far a judge agrees with itself on the same images, which no instruction can repair."""
 
 from __future__ import annotations
 

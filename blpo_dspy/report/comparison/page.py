@@ -1,4 +1,4 @@
-"""The report of a comparison: what its folder holds for it, and the page."""
+"""The report of a comparison: its data in the folder, and the page."""
 
 from __future__ import annotations
 

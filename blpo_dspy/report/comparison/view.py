@@ -1,4 +1,4 @@
-"""What a comparison's report says: the view model between its rows and the page."""
+"""The view model of a comparison's report, between its rows and the page."""
 
 from __future__ import annotations
 

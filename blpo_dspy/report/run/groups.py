@@ -1,4 +1,4 @@
-"""Who gained and who lost: the paired comparison within each label and group."""
+"""The paired comparison within each label and group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The result of a run in a sentence, a few numbers, and what stands behind them."""
+"""The result of a run in a sentence, a few numbers, and the evidence for them."""
 
 from __future__ import annotations
 

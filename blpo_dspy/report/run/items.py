@@ -1,4 +1,4 @@
-"""Test items with what both judges said, and which of them a report shows."""
+"""Test items with the verdicts of both judges, and which of them a report shows."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Item:
     thumbnail: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain data for JSON, without what has its default value."""
+        """Returns plain data for JSON, without the fields that have their default value."""
         return {**_given(self), **{when: _given(getattr(self, when)) for when in ("before", "after")}}
 
     def bare(self) -> Item:

@@ -1,4 +1,4 @@
-"""What a run measured: on which images, how far both judges agree with people there, and one against the other."""
+"""The measurements of a run: the images, the agreement of both judges with people, and the paired comparison."""
 
 from __future__ import annotations
 

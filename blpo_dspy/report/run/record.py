@@ -1,4 +1,4 @@
-"""What a run leaves in its folder for the report: report.json and small pictures of the items that it shows."""
+"""The data of a report in the run's folder: report.json and small pictures of the items that it shows."""
 
 from __future__ import annotations
 

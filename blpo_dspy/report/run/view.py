@@ -1,4 +1,4 @@
-"""What a report says: the view model between a run's records and the page."""
+"""The view model of a run's report, between its records and the page."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ _Examples: TypeAlias = Sequence[dspy.Example]
 
 
 @dataclass(frozen=True)
-class Beforehand:
+class Prechecks:
     """The result of the checks before a search.
 
     Attributes:
@@ -58,32 +58,32 @@ class Beforehand:
     seconds: float
 
 
-def passes_beforehand(job: CompileJob, start: VisualJudge, train: _Examples, models: Models) -> list[Pass]:
-    """Returns the LM calls that `ask_beforehand` makes where no call fails and no cache answers."""
+def precheck_passes(job: CompileJob, start: VisualJudge, train: _Examples, models: Models) -> list[Pass]:
+    """Returns the LM calls that `run_prechecks` makes where no call fails and no cache answers."""
     seeing = _seeing(start, models) if job.preflight else {}
     probes = [dict.fromkeys([_asked_as(roles)], PROBES) for roles, _ in seeing.values()]
     asked = first_pass(start, train[:IMAGES])
     return [*(Pass(1, calls, calls) for calls in probes), *[asked] * (job.repeat or 0)]
 
 
-def calls_beforehand(job: CompileJob, start: VisualJudge, train: _Examples, models: Models) -> int:
+def precheck_calls(job: CompileJob, start: VisualJudge, train: _Examples, models: Models) -> int:
     """Returns how many they are."""
-    return total_calls(passes_beforehand(job, start, train, models))
+    return total_calls(precheck_passes(job, start, train, models))
 
 
-def beforehand_in_words(calls: int) -> str:
+def prechecks_in_words(calls: int) -> str:
     """Returns the end of a sentence about these calls, nothing if there are none."""
     return f"; --preflight and --repeat take {calls} before the search" if calls else ""
 
 
-def ask_beforehand(
+def run_prechecks(
     job: CompileJob,
     start: VisualJudge,
     sets: Mapping[str, _Examples],
     train: _Examples,
     models: Models,
     screen: Screen,
-) -> Beforehand:
+) -> Prechecks:
     """Does what `--preflight` and `--repeat` ask for, and notes the result.
 
     Args:
@@ -99,7 +99,7 @@ def ask_beforehand(
         ModelError: If a model cannot be used, or does not see images.
     """
     began = time.monotonic()
-    job.search.after(Usage(calls=calls_beforehand(job, start, train, models)))  # or none would be left for the search
+    job.search.after(Usage(calls=precheck_calls(job, start, train, models)))  # or none would be left for the search
     with noting(screen), _Meters(job.search, job.run_dir) as meters:
         if job.preflight:
             _preflight(start, sets, models, meters.another("preflight"), screen)
@@ -117,7 +117,7 @@ def ask_beforehand(
                 )
             screen.note(found.summary)
             repeated = found.to_dict()
-    return Beforehand(meters.ledger(), repeated, time.monotonic() - began)
+    return Prechecks(meters.ledger(), repeated, time.monotonic() - began)
 
 
 def preflight(

@@ -16,7 +16,7 @@ _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-
 
 
 _SHOWN = 20
-# So many places with the same problem are told in one line.
+# From so many places with the same problem on, one line lists them.
 _ALIKE = 4
 
 

@@ -132,7 +132,7 @@ def estimate_cost(job: CompileJob, latency: float, screen: Screen) -> None:
             "fidelity_calls": costs.fidelity,
             "label_error_calls": costs.label_errors,
         }
-        screen.json({**found.to_dict(), **after, "precheck_calls": first, "in_all": whole.sums()})
+        screen.json({**found.to_dict(), **after, "calls_beforehand": first, "in_all": whole.sums()})
         return
     validated = f", the validation split, which the search doesn't judge, {costs.val}" if costs.val else ""
     described = f", descriptions checked on {job.search.fidelity} images {costs.fidelity}" if costs.fidelity else ""

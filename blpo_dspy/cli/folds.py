@@ -150,7 +150,7 @@ def estimate_folds(job: CompileJob, latency: float, screen: Screen) -> None:
         "test_calls": sum(cost.test or 0 for cost in costs),
         "fidelity_calls": 0,
         "label_error_calls": costs[-1].label_errors,
-        "precheck_calls": first,
+        "calls_beforehand": first,
     }
     if screen.as_json:
         screen.json({**found.to_dict(), **after, "folds": len(cut.folds), "in_all": whole.sums()})

@@ -54,7 +54,7 @@ def test_one_cap_holds_for_what_is_asked_before_the_search_and_for_the_rest(tabl
     assert by_phase["beforehand"] == 40
     assert sum(by_phase.values()) == spent
     assert "; before the search: 40 of them;" in " ".join(done.stdout.split())
-    assert json.loads(blpo("estimate", table, *options, "--json").stdout)["precheck_calls"] == 40
+    assert json.loads(blpo("estimate", table, *options, "--json").stdout)["calls_beforehand"] == 40
     told = blpo("estimate", table, *options).stdout
     assert "--preflight and --repeat take 40 before the search." in " ".join(told.split())
     assert "before the search" not in blpo("estimate", table, "--max-calls", 130).stdout
@@ -131,7 +131,7 @@ def test_folds_share_what_is_left(table: Path, tmp_path: Path) -> None:
     assert sum(usage["calls"] for usage in record["ledger"]["beforehand"].values()) == 40
     done = blpo("compile", table, *options[:-1], "--out", tmp_path / "judge.json")
     assert "--max-calls 360 is shared out equally: 120 for each of 2 folds" in " ".join(done.stderr.split())
-    assert json.loads(blpo("estimate", table, *options).stdout)["precheck_calls"] == 40
+    assert json.loads(blpo("estimate", table, *options).stdout)["calls_beforehand"] == 40
 
 
 def colours(body: dict[str, Any], most: int) -> tuple[int, dict[str, Any], dict[str, str]]:

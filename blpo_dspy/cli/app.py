@@ -41,7 +41,7 @@ from blpo_dspy.runs.jobs import (
 _BAD_INPUT = 2
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141  # as for a process that SIGPIPE ends
-_RESUMES = {
+_HOW_TO_RESUME = {
     "compile": " A run with --run-dir resumes from here when repeated.",
     "judge": " With --out FILE verdicts are kept, and the same command resumes.",
 }
@@ -74,7 +74,7 @@ class _Group(TyperGroup):
             typer.echo(f"Error: {brief(error.filename)}: {error.strerror}; give another path", err=True)
             raise typer.Exit(_BAD_INPUT) from None
         except KeyboardInterrupt:
-            typer.echo(f"Interrupted; no result was written.{_RESUMES.get(ctx.invoked_subcommand, '')}", err=True)
+            typer.echo(f"Interrupted; no result was written.{_HOW_TO_RESUME.get(ctx.invoked_subcommand, '')}", err=True)
             raise typer.Exit(_INTERRUPTED) from None
 
 

@@ -110,7 +110,7 @@ def test_answers_that_are_none_are_counted_and_told_of() -> None:
     with_lost = comparison(*NONE[:1], lost)
     assert [(cells["invalid"], cells["failed"]) for cells in summary(with_lost)] == [("0", "0"), ("4", "2")]
     assert remarks(with_lost) == [
-        "gepa, seed 0: 2 calls of the final measurements failed; repeat the command to ask again"
+        "gepa, seed 0: 2 calls of the final measurements failed; repeat the command to retry them"
     ]
     shown = [column.header.plain for column in terminal_table(with_lost, 80).columns]
     assert shown[-2:] == ["invalid", "failed"]

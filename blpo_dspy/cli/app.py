@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NewType
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -477,14 +477,25 @@ _OPTIONS: Mapping[Any, Mapping[str | None, Mapping[str, Any]]] = {
 _PARSED: Mapping[str, tuple[Callable[[Any], Any], Any]] = {"prices": (model_prices, None), "seeds": (seed_list, "0")}
 
 
-def _evaluate_job(
-    judge: JudgeFile,
-    data: Data,
+_JudgeModels = NewType("_JudgeModels", ModelNames)
+
+
+def _judge_models(
     model: Model = None,
     verbalizer_model: VerbalizerModel = None,
     api_base: ApiBase = None,
     timeout: Timeout = None,
     no_cache: NoCache = False,
+) -> ModelNames:
+    """The options for the models of a judge."""
+    return ModelNames(model, verbalizer_model, None, api_base, not no_cache, timeout)
+
+
+def _evaluate_job(
+    judge: JudgeFile,
+    data: Data,
+    *,
+    models: _JudgeModels,
     draw: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Images of a source (default: as in the paper's test set).")
     ] = None,
@@ -498,7 +509,6 @@ def _evaluate_job(
     """The options of evaluate."""
     if draw is not None and data.source is None:
         raise BlpoError("--draw belongs to --source; a TABLE is used whole")
-    models = ModelNames(model, verbalizer_model, None, api_base, not no_cache, timeout)
     return EvaluateJob(judge, data, models, threads, draw, seed, against, max_outage)
 
 
@@ -507,6 +517,7 @@ _GROUPS: Mapping[Any, Callable[..., Any]] = {
     SourceChoice | None: _source,
     RaterChoice | None: _raters,
     ModelNames: _models,
+    _JudgeModels: _judge_models,
     Data: _data,
     Start: _start,
     EvaluateJob: _evaluate_job,
@@ -637,7 +648,7 @@ def evaluate(job: EvaluateJob, as_json: AsJson = False) -> None:
     run(job, Screen(as_json=as_json))
 
 
-@app.command("judge")
+@_command("judge")
 def judge_(
     judge: JudgeFile,
     images: Annotated[
@@ -652,11 +663,8 @@ def judge_(
         Path | None,
         typer.Option(metavar="FILE", help="Where verdicts go, .parquet, .csv or .jsonl; the same command resumes."),
     ] = None,
-    model: Model = None,
-    verbalizer_model: VerbalizerModel = None,
-    api_base: ApiBase = None,
-    timeout: Timeout = None,
-    no_cache: NoCache = False,
+    *,
+    models: _JudgeModels,
     image_column: Annotated[
         str, typer.Option(metavar="NAME", help="Column of TABLE with the image: a path, a URL or the image.")
     ] = "image",
@@ -679,7 +687,6 @@ def judge_(
     from blpo_dspy.cli.judge import judge_images
     from blpo_dspy.cli.screen import Screen
 
-    models = ModelNames(model, verbalizer_model, None, api_base, not no_cache, timeout)
     where = (out, image_column, max_calls, allow_outside)
     job = JudgeJob(judge, images, context or [], models, threads, *where, max_outage)
     code = judge_images(job, Screen(as_json=as_json))

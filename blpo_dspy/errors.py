@@ -16,7 +16,7 @@ _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-
 
 
 _SHOWN = 20
-# So many places with the same problem are told in one line.
+# From so many places with the same problem on, one line lists them.
 _ALIKE = 4
 
 
@@ -24,9 +24,19 @@ class BlpoError(ValueError):
     """A problem with input, configuration or models; its text says what, why and what to do instead.
 
     Characters that could reach a terminal as commands are escaped in it.
+
+    Args:
+        text: What, why and what to do instead.
+        *more: Further arguments of the exception.
+        option: The option that it is about, or several, by the names in Python that the text has, such as
+            `allow_outside` where it says `allow_outside=True`; an interface with other names shows its own instead.
+
+    Attributes:
+        options: These names.
     """
 
-    def __init__(self, text: object = "", *more: object) -> None:
+    def __init__(self, text: object = "", *more: object, option: str | Sequence[str] = ()) -> None:
+        self.options = _names(option)
         super().__init__(shown(text, lines=True), *more)
 
 
@@ -38,14 +48,14 @@ class DataError(BlpoError):
         problems: One line per bad row or file.
     """
 
-    def __init__(self, summary: str, problems: Sequence[str] = ()) -> None:
+    def __init__(self, summary: str, problems: Sequence[str] = (), *, option: str | Sequence[str] = ()) -> None:
         self.summary = shown(summary, lines=True)
         self.problems = tuple(map(shown, problems))
         lines = gathered(self.problems, _SHOWN)
         listed = [f"  - {line}" for line in lines[:_SHOWN]]
         if len(lines) > _SHOWN:
             listed.append(f"  … and {len(lines) - _SHOWN} more (all of them in .problems)")
-        super().__init__("\n".join([summary, *listed]))
+        super().__init__("\n".join([summary, *listed]), option=option)
 
 
 def gathered(problems: Sequence[str], most: int) -> list[str]:
@@ -84,7 +94,7 @@ def check_kind(name: str, value: Any, kind: type, called: str, instead: str) -> 
         BlpoError: Naming the argument, its value, what that is not and what to write instead.
     """
     if not isinstance(value, kind):
-        raise BlpoError(f"{name}={reprlib.repr(value)} is no {called}; write {instead}")
+        raise BlpoError(f"{name}={reprlib.repr(value)} is not a {called}; write {instead}", option=name)
 
 
 def check_least(name: str, value: Any, minimum: float) -> None:
@@ -95,25 +105,33 @@ def check_least(name: str, value: Any, minimum: float) -> None:
     """
     kind, called = (Integral, "a whole number") if isinstance(minimum, int) else (Real, "a number")
     if not isinstance(value, kind):
-        raise BlpoError(f"{name}={value!r} is not {called}")
+        raise BlpoError(f"{name}={value!r} is not {called}", option=name)
     number: Any = value  # compared as it is: a whole number may exceed any float
     if not number >= minimum:
-        raise BlpoError(f"{name}={value!r} is too small; it must be at least {minimum}")
+        raise BlpoError(f"{name}={value!r} is too small; it must be at least {minimum}", option=name)
 
 
 class BlpoWarning(UserWarning):
-    """A warning of this library, as opposed to those of the libraries below it."""
+    """A warning of this library, as opposed to those of the libraries below it; `options` as in `BlpoError`."""
+
+    def __init__(self, text: str, *, option: str | Sequence[str] = ()) -> None:
+        self.options = _names(option)
+        super().__init__(text)
+
+
+def _names(option: str | Sequence[str]) -> tuple[str, ...]:
+    return (option,) if isinstance(option, str) else tuple(option)
 
 
 _INSIDE = ("blpo_dspy", "dspy", "contextlib", "functools")
 
 
-def notice(text: str) -> None:
+def notice(text: str, *, option: str | Sequence[str] = ()) -> None:
     """Warns of something at the line that called into this library, however deep below it this is."""
     level, frame = 1, inspect.currentframe()
     while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _INSIDE:
         level, frame = level + 1, frame.f_back
-    warnings.warn(shown(text, lines=True), BlpoWarning, stacklevel=level)
+    warnings.warn(BlpoWarning(shown(text, lines=True), option=option), stacklevel=level)
 
 
 def shown(text: object, *, lines: bool = False) -> str:

@@ -28,7 +28,7 @@ from paper.tables import Result, ablation_table, failures, main_table, notes, sw
 
 from blpo_dspy import Models, compare, make_lm
 from blpo_dspy.cli.flags import seed_list
-from blpo_dspy.comparison.compare import Comparison, Row
+from blpo_dspy.comparison.compare import Comparison, ComparisonRow
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.runs.progress import quiet_libraries
 
@@ -151,7 +151,7 @@ def _result(data: PaperSet, parts: Sequence[Part], chosen: Choices, out: Path) -
 def _compared(part: Part, chosen: Choices, folder: Path) -> Comparison:
     """Runs one comparison; the folder's journal makes the same call go on where it was cut short."""
 
-    def tell(row: Row) -> None:
+    def tell(row: ComparisonRow) -> None:
         if part.name == "sweep" and row.method == "none":
             return  # a comparison has it always, and that of the main table has told it
         what = row.error or f"macro-F1 {(row.test or {}).get('macro_f1') or 0:.2f}, {row.spent} calls"

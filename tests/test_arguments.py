@@ -61,12 +61,12 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "examples as dicts": (
         lambda: blpo().compile(student(), trainset=[{"image": "a.png", "label": "dark"}]),  # type: ignore[list-item]
-        "trainset[0]: example={'image': 'a.png', 'label': 'dark'} is no dspy.Example; write dspy.Example(",
+        "trainset[0]: example={'image': 'a.png', 'label': 'dark'} is not a dspy.Example; write dspy.Example(",
     ),
     "no program": (lambda: blpo().compile(None, trainset=TRAIN), "write VisualJudge("),  # type: ignore[type-var]
     "a class of programs": (lambda: blpo().compile(VisualJudge, trainset=TRAIN), "write VisualJudge("),  # type: ignore[type-var]
     "a role that is none": (lambda: make_lm("openai/gpt-4o", role="judges"), "choose one of judge, verbalizer, opt"),  # type: ignore[arg-type]
-    "a model without a name": (lambda: Models.named(None), "name=None is no text"),  # type: ignore[arg-type]
+    "a model without a name": (lambda: Models.named(None), "name=None is not a string"),  # type: ignore[arg-type]
     "a judge by its file": (
         lambda: predict("judge.json", "images", out="p.csv"),  # type: ignore[arg-type]
         "write VisualJudge.load('judge.json')",

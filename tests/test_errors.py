@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from worlds import TRAIN, VALIDATION, student, world
 
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.journal import FILE_NAME
+from blpo_dspy.errors import BlpoError, BlpoWarning, DataError, notice
 from blpo_dspy.optimizers import BLPO
 
 
@@ -37,3 +39,18 @@ def test_warnings_of_compile_point_at_its_caller(callbacks: list[BaseCallback], 
     for shown, noticed in ((["teacher", "pays"], first), (["teacher", "incomplete", "pays"], second)):
         assert all(word in str(one.message) for word, one in zip(shown, noticed, strict=True))
     assert {(one.filename, one.lineno) for one in (*first, *second)} == {(__file__, line)}
+
+
+def test_errors_and_warnings_carry_the_options_that_they_are_about() -> None:
+    """By their names in Python; those that are about none have none."""
+    with pytest.raises(BlpoError) as refused:
+        Budget(max_usd=0)
+    assert refused.value.options == ("max_usd",)
+    assert str(refused.value).startswith("max_usd=0 leaves nothing")
+    found = DataError("rows", ["a.png: leaves"], option=["allow_outside", "image_column"])
+    assert found.options == ("allow_outside", "image_column")
+    assert pickle.loads(pickle.dumps(BlpoError("x", option="y"))).options == ("y",)
+    with pytest.warns(BlpoWarning) as caught:
+        notice("max_outage=3", option="max_outage")
+    assert caught[0].message.options == ("max_outage",)
+    assert BlpoError("x").options == ()

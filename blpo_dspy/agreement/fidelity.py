@@ -1,4 +1,4 @@
-"""Whether the verbalizer's text carries what matters, and nothing that it was told to leave to the judge."""
+"""Whether the verbalizer's text carries what matters, and nothing that its instruction leaves to the judge."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Stated:
 def fidelity(labels: LabelSpace, from_pixels: Sequence[Verdict], from_text: Sequence[Verdict]) -> Agreement:
     """Returns how far the labels judged from descriptions alone agree with those judged from the pixels.
 
-    The rows of the confusion matrix are the labels from the pixels, so that it also tells the fidelity of each label.
+    The rows of the confusion matrix are the labels from the pixels, so that it also shows the fidelity of each label.
 
     Args:
         labels: The label space.

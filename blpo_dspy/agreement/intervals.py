@@ -1,4 +1,4 @@
-"""How sure a result is: bootstrap intervals, the paired comparison of two judges, and means over seeds.
+"""The uncertainty of a result: bootstrap intervals, the paired comparison of two judges, and means over seeds.
 
 Intervals are percentile intervals of the bootstrap of `resampling`, stratified by true label: they are conditional on
 how many images each label has, as balanced draws and splits fix it. With five images of a rare label in a hundred those
@@ -36,7 +36,7 @@ class Interval:
         high: Upper end.
         level: Nominal coverage in (0, 1).
         method: How it was made, in words.
-        resamples: Number of bootstrap resamples, 0 if it is no bootstrap interval.
+        resamples: Number of bootstrap resamples, 0 if it is not a bootstrap interval.
     """
 
     low: float
@@ -103,7 +103,7 @@ class SeedsComparison:
     """Two judges on the same examples, each the mean over several seeds.
 
     What is uncertain is how the test examples were drawn: every resample takes an example with its answers of all
-    seeds, and so does every flip of signs. How far seeds differ is told beside it (`mean_sd`).
+    seeds, and so does every flip of signs. `mean_sd` returns how far seeds differ.
 
     Attributes:
         seeds: How many.
@@ -185,7 +185,7 @@ def compare_paired(
         seed: The same seed gives the same intervals.
         level: Nominal coverage in (0, 1).
         resamples: Number of bootstrap resamples.
-        figures: Which differences to return beside the headline's, all if None; a few take less time.
+        figures: Which differences to return in addition to the headline's, all if None; a few take less time.
 
     Raises:
         BlpoError: If there is nothing to compare, the lengths differ, or a label is not in the space.
@@ -288,16 +288,6 @@ def mean_sd(values: Sequence[float]) -> MeanSd:
     return MeanSd(fmean(values), stdev(values) if len(values) > 1 else None, len(values))
 
 
-def across_seeds(
-    by_seed: Mapping[int, Mapping[str, float | None]],
-) -> tuple[list[dict[str, float | None]], dict[str, MeanSd]]:
-    """Returns one row per seed (its figures and "seed") and the mean of each figure over the seeds that define it."""
-    rows = [{"seed": seed, **figures} for seed, figures in sorted(by_seed.items())]
-    names = dict.fromkeys(name for figures in by_seed.values() for name in figures)
-    defined = {name: [row[name] for row in rows if row.get(name) is not None] for name in names}
-    return rows, {name: mean_sd([v for v in values if v is not None]) for name, values in defined.items() if values}
-
-
 def percentile_interval(estimate: float | None, draws: Floats, level: float, method: str) -> Interval | None:
     """Returns the interval of an estimate from its value in each resample, NaN if undefined; None without estimate."""
     if estimate is None or np.isnan(estimate):
@@ -338,7 +328,7 @@ def _columns(
 def _draws(
     labels: LabelSpace, observed: Items, names: Sequence[str], resamples: int, seed: int, judges: int
 ) -> dict[str, Floats]:
-    """Figures of (true label, outcome, …) drawn anew: one row per resample, one column per judge and seed."""
+    """Figures of resampled (true label, outcome, …): one row per resample, one column per judge and seed."""
     columns = observed.codes.shape[1] - 1
     seeds = columns // judges
     outcomes = [len(labels), *[len(labels) + 1] * columns]
@@ -351,7 +341,7 @@ def _draws(
 
 
 def _agreement_draws(agreement: Agreement, names: Sequence[str], resamples: int, seed: int) -> dict[str, Floats]:
-    """Figures of one judge drawn anew."""
+    """Resampled figures of one judge."""
     table = np.array(agreement.confusion)
     codes = np.argwhere(table)
     observed = Items(codes, table[tuple(codes.T)].astype(np.float64))

@@ -59,7 +59,7 @@ def likely_label_errors(
     """Returns the examples whose label a judge stably contradicts, the farthest labels first.
 
     Among equally far ones the stablest come first, then those with the most answers. On a scale of four or more levels
-    a label next to that of the judge is no likely error: there people differ too.
+    a label next to that of the judge is not a likely error, as people differ there too.
 
     Args:
         labels: The label space.

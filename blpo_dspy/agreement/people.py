@@ -29,11 +29,11 @@ class People:
 
     Attributes:
         rule: How their ratings became labels.
-        raters: How many people there are; if nobody knows who gave which rating, the most that an image has.
+        raters: How many people there are; if it is unknown who gave which rating, the most that an image has.
         agreement: How far they agree with each other on all images, those without a label included.
         labels: The label that each item got; those without one were left out.
         tied: How many images were left out because no label won.
-        unrated: How many because nobody rated them.
+        unrated: How many because they have no rating.
     """
 
     rule: str
@@ -98,13 +98,13 @@ class Ceiling:
             return "no image was rated by two people, so how far they agree is not known"
         name = "kappa" if people.kappa is not None else "alpha"
         alpha = f"; alpha {people.alpha:.2f}" if people.kappa is not None and people.alpha is not None else ""
-        among = _told(getattr(people, name), intervals[name], alpha)
+        among = _in_words(getattr(people, name), intervals[name], alpha)
         lead = f"people agree with each other at {name} {among}"
         if self.after is None:
             return f"{lead} on {self.images} images"
-        judge = _told(self.after.value, self.after.interval)
+        judge = _in_words(self.after.value, self.after.interval)
         if self.before is not None:
-            judge = f"{_told(self.before.value, self.before.interval)} before and {judge} after"
+            judge = f"{_in_words(self.before.value, self.before.interval)} before and {judge} after"
         return f"{lead}, the judge with people at kappa {judge}, on the same {self.images} images"
 
     def to_dict(self) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def kappa_with_people(
 ) -> Kappa:
     """Returns the judge's mean kappa with each person, as kappa between people is a mean over pairs of them.
 
-    Where nobody knows who gave which rating it is the kappa with the combined label. Failed calls don't count.
+    Where it is unknown who gave which rating it is the kappa with the combined label. Failed calls don't count.
 
     Args:
         labels: The label space.
@@ -201,10 +201,10 @@ def write_disagreements(path: Path, people: People) -> None:
         raise BlpoError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
-def _told(value: float | None, interval: Interval | None, more: str = "") -> str:
+def _in_words(value: float | None, interval: Interval | None, more: str = "") -> str:
     """A figure with its ends, and more in the same brackets."""
     if value is None:
         return "–"
     ends = "" if interval is None else f"{interval.low:.2f} to {interval.high:.2f}"
-    beside = f"{ends}{more}".removeprefix("; ")
-    return f"{value:.2f}" + (f" ({beside})" if beside else "")
+    details = f"{ends}{more}".removeprefix("; ")
+    return f"{value:.2f}" + (f" ({details})" if details else "")

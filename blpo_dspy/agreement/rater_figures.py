@@ -51,7 +51,7 @@ def pair_kappas(labels: LabelSpace, items: Items, pairs: Sequence[tuple[int, int
 
     Args:
         labels: The label space.
-        items: Ratings; the second of a pair that are no peers may be invalid.
+        items: Ratings; the second of a pair that are not peers may be invalid.
         pairs: The columns.
         peers: Whether neither of a pair is the truth for the other: then a constant on either side leaves their kappa
             undefined, otherwise one on the first.

@@ -1,4 +1,4 @@
-"""Several human raters per item: one label out of many, how far people agree, and where they don't."""
+"""Several human raters per item: one label out of many, how far people agree, and where they disagree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bootstrap: items drawn anew from those observed plus one pseudo-item.
+"""The bootstrap: items resampled from those observed plus one pseudo-item.
 
 The pseudo-item has the outcomes of an observed one replaced by any, each as likely. Without it a set of right answers
 would never vary, and intervals of good judges, and of a weighted kappa, which hangs on rare outcomes, would be too

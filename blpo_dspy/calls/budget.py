@@ -9,6 +9,8 @@ from numbers import Real
 from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.errors import BlpoError, check_kind
 
+CAPS = ("max_calls", "max_tokens", "max_usd", "max_seconds")
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -37,16 +39,20 @@ class Budget:
         for name, cap in self.caps().items():
             check_kind(name, cap, Real, "number", f"one, as in Budget({name}=100)")
             if not cap > 0:
-                raise BlpoError(f"{name}={cap!r} leaves nothing to spend; give a positive number or leave it out")
+                raise BlpoError(
+                    f"{name}={cap!r} leaves nothing to spend; give a positive number or leave it out", option=name
+                )
             if math.isinf(cap):
-                raise BlpoError(f"{name}={cap!r} is not a finite number; leave it out for no cap")
+                raise BlpoError(f"{name}={cap!r} is not a finite number; leave it out for no cap", option=name)
         if self.calls is not None and self.calls <= 0:
-            raise BlpoError(f"keep_calls={self.keep_calls} leaves nothing of max_calls={self.max_calls}; keep less")
+            raise BlpoError(
+                f"keep_calls={self.keep_calls} leaves nothing of max_calls={self.max_calls}; keep less",
+                option="max_calls",
+            )
 
     def caps(self) -> dict[str, float]:
         """Returns the caps that there are, by name."""
-        names = ("max_calls", "max_tokens", "max_usd", "max_seconds")
-        return {name: cap for name in names if (cap := getattr(self, name)) is not None}
+        return {name: cap for name in CAPS if (cap := getattr(self, name)) is not None}
 
     @property
     def calls(self) -> int | None:

@@ -27,7 +27,8 @@ def checked_outage(seconds: float) -> float:
     """
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
         raise BlpoError(
-            f"max_outage={seconds!r} is not a number of seconds; write one such as 300, or 0 for no waiting"
+            f"max_outage={seconds!r} is not a number of seconds; write one such as 300, or 0 for no waiting",
+            option="max_outage",
         )
     return float(seconds)
 
@@ -106,7 +107,8 @@ class Outages:
         if first:
             notice(
                 f"{server} has stopped answering; waiting up to max_outage={self.longest:g} seconds for it: "
-                f"{reason.partition(chr(10))[0][:_SHOWN]}"
+                f"{reason.partition(chr(10))[0][:_SHOWN]}",
+                option="max_outage",
             )
         while True:
             look()

@@ -1,1 +1,1 @@
-"""What each command of the command line does, once its options are read."""
+"""The command line: its options, and a module for each command."""

@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, NewType
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from blpo_dspy.calls.outages import MAX_OUTAGE
-from blpo_dspy.cli.flags import check_folds, in_options, label_space, model_prices, seed_list, three_sizes
+from blpo_dspy.cli.flags import model_prices, parse_labels, seed_list, three_sizes, with_flags
 from blpo_dspy.data.sources import SOURCES
 from blpo_dspy.errors import BlpoError, DataError, brief, gathered
 from blpo_dspy.files import writing_output
@@ -41,9 +41,9 @@ from blpo_dspy.runs.jobs import (
 _BAD_INPUT = 2
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141  # as for a process that SIGPIPE ends
-_GOES_ON = {
-    "compile": " A run with --run-dir goes on from here when repeated.",
-    "judge": " With --out FILE verdicts are kept, and the same command goes on.",
+_HOW_TO_RESUME = {
+    "compile": " A run with --run-dir resumes from here when repeated.",
+    "judge": " With --out FILE verdicts are kept, and the same command resumes.",
 }
 _MOST_PROBLEMS = 1000
 _DEMO_FIDELITY = 50  # images; the offline engine costs nothing
@@ -61,11 +61,11 @@ class _Group(TyperGroup):
                 sys.stdout.flush()
             return result
         except BrokenPipeError:
-            # Nobody reads on, as after `| head`.
+            # The reader is gone, as after `| head`.
             _drop_output()
             raise typer.Exit(_BROKEN_PIPE) from None
         except BlpoError as error:
-            typer.echo(f"Error: {in_options(_message(error))}", err=True)
+            typer.echo(f"Error: {with_flags(_message(error), error.options)}", err=True)
             _drop_output()
             raise typer.Exit(_BAD_INPUT) from None
         except OSError as error:
@@ -74,7 +74,7 @@ class _Group(TyperGroup):
             typer.echo(f"Error: {brief(error.filename)}: {error.strerror}; give another path", err=True)
             raise typer.Exit(_BAD_INPUT) from None
         except KeyboardInterrupt:
-            typer.echo(f"Interrupted; no result was written.{_GOES_ON.get(ctx.invoked_subcommand, '')}", err=True)
+            typer.echo(f"Interrupted; no result was written.{_HOW_TO_RESUME.get(ctx.invoked_subcommand, '')}", err=True)
             raise typer.Exit(_INTERRUPTED) from None
 
 
@@ -130,10 +130,12 @@ InnerSteps = Annotated[
     int | None,
     typer.Option(metavar="N", min=0, help="Verbalizer instructions tried in a round (default 3; 5 with --paper)."),
 ]
-BatchSize = Annotated[int | None, typer.Option(metavar="N", min=1, help="Most mistakes in a batch (default 10).")]
+BatchSize = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Maximum number of mistakes in a batch (default 10).")
+]
 Threads = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, help="LM calls under way at once (default 8); results don't depend on it."),
+    typer.Option(metavar="N", min=1, help="Concurrent LM calls (default 8); results don't depend on it."),
 ]
 ApiBase = Annotated[
     str | None,
@@ -143,19 +145,17 @@ Timeout = Annotated[
     float | None,
     typer.Option(
         metavar="SECONDS",
-        help="Longest time of an LM call (default 120; 300 for an optimizer and for models that reason first).",
+        help="Timeout of an LM call (default 120; 300 for an optimizer and for models that reason first).",
     ),
 ]
 MaxOutage = Annotated[
     float,
-    typer.Option(metavar="SECONDS", min=0, help="How long a server that has stopped answering is waited for."),
+    typer.Option(metavar="SECONDS", min=0, help="Maximum time to wait for a server that has stopped answering."),
 ]
 AllowOutside = Annotated[
     bool, typer.Option("--allow-outside", help="Take images outside the folder, or that of the table.")
 ]
-NoCache = Annotated[
-    bool, typer.Option("--no-cache", help="Ask models anew instead of taking answers from DSPy's cache.")
-]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Bypass DSPy's cache: call the models for every answer.")]
 JudgeFile = Annotated[Path, typer.Argument(metavar="JUDGE", help="A judge.json.", show_default=False)]
 Model = Annotated[
     str | None, typer.Option(metavar="MODEL", help="The judge's model, e.g. openai/gpt-4o (default `embedded`).")
@@ -163,13 +163,14 @@ Model = Annotated[
 VerbalizerModel = Annotated[
     str | None, typer.Option(metavar="MODEL", help="The verbalizer's model (default: the judge's).")
 ]
-Seconds = Annotated[float, typer.Option(metavar="SECONDS", help="What an LM call takes.")]
+Seconds = Annotated[float, typer.Option(metavar="SECONDS", help="Mean duration of an LM call.")]
 MaxUsd = Annotated[
-    float | None, typer.Option(metavar="X", min=0, help="Most dollars for the same calls, if prices are known.")
+    float | None,
+    typer.Option(metavar="X", min=0, help="Maximum cost of the same calls in dollars, if prices are known."),
 ]
 PriceList = Annotated[
     list[str] | None,
-    typer.Option(metavar="MODEL=IN,OUT", help="A model's dollars per million prompt and completion tokens."),
+    typer.Option("--price", metavar="MODEL=IN,OUT", help="A model's dollars per million prompt and completion tokens."),
 ]
 Preflight = Annotated[
     bool,
@@ -351,7 +352,7 @@ def _start(
     """The options for what an optimizer starts from."""
     of_table = data.source is None
     _check_start(task, of_table=of_table, own_splits=bool(val or test), sized=bool(sizes))
-    space = label_space(labels, scale) if of_table or labels is not None or scale is not None else None
+    space = parse_labels(labels, scale) if of_table or labels is not None or scale is not None else None
     texts = None if context is None and not of_table else names(context or "")
     return Start(
         data=replace(data, columns=replace(data.columns, context=texts, group=group_column)),
@@ -378,173 +379,123 @@ def _check_start(task: str | None, *, of_table: bool, own_splits: bool, sized: b
         raise BlpoError("--sizes splits one table; with --val or --test the tables have their own sizes")
 
 
-class _GuardOptions(TypedDict):
-    """The guards by their names in `Search`."""
-
-    max_instruction_tokens: int | None
-    copied_words: int | None
-    label_shift: float | None
-    part_loss: float | None
-
-
-def _guards(
-    max_instruction_tokens: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Longest instruction that is accepted (default 1500).")
-    ] = None,
-    copied_words: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=0,
-            help="Refuse instructions with so many words of an example in a row (default 8, 0 off).",
-        ),
-    ] = None,
-    label_shift: Annotated[
-        float | None,
-        typer.Option(metavar="X", help="Refuse a judge whose label shares are farther from people's by X in [0, 1]."),
-    ] = None,
-    part_loss: Annotated[
-        float | None,
-        typer.Option(metavar="X", help="Refuse a judge that is worse by X in [0, 1] for a label or a group."),
-    ] = None,
-) -> _GuardOptions:
-    """The options for what keeps an instruction or a judge from being accepted."""
-    return _GuardOptions(
-        max_instruction_tokens=max_instruction_tokens,
-        copied_words=copied_words,
-        label_shift=label_shift,
-        part_loss=part_loss,
-    )
-
-
-def _search(
-    rounds: Rounds = None,
-    inner_steps: InnerSteps = None,
-    batch_size: BatchSize = None,
-    guard_size: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", min=0, help="Right examples scored beside the mistakes (default 10; 0 with --paper)."
-        ),
-    ] = None,
-    paper: Annotated[
-        bool,
-        typer.Option(
-            "--paper", help="The paper's algorithm to the letter; its judge sees the image alone: --evidence image."
-        ),
-    ] = False,
-    seed: Seed = 0,
-    threads: Threads = None,
-    max_calls: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Most LM calls in all, the test split included.")
-    ] = None,
-    max_tokens: Annotated[int | None, typer.Option(metavar="N", min=1, help="Most tokens, likewise.")] = None,
-    max_usd: MaxUsd = None,
-    max_seconds: Annotated[float | None, typer.Option(metavar="X", min=0, help="Longest time, likewise.")] = None,
-    max_outage: MaxOutage = MAX_OUTAGE,
-    fidelity: Annotated[
-        int,
-        typer.Option(
-            metavar="N",
-            min=0,
-            help="Test images to check on, at 2 or 4 calls each, whether descriptions tell what the pixels do.",
-        ),
-    ] = 0,
-    label_errors: Annotated[
-        int,
-        typer.Option(
-            metavar="N",
-            min=0,
-            help="Training images to ask the compiled judge about, at 1 or 2 calls each, for labels that may be wrong.",
-        ),
-    ] = 100,
-    price: PriceList = None,
-    *,
-    guards: _GuardOptions,
-) -> Search:
-    """The options for BLPO's search."""
-    caps = (max_calls, max_tokens, max_usd, max_seconds)
-    size = (rounds, inner_steps, batch_size, guard_size)
-    prices = model_prices(price or [])
-    counts = (fidelity, label_errors)
-    return Search(*size, paper, seed, threads, *caps, *counts, **guards, prices=prices, max_outage=max_outage)
-
-
-def _compile_job(
-    start: Start,
-    search: Search,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the judge goes, a .json file.")],
-    result: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to record the run, a .json file.")] = None,
-    preflight: Preflight = False,
-    repeat: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=2,
-            help="First ask N times about ten images: how far does the judge agree with itself?",
-        ),
-    ] = None,
-    folds: Annotated[
-        int | None,
-        typer.Option(
-            metavar="K",
-            min=2,
-            help="For 60 to 100 images: no test set, but K folds, each judged by a judge compiled on the others; K + 1 "
-            "searches, among which all caps are shared out equally.",
-        ),
-    ] = None,
-    run_dir: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Folder for journal, judge.json, result.json, report.html; continues a run cut short."
-        ),
-    ] = None,
-) -> CompileJob:
-    """The options of compile."""
-    if folds is not None:
-        check_folds(start, search)
-    return CompileJob(start, search, out, result, run_dir, preflight, repeat, folds)
+# The options of what is made of them by name, under their headings in the help: type and default are the field's.
+_OPTIONS: Mapping[Any, Mapping[str | None, Mapping[str, Any]]] = {
+    Search: {
+        "Search": {
+            "rounds": Rounds,
+            "inner_steps": InnerSteps,
+            "batch_size": BatchSize,
+            "guard_size": typer.Option(
+                metavar="N", min=0, help="Right examples scored with the mistakes (default 10; 0 with --paper)."
+            ),
+            "paper": typer.Option(
+                "--paper", help="The paper's algorithm to the letter; its judge sees the image alone: --evidence image."
+            ),
+            "seed": Seed,
+            "threads": Threads,
+            "max_calls": typer.Option(
+                metavar="N", min=1, help="Maximum number of LM calls in total, the test split included."
+            ),
+            "max_tokens": typer.Option(metavar="N", min=1, help="Maximum number of tokens, likewise."),
+            "max_usd": MaxUsd,
+            "max_seconds": typer.Option(metavar="X", min=0, help="Maximum time in seconds, likewise."),
+            "max_outage": MaxOutage,
+            "fidelity": typer.Option(
+                metavar="N",
+                min=0,
+                help="Test images to check on, at 2 or 4 calls each, whether descriptions carry what the pixels show.",
+            ),
+            "label_errors": typer.Option(
+                metavar="N",
+                min=0,
+                help="Training images to judge again, at 1 or 2 calls each, to find labels that may be wrong.",
+            ),
+            "prices": PriceList,
+        },
+        "Guards": {
+            "max_instruction_tokens": typer.Option(
+                metavar="N", min=1, help="Longest instruction that is accepted (default 1500)."
+            ),
+            "copied_words": typer.Option(
+                metavar="N",
+                min=0,
+                help="Refuse instructions with so many words of an example in a row (default 8, 0 off).",
+            ),
+            "label_shift": typer.Option(
+                metavar="X", help="Refuse a judge whose label shares are farther from people's by X in [0, 1]."
+            ),
+            "part_loss": typer.Option(
+                metavar="X", help="Refuse a judge that is worse by X in [0, 1] for a label or a group."
+            ),
+        },
+    },
+    CompileJob: {
+        None: {
+            "out": typer.Option(metavar="FILE", help="Where the judge goes, a .json file."),
+            "result": typer.Option(metavar="FILE", help="Where to record the run, a .json file."),
+            "preflight": Preflight,
+            "repeat": typer.Option(
+                metavar="N", min=2, help="First judge ten images N times: how far does the judge agree with itself?"
+            ),
+            "folds": typer.Option(
+                metavar="K",
+                min=2,
+                help="For 60 to 100 images: no test set, but K folds, each judged by a judge compiled on the others; "
+                "K + 1 searches, among which all caps are shared out equally.",
+            ),
+            "run_dir": typer.Option(
+                metavar="DIR",
+                help="Folder for journal, judge.json, result.json, report.html; continues a run cut short.",
+            ),
+        }
+    },
+    CompareJob: {
+        None: {
+            "max_calls": typer.Option(metavar="N", min=1, help="Maximum number of LM calls of each search."),
+            "out": typer.Option(
+                metavar="DIR", help="Folder for the journal, report.html, results.json, table.md, plot.png."
+            ),
+            "optimizers": typer.Option(metavar="A,B,…", help="Methods, such as blpo,gepa,opro (default: all)."),
+            "seeds": Annotated[
+                str,
+                typer.Option(metavar="A,B,…", help="One run of each method per seed; the first draws the splits."),
+            ],
+            "threads": typer.Option(
+                metavar="N",
+                min=1,
+                help="Concurrent LM calls (default 8); results of our own optimizers don't depend on it.",
+            ),
+            "max_usd": MaxUsd,
+            "max_outage": MaxOutage,
+            "prices": PriceList,
+            "preflight": Preflight,
+        }
+    },
+}
+# Fields whose value is parsed from what the option states, with the option's default.
+_PARSED: Mapping[str, tuple[Callable[[Any], Any], Any]] = {"prices": (model_prices, None), "seeds": (seed_list, "0")}
 
 
-def _compare_job(
-    start: Start,
-    max_calls: Annotated[int, typer.Option(metavar="N", min=1, help="Most LM calls of each search.")],
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder for the journal, report.html, results.json, table.md, plot.png.")
-    ],
-    optimizers: Annotated[
-        str | None, typer.Option(metavar="A,B,…", help="Methods, such as blpo,gepa,opro (default: all).")
-    ] = None,
-    seeds: Annotated[
-        str, typer.Option(metavar="A,B,…", help="One run of each method per seed; the first draws the splits.")
-    ] = "0",
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help="LM calls under way at once (default 8); results of our own optimizers don't depend on it.",
-        ),
-    ] = None,
-    max_usd: MaxUsd = None,
-    max_outage: MaxOutage = MAX_OUTAGE,
-    price: PriceList = None,
-    preflight: Preflight = False,
-) -> CompareJob:
-    """The options of compare."""
-    prices = model_prices(price or [])
-    caps = (threads, max_usd)
-    return CompareJob(start, max_calls, out, optimizers, seed_list(seeds), *caps, prices, preflight, max_outage)
+_JudgeModels = NewType("_JudgeModels", ModelNames)
 
 
-def _evaluate_job(
-    judge: JudgeFile,
-    data: Data,
+def _judge_models(
     model: Model = None,
     verbalizer_model: VerbalizerModel = None,
     api_base: ApiBase = None,
     timeout: Timeout = None,
     no_cache: NoCache = False,
+) -> ModelNames:
+    """The options for the models of a judge."""
+    return ModelNames(model, verbalizer_model, None, api_base, not no_cache, timeout)
+
+
+def _evaluate_job(
+    judge: JudgeFile,
+    data: Data,
+    *,
+    models: _JudgeModels,
     draw: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Images of a source (default: as in the paper's test set).")
     ] = None,
@@ -558,21 +509,17 @@ def _evaluate_job(
     """The options of evaluate."""
     if draw is not None and data.source is None:
         raise BlpoError("--draw belongs to --source; a TABLE is used whole")
-    models = ModelNames(model, verbalizer_model, None, api_base, not no_cache, timeout)
     return EvaluateJob(judge, data, models, threads, draw, seed, against, max_outage)
 
 
-# What a command takes as one value and a user gives as many options.
+# What a command takes as one value and a user gives as many options, made by a function of them.
 _GROUPS: Mapping[Any, Callable[..., Any]] = {
     SourceChoice | None: _source,
     RaterChoice | None: _raters,
     ModelNames: _models,
-    _GuardOptions: _guards,
+    _JudgeModels: _judge_models,
     Data: _data,
     Start: _start,
-    Search: _search,
-    CompileJob: _compile_job,
-    CompareJob: _compare_job,
     EvaluateJob: _evaluate_job,
 }
 
@@ -584,8 +531,6 @@ _HEADINGS: Mapping[Any, str] = {
     RaterChoice | None: "Several people per image",
     Start: "Start",
     ModelNames: "Models",
-    Search: "Search",
-    _GuardOptions: "Guards",
 }
 
 
@@ -594,10 +539,31 @@ def _options(function: Callable[..., Any], heading: str | None = None) -> list[i
     listed: list[inspect.Parameter] = []
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
         kind = parameter.annotation
-        if kind in _GROUPS:
+        if kind in _OPTIONS:
+            listed += _fields(kind)
+        elif kind in _GROUPS:
             listed += _options(_GROUPS[kind], _HEADINGS.get(kind))
         else:
             listed.append(parameter.replace(annotation=_under(heading, kind)))
+    return listed
+
+
+def _fields(kind: Any) -> list[inspect.Parameter]:
+    """The options of a class that is made of them by name, after those of the groups among its fields."""
+    parameters = inspect.signature(kind, eval_str=True).parameters
+    listed: list[inspect.Parameter] = []
+    for parameter in parameters.values():
+        group = parameter.annotation
+        if group in _OPTIONS:
+            listed += _fields(group)
+        elif group in _GROUPS:
+            listed += _options(_GROUPS[group], _HEADINGS.get(group))
+    for heading, options in _OPTIONS[kind].items():
+        for name, option in options.items():
+            parameter = parameters[name]
+            annotation = option if hasattr(option, "__metadata__") else Annotated[parameter.annotation, option]
+            default = _PARSED[name][1] if name in _PARSED else parameter.default
+            listed.append(parameter.replace(annotation=_under(heading, annotation), default=default))
     return listed
 
 
@@ -609,12 +575,15 @@ def _under(heading: str | None, annotation: Any) -> Any:
 
 
 def _call(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
-    """Calls a function with its options, from which the groups among its parameters are made."""
-    parameters = inspect.signature(function, eval_str=True).parameters
-    kinds = {name: parameter.annotation for name, parameter in parameters.items()}
-    return function(
-        **{name: _call(_GROUPS[kind], given) if kind in _GROUPS else given[name] for name, kind in kinds.items()}
-    )
+    """Calls a function or class with its options, from which the groups among its parameters are made."""
+    values = {}
+    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+        kind = parameter.annotation
+        if kind in _OPTIONS or kind in _GROUPS:
+            values[name] = _call(_GROUPS.get(kind, kind), given)
+        else:
+            values[name] = _PARSED[name][0](given[name]) if name in _PARSED else given[name]
+    return function(**values)
 
 
 def _command(name: str, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -652,7 +621,7 @@ def compile_(job: CompileJob, as_json: AsJson = False) -> None:
 
 @_command("estimate", out=Path("judge.json"))
 def estimate_(job: CompileJob, latency: Seconds = 2.0, as_json: AsJson = False) -> None:
-    """Tell what compile would cost. It takes the same options, and calls no model."""
+    """Estimate the cost of compile. It takes the same options, and calls no model."""
     from blpo_dspy.cli.compile import estimate_cost
     from blpo_dspy.cli.folds import estimate_folds
     from blpo_dspy.cli.screen import Screen
@@ -663,7 +632,7 @@ def estimate_(job: CompileJob, latency: Seconds = 2.0, as_json: AsJson = False) 
 
 @_command("compare")
 def compare_(job: CompareJob, as_json: AsJson = False) -> None:
-    """Run every optimizer on your labels at equal spend. Repeat the command to go on after a break."""
+    """Run every optimizer on your labels at equal spend. Repeat the command to resume after an interruption."""
     from blpo_dspy.cli.compare import compare_methods
     from blpo_dspy.cli.screen import Screen
 
@@ -679,7 +648,7 @@ def evaluate(job: EvaluateJob, as_json: AsJson = False) -> None:
     run(job, Screen(as_json=as_json))
 
 
-@app.command("judge")
+@_command("judge")
 def judge_(
     judge: JudgeFile,
     images: Annotated[
@@ -692,24 +661,22 @@ def judge_(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Where verdicts go, .parquet, .csv or .jsonl; the same command goes on."),
+        typer.Option(metavar="FILE", help="Where verdicts go, .parquet, .csv or .jsonl; the same command resumes."),
     ] = None,
-    model: Model = None,
-    verbalizer_model: VerbalizerModel = None,
-    api_base: ApiBase = None,
-    timeout: Timeout = None,
-    no_cache: NoCache = False,
+    *,
+    models: _JudgeModels,
     image_column: Annotated[
         str, typer.Option(metavar="NAME", help="Column of TABLE with the image: a path, a URL or the image.")
     ] = "image",
     context: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=TEXT", help="A text that the judge takes beside each image, in place of a column."),
+        typer.Option(metavar="NAME=TEXT", help="A text that the judge gets with every image, in place of a column."),
     ] = None,
     allow_outside: AllowOutside = False,
     threads: Threads = None,
     max_calls: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Most LM calls, with --out; the same command goes on.")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Maximum number of LM calls, with --out; the same command resumes."),
     ] = None,
     max_outage: MaxOutage = MAX_OUTAGE,
     as_json: Annotated[
@@ -720,7 +687,6 @@ def judge_(
     from blpo_dspy.cli.judge import judge_images
     from blpo_dspy.cli.screen import Screen
 
-    models = ModelNames(model, verbalizer_model, None, api_base, not no_cache, timeout)
     where = (out, image_column, max_calls, allow_outside)
     job = JudgeJob(judge, images, context or [], models, threads, *where, max_outage)
     code = judge_images(job, Screen(as_json=as_json))

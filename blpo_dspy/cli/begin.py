@@ -1,4 +1,4 @@
-"""What compile, estimate and compare begin with: the first judge and the labelled examples."""
+"""The start of compile, estimate and compare: the first judge, the labelled examples and the models."""
 
 from __future__ import annotations
 
@@ -112,8 +112,8 @@ def connect(names: ModelNames) -> Models:
     if names.api_base is not None and not all(map(is_embedded, roles.values())):
         _check_server(names.api_base)
     # The offline engine answers as fast as DSPy's cache, and its calls are to be seen in the count.
-    anew = [role for role, name in roles.items() if is_embedded(name) or not names.cache]
-    own = {role: getattr(models, role).copy(cache=False) for role in anew}
+    uncached = [role for role, name in roles.items() if is_embedded(name) or not names.cache]
+    own = {role: getattr(models, role).copy(cache=False) for role in uncached}
     return replace(models, **own)
 
 

@@ -1,4 +1,4 @@
-"""What `blpo compare` does: the data of a compile, every method on it, one table."""
+"""`blpo compare`: every method on the data of a compile, in one table."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 import typer
 
 from blpo_dspy.agreement.people import ceiling_of
-from blpo_dspy.cli.beforehand import preflight
 from blpo_dspy.cli.begin import begin, connect, keep_choice, note_offline, note_prices
+from blpo_dspy.cli.prechecks import preflight
 from blpo_dspy.cli.screen import Screen, models_line
-from blpo_dspy.comparison.compare import Comparison, Row, compare
+from blpo_dspy.comparison.compare import Comparison, ComparisonRow, compare
 from blpo_dspy.comparison.figures import no_evidence, remarks
 from blpo_dspy.comparison.methods import chosen, images_together
 from blpo_dspy.errors import ModelError
@@ -91,7 +91,7 @@ def _compared(folder: Path, student: VisualJudge, **options: Any) -> Comparison:
     try:
         return compare(student, out=folder, **options)
     except KeyboardInterrupt:
-        typer.echo(f"Interrupted; what was done is in {folder}: repeat the command to go on.", err=True)
+        typer.echo(f"Interrupted; what was done is in {folder}: repeat the command to resume.", err=True)
         raise typer.Exit(_INTERRUPTED) from None
 
 
@@ -135,11 +135,11 @@ class _Progress:
             self._now, self._calls = f"{method}, seed {seed}", 0
         self._show()
 
-    def row(self, row: Row) -> None:
+    def row(self, row: ComparisonRow) -> None:
         """A run is done."""
         with self._lock:
             self._done += 1
-        self._watch.say(f"{row.method}, seed {row.seed}: {_told(row)}")
+        self._watch.say(f"{row.method}, seed {row.seed}: {_in_words(row)}")
         self._show()
 
     def calls(self, calls: int) -> None:
@@ -155,7 +155,7 @@ class _Progress:
         self._watch.show(what, done, status)
 
 
-def _told(row: Row) -> str:
+def _in_words(row: ComparisonRow) -> str:
     if row.error:
         return f"failed: {row.error}"
     assert row.test is not None

@@ -1,4 +1,4 @@
-"""What compile, estimate and demo do: data in, models called, judge and record out."""
+"""`blpo compile` and `blpo estimate`: from labelled images to a judge and its record, or to their cost."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from blpo_dspy.agreement.label_errors import FILE_NAME as LABEL_ERRORS
 from blpo_dspy.agreement.label_errors import with_examples, write_label_errors
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.calls.ledger import Usage
-from blpo_dspy.cli.beforehand import ask_beforehand, passes_beforehand, told_beforehand
 from blpo_dspy.cli.begin import begin, connect, contradicting, keep_choice, note_offline, note_prices
+from blpo_dspy.cli.prechecks import precheck_passes, prechecks_in_words, run_prechecks
 from blpo_dspy.cli.screen import Screen, models_line, noting, show_aligned, working
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import writable_file, writable_folder, write_json
@@ -45,7 +45,7 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
         screen.note(line)
     with noting(screen):
         claim(start, sets, models, job.search, job.run_dir)
-    asked = ask_beforehand(job, start, sets.named(), sets.train, models, screen)
+    asked = run_prechecks(job, start, sets.named(), sets.train, models, screen)
     search = job.search.after(asked.ledger.total, asked.seconds)
     for line in _not_paid_for(job.search, costs_after(start, sets, search), sets):
         screen.note(line)
@@ -92,14 +92,14 @@ def write_all(
     Its report shows the images that were judged before and after: those of the test set, if none are given.
     """
     write(files, aligned, record)
-    beside = job.run_dir or job.out.parent
+    folder = job.run_dir or job.out.parent
     lead = "" if job.run_dir is not None else f"{job.out.stem}."
-    files = files + keep_choice(sets, beside / f"{lead}drawn.json", beside / f"{lead}disagreements.csv")
+    files = files + keep_choice(sets, folder / f"{lead}drawn.json", folder / f"{lead}disagreements.csv")
     return files if job.run_dir is None else files + write_run(job.run_dir, aligned, sets, record, judged)
 
 
 def _remarks(sets: Sets) -> Iterator[str]:
-    """What to know of the sets before a run."""
+    """Remarks on the sets before a run."""
     if sets.seal is not None and sets.seal.warning is not None:
         yield sets.seal.warning
     yield from contradicting([*sets.train, *sets.val, *sets.test])
@@ -114,11 +114,11 @@ def _not_paid_for(search: Search, costs: CostsAfter, sets: Sets) -> Iterator[str
 
 
 def estimate_cost(job: CompileJob, latency: float, screen: Screen) -> None:
-    """Prints what `compile_judge` would come to; no LM is called and nothing is written."""
+    """Prints the cost of `compile_judge`; no LM is called and nothing is written."""
     start, sets = begin(job.start, job.search.seed, screen)
     note_prices(job.search.prices, job.start.models, screen)
     models = Models.named(**job.start.models.by_role(), **job.start.models.connection())
-    beforehand = passes_beforehand(job, start, sets.train, models)
+    beforehand = precheck_passes(job, start, sets.train, models)
     first = total_calls(beforehand)
     search = job.search.after(Usage(calls=first))
     costs = costs_after(start, sets, search)
@@ -138,7 +138,7 @@ def estimate_cost(job: CompileJob, latency: float, screen: Screen) -> None:
     described = f", descriptions checked on {job.search.fidelity} images {costs.fidelity}" if costs.fidelity else ""
     screen.text(
         f"{found.beside(whole)}\n\nThe test split adds {costs.test or 0} calls{validated}{described}, doubtful labels "
-        f"at most {costs.label_errors}{told_beforehand(first)}."
+        f"at most {costs.label_errors}{prechecks_in_words(first)}."
     )
 
 

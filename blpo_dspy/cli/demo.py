@@ -1,4 +1,4 @@
-"""The demo command: aligns a judge with rated photographs, offline."""
+"""`blpo demo`: aligns a judge with rated photographs, offline."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TABLES = ("train.csv", "val.csv", "test.csv")
 
 
 def run_demo(job: DemoJob, screen: Screen) -> None:
-    """Makes rated photographs, aligns a judge with them offline, and compares it with one that is told the taste."""
+    """Makes rated photographs, aligns a judge with them offline, and measures one that states the taste."""
     rater = RATERS[DEMO_RATER] if job.rater is None else Rater.from_file(job.rater)
     labels, seed = LabelSpace.ordinal(1, 5), job.search.seed
     folder = _folder_for_demo(job.out)
@@ -40,14 +40,14 @@ def run_demo(job: DemoJob, screen: Screen) -> None:
         train, val, test = (load_examples(folder / name, labels=labels) for name in _TABLES)
         how = f"train {len(train)}, val {len(val)}, test {len(test)} photographs in {folder}, balanced, seed {seed}"
         sets = Sets(train, val, test, how)
-        told = VisualJudge(
+        ceiling = VisualJudge(
             labels,
             instruction=ceiling_instruction(rater, DEMO_TASK),
             verbalizer_instruction=ceiling_verbalizer_instruction(rater),
         )
         start = VisualJudge(labels, instruction=DEMO_TASK)
         sets = replace(sets, seal=seal(sets.test, run_of(start, sets, job.search), run_dir=folder))
-        aligned = align(start, sets, connect(names), job.search, watch, told)
+        aligned = align(start, sets, connect(names), job.search, watch, ceiling)
     record = {**result(aligned, sets, names.by_role()), "rater": dict(rater.weights)}
     files = [folder / "judge.json", folder / "result.json"]
     write(files, aligned, record)
@@ -63,7 +63,7 @@ def run_demo(job: DemoJob, screen: Screen) -> None:
 
 
 def _folder_for_demo(folder: Path) -> Path:
-    """The folder, unless it holds tables or images that are no earlier demo's."""
+    """The folder, unless it holds tables or images that are not an earlier demo's."""
     taken = [name for name in (*_TABLES, "images") if (folder / name).exists()]
     if taken and not (folder / "rater.json").exists():
         raise BlpoError(f"{folder}: {taken[0]} is there and would be overwritten; name a new folder with --out")

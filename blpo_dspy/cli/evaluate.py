@@ -1,4 +1,4 @@
-"""What `blpo evaluate` does: one judge measured on labelled images, or two compared on the same ones."""
+"""`blpo evaluate`: one judge measured on labelled images, or two compared on the same ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from blpo_dspy.runs.sets import load_set
 
 @dataclass(frozen=True)
 class _Judged:
-    """One judge's work."""
+    """The verdicts of one judge, and its agreement."""
 
     examples: Sequence[dspy.Example]
     verdicts: list[Verdict]
@@ -46,7 +46,7 @@ def evaluate(job: EvaluateJob, screen: Screen) -> None:
             f"{job.judge} labels with {judges[0].labels}, {job.against} with {judges[1].labels}; only judges with the "
             "same labels can be compared"
         )
-    loaded = [_load(job, judge, screen, told=judge is judges[0]) for judge in judges]
+    loaded = [_load(job, judge, screen, noted=judge is judges[0]) for judge in judges]
     if any([e.id for e in examples] != [e.id for e in loaded[0][0]] for examples, _ in loaded):
         raise BlpoError("the two judges prepare images differently, and some images are usable for only one of them")
     for path, judge, (examples, _) in zip((job.judge, job.against), judges, loaded, strict=False):
@@ -79,7 +79,7 @@ def evaluate(job: EvaluateJob, screen: Screen) -> None:
 
 
 def _load(
-    job: EvaluateJob, judge: VisualJudge, screen: Screen, *, told: bool
+    job: EvaluateJob, judge: VisualJudge, screen: Screen, *, noted: bool
 ) -> tuple[list[dspy.Example], People | None]:
     """The examples as this judge takes them."""
     if job.data.source is None:
@@ -88,7 +88,7 @@ def _load(
     task = Task(judge.labels, judge.instruction, context=judge.context)
     with working(screen) as watch:
         examples, seen = draw_set(job.data, task, job.draw, job.seed, judge.pixel_policy, watch)
-    for line in seen if told else ():
+    for line in seen if noted else ():
         screen.note(line)
     return examples, None
 
@@ -106,8 +106,8 @@ def _note_own_data(name: str, judge: VisualJudge, examples: Sequence[dspy.Exampl
             shared = len(images & prints)
             if shared:
                 which_ones = "these very images" if shared == len(images) else f"{shared} of these {len(images)} images"
-                told = whose.format("train and val set" if which == "folds" else f"{which} set")
-                screen.note(f"{name} was compiled with {which_ones} ({told}): its figures here are too good")
+                which_set = whose.format("train and val set" if which == "folds" else f"{which} set")
+                screen.note(f"{name} was compiled with {which_ones} ({which_set}): its figures here are too good")
 
 
 def _judge(

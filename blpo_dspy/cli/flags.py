@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.runs.jobs import Search, Start
 
-# What messages say of Python's arguments, and the options that stand for them.
-_IN_PYTHON = {
-    "allow_outside=True": "--allow-outside",
-    r"\bmax_(calls|tokens|usd|seconds|outage)=": r"--max-\1 ",
-    r"prices=\{'([^']+)': \(([\d.]+), ([\d.]+)\)\}": r"--price \1=\2,\3",
+# How a message writes an option of Python, and how the command line does, where neither follows from the name.
+_WRITTEN = {
+    "allow_outside": ("allow_outside=True", "--allow-outside"),
+    "prices": ("prices={model: (prompt, completion)}", "--price MODEL=IN,OUT"),
 }
 _SCALE = re.compile(r"(\d{1,6})\s*[-–]\s*(\d{1,6})")
 
 
 def check_folds(start: Start, search: Search) -> None:
-    """Checks that nothing that belongs to a test set is asked for beside folds.
+    """Checks that no option of a test set is given together with folds.
 
     Raises:
         BlpoError: If something is.
@@ -37,7 +37,7 @@ def check_folds(start: Start, search: Search) -> None:
         raise BlpoError("--fidelity is measured on a test set, and with --folds there is none: leave one of them out")
 
 
-def label_space(labels: str | None, scale: str | None) -> LabelSpace:
+def parse_labels(labels: str | None, scale: str | None) -> LabelSpace:
     """Returns the label space that `--labels` or `--scale` states.
 
     Raises:
@@ -96,22 +96,22 @@ def seed_list(text: str) -> tuple[int, ...]:
     """Returns the seeds of a comma-separated list.
 
     Raises:
-        BlpoError: If one of them is no whole number of at least zero, or there is none.
+        BlpoError: If the list is empty or one of them is not a whole number of at least zero.
     """
     listed = [seed.strip() for seed in text.split(",")]
     if not all(seed.isdecimal() for seed in listed):
-        raise BlpoError(f"--seeds {text!r} is no list of seeds; write whole numbers such as 0,1,2")
+        raise BlpoError(f"--seeds {text!r} is not a list of seeds; write whole numbers such as 0,1,2")
     return tuple(dict.fromkeys(map(int, listed)))
 
 
-def model_prices(pairs: list[str]) -> dict[str, tuple[float, float]]:
+def model_prices(pairs: list[str] | None) -> dict[str, tuple[float, float]]:
     """Returns the prices that `--price MODEL=IN,OUT` states.
 
     Raises:
         BlpoError: If one is not of that form.
     """
     prices = {}
-    for pair in pairs:
+    for pair in pairs or ():
         name, equals, amounts = pair.rpartition("=")
         try:
             prompt, completion = (float(amount) for amount in amounts.split(","))
@@ -126,10 +126,16 @@ def model_prices(pairs: list[str]) -> dict[str, tuple[float, float]]:
     return prices
 
 
-def in_options(text: str) -> str:
-    """Returns a message, which names the arguments of Python, with the options of the command line."""
-    for argument, option in _IN_PYTHON.items():
-        text = re.sub(argument, option, text)
+def with_flags(text: str, options: Iterable[str]) -> str:
+    """Returns a message with the command line's flags in place of the options that it is about.
+
+    Args:
+        text: The message, with the options as Python writes them.
+        options: Their names, as a `BlpoError` or `BlpoWarning` carries them.
+    """
+    for option in options:
+        written, flag = _WRITTEN.get(option, (f"{option}=", f"--{option.replace('_', '-')} "))
+        text = text.replace(written, flag)
     return text
 
 

@@ -1,4 +1,4 @@
-"""What `blpo compile --folds K` and `blpo estimate --folds K` do."""
+"""`blpo compile --folds K` and `blpo estimate --folds K`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 
 from blpo_dspy.agreement.intervals import MeanSd
 from blpo_dspy.calls.ledger import Usage
-from blpo_dspy.cli.beforehand import ask_beforehand, passes_beforehand, told_beforehand
 from blpo_dspy.cli.begin import begin, connect, contradicting, note_offline, note_prices
 from blpo_dspy.cli.compile import target_files, write_all
+from blpo_dspy.cli.flags import check_folds
+from blpo_dspy.cli.prechecks import precheck_passes, prechecks_in_words, run_prechecks
 from blpo_dspy.cli.screen import Evaluated, Screen, agreement_table, models_line, noting, show_aligned, working
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.estimate import estimate, sum_of_estimates, with_passes
@@ -38,7 +39,7 @@ def compile_folds(job: CompileJob, screen: Screen) -> None:
         screen.note(line)
     with noting(screen):
         claim(start, cut.whole, models, job.search, job.run_dir)
-    asked = ask_beforehand(job, start, cut.named(), cut.whole.train, models, screen)
+    asked = run_prechecks(job, start, cut.named(), cut.whole.train, models, screen)
     search = job.search.after(asked.ledger.total, asked.seconds)
     for line in _shares(search, share(search, start, cut), len(cut.folds)):
         screen.note(line)
@@ -46,8 +47,8 @@ def compile_folds(job: CompileJob, screen: Screen) -> None:
         found = align_folds(start, cut, models, search, watch, log_dir=job.run_dir)
     found = replace(found, aligned=replace(found.aligned, beforehand=asked.ledger))
     names = job.start.models.by_role()
-    beside = {"repeatability": asked.repeatability, "warnings": watch.warnings, "folds": found.to_dict()}
-    record = {**result(found.aligned, cut.whole, names), **beside}
+    more = {"repeatability": asked.repeatability, "warnings": watch.warnings, "folds": found.to_dict()}
+    record = {**result(found.aligned, cut.whole, names), **more}
     files = write_all(job, found.aligned, cut.whole, record, files, (cut.all(), *found.verdicts()))
     if screen.as_json:
         screen.json(record)
@@ -57,6 +58,7 @@ def compile_folds(job: CompileJob, screen: Screen) -> None:
 
 def _begin(job: CompileJob, screen: Screen) -> tuple[VisualJudge, Folds]:
     assert job.folds is not None
+    check_folds(job.start, job.search)
     start, sets = begin(job.start, job.search.seed, screen)
     examples = [*sets.train, *sets.val, *sets.test]
     cut = make_folds(examples, start.labels, folds=job.folds, seed=job.search.seed)
@@ -81,7 +83,7 @@ def _shares(search: Search, each: Search, folds: int) -> list[str]:
 
 
 def _show(screen: Screen, found: Folded, record: dict[str, Any], models: str, files: Sequence[Path]) -> None:
-    """Prints the folds, what they come to, and the judge that is kept."""
+    """Prints the folds, their pooled agreement, and the judge that is kept."""
     folds, pooled, paired = len(found.folds), found.pooled(), found.paired()
     rows = [
         (f"fold {number}", when, measured[number - 1])
@@ -91,7 +93,8 @@ def _show(screen: Screen, found: Folded, record: dict[str, Any], models: str, fi
     screen.table(agreement_table([*rows, *((f"all {folds}", when, pooled[when]) for when in pooled)]))
     screen.text()
     lines = [
-        f"95% intervals {when}: {Evaluated(pooled[when], spans).told()}" for when, spans in found.intervals().items()
+        f"95% intervals {when}: {Evaluated(pooled[when], spans).in_words()}"
+        for when, spans in found.intervals().items()
     ]
     lines.append(f"Over {folds} folds, mean ± sd: {_spread(found)}")
     if paired is not None:
@@ -115,19 +118,21 @@ def _show(screen: Screen, found: Folded, record: dict[str, Any], models: str, fi
 def _spread(found: Folded) -> str:
     over = found.over_folds()
     both = [name for name in FIGURES if name in over["before"] and name in over["after"]]
-    return ", ".join(f"{_WORDS[name]} {_told(over['before'][name])} → {_told(over['after'][name])}" for name in both)
+    return ", ".join(
+        f"{_WORDS[name]} {_mean_sd(over['before'][name])} → {_mean_sd(over['after'][name])}" for name in both
+    )
 
 
-def _told(value: MeanSd) -> str:
+def _mean_sd(value: MeanSd) -> str:
     return f"{value.mean:.2f}" + ("" if value.sd is None else f" ± {value.sd:.2f}")
 
 
 def estimate_folds(job: CompileJob, latency: float, screen: Screen) -> None:
-    """Prints what `compile_folds` would come to; no LM is called and nothing is written."""
+    """Prints the cost of `compile_folds`; no LM is called and nothing is written."""
     start, cut = _begin(job, screen)
     note_prices(job.search.prices, job.start.models, screen)
     models = Models.named(**job.start.models.by_role(), **job.start.models.connection())
-    beforehand = passes_beforehand(job, start, cut.whole.train, models)
+    beforehand = precheck_passes(job, start, cut.whole.train, models)
     first = total_calls(beforehand)
     each = share(job.search.after(Usage(calls=first)), start, cut)
     searches = [(sets, each_fold(each)) for sets in cut.folds] + [(cut.whole, each)]
@@ -153,5 +158,5 @@ def estimate_folds(job: CompileJob, latency: float, screen: Screen) -> None:
     screen.text(
         f"{found.beside(whole)}\n\nThese are {len(parts)} searches: one for each of {len(cut.folds)} folds, and one on "
         f"all images. Judging the folds adds {after['test_calls']} calls, doubtful labels at most "
-        f"{after['label_error_calls']}{told_beforehand(first)}."
+        f"{after['label_error_calls']}{prechecks_in_words(first)}."
     )

@@ -14,7 +14,7 @@ from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.cli.begin import connect, note_offline
-from blpo_dspy.cli.flags import given_texts
+from blpo_dspy.cli.flags import given_texts, with_flags
 from blpo_dspy.cli.screen import Screen, models_line, show_verdict, verdict_record, working
 from blpo_dspy.data.inputs import Inputs, checked, find_inputs
 from blpo_dspy.errors import BlpoError, ModelError, brief
@@ -26,7 +26,7 @@ from blpo_dspy.runs.jobs import JudgeJob
 from blpo_dspy.runs.progress import Watch
 
 _INTERRUPTED = 130
-# Seconds between the lines that tell a log file where a long run stands.
+# Seconds between the progress lines of a long run in a log file.
 _PULSE = 60.0
 _MOST_NOTES = 5
 
@@ -48,7 +48,7 @@ def judge_images(job: JudgeJob, screen: Screen) -> int:
     if job.out is not None:
         inputs = checked(inputs)
     for note in inputs.notes[:_MOST_NOTES]:
-        screen.note(note)
+        screen.note(with_flags(note, ["allow_outside"]))
     if len(inputs.notes) > _MOST_NOTES:
         screen.note(f"… and {len(inputs.notes) - _MOST_NOTES} more")
     if job.out is None:
@@ -76,7 +76,9 @@ def _print_verdicts(judge: VisualJudge, inputs: Inputs, job: JudgeJob, screen: S
 
     def calls() -> Iterator[dict[str, Any]]:
         for _, draft in inputs.drafts(range(len(inputs.rows))):
-            failure = "; ".join(draft.problems).removeprefix(f"{brief(draft.place)}: ")  # which stands beside it
+            failure = "; ".join(draft.problems).removeprefix(
+                f"{brief(draft.place)}: "
+            )  # its cell comes first in the line
             waiting.append((draft.place, Verdict(None, failure=failure) if failure else None))
             if not failure:
                 yield {"image": draft.source, **draft.context}
@@ -116,9 +118,9 @@ def _write_predictions(judge: VisualJudge, inputs: Inputs, job: JudgeJob, out: P
                 on_progress=shown.update,
             )
     except ModelError as error:
-        raise ModelError(f"{error}\n{_how_to_go_on(out, shown.last)}") from error
+        raise ModelError(f"{error}\n{_how_to_resume(out, shown.last)}") from error
     except KeyboardInterrupt:
-        screen.err.print(f"Interrupted. {_how_to_go_on(out, shown.last)}", markup=False, soft_wrap=True)
+        screen.err.print(f"Interrupted. {_how_to_resume(out, shown.last)}", markup=False, soft_wrap=True)
         return _INTERRUPTED
     names = {role: name for role, name in job.models.by_role().items() if role != "optimizer"}
     if screen.as_json:
@@ -129,12 +131,12 @@ def _write_predictions(judge: VisualJudge, inputs: Inputs, job: JudgeJob, out: P
 
 
 class _Shown:
-    """What is shown while a long run goes on: a live line on a terminal, now and then a line in a log file."""
+    """The progress of a long run: a live line on a terminal, a line now and then in a log file."""
 
     watch: Watch
 
     def __init__(self, screen: Screen) -> None:
-        self._screen, self._told = screen, time.monotonic()
+        self._screen, self._logged = screen, time.monotonic()
         self.last: Progress | None = None
 
     def update(self, progress: Progress) -> None:
@@ -143,8 +145,8 @@ class _Shown:
         self.last = progress
         status = f"{progress.known:,} of {progress.total:,}, {_faults(progress)}, {progress.ledger.total.calls:,} calls"
         self.watch.show("judging", progress.known, status)
-        if not self._screen.err.is_terminal and time.monotonic() - self._told >= _PULSE:
-            self._told = time.monotonic()
+        if not self._screen.err.is_terminal and time.monotonic() - self._logged >= _PULSE:
+            self._logged = time.monotonic()
             self._screen.err.print(f"judged {status}", markup=False, soft_wrap=True)
 
     def _tell_known(self, progress: Progress) -> None:
@@ -157,11 +159,11 @@ class _Shown:
             self._screen.note(f"{verdicts} of earlier runs left out, as image or context is no longer there")
 
 
-def _how_to_go_on(out: Path, progress: Progress | None) -> str:
+def _how_to_resume(out: Path, progress: Progress | None) -> str:
     if progress is None:
-        return f"{out} was not written; repeat the command to go on."
+        return f"{out} was not written; repeat the command to resume."
     kept = f"{progress.known:,} of {progress.total:,} rows are kept in {journal_of(out)}"
-    return f"{out} was not written; {kept}. Repeat the command to go on from there."
+    return f"{out} was not written; {kept}. Repeat the command to resume from there."
 
 
 def _faults(progress: Progress) -> str:
@@ -188,7 +190,7 @@ def _show(screen: Screen, progress: Progress, out: Path, models: str) -> None:
     if progress.complete:
         screen.text(f"Wrote   {out} ({_rows(progress.total)})")
     else:
-        screen.text(f"Stopped at --max-calls. {_how_to_go_on(out, progress)}")
+        screen.text(f"Stopped at --max-calls. {_how_to_resume(out, progress)}")
     screen.text("Labels  " + ", ".join(f"{name}: {count:,}" for name, count in progress.labels.items()))
     more = " (in column error; the same command tries them again)" if progress.errors else ""
     screen.text(f"Invalid {progress.invalid:,}")

@@ -1,4 +1,4 @@
-"""`blpo report`: the report of a folder, of a run or of a comparison, made anew."""
+"""`blpo report`: writes the report of a run or comparison again."""
 
 from __future__ import annotations
 

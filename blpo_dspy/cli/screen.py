@@ -1,4 +1,4 @@
-"""What the commands print: results on standard output, remarks on standard error."""
+"""The output of the commands: results on standard output, remarks on standard error."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from blpo_dspy.agreement.intervals import Interval, PairedComparison
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.calls.ledger import ROLES
-from blpo_dspy.cli.flags import in_options
-from blpo_dspy.errors import in_json, shown
+from blpo_dspy.cli.flags import with_flags
+from blpo_dspy.errors import BlpoWarning, in_json, shown
 from blpo_dspy.files import writing_output
 from blpo_dspy.optimizers.bench.records import Rejection
 from blpo_dspy.runs.checks import Checks
@@ -37,7 +37,7 @@ _MOST_REASONS = 3
 
 
 class _Console(Console):
-    """A console that leaves it to the command line what to do once nobody reads on."""
+    """A console that leaves it to the command line what to do once the output pipe is closed."""
 
     def on_broken_pipe(self) -> None:
         raise  # noqa: PLE0704 - Rich calls this where it caught the error
@@ -92,25 +92,27 @@ class Screen:
                 self.text(f"{name:<{lead}}{cell}")
 
     def note(self, line: str) -> None:
-        """Remarks on something that is no error."""
+        """Remarks on something that is not an error."""
         # A log keeps a remark on one line.
-        self.err.print(Text(f"Note: {shown(in_options(line))}", style="yellow"), soft_wrap=not self.err.is_terminal)
+        self.err.print(Text(f"Note: {shown(line)}", style="yellow"), soft_wrap=not self.err.is_terminal)
 
-    def warn(self, warning: str) -> None:
-        """Remarks on what this library warns of, once if it does so at several steps of a command."""
-        if warning not in self._warned:
-            self._warned.add(warning)
-            self.note(warning)
+    def warn(self, warning: Warning | str) -> None:
+        """Shows a warning as a remark, once if several steps of a command issue it."""
+        options = warning.options if isinstance(warning, BlpoWarning) else ()
+        line = with_flags(str(warning), options)
+        if line not in self._warned:
+            self._warned.add(line)
+            self.note(line)
 
 
 @contextmanager
 def noting(screen: Screen) -> Iterator[None]:
-    """Remarks on what this library warns of in Python while the block runs."""
+    """Shows the warnings that are issued while the block runs as remarks."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         yield
     for warning in caught:
-        screen.warn(str(warning.message))
+        screen.warn(warning.message)
 
 
 @contextmanager
@@ -118,12 +120,12 @@ def working(screen: Screen, *, live: bool = True) -> Iterator[Watch]:
     """Yields the live line of a piece of work; the libraries are quiet, what matters of theirs is said at the end."""
     watch = Watch(screen.err, shown=live)
 
-    def tell(warning: str) -> None:
-        if warning not in watch.warnings:
-            watch.warnings.append(warning)
+    def on_warning(warning: Warning | str) -> None:
+        if str(warning) not in watch.warnings:
+            watch.warnings.append(str(warning))
             screen.warn(warning)
 
-    with quiet_libraries(tell) as quiet, watch:
+    with quiet_libraries(on_warning) as quiet, watch:
         yield watch
     for note in quiet.notes():
         screen.note(note)
@@ -158,7 +160,7 @@ def show_aligned(screen: Screen, aligned: Aligned, about: Mapping[str, str], fil
     first = aligned.beforehand.total.calls
     before = f"; before the search: {first:,} of them" if first else ""
     unused = aligned.unused.total.calls
-    earlier = f"; {unused:,} that an earlier session paid for were of no use" if unused else ""
+    earlier = f"; {unused:,} that an earlier session paid for were not needed" if unused else ""
     facts = {
         **_checks_in_words(aligned.checks),
         "Search": f"{aligned.record.stop_reason}; {aligned.seconds:.0f} s",
@@ -170,16 +172,18 @@ def show_aligned(screen: Screen, aligned: Aligned, about: Mapping[str, str], fil
 
 
 def _checks_in_words(checks: Checks) -> dict[str, str]:
-    """What was found beside the agreement, where there is anything to say."""
+    """The further checks that found something, in words."""
     facts = {}
     if checks.fidelity is not None:
         shares = " → ".join("–" if a.accuracy is None else f"{a.accuracy:.0%}" for a in checks.fidelity)
         facts["Text"] = (
             f"the description alone leads to the label from the pixels: {shares} of {checks.fidelity[1].n} images"
         )
-    told = checks.stated[1]
-    if told.count:
-        facts["Leaks"] = f"{told.count} of {told.n} descriptions name a label or a rating, which is the judge's to give"
+    stated = checks.stated[1]
+    if stated.count:
+        facts["Leaks"] = (
+            f"{stated.count} of {stated.n} descriptions name a label or a rating, which is the judge's to give"
+        )
     if checks.label_errors:
         found = len(checks.label_errors)
         facts["Labels"] = f"{found} training label{'s' if found > 1 else ''} to look at again"
@@ -257,7 +261,7 @@ class Evaluated:
     agreement: Agreement
     intervals: Mapping[str, Interval | None]
 
-    def told(self) -> str:
+    def in_words(self) -> str:
         """Returns the intervals in words."""
         shown = {"accuracy": "accuracy", "macro_f1": "macro-F1", "kappa": "kappa", "mae": "mean error"}
         found = [(word, interval) for name, word in shown.items() if (interval := self.intervals.get(name))]
@@ -293,7 +297,7 @@ def show_evaluated(
     screen.text()
     for name, found in shown:
         lead = f"95% intervals{f' of {name}' if len(done) > 1 else ''}: "
-        screen.text(textwrap.fill(f"{lead}{found.told()}", screen.width))
+        screen.text(textwrap.fill(f"{lead}{found.in_words()}", screen.width))
     if people is not None:
         screen.text(textwrap.fill(people[:1].upper() + people[1:], screen.width))
     if paired is not None:
@@ -318,7 +322,7 @@ def show_verdict(screen: Screen, image: str, verdict: Verdict) -> None:
     """Prints one line about one image, split by tabs; the label first, for the eye and for `cut`."""
     cells = ["-" if verdict.label is None else shown(verdict.label), shown(image)]
     if verdict.failure:
-        cells.append(f"failed: {shown(_one_line(in_options(verdict.failure)))}")
+        cells.append(f"failed: {shown(_one_line(with_flags(verdict.failure, ['allow_outside'])))}")
     elif verdict.label is None:
         cells.append(f"no label in the answer {_one_line(verdict.answer)!r}")
     screen.line("\t".join(cells))

@@ -25,6 +25,8 @@ from blpo_dspy.calls.workers import Workers
 from blpo_dspy.comparison.methods import Method, chosen
 from blpo_dspy.data.examples import dataset_fingerprint, item_prints
 from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.data.splits import Splits
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.files import RESULTS, write_json
 from blpo_dspy.models.failures import FATAL_ERRORS
@@ -39,7 +41,7 @@ _MOST_LOST = 0.5  # of the calls of a search
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparisonRow:
     """One method with one seed.
 
     Attributes:
@@ -65,7 +67,7 @@ class Row:
         predicted: The test labels, None for an invalid answer and where the call failed.
         failed: The positions among them where it did.
         outages: Images of both sets that were left without an answer by what may pass, such as a time-out: they are
-            asked about again when the comparison is continued.
+            judged again when the comparison is resumed.
         error: What went wrong, "" if nothing did.
     """
 
@@ -110,9 +112,14 @@ class Row:
 class Comparison:
     """The rows of a comparison, what they share, and the human labels of the test images."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[ComparisonRow, ...]
     about: Mapping[str, Any]
     truth: Sequence[Label] = ()
+
+    @property
+    def labels(self) -> LabelSpace:
+        """The label space."""
+        return LabelSpace.from_dict(self.about["student"]["labels"])
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON."""
@@ -136,7 +143,7 @@ def compare(
     max_outage: float = MAX_OUTAGE,
     on_start: Callable[[str, int], None] = lambda method, seed: None,
     on_calls: Callable[[int], None] = lambda calls: None,
-    on_row: Callable[[Row], None] = lambda row: None,
+    on_row: Callable[[ComparisonRow], None] = lambda row: None,
 ) -> Comparison:
     """Compiles the student with every method and seed and measures each once on the sealed test set.
 
@@ -182,19 +189,20 @@ def compare(
     methods = {**chosen("none"), **optimizers} if isinstance(optimizers, Mapping) else chosen(optimizers)
     if not seeds:
         raise BlpoError("a comparison needs at least one seed")
-    sets = _Sets(*(tuple(dataset(student, s, None, "label").examples) for s in (trainset, valset, testset)))
+    train, val, test = (list(dataset(student, s, None, "label").examples) for s in (trainset, valset, testset))
+    sets = Splits(train, val, test, student.labels, how="given")
     _check_cap(student, len(sets.val), max_calls)
     checked_outage(max_outage)
     models, budget, prices = _uncached(models), Budget(max_calls, max_usd=max_usd), checked_prices(prices)
     check_priced(budget.max_usd, [getattr(models, role) for role in ROLES], prices)
     about = _about(student, sets, models, max_calls) | ({} if max_usd is None else {"max_usd": max_usd})
     truth = [example.label for example in sets.test]
-    rows: list[Row] = []
+    rows: list[ComparisonRow] = []
     journal = Journal(out, {"comparison": about})
     try:
         arena = _Arena(student, sets, models, budget, num_threads, prices, journal, max_outage)
         for seed in dict.fromkeys(seeds):
-            baseline: Row | None = None
+            baseline: ComparisonRow | None = None
             for name, method in methods.items():
                 row = arena.finished(name, seed)
                 if row is None:
@@ -210,15 +218,6 @@ def compare(
     return Comparison(tuple(rows), about, truth)
 
 
-@dataclass(frozen=True)
-class _Sets:
-    """The examples of a comparison."""
-
-    train: Sequence[dspy.Example]
-    val: Sequence[dspy.Example]
-    test: Sequence[dspy.Example]
-
-
 def _check_cap(student: VisualJudge, validated: int, max_calls: int) -> None:
     """Refuses a cap under which no method could find anything: one validation, one image to learn from, one update."""
     each = student.calls_per_image
@@ -226,7 +225,7 @@ def _check_cap(student: VisualJudge, validated: int, max_calls: int) -> None:
     if max_calls < least:
         raise BlpoError(
             f"a cap of {max_calls} LM calls pays for no search: judging the {validated} validation images once takes "
-            f"{each * validated}, so {least} is the least, and several times as many are of use"
+            f"{each * validated}, so the minimum is {least}; several times as many are useful"
         )
 
 
@@ -235,7 +234,7 @@ def _uncached(models: Models) -> Models:
     return Models(*(getattr(models, role).copy(cache=False) for role in ROLES))
 
 
-def _about(student: VisualJudge, sets: _Sets, models: Models, max_calls: int) -> dict[str, Any]:
+def _about(student: VisualJudge, sets: Splits[dspy.Example], models: Models, max_calls: int) -> dict[str, Any]:
     """What two sessions of one comparison have in common."""
     return {
         "max_calls": max_calls,
@@ -299,7 +298,7 @@ class _Arena:
     def __init__(
         self,
         student: VisualJudge,
-        sets: _Sets,
+        sets: Splits[dspy.Example],
         models: Models,
         budget: Budget,
         num_threads: int | None,
@@ -311,28 +310,28 @@ class _Arena:
         self._student, self._sets, self._models = student, sets, models
         self._budget, self._num_threads, self._prices, self._journal = budget, num_threads, prices, journal
 
-    def finished(self, name: str, seed: int) -> Row | None:
+    def finished(self, name: str, seed: int) -> ComparisonRow | None:
         """Returns the row of an earlier session, unless it is to be made again: failed calls took something from it."""
         data = self._journal.recorded(name, seed)
-        row = None if data is None else Row(**data)
+        row = None if data is None else ComparisonRow(**data)
         return None if row is None or row.error or row.outages or row.cut_short else row
 
-    def run(self, name: str, method: Method, seed: int, on_calls: Callable[[int], None]) -> Row:
+    def run(self, name: str, method: Method, seed: int, on_calls: Callable[[int], None]) -> ComparisonRow:
         """Runs one method and writes its row down."""
         try:
             program, record = self._compiled(method, seed, on_calls)
         except Exception as error:
             if _is_fatal(error):
                 raise
-            # A method, ours or another library's, may fail in any way: its row says how, and the others go on.
-            row = Row(name, seed, error=f"{type(error).__name__}: {error}")
+            # A method, ours or another library's, may fail in any way: its row says how, and the others run.
+            row = ComparisonRow(name, seed, error=f"{type(error).__name__}: {error}")
         else:
-            row = _with_record(self._measured(Row(name, seed), program), record)
+            row = _with_record(self._measured(ComparisonRow(name, seed), program), record)
         self._journal.record(name, seed, asdict(row))
         return row
 
-    def scored(self, row: Row, baseline: Row | None) -> Row:
-        """Returns the row with what is said of it beside no optimization, whose own row may have been made anew."""
+    def scored(self, row: ComparisonRow, baseline: ComparisonRow | None) -> ComparisonRow:
+        """Returns the row with its comparison with no optimization, whose own row may have been made again."""
         if baseline is None or not baseline.predicted or not row.predicted:
             return row
         paired = compare_verdicts(self._student.labels, self._sets.test, baseline.verdicts, row.verdicts, seed=0)
@@ -362,8 +361,8 @@ class _Arena:
         _check_searched(record)
         return program, record
 
-    def _measured(self, row: Row, program: VisualJudge) -> Row:
-        """The row with what came of judging both sets, outside the cap; a call that failed is no answer."""
+    def _measured(self, row: ComparisonRow, program: VisualJudge) -> ComparisonRow:
+        """The row with the measurements on both sets, outside the cap; a call that failed is not an answer."""
         with Workers(self._num_threads) as workers:
             val, test = (self._verdicts(program, part, workers) for part in (self._sets.val, self._sets.test))
         labels = self._student.labels
@@ -398,8 +397,8 @@ def _check_searched(record: BLPOResult) -> None:
         )
 
 
-def _with_record(row: Row, record: BLPOResult | None) -> Row:
-    """The row with what the search came to."""
+def _with_record(row: ComparisonRow, record: BLPOResult | None) -> ComparisonRow:
+    """The row with the record of the search."""
     if record is None:
         return row
     searched = replace(
@@ -430,7 +429,7 @@ def _apart(lm: dspy.LM, seed: int) -> dspy.LM:
     return copy
 
 
-def _curve(record: BLPOResult, row: Row) -> list[list[float]]:
+def _curve(record: BLPOResult, row: ComparisonRow) -> list[list[float]]:
     """The best score so far on the validation set by calls, once there were any, and what was returned."""
     validated = sorted([float(v.spent), v.score] for v in record.validations if 0 < v.spent < row.spent)
     best = itertools.accumulate((score for _, score in validated), max)
@@ -447,6 +446,6 @@ def load_comparison(folder: str | os.PathLike[str]) -> Comparison:
     path = Path(folder) / RESULTS
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        return Comparison(tuple(Row(**row) for row in data["rows"]), data["about"], data["truth"])
+        return Comparison(tuple(ComparisonRow(**row) for row in data["rows"]), data["about"], data["truth"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BlpoError(f"{path}: not the results of a comparison ({error}); run `blpo compare` again") from error

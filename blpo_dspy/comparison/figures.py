@@ -1,24 +1,18 @@
-"""What is said of a method over its seeds: the interval of its mean, and its difference to another method."""
+"""The figures of a method over its seeds: the interval of its mean, and its difference to another method."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from blpo_dspy.agreement.intervals import Interval, SeedsComparison, compare_over_seeds, interval_over_seeds
-from blpo_dspy.comparison.compare import Comparison, Row
-from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.comparison.compare import Comparison, ComparisonRow
 from blpo_dspy.models.lm import is_embedded
 
 ENDED = "†"
-"""Stands beside the calls of a method that ended by itself before the cap."""
+"""Marks the calls of a method that ended by itself before the cap."""
 
 
-def label_space(comparison: Comparison) -> LabelSpace:
-    """Returns the label space of a comparison."""
-    return LabelSpace.from_dict(comparison.about["student"]["labels"])
-
-
-def measured(rows: Sequence[Row]) -> list[Row]:
+def measured(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
     """Returns the rows with at least one answer about a test image."""
     return [row for row in rows if not row.error and len(row.failed) < len(row.predicted)]
 
@@ -29,7 +23,7 @@ def f1_interval(comparison: Comparison, method: str) -> Interval | None:
     if not rows:
         return None
     predicted, failed = [row.predicted for row in rows], [row.failed for row in rows]
-    return interval_over_seeds(label_space(comparison), comparison.truth, predicted, failed, "macro_f1")
+    return interval_over_seeds(comparison.labels, comparison.truth, predicted, failed, "macro_f1")
 
 
 def versus(comparison: Comparison, method: str, other: str) -> SeedsComparison | None:
@@ -41,7 +35,7 @@ def versus(comparison: Comparison, method: str, other: str) -> SeedsComparison |
     if method == other or not answered:
         return None
     return compare_over_seeds(
-        label_space(comparison),
+        comparison.labels,
         comparison.truth,
         [one.predicted for one, _, _ in answered],
         [two.predicted for _, two, _ in answered],
@@ -49,19 +43,19 @@ def versus(comparison: Comparison, method: str, other: str) -> SeedsComparison |
     )
 
 
-def unanswered(rows: Sequence[Row]) -> tuple[int, int]:
+def unanswered(rows: Sequence[ComparisonRow]) -> tuple[int, int]:
     """Returns how many answers of the final measurements state no label, and how many calls of them failed."""
     parts = [part for row in rows for part in (row.val, row.test) if part is not None]
     return sum(part["invalid"] for part in parts), sum(part["failed"] for part in parts)
 
 
-def ended_early(rows: Sequence[Row]) -> bool:
+def ended_early(rows: Sequence[ComparisonRow]) -> bool:
     """Whether a search ended by itself before the cap."""
     return any(row.calls is not None and not row.capped for row in rows)
 
 
 def no_evidence(comparison: Comparison) -> str:
-    """Returns a sentence where a model is the offline engine, which the rows tell nothing about real ones by."""
+    """Returns a sentence where a model is the offline engine, so that the rows are no evidence about real ones."""
     if not any(is_embedded(model["model"]) for model in comparison.about["models"].values()):
         return ""
     return (
@@ -71,7 +65,7 @@ def no_evidence(comparison: Comparison) -> str:
 
 
 def remarks(comparison: Comparison) -> list[str]:
-    """Returns a line for each thing that a reader of the table has to know of its rows."""
+    """Returns the remarks on the rows of the table, a line each."""
     lines = [f"{ENDED} ended by itself before the cap"] if ended_early(comparison.rows) else []
     for row in comparison.rows:
         if row.error:
@@ -84,6 +78,6 @@ def remarks(comparison: Comparison) -> list[str]:
                 f"{row.method}, seed {row.seed}: {count} of the search failed, and count against its cap{again}"
             )
         if lost := unanswered([row])[1]:
-            again = "; repeat the command to ask again" if row.outages else ""
+            again = "; repeat the command to retry them" if row.outages else ""
             lines.append(f"{row.method}, seed {row.seed}: {lost} calls of the final measurements failed{again}")
     return lines

@@ -17,7 +17,7 @@ from blpo_dspy.data.images.prepare import ImageError, PixelPolicy, PreparedImage
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.data.ratings import Combined, combine_raters, ratings_from_rows
-from blpo_dspy.data.rows import Draft, RowReader, TableColumns, assign_ids
+from blpo_dspy.data.rows import Draft, RowReader, TableColumns, assign_ids, blamed_option
 from blpo_dspy.data.splits import Splits, check_disjoint, split_examples
 from blpo_dspy.data.tables import Table, read_folder, read_table, require_columns
 from blpo_dspy.errors import DataError, notice
@@ -243,8 +243,11 @@ def _raise_problems(table: Table, drafts: Sequence[Draft]) -> None:
     if table.problems or lines:
         bad = len(table.problems) + sum(bool(draft.problems) for draft in drafts)
         total = len(table.problems) + len(drafts)
+        problems = [*table.problems, *lines]
         raise DataError(
-            f"{table.name}: {bad} of {total} rows cannot be used; repair or remove them:", [*table.problems, *lines]
+            f"{table.name}: {bad} of {total} rows cannot be used; repair or remove them:",
+            problems,
+            option=blamed_option(problems),
         )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from blpo_dspy.data.images.prepare import ImageError, content, is_reference
-from blpo_dspy.data.rows import Draft, RowReader, TableColumns
+from blpo_dspy.data.rows import Draft, RowReader, TableColumns, blamed_option
 from blpo_dspy.data.tables import TableRow, read_folder, read_table, require_columns
 from blpo_dspy.errors import BlpoError, DataError
 
@@ -178,8 +178,8 @@ def _of_table(
     names, stored = _columns_of_parquet(path, image_column) if path.suffix.lower() in _PARQUET else (None, False)
     read = expected if names is None else [name for name in names if not (stored and name == image_column)]
     table = read_table(path, read)
-    advice = "" if image_column in table.columns else "name the column with the images with --image-column"
-    require_columns(str(path), table.columns, expected, advice)
+    advice = "" if image_column in table.columns else "name the column with the images with image_column="
+    require_columns(str(path), table.columns, expected, advice, option="image_column")
     if table.problems:
         raise DataError(f"{path}: {len(table.problems)} rows cannot be read; repair them:", table.problems)
     if not table.rows:
@@ -219,7 +219,11 @@ def checked(inputs: Inputs) -> Inputs:
         more = [f"… and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
         base = inputs.reader.base
         where = "" if base is None else f" (paths start from the folder {base})"
-        raise DataError(f"{inputs.name}: none of the images can be used{where}:", [*lines[:_SHOWN], *more])
+        raise DataError(
+            f"{inputs.name}: none of the images can be used{where}:",
+            [*lines[:_SHOWN], *more],
+            option=blamed_option(lines),
+        )
     if not lines:
         return inputs
     rows = "1 of {} rows" if len(lines) == 1 else f"{len(lines)} of {{}} rows"

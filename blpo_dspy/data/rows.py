@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -148,6 +148,11 @@ def assign_ids(drafts: list[Draft], *, given: bool) -> None:
         if given and seen[name] > 1:
             draft.problems.append(f"duplicate id {brief(repr(name))}")
         draft.id = name if seen[name] == 1 else f"{name}#{seen[name]}"
+
+
+def blamed_option(problems: Iterable[str]) -> tuple[str, ...]:
+    """Returns the option that some of the problems name."""
+    return ("allow_outside",) if any("allow_outside=True" in problem for problem in problems) else ()
 
 
 def _attempt(read: Callable[[], T], problems: list[str]) -> T | None:

@@ -347,7 +347,9 @@ def _skipped_note(paths: Sequence[Path]) -> tuple[str, ...]:
     return (f"{what} skipped: {listed}",)
 
 
-def require_columns(where: str, seen: Sequence[str], needed: Iterable[str], advice: str = RENAMED) -> None:
+def require_columns(
+    where: str, seen: Sequence[str], needed: Iterable[str], advice: str = RENAMED, option: str | Sequence[str] = ()
+) -> None:
     """Checks that a table has the columns that are read.
 
     Raises:
@@ -356,4 +358,7 @@ def require_columns(where: str, seen: Sequence[str], needed: Iterable[str], advi
     missing = [repr(name) for name in needed if name not in seen]
     if missing:
         advised = f"; {advice}" if advice else ""
-        raise DataError(f"{where}: no column {' or '.join(missing)}; the columns are: {listed_columns(seen)}{advised}")
+        raise DataError(
+            f"{where}: no column {' or '.join(missing)}; the columns are: {listed_columns(seen)}{advised}",
+            option=option,
+        )

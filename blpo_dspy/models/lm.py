@@ -42,7 +42,7 @@ _OLLAMA = ("ollama/", "ollama_chat/")
 
 
 def _checked_name(name: str) -> str:
-    check_kind("name", name, str, "text", "one such as 'openai/gpt-4o'")
+    check_kind("name", name, str, "string", "one such as 'openai/gpt-4o'")
     if not name.strip():
         raise BlpoError("the model name is empty; write one such as openai/gpt-4o, or embedded for the offline engine")
     return name.strip()

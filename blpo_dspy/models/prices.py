@@ -73,9 +73,10 @@ def check_priced(max_usd: float | None, lms: Sequence[dspy.BaseLM], prices: Pric
     unknown = sorted({lm.model for lm in lms if known_price(lm, prices) is None})
     if unknown:
         raise BlpoError(
-            f"max_usd={max_usd} can't be kept, as the price of {', '.join(unknown)} is not known; give US dollars "
-            f"per million prompt and completion tokens, as in prices={{{unknown[0]!r}: (0.15, 0.60)}}, or cap calls or "
-            "tokens instead"
+            f"max_usd={max_usd} can't be kept, as the price of {', '.join(unknown)} is not known; give US dollars per "
+            "million prompt and completion tokens with prices={model: (prompt, completion)}, or cap calls or tokens "
+            "instead",
+            option=("max_usd", "prices"),
         )
 
 

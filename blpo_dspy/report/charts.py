@@ -67,7 +67,7 @@ class Point:
     Attributes:
         value: The figure.
         ends: The ends of its interval, if it has one.
-        text: What a reader is told about it.
+        text: Its description for a reader.
         spent: LM calls until then.
         filled: Whether its dot is.
     """
@@ -81,7 +81,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """Points that belong together, and the corners (calls, value) of the line drawn through or beside them."""
+    """Points that belong together, and the corners (calls, value) of the line drawn through or near them."""
 
     name: str
     points: tuple[Point, ...]
@@ -137,7 +137,7 @@ def _lines(figure: Figure, series: Sequence[Series], wide: bool) -> Axes:
         axes.plot([x for x, _ in one.corners], [y for _, y in one.corners], linestyle=dash, **look)
         for point in one.points:
             dot = {"marker": marker, "linestyle": "none", "gid": _TIP + _plain(point.text), **look}
-            if one.name and point.filled:  # with a rim, so that dots that overlap are told apart
+            if one.name and point.filled:  # with a rim, so that dots that overlap are distinguishable
                 dot |= {"markeredgecolor": _CARD, "markeredgewidth": 1.25}
             axes.plot([point.spent], [point.value], markerfacecolor=None if point.filled else _CARD, **dot)
         if one.name:
@@ -202,7 +202,7 @@ def _short(name: str) -> str:
 def _drawing() -> Iterator[Callable[[float, float], Figure]]:
     """Gives a maker of figures of so many pixels, in our style and not in that of the user's own plots.
 
-    matplotlib is slow to import, so only what draws does. It tells of the font cache it builds, and of letters that
+    matplotlib is slow to import, so only what draws does. It logs the font cache it builds, and letters that
     its font lacks; the reader's browser has them.
     """
     logger = logging.getLogger("matplotlib")
@@ -222,7 +222,7 @@ def _drawing() -> Iterator[Callable[[float, float], Figure]]:
 def _inline(
     draw: Callable[[Figure, bool], object], heights: dict[str, int], what: str, series: Sequence[Series]
 ) -> str:
-    told = "; ".join(point.text for one in series for point in one.points)
+    points = "; ".join(point.text for one in series for point in one.points)
     made = []
     with _drawing() as new_figure:
         for size, width in WIDTHS.items():
@@ -231,7 +231,7 @@ def _inline(
             buffer = io.StringIO()
             figure.savefig(buffer, format="svg")
             attributes = {"class": size, "width": str(width), "height": str(heights[size]), "role": "img"}
-            made.append(_for_page(buffer.getvalue(), {**attributes, "aria-label": _plain(f"{what}: {told}")}))
+            made.append(_for_page(buffer.getvalue(), {**attributes, "aria-label": _plain(f"{what}: {points}")}))
     return "\n".join(made)
 
 

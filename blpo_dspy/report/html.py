@@ -47,9 +47,9 @@ def relative_paths(text: str, folder: Path) -> str:
 
 
 def command_line(words: Sequence[str], folder: Path) -> str:
-    """Returns a command line to show beside a folder: quoted where need be, without addresses and absolute paths."""
-    told = (_without_address(word, previous) for previous, word in zip(["", *words], words, strict=False))
-    return relative_paths(shlex.join(told), folder)
+    """Returns a command line to show with a folder: quoted where need be, without addresses and absolute paths."""
+    shown_words = (_without_address(word, previous) for previous, word in zip(["", *words], words, strict=False))
+    return relative_paths(shlex.join(shown_words), folder)
 
 
 def _without_address(word: str, previous: str) -> str:

@@ -40,7 +40,7 @@ from blpo_dspy.runs.checks import (
 from blpo_dspy.runs.costs import CostsAfter, costs_after, optimizer_of
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import CompileWatch, Watch
-from blpo_dspy.runs.record import Aligned, Measured, card
+from blpo_dspy.runs.record import Aligned, SplitAgreement, card
 from blpo_dspy.runs.sets import Sets
 
 _MEASURED = "measured"  # the folder in a log folder
@@ -52,7 +52,7 @@ def align(
     models: Models,
     search: Search,
     watch: Watch,
-    told: VisualJudge | None = None,
+    ceiling: VisualJudge | None = None,
     log_dir: Path | None = None,
 ) -> Aligned:
     """Returns the judge compiled from a start, its card filled in, with its agreement before and after.
@@ -63,7 +63,7 @@ def align(
         models: The models by role.
         search: How BLPO searches.
         watch: Where progress shows.
-        told: A judge that is told the truth, to be measured on the test split as the ceiling.
+        ceiling: A judge whose instruction states the truth, to be measured on the test split.
         log_dir: Where the journals go, so that the same call continues a run that was cut short.
 
     Raises:
@@ -76,7 +76,7 @@ def align(
         optimizer.budget = search.budget(costs.reserved + aside)
     compiled = _compile(optimizer, start, sets, watch)
     with _inquiry(optimizer, compiled.detailed_results, models, sets, search, watch, began) as inquiry:
-        found = _looked_into(start, compiled, sets, search, costs, inquiry, told)
+        found = _looked_into(start, compiled, sets, search, costs, inquiry, ceiling)
         if not (found.record.rounds or found.before.val or found.before.test):
             reason = found.record.stop_reason
             raise unmeasured(inquiry.meter, "no round was completed, and the start was not measured", reason)
@@ -86,7 +86,7 @@ def align(
 
 
 def _measured_under_another_budget(optimizer: BLPO, sets: Sets, search: Search) -> int:
-    """How many calls an earlier session measured with, which may be of no use after this search."""
+    """How many calls an earlier session measured with, which this search may not need."""
     if optimizer.log_dir is None or not (Path(optimizer.log_dir) / _MEASURED / FILE_NAME).exists():
         return 0
     with _final_answers(optimizer, sets) as store:
@@ -97,7 +97,7 @@ def _measured_under_another_budget(optimizer: BLPO, sets: Sets, search: Search) 
 
 @dataclass(frozen=True)
 class _Inquiry:
-    """How judges are asked after a search."""
+    """How judges are measured after a search."""
 
     ask: Ask
     meter: Meter
@@ -108,7 +108,7 @@ class _Inquiry:
 def _inquiry(
     optimizer: BLPO, record: BLPOResult, models: Models, sets: Sets, search: Search, watch: Watch, began: float
 ) -> Iterator[_Inquiry]:
-    """Asks under what the search left of the budget; what it was answered is known."""
+    """Measures with what the search left of the budget; its answers are known."""
     allowance = Allowance(search.budget(), lambda: record.ledger + meter.ledger, RunStoppedError, began)
     grace = 0.0 if optimizer.log_dir is None else GRACE
     with _final_answers(optimizer, sets) as store, Workers(search.threads, grace=grace) as workers:
@@ -138,7 +138,7 @@ def _looked_into(
     search: Search,
     costs: CostsAfter,
     inquiry: _Inquiry,
-    told: VisualJudge | None,
+    ceiling: VisualJudge | None,
 ) -> Aligned:
     """The compiled judge with everything that is measured about it; the wall time isn't known yet."""
     record, ask = compiled.detailed_results, inquiry.ask
@@ -148,7 +148,7 @@ def _looked_into(
             compiled, sets.train, known, ask, most=search.label_errors, seed=search.seed
         )
     measured, verdicts = _measured(start, compiled, sets, ask, val=costs.val > 0, test=costs.test is not None)
-    ceiling = None if told is None else _agreement(start.labels, sets.test, ask("the ceiling", told, sets.test))
+    top = None if ceiling is None else _agreement(start.labels, sets.test, ask("the ceiling", ceiling, sets.test))
     checks = _checked(start, compiled, sets, verdicts, ask, search if costs.fidelity and verdicts["after"] else None)
     return Aligned(
         start=start,
@@ -157,7 +157,7 @@ def _looked_into(
         before=measured["before"],
         after=measured["after"],
         verdicts=(verdicts["before"], verdicts["after"]),
-        ceiling=ceiling,
+        ceiling=top,
         final=inquiry.meter.ledger,
         unused=record.unused + inquiry.meter.unused,
         seconds=0.0,
@@ -181,8 +181,8 @@ def claim(start: VisualJudge, sets: Sets, models: Models, search: Search, log_di
 
 def _measured(
     start: VisualJudge, compiled: VisualJudge, sets: Sets, ask: Ask, *, val: bool, test: bool
-) -> tuple[dict[str, Measured], dict[str, list[Verdict]]]:
-    """The agreement before and after and the test verdicts; what the search validated is not judged anew.
+) -> tuple[dict[str, SplitAgreement], dict[str, list[Verdict]]]:
+    """The agreement before and after and the test verdicts; what the search validated is not judged again.
 
     There are none of a test split of which the budget paid for nothing before or after.
     """
@@ -200,7 +200,8 @@ def _measured(
     if any(all(verdict.stopped for verdict in said) for said in verdicts.values()):
         verdicts = {when: [] for when in verdicts}
     return {
-        when: Measured(validated[when], _agreement(start.labels, sets.test, said)) for when, said in verdicts.items()
+        when: SplitAgreement(validated[when], _agreement(start.labels, sets.test, said))
+        for when, said in verdicts.items()
     }, verdicts
 
 

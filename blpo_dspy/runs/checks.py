@@ -1,6 +1,6 @@
-"""What is looked at beside a judge's agreement: whether descriptions carry what matters, and which labels look wrong.
+"""Checks other than a judge's agreement: whether descriptions carry what matters, and which labels look wrong.
 
-Everything here is told by LM calls after the search; no answer of it reaches a prompt of the optimizer.
+All of them use LM calls after the search; no answer reaches a prompt of the optimizer.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ Ask = Callable[[str, VisualJudge, Sequence[dspy.Example]], list[Verdict]]
 
 @dataclass(frozen=True)
 class Checks:
-    """What was found beside the agreement.
+    """The results of the checks other than agreement.
 
     Attributes:
         fidelity: Agreement of the label judged from the description alone with the label judged from the pixels alone,
             of the start and of the compiled judge; None where it was not asked for.
         stated: Descriptions of either judge that give a verdict, which is the judge's to give.
         label_errors: Training examples whose label the compiled judge contradicts, the farthest first.
-        looked_at: How many training examples it was asked about for them.
+        looked_at: How many training examples it judged for them.
     """
 
     fidelity: tuple[Agreement, Agreement] | None = None
@@ -137,8 +137,8 @@ def find_label_errors(
         train: The training examples.
         known: What `late_verdicts` returned; who said otherwise then makes an answer less stable.
         ask: Asks the judge; an example that it gives no answer to is left out.
-        most: How many examples to ask about: first those that later rounds got wrong, last those they got right.
-        seed: Draws among equals where not all are asked about.
+        most: How many examples to judge: first those that later rounds got wrong, last those they got right.
+        seed: Draws among equals where not all are judged.
     """
     chosen = _doubtful_first(train, known, seed)[:most]
     final = ask("training labels", judge, [train[position] for position in chosen])

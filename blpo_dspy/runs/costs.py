@@ -1,4 +1,4 @@
-"""The LM calls beside a search: those of its measurements, which an estimate counts and a cap has to pay for."""
+"""The LM calls of the measurements around a search, which an estimate counts and a cap has to pay for."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def calls_of(judge: VisualJudge) -> dict[str, int]:
 
 
 def first_pass(judge: VisualJudge, examples: Sequence[dspy.Example]) -> Pass:
-    """Returns what judging images comes to that no one has judged yet; equal ones are asked about once."""
+    """Returns the cost of judging images that were not judged yet; equal ones are judged once."""
     different = len({example.image.url for example in examples})
     least = dict.fromkeys(calls_of(judge), different)
     if judge.evidence == "description":

@@ -22,7 +22,7 @@ from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.runs.jobs import Columns, Data, SourceChoice, Start
 from blpo_dspy.runs.progress import Watch
-from blpo_dspy.runs.sets import Sets, told_sizes
+from blpo_dspy.runs.sets import Sets, sizes_in_words
 
 
 def label_pairs(text: str, labels: LabelSpace) -> dict[str, Label]:
@@ -77,7 +77,7 @@ def draw_sets(start: Start, seed: int, watch: Watch) -> tuple[Task, Sets, list[s
             parts, how = {"train": splits.train, "val": splits.val, "test": splits.test}, splits.how
     ids = {name: tuple(example.id for example in part) for name, part in parts.items()}
     revision = "" if drawn.manifest.revision is None else f" at revision {drawn.manifest.revision[:12]}"
-    how = f"{told_sizes(parts, task.labels)}; drawn from {drawn.manifest.source}{revision}, {how}"
+    how = f"{sizes_in_words(parts, task.labels)}; drawn from {drawn.manifest.source}{revision}, {how}"
     manifest = replace(drawn.manifest, splits=ids)
     sets = Sets(parts["train"], parts["val"], parts["test"], how, manifest=manifest)
     return task, sets, drawn.report.describe().splitlines()
@@ -88,7 +88,7 @@ def draw_set(
 ) -> tuple[list[dspy.Example], list[str]]:
     """Returns images of a source for a judge with this task, and what was seen, line by line.
 
-    Of a manifest that tells the splits of a compile, the test split is drawn.
+    Of a manifest with the splits of a compile, the test split is drawn.
 
     Raises:
         DataError: If the source cannot be read or has too few images.

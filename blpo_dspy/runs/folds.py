@@ -35,8 +35,8 @@ from blpo_dspy.runs.align import align
 from blpo_dspy.runs.costs import costs_after
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import Watch
-from blpo_dspy.runs.record import Aligned, Measured
-from blpo_dspy.runs.sets import WITHOUT_TEST, Sets, told_sizes
+from blpo_dspy.runs.record import Aligned, SplitAgreement
+from blpo_dspy.runs.sets import WITHOUT_TEST, Sets, sizes_in_words
 
 FIGURES = ("accuracy", "macro_f1", "kappa", "mae")
 OUT_OF_FOLD = (
@@ -77,7 +77,7 @@ def make_folds(examples: Sequence[dspy.Example], labels: LabelSpace, *, folds: i
 
     Raises:
         DataError: If there are too few examples of a label.
-        BlpoError: If that is no number of folds.
+        BlpoError: If that is not a valid number of folds.
     """
     parts = cut_folds(examples, labels=labels, folds=folds, seed=seed)
     rests = [[example for other in parts if other is not part for example in other] for part in parts]
@@ -90,7 +90,7 @@ def make_folds(examples: Sequence[dspy.Example], labels: LabelSpace, *, folds: i
 def _split(rest: Sequence[dspy.Example], test: list[dspy.Example], labels: LabelSpace, seed: int) -> Sets:
     splits = split_examples(rest, labels=labels, fractions=WITHOUT_TEST, seed=seed)
     named = {"train": splits.train, "val": splits.val, **({"test": test} if test else {})}
-    return Sets(splits.train, splits.val, test, f"{told_sizes(named, labels)}; {splits.how}")
+    return Sets(splits.train, splits.val, test, f"{sizes_in_words(named, labels)}; {splits.how}")
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class Folded:
         }
 
 
-def _on_fold(measured: Measured) -> Agreement:
+def _on_fold(measured: SplitAgreement) -> Agreement:
     assert measured.test is not None  # `share` refuses a cap that doesn't pay for it
     return measured.test
 
@@ -228,7 +228,8 @@ def share(search: Search, start: VisualJudge, cut: Folds) -> Search:
         raise BlpoError(
             f"max_calls={search.max_calls} is too small for {len(cut.folds)} folds: shared out equally among "
             f"{parts} searches it leaves {calls} calls for each, and half of them don't pay for judging the "
-            f"{len(largest.test)} images of a fold before and after; raise it, or take fewer folds"
+            f"{len(largest.test)} images of a fold before and after; raise it, or take fewer folds",
+            option="max_calls",
         )
     return each
 

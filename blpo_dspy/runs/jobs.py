@@ -1,4 +1,4 @@
-"""What the command line asks for, as plain values; nothing heavy is imported here."""
+"""The jobs of the command line, as plain values; nothing heavy is imported here."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ModelNames:
     timeout: float | None = None
 
     def connection(self) -> dict[str, Any]:
-        """Returns what is given beside the names, as `Models.named` takes it."""
+        """Returns the connection options, as `Models.named` takes them."""
         return {"api_base": self.api_base, **({} if self.timeout is None else {"timeout": self.timeout})}
 
     def by_role(self) -> dict[str, str]:
@@ -80,16 +80,16 @@ class Search:
         rounds: T.
         inner_steps: K.
         batch_size: The most mistakes in a batch.
-        guard_size: The most right examples beside them.
+        guard_size: The most right examples scored with them.
         paper: Whether to start from the paper's settings instead of the defaults.
         seed: Of the search and of the split.
-        threads: LM calls under way at once.
+        threads: Concurrent LM calls.
         max_calls: The most LM calls, those before the search and on the test split included.
         max_tokens: The most tokens, likewise.
         max_usd: The most dollars, likewise; every model needs a price.
         max_seconds: The longest that all of it may take.
         fidelity: Test images on which it is measured whether descriptions carry what the pixels show.
-        label_errors: Training images that the compiled judge is asked about to find labels that may be wrong.
+        label_errors: Training images that the compiled judge judges again to find labels that may be wrong.
         max_instruction_tokens: The longest instruction that is accepted.
         copied_words: The guard of this name; 0 switches it off.
         label_shift: Likewise.
@@ -132,7 +132,8 @@ class Search:
             if cap is not None and amount >= cap:
                 raise BlpoError(
                     f"--preflight and --repeat take {amount:g} {what}, and {name}={cap:g} leaves none for the search; "
-                    "raise it, or leave one of them out"
+                    "raise it, or leave one of them out",
+                    option=name,
                 )
             left[name] = None if cap is None else cap - amount
         return replace(self, **left)
@@ -246,7 +247,7 @@ class CompileJob:
         result: Where the record of the run goes, if anywhere.
         run_dir: The folder for journal, judge, record and report, if one is wanted.
         preflight: Whether to look for what is wrong with data and models first.
-        repeat: How often the start is asked about the same images first, to see how far it agrees with itself.
+        repeat: How often the start judges the same images first, to see how far it agrees with itself.
         folds: How many folds stand in for the test set; None with a test set.
     """
 
@@ -270,7 +271,7 @@ class CompareJob:
         out: The folder of the comparison.
         optimizers: The methods, comma-separated; all of them if None.
         seeds: One run of every method for each; the first one also draws the splits.
-        threads: LM calls under way at once.
+        threads: Concurrent LM calls.
         max_usd: The most dollars of a search, where every model has a price.
         prices: By model US dollars per million prompt and completion tokens.
         preflight: Whether to look for what is wrong with data and models first.
@@ -280,9 +281,9 @@ class CompareJob:
     start: Start
     max_calls: int
     out: Path
-    optimizers: str | None
-    seeds: tuple[int, ...]
-    threads: int | None
+    optimizers: str | None = None
+    seeds: tuple[int, ...] = (0,)
+    threads: int | None = None
     max_usd: float | None = None
     prices: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     preflight: bool = False
@@ -312,7 +313,7 @@ class EvaluateJob:
         judge: The judge's file.
         data: The labelled images; the context columns are the judge's own.
         models: Its models.
-        threads: LM calls under way at once.
+        threads: Concurrent LM calls.
         draw: How many images a source is asked for; as many as the paper's test set has if None.
         seed: Of the draw and of the intervals.
         against: The file of a second judge that the first is compared with, if there is one.
@@ -338,7 +339,7 @@ class JudgeJob:
         images: Paths or URLs, or one folder or table.
         context: A NAME=TEXT for each context input that is the same for all images.
         models: Its models.
-        threads: LM calls under way at once.
+        threads: Concurrent LM calls.
         out: The table that the verdicts go to; standard output if None.
         image_column: The column of a table with the image.
         max_calls: The most LM calls.

@@ -1,4 +1,4 @@
-"""What to know before paying for a run: does the model see, how large images may be, how the sets are."""
+"""Checks before a run: whether the model sees, how large images may be, how the sets are."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class MainColour(dspy.Signature):
 def sees_pixels(lm: dspy.BaseLM) -> PixelProbe:
     """Asks a model what colour two generated pictures have; two calls.
 
-    Some servers drop images without a word, and the model then answers from the text alone.
+    Some servers drop images silently, and the model then answers from the text alone.
 
     Raises:
         dspy.utils.exceptions.LMError: If the model refuses the request, as one without vision may.
@@ -104,7 +104,7 @@ def image_limits(policy: PixelPolicy, needed: PixelPolicy, models: Sequence[str]
 
 
 def send_largest(lm: dspy.BaseLM, policy: PixelPolicy) -> None:
-    """Sends a model one image as large as a policy allows, in pixels and in bytes; whatever it answers will do.
+    """Sends a model one image as large as a policy allows, in pixels and in bytes; any answer is accepted.
 
     Raises:
         dspy.utils.exceptions.LMError: If the model refuses it.

@@ -1,4 +1,4 @@
-"""What a run shows while it works: a live line on a terminal, nothing anywhere else."""
+"""The progress of a run: a live line on a terminal, nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Watch:
         shown: Whether it is drawn at all.
 
     Attributes:
-        warnings: What was warned of while it was there.
+        warnings: The warnings that were issued meanwhile.
     """
 
     def __init__(self, console: Console, *, shown: bool = True) -> None:
@@ -112,10 +112,10 @@ class CompileWatch(BaseCallback):
         self._failures: set[type[BaseException]] = set()
 
     def round(self, completed: Round) -> None:
-        """To be called after each round."""
+        """Is called after each round."""
         with self._lock:
             self._round, self._step = completed.number + 1, 0
-        self._watch.say(told(completed))
+        self._watch.say(round_in_words(completed))
         self._show()
 
     def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
@@ -149,7 +149,7 @@ class CompileWatch(BaseCallback):
         self._show()
 
     def on_lm_end(self, call_id: str, outputs: Any, exception: Exception | None = None) -> None:
-        """An LM answered or failed. The first failure of a kind is told: waiting for a retry looks like a halt."""
+        """An LM answered or failed. The first failure of a kind is shown, as waiting for a retry looks like a halt."""
         new = False
         with self._lock:
             self._calls += 1
@@ -157,7 +157,7 @@ class CompileWatch(BaseCallback):
                 new = type(exception) not in self._failures
                 self._failures.add(type(exception))
         if new:
-            self._watch.say(f"a call failed and is repeated: {one_line(exception)}")
+            self._watch.say(f"a call failed and is retried: {one_line(exception)}")
         self._show()
 
     def _validated(self, instructions: Instructions) -> None:
@@ -182,7 +182,7 @@ def one_line(error: object) -> str:
     return text if len(text) <= 160 else f"{text[:159]}…"
 
 
-def told(completed: Round) -> str:
+def round_in_words(completed: Round) -> str:
     """Returns a round in one line."""
     batch = completed.batch
     found = f"round {completed.number + 1}: {len(batch.errors)} mistakes among {batch.searched} judged"
@@ -194,13 +194,13 @@ def told(completed: Round) -> str:
 
 
 class Quiet:
-    """What the libraries had to say while they were kept quiet, as counts."""
+    """Counts of the libraries' messages while they were kept quiet."""
 
     def __init__(self) -> None:
         self.truncated = 0
 
     def notes(self) -> list[str]:
-        """Returns what a user should know of it."""
+        """Returns remarks on them for the user."""
         if not self.truncated:
             return []
         answers = "1 answer was" if self.truncated == 1 else f"{self.truncated} answers were"
@@ -217,11 +217,11 @@ class _Counting(logging.Handler):
 
 
 @contextlib.contextmanager
-def quiet_libraries(tell: Callable[[str], None] = lambda text: None) -> Iterator[Quiet]:
+def quiet_libraries(on_warning: Callable[[Warning | str], None] = lambda warning: None) -> Iterator[Quiet]:
     """Keeps the libraries' logs and warnings off the terminal while the block runs.
 
     Args:
-        tell: Called with each warning of our own, as it comes.
+        on_warning: Called with each warning of this library, as it is issued.
     """
     quiet = Quiet()
     handler = _Counting(quiet)
@@ -232,7 +232,7 @@ def quiet_libraries(tell: Callable[[str], None] = lambda text: None) -> Iterator
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", BlpoWarning)
-        warnings.showwarning = lambda message, *_, **__: tell(str(message))
+        warnings.showwarning = lambda message, *_, **__: on_warning(message)
         try:
             yield quiet
         finally:

@@ -1,4 +1,4 @@
-"""What a run leaves behind: the judge's card and result.json."""
+"""The record of a run: the judge's card and result.json."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from blpo_dspy.runs.sets import Sets
 
 
 @dataclass(frozen=True)
-class Measured:
+class SplitAgreement:
     """Agreement of one judge with the labels; None for a set that it was not measured on."""
 
     val: Agreement | None = None
@@ -43,19 +43,19 @@ class Aligned:
         after: Agreement of the compiled judge.
         verdicts: What the start and the compiled judge said about each test example, in order; empty where the test
             split was not judged.
-        ceiling: Agreement of a judge that is told the truth, where the truth is known.
+        ceiling: Agreement of a judge whose instruction states the truth, where the truth is known.
         final: The LM calls of the measurements after compiling.
         seconds: Wall time.
-        checks: What was found beside the agreement.
+        checks: The further checks.
         beforehand: The LM calls before the search.
-        unused: Those that earlier sessions under another budget paid for and this one had no use for.
+        unused: Those that earlier sessions under another budget paid for and this one did not need.
     """
 
     start: VisualJudge
     judge: VisualJudge
     record: BLPOResult
-    before: Measured
-    after: Measured
+    before: SplitAgreement
+    after: SplitAgreement
     verdicts: tuple[Sequence[Verdict], Sequence[Verdict]]
     ceiling: Agreement | None
     final: Ledger

@@ -1,4 +1,4 @@
-"""Whether a judge says the same when it is asked again: what no instruction can repair."""
+"""How far a judge agrees with itself on the same images, which no instruction can repair."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import dspy
 
 from blpo_dspy.agreement.intervals import Interval
 from blpo_dspy.agreement.raters import human_agreement, rater_intervals
+from blpo_dspy.calls.budget import CAPS
 from blpo_dspy.calls.failures import RunStoppedError
 from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.workers import Workers
@@ -21,7 +22,7 @@ from blpo_dspy.predictions.labelling import inputs_of, label_images
 from blpo_dspy.programs.visual_judge import VisualJudge
 
 IMAGES = 10
-"""How many images are asked about, where there are as many."""
+"""How many images are judged repeatedly, where there are as many."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,10 @@ class Repeatability:
     """A judge's agreement with itself.
 
     Attributes:
-        images: How many images it was asked about.
-        times: How often about each.
+        images: How many images it judged.
+        times: How often each.
         unanimous: Images that got the same label every time.
-        kappa: Mean Cohen's kappa between two askings, quadratic weights for ordinal labels; None if undefined.
+        kappa: Mean Cohen's kappa between two passes, quadratic weights for ordinal labels; None if undefined.
         interval: Of the kappa.
         without_label: Answers that state no label, and failed calls.
         calls: LM calls that this took.
@@ -47,7 +48,7 @@ class Repeatability:
     calls: int
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """The figures in a sentence."""
         ends = "" if self.interval is None else f", {self.interval.low:.2f} to {self.interval.high:.2f}"
         kappa = "" if self.kappa is None else f" (kappa {self.kappa:.2f}{ends})"
@@ -59,7 +60,7 @@ class Repeatability:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON."""
-        return {**asdict(self), "told": self.told}
+        return {**asdict(self), "summary": self.summary}
 
 
 def repeatability(
@@ -95,7 +96,7 @@ def repeatability(
         verdicts = label_images(judge, fresh, inputs_of(chosen), workers=workers, meter=meter)
         refused = [verdict.failure for verdict in verdicts if verdict.stopped]
         if refused:
-            raise RunStoppedError(refused[0])
+            raise RunStoppedError(refused[0], option=CAPS)
         columns[str(turn)] = [verdict.label for verdict in verdicts]
         calls += meter.ledger.total.calls
     answers = list(zip(*columns.values(), strict=True))

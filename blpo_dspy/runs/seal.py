@@ -1,7 +1,7 @@
 """The sealed test set: whether other runs were measured on its images before, as far as files show.
 
 Nothing is written for this but the run's own files. Earlier uses are looked for in the records of runs and comparisons
-whose folders stand beside this run's or beside the files that it writes, and in the files that it is about to
+whose folders are next to this run's or next to the files that it writes, and in the files that it is about to
 overwrite.
 """
 
@@ -23,7 +23,7 @@ from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.sets import Seal, Sets, Use
 
 _RECORDS = ("result.json", RESULTS)
-_LARGEST = 200_000_000  # bytes; a larger file is no record of a run
+_LARGEST = 200_000_000  # bytes; a larger file is not the record of a run
 
 
 def seal(test: Sequence[dspy.Example], run: str, *, run_dir: Path | None, files: Iterable[Path] = ()) -> Seal:
@@ -31,7 +31,7 @@ def seal(test: Sequence[dspy.Example], run: str, *, run_dir: Path | None, files:
 
     Args:
         test: The labelled examples.
-        run: What tells the run apart, as `run_of` returns it.
+        run: The identity of the run, as `run_of` returns it.
         run_dir: The folder of the run or comparison.
         files: What it is about to write.
     """
@@ -47,24 +47,24 @@ def seal(test: Sequence[dspy.Example], run: str, *, run_dir: Path | None, files:
 
 
 def run_of(start: VisualJudge, sets: Sets, search: Search) -> str:
-    """Returns what tells a run apart: the same start, search and data give the same, on any machine."""
-    told = {name: value for name, value in asdict(search).items() if name not in ("threads", "max_outage")}
+    """Returns the identity of a run: the same start, search and data give the same, on any machine."""
+    options = {name: value for name, value in asdict(search).items() if name not in ("threads", "max_outage")}
     begun = [start.labels.to_dict(), start.instruction, start.verbalizer_instruction, start.context, start.evidence]
     prints = {name: dataset_fingerprint(examples) for name, examples in sets.named().items()}
-    return hashlib.sha256(json.dumps([begun, told, prints], sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([begun, options, prints], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _places(run_dir: Path | None, files: Iterable[Path]) -> list[Path]:
-    """The files that may tell of an earlier use; not the record that a repeated run left itself."""
+    """The files that may record an earlier use; not the record that a repeated run left itself."""
     written = [path.resolve() for path in (*([] if run_dir is None else [run_dir]), *files)]
     folders = dict.fromkeys(path.parent for path in written)
-    beside = [found for folder in folders for name in _RECORDS for found in sorted(folder.glob(f"*/{name}"))]
+    nearby = [found for folder in folders for name in _RECORDS for found in sorted(folder.glob(f"*/{name}"))]
     own = [] if run_dir is None else [run_dir.resolve() / name for name in _RECORDS]
-    return [path for path in dict.fromkeys((*beside, *written)) if path not in own and path.is_file()]
+    return [path for path in dict.fromkeys((*nearby, *written)) if path not in own and path.is_file()]
 
 
 def _uses(path: Path, sha256: str, images: frozenset[str]) -> Iterator[tuple[Use, frozenset[str]]]:
-    """The use that a file tells of, with the images it shares with a test set; none if it is no record or judge."""
+    """The use that a file records, with the images it shares with a test set; None if it is not a record or judge."""
     try:
         data: Any = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size < _LARGEST else None
         use, used = _compared(data) if "rows" in data else _compiled(data.get("card", data), sha256)
@@ -75,21 +75,21 @@ def _uses(path: Path, sha256: str, images: frozenset[str]) -> Iterator[tuple[Use
         return
 
 
-def _compiled(told: Any, sha256: str) -> tuple[dict[str, Any], list[str]]:
-    """The use by a run, of which its record or the judge's card tells, and the images."""
-    sealed = told["sealed_test"]
+def _compiled(record: Any, sha256: str) -> tuple[dict[str, Any], list[str]]:
+    """The use by a run, by its record or the judge's card, and the images."""
+    sealed = record["sealed_test"]
     on, whole = sealed.get("on"), sealed["sha256"] == sha256
     use = {
         "on": None if on is None else str(on),
         "run": str(sealed["run"]),
         "times": int(sealed["times"]) if whole else 1,
     }
-    return use, [] if sealed["used"] == "not used" else told["data"]["test"]["prints"].split()
+    return use, [] if sealed["used"] == "not used" else record["data"]["test"]["prints"].split()
 
 
-def _compared(told: Any) -> tuple[dict[str, Any], list[str]]:
+def _compared(record: Any) -> tuple[dict[str, Any], list[str]]:
     """The use by a comparison, and the images."""
-    about = told["about"]
+    about = record["about"]
     run = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
-    judged = any(row["test"] is not None for row in told["rows"])
+    judged = any(row["test"] is not None for row in record["rows"])
     return {"on": None, "run": run, "times": 1}, about["test_prints"].split() if judged else []

@@ -30,9 +30,9 @@ class Use:
     """One earlier run or comparison that was measured on images of a test set.
 
     Attributes:
-        file: The record or judge that tells of it, by the name of its folder and its own.
-        on: The day (UTC), None if the file doesn't tell.
-        run: What tells runs apart.
+        file: The record or judge that shows it, by the name of its folder and its own.
+        on: The day (UTC), None if the file doesn't state it.
+        run: The identity of the run.
         times: How often this very test set had been used with that run; 1 if it shares some images alone.
         images: How many of its images that run used.
     """
@@ -51,7 +51,7 @@ class Seal:
     Attributes:
         n: Its examples.
         sha256: Its fingerprint.
-        run: What tells this run apart.
+        run: The identity of this run.
         earlier: Other runs that were measured on images of it.
         used: How many of its different images any of them used, and how many there are.
     """
@@ -69,17 +69,17 @@ class Seal:
 
     @property
     def warning(self) -> str | None:
-        """What to know about earlier uses, None if there are none."""
+        """A warning about earlier uses, None if there are none."""
         if not self.earlier:
             return None
         named = [use.file + (f" on {use.on}" if use.on else "") for use in self.earlier[:_MOST_NAMED]]
         more = len(self.earlier) - len(named)
-        told = ", ".join(named) + (f" and {more} more" if more else "")
+        files = ", ".join(named) + (f" and {more} more" if more else "")
         used, images = self.used
         whole = f"this test set ({self.n} images) has"
         lead = whole if used == images else f"{used} of the {images} images of this test set have"
         return (
-            f"{lead} been used before, by {told}: it is no longer sealed. A judge that is picked by its "
+            f"{lead} been used before, by {files}: it is no longer sealed. A judge that is picked by its "
             "figures looks better than it is; label new test images for a figure to report"
         )
 
@@ -154,7 +154,7 @@ def load_sets(start: Start, labels: LabelSpace, seed: int) -> Sets:
         how = "; ".join([f"{table}: {splits.how}", *own])
     check_disjoint(**sets)
     whence = how if people is None else f"{how}; {people.describe()}"
-    return Sets(sets["train"], sets["val"], sets["test"], f"{told_sizes(sets, labels)}; {whence}", people)
+    return Sets(sets["train"], sets["val"], sets["test"], f"{sizes_in_words(sets, labels)}; {whence}", people)
 
 
 def load_set(
@@ -172,7 +172,7 @@ def load_set(
     return loaded[table], people
 
 
-def told_sizes(sets: dict[str, list[dspy.Example]], labels: LabelSpace) -> str:
+def sizes_in_words(sets: dict[str, list[dspy.Example]], labels: LabelSpace) -> str:
     """Returns how many examples of each label every set holds, in words."""
     return ", ".join(f"{name} {_counted(examples, labels)}" for name, examples in sets.items())
 

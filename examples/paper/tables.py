@@ -9,7 +9,7 @@ from typing import Any
 import dspy
 
 from blpo_dspy.agreement.intervals import MeanSd, mean_sd
-from blpo_dspy.comparison.compare import Comparison, Row
+from blpo_dspy.comparison.compare import Comparison, ComparisonRow
 from paper.methods import ABLATIONS, AXES, Sizes
 from paper.published import ABLATION, MAIN
 from paper.sets import PaperSet
@@ -29,7 +29,7 @@ class Result:
     main: Comparison
     sweep: Comparison | None = None
 
-    def rows(self, method: str) -> list[Row]:
+    def rows(self, method: str) -> list[ComparisonRow]:
         """The runs of a method that didn't fail, one for each seed."""
         every = [*self.main.rows, *(self.sweep.rows if self.sweep else ())]
         found = {row.seed: row for row in every if row.method == method and not row.error}
@@ -67,7 +67,7 @@ def main_table(result: Result) -> str:
     return "\n".join(lines)
 
 
-def _answered(result: Result, row: Row) -> tuple[list[dspy.Example], list[Any]]:
+def _answered(result: Result, row: ComparisonRow) -> tuple[list[dspy.Example], list[Any]]:
     """The test examples about which a row has an answer, and the labels."""
     left = [i for i in range(len(row.predicted)) if i not in set(row.failed)]
     return [result.data.test[i] for i in left], [row.predicted[i] for i in left]
@@ -101,7 +101,7 @@ def sweep_table(results: Sequence[Result], sizes: Sizes) -> str:
 
 def failures(results: Sequence[Result]) -> list[str]:
     """Returns one line for each run that failed."""
-    rows: list[tuple[str, Row]] = []
+    rows: list[tuple[str, ComparisonRow]] = []
     for result in results:
         rows += [(result.data.name, row) for row in (*result.main.rows, *(result.sweep.rows if result.sweep else ()))]
     return [f"{name}: {row.method}, seed {row.seed}, failed: {row.error}" for name, row in rows if row.error]

@@ -8,6 +8,7 @@ from typing import Any
 import dspy
 
 from blpo_dspy.calls.allowance import Allowance
+from blpo_dspy.calls.budget import CAPS
 from blpo_dspy.calls.journal import Journal
 from blpo_dspy.calls.meter import GRACE, Meter
 from blpo_dspy.calls.outages import Outages
@@ -141,7 +142,7 @@ def unmeasured(meter: Meter, what: str, stop_reason: str) -> BlpoError:
     """Returns the error for a run that a cap ended before anything was measured."""
     total, failure = meter.ledger.total, meter.failure
     if failure is None:
-        return BlpoError(f"{what}, so there is nothing to return: {stop_reason}")
+        return BlpoError(f"{what}, so there is nothing to return: {stop_reason}", option=CAPS)
     first_line = str(failure).partition("\n")[0]
     failed = f"{total.failed} of {total.calls} LM calls failed, the last one with: {first_line}"
-    return ModelError(f"{what}, so there is nothing to return: {stop_reason}; {failed}")
+    return ModelError(f"{what}, so there is nothing to return: {stop_reason}; {failed}", option=CAPS)

@@ -21,7 +21,6 @@ from blpo_dspy.agreement.intervals import (
     MeanSd,
     PairedComparison,
     _sign_flip_p,
-    across_seeds,
     agreement_intervals,
     compare_over_seeds,
     compare_paired,
@@ -367,12 +366,10 @@ def test_what_cannot_be_compared_is_refused() -> None:
         compare_paired(SAFETY, ["Safe"] * 2, ["Safe"], ["Safe"] * 2)
 
 
-def test_seeds_are_averaged_over_those_that_define_a_figure() -> None:
-    """Rows in the order of seeds; sample standard deviation, undefined for one value."""
-    rows, means = across_seeds({2: {"kappa": None, "f1": 0.5}, 1: {"kappa": 0.2, "f1": 0.7}})
-    assert rows == [{"seed": 1, "kappa": 0.2, "f1": 0.7}, {"seed": 2, "kappa": None, "f1": 0.5}]
-    assert means["kappa"] == MeanSd(0.2, None, 1)
-    assert means["f1"].mean == pytest.approx(0.6)
-    assert means["f1"].sd == pytest.approx(np.std([0.7, 0.5], ddof=1))
+def test_the_mean_over_seeds_has_the_sample_standard_deviation() -> None:
+    """Undefined for one value."""
+    assert mean_sd([0.2]) == MeanSd(0.2, None, 1)
+    found = mean_sd([0.7, 0.5])
+    assert (found.mean, found.sd) == (pytest.approx(0.6), pytest.approx(np.std([0.7, 0.5], ddof=1)))
     with pytest.raises(BlpoError, match="no values to average"):
         mean_sd([])

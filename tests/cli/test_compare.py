@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from blpo_dspy.cli.app import app
 from blpo_dspy.cli.compare import _Progress
 from blpo_dspy.cli.flags import seed_list
-from blpo_dspy.comparison.compare import Row
+from blpo_dspy.comparison.compare import ComparisonRow
 from blpo_dspy.data.sources.photographs import RATERS, write_dataset
 from blpo_dspy.embedded.server.http import start_server
 from blpo_dspy.errors import BlpoError
@@ -114,7 +114,7 @@ def test_the_live_line_counts_the_calls_of_the_cap(monkeypatch: pytest.MonkeyPat
         progress = _Progress(watch, runs=3, cap=1200)
         progress.start("blpo", 0)
         progress.calls(1100)
-        progress.row(Row("blpo", 0, error="no"))
+        progress.row(ComparisonRow("blpo", 0, error="no"))
     assert shown[1:] == ["blpo, seed 0: 0/3 runs, 1,100 of 1,200 calls", "blpo, seed 0: 1/3 runs, 1,100 of 1,200 calls"]
 
 
@@ -134,7 +134,7 @@ def test_judges_that_reason_are_another_comparison(table: Path, tmp_path: Path) 
         (("--max-calls", 5), "a cap of 5 LM calls pays for no search"),
         (("--max-calls", 50, "--optimizers", "bplo"), r"unknown optimizers ['bplo']; choose from none, blpo"),
         (("--max-calls", 50, "--optimizers", ""), "no optimizer is named; choose from none, blpo"),
-        (("--max-calls", 50, "--seeds", "0;1"), "--seeds '0;1' is no list of seeds"),
+        (("--max-calls", 50, "--seeds", "0;1"), "--seeds '0;1' is not a list of seeds"),
         (("--max-calls", 50, "--task", " "), "--task is empty"),
         (("--max-calls", 50, "--labels", "a,b"), "--labels and --scale exclude each other"),
     ],
@@ -181,4 +181,4 @@ def test_an_interrupted_comparison_says_how_to_go_on(table: Path, tmp_path: Path
         os.kill(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert err.splitlines() == [f"Interrupted; what was done is in {folder}: repeat the command to go on."]
+    assert err.splitlines() == [f"Interrupted; what was done is in {folder}: repeat the command to resume."]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from blpo_dspy.cli.flags import given_texts, label_space, three_sizes
+from blpo_dspy.cli.flags import given_texts, parse_labels, three_sizes, with_flags
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import writable_file, writable_folder
@@ -30,7 +30,7 @@ from blpo_dspy.runs.jobs import ModelNames, Search, names
 )
 def test_labels_and_scales_are_read(labels, scale, space) -> None:
     """Numbers become numbers where every label is one and is written as one."""
-    assert label_space(labels, scale) == space
+    assert parse_labels(labels, scale) == space
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_labels_and_scales_are_read(labels, scale, space) -> None:
 def test_what_states_no_labels_is_refused_with_the_way_to_write_it(labels, scale, message) -> None:
     """Both, neither, reversed, negative and malformed ones."""
     with pytest.raises(BlpoError, match=message):
-        label_space(labels, scale)
+        parse_labels(labels, scale)
 
 
 def test_lists_of_names_are_split_at_commas() -> None:
@@ -143,3 +143,10 @@ def test_what_stands_for_a_label_is_read_in_pairs() -> None:
         label_pairs("0=Safe", space)
     with pytest.raises(BlpoError, match="Odd"):
         label_pairs("0:Odd", space)
+
+
+def test_a_message_names_the_flags_of_the_options_that_it_is_about() -> None:
+    """Of those alone: what looks like another option is left as it is."""
+    text = "max_usd=2 and max_calls=3; allow_outside=True permits it"
+    assert with_flags(text, ["max_usd", "allow_outside"]) == "--max-usd 2 and max_calls=3; --allow-outside permits it"
+    assert with_flags(text, ()) == text

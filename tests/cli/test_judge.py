@@ -285,7 +285,7 @@ def test_a_run_cut_short_goes_on_and_pays_for_nothing_twice(how: signal.Signals,
             assert process.returncode == 130
             assert "Traceback" not in told
             assert "of 30 rows are kept in" in told
-            assert "Repeat the command to go on from there." in told
+            assert "Repeat the command to resume from there." in told
         assert blpo("judge", world / "judge.json", world / "photos", "--out", out, *model).exit_code == 0
         assert 60 <= answered(log) <= 60 + 2
         whole = tmp_path / "whole.csv"

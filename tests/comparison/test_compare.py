@@ -34,7 +34,7 @@ from photographs import (
 )
 
 from blpo_dspy.calls.journal_file import JournalError
-from blpo_dspy.comparison.compare import Comparison, Row, compare, load_comparison
+from blpo_dspy.comparison.compare import Comparison, ComparisonRow, compare, load_comparison
 from blpo_dspy.comparison.figures import remarks
 from blpo_dspy.comparison.methods import METHODS, Method
 from blpo_dspy.errors import BlpoError, ModelError
@@ -55,7 +55,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, di
     def start(method: str, seed: int) -> None:
         recordings[method] = Recording(list(whole.seen))
 
-    def row(row: Row) -> None:
+    def row(row: ComparisonRow) -> None:
         before = len(recordings[row.method].seen)
         recordings[row.method] = Recording(whole.seen[before:])
 

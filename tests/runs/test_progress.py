@@ -19,7 +19,7 @@ from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.photographs import RATERS, rated_photographs
 from blpo_dspy.embedded import embedded_lm
-from blpo_dspy.errors import notice
+from blpo_dspy.errors import BlpoWarning, notice
 from blpo_dspy.optimizers.blpo.algorithm import BLPO
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.progress import CompileWatch, Watch, quiet_libraries
@@ -85,13 +85,15 @@ def test_libraries_are_quiet_inside_and_as_before_afterwards(capsys) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-def test_what_this_library_warns_of_passes_as_it_comes() -> None:
+def test_warnings_of_this_library_are_passed_on_as_they_are_issued() -> None:
     """Other libraries' warnings don't."""
-    told: list[str] = []
-    with quiet_libraries(told.append):
+    issued: list[Warning | str] = []
+    with quiet_libraries(issued.append):
         warnings.warn("theirs", stacklevel=1)
-        notice("ours")
-        assert told == ["ours"]
+        notice("ours", option="max_calls")
+    (warning,) = issued
+    assert isinstance(warning, BlpoWarning)
+    assert (str(warning), warning.options) == ("ours", ("max_calls",))
 
 
 def test_a_failure_that_is_waited_for_is_told_once() -> None:
@@ -109,4 +111,4 @@ def test_a_failure_that_is_waited_for_is_told_once() -> None:
     with Watch(console) as watch, dspy.context(callbacks=[CompileWatch(watch, optimizer, TWO, VALIDATION[::8])]):
         optimizer.compile(student(), trainset=TRAIN[::8], valset=VALIDATION[::8])
     said = console.file.getvalue()
-    assert said.count("a call failed and is repeated: [scripted/test] connection refused by 127.0.0.1") == 1
+    assert said.count("a call failed and is retried: [scripted/test] connection refused by 127.0.0.1") == 1

@@ -45,7 +45,7 @@ def asked(script: Callable[[Seen], object], *, images: int = 12, times: int = 3)
 
 
 def test_a_judge_that_always_says_the_same_agrees_with_itself() -> None:
-    """Ten images of all labels, each asked about anew, as no cache answers."""
+    """Ten images of all labels, each judged again, as no cache answers."""
     seen: Counter[str] = Counter()
 
     def answer(request: Seen) -> dict[str, str]:
@@ -58,7 +58,7 @@ def test_a_judge_that_always_says_the_same_agrees_with_itself() -> None:
     assert {f"https://pictures.example/{n}.png" for n in (9, 10, 11)} < set(seen)
     assert found.interval is not None
     assert found.interval.low < 0.9
-    assert found.told == (
+    assert found.summary == (
         "asked 3 times about 10 images, the judge gave the same label each time for 10 of them "
         f"(kappa 1.00, {found.interval.low:.2f} to 1.00); 30 calls"
     )
@@ -78,7 +78,7 @@ def test_changed_answers_and_missing_labels_are_counted() -> None:
     found = asked(answer, times=2)
     assert found.unanimous == 0
     assert found.without_label == 1
-    assert "1 answers gave no label" in found.told
+    assert "1 answers gave no label" in found.summary
 
 
 @pytest.mark.slow
@@ -101,6 +101,6 @@ def test_it_is_an_option_of_compile(tmp_path: Path) -> None:
     assert (found["images"], found["times"], found["unanimous"], found["calls"]) == (10, 2, 10, 40)
     assert found["kappa"] == pytest.approx(1)
     assert [record["ledger"]["beforehand"][role]["calls"] for role in ("judge", "verbalizer")] == [20, 20]
-    assert f"Note: {found['told']}" in done.stderr
+    assert f"Note: {found['summary']}" in done.stderr
     first = [json.loads(line)["request"] for line in log.read_text().splitlines() if "request" in line][:40]
     assert sorted(Counter(first).values()) == [2] * 20

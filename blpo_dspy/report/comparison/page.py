@@ -1,4 +1,4 @@
-"""The report of a comparison: what its folder holds for it, and the page."""
+"""The report of a comparison: its data in the folder, and the page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def is_comparison(folder: Path) -> bool:
 
 
 def report_comparison(comparison: Comparison, folder: Path, how: str, command: Sequence[str]) -> Path:
-    """Writes the report of a comparison into its folder, with what it takes to make it anew, and returns its path.
+    """Writes the report of a comparison into its folder, with the data to make it again, and returns its path.
 
     Args:
         comparison: The comparison.
@@ -35,8 +35,8 @@ def report_comparison(comparison: Comparison, folder: Path, how: str, command: S
     Raises:
         BlpoError: If a file cannot be written.
     """
-    told = {"how": relative_paths(how, folder), "command": command_line(command, folder)}
-    data = {"format": _FORMAT, **told, "on": today(), "versions": versions()}
+    source = {"how": relative_paths(how, folder), "command": command_line(command, folder)}
+    data = {"format": _FORMAT, **source, "on": today(), "versions": versions()}
     write_json(folder / REPORT_DATA, data)
     return write_comparison_report(folder, folder / PAGE)
 
@@ -55,7 +55,7 @@ def render_comparison(comparison: Comparison, about: About, folder: Path = Path(
 
     Args:
         comparison: The comparison.
-        about: What is known beside it.
+        about: What its folder holds besides the rows.
         folder: Its folder, which an error names.
 
     Raises:
@@ -66,7 +66,7 @@ def render_comparison(comparison: Comparison, about: About, folder: Path = Path(
 
 
 def _about(folder: Path) -> About:
-    """What was said about a comparison beside its rows; one made in Python has none."""
+    """What the folder of a comparison holds besides its rows; one made in Python has nothing."""
     file = folder / REPORT_DATA
     if not file.exists():
         return About()

@@ -140,8 +140,8 @@ def markdown(comparison: Comparison) -> str:
     models = _one_cell(", ".join(f"{role} {about['model']}" for role, about in comparison.about["models"].items()))
     names = dict.fromkeys(row.method for row in comparison.rows)
     about = [f"- {name}: {METHODS[name].about}" for name in names if name in METHODS]
-    told = " ".join(filter(None, [no_evidence(comparison), _how_to_read(comparison, seeds, models)]))
-    return "\n".join([*lines, "", told, "", *about, *(f"- {_one_cell(line)}" for line in remarks(comparison))]) + "\n"
+    legend = " ".join(filter(None, [no_evidence(comparison), _how_to_read(comparison, seeds, models)]))
+    return "\n".join([*lines, "", legend, "", *about, *(f"- {_one_cell(line)}" for line in remarks(comparison))]) + "\n"
 
 
 def _how_to_read(comparison: Comparison, seeds: Sequence[int], models: str) -> str:

@@ -1,4 +1,4 @@
-"""What a comparison's report says: the view model between its rows and the page."""
+"""The view model of a comparison's report, between its rows and the page."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Any
 
 from blpo_dspy.agreement.intervals import BETTER, METHOD, WORSE, Interval, SeedsComparison
 from blpo_dspy.calls.ledger import ROLES
-from blpo_dspy.comparison.compare import Comparison, Row
+from blpo_dspy.comparison.compare import Comparison, ComparisonRow
 from blpo_dspy.comparison.figures import (
     ENDED,
     ended_early,
     f1_interval,
-    label_space,
     measured,
     no_evidence,
     remarks,
@@ -35,7 +34,7 @@ _EVIDENCE = {"both": "image and description", "image": "the image", "description
 
 @dataclass(frozen=True)
 class About:
-    """What a comparison's folder holds beside its rows; empty where it was made in Python.
+    """What a comparison's folder holds besides its rows; empty where it was made in Python.
 
     Attributes:
         how: Where the data came from.
@@ -90,7 +89,7 @@ class Cells:
 
 
 @dataclass(frozen=True)
-class Beside:
+class Contrast:
     """A method compared with another in test macro-F1: the difference, its interval, the test and what it says."""
 
     name: str
@@ -135,7 +134,7 @@ class ComparisonPage:
     chart: str | None
     measured: str
     methods: tuple[MethodView, ...]
-    beside: tuple[Beside, ...]
+    contrasts: tuple[Contrast, ...]
     no_evidence: str
     remarks: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
@@ -147,7 +146,7 @@ class ComparisonPage:
 def comparison_page(comparison: Comparison, about: About) -> ComparisonPage:
     """Returns what the report of a comparison shows."""
     names = list(dict.fromkeys(row.method for row in comparison.rows))
-    labels = label_space(comparison)
+    labels = comparison.labels
     by_method = {name: [row for row in comparison.rows if row.method == name] for name in names}
     seeds = tuple(dict.fromkeys(row.seed for row in comparison.rows))
     paired = {name: found for name in names if (found := versus(comparison, name, "none")) is not None}
@@ -168,7 +167,7 @@ def comparison_page(comparison: Comparison, about: About) -> ComparisonPage:
         methods=tuple(
             _method(name, rows, f1_interval(comparison, name), paired.get(name)) for name, rows in by_method.items()
         ),
-        beside=tuple(_beside(comparison, name) for name in names if versus(comparison, name, _OURS) is not None),
+        contrasts=tuple(_contrast(comparison, name) for name in names if versus(comparison, name, _OURS) is not None),
         no_evidence=no_evidence(comparison),
         remarks=tuple(remarks(comparison)),
         facts=_facts(comparison, labels, seeds, about),
@@ -195,7 +194,7 @@ def _headline(paired: Mapping[str, SeedsComparison], seeds: int) -> tuple[str, s
     return title, "good" if better else "none", tuple(sentences)
 
 
-def _dots(by_method: Mapping[str, Sequence[Row]]) -> tuple[str | None, float | None]:
+def _dots(by_method: Mapping[str, Sequence[ComparisonRow]]) -> tuple[str | None, float | None]:
     """The plot of test agreement, and that of no optimization."""
     series, means = [], {}
     for name, rows in by_method.items():
@@ -205,7 +204,7 @@ def _dots(by_method: Mapping[str, Sequence[Row]]) -> tuple[str | None, float | N
             value, interval = row.test["macro_f1"], row.test["intervals"]["macro_f1"]
             if value is not None:
                 low, high = (value, value) if interval is None else (interval["low"], interval["high"])
-                points.append(Point(value, (low, high), f"{name}, {_told(row.seed, value, low, high)}"))
+                points.append(Point(value, (low, high), f"{name}, {_dot_label(row.seed, value, low, high)}"))
         if points:
             series.append(Series(name, tuple(points)))
             means[name] = fmean(point.value for point in points)
@@ -214,11 +213,13 @@ def _dots(by_method: Mapping[str, Sequence[Row]]) -> tuple[str | None, float | N
     return (dot_chart(series, "test macro F1", base) if series else None), base
 
 
-def _told(seed: int, value: float, low: float, high: float) -> str:
+def _dot_label(seed: int, value: float, low: float, high: float) -> str:
     return f"seed {seed}: {value:.2f}, 95% interval {low:.2f} to {high:.2f}"
 
 
-def _method(name: str, rows: Sequence[Row], interval: Interval | None, paired: SeedsComparison | None) -> MethodView:
+def _method(
+    name: str, rows: Sequence[ComparisonRow], interval: Interval | None, paired: SeedsComparison | None
+) -> MethodView:
     done = measured(rows)
     about = METHODS[name].about if name in METHODS else ""
     texts = tuple((row.seed, text["judge"], text["verbalizer"]) for row in done if (text := row.instructions))
@@ -226,7 +227,7 @@ def _method(name: str, rows: Sequence[Row], interval: Interval | None, paired: S
     return MethodView(name, about, _mean(name, rows, interval, paired), seeds, texts)
 
 
-def _run(row: Row) -> Cells:
+def _run(row: ComparisonRow) -> Cells:
     """The row of one seed."""
     name = f"seed {row.seed}"
     if row.error or row.test is None:
@@ -246,7 +247,7 @@ def _run(row: Row) -> Cells:
     )
 
 
-def _mean(name: str, rows: Sequence[Row], interval: Interval | None, paired: SeedsComparison | None) -> Cells:
+def _mean(name: str, rows: Sequence[ComparisonRow], interval: Interval | None, paired: SeedsComparison | None) -> Cells:
     """The row of a method."""
     done = measured(rows)
     failed = len(rows) - len(done)
@@ -269,7 +270,7 @@ def _mean(name: str, rows: Sequence[Row], interval: Interval | None, paired: See
     )
 
 
-def _measures(done: Sequence[Row]) -> dict[str, Any]:
+def _measures(done: Sequence[ComparisonRow]) -> dict[str, Any]:
     """The figures of some runs and what they took."""
     cells = {
         "test": spread([(row.test or {})["macro_f1"] for row in done]),
@@ -288,11 +289,11 @@ def _measures(done: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _beside(comparison: Comparison, name: str) -> Beside:
+def _contrast(comparison: Comparison, name: str) -> Contrast:
     found = versus(comparison, name, _OURS)
     assert found is not None
     change = found.differences.get("macro_f1")
-    return Beside(
+    return Contrast(
         name,
         figure(None if change is None else change.change, signed=True),
         ends(None if change is None else change.interval, signed=True),

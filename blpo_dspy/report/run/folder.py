@@ -1,4 +1,4 @@
-"""A run's folder read back."""
+"""The folder of a run, read."""
 
 from __future__ import annotations
 

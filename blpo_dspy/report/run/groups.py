@@ -1,4 +1,4 @@
-"""Who gained and who lost: the paired comparison within each label and group."""
+"""The paired comparison within each label and group."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from blpo_dspy.agreement.intervals import BETTER, WORSE, PairedComparison
-from blpo_dspy.report.run.estimates import levels
+from blpo_dspy.report.run.figure_table import levels
 from blpo_dspy.report.run.items import Item
 from blpo_dspy.report.run.measured import Measured, compared
 

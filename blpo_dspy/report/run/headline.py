@@ -1,4 +1,4 @@
-"""The result of a run in a sentence, a few numbers, and what stands behind them."""
+"""The result of a run in a sentence, a few numbers, and the evidence for them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from blpo_dspy.agreement.intervals import BETTER, NO_CHANGE, WORSE, Difference, PairedComparison
 from blpo_dspy.models.lm import is_embedded
 from blpo_dspy.report.numbers import figure, p_value
-from blpo_dspy.report.run.estimates import Estimate, estimates, levels
+from blpo_dspy.report.run.figure_table import IntervalEstimate, estimates, levels
 from blpo_dspy.report.run.measured import FOLDS, VALIDATION, WHEN, Measured
 
 Tone = Literal["good", "bad", "none"]
@@ -45,7 +45,7 @@ class Headline:
 
 @dataclass(frozen=True)
 class _Unit:
-    """How a figure is told: its factor, least digits, the sign behind a value, and the word behind a change."""
+    """How a figure is written: its factor, least digits, the sign behind a value, and the word behind a change."""
 
     factor: float
     digits: int
@@ -79,8 +79,8 @@ def headline_of(measured: Measured) -> Headline:
         figures = (_shown(first, _PERCENT, digits), _shown(last, _PERCENT, digits))
         return Headline(tone, title, figures, _share(measured), tuple(_sentences(measured, paired)))
     counts = _counted(first, paired.n), _counted(last, paired.n)
-    told = f"judged exactly as people did: {counts[0].value} → {counts[1].value} of {paired.n:,}"
-    measure = f"{told} ({_distance(measured, paired)}), on the {measured.where.images}{_by_whom(measured)}"
+    lead = f"judged exactly as people did: {counts[0].value} → {counts[1].value} of {paired.n:,}"
+    measure = f"{lead} ({_distance(measured, paired)}), on the {measured.where.images}{_by_whom(measured)}"
     return Headline(tone, title, counts, measure, tuple(_sentences(measured, paired)))
 
 
@@ -109,13 +109,13 @@ def _accuracy(measured: Measured, when: str) -> Shown | None:
 
 
 def _digits(difference: Difference, unit: _Unit) -> int:
-    change = Estimate(difference.change, difference.interval).times(unit.factor)
+    change = IntervalEstimate(difference.change, difference.interval).times(unit.factor)
     return change.digits(unit.digits)
 
 
-def _shown(estimate: Estimate, unit: _Unit, digits: int) -> Shown:
-    told = estimate.times(unit.factor)
-    return Shown(f"{figure(told.value, digits)}{unit.sign}", told.ends(digits, unit.sign))
+def _shown(estimate: IntervalEstimate, unit: _Unit, digits: int) -> Shown:
+    scaled = estimate.times(unit.factor)
+    return Shown(f"{figure(scaled.value, digits)}{unit.sign}", scaled.ends(digits, unit.sign))
 
 
 def _verdict(paired: PairedComparison) -> tuple[str, Tone]:
@@ -150,10 +150,10 @@ def _by_whom(measured: Measured) -> str:
     return ", each judged by a judge that never saw it" if measured.where is FOLDS else ""
 
 
-def _counted(exact: Estimate, n: int) -> Shown:
+def _counted(exact: IntervalEstimate, n: int) -> Shown:
     """How many of the images a share is, with its interval in images."""
-    told = exact.times(n)
-    return Shown(f"{told.value:,.0f}", told.ends(0), f"of {n:,}")
+    scaled = exact.times(n)
+    return Shown(f"{scaled.value:,.0f}", scaled.ends(0), f"of {n:,}")
 
 
 def _distance(measured: Measured, paired: PairedComparison) -> str:
@@ -196,6 +196,9 @@ def _sentences(measured: Measured, paired: PairedComparison) -> Iterator[str]:
 
 
 def _change(difference: Difference, unit: _Unit) -> str:
-    change, digits = Estimate(difference.change, difference.interval).times(unit.factor), _digits(difference, unit)
-    told, ends = figure(change.value, digits, signed=True), change.ends(digits, signed=True)
-    return f"{told} {unit.word}; {difference.interval.level:.0%} interval {ends}"
+    change, digits = (
+        IntervalEstimate(difference.change, difference.interval).times(unit.factor),
+        _digits(difference, unit),
+    )
+    value, ends = figure(change.value, digits, signed=True), change.ends(digits, signed=True)
+    return f"{value} {unit.word}; {difference.interval.level:.0%} interval {ends}"

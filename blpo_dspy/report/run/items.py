@@ -1,4 +1,4 @@
-"""Test items with what both judges said, and which of them a report shows."""
+"""Test items with the verdicts of both judges, and which of them a report shows."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 
@@ -15,19 +16,8 @@ MOST_SHOWN = 24  # of each kind
 
 
 @dataclass(frozen=True)
-class Opinion:
-    """What one judge said about an item; `label` is None where it stated none, `failure` says why it said nothing."""
-
-    label: Label | None
-    answer: str = ""
-    description: str | None = None
-    reasoning: str = ""
-    failure: str = ""
-
-
-@dataclass(frozen=True)
 class Item:
-    """One test example with both judges' opinions.
+    """One test example with both judges' verdicts.
 
     Attributes:
         id: The example's id.
@@ -35,25 +25,25 @@ class Item:
         before: What the start said.
         after: What the compiled judge said.
         group: The example's group, "" if it has none.
-        context: The text inputs beside the image.
+        context: The text inputs other than the image.
         thumbnail: Name of its small picture in the run folder, None if there is none.
     """
 
     id: str
     label: Label
-    before: Opinion
-    after: Opinion
+    before: Verdict
+    after: Verdict
     group: str = ""
     context: Mapping[str, str] = field(default_factory=dict)
     thumbnail: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain data for JSON, without what has its default value."""
+        """Returns plain data for JSON, without the fields that have their default value."""
         return {**_given(self), **{when: _given(getattr(self, when)) for when in ("before", "after")}}
 
     def bare(self) -> Item:
         """Returns the item with its labels and group alone."""
-        before, after = (Opinion(o.label, failure=o.failure and "failed") for o in (self.before, self.after))
+        before, after = (Verdict(v.label, failure=v.failure and "failed") for v in (self.before, self.after))
         return Item(self.id, self.label, before, after, self.group)
 
     @property
@@ -70,7 +60,7 @@ class Item:
         return {(False, True): FIXED, (True, False): BROKEN, (False, False): WRONG}.get(right)
 
 
-def _given(record: Item | Opinion) -> dict[str, Any]:
+def _given(record: Item | Verdict) -> dict[str, Any]:
     """The fields whose value isn't the default one."""
     values = ((field, getattr(record, field.name)) for field in fields(record))
     return {field.name: value for field, value in values if value not in (field.default, {})}
@@ -85,7 +75,7 @@ def worth_showing(items: Sequence[Item], labels: LabelSpace) -> dict[str, tuple[
 
     def distance(position: int) -> float:
         item = items[position]
-        return max(labels.loss(item.label, opinion.label) for opinion in (item.before, item.after))
+        return max(labels.loss(item.label, verdict.label) for verdict in (item.before, item.after))
 
     return {
         kind: (len(places), sorted(places, key=lambda place: (-distance(place), place))[:MOST_SHOWN])

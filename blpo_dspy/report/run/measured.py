@@ -1,4 +1,4 @@
-"""What a run measured: on which images, how far both judges agree with people there, and one against the other."""
+"""The measurements of a run: the images, the agreement of both judges with people, and the paired comparison."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ VALIDATION = Where("validation images", "On the validation images, which the jud
 
 @dataclass(frozen=True)
 class Measured:
-    """Both judges on the images that tell most about them.
+    """Both judges on the images whose figures count most: test, out of fold, or else validation.
 
     Attributes:
         labels: The label space.
         where: The images.
         agreements: Of "before" and "after", None where there are no figures.
-        ceiling: Agreement of a judge that is told the truth, where the truth is known.
+        ceiling: Agreement of a judge whose instruction states the truth, where the truth is known.
         items: The images that both judges answered.
-        n: The images that both were asked about.
+        n: The images that both were to judge.
         both: The agreement "before" and "after" on `items`.
         paired: The comparison on `items`, None if there are none.
         seed: Of the intervals.

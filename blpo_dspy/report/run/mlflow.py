@@ -58,7 +58,7 @@ class MLflowCallback(BaseCallback):
         self._store = _Store(experiment, tracking_uri)
         self._run_name = run_name
         self._runs: dict[str, str] = {}
-        self._told: defaultdict[str, set[int]] = defaultdict(set)
+        self._logged: defaultdict[str, set[int]] = defaultdict(set)
         self._here = threading.local()
 
     def on_compile_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
@@ -81,7 +81,7 @@ class MLflowCallback(BaseCallback):
         except BlpoError as error:
             notice(f"round {completed.number + 1} is not in MLflow: {error}")
         else:
-            self._told[run].add(completed.number)
+            self._logged[run].add(completed.number)
 
     def on_compile_end(self, call_id: str, outputs: Any | None, exception: BaseException | None = None) -> None:
         """A compile ended."""
@@ -89,11 +89,11 @@ class MLflowCallback(BaseCallback):
         if run is None:
             return
         self._here.run = None
-        told = self._told.pop(run, set())
+        logged = self._logged.pop(run, set())
         record = getattr(outputs, "detailed_results", None)
         if isinstance(record, BLPOResult):
             data = record.to_dict()
-            rounds = [completed for completed in data["rounds"] if completed["number"] not in told]
+            rounds = [completed for completed in data["rounds"] if completed["number"] not in logged]
             self._store.figures(run, [*_of_rounds(rounds), *_of_validations(data["validations"], record.validated_on)])
             self._store.figures(run, _of_ledger("compile", data["ledger"]))
             with tempfile.TemporaryDirectory() as folder:
@@ -241,7 +241,7 @@ def _of_agreement(lead: str, agreement: Mapping[str, Any], step: int) -> Iterato
 
 
 def _of_ledger(part: str, ledger: Mapping[str, Mapping[str, Any]]) -> Iterator[Figure]:
-    """What calls came to by role; what nobody knows is left out."""
+    """The cost of the calls by role; what is unknown is left out."""
     for role, usage in ledger.items():
         for name in ("calls", "cached", "failed", "prompt_tokens", "completion_tokens", "usd", "seconds"):
             if usage.get(name) is not None:

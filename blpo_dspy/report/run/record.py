@@ -1,4 +1,4 @@
-"""What a run leaves in its folder for the report: report.json and small pictures of the items that it shows."""
+"""The data of a report in the run's folder: report.json and small pictures of the items that it shows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import write_json
 from blpo_dspy.report.html import REPORT_DATA, THUMBNAILS, command_line, today
-from blpo_dspy.report.run.items import MOST_SHOWN, Item, Opinion, worth_showing
+from blpo_dspy.report.run.items import MOST_SHOWN, Item, worth_showing
 
 FORMAT = "blpo-dspy report data"
 _SIDE, _QUALITY = 288, 72  # of the longest side, in pixels; at this quality even noise stays below 60 kB
@@ -81,15 +81,11 @@ def _item(example: dspy.Example, before: Verdict, after: Verdict) -> Item:
     return Item(
         id=str(example.get("id", "")),
         label=example.label,
-        before=_opinion(before),
-        after=_opinion(after),
+        before=before,
+        after=after,
         group=str(example.get("group", "")),
         context={name: str(text) for name, text in texts.items()},
     )
-
-
-def _opinion(verdict: Verdict) -> Opinion:
-    return Opinion(verdict.label, verdict.answer, verdict.description, verdict.reasoning, verdict.failure)
 
 
 def _thumbnail(folder: Path, image: dspy.Image) -> str | None:

@@ -1,4 +1,4 @@
-"""What a report says: the view model between a run's records and the page."""
+"""The view model of a run's report, between its records and the page."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.report.charts import Point, Series, line_chart
-from blpo_dspy.report.run.beside import (
+from blpo_dspy.report.run.checks import (
     Doubts,
     FidelityTable,
     Humans,
     OutOfFold,
-    Told,
+    StatedLabels,
     doubts_of,
     fidelity_of,
     humans_of,
     out_of_fold,
-    told_of,
+    stated_labels_of,
 )
-from blpo_dspy.report.run.estimates import FigureTable, figures_of
+from blpo_dspy.report.run.figure_table import FigureTable, figure_table
 from blpo_dspy.report.run.folder import RunFolder
 from blpo_dspy.report.run.groups import GroupTable, groups_of
 from blpo_dspy.report.run.headline import Headline, headline_of, models_and_day
@@ -133,7 +133,7 @@ class Page:
     galleries: tuple[Gallery, ...]
     pictures: bool
     fidelity: FidelityTable | None
-    told: tuple[Told, ...]
+    stated: tuple[StatedLabels, ...]
     doubts: Doubts | None
     rounds: tuple[SearchRound, ...]
     guards: tuple[tuple[str, int, str], ...]
@@ -173,9 +173,9 @@ def page_of(run: RunFolder, *, images: bool, blurred: frozenset[str]) -> Page:
         about=models_and_day(result["models"], run.on),
         headline=headline_of(measured),
         warning=str((result.get("sealed_test") or {}).get("warning") or ""),
-        repeatability=str((result.get("repeatability") or {}).get("told") or ""),
+        repeatability=str((result.get("repeatability") or {}).get("summary") or ""),
         where=measured.where,
-        figures=figures_of(measured),
+        figures=figure_table(measured),
         humans=humans_of(result),
         folds=out_of_fold(result),
         chart=chart,
@@ -187,7 +187,7 @@ def page_of(run: RunFolder, *, images: bool, blurred: frozenset[str]) -> Page:
         galleries=_galleries(run, labels, images, blurred) if measured.items else (),
         pictures=images,
         fidelity=fidelity_of(result),
-        told=told_of(result),
+        stated=stated_labels_of(result),
         doubts=doubts_of(run, images=images, blur=blurred),
         rounds=tuple(_round(completed) for completed in result["rounds"]),
         guards=_guards(result["rounds"], result["validations"]),

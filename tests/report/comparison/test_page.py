@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from blpo_dspy.agreement.intervals import BETTER, NO_CHANGE
 from blpo_dspy.cli.app import app
-from blpo_dspy.comparison.compare import Comparison, Row
+from blpo_dspy.comparison.compare import Comparison, ComparisonRow
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import write_json
@@ -45,7 +45,7 @@ ABOUT = {
 TRUTH = [1, 2, 3, 4, 5] * 8
 
 
-def row(method: str, seed: int, f1: float | None, verdict: str = "", **options: Any) -> Row:
+def row(method: str, seed: int, f1: float | None, verdict: str = "", **options: Any) -> ComparisonRow:
     """A finished row with what a page shows; the judge is right about the first share `f1` of images, else says 1."""
     interval = None if f1 is None else {"low": f1 - 0.1, "high": f1 + 0.1}
     change = {"change": 0.25, "interval": {"low": 0.1, "high": 0.4}}
@@ -64,7 +64,7 @@ def row(method: str, seed: int, f1: float | None, verdict: str = "", **options: 
         "curve": [[0.0, 0.5], [100.0, 0.6], [305.0, 0.75]] if verdict else (),
         **options,
     }
-    return Row(method, seed, **given)
+    return ComparisonRow(method, seed, **given)
 
 
 COMPARISON = Comparison(
@@ -72,7 +72,7 @@ COMPARISON = Comparison(
         row("none", 0, 0.2),
         row("blpo", 0, 0.5, BETTER),
         row("opro", 0, 0.3, NO_CHANGE),
-        Row("gepa", 0, error=f"ValueError: {HOSTILE}"),
+        ComparisonRow("gepa", 0, error=f"ValueError: {HOSTILE}"),
         row("none", 1, 0.2),
         row("blpo", 1, 0.6, BETTER),
         row("opro", 1, 0.4, BETTER),
@@ -83,7 +83,7 @@ COMPARISON = Comparison(
 )
 
 
-def of(*rows: Row) -> Comparison:
+def of(*rows: ComparisonRow) -> Comparison:
     """A comparison of these rows."""
     return Comparison(rows, ABOUT, TRUTH)
 
@@ -126,10 +126,10 @@ def test_the_table_has_means_and_every_seed(page: Page) -> None:
 def test_methods_are_compared_with_blpo_too(page: Page) -> None:
     """Which one is better than another is what a reader wants to know; without blpo there is no such table."""
     text = " ".join(page.text.split())
-    beside = text[text.index("Each method beside blpo") : text.index("What each method returned")]
-    assert re.search(r"opro−0\.\d\d−0\.\d\d to −0\.\d\d0\.00\dworse", beside)
-    assert "blpo +" not in beside
-    assert "beside blpo" not in Page(render_comparison(of(COMPARISON.rows[0], COMPARISON.rows[2]), About())).text
+    section = text[text.index("Each method versus blpo") : text.index("What each method returned")]
+    assert re.search(r"opro−0\.\d\d−0\.\d\d to −0\.\d\d0\.00\dworse", section)
+    assert "blpo +" not in section
+    assert "versus blpo" not in Page(render_comparison(of(COMPARISON.rows[0], COMPARISON.rows[2]), About())).text
 
 
 def test_the_page_says_what_its_figures_are_no_evidence_of() -> None:
@@ -180,7 +180,7 @@ def test_nothing_compared_is_said_so() -> None:
     assert "Agreement on the sealed test images" not in Page(render_comparison(of(COMPARISON.rows[3]), About())).text
 
 
-def test_the_report_command_makes_it_anew(folder: Path, tmp_path: Path) -> None:
+def test_the_report_command_makes_it_again(folder: Path, tmp_path: Path) -> None:
     """The same bytes from what the folder holds; an address in the command line is left out."""
     written = (folder / "report.html").read_text()
     out = tmp_path / "again.html"

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from blpo_dspy.comparison.compare import Comparison, Row
+from blpo_dspy.comparison.compare import Comparison, ComparisonRow
 from blpo_dspy.comparison.figures import remarks
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
@@ -26,12 +26,12 @@ ABOUT = {
 }
 
 
-def comparison(*rows: Row, about: dict[str, Any] | None = None) -> Comparison:
+def comparison(*rows: ComparisonRow, about: dict[str, Any] | None = None) -> Comparison:
     """A comparison of these rows."""
     return Comparison(rows, about or ABOUT, TRUTH)
 
 
-def row(method: str, seed: int, f1: float | None, **options: Any) -> Row:
+def row(method: str, seed: int, f1: float | None, **options: Any) -> ComparisonRow:
     """A finished row with the figures that a table shows; the judge is right about the first share `f1` of images."""
     figures = {"macro_f1": f1, "kappa": f1, "invalid": 0, "failed": 0}
     calls = {"judge": 1500, "verbalizer": 10 * seed, "optimizer": 5, "cached": 99}
@@ -46,7 +46,7 @@ def row(method: str, seed: int, f1: float | None, **options: Any) -> Row:
         "predicted": [t if i < right else {"Safe": "Unsafe", "Unsafe": "Safe"}[t] for i, t in enumerate(TRUTH)],
         **options,
     }
-    return Row(method, seed, **given)
+    return ComparisonRow(method, seed, **given)
 
 
 NONE = [row("none", seed, 0.25, calls=None) for seed in (0, 1)]
@@ -54,7 +54,7 @@ BLPO = [
     row("blpo", 0, 0.5, curve=[[0.0, 0.5], [300.0, 0.75], [1505.0, 0.75]]),
     row("blpo", 1, 0.6, curve=[[0.0, 0.5], [600.0, 0.95], [1515.0, 0.95]], images=3),
 ]
-FAILED = Row("gepa", 0, error="ValueError: a | b\nsecond line [bold]")
+FAILED = ComparisonRow("gepa", 0, error="ValueError: a | b\nsecond line [bold]")
 
 
 def test_a_line_has_mean_and_deviation_over_seeds_and_what_is_said_of_the_mean() -> None:
@@ -84,7 +84,7 @@ def test_names_in_the_markdown_are_neither_html_nor_links() -> None:
     """A method and a model of any name, and what an error says; our own figures stay as they are."""
     hostile = "<script>alert(1)</script> [x](javascript:y) ![z](//host/z.png)"
     models = {role: {"model": hostile} for role in ABOUT["models"]}
-    lines = (*NONE, row(hostile, 0, 0.5), *BLPO, Row("gepa", 0, error=hostile))
+    lines = (*NONE, row(hostile, 0, 0.5), *BLPO, ComparisonRow("gepa", 0, error=hostile))
     text = markdown(comparison(*lines, about={**ABOUT, "models": models}))
     assert "<script" not in text
     assert "](" not in text
@@ -110,7 +110,7 @@ def test_answers_that_are_none_are_counted_and_told_of() -> None:
     with_lost = comparison(*NONE[:1], lost)
     assert [(cells["invalid"], cells["failed"]) for cells in summary(with_lost)] == [("0", "0"), ("4", "2")]
     assert remarks(with_lost) == [
-        "gepa, seed 0: 2 calls of the final measurements failed; repeat the command to ask again"
+        "gepa, seed 0: 2 calls of the final measurements failed; repeat the command to retry them"
     ]
     shown = [column.header.plain for column in terminal_table(with_lost, 80).columns]
     assert shown[-2:] == ["invalid", "failed"]
@@ -194,6 +194,6 @@ def test_a_comparison_without_curves_still_has_a_plot(tmp_path: Path) -> None:
 def test_rows_survive_json() -> None:
     """What a table needs is in the file."""
     data = json.loads(json.dumps(comparison(*BLPO).to_dict()))
-    read = Comparison(tuple(Row(**one) for one in data["rows"]), data["about"], data["truth"])
+    read = Comparison(tuple(ComparisonRow(**one) for one in data["rows"]), data["about"], data["truth"])
     assert markdown(read) == markdown(comparison(*BLPO))
     assert replace(read.rows[0], curve=()).spent == 1505

@@ -33,7 +33,7 @@ from blpo_dspy.files import write_json
 from blpo_dspy.models.lm import Models
 from blpo_dspy.report import load_run, write_report, write_report_data
 from blpo_dspy.report.html import command_line, relative_paths
-from blpo_dspy.report.run.items import MOST_SHOWN, Item, Opinion
+from blpo_dspy.report.run.items import MOST_SHOWN, Item
 from blpo_dspy.report.run.page import render
 from blpo_dspy.report.words import word_diff
 from blpo_dspy.runs.align import align
@@ -355,10 +355,10 @@ def test_a_damaged_record_is_refused_in_one_message(file: str, damage: Callable[
 
 def test_an_item_that_is_not_shown_keeps_its_labels_alone() -> None:
     """Its texts would make the file large; what is counted is all there."""
-    item = Item("1", "dark", Opinion("dark", "dark", "long", "why"), Opinion(None, failure="timeout"), "g", {"a": "b"})
+    item = Item("1", "dark", Verdict("dark", "dark", "long", "why"), Verdict(None, failure="timeout"), "g", {"a": "b"})
     bare = item.bare()
     read = TypeAdapter(Item)
-    assert (bare.before, bare.after, bare.group) == (Opinion("dark"), Opinion(None, failure="failed"), "g")
+    assert (bare.before, bare.after, bare.group) == (Verdict("dark"), Verdict(None, failure="failed"), "g")
     assert read.validate_json(json.dumps(bare.to_dict())) == bare
     assert read.validate_json(json.dumps(item.to_dict())) == item
 
@@ -517,7 +517,7 @@ def test_a_test_set_that_was_used_before_is_said_at_the_top(run_folder, tmp_path
     folder = shutil.copytree(run_folder, tmp_path / "copy")
     record = json.loads((folder / "result.json").read_text())
     record["sealed_test"] = {"used": "once, after compiling", "times": 3, "warning": "this set <i>was used</i>"}
-    record["repeatability"] = {"told": "asked 3 times about 10 images, the judge gave the same label"}
+    record["repeatability"] = {"summary": "asked 3 times about 10 images, the judge gave the same label"}
     (folder / "result.json").write_text(json.dumps(record))
     text = Page(render(load_run(folder))).text
     assert text.index("This set <i>was used</i>.") < text.index("Agreement with people")

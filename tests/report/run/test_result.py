@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 
 from blpo_dspy.agreement.measure import measure_agreement
+from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.report.numbers import enough_digits, figure
-from blpo_dspy.report.run.estimates import Column, figures_of
+from blpo_dspy.report.run.figure_table import Column, figure_table
 from blpo_dspy.report.run.folder import RunFolder
 from blpo_dspy.report.run.groups import groups_of, holm
 from blpo_dspy.report.run.headline import Headline, headline_of, models_and_day
-from blpo_dspy.report.run.items import Item, Opinion
+from blpo_dspy.report.run.items import Item
 from blpo_dspy.report.run.measured import Measured, measured_of
 
 NOMINAL, SCALE = LabelSpace("Safe", "Unsafe"), LabelSpace.ordinal(1, 5)
@@ -27,7 +28,7 @@ Said = tuple[Label, Label | None, Label | None]
 def run_of(labels: LabelSpace, said: Sequence[Said], *, folds: bool = False, groups: Sequence[str] = ()) -> RunFolder:
     """A run whose test images have these human labels, and labels before and after; FAILED for a failed call."""
     items = tuple(
-        Item(str(i), true, _opinion(before), _opinion(after), groups[i] if groups else "")
+        Item(str(i), true, _verdict(before), _verdict(after), groups[i] if groups else "")
         for i, (true, before, after) in enumerate(said)
     )
     measured: dict[str, Any] = {}
@@ -40,8 +41,8 @@ def run_of(labels: LabelSpace, said: Sequence[Said], *, folds: bool = False, gro
     return RunFolder(Path("run"), result, "", items)
 
 
-def _opinion(label: Label | None) -> Opinion:
-    return Opinion(None, failure="the model failed") if label == FAILED else Opinion(label)
+def _verdict(label: Label | None) -> Verdict:
+    return Verdict(None, failure="the model failed") if label == FAILED else Verdict(label)
 
 
 def measured(labels: LabelSpace, said: Sequence[Said], **options: Any) -> Measured:
@@ -98,7 +99,7 @@ def test_images_that_could_not_be_compared_are_counted() -> None:
     said: list[Said] = [("Safe", FAILED, "Safe")] * 30 + [("Unsafe", "Safe", "Unsafe")] * 70
     found = measured(NOMINAL, said)
     assert "30 of 100 images could not be compared: the model failed." in headline_of(found).sentences
-    table = figures_of(found)
+    table = figure_table(found)
     assert (table.before, table.after, table.both) == (Column(70, 30), Column(100, 0), Column(70, 30))
 
 
@@ -116,7 +117,7 @@ def test_answers_without_a_label_are_told_where_the_mean_distance_counts_them() 
     said: list[Said] = [(3, None, 3)] * 10 + [(4, 3, 4)] * 20 + [(1, 1, None)] * 2 + [(2, 2, 2)] * 8
     found = measured(SCALE, said)
     told = headline_of(found)
-    rows = {row.name: row for row in figures_of(found).rows}
+    rows = {row.name: row for row in figure_table(found).rows}
     distance = rows["Mean distance (levels)"]
     assert distance.remark == "an answer without a label counts as 4 levels"
     assert distance.before is not None
@@ -134,7 +135,7 @@ def test_answers_without_a_label_are_told_where_the_mean_distance_counts_them() 
 def test_without_such_answers_there_is_one_mean_distance() -> None:
     """One row, with its change; the headline counts what is exactly right and names the distance beside it."""
     found = measured(SCALE, [(3, 1, 3)] * 10 + [(4, 4, 4)] * 10)
-    rows = {row.name: row for row in figures_of(found).rows}
+    rows = {row.name: row for row in figure_table(found).rows}
     assert [name for name in rows if name.startswith("Mean")] == ["Mean distance (levels)"]
     change = rows["Mean distance (levels)"].change
     assert change is not None

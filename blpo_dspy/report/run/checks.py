@@ -1,4 +1,4 @@
-"""What a report says beside the agreement: people among themselves, what descriptions carry, doubtful labels."""
+"""The checks of a report: people among themselves, what descriptions carry, doubtful labels, folds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from blpo_dspy.agreement.intervals import Interval, proportion_interval
 from blpo_dspy.agreement.label_errors import FILE_NAME as LABEL_ERRORS
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.report.numbers import figure
-from blpo_dspy.report.run.estimates import Estimate
+from blpo_dspy.report.run.figure_table import IntervalEstimate
 from blpo_dspy.report.run.folder import RunFolder, ShownError
 from blpo_dspy.report.run.measured import WHEN
 
@@ -57,7 +57,7 @@ class FidelityTable:
 
 
 @dataclass(frozen=True)
-class Told:
+class StatedLabels:
     """Descriptions that give a verdict: of which judge, how many of how many, and the first few."""
 
     when: str
@@ -90,7 +90,7 @@ class Human:
     """A line about people: what it is, the figure with its interval, and what it rests on."""
 
     name: str
-    estimate: Estimate
+    estimate: IntervalEstimate
     remark: str
 
 
@@ -172,11 +172,11 @@ def _right(agreement: Agreement, row: int | None = None) -> Share:
     return Share(count, n, proportion_interval(count, n))
 
 
-def told_of(result: Mapping[str, Any]) -> tuple[Told, ...]:
-    """Returns what a run recorded of descriptions that give a verdict; nothing where none was looked at."""
+def stated_labels_of(result: Mapping[str, Any]) -> tuple[StatedLabels, ...]:
+    """Returns what a run recorded of descriptions that give a verdict; nothing where none was checked."""
     recorded = result.get("stated_labels") or {}
     return tuple(
-        Told(title, found["count"], found["n"], tuple(found["examples"]))
+        StatedLabels(title, found["count"], found["n"], tuple(found["examples"]))
         for when, title in (("before", "Before"), ("after", "After"))
         if (found := recorded.get(when)) and found["n"]
     )
@@ -210,7 +210,9 @@ def humans_of(result: Mapping[str, Any]) -> Humans | None:
         "after": ("The judge with people, κ, after", found["judge"]["after"], images),
     }
     rows = tuple(
-        Human(title, Estimate(value, Interval(**ends) if (ends := found["intervals"].get(name)) else None), remark)
+        Human(
+            title, IntervalEstimate(value, Interval(**ends) if (ends := found["intervals"].get(name)) else None), remark
+        )
         for name, (title, value, remark) in named.items()
         if value is not None
     )

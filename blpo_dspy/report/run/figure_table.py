@@ -15,17 +15,17 @@ _NAMES = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "kappa": "Cohen’s κ
 
 
 @dataclass(frozen=True)
-class Estimate:
+class IntervalEstimate:
     """A figure with its interval."""
 
     value: float
     interval: Interval | None
 
-    def times(self, factor: float) -> Estimate:
+    def times(self, factor: float) -> IntervalEstimate:
         """Returns it in another unit."""
         found = self.interval
         ends = None if found is None else replace(found, low=found.low * factor, high=found.high * factor)
-        return Estimate(self.value * factor, ends)
+        return IntervalEstimate(self.value * factor, ends)
 
     def digits(self, least: int) -> int:
         """Returns the digits, at least so many, that write no number of it as zero that isn't."""
@@ -50,14 +50,14 @@ class Figure:
         before: The start's.
         after: The compiled judge's.
         change: After − before on the images that both answered, where the paired comparison has it.
-        ceiling: That of a judge which is told the truth.
+        ceiling: That of a judge whose instruction states the truth.
     """
 
     name: str
     remark: str
-    before: Estimate | None
-    after: Estimate | None
-    change: Estimate | None
+    before: IntervalEstimate | None
+    after: IntervalEstimate | None
+    change: IntervalEstimate | None
     ceiling: float | None
 
     @property
@@ -83,22 +83,22 @@ class FigureTable:
         before: The start's images, None if it was not measured.
         after: Those of the compiled judge, likewise.
         both: Those that both answered, None if there are none.
-        told: Those of the judge that is told the truth, None if there is no such judge.
+        top: Those of the judge whose instruction states the truth, None if there is no such judge.
     """
 
     rows: tuple[Figure, ...]
     before: Column | None
     after: Column | None
     both: Column | None
-    told: Column | None
+    top: Column | None
 
     @property
     def ceiling(self) -> bool:
-        """Whether there is a judge that is told the truth."""
-        return self.told is not None
+        """Whether there is a judge whose instruction states the truth."""
+        return self.top is not None
 
 
-def figures_of(measured: Measured) -> FigureTable:
+def figure_table(measured: Measured) -> FigureTable:
     """Returns the figures of what a run measured."""
     found = {when: estimates(agreement, measured.seed) for when, agreement in measured.agreements.items()}
     ceiling = {} if measured.ceiling is None else estimates(measured.ceiling, measured.seed)
@@ -111,15 +111,15 @@ def figures_of(measured: Measured) -> FigureTable:
             change = _in(unit, changed(changes.get(name)))
             rows.append(Figure(title, remark, first, second, change, None if top is None else top.value))
     both = None if measured.paired is None else Column(measured.paired.n, measured.n - measured.paired.n)
-    before, after, told = map(_column, (*measured.agreements.values(), measured.ceiling))
-    return FigureTable(tuple(rows), before, after, both, told)
+    before, after, best = map(_column, (*measured.agreements.values(), measured.ceiling))
+    return FigureTable(tuple(rows), before, after, both, best)
 
 
 def _column(agreement: Agreement | None) -> Column | None:
     return None if agreement is None else Column(agreement.n, agreement.failed)
 
 
-def estimates(agreement: Agreement | None, seed: int) -> dict[str, Estimate]:
+def estimates(agreement: Agreement | None, seed: int) -> dict[str, IntervalEstimate]:
     """Returns the figures of an agreement that are defined."""
     if agreement is None:
         return {}
@@ -128,12 +128,12 @@ def estimates(agreement: Agreement | None, seed: int) -> dict[str, Estimate]:
         "mean_loss": mean_loss_interval(agreement, seed=seed),
     }
     values = {name: getattr(agreement, name) for name in intervals}
-    return {name: Estimate(value, intervals[name]) for name, value in values.items() if value is not None}
+    return {name: IntervalEstimate(value, intervals[name]) for name, value in values.items() if value is not None}
 
 
-def changed(difference: Difference | None) -> Estimate | None:
+def changed(difference: Difference | None) -> IntervalEstimate | None:
     """Returns the change of a figure, None where it is undefined."""
-    return None if difference is None else Estimate(difference.change, difference.interval)
+    return None if difference is None else IntervalEstimate(difference.change, difference.interval)
 
 
 def levels(labels: LabelSpace) -> int:
@@ -154,5 +154,5 @@ def _rows(labels: LabelSpace, invalid: bool) -> Iterator[tuple[str, str, str, fl
     yield "invalid_rate", "Answers without a label", "", 1
 
 
-def _in(unit: float, estimate: Estimate | None) -> Estimate | None:
+def _in(unit: float, estimate: IntervalEstimate | None) -> IntervalEstimate | None:
     return None if estimate is None else estimate.times(unit)

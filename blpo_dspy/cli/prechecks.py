@@ -1,4 +1,4 @@
-"""What is asked before a search, under its cap: do the models see, does the judge agree with itself."""
+"""Checks before a search, under its cap: whether the models see, and whether the judge agrees with itself."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import dspy
 from dspy.utils.exceptions import LMError
 
 from blpo_dspy.calls.allowance import Allowance
+from blpo_dspy.calls.budget import CAPS
 from blpo_dspy.calls.failures import RunStoppedError
 from blpo_dspy.calls.journal import Journal
 from blpo_dspy.calls.ledger import Ledger, Usage
@@ -43,12 +44,12 @@ _Examples: TypeAlias = Sequence[dspy.Example]
 
 
 @dataclass(frozen=True)
-class Beforehand:
-    """What came of asking before a search.
+class Prechecks:
+    """The result of the checks before a search.
 
     Attributes:
         ledger: The LM calls that it took.
-        repeatability: How far the start agrees with itself, as plain data; None if that was not asked.
+        repeatability: How far the start agrees with itself, as plain data; None if that was not checked.
         seconds: How long it took.
     """
 
@@ -57,39 +58,39 @@ class Beforehand:
     seconds: float
 
 
-def passes_beforehand(job: CompileJob, start: VisualJudge, train: _Examples, models: Models) -> list[Pass]:
-    """Returns the LM calls that `ask_beforehand` makes where no call fails and no cache answers."""
+def precheck_passes(job: CompileJob, start: VisualJudge, train: _Examples, models: Models) -> list[Pass]:
+    """Returns the LM calls that `run_prechecks` makes where no call fails and no cache answers."""
     seeing = _seeing(start, models) if job.preflight else {}
     probes = [dict.fromkeys([_asked_as(roles)], PROBES) for roles, _ in seeing.values()]
     asked = first_pass(start, train[:IMAGES])
     return [*(Pass(1, calls, calls) for calls in probes), *[asked] * (job.repeat or 0)]
 
 
-def calls_beforehand(job: CompileJob, start: VisualJudge, train: _Examples, models: Models) -> int:
+def precheck_calls(job: CompileJob, start: VisualJudge, train: _Examples, models: Models) -> int:
     """Returns how many they are."""
-    return total_calls(passes_beforehand(job, start, train, models))
+    return total_calls(precheck_passes(job, start, train, models))
 
 
-def told_beforehand(calls: int) -> str:
+def prechecks_in_words(calls: int) -> str:
     """Returns the end of a sentence about these calls, nothing if there are none."""
     return f"; --preflight and --repeat take {calls} before the search" if calls else ""
 
 
-def ask_beforehand(
+def run_prechecks(
     job: CompileJob,
     start: VisualJudge,
     sets: Mapping[str, _Examples],
     train: _Examples,
     models: Models,
     screen: Screen,
-) -> Beforehand:
-    """Does what `--preflight` and `--repeat` ask for, and notes what comes of it.
+) -> Prechecks:
+    """Does what `--preflight` and `--repeat` ask for, and notes the result.
 
     Args:
         job: What is asked for.
         start: The judge to start from.
         sets: The labelled images by the name of their set, which have to be apart.
-        train: Those that the start may be asked about again.
+        train: Those that the start may judge repeatedly.
         models: The models by role.
         screen: Where notes go.
 
@@ -98,14 +99,14 @@ def ask_beforehand(
         ModelError: If a model cannot be used, or does not see images.
     """
     began = time.monotonic()
-    job.search.after(Usage(calls=calls_beforehand(job, start, train, models)))  # or none would be left for the search
+    job.search.after(Usage(calls=precheck_calls(job, start, train, models)))  # or none would be left for the search
     with noting(screen), _Meters(job.search, job.run_dir) as meters:
         if job.preflight:
             _preflight(start, sets, models, meters.another("preflight"), screen)
         repeated = None
         if job.repeat is not None:
             with working(screen) as watch, Workers(job.search.threads, grace=GRACE) as workers:
-                watch.begin(f"asking {job.repeat} times about the same images")
+                watch.begin(f"judging the same images {job.repeat} times")
                 found = repeatability(
                     start,
                     models,
@@ -114,9 +115,9 @@ def ask_beforehand(
                     workers=workers,
                     meters=lambda turn: meters.another(f"repeat-{turn + 1}"),
                 )
-            screen.note(found.told)
+            screen.note(found.summary)
             repeated = found.to_dict()
-    return Beforehand(meters.ledger(), repeated, time.monotonic() - began)
+    return Prechecks(meters.ledger(), repeated, time.monotonic() - began)
 
 
 def preflight(
@@ -186,7 +187,7 @@ class _Meters:
 
 
 def _spent_early(reason: str) -> RunStoppedError:
-    return RunStoppedError(f"{reason} before the search, as calls failed or took long; raise the cap")
+    return RunStoppedError(f"{reason} before the search, as calls failed or took long; raise the cap", option=CAPS)
 
 
 def _seeing(start: VisualJudge, models: Models) -> dict[str, tuple[str, dspy.LM]]:

@@ -504,7 +504,7 @@ def test_memory_is_given_back_by_an_image_that_fails() -> None:
 
 _MEASURE = """
 import resource, sys
-from blpo_dspy.images import PixelPolicy
+from blpo_dspy.data.images.prepare import PixelPolicy
 small, large = (open(name, "rb").read() for name in sys.argv[1:])
 PixelPolicy().prepare(small)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -131,12 +131,22 @@ def mean_losses(losses: Iterable[tuple[str, float]]) -> Mapping[str, tuple[int, 
     return {part: (len(found), sum(found) / len(found)) for part, found in parts.items()}
 
 
-def _runs(text: str, size: int) -> set[tuple[str, ...]]:
-    """All runs of so many words; of scripts without spaces they are letters that come to as many."""
+def words_in(text: str) -> int:
+    """Returns how many words a text has; in scripts without spaces, about as many letters as make them count as one."""
+    return round(sum(length for _, length in _words(text)))
+
+
+def _words(text: str) -> list[tuple[str, float]]:
+    """Words, or single letters of scripts without spaces, and which part of a word each is."""
     letters = list(_UNSPACED.values())
-    found = [
+    return [
         (word[0], 1 / letters[word.lastindex - 1] if word.lastindex else 1) for word in _WORDS.finditer(text.casefold())
     ]
+
+
+def _runs(text: str, size: int) -> set[tuple[str, ...]]:
+    """All runs of so many words; of scripts without spaces they are letters that count as so many."""
+    found = _words(text)
     ends = [0.0, *itertools.accumulate(length for _, length in found)]
     runs = set()
     for start in range(len(found)):

@@ -120,8 +120,7 @@ class BLPO(RoundOptimizer):
         for t in range(self.rounds):  # for t = 0 … T−1
             batch = batches.sample(partial(run.bench.judge, current))  # sample I_B from D under p_t
             if batch is None:
-                run.bench.check(run.bench.judge(current, run.data.train))  # known by now: was it refused all mistakes?
-                run.ended = "the judge makes too few mistakes on the trainset to learn from"
+                run.ended = self._why_ended(run, batches, current)
                 return
             history: list[Trial] = []
             with run.allowance.until_stopped():
@@ -152,7 +151,8 @@ class BLPO(RoundOptimizer):
         if self.keep_back == "auto" and len(train) < FEW_EXAMPLES:
             held_out = True
         right = self.shown_right if run.describes else self.shown_right // 2
-        return Batches(self._sampling(train), errors=self.batch_size, right=right, held_out=held_out)
+        endless = run.budget is not None
+        return Batches(self._sampling(train), errors=self.batch_size, right=right, held_out=held_out, endless=endless)
 
     def _sampling(self, train: Sequence[int]) -> Sampling:
         if self.minibatch_size is None:
@@ -171,6 +171,14 @@ class BLPO(RoundOptimizer):
         q = run.start.verbalizer
         default = q == DEFAULT_VERBALIZER_INSTRUCTION
         return Instructions(end.judge, updates.report_instruction(run.start.judge) if default else q)
+
+    def _why_ended(self, run: Run, batches: Batches, current: Instructions) -> str:
+        if batches.exhausted:
+            return "the largest minibatch led to no update"
+        judged = run.bench.judge(current, run.data.train)  # known by now
+        run.bench.check(judged)  # was it refused all mistakes?
+        mistakes = any(judgement.loss for judgement in judged)
+        return f"the judge makes {'too few' if mistakes else 'no'} mistakes on the trainset to learn from"
 
     def _settled(self, history: Sequence[Trial]) -> bool:
         """Whether the inner loop has what it looks for."""

@@ -135,14 +135,20 @@ class Batches:
         right: The most right examples that are shown.
         held_out: Whether half of the mistakes are kept back: from the start (True), never (False), or from when an
             update corrects what it was shown (None).
+        endless: Whether the search goes on, until something else ends it, after a round that led to no update with as
+            many examples as there can be.
     """
 
-    def __init__(self, sampling: Sampling, *, errors: int, right: int, held_out: bool | None) -> None:
-        self._sampling, self._errors, self._right = sampling, errors, right
+    def __init__(
+        self, sampling: Sampling, *, errors: int, right: int, held_out: bool | None, endless: bool = False
+    ) -> None:
+        self._sampling, self._errors, self._right, self._endless = sampling, errors, right, endless
         self._held_out, self._fixed = bool(held_out), held_out is not None
 
     def sample(self, judge: Judge) -> Batch | None:
-        """Returns the batch of the next round; None if the judge makes too few mistakes on the training examples."""
+        """Returns the batch of the next round; None if there is nothing more to learn from."""
+        if self.exhausted:
+            return None
         searched = 0
 
         def counted(examples: Sequence[int]) -> list[Judgement]:
@@ -181,8 +187,8 @@ class Batches:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the last round led to no update with as many examples as there can be."""
-        return self._sampling.exhausted
+        """Whether the search ends as the last round led to no update with as many examples as there can be."""
+        return self._sampling.exhausted and not self._endless
 
     @property
     def _least(self) -> int:

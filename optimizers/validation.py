@@ -113,18 +113,20 @@ class Validator:
             1.0 - self._bench.mean_loss(judgements),
             len(judgements),
             agreement_of(judgements, self._run.labels),
-            parts=self._parts(judgements),
+            parts=parts_of(judgements, self._bench.examples),
             gain=gain or 0.0,
             refused="" if gain is not None else f"the model failed for {failed} of {len(judgements)} examples",
         )
 
-    def _parts(self, judgements: Sequence[Judgement]) -> Mapping[str, tuple[int, float]]:
-        return mean_losses(
-            (part, judgement.loss)
-            for judgement in judgements
-            if judgement.loss is not None
-            for part in _parts_of(self._bench.examples[judgement.example], judgement.label)
-        )
+
+def parts_of(judgements: Sequence[Judgement], examples: Sequence[dspy.Example]) -> Mapping[str, tuple[int, float]]:
+    """Returns how many judgements there are of each human label and each group, and their mean loss."""
+    return mean_losses(
+        (part, judgement.loss)
+        for judgement in judgements
+        if judgement.loss is not None
+        for part in _parts_of(examples[judgement.example], judgement.label)
+    )
 
 
 def validation_size(available: int, max_calls: int | None, per_example: int) -> int:

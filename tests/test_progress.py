@@ -36,7 +36,7 @@ def watched(*, terminal: bool, shown: bool = True) -> tuple[str, VisualJudge]:
     )
     console = Console(file=io.StringIO(), force_terminal=terminal, width=120)
     lm = embedded_lm(cache=False)
-    optimizer = BLPO(prompt_model=lm, task_model=lm, rounds=2, inner_steps=1, batch_size=3, guard_size=3)
+    optimizer = BLPO(prompt_model=lm, task_model=lm, rounds=2, inner_steps=1, batch_size=3, minibatch_size=6)
     with Watch(console, shown=shown) as watch:
         follow = CompileWatch(watch, optimizer, LABELS, val)
         optimizer.on_round = follow.round

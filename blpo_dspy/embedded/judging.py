@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from blpo_dspy.embedded import flaws, vocabulary
@@ -48,6 +49,7 @@ def listed_in(text: str) -> tuple[Any, ...]:
     return tuple(names) if ordered else ranked(names)
 
 
+@lru_cache(maxsize=1024)
 def scale_in(text: str) -> tuple[Any, ...]:
     """Returns the scale or the choice that a text states, from worst to best, or ()."""
     match = _RANGE.search(text)
@@ -75,7 +77,7 @@ def evidence(reading: Reading, senses: Senses) -> dict[str, int]:
     return _joined(present(seen), told) if images else present(told)
 
 
-def _joined(seen: dict[str, int], told: dict[str, int]) -> dict[str, int]:
+def _joined(seen: Mapping[str, int], told: Mapping[str, int]) -> dict[str, int]:
     """What is seen, and what is told beside it; a slight flaw on which the two disagree is taken for an error."""
     kept = {flaw: level for flaw, level in seen.items() if level > 1 or told.get(flaw, 1)}
     return {**{flaw: level for flaw, level in told.items() if level > 1}, **kept}

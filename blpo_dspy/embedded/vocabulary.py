@@ -10,6 +10,8 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
 
 from blpo_dspy.embedded import flaws
 
@@ -109,6 +111,10 @@ _OWN = re.compile(
 )
 
 
+# The same instructions and reports are read over and over.
+_remembered = lru_cache(maxsize=4096)
+
+
 def _flaw_of(match: re.Match[str]) -> str:
     return flaws.FLAWS[int(str(match.lastgroup)[1:])]
 
@@ -134,6 +140,7 @@ def mentioned(text: str) -> tuple[str, ...]:
     return tuple(flaw for flaw in flaws.FLAWS if flaw in found)
 
 
+@_remembered
 def requested(text: str) -> tuple[str, ...]:
     """Returns the flaws that an instruction asks to report: named, and not denied in the same sentence."""
     wanted: dict[str, bool] = {}
@@ -144,7 +151,8 @@ def requested(text: str) -> tuple[str, ...]:
     return tuple(flaw for flaw in flaws.FLAWS if wanted.get(flaw))
 
 
-def read_weights(text: str) -> dict[str, float]:
+@_remembered
+def read_weights(text: str) -> Mapping[str, float]:
     """Returns the weights that a judge's instruction states; where it states two for a flaw, the later counts."""
     weights: dict[str, float] = {}
     for sentence in sentences(text):
@@ -155,7 +163,7 @@ def read_weights(text: str) -> dict[str, float]:
                 for match in named:
                     nearest = min(words, key=lambda word: _gap(word, match), default=None)
                     weights[_flaw_of(match)] = MENTIONED if nearest is None else _weight_of(nearest)
-    return weights
+    return MappingProxyType(weights)
 
 
 def _weight_words(clause: str, named: list[re.Match[str]]) -> list[re.Match[str]]:
@@ -203,7 +211,8 @@ def reweighted(instruction: str, changes: Mapping[str, float]) -> str:
     return f"{rest} {write_weights({**own, **changes})}".strip()
 
 
-def read_levels(text: str) -> dict[str, int]:
+@_remembered
+def read_levels(text: str) -> Mapping[str, int]:
     """Returns the level of each flaw that a description reports, 0 for one that it says is absent."""
     levels: dict[str, int] = {}
     for sentence in sentences(text):
@@ -219,7 +228,7 @@ def read_levels(text: str) -> dict[str, int]:
                 level = _degree(sentence, start, match.start(), match.end(), end)
             last = level
             levels[_flaw_of(match)] = 2 if level is None else level
-    return levels
+    return MappingProxyType(levels)
 
 
 def _degree(sentence: str, start: int, flaw_start: int, flaw_end: int, end: int) -> int | None:

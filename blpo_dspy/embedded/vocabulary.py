@@ -111,6 +111,13 @@ _OWN = re.compile(
 )
 
 
+CASE = re.compile(
+    r"(?:if|when|where)\b(?P<conditions>[^:]{1,400}):\s*(?:the )?(?:label|rating|score) is "
+    r"[\"'“]?(?P<label>[\w-][\w -]{0,40})",
+    re.IGNORECASE,
+)
+"""A sentence that says which label a kind of picture gets; see `cases`."""
+
 # The same instructions and reports are read over and over.
 _remembered = lru_cache(maxsize=4096)
 
@@ -156,6 +163,8 @@ def read_weights(text: str) -> Mapping[str, float]:
     """Returns the weights that a judge's instruction states; where it states two for a flaw, the later counts."""
     weights: dict[str, float] = {}
     for sentence in sentences(text):
+        if CASE.match(sentence.strip()):
+            continue
         for clause in _CLAUSE.split(sentence):
             named = list(_FLAW.finditer(clause))
             if named:
@@ -202,13 +211,26 @@ def without_weights(text: str) -> str:
     return _OWN.sub("", text).strip()
 
 
+def without_cases(text: str) -> str:
+    """Returns a text without its rules for cases, and otherwise as it is."""
+    return "".join(sentence for sentence in sentences(text) if not CASE.match(sentence.strip())).strip()
+
+
 def reweighted(instruction: str, changes: Mapping[str, float]) -> str:
     """Returns the instruction with other weights for some flaws; all that it says otherwise stays word for word."""
-    own = read_weights(" ".join(_OWN.findall(instruction)))
-    rest = without_weights(instruction)
-    if rest and rest[-1] not in ".!?:;":
-        rest += "."
-    return f"{rest} {write_weights({**own, **changes})}".strip()
+    return joined(without_weights(instruction), write_weights({**own_weights(instruction), **changes}))
+
+
+def own_weights(text: str) -> Mapping[str, float]:
+    """Returns the weights that the sentences of `write_weights` in a text state."""
+    return read_weights(" ".join(_OWN.findall(text)))
+
+
+def joined(*texts: str) -> str:
+    """Returns texts as one, each ended by a full stop where it has no other end."""
+    stated = [text.strip() for text in texts if text.strip()]
+    ends = [text if text[-1] in ".!?:;" else f"{text}." for text in stated[:-1]]
+    return " ".join([*ends, *stated[-1:]])
 
 
 @_remembered

@@ -31,6 +31,7 @@ from blpo_dspy.notices import notice
 from blpo_dspy.optimizers.allowance import Allowance
 from blpo_dspy.optimizers.blpo import BLPO
 from blpo_dspy.optimizers.records import BLPOResult
+from blpo_dspy.optimizers.validation import validation_size
 from blpo_dspy.optimizers.workers import Workers
 from blpo_dspy.options import Search
 from blpo_dspy.programs.visual_judge import VisualJudge
@@ -260,7 +261,11 @@ def make_optimizer(models: Models, search: Search, reserved: int, log_dir: Path 
 
 
 def _compile(optimizer: BLPO, start: VisualJudge, sets: Sets, watch: Watch) -> VisualJudge:
-    follow = CompileWatch(watch, optimizer, start.labels, sets.val if optimizer.select == "best" else sets.train)
+    validated, size = sets.train, len(sets.train)
+    if optimizer.select == "best":
+        cap = None if optimizer.budget is None else optimizer.budget.calls
+        validated, size = sets.val, validation_size(len(sets.val), cap, start.calls_per_image)
+    follow = CompileWatch(watch, optimizer, start.labels, validated, size)
     optimizer.on_round = follow.round
     watch.begin("compiling", optimizer.rounds * (optimizer.inner_steps + 1))
     with dspy.context(callbacks=[*dspy.settings.callbacks, follow]):

@@ -92,14 +92,18 @@ class CompileWatch(BaseCallback):
         watch: Where it shows.
         optimizer: The optimizer whose run is followed.
         labels: The label space.
-        examples: What instructions are validated on: the agreement shown is that on all of them.
+        examples: What instructions are validated on.
+        size: How many of them are judged: the agreement shown is that on all of these.
     """
 
-    def __init__(self, watch: Watch, optimizer: BLPO, labels: LabelSpace, examples: Sequence[dspy.Example]) -> None:
+    def __init__(
+        self, watch: Watch, optimizer: BLPO, labels: LabelSpace, examples: Sequence[dspy.Example], size: int
+    ) -> None:
         super().__init__()
         self._watch, self._rounds, self._steps = watch, optimizer.rounds, optimizer.inner_steps + 1
         self._proposing = optimizer.update_verbalizer
         self._labels, self._truth = labels, {example.image.url: example.label for example in examples}
+        self._size = size
         self._lock = threading.Lock()
         self._round = self._step = self._calls = 0
         self._judging: dict[str, tuple[Instructions, Label]] = {}
@@ -143,7 +147,7 @@ class CompileWatch(BaseCallback):
             self._judged[instructions] += 1
             self._right[instructions] += int(predicted == label)
             self._loss[instructions] += self._labels.loss(label, predicted)
-            if self._judged[instructions] == len(self._truth):
+            if self._judged[instructions] == self._size:
                 self._validated(instructions)
         self._show()
 
@@ -160,7 +164,7 @@ class CompileWatch(BaseCallback):
         self._show()
 
     def _validated(self, instructions: Instructions) -> None:
-        agreement = self._right[instructions] / len(self._truth)
+        agreement = self._right[instructions] / self._size
         self._first = agreement if self._first is None else self._first
         found = (self._loss[instructions], -agreement)
         self._best = found if self._best is None else min(self._best, found)
@@ -184,7 +188,7 @@ def one_line(error: object) -> str:
 def told(completed: Round) -> str:
     """Returns a round in one line."""
     batch = completed.batch
-    found = f"round {completed.number + 1}: {len(batch.errors)} mistakes among {batch.searched} judged"
+    found = f"round {completed.number + 1}: {batch.mistakes} mistakes among {batch.searched} judged"
     if completed.chosen is None:
         return f"{found}; no update helps, so the instructions stay"
     score = completed.trials[completed.chosen].score or 0.0

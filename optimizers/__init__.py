@@ -9,7 +9,7 @@ from blpo_dspy.optimizers.opro import OPRO
 from blpo_dspy.optimizers.records import Batch, BLPOResult, Instructions, Judgement, Rejection, Round, Trial, Validation
 from blpo_dspy.optimizers.rounds import RoundOptimizer
 from blpo_dspy.optimizers.textgrad import TextGrad
-from blpo_dspy.optimizers.updates import MergeUpdates, UpdateJudge, UpdateVerbalizer
+from blpo_dspy.optimizers.updates import UpdateJudge, UpdateVerbalizer
 
 __all__ = [
     "APO",
@@ -25,7 +25,6 @@ __all__ = [
     "JudgeOptimizer",
     "Judgement",
     "MIPROv2",
-    "MergeUpdates",
     "Rejection",
     "Round",
     "RoundOptimizer",

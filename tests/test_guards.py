@@ -71,24 +71,6 @@ def test_the_guard_can_be_switched_off_and_the_paper_has_none() -> None:
     assert BLPO.paper(prompt_model=world()).guards.copied_words is None
 
 
-def test_a_merge_that_quotes_is_refused_too() -> None:
-    """What an example said can come back where updates are joined."""
-
-    def joining(seen: Seen) -> Any:
-        if seen.fields == ["merged_instruction"]:
-            return {"merged_instruction": f"Bright is above 60 as in {EXAMPLE}"}
-        if seen.fields == ["improved_instruction"]:
-            return {"improved_instruction": f"Bright is above {60 if 'brightness' in seen.field('errors') else 90}"}
-        answer = mind(seen)
-        return {"description": f"{answer['description']}, {EXAMPLE}"} if seen.fields == ["description"] else answer
-
-    result = compiled(joining).detailed_results
-    merges = [trial for r in result.rounds for trial in r.trials if trial.origin == "merge"]
-    assert merges
-    assert all("quotes an example" in trial.rejections[0].reason for trial in merges)
-    assert not any(trial.judge for trial in merges)
-
-
 CAPTIONED = [example.copy(caption=EXAMPLE).with_inputs("image", "caption") for example in TRAIN[::2]]
 BASELINES: list[tuple[Any, str, dict[str, Any]]] = [
     (OPRO, "exemplars_as", {"steps": 1, "samples_per_step": 2, "score_size": 5}),
@@ -228,9 +210,8 @@ def test_a_quote_is_one_in_scripts_without_spaces_too(text: str) -> None:
 
 def overshooting(seen: Seen) -> Any:
     """As `mind`, but the threshold jumps so far that dark pictures gain and some bright ones lose."""
-    far = {"improved_instruction": "Bright is above 170", "merged_instruction": "Bright is above 171"}
-    (field, *_) = seen.fields
-    return {field: far[field]} if field in far else mind(seen)
+    far = {"improved_instruction": "Bright is above 170"}
+    return far if seen.fields == ["improved_instruction"] else mind(seen)
 
 
 def test_what_a_guard_refuses_is_not_returned() -> None:
@@ -242,6 +223,21 @@ def test_what_a_guard_refuses_is_not_returned() -> None:
     assert best.parts["label bright"][1] > start.parts["label bright"][1]
     assert strict.detailed_results.returned == strict.detailed_results.start
     assert all("label bright" in v.refused for v in strict.detailed_results.validations if v.score > start.score)
+
+
+@pytest.mark.parametrize(
+    ("guards", "why"), [(Guards(part_loss=0.05), "label bright"), (Guards(label_shift=0.01), "shares")]
+)
+def test_an_update_that_a_guard_refuses_is_not_taken_during_the_search_either(guards: Guards, why: str) -> None:
+    """As measured on the examples that it is scored on; the trial says why."""
+    options = {"rounds": 1, "inner_steps": 0, "minibatch_size": 42, "keep_back": "never"}
+    (free,), (strict,) = (
+        compiled(overshooting, guards=g, **options).detailed_results.rounds for g in (Guards(), guards)
+    )
+    assert free.chosen == 0
+    assert strict.chosen is None
+    assert why in strict.trials[0].rejections[-1].reason
+    assert strict.trials[0].judge == "Bright is above 170"
 
 
 def test_parts_are_means() -> None:

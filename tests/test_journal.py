@@ -241,7 +241,7 @@ def test_answers_of_earlier_sessions_count_against_the_cap(tmp_path: Path) -> No
 
 def compiled(lm: dspy.LM, folder: Path | None, **options: Any) -> dspy.Module:
     """Compiles a small run."""
-    options = {"rounds": 2, "inner_steps": 1, "batch_size": 4, "guard_size": 4, "num_threads": 4, **options}
+    options = {"rounds": 2, "inner_steps": 1, "batch_size": 4, "minibatch_size": 8, "num_threads": 4, **options}
     made = BLPO(prompt_model=lm, task_model=lm, log_dir=folder, **options)
     return made.compile(student(), trainset=TRAIN[::3], valset=VALIDATION[::3])
 

@@ -64,6 +64,6 @@ expected: Estimate = estimate(optimizer, start, trainset=examples)
 VisualJudge(safety, instruction="Is it safe?", evidence="pixels")  # type: ignore[arg-type]
 optimizer.compile(start, trainset=None)  # type: ignore[arg-type]
 BLPO(prompt_model=lm, rounds="2")  # type: ignore[arg-type]
-BLPO(prompt_model=lm, error_search="some")  # type: ignore[arg-type]
+BLPO(prompt_model=lm, keep_back="some")  # type: ignore[arg-type]
 BLPO(lm)  # type: ignore[call-arg]
 BLPO.paper(prompt_model=lm, rounds="2")  # type: ignore[arg-type]

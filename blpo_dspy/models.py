@@ -162,7 +162,8 @@ def _embedded(name: str, api_base: str | None, api_key: str | None, options: dic
     match = _EMBEDDED.fullmatch(name)
     if match is None:
         raise BlpoError(
-            f"model {name!r} is not a name of the offline engine; write embedded, embedded?seed=3 or embedded:bold"
+            f"model {name!r} is not a name of the offline engine; write embedded, or embedded?seed=3, or "
+            "embedded:bold?seed=3"
         )
     if api_base is not None or api_key is not None:
         raise BlpoError(f"model {name!r} runs inside this process; leave out its address and key")

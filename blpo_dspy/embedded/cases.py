@@ -33,7 +33,7 @@ class Case:
 
     def applies(self, levels: Mapping[str, int], setting: Setting) -> bool:
         """Whether a picture meets all conditions."""
-        close = all(abs(levels.get(flaw, 0) - level) <= 1 for flaw, level in self.levels.items())
+        close = all(flaw in levels and abs(levels[flaw] - level) <= 1 for flaw, level in self.levels.items())
         return close and all(setting.get(trait) == value for trait, value in self.setting.items())
 
     def same_conditions(self, other: Case) -> bool:

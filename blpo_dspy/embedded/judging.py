@@ -95,7 +95,7 @@ def _description(reading: Reading, has_image: bool) -> str:
     """What the request reports about the picture; without picture and report, whatever it says of it."""
     reports = [text for name, text in reading.inputs.items() if _REPORTS.search(name)]
     if not reports and not has_image:
-        reports = list(reading.inputs.values()) or [reading.text]
+        reports = list(reading.inputs.values()) or [vocabulary.without_cases(reading.text)]
     return without_images("\n".join(reports))
 
 

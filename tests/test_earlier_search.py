@@ -31,14 +31,28 @@ def test_the_rounds_are_those_of_blpo(rater: str, temperament: str, cap: int | N
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
     lm = embedded_lm(1, temperament=temperament, cache=False)
     splits = rated_photographs(RATERS[rater], seed=1, train=50, val=20, test=0)
-    train, val = ([dspy.Example(image=p.image, label=p.label).with_inputs("image") for p in part] for part in (splits.train, splits.val))
-    shared = {"prompt_model": lm, "task_model": lm, "seed": 1, "num_threads": 2, "rounds": options.get("rounds", 1000), "budget": None if cap is None else Budget(max_calls=cap)}
+    train, val = (
+        [dspy.Example(image=p.image, label=p.label).with_inputs("image") for p in part]
+        for part in (splits.train, splits.val)
+    )
+    shared = {
+        "prompt_model": lm,
+        "task_model": lm,
+        "seed": 1,
+        "num_threads": 2,
+        "rounds": options.get("rounds", 1000),
+        "budget": None if cap is None else Budget(max_calls=cap),
+    }
     student = VisualJudge(LabelSpace.ordinal(1, 5), instruction="Rate the technical quality of this photograph.")
     ours = EarlierSearch(**shared, learned="fixed" not in options).compile(student, trainset=train, valset=val)
-    theirs = BLPO(**shared, verbalizer_search="fixed" if "fixed" in options else "learned").compile(student, trainset=train, valset=val)
+    theirs = BLPO(**shared, verbalizer_search="fixed" if "fixed" in options else "learned").compile(
+        student, trainset=train, valset=val
+    )
     a, b = ours.detailed_results, theirs.detailed_results
     assert [r.end for r in a.rounds] == [r.end for r in b.rounds]
-    assert [[(t.verbalizer, t.judge, t.score) for t in r.trials] for r in a.rounds] == [[(t.verbalizer, t.judge, t.score) for t in r.trials] for r in b.rounds]
+    assert [[(t.verbalizer, t.judge, t.score) for t in r.trials] for r in a.rounds] == [
+        [(t.verbalizer, t.judge, t.score) for t in r.trials] for r in b.rounds
+    ]
     assert a.ledger.total.calls == b.ledger.total.calls
     assert [v.score for v in a.validations] == [v.score for v in b.validations]
     assert ours.instruction == theirs.instruction

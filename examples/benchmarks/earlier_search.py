@@ -133,9 +133,7 @@ class EarlierSearch(RoundOptimizer):
             current = done.end
             yield done
 
-    def _sample(
-        self, run: Run, current: Instructions, number: int
-    ) -> tuple[list[Judgement], list[Judgement], int]:
+    def _sample(self, run: Run, current: Instructions, number: int) -> tuple[list[Judgement], list[Judgement], int]:
         """Mistakes and right examples, in chunks of a drawn order until both are enough; and how many were judged."""
         order, chunk = shuffled(run.data.train, self.seed, number), self.batch_size + self.guard_size
         judged: list[Judgement] = []

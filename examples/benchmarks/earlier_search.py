@@ -19,7 +19,7 @@ from blpo_dspy.optimizers.asking import Asker
 from blpo_dspy.optimizers.bench import PendingJudgements
 from blpo_dspy.optimizers.exhibits import Exhibits, label_names
 from blpo_dspy.optimizers.proposals import Proposal
-from blpo_dspy.optimizers.records import Batch, BLPOResult, Instructions, Judgement, Rejection, Round, Trial, Validation
+from blpo_dspy.optimizers.records import Batch, BLPOResult, Instructions, Judgement, Round, Trial, Validation
 from blpo_dspy.optimizers.rounds import RoundOptimizer
 from blpo_dspy.optimizers.run import Run
 from blpo_dspy.optimizers.sampling import shuffled
@@ -133,9 +133,7 @@ class EarlierSearch(RoundOptimizer):
             current = done.end
             yield done
 
-    def _sample(
-        self, run: Run, current: Instructions, number: int
-    ) -> tuple[list[Judgement], list[Judgement], int]:
+    def _sample(self, run: Run, current: Instructions, number: int) -> tuple[list[Judgement], list[Judgement], int]:
         """Mistakes and right examples, in chunks of a drawn order until both are enough; and how many were judged."""
         order, chunk = shuffled(run.data.train, self.seed, number), self.batch_size + self.guard_size
         judged: list[Judgement] = []

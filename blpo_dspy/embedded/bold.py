@@ -36,6 +36,7 @@ _ASKS_FOR_SHARED = re.compile(
     r" (?:mistakes|errors|cases|images|pictures|examples)\b",
     re.IGNORECASE,
 )
+_WORD = re.compile(r"\w+")
 _WORD_LIMIT = re.compile(r"\b(?:at most|no more than|not more than|up to) (\d{2,5}) words\b", re.IGNORECASE)
 
 
@@ -88,7 +89,7 @@ def _written(rest: str, cases: Sequence[Case], weights: Mapping[str, float], lim
     stated = vocabulary.write_weights({**vocabulary.own_weights(rest), **weights})
     while True:
         text = vocabulary.joined(body, write_cases(kept), stated)
-        if not kept or all(len(text.split()) <= int(limit) for limit in limits):
+        if not kept or all(len(_WORD.findall(text)) <= int(limit) for limit in limits):
             return text
         kept.pop()
 

@@ -19,7 +19,7 @@ from blpo_dspy.optimizers.asking import Asker
 from blpo_dspy.optimizers.bench import PendingJudgements
 from blpo_dspy.optimizers.exhibits import Exhibits, label_names
 from blpo_dspy.optimizers.proposals import Proposal
-from blpo_dspy.optimizers.records import Batch, BLPOResult, Instructions, Judgement, Rejection, Round, Trial, Validation
+from blpo_dspy.optimizers.records import Batch, BLPOResult, Instructions, Judgement, Round, Trial, Validation
 from blpo_dspy.optimizers.rounds import RoundOptimizer
 from blpo_dspy.optimizers.run import Run
 from blpo_dspy.optimizers.sampling import shuffled

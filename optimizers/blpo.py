@@ -56,8 +56,8 @@ class BLPO(RoundOptimizer):
 
     Args:
         prompt_model: The optimizer LM, for the two meta-prompts.
-        rounds: T, the most outer rounds. Without a budget the search also ends after a round that led to no update
-            with as many examples as there can be in a minibatch.
+        rounds: T, the most outer rounds. Without a budget the search also ends after three minibatches of the largest
+            size that led to no update.
         inner_steps: K, the most proposals for the verbalizer instruction in a round.
         inner_loop: "first_gain" tries q* of the round before, where the judge reads descriptions, else q_0; it proposes
             others as long as no update lowered the loss, and takes the first that does. "all_steps" (the paper) starts
@@ -174,7 +174,7 @@ class BLPO(RoundOptimizer):
 
     def _why_ended(self, run: Run, batches: Batches, current: Instructions) -> str:
         if batches.exhausted:
-            return "the largest minibatch led to no update"
+            return "minibatches of the largest size led to no update"
         judged = run.bench.judge(current, run.data.train)  # known by now
         run.bench.check(judged)  # was it refused all mistakes?
         mistakes = any(judgement.loss for judgement in judged)

@@ -13,6 +13,8 @@ Judge = Callable[[Sequence[int]], list[Judgement]]
 LARGEST_MINIBATCH = 60
 # An update that corrects so much of the loss it was shown, of at least so many mistakes, may be memory.
 _SATURATED, _LEAST_SHOWN = 0.9, 4
+# So many of the largest minibatches in a row that led to no update end a search.
+_PATIENCE = 3
 # With fewer training examples half of the mistakes are kept back from the start.
 FEW_EXAMPLES = 50
 
@@ -22,7 +24,7 @@ class Sampling(Protocol):
 
     @property
     def exhausted(self) -> bool:
-        """Whether the last round led to no update with as many examples as there can be."""
+        """Whether several rounds in a row led to no update with as many examples as there can be."""
 
     def draw(self, judge: Judge, least: int) -> list[Judgement]:
         """Returns judged examples with so many mistakes at least; none if there are no more of them."""
@@ -84,8 +86,7 @@ class Minibatches:
         self._pass = 0
         self._queue: list[int] = []
         self._current: list[int] = []
-        self._taken = 0
-        self.exhausted = False
+        self._taken = self._in_vain = 0
 
     def draw(self, judge: Judge, least: int) -> list[Judgement]:
         """Returns the present minibatch if it serves again, else the next one with enough mistakes."""
@@ -104,9 +105,15 @@ class Minibatches:
         self._taken += taken
         if taken and again and self._taken < self._updates:
             return False
-        self.exhausted = not self._taken and self._size >= self._largest
+        in_vain = not self._taken and self._size >= self._largest
+        self._in_vain = self._in_vain + 1 if in_vain else 0
         self._end_minibatch()
         return True
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether several of the largest minibatches in a row led to no update."""
+        return self._in_vain >= _PATIENCE
 
     def _end_minibatch(self) -> None:
         if not self._taken:
@@ -135,8 +142,7 @@ class Batches:
         right: The most right examples that are shown.
         held_out: Whether half of the mistakes are kept back: from the start (True), never (False), or from when an
             update corrects what it was shown (None).
-        endless: Whether the search goes on, until something else ends it, after a round that led to no update with as
-            many examples as there can be.
+        endless: Whether the search goes on, until something else ends it, when the sampling is exhausted.
     """
 
     def __init__(
@@ -187,7 +193,7 @@ class Batches:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the search ends as the last round led to no update with as many examples as there can be."""
+        """Whether the search ends as several rounds led to no update with as many examples as there can be."""
         return self._sampling.exhausted and not self._endless
 
     @property

@@ -195,12 +195,12 @@ def test_the_first_verbalizer_instruction_names_the_task_unless_the_student_has_
     assert own.rounds[0].trials[0].verbalizer == "Look"
 
 
-def test_without_a_budget_the_search_ends_after_the_largest_minibatch_led_to_nothing() -> None:
-    """Each fruitless one is larger than the one before; more rounds would try the same again."""
+def test_without_a_budget_the_search_ends_after_the_largest_minibatches_led_to_nothing() -> None:
+    """Each fruitless one is larger than the one before, until there are no more images; three of these end it."""
     program = compiled(world(vain), inner_steps=0, rounds=30)
     found = result(program)
-    assert [len(r.batch.judgements) for r in found.rounds] == [20, 30, 42]
-    assert "largest minibatch" in found.stop_reason
+    assert [len(r.batch.judgements) for r in found.rounds] == [20, 30, 42, 42, 42]
+    assert "largest size" in found.stop_reason
 
 
 def test_results_do_not_depend_on_threads() -> None:

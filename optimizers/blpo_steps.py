@@ -155,7 +155,9 @@ class Steps:
             return self.bench.gain(part, found)
 
         def known(part: Sequence[Judgement]) -> float | None:
-            return gain(part) if part and all(judgement.example in after for judgement in part) else None
+            if not part or any(judgement.example not in after for judgement in part):
+                return None
+            return self.bench.gain(part, [after[judgement.example] for judgement in part])
 
         corrected = gain(wrong)
         score = None if corrected is None else corrected * share
@@ -174,6 +176,8 @@ class Steps:
     def _refusal(self, before: Sequence[Judgement], after: Mapping[int, Judgement]) -> str:
         """Why a guard refuses an update, "" if none does."""
         guards = self.asker.guards
+        if not guards.validating:
+            return ""
         return guards.refusal(self._measured(before), self._measured([after[b.example] for b in before]))
 
     def _measured(self, judgements: Sequence[Judgement]) -> _Measured:

@@ -210,5 +210,5 @@ def shortfall(budget: Budget, plan: Plan, costs: Callable[[], Mapping[str, CallC
 def _short(name: str, cap: float, needed: str, kept: str = "") -> str:
     return (
         f"{name}={cap:g} hardly pays for two rounds, which take about {needed} with the validations around them{kept}; "
-        "raise it, or use fewer examples, inner_steps or a smaller batch_size"
+        "raise it, or use fewer examples, inner_steps or a smaller minibatch_size"
     )

@@ -165,5 +165,8 @@ def agreement_of(judgements: Sequence[Judgement], labels: LabelSpace | None) -> 
 
 
 def best(validations: Sequence[Validation]) -> int:
-    """Returns the position of the highest gain that nothing refused; the earliest (the start first) of equal ones."""
-    return max(range(len(validations)), key=lambda i: (not validations[i].refused, validations[i].gain, -i))
+    """Returns the position of the highest gain that nothing refused; of equal ones the latest.
+
+    The search took it for its gains on training examples, which a small validation set may not show.
+    """
+    return max(range(len(validations)), key=lambda i: (not validations[i].refused, validations[i].gain, i))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from engines import Seen
-from worlds import LABELS, TRAIN, VALIDATION, mind, student, world
+from worlds import LABELS, TRAIN, VALIDATION, brightness, mind, student, world
 
 from blpo_dspy.agreement import measure_agreement
 from blpo_dspy.errors import BlpoError
@@ -21,7 +21,8 @@ EXAMPLE = "a red car with a broken mirror stands before the old town hall"
 def compiled(script: Any, **options: Any) -> Any:
     """A judge compiled in the small world."""
     lm = world(script)
-    optimizer = BLPO(prompt_model=lm, task_model=lm, rounds=2, inner_steps=1, num_threads=2, **options)
+    options = {"rounds": 2, "inner_steps": 1, "num_threads": 2, **options}
+    optimizer = BLPO(prompt_model=lm, task_model=lm, **options)
     return optimizer.compile(student(), trainset=TRAIN, valset=VALIDATION)
 
 
@@ -29,7 +30,7 @@ def validation(number: int, predicted: list[str], score: float = 0.5, **options:
     """A validation of ten dark and ten bright examples."""
     truth = ["dark"] * 10 + ["bright"] * 10
     agreement = measure_agreement(LABELS, truth, predicted)
-    return Validation(number, Instructions(f"p{number}", "q"), score, agreement, **options)
+    return Validation(number, Instructions(f"p{number}", "q"), score, len(truth), agreement, **options)
 
 
 def test_a_quoted_example_is_refused_and_the_rule_is_not() -> None:
@@ -225,15 +226,28 @@ def test_what_a_guard_refuses_is_not_returned() -> None:
     assert all("label bright" in v.refused for v in strict.detailed_results.validations if v.score > start.score)
 
 
+def lopsided(seen: Seen) -> Any:
+    """The start errs as often in either direction; the update errs less, but in one alone."""
+    if seen.fields == ["improved_instruction"]:
+        return {"improved_instruction": "Bright is above 170"}
+    if "label" in seen.fields and "above 20" in seen.instruction:
+        return {"label": "bright" if (brightness(seen) > 128) != (80 < brightness(seen) < 176) else "dark"}
+    return mind(seen)
+
+
 @pytest.mark.parametrize(
-    ("guards", "why"), [(Guards(part_loss=0.05), "label bright"), (Guards(label_shift=0.01), "shares")]
+    ("script", "guards", "why"),
+    [
+        (overshooting, Guards(part_loss=0.05), "label bright"),
+        (lopsided, Guards(label_shift=0.1), "shares"),
+    ],
 )
-def test_an_update_that_a_guard_refuses_is_not_taken_during_the_search_either(guards: Guards, why: str) -> None:
+def test_an_update_that_a_guard_refuses_is_not_taken_during_the_search_either(
+    script: Any, guards: Guards, why: str
+) -> None:
     """As measured on the examples that it is scored on; the trial says why."""
     options = {"rounds": 1, "inner_steps": 0, "minibatch_size": 42, "keep_back": "never"}
-    (free,), (strict,) = (
-        compiled(overshooting, guards=g, **options).detailed_results.rounds for g in (Guards(), guards)
-    )
+    (free,), (strict,) = (compiled(script, guards=g, **options).detailed_results.rounds for g in (Guards(), guards))
     assert free.chosen == 0
     assert strict.chosen is None
     assert why in strict.trials[0].rejections[-1].reason

@@ -281,7 +281,7 @@ def test_a_cap_can_be_raised_to_go_on(tmp_path: Path) -> None:
     lm = world()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        short = compiled(lm, tmp_path, budget=Budget(max_calls=60))
+        short = compiled(lm, tmp_path, budget=Budget(max_calls=30))
     spent = len(lm.engine.seen)
     assert "budget" in short.detailed_results.stop_reason
     long = compiled(lm, tmp_path)

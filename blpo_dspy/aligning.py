@@ -267,6 +267,6 @@ def _compile(optimizer: BLPO, start: VisualJudge, sets: Sets, watch: Watch) -> V
         validated, size = sets.val, validation_size(len(sets.val), cap, start.calls_per_image)
     follow = CompileWatch(watch, optimizer, start.labels, validated, size)
     optimizer.on_round = follow.round
-    watch.begin("compiling", optimizer.rounds * (optimizer.inner_steps + 1))
+    watch.begin("compiling", None if follow.rounds is None else follow.rounds * (optimizer.inner_steps + 1))
     with dspy.context(callbacks=[*dspy.settings.callbacks, follow]):
         return optimizer.compile(start, trainset=sets.train, valset=sets.val)

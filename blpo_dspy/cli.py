@@ -111,7 +111,10 @@ app = typer.Typer(
 )
 
 Seed = Annotated[int, typer.Option(metavar="N", help="Seeds every draw.")]
-Rounds = Annotated[int | None, typer.Option(metavar="N", min=1, help="Outer rounds (default 30; 5 with --paper).")]
+Rounds = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Outer rounds (default 16, or as many as the caps pay for; 5 with --paper)."),
+]
 InnerSteps = Annotated[
     int | None,
     typer.Option(metavar="N", min=0, help="Verbalizer instructions tried in a round (default 1; 5 with --paper)."),

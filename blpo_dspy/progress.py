@@ -94,13 +94,17 @@ class CompileWatch(BaseCallback):
         labels: The label space.
         examples: What instructions are validated on.
         size: How many of them are judged: the agreement shown is that on all of these.
+
+    Attributes:
+        rounds: The most rounds; None if it is the budget that ends them.
     """
 
     def __init__(
         self, watch: Watch, optimizer: BLPO, labels: LabelSpace, examples: Sequence[dspy.Example], size: int
     ) -> None:
         super().__init__()
-        self._watch, self._rounds, self._steps = watch, optimizer.rounds, optimizer.inner_steps + 1
+        self._watch, self._steps = watch, optimizer.inner_steps + 1
+        self.rounds = optimizer.rounds if optimizer.budget is not None else optimizer.most_rounds
         self._proposing = optimizer.update_verbalizer
         self._labels, self._truth = labels, {example.image.url: example.label for example in examples}
         self._size = size
@@ -171,7 +175,10 @@ class CompileWatch(BaseCallback):
 
     def _show(self) -> None:
         with self._lock:
-            here = f"round {min(self._round + 1, self._rounds)}/{self._rounds}, step {self._step}/{self._steps - 1}"
+            here = f"round {self._round + 1}"
+            if self.rounds is not None:
+                here = f"round {min(self._round + 1, self.rounds)}/{self.rounds}"
+            here = f"{here}, step {self._step}/{self._steps - 1}"
             done = self._round * self._steps + self._step
             status = f"{self._calls:,} calls"
             if self._first is not None and self._best is not None:

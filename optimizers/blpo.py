@@ -21,7 +21,7 @@ from typing import ClassVar, Literal, get_args
 import dspy
 
 from blpo_dspy.optimizers import updates
-from blpo_dspy.optimizers.blpo_plan import plan_blpo
+from blpo_dspy.optimizers.blpo_plan import USUAL_ROUNDS, plan_blpo
 from blpo_dspy.optimizers.blpo_steps import REMEMBERED, SMALLEST_GAIN, MetaPrompts, Steps, VerbalizerSearch
 from blpo_dspy.optimizers.exhibits import Exhibits
 from blpo_dspy.optimizers.guards import Guards, words_in
@@ -34,6 +34,9 @@ from blpo_dspy.optimizers.sampling import FEW_EXAMPLES, Batches, FullSearch, Min
 from blpo_dspy.programs.signatures import DEFAULT_VERBALIZER_INSTRUCTION
 
 InnerLoop = Literal["first_gain", "all_steps"]
+# T with a budget, which ends the search before.
+_MANY_ROUNDS = 1000
+
 KeepBack = Literal["auto", "always", "never"]
 
 
@@ -56,8 +59,8 @@ class BLPO(RoundOptimizer):
 
     Args:
         prompt_model: The optimizer LM, for the two meta-prompts.
-        rounds: T, the most outer rounds. Without a budget the search also ends after three minibatches of the largest
-            size that led to no update.
+        rounds: T, the most outer rounds; by default as many as the budget pays for, 16 without one. Without a budget
+            the search also ends after three minibatches of the largest size that led to no update.
         inner_steps: K, the most proposals for the verbalizer instruction in a round.
         inner_loop: "first_gain" tries q* of the round before, where the judge reads descriptions, else q_0; it proposes
             others as long as no update lowered the loss, and takes the first that does. "all_steps" (the paper) starts
@@ -86,7 +89,7 @@ class BLPO(RoundOptimizer):
     # The same with the paper's defaults: `BLPO.paper(prompt_model=…)`.
     paper: ClassVar[type[PaperBLPO]]
 
-    rounds: int = 30
+    rounds: int | None = None
     inner_steps: int = 1
     inner_loop: InnerLoop = "first_gain"
     batch_size: int = 10
@@ -102,9 +105,9 @@ class BLPO(RoundOptimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_least(rounds=1, inner_steps=0, batch_size=1, shown_right=0, minibatch_updates=1)
+        self._check_least(inner_steps=0, batch_size=1, shown_right=0, minibatch_updates=1)
         self._check_least(minibatch_growth=1.0)
-        for name in ("minibatch_size", "instruction_words"):
+        for name in ("rounds", "minibatch_size", "instruction_words"):
             if getattr(self, name) is not None:
                 self._check_least(**{name: 1})
         self._check_one_of(
@@ -113,11 +116,16 @@ class BLPO(RoundOptimizer):
             verbalizer_search=get_args(VerbalizerSearch),
         )
 
+    @property
+    def most_rounds(self) -> int:
+        """T, given or by default."""
+        return self.rounds or (USUAL_ROUNDS if self.budget is None else _MANY_ROUNDS)
+
     def _rounds(self, run: Run) -> Iterator[Round]:
         """Algorithm 1, one record per outer round; the inner loop ends early where a cap doesn't pay for a step."""
         steps, batches, current = self._steps(run), self._batches(run), self._begin(run, run.start)  # p_0, q_0
         tried: list[Trial] = []  # what earlier batches gave for p_t
-        for t in range(self.rounds):  # for t = 0 … T−1
+        for t in range(self.most_rounds):  # for t = 0 … T−1
             batch = batches.sample(partial(run.bench.judge, current))  # sample I_B from D under p_t
             if batch is None:
                 run.ended = self._why_ended(run, batches, current)
@@ -217,7 +225,7 @@ class PaperBLPO(BLPO):
 
     algorithm: ClassVar[str] = "BLPO"
 
-    rounds: int = 5
+    rounds: int | None = 5
     inner_steps: int = 5
     inner_loop: InnerLoop = "all_steps"
     shown_right: int = 0

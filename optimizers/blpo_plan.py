@@ -13,12 +13,14 @@ from blpo_dspy.optimizers.plan import MetaPrompt, Plan, Sizes, Span
 from blpo_dspy.optimizers.sampling import LARGEST_MINIBATCH
 from blpo_dspy.optimizers.validation import validation_size
 
+# T without a budget.
+USUAL_ROUNDS = 16
+
 if TYPE_CHECKING:
     from blpo_dspy.optimizers.blpo import BLPO
 
-# Of its rounds a usual search makes so many before a minibatch as large as can be leads to nothing, and so many of
-# these draw a new minibatch.
-_USUAL_ROUNDS, _FRESH = 0.6, 0.5
+# So many of the rounds draw a new minibatch.
+_FRESH = 0.5
 
 
 def plan_blpo(optimizer: BLPO, sizes: Sizes, threads: int) -> Plan:
@@ -27,15 +29,16 @@ def plan_blpo(optimizer: BLPO, sizes: Sizes, threads: int) -> Plan:
     cap = None if budget is None else budget.calls
     most, usual = _Round.at_most(optimizer, sizes), _Round.usual(optimizer, sizes)
     validation = validation_size(sizes.train if sizes.validation is None else sizes.validation, cap, each)
-    validations = 0 if optimizer.select == "last" else 2 if budget is not None else optimizer.rounds + 1
-    rounds = optimizer.rounds
-    if optimizer.minibatch_size is not None:
-        rounds = math.ceil(rounds * _USUAL_ROUNDS)
+    validations = 0 if optimizer.select == "last" else 2 if budget is not None else optimizer.most_rounds + 1
+    rounds = optimizer.rounds or USUAL_ROUNDS
+    if cap is not None:
+        paid = (cap - validations * validation * each) // max(1, sum(usual.calls(sizes, 1, 0)))
+        rounds = max(1, min(optimizer.most_rounds, paid))
     usual_validations = min(validations, 1 + math.ceil(rounds * _FRESH))
     spans = zip(
         _least(optimizer, sizes, validation if validations else 0, cap),
         usual.calls(sizes, rounds, usual_validations * validation),
-        most.calls(sizes, optimizer.rounds, validations * validation),
+        most.calls(sizes, optimizer.most_rounds, validations * validation),
         strict=True,
     )
     last = math.ceil(validation / threads) * each
@@ -46,8 +49,8 @@ def plan_blpo(optimizer: BLPO, sizes: Sizes, threads: int) -> Plan:
             1,
             rounds * usual.depth(threads, each) + (last if validations else 0),
             # Where a validation is more than fits beside a round, the next one waits for it.
-            optimizer.rounds * most.depth(threads, each) + validations * last,
-        ),
+            optimizer.most_rounds * most.depth(threads, each) + validations * last,
+        ).capped(cap),
         (
             MetaPrompt(optimizer.update_judge, errors=optimizer.batch_size + optimizer.shown_right),
             MetaPrompt(optimizer.update_verbalizer, instructions=optimizer.inner_steps + 1 + REMEMBERED),

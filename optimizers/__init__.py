@@ -16,7 +16,7 @@ from blpo_dspy.optimizers.bench.records import (
     Validation,
 )
 from blpo_dspy.optimizers.blpo.algorithm import BLPO
-from blpo_dspy.optimizers.blpo.prompts import MergeUpdates, UpdateJudge, UpdateVerbalizer
+from blpo_dspy.optimizers.blpo.prompts import UpdateJudge, UpdateVerbalizer
 from blpo_dspy.optimizers.proposals.guards import Guards
 from blpo_dspy.optimizers.rounds import RoundOptimizer
 
@@ -34,7 +34,6 @@ __all__ = [
     "JudgeOptimizer",
     "Judgement",
     "MIPROv2",
-    "MergeUpdates",
     "Rejection",
     "Round",
     "RoundOptimizer",

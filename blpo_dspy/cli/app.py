@@ -28,6 +28,7 @@ from blpo_dspy.runs.jobs import (
     EvaluateJob,
     EvidenceOption,
     JudgeJob,
+    KeepBackOption,
     ModelNames,
     RaterChoice,
     RaterRule,
@@ -125,12 +126,15 @@ app = typer.Typer(
 )
 
 Seed = Annotated[int, typer.Option(metavar="N", help="Seeds every draw.")]
-Rounds = Annotated[int | None, typer.Option(metavar="N", min=1, help="Outer rounds (default 8; 5 with --paper).")]
+Rounds = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Outer rounds (default 16, or as many as the caps pay for; 5 with --paper)."),
+]
 InnerSteps = Annotated[
     int | None,
-    typer.Option(metavar="N", min=0, help="Verbalizer instructions tried in a round (default 3; 5 with --paper)."),
+    typer.Option(metavar="N", min=0, help="Verbalizer instructions tried in a round (default 1; 5 with --paper)."),
 ]
-BatchSize = Annotated[int | None, typer.Option(metavar="N", min=1, help="Most mistakes in a batch (default 10).")]
+BatchSize = Annotated[int | None, typer.Option(metavar="N", min=1, help="Most mistakes shown at once (default 10).")]
 Threads = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, help="LM calls under way at once (default 8); results don't depend on it."),
@@ -421,10 +425,27 @@ def _search(
     rounds: Rounds = None,
     inner_steps: InnerSteps = None,
     batch_size: BatchSize = None,
-    guard_size: Annotated[
+    shown_right: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Right examples shown beside the mistakes (default 4; 0 with --paper)."),
+    ] = None,
+    minibatch_size: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Images judged in a round (default 20; all with --paper)."),
+    ] = None,
+    keep_back: Annotated[
+        KeepBackOption | None,
+        typer.Option(
+            help="Whether to hide half of the mistakes from the optimizer model and score updates on them (default "
+            "auto: once it corrects all that it is shown; never with --paper)."
+        ),
+    ] = None,
+    instruction_words: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=0, help="Right examples scored beside the mistakes (default 10; 0 with --paper)."
+            metavar="N",
+            min=1,
+            help="How many words longer than the first a judge instruction may be (default 150; any with --paper).",
         ),
     ] = None,
     paper: Annotated[
@@ -464,7 +485,7 @@ def _search(
 ) -> Search:
     """The options for BLPO's search."""
     caps = (max_calls, max_tokens, max_usd, max_seconds)
-    size = (rounds, inner_steps, batch_size, guard_size)
+    size = (rounds, inner_steps, batch_size, shown_right, minibatch_size, keep_back, instruction_words)
     prices = model_prices(price or [])
     counts = (fidelity, label_errors)
     return Search(*size, paper, seed, threads, *caps, *counts, **guards, prices=prices, max_outage=max_outage)

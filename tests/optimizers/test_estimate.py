@@ -30,9 +30,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "paper": {"paper": True},
     "no inner loop": {"inner_steps": 0},
     "fixed": {"verbalizer_search": "fixed"},
-    "judge instruction": {"verbalizer_search": "judge", "keep_if_worse": True},
-    "cold and stratified": {"warm_start": False, "stratified": True, "guard_size": 0},
-    "no choice": {"select": "last", "merge": False, "batch_size": 3},
+    "judge instruction": {"verbalizer_search": "judge", "inner_loop": "all_steps"},
+    "all examples": {"minibatch_size": None, "shown_right": 0},
+    "no choice": {"select": "last", "minibatch_size": 5, "batch_size": 3},
 }
 
 
@@ -83,7 +83,7 @@ CAPS = [7, 30, 60, 100, 137, 200, 260, 400]
         ("defaults", "both", VALIDATION[::2]),
         ("defaults", "description", None),
         ("paper", "image", VALIDATION[::2]),
-        ("cold and stratified", "image", VALIDATION[::2]),
+        ("all examples", "image", VALIDATION[::2]),
         ("no choice", "both", None),
     ],
 )
@@ -110,7 +110,7 @@ def test_a_cap_on_tokens_may_end_a_run_anywhere(tokens: int) -> None:
 def test_a_judge_without_mistakes_makes_the_fewest_calls() -> None:
     """The lower bound is reached where the first search finds nothing to do and all images differ."""
     lm = world()
-    compile_ = optimizer(lm, error_search="full")
+    compile_ = optimizer(lm, minibatch_size=None)
     start = student(instruction="Bright is above 128")
     estimated = estimate(compile_, start, trainset=TRAIN, valset=VALIDATION)
     ledger = compile_.compile(start, trainset=TRAIN, valset=VALIDATION).detailed_results.ledger

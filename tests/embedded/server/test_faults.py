@@ -119,7 +119,7 @@ def test_an_http_answer_that_nobody_can_read_is_a_failure_and_nonsense_text_an_i
     ):
         with start_server(options) as base:
             lm = served(base, num_retries=0)
-            optimizer = BLPO(prompt_model=lm, task_model=lm, error_search="full", select="last", num_threads=8)
+            optimizer = BLPO(prompt_model=lm, task_model=lm, minibatch_size=None, select="last", num_threads=8)
             with pytest.raises(ModelError, match=said):
                 optimizer.compile(student(), trainset=TRAIN[10:26] if options.faults.pgarbage else TRAIN)
 

@@ -171,8 +171,14 @@ def agreement_of(judgements: Sequence[Judgement], labels: LabelSpace | None) -> 
 
 
 def best(validations: Sequence[Validation]) -> int:
-    """Returns the position of the highest gain that nothing refused; of equal ones the latest.
+    """Returns the position of the highest gain that nothing refused.
 
-    The search took it for its gains on training examples, which a small validation set may not show.
+    Of equal ones it is the latest that changes the judge instruction: the search took it for its gains on training
+    examples, which a small validation set may not show. If none changes it, it is the earliest.
     """
-    return max(range(len(validations)), key=lambda i: (not validations[i].refused, validations[i].gain, i))
+
+    def rank(i: int) -> tuple[bool, float, bool, int]:
+        changed = validations[i].instructions.judge != validations[0].instructions.judge
+        return not validations[i].refused, validations[i].gain, changed, i if changed else -i
+
+    return max(range(len(validations)), key=rank)

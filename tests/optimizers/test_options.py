@@ -65,7 +65,7 @@ def test_an_unknown_option_is_refused(optimizer: type[JudgeOptimizer]) -> None:
 @pytest.mark.parametrize(
     ("optimizer", "option"),
     [
-        (BLPO, {"rounds": None}),
+        (BLPO, {"inner_steps": None}),
         (BLPO, {"verbalizer_search": "none"}),
         (OPRO, {"exemplars_as": "text"}),
         (APO, {"errors_as": "none"}),

@@ -97,7 +97,7 @@ def test_capped_runs_lie_within_their_estimate(cap: int, variant: str, evidence:
 
 
 @pytest.mark.filterwarnings("ignore:.*hardly pays")
-@pytest.mark.parametrize("tokens", [100, 700, 2000, 10**9])
+@pytest.mark.parametrize("tokens", [700, 2000, 10**9])
 def test_a_cap_on_tokens_may_end_a_run_anywhere(tokens: int) -> None:
     """Calls and tokens lie within the estimate, which has no lower bound where the cap may be reached."""
     lm = world()
@@ -224,9 +224,9 @@ def test_a_cap_bounds_the_estimate() -> None:
 @pytest.mark.parametrize(
     ("budget", "named"),
     [
-        (Budget(max_calls=90), r"max_calls=90 hardly pays for a round, which takes about \d+ calls"),
-        (Budget(max_calls=230), r"max_calls=230 hardly pays for more than one round: two take about \d+ calls"),
-        (Budget(max_calls=260, keep_calls=50), r"max_calls=260 hardly pays for more than one .*, and 50 are kept"),
+        (Budget(max_calls=60), r"max_calls=60 hardly pays for a round, which takes about \d+ calls"),
+        (Budget(max_calls=130), r"max_calls=130 hardly pays for more than one round: two take about \d+ calls"),
+        (Budget(max_calls=180, keep_calls=50), r"max_calls=180 hardly pays for more than one .*, and 50 are kept"),
         (Budget(max_tokens=9000), r"max_tokens=9000 hardly pays for a round, which takes about [\d,]+ tokens"),
         (Budget(max_usd=0.001), r"max_usd=0\.001 hardly pays for a round, which takes about [\d.]+ dollars"),
     ],
@@ -248,10 +248,10 @@ def test_a_cap_that_pays_for_two_rounds_as_a_rule_gives_no_warning() -> None:
     sets = {"trainset": photographs[:30], "valset": photographs[30:]}
     made = optimizer(world(), budget=Budget(max_calls=480, keep_calls=120))
     assert estimate(made, student(evidence="both"), **sets).warnings == ()
-    short = optimizer(world(), budget=Budget(max_calls=330, keep_calls=120))
+    short = optimizer(world(), budget=Budget(max_calls=280, keep_calls=120))
     (told,) = estimate(short, student(evidence="both"), **sets).warnings
     one, two = (int(n) for n in re.findall(r"about (\d+)", told)[::-1])
-    assert one <= 330 - 120 < two
+    assert one <= 280 - 120 < two
 
 
 def test_a_cap_that_pays_gives_no_warning() -> None:

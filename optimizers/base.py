@@ -137,7 +137,9 @@ def _finished(run: Run, result: BLPOResult) -> dspy.Module:
     program = made(result.returned, result.after)
     for name, predictor in program.named_predictors():
         predictor.demos = list(result.demos.get(name, predictor.demos))
-    ranked = sorted(result.validations, key=lambda v: (bool(v.refused), -v.gain, -v.score))
+    ranked = sorted(
+        result.validations, key=lambda v: (v.instructions != result.returned, bool(v.refused), -v.gain, -v.score)
+    )
     program.candidate_programs = [{"score": v.score, "program": made(v.instructions, v)} for v in ranked]
     program.detailed_results = result
     return program

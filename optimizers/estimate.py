@@ -23,7 +23,7 @@ LATENCY = 2.0
 _BY_ROLE = ("calls", "prompt_tokens", "image_tokens", "completion_tokens")
 _ASSUMPTIONS = (
     "the calls are bounds of the algorithm for a run in which nothing fails and no answer is known beforehand",
-    "a usual round judges twice what a batch and its guard hold, and every proposal in it can be used",
+    "half of the rounds work on a minibatch that served before",
     "a token is 2.5 to 6 characters; reasoning that a model keeps to itself is not counted",
     "a description has at most 800 tokens, an instruction as many as are accepted",
 )

@@ -18,7 +18,6 @@ from blpo_dspy.optimizers.validation import Validator, best
 
 Select = Literal["best", "last"]
 
-_VALIDATED_ROUNDS = 4
 _SILENT_ROUNDS = 2
 _SHOWN_ANSWER = 200
 
@@ -62,14 +61,6 @@ class RoundOptimizer(JudgeOptimizer):
     def _rounds(self, run: Run) -> Iterator[Round]:
         """The algorithm: yields one record per round, each ending with the instructions that the next starts from."""
 
-    @abstractmethod
-    def _round_calls(self, per_example: int) -> int | None:
-        """About how many LM calls a round makes, to plan under a cap; None if that depends on the data.
-
-        Args:
-            per_example: LM calls that judging an example takes.
-        """
-
     def _asker(self, run: Run, temperature: float | None = None) -> Asker:
         """The optimizer LM as the algorithm asks it."""
         return Asker(run.optimizer_lm, run.workers, self.max_instruction_tokens, temperature, self.guards)
@@ -95,7 +86,7 @@ class RoundOptimizer(JudgeOptimizer):
             BlpoError: If a cap was reached before anything was measured: the start would be returned as if it were a
                 result.
         """
-        validator = Validator(run, each_round=self._validates_each_round(run))
+        validator = Validator(run)
         validator.check(self.guards, self.label_field)
         rounds: list[Round] = []
         with run.allowance.keeping(validator.calls if self.select == "best" else 0):
@@ -105,7 +96,7 @@ class RoundOptimizer(JudgeOptimizer):
             run.workers.end_search()  # or what is under way of a step that was cut short would take what is kept
         if self.select == "best" and rounds:
             validator.start(len(rounds), rounds[-1].end)
-        result = self._result(run, rounds, validator, stop_reason or self._end(rounds))
+        result = self._result(run, rounds, validator, stop_reason or self._end(run, rounds))
         return replace(result, capped=bool(stop_reason))
 
     def _follow(self, run: Run, validator: Validator, rounds: list[Round]) -> str:
@@ -126,7 +117,7 @@ class RoundOptimizer(JudgeOptimizer):
                     break
                 if not self.partial_rounds and not run.allowance.pays_for_round(len(rounds)):
                     return "the budget doesn't pay for another round"
-                if self.select == "best" and validator.each_round:
+                if self.select == "best" and validator.each_batch and completed.ends_batch:
                     validator.start(len(rounds), completed.end)
         return "" if run.allowance.stopped is None else str(run.allowance.stopped)
 
@@ -151,17 +142,11 @@ class RoundOptimizer(JudgeOptimizer):
         run.write("end", 0, {"stop_reason": stop_reason, "ledger": result.ledger.to_dict()})
         return result
 
-    def _end(self, rounds: Sequence[Round]) -> str:
+    def _end(self, run: Run, rounds: Sequence[Round]) -> str:
         """Why the algorithm ended by itself."""
+        if run.ended:
+            return run.ended
         return "the only round is done" if len(rounds) == 1 else f"all {len(rounds)} rounds done"
-
-    def _validates_each_round(self, run: Run) -> bool:
-        """Every round is validated unless the cap on calls pays for few of them; then only the last is."""
-        calls = self._round_calls(run.per_example)
-        if calls is None:
-            return self.budget is None
-        validation = len(run.data.validation) * run.per_example
-        return run.max_calls is None or run.max_calls >= _VALIDATED_ROUNDS * (calls + validation)
 
 
 def _check_written(run: Run, rounds: Sequence[Round]) -> None:

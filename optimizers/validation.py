@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from concurrent.futures import wait
 
@@ -14,20 +15,31 @@ from blpo_dspy.errors import notice
 from blpo_dspy.optimizers.bench.bench import PendingJudgements
 from blpo_dspy.optimizers.bench.records import Instructions, Judgement, Validation
 from blpo_dspy.optimizers.bench.run import Run
+from blpo_dspy.optimizers.bench.sampling import drawn
 from blpo_dspy.optimizers.proposals.guards import Guards, mean_losses
+
+# The most of a cap on calls that validating the start and the end may take.
+_SHARE = 0.1
 
 
 class Validator:
     """Validates instructions in the background, beside the next round.
 
     Args:
-        run: The run, whose validation examples are judged.
-        each_round: Whether every round is to be validated, or only the start and the last.
+        run: The run, whose validation examples are judged; under a cap on calls a part of them, in which each label is
+            as frequent as any other as far as possible.
+
+    Attributes:
+        each_batch: Whether what each batch of training examples led to is to be validated, or, under any budget, only
+            the start and the end: most of it is to be spent on the search.
     """
 
-    def __init__(self, run: Run, *, each_round: bool = True) -> None:
-        self._run, self._bench, self.each_round = run, run.bench, each_round
+    def __init__(self, run: Run) -> None:
+        self._run, self._bench, self.each_batch = run, run.bench, run.budget is None
         self._examples: Sequence[int] = run.data.validation
+        size = validation_size(len(self._examples), run.max_calls, run.per_example)
+        if size < len(self._examples):
+            self._examples = _balanced(run, size)
         self._wanted: dict[int, Instructions] = {}
         self._pending: dict[Instructions, PendingJudgements] = {}
         self._judged: dict[Instructions, list[Judgement] | None] = {}
@@ -105,19 +117,42 @@ class Validator:
             number,
             self._wanted[number],
             1.0 - self._bench.mean_loss(judgements),
+            len(judgements),
             agreement_of(judgements, self._run.labels),
-            parts=self._parts(judgements),
+            parts=parts_of(judgements, self._bench.examples),
             gain=gain or 0.0,
             refused="" if gain is not None else f"the model failed for {failed} of {len(judgements)} examples",
         )
 
-    def _parts(self, judgements: Sequence[Judgement]) -> Mapping[str, tuple[int, float]]:
-        return mean_losses(
-            (part, judgement.loss)
-            for judgement in judgements
-            if judgement.loss is not None
-            for part in _parts_of(self._bench.examples[judgement.example], judgement.label)
-        )
+
+def parts_of(judgements: Sequence[Judgement], examples: Sequence[dspy.Example]) -> Mapping[str, tuple[int, float]]:
+    """Returns how many judgements there are of each human label and each group, and their mean loss."""
+    return mean_losses(
+        (part, judgement.loss)
+        for judgement in judgements
+        if judgement.loss is not None
+        for part in _parts_of(examples[judgement.example], judgement.label)
+    )
+
+
+def validation_size(available: int, max_calls: int | None, per_example: int) -> int:
+    """Returns how many validation examples are judged, all of them without a cap on calls.
+
+    Args:
+        available: How many there are.
+        max_calls: The cap on calls.
+        per_example: LM calls that judging an example takes.
+    """
+    return available if max_calls is None else min(available, max(1, int(_SHARE * max_calls) // (2 * per_example)))
+
+
+def _balanced(run: Run, size: int) -> Sequence[int]:
+    """So many validation examples, drawn with the run's seed from the labels in turn."""
+    by_label: dict[str, list[int]] = {}
+    for position in drawn(run.data.validation, run.seed):
+        by_label.setdefault(str(run.data.examples[position][run.label_field]), []).append(position)
+    in_turn = [p for found in itertools.zip_longest(*by_label.values()) for p in found if p is not None]
+    return sorted(in_turn[:size])
 
 
 def _parts_of(example: dspy.Example, label: object) -> list[str]:
@@ -136,5 +171,14 @@ def agreement_of(judgements: Sequence[Judgement], labels: LabelSpace | None) -> 
 
 
 def best(validations: Sequence[Validation]) -> int:
-    """Returns the position of the highest gain that nothing refused; the earliest (the start first) of equal ones."""
-    return max(range(len(validations)), key=lambda i: (not validations[i].refused, validations[i].gain, -i))
+    """Returns the position of the highest gain that nothing refused.
+
+    Of equal ones it is the latest that changes the judge instruction: the search took it for its gains on training
+    examples, which a small validation set may not show. If none changes it, it is the earliest.
+    """
+
+    def rank(i: int) -> tuple[bool, float, bool, int]:
+        changed = validations[i].instructions.judge != validations[0].instructions.judge
+        return not validations[i].refused, validations[i].gain, changed, i if changed else -i
+
+    return max(range(len(validations)), key=rank)

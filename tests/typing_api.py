@@ -67,8 +67,8 @@ models.judge = lm  # type: ignore[misc]
 
 optimizer: BLPO = BLPO(prompt_model=lm, rounds=2, guards=Guards(label_shift=0.1), seed=3, log_dir="runs")
 letter: BLPO = BLPO.paper(prompt_model=lm, inner_steps=2, select="best")
-rounds: int = optimizer.rounds
 budget: Budget = Budget(max_calls=100, max_usd=1.5)
+steps: int = optimizer.inner_steps
 examples: list[Any] = load_examples("labels.csv", labels=safety)
 train: list[Any] = split_examples(examples, labels=safety).train
 start: VisualJudge = VisualJudge(safety, instruction="Is it safe?", context=["prompt"], evidence="image")
@@ -84,6 +84,6 @@ expected: Estimate = estimate(optimizer, start, trainset=examples)
 VisualJudge(safety, instruction="Is it safe?", evidence="pixels")  # type: ignore[arg-type]
 optimizer.compile(start, trainset=None)  # type: ignore[arg-type]
 BLPO(prompt_model=lm, rounds="2")  # type: ignore[arg-type]
-BLPO(prompt_model=lm, error_search="some")  # type: ignore[arg-type]
+BLPO(prompt_model=lm, keep_back="some")  # type: ignore[arg-type]
 BLPO(lm)  # type: ignore[call-arg]
 BLPO.paper(prompt_model=lm, rounds="2")  # type: ignore[arg-type]

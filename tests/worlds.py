@@ -58,11 +58,8 @@ def mind(seen: Seen) -> Any:
     if seen.fields == ["improved_instruction"]:
         step = 20 if "brightness" in seen.field("errors") else 1
         return {"improved_instruction": f"Bright is above {threshold(seen.field('current_instruction')) + step}"}
-    if seen.fields == ["verbalizer_instruction"]:
-        return {"verbalizer_instruction": f"Report how bright it is, attempt {seen.field('history').count('score')}"}
-    assert seen.fields == ["merged_instruction"]
-    best = max(threshold(text) for text in re.findall(r"above \d+", seen.field("revisions")))
-    return {"merged_instruction": f"Bright is above {best + 5}"}
+    assert seen.fields == ["verbalizer_instruction"]
+    return {"verbalizer_instruction": f"Report how bright it is, attempt {seen.field('history').count('score')}"}
 
 
 def world(script: Any = mind, **options: Any) -> dspy.LM:

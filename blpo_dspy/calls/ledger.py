@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -43,7 +45,7 @@ class Usage:
     uncounted: int = 0
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Usage)))
+        return Usage(*map(operator.add, _COUNTS(self), _COUNTS(other)))
 
     @property
     def tokens(self) -> int:
@@ -56,6 +58,10 @@ class Usage:
         unknown = ["usd"] * (self.unpriced > 0 and not self.usd)
         unknown += ["prompt_tokens", "completion_tokens"] * (self.uncounted > 0 and not self.tokens)
         return {**data, **dict.fromkeys(unknown)}
+
+
+# Usages are summed before every call.
+_COUNTS = operator.attrgetter(*(field.name for field in fields(Usage)))
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ class Ledger:
     @property
     def total(self) -> Usage:
         """All roles together."""
-        return sum(self.roles.values(), Usage())
+        return functools.reduce(operator.add, self.roles.values()) if self.roles else Usage()
 
     def calls(self) -> dict[str, int]:
         """Returns the calls by role and, under "cached", the answers that cost nothing."""

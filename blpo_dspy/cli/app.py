@@ -125,13 +125,16 @@ app = typer.Typer(
 )
 
 Seed = Annotated[int, typer.Option(metavar="N", help="Seeds every draw.")]
-Rounds = Annotated[int | None, typer.Option(metavar="N", min=1, help="Outer rounds (default 8; 5 with --paper).")]
+Rounds = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Outer rounds (default 16, or as many as the caps pay for; 5 with --paper)."),
+]
 InnerSteps = Annotated[
     int | None,
-    typer.Option(metavar="N", min=0, help="Verbalizer instructions tried in a round (default 3; 5 with --paper)."),
+    typer.Option(metavar="N", min=0, help="Verbalizer instructions tried in a round (default 1; 5 with --paper)."),
 ]
 BatchSize = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Maximum number of mistakes in a batch (default 10).")
+    int | None, typer.Option(metavar="N", min=1, help="Maximum number of mistakes shown at once (default 10).")
 ]
 Threads = Annotated[
     int | None,
@@ -386,8 +389,20 @@ _OPTIONS: Mapping[Any, Mapping[str | None, Mapping[str, Any]]] = {
             "rounds": Rounds,
             "inner_steps": InnerSteps,
             "batch_size": BatchSize,
-            "guard_size": typer.Option(
-                metavar="N", min=0, help="Right examples scored with the mistakes (default 10; 0 with --paper)."
+            "shown_right": typer.Option(
+                metavar="N", min=0, help="Right examples shown with the mistakes (default 4; 0 with --paper)."
+            ),
+            "minibatch_size": typer.Option(
+                metavar="N", min=1, help="Images judged in a round (default 20; all with --paper)."
+            ),
+            "keep_back": typer.Option(
+                help="Whether to hide half of the mistakes from the optimizer model and score updates on them (default "
+                "auto: once it corrects all that it is shown; never with --paper)."
+            ),
+            "instruction_words": typer.Option(
+                metavar="N",
+                min=1,
+                help="How many words longer than the first a judge instruction may be (default 150; any with --paper).",
             ),
             "paper": typer.Option(
                 "--paper", help="The paper's algorithm to the letter; its judge sees the image alone: --evidence image."

@@ -10,12 +10,8 @@ from blpo_dspy.errors import BlpoError
 from blpo_dspy.optimizers import APO, BLPO, OPRO, TextGrad
 from blpo_dspy.optimizers.base import JudgeOptimizer
 from blpo_dspy.optimizers.baselines.dspy_adapters import COPRO, GEPA, SIMBA, MIPROv2
+from blpo_dspy.optimizers.blpo.prompts import report_instruction
 from blpo_dspy.programs.visual_judge import VisualJudge
-
-_TASK_AWARE = (
-    "A judge will be given this task: “{task}” Report everything in the image that bears on it, and how strongly each "
-    "shows."
-)
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,7 @@ class Method:
         if not self.task_aware:
             return start
         copy = start.deepcopy()
-        text = _TASK_AWARE.format(task=start.instruction)
+        text = report_instruction(start.instruction)
         copy.verbalizer.signature = copy.verbalizer.signature.with_instructions(text)
         assert isinstance(copy, VisualJudge)
         return copy
@@ -51,18 +47,17 @@ class Method:
 _MANY = 1000
 # The published sizes spend some hundred calls before the first choice; a cap pays for more rounds of smaller ones.
 _SMALL_BANDIT = {"rounds": _MANY, "minibatch_size": 16, "samples_per_eval": 8}
-_ROUNDS = {"rounds": _MANY}
-_ONE_UPDATE = {**_ROUNDS, "inner_steps": 0, "merge": False}
+_ONE_UPDATE = {"inner_steps": 0}
 
 METHODS: Mapping[str, Method] = {
     "none": Method("no optimization", None),
-    "blpo": Method("BLPO, the defaults, but as many rounds as the cap pays for", BLPO, _ROUNDS),
+    "blpo": Method("BLPO, the defaults: as many rounds as the cap pays for", BLPO),
     "blpo-paper": Method("BLPO, the paper's letter: 5 rounds of 5 inner steps, if the cap pays for them", BLPO.paper),
     "fixed": Method("ablation: fixed generic verbalizer instruction", BLPO, _ONE_UPDATE),
     "fixed-task-aware": Method(
         "ablation: fixed task-aware verbalizer instruction, best of several updates",
         BLPO,
-        {**_ROUNDS, "verbalizer_search": "fixed"},
+        {"verbalizer_search": "fixed", "inner_steps": 3},
         task_aware=True,
     ),
     "judge-as-verbalizer": Method(

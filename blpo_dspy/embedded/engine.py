@@ -19,10 +19,10 @@ from dspy.clients.engines.base import validate_request
 from blpo_dspy.embedded.answers import answer
 from blpo_dspy.embedded.reading.request import read
 from blpo_dspy.embedded.sight.perception import Perception
-from blpo_dspy.embedded.sight.senses import Senses, Traits
+from blpo_dspy.embedded.sight.senses import TEMPERAMENTS, Senses, Traits
 from blpo_dspy.errors import BlpoError
 
-VERSION = 4
+VERSION = 5
 """Raised whenever an answer changes: DSPy's cache knows an engine by its model name alone."""
 
 _CHARACTERS_PER_TOKEN = 4
@@ -119,14 +119,24 @@ class AsyncEmbeddedEngine:
         return (type(self), (self._engine.seed, self._engine.traits))
 
 
-def embedded_lm(seed: int = 0, *, traits: Traits | None = None, **lm_kwargs: Any) -> dspy.LM:
+def embedded_lm(
+    seed: int = 0, *, temperament: str = "careful", traits: Traits | None = None, **lm_kwargs: Any
+) -> dspy.LM:
     """Returns a `dspy.LM` on the embedded engine; its model name carries the engine's version, seed and traits.
 
     Args:
         seed: The engine's seed.
-        traits: The engine's abilities; the defaults if None.
+        temperament: How it revises an instruction: "careful", "bold", or "bold-deaf" to the wording of the prompt; see
+            `TEMPERAMENTS`.
+        traits: The engine's abilities; those of the temperament if None.
         **lm_kwargs: Passed on to `dspy.LM` (`cache`, `temperature`, `max_tokens`, …).
+
+    Raises:
+        BlpoError: If the temperament is unknown.
     """
+    if temperament not in TEMPERAMENTS:
+        raise BlpoError(f"temperament={temperament!r} is not one of {', '.join(TEMPERAMENTS)}")
+    traits = TEMPERAMENTS[temperament] if traits is None else traits
     engine = EmbeddedEngine(seed, traits)
     return dspy.LM(
         f"embedded/{engine.name}", engine=engine, async_engine=AsyncEmbeddedEngine(seed, traits), **lm_kwargs

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from blpo_dspy.embedded.reading import vocabulary
+from blpo_dspy.embedded.reading.cases import deciding, read_cases
 from blpo_dspy.embedded.reading.request import OutputField, Reading, without_images
 from blpo_dspy.embedded.reading.vocabulary import ranked
 from blpo_dspy.embedded.sight import flaws
 from blpo_dspy.embedded.sight.senses import Senses, present
+from blpo_dspy.embedded.sight.settings import Setting, read_setting
 
 _RANGE = re.compile(
     r"(?:from|between|scale(?: of)?:?|number|rating|rate|integer|\()?\s*\b(-?\d{1,3})\b(?:\s*\([^)]{1,40}\))?\s*"
@@ -49,6 +52,7 @@ def listed_in(text: str) -> tuple[Any, ...]:
     return tuple(names) if ordered else ranked(names)
 
 
+@lru_cache(maxsize=1024)
 def scale_in(text: str) -> tuple[Any, ...]:
     """Returns the scale or the choice that a text states, from worst to best, or ()."""
     match = _RANGE.search(text)
@@ -76,7 +80,13 @@ def evidence(reading: Reading, senses: Senses) -> dict[str, int]:
     return _joined(present(seen), told) if images else present(told)
 
 
-def _joined(seen: dict[str, int], told: dict[str, int]) -> dict[str, int]:
+def setting(reading: Reading, senses: Senses) -> Setting:
+    """Returns what else the picture shows: as the judge sees it, else as a description has it."""
+    images = [image for image in reading.images if image is not None]
+    return senses.perception(images[-1]).setting if images else read_setting(_description(reading, has_image=False))
+
+
+def _joined(seen: Mapping[str, int], told: Mapping[str, int]) -> dict[str, int]:
     """What is seen, and what is told beside it; a slight flaw on which the two disagree is taken for an error."""
     kept = {flaw: level for flaw, level in seen.items() if level > 1 or told.get(flaw, 1)}
     return {**{flaw: level for flaw, level in told.items() if level > 1}, **kept}
@@ -86,7 +96,7 @@ def _description(reading: Reading, has_image: bool) -> str:
     """What the request reports about the picture; without picture and report, whatever it says of it."""
     reports = [text for name, text in reading.inputs.items() if _REPORTS.search(name)]
     if not reports and not has_image:
-        reports = list(reading.inputs.values()) or [reading.text]
+        reports = list(reading.inputs.values()) or [vocabulary.without_cases(reading.text)]
     return without_images("\n".join(reports))
 
 
@@ -98,11 +108,20 @@ def judge(field: OutputField, reading: Reading, senses: Senses) -> Any:
     unseen = bool(reading.images) or vocabulary.UNSEEN in _description(reading, has_image=False)
     if unseen and not any(reading.images):
         return f"{vocabulary.UNSEEN}, so it gets none of the labels."
-    scale = scale_of(field, reading)
-    return scale[_position(len(scale), evidence(reading, senses), reading.objective, senses.traits.prior)]
+    scale, levels = scale_of(field, reading), evidence(reading, senses)
+    cases = read_cases(reading.objective)
+    case = deciding(cases, levels, setting(reading, senses)) if cases else None
+    stated = None if case is None else _of_scale(scale, case.label)
+    return scale[position(len(scale), levels, reading.objective, senses.traits.prior)] if stated is None else stated
 
 
-def _position(n: int, levels: dict[str, int], instruction: str, prior: float) -> int:
+def _of_scale(scale: tuple[Any, ...], name: str) -> Any:
+    """The label of this name, None if there is none."""
+    return next((label for label in scale if str(label).casefold() == name.strip().casefold()), None)
+
+
+def position(n: int, levels: Mapping[str, int], instruction: str, prior: float) -> int:
+    """Returns the position on a scale of n labels, from worst to best, at which an instruction's weights put levels."""
     weights = vocabulary.read_weights(instruction)
     stated = {flaw: level for flaw, level in levels.items() if flaw in weights}
     unstated = {flaw: level for flaw, level in levels.items() if flaw not in weights and level >= flaws.LEVELS - 1}

@@ -7,10 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from blpo_dspy.embedded.bold import corrected, placed
+from blpo_dspy.embedded.judging import scale_of
 from blpo_dspy.embedded.reading import vocabulary
+from blpo_dspy.embedded.reading.cases import own_cases, write_cases
 from blpo_dspy.embedded.reading.evidence import Mistake, directions, mistakes
 from blpo_dspy.embedded.reading.instructions import best_tried, current_instruction, judge_instruction, tried
-from blpo_dspy.embedded.reading.request import Reading, without_images
+from blpo_dspy.embedded.reading.request import OutputField, Reading, without_images
 from blpo_dspy.embedded.sight import flaws
 from blpo_dspy.embedded.sight.senses import Senses
 
@@ -106,10 +109,16 @@ def revised(current: str, reading: Reading, senses: Senses, rng: random.Random, 
 
     Without any mistake to learn from it guesses, starting from the best instruction that the prompt lists.
     """
+    found = mistakes(reading, senses)
+    if senses.traits.temperament == "bold":
+        scale = scale_of(OutputField("label", desc=reading.inputs.get("labels", "")), reading)
+        bold = corrected(current, placed(found, scale), len(scale), reading.system or reading.text, senses.traits, rng)
+        if bold is not None:
+            return bold if bold != current else reworded(current, rng)
     changes = weight_changes(current, reading, senses, rng, variant)
     if changes:
         return vocabulary.reweighted(current, changes)
-    if any(mistake.too_high for mistake in mistakes(reading, senses)):
+    if any(mistake.too_high for mistake in found):
         return reworded(current, rng)
     best = best_tried(reading)
     base = best.instruction if best else current
@@ -162,7 +171,7 @@ def reworded(current: str, rng: random.Random) -> str:
 
 
 def merged(current: str, revisions: list[str]) -> str:
-    """Returns the first revision with what the others change about flaws that it leaves alone."""
+    """Returns the first revision with what the others change about flaws and cases that it leaves alone."""
     base, first = vocabulary.read_weights(current), vocabulary.read_weights(revisions[0])
     taken = {flaw for flaw in flaws.FLAWS if first.get(flaw) != base.get(flaw)}
     changes: dict[str, float] = {}
@@ -171,7 +180,16 @@ def merged(current: str, revisions: list[str]) -> str:
             if flaw not in taken and weight != base.get(flaw):
                 changes[flaw] = weight
                 taken.add(flaw)
-    return vocabulary.reweighted(revisions[0], changes) if changes else revisions[0]
+    text = vocabulary.reweighted(revisions[0], changes) if changes else revisions[0]
+    rest, cases = own_cases(text)
+    added = [case for revision in revisions[1:] for case in own_cases(revision)[1]]
+    for case in added:
+        if not any(case.same_conditions(known) for known in cases):
+            cases = (*cases, case)
+    if not added:
+        return text
+    stated = vocabulary.write_weights(vocabulary.own_weights(rest))
+    return vocabulary.joined(vocabulary.without_weights(rest), write_cases(cases), stated)
 
 
 def report_instruction(reading: Reading, senses: Senses, rng: random.Random) -> str:

@@ -37,7 +37,7 @@ _REASONING = re.compile(
     re.I,
 )
 _REASONING_TOKENS = 16_000
-_EMBEDDED = re.compile(r"embedded(?:\?seed=(\d+))?")
+_EMBEDDED = re.compile(r"embedded(?::([a-z-]+))?(?:\?seed=(\d+))?")
 _OLLAMA = ("ollama/", "ollama_chat/")
 
 
@@ -49,8 +49,8 @@ def _checked_name(name: str) -> str:
 
 
 def is_embedded(name: str) -> bool:
-    """Whether a model name means the offline engine: `embedded`, `embedded?seed=3`, or what an LM on it is called."""
-    return name == "embedded" or name.startswith(("embedded?", "embedded/"))
+    """Whether a model name means the offline engine: `embedded`, `embedded:bold?seed=3`, or what its LMs are called."""
+    return name == "embedded" or name.startswith(("embedded?", "embedded:", "embedded/"))
 
 
 def make_lm(
@@ -60,7 +60,9 @@ def make_lm(
 
     Args:
         name: Any DSPy or LiteLLM model string, such as `openai/gpt-4o` or `ollama_chat/llava`; or `embedded`
-            (`embedded?seed=3`), the offline engine, for which the same name always gives the same answers.
+            (`embedded?seed=3`), the offline engine, for which the same name always gives the same answers. As an
+            optimizer it changes little at a time; `embedded:bold` learns all that it is shown by heart where the prompt
+            does not ask for rules that several mistakes share, `embedded:bold-deaf` even then.
         api_base: The http(s) address of a server of your own, such as `http://localhost:8000/v1`. An `openai/…` model
             there needs no key: without one, and with none in OPENAI_API_KEY, a placeholder is sent. Ollama's address
             may be given with or without its `/v1`.
@@ -158,12 +160,15 @@ def _described(option: Any) -> Any:
 def _embedded(name: str, api_base: str | None, api_key: str | None, options: dict[str, Any]) -> dspy.LM:
     match = _EMBEDDED.fullmatch(name)
     if match is None:
-        raise BlpoError(f"model {name!r} is not a name of the offline engine; write embedded, or embedded?seed=3")
+        raise BlpoError(
+            f"model {name!r} is not a name of the offline engine; write embedded, or embedded?seed=3, or "
+            "embedded:bold?seed=3"
+        )
     if api_base is not None or api_key is not None:
         raise BlpoError(f"model {name!r} runs inside this process; leave out its address and key")
     from blpo_dspy.embedded.engine import embedded_lm  # noqa: PLC0415 - NumPy and the photographs only where needed
 
-    lm = embedded_lm(int(match[1] or 0))
+    lm = embedded_lm(int(match[2] or 0), temperament=match[1] or "careful")
     return lm.copy(**options) if options else lm
 
 

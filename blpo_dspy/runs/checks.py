@@ -111,7 +111,7 @@ def late_verdicts(record: BLPOResult, examples: int) -> dict[int, list[Verdict]]
     """
     found: dict[int, list[Verdict]] = {}
     for completed in record.rounds[len(record.rounds) // 2 :]:
-        for judgement in (*completed.batch.errors, *completed.batch.guard):
+        for judgement in completed.batch.judgements:
             if judgement.example < examples:
                 found.setdefault(judgement.example, []).append(_verdict(judgement))
     return found

@@ -25,6 +25,14 @@ class EvidenceOption(str, Enum):
     DESCRIPTION = "description"
 
 
+class KeepBackOption(str, Enum):
+    """From when mistakes are kept back from the optimizer model."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 class RaterRule(str, Enum):
     """How several people's labels become one."""
 
@@ -80,7 +88,10 @@ class Search:
         rounds: T.
         inner_steps: K.
         batch_size: The most mistakes in a batch.
-        guard_size: The most right examples scored with them.
+        shown_right: The most right examples that the optimizer model is shown beside them.
+        minibatch_size: Training images that a round judges.
+        keep_back: Whether half of the mistakes are kept back from the optimizer model: auto, always or never.
+        instruction_words: How many words longer than the first a judge instruction may be.
         paper: Whether to start from the paper's settings instead of the defaults.
         seed: Of the search and of the split.
         threads: Concurrent LM calls.
@@ -101,7 +112,10 @@ class Search:
     rounds: int | None = None
     inner_steps: int | None = None
     batch_size: int | None = None
-    guard_size: int | None = None
+    shown_right: int | None = None
+    minibatch_size: int | None = None
+    keep_back: KeepBackOption | None = None
+    instruction_words: int | None = None
     paper: bool = False
     seed: int = 0
     threads: int | None = None
@@ -144,9 +158,18 @@ class Search:
         kept = reserved if self.max_calls is None else min(reserved, self.max_calls - 1)
         return None if all(cap is None for cap in caps) else Budget(*caps, kept)
 
-    def given(self) -> dict[str, int]:
+    def given(self) -> dict[str, Any]:
         """Returns the options that were set, by BLPO's names."""
-        names = ("rounds", "inner_steps", "batch_size", "guard_size", "max_instruction_tokens")
+        names = (
+            "rounds",
+            "inner_steps",
+            "batch_size",
+            "shown_right",
+            "minibatch_size",
+            "keep_back",
+            "instruction_words",
+            "max_instruction_tokens",
+        )
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     def guards(self) -> dict[str, Any]:

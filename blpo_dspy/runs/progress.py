@@ -93,14 +93,22 @@ class CompileWatch(BaseCallback):
         watch: Where it shows.
         optimizer: The optimizer whose run is followed.
         labels: The label space.
-        examples: What instructions are validated on: the agreement shown is that on all of them.
+        examples: What instructions are validated on.
+        size: How many of them are judged: the agreement shown is that on all of these.
+
+    Attributes:
+        rounds: The most rounds; None if it is the budget that ends them.
     """
 
-    def __init__(self, watch: Watch, optimizer: BLPO, labels: LabelSpace, examples: Sequence[dspy.Example]) -> None:
+    def __init__(
+        self, watch: Watch, optimizer: BLPO, labels: LabelSpace, examples: Sequence[dspy.Example], size: int
+    ) -> None:
         super().__init__()
-        self._watch, self._rounds, self._steps = watch, optimizer.rounds, optimizer.inner_steps + 1
+        self._watch, self._steps = watch, optimizer.inner_steps + 1
+        self.rounds = optimizer.rounds if optimizer.budget is not None else optimizer.most_rounds
         self._proposing = optimizer.update_verbalizer
         self._labels, self._truth = labels, {example.image.url: example.label for example in examples}
+        self._size = size
         self._lock = threading.Lock()
         self._round = self._step = self._calls = 0
         self._judging: dict[str, tuple[Instructions, Label]] = {}
@@ -144,7 +152,7 @@ class CompileWatch(BaseCallback):
             self._judged[instructions] += 1
             self._right[instructions] += int(predicted == label)
             self._loss[instructions] += self._labels.loss(label, predicted)
-            if self._judged[instructions] == len(self._truth):
+            if self._judged[instructions] == self._size:
                 self._validated(instructions)
         self._show()
 
@@ -161,14 +169,17 @@ class CompileWatch(BaseCallback):
         self._show()
 
     def _validated(self, instructions: Instructions) -> None:
-        agreement = self._right[instructions] / len(self._truth)
+        agreement = self._right[instructions] / self._size
         self._first = agreement if self._first is None else self._first
         found = (self._loss[instructions], -agreement)
         self._best = found if self._best is None else min(self._best, found)
 
     def _show(self) -> None:
         with self._lock:
-            here = f"round {min(self._round + 1, self._rounds)}/{self._rounds}, step {self._step}/{self._steps - 1}"
+            here = f"round {self._round + 1}"
+            if self.rounds is not None:
+                here = f"round {min(self._round + 1, self.rounds)}/{self.rounds}"
+            here = f"{here}, step {self._step}/{self._steps - 1}"
             done = self._round * self._steps + self._step
             status = f"{self._calls:,} calls"
             if self._first is not None and self._best is not None:
@@ -185,7 +196,7 @@ def one_line(error: object) -> str:
 def round_in_words(completed: Round) -> str:
     """Returns a round in one line."""
     batch = completed.batch
-    found = f"round {completed.number + 1}: {len(batch.errors)} mistakes among {batch.searched} judged"
+    found = f"round {completed.number + 1}: {batch.mistakes} mistakes among {batch.searched} judged"
     if completed.chosen is None:
         return f"{found}; no update helps, so the instructions stay"
     score = completed.trials[completed.chosen].score or 0.0

@@ -1,170 +1,109 @@
-"""BLPO beside every other method at the same number of LM calls, on the embedded photographs.
+"""BLPO beside other methods at the same number of LM calls, on the embedded photographs.
 
-Every (rater, seed) is one comparison: photographs, engine and search are drawn from that seed, the same for all
-methods. For each cap there is a table of the mean test macro-F1 of each method, how often BLPO did better, as well, or
-worse on the same rater and seed, and the mean calls, marked where a search ended by itself before the cap. For several
-caps one more table has macro-F1 and calls of all of them. A check that the mechanism works: the embedded engine is no
-model, so the figures say nothing about real ones.
+For each temperament of the optimizer LM, each evidence and each noise of the descriptions there is a table: the mean
+test macro-F1 of every method at every cap, and BLPO less each other method, paired by rater and seed, with the 95 %
+bootstrap interval of that difference. `ablations` among the methods stands for BLPO without each of its parts, and
+`earlier` for the search that it had before. A check that the mechanism works: the embedded engine is no model, so the
+figures say nothing about real ones.
 
-usage: python examples/benchmarks/equal_spend.py [--methods all] [--raters sharp,colour,exposure] [--seeds 0,1,2]
-           [--caps 600] [--evidence both] [--processes 2] [--out DIR]
+usage: python examples/benchmarks/equal_spend.py [--methods blpo,earlier,fixed-task-aware] [--raters …] [--seeds 0,1]
+           [--caps 600] [--evidence both] [--temperaments careful,bold] [--describing-noise 0.3] [--processes 2]
+           [--out DIR]
 
-With --out the comparisons are kept there, and the same command goes on after a break.
+With --out finished runs are kept there: the same command goes on after a break, and one with more methods, raters,
+seeds or caps pays only for what is new.
 """
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import statistics
-import sys
-import tempfile
-import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from itertools import product
 
-import dspy
+from runs import ABLATIONS, EVERY, OURS, RATERS, TEMPERAMENTS, Outcome, Task, World, run_all, shown
 
-from blpo_dspy import LabelSpace, Models, VisualJudge, compare
-from blpo_dspy.comparison.figures import ENDED, ended_early
-from blpo_dspy.comparison.methods import METHODS
-from blpo_dspy.data.sources.photographs.dataset import RatedPhotograph, rated_photographs
-from blpo_dspy.data.sources.photographs.raters import RATERS
-from blpo_dspy.embedded import embedded_lm
+from blpo_dspy.comparison.figures import ENDED
 
-TASK = "Rate the technical quality of this photograph."
-LABELS = LabelSpace.ordinal(1, 5)
-OURS = "blpo"
+EVIDENCE = ("both", "image", "description")
 
 
-@dataclass(frozen=True)
-class Task:
-    """One comparison."""
-
-    methods: str
-    rater: str
-    seed: int
-    cap: int
-    evidence: Literal["both", "image", "description"]
-    out: str
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One method in one comparison; no F1 where it failed."""
-
-    task: Task
-    method: str
-    f1: float | None
-    calls: int
-    early: bool
-
-
-def examples(photographs: list[RatedPhotograph]) -> list[dspy.Example]:
-    """Returns rated photographs as labelled examples."""
-    return [dspy.Example(image=p.image, label=p.label).with_inputs("image") for p in photographs]
-
-
-def run(task: Task) -> list[Outcome]:
-    """Runs one comparison."""
-    warnings.simplefilter("ignore")
-    lm = embedded_lm(task.seed)
-    splits = rated_photographs(RATERS[task.rater], seed=task.seed)
-    comparison = compare(
-        VisualJudge(LABELS, instruction=TASK, evidence=task.evidence),
-        trainset=examples(splits.train),
-        valset=examples(splits.val),
-        testset=examples(splits.test),
-        models=Models(lm, lm, lm),
-        max_calls=task.cap,
-        optimizers=task.methods,
-        seeds=[task.seed],
-        out=Path(task.out, f"{task.rater}-{task.seed}-{task.cap}-{task.evidence}"),
-        num_threads=2,
-    )
-    for row in comparison.rows:
-        if row.error:
-            print(f"{row.method}, {task.rater}, seed {task.seed}: {row.error}", file=sys.stderr)
-    return [
-        Outcome(task, row.method, None if row.test is None else row.test["macro_f1"], row.spent, ended_early([row]))
-        for row in comparison.rows
-    ]
-
-
-def told(method: str, outcomes: list[Outcome]) -> str:
-    """Returns a method's line in the table of one cap."""
-    own = {o.task: o.f1 for o in outcomes if o.method == OURS}
-    rows = [o for o in outcomes if o.method == method]
-    pairs = [(ours, o.f1) for o in rows if o.f1 is not None and (ours := own.get(o.task)) is not None]
-    better, worse = sum(a > b for a, b in pairs), sum(a < b for a, b in pairs)
-    won = "–" if method == OURS else f"{better} / {len(pairs) - better - worse} / {worse}"
-    gain = "–" if method == OURS or not pairs else f"{statistics.mean(a - b for a, b in pairs):+.3f}".replace("-", "−")
-    return f"| {method} | {mean_f1(rows)} | {gain} | {won} | {mean_calls(rows)} |"
-
-
-def mean_f1(rows: list[Outcome]) -> str:
-    """Returns the mean macro-F1, with the number of runs where some failed."""
-    found = [o.f1 for o in rows if o.f1 is not None]
-    return f"{statistics.mean(found):.3f}" + (f" (n={len(found)})" if len(found) < len(rows) else "") if found else "–"
-
-
-def mean_calls(rows: list[Outcome]) -> str:
-    """Returns the mean calls, marked if a search ended by itself before the cap."""
-    return f"{statistics.mean(o.calls for o in rows):,.0f}" + (ENDED if any(o.early for o in rows) else "")
-
-
-def tables(methods: list[str], caps: list[int], outcomes: list[Outcome]) -> Iterator[str]:
+def tables(outcomes: Mapping[Task, Outcome], methods: list[str], caps: list[int]) -> Iterator[str]:
     """Yields the lines of all tables, in Markdown."""
-    by_cap = {cap: [o for o in outcomes if o.task.cap == cap] for cap in caps}
-    for cap, found in by_cap.items():
-        yield f"At most {cap:,} calls, means of {len({o.task for o in found})}:\n"
-        yield f"| method | test macro-F1 | {OURS.upper()} − method | {OURS.upper()} wins / ties / losses | calls |"
-        yield "|---|--:|--:|--:|--:|"
-        yield from (told(method, found) for method in methods)
+    kinds = dict.fromkeys((t.world.temperament, t.world.evidence, t.world.describing_noise) for t in outcomes)
+    for temperament, evidence, noise in kinds:
+        found = {
+            task: outcome
+            for task, outcome in outcomes.items()
+            if (task.world.temperament, task.world.evidence, task.world.describing_noise)
+            == (temperament, evidence, noise)
+        }
+        noisy = "" if noise is None else f", descriptions with {noise:.0%} noise"
+        yield f"Optimizer {temperament}, evidence {evidence}{noisy}: test macro-F1 (calls)\n"
+        yield f"| cap | pairs | {' | '.join(methods)} |"
+        yield f"|--:|--:|{'--:|' * len(methods)}"
+        for cap in caps:
+            cells = [_mean({t: o for t, o in found.items() if t.cap == cap and t.method == m}) for m in methods]
+            pairs = len({task.world for task in found if task.cap == cap})
+            yield f"| {cap:,} | {pairs} | {' | '.join(cells)} |"
+        others = [method for method in methods if method != OURS]
+        yield f"\n{OURS} less the others, paired, with 95 % intervals\n"
+        yield f"| cap | {' | '.join(others)} |"
+        yield f"|--:|{'--|' * len(others)}"
+        for cap in caps:
+            yield f"| {cap:,} | {' | '.join(shown(differences(found, cap, method)) for method in others)} |"
         yield ""
-    if len(caps) > 1:
-        yield "Test macro-F1 (calls):\n"
-        yield f"| cap | {' | '.join(methods)} |"
-        yield f"|--:|{'--:|' * len(methods)}"
-        for cap, found in by_cap.items():
-            rows = [[o for o in found if o.method == method] for method in methods]
-            yield f"| {cap:,} | {' | '.join(f'{mean_f1(one)} ({mean_calls(one)})' for one in rows)} |"
-        yield ""
-    if any(o.early for o in outcomes):
+    if any(outcome.early for outcome in outcomes.values()):
         yield f"{ENDED} ended by itself before the cap, in at least one run"
 
 
+def differences(outcomes: Mapping[Task, Outcome], cap: int, method: str) -> list[float]:
+    """Returns BLPO's macro-F1 less a method's in each world that both ran in."""
+    ours = {task.world: o.f1 for task, o in outcomes.items() if (task.method, task.cap) == (OURS, cap)}
+    theirs = {task.world: o.f1 for task, o in outcomes.items() if (task.method, task.cap) == (method, cap)}
+    return [ours[world] - theirs[world] for world in ours if world in theirs]
+
+
+def _mean(outcomes: Mapping[Task, Outcome]) -> str:
+    if not outcomes:
+        return "–"
+    found = list(outcomes.values())
+    calls = f"{statistics.mean(o.calls for o in found):,.0f}{ENDED if any(o.early for o in found) else ''}"
+    return f"{statistics.mean(o.f1 for o in found):.3f} ({calls})"
+
+
 def main() -> None:
-    """Runs every comparison and prints the tables."""
+    """Runs every method in every world and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument("--raters", default=",".join(list(RATERS)[:3]))
-    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--methods", default="blpo,earlier,fixed-task-aware", help=f"of {', '.join(EVERY)}; ablations")
+    parser.add_argument("--raters", default=",".join(RATERS))
+    parser.add_argument("--seeds", default="0,1,2,3")
     parser.add_argument("--caps", default="600")
-    parser.add_argument("--evidence", default="both", choices=("both", "image", "description"))
+    parser.add_argument("--evidence", default="both", help=f"of {', '.join(EVIDENCE)}")
+    parser.add_argument("--temperaments", default="careful", help=f"of {', '.join(TEMPERAMENTS)}")
+    parser.add_argument("--describing-noise", type=float, help="probability that a described flaw is a level off")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out")
     arguments = parser.parse_args()
-    methods = list(METHODS) if arguments.methods == "all" else arguments.methods.split(",")
-    methods = list(dict.fromkeys(["none", OURS, *methods]))
+    named = {"all": list(EVERY), "ablations": list(ABLATIONS)}
+    methods = [method for name in arguments.methods.split(",") for method in named.get(name, [name])]
+    methods = list(dict.fromkeys([OURS, *methods]))
+    unknown = sorted({*methods} - {*EVERY} | {*arguments.evidence.split(",")} - {*EVIDENCE})
+    if unknown:
+        parser.error(f"unknown: {', '.join(unknown)}")
     caps = [int(cap) for cap in arguments.caps.split(",")]
-    with tempfile.TemporaryDirectory() as temporary:
-        tasks = [
-            Task(",".join(methods), rater, int(seed), cap, arguments.evidence, arguments.out or temporary)
-            for cap in caps
-            for rater in arguments.raters.split(",")
-            for seed in arguments.seeds.split(",")
-        ]
-        outcomes: list[Outcome] = []
-        with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
-            for number, found in enumerate(pool.imap_unordered(run, tasks), 1):
-                outcomes += found
-                print(f"{number} of {len(tasks)} comparisons done", file=sys.stderr, flush=True)
-            pool.close()
-            pool.join()
-    print("\n".join(tables(methods, caps, outcomes)))
+    worlds = [
+        World(rater, int(seed), temperament, evidence, describing_noise=arguments.describing_noise)
+        for temperament, evidence, rater, seed in product(
+            arguments.temperaments.split(","),
+            arguments.evidence.split(","),
+            arguments.raters.split(","),
+            arguments.seeds.split(","),
+        )
+    ]
+    tasks = [Task(world, method, cap) for world in worlds for cap in caps for method in methods]
+    outcomes = run_all(tasks, out=arguments.out, processes=arguments.processes)
+    print("\n".join(tables(outcomes, methods, caps)))
 
 
 if __name__ == "__main__":

@@ -175,6 +175,3 @@ class APO(RoundOptimizer):
         means = [None if run.bench.void(j) else mean for mean, j in zip(bandit.means, judged, strict=True)]
         tried = [c.scored(mean, j) for c, mean, j in zip(candidates, means, judged, strict=True)]
         return sorted(tried, key=lambda trial: -1.0 if trial.score is None else trial.score, reverse=True)
-
-    def _round_calls(self, per_example: int) -> None:
-        """How many judgements a round makes depends on how many candidates differ and on the training set's size."""

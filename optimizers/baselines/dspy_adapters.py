@@ -79,7 +79,7 @@ class DSPyAdapter(JudgeOptimizer):
                 # DSPy's optimizers score a refused key as a wrong answer, or fail in ways of their own.
                 raise ModelError(f"a model cannot be used: {run.meter.fatal}") from run.meter.fatal
         validations = tuple(
-            Validation(number, self._instructions(run, v.state), v.score, spent=v.spent)
+            Validation(number, self._instructions(run, v.state), v.score, len(validation), spent=v.spent)
             for number, v in enumerate(tracker.validated)
         )
         result = BLPOResult(

@@ -146,9 +146,6 @@ class OPRO(RoundOptimizer):
                 trials.append(trial)
         return trials
 
-    def _round_calls(self, per_example: int) -> None:
-        """A step judges the whole training set for every sample."""
-
 
 def _new(proposals: Sequence[Proposal], history: Sequence[Scored]) -> list[Proposal]:
     """The proposals; one that was made before is rejected."""

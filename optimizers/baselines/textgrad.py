@@ -136,9 +136,6 @@ class TextGrad(RoundOptimizer):
         gain = run.bench.gain(before, after)
         return (trial.scored(run.bench.mean_score(after), after),), 0 if gain is not None and gain >= 0 else None
 
-    def _round_calls(self, per_example: int) -> None:
-        """A step costs a fraction of a validation: under a cap only the last is validated."""
-
 
 def _last(texts: list[str], count: int) -> list[str]:
     return texts[-count:] if count else []

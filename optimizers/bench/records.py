@@ -55,24 +55,47 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Batch:
-    """The examples a round works on: I_B, and the guard (examples that are right so far).
+    """The training examples that a round works on: I_B, the mistakes shown to the optimizer LM, and those beside them.
 
     Attributes:
-        errors: Judgements with a positive loss, in drawn order.
-        guard: Judgements with no loss, in drawn order.
+        errors: The judge's mistakes (judgements with a positive loss) that the optimizer LM is shown.
+        right: Examples that the judge gets right and that it isn't shown.
+        kept_back: Mistakes that it isn't shown.
+        shown_right: Examples that the judge gets right and that it is shown as such.
         searched: How many training examples were judged to find them.
+        held_out: Whether an update is scored only on what the optimizer LM was not shown.
     """
 
     errors: tuple[Judgement, ...]
-    guard: tuple[Judgement, ...] = ()
+    right: tuple[Judgement, ...] = ()
+    kept_back: tuple[Judgement, ...] = ()
+    shown_right: tuple[Judgement, ...] = ()
     searched: int = 0
+    held_out: bool = False
 
     @classmethod
     def of(cls, judgements: Sequence[Judgement]) -> Batch:
-        """Returns all of some judgements as a batch; those that the LM failed on are in neither part."""
+        """Returns all of some judgements as a batch; those that the LM failed on are in no part."""
         errors = tuple(judgement for judgement in judgements if judgement.loss)
         right = tuple(judgement for judgement in judgements if judgement.loss == 0)
         return cls(errors, right, searched=len(judgements))
+
+    @property
+    def judgements(self) -> tuple[Judgement, ...]:
+        """Every judgement of the batch."""
+        return (*self.errors, *self.kept_back, *self.right, *self.shown_right)
+
+    @property
+    def scored(self) -> tuple[tuple[Judgement, ...], tuple[Judgement, ...]]:
+        """The mistakes and the right examples that an update is scored on."""
+        if self.held_out:
+            return self.kept_back, self.right
+        return (*self.errors, *self.kept_back), (*self.right, *self.shown_right)
+
+    @property
+    def mistakes(self) -> int:
+        """How many mistakes it holds."""
+        return len(self.errors) + len(self.kept_back)
 
 
 @dataclass(frozen=True)
@@ -93,13 +116,18 @@ class Trial:
     """Instructions that were tried: in BLPO a verbalizer instruction q_k with the update J(q_k, p) that it led to.
 
     Attributes:
-        origin: "start" (instructions the round began with), "proposal" (in BLPO from Update_q) or "merge" (of several
-            updates).
+        origin: "start" (instructions the round began with) or "proposal" (in BLPO from Update_q).
         verbalizer: q_k, None if no proposal could be used.
         judge: J(q_k, p); p itself where the optimizer LM found nothing to change, None if no update could be used.
-        score: What the algorithm goes by: in BLPO the mean reduction of the loss over batch and guard, in [-1, 1]
-            (eq. 9); in the others the mean score, 1 − loss, on the examples it was tried on, in [0, 1]. None where
-            nothing was tried.
+        score: What the algorithm goes by: in BLPO the mean reduction of the loss over the batch, in [-1, 1] (eq. 9);
+            where mistakes were kept back, as estimated from what the optimizer LM was not shown; where the mistakes
+            alone left no gain, the most it could be. In the others the mean score, 1 − loss, on the examples it was
+            tried on, in [0, 1]. None where nothing was tried.
+        shown_gain: The mean reduction of the loss over the mistakes that the optimizer LM was shown, in [-1, 1]; None
+            where they were not judged again.
+        kept_back_gain: The same over the mistakes that it was not shown. How much lower it is than `shown_gain` is
+            what the update learned by heart.
+        mistakes: How many examples of the batch the judge gets wrong with it; None where not all were judged again.
         descriptions: What the verbalizer reported about the errors under q_k, in the order of the batch.
         criticism: What the optimizer LM found wrong, where the algorithm asks for that before a proposal.
         rejections: Proposals that were not used.
@@ -107,10 +135,13 @@ class Trial:
         failed: How many examples were left out of the score because the LM failed.
     """
 
-    origin: Literal["start", "proposal", "merge"]
+    origin: Literal["start", "proposal"]
     verbalizer: str | None
     judge: str | None = None
     score: float | None = None
+    shown_gain: float | None = None
+    kept_back_gain: float | None = None
+    mistakes: int | None = None
     descriptions: tuple[str, ...] = ()
     criticism: tuple[str, ...] = ()
     rejections: tuple[Rejection, ...] = ()
@@ -137,9 +168,10 @@ class Round:
     Attributes:
         number: t, counted from 0.
         start: p_t and the verbalizer instruction that the round began with.
-        batch: The errors and the guard.
-        trials: The inner history H_K, in order; a merge comes last.
+        batch: The examples that it worked on.
+        trials: The inner history H_K, in order.
         chosen: Position in `trials` of q*; None where no update was taken.
+        ends_batch: Whether the next round works on other examples.
         spent: LM calls of the run when the round was completed; those in flight for validation depend on timing.
     """
 
@@ -148,6 +180,7 @@ class Round:
     batch: Batch
     trials: tuple[Trial, ...]
     chosen: int | None
+    ends_batch: bool = True
     spent: int = field(default=0, compare=False)
 
     @property
@@ -162,12 +195,13 @@ class Round:
 
 @dataclass(frozen=True)
 class Validation:
-    """Instructions judged on the whole validation set.
+    """Instructions judged on the validation set, or on the part of it that a cap on calls pays for.
 
     Attributes:
         after_round: How many rounds led to these instructions; 0 for the start.
         instructions: What was validated.
         score: 1 − mean loss (the mean metric), in [0, 1].
+        examples: How many validation examples were judged.
         agreement: Agreement with the human labels, None where labels are not from a closed set.
         spent: LM calls that led to this: those of the rounds before it, and its own; it runs beside the next round,
             whose calls do not count.
@@ -179,6 +213,7 @@ class Validation:
     after_round: int
     instructions: Instructions
     score: float
+    examples: int
     agreement: Agreement | None = None
     spent: int = field(default=0, compare=False)
     parts: Mapping[str, tuple[int, float]] = field(default_factory=dict)

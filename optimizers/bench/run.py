@@ -27,6 +27,9 @@ class Run:
     """The student, the data and the LMs of one compile, with everything that is spent.
 
     Attributes:
+        budget: The caps, None for none.
+        seed: Of every draw.
+        label_field: The name of the label in examples.
         data: The examples; training and validation positions.
         labels: The label space.
         workers: The threads of the run.
@@ -38,6 +41,8 @@ class Run:
         lms: For each predictor name its metered LM.
         journal: Where the run is written down, None without a log folder.
         per_example: LM calls that judging an example takes, as far as the program tells.
+        describes: Whether judging an example takes a description of it, as far as the program tells.
+        ended: Why the algorithm ended before its last round, where it did.
         max_calls: The cap on calls less those that are kept for later, None if there is none.
     """
 
@@ -49,15 +54,16 @@ class Run:
         valset: Sequence[dspy.Example] | None,
         workers: Workers,
     ) -> None:
-        self.workers, budget = workers, optimizer.budget
-        self.max_calls = None if budget is None else budget.calls
-        self.allowance = Allowance(budget, lambda: self.meter.ledger, optimizer.refusal)
+        self.workers, self.budget = workers, optimizer.budget
+        self.seed, self.label_field = optimizer.seed, optimizer.label_field
+        self.max_calls = None if self.budget is None else self.budget.calls
+        self.allowance = Allowance(self.budget, lambda: self.meter.ledger, optimizer.refusal)
         self.predictors = predictors = find_predictors(student, optimizer.verbalizer, optimizer.judge)
         self.data: Dataset = dataset(student, trainset, valset, optimizer.label_field)
         self.labels = self._label_space(optimizer, student)
         lms = program_lms(student, predictors, optimizer.task_model, optimizer.verbalizer_model)
         check_priced(
-            None if budget is None else budget.max_usd,
+            None if self.budget is None else self.budget.max_usd,
             [optimizer.prompt_model, *(lm for lm, _ in lms.values())],
             optimizer.prices,
         )
@@ -66,6 +72,8 @@ class Run:
             named[predictors.judge].signature.instructions, named[predictors.verbalizer].signature.instructions
         )
         self.per_example: int = getattr(student, "calls_per_image", len(named))
+        self.describes = self.per_example > 1
+        self.ended = ""
         self.journal = self._opened_journal(optimizer, student, {name: lm for name, (lm, _) in lms.items()})
         self.meter = Meter(
             num_threads=workers.num_threads,

@@ -1,58 +1,220 @@
-"""Drawing the error batch I_B and the guard of a round."""
+"""Which training examples a round works on: minibatches, or the paper's search through all of them."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol
 
-from blpo_dspy.optimizers.bench.records import Batch, Judgement
+from blpo_dspy.optimizers.bench.records import Batch, Judgement, Trial
 
 Judge = Callable[[Sequence[int]], list[Judgement]]
 
+LARGEST_MINIBATCH = 60
+# An update that corrects so much of the loss it was shown, of at least so many mistakes, may be memory.
+_SATURATED, _LEAST_SHOWN = 0.9, 4
+# So many of the largest minibatches in a row that led to no update end a search.
+_PATIENCE = 3
+# With fewer training examples half of the mistakes are kept back from the start.
+FEW_EXAMPLES = 50
 
-def lazy_search(judge: Judge, order: Sequence[int], *, errors: int, guard: int, chunk: int) -> Batch:
-    """Returns the first errors and the first right examples in a drawn order, judging no further than needed.
 
-    The order is judged in chunks of a fixed size, so that the batch doesn't depend on the number of threads.
+class Sampling(Protocol):
+    """Draws the examples of one round after the other."""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether several rounds in a row led to no update with as many examples as there can be."""
+
+    def draw(self, judge: Judge, least: int) -> list[Judgement]:
+        """Returns judged examples with so many mistakes at least; none if there are no more of them."""
+
+    def end_round(self, *, taken: bool, again: bool) -> bool:
+        """Returns whether the next round draws other examples.
+
+        Args:
+            taken: Whether the round led to an update.
+            again: Whether its examples could be of use once more.
+        """
+
+
+class FullSearch:
+    """The paper's "sample an error batch": every round judges all examples and works on the first mistakes drawn.
+
+    Args:
+        positions: The training examples.
+        seed: Seeds the draw of every round.
+        errors: The most mistakes.
     """
-    judged: list[Judgement] = []
-    wrong: list[Judgement] = []
-    right: list[Judgement] = []
-    for start in range(0, len(order), chunk):
-        judged += judge(order[start : start + chunk])
-        wrong = [j for j in judged if j.loss]
-        right = [j for j in judged if j.loss == 0]
-        if len(wrong) >= errors and len(right) >= guard:
-            break
-    return Batch(tuple(wrong[:errors]), tuple(right[:guard]), searched=len(judged))
+
+    exhausted = False
+
+    def __init__(self, positions: Sequence[int], seed: int, *, errors: int) -> None:
+        self._positions, self._seed, self._errors = positions, seed, errors
+        self._round = 0
+
+    def draw(self, judge: Judge, least: int) -> list[Judgement]:
+        """Returns mistakes, judging all examples."""
+        judged = judge(shuffled(self._positions, self._seed, self._round))
+        wrong = [judgement for judgement in judged if judgement.loss][: self._errors]
+        return wrong if len(wrong) >= least else []
+
+    def end_round(self, *, taken: bool, again: bool) -> bool:
+        """Returns True: every round draws anew."""
+        self._round += 1
+        return True
 
 
-def full_search(judge: Judge, order: Sequence[int], *, errors: int, guard: int, stratified: bool) -> Batch:
-    """Returns a batch drawn from all training examples, judged once (Algorithm 1, line "sample an error batch").
+class Minibatches:
+    """Minibatches drawn without replacement, pass by pass.
 
-    Stratified, the errors are taken in turn from the cells of the confusion matrix, so that a batch shows several
-    kinds of mistake.
+    One that led to an update serves again, since scoring the update has judged it already. After one that led to none
+    the next is larger: a gain too small to show on so few examples may show on more.
+
+    Args:
+        positions: The training examples.
+        seed: Seeds the order of every pass.
+        size: Of the first minibatch.
+        growth: How many times as large the next one is after one that led to no update.
+        updates: The most updates from one minibatch.
     """
-    judged = judge(order)
-    wrong = [j for j in judged if j.loss]
-    if stratified:
-        wrong = list(_in_turn(wrong))
-    return Batch(tuple(wrong[:errors]), tuple(j for j in judged if j.loss == 0)[:guard], searched=len(judged))
+
+    def __init__(self, positions: Sequence[int], seed: int, *, size: int, growth: float, updates: int) -> None:
+        self._positions, self._seed = positions, seed
+        self._largest = min(len(positions), max(size, LARGEST_MINIBATCH))
+        self._size, self._growth, self._updates = float(min(size, self._largest)), growth, updates
+        self._pass = 0
+        self._queue: list[int] = []
+        self._current: list[int] = []
+        self._taken = self._in_vain = 0
+
+    def draw(self, judge: Judge, least: int) -> list[Judgement]:
+        """Returns the present minibatch if it serves again, else the next one with enough mistakes."""
+        passed_over: set[int] = set()
+        while not passed_over.issuperset(self._positions):
+            self._current = self._current or self._next()
+            judged = judge(self._current)
+            if sum(bool(judgement.loss) for judgement in judged) >= least:
+                return judged
+            passed_over.update(self._current)
+            self._end_minibatch()
+        return []
+
+    def end_round(self, *, taken: bool, again: bool) -> bool:
+        """Returns whether the next round draws another minibatch."""
+        self._taken += taken
+        if taken and again and self._taken < self._updates:
+            return False
+        in_vain = not self._taken and self._size >= self._largest
+        self._in_vain = self._in_vain + 1 if in_vain else 0
+        self._end_minibatch()
+        return True
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether several of the largest minibatches in a row led to no update."""
+        return self._in_vain >= _PATIENCE
+
+    def _end_minibatch(self) -> None:
+        if not self._taken:
+            self._size = min(self._size * self._growth, self._largest)
+        self._current, self._taken = [], 0
+
+    def _next(self) -> list[int]:
+        size = int(self._size)
+        if len(self._queue) < size:
+            left = set(self._queue)
+            self._queue += [i for i in shuffled(self._positions, self._seed, self._pass) if i not in left]
+            self._pass += 1
+        drawn, self._queue = self._queue[:size], self._queue[size:]
+        return drawn
 
 
-def _in_turn(errors: Sequence[Judgement]) -> Iterator[Judgement]:
-    cells: dict[tuple[str, str], list[Judgement]] = {}
-    for error in errors:
-        cells.setdefault((str(error.label), str(error.predicted)), []).append(error)
+class Batches:
+    """The batches of a search: what is sampled, which of it the optimizer LM is shown, and which is kept back.
+
+    A score on mistakes that the optimizer LM was shown measures memory once it can correct all of them. From then on
+    half of them are kept back.
+
+    Args:
+        sampling: Draws examples.
+        errors: The most mistakes that are shown.
+        right: The most right examples that are shown.
+        held_out: Whether half of the mistakes are kept back: from the start (True), never (False), or from when an
+            update corrects what it was shown (None).
+        endless: Whether the search goes on, until something else ends it, when the sampling is exhausted.
+    """
+
+    def __init__(
+        self, sampling: Sampling, *, errors: int, right: int, held_out: bool | None, endless: bool = False
+    ) -> None:
+        self._sampling, self._errors, self._right, self._endless = sampling, errors, right, endless
+        self._held_out, self._fixed = bool(held_out), held_out is not None
+
+    def sample(self, judge: Judge) -> Batch | None:
+        """Returns the batch of the next round; None if there is nothing more to learn from."""
+        if self.exhausted:
+            return None
+        searched = 0
+
+        def counted(examples: Sequence[int]) -> list[Judgement]:
+            nonlocal searched
+            searched += len(examples)
+            return judge(examples)
+
+        judged = self._sampling.draw(counted, self._least)
+        return self._divided(judged, searched) if judged else None
+
+    def _divided(self, judged: Sequence[Judgement], searched: int) -> Batch:
+        """Mistakes are shown in turn from the cells of the confusion matrix; right examples from what these confuse."""
+        wrong = list(_in_turn((j for j in judged if j.loss), lambda j: (str(j.label), str(j.predicted))))
+        errors = wrong[: min(self._errors, (len(wrong) + 1) // 2 if self._held_out else len(wrong))]
+        confused = {label for error in errors for label in (error.label, error.predicted)}
+        right = [judgement for judgement in judged if judgement.loss == 0]
+        similar = list(_in_turn((j for j in right if j.label in confused), lambda j: str(j.label)))
+        shown = similar[: min(self._right, len(right) // 2 if self._held_out else self._right)]
+        return Batch(
+            tuple(errors),
+            tuple(judgement for judgement in right if judgement not in shown),
+            tuple(wrong[len(errors) :]),
+            tuple(shown),
+            searched,
+            self._held_out,
+        )
+
+    def end_round(self, batch: Batch, trials: Sequence[Trial], chosen: int | None) -> bool:
+        """Takes note of what came of a batch; returns whether the next round draws other examples."""
+        loss = sum(error.loss or 0.0 for error in batch.errors)
+        gains = [trial.shown_gain * len(batch.errors) for trial in trials if trial.shown_gain is not None]
+        if not self._fixed and len(batch.errors) >= _LEAST_SHOWN and any(gain >= _SATURATED * loss for gain in gains):
+            self._held_out = True
+        left = None if chosen is None else trials[chosen].mistakes
+        return self._sampling.end_round(taken=chosen is not None, again=(left or 0) >= self._least)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the search ends as several rounds led to no update with as many examples as there can be."""
+        return self._sampling.exhausted and not self._endless
+
+    @property
+    def _least(self) -> int:
+        """The fewest mistakes to learn from."""
+        return 2 if self._held_out else 1
+
+
+def _in_turn(judgements: Iterable[Judgement], cell: Callable[[Judgement], object]) -> Iterator[Judgement]:
+    cells: dict[object, list[Judgement]] = {}
+    for judgement in judgements:
+        cells.setdefault(cell(judgement), []).append(judgement)
     for depth in range(max(map(len, cells.values()), default=0)):
-        yield from (cell[depth] for cell in cells.values() if depth < len(cell))
+        yield from (members[depth] for members in cells.values() if depth < len(members))
 
 
 def drawn(positions: Sequence[int], seed: int) -> list[int]:
-    """Returns the training positions in an order drawn with the seed, so that their beginning is a random subset."""
+    """Returns positions in an order drawn with the seed, so that their beginning is a random subset."""
     return random.Random(f"{seed}:training set").sample(list(positions), len(positions))
 
 
 def shuffled(positions: Sequence[int], seed: int, number: int) -> list[int]:
-    """Returns the positions in the order drawn for a round; it depends on seed and round alone."""
+    """Returns the positions in the order drawn for a round or a pass; it depends on seed and number alone."""
     return random.Random(f"{seed}:{number}").sample(list(positions), len(positions))

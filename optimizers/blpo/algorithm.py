@@ -15,37 +15,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
-from blpo_dspy.optimizers.bench.records import Batch, Instructions, Judgement, Round, Trial
+from blpo_dspy.optimizers.bench.records import Instructions, Round, Trial
 from blpo_dspy.optimizers.bench.run import Run
-from blpo_dspy.optimizers.bench.sampling import full_search, lazy_search, shuffled
-from blpo_dspy.optimizers.blpo.options import BLPOOptions, ErrorSearch
+from blpo_dspy.optimizers.bench.sampling import FEW_EXAMPLES, Batches, FullSearch, Minibatches, Sampling
+from blpo_dspy.optimizers.blpo import prompts as updates
+from blpo_dspy.optimizers.blpo.options import BLPOOptions, InnerLoop, KeepBack
 from blpo_dspy.optimizers.blpo.plan import plan_blpo
-from blpo_dspy.optimizers.blpo.steps import MetaPrompts, Steps
+from blpo_dspy.optimizers.blpo.steps import REMEMBERED, SMALLEST_GAIN, MetaPrompts, Steps
 from blpo_dspy.optimizers.estimates.plan import Plan, Sizes
 from blpo_dspy.optimizers.proposals.exhibits import Exhibits
-from blpo_dspy.optimizers.proposals.guards import Guards
+from blpo_dspy.optimizers.proposals.guards import Guards, words_in
 from blpo_dspy.optimizers.proposals.proposals import Proposal
 from blpo_dspy.optimizers.rounds import Select
-
-# How many rounds a cap on calls should pay for before a round gets more inner steps.
-_PLANNED_ROUNDS = 4
+from blpo_dspy.programs.signatures import DEFAULT_VERBALIZER_INSTRUCTION
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class BLPO(BLPOOptions):
     """Optimizes the judge and the verbalizer instruction of a program so that its labels agree with people's.
 
-    Every round draws a batch of the judge's mistakes. The inner loop looks for the verbalizer instruction whose
-    descriptions of these images lead the optimizer LM to the most useful edit of the judge instruction; the outer
-    loop makes that edit. No image is ever sent to the optimizer LM, and no validation example ever enters a prompt
-    but the judge's own.
+    Every round works on the judge's mistakes in a minibatch of training examples. The inner loop looks for the
+    verbalizer instruction whose descriptions of these images lead the optimizer LM to a useful edit of the judge
+    instruction; the outer loop makes that edit. No image is ever sent to the optimizer LM, and no validation example
+    ever enters a prompt but the judge's own.
 
-    The defaults differ from the paper's letter (`BLPO.paper`) where that pays: mistakes are searched for only until
-    the batch is full; a guard of right examples joins the score; the best updates of a round are merged; the search
-    goes on from q* and keeps p where every update made things worse; there are more rounds of fewer inner steps; and
-    the returned program is the best one on the validation set, the start included.
+    The defaults differ from the paper's letter (`BLPO.paper`) where that pays. An update is scored on the whole
+    minibatch, so that one that breaks what was right is found out; scoring it judges the minibatch under the new
+    instruction, so that the same minibatch can serve again at no cost. The first update with a gain is taken, and a new
+    verbalizer instruction is paid for only where the present one led to none. Once the optimizer LM corrects all that
+    it is shown, half of the mistakes are kept back from it and updates are scored on these. It also sees examples that
+    the judge gets right. The first verbalizer instruction names the judge's task, unless the student has one of its
+    own. The returned program is the best one on the validation set, the start included.
     """
 
     partial_rounds: ClassVar[bool] = True
@@ -54,94 +57,95 @@ class BLPO(BLPOOptions):
 
     def _rounds(self, run: Run) -> Iterator[Round]:
         """Algorithm 1, one record per outer round; the inner loop ends early where a cap doesn't pay for a step."""
-        steps, current = self._steps(run), run.start  # p_0, q_0
-        inner_steps = self._planned_steps(run)
-        for t in range(self.rounds):  # for t = 0 … T−1
-            batch = self._sample_errors(run, current, t)  # sample I_B from D under p_t
-            if not batch.errors:
-                run.bench.check(run.bench.judge(current, run.data.train))  # known by now: was it refused all mistakes?
+        steps, batches, current = self._steps(run), self._batches(run), self._begin(run, run.start)  # p_0, q_0
+        tried: list[Trial] = []  # what earlier batches gave for p_t
+        for t in range(self.most_rounds):  # for t = 0 … T−1
+            batch = batches.sample(partial(run.bench.judge, current))  # sample I_B from D under p_t
+            if batch is None:
+                run.ended = self._why_ended(run, batches, current)
                 return
             history: list[Trial] = []
             with run.allowance.until_stopped():
-                q = self._first_verbalizer(run.start, current)
+                q = Proposal(current.verbalizer)
                 history.append(steps.try_verbalizer(batch, current, q, 0))  # H_0 ← {(q_0, score(q_0; p_t))}  (6, 9)
-                for k in range(inner_steps):  # for k = 0 … K−1
-                    q = steps.update_verbalizer(current, history)  # q_{k+1} ← Update_q(p_t, H_k)  (10)
+                for k in range(self.inner_steps):  # for k = 0 … K−1
+                    if self._settled(history):
+                        break
+                    q = steps.update_verbalizer(current, [*tried, *history])  # q_{k+1} ← Update_q(p_t, H_k)  (10)
                     trial = steps.try_verbalizer(batch, current, q, k + 1)  # p' ← J(q_{k+1}, p_t); score  (6, 9)
                     history.append(trial)  # H_{k+1} ← H_k ∪ {(q_{k+1}, score)}
-                if self.merge:
-                    history += steps.merge(batch, current, history)
             chosen = self._argmax(current, history)  # q* ← argmax score  (11)
-            completed = Round(t, current, batch, tuple(history), chosen)
-            current = completed.end  # p_{t+1} ← J(q*, p_t)  (6)
+            ends = batches.end_round(batch, history, chosen)
+            completed = Round(t, current, batch, tuple(history), chosen, ends)
+            current = self._begin(run, completed.end)  # p_{t+1} ← J(q*, p_t)  (6)
+            tried = [] if chosen is not None else [*tried, *history][-REMEMBERED:]
             yield completed
 
-    def _planned_steps(self, run: Run) -> int:
-        """K, or as many inner steps as leave room for some rounds under a cap on calls; more rounds pay better."""
-        if run.max_calls is None:
-            return self.inner_steps
-        room, rounds = run.max_calls - run.allowance.reserve, min(_PLANNED_ROUNDS, self.rounds)
-        for steps in range(self.inner_steps, 1, -1):
-            if rounds * self._calls(steps, run.per_example) <= room:
-                return steps
-        return min(1, self.inner_steps)
-
     def _steps(self, run: Run) -> Steps:
-        prompts = MetaPrompts(self.update_judge, self.update_verbalizer, self.merge_updates)
+        prompts = MetaPrompts(self.update_judge, self.update_verbalizer)
         exhibits = Exhibits(run.bench, run.labels, "descriptions", run.start.verbalizer)
-        return Steps(run.bench, self._asker(run), exhibits, prompts, self.verbalizer_search)
+        words = None if self.instruction_words is None else words_in(run.start.judge) + self.instruction_words
+        to_the_end = self.inner_loop == "all_steps"
+        return Steps(run.bench, self._asker(run), exhibits, prompts, self.verbalizer_search, words, to_the_end)
 
-    def _first_verbalizer(self, start: Instructions, current: Instructions) -> Proposal:
-        """q_0 of a round."""
+    def _batches(self, run: Run) -> Batches:
+        train, held_out = run.data.train, {"always": True, "never": False, "auto": None}[self.keep_back]
+        if self.keep_back == "auto" and len(train) < FEW_EXAMPLES:
+            held_out = True
+        right = self.shown_right if run.describes else self.shown_right // 2
+        endless = run.budget is not None
+        return Batches(self._sampling(train), errors=self.batch_size, right=right, held_out=held_out, endless=endless)
+
+    def _sampling(self, train: Sequence[int]) -> Sampling:
+        if self.minibatch_size is None:
+            return FullSearch(train, self.seed, errors=self.batch_size)
+        size, growth, updates = self.minibatch_size, self.minibatch_growth, self.minibatch_updates
+        return Minibatches(train, self.seed, size=size, growth=growth, updates=updates)
+
+    def _begin(self, run: Run, end: Instructions) -> Instructions:
+        """p_t and the verbalizer instruction that a round begins with: q* of the one before, or q_0."""
         if self.verbalizer_search == "judge":
-            return Proposal(current.judge)
-        return Proposal(current.verbalizer if self.warm_start else start.verbalizer)
+            return Instructions(end.judge, end.judge)
+        if self.verbalizer_search == "fixed" or self.inner_loop == "all_steps":
+            return Instructions(end.judge, run.start.verbalizer)
+        if end is not run.start and run.describes:
+            return end
+        q = run.start.verbalizer
+        default = q == DEFAULT_VERBALIZER_INSTRUCTION
+        return Instructions(end.judge, updates.report_instruction(run.start.judge) if default else q)
 
-    def _sample_errors(self, run: Run, current: Instructions, number: int) -> Batch:
-        order = shuffled(run.data.train, self.seed, number)
+    def _why_ended(self, run: Run, batches: Batches, current: Instructions) -> str:
+        if batches.exhausted:
+            return "minibatches of the largest size led to no update"
+        judged = run.bench.judge(current, run.data.train)  # known by now
+        run.bench.check(judged)  # was it refused all mistakes?
+        mistakes = any(judgement.loss for judgement in judged)
+        return f"the judge makes {'too few' if mistakes else 'no'} mistakes on the trainset to learn from"
 
-        def judge(examples: Sequence[int]) -> list[Judgement]:
-            return run.bench.judge(current, examples)
-
-        if self.error_search == "full" or self.stratified:
-            return full_search(judge, order, errors=self.batch_size, guard=self.guard_size, stratified=self.stratified)
-        chunk = self.batch_size + self.guard_size
-        return lazy_search(judge, order, errors=self.batch_size, guard=self.guard_size, chunk=chunk)
+    def _settled(self, history: Sequence[Trial]) -> bool:
+        """Whether the inner loop has what it looks for."""
+        return self.inner_loop == "first_gain" and any((trial.score or 0) > SMALLEST_GAIN for trial in history)
 
     def _argmax(self, current: Instructions, history: Sequence[Trial]) -> int | None:
-        """The best score; of equal ones an update that changes p, a merge, the earliest; none where it changes nothing.
+        """The best score; of equal ones an update that changes p, the shorter instruction, the earliest.
 
-        Unless `keep_if_worse`, none where all updates raised the loss either.
+        None where it changes nothing, and, unless all steps are made, where none lowered the loss.
         """
         scored = [
-            (trial.score, trial.judge != current.judge, trial.origin == "merge", -i)
+            (trial.score, trial.judge != current.judge, -len(str(trial.judge)), -i)
             for i, trial in enumerate(history)
             if trial.score is not None
         ]
         if not scored:
             return None
         score, changed, _, position = max(scored)
-        if (score == 0 and not changed) or (score < 0 and not self.keep_if_worse):
+        if score <= SMALLEST_GAIN and (self.inner_loop == "first_gain" or (score == 0 and not changed)):
             return None
         return -position
-
-    def _end(self, rounds: Sequence[Round]) -> str:
-        if len(rounds) < self.rounds:
-            return "the judge makes no mistakes on the trainset"
-        return super()._end(rounds)
 
     def plan(self, sizes: Sizes, threads: int) -> Plan:
         """Returns bounds on the LM calls of a run; see `JudgeOptimizer.plan`."""
         return plan_blpo(self, sizes, threads)
-
-    def _round_calls(self, per_example: int) -> int:
-        return self._calls(self.inner_steps, per_example)
-
-    def _calls(self, inner_steps: int, per_example: int) -> int:
-        """About what a round costs: the search, and for each trial two instructions, descriptions and judgements."""
-        scored = self.batch_size + self.guard_size
-        trial = 2 + self.batch_size + scored + (per_example - 1) * self.guard_size
-        return scored * per_example + (inner_steps + 1) * trial
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -155,14 +159,13 @@ class PaperBLPO(BLPO):
 
     algorithm: ClassVar[str] = "BLPO"
 
-    rounds: int = 5
+    rounds: int | None = 5
     inner_steps: int = 5
-    batch_size: int = 10
-    guard_size: int = 0
-    error_search: ErrorSearch = "full"
-    warm_start: bool = False
-    merge: bool = False
-    keep_if_worse: bool = True
+    inner_loop: InnerLoop = "all_steps"
+    shown_right: int = 0
+    minibatch_size: int | None = None
+    keep_back: KeepBack = "never"
+    instruction_words: int | None = None
     guards: Guards = Guards(copied_words=None)  # noqa: RUF009 - frozen
     select: Select = "last"
 

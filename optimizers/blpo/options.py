@@ -11,7 +11,15 @@ from blpo_dspy.optimizers.blpo import prompts as updates
 from blpo_dspy.optimizers.blpo.steps import VerbalizerSearch
 from blpo_dspy.optimizers.rounds import RoundOptimizer
 
-ErrorSearch = Literal["lazy", "full"]
+InnerLoop = Literal["first_gain", "all_steps"]
+
+
+KeepBack = Literal["auto", "always", "never"]
+
+# T without a budget.
+USUAL_ROUNDS = 16
+# T with a budget, which ends the search before.
+_MANY_ROUNDS = 1000
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -19,43 +27,61 @@ class BLPOOptions(RoundOptimizer):
     """The options of BLPO.
 
     Args:
-        prompt_model: The optimizer LM, for the three meta-prompts.
-        rounds: T, the outer rounds.
-        inner_steps: K, the most proposals for the verbalizer instruction in a round; fewer where a cap on calls would
-            not pay for four rounds, or for all if they are fewer.
-        batch_size: The most mistakes in a batch.
-        guard_size: The most right examples that join a batch to score an update on; 0 for the paper's errors only.
-        error_search: "lazy" judges random training examples until batch and guard are full, "full" all of them every
-            round.
-        stratified: Draw the mistakes evenly from the cells of the confusion matrix (with a full search).
+        prompt_model: The optimizer LM, for the two meta-prompts.
+        rounds: T, the most outer rounds; by default as many as the budget pays for, 16 without one. Without a budget
+            the search also ends after three minibatches of the largest size that led to no update.
+        inner_steps: K, the most proposals for the verbalizer instruction in a round.
+        inner_loop: "first_gain" tries q* of the round before, where the judge reads descriptions, else q_0; it proposes
+            others as long as no update lowered the loss, and takes the first that does. "all_steps" (the paper) starts
+            from the student's q_0 every round, makes all K steps and takes the best update, even if it raised the loss.
+        batch_size: The most mistakes that the optimizer LM is shown.
+        shown_right: The most examples that it is shown beside them as right; half as many where the judge reads no
+            descriptions, since they have to be described for this alone.
+        minibatch_size: How many training examples a round judges to find mistakes and to score updates on; None for
+            the paper's search: all of them are judged every round, and updates are scored on the mistakes alone.
+        minibatch_growth: How many times as large the next minibatch is after one that led to no update, up to 60.
+        minibatch_updates: The most updates from one minibatch.
+        keep_back: Whether half of the mistakes are kept back from the optimizer LM and updates are scored on what it
+            did not see: "always", "never", or "auto", from when it corrects what it is shown, and from the start with
+            fewer than 50 training examples.
+        instruction_words: How many words longer than the student's a judge instruction may be; None for no limit.
         verbalizer_search: "learned" proposes verbalizer instructions (eq. 10). The paper's ablations: "fixed" keeps the
             student's and takes the best of K + 1 updates from it, "judge" takes the judge instruction itself.
-        warm_start: Whether q* is the first verbalizer instruction of the next round; q_0 if not.
-        merge: Whether the best updates of a round are joined by one more call and tried too.
-        keep_if_worse: Whether the best update is taken even if it raised the loss on its batch.
         update_judge: Meta-prompt for eq. 6, `updates.UpdateJudge` or one with its fields.
         update_verbalizer: Meta-prompt for eq. 10, `updates.UpdateVerbalizer` or one with its fields.
-        merge_updates: Meta-prompt that joins updates, `updates.MergeUpdates` or one with its fields.
 
     Raises:
         BlpoError: If an option is out of its range.
     """
 
-    rounds: int = 8
-    inner_steps: int = 3
+    rounds: int | None = None
+    inner_steps: int = 1
+    inner_loop: InnerLoop = "first_gain"
     batch_size: int = 10
-    guard_size: int = 10
-    error_search: ErrorSearch = "lazy"
-    stratified: bool = False
+    shown_right: int = 4
+    minibatch_size: int | None = 20
+    minibatch_growth: float = 1.5
+    minibatch_updates: int = 4
+    keep_back: KeepBack = "auto"
+    instruction_words: int | None = 150
     verbalizer_search: VerbalizerSearch = "learned"
-    warm_start: bool = True
-    merge: bool = True
-    keep_if_worse: bool = False
     update_judge: type[dspy.Signature] = field(default_factory=lambda: updates.UpdateJudge)
     update_verbalizer: type[dspy.Signature] = field(default_factory=lambda: updates.UpdateVerbalizer)
-    merge_updates: type[dspy.Signature] = field(default_factory=lambda: updates.MergeUpdates)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_least(rounds=1, inner_steps=0, batch_size=1, guard_size=0)
-        self._check_one_of(error_search=get_args(ErrorSearch), verbalizer_search=get_args(VerbalizerSearch))
+        self._check_least(inner_steps=0, batch_size=1, shown_right=0, minibatch_updates=1)
+        self._check_least(minibatch_growth=1.0)
+        for name in ("rounds", "minibatch_size", "instruction_words"):
+            if getattr(self, name) is not None:
+                self._check_least(**{name: 1})
+        self._check_one_of(
+            inner_loop=get_args(InnerLoop),
+            keep_back=get_args(KeepBack),
+            verbalizer_search=get_args(VerbalizerSearch),
+        )
+
+    @property
+    def most_rounds(self) -> int:
+        """T, given or by default."""
+        return self.rounds or (USUAL_ROUNDS if self.budget is None else _MANY_ROUNDS)

@@ -6,48 +6,49 @@ import math
 from dataclasses import dataclass
 
 from blpo_dspy.calls.ledger import ROLES
-from blpo_dspy.optimizers.blpo.options import BLPOOptions
-from blpo_dspy.optimizers.blpo.steps import MERGED_UPDATES
+from blpo_dspy.optimizers.bench.sampling import LARGEST_MINIBATCH
+from blpo_dspy.optimizers.blpo.options import USUAL_ROUNDS, BLPOOptions
+from blpo_dspy.optimizers.blpo.steps import REMEMBERED
 from blpo_dspy.optimizers.estimates.plan import MetaPrompt, Plan, Sizes, Span
 from blpo_dspy.optimizers.proposals.asking import ATTEMPTS
+from blpo_dspy.optimizers.validation import validation_size
 
-_USUAL_CHUNKS = 2  # that a lazy search judges until batch and guard are full, for a judge that is seldom right or wrong
+# So many of the rounds draw a new minibatch.
+_FRESH = 0.5
 
 
 def plan_blpo(optimizer: BLPOOptions, sizes: Sizes, threads: int) -> Plan:
-    """Returns what Algorithm 1 with the optimizer's options comes to, `threads` calls at once."""
-    rounds, per_judgement = optimizer.rounds, sizes.judging + sizes.verbalizes
-    most, usual = _Round.at_most(optimizer, sizes), _Round.usual(optimizer, sizes, optimizer.inner_steps)
-    validation = sizes.train if sizes.validation is None else sizes.validation
-    validations = rounds + 1 if optimizer.select == "best" else 0
-    cap = None if optimizer.budget is None else optimizer.budget.calls
-    spans = [
-        Span(*calls)
-        for calls in zip(
-            _least(optimizer, sizes, validation if validations else 0, cap),
-            usual.calls(optimizer, sizes, rounds, validations),
-            most.calls(optimizer, sizes, rounds, validations),
-            strict=True,
-        )
-    ]
-    # Under a cap on calls the algorithm makes rounds shorter rather than fewer, and validates the first and the last.
-    short = usual if cap is None else _Round.usual(optimizer, sizes, min(1, optimizer.inner_steps), chunks=1)
-    one, two = (short.calls(optimizer, sizes, n, min(n + 1 if cap is None else 2, validations)) for n in (1, 2))
-    last = math.ceil(validation / threads) * per_judgement
-    depth = Span(
-        1,
-        rounds * usual.depth(threads, per_judgement) + (last if validations else 0),
-        # Where a validation is more than fits beside a round, the next one waits for it.
-        rounds * most.depth(threads, per_judgement) + validations * last,
+    """Returns how many calls Algorithm 1 with the optimizer's options takes, `threads` calls at once."""
+    each, budget = sizes.judging + sizes.verbalizes, optimizer.budget
+    cap = None if budget is None else budget.calls
+    most, usual = _Round.at_most(optimizer, sizes), _Round.usual(optimizer, sizes)
+    validation = validation_size(sizes.train if sizes.validation is None else sizes.validation, cap, each)
+    validations = 0 if optimizer.select == "last" else 2 if budget is not None else optimizer.most_rounds + 1
+    rounds = optimizer.rounds or USUAL_ROUNDS
+    if cap is not None:
+        paid = (cap - validations * validation * each) // max(1, sum(usual.calls(sizes, 1, 0)))
+        rounds = max(1, min(optimizer.most_rounds, paid))
+    usual_validations = min(validations, 1 + math.ceil(rounds * _FRESH))
+    spans = zip(
+        _least(optimizer, sizes, validation if validations else 0, cap),
+        usual.calls(sizes, rounds, usual_validations * validation),
+        most.calls(sizes, optimizer.most_rounds, validations * validation),
+        strict=True,
     )
+    one, two = (usual.calls(sizes, n, min(2, validations) * validation) for n in (1, 2))
+    last = math.ceil(validation / threads) * each
     return Plan(
-        {role: span.capped(cap) for role, span in zip(ROLES, spans, strict=True)},
+        {role: Span(*calls).capped(cap) for role, calls in zip(ROLES, spans, strict=True)},
         (dict(zip(ROLES, one, strict=True)), dict(zip(ROLES, two, strict=True))),
-        depth,
+        Span(
+            1,
+            rounds * usual.depth(threads, each) + (last if validations else 0),
+            # Where a validation is more than fits beside a round, the next one waits for it.
+            optimizer.most_rounds * most.depth(threads, each) + validations * last,
+        ).capped(cap),
         (
-            MetaPrompt(optimizer.update_judge, errors=optimizer.batch_size),
-            MetaPrompt(optimizer.update_verbalizer, instructions=optimizer.inner_steps + 1),
-            MetaPrompt(optimizer.merge_updates, instructions=MERGED_UPDATES),
+            MetaPrompt(optimizer.update_judge, errors=optimizer.batch_size + optimizer.shown_right),
+            MetaPrompt(optimizer.update_verbalizer, instructions=optimizer.inner_steps + 1 + REMEMBERED),
         ),
     )
 
@@ -58,7 +59,7 @@ def _least(optimizer: BLPOOptions, sizes: Sizes, validation: int, cap: int | Non
     A cap on calls that doesn't pay for the first search beside the first and the last validation ends the run before
     it, and one that doesn't pay for the first validation anywhere in it.
     """
-    searched = min(optimizer.batch_size + optimizer.guard_size, sizes.train) if _lazy(optimizer) else sizes.train
+    searched = min(optimizer.minibatch_size or sizes.train, sizes.train)
     room = math.inf if cap is None else cap / (sizes.judging + sizes.verbalizes)
     if 2 * validation + searched > room:
         searched = 0
@@ -69,62 +70,46 @@ def _least(optimizer: BLPOOptions, sizes: Sizes, validation: int, cap: int | Non
     return judged * sizes.judging if sizes.sees else 1, judged * (sizes.verbalizes and sizes.known), 0
 
 
-def _lazy(optimizer: BLPOOptions) -> bool:
-    return optimizer.error_search == "lazy" and not optimizer.stratified
-
-
 @dataclass(frozen=True)
 class _Round:
-    """The work of one round: examples judged and described, requests to the optimizer LM."""
+    """The work of one round: examples judged and described in the search and for updates, requests to the optimizer."""
 
-    searched: int
-    chunks: int
-    updates: int
-    batch: int
-    judged_per_update: int
+    searched: float
+    scored: int
     described: int
     proposed: int
+    steps: int
 
     @classmethod
     def at_most(cls, o: BLPOOptions, sizes: Sizes) -> _Round:
-        return cls._of(o, sizes, sizes.train, ATTEMPTS, o.inner_steps, warm=False)
+        largest = o.batch_size if o.minibatch_size is None else max(o.minibatch_size, LARGEST_MINIBATCH)
+        return cls._of(o, sizes, sizes.train, min(largest, sizes.train), o.inner_steps, ATTEMPTS)
 
     @classmethod
-    def usual(cls, o: BLPOOptions, sizes: Sizes, inner_steps: int, chunks: int = _USUAL_CHUNKS) -> _Round:
-        searched = min(sizes.train, chunks * (o.batch_size + o.guard_size)) if _lazy(o) else sizes.train
-        return cls._of(o, sizes, searched, 1, inner_steps, warm=o.warm_start)
+    def usual(cls, o: BLPOOptions, sizes: Sizes) -> _Round:
+        if o.minibatch_size is None:
+            return cls._of(o, sizes, sizes.train, min(o.batch_size, sizes.train), o.inner_steps, 1)
+        size = min(o.minibatch_size, sizes.train)
+        return cls._of(o, sizes, size * _FRESH, size, min(1, o.inner_steps), 1)
 
     @classmethod
-    def _of(cls, o: BLPOOptions, sizes: Sizes, searched: int, attempts: int, inner_steps: int, *, warm: bool) -> _Round:
+    def _of(cls, o: BLPOOptions, sizes: Sizes, searched: float, scored: int, steps: int, attempts: int) -> _Round:
         learned = o.verbalizer_search == "learned"
         # With the judge instruction as q all inner steps ask for one and the same update.
-        updates = 1 if o.verbalizer_search == "judge" else inner_steps + 1
-        merged = int(o.merge and updates > 1)
-        batch, judged = min(o.batch_size, sizes.train), min(o.batch_size + o.guard_size, sizes.train)
-        described = (updates if learned else 1) * batch
-        if sizes.verbalizes:  # the first q has described what was searched, and each further one the guard too
-            described = (updates - warm if learned else int(o.verbalizer_search == "judge")) * judged
-        chunks = math.ceil(searched / (o.batch_size + o.guard_size)) if _lazy(o) else 1
-        proposed = attempts * (updates + learned * inner_steps + merged)
-        return cls(searched, chunks, updates + merged, batch, judged, described, proposed)
+        updates = 1 if o.verbalizer_search == "judge" else steps + 1
+        shown = min(o.batch_size + o.shown_right, sizes.train)
+        described = (updates if learned else 1) * shown
+        if sizes.verbalizes:  # the first q has described what was searched
+            described = (updates - 1 if learned else int(o.verbalizer_search == "judge")) * scored
+        return cls(searched, updates * scored, described, attempts * (updates + learned * steps), updates)
 
-    def calls(self, o: BLPOOptions, sizes: Sizes, rounds: int, validations: int) -> tuple[int, int, int]:
-        """The calls of judge, verbalizer and optimizer for so many rounds and validations."""
-        if sizes.validation is None:  # what was validated on the trainset the search finds judged
-            searched = max(validations * sizes.train, rounds * self.searched)
-        else:
-            searched = validations * sizes.validation + rounds * self.searched
+    def calls(self, sizes: Sizes, rounds: int, validated: int) -> tuple[int, int, int]:
+        """The calls of judge, verbalizer and optimizer for so many rounds and validated examples."""
+        searched = math.ceil(rounds * self.searched) + validated
         described = rounds * self.described + sizes.verbalizes * searched
-        if o.verbalizer_search == "fixed":
-            described = min(described, sizes.train + (sizes.validation or 0))
-        judged = searched + rounds * self.updates * self.judged_per_update
-        return judged * sizes.judging, described, rounds * self.proposed
+        return (searched + rounds * self.scored) * sizes.judging, described, rounds * self.proposed
 
     def depth(self, threads: int, per_judgement: int) -> int:
-        chunk = math.ceil(self.searched / self.chunks / threads)
-        scored = math.ceil(self.judged_per_update / threads)
-        return (
-            (self.chunks * chunk + self.updates * scored) * per_judgement
-            + self.updates * math.ceil(self.batch / threads)
-            + self.proposed
-        )
+        """How many calls follow one another in a round."""
+        judged = math.ceil(self.searched / threads) + math.ceil(self.scored / threads) + 3 * self.steps
+        return judged * per_judgement + math.ceil(self.described / threads) + self.proposed

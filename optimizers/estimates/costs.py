@@ -216,5 +216,5 @@ def _short(name: str, cap: float, needed: Sequence[float], unit: str, kept: int 
     keeping = f", and {kept} are kept for later" if kept else ""
     return (
         f"{name}={cap:g} hardly pays {pays} with the validations before and after{keeping}; raise it, or use fewer "
-        "examples, inner_steps or a smaller batch_size"
+        "examples, inner_steps or a smaller minibatch_size"
     )

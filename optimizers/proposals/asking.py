@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -75,12 +75,14 @@ class Asker:
         """
         return self.workers.map(partial(self._reply, signature), requests)
 
-    def instructions(self, reply: Reply, current: str, tried: Sequence[str] = ()) -> list[Proposal]:
+    def instructions(
+        self, reply: Reply, current: str, tried: Sequence[str] = (), max_words: int | None = None
+    ) -> list[Proposal]:
         """Returns the texts of a reply as revisions of an instruction; one that cannot be used carries the reason."""
         if not reply.texts:
             return [Proposal(None, reply.rejections or (Rejection("the instruction is empty", ""),))]
         problems = [
-            refusal(text, current=current, max_tokens=self.max_tokens, tried=tried)
+            refusal(text, current=current, max_tokens=self.max_tokens, max_words=max_words, tried=tried)
             or self.guards.copied(text, reply.shown, current=current)
             for text in reply.texts
         ]
@@ -95,8 +97,8 @@ class Asker:
         inputs: Inputs,
         current: str,
         *,
-        shown: Sequence[tuple[str, ...]] = (),
         tried: Sequence[str] = (),
+        max_words: int | None = None,
         earlier: Sequence[str] = (),
         may_stay: bool = False,
     ) -> Proposal:
@@ -106,8 +108,8 @@ class Asker:
             signature: A meta-prompt with one output field, the instruction, and an input field `feedback`.
             inputs: Its other inputs.
             current: The instruction that is revised.
-            shown: Texts of each example that the instruction must not quote, beside what the inputs tell of examples.
             tried: Instructions that it must not repeat.
+            max_words: The longest instruction in words, None for no limit.
             earlier: Why earlier answers to the same inputs could not be used, so that no request is made twice.
             may_stay: Whether the instruction may be left as it is.
 
@@ -120,7 +122,7 @@ class Asker:
             (reply,) = self.ask(signature, [{**inputs, "feedback": _feedback(reasons)}])
             if may_stay and reply.text == current:
                 return Proposal(current, rejections)
-            proposal = self.instructions(replace(reply, shown=(*reply.shown, *shown)), current, tried)[0]
+            proposal = self.instructions(reply, current, tried, max_words)[0]
             rejections += proposal.rejections
             if proposal.text is not None or reply.error is not None:
                 return Proposal(proposal.text, rejections, isinstance(reply.error, ContextWindowExceededError))

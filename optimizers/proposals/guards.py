@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.errors import BlpoError, check_least
@@ -23,6 +24,18 @@ _SMALLEST_PART = 10  # examples; the mean loss of fewer says too little
 _MOST_NAMED = 5
 # Words that more examples have in common belong to none of them.
 _QUOTED = 2
+
+
+class Measured(Protocol):
+    """How a judge does on some examples."""
+
+    @property
+    def agreement(self) -> Agreement | None:
+        """The agreement with the human labels, None where labels are not from a closed set."""
+
+    @property
+    def parts(self) -> Mapping[str, tuple[int, float]]:
+        """The examples and the mean loss of each human label and each group."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +55,8 @@ class Guards:
             people's (in total variation, in [0, 1]) than the start's are.
         part_loss: The most by which the mean loss, in [0, 1], of any part of the validation set may exceed the
             start's: the examples of one human label, or of one group, if they are ten or more. Both need an optimizer
-            that picks by validation, `select="best"`.
+            that picks by validation, `select="best"`. BLPO refuses by both during the search too, as measured on the
+            examples that an update is scored on.
 
     Raises:
         BlpoError: If a value is out of its range.
@@ -111,11 +125,12 @@ class Guards:
     def checked(self, validations: Sequence[Validation]) -> tuple[Validation, ...]:
         """Returns the validations, refused ones with the reason; the first, the start, never is."""
         return tuple(
-            v if i == 0 else replace(v, refused=v.refused or self._refusal(validations[0], v))
+            v if i == 0 else replace(v, refused=v.refused or self.refusal(validations[0], v))
             for i, v in enumerate(validations)
         )
 
-    def _refusal(self, start: Validation, later: Validation) -> str:
+    def refusal(self, start: Measured, later: Measured) -> str:
+        """Returns why a judge is refused that was measured as another before it, "" if it isn't."""
         if self.label_shift is not None and start.agreement is not None and later.agreement is not None:
             before, after = label_shift(start.agreement), label_shift(later.agreement)
             if after - before > self.label_shift:
@@ -145,12 +160,22 @@ def mean_losses(losses: Iterable[tuple[str, float]]) -> Mapping[str, tuple[int, 
     return {part: (len(found), sum(found) / len(found)) for part, found in parts.items()}
 
 
-def _runs(text: str, size: int) -> set[tuple[str, ...]]:
-    """All runs of so many words; of scripts without spaces they are letters that come to as many."""
+def words_in(text: str) -> int:
+    """Returns how many words a text has; in scripts without spaces, about as many letters as make them count as one."""
+    return round(sum(length for _, length in _words(text)))
+
+
+def _words(text: str) -> list[tuple[str, float]]:
+    """Words, or single letters of scripts without spaces, and which part of a word each is."""
     letters = list(_UNSPACED.values())
-    found = [
+    return [
         (word[0], 1 / letters[word.lastindex - 1] if word.lastindex else 1) for word in _WORDS.finditer(text.casefold())
     ]
+
+
+def _runs(text: str, size: int) -> set[tuple[str, ...]]:
+    """All runs of so many words; of scripts without spaces they are letters that count as so many."""
+    found = _words(text)
     ends = [0.0, *itertools.accumulate(length for _, length in found)]
     runs = set()
     for start in range(len(found)):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from blpo_dspy.optimizers.bench.records import UNCHANGED, Rejection
 from blpo_dspy.optimizers.proposals.answer_format import stated_formats
+from blpo_dspy.optimizers.proposals.guards import words_in
 
 _CHARACTERS_PER_TOKEN = 4
 _NAMED = 80
@@ -32,13 +33,16 @@ class Proposal:
         return self.text is None and any(rejection.reason == UNCHANGED for rejection in self.rejections)
 
 
-def refusal(text: str, *, current: str, max_tokens: int, tried: Sequence[str] = ()) -> str | None:
+def refusal(
+    text: str, *, current: str, max_tokens: int, max_words: int | None = None, tried: Sequence[str] = ()
+) -> str | None:
     """Returns why a proposed instruction cannot be used, or None if it can.
 
     Args:
         text: The instruction.
         current: The one that it revises.
         max_tokens: The longest one that is accepted.
+        max_words: The same in words, None for no limit.
         tried: Further ones that it must not repeat.
     """
     written = _on_one_line(text)
@@ -48,6 +52,8 @@ def refusal(text: str, *, current: str, max_tokens: int, tried: Sequence[str] = 
         return UNCHANGED
     if len(text) > max_tokens * _CHARACTERS_PER_TOKEN:
         return f"the instruction is longer than {max_tokens} tokens (about {len(text) // _CHARACTERS_PER_TOKEN})"
+    if max_words is not None and words_in(text) > max_words:
+        return f"the instruction has more than {max_words} words ({words_in(text)})"
     # What the user's own instruction says about the answer may stay.
     kept = _on_one_line(current).casefold()
     stated = next((words for words in stated_formats(text) if words.casefold() not in kept), None)

@@ -304,7 +304,7 @@ def test_answers_of_earlier_sessions_count_against_the_cap(tmp_path: Path) -> No
 
 def compiled(lm: dspy.LM, folder: Path | None, **options: Any) -> dspy.Module:
     """Compiles a small run."""
-    options = {"rounds": 2, "inner_steps": 1, "batch_size": 4, "guard_size": 4, "num_threads": 4, **options}
+    options = {"rounds": 2, "inner_steps": 1, "batch_size": 4, "minibatch_size": 8, "num_threads": 4, **options}
     made = BLPO(prompt_model=lm, task_model=lm, log_dir=folder, **options)
     return made.compile(student(), trainset=TRAIN[::3], valset=VALIDATION[::3])
 
@@ -344,7 +344,7 @@ def test_a_cap_can_be_raised_to_go_on(tmp_path: Path) -> None:
     lm = world()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        short = compiled(lm, tmp_path, budget=Budget(max_calls=60))
+        short = compiled(lm, tmp_path, budget=Budget(max_calls=30))
     spent = len(lm.engine.seen)
     assert "budget" in short.detailed_results.stop_reason
     long = compiled(lm, tmp_path)

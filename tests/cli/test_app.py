@@ -320,7 +320,7 @@ def test_compile_passes_evidence_instructions_and_columns_on(evidence, photos: P
     ]
     write_rows(photos / "mine.csv", rows)
     done = compile_in(
-        photos, *SMALL, "--guard-size", 2, "--evidence", evidence, "--verbalizer-instruction", "Say what disturbs.",
+        photos, *SMALL, "--minibatch-size", 8, "--evidence", evidence, "--verbalizer-instruction", "Say what disturbs.",
         "--image-column", "file", "--label-column", "stars", "--context", "prompt", "--group-column", "shoot",
         table="mine.csv",
     )  # fmt: skip
@@ -328,7 +328,7 @@ def test_compile_passes_evidence_instructions_and_columns_on(evidence, photos: P
     assert "groups kept whole" in " ".join(done.stdout.split())
     judge = VisualJudge.load(photos / "judge.json")
     assert (judge.evidence, judge.context) == (evidence, ("prompt",))
-    assert judge.card["options"]["guard_size"] == 2
+    assert judge.card["options"]["minibatch_size"] == 8
     assert "Say what disturbs." in done.stdout
     mean = blpo("evaluate", photos / "judge.json", photos / "mine.csv", "--image-column", "file", "--label-column",
                 "stars")  # fmt: skip
@@ -359,8 +359,8 @@ def test_the_papers_algorithm_is_measured_on_val_too(photos: Path) -> None:
     done = compile_in(photos, "--paper", "--rounds", 1, "--inner-steps", 1, "--json")
     record = json.loads(done.stdout)
     assert record["validations"] == []
-    assert record["options"]["error_search"] == "full"
-    assert record["options"]["guard_size"] == 0
+    assert record["options"]["minibatch_size"] is None
+    assert record["options"]["shown_right"] == 0
     assert record["before"]["val"]["n"] == record["after"]["val"]["n"] == record["data"]["val"]["n"]
 
 

@@ -123,7 +123,7 @@ def test_models_default_to_the_judges_and_the_judges_to_the_offline_engine() -> 
 def test_only_search_options_that_were_given_are_passed_on() -> None:
     """BLPO and its paper preset keep their own defaults; 0 is a value."""
     assert Search().given() == {}
-    assert json.dumps(Search(rounds=2, guard_size=0).given()) == '{"rounds": 2, "guard_size": 0}'
+    assert json.dumps(Search(rounds=2, shown_right=0).given()) == '{"rounds": 2, "shown_right": 0}'
 
 
 def test_sizes_are_three_whole_numbers_above_zero() -> None:

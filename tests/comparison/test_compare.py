@@ -176,7 +176,7 @@ ONE_UPDATE = {
     "updated": Method(
         "one update",
         BLPO,
-        {"rounds": 1, "inner_steps": 0, "merge": False, "keep_if_worse": True, "select": "last"},
+        {"rounds": 1, "inner_steps": 0, "inner_loop": "all_steps", "select": "last"},
     )
 }
 

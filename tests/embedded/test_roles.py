@@ -342,6 +342,14 @@ def test_what_the_judge_is_told_to_ignore_is_asked_for_less_often() -> None:
     assert 0 < asked["colour cast"] < asked["blur"] / 2
 
 
+class JoinRevisions(dspy.Signature):
+    """Join the revisions of a judge's instruction into one."""
+
+    current_instruction: str = dspy.InputField()
+    revisions: list[prompts.ScoredInstruction] = dspy.InputField(desc="best first")
+    merged_instruction: str = dspy.OutputField()
+
+
 def test_merging_joins_changes_about_different_flaws_and_the_first_wins() -> None:
     """Nothing is invented."""
     revisions = [
@@ -350,10 +358,9 @@ def test_merging_joins_changes_about_different_flaws_and_the_first_wins() -> Non
         "Rate it. Treat noise as decisive.",
     ]
     text = predict(
-        prompts.MergeUpdates,
+        JoinRevisions,
         current_instruction="Rate it.",
         revisions=[prompts.ScoredInstruction(instruction=x, score=0.3) for x in revisions],
-        feedback="",
     ).merged_instruction
     assert v.read_weights(text) == {"blur": 0.75, "noise": 0.0}
 

@@ -54,7 +54,7 @@ def test_blpo_and_its_ablations_have_the_papers_sizes() -> None:
     assert [made[name].verbalizer_search for name in ABLATIONS] == ["fixed", "judge", "learned"]
     for optimizer in made.values():
         assert (optimizer.rounds, optimizer.inner_steps, optimizer.batch_size) == (5, 5, 10)
-        assert (optimizer.guard_size, optimizer.select, optimizer.error_search) == (0, "last", "full")
+        assert (optimizer.shown_right, optimizer.select, optimizer.minibatch_size) == (0, "last", None)
 
 
 @pytest.mark.parametrize("sizes", [PAPER, SMOKE])

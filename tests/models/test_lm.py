@@ -9,6 +9,7 @@ import dspy
 import pytest
 from dspy.utils.exceptions import LMTimeoutError, LMTransportError
 
+from blpo_dspy.embedded import embedded_lm
 from blpo_dspy.embedded.server.faults import Faults
 from blpo_dspy.embedded.server.http import Options, start_server
 from blpo_dspy.errors import BlpoError
@@ -216,9 +217,11 @@ def test_an_empty_name_of_one_role_is_not_the_judges() -> None:
         Models.named("openai/m", verbalizer="")
 
 
-@pytest.mark.parametrize(("name", "expected"), [("embedded", True), ("embedded?seed=3", True), ("embedded2", False)])
+@pytest.mark.parametrize(
+    ("name", "expected"), [("embedded", True), ("embedded?seed=3", True), ("embedded:bold", True), ("embedded2", False)]
+)
 def test_the_offline_engine_is_known_by_its_name(name, expected) -> None:
-    """Nothing else begins with its name and a question mark."""
+    """Nothing else begins with its name and a question mark or a colon."""
     assert is_embedded(name) is expected
 
 
@@ -229,6 +232,14 @@ def test_the_offline_engine_answers_alike_under_the_same_name() -> None:
     second = make_lm("embedded?seed=3", role="optimizer", cache=False)
     assert first is not second
     assert first(question) == second(question) == copy.deepcopy(first)(question)
+
+
+def test_a_name_chooses_the_temperament_of_the_offline_engine() -> None:
+    """With a seed or without one; an unknown one is refused with those there are."""
+    assert make_lm("embedded:bold?seed=3").model == embedded_lm(3, temperament="bold").model
+    assert make_lm("embedded:careful").model == make_lm("embedded").model
+    with pytest.raises(BlpoError, match="temperament='brave' is not one of careful, bold, bold-deaf"):
+        make_lm("embedded:brave")
 
 
 def test_the_offline_engine_takes_part_beside_a_server() -> None:

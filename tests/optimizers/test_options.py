@@ -28,11 +28,11 @@ def test_the_papers_defaults_are_in_its_signature() -> None:
     assert {name: letter[name].default for name in letter if letter[name].default != usual[name].default} == {
         "rounds": 5,
         "inner_steps": 5,
-        "guard_size": 0,
-        "error_search": "full",
-        "warm_start": False,
-        "merge": False,
-        "keep_if_worse": True,
+        "inner_loop": "all_steps",
+        "shown_right": 0,
+        "minibatch_size": None,
+        "keep_back": "never",
+        "instruction_words": None,
         "guards": BLPO.paper(prompt_model=world()).guards,
         "select": "last",
     }
@@ -65,7 +65,7 @@ def test_an_unknown_option_is_refused(optimizer: type[JudgeOptimizer]) -> None:
 @pytest.mark.parametrize(
     ("optimizer", "option"),
     [
-        (BLPO, {"rounds": None}),
+        (BLPO, {"inner_steps": None}),
         (BLPO, {"verbalizer_search": "none"}),
         (OPRO, {"exemplars_as": "text"}),
         (APO, {"errors_as": "none"}),

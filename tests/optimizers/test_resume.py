@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 def compiled(folder: Path, **options: Any) -> tuple[dspy.Module, int]:
     """Compiles with a journal and returns the program and the number of requests that were sent."""
     lm = world()
-    options = {"rounds": 2, "inner_steps": 1, "batch_size": 4, "guard_size": 4, "num_threads": 4, **options}
+    options = {"rounds": 2, "inner_steps": 1, "batch_size": 4, "minibatch_size": 8, "num_threads": 4, **options}
     optimizer = BLPO(prompt_model=lm, task_model=lm, log_dir=folder, **options)
     program = optimizer.compile(student(), trainset=TRAIN[::3], valset=VALIDATION[::3])
     return program, len(lm.engine.seen)
@@ -90,7 +90,7 @@ def test_another_run_is_refused_naming_what_differs(finished: tuple[Path, dspy.M
             rounds=2,
             inner_steps=1,
             batch_size=4,
-            guard_size=4,
+            minibatch_size=8,
         ).compile(student(), trainset=TRAIN[::4], valset=VALIDATION[::3])
     assert (folder / FILE_NAME).read_bytes() == before
 
@@ -122,7 +122,6 @@ def replaced(prompt: type[dspy.Signature]) -> type[dspy.Signature]:
 META_PROMPTS = [
     (BLPO, "update_judge", prompts.UpdateJudge),
     (BLPO, "update_verbalizer", prompts.UpdateVerbalizer),
-    (BLPO, "merge_updates", prompts.MergeUpdates),
     (OPRO, "write_instruction", opro_prompts.WriteInstruction),
     (APO, "find_reasons", apo_prompts.FindReasons),
     (APO, "apply_reason", apo_prompts.ApplyReason),

@@ -65,7 +65,7 @@ def test_fidelity_costs_what_the_estimate_says_and_no_more(evidence: str) -> Non
     assert found.checks.fidelity is not None
     before, after = found.checks.fidelity
     assert (before.n, after.n) == (6, 6)
-    if evidence != "description":
+    if evidence == "both":
         # The start's text says nothing, which this reader calls dark; the learned one tells the brightness.
         assert before.accuracy < after.accuracy == 1
 

@@ -37,9 +37,9 @@ def watched(*, terminal: bool, shown: bool = True) -> tuple[str, VisualJudge]:
     )
     console = Console(file=io.StringIO(), force_terminal=terminal, width=120)
     lm = embedded_lm(cache=False)
-    optimizer = BLPO(prompt_model=lm, task_model=lm, rounds=2, inner_steps=1, batch_size=3, guard_size=3)
+    optimizer = BLPO(prompt_model=lm, task_model=lm, rounds=2, inner_steps=1, batch_size=3, minibatch_size=6)
     with Watch(console, shown=shown) as watch:
-        follow = CompileWatch(watch, optimizer, LABELS, val)
+        follow = CompileWatch(watch, optimizer, LABELS, val, len(val))
         optimizer.on_round = follow.round
         watch.begin("compiling", 4)
         with dspy.context(callbacks=[follow]):
@@ -55,7 +55,7 @@ def test_a_terminal_shows_rounds_steps_calls_and_agreement() -> None:
     shown, judge = watched(terminal=True)
     result = judge.detailed_results
     for completed in result.rounds:
-        assert f"round {completed.number + 1}: {len(completed.batch.errors)} mistakes" in shown
+        assert f"round {completed.number + 1}: {completed.batch.mistakes} mistakes" in shown
     last = re.findall(r"round (\d)/2, step (\d)/1.*?([\d,]+) calls, agreement (\d+)% → (\d+)%", shown)[-1]
     total = result.ledger.total
     assert int(last[2]) == total.calls, "calls that the run's memory answered are none"
@@ -108,7 +108,10 @@ def test_a_failure_that_is_waited_for_is_told_once() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
     lm = world(away, num_retries=1)
     optimizer = BLPO(prompt_model=lm, task_model=lm, rounds=1, inner_steps=0, num_threads=1)
-    with Watch(console) as watch, dspy.context(callbacks=[CompileWatch(watch, optimizer, TWO, VALIDATION[::8])]):
+    with (
+        Watch(console) as watch,
+        dspy.context(callbacks=[CompileWatch(watch, optimizer, TWO, VALIDATION[::8], len(VALIDATION[::8]))]),
+    ):
         optimizer.compile(student(), trainset=TRAIN[::8], valset=VALIDATION[::8])
     said = console.file.getvalue()
     assert said.count("a call failed and is retried: [scripted/test] connection refused by 127.0.0.1") == 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from blpo_dspy.embedded.reading import vocabulary
@@ -17,6 +17,7 @@ from blpo_dspy.embedded.reading.request import Reading, without_images
 from blpo_dspy.embedded.reading.vocabulary import ranked
 from blpo_dspy.embedded.sight import flaws
 from blpo_dspy.embedded.sight.senses import Senses, present
+from blpo_dspy.embedded.sight.settings import Setting, read_setting
 
 _HUMAN_KEY = r"human|people|gold|true|truth|expected|correct|target|reference|annotat\w+|raters?"
 _JUDGE_KEY = r"judge\w*|model\w*|predict\w+|output|answer\w*|response|system|assistant"
@@ -47,10 +48,19 @@ _OWN_TEXT = re.compile(r"instruction|prompt|code|label_?space|^labels$|definitio
 
 @dataclass(frozen=True)
 class Mistake:
-    """One judgement: the flaws seen or described, and by how many levels the judge is above people."""
+    """One judgement as a prompt reports it.
+
+    Attributes:
+        levels: The flaws seen or described.
+        too_high: By how many levels the judge is above people.
+        setting: What else is described.
+        label: People's label in the prompt's words, None where it says only how far the judge is off.
+    """
 
     levels: dict[str, int]
     too_high: float
+    setting: Setting = field(default_factory=dict)
+    label: str | None = None
 
 
 def mistakes(reading: Reading, senses: Senses) -> list[Mistake]:
@@ -209,14 +219,15 @@ def _mistake(text: str, human: str | None, judged: str | None, *, reading: Readi
     if too_high is None:
         return None
     levels = present(vocabulary.read_levels(_reports_of(without_images(text))))
-    images = reading.images_of(text)
+    setting, images = read_setting(text), reading.images_of(text)
     if images:
+        setting = senses.perception(images[0]).setting
         rng = senses.rng(reading.seed, "inspect", images[0], str(reading.images_in_all))
         attention = senses.traits.span / max(1, len(flaws.FLAWS))
         noise = senses.traits.describing_noise
         seen = senses.look(images[0], rng, attention=attention, noise=noise, crowd=reading.images_in_all)
         levels = {**present(seen), **levels}
-    return Mistake(levels, too_high)
+    return Mistake(levels, too_high, setting, None if human is None else human.strip())
 
 
 def _difference(human: str | None, judged: str | None, text: str) -> float | None:

@@ -10,8 +10,10 @@ import ast
 import base64
 import binascii
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from dspy import lm15
@@ -147,11 +149,12 @@ def _requested(system: str, text: str) -> tuple[str, tuple[OutputField, ...], st
     return form, tuple(declared.get(name, OutputField(name)) for name in found), text[:position]
 
 
-def _declared(system: str, heading: str) -> dict[str, OutputField]:
+@lru_cache(maxsize=64)
+def _declared(system: str, heading: str) -> Mapping[str, OutputField]:
     """The fields that a DSPy system prompt lists under a heading."""
     start = system.find(heading)
     if start < 0:
-        return {}
+        return MappingProxyType({})
     ends = [
         p
         for words in ("Your output fields are:", "All interactions will be")
@@ -163,7 +166,7 @@ def _declared(system: str, heading: str) -> dict[str, OutputField]:
     for i, match in enumerate(found):
         rest = block[match.end() : found[i + 1].start() if i + 1 < len(found) else len(block)].strip()
         fields[match[1]] = OutputField(match[1], match[2], f"{match[3]} {rest}".strip())
-    return fields
+    return MappingProxyType(fields)
 
 
 def _objective(system: str) -> str:

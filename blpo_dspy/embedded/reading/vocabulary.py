@@ -10,6 +10,8 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
 from typing import TypeVar
 
 from blpo_dspy.embedded.sight import flaws
@@ -110,6 +112,17 @@ _OWN = re.compile(
 )
 
 
+CASE = re.compile(
+    r"(?:if|when|where)\b(?P<conditions>[^:]{1,400}):\s*(?:the )?(?:label|rating|score) is "
+    r"[\"'“]?(?P<label>[\w-][\w -]{0,40})",
+    re.IGNORECASE,
+)
+"""A sentence that says which label a kind of picture gets; see `cases`."""
+
+# The same instructions and reports are read over and over.
+_remembered = lru_cache(maxsize=4096)
+
+
 def _flaw_of(match: re.Match[str]) -> str:
     return flaws.FLAWS[int(str(match.lastgroup)[1:])]
 
@@ -135,6 +148,7 @@ def mentioned(text: str) -> tuple[str, ...]:
     return tuple(flaw for flaw in flaws.FLAWS if flaw in found)
 
 
+@_remembered
 def requested(text: str) -> tuple[str, ...]:
     """Returns the flaws that an instruction asks to report: named, and not denied in the same sentence."""
     wanted: dict[str, bool] = {}
@@ -145,10 +159,13 @@ def requested(text: str) -> tuple[str, ...]:
     return tuple(flaw for flaw in flaws.FLAWS if wanted.get(flaw))
 
 
-def read_weights(text: str) -> dict[str, float]:
+@_remembered
+def read_weights(text: str) -> Mapping[str, float]:
     """Returns the weights that a judge's instruction states; where it states two for a flaw, the later counts."""
     weights: dict[str, float] = {}
     for sentence in sentences(text):
+        if CASE.match(sentence.strip()):
+            continue
         for clause in _CLAUSE.split(sentence):
             named = list(_FLAW.finditer(clause))
             if named:
@@ -156,7 +173,7 @@ def read_weights(text: str) -> dict[str, float]:
                 for match in named:
                     nearest = min(words, key=lambda word: _gap(word, match), default=None)
                     weights[_flaw_of(match)] = MENTIONED if nearest is None else _weight_of(nearest)
-    return weights
+    return MappingProxyType(weights)
 
 
 def _weight_words(clause: str, named: list[re.Match[str]]) -> list[re.Match[str]]:
@@ -195,16 +212,30 @@ def without_weights(text: str) -> str:
     return _OWN.sub("", text).strip()
 
 
+def without_cases(text: str) -> str:
+    """Returns a text without its rules for cases, and otherwise as it is."""
+    return "".join(sentence for sentence in sentences(text) if not CASE.match(sentence.strip())).strip()
+
+
 def reweighted(instruction: str, changes: Mapping[str, float]) -> str:
     """Returns the instruction with other weights for some flaws; all that it says otherwise stays word for word."""
-    own = read_weights(" ".join(_OWN.findall(instruction)))
-    rest = without_weights(instruction)
-    if rest and rest[-1] not in ".!?:;":
-        rest += "."
-    return f"{rest} {write_weights({**own, **changes})}".strip()
+    return joined(without_weights(instruction), write_weights({**own_weights(instruction), **changes}))
 
 
-def read_levels(text: str) -> dict[str, int]:
+def own_weights(text: str) -> Mapping[str, float]:
+    """Returns the weights that the sentences of `write_weights` in a text state."""
+    return read_weights(" ".join(_OWN.findall(text)))
+
+
+def joined(*texts: str) -> str:
+    """Returns texts as one, each ended by a full stop where it has no other end."""
+    stated = [text.strip() for text in texts if text.strip()]
+    ends = [text if text[-1] in ".!?:;" else f"{text}." for text in stated[:-1]]
+    return " ".join([*ends, *stated[-1:]])
+
+
+@_remembered
+def read_levels(text: str) -> Mapping[str, int]:
     """Returns the level of each flaw that a description reports, 0 for one that it says is absent."""
     levels: dict[str, int] = {}
     for sentence in sentences(text):
@@ -220,7 +251,7 @@ def read_levels(text: str) -> dict[str, int]:
                 level = _degree(sentence, start, match.start(), match.end(), end)
             last = level
             levels[_flaw_of(match)] = 2 if level is None else level
-    return levels
+    return MappingProxyType(levels)
 
 
 def _degree(sentence: str, start: int, flaw_start: int, flaw_end: int, end: int) -> int | None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from blpo_dspy.embedded.sight.pixels import Pixels, luminance
+from blpo_dspy.embedded.sight.pixels import saturation as hsv_saturation
 
 _IMMERKAER = np.array([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]])
 _GRID = 8
@@ -87,8 +88,7 @@ def _colour(pixels: Pixels) -> list[float]:
     views = [channels.mean(axis=0), *np.percentile(channels, (10, 50, 90), axis=0)]
     casts = [float((v[1] - (v[0] + v[2]) / 2) / (v.mean() + 5.0)) for v in views]
     spread = float(np.ptp(views[0]) / (views[0].mean() + 5.0))
-    high = channels.max(axis=1)
-    saturation = (high - channels.min(axis=1)) / np.maximum(high, 1.0)
+    saturation = hsv_saturation(pixels).ravel()
     rg, yb = channels[:, 0] - channels[:, 1], (channels[:, 0] + channels[:, 1]) / 2 - channels[:, 2]
     colourfulness = np.hypot(rg.std(), yb.std()) + 0.3 * np.hypot(rg.mean(), yb.mean())
     return [

@@ -24,6 +24,7 @@ from PIL import Image
 
 from blpo_dspy.embedded.sight import flaws
 from blpo_dspy.embedded.sight.measures import measure
+from blpo_dspy.embedded.sight.settings import Setting, measured, write_setting
 from blpo_dspy.errors import BlpoError
 
 Levels = Mapping[str, int]
@@ -32,9 +33,10 @@ Levels = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Percept:
-    """What one image shows: the levels of its flaws, and in a few words the scene as any caption would put it."""
+    """What one image shows: the levels of its flaws, its setting, and the setting in words as any caption has it."""
 
     levels: Levels
+    setting: Setting
     scene: str
 
 
@@ -118,18 +120,10 @@ class Perception:
         pixels = decode(data)
         found = (self._model or shipped_model()).levels(measure(pixels))
         levels = MappingProxyType({flaw: int(x) for flaw, x in zip(flaws.FLAWS, found, strict=True) if x})
-        percept = Percept(levels, _scene(pixels))
+        setting = measured(pixels)
+        percept = Percept(levels, setting, write_setting(setting, pixels))
         with self._lock:
             self._memory[key] = percept
             while len(self._memory) > self._remembered:
                 self._memory.popitem(last=False)
         return percept
-
-
-def _scene(pixels: NDArray[np.float64]) -> str:
-    hue = ("reds", "greens", "blues")[int(pixels.reshape(-1, 3).mean(axis=0).argmax())]
-    steps = np.abs(np.diff(pixels.mean(axis=2), axis=1)).mean()
-    detail = "fine structures" if steps > 10 else "larger shapes" if steps > 4 else "broad areas"
-    height, width = pixels.shape[:2]
-    shape = "A square" if abs(height - width) <= 0.1 * max(height, width) else "A wide" if width > height else "A tall"
-    return f"{shape} colour photograph in which {hue} lead, made of {detail}."

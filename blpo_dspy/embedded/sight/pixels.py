@@ -22,7 +22,8 @@ def luminance(pixels: NDArray[Any]) -> Pixels:
 
 def saturation(pixels: Pixels) -> Pixels:
     """Returns the HSV saturation of every pixel, shape (height, width), in [0, 1]."""
-    high, low = pixels.max(axis=2), pixels.min(axis=2)
+    red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]  # faster than a reduction over an axis of three
+    high, low = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
     return np.asarray((high - low) / np.maximum(high, 1.0), dtype=np.float64)
 
 

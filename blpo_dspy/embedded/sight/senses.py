@@ -6,9 +6,13 @@ import hashlib
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
 
 from blpo_dspy.embedded.sight import flaws
 from blpo_dspy.embedded.sight.perception import Perception
+
+Temperament = Literal["careful", "bold"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,11 @@ class Traits:
         judging_misses: Probability that the judge overlooks a flaw in a picture.
         judging_noise: Probability that the judge sees a flaw a level off.
         prior: Weight of a flaw, at severity 2/3 or more, on which the judge's instruction is silent.
-        edits: How many weights one revision changes.
+        temperament: "careful" changes a few weights of an instruction at a time; "bold" corrects every mistake that it
+            is shown at once, with rules for single pictures where weights don't do it.
+        obedience: How far a bold engine heeds a prompt that asks for rules which several mistakes share: the
+            probability of leaving out what only one picture calls for.
+        edits: How many weights one careful revision changes.
         cues: How many flaws a proposed report instruction asks for.
         crowd: Number of images in one request beyond which attention falls as crowd / n.
         crowd_noise: Further probability of a level's error for each image beside the first.
@@ -34,10 +42,22 @@ class Traits:
     judging_misses: float = 0.0
     judging_noise: float = 0.05
     prior: float = 0.3
+    temperament: Temperament = "careful"
+    obedience: float = 0.9
     edits: int = 2
     cues: int = 4
     crowd: int = 5
     crowd_noise: float = 0.0125
+
+
+TEMPERAMENTS: Mapping[str, Traits] = MappingProxyType(
+    {
+        "careful": Traits(),
+        "bold": Traits(temperament="bold"),
+        "bold-deaf": Traits(temperament="bold", obedience=0.0),
+    }
+)
+"""The engines that a model's name can mean, the first by default."""
 
 
 @dataclass(frozen=True)

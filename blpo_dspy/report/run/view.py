@@ -90,6 +90,8 @@ class Candidate:
 
     origin: str
     score: float | None
+    shown_gain: float | None
+    kept_back_gain: float | None
     taken: bool
     verbalizer: str | None
     judge: tuple[Piece, ...] | None
@@ -103,7 +105,8 @@ class SearchRound:
 
     number: int
     spent: int
-    errors: int
+    mistakes: int
+    shown: int
     judged: int
     changed: bool
     texts: Texts
@@ -210,7 +213,8 @@ def _chart(result: Mapping[str, Any], labels: LabelSpace) -> tuple[str | None, s
             continue
         interval = agreement_intervals(agreement)[name]
         number = validation["after_round"]
-        text = f"{f'after round {number}' if number else 'start'}: {value:.2f}, {validation['spent']:,} calls"
+        what = f"after round {number}" if number else "start"
+        text = f"{what}: {value:.2f} on {validation['examples']} images, {validation['spent']:,} calls"
         returned = validation["instructions"] == result["compiled"] and not any(point.filled for point in points)
         ends = None if interval is None else (interval.low, interval.high)
         points.append(Point(value, ends, text, validation["spent"], returned))
@@ -256,14 +260,15 @@ def _galleries(run: RunFolder, labels: LabelSpace, images: bool, blur: frozenset
 
 def _round(completed: Mapping[str, Any]) -> SearchRound:
     start, chosen = completed["start"], completed["chosen"]
-    errors, guard = len(completed["batch"]["errors"]), len(completed["batch"]["guard"])
+    batch = completed["batch"]
     trials = completed["trials"]
     places = [i for i in range(len(trials)) if i < _MOST_TRIALS or i == chosen]
     return SearchRound(
         completed["number"] + 1,
         completed["spent"],
-        errors,
-        errors + guard,
+        len(batch["errors"]) + len(batch["kept_back"]),
+        len(batch["errors"]),
+        batch["searched"],
         completed["end"] != start,
         _texts(start, completed["end"]),
         tuple(_candidate(trials[i], start, taken=i == chosen) for i in places),
@@ -274,10 +279,10 @@ def _round(completed: Mapping[str, Any]) -> SearchRound:
 def _candidate(trial: Mapping[str, Any], start: Mapping[str, str], *, taken: bool) -> Candidate:
     counts = {"answers without a label": trial["invalid"], "failed calls": trial["failed"]}
     return Candidate(
-        {"start": "as the round began", "proposal": "proposed", "merge": "merged"}.get(
-            trial["origin"], trial["origin"]
-        ),
+        {"start": "as the round began", "proposal": "proposed"}.get(trial["origin"], trial["origin"]),
         trial["score"],
+        trial["shown_gain"],
+        trial["kept_back_gain"],
         taken,
         trial["verbalizer"],
         None if trial["judge"] is None else tuple(word_diff(start["judge"], trial["judge"])),

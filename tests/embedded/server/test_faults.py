@@ -60,7 +60,7 @@ def logged(path: Path) -> list[dict[str, Any]]:
 
 def test_a_run_on_a_flaky_endpoint_counts_the_answers_of_a_faultless_one(tmp_path: Path) -> None:
     """Though a fifth of all requests fail, records and judge are the same, and the ledger equals the endpoint's log."""
-    faults = Faults(0.10, 0.03, pdrop=0.01, ptimeout=0.01, pgarbage=0.03, pshape=0.02, retry_after=0.05, seed=2)
+    faults = Faults(0.10, 0.03, pdrop=0.03, ptimeout=0.02, pgarbage=0.03, pshape=0.02, retry_after=0.05, seed=2)
     log = tmp_path / "log.jsonl"
     with start_server(Options()) as base:
         whole, expected = aligned(base, tmp_path / "whole")
@@ -119,7 +119,7 @@ def test_an_http_answer_that_nobody_can_read_is_a_failure_and_nonsense_text_an_i
     ):
         with start_server(options) as base:
             lm = served(base, num_retries=0)
-            optimizer = BLPO(prompt_model=lm, task_model=lm, error_search="full", select="last", num_threads=8)
+            optimizer = BLPO(prompt_model=lm, task_model=lm, minibatch_size=None, select="last", num_threads=8)
             with pytest.raises(ModelError, match=said):
                 optimizer.compile(student(), trainset=TRAIN[10:26] if options.faults.pgarbage else TRAIN)
 

@@ -56,7 +56,7 @@ def compiled(models: Models, path: Path) -> bytes:
         rounds=2,
         inner_steps=1,
         batch_size=3,
-        guard_size=3,
+        minibatch_size=6,
         num_threads=4,
     )
     train, val = ([example(p) for p in part] for part in (PHOTOGRAPHS.train, PHOTOGRAPHS.val))

@@ -80,7 +80,7 @@ def test_epochs_are_shuffled_anew_and_end_after_four_steps() -> None:
     program, seen = compiled(epochs=3)
     assert len(of_kind(seen, "u")) == len(result(program).rounds) == 12
     firsts = [result(program).rounds[number].batch for number in (0, 4, 8)]
-    examples_of = [{j.example for j in (*batch.errors, *batch.guard)} for batch in firsts]
+    examples_of = [{j.example for j in batch.judgements} for batch in firsts]
     assert len({frozenset(one) for one in examples_of}) == 3
     whole, _ = compiled(steps_per_epoch=None, batch_size=5)
     assert [r.batch.searched for r in result(whole).rounds] == [5, 5, 2]
@@ -91,7 +91,7 @@ def test_right_examples_are_criticized_too() -> None:
     program, seen = compiled(steps_per_epoch=2)
     outputs = [json.loads(one.field("evaluation"))["difference"] for one in of_kind(seen, "o")]
     assert set(outputs) == {"", "judge said bright, people said dark"}
-    guards = [{j.example for j in r.batch.guard} for r in result(program).rounds]
+    guards = [{j.example for j in r.batch.right} for r in result(program).rounds]
     assert any(guards)
     criticized = [json.loads(one.field("conversation"))[0]["difference"] for one in of_kind(seen, "i")]
     assert len(criticized) == 6
@@ -233,7 +233,7 @@ def test_an_example_on_which_a_call_fails_is_left_out() -> None:
 
     program, seen = compiled(refusing, steps_per_epoch=None)
     shown = [len(json.loads(one.field("conversations"))) for one in of_kind(seen, "u")]
-    assert shown == [len(r.batch.guard) for r in result(program).rounds if r.batch.guard]
+    assert shown == [len(r.batch.right) for r in result(program).rounds if r.batch.right]
     assert refused not in {image for one in of_kind(seen, "i") for image in one.images}
 
     def failing(seen: Seen) -> Any:

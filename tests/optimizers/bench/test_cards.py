@@ -42,10 +42,10 @@ def test_a_judge_that_was_compiled_in_python_says_how(tmp_path: Path) -> None:
 
 def test_every_candidate_says_how_far_it_agrees_itself() -> None:
     """The card of a candidate is not that of the returned judge, nor of the one that compiling began with."""
-    candidates = compiled(rounds=1, inner_steps=1).candidate_programs
+    candidates = compiled(rounds=4, inner_steps=1).candidate_programs
     found = [candidate["program"].card["agreement"]["after"]["val"]["accuracy"] for candidate in candidates]
     assert found == pytest.approx([candidate["score"] for candidate in candidates])
-    assert len(set(found)) == 2
+    assert len(set(found)) > 1
 
 
 def test_what_was_not_validated_claims_no_agreement() -> None:

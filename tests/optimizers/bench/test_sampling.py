@@ -1,61 +1,178 @@
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blpo_dspy.optimizers.bench.records import Judgement
-from blpo_dspy.optimizers.bench.sampling import full_search, lazy_search, shuffled
+from blpo_dspy.optimizers.bench.records import Batch, Judgement, Trial
+from blpo_dspy.optimizers.bench.sampling import Batches, FullSearch, Minibatches, Sampling, shuffled
 
 
 class Judge:
     """Judges by a list of losses and remembers what it was asked."""
 
     def __init__(self, losses: Sequence[float | None]) -> None:
-        self.losses, self.asked = losses, []
-        self.asked: list[int] = []
+        self.losses = losses
+        self.asked: list[list[int]] = []
 
     def __call__(self, examples: Sequence[int]) -> list[Judgement]:
-        self.asked += examples
+        self.asked.append(list(examples))
         return [
             Judgement(i, f"label{i % 2}", "x", self.losses[i], failure="" if self.losses[i] is not None else "down")
             for i in examples
         ]
 
 
+def minibatches(train: int, *, size: int = 20, growth: float = 1.5, updates: int = 4) -> Minibatches:
+    """Minibatches of so many training examples."""
+    return Minibatches(range(train), 0, size=size, growth=growth, updates=updates)
+
+
+def batches(sampling: Sampling, *, held_out: bool | None = None, right: int = 4, errors: int = 10) -> Batches:
+    """Batches of what is sampled."""
+    return Batches(sampling, errors=errors, right=right, held_out=held_out)
+
+
+def positions(judged: Sequence[Judgement]) -> list[int]:
+    """The examples of some judgements."""
+    return [judgement.example for judgement in judged]
+
+
 losses = st.lists(st.sampled_from([0.0, 0.5, 1.0, None]), min_size=1, max_size=60)
 
 
-@given(losses, st.integers(1, 8), st.integers(0, 8), st.integers(1, 12))
-def test_the_lazy_search_finds_what_a_full_pass_would_and_stops_early(
-    found: list[float | None], errors: int, guard: int, chunk: int
+@given(losses, st.integers(1, 40), st.integers(1, 2))
+def test_a_minibatch_has_enough_mistakes_or_there_are_none_left(
+    found: list[float | None], size: int, least: int
 ) -> None:
-    """The batch is the first errors and right examples in order; no chunk is judged after both are full."""
+    """It holds no example twice; where none has enough mistakes every example was looked at."""
     judge = Judge(found)
-    order = list(range(len(found)))
-    batch = lazy_search(judge, order, errors=errors, guard=guard, chunk=chunk)
-    assert [j.example for j in batch.errors] == [i for i in order if found[i]][:errors]
-    assert [j.example for j in batch.guard] == [i for i in order if found[i] == 0][:guard]
-    assert judge.asked == order[: batch.searched]
-    without_last = order[: max(0, batch.searched - chunk)]
-    enough = sum(bool(found[i]) for i in without_last) >= errors and sum(found[i] == 0 for i in without_last) >= guard
-    assert not without_last or not enough
+    judged = minibatches(len(found), size=size).draw(judge, least)
+    assert len(set(positions(judged))) == len(judged)
+    if judged:
+        assert sum(bool(j.loss) for j in judged) >= least
+    else:
+        assert {i for asked in judge.asked for i in asked} == set(range(len(found)))
+        assert sum(bool(loss) for loss in found) < least or len(judge.asked) > 1
 
 
-def test_the_full_search_judges_everything_once() -> None:
-    """The paper's sampling judges the whole trainset."""
-    judge = Judge([1.0, 0.0] * 10)
-    batch = full_search(judge, list(range(20)), errors=3, guard=2, stratified=False)
-    assert judge.asked == list(range(20))
-    assert [j.example for j in batch.errors] == [0, 2, 4]
-    assert [j.example for j in batch.guard] == [1, 3]
+def test_minibatches_are_drawn_pass_by_pass_without_replacement() -> None:
+    """No example comes a second time before all have come once."""
+    sampling, judge = minibatches(100, growth=1.0), Judge([1.0] * 100)
+    for _ in range(10):
+        sampling.draw(judge, 1)
+        sampling.end_round(taken=False, again=False)
+    for start in (0, 5):
+        one_pass = [i for asked in judge.asked[start : start + 5] for i in asked]
+        assert sorted(one_pass) == list(range(100))
+    assert judge.asked[0] != judge.asked[5]
 
 
-def test_stratified_errors_are_taken_from_the_cells_in_turn() -> None:
-    """Every cell of the confusion matrix gives one error before any gives a second."""
-    judge = Judge([1.0] * 20)
-    order = [0, 2, 4, 6, 8, 1, 3]
-    batch = full_search(judge, order, errors=4, guard=0, stratified=True)
-    assert [j.example for j in batch.errors] == [0, 1, 2, 3]
+def test_a_minibatch_serves_again_after_an_update_and_grows_after_none() -> None:
+    """Up to four times; the size stays after a minibatch that led to something, and never exceeds 60."""
+    sampling, judge = minibatches(200), Judge([1.0] * 200)
+    ends = []
+    for taken in (True, True, True, True, True, False, False, False, False, False, False, False):
+        sampling.draw(judge, 1)
+        ends.append(sampling.end_round(taken=taken, again=True))
+    assert ends == [False, False, False, True, False, *[True] * 7]
+    assert judge.asked[0] == judge.asked[1] == judge.asked[3] != judge.asked[4] == judge.asked[5]
+    assert [len(asked) for asked in judge.asked] == [20, 20, 20, 20, 20, 20, 20, 30, 45, 60, 60, 60]
+    assert sampling.exhausted
+
+
+def test_a_minibatch_without_a_mistake_left_does_not_serve_again() -> None:
+    """An update that corrected everything leaves nothing to learn from it."""
+    sampling, judge = minibatches(100), Judge([1.0] * 100)
+    sampling.draw(judge, 1)
+    assert sampling.end_round(taken=True, again=False)
+    sampling.draw(judge, 1)
+    assert not set(judge.asked[0]) & set(judge.asked[1])
+
+
+def test_the_full_search_judges_everything_and_keeps_mistakes_alone() -> None:
+    """The paper's sampling: the first mistakes of the round's own order, whatever came of the round before."""
+    judge, sampling = Judge([1.0, 0.0] * 10), FullSearch(range(20), 0, errors=3)
+    first = batches(sampling, held_out=False, right=0).sample(judge)
+    assert first is not None
+    assert sorted(judge.asked[0]) == list(range(20))
+    assert positions(first.errors) == [i for i in shuffled(range(20), 0, 0) if i % 2 == 0][:3]
+    assert first.searched == 20
+    assert first.judgements == first.errors
+    assert sampling.end_round(taken=True, again=True)
+    sampling.draw(judge, 1)
+    assert judge.asked[1] == shuffled(range(20), 0, 1)
+
+
+def test_mistakes_are_shown_from_every_cell_of_the_confusion_matrix_in_turn() -> None:
+    """Each gives one before any gives a second."""
+
+    def judge(examples: Sequence[int]) -> list[Judgement]:
+        return [Judgement(i, "rare" if i == 7 else "common", "x", 1.0) for i in examples]
+
+    batch = batches(minibatches(20), errors=2).sample(judge)
+    assert batch is not None
+    assert {str(error.label) for error in batch.errors} == {"rare", "common"}
+
+
+def test_right_examples_are_shown_of_the_labels_that_the_mistakes_confuse() -> None:
+    """Others say nothing about the mistakes; what is not shown stands by itself."""
+
+    def judge(examples: Sequence[int]) -> list[Judgement]:
+        wrong = [Judgement(i, "a", "b", 1.0) for i in examples if i < 5]
+        return wrong + [Judgement(i, "abc"[i % 3], "abc"[i % 3], 0.0) for i in examples if i >= 5]
+
+    batch = batches(minibatches(20), right=4).sample(judge)
+    assert batch is not None
+    assert sorted(str(right.label) for right in batch.shown_right) == ["a", "a", "b", "b"]
+    assert len(batch.right) == 11
+    assert not set(positions(batch.right)) & set(positions(batch.shown_right))
+
+
+def corrected(gain: float) -> Trial:
+    """A trial that corrects so much of a loss of 1."""
+    return Trial("start", "q", "p", gain, shown_gain=gain, mistakes=2)
+
+
+@pytest.mark.parametrize(("errors", "gain", "kept"), [(10, 1.0, 5), (10, 0.9, 5), (10, 0.8, 0), (3, 1.0, 0)])
+def test_mistakes_are_kept_back_once_an_update_corrects_what_it_is_shown(errors: int, gain: float, kept: int) -> None:
+    """From then on: nine tenths of the loss, of at least four mistakes."""
+    sampler = batches(minibatches(100))
+    judge = Judge(
+        [1.0] * 100 if errors == 10 else [float(i in shuffled(range(100), 0, 0)[:errors]) for i in range(100)]
+    )
+    first = sampler.sample(judge)
+    assert first is not None
+    assert (len(first.errors), first.held_out) == (errors, False)
+    sampler.end_round(first, [corrected(gain)], 0)
+    second = sampler.sample(judge)
+    assert second is not None
+    assert second.held_out == (kept > 0)
+    if kept:
+        assert (len(second.errors), len(second.kept_back)) == (10, 10)
+
+
+def test_what_an_update_is_scored_on_was_not_shown_where_mistakes_are_kept_back() -> None:
+    """The mistakes kept back and the right examples that were not shown; else the whole batch."""
+    wrong, right = (
+        [Judgement(i, "a", "b", loss) for i in numbers] for loss, numbers in ((1.0, range(3)), (0.0, (3, 4)))
+    )
+    parts = {"errors": tuple(wrong[:2]), "kept_back": (wrong[2],), "right": (right[0],), "shown_right": (right[1],)}
+    mistakes, others = Batch(**parts, held_out=True).scored
+    assert (positions(mistakes), positions(others)) == ([2], [3])
+    mistakes, others = Batch(**parts).scored
+    assert (positions(mistakes), positions(others)) == ([0, 1, 2], [3, 4])
+
+
+def test_the_search_ends_after_three_of_the_largest_minibatches_led_to_nothing() -> None:
+    """Unless something else ends it."""
+    for endless in (False, True):
+        sampler = Batches(minibatches(30, size=30), errors=10, right=0, held_out=False, endless=endless)
+        for _ in range(3):
+            batch = sampler.sample(Judge([1.0] * 30))
+            assert batch is not None
+            sampler.end_round(batch, [], None)
+        assert (sampler.sample(Judge([1.0] * 30)) is not None) == endless
 
 
 def test_the_order_depends_on_seed_and_round_alone() -> None:

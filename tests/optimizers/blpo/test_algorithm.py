@@ -1,4 +1,5 @@
 import itertools
+import json
 import re
 import threading
 import warnings
@@ -26,6 +27,11 @@ def compiled(lm: dspy.LM, program: dspy.Module | None = None, **options: Any) ->
     options = {"num_threads": 4, "rounds": 3, "inner_steps": 2, **options}
     optimizer = BLPO(prompt_model=lm, task_model=lm, **options)
     return optimizer.compile(program or student(), trainset=TRAIN, valset=VALIDATION)
+
+
+def vain(seen: Seen) -> Any:
+    """As `mind`, but no update changes a label."""
+    return {"improved_instruction": "Bright is above 19"} if seen.fields == ["improved_instruction"] else mind(seen)
 
 
 def result(program: dspy.Module) -> BLPOResult:
@@ -65,7 +71,7 @@ def test_no_image_reaches_the_optimizer() -> None:
     lm = world()
     compiled(lm, student(evidence="both"))
     prompts = [seen for seen in lm.engine.seen if seen.fields[0].endswith("instruction")]
-    assert len(prompts) >= 10
+    assert len(prompts) >= 5
     assert not any(seen.images for seen in prompts)
     assert not any("base64" in seen.text or "iVBOR" in seen.text for seen in prompts)
 
@@ -99,15 +105,105 @@ def test_every_instruction_and_image_is_judged_once() -> None:
 
 
 def test_calls_are_what_the_algorithm_needs() -> None:
-    """One round makes the search, K + 1 updates, K proposals, and judges each distinct update on batch and guard."""
+    """The paper's round judges the trainset, and each distinct one of K + 1 updates on the mistakes shown."""
     lm = world()
-    program = compiled(lm, rounds=1, inner_steps=2, merge=False, batch_size=5, guard_size=5, select="last")
+    options = {"rounds": 1, "inner_steps": 2, "batch_size": 5, "num_threads": 4}
+    program = BLPO.paper(prompt_model=lm, task_model=lm, **options).compile(student(), trainset=TRAIN)
     (completed,) = result(program).rounds
     assert len(by_field(lm, "improved_instruction")) == 3
     assert len(by_field(lm, "verbalizer_instruction")) == 2
     distinct = {trial.judge for trial in completed.trials}
-    scored = len(completed.batch.errors) + len(completed.batch.guard)
-    assert len(by_field(lm, "label")) == completed.batch.searched + len(distinct) * scored
+    assert len(by_field(lm, "label")) == len(TRAIN) + len(distinct) * len(completed.batch.errors)
+
+
+def test_a_gain_ends_the_inner_loop_and_the_same_minibatch_serves_again_at_no_cost() -> None:
+    """A round of it is one update and its judgements; each first one of a minibatch judges that too."""
+    lm = world()
+    start = student(verbalizer_instruction="Report how bright it is")
+    first, second = result(compiled(lm, start, rounds=2, select="last", keep_back="never")).rounds
+    assert [len(first.trials), first.chosen, first.ends_batch] == [1, 0, False]
+    assert {j.example for j in second.batch.judgements} == {j.example for j in first.batch.judgements}
+    described = {j.example for r in (first, second) for j in (*r.batch.errors, *r.batch.shown_right)}
+    assert len(by_field(lm, "label")) == 3 * 20
+    assert len(by_field(lm, "description")) == len(described)
+
+
+def test_an_update_that_corrects_none_of_the_mistakes_is_not_judged_on_the_rest() -> None:
+    """Right examples can only lose, so that it can't be taken; the mistakes kept back are judged first."""
+
+    def useless(seen: Seen) -> Any:
+        if seen.fields == ["improved_instruction"]:
+            return {"improved_instruction": "Bright is above 19"}
+        return mind(seen)
+
+    lm = world(useless)
+    (completed,) = result(compiled(lm, rounds=1, inner_steps=0, keep_back="always", select="last")).rounds
+    (trial,) = completed.trials
+    assert (trial.score, trial.kept_back_gain, trial.shown_gain, trial.mistakes) == (0.0, 0.0, None, None)
+    tried = [seen for seen in by_field(lm, "label") if "above 19" in seen.instruction]
+    assert len(tried) == len(completed.batch.kept_back)
+
+
+def test_what_was_kept_back_stands_for_all_mistakes_in_the_score() -> None:
+    """The gain is weighted by how many mistakes and right examples the minibatch has, as if all had been scored."""
+    (completed,) = result(compiled(world(), rounds=1, keep_back="always")).rounds
+    batch, trial = completed.batch, completed.trials[completed.chosen]
+    assert batch.held_out
+    assert len(batch.kept_back) == batch.mistakes // 2
+    share = batch.mistakes / len(batch.judgements)
+    assert trial.score == pytest.approx(trial.kept_back_gain * share)  # a higher threshold breaks no dark one
+    assert trial.mistakes == batch.mistakes - round(
+        trial.shown_gain * len(batch.errors) + trial.kept_back_gain * len(batch.kept_back)
+    )
+
+
+def test_right_examples_are_shown_as_such() -> None:
+    """With their label and what the verbalizer reports about them; half as many where that has to be bought."""
+    shown = {}
+    for evidence in ("both", "image"):
+        lm = world()
+        (completed,) = result(compiled(lm, student(evidence=evidence), rounds=1, inner_steps=0)).rounds
+        (update,) = by_field(lm, "improved_instruction")
+        shown[evidence] = update.field("right").count('"label": ')
+        assert shown[evidence] == len(completed.batch.shown_right)
+        assert "human_label" not in update.field("right")
+    assert shown == {"both": 4, "image": 2}
+
+
+def test_an_instruction_that_is_too_long_is_asked_for_once_more() -> None:
+    """The prompt says how long it may be; the start's words don't count."""
+
+    def verbose(seen: Seen) -> Any:
+        if seen.fields == ["improved_instruction"] and seen.field("feedback") == "none":
+            return {"improved_instruction": "Bright is above 40, as " + "everybody " * 10 + "sees"}
+        return mind(seen)
+
+    lm = world(verbose)
+    (completed,) = result(compiled(lm, rounds=1, inner_steps=0, instruction_words=10)).rounds
+    assert [r.kind for r in completed.trials[0].rejections] == ["the instruction has more than 14 words"]
+    assert completed.trials[0].judge == "Bright is above 21"
+    assert "at most 14 words" in by_field(lm, "improved_instruction")[0].text
+
+
+def test_the_first_verbalizer_instruction_names_the_task_unless_the_student_has_its_own() -> None:
+    """It is made without a call; the start that is validated stays the student's own."""
+    found = result(compiled(world(), rounds=1))
+    assert "“Bright is above 20”" in found.rounds[0].trials[0].verbalizer
+    assert found.before.instructions == found.start
+    assert found.start == Instructions("Bright is above 20", "Describe this image in detail.")
+    for options in ({"verbalizer_search": "fixed"}, {"inner_loop": "all_steps"}):
+        kept = result(compiled(world(), rounds=1, **options))
+        assert kept.rounds[0].trials[0].verbalizer == "Describe this image in detail."
+    own = result(compiled(world(), student(verbalizer_instruction="Look"), rounds=1))
+    assert own.rounds[0].trials[0].verbalizer == "Look"
+
+
+def test_without_a_budget_the_search_ends_after_the_largest_minibatches_led_to_nothing() -> None:
+    """Each fruitless one is larger than the one before, until there are no more images; three of these end it."""
+    program = compiled(world(vain), inner_steps=0, rounds=30)
+    found = result(program)
+    assert [len(r.batch.judgements) for r in found.rounds] == [20, 30, 42, 42, 42]
+    assert "largest size" in found.stop_reason
 
 
 def test_results_do_not_depend_on_threads() -> None:
@@ -143,7 +239,7 @@ def test_a_worse_search_returns_the_start() -> None:
             return {"improved_instruction": f"Bright is above {5 - len(seen.field('current_instruction')) % 3}"}
         return mind(seen)
 
-    program = compiled(world(harmful), student(instruction="Bright is above 128 or 127"), keep_if_worse=True)
+    program = compiled(world(harmful), student(instruction="Bright is above 128 or 127"), inner_loop="all_steps")
     assert program.instruction == "Bright is above 128 or 127"
 
 
@@ -189,10 +285,10 @@ def test_a_judge_that_reads_descriptions_is_scored_through_its_own_verbalizer(ev
         return mind(seen)
 
     lm = world(reading)
-    program = compiled(lm, student(evidence=evidence, verbalizer_instruction="Look"), rounds=1, guard_size=0)
-    start, *proposals = [t for t in result(program).rounds[0].trials if t.origin != "merge"]
-    assert start.score == 0.0
-    assert proposals[0].score > 0
+    program = compiled(lm, student(evidence=evidence, verbalizer_instruction="Look"), rounds=1)
+    start, *proposals = result(program).rounds[0].trials
+    assert (start.score, start.kept_back_gain) == (0.0, 0.0)
+    assert proposals[0].kept_back_gain == 1.0
 
 
 def test_a_description_that_helps_the_judge_is_an_improvement_by_itself() -> None:
@@ -205,7 +301,7 @@ def test_a_description_that_helps_the_judge_is_an_improvement_by_itself() -> Non
         return unchanged if seen.fields == ["improved_instruction"] else mind(seen)
 
     (completed,) = result(compiled(world(helped), student(evidence="both"), rounds=1)).rounds
-    assert [trial.judge for trial in completed.trials] == ["Bright is above 20"] * 3
+    assert [trial.judge for trial in completed.trials] == ["Bright is above 20"] * 2
     assert (completed.trials[0].score, completed.chosen) == (0.0, 1)
     assert completed.trials[1].score > 0
     assert completed.end.verbalizer == completed.trials[1].verbalizer
@@ -214,51 +310,64 @@ def test_a_description_that_helps_the_judge_is_an_improvement_by_itself() -> Non
 def test_the_history_of_the_inner_loop_is_sent_with_scores() -> None:
     """Update_q reads every earlier verbalizer instruction of the round with its score (eq. 10)."""
     lm = world()
-    compiled(lm, rounds=1, inner_steps=3)
+    BLPO.paper(prompt_model=lm, task_model=lm, rounds=1, inner_steps=3).compile(student(), trainset=TRAIN)
     histories = [seen.field("history") for seen in by_field(lm, "verbalizer_instruction")]
     assert [history.count('"score"') for history in histories] == [1, 2, 3]
     assert "Describe this image in detail." in histories[0]
 
 
-def test_warm_start_goes_on_from_the_best_verbalizer_instruction() -> None:
-    """q* of a round is the first of the next; without warm start q_0 is."""
-    warm = result(compiled(world())).rounds
-    assert warm[1].trials[0].verbalizer == warm[0].end.verbalizer != "Describe this image in detail."
-    cold = result(compiled(world(), warm_start=False)).rounds
-    assert {r.trials[0].verbalizer for r in cold} == {"Describe this image in detail."}
+def test_what_was_tried_in_vain_on_earlier_minibatches_is_in_the_history_too() -> None:
+    """As long as p stays, so that no verbalizer instruction is proposed for it twice."""
+    lm = world(vain)
+    compiled(lm, rounds=3, inner_steps=1)
+    histories = [seen.field("history") for seen in by_field(lm, "verbalizer_instruction")]
+    assert [history.count('"score"') for history in histories] == [1, 3, 5]
 
 
-def test_the_argmax_takes_the_earliest_of_equal_scores_and_a_merge_before_them() -> None:
-    """Ties are settled by order, so that a run can be repeated; a merge that is not worse wins."""
-    rounds = result(compiled(world(), rounds=4)).rounds
-    for completed in rounds:
-        scores = [trial.score for trial in completed.trials]
-        best = max(score for score in scores if score is not None)
-        chosen = completed.trials[completed.chosen]
-        assert chosen.score == best
-        if completed.trials[-1].origin == "merge" and scores[-1] == best:
-            assert chosen.origin == "merge"
-        else:
-            assert completed.chosen == scores.index(best)
+def test_a_round_begins_with_the_best_verbalizer_instruction_where_the_judge_reads_descriptions() -> None:
+    """Else with q_0, as in the paper's letter."""
+    reading = result(compiled(world(), student(evidence="both"), inner_loop="first_gain")).rounds
+    assert all(after.trials[0].verbalizer == before.end.verbalizer for before, after in itertools.pairwise(reading))
+    looking = result(compiled(world())).rounds
+    assert len({r.trials[0].verbalizer for r in looking}) == 1
+    assert any(r.end.verbalizer != r.trials[0].verbalizer for r in looking)
+    letter = result(compiled(world(), student(evidence="both"), inner_loop="all_steps")).rounds
+    assert {r.trials[0].verbalizer for r in letter} == {"Describe this image in detail."}
+
+
+def test_of_equal_scores_the_shorter_instruction_wins_and_then_the_earliest() -> None:
+    """Ties are settled by what they say, so that a run can be repeated."""
+
+    def wordy(seen: Seen) -> Any:
+        if seen.fields == ["improved_instruction"]:
+            end = "" if "attempt 2" in seen.field("errors") else " or so"
+            return {"improved_instruction": f"Bright is above 90{end}"}
+        return mind(seen)
+
+    lm = world(wordy)
+    optimizer = BLPO.paper(prompt_model=lm, task_model=lm, rounds=1, inner_steps=3)
+    (completed,) = result(optimizer.compile(student(), trainset=TRAIN)).rounds
+    assert len({trial.score for trial in completed.trials}) == 1
+    assert completed.trials[completed.chosen].judge == "Bright is above 90"
 
 
 @pytest.mark.parametrize(
     ("scores", "changes", "chosen", "letter"),
     [
-        ((0.0, -0.1), (True, True), 0, 0),  # no worse is good enough for a change
+        ((0.0, -0.1), (True, True), None, 0),  # to the letter no worse is good enough for a change
         ((0.0,), (False,), None, None),
         ((-0.1, 0.0), (True, False), None, None),
         ((-0.2, -0.1), (True, True), None, 1),
-        ((0.0, 0.0), (False, True), 1, 1),
+        ((0.0, 0.0), (False, True), None, 1),
         ((0.1, 0.3, 0.3), (True, True, True), 1, 1),
         ((None, 0.1), (True, True), 1, 1),
         ((None, None), (True, True), None, None),
     ],
 )
-def test_an_update_is_taken_unless_it_made_things_worse(
+def test_an_update_is_taken_where_it_lowered_the_loss(
     scores: tuple[float | None, ...], changes: tuple[bool, ...], chosen: int | None, letter: int | None
 ) -> None:
-    """The best score wins; what changes nothing doesn't, and what raised the loss only by the paper's letter."""
+    """The best score wins; what lowers nothing doesn't, but by the paper's letter, which takes what it has."""
     current = Instructions("p", "q")
     trials = [
         Trial("proposal", f"q{i}", f"p{i}" if changed else "p", score)
@@ -269,31 +378,17 @@ def test_an_update_is_taken_unless_it_made_things_worse(
 
 
 def test_the_papers_letter_judges_the_whole_trainset_and_returns_the_last() -> None:
-    """BLPO.paper: T = K = 5, errors only, q_0 every round, no merge, no validation; options can still be given."""
+    """BLPO.paper: T = K = 5, errors only, q_0 every round, no validation; options can still be given."""
     lm = world()
     optimizer = BLPO.paper(prompt_model=lm, task_model=lm, num_threads=4)
-    assert (optimizer.rounds, optimizer.inner_steps, optimizer.batch_size, optimizer.guard_size) == (5, 5, 10, 0)
+    assert (optimizer.rounds, optimizer.inner_steps, optimizer.batch_size, optimizer.shown_right) == (5, 5, 10, 0)
     program = optimizer.compile(student(), trainset=TRAIN, valset=VALIDATION)
     found = result(program)
-    assert all(r.batch.searched == len(TRAIN) and r.batch.guard == () for r in found.rounds)
+    assert all(r.batch.searched == len(TRAIN) and r.batch.judgements == r.batch.errors for r in found.rounds)
     assert [len(r.trials) for r in found.rounds] == [6] * 5
     assert found.validations == ()
     assert program.instruction == found.rounds[-1].end.judge
     assert BLPO.paper(prompt_model=lm, rounds=2).rounds == 2
-
-
-def test_stratified_errors_come_from_every_cell() -> None:
-    """Stratified sampling shows both kinds of mistake where uniform sampling of few would not have to."""
-    start = student(instruction="Bright is above 100 or 90")
-
-    def odd(seen: Seen) -> Any:
-        if "label" in seen.fields and "or 90" in seen.instruction:
-            value = brightness(seen)
-            return {"label": "dark" if value > 240 else "bright" if value > 20 else "dark"}
-        return mind(seen)
-
-    program = compiled(world(odd), start, rounds=1, stratified=True, batch_size=4)
-    assert {str(j.label) for j in result(program).rounds[0].batch.errors} == {"dark", "bright"}
 
 
 def test_a_budget_ends_the_run_with_the_best_so_far() -> None:
@@ -323,15 +418,32 @@ def test_a_capped_run_doesnt_depend_on_the_number_of_threads(cap: int) -> None:
 def test_a_validation_stands_at_what_led_to_it(threads: int) -> None:
     """The start at its own calls, each later one at those of the rounds before it and its own."""
     found = result(compiled(world(), rounds=3, num_threads=threads))
-    ends = [completed.spent for completed in found.rounds]
+    ends = {completed.number + 1: completed.spent for completed in found.rounds}
     start, *later = found.validations
-    assert start.spent == len(VALIDATION) < ends[0]
-    assert [v.spent - end for v, end in zip(later, ends, strict=True)] == [
+    assert start.spent == len(VALIDATION) < ends[1]
+    assert [v.spent - ends[v.after_round] for v in later] == [
         len(VALIDATION) * (v.instructions != earlier.instructions)
         for earlier, v in zip(found.validations, later, strict=False)
     ]
     assert later[-1].spent == found.ledger.total.calls
     assert not found.capped
+
+
+def test_instructions_are_validated_once_for_each_minibatch() -> None:
+    """Not after every update from it; all validation examples are judged."""
+    found = result(compiled(world(), rounds=6))
+    ends = [completed.number + 1 for completed in found.rounds if completed.ends_batch]
+    assert [v.after_round for v in found.validations] == sorted({0, *ends, 6})
+    assert len(ends) < 6
+    assert {v.examples for v in found.validations} == {len(VALIDATION)}
+
+
+def test_under_a_cap_a_tenth_of_it_validates_the_start_and_the_end() -> None:
+    """On as many examples of each label; the record says on how many."""
+    found = result(compiled(world(), rounds=8, budget=Budget(max_calls=240)))
+    assert [v.after_round for v in found.validations] == [0, len(found.rounds)]
+    assert {v.examples for v in found.validations} == {12}
+    assert {part: n for part, (n, _) in found.before.parts.items()} == {"label bright": 6, "label dark": 6}
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 5])
@@ -348,11 +460,14 @@ def test_a_cap_that_pays_for_everything_changes_nothing(rounds: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*hardly pays")
-def test_a_budget_too_small_for_anything_is_an_error() -> None:
-    """The start, which nothing was measured of, is not returned as a result; no more is spent than allowed."""
+def test_a_budget_too_small_for_a_round_returns_the_start() -> None:
+    """With a warning beforehand; no more is spent than allowed."""
     lm = world()
-    with pytest.raises(BlpoError, match="not judged on the validation images, so there is nothing to return: the rest"):
-        compiled(lm, budget=Budget(max_calls=15))
+    with pytest.warns(UserWarning, match="max_calls=15 hardly pays for a round"):
+        found = result(compiled(lm, budget=Budget(max_calls=15)))
+    assert (found.rounds, found.returned) == ((), found.start)
+    assert found.before is not None
+    assert found.before.examples == 1
     assert len(lm.engine.seen) <= 15
 
 
@@ -370,7 +485,7 @@ def updates_from_brightness(otherwise: str) -> Any:
 def test_unusable_proposals_are_recorded_and_asked_for_once_more() -> None:
     """A rejected proposal leads to one more call that names the reason; a second one ends the trial without update."""
     lm = world(updates_from_brightness("Answer with one word."))
-    first, second = result(compiled(lm, rounds=1, inner_steps=1, merge=False)).rounds[0].trials
+    first, second = result(compiled(lm, rounds=1, inner_steps=1)).rounds[0].trials
     reason = "the instruction states an output format ('Answer with one word'), which the program owns"
     assert [r.reason for r in first.rejections] == [reason] * 2
     asked, again, _ = by_field(lm, "improved_instruction")
@@ -384,7 +499,7 @@ def test_unusable_proposals_are_recorded_and_asked_for_once_more() -> None:
 
 @pytest.mark.parametrize("preset", [BLPO, BLPO.paper])
 def test_an_update_that_changes_nothing_scores_zero_at_no_price(preset: type[BLPO]) -> None:
-    """It is asked for once more, then its judge is known: it stands in H_k, changes no round and joins no merge."""
+    """It is asked for once more, then its judge is known: it stands in H_k and changes no round."""
     lm = world(updates_from_brightness(""))
     optimizer = preset(prompt_model=lm, task_model=lm, rounds=1, inner_steps=1, num_threads=4)
     (completed,) = result(optimizer.compile(student(), trainset=TRAIN, valset=VALIDATION)).rounds
@@ -393,7 +508,7 @@ def test_an_update_that_changes_nothing_scores_zero_at_no_price(preset: type[BLP
     assert [r.reason for r in first.rejections] == ["the instruction is unchanged"] * 2
     assert completed.chosen == 1
     (history,) = (seen.field("history") for seen in by_field(lm, "verbalizer_instruction"))
-    assert history == '[{"instruction": "Describe this image in detail.", "score": 0.0}]'
+    assert history == json.dumps([{"instruction": first.verbalizer, "score": 0.0}], ensure_ascii=False)
 
 
 @pytest.mark.parametrize("preset", [BLPO, BLPO.paper])
@@ -409,7 +524,7 @@ def test_a_round_of_unchanged_updates_changes_nothing(preset: type[BLPO]) -> Non
     optimizer = preset(prompt_model=lm, task_model=lm, rounds=2, inner_steps=3, num_threads=4)
     found = result(optimizer.compile(student(), trainset=TRAIN, valset=VALIDATION))
     assert [trial.score for completed in found.rounds for trial in completed.trials] == [0.0] * 8
-    assert {(completed.chosen, completed.end) for completed in found.rounds} == {(None, found.start)}
+    assert {(completed.chosen, completed.end.judge) for completed in found.rounds} == {(None, found.start.judge)}
     assert found.returned == found.start
 
 
@@ -418,15 +533,18 @@ def test_the_papers_letter_prefers_no_change_to_a_harmful_one() -> None:
 
     def harmful(seen: Seen) -> Any:
         if seen.fields == ["improved_instruction"]:
-            current = seen.field("current_instruction")
-            return {"improved_instruction": "Bright is above 2" if "brightness" in seen.field("errors") else current}
+            harsh = "brightness" in seen.field("errors")
+            return {"improved_instruction": "Rate harshly" if harsh else seen.field("current_instruction")}
+        if "label" in seen.fields:
+            return {"label": "1" if seen.instruction == "Rate harshly" else "2"}
         return mind(seen)
 
     lm = world(harmful)
-    optimizer = BLPO.paper(prompt_model=lm, task_model=lm, rounds=1, inner_steps=2, guard_size=10, num_threads=4)
-    (completed,) = result(optimizer.compile(student(), trainset=TRAIN)).rounds
-    assert completed.trials[0].score == 0.0
-    assert all(trial.score < 0 for trial in completed.trials[1:])
+    rated = [example.copy(label=3 - number % 2) for number, example in enumerate(TRAIN)]
+    judge = VisualJudge(LabelSpace.ordinal(1, 3), instruction="Rate it", evidence="image")
+    optimizer = BLPO.paper(prompt_model=lm, task_model=lm, rounds=1, inner_steps=2, num_threads=4)
+    (completed,) = result(optimizer.compile(judge, trainset=rated)).rounds
+    assert [trial.score for trial in completed.trials] == [0.0, -0.5, -0.5]
     assert completed.chosen is None
 
 
@@ -460,7 +578,8 @@ def test_a_verbalizer_instruction_that_was_tried_is_refused_by_name() -> None:
         return first if seen.fields == ["verbalizer_instruction"] else mind(seen)
 
     lm = world(repeating)
-    (completed,) = result(compiled(lm, rounds=1, inner_steps=3)).rounds
+    optimizer = BLPO.paper(prompt_model=lm, task_model=lm, rounds=1, inner_steps=3)
+    (completed,) = result(optimizer.compile(student(), trainset=TRAIN)).rounds
     assert [trial.verbalizer for trial in completed.trials[1:]] == [None] * 3
     reasons = {r.reason for trial in completed.trials[1:] for r in trial.rejections}
     assert reasons == {"the instruction was tried already ('Describe this image in detail.')"}
@@ -517,7 +636,7 @@ def test_a_failing_lm_is_not_a_wrong_answer() -> None:
     found = result(compiled(lm))
     assert found.before.agreement.failed > 0
     assert found.before.agreement.n + found.before.agreement.failed == len(VALIDATION)
-    assert not any(judgement.failure for r in found.rounds for judgement in r.batch.errors + r.batch.guard)
+    assert not any(judgement.failure for r in found.rounds for judgement in r.batch.judgements)
 
 
 @pytest.mark.parametrize(
@@ -551,7 +670,7 @@ def test_errors_that_overflow_the_context_are_halved() -> None:
             return dspy.lm15.ContextLengthError("too long")
         return mind(seen)
 
-    program = compiled(world(narrow), rounds=1, inner_steps=0)
+    program = compiled(world(narrow), rounds=1, inner_steps=0, keep_back="never")
     (trial,) = result(program).rounds[0].trials
     assert trial.judge is not None
     assert [r.reason for r in trial.rejections] == [
@@ -566,7 +685,7 @@ def test_a_history_that_overflows_the_context_costs_only_the_proposal() -> None:
     def narrow(seen: Seen) -> Any:
         return dspy.lm15.ContextLengthError("too long") if seen.fields == ["verbalizer_instruction"] else mind(seen)
 
-    program = compiled(world(narrow), rounds=1, inner_steps=1, merge=False)
+    program = compiled(world(narrow), rounds=1, inner_steps=1)
     first, second = result(program).rounds[0].trials
     assert (first.judge is None, second.verbalizer) == (False, None)
     assert "too long" in second.rejections[0].reason
@@ -781,10 +900,15 @@ def test_numbers_as_labels_of_a_program_of_ones_own_need_a_label_space() -> None
     [
         ({"rounds": 0}, "rounds=0"),
         ({"batch_size": 0}, "batch_size=0"),
-        ({"guard_size": -1}, "guard_size=-1"),
+        ({"shown_right": -1}, "shown_right=-1"),
         ({"rounds": "3"}, "rounds='3' is not a whole number"),
         ({"inner_steps": 2.5}, "inner_steps=2.5 is not a whole number"),
-        ({"error_search": "some"}, "error_search='some'"),
+        ({"keep_back": "some"}, "keep_back='some'"),
+        ({"inner_loop": "some"}, "inner_loop='some'"),
+        ({"minibatch_size": 0}, "minibatch_size=0"),
+        ({"minibatch_growth": 0.5}, "minibatch_growth=0.5"),
+        ({"minibatch_updates": 0}, "minibatch_updates=0"),
+        ({"instruction_words": 0}, "instruction_words=0"),
         ({"max_failed_share": 1.0}, "max_failed_share=1.0"),
         ({"max_failed_share": "0.1"}, "max_failed_share='0.1' is not a number"),
         ({"max_instruction_tokens": 0}, "max_instruction_tokens=0"),

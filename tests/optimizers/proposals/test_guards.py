@@ -33,7 +33,8 @@ def quoted(text: str) -> str:
 def compiled(script: Any, **options: Any) -> Any:
     """A judge compiled in the small world."""
     lm = world(script)
-    optimizer = BLPO(prompt_model=lm, task_model=lm, rounds=2, inner_steps=1, num_threads=2, **options)
+    options = {"rounds": 2, "inner_steps": 1, "num_threads": 2, **options}
+    optimizer = BLPO(prompt_model=lm, task_model=lm, **options)
     return optimizer.compile(student(), trainset=TRAIN, valset=VALIDATION)
 
 
@@ -41,7 +42,7 @@ def validation(number: int, predicted: list[str], score: float = 0.5, **options:
     """A validation of ten dark and ten bright examples."""
     truth = ["dark"] * 10 + ["bright"] * 10
     agreement = measure_agreement(LABELS, truth, predicted)
-    return Validation(number, Instructions(f"p{number}", "q"), score, agreement, **options)
+    return Validation(number, Instructions(f"p{number}", "q"), score, len(truth), agreement, **options)
 
 
 def test_a_quoted_example_is_refused_and_the_rule_is_not() -> None:
@@ -105,25 +106,6 @@ def test_the_guard_can_be_switched_off_and_the_paper_has_none() -> None:
     result = compiled(quoting, guards=Guards(copied_words=None)).detailed_results
     assert any(quoted(trial.judge or "") for r in result.rounds for trial in r.trials)
     assert BLPO.paper(prompt_model=world()).guards.copied_words is None
-
-
-def test_a_merge_that_quotes_is_refused_too() -> None:
-    """What an example said can come back where updates are joined."""
-    errors = []
-
-    def joining(seen: Seen) -> Any:
-        if seen.fields == ["merged_instruction"]:
-            return {"merged_instruction": f"Bright is above 60 as in {quoted(errors[-1])}"}
-        if seen.fields == ["improved_instruction"]:
-            errors.append(seen.field("errors"))
-            return {"improved_instruction": f"Bright is above {60 if 'brightness' in seen.field('errors') else 90}"}
-        return told_apart(seen, mind(seen))
-
-    result = compiled(joining).detailed_results
-    merges = [trial for r in result.rounds for trial in r.trials if trial.origin == "merge"]
-    assert merges
-    assert all("quotes an example" in trial.rejections[0].reason for trial in merges)
-    assert not any(trial.judge for trial in merges)
 
 
 CAPTIONED = [
@@ -269,9 +251,8 @@ def test_a_quote_is_one_in_scripts_without_spaces_too(text: str) -> None:
 
 def overshooting(seen: Seen) -> Any:
     """As `mind`, but the threshold jumps so far that dark pictures gain and some bright ones lose."""
-    far = {"improved_instruction": "Bright is above 170", "merged_instruction": "Bright is above 171"}
-    (field, *_) = seen.fields
-    return {field: far[field]} if field in far else mind(seen)
+    far = {"improved_instruction": "Bright is above 170"}
+    return far if seen.fields == ["improved_instruction"] else mind(seen)
 
 
 def test_what_a_guard_refuses_is_not_returned() -> None:
@@ -283,6 +264,34 @@ def test_what_a_guard_refuses_is_not_returned() -> None:
     assert best.parts["label bright"][1] > start.parts["label bright"][1]
     assert strict.detailed_results.returned == strict.detailed_results.start
     assert all("label bright" in v.refused for v in strict.detailed_results.validations if v.score > start.score)
+
+
+def lopsided(seen: Seen) -> Any:
+    """The start errs as often in either direction; the update errs less, but in one alone."""
+    if seen.fields == ["improved_instruction"]:
+        return {"improved_instruction": "Bright is above 170"}
+    if "label" in seen.fields and "above 20" in seen.instruction:
+        return {"label": "bright" if (brightness(seen) > 128) != (80 < brightness(seen) < 176) else "dark"}
+    return mind(seen)
+
+
+@pytest.mark.parametrize(
+    ("script", "guards", "why"),
+    [
+        (overshooting, Guards(part_loss=0.05), "label bright"),
+        (lopsided, Guards(label_shift=0.1), "shares"),
+    ],
+)
+def test_an_update_that_a_guard_refuses_is_not_taken_during_the_search_either(
+    script: Any, guards: Guards, why: str
+) -> None:
+    """As measured on the examples that it is scored on; the trial says why."""
+    options = {"rounds": 1, "inner_steps": 0, "minibatch_size": 42, "keep_back": "never"}
+    (free,), (strict,) = (compiled(script, guards=g, **options).detailed_results.rounds for g in (Guards(), guards))
+    assert free.chosen == 0
+    assert strict.chosen is None
+    assert why in strict.trials[0].rejections[-1].reason
+    assert strict.trials[0].judge == "Bright is above 170"
 
 
 def test_parts_are_means() -> None:

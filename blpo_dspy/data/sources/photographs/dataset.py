@@ -6,6 +6,7 @@ import csv
 import random
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 from types import MappingProxyType
@@ -27,11 +28,19 @@ _DRAWS_PER_EXAMPLE = 40
 
 @dataclass(frozen=True)
 class RatedPhotograph:
-    """A photograph as PNG bytes, the rater's label, and the truth that neither judge nor optimizer sees."""
+    """A photograph as PNG bytes, the rater's label, and the truth that neither judge nor optimizer sees.
+
+    Attributes:
+        image: The photograph.
+        label: The label that was written down.
+        levels: Its flaws.
+        meant: The label that the rater means; another one where `Rater.label_noise` made a slip.
+    """
 
     image: bytes
     label: Label
     levels: Levels
+    meant: Label
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,10 @@ class DatasetPaths:
 def rated_photographs(
     rater: Rater, *, seed: int = 0, train: int = 100, val: int = 60, test: int = 100, labels: LabelSpace = FIVE
 ) -> Splits[RatedPhotograph]:
-    """Returns rated photographs in three splits, each balanced by label.
+    """Returns rated photographs in three splits, each balanced by the label that the rater means.
+
+    The same photographs come with any `Rater.label_noise`; measured on `RatedPhotograph.meant` a judge is not blamed
+    for the slips.
 
     Args:
         rater: Whose taste the labels follow.
@@ -71,7 +83,7 @@ def rated_photographs(
     for name, wanted in counts.items():
         chosen = [recipes[label].pop() for label in labels.labels for _ in range(wanted[label])]
         random.Random(f"{seed}:order:{name}").shuffle(chosen)
-        splits[name] = [_rendered(recipe, seed) for recipe in chosen]
+        splits[name] = [_rated(recipe, rater, labels, seed) for recipe in chosen]
     return Splits(**splits, labels=labels, how=f"balanced by label, seed {seed}")
 
 
@@ -128,11 +140,18 @@ def _remedy(rater: Rater, worst_is_short: bool) -> str:
     )
 
 
-def _rendered(recipe: _Recipe, seed: int) -> RatedPhotograph:
-    rng = random.Random(f"{seed}:pixels:{recipe.number}")
+def _rated(recipe: _Recipe, rater: Rater, labels: LabelSpace, seed: int) -> RatedPhotograph:
+    image = _rendered(recipe.number, tuple(recipe.levels.items()), seed)
+    given = rater.given(recipe.label, labels, random.Random(f"{seed}:slips:{recipe.number}"))
+    return RatedPhotograph(image, given, recipe.levels, recipe.label)
+
+
+@lru_cache(maxsize=1024)
+def _rendered(number: int, levels: tuple[tuple[str, int], ...], seed: int) -> bytes:
+    """A photograph; raters who see the same ones are often compared."""
+    rng = random.Random(f"{seed}:pixels:{number}")
     source = crops.photograph(rng.choice(crops.NAMES))
-    image = png(degrade(crops.crop(source, rng), recipe.levels, rng))
-    return RatedPhotograph(image, recipe.label, recipe.levels)
+    return png(degrade(crops.crop(source, rng), dict(levels), rng))
 
 
 def write_dataset(

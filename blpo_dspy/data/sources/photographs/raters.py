@@ -32,13 +32,15 @@ class Rater:
     Args:
         weights: Flaw name → weight in [0, 1]; a missing flaw weighs nothing.
         noise: Standard deviation of the noise, in levels.
+        label_noise: Share of the labels that end up a level off what the rater means: slips, of which no picture tells.
 
     Raises:
-        BlpoError: If a flaw is unknown, a weight is outside [0, 1], or the noise is negative.
+        BlpoError: If a flaw is unknown, a weight or the share is outside [0, 1], or the noise is negative.
     """
 
     weights: Mapping[str, float]
     noise: float = 0.15
+    label_noise: float = 0.0
 
     def __post_init__(self) -> None:
         problems = [
@@ -52,16 +54,19 @@ class Rater:
         ]
         if isinstance(self.noise, bool) or not isinstance(self.noise, (int, float)) or not 0 <= self.noise <= 2:
             problems.append(f"the noise is {self.noise!r}, not a number of levels from 0 to 2")
+        share = self.label_noise
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
+            problems.append(f"the label noise is {share!r}, not a share from 0 to 1")
         if problems:
             raise BlpoError(f"not a rater: {'; '.join(problems)}")
         object.__setattr__(self, "weights", MappingProxyType({k: float(v) for k, v in self.weights.items()}))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Rater, (dict(self.weights), self.noise))
+        return (Rater, (dict(self.weights), self.noise, self.label_noise))
 
     @classmethod
     def from_file(cls, path: str | Path) -> Rater:
-        """Returns the rater of a JSON file: `{"blur": 0.9, …}`, or `{"weights": {…}, "noise": 0.15}`.
+        """Returns the rater of a JSON file: `{"blur": 0.9, …}`, or `{"weights": {…}, "noise": 0.1, "label_noise": 0}`.
 
         Raises:
             BlpoError: If the file cannot be read or is not a rater; the message names the file.
@@ -72,7 +77,8 @@ class Rater:
             raise BlpoError(f"{path}: cannot read a rater: {error}") from error
         if isinstance(data, dict) and "weights" not in data:
             data = {"weights": data}
-        if not isinstance(data, dict) or not isinstance(data["weights"], dict) or set(data) - {"weights", "noise"}:
+        known = {"weights", "noise", "label_noise"}
+        if not isinstance(data, dict) or not isinstance(data["weights"], dict) or set(data) - known:
             raise BlpoError(f'{path}: not a rater; write {{"blur": 0.9, "noise": 0.3}} with weights from 0 to 1')
         try:
             return cls(**data)
@@ -85,6 +91,14 @@ class Rater:
         top = len(scale) - 1
         rating = top - top * min(1.0, flaws.severity_sum(levels, self.weights)) + rng.gauss(0.0, self.noise)
         return scale[min(top, max(0, round(rating)))]
+
+    def given(self, label: Label, labels: LabelSpace, rng: random.Random) -> Label:
+        """Returns the label that is written down where the rater means `label`: with `label_noise` one level off."""
+        scale = worst_to_best(labels)
+        slips, up, place = rng.random() < self.label_noise, rng.random() < 0.5, scale.index(label)
+        if not slips or len(scale) == 1:
+            return label
+        return scale[place + 1] if place == 0 or (up and place < len(scale) - 1) else scale[place - 1]
 
 
 RATERS: Mapping[str, Rater] = MappingProxyType(

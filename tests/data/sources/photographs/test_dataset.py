@@ -6,6 +6,7 @@ import csv
 import random
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,17 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     with pytest.raises(BlpoError, match="taken"):
         write_dataset(tmp_path / "taken", RATERS["sharp"], train=5, val=0, test=0)
+
+
+def test_label_noise_moves_a_share_of_the_labels_a_level_off_and_leaves_the_photographs() -> None:
+    """The same pictures and meanings; inwards at both ends; the same slips every time."""
+    clean = rated_photographs(RATERS["sharp"], seed=2, train=100, val=0, test=0).train
+    noisy = rated_photographs(replace(RATERS["sharp"], label_noise=0.3), seed=2, train=100, val=0, test=0).train
+    assert [(row.image, row.meant, row.levels) for row in noisy] == [(r.image, r.label, r.levels) for r in clean]
+    assert all(row.label == row.meant for row in clean)
+    off = [abs(int(row.label) - int(row.meant)) for row in noisy]
+    assert set(off) == {0, 1}
+    assert 20 <= sum(off) <= 40
+    assert {row.label for row in noisy} <= set(range(1, 6))
+    again = rated_photographs(replace(RATERS["sharp"], label_noise=0.3), seed=2, train=100, val=0, test=0).train
+    assert again == noisy

@@ -47,12 +47,26 @@ def test_noise_is_seeded() -> None:
     assert len(set(labels[0])) > 1
 
 
+def test_label_noise_is_the_share_of_labels_that_end_a_level_off() -> None:
+    """Up as often as down, inwards at the ends; of two labels it is the other one."""
+    rater, rng = Rater({"blur": 0.8}, label_noise=0.25), random.Random(0)
+    given = [int(rater.given(3, FIVE, rng)) for _ in range(2000)]
+    counts = [given.count(label) for label in range(1, 6)]
+    assert counts == [0, pytest.approx(250, abs=50), pytest.approx(1500, abs=60), pytest.approx(250, abs=50), 0]
+    always = Rater({"blur": 0.8}, label_noise=1.0)
+    assert [always.given(label, FIVE, rng) for label in (1, 5)] == [2, 4]
+    assert always.given("keep", LabelSpace("keep", "reject"), rng) == "reject"
+    assert Rater({"blur": 0.8}).given(3, FIVE, rng) == 3
+
+
 def test_a_file_gives_a_rater(tmp_path: Path) -> None:
-    """Both forms are read."""
+    """Both forms are read, with any noise."""
     short, long = tmp_path / "short.json", tmp_path / "long.json"
     short.write_text('{"blur": 0.9, "low contrast": 1}')
     long.write_text('{"weights": {"blur": 0.9, "low contrast": 1}, "noise": 0.15}')
     assert Rater.from_file(short) == Rater.from_file(long) == Rater({"blur": 0.9, "low contrast": 1.0})
+    long.write_text('{"weights": {"blur": 0.9}, "label_noise": 0.2}')
+    assert Rater.from_file(long) == Rater({"blur": 0.9}, label_noise=0.2)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +74,7 @@ def test_a_file_gives_a_rater(tmp_path: Path) -> None:
     [
         ('{"blurr": 0.9, "noise": 1.5, "blur": "much"}', ["'blurr'", "1.5", "'much'"]),
         ('{"weights": {"blur": 1}, "noise": -1}', ["noise is -1"]),
+        ('{"weights": {"blur": 1}, "label_noise": 20}', ["label noise is 20, not a share from 0 to 1"]),
         ('{"weights": {"blur": 1}, "colour": 1}', ["not a rater"]),
         ("[1, 2]", ["not a rater"]),
         ('{"weights": 3}', ["not a rater"]),

@@ -35,13 +35,13 @@ LABELS = LabelSpace.ordinal(1, 5)
 VARIANTS: dict[str, tuple[Callable[..., BLPO], dict[str, Any], dict[str, Any]]] = {
     "defaults": (BLPO, {}, {}),
     "paper": (BLPO.paper, {}, {}),
-    "fixed generic q": (BLPO, {"inner_steps": 0, "merge": False}, {}),
+    "fixed generic q": (BLPO, {"inner_steps": 0}, {}),
     "fixed task-aware q (best of 4)": (
         BLPO,
         {"verbalizer_search": "fixed"},
         {"verbalizer_instruction": TASK_AWARE},
     ),
-    "judge instruction as q": (BLPO, {"verbalizer_search": "judge", "inner_steps": 0, "merge": False}, {}),
+    "judge instruction as q": (BLPO, {"verbalizer_search": "judge", "inner_steps": 0}, {}),
 }
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import dspy
 
-from blpo_dspy import Budget, LabelSpace, VisualJudge, embedded_lm
+from blpo_dspy import Budget, LabelSpace, VisualJudge
 from blpo_dspy.data.sources.photographs import RATERS, rated_photographs
+from blpo_dspy.embedded import embedded_lm
 
 CASES: dict[str, tuple[str, str, int | None, bool]] = {
     "careful": ("sharp", "careful", 300, True),

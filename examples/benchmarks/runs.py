@@ -24,11 +24,12 @@ import numpy as np
 from earlier_search import EarlierSearch
 from earlier_search import UpdateJudge as EarlierUpdateJudge
 
-from blpo_dspy import BLPO, Budget, LabelSpace, VisualJudge, embedded_lm, measure_agreement
+from blpo_dspy import Budget, LabelSpace, VisualJudge, measure_agreement
 from blpo_dspy.comparison.methods import METHODS, Method
 from blpo_dspy.data.sources.photographs.dataset import RatedPhotograph, rated_photographs
 from blpo_dspy.data.sources.photographs.raters import RATERS
 from blpo_dspy.data.splits import Splits
+from blpo_dspy.embedded import embedded_lm
 from blpo_dspy.embedded.engine import VERSION
 from blpo_dspy.embedded.sight.senses import TEMPERAMENTS
 from blpo_dspy.optimizers.blpo.prompts import UpdateJudge
@@ -42,16 +43,19 @@ _RESAMPLES = 10_000
 
 _OLD_WORDING = UpdateJudge.with_instructions(EarlierUpdateJudge.instructions)
 
+
+def _without(about: str, **options: Any) -> Method:
+    return replace(METHODS[OURS], about=f"BLPO, but {about}", options={**METHODS[OURS].options, **options})
+
+
 ABLATIONS: Mapping[str, Method] = {
-    "without contrast": Method("no right images are shown", BLPO, {"rounds": MANY, "shown_right": 0}),
-    "without kept-back scoring": Method("all mistakes are shown", BLPO, {"rounds": MANY, "keep_back": "never"}),
-    "old meta-prompt": Method(
-        "asks for no shared rules, and no length",
-        BLPO,
-        {"rounds": MANY, "update_judge": _OLD_WORDING, "instruction_words": None},
+    "without contrast": _without("no right images are shown", shown_right=0),
+    "without kept-back scoring": _without("all mistakes are shown", keep_back="never"),
+    "old meta-prompt": _without(
+        "asked for no shared rules and no length", update_judge=_OLD_WORDING, instruction_words=None
     ),
-    "without growth": Method("minibatches stay at 20", BLPO, {"rounds": MANY, "minibatch_growth": 1.0}),
-    "without reuse": Method("one update a minibatch", BLPO, {"rounds": MANY, "minibatch_updates": 1}),
+    "without growth": _without("minibatches stay as small as the first", minibatch_growth=1.0),
+    "without reuse": _without("one update a minibatch", minibatch_updates=1),
 }
 """BLPO without one of its parts."""
 

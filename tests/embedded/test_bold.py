@@ -14,16 +14,21 @@ from blpo_dspy.embedded.reading import vocabulary as v
 from blpo_dspy.embedded.reading.cases import Case, read_cases, write_cases
 from blpo_dspy.embedded.sight.settings import read_setting
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.optimizers.blpo.prompts import MergeUpdates, ScoredInstruction, UpdateJudge
+from blpo_dspy.optimizers.blpo.prompts import RightExample, ScoredInstruction, UpdateJudge
 from blpo_dspy.optimizers.proposals.exhibits import JudgementError
 from blpo_dspy.programs import VisualJudge
 
 FIVE = LabelSpace.ordinal(1, 5)
-SHARED = UpdateJudge.with_instructions(
-    "Revise the instruction of a judge. People's labels are noisy: correct what several mistakes have in common. A "
-    "mistake that stands alone stays uncorrected."
+SHARED = UpdateJudge
+PLAIN = UpdateJudge.with_instructions("Revise the instruction of a judge so that its labels agree with people's.")
+MERGE = dspy.Signature(
+    {
+        "current_instruction": (str, dspy.InputField()),
+        "revisions": (list[ScoredInstruction], dspy.InputField(desc="best first")),
+        "merged_instruction": (str, dspy.OutputField()),
+    },
+    "Join the revisions of a judge's instruction into one.",
 )
-WITH_RIGHT = SHARED.insert(3, "right", dspy.InputField(desc="images that the judge labels as people do"), list[dict])
 
 
 def error(description: str, people: int, judge: int) -> JudgementError:
@@ -42,12 +47,12 @@ def scene(hue: str = "reds", detail: str = "broad areas", tone: str = "medium to
     )
 
 
-def revised(errors: list[JudgementError], signature: Any = UpdateJudge, current: str = TASK, **options: Any) -> str:
+def revised(errors: list[JudgementError], signature: Any = PLAIN, current: str = TASK, **options: Any) -> str:
     """Returns the instruction that an engine writes about some mistakes."""
-    inputs = options.pop("inputs", {})
+    right = options.pop("right", [])
     lm = embedded_lm(options.pop("seed", 0), cache=False, **options)
     with dspy.context(lm=lm, trace=None, disable_history=True):
-        inputs = {"current_instruction": current, "labels": FIVE.describe(), "errors": errors, **inputs}
+        inputs = {"current_instruction": current, "labels": FIVE.describe(), "errors": errors, "right": right}
         return str(dspy.Predict(signature)(**inputs, feedback="none").improved_instruction)
 
 
@@ -112,7 +117,7 @@ def test_what_three_mistakes_share_gets_a_rule_even_so() -> None:
     """The same flaw in the same setting, with errors in one direction."""
     errors = [error(f"{scene()} There is a severe blur.", 1, 4) for _ in range(3)]
     text = revised(errors, SHARED, traits=Traits(temperament="bold", obedience=1.0))
-    assert [case.label for case in read_cases(text)] == ["1"]
+    assert {case.label for case in read_cases(text)} == {"1"}
     assert v.read_weights(text)["blur"] > 0.3
 
 
@@ -120,18 +125,18 @@ def test_right_pictures_delete_the_rules_that_contradict_them() -> None:
     """An old rule for them goes, and no new one is made; other rules stay."""
     case = Case({"noise": 2}, {"hue": "greens"}, "1")
     kept = Case({"noise": 2}, {"hue": "reds"}, "1")
-    right = {"description": f"{scene('greens')} There is a moderate noise.", "label": "4"}
-    same = error(right["description"], 2, 4)
+    right = RightExample(description=f"{scene('greens')} There is a moderate noise.", label="4")
+    same = error(right.description, 2, 4)
     current = f"{TASK} {write_cases([case, kept])}"
-    with_right = revised([same], WITH_RIGHT, current, temperament="bold-deaf", inputs={"right": [right]})
+    with_right = revised([same], SHARED, current, temperament="bold-deaf", right=[right])
     assert read_cases(with_right) == (kept,)
-    without = revised([same], WITH_RIGHT, current, temperament="bold-deaf", inputs={"right": []})
+    without = revised([same], SHARED, current, temperament="bold-deaf")
     assert [x.label for x in read_cases(without)] == ["2", "1"]
 
 
 def test_a_length_that_the_prompt_states_is_kept() -> None:
     """The newest rules stay; what the user wrote stays whole."""
-    signature = UpdateJudge.with_updated_fields(
+    signature = PLAIN.with_updated_fields(
         "improved_instruction", desc="the complete revised instruction and nothing else, in at most 45 words"
     )
     old = write_cases([Case({}, {"hue": "blues", "tone": "dark tone"}, "3")])
@@ -157,7 +162,7 @@ def test_merging_keeps_the_rules_of_all_revisions() -> None:
     cases = [Case({"blur": 3}, {"hue": hue}, "1") for hue in ("reds", "greens")]
     revisions = [ScoredInstruction(instruction=f"{TASK} {write_cases([case])}", score=0.1) for case in cases]
     with dspy.context(lm=embedded_lm(cache=False), trace=None, disable_history=True):
-        merged = dspy.Predict(MergeUpdates)(current_instruction=TASK, revisions=revisions, feedback="none")
+        merged = dspy.Predict(MERGE)(current_instruction=TASK, revisions=revisions)
     assert list(read_cases(merged.merged_instruction)) == cases
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from earlier_runs import CASES, went
 
-TESTS = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS.parent / "examples" / "benchmarks"))
 
 from earlier_search import EarlierSearch  # noqa: E402 - it lies beside the benchmarks

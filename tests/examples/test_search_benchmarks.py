@@ -11,7 +11,7 @@ import pytest
 
 from blpo_dspy.errors import BlpoError
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples" / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "benchmarks"))
 
 import equal_spend
 import overfit

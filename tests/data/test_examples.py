@@ -610,7 +610,7 @@ def test_reading_csv_imports_neither_datasets_nor_pyarrow(tmp_path: Path, rows: 
     assert run.stdout.strip() == "set()"
 
 
-def test_rows_with_the_same_problem_are_told_in_one_line() -> None:
+def test_rows_with_the_same_problem_are_reported_in_one_line() -> None:
     """With their number and places; the problems themselves stay apart."""
     problems = [*(f"t.csv:{row}: unknown label 'Unsave'" for row in range(2, 40)), "t.csv:41: no image"]
     error = DataError("39 of 50 rows cannot be used:", problems)

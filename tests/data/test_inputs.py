@@ -152,7 +152,7 @@ def test_an_image_by_reference_goes_by_its_url(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rows", [3, 0])
-def test_a_table_of_images_that_shrinks_meanwhile_is_told(rows: int, tmp_path: Path) -> None:
+def test_a_table_of_images_that_shrinks_meanwhile_is_reported(rows: int, tmp_path: Path) -> None:
     """Once its rows are known, whether it is whole or torn by then."""
     path = tmp_path / "t.parquet"
     parquet.write_table(pyarrow.table({"image": [png(n) for n in range(40)]}), path)

@@ -182,7 +182,7 @@ def test_cells_that_are_no_label_are_refused(space: LabelSpace, cell: object) ->
         space.coerce(cell)
 
 
-def test_a_label_that_is_nearly_one_is_told_with_the_one_that_may_be_meant() -> None:
+def test_a_label_that_is_nearly_one_is_reported_with_the_one_that_may_be_meant() -> None:
     """A typing error shows at a glance."""
     with pytest.raises(BlpoError, match=r"the labels are Safe, Unsafe; did you mean 'Unsafe'\?"):
         SAFETY.coerce("Unsave")

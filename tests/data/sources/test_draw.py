@@ -85,7 +85,7 @@ def test_the_same_image_is_drawn_once() -> None:
     assert drawn.report.skipped.counts == {"image already drawn": 34}
 
 
-def test_a_shortfall_of_usable_images_is_told_after_fetching() -> None:
+def test_a_shortfall_of_usable_images_is_reported_after_fetching() -> None:
     """Enough labels but too few images is a shortfall too, with the histogram of labels."""
     with pytest.raises(DataError, match="usable labels: a 10, b 10; skipped: image missing 2") as error:
         shelf(20, gone=frozenset({1, 3})).draw(20)
@@ -175,7 +175,7 @@ def test_a_split_keeps_strata_balanced_and_groups_whole() -> None:
     assert [e.id for e in drawn.split(20, 10, 20, seed=3).train] == [e.id for e in splits.train]
 
 
-def test_progress_is_told_and_the_pixel_policy_applies() -> None:
+def test_progress_is_reported_and_the_pixel_policy_applies() -> None:
     """A caller can show how far fetching is; images are prepared as asked."""
     seen: list[tuple[int, int]] = []
     policy = PixelPolicy(max_side=16)

@@ -159,7 +159,7 @@ def test_wrong_options_are_refused_before_anything_is_read() -> None:
         opened(Path("nowhere"), labels, label_names={0: "c"})
 
 
-def test_files_that_are_no_table_are_told(tmp_path: Path) -> None:
+def test_files_that_are_no_table_are_reported(tmp_path: Path) -> None:
     """A CSV that is none ends in one message, not in the trace of three libraries."""
     (tmp_path / "train.csv").write_bytes(b"\x89PNG\x00\xff")
     source = open_source(

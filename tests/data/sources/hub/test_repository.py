@@ -79,7 +79,7 @@ def test_a_moved_archive_is_named(server: LoopbackHub) -> None:
     assert "has no file images.zip" in message("seetrue", revision="main")
 
 
-def test_a_repository_without_data_is_told(server: LoopbackHub) -> None:
+def test_a_repository_without_data_is_reported(server: LoopbackHub) -> None:
     """A table that was taken away is one clear message, on the Hub and in a copy."""
     (server.repositories[GATED] / "data" / "train-00000-of-00001.parquet").unlink()
     assert "UnsafeBench has no data files at revision" in message("unsafebench")
@@ -92,14 +92,14 @@ def test_a_split_that_is_not_there_lists_those_that_are(server: LoopbackHub) -> 
     assert "has no split 'dev'; the splits are train" in message("unsafebench", split="dev")
 
 
-def test_a_loading_script_is_told(server: LoopbackHub) -> None:
+def test_a_loading_script_is_reported(server: LoopbackHub) -> None:
     """`datasets` runs no scripts any more, and says so."""
     (server.repositories[GATED] / "UnsafeBench.py").write_text("")
     assert "Dataset scripts are no longer supported" in message("unsafebench")
 
 
 @pytest.mark.parametrize("name", ["unsafebench", "seetrue"])
-def test_offline_mode_is_told(name: str) -> None:
+def test_offline_mode_is_reported(name: str) -> None:
     """With HF_HUB_OFFLINE set (as it is for these tests) the message says how to go on without the Hub."""
     told = message(name)
     assert "cannot be reached" in told
@@ -107,7 +107,7 @@ def test_offline_mode_is_told(name: str) -> None:
     assert "local_dir=" in told
 
 
-def test_an_unreachable_hub_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_unreachable_hub_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing answers at the address."""
     point_at(monkeypatch, "http://127.0.0.1:9", tmp_path)
     assert "cannot be reached" in message("unsafebench")
@@ -124,7 +124,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["unsafebench", "imagereward", "seetrue"])
 @pytest.mark.usefixtures("impatient")
-def test_a_machine_without_a_network_is_told(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_machine_without_a_network_is_reported(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The address of the Hub has no number; nothing was moved or renamed."""
 
     def unknown(*host: object, **options: object) -> None:
@@ -147,7 +147,7 @@ def test_a_machine_without_a_network_is_told(name: str, monkeypatch: pytest.Monk
     ],
 )
 @pytest.mark.usefixtures("impatient")
-def test_a_connection_that_breaks_is_told(
+def test_a_connection_that_breaks_is_reported(
     server: LoopbackHub, name: str, file: str, failure: Callable[[Handler], None]
 ) -> None:
     """In the middle of a file too, whether the server hangs up or falls silent."""
@@ -157,7 +157,7 @@ def test_a_connection_that_breaks_is_told(
 
 @pytest.mark.parametrize("file", ["SeeTRUE.csv", "images.zip"])
 @pytest.mark.usefixtures("impatient")
-def test_a_server_out_of_order_is_told(server: LoopbackHub, file: str) -> None:
+def test_a_server_out_of_order_is_reported(server: LoopbackHub, file: str) -> None:
     """It can be reached, and has moved nothing."""
     server.failing[file] = Handler.break_down
     told = message("seetrue", revision="main")
@@ -166,7 +166,7 @@ def test_a_server_out_of_order_is_told(server: LoopbackHub, file: str) -> None:
 
 
 @pytest.mark.parametrize("variable", ["HF_HUB_CACHE", "HF_ASSETS_CACHE"])
-def test_a_cache_that_cannot_be_written_is_told(
+def test_a_cache_that_cannot_be_written_is_reported(
     server: LoopbackHub, variable: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """With the folder and the variable that names another."""
@@ -180,7 +180,7 @@ def test_a_cache_that_cannot_be_written_is_told(
     assert f"set {variable} to a writable folder" in told
 
 
-def test_a_full_disk_is_told(server: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(server: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where an image is kept, of which no half remains."""
 
     def full(path: Path, data: bytes) -> int:
@@ -194,7 +194,7 @@ def test_a_full_disk_is_told(server: LoopbackHub, monkeypatch: pytest.MonkeyPatc
     assert list(folder.iterdir()) == []
 
 
-def test_a_malformed_id_is_told(server: LoopbackHub) -> None:
+def test_a_malformed_id_is_reported(server: LoopbackHub) -> None:
     """An id that no dataset can have is answered with the form of one."""
     with pytest.raises(DataError, match="should be owner/name"):
         assert Hub("not//an id").commit

@@ -49,7 +49,7 @@ def reasons(found: list[bytes | ImageError]) -> list[str]:
 def test_a_range_file_reads_as_the_file_itself(
     data: bytes, held: list[tuple[int, int]], reads: list[tuple[int, int]]
 ) -> None:
-    """Whatever was told to be held, seeks and reads give the bytes of the file."""
+    """Seeks and reads give the bytes of the file, whatever was prefetched."""
     file, plain = over(data), io.BytesIO(data)
     file.prefetch([(min(span), max(span)) for span in held])
     for position, count in reads:
@@ -58,8 +58,8 @@ def test_a_range_file_reads_as_the_file_itself(
         assert file.tell() == plain.tell()
 
 
-def test_held_ranges_are_fetched_once() -> None:
-    """Reads within a held range ask for nothing more."""
+def test_prefetched_ranges_are_fetched_once() -> None:
+    """Reads within a prefetched range fetch nothing more."""
     asked = []
 
     def read_range(start: int, stop: int) -> bytes:

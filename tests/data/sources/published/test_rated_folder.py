@@ -161,7 +161,7 @@ def test_without_a_folder_the_page_to_fetch_from_is_named() -> None:
         open_source("agiqa3k", csv="data.csv")
 
 
-def test_a_wrong_folder_or_table_is_told(tmp_path: Path) -> None:
+def test_a_wrong_folder_or_table_is_reported(tmp_path: Path) -> None:
     """No table, no folder, and a table with other columns."""
     with pytest.raises(DataError, match=r"no MOS_AGIN\.csv in it or below"):
         open_source("agin", local_dir=tmp_path).draw(5)

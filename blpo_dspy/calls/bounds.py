@@ -25,6 +25,9 @@ LARGEST_ANSWER = 8 * 2**20
 # What DSPy's native engine, like the providers' own clients, waits for a byte where an LM has no time-out.
 _DEFAULT_SECONDS = 600.0
 
+# Seconds after its time in which a call ends by itself; by then its caller has raised the error.
+_AFTER = 1.0
+
 _until: ContextVar[float] = ContextVar("blpo_call_until", default=float("inf"))
 
 RECEIVED: ContextVar[bool] = ContextVar("blpo_answer_received", default=False)
@@ -51,7 +54,7 @@ def within(seconds: float, call: Callable[[], R], late: Callable[[], BaseExcepti
     result: Future[R] = Future()
 
     def work() -> None:
-        _until.set(time.monotonic() + seconds)
+        _until.set(time.monotonic() + seconds + _AFTER)
         try:
             result.set_result(call())
         except BaseException as error:

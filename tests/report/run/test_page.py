@@ -32,10 +32,9 @@ from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import write_json
 from blpo_dspy.models.lm import Models
 from blpo_dspy.report import load_run, write_report, write_report_data
-from blpo_dspy.report.html import command_line
+from blpo_dspy.report.html import command_line, relative_paths
 from blpo_dspy.report.run.items import MOST_SHOWN, Item, Opinion
 from blpo_dspy.report.run.page import render
-from blpo_dspy.report.run.record import relative_paths
 from blpo_dspy.report.words import word_diff
 from blpo_dspy.runs.align import align
 from blpo_dspy.runs.jobs import Search

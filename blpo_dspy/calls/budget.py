@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass
 from numbers import Real
 
 from blpo_dspy.calls.ledger import Ledger
-from blpo_dspy.errors import BlpoError, check_kind
+from blpo_dspy.errors import BlpoError, check_kind, check_least
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ class Budget:
             check_kind(name, cap, Real, "number", f"one, as in Budget({name}=100)")
             if not cap > 0:
                 raise BlpoError(f"{name}={cap!r} leaves nothing to spend; give a positive number or leave it out")
-            if math.isinf(cap):
+            if cap > sys.float_info.max:  # infinite, or a whole number that no float holds
                 raise BlpoError(f"{name}={cap!r} is not a finite number; leave it out for no cap")
+        check_least("keep_calls", self.keep_calls, 0)
         if self.calls is not None and self.calls <= 0:
             raise BlpoError(f"keep_calls={self.keep_calls} leaves nothing of max_calls={self.max_calls}; keep less")
 

@@ -19,7 +19,7 @@ from typing import Any
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.ledger import ROLES, Ledger, Usage
 from blpo_dspy.calls.store import Answer
-from blpo_dspy.errors import BlpoError, notice
+from blpo_dspy.errors import BlpoError, cause, notice
 
 FILE_NAME = "journal.jsonl"
 FORMAT_VERSION = 1
@@ -106,7 +106,7 @@ class Journal:
             except ValueError as error:
                 raise _damage(self.path, number, error) from error
             if not isinstance(entry, dict):
-                raise _damage(self.path, number, "no JSON object")
+                raise _damage(self.path, number, TypeError("not a JSON object"))
             lines.append(entry)
         if torn:
             notice(f"{self.path}: dropped an incomplete last line ({len(torn)} bytes)")
@@ -280,9 +280,9 @@ def answers_in(folder: str | os.PathLike[str]) -> dict[str, Answer]:
     return answers
 
 
-def _damage(path: Path, number: int, reason: object) -> JournalError:
+def _damage(path: Path, number: int, reason: Exception) -> JournalError:
     return JournalError(
-        f"{path}: line {number} is damaged ({reason!r}); nothing was changed. Restore the file, or start again in "
+        f"{path}: line {number} is damaged ({cause(reason)}); nothing was changed. Restore the file, or start again in "
         "another folder"
     )
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import dspy
 from dspy.clients.backend_selection import CLIENT_KEYS
-from dspy.utils.exceptions import LMError, LMUnexpectedError
+from dspy.utils.exceptions import LMUnexpectedError
 from dspy.utils.usage_tracker import UsageTracker
 
 from blpo_dspy.calls.bounds import LARGEST_ANSWER, TOO_LARGE
@@ -20,7 +20,7 @@ from blpo_dspy.calls.failures import UnreadableAnswerError
 from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.calls.request import Request
 from blpo_dspy.calls.store import Answer
-from blpo_dspy.models.credentials import CREDENTIAL_ERRORS, secrets_of, told, without_secrets
+from blpo_dspy.models.credentials import CREDENTIAL_ERRORS, fit_to_show, told
 from blpo_dspy.models.prices import Price, cost
 
 # `n` is always one: several answers are several requests.
@@ -106,11 +106,8 @@ class _MeteredMixin:
 
     def _asked(self, prompt: Any, messages: Any, options: dict[str, Any]) -> Answer:
         """The answer of DSPy; what a server wrote into an error is shown without keys."""
-        try:
+        with fit_to_show(self):
             return self._sent(prompt, messages, options)
-        except LMError as error:
-            without_secrets(error, secrets_of(self.kwargs))  # type: ignore[attr-defined]
-            raise
 
     def _sent(self, prompt: Any, messages: Any, options: dict[str, Any]) -> Answer:
         tracker = _Billed(dspy.settings.usage_tracker)

@@ -8,7 +8,7 @@ import os
 import stat
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blpo_dspy.data.images.encoding import kind_of
 from blpo_dspy.data.images.prepare import MAX_FILE
-from blpo_dspy.errors import BlpoError, DataError, brief
+from blpo_dspy.errors import BlpoError, DataError, brief, cause
 
 if TYPE_CHECKING:
     import datasets
@@ -221,14 +221,25 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
             values = file.read(columns=[name for name in schema.names if name in columns]).to_pylist()
     except pyarrow.ArrowException as error:
         raise DataError(f"{path}: not readable as Parquet ({' '.join(str(error).split())})") from None
-    # `datasets` keeps the names behind the numbers of a class label in the metadata of the schema.
-    info = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    features = info.get("info", {}).get("features") or {}
-    classes = {
-        name: f["names"] for name, f in features.items() if isinstance(f, dict) and f.get("_type") == "ClassLabel"
-    }
+    classes = _class_names(path, schema.metadata or {})
     rows = tuple(Row(f"{path.name}, row {i}", _named(row, classes)) for i, row in enumerate(values, 1))
     return Table(str(path), tuple(schema.names), rows, path.parent)
+
+
+def _class_names(path: Path, metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
+    """The names behind the numbers of class labels, which `datasets` keeps in the metadata of the schema."""
+    try:
+        info = json.loads(metadata.get(b"huggingface", b"{}"))
+        features = info.get("info", {}).get("features") or {}
+        classes = {name: f["names"] for name, f in features.items() if f.get("_type") == "ClassLabel"}
+        if not all(isinstance(names, list) for names in classes.values()):
+            raise TypeError("the names of a class label are not a list")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path}: its 'huggingface' metadata, which name class labels, are damaged ({cause(error)}); write the "
+            "table again"
+        ) from error
+    return classes
 
 
 def _read_dataset(source: object, columns: Sequence[str]) -> Table:

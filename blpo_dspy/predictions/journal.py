@@ -18,7 +18,7 @@ from typing import Any
 from blpo_dspy.calls.journal import answer_in, differences, of_kind, role_in, usage_in
 from blpo_dspy.calls.ledger import Ledger, Usage
 from blpo_dspy.calls.store import Answer
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.errors import BlpoError, cause
 
 FORMAT_VERSION = 3
 SUFFIX = ".journal.jsonl"
@@ -71,8 +71,8 @@ class PredictionJournal:
                     if isinstance(error, BlpoError):
                         raise
                     raise BlpoError(
-                        f"{self.path}: line {number} is damaged ({error!r}); nothing was changed. Restore the file, or "
-                        "remove it to start anew"
+                        f"{self.path}: line {number} is damaged ({cause(error)}); nothing was changed. Restore the "
+                        "file, or remove it to start anew"
                     ) from error
         self._file.truncate(self._size)
         if not self._size:

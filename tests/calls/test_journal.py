@@ -110,7 +110,7 @@ def test_a_journal_changed_anywhere_is_never_continued_as_something_else(
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("[1, 2]", "no JSON object"),
+        ("[1, 2]", "not a JSON object"),
         ('{"kind": "answer", "key": "k"}', "outputs"),
         (_answer(usage={"ants": 1}), "ants"),
         (_answer(usage={"calls": "x"}), "calls: 'x'"),

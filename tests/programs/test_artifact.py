@@ -145,7 +145,7 @@ def test_a_fresh_process_in_another_folder_gives_the_same_labels(tmp_path: Path)
     run = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "judge.json"), *images],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(__file__).parents[up]) for up in (0, 1))},
         capture_output=True,
         text=True,
         check=True,
@@ -224,7 +224,7 @@ def test_a_file_that_is_no_judge_is_refused_with_the_reason(
 
 def test_a_missing_file_and_a_folder_are_refused_with_the_reason(tmp_path: Path) -> None:
     """The error names the path."""
-    for path, reason in ((tmp_path / "none.json", "No such file"), (tmp_path, "this is a folder")):
+    for path, reason in ((tmp_path / "none.json", "No such file"), (tmp_path, "this is a directory")):
         with pytest.raises(ArtifactError, match=reason):
             VisualJudge.load(path)
 

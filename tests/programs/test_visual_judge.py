@@ -339,8 +339,9 @@ def test_a_batch_ends_at_a_server_that_is_down_and_keeps_what_was_answered() -> 
     ):
         judge.batch(items, num_threads=2, disable_progress_bar=True, return_failed_examples=True)
     assert [p is not None for p in stopped.value.predictions] == [True] * 10 + [False] * 30
-    assert 3 <= len(stopped.value.failures) <= 4
-    assert len(seen_by(judge)) <= 14
+    # The last answer may come after two failures of the other thread, which then count no more.
+    assert 3 <= len(stopped.value.failures) <= 6
+    assert len(seen_by(judge)) <= 16
 
 
 def test_a_number_of_errors_that_is_given_counts_them_all() -> None:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from blpo_dspy.data.labels.normalize import Label, as_text, labels_by_name, normal, plain_lines
 
-NUMERAL = r"(?P<number>\+?(?:0|[1-9][0-9]*)|-[1-9][0-9]*)(?:\.0+)?(?!\d| ?[-–—] ?\d)"
+NUMERAL = r"(?P<number>\+?(?:0|[1-9][0-9]*)|-[1-9][0-9]*)(?:\.0+)?(?!\d| ?(?:[-–—…]|\.{2,}) ?\d)"
 """The pattern of a whole number, its digits as `number`, as an answer writes it; the end of a range is none."""
 
 _MARKS = "[*_`]*"

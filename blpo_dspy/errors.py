@@ -87,7 +87,12 @@ class ModelError(BlpoError):
     """A model that cannot be reached, refuses the call, or never gives a usable answer."""
 
 
-def check_kind(name: str, value: Any, kind: type, called: str, instead: str) -> None:
+def cause(error: BaseException, longest: int = 200) -> str:
+    """Returns kind and text of an error in one line, as `brief` does."""
+    return brief(" ".join(f"{type(error).__name__}: {error}".split()), longest)
+
+
+def check_kind(name: str, value: Any, kind: type | tuple[type, ...], called: str, instead: str) -> None:
     """Refuses a value of another type.
 
     Raises:

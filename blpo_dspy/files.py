@@ -11,7 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from blpo_dspy.errors import BlpoError, brief
+from blpo_dspy.errors import BlpoError, brief, check_kind
+
+
+def as_path(path: str | os.PathLike[str]) -> Path:
+    """Returns the path of a file.
+
+    Raises:
+        BlpoError: If it is of another type.
+    """
+    check_kind("path", path, (str, os.PathLike), "path", "the path of a file, such as 'judge.json'")
+    return Path(path)
 
 
 def check_path(path: Path) -> None:
@@ -71,7 +81,8 @@ def write_json(path: str | os.PathLike[str], data: Mapping[str, Any], *, indent:
     Raises:
         BlpoError: If the data is not plain JSON data, or the file cannot be written.
     """
-    target = Path(path)
+    target = as_path(path)
+    check_path(target)
     try:
         text = json.dumps(data, indent=indent, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     except (TypeError, ValueError) as error:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from blpo_dspy.errors import ArtifactError, BlpoError
+from blpo_dspy.errors import ArtifactError, BlpoError, brief
+from blpo_dspy.files import as_path
 
 FORMAT = "blpo-dspy judge"
 FORMAT_VERSION = 1
@@ -23,17 +23,18 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         ArtifactError: If the file is missing or holds no JSON object (truncated, a pickle, an image, …).
     """
-    if Path(path).is_dir():
+    file = as_path(path)
+    try:
+        folder = file.is_dir()
+        raw = b"" if folder else file.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or error
+        raise ArtifactError(f"{brief(path)}: cannot be read ({reason}); give the path of a saved judge.json") from error
+    if folder:
         raise ArtifactError(
             f"{path}: this is a directory, not a judge.json; a program that was saved with save_program=True is loaded "
             f"by dspy.load({str(path)!r}, allow_pickle=True), which runs the code in it: only from who you trust"
         )
-    try:
-        raw = Path(path).read_bytes()
-    except OSError as error:
-        raise ArtifactError(
-            f"{path}: cannot be read ({error.strerror}); give the path of a saved judge.json"
-        ) from error
     if raw[:1] == b"\x80" or raw[:2] == b"PK":
         raise ArtifactError(
             f"{path}: this is a pickle or an archive, not a judge; only the JSON of judge.save() is loaded"

@@ -12,10 +12,10 @@ import dspy
 from dspy.utils.exceptions import LMInvalidRequestError
 
 from blpo_dspy.data.images.prepare import ImageSource
-from blpo_dspy.errors import BlpoError, ModelError, check_kind, notice
+from blpo_dspy.errors import BlpoError, ModelError, cause, check_kind, check_least, notice
 from blpo_dspy.models.failures import FATAL_ERRORS
 
-_NAMED_CAUSES, _NAMED_POSITIONS = 3, 5
+_NAMED_CAUSES, _NAMED_POSITIONS, _LONGEST_CAUSE = 3, 5, 600
 
 Item: TypeAlias = "dspy.Example | Mapping[str, Any] | ImageSource"
 
@@ -117,7 +117,7 @@ class _Judging:
 
     def _stop(self, why: str, error: Exception) -> None:
         if self.stopped is None:
-            self.stopped, self.cause = f"the batch was stopped, as {why} ({_line(error)})", error
+            self.stopped, self.cause = f"the batch was stopped, as {why} ({cause(error, _LONGEST_CAUSE)})", error
 
 
 def run_batch(
@@ -133,9 +133,13 @@ def run_batch(
         **options: Those of `dspy.Parallel`.
 
     Raises:
+        BlpoError: If the number of threads or of errors is not a possible one.
         BatchStoppedError: If the model refuses every call (a wrong key, no credit, an unknown model), or too many fail.
     """
+    if options.get("num_threads") is not None:
+        check_least("num_threads", options["num_threads"], 1)
     most = dspy.settings.max_errors if max_errors is None else max_errors
+    check_least("max_errors", most, 0)
     judging = _Judging(judge, inputs, most, in_a_row=max_errors is None)
     # DSPy loses all answers where it counts the errors itself.
     parallel = dspy.Parallel(max_errors=len(inputs) + 1, **options)
@@ -146,16 +150,11 @@ def run_batch(
     return Batch(predictions, failures)
 
 
-def _line(error: Exception) -> str:
-    """An error in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
-
-
 def _causes(failures: Mapping[int, Exception]) -> str:
     """Why items failed: each cause once, the most frequent first, with the first positions."""
     positions: dict[str, list[int]] = {}
     for position, error in failures.items():
-        positions.setdefault(_line(error), []).append(position)
+        positions.setdefault(cause(error, _LONGEST_CAUSE), []).append(position)
     ranked = sorted(positions.items(), key=lambda item: -len(item[1]))
     causes = [f"{cause} (position {_listed(found)})" for cause, found in ranked[:_NAMED_CAUSES]]
     more = len(ranked) - len(causes)
@@ -190,12 +189,18 @@ def batch_inputs(items: Iterable[Item], names: Sequence[str]) -> list[dict[str, 
         names: What the judge takes, the image first.
 
     Raises:
-        BlpoError: If an item lacks an input or has one too many, whatever their values.
+        BlpoError: If an item lacks an input or has one too many, whatever their values, or an example has none set.
     """
     found = []
     for position, item in enumerate(items):
         if isinstance(item, dspy.Example):
-            inputs = dict(item.inputs().items())
+            try:
+                inputs = dict(item.inputs().items())
+            except ValueError:  # DSPy's, which names neither the item nor what to set
+                raise BlpoError(
+                    f"item {position} of the batch has no inputs; write "
+                    f"example.with_inputs({', '.join(map(repr, names))})"
+                ) from None
         else:
             inputs = dict(item) if isinstance(item, Mapping) else {names[0]: item}
         if set(inputs) != set(names):

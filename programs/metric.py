@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any, Protocol
 
 import dspy
 
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.errors import BlpoError, brief, check_kind
 from blpo_dspy.text import as_data
 
 _SHOWN_ANSWER = 200
@@ -55,6 +56,8 @@ def judge_metric(
     """
     worth = _scores(judge.labels, scores)
     best = ", ".join(str(label) for label, score in worth.items() if score == max(worth.values()))
+    if context is not None:
+        check_kind("context", context, Mapping, "dictionary", "context={'prompt': 'question'}")
     if unknown := set(context or ()) - set(judge.context):
         raise BlpoError(f"the judge has no context input {sorted(unknown)}; it has {list(judge.context)}")
     fields = {name: (context or {}).get(name, name) for name in judge.context}
@@ -85,8 +88,10 @@ def _scores(labels: LabelSpace, scores: Mapping[Label, float] | None) -> dict[La
                 f"{labels.describe()}"
             )
         return {label: position / (len(labels) - 1) for position, label in enumerate(labels.labels)}
-    if set(scores) != set(labels.labels) or not all(0 <= score <= 1 for score in scores.values()):
-        raise BlpoError(f"scores {dict(scores)!r} must give a number in [0, 1] to each of {labels.describe()}")
+    check_kind("scores", scores, Mapping, "dictionary", f"scores={{{labels.labels[0]!r}: 1.0, …}}")
+    numbers = all(isinstance(score, Real) and 0 <= score <= 1 for score in scores.values())
+    if set(scores) != set(labels.labels) or not numbers:
+        raise BlpoError(f"scores {brief(dict(scores))} must give a number in [0, 1] to each of {labels.describe()}")
     return dict(scores)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import dspy
 
 from blpo_dspy.data.images.prepare import PixelPolicy
-from blpo_dspy.errors import ArtifactError
+from blpo_dspy.errors import ArtifactError, brief, cause
 
 MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
 """What data with the right keys and wrong values leads to."""
@@ -35,18 +35,20 @@ class FittingPredict(dspy.Predict):
             saved = _descriptions(state["signature"]["fields"])
             problem = _problem(state)
         except MALFORMED as error:
-            raise ArtifactError(f"not a DSPy state of a predictor ({error!r}); save the program again") from error
+            raise ArtifactError(f"not a DSPy state of a predictor ({cause(error)}); save the program again") from error
         if problem is not None:
             raise ArtifactError(f"not a DSPy state of a predictor: {problem}; save the program again")
         if saved != own:
             raise ArtifactError(
-                f"saved by a judge of other labels, evidence or context: its fields are {saved}, here they are {own}; "
-                "build the judge as it was when it was saved"
+                f"saved by a judge of other labels, evidence or context: its fields are {_listed(saved)}, here they "
+                f"are {_listed(own)}; build the judge as it was when it was saved"
             )
         try:
             super().load_state(dict(state), allow_unsafe_lm_state=allow_unsafe_lm_state)
         except MALFORMED as error:
-            raise ArtifactError(f"not a DSPy state that can be loaded ({error!r}); save the program again") from error
+            raise ArtifactError(
+                f"not a DSPy state that can be loaded ({cause(error)}); save the program again"
+            ) from error
         return self
 
 
@@ -72,8 +74,10 @@ class JudgingPredict(FittingPredict):
         Raises:
             BlpoError: If the pixel policy is not valid.
         """
-        saved = dict(state)
-        policy = PixelPolicy.from_dict(saved.pop("pixel_policy")) if "pixel_policy" in saved else self.pixel_policy
+        policy, saved = self.pixel_policy, state
+        if isinstance(state, Mapping) and "pixel_policy" in state:
+            policy = PixelPolicy.from_dict(state["pixel_policy"])
+            saved = {name: entry for name, entry in state.items() if name != "pixel_policy"}
         super().load_state(saved, allow_unsafe_lm_state=allow_unsafe_lm_state)
         self.pixel_policy = policy
         return self
@@ -90,6 +94,10 @@ def _problem(state: Mapping[str, Any]) -> str | None:
         return "the prefix of a field is not a text"
     unknown = sorted(set(state) - _ENTRIES)
     return f"it has unknown entries {unknown}" if unknown else None
+
+
+def _listed(descriptions: list[str]) -> str:
+    return brief([brief(text) for text in descriptions], 600)
 
 
 def _descriptions(fields: list[Mapping[str, Any]]) -> list[str]:

@@ -18,8 +18,9 @@ from blpo_dspy.data.fields import check_context, context_text
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace, check_space
-from blpo_dspy.errors import ArtifactError, BlpoError, check_kind, notice
-from blpo_dspy.files import write_json
+from blpo_dspy.errors import ArtifactError, BlpoError, brief, check_kind, notice
+from blpo_dspy.files import as_path, check_path, write_json
+from blpo_dspy.models.credentials import fit_to_show
 from blpo_dspy.models.lean import lean_calls
 from blpo_dspy.models.seams import get_dependency_versions
 from blpo_dspy.programs.artifact import (
@@ -277,12 +278,13 @@ class VisualJudge(dspy.Module):
             BlpoError: If the file would be of another kind, or a demonstration holds an image: a judge file holds no
                 pixels.
         """
-        suffix = Path(path).suffix
+        suffix = as_path(path).suffix
         if not save_program and suffix not in (".json", ".pkl"):
             raise BlpoError(f"{path}: a judge is saved as JSON; name a .json file")
         if suffix == ".pkl":
             notice(f"{path} is a pickle, which VisualJudge.load doesn't read; a judge that it does is a .json file")
         if save_program or suffix == ".pkl":
+            check_path(as_path(path))
             super().save(path, save_program=save_program, modules_to_serialize=modules_to_serialize)
             return
         write_json(path, self._artifact())
@@ -366,13 +368,11 @@ class VisualJudge(dspy.Module):
         Raises:
             ArtifactError: If the file is damaged, or was saved by a judge of other labels, evidence or context.
         """
-        if Path(path).suffix != ".json" and not Path(path).is_dir():
+        if as_path(path).suffix != ".json" and not Path(path).is_dir():
             super().load(path, allow_pickle, allow_unsafe_lm_state)
             return
         data = read_json(path)
         if not is_judge(data):
-            if not all(isinstance(data.get(name), dict) for name, _ in self.named_predictors()):
-                raise ArtifactError(f"{path}: neither a judge file nor the DSPy state of a {type(self).__name__}")
             try:
                 super().load(path, allow_pickle, allow_unsafe_lm_state)
             except BlpoError as error:
@@ -383,7 +383,11 @@ class VisualJudge(dspy.Module):
                 ) from error
             return
         check_judge(path, data)
-        differing = [f"{key} {data[key]} (this judge: {own})" for key, own in self._shape().items() if data[key] != own]
+        differing = [
+            f"{key} {brief(data[key])} (this judge: {brief(own)})"
+            for key, own in self._shape().items()
+            if data[key] != own
+        ]
         if differing:
             raise ArtifactError(
                 f"{path}: saved with {'; '.join(differing)}; use VisualJudge.load({str(path)!r}) to build it as saved"
@@ -392,6 +396,20 @@ class VisualJudge(dspy.Module):
             self._restore(data)
         except MALFORMED as error:
             raise ArtifactError(f"{path}: not a judge that can be loaded ({error}); save the judge again") from error
+
+    def load_state(self, state: Mapping[str, Any], *, allow_unsafe_lm_state: bool = False) -> None:
+        """Takes over instructions, demonstrations and pixel policy; see `dspy.Module.load_state`.
+
+        Raises:
+            ArtifactError: If the state is damaged, or of a judge with other labels, evidence or context.
+        """
+        names = [name for name, _ in self.named_predictors()]
+        if not isinstance(state, Mapping) or not all(isinstance(state.get(name), Mapping) for name in names):
+            raise ArtifactError(
+                f"neither a judge file nor the DSPy state of a {type(self).__name__}, which has the entries "
+                f"{' and '.join(names)}; save the judge again"
+            )
+        super().load_state(state, allow_unsafe_lm_state=allow_unsafe_lm_state)
 
     def _restore(self, data: Mapping[str, Any]) -> None:
         pixel_policy, card = PixelPolicy.from_dict(data["pixel_policy"]), dict(data["card"])
@@ -429,14 +447,16 @@ _Outcome: TypeAlias = "dspy.Prediction | AdapterParseError"
 
 def _outcome(predictor: dspy.Predict, inputs: Mapping[str, Any]) -> _Outcome:
     try:
-        return predictor(**inputs)
+        with fit_to_show(predictor.lm or dspy.settings.lm):
+            return predictor(**inputs)
     except AdapterParseError as error:
         return error
 
 
 async def _aoutcome(predictor: dspy.Predict, inputs: Mapping[str, Any]) -> _Outcome:
     try:
-        return await predictor.acall(**inputs)
+        with fit_to_show(predictor.lm or dspy.settings.lm):
+            return await predictor.acall(**inputs)
     except AdapterParseError as error:
         return error
 

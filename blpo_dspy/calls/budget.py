@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass
 from numbers import Real
 
 from blpo_dspy.calls.ledger import Ledger
-from blpo_dspy.errors import BlpoError, check_kind
+from blpo_dspy.errors import BlpoError, check_kind, check_least
 
 CAPS = ("max_calls", "max_tokens", "max_usd", "max_seconds")
 
@@ -42,8 +42,9 @@ class Budget:
                 raise BlpoError(
                     f"{name}={cap!r} leaves nothing to spend; give a positive number or leave it out", option=name
                 )
-            if math.isinf(cap):
+            if cap > sys.float_info.max:  # infinite, or a whole number that no float holds
                 raise BlpoError(f"{name}={cap!r} is not a finite number; leave it out for no cap", option=name)
+        check_least("keep_calls", self.keep_calls, 0)
         if self.calls is not None and self.calls <= 0:
             raise BlpoError(
                 f"keep_calls={self.keep_calls} leaves nothing of max_calls={self.max_calls}; keep less",

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from filelock import FileLock, Timeout
 
 from blpo_dspy.calls.journal_lines import differences, encoded, parsed
-from blpo_dspy.errors import BlpoError, brief, notice
+from blpo_dspy.errors import BlpoError, brief, cause, notice
 
 Place: TypeAlias = tuple[int, int]
 """Where a line starts in the file, and its length, in bytes."""
@@ -196,9 +196,8 @@ class JournalFile:
             self._lock.release()
 
 
-def damage(path: Path, number: int, reason: object, elsewhere: str) -> JournalError:
+def damage(path: Path, number: int, reason: Exception, elsewhere: str) -> JournalError:
     """Returns the error for a line that no journal holds."""
-    why = brief(repr(reason))
     return JournalError(
-        f"{path}: line {number} is damaged ({why}); nothing was changed. Restore the file, or {elsewhere}"
+        f"{path}: line {number} is damaged ({cause(reason)}); nothing was changed. Restore the file, or {elsewhere}"
     )

@@ -25,7 +25,7 @@ from blpo_dspy.calls.metered_lm import metered_copy
 from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.request import Request
 from blpo_dspy.calls.store import Answer, AnswerStore, MemoryStore
-from blpo_dspy.errors import notice
+from blpo_dspy.errors import check_least, notice
 from blpo_dspy.models.failures import FATAL_ERRORS
 from blpo_dspy.models.prices import Prices, checked_prices, own_price
 
@@ -46,9 +46,16 @@ class CallCap:
 
     Attributes:
         calls: How many; None for no cap.
+
+    Raises:
+        BlpoError: If that is not a whole number of at least 0.
     """
 
     calls: int | None
+
+    def __post_init__(self) -> None:
+        if self.calls is not None:
+            check_least("max_calls", self.calls, 0)
 
     def __call__(self, ledger: Ledger) -> None:
         """Refuses a call that the cap doesn't pay for."""

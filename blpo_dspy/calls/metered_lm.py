@@ -10,14 +10,14 @@ from contextvars import ContextVar
 from typing import Any, Protocol
 
 import dspy
-from dspy.utils.exceptions import LMError, LMUnexpectedError
+from dspy.utils.exceptions import LMUnexpectedError
 
 from blpo_dspy.calls.bounds import LARGEST_ANSWER, RECEIVED, TOO_LARGE
 from blpo_dspy.calls.failures import UnreadableAnswerError
 from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.calls.request import Request
 from blpo_dspy.calls.store import Answer
-from blpo_dspy.models.credentials import CREDENTIAL_ERRORS, described, secrets_of, without_secrets
+from blpo_dspy.models.credentials import CREDENTIAL_ERRORS, described, fit_to_show
 from blpo_dspy.models.prices import Price, cost
 from blpo_dspy.models.seams import CLIENT_KEYS, UsageTracker, extend
 
@@ -104,11 +104,8 @@ class _MeteredMixin:
 
     def _asked(self, prompt: Any, messages: Any, options: dict[str, Any]) -> Answer:
         """The answer of DSPy; what a server wrote into an error is shown without keys."""
-        try:
+        with fit_to_show(self):
             return self._sent(prompt, messages, options)
-        except LMError as error:
-            without_secrets(error, secrets_of(self.kwargs))  # type: ignore[attr-defined]
-            raise
 
     def _sent(self, prompt: Any, messages: Any, options: dict[str, Any]) -> Answer:
         tracker = _Billed(dspy.settings.usage_tracker)

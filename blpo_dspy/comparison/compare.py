@@ -186,7 +186,10 @@ def compare(
             comparison.
         ModelError: If a model cannot be used at all; what was finished is kept.
     """
-    methods = {**chosen("none"), **optimizers} if isinstance(optimizers, Mapping) else chosen(optimizers)
+    if isinstance(optimizers, Mapping):
+        methods = {**chosen("none" if optimizers else ""), **optimizers}
+    else:
+        methods = chosen(optimizers)
     if not seeds:
         raise BlpoError("a comparison needs at least one seed")
     train, val, test = (list(dataset(student, s, None, "label").examples) for s in (trainset, valset, testset))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.errors import BlpoError, check_kind
 from blpo_dspy.optimizers import APO, BLPO, OPRO, TextGrad
 from blpo_dspy.optimizers.base import JudgeOptimizer
 from blpo_dspy.optimizers.baselines.dspy_adapters import COPRO, GEPA, SIMBA, MIPROv2
@@ -81,6 +81,8 @@ def chosen(names: str | None) -> dict[str, Method]:
     Raises:
         BlpoError: Naming the unknown ones and those there are.
     """
+    if names is not None:
+        check_kind("optimizers", names, str, "comma-separated text", "optimizers='blpo,opro'")
     wanted = list(METHODS) if names is None else [name.strip() for name in names.split(",") if name.strip()]
     if not wanted:
         raise BlpoError(

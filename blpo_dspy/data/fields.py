@@ -10,7 +10,7 @@ import dspy
 import numpy as np
 from PIL import Image
 
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.errors import BlpoError, check_kind
 from blpo_dspy.text import as_data
 
 # Fields of the judge and the verbalizer, of an example, and of DSPy's chat format, which ends with "completed".
@@ -29,6 +29,7 @@ def check_context(context: Sequence[str]) -> tuple[str, ...]:
     """
     if isinstance(context, str):
         raise BlpoError(f"context is a list of names, got the text {context!r}; write [{context!r}]")
+    check_kind("context", context, Sequence, "list of names", "context=['prompt']")
     for name in context:
         if not isinstance(name, str) or not (name.isidentifier() and name.isascii()) or keyword.iskeyword(name):
             raise BlpoError(

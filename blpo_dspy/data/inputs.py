@@ -107,9 +107,10 @@ def find_inputs(
         DataError: If a table cannot be read, lacks a column or has no rows, or a folder has no images.
         BlpoError: If folders or tables are mixed with other sources, or context is missing or unknown.
     """
-    odd = next((source for source in sources if not isinstance(source, (str, os.PathLike))), None)
-    if odd is not None:
-        raise BlpoError(f"a {type(odd).__name__} is not a path or URL of an image; judge.batch takes images in memory")
+    odd = [source for source in sources if not isinstance(source, (str, os.PathLike))]
+    if odd:
+        kind = type(odd[0]).__name__
+        raise BlpoError(f"a {kind} is not a path or URL of an image; judge.batch takes images in memory")
     texts = dict(texts or {})
     unknown = [name for name in texts if name not in context]
     if unknown:

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Generic, TypeVar
 
 import dspy
@@ -14,7 +15,7 @@ import numpy as np
 from blpo_dspy.data.images.prepare import fingerprint
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace, check_space
-from blpo_dspy.errors import BlpoError, DataError, notice
+from blpo_dspy.errors import BlpoError, DataError, check_kind, notice
 
 NAMES = ("train", "val", "test")
 DEFAULT_FRACTIONS = (0.4, 0.2, 0.4)
@@ -318,6 +319,7 @@ def _ordered(chosen: list[Unit], seed: int) -> list[Unit]:
 
 
 def _checked_sizes(sizes: tuple[int, int, int]) -> tuple[int, int, int]:
+    check_kind("sizes", sizes, Sequence, "list of three whole numbers", "sizes=(100, 50, 50)")
     if len(sizes) != len(NAMES) or any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in sizes):
         raise BlpoError(f"sizes are three whole numbers, for train, val and test, got {sizes!r}")
     if not sizes[0]:
@@ -326,7 +328,9 @@ def _checked_sizes(sizes: tuple[int, int, int]) -> tuple[int, int, int]:
 
 
 def _checked_fractions(fractions: tuple[float, float, float]) -> tuple[float, float, float]:
-    if len(fractions) != len(NAMES) or min(fractions) < 0 or not fractions[0] or abs(sum(fractions) - 1) > 1e-6:
+    check_kind("fractions", fractions, Sequence, "list of three numbers", "fractions=(0.5, 0.25, 0.25)")
+    shares = all(isinstance(share, Real) and share >= 0 for share in fractions)
+    if len(fractions) != len(NAMES) or not shares or not fractions[0] or abs(sum(fractions) - 1) > 1e-6:
         raise BlpoError(f"fractions are three shares, for train, val and test, that add up to 1, got {fractions!r}")
     return fractions
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import dspy
 from dspy.utils.exceptions import LMAuthError, LMError, LMNotConfiguredError
+
+from blpo_dspy.errors import shown
 
 # Providers whose variables are not NAME_API_KEY.
 _SETTINGS = {
@@ -44,6 +48,28 @@ _SHORTEST = 8
 _LONGEST_TEXT = 500
 
 
+@contextmanager
+def fit_to_show(lm: dspy.BaseLM | None) -> Iterator[None]:
+    """Makes errors of calls to an LM inside the block fit to be shown; see `without_secrets`.
+
+    Raises:
+        LMError: Each error of a server, also one with another value in place of its text, over which DSPy stumbles.
+    """
+    options = {} if lm is None else lm.kwargs
+    try:
+        yield
+    except LMError as error:
+        without_secrets(error, secrets_of(options))
+        raise
+    except TypeError as error:  # DSPy looks for a hint in the text, which here is none
+        refused = error.__context__
+        if not isinstance(refused, LMError) or isinstance(refused.message, str):
+            raise
+        refused.message = str(refused.message)
+        without_secrets(refused, secrets_of(options))
+        raise refused from None
+
+
 def secrets_of(options: Mapping[str, Any]) -> frozenset[str]:
     """Returns the keys that an LM's options and the environment hold."""
     found = {value for name, value in os.environ.items() if _IN_ENVIRONMENT.search(name)}
@@ -62,7 +88,8 @@ def _keys(options: Mapping[Any, Any]) -> Iterator[str]:
 def without_secrets(error: BaseException, secrets: Collection[str]) -> None:
     """Masks keys in the texts of an error and of those behind it, which a server may have repeated.
 
-    A long text is cut, and so is the traceback that LiteLLM puts into some, which does not help a user.
+    Characters that could reach a terminal as commands are escaped. A long text is cut, and so is the traceback that
+    LiteLLM puts into some, which does not help a user.
     """
     seen: set[int] = set()
     behind: BaseException | None = error
@@ -80,4 +107,5 @@ def _masked(text: str, secrets: Collection[str]) -> str:
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, _MASK)
     text = _BEARER.sub(f" {_MASK}", text)
+    text = shown(text, lines=True)
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}… ({len(text):,} characters)"

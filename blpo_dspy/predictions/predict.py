@@ -116,7 +116,7 @@ def predict(
             other models or other images altogether.
     """
     check_kind("judge", judge, VisualJudge, "judge", "VisualJudge.load('judge.json')")
-    target, outages = Path(out), Outages(max_outage)
+    target, outages, cap = Path(out), Outages(max_outage), CallCap(max_calls)
     check_target(target)
     models = _models(judge) if models is None else models
     inputs = source if isinstance(source, Inputs) else _inputs(judge, source, image_column, texts, allow_outside)
@@ -124,7 +124,7 @@ def predict(
     try:
         session = _Session(judge, inputs, journal, on_read, on_progress)
         with Workers(num_threads) as workers:
-            session.run(models, workers, max_calls, outages)
+            session.run(models, workers, cap, outages)
         progress = session.progress()
         if progress.complete:
             session.write(target)
@@ -180,15 +180,14 @@ class _Session:
                 "journal"
             )
 
-    def run(self, models: Models, workers: Workers, max_calls: int | None, outages: Outages) -> None:
+    def run(self, models: Models, workers: Workers, cap: CallCap, outages: Outages) -> None:
         self._on_progress(self.progress())
         known = self._journal.done | self._unusable.keys()
         left: dict[str, list[int]] = {}
         for number, key in enumerate(self._keys):
             if key not in known:
                 left.setdefault(key, []).append(number)
-        cap, threads = CallCap(max_calls), workers.num_threads
-        self._meter = Meter(num_threads=threads, store=self._journal, admit=cap, outages=outages)
+        self._meter = Meter(num_threads=workers.num_threads, store=self._journal, admit=cap, outages=outages)
         judge = partial(label_each, self._judge, models, workers=workers, meter=self._meter)
         while not self._stopped and (wanted := {numbers.pop(0): key for key, numbers in left.items() if numbers}):
             self._judge_rows(judge, wanted, left)

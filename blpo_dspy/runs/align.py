@@ -21,7 +21,7 @@ from blpo_dspy.calls.store import AnswerStore, MemoryStore
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.examples import dataset_fingerprint
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.errors import notice
+from blpo_dspy.errors import ModelError, notice
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.bench.records import BLPOResult
 from blpo_dspy.optimizers.bench.run import unmeasured
@@ -68,7 +68,8 @@ def align(
         log_dir: Where the journals go, so that the same call continues a run that was cut short.
 
     Raises:
-        BlpoError: As `BLPO.compile`, or if a cap was reached before anything was measured.
+        BlpoError: As `BLPO.compile`, or if a cap was reached, or a model failed, before anything was measured. A model
+            that fails after the search ends what is measured: a warning says what is missing.
     """
     began = time.monotonic()
     costs = costs_after(start, sets, search)
@@ -127,7 +128,14 @@ def _inquiry(
         def ask(what: str, judge: VisualJudge, examples: Sequence[dspy.Example]) -> list[Verdict]:
             watch.begin(f"judging {what}", len(examples))
             inputs = inputs_of(examples)
-            return label_images(judge, models, inputs, workers=workers, meter=meter, done=watch.advance)
+            try:
+                return label_images(judge, models, inputs, workers=workers, meter=meter, done=watch.advance)
+            except ModelError as error:  # the judge that the search found was paid for, and needs no more calls
+                notice(
+                    f"judging {what} failed, so this and what comes after it is missing; the judge is returned without "
+                    f"it, and `blpo evaluate` can measure it later ({error})"
+                )
+                return [Verdict(None, failure=str(error), stopped=True)] * len(inputs)
 
         yield _Inquiry(ask, meter, allowance)
 
@@ -197,7 +205,8 @@ def _measured(
         verdicts[when] = ask(f"test {when}", judge, sets.test) if test else []
     missing = sum(verdict.stopped for said in verdicts.values() for verdict in said)
     if missing:
-        notice(f"the budget was spent before the test split was judged: {missing} of {2 * len(sets.test)} are missing")
+        why = next(verdict.failure for said in verdicts.values() for verdict in said if verdict.stopped)
+        notice(f"the test split was not judged in full: {missing} of {2 * len(sets.test)} are missing ({why})")
     if any(all(verdict.stopped for verdict in said) for said in verdicts.values()):
         verdicts = {when: [] for when in verdicts}
     return {

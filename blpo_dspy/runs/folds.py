@@ -259,7 +259,7 @@ def align_folds(
             was cut short.
 
     Raises:
-        BlpoError: As `BLPO.compile`, or if the cap on calls is too small.
+        BlpoError: As `BLPO.compile`, or if the cap on calls is too small, or a fold could not be judged.
     """
     each = share(search, start, cut)
     watch.say(f"All images: {cut.whole.how}")
@@ -270,6 +270,11 @@ def align_folds(
         watch.say(f"Fold {number} of {len(cut.folds)}: {sets.how}")
         folder = None if log_dir is None else log_dir / f"fold-{number}"
         done.append(align(start, sets, models, each_fold(each), watch, log_dir=folder))
+        if not done[-1].verdicts[1]:
+            raise BlpoError(
+                f"fold {number} of {len(cut.folds)} was not judged (the warnings say why), so there are no figures "
+                "over all folds; repeat the call with the same run folder, if it has one, to continue"
+            )
     found = Folded(cut, tuple(done), aligned, search.seed)
     aligned.judge.card["folds"] = found.card()
     return found

@@ -5,10 +5,12 @@ import signal
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dspy import lm15
 from engines import Seen
 from rich.console import Console
 from worlds import LABELS, TRAIN, VALIDATION, examples, mind, student, world
@@ -80,7 +82,7 @@ def test_a_budget_that_pays_for_no_measurement_is_an_error() -> None:
 
 
 def _aligned_as_a_server_hangs(answered: int, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Aligns within four seconds; the server hangs after so many answers, and where it is shown a test image."""
+    """Aligns within eight seconds; the server hangs after so many answers, and where it is shown a test image."""
     monkeypatch.setattr(meter, "GRACE", 0.2)
     sets, over = Sets(TRAIN[::2], VALIDATION[::4], TEST, "three sets"), threading.Event()
     sealed = {example.image.url.partition(",")[2] for example in TEST}
@@ -91,7 +93,7 @@ def _aligned_as_a_server_hangs(answered: int, monkeypatch: pytest.MonkeyPatch) -
         return mind(seen)
 
     lm = world(hanging)
-    search = Search(rounds=1, inner_steps=0, threads=4, label_errors=0, max_seconds=4)
+    search = Search(rounds=1, inner_steps=0, threads=4, label_errors=0, max_seconds=8)
     began = time.monotonic()
     try:
         with Watch(Console(file=io.StringIO())) as watch:
@@ -109,11 +111,43 @@ def test_a_server_that_hangs_in_the_search_keeps_no_run_past_its_time(monkeypatc
 
 def test_a_test_split_that_the_budget_did_not_pay_for_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """The judge, which was validated, is there all the same; after the search, too, calls are given up in time."""
-    with pytest.warns(UserWarning, match=r"budget was spent before the test split was judged: 42 of 42 are missing"):
+    with pytest.warns(
+        UserWarning, match=r"test split was not judged in full: 42 of 42 are missing \(the budget is spent"
+    ):
         aligned = _aligned_as_a_server_hangs(10**9, monkeypatch)
     assert (aligned.before.test, aligned.after.test, aligned.verdicts) == (None, None, ([], []))
     assert aligned.before.val is not None
     assert len(aligned.record.rounds) == 1
+
+
+@pytest.mark.parametrize("stage", ["training labels", "test after", "from the description alone, before"])
+def test_a_server_that_is_gone_after_the_search_costs_no_judge(stage: str) -> None:
+    """What could not be measured is missing, and a warning names it; what was measured before is there."""
+    gone = threading.Event()
+
+    def failing(seen: Seen) -> Any:
+        return lm15.ServerError("down") if gone.is_set() else mind(seen)
+
+    class Stages(Watch):
+        def begin(self, what: str, steps: int | None = None) -> None:
+            if what == f"judging {stage}":
+                gone.set()
+            super().begin(what, steps)
+
+    lm = world(failing)
+    lm.num_retries = 0
+    sets = Sets(TRAIN, VALIDATION, TEST, "three sets")
+    search = replace(SEARCH, label_errors=len(TRAIN), fidelity=10, max_outage=0)
+    with (
+        Stages(Console(file=io.StringIO())) as watch,
+        pytest.warns(UserWarning, match=rf"judging {stage} failed, so this .* is missing; .*down"),
+    ):
+        aligned = align(student(), sets, Models(lm, lm, lm), search, watch)
+    assert aligned.judge.instruction == aligned.record.returned.judge
+    assert aligned.after.val is not None
+    assert (aligned.after.test is None) == (stage != "from the description alone, before")
+    assert aligned.checks.looked_at == (0 if stage == "training labels" else len(TRAIN))
+    json.dumps([aligned.checks.to_dict(), aligned.judge.card], allow_nan=False)
 
 
 def test_ctrl_c_after_the_search_keeps_what_is_paid_for(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from blpo_dspy.data.images.metadata import without_metadata
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.errors import BlpoError, check_kind
 
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 
@@ -155,7 +155,9 @@ class PixelLimits:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise BlpoError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
-        if isinstance(self.formats, str) or not set(self.formats) <= set(MEDIA_TYPES) or "JPEG" not in self.formats:
+        check_kind("formats", self.formats, Collection, "list of formats", 'formats=("JPEG", "PNG")')
+        known = all(isinstance(kind, str) and kind in MEDIA_TYPES for kind in self.formats)
+        if isinstance(self.formats, str) or not known or "JPEG" not in self.formats:
             raise BlpoError(f"formats must name JPEG and any of {', '.join(MEDIA_TYPES)}, got {self.formats!r}")
         object.__setattr__(self, "formats", tuple(kind for kind in MEDIA_TYPES if kind in self.formats))
 

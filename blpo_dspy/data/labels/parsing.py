@@ -12,7 +12,7 @@ from typing import NamedTuple
 from blpo_dspy.data.labels.normalize import Label, as_text, labels_by_name, normal, plain_lines
 
 # A whole number; the start of a range does not match.
-_NUMERAL = r"(?P<number>\+?(?:0|[1-9][0-9]*)|-[1-9][0-9]*)(?:\.0+)?(?!\.*\d| ?[-–—] ?\d)"
+_NUMERAL = r"(?P<number>\+?(?:0|[1-9][0-9]*)|-[1-9][0-9]*)(?:\.0+)?(?!\.*\d| ?(?:[-–—…]|\.{2,}) ?\d)"
 
 _MARKS = "[*_`]*"
 _NUMBER = re.compile(r"(?<![\w.])[+-]?\d+(?:\.\d+)?(?!\w)")

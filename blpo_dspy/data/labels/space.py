@@ -185,6 +185,7 @@ class LabelSpace:
         Raises:
             BlpoError: If the data is not of that form.
         """
+        check_kind("labels", data, Mapping, "dictionary", "what LabelSpace.to_dict returns")
         kind, labels = data.get("kind"), data.get("labels")
         if kind not in ("nominal", "ordinal") or not isinstance(labels, Sequence) or isinstance(labels, str):
             raise BlpoError(

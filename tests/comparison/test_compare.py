@@ -361,7 +361,7 @@ def test_a_cap_that_pays_for_no_search_is_refused_with_the_least_that_does(
     tmp_path: Path, evidence: str, least: int
 ) -> None:
     """One validation of the start, one image to learn from and one update."""
-    with pytest.raises(BlpoError, match=f"so {least} is the least"):
+    with pytest.raises(BlpoError, match=f"so the minimum is {least}"):
         run(tmp_path, max_calls=least - 1, student=student(evidence=evidence))
     run(tmp_path, max_calls=least, optimizers="fixed,copro", student=student(evidence=evidence))
 

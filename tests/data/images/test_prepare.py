@@ -219,7 +219,8 @@ def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size() -> None:
         Image.core.reset_stats()
         SMALL.prepare(data)
         taken.append(Image.core.get_stats()["allocated_blocks"])
-    assert taken[0] == taken[1]
+    # One step more at most, as all of its pixels would take four blocks more.
+    assert taken[1] <= taken[0] + 1
     assert decoded(PixelPolicy(max_side=130).prepare(encoded(photo(1000, 1000), "JPEG")).url).size == (130, 130)
 
 
@@ -504,7 +505,7 @@ def test_memory_is_given_back_by_an_image_that_fails() -> None:
 
 _MEASURE = """
 import resource, sys
-from blpo_dspy.images import PixelPolicy
+from blpo_dspy.data.images.prepare import PixelPolicy
 small, large = (open(name, "rb").read() for name in sys.argv[1:])
 PixelPolicy().prepare(small)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -52,7 +52,7 @@ def main() -> None:
         judge="editor",
         label_field="stars",
         labels=LABELS,
-        rounds=3,
+        rounds=8,
     )
     newsroom = optimizer.compile(Newsroom(), trainset=train, valset=val)
     print("reporter:", newsroom.reporter.signature.instructions)

@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from image_files import animated, content, decoded, encoded, noise, photo, png, png_header, turned
 from PIL import ExifTags, Image, ImageFile, ImageOps, PngImagePlugin, features
 
+from blpo_dspy.data.images import encoding
 from blpo_dspy.data.images.encoding import MemoryBudget
 from blpo_dspy.data.images.metadata import without_metadata
 from blpo_dspy.data.images.prepare import (
@@ -223,7 +224,9 @@ def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size() -> None:
     assert decoded(PixelPolicy(max_side=130).prepare(encoded(photo(1000, 1000), "JPEG")).url).size == (130, 130)
 
 
-@pytest.mark.parametrize(("kind", "options"), [("WEBP", {"lossless": True}), ("WEBP", {}), ("GIF", {}), ("PNG", {})])
+@pytest.mark.parametrize(
+    ("kind", "options"), [("WEBP", {"lossless": True}), ("WEBP", {}), ("GIF", {}), ("PNG", {}), ("JPEG", {})]
+)
 def test_what_cannot_be_decoded_is_not_passed_on(kind: str, options: dict[str, bool]) -> None:
     """A file that conforms by its header is decoded to its end, whatever byte is damaged."""
     whole = encoded(photo(20, 16), kind, **options)
@@ -238,6 +241,25 @@ def test_what_cannot_be_decoded_is_not_passed_on(kind: str, options: dict[str, b
             with pytest.raises(ImageError):
                 policy.prepare(data)
     assert refused
+
+
+def test_an_image_waits_for_room_for_all_of_its_pixels() -> None:
+    """Eight bytes for each: as it was decoded, and flattened."""
+    data, needed, done = encoded(photo(100, 100), "PNG"), 100 * 100 * 8, threading.Event()
+
+    def prepare() -> None:
+        PixelPolicy(max_side=64).prepare(data)
+        done.set()
+
+    with encoding._BUDGET.taken(encoding.DECODED_AT_ONCE - needed):
+        prepare()
+    done.clear()
+    waiting = threading.Thread(target=prepare)
+    with encoding._BUDGET.taken(encoding.DECODED_AT_ONCE - needed + 1):
+        waiting.start()
+        assert not done.wait(0.3)
+    assert done.wait(20)
+    waiting.join()
 
 
 def test_a_small_image_is_not_enlarged() -> None:

@@ -183,7 +183,9 @@ def test_the_readme_names_files_and_options_that_exist() -> None:
                      ("demo", "compile", "estimate", "compare", "evaluate", "judge", "report"))  # fmt: skip
     elsewhere = {
         "--caps",
+        "--describing-noise",
         "--help",
+        "--label-noise",
         "--methods",
         "--test",
         "--limit-mm-per-prompt",
@@ -191,7 +193,10 @@ def test_the_readme_names_files_and_options_that_exist() -> None:
         "--port",
         "--raters",
         "--smoke",
+        "--start",
         "--sweeps",
+        "--temperaments",
+        "--train",
         "--yes",
     }
     mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - elsewhere

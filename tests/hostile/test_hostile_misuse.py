@@ -158,7 +158,15 @@ def calls() -> Iterator[tuple[str, Doing, Sequence[Any]]]:
 
 def runs() -> Iterator[tuple[str, Doing, Sequence[Any]]]:
     """Yields the arguments of what runs a judge."""
-    counts = ("rounds", "inner_steps", "batch_size", "guard_size", "max_instruction_tokens", "num_threads")
+    counts = (
+        "rounds",
+        "inner_steps",
+        "batch_size",
+        "shown_right",
+        "minibatch_updates",
+        "max_instruction_tokens",
+        "num_threads",
+    )
     for name in counts:
         yield f"BLPO({name})", lambda v, n=name: blpo(**{n: v}), NO_COUNT
     yield "BLPO(max_failed_share)", lambda v: blpo(max_failed_share=v), (*NO_NUMBER, -0.1, 1, 2, INF)
@@ -168,7 +176,7 @@ def runs() -> Iterator[tuple[str, Doing, Sequence[Any]]]:
     yield "BLPO(labels)", lambda v: blpo(labels=v), (["dark", "bright"], "x", 5)
     yield "BLPO(metric)", lambda v: blpo(metric=v), (5, "x", lambda: 0, lambda a: 0, [])
     yield "BLPO(prompt_model)", lambda v: blpo(prompt_model=v), (None, "openai/x", dspy.LM, 5)
-    for name in ("error_search", "verbalizer_search", "select"):
+    for name in ("keep_back", "inner_loop", "verbalizer_search", "select"):
         yield f"BLPO({name})", lambda v, n=name: blpo(**{n: v}), ("x", 5, "")
     yield (
         "BLPO(prices)",

@@ -481,7 +481,7 @@ BROKEN_STATES: list[tuple[str, Callable[[dict[str, Any]], dict[str, Any]], str]]
     ),
     ("judge", lambda state: {**state, "demos": 5}, r"its demonstrations are not a list of examples \(5\)"),
     ("judge", lambda state: {**state, "demos": [5]}, "its demonstrations are not a list of examples"),
-    ("judge", lambda state: {**state, "lm": 5}, "not a loadable DSPy state"),
+    ("judge", lambda state: {**state, "lm": 5}, "not a DSPy state that can be loaded"),
     ("judge", lambda state: {**state, "forward": "x"}, r"it has unknown entries \['forward'\]"),
     ("judge", lambda state: {**state, "pixel_policy": 5}, "pixel policy"),
     ("metadata", lambda state: {}, "its 'metadata' are missing or damaged"),

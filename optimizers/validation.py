@@ -1,4 +1,4 @@
-"""Judging instructions on the validation set, beside the search rather than in its way."""
+"""Judging instructions on the validation set, in the background of the search."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SHARE = 0.1
 
 
 class Validator:
-    """Validates instructions in the background, beside the next round.
+    """Validates instructions in the background of the next round.
 
     Args:
         run: The run, whose validation examples are judged; under a cap on calls a part of them, in which each label is
@@ -55,15 +55,15 @@ class Validator:
         self._run.allowance.promise(self._asked[after_round])
 
     def check(self, guards: Guards, label_field: str) -> None:
-        """Tells what a guard can't guard in this validation set.
+        """Warns of what a guard can't guard in this validation set.
 
         Raises:
             BlpoError: If that is all of it.
         """
         examples = [self._bench.examples[position] for position in self._examples]
-        told = guards.unguarded(part for example in examples for part in _parts_of(example, example[label_field]))
-        if told is not None:
-            notice(told)
+        unguarded = guards.unguarded(part for example in examples for part in _parts_of(example, example[label_field]))
+        if unguarded is not None:
+            notice(unguarded)
 
     @property
     def calls(self) -> int:
@@ -71,7 +71,7 @@ class Validator:
         return len(self._examples) * self._run.per_example
 
     def asked(self, after_round: int) -> int:
-        """Returns about how many LM calls this validation made itself; none where an earlier one tells it."""
+        """Returns about how many LM calls this validation made itself; none where an earlier one judged the same."""
         return self._asked.get(after_round, 0)
 
     def wait(self) -> None:

@@ -148,7 +148,7 @@ def test_a_misspelt_choice_is_one_clear_message(words, told, capsys) -> None:
     [
         (["--datasets", ""], "argument --datasets: it names none"),
         (["--methods", ","], "argument --methods: it names none"),
-        (["--seeds", "a"], "argument --seeds: --seeds 'a' is no list of seeds; write whole numbers such as 0,1,2"),
+        (["--seeds", "a"], "argument --seeds: --seeds 'a' is not a list of seeds; write whole numbers such as 0,1,2"),
     ],
 )
 def test_a_list_that_is_none_is_refused(words, told, capsys) -> None:

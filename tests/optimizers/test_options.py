@@ -84,7 +84,7 @@ def test_a_value_that_an_option_never_has_is_refused(optimizer: type[JudgeOptimi
 @pytest.mark.parametrize("seed", ["x", float("nan"), 1.5, None])
 def test_a_seed_is_a_whole_number(optimizer: type[JudgeOptimizer], seed: Any) -> None:
     """Any other would be drawn with all the same, as text."""
-    with pytest.raises(BlpoError, match=rf"seed={seed!r} is no whole number; write seed=0"):
+    with pytest.raises(BlpoError, match=rf"seed={seed!r} is not a whole number; write seed=0"):
         optimizer(prompt_model=world(), seed=seed)
 
 
@@ -96,7 +96,7 @@ def test_a_seed_of_numpy_is_one() -> None:
 @pytest.mark.parametrize("optimizer", [BLPO, OPRO, APO, TextGrad])
 def test_guards_of_another_kind_are_refused(optimizer: type[JudgeOptimizer]) -> None:
     """Before the search meets them."""
-    with pytest.raises(BlpoError, match=r"guards='x' is no set of guards; write guards=Guards\(copied_words=8\)"):
+    with pytest.raises(BlpoError, match=r"guards='x' is not a set of guards; write guards=Guards\(copied_words=8\)"):
         optimizer(prompt_model=world(), guards="x")
 
 

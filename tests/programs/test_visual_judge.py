@@ -360,7 +360,7 @@ def test_a_number_of_errors_that_is_given_counts_them_all() -> None:
 @pytest.mark.parametrize("none", [None, 5])
 def test_a_batch_of_nothing_is_refused(none: Any) -> None:
     """With what to give instead."""
-    with pytest.raises(BlpoError, match=rf"examples={none} is no list of images or examples; write judge\.batch"):
+    with pytest.raises(BlpoError, match=rf"examples={none} is not a list of images or examples; write judge\.batch"):
         judge_with(answers()).batch(none)
 
 
@@ -586,10 +586,10 @@ def test_inputs_that_cannot_be_used_are_refused_before_any_call(inputs: dict[str
 
 def test_a_pixel_policy_of_another_kind_is_refused() -> None:
     """When the judge is made, and later."""
-    with pytest.raises(BlpoError, match="pixel_policy='x' is no pixel policy; write PixelPolicy"):
+    with pytest.raises(BlpoError, match="pixel_policy='x' is not a pixel policy; write PixelPolicy"):
         judge_with(answers(), pixel_policy="x")
     judge = judge_with(answers())
-    with pytest.raises(BlpoError, match="pixel_policy=None is no pixel policy"):
+    with pytest.raises(BlpoError, match="pixel_policy=None is not a pixel policy"):
         judge.pixel_policy = None  # type: ignore[assignment]
     assert judge.pixel_policy == PixelPolicy()
 

@@ -703,7 +703,7 @@ def test_a_custom_metric_decides_what_is_right() -> None:
 @pytest.mark.parametrize(
     ("metric", "told"),
     [
-        ("accuracy", "metric='accuracy' is no function"),
+        ("accuracy", "metric='accuracy' is not callable"),
         (lambda example: 1.0, r"the metric takes \(example\), not an example and a prediction"),
         (lambda gold, pred, trace, name: 1.0, r"write metric\(example, prediction, trace=None\)|missing a required"),
     ],

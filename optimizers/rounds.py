@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from blpo_dspy.errors import BlpoError, ModelError, check_kind
 from blpo_dspy.optimizers.base import JudgeOptimizer
-from blpo_dspy.optimizers.bench.records import UNCHANGED, BLPOResult, Round
+from blpo_dspy.optimizers.bench.records import UNCHANGED, BLPOResult, Round, Validation
 from blpo_dspy.optimizers.bench.run import Run, unmeasured
 from blpo_dspy.optimizers.bench.setup import meta_prompt_digest
 from blpo_dspy.optimizers.proposals.asking import Asker
@@ -31,6 +31,7 @@ class RoundOptimizer(JudgeOptimizer):
             with, without validation.
         guards: What is refused whatever its score; see `Guards`.
         on_round: Called with each completed `Round`.
+        on_validation: Called with each `Validation` once it is measured, before the guards check it.
     """
 
     # Whether the algorithm yields what it has of a round that a cap cuts short (`Allowance.until_stopped`): then it
@@ -40,6 +41,7 @@ class RoundOptimizer(JudgeOptimizer):
     select: Select = "best"
     guards: Guards = Guards()  # noqa: RUF009 - frozen
     on_round: Callable[[Round], None] | None = None
+    on_validation: Callable[[Validation], None] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -86,7 +88,7 @@ class RoundOptimizer(JudgeOptimizer):
             BlpoError: If a cap was reached before anything was measured: the start would be returned as if it were a
                 result.
         """
-        validator = Validator(run)
+        validator = Validator(run, self.on_validation)
         validator.check(self.guards, self.label_field)
         rounds: list[Round] = []
         with run.allowance.keeping(validator.calls if self.select == "best" else 0):

@@ -1,6 +1,6 @@
 """Recipes for the servers that people run and rent: which name, which address, which pixels, and what they refuse.
 
-Prints every recipe as DSPy will carry it out, and asks those that speak the OpenAI protocol over HTTP on this machine,
+Prints every recipe as DSPy will carry it out, and asks those that use the OpenAI protocol over HTTP on this machine,
 the offline engine in their place. No key is needed and nothing leaves the machine.
 
     python examples/endpoints.py
@@ -136,8 +136,8 @@ def described(recipe: Recipe) -> str:
     lines = [f"{recipe.where}: {recipe.start}"]
     for role in ("judge", "verbalizer", "optimizer"):
         lm = getattr(models, role)
-        told = {name: value for name, value in lm.kwargs.items() if value is not None and name != "api_key"}
-        lines.append(f"  {role:<11}{lm.model}  " + ", ".join(f"{name}={value}" for name, value in told.items()))
+        settings = {name: value for name, value in lm.kwargs.items() if value is not None and name != "api_key"}
+        lines.append(f"  {role:<11}{lm.model}  " + ", ".join(f"{name}={value}" for name, value in settings.items()))
     lines.append(f"  images     {recipe.limits}; sent as {', '.join(recipe.policy.formats)} up to "
                  f"{recipe.policy.max_side} pixels and {recipe.policy.max_bytes:,} bytes")  # fmt: skip
     return "\n".join(lines)

@@ -33,8 +33,8 @@ from blpo_dspy.errors import BlpoError
 from blpo_dspy.runs.progress import quiet_libraries
 
 SMOKE_TITLE = (
-    "A check of the mechanism on synthetic copies with the embedded engine, which is no multimodal LLM: no figure here "
-    "says anything about a method or a dataset."
+    "A check of the mechanism on synthetic copies with the embedded engine, which is not a multimodal LLM: no figure "
+    "here says anything about a method or a dataset."
 )
 _SMOKE_SIZES = {"unsafebench": 12, "seetrue": 10, "imagereward": 14, "agin": 10, "agiqa3k": 10}
 _INTERRUPTED = 130
@@ -54,14 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"Interrupted; what was done is in {given.out}: repeat the command to go on.", file=sys.stderr)
+        print(f"Interrupted; what was done is in {given.out}: repeat the command to resume.", file=sys.stderr)
         return _INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--yes", action="store_true", help="go on after the estimate: fetch images and pay for LM calls")
+    add("--yes", action="store_true", help="continue after the estimate: fetch images and pay for LM calls")
     add("--smoke", action="store_true", help="the whole protocol, tiny, offline: a check of the mechanism")
     add("--datasets", type=_names, default=PAPERS, help=f"of {', '.join(TASKS)} (default: the paper's four)")
     add("--methods", type=_names, help=f"of {', '.join(methods(PAPER))} (default: all)")
@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--verbalizer-model", help="default: the judge's")
     add("--optimizer-model", default=OPTIMIZER, help="default: %(default)s")
     add("--api-base", help="the server of judge and verbalizer, such as http://localhost:8000/v1")
-    add("--max-calls", type=int, help="the most LM calls of each search (default: what BLPO may come to)")
+    add("--max-calls", type=int, help="the most LM calls of each search (default: the most that BLPO may make)")
     add("--max-usd", type=float, help="the most US dollars of each search")
     add("--threads", type=int, default=8, help="LM calls under way at once (default: 8)")
     add("--out", type=Path, default=Path("paper-results"), help="folder of the run (default: %(default)s)")
@@ -149,11 +149,11 @@ def _result(data: PaperSet, parts: Sequence[Part], chosen: Choices, out: Path) -
 
 
 def _compared(part: Part, chosen: Choices, folder: Path) -> Comparison:
-    """Runs one comparison; the folder's journal makes the same call go on where it was cut short."""
+    """Runs one comparison; the folder's journal makes the same call resume where it was interrupted."""
 
     def tell(row: ComparisonRow) -> None:
         if part.name == "sweep" and row.method == "none":
-            return  # a comparison has it always, and that of the main table has told it
+            return  # a comparison has it always, and that of the main table has reported it
         what = row.error or f"macro-F1 {(row.test or {}).get('macro_f1') or 0:.2f}, {row.spent} calls"
         print(f"{part.data.name}: {row.method}, seed {row.seed}: {what}", flush=True)
 

@@ -1,4 +1,4 @@
-"""What the optimizers of this package share beside their options: one way of calling them."""
+"""What the optimizers of this package share apart from their options: one way of calling them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class JudgeOptimizer(OptimizerOptions, Teleprompter):
     """A teleprompter that optimizes the instructions of a program with a verbalizing and a judging predictor.
 
     An optimizer is a dataclass whose fields are its options. A subclass adds its own, with defaults, and explains them
-    in its docstring; the signature and the docstring of every class tell of the inherited ones too.
+    in its docstring; the signature and the docstring of every class include the inherited ones.
     """
 
     def plan(self, sizes: Sizes, threads: int) -> Plan | None:

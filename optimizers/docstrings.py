@@ -1,4 +1,4 @@
-"""The docstring of an optimizer, which tells of every option its constructor takes."""
+"""The docstring of an optimizer, which describes every option that its constructor takes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _ENTRY = re.compile(r"^    (\w+): .*(?:\n {8}.*)*", re.MULTILINE)
 
 
 def with_inherited_options(cls: type) -> str | None:
-    """Returns a class's docstring whose `Args` go on with those of its base class; None if it has none of its own."""
+    """Returns a class's docstring with the `Args` of its base class added; None if it has none of its own."""
     if cls.__doc__ is None:
         return None
     own, inherited = inspect.cleandoc(cls.__doc__), inspect.getdoc(cls.__base__) or ""
-    told = dict(_entries(own))
-    further = [entry for name, entry in _entries(inherited) if name not in told]
-    if not told:
+    documented = dict(_entries(own))
+    further = [entry for name, entry in _entries(inherited) if name not in documented]
+    if not documented:
         own += "\n\nArgs:\n"
-    return _ARGS.sub("\n".join([*told.values(), *further]).replace("\\", r"\\"), own, count=1)
+    return _ARGS.sub("\n".join([*documented.values(), *further]).replace("\\", r"\\"), own, count=1)
 
 
 def _entries(doc: str) -> Iterator[tuple[str, str]]:

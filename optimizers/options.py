@@ -84,7 +84,7 @@ class OptimizerOptions:
     def __post_init__(self) -> None:
         self._check_kinds()
         check_kind("seed", self.seed, Integral, "whole number", "seed=0")
-        self.seed = int(self.seed)  # NumPy's are no JSON
+        self.seed = int(self.seed)  # NumPy's are not JSON
         self.prices = checked_prices(self.prices)
         self._check_least(max_instruction_tokens=1, max_failed_share=0.0)
         checked_outage(self.max_outage)
@@ -126,7 +126,7 @@ class OptimizerOptions:
         return {"optimizer": self.algorithm, "seed": self.seed, **self._own_options(fields(OptimizerOptions))}
 
     def _own_options(self, inherited: Iterable[Field[Any]]) -> dict[str, Any]:
-        """The options beside those of a base class."""
+        """The options that a base class doesn't have."""
         shared = {option.name for option in inherited}
         return {option.name: getattr(self, option.name) for option in fields(self) if option.name not in shared}
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from blpo_dspy.errors import BlpoError, ModelError, check_kind
 from blpo_dspy.optimizers.base import JudgeOptimizer
-from blpo_dspy.optimizers.bench.records import UNCHANGED, BLPOResult, Round
+from blpo_dspy.optimizers.bench.records import UNCHANGED, BLPOResult, Round, Validation
 from blpo_dspy.optimizers.bench.run import Run, unmeasured
 from blpo_dspy.optimizers.bench.setup import meta_prompt_digest
 from blpo_dspy.optimizers.proposals.asking import Asker
@@ -31,6 +31,7 @@ class RoundOptimizer(JudgeOptimizer):
             with, without validation.
         guards: What is refused whatever its score; see `Guards`.
         on_round: Called with each completed `Round`.
+        on_validation: Called with each `Validation` once it is measured, before the guards check it.
     """
 
     # Whether the algorithm yields what it has of a round that a cap cuts short (`Allowance.until_stopped`): then it
@@ -40,6 +41,7 @@ class RoundOptimizer(JudgeOptimizer):
     select: Select = "best"
     guards: Guards = Guards()  # noqa: RUF009 - frozen
     on_round: Callable[[Round], None] | None = None
+    on_validation: Callable[[Validation], None] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,13 +82,13 @@ class RoundOptimizer(JudgeOptimizer):
         }
 
     def _search(self, run: Run) -> BLPOResult:
-        """Consumes the rounds: writes each down and validates it beside the next.
+        """Consumes the rounds: records each and validates it during the next.
 
         Raises:
             BlpoError: If a cap was reached before anything was measured: the start would be returned as if it were a
                 result.
         """
-        validator = Validator(run)
+        validator = Validator(run, self.on_validation)
         validator.check(self.guards, self.label_field)
         rounds: list[Round] = []
         with run.allowance.keeping(validator.calls if self.select == "best" else 0):
@@ -105,7 +107,7 @@ class RoundOptimizer(JudgeOptimizer):
             if self.select == "best":
                 validator.start(0, run.start)
             for found in self._rounds(run):
-                validator.wait()  # so that what is spent doesn't depend on timing; it ran beside this round
+                validator.wait()  # so that what is spent doesn't depend on timing; it ran during this round
                 completed = replace(found, spent=run.meter.ledger.total.calls)
                 rounds.append(completed)
                 run.write("round", completed.number, completed.to_dict())
@@ -126,7 +128,7 @@ class RoundOptimizer(JudgeOptimizer):
         if self.select == "best" and (not validations or validations[0].after_round > 0):
             raise unmeasured(run.meter, "the start was not judged on the validation images", stop_reason)
         ends = [0, *(completed.spent for completed in rounds), run.meter.ledger.total.calls]
-        # Not more than at the end of the next round, beside which it was judged: the two may share answers.
+        # Not more than at the end of the next round, during which it was judged: the two may share answers.
         spent = {t: min(ends[t] + validator.asked(t), ends[t + 1]) for t in range(len(rounds) + 1)}
         validations = tuple(replace(v, spent=spent[v.after_round]) for v in validations)
         if validations and validations[0].after_round == 0:
@@ -152,7 +154,7 @@ class RoundOptimizer(JudgeOptimizer):
 def _check_written(run: Run, rounds: Sequence[Round]) -> None:
     """An optimizer LM that never writes an instruction leaves nothing to try: that is said, and no start returned.
 
-    One that leaves the instruction as it is has at least read it. Of a judge that never answers the bench tells.
+    One that leaves the instruction as it is has at least read it. The bench reports a judge that never answers.
     """
     trials = [trial for completed in rounds for trial in completed.trials]
     rejections = [rejection for trial in trials for rejection in trial.rejections]

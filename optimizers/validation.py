@@ -1,10 +1,11 @@
-"""Judging instructions on the validation set, beside the search rather than in its way."""
+"""Judging instructions on the validation set, in the background of the search."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import wait
+from dataclasses import replace
 
 import dspy
 
@@ -23,18 +24,20 @@ _SHARE = 0.1
 
 
 class Validator:
-    """Validates instructions in the background, beside the next round.
+    """Validates instructions in the background of the next round.
 
     Args:
         run: The run, whose validation examples are judged; under a cap on calls a part of them, in which each label is
             as frequent as any other as far as possible.
+        on_validation: Called with each validation once it is measured.
 
     Attributes:
         each_batch: Whether what each batch of training examples led to is to be validated, or, under any budget, only
             the start and the end: most of it is to be spent on the search.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, on_validation: Callable[[Validation], None] | None = None) -> None:
+        self._on_validation = on_validation
         self._run, self._bench, self.each_batch = run, run.bench, run.budget is None
         self._examples: Sequence[int] = run.data.validation
         size = validation_size(len(self._examples), run.max_calls, run.per_example)
@@ -42,28 +45,29 @@ class Validator:
             self._examples = _balanced(run, size)
         self._wanted: dict[int, Instructions] = {}
         self._pending: dict[Instructions, PendingJudgements] = {}
-        self._judged: dict[Instructions, list[Judgement] | None] = {}
+        self._measured: dict[Instructions, Validation | None] = {}
+        self._start: list[Judgement] | None = None
         self._asked: dict[int, int] = {}
 
     def start(self, after_round: int, instructions: Instructions) -> None:
         """Starts judging the validation examples under these instructions, unless that was done."""
         wanted = self._wanted.setdefault(after_round, instructions)
-        if wanted in self._pending or wanted in self._judged:
+        if wanted in self._pending or wanted in self._measured:
             return
         pending = self._pending[wanted] = self._bench.start(wanted, self._examples, background=True)
         self._asked[after_round] = len(pending.futures) * self._run.per_example
         self._run.allowance.promise(self._asked[after_round])
 
     def check(self, guards: Guards, label_field: str) -> None:
-        """Tells what a guard can't guard in this validation set.
+        """Warns of what a guard can't guard in this validation set.
 
         Raises:
             BlpoError: If that is all of it.
         """
         examples = [self._bench.examples[position] for position in self._examples]
-        told = guards.unguarded(part for example in examples for part in _parts_of(example, example[label_field]))
-        if told is not None:
-            notice(told)
+        unguarded = guards.unguarded(part for example in examples for part in _parts_of(example, example[label_field]))
+        if unguarded is not None:
+            notice(unguarded)
 
     @property
     def calls(self) -> int:
@@ -71,7 +75,7 @@ class Validator:
         return len(self._examples) * self._run.per_example
 
     def asked(self, after_round: int) -> int:
-        """Returns about how many LM calls this validation made itself; none where an earlier one tells it."""
+        """Returns about how many LM calls this validation made itself; none where an earlier one judged the same."""
         return self._asked.get(after_round, 0)
 
     def wait(self) -> None:
@@ -84,8 +88,10 @@ class Validator:
         self._run.allowance.settle()
         while self._pending:
             instructions, pending = next(iter(self._pending.items()))
-            self._judged[instructions] = self._collected(pending)
+            self._measured[instructions] = found = self._collected(pending)
             del self._pending[instructions]
+            if found is not None and self._on_validation is not None:
+                self._on_validation(found)
 
     def finish(self) -> tuple[Validation, ...]:
         """Waits for everything that was started and returns it in the order of the rounds.
@@ -94,28 +100,26 @@ class Validator:
             ModelError: As `wait`.
         """
         self.wait()
-        judged = {number: self._judged[self._wanted[number]] for number in sorted(self._wanted)}
-        start = judged.get(0)
-        return tuple(self._validation(number, found, start) for number, found in judged.items() if found is not None)
+        measured = ((number, self._measured[self._wanted[number]]) for number in sorted(self._wanted))
+        return tuple(replace(found, after_round=number) for number, found in measured if found is not None)
 
-    def _collected(self, pending: PendingJudgements) -> list[Judgement] | None:
-        """The judgements; none where the budget cut them short, as half a validation set would not be comparable."""
+    def _collected(self, pending: PendingJudgements) -> Validation | None:
+        """The validation; None where the budget cut them short, as half a validation set would not be comparable."""
         try:
             judgements = self._bench.collect(pending)
         except RunStoppedError:
             return None
         if pending.instructions == self._wanted[0]:
             self._bench.check(judgements)
-        return judgements
+            self._start = judgements
+        return self._validation(pending.instructions, judgements)
 
-    def _validation(
-        self, number: int, judgements: Sequence[Judgement], start: Sequence[Judgement] | None
-    ) -> Validation:
-        gain = self._bench.gain(start or judgements, judgements)
+    def _validation(self, instructions: Instructions, judgements: Sequence[Judgement]) -> Validation:
+        gain = self._bench.gain(self._start or judgements, judgements)
         failed = sum(bool(judgement.failure) for judgement in judgements)
         return Validation(
-            number,
-            self._wanted[number],
+            next(number for number, wanted in self._wanted.items() if wanted == instructions),
+            instructions,
             1.0 - self._bench.mean_loss(judgements),
             len(judgements),
             agreement_of(judgements, self._run.labels),

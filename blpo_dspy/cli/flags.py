@@ -12,8 +12,13 @@ from blpo_dspy.runs.jobs import Search, Start
 
 # How a message writes an option of Python, and how the command line does, where neither follows from the name.
 _WRITTEN = {
+    "allow_fewer": ("; allow_fewer=True takes what there is", ""),
     "allow_outside": ("allow_outside=True", "--allow-outside"),
     "prices": ("prices={model: (prompt, completion)}", "--price MODEL=IN,OUT"),
+    "scale": ("scale=(lowest, highest)", "--source-option scale=LOWEST-HIGHEST"),
+    "size": ("a smaller size=…", "smaller --sizes (evaluate: --draw)"),
+    "token": (" or pass token=…", ""),  # read from the environment: a command line is public
+    **{name: (f"{name}=", f"--source-option {name}=") for name in ("csv", "image_dir", "revision")},
 }
 _SCALE = re.compile(r"(\d{1,6})\s*[-–]\s*(\d{1,6})")
 

@@ -232,7 +232,7 @@ def _table(source: object, columns: TableColumns, allow_outside: bool) -> Table:
         table = read_folder(Path(source), columns.image, columns.label, follow_links=allow_outside)
     else:
         table = read_table(source, columns.names)
-    require_columns(table.name, table.columns, columns.names, advice="")
+    require_columns(table.name, table.columns, columns.names, advice="", option=())
     if not table.rows and not table.problems:
         raise DataError(f"{table.name}: no rows below the header; a judge needs images to work on")
     return table

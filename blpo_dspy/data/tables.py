@@ -31,7 +31,7 @@ _IMAGES = (
 )
 _COLUMNS_SHOWN = 30
 
-RENAMED = "the publishers may have renamed it: pin an older revision=, or use a copy with local_dir="
+RENAMED = "the publishers may have renamed it: pin an older revision=…, or use a copy with local_dir=…"
 """What to do about a missing column of a published set."""
 
 
@@ -353,7 +353,11 @@ def _skipped_note(paths: Sequence[Path]) -> tuple[str, ...]:
 
 
 def require_columns(
-    where: str, seen: Sequence[str], needed: Iterable[str], advice: str = RENAMED, option: str | Sequence[str] = ()
+    where: str,
+    seen: Sequence[str],
+    needed: Iterable[str],
+    advice: str = RENAMED,
+    option: str | Sequence[str] = ("revision", "local_dir"),
 ) -> None:
     """Checks that a table has the columns that are read.
 

@@ -24,11 +24,11 @@ from blpo_dspy.embedded.sight.settings import DETAIL, HUE, SIDE, TONE
 
 STEP = 0.125
 _PULL = 0.3
-"""How strongly the fit is held to the present weights, beside a mistake with one severe flaw, which counts 1."""
+"""How strongly the fit is held to the present weights, relative to a mistake with one severe flaw, which counts 1."""
 _GOOD_FIT, _MOST_OF_THE_WAY, _LITTLE_OF_THE_WAY = 0.7, 0.9, 0.1
 _SCENE, _FURTHER = (DETAIL, SIDE), (TONE, HUE)
 _SAID = 0.9
-"""Probability that a rule names a trait beside the scene that it could do without."""
+"""Probability that a rule names a trait in addition to the scene that it could do without."""
 _WORST_FLAWS = 2
 _SHARED_WEIGHT, _SHARED_CASE = 2, 3
 _MOST_CASES, _MOST_CASES_OBEYING = 40, 6

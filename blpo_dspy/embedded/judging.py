@@ -76,8 +76,8 @@ def evidence(reading: Reading, senses: Senses) -> dict[str, int]:
             noise=traits.judging_noise,
             crowd=reading.images_in_all,
         )
-    told = vocabulary.read_levels(_description(reading, bool(images)))
-    return _joined(present(seen), told) if images else present(told)
+    described = vocabulary.read_levels(_description(reading, bool(images)))
+    return _joined(present(seen), described) if images else present(described)
 
 
 def setting(reading: Reading, senses: Senses) -> Setting:
@@ -86,10 +86,10 @@ def setting(reading: Reading, senses: Senses) -> Setting:
     return senses.perception(images[-1]).setting if images else read_setting(_description(reading, has_image=False))
 
 
-def _joined(seen: Mapping[str, int], told: Mapping[str, int]) -> dict[str, int]:
-    """What is seen, and what is told beside it; a slight flaw on which the two disagree is taken for an error."""
-    kept = {flaw: level for flaw, level in seen.items() if level > 1 or told.get(flaw, 1)}
-    return {**{flaw: level for flaw, level in told.items() if level > 1}, **kept}
+def _joined(seen: Mapping[str, int], described: Mapping[str, int]) -> dict[str, int]:
+    """What is seen, and what is described as well; a slight flaw on which the two disagree is taken for an error."""
+    kept = {flaw: level for flaw, level in seen.items() if level > 1 or described.get(flaw, 1)}
+    return {**{flaw: level for flaw, level in described.items() if level > 1}, **kept}
 
 
 def _description(reading: Reading, has_image: bool) -> str:

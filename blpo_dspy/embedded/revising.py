@@ -195,7 +195,7 @@ def merged(current: str, revisions: list[str]) -> str:
 def report_instruction(reading: Reading, senses: Senses, rng: random.Random) -> str:
     """Returns a new report instruction for a few flaws, half of them from the best that the prompt lists.
 
-    Flaws that the judge is told to ignore are asked for less often: a report of them would change little.
+    Flaws that the judge's instruction ignores are requested less often: a report of them would change little.
     """
     best = best_tried(reading)
     known = vocabulary.requested(best.instruction) if best else ()

@@ -26,7 +26,6 @@ from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.bench.records import BLPOResult
 from blpo_dspy.optimizers.bench.run import unmeasured
 from blpo_dspy.optimizers.blpo.algorithm import BLPO
-from blpo_dspy.optimizers.validation import validation_size
 from blpo_dspy.predictions.labelling import inputs_of, label_images
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.checks import (
@@ -281,12 +280,8 @@ def make_optimizer(models: Models, search: Search, reserved: int, log_dir: Path 
 
 
 def _compile(optimizer: BLPO, start: VisualJudge, sets: Sets, watch: Watch) -> VisualJudge:
-    validated, size = sets.train, len(sets.train)
-    if optimizer.select == "best":
-        cap = None if optimizer.budget is None else optimizer.budget.calls
-        validated, size = sets.val, validation_size(len(sets.val), cap, start.calls_per_image)
-    follow = CompileWatch(watch, optimizer, start.labels, validated, size)
-    optimizer.on_round = follow.round
+    follow = CompileWatch(watch, optimizer)
+    optimizer.on_round, optimizer.on_validation = follow.round, follow.validation
     watch.begin("compiling", None if follow.rounds is None else follow.rounds * (optimizer.inner_steps + 1))
     with dspy.context(callbacks=[*dspy.settings.callbacks, follow]):
         return optimizer.compile(start, trainset=sets.train, valset=sets.val)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -14,12 +12,12 @@ from blpo_dspy.data.fields import check_context
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.data.sources import open_source
+from blpo_dspy.data.sources import SOURCES, open_source
 from blpo_dspy.data.sources.base import Source
 from blpo_dspy.data.sources.drawn import Drawn
 from blpo_dspy.data.sources.manifest import Manifest
 from blpo_dspy.data.sources.tasks import Task
-from blpo_dspy.errors import BlpoError, DataError
+from blpo_dspy.errors import BlpoError
 from blpo_dspy.runs.jobs import Columns, Data, SourceChoice, Start
 from blpo_dspy.runs.progress import Watch
 from blpo_dspy.runs.sets import Sets, sizes_in_words
@@ -38,16 +36,6 @@ def label_pairs(text: str, labels: LabelSpace) -> dict[str, Label]:
 
 
 _HUB = "huggingface"
-# What the messages of the sources, which speak Python, are called on the command line.
-_SPOKEN = {
-    "; allow_fewer=True takes what there is": "",
-    " or pass token=": "",
-    "local_dir=": "--local-dir",
-    "local_dir ": "--local-dir ",
-    "; the sources are": "; --source takes owner/name of a dataset on the Hub, or one of",
-    f", {_HUB}": "",
-}
-_KEYWORD = re.compile(r"\b([a-z_]+)=(?=[\s,;.)]|$)")
 
 
 def draw_sets(start: Start, seed: int, watch: Watch) -> tuple[Task, Sets, list[str]]:
@@ -59,22 +47,21 @@ def draw_sets(start: Start, seed: int, watch: Watch) -> tuple[Task, Sets, list[s
     """
     choice = start.data.source
     assert choice is not None
-    with _spoken("smaller --sizes"):
-        source = open_choice(choice, start.data.columns, start.labels, start.task)
-        manifest = None if choice.manifest is None else Manifest.load(choice.manifest)
-        sizes = start.sizes or _paper_sizes(source.task)
-        drawn = _draw(source, sum(sizes), seed, manifest, PixelPolicy(), watch)
-        task = _overridden(source, start)
-        drawn = replace(drawn, examples=_fitting(drawn.examples, task, source), task=task)
-        if manifest is not None and manifest.splits and start.sizes is None:
-            by_id = {example.id: example for example in drawn.examples}
-            parts = {name: [by_id[id_] for id_ in manifest.splits[name]] for name in ("train", "val", "test")}
-            how = f"as {choice.manifest} has it"
-        else:
-            if start.sizes is None:
-                sizes = _scaled(sizes, len(drawn.examples))
-            splits = drawn.split(*sizes, seed=seed)
-            parts, how = {"train": splits.train, "val": splits.val, "test": splits.test}, splits.how
+    source = open_choice(choice, start.data.columns, start.labels, start.task)
+    manifest = None if choice.manifest is None else Manifest.load(choice.manifest)
+    sizes = start.sizes or _paper_sizes(source.task)
+    drawn = _draw(source, sum(sizes), seed, manifest, PixelPolicy(), watch)
+    task = _overridden(source, start)
+    drawn = replace(drawn, examples=_fitting(drawn.examples, task, source), task=task)
+    if manifest is not None and manifest.splits and start.sizes is None:
+        by_id = {example.id: example for example in drawn.examples}
+        parts = {name: [by_id[id_] for id_ in manifest.splits[name]] for name in ("train", "val", "test")}
+        how = f"as {choice.manifest} has it"
+    else:
+        if start.sizes is None:
+            sizes = _scaled(sizes, len(drawn.examples))
+        splits = drawn.split(*sizes, seed=seed)
+        parts, how = {"train": splits.train, "val": splits.val, "test": splits.test}, splits.how
     ids = {name: tuple(example.id for example in part) for name, part in parts.items()}
     revision = "" if drawn.manifest.revision is None else f" at revision {drawn.manifest.revision[:12]}"
     how = f"{sizes_in_words(parts, task.labels)}; drawn from {drawn.manifest.source}{revision}, {how}"
@@ -96,15 +83,14 @@ def draw_set(
     """
     choice = data.source
     assert choice is not None
-    with _spoken("a smaller --draw"):
-        columns = replace(data.columns, context=task.context)
-        source = open_choice(choice, columns, task.labels, task.instruction)
-        manifest = None if choice.manifest is None else Manifest.load(choice.manifest)
-        if manifest is not None and manifest.splits:
-            test = set(manifest.splits["test"])
-            manifest = replace(manifest, images=tuple(entry for entry in manifest.images if entry.id in test))
-        drawn = _draw(source, size or source.task.size, seed, manifest, policy, watch)
-        return _fitting(drawn.examples, task, source), drawn.report.describe().splitlines()
+    columns = replace(data.columns, context=task.context)
+    source = open_choice(choice, columns, task.labels, task.instruction)
+    manifest = None if choice.manifest is None else Manifest.load(choice.manifest)
+    if manifest is not None and manifest.splits:
+        test = set(manifest.splits["test"])
+        manifest = replace(manifest, images=tuple(entry for entry in manifest.images if entry.id in test))
+    drawn = _draw(source, size or source.task.size, seed, manifest, policy, watch)
+    return _fitting(drawn.examples, task, source), drawn.report.describe().splitlines()
 
 
 def open_choice(choice: SourceChoice, columns: Columns, labels: LabelSpace | None, task: str | None) -> Source:
@@ -114,8 +100,6 @@ def open_choice(choice: SourceChoice, columns: Columns, labels: LabelSpace | Non
         BlpoError: If there is none, or an option doesn't belong to it.
     """
     given = _given(choice)
-    if choice.name == _HUB:
-        raise BlpoError("name a dataset on the Hugging Face Hub by its id: --source owner/name")
     if "/" in choice.name:
         if labels is None or task is None:
             raise BlpoError(
@@ -136,6 +120,12 @@ def open_choice(choice: SourceChoice, columns: Columns, labels: LabelSpace | Non
         if twice:
             raise BlpoError(f"--source-option {twice[0]}=…: this has an option of its own, or follows from --source")
         return open_source(_HUB, **given, **of_table)
+    published = [name for name in SOURCES if name != _HUB]
+    if choice.name.lower() not in published:
+        raise BlpoError(
+            f"no source {choice.name!r}; --source takes owner/name of a dataset on the Hub, or one of "
+            f"{', '.join(published)}"
+        )
     usual = Columns()
     if (columns.image, columns.label, columns.group) != (usual.image, usual.label, usual.group):
         raise BlpoError(
@@ -224,20 +214,3 @@ def _fitting(examples: list[dspy.Example], task: Task, source: Source) -> list[d
             raise BlpoError(f"{source.identity} has no text {missing[0]!r} for each image; its context is: {there}")
         fitting.append(example.copy(label=label).with_inputs("image", *task.context))
     return fitting
-
-
-@contextmanager
-def _spoken(smaller: str) -> Iterator[None]:
-    """Lets the errors of sources name options of the command line; `smaller` says how to ask for fewer images."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(_in_options(error.summary, smaller), error.problems) from error
-    except BlpoError as error:
-        raise type(error)(_in_options(str(error), smaller)) from error
-
-
-def _in_options(text: str, smaller: str) -> str:
-    for word, option in {"a smaller size=": smaller, **_SPOKEN}.items():
-        text = text.replace(word, option)
-    return _KEYWORD.sub(r"--source-option \1=…", text)

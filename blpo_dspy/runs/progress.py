@@ -6,8 +6,7 @@ import contextlib
 import logging
 import threading
 import warnings
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -18,12 +17,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from blpo_dspy.calls.failures import is_outage
-from blpo_dspy.data.labels.normalize import Label
-from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoWarning, shown
-from blpo_dspy.optimizers.bench.records import Instructions, Round
+from blpo_dspy.optimizers.bench.records import Round, Validation
 from blpo_dspy.optimizers.blpo.algorithm import BLPO
-from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.optimizers.validation import best
 from blpo_dspy.text import as_data
 
 # Libraries that log or warn about single calls; what matters of it is counted or raised.
@@ -87,36 +84,24 @@ class Watch:
 
 
 class CompileWatch(BaseCallback):
-    """Follows a compile through DSPy's callbacks: rounds, inner steps, calls, agreement so far.
+    """Follows a compile: rounds and agreement from the optimizer's hooks, inner steps and calls from DSPy's callbacks.
 
     Args:
         watch: Where it shows.
-        optimizer: The optimizer whose run is followed.
-        labels: The label space.
-        examples: What instructions are validated on.
-        size: How many of them are judged: the agreement shown is that on all of these.
+        optimizer: The optimizer whose run is followed; `round` and `validation` are for its hooks.
 
     Attributes:
         rounds: The most rounds; None if it is the budget that ends them.
     """
 
-    def __init__(
-        self, watch: Watch, optimizer: BLPO, labels: LabelSpace, examples: Sequence[dspy.Example], size: int
-    ) -> None:
+    def __init__(self, watch: Watch, optimizer: BLPO) -> None:
         super().__init__()
         self._watch, self._steps = watch, optimizer.inner_steps + 1
         self.rounds = optimizer.rounds if optimizer.budget is not None else optimizer.most_rounds
         self._proposing = optimizer.update_verbalizer
-        self._labels, self._truth = labels, {example.image.url: example.label for example in examples}
-        self._size = size
         self._lock = threading.Lock()
         self._round = self._step = self._calls = 0
-        self._judging: dict[str, tuple[Instructions, Label]] = {}
-        self._judged: Counter[Instructions] = Counter()
-        self._right: Counter[Instructions] = Counter()
-        self._loss: defaultdict[Instructions, float] = defaultdict(float)
-        self._best: tuple[float, float] | None = None
-        self._first: float | None = None
+        self._validations: list[Validation] = []
         self._failures: set[type[BaseException]] = set()
 
     def round(self, completed: Round) -> None:
@@ -126,35 +111,18 @@ class CompileWatch(BaseCallback):
         self._watch.say(round_in_words(completed))
         self._show()
 
+    def validation(self, found: Validation) -> None:
+        """Is called with each validation."""
+        with self._lock:
+            self._validations.append(found)
+        self._show()
+
     def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         """A module of the program, or of the optimizer, was called."""
-        if isinstance(instance, VisualJudge):
-            label = self._truth.get(inputs["kwargs"]["image"].url)
-            if label is not None:
-                with self._lock:
-                    self._judging[call_id] = (
-                        Instructions(instance.instruction, instance.verbalizer_instruction),
-                        label,
-                    )
-        elif isinstance(instance, dspy.Predict) and instance.signature is self._proposing:
+        if isinstance(instance, dspy.Predict) and instance.signature is self._proposing:
             with self._lock:
                 self._step = min(self._step + 1, self._steps - 1)
             self._show()
-
-    def on_module_end(self, call_id: str, outputs: Any, exception: Exception | None = None) -> None:
-        """A module answered or failed."""
-        with self._lock:
-            begun = self._judging.pop(call_id, None)
-            if begun is None:
-                return
-            instructions, label = begun
-            predicted = None if outputs is None else outputs.label
-            self._judged[instructions] += 1
-            self._right[instructions] += int(predicted == label)
-            self._loss[instructions] += self._labels.loss(label, predicted)
-            if self._judged[instructions] == self._size:
-                self._validated(instructions)
-        self._show()
 
     def on_lm_end(self, call_id: str, outputs: Any, exception: Exception | None = None) -> None:
         """An LM answered or failed. The first failure of a kind is shown, as waiting for a retry looks like a halt."""
@@ -168,12 +136,6 @@ class CompileWatch(BaseCallback):
             self._watch.say(f"a call failed and is retried: {one_line(exception)}")
         self._show()
 
-    def _validated(self, instructions: Instructions) -> None:
-        agreement = self._right[instructions] / self._size
-        self._first = agreement if self._first is None else self._first
-        found = (self._loss[instructions], -agreement)
-        self._best = found if self._best is None else min(self._best, found)
-
     def _show(self) -> None:
         with self._lock:
             here = f"round {self._round + 1}"
@@ -182,8 +144,10 @@ class CompileWatch(BaseCallback):
             here = f"{here}, step {self._step}/{self._steps - 1}"
             done = self._round * self._steps + self._step
             status = f"{self._calls:,} calls"
-            if self._first is not None and self._best is not None:
-                status += f", agreement {self._first:.0%} → {-self._best[1]:.0%}"
+            found = [self._validations[i].agreement for i in (0, best(self._validations))] if self._validations else []
+        shares = [f"{agreement.accuracy:.0%}" for agreement in found if agreement and agreement.accuracy is not None]
+        if shares:
+            status += f", agreement {' → '.join(shares)}"
         self._watch.show(here, done, status)
 
 

@@ -1,8 +1,8 @@
-"""How close an optimizer's wall time comes to what its sequential steps need, at a given latency.
+"""How close an optimizer's wall time is to what its sequential steps need, at a given latency.
 
-A step is what an optimizer waits for before it goes on: calls that are under way together, without a moment at which
-none is. BLPO's validation is no step of its own as long as it runs beside the search; what is left of it after the
-search is one. GEPA and MIPROv2 are DSPy's. Two ratios are printed, wall time over the sum of what the steps need:
+A step is what an optimizer waits for before it continues: calls that are under way together, without a moment at which
+none is. BLPO's validation isn't a step as long as it runs in the background of the search; what is left of it after
+the search is one. GEPA and MIPROv2 are DSPy's. Two ratios are printed, wall time over the sum of what the steps need:
 
 - by calls: ceil(calls / threads) × latency for each step, as if all of its calls could be under way at once;
 - by turns: the same for each predictor of a step. An image is judged once it is described, so that a step with both

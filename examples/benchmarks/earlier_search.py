@@ -100,7 +100,7 @@ class EarlierSearch(RoundOptimizer):
         inner_steps: Further verbalizer instructions in a round; fewer where a cap on calls would not pay for four
             rounds.
         batch_size: The most mistakes in a batch.
-        guard_size: The most right examples beside them.
+        guard_size: The most right examples next to them.
         learned: Whether verbalizer instructions are proposed; if not, the student's serves for all updates.
     """
 
@@ -298,7 +298,7 @@ def _entry(trial: Trial) -> ScoredInstruction | FailedInstruction:
 
 
 class _Validation:
-    """Judges all validation examples beside the next round."""
+    """Judges all validation examples during the next round."""
 
     def __init__(self, run: Run) -> None:
         self._run = run

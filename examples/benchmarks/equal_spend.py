@@ -1,17 +1,17 @@
-"""BLPO beside other methods at the same number of LM calls, on the embedded photographs.
+"""BLPO and other methods at the same number of LM calls, on the embedded photographs.
 
 For each temperament of the optimizer LM, each evidence and each noise of the descriptions there is a table: the mean
 test macro-F1 of every method at every cap, and BLPO less each other method, paired by rater and seed, with the 95 %
 bootstrap interval of that difference. `ablations` among the methods stands for BLPO without each of its parts, and
-`earlier` for the search that it had before. A check that the mechanism works: the embedded engine is no model, so the
-figures say nothing about real ones.
+`earlier` for the search that it had before. A check that the mechanism works: the embedded engine is not a model, so
+the figures say nothing about real ones.
 
 usage: python examples/benchmarks/equal_spend.py [--methods blpo,earlier,fixed-task-aware] [--raters …] [--seeds 0,1]
            [--caps 600] [--evidence both] [--temperaments careful,bold] [--describing-noise 0.3] [--processes 2]
            [--out DIR]
 
-With --out finished runs are kept there: the same command goes on after a break, and one with more methods, raters,
-seeds or caps pays only for what is new.
+With --out finished runs are kept there: the same command resumes after an interruption, and one with more methods,
+raters, seeds or caps pays only for what is new.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def aligned(faults: Faults, folder: Path, arguments: argparse.Namespace) -> tupl
 
 
 def compared(name: str, ledger: object, log: object) -> bool:
-    """Prints a figure of the ledger beside that of the log, and returns whether they are the same."""
+    """Prints a figure of the ledger next to that of the log, and returns whether they are the same."""
     print(f"  {name}: ledger {ledger}, log {log}")
     return ledger == log
 

@@ -2,7 +2,7 @@
 
 Makes normalised, degraded crops of scikit-learn's two photographs and of five that scikit-image ships, measures them,
 and fits severity on the measures by quadratic ridge regression with cuts between the levels. scikit-image is not a
-dependency of this project: install it beside it (`pip install scikit-image`) before you run
+dependency of this project: install it as well (`pip install scikit-image`) before you run
 
     python examples/benchmarks/fit_perception.py [--crops 700] [--write]
 

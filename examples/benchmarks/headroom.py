@@ -1,8 +1,8 @@
 """How far the ceiling lies above the start for random tastes of the embedded photographs, by what the judge reads.
 
 Each taste has two flaws that one photograph can have, of a weight of at least `--least`, and up to three others of any
-weight. What is printed is the difference in macro-F1 on a sealed test split of 100. The embedded engine is no model, so
-the figures say nothing about real ones.
+weight. What is printed is the difference in macro-F1 on a sealed test split of 100. The embedded engine is not a model,
+so the figures say nothing about real ones.
 
 usage: python examples/benchmarks/headroom.py [--raters 10] [--least 0.6] [--seed 0]
 """
@@ -39,14 +39,14 @@ def taste(rng: random.Random, least: float) -> Rater:
 
 
 def headroom(rater: Rater, seed: int) -> dict[str, float]:
-    """Returns by mode how far a judge that is told the rater's weights lies above one that is told the bare task."""
+    """Returns by mode how far a judge with the rater's weights in its instruction lies above one with the bare task."""
     test = examples(rated_photographs(rater, seed=seed).test)
-    lm, told = embedded_lm(seed), ceiling_instruction(rater, TASK)
+    lm, informed = embedded_lm(seed), ceiling_instruction(rater, TASK)
     found = {}
     for mode in MODES:
         start = VisualJudge(LABELS, instruction=TASK, evidence=mode)
         report = ceiling_verbalizer_instruction(rater)
-        ceiling = VisualJudge(LABELS, instruction=told, verbalizer_instruction=report, evidence=mode)
+        ceiling = VisualJudge(LABELS, instruction=informed, verbalizer_instruction=report, evidence=mode)
         found[mode] = macro_f1(ceiling, test, lm) - macro_f1(start, test, lm)
     return found
 

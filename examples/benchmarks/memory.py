@@ -1,4 +1,4 @@
-"""How much memory judging 5,000 distinct images of 200 KB takes, beside the target of 100 MB.
+"""How much memory judging 5,000 distinct images of 200 KB takes, relative to the target of 100 MB.
 
 The images (1 GB) are judged on both of the ways for many: `predict`, which is `blpo judge FOLDER --out …`, and
 `judge.batch`, each in a process of its own, with DSPy's settings as they are by default and an engine that answers at

@@ -1,9 +1,9 @@
 """How often a report claims an improvement where there is nothing to learn, and where there is.
 
-Compiles a judge of embedded photographs for each seed twice: with the rater's labels, and with the same labels dealt
-out anew at random. What counts is what the headline of the report says, on a sealed test split. With shuffled labels
+Compiles a judge of embedded photographs for each seed twice: with the rater's labels, and with the same labels shuffled
+at random. What counts is what the headline of the report says, on a sealed test split. With shuffled labels
 a claim is false; at most 2 of 20 are expected. A check of the statistics and of the search's promises: the embedded
-engine is no model, so the figures say nothing about real ones.
+engine is not a model, so the figures say nothing about real ones.
 
 usage: python examples/benchmarks/noise.py [--seeds 20] [--rater colour] [--evidence image] [--rounds 3] [--test 40]
                                            [--paper]

@@ -4,14 +4,14 @@ For each temperament of the optimizer LM, number of training images and share of
 the gain in macro-F1 on a test set with clean labels, the agreement with the labels it was trained on less that with the
 test labels, and how many runs ended more than .02 below their start. The last column has BLPO's test macro-F1 less the
 other's. All with 95 % bootstrap intervals over raters and seeds. A check that the mechanism works: the embedded engine
-is no model, so the figures say nothing about real ones.
+is not a model, so the figures say nothing about real ones.
 
 usage: python examples/benchmarks/overfit.py [--train 20,36,100] [--label-noise 0,0.2]
            [--temperaments careful,bold,bold-deaf] [--methods blpo,earlier] [--raters …] [--seeds 0,1,2,3] [--cap 600]
            [--start generic] [--processes 2] [--out DIR]
 
-With --out finished runs are kept there: the same command goes on after a break, and one with more of anything pays only
-for what is new.
+With --out finished runs are kept there: the same command resumes after an interruption, and one with more of anything
+pays only for what is new.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What judging a 200 KB image costs of our own time, beside a bare `dspy.Predict` with the same signature.
+"""What judging a 200 KB image costs of our own time, relative to a bare `dspy.Predict` with the same signature.
 
 Both get the same JPEG files and send the same requests through DSPy's adapter to an engine that answers at once, in
 turn within one run, so that a slow moment of the machine falls on both. The bare program reads its file with

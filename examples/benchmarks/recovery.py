@@ -1,8 +1,8 @@
-"""How much of the headroom each variant recovers on the embedded photographs, beside what it costs in calls.
+"""How much of the headroom each variant recovers on the embedded photographs, and what it costs in calls.
 
 Recovery is (after − before) / (ceiling − before) in macro-F1 on a sealed test split, over raters and seeds. The
 ceiling is the same judge with the rater's weights stated in its instruction. A check that the mechanism works: the
-embedded engine is no model, so the figures say nothing about real ones.
+embedded engine is not a model, so the figures say nothing about real ones.
 
 usage: python examples/benchmarks/recovery.py [--raters sharp,colour] [--seeds 0,1,2,3,4] [--variants defaults,paper]
 """

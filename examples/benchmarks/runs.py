@@ -1,8 +1,8 @@
 """What the benchmarks of the search share: runs on the embedded photographs, kept as they end, and their statistics.
 
 A run is one method in one world: photographs, engine and search are drawn from the world's seed, the same for every
-method. Each finished run is a line of `runs.jsonl` in the output folder, so that a command goes on after a break, and
-one with more methods, seeds or caps pays only for what is new.
+method. Each finished run is a line of `runs.jsonl` in the output folder: a command resumes after an interruption,
+and one with more methods, seeds or caps pays only for what is new.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ class World:
         """The judge to begin with."""
         weights = RATERS[self.rater].weights
         heaviest = sorted(weights, key=lambda flaw: -weights[flaw])[:2]
-        told = f" {heaviest[0].capitalize()} and {heaviest[1]} count strongly." if self.start == "informed" else ""
-        return VisualJudge(LABELS, instruction=TASK + told, evidence=self.evidence)  # type: ignore[arg-type]
+        informed = f" {heaviest[0].capitalize()} and {heaviest[1]} count strongly." if self.start == "informed" else ""
+        return VisualJudge(LABELS, instruction=TASK + informed, evidence=self.evidence)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -102,9 +102,9 @@ def _rated(folder: Path, table: str, name: str, scores: Mapping[str, float], pic
     spread = 0.8 / max(1, len(pictures))  # a mean opinion score is seldom met twice
     rows = []
     for i, (image, label) in enumerate(pictures):
-        told = {score: round(min(5.0, max(1.0, int(label) - 0.4 + spread * i + shift)), 4)
-                for score, shift in scores.items()}  # fmt: skip
-        rows.append({name: f"model_{i}.png", "prompt": f"a picture, number {i}", **told})
+        rated = {score: round(min(5.0, max(1.0, int(label) - 0.4 + spread * i + shift)), 4)
+                 for score, shift in scores.items()}  # fmt: skip
+        rows.append({name: f"model_{i}.png", "prompt": f"a picture, number {i}", **rated})
         path = folder / "images" / f"model_{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(image)

@@ -1,4 +1,4 @@
-"""What the protocol will come to, before any LM call."""
+"""The estimate of the protocol's calls and cost, before any LM call."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Choices:
         methods: Names of methods; all of them if None.
         seeds: One run of every method for each.
         sweeps: Whether Fig. 4 is run too.
-        max_calls: The cap on the LM calls of each search; what BLPO may come to if None.
+        max_calls: The cap on the LM calls of each search; the most that BLPO may make if None.
         max_usd: The cap on the dollars of each search.
         threads: LM calls under way at once.
     """
@@ -97,9 +97,9 @@ def _part(data: PaperSet, name: str, compared: Mapping[str, Method], chosen: Cho
             usd += _bound(found.usd or Span(), own, chosen.max_usd)
     measured = (len(data.train) + len(data.test)) * len(compared)
     calls += Span(measured, measured, measured)
-    told = [most["blpo"].prompt_tokens["judge"], most["blpo"].completion_tokens["judge"]]
+    tokens = [most["blpo"].prompt_tokens["judge"], most["blpo"].completion_tokens["judge"]]
     share = measured / max(1.0, most["blpo"].calls["judge"].high)
-    for amount, price in zip(told, known_price(chosen.models.judge, {}) or (0.0, 0.0), strict=True):
+    for amount, price in zip(tokens, known_price(chosen.models.judge, {}) or (0.0, 0.0), strict=True):
         tokens += amount * Span(0, share, share)
         usd += amount * Span(0, share * price / 1e6, share * price / 1e6)
     times = Span(*[len(chosen.seeds)] * 3)

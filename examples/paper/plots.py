@@ -1,4 +1,4 @@
-"""The plots: methods beside one another, and the sweeps of Fig. 4."""
+"""The plots: methods next to one another, and the sweeps of Fig. 4."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def plot_methods(results: Sequence[Result], path: Path, title: str) -> None:
             if found is not None:
                 colour = "C0" if name == "blpo" else "0.65"
                 panel.bar(position, found.mean, yerr=found.sd, color=colour, width=0.7, capsize=3)
-        told = MAIN.get(result.data.name, {})
-        known = [(position, told[name][0]) for position, name in enumerate(names) if name in told]
+        published = MAIN.get(result.data.name, {})
+        known = [(position, published[name][0]) for position, name in enumerate(names) if name in published]
         if known:
             panel.plot(*zip(*known, strict=True), "D", color="C3", markersize=5, label="paper", linestyle="none")
             panel.legend(loc="upper left", frameon=False)

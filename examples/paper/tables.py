@@ -1,4 +1,4 @@
-"""The paper's tables from the rows of comparisons, its own numbers beside ours."""
+"""The paper's tables from the rows of comparisons, its own numbers next to ours."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def main_table(result: Result) -> str:
     measures = result.data.task.metrics
     heads = ["method", "macro-F1", "paper", "accuracy", "paper", *(m.name for m in measures), "calls", "images"]
     lines = [f"### {result.data.name}", "", _line(heads), "|---" + "|---:" * (len(heads) - 1) + "|"]
-    told = MAIN.get(result.data.name, {})
+    published = MAIN.get(result.data.name, {})
     for method in dict.fromkeys(row.method for row in result.main.rows):
-        f1, accuracy = told.get(method, (None, None))
+        f1, accuracy = published.get(method, (None, None))
         rows = result.rows(method)
         own = [[m.measure(*_answered(result, row)) for row in rows] for m in measures]
         cells = [method, _shown(figure(result, method, "macro_f1")), _number(f1)]
@@ -90,8 +90,8 @@ def ablation_table(results: Sequence[Result]) -> str:
 def sweep_table(results: Sequence[Result], sizes: Sizes) -> str:
     """Returns the sweeps of Fig. 4: macro-F1 by dataset for each value of each option."""
     heads = ["macro-F1", *(result.data.name for result in results)]
-    told = ", ".join(f"{symbol} = {sizes.blpo[option]}" for option, (symbol, _) in AXES.items())
-    lines = [f"### Sweeps (Fig. 4), else {told}", "", _line(heads), "|---" + "|---:" * (len(heads) - 1) + "|"]
+    others = ", ".join(f"{symbol} = {sizes.blpo[option]}" for option, (symbol, _) in AXES.items())
+    lines = [f"### Sweeps (Fig. 4), else {others}", "", _line(heads), "|---" + "|---:" * (len(heads) - 1) + "|"]
     for option, values in sizes.sweeps.items():
         for value in values:
             shown = [_shown(figure(result, point(sizes, option, value), "macro_f1")) for result in results]

@@ -29,7 +29,7 @@ _MOST_NESTED = 55
 class OptimizerHalted(BaseException):
     """Ends an optimizer from outside when the budget is spent.
 
-    DSPy's optimizers score every `Exception` of a program as a failed example and go on; this one passes them all.
+    DSPy's optimizers score every `Exception` of a program as a failed example and continue; this one passes them all.
     """
 
 
@@ -43,9 +43,9 @@ class DSPyAdapter(JudgeOptimizer):
     take the first ones. What it prints on stdout is swallowed and its INFO log is off while it runs. Where the judge
     reads the image alone, the verbalizer has no part in its answers and is kept out of the optimizer's sight.
 
-    DSPy evaluates an example a second time, beside the first, when that takes longer than 120 s and few are left. The
-    metered LM answers equal requests once: the second time waits for the first one's answer, and nothing is paid
-    twice.
+    DSPy evaluates an example a second time, concurrently with the first, when that takes longer than 120 s and few are
+    left. The metered LM answers equal requests once: the second time waits for the first one's answer, and nothing is
+    paid twice.
 
     Args:
         prompt_model: The LM that writes proposals.
@@ -246,7 +246,7 @@ class SIMBA(DSPyAdapter):
         prompt_model: The LM that writes rules.
         bsize: The most examples in a batch; fewer where the cap on calls would not pay for the steps.
         num_candidates: New programs per step.
-        max_steps: Steps; by default 4, or as many as the cap pays for beside the evaluation at the end.
+        max_steps: Steps; by default 4, or as many as the cap pays for together with the evaluation at the end.
     """
 
     bsize: int = 32
@@ -300,7 +300,7 @@ class COPRO(DSPyAdapter):
         prompt_model: The LM that writes proposals.
         breadth: Proposals per step.
         depth: Steps; by default 3, or as many as the cap on calls may pay for. DSPy nests a predictor's signature once
-            more with each proposal that it tries, and can't go on with that for long, which bounds them too.
+            more with each proposal that it tries, and can't continue that for long, which bounds them too.
         score_size: Training examples that candidates are scored on; all of them if None.
     """
 

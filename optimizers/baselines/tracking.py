@@ -1,4 +1,4 @@
-"""Watching the candidates of an optimizer that doesn't tell: which program scored what on which example."""
+"""Watching the candidates of an optimizer that doesn't report them: which program scored what on which example."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ProgramState:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Tells candidates apart; demonstrations by the end of each value, which differs between images."""
+        """Identifies a candidate; demonstrations by the end of each value, which differs between images."""
         demos = [(name, [[(k, str(v)[-64:]) for k, v in d.items()] for d in shown]) for name, shown in self.demos]
         return (self.instructions, repr(demos))
 
@@ -91,7 +91,7 @@ class Tracker(BaseCallback):
         self._validated: dict[tuple[Any, ...], Validated] = {}
 
     def track(self, program: dspy.Module) -> dspy.Module:
-        """Makes a program (and its copies) tell this tracker which candidate is running."""
+        """Makes a program (and its copies) report to this tracker which candidate is running."""
         return extend(program, _TrackedMixin)
 
     def metric(self, example: dspy.Example, prediction: Any, trace: Any = None) -> float:

@@ -36,7 +36,7 @@ def find_predictors(student: dspy.Module, verbalizer: str, judge: str) -> Predic
     """Returns the student's verbalizing and judging predictor.
 
     Raises:
-        BlpoError: If the student is no program, or one of them isn't there.
+        BlpoError: If the student is not a program, or one of them isn't there.
     """
     check_kind("student", student, dspy.Module, "program", "VisualJudge(labels, instruction=…) or a module of your own")
     names = [name for name, _ in student.named_predictors()]
@@ -113,7 +113,7 @@ class Bench:
     def judge(self, instructions: Instructions, examples: Sequence[int]) -> list[Judgement]:
         """Returns f(x; p) with its loss for each example, known ones from memory.
 
-        What the LM refuses stands as a failure; `void` tells whether that leaves enough to compare.
+        What the LM refuses stands as a failure; `void` returns whether that leaves enough to compare.
 
         Raises:
             ModelError: If an outage took more than the allowed share of the examples, twice, or the judge never
@@ -144,7 +144,7 @@ class Bench:
         if answered and not self._verbalizes:
             self._verbalizes = any(judgement.description is not None for judgement in answered)
         key = self._key(pending.instructions)
-        # What the provider refuses once it refuses again; what an outage swallowed is asked for anew when next needed.
+        # What the provider refuses once it refuses again; what an outage swallowed is requested again when next needed.
         self._judged.update({(key, judgement.example): judgement for judgement in fresh if not judgement.outage})
         verbalizer = pending.instructions.verbalizer
         self._described.update((verbalizer, j.example) for j in answered if j.description is not None)
@@ -165,7 +165,7 @@ class Bench:
         return self._too_many(sum(bool(judgement.failure) for judgement in judgements), len(judgements))
 
     def check(self, judgements: Sequence[Judgement]) -> None:
-        """Refuses to go on from judgements that are `void`.
+        """Refuses to continue from judgements that are `void`.
 
         Raises:
             ModelError: If they are.

@@ -79,7 +79,7 @@ def prints_of(part: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _ancestors(student: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The sets of the student and of all judges before it, each once, by what tells examples apart."""
+    """The sets of the student and of all judges before it, each once, by what identifies examples."""
     kept = [
         {name: {key: part[key] for key in ("n", "sha256", "prints") if key in part} for name, part in sets.items()}
         for sets in (sets_of(student), *ancestors_of(student))

@@ -55,7 +55,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Batch:
-    """The training examples that a round works on: I_B, the mistakes shown to the optimizer LM, and those beside them.
+    """The training examples that a round works on: I_B, the mistakes shown to the optimizer LM, and the others.
 
     Attributes:
         errors: The judge's mistakes (judgements with a positive loss) that the optimizer LM is shown.
@@ -203,7 +203,7 @@ class Validation:
         score: 1 − mean loss (the mean metric), in [0, 1].
         examples: How many validation examples were judged.
         agreement: Agreement with the human labels, None where labels are not from a closed set.
-        spent: LM calls that led to this: those of the rounds before it, and its own; it runs beside the next round,
+        spent: LM calls that led to this: those of the rounds before it, and its own; it runs during the next round,
             whose calls do not count.
         parts: Examples and mean loss of each part of the validation set: of each human label and each group.
         gain: How much lower the mean loss is than the start's, on the examples that the LM answered both times.

@@ -40,8 +40,8 @@ class Run:
         predictors: The names of the student's two predictors.
         lms: For each predictor name its metered LM.
         journal: Where the run is written down, None without a log folder.
-        per_example: LM calls that judging an example takes, as far as the program tells.
-        describes: Whether judging an example takes a description of it, as far as the program tells.
+        per_example: LM calls that judging an example takes, as far as is known from the program.
+        describes: Whether judging an example takes a description of it, as far as is known from the program.
         ended: Why the algorithm ended before its last round, where it did.
         max_calls: The cap on calls less those that are kept for later, None if there is none.
     """

@@ -34,7 +34,7 @@ class Sampling(Protocol):
 
         Args:
             taken: Whether the round led to an update.
-            again: Whether its examples could be of use once more.
+            again: Whether its examples could be useful once more.
         """
 
 
@@ -60,7 +60,7 @@ class FullSearch:
         return wrong if len(wrong) >= least else []
 
     def end_round(self, *, taken: bool, again: bool) -> bool:
-        """Returns True: every round draws anew."""
+        """Returns True: every round draws again."""
         self._round += 1
         return True
 
@@ -142,7 +142,7 @@ class Batches:
         right: The most right examples that are shown.
         held_out: Whether half of the mistakes are kept back: from the start (True), never (False), or from when an
             update corrects what it was shown (None).
-        endless: Whether the search goes on, until something else ends it, when the sampling is exhausted.
+        endless: Whether the search continues, until something else ends it, when the sampling is exhausted.
     """
 
     def __init__(

@@ -26,10 +26,10 @@ def check_metric(metric: object) -> None:
         BlpoError: If it can't be called with an example and a prediction.
     """
     if not callable(metric):
-        raise BlpoError(f"metric={metric!r} is no function; {_NEEDED}")
+        raise BlpoError(f"metric={metric!r} is not callable; {_NEEDED}")
     try:
         signature = inspect.signature(metric)
-    except ValueError:  # some callables written in C don't tell
+    except ValueError:  # some callables written in C have no signature
         return
     try:
         signature.bind(dspy.Example(), dspy.Prediction())
@@ -43,7 +43,7 @@ def scored(metric: Metric, example: dspy.Example, prediction: dspy.Prediction) -
     """Returns what a metric says of a prediction.
 
     Raises:
-        BlpoError: If that is no score in [0, 1].
+        BlpoError: If that is not a score in [0, 1].
     """
     result = metric(example, prediction)
     given = result.get("score") if isinstance(result, dspy.Prediction) else result

@@ -40,7 +40,7 @@ def dataset(
     """Returns the examples with their inputs prepared once (`student.prepare`, where the program has it).
 
     Raises:
-        BlpoError: If a set is no list of examples.
+        BlpoError: If a set is not a list of examples.
         DataError: Naming every example without inputs or label, or whose inputs cannot be prepared.
     """
     for name, part, rows in (("trainset", "train", trainset), ("valset", "val", valset)):
@@ -79,7 +79,7 @@ def _prepared(student: dspy.Module, example: dspy.Example, label_field: str) -> 
 
 
 def _check_image(inputs: dspy.Example) -> None:
-    """Refuses inputs without the image that examples are told apart by."""
+    """Refuses inputs without the image that identifies an example."""
     if "image" not in inputs:
         raise BlpoError(
             f"it has no input named 'image' (its inputs: {', '.join(inputs.keys())}), which the optimizers need; name "

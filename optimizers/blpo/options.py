@@ -35,7 +35,7 @@ class BLPOOptions(RoundOptimizer):
             others as long as no update lowered the loss, and takes the first that does. "all_steps" (the paper) starts
             from the student's q_0 every round, makes all K steps and takes the best update, even if it raised the loss.
         batch_size: The most mistakes that the optimizer LM is shown.
-        shown_right: The most examples that it is shown beside them as right; half as many where the judge reads no
+        shown_right: The most examples that it is shown next to them as right; half as many where the judge reads no
             descriptions, since they have to be described for this alone.
         minibatch_size: How many training examples a round judges to find mistakes and to score updates on; None for
             the paper's search: all of them are judged every round, and updates are scored on the mistakes alone.

@@ -18,7 +18,7 @@ from blpo_dspy.optimizers.proposals.proposals import Proposal
 from blpo_dspy.optimizers.validation import agreement_of, parts_of
 from blpo_dspy.text import as_data
 
-# Verbalizer instructions of earlier batches that Update_q is shown beside those of the round.
+# Verbalizer instructions of earlier batches that Update_q is shown next to those of the round.
 REMEMBERED = 8
 # What is left of sums of losses that cancel out is rounding.
 SMALLEST_GAIN = 1e-9

@@ -1,4 +1,8 @@
-"""Statements about the form of an answer, as optimizer LMs write them into instructions."""
+"""Statements about the form of an answer, as optimizer LMs write them into instructions.
+
+The program's signature states the form. A model that follows another one in its instruction leaves out the fields, so
+that each image costs a second call or gets no label; no form of words is common to such statements but these.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,8 @@ from collections.abc import Iterator
 # What is asked of an answer, told apart from the same words about an image ("the number of people", "the label on").
 _FORM = (
     r"(?:(?:labels?|digits?|integers?|numbers?|numerals?|words?|letters?|characters?|tokens?|ratings?|scores?|grades?"
-    r"|verdicts?|answers?|decisions?|json|xml|yaml)\b(?!\s+(?:of|on|in the|that|which|visible|shown)\b)"
+    r"|verdicts?|answers?|decisions?|json|xml|yaml|markdown|html|csv)\b"
+    r"(?!\s+(?:of|on|in the|that|which|visible|shown)\b)"
     r"|one of (?:the|these|those)\b(?: following| above)?(?: labels| words| levels| options)?|one of:)"
 )
 _DETERMINERS = (
@@ -25,12 +30,11 @@ _ORDER = (
     r"(?:^[ \t\d.)*•–-]*|[.!?:;,]\s+|\b(?:then|please|always|only|just|simply|finally|and then)\s+"
     r"|\byou (?:must|should|will|need to|have to)\s+(?:only |then |always )?)"
 )
-_ENCODING = r"(?:valid |a )?(?:json|xml|yaml|markdown|html|csv)\b"
 
 _STATEMENTS = (
     r"\[\[\s*##|```",
     r"\b(?:output|answer|response|reply) formats?\b",
-    rf"\bvalid {_ENCODING}|\bjson (?:object|format)\b",
+    r"\b(?:json|xml|yaml)\b(?: (?:object|format|document)\b|\s*(?:[.!,;:]|$))",
     r"\{\s*[\"'“]?(?:label|rating|score|answer|verdict|result)[\"'”]?\s*:",
     r"\bformat (?:your|the) (?:answer|response|output|reply)\b",
     r"\b(?:use|follow|in|with) (?:the|this) (?:following |exact |required )?format\b(?!\s+of\b)",
@@ -40,11 +44,10 @@ _STATEMENTS = (
     rf"{_ANSWERING}[\w-]+(?:, [\w-]+)*,? or [\w-]+\s*(?:[.!\n]|$)",
     rf"{_ORDER}(?:return|output|print|emit)\s+{_OBJECT}{_UNCONDITIONAL}",
     rf"{_ORDER}(?:state|give|write|provide|report|name|submit)\s+(?:only|just|nothing but)\s+{_OBJECT}{_UNCONDITIONAL}",
-    r"\b(?:state|give|write|provide|report|submit|present|put|return|output)\s+(?:your|the)\s+"
+    r"\b(?:state|give|write|provide|report|submit|present|put|return|output|wrap|enclose|place)\s+(?:your|the)\s+"
     r"(?:final |overall |numeric |numerical )*(?:answer|response|verdict|rating|score|label|output|decision|result)\s+"
-    rf"(?:as\s+(?:{_OBJECT}|{_QUOTED})|in (?:{_ENCODING}|one\b|a single|brackets)|at the end\b"
-    r"|(?:on|in) (?:the last|the first|a new|a separate|its own) line\b)",
-    rf"\b(?:answer|respond|reply|return|output|response|verdict|result)\b[^.;\n]{{0,40}}\b(?:in|as|using) {_ENCODING}",
+    rf"(?:as\s+(?:{_OBJECT}|{_QUOTED})|(?:in|within|inside|between) (?:one\b|a single|brackets|tags|double|square|<|\\)"
+    r"|at the end\b|(?:on|in) (?:the last|the first|a new|a separate|its own) line\b)",
     r"\b(?:answers?|responses?|reply|outputs?|ratings?|verdict|score|label)\s+(?:must|should|has to|needs to|is to|can)"
     r"\s+(?:only |always |just )?(?:be|consist of)\s+(?:(?:only|just|either)\s+)?"
     rf"(?:{_OBJECT}|{_QUOTED}){_UNCONDITIONAL}",
@@ -54,8 +57,6 @@ _STATEMENTS = (
     r"\b(?:do not|don't|never) (?:include|add|give|provide|write|output)\s+(?:any |an |further |additional |other )*"
     r"(?:explanations?|reasoning|justifications?|commentary|preamble)\b",
     rf"[.;:,—–-]\s*(?:just|only)\s+{_OBJECT}\s*(?:[.!;]|$)",
-    r"\b(?:wrap|enclose|put|place)\s+(?:the|your)\s+(?:final )?(?:answer|label|rating|score|verdict)\s+"
-    r"(?:in|within|inside|between)\s+(?:<|\\|tags|brackets|double|square)",
 )
 _STATED = re.compile("|".join(f"(?:{statement})" for statement in _STATEMENTS), re.IGNORECASE | re.MULTILINE)
 

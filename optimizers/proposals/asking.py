@@ -33,8 +33,8 @@ class Reply:
 
     Attributes:
         texts: The texts that the answer holds, safe to put into another prompt.
-        rejections: The reason where there is no answer that can be read.
-        shown: What the request told of each example: description and context.
+        rejections: The reason where the answer cannot be parsed.
+        shown: What the request said of each example: description and context.
         error: Why the call failed, None if it didn't.
     """
 
@@ -149,7 +149,7 @@ class Asker:
 
 
 def _feedback(reasons: Sequence[str]) -> str:
-    """What the LM is told of answers that could not be used, the last first."""
+    """The feedback for the LM on answers that could not be used, the last first."""
     return f"{'; before that: '.join(reversed(reasons))}. Write the complete instruction anew." if reasons else "none"
 
 

@@ -95,7 +95,7 @@ class Guards:
         size = self.copied_words
         new = _runs(text, size) - _runs(current, size)
         found = Counter(
-            run for example in set(map(tuple, shown)) for run in {run for told in example for run in _runs(told, size)}
+            run for example in set(map(tuple, shown)) for run in {run for part in example for run in _runs(part, size)}
         )
         taken = [run for run in new if 0 < found[run] <= _QUOTED]
         if not taken:
@@ -116,8 +116,8 @@ class Guards:
         if self.part_loss is None or not small:
             return None
         named = ", ".join(f"{part} ({n})" for part, n in itertools.islice(small.items(), _MOST_NAMED))
-        told = named + (f" and {len(small) - _MOST_NAMED} more" if len(small) > _MOST_NAMED else "")
-        few = f"fewer than {_SMALLEST_PART} validation examples have {told}"
+        listed = named + (f" and {len(small) - _MOST_NAMED} more" if len(small) > _MOST_NAMED else "")
+        few = f"fewer than {_SMALLEST_PART} validation examples have {listed}"
         if len(small) == len(counts):
             raise BlpoError(f"part_loss={self.part_loss} guards nothing, as {few}; give more, or leave it out")
         return f"part_loss={self.part_loss} doesn't guard every part: {few}"

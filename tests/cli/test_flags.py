@@ -150,3 +150,15 @@ def test_a_message_names_the_flags_of_the_options_that_it_is_about() -> None:
     text = "max_usd=2 and max_calls=3; allow_outside=True permits it"
     assert with_flags(text, ["max_usd", "allow_outside"]) == "--max-usd 2 and max_calls=3; --allow-outside permits it"
     assert with_flags(text, ()) == text
+
+
+def test_options_of_a_source_have_flags_of_their_own_form() -> None:
+    """Most are a `--source-option`; a token and what the command line doesn't offer are left out."""
+    text = "pin an older revision=…, pass local_dir=…, or state scale=(lowest, highest) or pass token=…"
+    assert with_flags(text, ["revision", "local_dir", "scale", "token"]) == (
+        "pin an older --source-option revision=…, pass --local-dir …, or state --source-option scale=LOWEST-HIGHEST"
+    )
+    short = "take a smaller size=… or another split; allow_fewer=True takes what there is. More"
+    assert with_flags(short, ["size", "allow_fewer"]) == (
+        "take smaller --sizes (evaluate: --draw) or another split. More"
+    )

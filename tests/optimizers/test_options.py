@@ -48,7 +48,7 @@ def test_the_record_names_the_algorithm_that_a_preset_belongs_to() -> None:
 
 
 @pytest.mark.parametrize("optimizer", [MIPROv2, GEPA, SIMBA, COPRO])
-@pytest.mark.parametrize("option", ["select", "guards", "on_round"])
+@pytest.mark.parametrize("option", ["select", "guards", "on_round", "on_validation"])
 def test_dspys_optimizers_have_no_options_of_rounds(optimizer: type[JudgeOptimizer], option: str) -> None:
     """They pick their program by themselves."""
     with pytest.raises(TypeError, match=option):

@@ -111,7 +111,9 @@ def test_without_sizes_a_source_gives_the_papers(seetrue: Path, tmp_path: Path) 
     """200 for training, 200 for testing and half as many for validation, or the shortfall in the words of options."""
     done = blpo("compile", "--source", "seetrue", "--local-dir", seetrue, "--out", tmp_path / "judge.json", *SMALL)
     assert (done.exit_code, done.stdout) == (2, "")
-    assert "too few usable images; take smaller --sizes or another split. The histogram" in done.stderr
+    assert (
+        "too few usable images; take smaller --sizes (evaluate: --draw) or another split. The histogram" in done.stderr
+    )
     assert "1: 20 of 250" in done.stderr
 
 
@@ -246,6 +248,6 @@ def test_a_judge_of_other_labels_or_texts_is_told(unsafe: Path, seetrue: Path, t
     assert (done.exit_code, done.stdout) == (2, "")
     assert "the labels of seetrue are 0, 1" in done.stderr
     many = blpo("evaluate", out, "--source", "unsafebench", "--local-dir", unsafe, "--draw", 2000)
-    assert "too few usable images; take a smaller --draw or another split. The" in many.stderr
+    assert "take smaller --sizes (evaluate: --draw) or another split. The" in many.stderr
     good = blpo("evaluate", out, "--source", "unsafebench", "--local-dir", unsafe, "--draw", 22, "--json")
     assert json.loads(good.stdout)["n"] == 22

@@ -12,7 +12,6 @@ import dspy
 import pytest
 from engines import Seen, scripted_lm
 from rich.console import Console
-from worlds import LABELS as TWO
 from worlds import TRAIN, VALIDATION, mind, student, world
 
 from blpo_dspy.data.images.prepare import PixelPolicy
@@ -21,6 +20,7 @@ from blpo_dspy.data.sources.photographs import RATERS, rated_photographs
 from blpo_dspy.embedded import embedded_lm
 from blpo_dspy.errors import BlpoWarning, notice
 from blpo_dspy.optimizers.blpo.algorithm import BLPO
+from blpo_dspy.optimizers.validation import best
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.progress import CompileWatch, Watch, quiet_libraries
 
@@ -39,8 +39,8 @@ def watched(*, terminal: bool, shown: bool = True) -> tuple[str, VisualJudge]:
     lm = embedded_lm(cache=False)
     optimizer = BLPO(prompt_model=lm, task_model=lm, rounds=2, inner_steps=1, batch_size=3, minibatch_size=6)
     with Watch(console, shown=shown) as watch:
-        follow = CompileWatch(watch, optimizer, LABELS, val, len(val))
-        optimizer.on_round = follow.round
+        follow = CompileWatch(watch, optimizer)
+        optimizer.on_round, optimizer.on_validation = follow.round, follow.validation
         watch.begin("compiling", 4)
         with dspy.context(callbacks=[follow]):
             judge = optimizer.compile(
@@ -59,9 +59,9 @@ def test_a_terminal_shows_rounds_steps_calls_and_agreement() -> None:
     last = re.findall(r"round (\d)/2, step (\d)/1.*?([\d,]+) calls, agreement (\d+)% → (\d+)%", shown)[-1]
     total = result.ledger.total
     assert int(last[2]) == total.calls, "calls that the run's memory answered are none"
-    best = max(result.validations, key=lambda validation: (validation.score, -validation.after_round))
+    returned = result.validations[best(result.validations)]
     assert int(last[3]) == round(100 * result.before.agreement.accuracy)
-    assert int(last[4]) == round(100 * best.agreement.accuracy)
+    assert int(last[4]) == round(100 * returned.agreement.accuracy)
 
 
 @pytest.mark.parametrize(("terminal", "shown"), [(False, True), (True, False)])
@@ -110,7 +110,7 @@ def test_a_failure_that_is_waited_for_is_told_once() -> None:
     optimizer = BLPO(prompt_model=lm, task_model=lm, rounds=1, inner_steps=0, num_threads=1)
     with (
         Watch(console) as watch,
-        dspy.context(callbacks=[CompileWatch(watch, optimizer, TWO, VALIDATION[::8], len(VALIDATION[::8]))]),
+        dspy.context(callbacks=[CompileWatch(watch, optimizer)]),
     ):
         optimizer.compile(student(), trainset=TRAIN[::8], valset=VALIDATION[::8])
     said = console.file.getvalue()

@@ -253,10 +253,11 @@ def _check(source: Drawable, quotas: dict[str, int], there: dict[str, int], list
     if lines or not pool:
         histogram = ", ".join(f"{stratum} {count}" for stratum, count in pool.items()) or "empty"
         raise DataError(
-            f"{source.page}: {len(lines)} of {len(pool)} strata have too few usable images; take a smaller size= or "
-            f"another split; allow_fewer=True takes what there is. The histogram of usable labels: {histogram}; "
+            f"{source.page}: {len(lines)} of {len(pool)} strata have too few usable images; take a smaller size=… "
+            f"or another split; allow_fewer=True takes what there is. The histogram of usable labels: {histogram}; "
             f"skipped: {skipped.describe()}. Short are:",
             lines,
+            option=("size", "allow_fewer"),
         )
 
 

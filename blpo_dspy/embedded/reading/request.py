@@ -1,6 +1,6 @@
 """Reading a request: which fields it asks for and in which form, what it says, and which images lie where.
 
-Routing looks at the requested output fields alone, as DSPy's adapters or plain text tell them to an LM. Text inside an
+Routing looks at the requested output fields alone, as DSPy's adapters or plain text state them. Text inside an
 input never changes what is asked: the request's own closing words decide.
 """
 

@@ -33,14 +33,14 @@ class Faults:
         p500: An internal error.
         pdrop: The connection is closed without an answer.
         ptimeout: The connection hangs until the client gives up.
-        pgarbage: An HTTP answer that is none: a gateway's page, half a JSON document, or bytes. (A model that answers
+        pgarbage: A malformed HTTP answer: a gateway's page, half a JSON document, or bytes. (A model that answers
             with nonsense *text* is another thing: `Options.garbage`.)
         pshape: JSON, but no completion: a list, one without choices, or something else in their place.
         retry_after: Seconds that the Retry-After header names.
         seed: Draws which requests fail.
 
     Raises:
-        BlpoError: If a share is negative, or all of them come to more than 1.
+        BlpoError: If a share is negative, or their sum is more than 1.
     """
 
     p429: float = 0.0
@@ -55,7 +55,7 @@ class Faults:
     def __post_init__(self) -> None:
         shares = [share for _, share in self._shares()]
         if min(shares) < 0 or sum(shares) > 1 or self.retry_after < 0:
-            raise BlpoError(f"{self} is impossible: no share may be negative, and all of them may be 1 at most")
+            raise BlpoError(f"{self} is impossible: no share may be negative, and their sum may be at most 1")
 
     def draw(self, content: bytes, attempt: int) -> Fault | None:
         """Returns what befalls a request, by its content and how often that came before: never by order or time."""

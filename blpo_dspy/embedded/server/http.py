@@ -35,7 +35,7 @@ _GARBAGE = "~~ zzq blorp; wug #%% frobnitz, quux ~~"
 
 @dataclass(frozen=True)
 class Options:
-    """What the server does beside answering.
+    """What the server does apart from answering.
 
     Args:
         seed: The engine's seed.
@@ -57,7 +57,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Reply:
-    """An HTTP answer: a status with a JSON body, bytes or the events of a stream; status 0 is no answer at all."""
+    """An HTTP answer: a status with a JSON body, bytes or the events of a stream; status 0 means no answer at all."""
 
     status: int
     body: Mapping[str, Any] | bytes | None = None
@@ -115,8 +115,8 @@ class Service:
         usage = wire.usage_of(responses)
         if body.get("stream"):
             wanted = body.get("stream_options")
-            told = isinstance(wanted, dict) and bool(wanted.get("include_usage"))
-            return Reply(200, events=wire.events(responses, model, usage=told), usage=usage)
+            with_usage = isinstance(wanted, dict) and bool(wanted.get("include_usage"))
+            return Reply(200, events=wire.events(responses, model, usage=with_usage), usage=usage)
         return Reply(200, wire.completion(responses, model, logprobs=bool(body.get("logprobs"))), usage=usage)
 
     def _answer(self, request: lm15.Request) -> lm15.Response:
@@ -256,7 +256,7 @@ def _options(arguments: Sequence[str] | None) -> tuple[int, Options]:
     faults.add_argument("--pdrop", type=float, default=0.0, help="the connection is closed without an answer")
     faults.add_argument("--ptimeout", type=float, default=0.0, help="no answer until the client gives up")
     faults.add_argument("--pgarbage", type=float, default=0.0, help="an HTTP answer that no client can read")
-    faults.add_argument("--pshape", type=float, default=0.0, help="JSON that is no completion")
+    faults.add_argument("--pshape", type=float, default=0.0, help="JSON that is not a completion")
     faults.add_argument("--retry-after", type=float, default=1.0, help="seconds that a 429 asks for")
     given = parser.parse_args(arguments)
     if given.latency_ms < 0:

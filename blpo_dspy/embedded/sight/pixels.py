@@ -31,7 +31,7 @@ def with_saturation(pixels: Pixels, target: float) -> Pixels:
     """Returns the picture with its colours stretched from grey so that the mean HSV saturation is `target`."""
     grey = luminance(pixels)[..., None]
     chroma = pixels - grey
-    sample = np.s_[::3, ::3]  # a ninth of the pixels tells the mean well enough
+    sample = np.s_[::3, ::3]  # a ninth of the pixels gives the mean well enough
     low, high = 0.0, 40.0
     for _ in range(13):
         middle = (low + high) / 2

@@ -33,7 +33,7 @@ class Traits:
         edits: How many weights one careful revision changes.
         cues: How many flaws a proposed report instruction asks for.
         crowd: Number of images in one request beyond which attention falls as crowd / n.
-        crowd_noise: Further probability of a level's error for each image beside the first.
+        crowd_noise: Further probability of a level's error for each image after the first.
     """
 
     span: int = 4

@@ -1,4 +1,4 @@
-"""What a picture shows beside its flaws: nothing of it matters to a rater, and a report mentions it all the same."""
+"""What a picture shows apart from its flaws: a report mentions it, though nothing of it matters to a rater."""
 
 from __future__ import annotations
 

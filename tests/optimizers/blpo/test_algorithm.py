@@ -3,6 +3,7 @@ import json
 import re
 import threading
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import dspy
@@ -14,7 +15,7 @@ from blpo_dspy.calls.budget import Budget
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, DataError, ModelError
 from blpo_dspy.optimizers import BLPO, BLPOResult, Guards, Round
-from blpo_dspy.optimizers.bench.records import Instructions, Trial
+from blpo_dspy.optimizers.bench.records import Instructions, Trial, Validation
 from blpo_dspy.optimizers.bench.setup import label_space
 from blpo_dspy.optimizers.estimate import estimate
 from blpo_dspy.programs import VisualJudge
@@ -703,7 +704,7 @@ def test_a_custom_metric_decides_what_is_right() -> None:
 @pytest.mark.parametrize(
     ("metric", "told"),
     [
-        ("accuracy", "metric='accuracy' is no function"),
+        ("accuracy", "metric='accuracy' is not callable"),
         (lambda example: 1.0, r"the metric takes \(example\), not an example and a prediction"),
         (lambda gold, pred, trace, name: 1.0, r"write metric\(example, prediction, trace=None\)|missing a required"),
     ],
@@ -734,6 +735,17 @@ def test_on_round_receives_each_round_as_it_ends() -> None:
     heard: list[Round] = []
     program = compiled(world(), on_round=heard.append)
     assert tuple(heard) == result(program).rounds
+
+
+def test_on_validation_receives_each_validation_as_it_ends() -> None:
+    """In the order of the rounds, once for the same instructions, before the guards."""
+    heard: list[Validation] = []
+    validations = result(compiled(world(), on_validation=heard.append)).validations
+    assert len(heard) > 1
+    measured: dict[Instructions, Validation] = {}
+    for validation in validations:
+        measured.setdefault(validation.instructions, replace(validation, refused=""))
+    assert heard == list(measured.values())
 
 
 class TwoStep(dspy.Module):

@@ -55,6 +55,10 @@ FORMATS = [
     "Please output just the digit.",
     "Your answer must be either 'Safe' or 'Unsafe'.",
     "Report only the label.",
+    "Weigh each flaw. The result must be given as JSON.",
+    "Produce a JSON object with the label.",
+    "Enclose your answer in double brackets.",
+    "Answer in Markdown.",
 ]
 RULES = [
     "Check whether the output only shows what the prompt asks for.",

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 Cache = Literal["HF_HUB_CACHE", "HF_ASSETS_CACHE", "HF_DATASETS_CACHE"]
+OPTIONS = ("revision", "token", "local_dir")
+"""The options of a source that `explain` may name."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,11 @@ def explain(error: BaseException, hub: Repository, name: str = "", cache: Cache 
     if caused_by(errors.HFValidationError):
         return f"{hub.repo!r} is not a valid id of a dataset on the Hub; it should be owner/name ({_first_line(error)})"
     if caused_by(errors.RevisionNotFoundError):
-        return f"{hub.page} has no revision {hub.revision!r}; leave revision= out for the newest one"
+        return f"{hub.page} has no revision {hub.revision!r}; leave revision=… out for the newest one"
     if caused_by(errors.RepositoryNotFoundError):
         return (
             f"{hub.page} does not exist, or it is gated or private and the request had no valid token: check the "
-            f"id, accept the terms on that page if it shows any, and set HF_TOKEN or pass token="
+            f"id, accept the terms on that page if it shows any, and set HF_TOKEN or pass token=…"
         )
     return _unreachable(causes, hub) or _disk_error(causes, hub, cache) or _unexpected(causes, hub, name, status)
 
@@ -94,7 +96,7 @@ def _unreachable(causes: list[BaseException], hub: Repository) -> str | None:
         return None
     return (
         f"{hub.repo} needs the Hugging Face Hub, which cannot be reached ({_first_line(cause)}); connect, "
-        f"unset HF_HUB_OFFLINE if it is set, or copy the files to a folder elsewhere and pass local_dir="
+        f"unset HF_HUB_OFFLINE if it is set, or copy the files to a folder elsewhere and pass local_dir=…"
     )
 
 
@@ -119,7 +121,7 @@ def _unexpected(causes: list[BaseException], hub: Repository, name: str, status:
         at = "" if hub.local_dir is not None else f" at revision {hub.commit}"
         return (
             f"{hub.place} has no {f'file {name}' if name else 'data files'}{at}; they may have been moved or renamed: "
-            f"pin an older revision=, or pass local_dir= with a copy under the old names"
+            f"pin an older revision=…, or pass local_dir=… with a copy under the old names"
         )
     reason = _first_line(causes[0])
     return f"{hub.repo}{name and f', {name}'}: unexpected answer of the Hub ({reason}); try again later"
@@ -142,7 +144,7 @@ def _gate(hub: Repository, status: int | None) -> str:
         lead = f"{hub.repo} is gated and this account may not read it (yet)"
     return (
         f"{lead}: log in at {hub.page}, accept the terms there (approval may take a day or two), make a token with "
-        f"read access at https://huggingface.co/settings/tokens, and set HF_TOKEN or pass token="
+        f"read access at https://huggingface.co/settings/tokens, and set HF_TOKEN or pass token=…"
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from blpo_dspy.data.sources.hub.cache import ImageCache
-from blpo_dspy.data.sources.hub.errors import Cache, Repository, explain, unusable_cache
+from blpo_dspy.data.sources.hub.errors import OPTIONS, Cache, Repository, explain, unusable_cache
 from blpo_dspy.data.sources.hub.ranges import RangeFile
 from blpo_dspy.errors import DataError
 
@@ -48,7 +48,7 @@ class Hub(Repository):
             with self.clear_errors():
                 HfApi(token=self.token).auth_check(self.repo, repo_type="dataset")
         elif not self.local_dir.is_dir():
-            raise DataError(f"{self.local_dir}: no such folder; {self._copy}")
+            raise DataError(f"{self.local_dir}: no such folder; {self._copy}", option="local_dir")
 
     def download(self, name: str) -> Path:
         """Returns the path of a whole file, fetched once and kept in the cache of huggingface_hub.
@@ -122,13 +122,14 @@ class Hub(Repository):
         if not path.is_file():
             there = sorted(file.name for file in self.local_dir.iterdir()) if self.local_dir.is_dir() else []
             raise DataError(
-                f"{self.local_dir}: no {name} in it; {self._copy}; it has: {', '.join(there[:20]) or 'nothing'}"
+                f"{self.local_dir}: no {name} in it; {self._copy}; it has: {', '.join(there[:20]) or 'nothing'}",
+                option="local_dir",
             )
         return path
 
     @property
     def _copy(self) -> str:
-        return f"local_dir is a folder with the files of {self.page} under the same names"
+        return f"local_dir=… takes a folder with the files of {self.page} under the same names"
 
     @contextmanager
     def clear_errors(self, name: str = "", cache: Cache = "HF_HUB_CACHE") -> Iterator[None]:
@@ -142,7 +143,7 @@ class Hub(Repository):
         try:
             yield
         except (HTTPError, HFValidationError, OSError, RuntimeError) as error:
-            raise DataError(explain(error, self, name, cache)) from error
+            raise DataError(explain(error, self, name, cache), option=OPTIONS) from error
 
 
 def _read_local(path: Path, start: int, stop: int) -> bytes:

@@ -55,7 +55,9 @@ class Binning:
         outside = [score for score in scores if not low <= score <= high]
         if outside:
             raise DataError(
-                f"{len(outside)} scores such as {outside[0]:g} are off the scale {low:g} to {high:g}; state scale="
+                f"{len(outside)} scores such as {outside[0]:g} are off the scale {low:g} to {high:g}; state "
+                "scale=(lowest, highest)",
+                option="scale",
             )
         stated = f"scores on a scale from {low:g} to {high:g} ({'given' if self.scale else 'inferred'}), "
         if self.rule == "quantile":
@@ -81,7 +83,9 @@ def infer_scale(scores: Sequence[float]) -> Scale:
             if low <= min(scores) and max(scores) <= high:
                 return low, high
     seen = f"from {min(scores):g} to {max(scores):g}" if scores else "absent"
-    raise DataError(f"the scores are {seen}, which fits no usual rating scale; state scale=(lowest, highest)")
+    raise DataError(
+        f"the scores are {seen}, which fits no usual rating scale; state scale=(lowest, highest)", option="scale"
+    )
 
 
 def _quantiles(scores: Sequence[float], levels: int) -> list[float]:

@@ -50,7 +50,8 @@ class RatedFolder(Source):
         if self.local_dir is None and (self.image_dir is None or self.csv is None):
             raise BlpoError(
                 f"{self.name} has to be fetched by hand: see {self._site} for the download and its terms, then give "
-                f"local_dir= with {self._table_name} and the images in it, or image_dir= and csv="
+                f"local_dir=… with {self._table_name} and the images in it, or image_dir=… and csv=…",
+                option=("local_dir", "image_dir", "csv"),
             )
 
     @property
@@ -85,7 +86,7 @@ class RatedFolder(Source):
         path = self._table()
         needed = [name for name in (self._name_column, self._score_column, self._prompt_column) if name is not None]
         table = read_table(path, needed)
-        require_columns(str(path), table.columns, needed, "name the right table with csv=")
+        require_columns(str(path), table.columns, needed, "name the right table with csv=…", option="csv")
         records, skipped = collect([(row.where, row) for row in table.rows], self._record)
         levels, stated = Binning(self.binning, self.levels, self.scale).apply([r.extra["score"] for r in records])
         levelled = [replace(r, label=n, stratum=str(n)) for r, n in zip(records, levels, strict=True)]
@@ -117,5 +118,5 @@ class RatedFolder(Source):
         folder = Path(self.local_dir).expanduser()
         found = sorted(folder.rglob(self._table_name))
         if not found:
-            raise DataError(f"{folder}: no {self._table_name} in it or below; name the table with csv=")
+            raise DataError(f"{folder}: no {self._table_name} in it or below; name the table with csv=…", option="csv")
         return found[0]

@@ -213,7 +213,7 @@ def test_a_local_copy_that_is_not_there_is_no_id_of_another_repository(
     """A relative folder may look like one."""
     monkeypatch.chdir(tmp_path)
     told = message("unsafebench", local_dir=OPEN)
-    assert f"{OPEN}: no such folder; local_dir is a folder with the files of" in told
+    assert f"{OPEN}: no such folder; local_dir=… takes a folder with the files of" in told
     assert server.requests == []
 
 

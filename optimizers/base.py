@@ -15,8 +15,9 @@ from blpo_dspy.errors import notice
 from blpo_dspy.optimizers.bench.cards import card, described
 from blpo_dspy.optimizers.bench.records import BLPOResult, Instructions, Validation
 from blpo_dspy.optimizers.bench.run import Run
-from blpo_dspy.optimizers.estimates.costs import call_costs, shortfall
-from blpo_dspy.optimizers.estimates.plan import Plan, Sizes
+from blpo_dspy.optimizers.bench.setup import Dataset
+from blpo_dspy.optimizers.estimates.costs import USUAL, call_costs, shortfall
+from blpo_dspy.optimizers.estimates.plan import Plan
 from blpo_dspy.optimizers.options import OptimizerOptions
 from blpo_dspy.programs.visual_judge import VisualJudge
 
@@ -31,13 +32,8 @@ class JudgeOptimizer(OptimizerOptions, Teleprompter):
     in its docstring; the signature and the docstring of every class include the inherited ones.
     """
 
-    def plan(self, sizes: Sizes, threads: int) -> Plan | None:
-        """Returns how many LM calls a run makes, None where that can't be said beforehand.
-
-        Args:
-            sizes: Of the data and the program.
-            threads: LM calls under way at once.
-        """
+    def plan(self, student: dspy.Module, data: Dataset, verbalizer: str) -> Plan | None:
+        """Returns how many LM calls a run makes, None where that is unknown beforehand."""
         return None
 
     def compile(
@@ -110,14 +106,14 @@ class JudgeOptimizer(OptimizerOptions, Teleprompter):
         )
 
     def _shortfall(self, run: Run, student: dspy.Module) -> str | None:
-        """Which cap hardly pays for two rounds, and what for, as far as that can be said beforehand."""
-        if self.budget is None:
+        """Which cap hardly pays for two rounds, as far as that is known beforehand."""
+        budget, verbalizer = self.budget, run.predictors.verbalizer
+        plan = None if budget is None else self.plan(student, run.data, verbalizer)
+        if budget is None or plan is None:
             return None
-        verbalizer, examples = run.predictors.verbalizer, run.data.examples
-        plan = self.plan(Sizes.of(student, run.data, verbalizer), run.workers.num_threads)
-        if plan is None:
-            return None
-        return shortfall(self.budget, plan, lambda: call_costs(self, plan, student, verbalizer, run.lms, examples))
+        if budget.max_tokens is None and budget.max_usd is None:
+            return shortfall(budget, plan, {})
+        return shortfall(budget, plan, call_costs(self, plan, student, verbalizer, run.lms, run.data.examples, USUAL))
 
     @abstractmethod
     def _search(self, run: Run) -> BLPOResult:

@@ -15,16 +15,16 @@ from blpo_dspy.agreement.label_errors import with_examples, write_label_errors
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.cli.begin import begin, connect, contradicting, keep_choice, note_offline, note_prices
-from blpo_dspy.cli.prechecks import precheck_passes, prechecks_in_words, run_prechecks
+from blpo_dspy.cli.prechecks import precheck_calls, prechecks_in_words, run_prechecks
 from blpo_dspy.cli.screen import Screen, models_line, noting, show_aligned, working
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import writable_file, writable_folder, write_json
 from blpo_dspy.models.lm import Models
-from blpo_dspy.optimizers.estimate import estimate, with_passes
+from blpo_dspy.optimizers.estimate import estimate
 from blpo_dspy.report import load_run, write_report, write_report_data
 from blpo_dspy.report.html import relative_paths
 from blpo_dspy.runs.align import align, claim, make_optimizer
-from blpo_dspy.runs.costs import CostsAfter, costs_after, total_calls
+from blpo_dspy.runs.costs import CostsAfter, costs_after
 from blpo_dspy.runs.jobs import CompileJob, Search
 from blpo_dspy.runs.record import Aligned, result
 from blpo_dspy.runs.seal import run_of, seal
@@ -118,13 +118,13 @@ def estimate_cost(job: CompileJob, latency: float, screen: Screen) -> None:
     start, sets = begin(job.start, job.search.seed, screen)
     note_prices(job.search.prices, job.start.models, screen)
     models = Models.named(**job.start.models.by_role(), **job.start.models.connection())
-    beforehand = precheck_passes(job, start, sets.train, models)
-    first = total_calls(beforehand)
+    beforehand = precheck_calls(job, start, sets.train, models)
+    first = beforehand.total()
     search = job.search.after(Usage(calls=first))
     costs = costs_after(start, sets, search)
     optimizer = make_optimizer(models, search, costs.reserved)
     found = estimate(optimizer, start, trainset=sets.train, valset=sets.val, latency=latency)
-    whole = with_passes(found, [*beforehand, *costs.passes], job.search.budget())
+    whole = found.plus(beforehand + costs.calls, job.search.budget())
     if screen.as_json:
         after = {
             "validation_calls": costs.val,
@@ -132,12 +132,12 @@ def estimate_cost(job: CompileJob, latency: float, screen: Screen) -> None:
             "fidelity_calls": costs.fidelity,
             "label_error_calls": costs.label_errors,
         }
-        screen.json({**found.to_dict(), **after, "calls_beforehand": first, "in_all": whole.sums()})
+        screen.json({**found.to_dict(), **after, "calls_beforehand": first, "in_all": whole.totals()})
         return
     validated = f", the validation split, which the search doesn't judge, {costs.val}" if costs.val else ""
     described = f", descriptions checked on {job.search.fidelity} images {costs.fidelity}" if costs.fidelity else ""
     screen.text(
-        f"{found.beside(whole)}\n\nThe test split adds {costs.test or 0} calls{validated}{described}, doubtful labels "
+        f"{found.table(whole)}\n\nThe test split adds {costs.test or 0} calls{validated}{described}, doubtful labels "
         f"at most {costs.label_errors}{prechecks_in_words(first)}."
     )
 

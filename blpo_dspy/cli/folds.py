@@ -13,13 +13,13 @@ from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.cli.begin import begin, connect, contradicting, note_offline, note_prices
 from blpo_dspy.cli.compile import target_files, write_all
 from blpo_dspy.cli.flags import check_folds
-from blpo_dspy.cli.prechecks import precheck_passes, prechecks_in_words, run_prechecks
+from blpo_dspy.cli.prechecks import precheck_calls, prechecks_in_words, run_prechecks
 from blpo_dspy.cli.screen import Evaluated, Screen, agreement_table, models_line, noting, show_aligned, working
 from blpo_dspy.models.lm import Models
-from blpo_dspy.optimizers.estimate import estimate, sum_of_estimates, with_passes
+from blpo_dspy.optimizers.estimate import estimate, sum_of_estimates
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.align import claim, make_optimizer
-from blpo_dspy.runs.costs import costs_after, total_calls
+from blpo_dspy.runs.costs import costs_after
 from blpo_dspy.runs.folds import FIGURES, Folded, Folds, align_folds, each_fold, make_folds, share
 from blpo_dspy.runs.jobs import CompileJob, Search
 from blpo_dspy.runs.record import result
@@ -132,8 +132,8 @@ def estimate_folds(job: CompileJob, latency: float, screen: Screen) -> None:
     start, cut = _begin(job, screen)
     note_prices(job.search.prices, job.start.models, screen)
     models = Models.named(**job.start.models.by_role(), **job.start.models.connection())
-    beforehand = precheck_passes(job, start, cut.whole.train, models)
-    first = total_calls(beforehand)
+    beforehand = precheck_calls(job, start, cut.whole.train, models)
+    first = beforehand.total()
     each = share(job.search.after(Usage(calls=first)), start, cut)
     searches = [(sets, each_fold(each)) for sets in cut.folds] + [(cut.whole, each)]
     costs = [costs_after(start, sets, search) for sets, search in searches]
@@ -143,8 +143,8 @@ def estimate_folds(job: CompileJob, latency: float, screen: Screen) -> None:
         )
         for (sets, search), cost in zip(searches, costs, strict=True)
     ]
-    wholes = [with_passes(part, cost.passes, each.budget()) for part, cost in zip(parts, costs, strict=True)]
-    found, whole = sum_of_estimates(parts), with_passes(sum_of_estimates(wholes), beforehand, job.search.budget())
+    found = sum_of_estimates(parts)
+    whole = found.plus(sum((cost.calls for cost in costs), beforehand), job.search.budget())
     after = {
         "validation_calls": sum(cost.val for cost in costs),
         "test_calls": sum(cost.test or 0 for cost in costs),
@@ -153,10 +153,10 @@ def estimate_folds(job: CompileJob, latency: float, screen: Screen) -> None:
         "calls_beforehand": first,
     }
     if screen.as_json:
-        screen.json({**found.to_dict(), **after, "folds": len(cut.folds), "in_all": whole.sums()})
+        screen.json({**found.to_dict(), **after, "folds": len(cut.folds), "in_all": whole.totals()})
         return
     screen.text(
-        f"{found.beside(whole)}\n\nThese are {len(parts)} searches: one for each of {len(cut.folds)} folds, and one on "
+        f"{found.table(whole)}\n\nThese are {len(parts)} searches: one for each of {len(cut.folds)} folds, and one on "
         f"all images. Judging the folds adds {after['test_calls']} calls, doubtful labels at most "
         f"{after['label_error_calls']}{prechecks_in_words(first)}."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +25,8 @@ from blpo_dspy.cli.screen import Screen, noting, working
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.errors import ModelError
 from blpo_dspy.models.lm import Models, is_embedded
-from blpo_dspy.optimizers.estimates.plan import Pass
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.runs.costs import first_pass, total_calls
+from blpo_dspy.runs.costs import calls_of
 from blpo_dspy.runs.jobs import CompileJob, Search
 from blpo_dspy.runs.preflight import (
     PROBES,
@@ -58,17 +58,12 @@ class Prechecks:
     seconds: float
 
 
-def precheck_passes(job: CompileJob, start: VisualJudge, train: _Examples, models: Models) -> list[Pass]:
-    """Returns the LM calls that `run_prechecks` makes where no call fails and no cache answers."""
-    seeing = _seeing(start, models) if job.preflight else {}
-    probes = [dict.fromkeys([_asked_as(roles)], PROBES) for roles, _ in seeing.values()]
-    asked = first_pass(start, train[:IMAGES])
-    return [*(Pass(1, calls, calls) for calls in probes), *[asked] * (job.repeat or 0)]
-
-
-def precheck_calls(job: CompileJob, start: VisualJudge, train: _Examples, models: Models) -> int:
-    """Returns how many they are."""
-    return total_calls(precheck_passes(job, start, train, models))
+def precheck_calls(job: CompileJob, start: VisualJudge, train: _Examples, models: Models) -> Counter[str]:
+    """Returns by role the LM calls that `run_prechecks` makes where no call fails and no cache answers."""
+    calls = calls_of(start, len(train[:IMAGES]) * (job.repeat or 0))
+    for roles, _ in (_seeing(start, models) if job.preflight else {}).values():
+        calls[_asked_as(roles)] += PROBES
+    return calls
 
 
 def prechecks_in_words(calls: int) -> str:
@@ -99,7 +94,8 @@ def run_prechecks(
         ModelError: If a model cannot be used, or does not see images.
     """
     began = time.monotonic()
-    job.search.after(Usage(calls=precheck_calls(job, start, train, models)))  # or none would be left for the search
+    calls = precheck_calls(job, start, train, models).total()
+    job.search.after(Usage(calls=calls))  # or none would be left for the search
     with noting(screen), _Meters(job.search, job.run_dir) as meters:
         if job.preflight:
             _preflight(start, sets, models, meters.another("preflight"), screen)

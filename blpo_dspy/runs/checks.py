@@ -6,6 +6,7 @@ All of them use LM calls after the search; no answer reaches a prompt of the opt
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -19,7 +20,6 @@ from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.optimizers.bench.records import BLPOResult, Judgement
-from blpo_dspy.optimizers.estimates.plan import Pass
 from blpo_dspy.programs.visual_judge import Evidence, VisualJudge
 
 Ask = Callable[[str, VisualJudge, Sequence[dspy.Example]], list[Verdict]]
@@ -65,16 +65,15 @@ def fidelity_sample(examples: Sequence[dspy.Example], size: int, seed: int) -> l
     return [examples[position] for position in sorted(drawn)]
 
 
-def fidelity_passes(evidence: str, images: int) -> list[Pass]:
-    """Returns the LM calls of both judges' fidelity on images that both have judged already.
+def fidelity_calls(evidence: str, images: int) -> Counter[str]:
+    """Returns by role the LM calls of both judges' fidelity on images that both have judged already.
 
     Of the three verdicts on an image (from pixels, from text, from what the judge reads) one is known, and so is the
     description where the judge reads one.
     """
-    from_pixels, from_text = Pass(images, {"judge": 1}), Pass(images, {"judge": 1})
     if evidence == "image":
-        return [Pass(images, {"verbalizer": 1, "judge": 1})] * 2
-    return [from_pixels, *([from_text] if evidence == "both" else [])] * 2
+        return Counter({"verbalizer": 2 * images, "judge": 2 * images})
+    return Counter({"judge": (4 if evidence == "both" else 2) * images})
 
 
 def text_fidelity(

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass
 
-import dspy
-
 from blpo_dspy.optimizers.blpo.algorithm import BLPO
-from blpo_dspy.optimizers.estimates.plan import Pass
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.runs.checks import fidelity_passes
+from blpo_dspy.runs.checks import fidelity_calls
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.sets import Sets
 
@@ -28,14 +25,14 @@ class CostsAfter:
         test: Those of the test split, before and after; None if there is none, or the cap on calls doesn't pay for it.
         fidelity: Those of the verbalizer's fidelity; 0 if it isn't asked for or not paid for.
         label_errors: The most that likely label errors take; under a cap on calls they get what is left.
-        passes: All of them, one after the other.
+        calls: All of them by role.
     """
 
     val: int
     test: int | None
     fidelity: int
     label_errors: int
-    passes: tuple[Pass, ...]
+    calls: Counter[str]
 
     @property
     def reserved(self) -> int:
@@ -46,20 +43,19 @@ class CostsAfter:
 def costs_after(start: VisualJudge, sets: Sets, search: Search) -> CostsAfter:
     """Returns what the measurements after a search cost."""
     room = math.inf if search.max_calls is None else _TEST_SHARE * search.max_calls
-    looked_at = min(search.label_errors, len(sets.train))
-    errors = [Pass(looked_at, calls_of(start))] * (looked_at > 0)
+    errors = calls_of(start, min(search.label_errors, len(sets.train)))
     validates = optimizer_of(search).select == "last" and search.max_calls is None
-    val = [first_pass(start, sets.val), Pass(len(sets.val), calls_of(start))] * validates
-    test = [first_pass(start, sets.test), Pass(len(sets.test), calls_of(start))]
-    fidelity = fidelity_passes(start.evidence, min(search.fidelity, len(sets.test)))
-    tested = 0 < total_calls(test) <= room
-    faithful = total_calls(test) + total_calls(fidelity) <= room
+    val = calls_of(start, 2 * len(sets.val) * validates)
+    test = calls_of(start, 2 * len(sets.test))
+    fidelity = fidelity_calls(start.evidence, min(search.fidelity, len(sets.test)))
+    tested = 0 < test.total() <= room
+    faithful = test.total() + fidelity.total() <= room
     return CostsAfter(
-        val=total_calls(val),
-        test=total_calls(test) if tested else None,
-        fidelity=total_calls(fidelity) if faithful else 0,
-        label_errors=total_calls(errors),
-        passes=(*errors, *val, *test * tested, *fidelity * faithful),
+        val=val.total(),
+        test=test.total() if tested else None,
+        fidelity=fidelity.total() if faithful else 0,
+        label_errors=errors.total(),
+        calls=errors + val + (test if tested else Counter()) + (fidelity if faithful else Counter()),
     )
 
 
@@ -68,20 +64,6 @@ def optimizer_of(search: Search) -> type[BLPO]:
     return BLPO.paper if search.paper else BLPO
 
 
-def calls_of(judge: VisualJudge) -> dict[str, int]:
-    """Returns by role the calls for an image."""
-    return {"judge": 1} if judge.evidence == "image" else {"verbalizer": 1, "judge": 1}
-
-
-def first_pass(judge: VisualJudge, examples: Sequence[dspy.Example]) -> Pass:
-    """Returns the cost of judging images that were not judged yet; equal ones are judged once."""
-    different = len({example.image.url for example in examples})
-    least = dict.fromkeys(calls_of(judge), different)
-    if judge.evidence == "description":
-        least["judge"] = min(1, different)
-    return Pass(len(examples), calls_of(judge), least)
-
-
-def total_calls(passes: Sequence[Pass]) -> int:
-    """Returns the most calls of some passes."""
-    return sum(each.total for each in passes)
+def calls_of(judge: VisualJudge, images: int) -> Counter[str]:
+    """Returns by role the most LM calls for judging images."""
+    return Counter(dict.fromkeys(["judge"] if judge.evidence == "image" else ["verbalizer", "judge"], images))

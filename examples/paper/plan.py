@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import dspy
 
 from blpo_dspy import BLPO, Budget, Models
 from blpo_dspy.comparison.methods import Method
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.models.prices import known_price
 from blpo_dspy.optimizers.estimate import Estimate, estimate
-from blpo_dspy.optimizers.estimates.plan import Span
 from paper.methods import Sizes, methods, sweep
 from paper.sets import PaperSet
+
+Ends: TypeAlias = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Part:
         name: "main" or "sweep".
         methods: What is compared.
         max_calls: The cap on each search.
-        calls: LM calls of all searches and measurements, over all seeds.
+        calls: LM calls of all searches and measurements, over all seeds: the usual number and the most.
         tokens: Their tokens.
         usd: Their price; None where nobody knows it.
         unpriced: The models without a price.
@@ -37,9 +38,9 @@ class Part:
     name: str
     methods: Mapping[str, Method]
     max_calls: int
-    calls: Span
-    tokens: Span
-    usd: Span | None
+    calls: Ends
+    tokens: Ends
+    usd: Ends | None
     unpriced: tuple[str, ...] = ()
 
 
@@ -84,27 +85,33 @@ def _part(data: PaperSet, name: str, compared: Mapping[str, Method], chosen: Cho
     """The bound for BLPO is the algorithm's own; a baseline runs until the same cap and is taken to cost as much."""
     blpo = methods(chosen.sizes, ["blpo"])
     most = {key: _estimated(data, m, chosen) for key, m in {**blpo, **compared}.items() if m.make == BLPO.paper}
-    cap = chosen.max_calls or math.ceil(max(found.total_calls.high for found in most.values()))
-    calls, tokens, usd = Span(), Span(), Span()
+    cap = chosen.max_calls or math.ceil(max(_ends(found, "calls")[1] for found in most.values()))
+    measured = (len(data.train) + len(data.test)) * len(compared)
+    judge = most["blpo"].costs[0]["judge"], most["blpo"].costs[1]["judge"]
+    figures = {
+        "calls": (measured, measured),
+        "tokens": (measured * judge[0].tokens, measured * judge[1].tokens),
+        "usd": (measured * judge[0].usd, measured * judge[1].usd),
+    }
     unpriced: set[str] = set()
     for key, method in compared.items():
         found = most.get(key, most["blpo"])
         unpriced |= set(found.unpriced)
-        if method.make is not None:
-            own = key in most
-            calls += _bound(found.total_calls, own, cap)
-            tokens += _bound(found.total_tokens, own)
-            usd += _bound(found.usd or Span(), own, chosen.max_usd)
-    measured = (len(data.train) + len(data.test)) * len(compared)
-    calls += Span(measured, measured, measured)
-    tokens = [most["blpo"].prompt_tokens["judge"], most["blpo"].completion_tokens["judge"]]
-    share = measured / max(1.0, most["blpo"].calls["judge"].high)
-    for amount, price in zip(tokens, known_price(chosen.models.judge, {}) or (0.0, 0.0), strict=True):
-        tokens += amount * Span(0, share, share)
-        usd += amount * Span(0, share * price / 1e6, share * price / 1e6)
-    times = Span(*[len(chosen.seeds)] * 3)
-    known = None if unpriced else usd * times
-    return Part(data, name, compared, cap, calls * times, tokens * times, known, tuple(sorted(unpriced)))
+        if method.make is None:
+            continue
+        for figure, (usual, high) in figures.items():
+            own = _ends(found, figure)
+            bound = min(own[1], cap) if figure == "calls" else own[1]
+            # A baseline spends all it may.
+            figures[figure] = (usual + (min(own[0], bound) if key in most else bound), high + bound)
+    calls, tokens, usd = ((len(chosen.seeds) * usual, len(chosen.seeds) * high) for usual, high in figures.values())
+    return Part(data, name, compared, cap, calls, tokens, None if unpriced else usd, tuple(sorted(unpriced)))
+
+
+def _ends(found: Estimate, figure: str) -> Ends:
+    """The usual and the highest value of a total, 0 where it is unknown."""
+    ends = found.totals()[figure]
+    return (0, 0) if ends is None else (ends["usual"], ends["most"])
 
 
 def _estimated(data: PaperSet, method: Method, chosen: Choices) -> Estimate:
@@ -120,11 +127,6 @@ def _estimated(data: PaperSet, method: Method, chosen: Choices) -> Estimate:
         return estimate(optimizer, data.student, trainset=data.train)
 
 
-def _bound(span: Span, own: bool, cap: float | None = None) -> Span:
-    """The span of a method, or of a baseline that spends all it may."""
-    return (span if own else Span(span.low, span.high, span.high)).capped(cap)
-
-
 def described(parts: Sequence[Part], chosen: Choices) -> str:
     """Returns the plan as a Markdown table, and what it rests on."""
     lines = ["| dataset | part | images | searches | calls each | all calls | tokens, millions | US dollars |"]
@@ -132,25 +134,22 @@ def described(parts: Sequence[Part], chosen: Choices) -> str:
     for part in parts:
         searches = len(chosen.seeds) * sum(method.make is not None for method in part.methods.values())
         images = f"{len(part.data.train)} + {len(part.data.test)}"
-        cells = [part.data.name, part.name, images, str(searches), f"≤ {part.max_calls:,}", _range(part.calls)]
-        cells += [
-            _range(part.tokens * Span(1e-6, 1e-6, 1e-6), 1),
-            "unknown" if part.usd is None else _range(part.usd, 2),
-        ]
+        cells = [part.data.name, part.name, images, str(searches), f"≤ {part.max_calls:,}", _range([part.calls])]
+        usd = "unknown" if part.usd is None else _range([part.usd], 2)
+        cells += [_range([part.tokens], 1, 1e-6), usd]
         lines.append("| " + " | ".join(cells) + " |")
-    total = sum((part.calls for part in parts), Span())
     unpriced = sorted({model for part in parts for model in part.unpriced})
     usd = "unknown, as nobody knows what " + ", ".join(unpriced) + " costs"
     if not unpriced:
-        usd = _range(sum((part.usd for part in parts if part.usd is not None), Span()), 2)
+        usd = _range([part.usd for part in parts if part.usd is not None], 2)
     lines += [
         "",
-        f"In all {_range(total)} LM calls (usual – most); US dollars: {usd}.",
+        f"In all {_range([part.calls for part in parts])} LM calls (usual – most); US dollars: {usd}.",
         "A baseline runs until it has made as many calls as BLPO may make, and is taken to cost as much. What several "
         "searches ask alike is paid for once, which the figures leave out; reasoning tokens are not in them either.",
     ]
     return "\n".join(lines)
 
 
-def _range(span: Span, digits: int = 0) -> str:
-    return f"{span.usual:,.{digits}f} – {span.high:,.{digits}f}"
+def _range(parts: Sequence[Ends], digits: int = 0, unit: float = 1) -> str:
+    return " – ".join(f"{unit * sum(values):,.{digits}f}" for values in zip(*parts, strict=True))

@@ -18,14 +18,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
+import dspy
+
 from blpo_dspy.optimizers.bench.records import Instructions, Round, Trial
 from blpo_dspy.optimizers.bench.run import Run
 from blpo_dspy.optimizers.bench.sampling import FEW_EXAMPLES, Batches, FullSearch, Minibatches, Sampling
+from blpo_dspy.optimizers.bench.setup import Dataset
 from blpo_dspy.optimizers.blpo import prompts as updates
 from blpo_dspy.optimizers.blpo.options import BLPOOptions, InnerLoop, KeepBack
 from blpo_dspy.optimizers.blpo.plan import plan_blpo
 from blpo_dspy.optimizers.blpo.steps import REMEMBERED, SMALLEST_GAIN, MetaPrompts, Steps
-from blpo_dspy.optimizers.estimates.plan import Plan, Sizes
+from blpo_dspy.optimizers.estimates.plan import Plan
 from blpo_dspy.optimizers.proposals.exhibits import Exhibits
 from blpo_dspy.optimizers.proposals.guards import Guards, words_in
 from blpo_dspy.optimizers.proposals.proposals import Proposal
@@ -143,9 +146,9 @@ class BLPO(BLPOOptions):
             return None
         return -position
 
-    def plan(self, sizes: Sizes, threads: int) -> Plan:
-        """Returns bounds on the LM calls of a run; see `JudgeOptimizer.plan`."""
-        return plan_blpo(self, sizes, threads)
+    def plan(self, student: dspy.Module, data: Dataset, verbalizer: str) -> Plan:
+        """Returns usual numbers and bounds of the LM calls of a run."""
+        return plan_blpo(self, student, data, verbalizer)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

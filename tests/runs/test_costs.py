@@ -12,9 +12,9 @@ from worlds import TRAIN, VALIDATION, brightness, examples, mind, student, world
 
 from blpo_dspy.calls.ledger import ROLES
 from blpo_dspy.models.lm import Models
-from blpo_dspy.optimizers.estimate import estimate, with_passes
+from blpo_dspy.optimizers.estimate import estimate
 from blpo_dspy.runs.align import align, make_optimizer
-from blpo_dspy.runs.costs import costs_after, total_calls
+from blpo_dspy.runs.costs import costs_after
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import Watch
 from blpo_dspy.runs.sets import Sets
@@ -41,13 +41,13 @@ def test_all_calls_of_a_run_lie_within_the_estimate_in_all(evidence: str, option
     search = Search(**{"rounds": 2, "inner_steps": 1, "threads": 4, **options})
     costs = costs_after(start, SETS, search)
     found = estimate(make_optimizer(models, search, costs.reserved), start, trainset=SETS.train, valset=SETS.val)
-    whole = with_passes(found, costs.passes, search.budget())
+    whole = found.plus(costs.calls, search.budget())
     with Watch(Console(file=io.StringIO())) as watch:
         aligned = align(start, SETS, models, search, watch)
     made = aligned.record.ledger + aligned.final
     for role in ROLES:
-        assert whole.calls[role].low <= made[role].calls <= whole.calls[role].high, role
-    assert whole.total_calls.low <= made.total.calls == len(lm.engine.seen) <= whole.total_calls.high
+        assert made[role].calls <= whole.most[role].calls, role
+    assert made.total.calls == len(lm.engine.seen) <= whole.totals()["calls"]["most"]
 
 
 def test_a_search_that_validates_nothing_has_its_validation_split_judged_and_counted() -> None:
@@ -58,23 +58,24 @@ def test_a_search_that_validates_nothing_has_its_validation_split_judged_and_cou
         for options in ({}, {"paper": True}, {"paper": True, "max_calls": 999})
     )
     assert (plain.val, paper.val, capped.val) == (0, 2 * len(SETS.val) * 2, 0)
-    assert total_calls(paper.passes) == paper.val + (paper.test or 0) + paper.label_errors
+    assert paper.calls.total() == paper.val + (paper.test or 0) + paper.label_errors
 
 
 def test_tokens_and_dollars_and_time_in_all_follow_the_calls() -> None:
-    """Each pass adds what its calls come to."""
+    """Further calls add their cost."""
     lm = world()
     search = Search(rounds=2, threads=4, prices={"scripted/test": (1.0, 2.0)})
     start = student(evidence="both")
     optimizer = make_optimizer(Models(lm, lm, lm), search, 0)
     found = estimate(optimizer, start, trainset=SETS.train, valset=SETS.val)
     costs = costs_after(start, SETS, search)
-    once, twice = (with_passes(found, costs.passes * times, None) for times in (1, 2))
-    for figure in ("total_calls", "total_tokens", "usd", "seconds"):
-        search_only, one, two = (getattr(part, figure).high for part in (found, once, twice))
+    once = found.plus(costs.calls, None)
+    twice = once.plus(costs.calls, None)
+    for figure in ("calls", "tokens", "usd", "seconds"):
+        search_only, one, two = (part.totals()[figure]["most"] for part in (found, once, twice))
         assert one > search_only
         assert two - one == pytest.approx(one - search_only)
-    table = found.beside(once)
-    assert f"{once.total_calls.high:,.0f}" in next(
+    table = found.table(once)
+    assert f"{once.totals()['calls']['most']:,}" in next(
         line for line in table.splitlines() if line.startswith("calls in all")
     )

@@ -453,7 +453,7 @@ def test_a_cap_that_pays_for_everything_changes_nothing(rounds: int) -> None:
     options: dict[str, Any] = {"rounds": rounds, "inner_steps": 3, "num_threads": 4}
     most = estimate(BLPO.paper(prompt_model=world(), task_model=world(), **options), student(), trainset=TRAIN)
     found = []
-    for budget in (None, Budget(max_calls=int(most.total_calls.high))):
+    for budget in (None, Budget(max_calls=int(most.totals()["calls"]["most"]))):
         lm = world()
         optimizer = BLPO.paper(prompt_model=lm, task_model=lm, budget=budget, **options)
         found.append(result(optimizer.compile(student(), trainset=TRAIN)).rounds)
@@ -464,7 +464,7 @@ def test_a_cap_that_pays_for_everything_changes_nothing(rounds: int) -> None:
 def test_a_budget_too_small_for_a_round_returns_the_start() -> None:
     """With a warning beforehand; no more is spent than allowed."""
     lm = world()
-    with pytest.warns(UserWarning, match="max_calls=15 hardly pays for a round"):
+    with pytest.warns(UserWarning, match="max_calls=15 hardly pays for two rounds"):
         found = result(compiled(lm, budget=Budget(max_calls=15)))
     assert (found.rounds, found.returned) == ((), found.start)
     assert found.before is not None

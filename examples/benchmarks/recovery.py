@@ -35,7 +35,7 @@ LABELS = LabelSpace.ordinal(1, 5)
 VARIANTS: dict[str, tuple[Callable[..., BLPO], dict[str, Any], dict[str, Any]]] = {
     "defaults": (BLPO, {}, {}),
     "paper": (BLPO.paper, {}, {}),
-    "fixed generic q": (BLPO, {"inner_steps": 0}, {}),
+    "first q only": (BLPO, {"inner_steps": 0}, {}),
     "fixed task-aware q (best of 4)": (
         BLPO,
         {"verbalizer_search": "fixed"},

@@ -197,6 +197,7 @@ def test_the_readme_names_files_and_options_that_exist() -> None:
         "--sweeps",
         "--temperaments",
         "--train",
+        "--variants",
         "--yes",
     }
     mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - elsewhere

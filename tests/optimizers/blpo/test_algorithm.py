@@ -464,7 +464,7 @@ def test_a_cap_that_pays_for_everything_changes_nothing(rounds: int) -> None:
 def test_a_budget_too_small_for_a_round_returns_the_start() -> None:
     """With a warning beforehand; no more is spent than allowed."""
     lm = world()
-    with pytest.warns(UserWarning, match="max_calls=15 hardly pays for two rounds"):
+    with pytest.warns(UserWarning, match="max_calls=15 hardly pays for a round"):
         found = result(compiled(lm, budget=Budget(max_calls=15)))
     assert (found.rounds, found.returned) == ((), found.start)
     assert found.before is not None

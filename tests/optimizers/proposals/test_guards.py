@@ -200,6 +200,9 @@ def test_a_shift_of_the_labels_is_refused_with_its_size() -> None:
         "the judge's labels are 0.50 from people's shares, at the start 0.00",
     ]
     assert [v.refused for v in Guards(label_shift=0.5).checked([start, later])] == ["", ""]
+    # What the start has of it already does not count.
+    same = validation(2, ["bright"] * 20)
+    assert [v.refused for v in Guards(label_shift=0.1).checked([later, same])] == ["", ""]
 
 
 def test_a_part_that_got_worse_is_refused_unless_it_is_small() -> None:

@@ -30,7 +30,7 @@ from blpo_dspy.calls.gate import as_background
 from blpo_dspy.calls.ledger import ROLES, Ledger, Usage
 from blpo_dspy.calls.meter import CallCap, Meter, observe_answers
 from blpo_dspy.calls.store import Answer, MemoryStore
-from blpo_dspy.errors import BlpoWarning
+from blpo_dspy.errors import BlpoError, BlpoWarning
 
 WAIT = 30  # seconds that a thread may take before a test gives up
 
@@ -655,6 +655,14 @@ def test_a_cap_on_calls_pays_for_no_call_more(cap: int) -> None:
         assert judge("0") == ["hi"]
 
 
+@pytest.mark.parametrize("cap", [-1, 1.5, "x"])
+def test_a_cap_on_calls_is_a_whole_number(cap: Any) -> None:
+    """None stands for no cap."""
+    with pytest.raises(BlpoError, match=f"max_calls={cap!r}"):
+        CallCap(cap)
+    assert CallCap(None).calls is None
+
+
 class OwnCall(dspy.BaseLM):
     """An LM that overrides `__call__` and tells DSPy nothing."""
 
@@ -667,7 +675,8 @@ def test_an_lm_with_a_call_of_its_own_counts_as_paid() -> None:
     """Where nothing is known of an answer it is a call without a price, so that a cap holds."""
     meter = Meter(num_threads=1)
     assert meter.wrap(OwnCall("own"), "judge")("a") == ["hi"]
-    assert (meter.ledger["judge"].calls, meter.ledger["judge"].cached, meter.ledger["judge"].unpriced) == (1, 0, 1)
+    spent = meter.ledger["judge"]
+    assert (spent.calls, spent.cached, spent.unpriced, spent.uncounted) == (1, 0, 1, 1)
 
 
 # The wire

@@ -233,7 +233,7 @@ def test_a_cap_that_pays_gives_no_warning() -> None:
     """Nothing is said where there is nothing to say."""
     made = optimizer(world(), budget=Budget(max_calls=1000))
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         program = made.compile(student(), trainset=TRAIN, valset=VALIDATION)
     assert program.detailed_results.warnings == ()
 

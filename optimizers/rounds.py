@@ -131,12 +131,11 @@ class RoundOptimizer(JudgeOptimizer):
         # Not more than at the end of the next round, during which it was judged: the two may share answers.
         spent = {t: min(ends[t] + validator.asked(t), ends[t + 1]) for t in range(len(rounds) + 1)}
         validations = tuple(replace(v, spent=spent[v.after_round]) for v in validations)
-        if validations and validations[0].after_round == 0:
-            validations = self.guards.checked(validations)
+        validations = self.guards.checked(validations)
         for validation in validations:
             run.write("validation", validation.after_round, validation.to_dict())
-        returned = rounds[-1].end if rounds and self.select == "last" else run.start
-        if validations and validations[0].after_round == 0:
+        returned = rounds[-1].end if rounds else run.start
+        if self.select == "best":
             returned = validations[best(validations)].instructions
         result = BLPOResult(
             run.start, tuple(rounds), validations, returned, run.meter.ledger, stop_reason, self.options

@@ -56,7 +56,7 @@ def main() -> None:
     photos = rated_photographs(RATER, train=60, val=90, test=120)
     judge = aligned_judge()
     judge.set_lm(lm)
-    metric = judge.as_metric(image="pick")
+    metric = judge.as_metric(fields={"image": "pick"})
 
     def choices(photographs: tuple) -> list[dspy.Example]:
         images = [judge.pixel_policy.prepare(photo.image) for photo in photographs]

@@ -12,6 +12,8 @@ from blpo_dspy.files import as_path
 
 FORMAT = "blpo-dspy judge"
 FORMAT_VERSION = 1
+SEVERAL_IMAGES_VERSION = 2
+"""Of a judge whose images are not the one input `image`, which earlier releases cannot build."""
 _REQUIRED = ("labels", "evidence", "context", "reasoning", "pixel_policy", "verbalizer", "judge", "card")
 # How DSPy writes an image into a state, and how pixels are written as text.
 _IMAGE_TRACES = ("CUSTOM-TYPE-START-IDENTIFIER", ";base64,")
@@ -67,12 +69,13 @@ def check_judge(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
             "build the judge first and call judge.load(path) on it"
         )
     version = data.get("format_version")
-    if type(version) is not int or version != FORMAT_VERSION:
+    if type(version) is not int or version not in (FORMAT_VERSION, SEVERAL_IMAGES_VERSION):
         raise ArtifactError(
-            f"{path}: format version {version!r}, but this blpo-dspy reads version {FORMAT_VERSION}; load it with the "
-            "blpo-dspy release that wrote it, or save it again"
+            f"{path}: format version {version!r}, but this blpo-dspy reads versions {FORMAT_VERSION} and "
+            f"{SEVERAL_IMAGES_VERSION}; load it with the blpo-dspy release that wrote it, or save it again"
         )
-    missing = [key for key in _REQUIRED if key not in data]
+    required = _REQUIRED if version == FORMAT_VERSION else ("images", *_REQUIRED)
+    missing = [key for key in required if key not in data]
     if missing:
         raise ArtifactError(f"{path}: incomplete judge, {missing} missing; save the judge again")
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import dspy
 
+from blpo_dspy.data.fields import InputFields
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, brief, check_kind
@@ -20,7 +21,7 @@ class Judge(Protocol):
     """What a metric needs of a judge."""
 
     labels: LabelSpace
-    context: tuple[str, ...]
+    fields: InputFields
 
     def __call__(self, **inputs: Any) -> dspy.Prediction:
         """Judges an image."""
@@ -29,8 +30,7 @@ class Judge(Protocol):
 def judge_metric(
     judge: Judge,
     *,
-    image: str = "image",
-    context: Mapping[str, str] | None = None,
+    fields: Mapping[str, str] | None = None,
     scores: Mapping[Label, float] | None = None,
 ) -> Callable[..., dspy.Prediction]:
     """Returns `metric(example, prediction, trace=None, pred_name=None, pred_trace=None)` for DSPy's optimizers.
@@ -45,28 +45,29 @@ def judge_metric(
 
     Args:
         judge: The judge.
-        image: Name of the field that holds the image, looked up in the prediction first, then in the example.
-        context: For a context input of the judge the name of the field that holds it; the same name unless given.
+        fields: For an input of the judge, an image or a text, the name of the field that holds it, looked up in the
+            prediction first, then in the example; the same name unless given.
         scores: The score of each label. An ordinal scale runs from 0 (lowest) to 1 (highest) unless given; nominal
             labels have no order, so theirs must be given.
 
     Raises:
         BlpoError: If the scores are missing for nominal labels, name an unknown label, or leave [0, 1], or if
-            `context` names an input that the judge doesn't have.
+            `fields` names an input that the judge doesn't have.
     """
     worth = _scores(judge.labels, scores)
     best = ", ".join(str(label) for label, score in worth.items() if score == max(worth.values()))
-    if context is not None:
-        check_kind("context", context, Mapping, "dictionary", "context={'prompt': 'question'}")
-    if unknown := set(context or ()) - set(judge.context):
-        raise BlpoError(f"the judge has no context input {sorted(unknown)}; it has {list(judge.context)}")
-    fields = {name: (context or {}).get(name, name) for name in judge.context}
+    if fields is not None:
+        check_kind("fields", fields, Mapping, "dictionary", "fields={'image': 'render'}")
+    if unknown := [name for name in fields or () if name not in judge.fields.names]:
+        raise BlpoError(f"the judge has no input {brief(unknown)}; it has {list(judge.fields.names)}")
+    holders = {name: (fields or {}).get(name, name) for name in judge.fields.names}
+    images = {image.name for image in judge.fields.images}
 
     def metric(
         example: Any, prediction: Any, trace: Any = None, pred_name: Any = None, pred_trace: Any = None
     ) -> dspy.Prediction:
-        inputs = {"image": _image(_field(image, prediction, example))}
-        inputs.update({name: _field(field, prediction, example) for name, field in fields.items()})
+        inputs = {name: _field(holder, prediction, example) for name, holder in holders.items()}
+        inputs = {name: _image(value) if name in images else value for name, value in inputs.items()}
         # Optimizers read the program's own steps off the trace.
         with dspy.context(trace=None):
             verdict = judge(**inputs)
@@ -96,7 +97,9 @@ def _scores(labels: LabelSpace, scores: Mapping[Label, float] | None) -> dict[La
 
 
 def _image(value: Any) -> Any:
-    """The image to judge; text may come from a model, and is never used as a path or an address."""
+    """The image to judge, or a list; text may come from a model, and is never used as a path or an address."""
+    if isinstance(value, (list, tuple)):
+        return [_image(part) for part in value]
     if isinstance(value, str):
         raise BlpoError(f"the image to judge is text ({value[:80]!r}); make it a dspy.Image, PIL image, bytes or Path")
     return value

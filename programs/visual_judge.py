@@ -1,4 +1,4 @@
-"""VisualJudge: the program that labels an image, and its file."""
+"""VisualJudge: the program that labels images, and its file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args, overload
 import dspy
 from dspy.utils.exceptions import AdapterParseError
 
-from blpo_dspy.data.fields import check_context, context_text
+from blpo_dspy.data.fields import IMAGE, InputFields
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace, check_space
@@ -26,6 +26,7 @@ from blpo_dspy.models.seams import get_dependency_versions
 from blpo_dspy.programs.artifact import (
     FORMAT,
     FORMAT_VERSION,
+    SEVERAL_IMAGES_VERSION,
     check_judge,
     holds_images,
     is_judge,
@@ -35,7 +36,7 @@ from blpo_dspy.programs.artifact import (
 from blpo_dspy.programs.batching import Item, batch_inputs, listed, run_batch
 from blpo_dspy.programs.metric import judge_metric
 from blpo_dspy.programs.predictor import MALFORMED, FittingPredict, JudgingPredict
-from blpo_dspy.programs.signatures import DEFAULT_VERBALIZER_INSTRUCTION, judge_signature, verbalize_signature
+from blpo_dspy.programs.signatures import default_verbalizer_instruction, judge_signature, verbalize_signature
 from blpo_dspy.text import as_data
 
 Evidence = Literal["both", "image", "description"]
@@ -57,16 +58,19 @@ class _Load:
 
 
 class VisualJudge(dspy.Module):
-    """Labels an image as the people would whose labels it was aligned with.
+    """Labels an image, or several that belong together, as the people would whose labels it was aligned with.
 
-    A call `judge(image=…, **context)` returns a `dspy.Prediction` with `label` (one of the label space, or None where
-    the model's answer states none), `answer` (what the model wrote for it), `description` unless the evidence is the
-    image alone, and `reasoning` if requested.
+    A call `judge(image=…, **context)`, each image under its name, returns a `dspy.Prediction` with `label` (one of the
+    label space, or None where the model's answer states none), `answer` (what the model wrote for it), `description`
+    unless the evidence is the image alone, and `reasoning` if requested.
 
     Args:
         labels: The closed set of labels.
         instruction: The judge instruction p: what to judge, by which rule.
-        verbalizer_instruction: The verbalizer instruction q: what to report about an image.
+        verbalizer_instruction: The verbalizer instruction q: what to report about the images; to describe them in
+            detail if None.
+        images: Names of the image inputs, in order; "photos: list[dspy.Image]" names one that takes a list of images.
+            Verbalizer and judge see each under its name.
         context: Names of further text inputs, such as the prompt that an image was made from.
         evidence: What the judge reads: "both" the image and the verbalizer's description of it (two LM calls), the
             "image" alone (one call; the verbalizer works only while compiling) or the "description" alone (two calls;
@@ -79,8 +83,8 @@ class VisualJudge(dspy.Module):
     differ. The card is in a judge file alone.
 
     Raises:
-        BlpoError: If an instruction is empty, a context name is reserved, doubled or no identifier, the evidence
-            unknown, or `reasoning` neither true nor false.
+        BlpoError: If an instruction is empty, the name of an input is reserved, doubled or not an identifier, the
+            evidence unknown, or `reasoning` neither true nor false.
     """
 
     def __init__(
@@ -88,7 +92,8 @@ class VisualJudge(dspy.Module):
         labels: LabelSpace,
         *,
         instruction: str,
-        verbalizer_instruction: str = DEFAULT_VERBALIZER_INSTRUCTION,
+        verbalizer_instruction: str | None = None,
+        images: Sequence[str] = (IMAGE,),
         context: Sequence[str] = (),
         evidence: Evidence = "both",
         reasoning: bool = False,
@@ -97,16 +102,20 @@ class VisualJudge(dspy.Module):
         super().__init__()
         check_space(labels)
         self.labels = labels
-        self.context = check_context((context,) if isinstance(context, str) else context)
+        self.fields = InputFields.of(
+            (images,) if isinstance(images, str) else images, (context,) if isinstance(context, str) else context
+        )
+        if verbalizer_instruction is None:
+            verbalizer_instruction = default_verbalizer_instruction(self.fields)
         _check(evidence, reasoning, instruction, verbalizer_instruction)
         if pixel_policy is not None:
             _check_policy(pixel_policy)
         self.evidence: Evidence = evidence
         self.reasoning = reasoning
         self.card: dict[str, Any] = {}
-        self.verbalizer = FittingPredict(verbalize_signature(verbalizer_instruction, self.context))
+        self.verbalizer = FittingPredict(verbalize_signature(verbalizer_instruction, self.fields))
         self.judge = JudgingPredict(
-            judge_signature(instruction, labels, self.context, evidence=evidence, reasoning=reasoning),
+            judge_signature(instruction, labels, self.fields, evidence=evidence, reasoning=reasoning),
             PixelPolicy() if pixel_policy is None else pixel_policy,
         )
 
@@ -115,7 +124,7 @@ class VisualJudge(dspy.Module):
         super().__setstate__(state)
         try:
             LabelSpace(*self.labels.labels, ordered=self.labels.ordered)
-            check_context(self.context)
+            InputFields.of(self.images, self.context)
             _check(self.evidence, self.reasoning, self.instruction, self.verbalizer_instruction)
             check_kind("card", self.card, dict, "dictionary", "{}")
             check_kind("pixel_policy", self.pixel_policy, PixelPolicy, "pixel policy", "PixelPolicy()")
@@ -123,6 +132,16 @@ class VisualJudge(dspy.Module):
             raise ArtifactError(
                 f"the saved program was changed, or is of another version: {error}; save the judge again"
             ) from error
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The names of the image inputs, in order; with their type where they take a list of images."""
+        return tuple(map(str, self.fields.images))
+
+    @property
+    def context(self) -> tuple[str, ...]:
+        """The names of the further text inputs."""
+        return self.fields.context
 
     @property
     def pixel_policy(self) -> PixelPolicy:
@@ -151,41 +170,44 @@ class VisualJudge(dspy.Module):
         return 1 if self.evidence == "image" else 2
 
     def prepare(self, **inputs: Any) -> dict[str, Any]:
-        """Returns the inputs as the predictors take them: the image under the pixel policy, context as plain data.
+        """Returns the inputs as the predictors take them: images under the pixel policy, context as plain data.
 
         Raises:
-            BlpoError: If an input is missing or unknown, the image cannot be used, or a context input is an image.
+            BlpoError: If an input is missing, unknown or of the wrong kind, or an image cannot be used.
         """
-        expected = ("image", *self.context)
-        missing = [name for name in expected if inputs.get(name) is None]
-        unknown = [name for name in inputs if name not in expected]
-        if missing or unknown:
-            raise BlpoError(f"this judge takes {', '.join(expected)}; missing: {missing}, unknown: {unknown}")
-        context = {name: context_text(name, inputs[name]) for name in self.context}
-        return {"image": self.pixel_policy.prepare(inputs["image"]), **context}
+        return self.fields.prepare(inputs, self.pixel_policy)
 
-    def forward(self, **inputs: Any) -> dspy.Prediction:
-        """Judges one image; see the class."""
-        prepared = self.prepare(**inputs)
+    def forward(self, *image: Any, **inputs: Any) -> dspy.Prediction:
+        """Judges one image, which may be given without its name if it is the only one, or those of one row."""
+        prepared = self.prepare(**self._named(image, inputs))
         with lean_calls():
             description = None
             if self.evidence != "image":
                 description = _described(_outcome(self.verbalizer, prepared))
             return self._judged(_outcome(self.judge, self._evidence(prepared, description)), description)
 
-    async def aforward(self, **inputs: Any) -> dspy.Prediction:
-        """Judges one image without blocking the event loop; see the class."""
-        prepared = await asyncio.to_thread(self.prepare, **inputs)
+    async def aforward(self, *image: Any, **inputs: Any) -> dspy.Prediction:
+        """Judges without blocking the event loop; arguments as for `forward`."""
+        prepared = await asyncio.to_thread(self.prepare, **self._named(image, inputs))
         with lean_calls():
             description = None
             if self.evidence != "image":
                 description = _described(await _aoutcome(self.verbalizer, prepared))
             return self._judged(await _aoutcome(self.judge, self._evidence(prepared, description)), description)
 
+    def _named(self, image: tuple[Any, ...], inputs: dict[str, Any]) -> dict[str, Any]:
+        if not image:
+            return inputs
+        name = self.fields.images[0].name
+        if len(image) > 1 or len(self.fields.images) > 1 or name in inputs:
+            raise BlpoError(f"this judge takes {', '.join(self.fields.names)}: give each by its name, judge({name}=…)")
+        return {name: image[0], **inputs}
+
     def _evidence(self, prepared: Mapping[str, Any], description: str | None) -> dict[str, Any]:
         evidence = dict(prepared)
         if self.evidence == "description":
-            del evidence["image"]
+            for image in self.fields.images:
+                del evidence[image.name]
         if description is not None:
             evidence["description"] = description
         return evidence
@@ -216,8 +238,8 @@ class VisualJudge(dspy.Module):
         survive a crash see `blpo_dspy.predictions.predict.predict`.
 
         Args:
-            examples: `dspy.Example`s with their inputs set, dicts of inputs, or, where the judge takes no context,
-                images: paths, URLs, bytes, PIL images or `dspy.Image`s.
+            examples: `dspy.Example`s with their inputs set, dicts of inputs, or, where the judge takes one image and no
+                context, images: paths, URLs, bytes, PIL images or `dspy.Image`s.
             num_threads: Threads; DSPy's setting if None.
             max_errors: How many calls may fail before the batch is stopped; if None as many in a row, without an answer
                 between them, as DSPy's setting of that name says. Images that cannot be read, or that the model
@@ -241,7 +263,7 @@ class VisualJudge(dspy.Module):
         items = listed(examples)
         batch = run_batch(
             self,
-            batch_inputs(items, ("image", *self.context)),
+            batch_inputs(items, self.fields.names),
             max_errors,
             num_threads=num_threads,
             provide_traceback=provide_traceback,
@@ -257,12 +279,11 @@ class VisualJudge(dspy.Module):
     def as_metric(
         self,
         *,
-        image: str = "image",
-        context: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
         scores: Mapping[Label, float] | None = None,
     ) -> Callable[..., dspy.Prediction]:
         """Returns a DSPy metric that scores another program's output by this judge; see `judge_metric`."""
-        return judge_metric(self, image=image, context=context, scores=scores)
+        return judge_metric(self, fields=fields, scores=scores)
 
     def save(
         self, path: str | os.PathLike[str], save_program: bool = False, modules_to_serialize: list[Any] | None = None
@@ -302,7 +323,7 @@ class VisualJudge(dspy.Module):
                 )
         return {
             "format": FORMAT,
-            "format_version": FORMAT_VERSION,
+            "format_version": SEVERAL_IMAGES_VERSION if "images" in self._shape() else FORMAT_VERSION,
             **self._shape(),
             "pixel_policy": self.pixel_policy.to_dict(),
             "card": self.card,
@@ -325,8 +346,10 @@ class VisualJudge(dspy.Module):
 
     def _shape(self) -> dict[str, Any]:
         """What makes a judge another program, not the same one with another state."""
+        named = {} if self.images == (IMAGE,) else {"images": list(self.images)}
         return {
             "labels": self.labels.to_dict(),
+            **named,
             "evidence": self.evidence,
             "context": list(self.context),
             "reasoning": self.reasoning,
@@ -343,13 +366,15 @@ class VisualJudge(dspy.Module):
         data = read_json(path)
         check_judge(path, data)
         try:
-            if not isinstance(data["context"], list):
-                raise BlpoError(f"context {data['context']!r} is not a list of names")
+            names = {"images": data.get("images", [IMAGE]), "context": data["context"]}
+            for what, value in names.items():
+                if not isinstance(value, list):
+                    raise BlpoError(f"{what} {value!r} is not a list of names")
             judge = cls(
                 LabelSpace.from_dict(data["labels"]),
                 instruction=data["judge"]["signature"]["instructions"],
                 verbalizer_instruction=data["verbalizer"]["signature"]["instructions"],
-                context=data["context"],
+                **names,
                 evidence=data["evidence"],
                 reasoning=data["reasoning"],
             )
@@ -384,9 +409,9 @@ class VisualJudge(dspy.Module):
             return
         check_judge(path, data)
         differing = [
-            f"{key} {brief(data[key])} (this judge: {brief(own)})"
-            for key, own in self._shape().items()
-            if data[key] != own
+            f"{key} {brief(data.get(key))} (this judge: {brief(own)})"
+            for key, own in {"images": None, **self._shape()}.items()
+            if data.get(key) != own
         ]
         if differing:
             raise ArtifactError(

@@ -286,7 +286,9 @@ def _data(
     ] = None,
     *,
     source: SourceChoice | None,
-    image_column: Annotated[str, typer.Option(metavar="NAME", help="Column with the image: a path or URL.")] = "image",
+    image_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column with the image, a path or URL (default: image).")
+    ] = None,
     label_column: Annotated[str, typer.Option(metavar="NAME", help="Column with the human label.")] = "label",
     allow_outside: AllowOutside = False,
     raters: RaterChoice | None,
@@ -322,6 +324,14 @@ def _start(
     ] = None,
     labels: Annotated[str | None, typer.Option(metavar="A,B,…", help='Nominal labels: "Safe,Unsafe".')] = None,
     scale: Annotated[str | None, typer.Option(metavar="LOW-HIGH", help="Or a scale of whole numbers: 1-5.")] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,…",
+            help='Where a row has several images: the columns with one each; "photos: list[dspy.Image]" is one with a '
+            "list.",
+        ),
+    ] = None,
     context: Annotated[
         str | None, typer.Option(metavar="A,B,…", help="Columns with text that belongs to the image.")
     ] = None,
@@ -357,8 +367,11 @@ def _start(
     _check_start(task, of_table=of_table, own_splits=bool(val or test), sized=bool(sizes))
     space = parse_labels(labels, scale) if of_table or labels is not None or scale is not None else None
     texts = None if context is None and not of_table else names(context or "")
+    columns = replace(data.columns, context=texts, group=group_column)
+    if images is not None:
+        columns = replace(columns, images=names(images))
     return Start(
-        data=replace(data, columns=replace(data.columns, context=texts, group=group_column)),
+        data=replace(data, columns=columns),
         labels=space,
         task=task,
         models=models,
@@ -681,8 +694,12 @@ def judge_(
     *,
     models: _JudgeModels,
     image_column: Annotated[
-        str, typer.Option(metavar="NAME", help="Column of TABLE with the image: a path, a URL or the image.")
-    ] = "image",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Column of TABLE with the image, a path, a URL or the image (default: named as the judge's input).",
+        ),
+    ] = None,
     context: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=TEXT", help="A text that the judge gets with every image, in place of a column."),

@@ -20,7 +20,6 @@ from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.data.splits import check_labels
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.models.lm import Models, is_embedded
-from blpo_dspy.programs.signatures import DEFAULT_VERBALIZER_INSTRUCTION
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.drawing import draw_sets
 from blpo_dspy.runs.jobs import EvidenceOption, ModelNames, Start
@@ -54,6 +53,7 @@ def first_judge(task: Task, *, reasoning: bool = False) -> VisualJudge:
         task.labels,
         instruction=task.instruction,
         verbalizer_instruction=task.verbalizer_instruction,
+        images=task.images,
         context=task.context,
         evidence=task.evidence,
         reasoning=reasoning,
@@ -67,7 +67,8 @@ def _task_of_table(start: Start) -> Task:
     return Task(
         labels=labels,
         instruction=instruction,
-        verbalizer_instruction=start.verbalizer_instruction or DEFAULT_VERBALIZER_INSTRUCTION,
+        verbalizer_instruction=start.verbalizer_instruction,
+        images=start.data.columns.images,
         context=start.data.columns.context or (),
         evidence=(start.evidence or EvidenceOption.BOTH).value,
     )

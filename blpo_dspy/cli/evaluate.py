@@ -84,8 +84,8 @@ def _load(
     """The examples as this judge takes them."""
     if job.data.source is None:
         with noting(screen):
-            return load_set(job.data, judge.labels, judge.context, judge.pixel_policy)
-    task = Task(judge.labels, judge.instruction, context=judge.context)
+            return load_set(job.data, judge.labels, judge.fields, judge.pixel_policy)
+    task = Task(judge.labels, judge.instruction, images=judge.images, context=judge.context)
     with working(screen) as watch:
         examples, seen = draw_set(job.data, task, job.draw, job.seed, judge.pixel_policy, watch)
     for line in seen if noted else ():

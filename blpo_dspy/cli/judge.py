@@ -40,7 +40,7 @@ def judge_images(job: JudgeJob, screen: Screen) -> int:
         raise BlpoError("--max-calls needs --out, so that what was paid for is kept")
     inputs = find_inputs(
         job.images,
-        context=judge.context,
+        fields=judge.fields,
         texts=given_texts(job.context, tuple(pair.partition("=")[0].strip() for pair in job.context)),
         image_column=job.image_column,
         allow_outside=job.allow_outside,
@@ -81,7 +81,7 @@ def _print_verdicts(judge: VisualJudge, inputs: Inputs, job: JudgeJob, screen: S
             )  # its cell comes first in the line
             waiting.append((draft.place, Verdict(None, failure=failure) if failure else None))
             if not failure:
-                yield {"image": draft.source, **draft.context}
+                yield {**draft.sources, **draft.context}
 
     # On a terminal that shows the verdicts as they come, a live line would only be in their way.
     with working(screen, live=not screen.out.is_terminal) as watch, Workers(job.threads) as workers:

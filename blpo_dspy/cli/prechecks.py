@@ -22,6 +22,7 @@ from blpo_dspy.calls.meter import GRACE, Meter
 from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.workers import Workers, thread_count
 from blpo_dspy.cli.screen import Screen, noting, working
+from blpo_dspy.data.fields import all_images
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.errors import ModelError
 from blpo_dspy.models.lm import Models, is_embedded
@@ -211,13 +212,14 @@ def _preflight(start: VisualJudge, sets: Mapping[str, _Examples], models: Models
     seeing = _seeing(start, models)
     if not seeing:
         return
-    policy = needed_policy(start.pixel_policy, [example for examples in sets.values() for example in examples])
-    screen.note(image_limits(start.pixel_policy, policy, list(seeing)))
+    examples = [example for part in sets.values() for example in part]
+    policy, most = needed_policy(start.pixel_policy, examples), max(len(all_images(example)) for example in examples)
+    screen.note(image_limits(start.pixel_policy, policy, list(seeing), most))
     for roles, lm in seeing.values():
-        _check_sight(roles, meter.wrap(lm, _asked_as(roles)), policy)
+        _check_sight(roles, meter.wrap(lm, _asked_as(roles)), policy, most)
 
 
-def _check_sight(roles: str, lm: dspy.BaseLM, policy: PixelPolicy) -> None:
+def _check_sight(roles: str, lm: dspy.BaseLM, policy: PixelPolicy, most: int) -> None:
     try:
         probe = sees_pixels(lm)
     except LMError as error:
@@ -228,10 +230,11 @@ def _check_sight(roles: str, lm: dspy.BaseLM, policy: PixelPolicy) -> None:
             f"{list(probe.answers.values())}; name a multimodal model, or check that its server passes images on"
         )
     try:
-        send_largest(lm, policy)
+        send_largest(lm, policy, most)
     except LMError as error:
+        size = f"{policy.max_side} × {policy.max_side} pixels and {policy.max_bytes / 1e6:.2g} MB"
+        none = f"none of {size}, which is as large as those here" if most == 1 else f"not {most} of {size} in a request"
         raise ModelError(
-            f"the {roles} model takes a small image but none of {policy.max_side} × {policy.max_side} pixels and "
-            f"{policy.max_bytes / 1e6:.2g} MB, which is as large as those here: {error}; raise its server's limit, or "
+            f"the {roles} model takes a small image but {none}: {error}; raise its server's limit, or "
             "make the images smaller, in Python with VisualJudge(…, pixel_policy=PixelPolicy(max_side=512))"
         ) from error

@@ -12,8 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import dspy
 
-from blpo_dspy.data.fields import check_context
-from blpo_dspy.data.images.prepare import ImageError, PixelPolicy, PreparedImage, fingerprint, try_prepare_all
+from blpo_dspy.data.fields import IMAGE, InputFields, images_of, texts_of
+from blpo_dspy.data.images.prepare import (
+    ImageError,
+    ImageSource,
+    PixelPolicy,
+    PreparedImage,
+    fingerprint,
+    try_prepare_all,
+)
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.data.ratings import Combined, combine_raters, ratings_from_rows
@@ -40,13 +47,15 @@ __all__ = [
 
 # Hex digits; two sets of 10,000 images share one by chance with a probability below one in a million.
 _PRINT = 12
+_LONGEST_NAME = 500
 
 
 def load_examples(
     source: str | os.PathLike[str] | datasets.Dataset,
     *,
     labels: LabelSpace,
-    image_column: str = "image",
+    images: Sequence[str] = (IMAGE,),
+    image_column: str | None = None,
     label_column: str = "label",
     context: Sequence[str] = (),
     group_column: str | None = None,
@@ -54,16 +63,18 @@ def load_examples(
     policy: PixelPolicy | None = None,
     allow_outside: bool = False,
 ) -> list[dspy.Example]:
-    """Returns one example per row: `image`, the context texts, `label`, a unique `id`, and `group` if there is one.
+    """Returns one example per row: its images, the context texts, `label`, a unique `id`, and perhaps `group`.
 
-    The inputs are the image and the context texts. An image is a path, an http(s) or gs URL (passed on, never fetched),
-    a data URI, bytes, or the {bytes, path} that `datasets` stores.
+    The inputs are the images and the context texts. An image is a path, an http(s) or gs URL (passed on, never
+    fetched), a data URI, bytes, or the {bytes, path} that `datasets` stores.
 
     Args:
         source: A .csv, .tsv, .jsonl or .parquet file, a folder with one sub-folder of images per label, or a
             `datasets.Dataset`.
         labels: The closed set of labels.
-        image_column: The column with the image.
+        images: The names of the image inputs, which are columns; "photos: list[dspy.Image]" names a list of images (in
+            a text cell with "|" between two).
+        image_column: The column of the only image, where it has another name than its input.
         label_column: The column with the human label.
         context: TableColumns with further text inputs, such as the prompt an image was made from.
         group_column: Rows with the same value here are never split up; an empty cell is a group of its own.
@@ -75,10 +86,11 @@ def load_examples(
 
     Raises:
         DataError: If the table cannot be read, lacks a column or has no rows, or naming all rows that cannot be used.
-        BlpoError: If a context column has a name that a DSPy input cannot have.
+        BlpoError: If an image or context column has a name that a DSPy input cannot have.
     """
     check_space(labels)
-    columns = TableColumns(image_column, label_column, check_context(context), group_column, id_column)
+    fields = InputFields.of(images, context)
+    columns = TableColumns.of(fields, image_column, label_column, group=group_column, id=id_column)
     return [example for _, example in _load(source, columns, labels, policy or PixelPolicy(), allow_outside)]
 
 
@@ -105,7 +117,8 @@ def load_rated(
     label_column: str = "label",
     rater_column: str | None = None,
     rule: str = "majority",
-    image_column: str = "image",
+    images: Sequence[str] = (IMAGE,),
+    image_column: str | None = None,
     context: Sequence[str] = (),
     group_column: str | None = None,
     policy: PixelPolicy | None = None,
@@ -117,11 +130,12 @@ def load_rated(
         source: A table.
         labels: The closed set of labels.
         rater_columns: One column of labels per person, an empty cell being none. Without them, each row is one rating,
-            and rows with the same image and context rate the same item.
+            and rows with the same images and context rate the same item.
         label_column: The label of such a row.
         rater_column: Who gave it, if that is known.
         rule: How ratings become a label, as `combine_raters` takes it.
-        image_column: The column with the image.
+        images: The names of the image inputs.
+        image_column: The column of the only image, where it has another name than its input.
         context: TableColumns with further text inputs.
         group_column: Rows with the same value here are never split up.
         policy: How images are prepared; the default policy if None.
@@ -133,8 +147,8 @@ def load_rated(
     """
     check_space(labels)
     label = None if rater_columns else label_column
-    texts = check_context(context)
-    columns = TableColumns(image_column, label, texts, group_column, None, tuple(rater_columns), rater_column)
+    fields, raters = InputFields.of(images, context), tuple(rater_columns)
+    columns = TableColumns.of(fields, image_column, label, group=group_column, raters=raters, rater=rater_column)
     found: dict[str, tuple[dspy.Example, list[tuple[str | None, Label]]]] = {}
     for draft, example in _load(source, columns, labels, policy or PixelPolicy(), allow_outside):
         item = example.id if rater_columns else _content(example, label=False)
@@ -159,7 +173,8 @@ def load_rated(
 def load_images(
     source: str | os.PathLike[str] | datasets.Dataset,
     *,
-    image_column: str = "image",
+    images: Sequence[str] = (IMAGE,),
+    image_column: str | None = None,
     context: Sequence[str] = (),
     group_column: str | None = None,
     id_column: str | None = None,
@@ -172,7 +187,7 @@ def load_images(
         DataError: As for `load_examples`.
         BlpoError: As for `load_examples`.
     """
-    columns = TableColumns(image_column, None, check_context(context), group_column, id_column)
+    columns = TableColumns.of(InputFields.of(images, context), image_column, group=group_column, id=id_column)
     return [example for _, example in _load(source, columns, None, policy or PixelPolicy(), allow_outside)]
 
 
@@ -200,8 +215,10 @@ def item_prints(examples: Iterable[dspy.Example]) -> str:
 
 
 def _content(example: dspy.Example, *, label: bool) -> str:
-    texts = {key: str(value) for key, value in example.inputs().items() if key != "image"}
-    values = [fingerprint(example.image), texts, str(example.get("label")) if label else None]
+    prints = {name: [fingerprint(image) for image in images] for name, images in images_of(example).items()}
+    alone = [each for several in prints.values() for each in several]
+    pictured = alone[0] if len(alone) == 1 else prints  # an image alone is the same by any name
+    values = [pictured, texts_of(example), str(example.get("label")) if label else None]
     return json.dumps(values, sort_keys=True)
 
 
@@ -213,14 +230,17 @@ def _load(
     reader = RowReader(columns, labels, table.base, allow_outside)
     drafts = [reader.read(row) for row in table.rows]
     assign_ids(drafts, given=columns.id is not None)
-    pictured = [draft for draft in drafts if draft.source is not None]
-    images = try_prepare_all([draft.source for draft in pictured if draft.source is not None], policy)
+    prepared = iter(try_prepare_all([source for draft in drafts for _, source in draft.images], policy))
     examples = []
-    for draft, image in zip(pictured, images, strict=True):
-        if isinstance(image, ImageError):
-            draft.problems.append(image.reason if draft.place == draft.where else f"{draft.place}: {image.reason}")
-        else:
-            examples.append((draft, _example(draft, image)))
+    for draft in drafts:
+        images = []
+        for (name, given), image in zip(draft.images, prepared, strict=False):
+            if isinstance(image, ImageError):
+                draft.problems.append(_reason(draft, name, given, image))
+            else:
+                images.append(image)
+        if len(images) == len(draft.images) and len(draft.sources) == len(columns.images):
+            examples.append((draft, _example(draft, images)))
     _raise_problems(table, drafts)
     for line in table.notes:
         notice(f"{Path(table.name).resolve().name}: {line}")  # without the path, as the record of the run keeps it
@@ -229,7 +249,14 @@ def _load(
 
 def _table(source: object, columns: TableColumns, allow_outside: bool) -> Table:
     if isinstance(source, (str, os.PathLike)) and os.path.isdir(source):
-        table = read_folder(Path(source), columns.image, columns.label, follow_links=allow_outside)
+        column, *others = columns.images
+        if others or columns.images[column].several:
+            raise DataError(
+                f"{source}: a folder has one image per example, but there are the inputs {', '.join(columns.images)}; "
+                "name a table with a column for each",
+                option="images",
+            )
+        table = read_folder(Path(source), column, columns.label, follow_links=allow_outside)
     else:
         table = read_table(source, columns.names)
     require_columns(table.name, table.columns, columns.names, advice="", option=())
@@ -251,10 +278,18 @@ def _raise_problems(table: Table, drafts: Sequence[Draft]) -> None:
         )
 
 
-def _example(draft: Draft, image: PreparedImage) -> dspy.Example:
-    values: dict[str, Any] = {"image": image, **draft.context, "id": draft.id}
+def _reason(draft: Draft, name: str, source: ImageSource, error: ImageError) -> str:
+    """Why an image cannot be used; it is named unless the row's name does."""
+    if len(draft.images) == 1:
+        return error.reason if draft.place == draft.where else f"{draft.place}: {error.reason}"
+    named = Path(source).name if isinstance(source, (str, os.PathLike)) and len(str(source)) <= _LONGEST_NAME else ""
+    return f"{name}: {named}: {error.reason}" if named else f"{name}: {error.reason}"
+
+
+def _example(draft: Draft, images: Sequence[PreparedImage]) -> dspy.Example:
+    values: dict[str, Any] = {**draft.filled(images), **draft.context, "id": draft.id}
     if draft.label is not None:
         values["label"] = draft.label
     if draft.group is not None:
         values["group"] = draft.group
-    return dspy.Example(**values).with_inputs("image", *draft.context)
+    return dspy.Example(**values).with_inputs(*draft.sources, *draft.context)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from blpo_dspy.data.fields import InputFields
 from blpo_dspy.data.images.prepare import ImageError, content, is_reference
 from blpo_dspy.data.rows import Draft, RowReader, TableColumns, blamed_option
 from blpo_dspy.data.tables import TableRow, read_folder, read_table, require_columns
@@ -17,10 +18,10 @@ from blpo_dspy.errors import BlpoError, DataError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
 _PARQUET = (".parquet", ".pq")
-_IMAGE = "image"
 # Rows of a Parquet file whose images are read at a time.
 _READ_AT_ONCE = 16
 _SHOWN = 10
+_ONE_IMAGE = InputFields()
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Inputs:
         rows: In order; images that lie inside a Parquet file are not in them.
         reader: Reads a row.
         notes: What was skipped, one line each.
-        stored: The Parquet file that holds the images, which are read a few rows at a time.
+        stored: The Parquet file that holds images, which are read a few rows at a time.
+        inside: The columns of that file with them.
     """
 
     name: str
@@ -42,11 +44,12 @@ class Inputs:
     reader: RowReader
     notes: tuple[str, ...] = ()
     stored: Path | None = None
+    inside: tuple[str, ...] = ()
 
     @property
-    def image_column(self) -> str:
-        """The column with the image."""
-        return self.reader.columns.image
+    def image_columns(self) -> tuple[str, ...]:
+        """The columns with images."""
+        return tuple(self.reader.columns.images)
 
     def drafts(self, wanted: Collection[int]) -> Iterator[tuple[int, Draft]]:
         """Yields position and content of the wanted rows, in order; a row that cannot be used has `problems`.
@@ -58,10 +61,10 @@ class Inputs:
         if self.stored is None:
             yield from ((number, self.reader.read(row)) for number, row in numbered)
             return
-        cells = _stored_images(self.stored, self.image_column, wanted)
+        cells = _stored_images(self.stored, self.inside, wanted)
         for number, row in numbered:
             try:
-                values = {**row.values, self.image_column: next(cells)}
+                values = {**row.values, **next(cells)}
             except StopIteration:
                 raise DataError(
                     f"{self.stored}: has fewer rows than before; repeat the call when it is complete"
@@ -69,18 +72,19 @@ class Inputs:
             yield number, self.reader.read(row._replace(values=values))
 
 
-def _stored_images(path: Path, column: str, wanted: Collection[int]) -> Iterator[Any]:
-    """Yields the cells of a column of a Parquet file in the wanted rows, in order."""
+def _stored_images(path: Path, columns: Sequence[str], wanted: Collection[int]) -> Iterator[dict[str, Any]]:
+    """Yields the cells of columns of a Parquet file in the wanted rows, in order."""
     import pyarrow  # noqa: PLC0415 - slow to import, and needed for this format only
     from pyarrow import parquet  # noqa: PLC0415
 
     position = 0
     try:
         with parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
-            for batch in file.iter_batches(_READ_AT_ONCE, columns=[column]):
-                cells = batch.column(0)
-                yield from (cells[i].as_py() for i in range(len(cells)) if position + i in wanted)
-                position += len(cells)
+            for batch in file.iter_batches(_READ_AT_ONCE, columns=list(columns)):
+                for i in range(batch.num_rows):
+                    if position + i in wanted:
+                        yield {name: batch.column(name)[i].as_py() for name in columns}
+                position += batch.num_rows
     except (OSError, IndexError, pyarrow.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: its images cannot be read ({reason}); repeat the call when it is complete") from error
@@ -89,24 +93,27 @@ def _stored_images(path: Path, column: str, wanted: Collection[int]) -> Iterator
 def find_inputs(
     sources: Sequence[str | os.PathLike[str]],
     *,
-    context: Sequence[str] = (),
+    fields: InputFields = _ONE_IMAGE,
     texts: Mapping[str, str] | None = None,
-    image_column: str = _IMAGE,
+    image_column: str | None = None,
     allow_outside: bool = False,
 ) -> Inputs:
     """Returns the rows of one folder, one table (by its suffix) or a list of images.
 
     Args:
         sources: A folder, in which images may lie anywhere; a table; or paths and URLs of images.
-        context: The context inputs of the judge: columns of a table, unless `texts` has them.
+        fields: The inputs of the judge: columns of a table, unless `texts` has them.
         texts: Context texts that are the same for all images.
-        image_column: The column of a table with the image: a path from the table's folder, a URL or the image itself.
+        image_column: The column of a table with the only image, where it has another name than the input: a path from
+            the table's folder, a URL or the image itself.
         allow_outside: Whether images may lie outside the folder, or that of the table.
 
     Raises:
         DataError: If a table cannot be read, lacks a column or has no rows, or a folder has no images.
-        BlpoError: If folders or tables are mixed with other sources, or context is missing or unknown.
+        BlpoError: If folders or tables are mixed with other sources, context is missing or unknown, or a judge of
+            several images is given no table.
     """
+    context = fields.context
     odd = [source for source in sources if not isinstance(source, (str, os.PathLike))]
     if odd:
         kind = type(odd[0]).__name__
@@ -122,11 +129,18 @@ def find_inputs(
     if not sources:
         raise BlpoError("there is nothing to judge; give a folder, a table or images")
     if several and _is_table(sources[0]):
-        return _of_table(Path(sources[0]), context, texts, image_column, allow_outside)
+        columns = TableColumns.of(fields, image_column)
+        return _of_table(Path(sources[0]), columns, texts, allow_outside)
+    if len(fields.images) > 1 or fields.images[0].several:
+        raise BlpoError(
+            f"this judge takes {', '.join(map(str, fields.images))}: name a table with such columns, which says what "
+            "belongs together"
+        )
     _check_texts(context, texts)
+    columns = TableColumns.of(fields)
     if several:
-        return _of_folder(Path(sources[0]), context, texts, allow_outside)
-    return _of_images([os.fspath(source) for source in sources], context, texts)
+        return _of_folder(Path(sources[0]), columns, texts, allow_outside)
+    return _of_images([os.fspath(source) for source in sources], columns, texts)
 
 
 def _is_folder(source: str | os.PathLike[str]) -> bool:
@@ -150,60 +164,63 @@ def _check_texts(context: Sequence[str], texts: Mapping[str, str]) -> None:
         )
 
 
-def _reader(
-    context: Sequence[str], base: Path | None, image_column: str = _IMAGE, allow_outside: bool = False
-) -> RowReader:
-    return RowReader(TableColumns(image_column, None, tuple(context), None, None), None, base, allow_outside)
-
-
 def _with_texts(rows: Sequence[TableRow], texts: Mapping[str, str]) -> Sequence[TableRow]:
     return [TableRow(row.where, {**row.values, **texts}) for row in rows] if texts else rows
 
 
-def _of_images(images: Sequence[str], context: Sequence[str], texts: Mapping[str, str]) -> Inputs:
-    rows = [TableRow(f"image {number}", {_IMAGE: image, **texts}) for number, image in enumerate(images, 1)]
-    return Inputs("the images", (_IMAGE, *texts), rows, _reader(context, None))
+def _of_images(images: Sequence[str], columns: TableColumns, texts: Mapping[str, str]) -> Inputs:
+    (column,) = columns.images
+    rows = [TableRow(f"image {number}", {column: image, **texts}) for number, image in enumerate(images, 1)]
+    return Inputs("the images", (column, *texts), rows, RowReader(columns, None, None, False))
 
 
-def _of_folder(folder: Path, context: Sequence[str], texts: Mapping[str, str], allow_outside: bool) -> Inputs:
-    table = read_folder(folder, _IMAGE, None, follow_links=allow_outside)
+def _of_folder(folder: Path, columns: TableColumns, texts: Mapping[str, str], allow_outside: bool) -> Inputs:
+    (column,) = columns.images
+    table = read_folder(folder, column, None, follow_links=allow_outside)
     rows = _with_texts(table.rows, texts)
-    reader = _reader(context, folder, allow_outside=allow_outside)
-    return Inputs(str(folder), (_IMAGE, *texts), rows, reader, (*table.problems, *table.notes))
+    reader = RowReader(columns, None, folder, allow_outside)
+    return Inputs(str(folder), (column, *texts), rows, reader, (*table.problems, *table.notes))
 
 
-def _of_table(
-    path: Path, context: Sequence[str], texts: Mapping[str, str], image_column: str, allow_outside: bool
-) -> Inputs:
-    expected = [image_column, *(name for name in context if name not in texts)]
-    names, stored = _columns_of_parquet(path, image_column) if path.suffix.lower() in _PARQUET else (None, False)
-    read = expected if names is None else [name for name in names if not (stored and name == image_column)]
+def _of_table(path: Path, columns: TableColumns, texts: Mapping[str, str], allow_outside: bool) -> Inputs:
+    images = tuple(columns.images)
+    expected = [*images, *(name for name in columns.context if name not in texts)]
+    names, inside = _columns_of_parquet(path, images) if path.suffix.lower() in _PARQUET else (None, ())
+    read = expected if names is None else [name for name in names if name not in inside]
     table = read_table(path, read)
-    advice = "" if image_column in table.columns else "name the column with the images with image_column="
+    renamed = len(images) == 1 and images[0] not in table.columns
+    advice = "name the column with the images with image_column=" if renamed else ""
     require_columns(str(path), table.columns, expected, advice, option="image_column")
     if table.problems:
         raise DataError(f"{path}: {len(table.problems)} rows cannot be read; repair them:", table.problems)
     if not table.rows:
         raise DataError(f"{path}: no rows below the header; a judge needs images to work on")
     rows = _with_texts(table.rows, texts)
-    columns = tuple(dict.fromkeys((*table.columns, *texts)))
-    reader = _reader(context, table.base, image_column, allow_outside)
-    return Inputs(str(path), columns, rows, reader, stored=path if stored else None)
+    there = tuple(dict.fromkeys((*table.columns, *texts)))
+    reader = RowReader(columns, None, table.base, allow_outside)
+    return Inputs(str(path), there, rows, reader, stored=path if inside else None, inside=inside)
 
 
-def _columns_of_parquet(path: Path, image_column: str) -> tuple[list[str] | None, bool]:
-    """The columns, and whether images lie in the file; (None, False) for a file that `read_table` will refuse."""
+def _columns_of_parquet(path: Path, images: Sequence[str]) -> tuple[list[str] | None, tuple[str, ...]]:
+    """The columns, and those with images inside the file; (None, ()) for a file that `read_table` will refuse."""
     import pyarrow  # noqa: PLC0415 - slow to import, and needed for this format only
     from pyarrow import parquet  # noqa: PLC0415
 
     try:
         schema = parquet.read_schema(path)
     except (OSError, pyarrow.ArrowException):
-        return None, False
-    types = {field.name: field.type for field in schema}
-    kept = types.get(image_column)
-    inside = kept is not None and not (pyarrow.types.is_string(kept) or pyarrow.types.is_large_string(kept))
-    return schema.names, inside
+        return None, ()
+    types = {field.name: field.type for field in schema if field.name in images}
+    return schema.names, tuple(name for name, kind in types.items() if not _is_text(kind))
+
+
+def _is_text(kind: Any) -> bool:
+    """Whether a column's type is text, or a list of texts."""
+    from pyarrow import types  # noqa: PLC0415 - slow to import, and needed for this format only
+
+    if types.is_list(kind) or types.is_large_list(kind):
+        kind = kind.value_type
+    return bool(types.is_string(kind) or types.is_large_string(kind))
 
 
 def checked(inputs: Inputs) -> Inputs:
@@ -233,21 +250,34 @@ def checked(inputs: Inputs) -> Inputs:
 
 
 def _problems(draft: Draft) -> list[str]:
-    if draft.problems or not isinstance(draft.source, (str, Path)) or _is_address(draft.source):
+    if draft.problems:
         return draft.problems
-    return [] if os.path.exists(draft.source) else [f"{draft.place}: no such file"]
+    files = [source for _, source in draft.images if isinstance(source, (str, Path)) and not _is_address(source)]
+    alone = len(draft.images) == 1
+    return [f"{draft.place if alone else file}: no such file" for file in files if not os.path.exists(file)]
 
 
-def read_content(draft: Draft) -> tuple[bytes | str, str]:
-    """Returns a row's image, as its bytes or its URL, and the key of its verdict: a hash of image and context.
+def read_content(draft: Draft) -> tuple[dict[str, Any], str]:
+    """Returns a row's images by input, as their bytes or URLs, and the key of its verdict: a hash of them and context.
 
     Raises:
-        ImageError: If the row cannot be used, or its image cannot be read.
+        ImageError: If the row cannot be used, or an image cannot be read.
     """
     if draft.problems:
         raise ImageError("; ".join(draft.problems))
-    assert isinstance(draft.source, (str, os.PathLike, bytes)), "files and tables hold no other images"
-    image = content(draft.source)
+    contents = []
+    for name, source in draft.images:
+        assert isinstance(source, (str, os.PathLike, bytes)), "files and tables hold no other images"
+        try:
+            contents.append(content(source))
+        except ImageError as error:
+            where = "" if len(draft.images) == 1 else f"{name}: {draft.place}: "
+            raise ImageError(f"{where}{error.reason}") from error.__cause__
+    prints = [_print(each) for each in contents]
+    belongs = [*prints[0], draft.context] if len(prints) == 1 else [draft.filled(prints), draft.context]
+    return draft.filled(contents), hashlib.sha256(json.dumps(belongs).encode()).hexdigest()
+
+
+def _print(image: bytes | str) -> tuple[str, str]:
     kind, data = ("url", image.encode()) if isinstance(image, str) else ("bytes", image)
-    belongs = [kind, hashlib.sha256(data).hexdigest(), draft.context]
-    return image, hashlib.sha256(json.dumps(belongs).encode()).hexdigest()
+    return kind, hashlib.sha256(data).hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TypeVar
 import dspy
 from PIL import Image
 
-from blpo_dspy.data.fields import context_text
+from blpo_dspy.data.fields import ImageInput, InputFields, context_text
 from blpo_dspy.data.images.prepare import ImageError, ImageSource, is_reference
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
@@ -20,6 +20,7 @@ from blpo_dspy.data.tables import TableRow
 from blpo_dspy.errors import BlpoError, brief
 
 T = TypeVar("T")
+_LONGEST_PLACE = 500
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class TableColumns:
     """Which column holds what; None if the table has no such column.
 
     Attributes:
-        image: The image.
+        images: The image input that each column with images fills, in order.
         label: The label.
         context: Texts that belong to the image.
         group: What must stay together.
@@ -36,7 +37,7 @@ class TableColumns:
         rater: Who gave the label.
     """
 
-    image: str
+    images: Mapping[str, ImageInput]
     label: str | None
     context: tuple[str, ...]
     group: str | None
@@ -44,26 +45,76 @@ class TableColumns:
     raters: tuple[str, ...] = ()
     rater: str | None = None
 
+    @classmethod
+    def of(
+        cls,
+        fields: InputFields,
+        image_column: str | None = None,
+        label: str | None = None,
+        *,
+        group: str | None = None,
+        id: str | None = None,
+        raters: tuple[str, ...] = (),
+        rater: str | None = None,
+    ) -> TableColumns:
+        """Returns the columns that fill a judge's inputs: those of their names, or `image_column` for its only image.
+
+        Raises:
+            BlpoError: If there is such a column, but several image inputs.
+        """
+        images = {image.name: image for image in fields.images}
+        if image_column is not None:
+            if len(images) > 1:
+                raise BlpoError(
+                    f"image_column={image_column!r} names the column of one image, but there are "
+                    f"{', '.join(images)}; give the columns the names of the inputs",
+                    option="image_column",
+                )
+            images = {image_column: fields.images[0]}
+        return cls(images, label, fields.context, group, id, raters, rater)
+
+    @property
+    def fields(self) -> InputFields:
+        """The inputs that the columns fill."""
+        return InputFields(tuple(self.images.values()), self.context)
+
     @property
     def names(self) -> list[str]:
         """All columns that must be there."""
-        named = (self.image, self.label, *self.context, self.group, self.id, *self.raters, self.rater)
+        named = (*self.images, self.label, *self.context, self.group, self.id, *self.raters, self.rater)
         return [name for name in named if name is not None]
 
 
 @dataclass(slots=True)
 class Draft:
-    """What one row says, before its image is looked at; `place` names the image or else the row."""
+    """What one row says, before its images are looked at; `place` names them, or else the row."""
 
     where: str
     place: str
-    source: ImageSource | None = None
+    sources: dict[str, ImageSource | list[ImageSource]] = field(default_factory=dict)
     label: Label | None = None
     context: dict[str, str] = field(default_factory=dict)
     group: str | None = None
     id: str | None = None
     ratings: list[tuple[str | None, Label]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def images(self) -> list[tuple[str, ImageSource]]:
+        """All of its images, each with the name of its input."""
+        return [
+            (name, source)
+            for name, sources in self.sources.items()
+            for source in (sources if isinstance(sources, list) else [sources])
+        ]
+
+    def filled(self, values: Iterable[T]) -> dict[str, T | list[T]]:
+        """Returns the image inputs with one value, in order, in place of each image."""
+        left = iter(values)
+        return {
+            name: [next(left) for _ in sources] if isinstance(sources, list) else next(left)
+            for name, sources in self.sources.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -85,8 +136,11 @@ class RowReader:
     def read(self, row: TableRow) -> Draft:
         """Returns what a row says; the draft's `problems` list what is wrong with it."""
         cell = row.values.get
-        draft = Draft(row.where, _place(cell(self.columns.image), row))
-        draft.source = _attempt(partial(self._source, cell(self.columns.image), row.where), draft.problems)
+        draft = Draft(row.where, _place([cell(column) for column in self.columns.images], row))
+        for column, image in self.columns.images.items():
+            found = _attempt(partial(self._image, image, cell(column), row.where), draft.problems)
+            if found is not None:
+                draft.sources[image.name] = found
         if self.labels is not None and self.columns.label is not None:
             draft.label = _attempt(
                 partial(_label, self.labels, self.columns.label, cell(self.columns.label)), draft.problems
@@ -114,6 +168,16 @@ class RowReader:
                 draft.ratings.append((name, label))
         if not self.columns.raters and draft.label is not None:
             draft.ratings.append((_text(self.columns.rater and row.values.get(self.columns.rater)), draft.label))
+
+    def _image(self, image: ImageInput, value: object, where: str) -> ImageSource | list[ImageSource]:
+        """The image in a cell, or the images in the cell of an input that takes several."""
+        named = image.name if len(self.columns.images) > 1 else ""
+        try:
+            return (
+                [self._source(part, where) for part in _parts(value)] if image.several else self._source(value, where)
+            )
+        except ImageError as error:
+            raise ImageError(str(error), named) from None
 
     def _source(self, value: object, where: str) -> ImageSource:
         """The image in a cell, if it may be used; `where` names the row."""
@@ -178,8 +242,27 @@ def _text(value: object) -> str | None:
     return None if _is_empty(value) else str(value)
 
 
-def _place(value: object, row: TableRow) -> str:
-    """A short name for a row's image: its path or URL, or else the place of the row."""
+def _parts(value: object) -> list[object]:
+    """The images in a cell: the items of a list, or of a text with "|" between two."""
+    if isinstance(value, str):
+        parts: list[object] = [part.strip() for part in value.split("|")]
+    elif isinstance(value, (list, tuple)):
+        parts = list(value)
+    else:
+        parts = [] if _is_empty(value) else [value]
+    if not parts:
+        raise ImageError("no image")
+    return parts
+
+
+def _place(values: Sequence[object], row: TableRow) -> str:
+    """A short name for a row's images: their paths or URLs, or else the place of the row."""
+    names = [_name(value) for value in values]
+    place = " + ".join(filter(None, names))
+    return place if all(names) and len(place) <= _LONGEST_PLACE else row.where
+
+
+def _name(value: object) -> str | None:
     if isinstance(value, Mapping):
-        value = Path(str(value["path"])).name if value.get("path") else None
-    return value if isinstance(value, str) and len(value) <= 500 and value[:5].lower() != "data:" else row.where
+        return Path(str(value["path"])).name if value.get("path") else None
+    return value if isinstance(value, str) and value[:5].lower() != "data:" else None

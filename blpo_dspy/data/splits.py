@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 import dspy
 import numpy as np
 
-from blpo_dspy.data.images.prepare import fingerprint
+from blpo_dspy.data.fields import image_prints
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.errors import BlpoError, DataError, check_kind, notice
@@ -62,10 +62,10 @@ def split_examples(
 ) -> Splits[dspy.Example]:
     """Splits labelled examples into train, val and test.
 
-    Examples with the same `group`, or with byte-identical images, always stay together.
+    Examples with the same `group`, or that share a byte-identical image, always stay together.
 
     Args:
-        examples: With `image`, `label` and perhaps `group`.
+        examples: With images, `label` and perhaps `group`.
         labels: The label space.
         sizes: How many examples each split gets, exactly; the rest is left out. Without it, all examples are
             split by `fractions`.
@@ -112,10 +112,10 @@ def cut_folds(
 ) -> list[list[dspy.Example]]:
     """Cuts labelled examples into folds of like size and like label proportions; each example is in exactly one.
 
-    Examples with the same `group`, or with byte-identical images, always stay together.
+    Examples with the same `group`, or that share a byte-identical image, always stay together.
 
     Args:
-        examples: With `image`, `label` and perhaps `group`.
+        examples: With images, `label` and perhaps `group`.
         labels: The label space.
         folds: How many, at least 2.
         seed: Decides which example goes where.
@@ -170,7 +170,8 @@ def check_disjoint(**splits: Sequence[dspy.Example]) -> None:
     homes: dict[str, dict[str, str]] = {}
     for name, examples in splits.items():
         for example in examples:
-            homes.setdefault(fingerprint(example.image), {}).setdefault(name, str(example.get("id", "an example")))
+            for print_ in image_prints(example):
+                homes.setdefault(print_, {}).setdefault(name, str(example.get("id", "an example")))
     problems = [
         "the same image is " + " and ".join(f"{id_} in {name}" for name, id_ in places.items())
         for places in homes.values()
@@ -185,14 +186,14 @@ def check_disjoint(**splits: Sequence[dspy.Example]) -> None:
 
 
 def _units(examples: Sequence[dspy.Example]) -> list[Unit]:
-    """Positions that must stay together: those linked by a common group or an identical image."""
+    """Positions that must stay together: those linked by a common group or an image in common."""
     from scipy.sparse import coo_array  # noqa: PLC0415 - slow to import
     from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
 
     first: dict[tuple[str, str], int] = {}
-    links = []  # from each example to the first one with its image, and to the first one of its group
+    links: list[tuple[int, int]] = []  # from each example to the first one with an image of it, or of its group
     for i, example in enumerate(examples):
-        links.append((i, first.setdefault(("image", fingerprint(example.image)), i)))
+        links += [(i, first.setdefault(("image", print_), i)) for print_ in image_prints(example)]
         if example.get("group") is not None:
             links.append((i, first.setdefault(("group", str(example.group)), i)))
     if not links:

@@ -20,6 +20,7 @@ from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.data.inputs import Inputs, checked, find_inputs, read_content
 from blpo_dspy.data.rows import Draft
+from blpo_dspy.data.tables import TableRow
 from blpo_dspy.errors import BlpoError, ModelError, check_kind
 from blpo_dspy.models.lm import Models, identity
 from blpo_dspy.predictions.files import check_target, write_rows
@@ -74,7 +75,7 @@ def predict(
     *,
     out: str | os.PathLike[str],
     models: Models | None = None,
-    image_column: str = "image",
+    image_column: str | None = None,
     texts: Mapping[str, str] | None = None,
     allow_outside: bool = False,
     num_threads: int | None = None,
@@ -100,7 +101,8 @@ def predict(
         source: A folder, in which images may lie anywhere; a .csv, .tsv, .jsonl or .parquet file; or paths and URLs.
         out: The table, a .parquet, .csv or .jsonl file; its folder is made if need be.
         models: The models; the judge's own, or those of DSPy's settings, if None.
-        image_column: The column of a table with the image: a path from the table's folder, a URL or the image itself.
+        image_column: The column of a table with the only image, where it has another name than the judge's input: a
+            path from the table's folder, a URL or the image itself.
         texts: Context texts that are the same for all images; others come from the columns of their names.
         allow_outside: Whether images may lie outside the folder, or that of the table.
         num_threads: The most LM calls under way at once; DSPy's setting if None.
@@ -201,10 +203,10 @@ class _Session:
                 if self._stopped:
                     return
                 key = wanted[number]
-                image = _image_of(draft, key)
-                if image is not None:
+                images = _images_of(draft, key)
+                if images is not None:
                     waiting.append(key)
-                    yield {"image": image, **draft.context}
+                    yield {**images, **draft.context}
                 elif not left[key]:
                     self._note(key, _CHANGED)
 
@@ -250,20 +252,33 @@ class _Session:
         def rows() -> Iterator[dict[str, Any]]:
             for row, place, key in zip(self._inputs.rows, self._places, self._keys, strict=True):
                 result = self._result(key) or {}
-                values = {**row.values, self._inputs.image_column: place}
+                values = {**row.values, **_pictured(self._inputs, row, place)}
                 yield {**{new: values.get(name) for name, new in given.items()}, **{n: result.get(n) for n in found}}
 
-        types = {given[self._inputs.image_column]: str, **found}
+        types = {**{given[name]: str for name in self._inputs.image_columns}, **found}
         write_rows(target, [*given.values(), *found], rows, types)
 
 
-def _image_of(draft: Draft, key: str) -> bytes | str | None:
-    """A row's image, if it is still what it was when the run began."""
+def _images_of(draft: Draft, key: str) -> dict[str, Any] | None:
+    """A row's images, if they are still what they were when the run began."""
     try:
-        image, now = read_content(draft)
+        images, now = read_content(draft)
     except ImageError:
         return None
-    return image if now == key else None
+    return images if now == key else None
+
+
+def _pictured(inputs: Inputs, row: TableRow, place: str) -> dict[str, str]:
+    """What a table of verdicts has in the columns of the images: names and addresses, never an image itself."""
+    if len(inputs.image_columns) == 1 and not inputs.reader.columns.images[inputs.image_columns[0]].several:
+        return {inputs.image_columns[0]: place}
+    return {name: _named(row.values.get(name), row.where) for name in inputs.image_columns}
+
+
+def _named(value: object, where: str) -> str:
+    if isinstance(value, (list, tuple)):
+        return "|".join(_named(part, where) for part in value)
+    return value if isinstance(value, str) and value[:5].lower() != "data:" else where
 
 
 def _row(verdict: Verdict) -> dict[str, Any]:
@@ -307,14 +322,14 @@ def _free(name: str, taken: Collection[str], columns: Collection[str]) -> str:
 def _inputs(
     judge: VisualJudge,
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    image_column: str,
+    image_column: str | None,
     texts: Mapping[str, str] | None,
     allow_outside: bool,
 ) -> Inputs:
     several = isinstance(source, Iterable) and not isinstance(source, (str, bytes))
     sources: list[Any] = list(cast(Iterable[Any], source)) if several else [source]
     found = find_inputs(
-        sources, context=judge.context, texts=texts, image_column=image_column, allow_outside=allow_outside
+        sources, fields=judge.fields, texts=texts, image_column=image_column, allow_outside=allow_outside
     )
     return checked(found)
 

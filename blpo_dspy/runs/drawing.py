@@ -8,7 +8,7 @@ from typing import Any
 
 import dspy
 
-from blpo_dspy.data.fields import check_context
+from blpo_dspy.data.fields import IMAGE, check_context
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
@@ -83,7 +83,7 @@ def draw_set(
     """
     choice = data.source
     assert choice is not None
-    columns = replace(data.columns, context=task.context)
+    columns = replace(data.columns, images=task.images, context=task.context)
     source = open_choice(choice, columns, task.labels, task.instruction)
     manifest = None if choice.manifest is None else Manifest.load(choice.manifest)
     if manifest is not None and manifest.splits:
@@ -100,6 +100,11 @@ def open_choice(choice: SourceChoice, columns: Columns, labels: LabelSpace | Non
         BlpoError: If there is none, or an option doesn't belong to it.
     """
     given = _given(choice)
+    if columns.images != (IMAGE,):
+        raise BlpoError(
+            f"--source {choice.name}: what is drawn has one input `image`, but there are {', '.join(columns.images)}; "
+            "write a table with a column for each image"
+        )
     if "/" in choice.name:
         if labels is None or task is None:
             raise BlpoError(
@@ -111,7 +116,7 @@ def open_choice(choice: SourceChoice, columns: Columns, labels: LabelSpace | Non
             "id": choice.name,
             "labels": labels,
             "instruction": task,
-            "image_column": columns.image,
+            "image_column": columns.image or IMAGE,
             "label_column": columns.label,
             "context": columns.context or (),
             "group_column": columns.group,
@@ -212,5 +217,5 @@ def _fitting(examples: list[dspy.Example], task: Task, source: Source) -> list[d
         if missing:
             there = ", ".join(source.task.context) or "none"
             raise BlpoError(f"{source.identity} has no text {missing[0]!r} for each image; its context is: {there}")
-        fitting.append(example.copy(label=label).with_inputs("image", *task.context))
+        fitting.append(example.copy(label=label).with_inputs(IMAGE, *task.context))
     return fitting

@@ -72,10 +72,19 @@ class ModelNames:
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a table hold what; None leaves the context texts to the source."""
+    """Which columns of a table hold what.
 
-    image: str = "image"
+    Attributes:
+        image: The column of the only image, where it has another name than its input.
+        label: The label.
+        images: The image inputs, as `load_examples` takes them.
+        context: The context texts; None leaves them to the source.
+        group: What must stay together.
+    """
+
+    image: str | None = None
     label: str = "label"
+    images: tuple[str, ...] = ("image",)
     context: tuple[str, ...] | None = None
     group: str | None = None
 
@@ -364,7 +373,7 @@ class JudgeJob:
         models: Its models.
         threads: Concurrent LM calls.
         out: The table that the verdicts go to; standard output if None.
-        image_column: The column of a table with the image.
+        image_column: The column of a table with the only image, where it has another name than the judge's input.
         max_calls: The most LM calls.
         allow_outside: Whether images may lie outside the folder, or that of the table.
         max_outage: Seconds that a server which has stopped answering is waited for.
@@ -376,7 +385,7 @@ class JudgeJob:
     models: ModelNames
     threads: int | None
     out: Path | None = None
-    image_column: str = "image"
+    image_column: str | None = None
     max_calls: int | None = None
     allow_outside: bool = False
     max_outage: float = MAX_OUTAGE

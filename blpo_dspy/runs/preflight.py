@@ -16,6 +16,7 @@ import numpy as np
 from dspy.utils.exceptions import AdapterParseError
 from PIL import Image
 
+from blpo_dspy.data.fields import all_images
 from blpo_dspy.data.images.prepare import PixelPolicy, is_reference
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.models.adapter import one_call_adapter
@@ -54,6 +55,13 @@ class MainColour(dspy.Signature):
     colour: str = dspy.OutputField(desc="one English word")
 
 
+class MainColours(dspy.Signature):
+    """Name the colour that fills most of the images."""
+
+    images: list[dspy.Image] = dspy.InputField()
+    colour: str = dspy.OutputField(desc="one English word")
+
+
 def sees_pixels(lm: dspy.BaseLM) -> PixelProbe:
     """Asks a model what colour two generated pictures have; two calls.
 
@@ -80,31 +88,40 @@ def needed_policy(policy: PixelPolicy, examples: Sequence[dspy.Example]) -> Pixe
     """Returns a policy whose limits are no higher than the largest images need; a URL may lead to any."""
     sides, sizes = [], []
     for example in examples:
-        uri = policy.prepare(example.image).url
-        if is_reference(uri):
-            return policy
-        data = base64.b64decode(uri.partition(",")[2])
-        with Image.open(io.BytesIO(data)) as picture:
-            sides.append(max(picture.size))
-        sizes.append(len(data))
+        for image in all_images(example):
+            uri = policy.prepare(image).url
+            if is_reference(uri):
+                return policy
+            data = base64.b64decode(uri.partition(",")[2])
+            with Image.open(io.BytesIO(data)) as picture:
+                sides.append(max(picture.size))
+            sizes.append(len(data))
     return replace(policy, max_side=max(16, *sides), max_bytes=max(4096, *sizes))
 
 
-def image_limits(policy: PixelPolicy, needed: PixelPolicy, models: Sequence[str]) -> str:
-    """Returns in a sentence how large images are at most: under a policy, and here; and their tokens by model."""
+def image_limits(policy: PixelPolicy, needed: PixelPolicy, models: Sequence[str], images: int = 1) -> str:
+    """Returns in a sentence how large images are at most: under a policy, and here; and their tokens by model.
+
+    Args:
+        policy: Under which they are sent.
+        needed: What `needed_policy` gave.
+        models: The names of the models that see them.
+        images: The most in one request.
+    """
     side, tokens = needed.max_side, []
     for model in models:
         count = image_tokens(model, side, side)
         span = f"{count.low:,}" if count.low == count.high else f"between {count.low:,} and {count.high:,}"
         tokens.append(f"{span} prompt tokens with {model}")
+    together = "" if images == 1 else f"; a request has up to {images} images"
     return (
         f"an image is sent with at most {policy.max_side} pixels a side and {policy.max_bytes / 1e6:.2g} MB; the "
-        f"largest here has {side} and {needed.max_bytes / 1e6:.2g} MB: at most {', '.join(tokens)}"
+        f"largest here has {side} and {needed.max_bytes / 1e6:.2g} MB: at most {', '.join(tokens)}{together}"
     )
 
 
-def send_largest(lm: dspy.BaseLM, policy: PixelPolicy) -> None:
-    """Sends a model one image as large as a policy allows, in pixels and in bytes; any answer is accepted.
+def send_largest(lm: dspy.BaseLM, policy: PixelPolicy, images: int = 1) -> None:
+    """Sends a model images as large as a policy allows, in pixels and in bytes, in one call; any answer is accepted.
 
     Raises:
         dspy.utils.exceptions.LMError: If the model refuses it.
@@ -115,7 +132,7 @@ def send_largest(lm: dspy.BaseLM, policy: PixelPolicy) -> None:
     pixels[:noisy] = np.random.default_rng(0).integers(0, 256, pixels[:noisy].shape)
     image = policy.prepare(Image.fromarray(pixels))
     with dspy.context(lm=lm, adapter=one_call_adapter(), trace=[]), suppress(AdapterParseError):
-        dspy.Predict(MainColour)(image=image)
+        dspy.Predict(MainColours)(images=[image] * images)
 
 
 def difference_hash(image: dspy.Image) -> int | None:
@@ -141,7 +158,7 @@ def near_duplicates(sets: Mapping[str, Sequence[dspy.Example]], *, distance: int
         distance: The most bits of 64 in which two difference hashes may differ.
     """
     hashed = {
-        name: [(e, known) for e in examples if (known := difference_hash(e.image)) is not None]
+        name: [(e, known) for e in examples for i in all_images(e) if (known := difference_hash(i)) is not None]
         for name, examples in sets.items()
     }
     found = []

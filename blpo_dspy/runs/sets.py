@@ -14,6 +14,7 @@ import dspy
 from blpo_dspy.agreement.people import People
 from blpo_dspy.agreement.raters import human_agreement
 from blpo_dspy.data.examples import Rated, check_disjoint, load_examples, load_rated, split_examples
+from blpo_dspy.data.fields import InputFields
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.ratings import ratings_from_rows
@@ -158,16 +159,17 @@ def load_sets(start: Start, labels: LabelSpace, seed: int) -> Sets:
 
 
 def load_set(
-    data: Data, labels: LabelSpace, context: Sequence[str], policy: PixelPolicy
+    data: Data, labels: LabelSpace, fields: InputFields, policy: PixelPolicy
 ) -> tuple[list[dspy.Example], People | None]:
-    """Returns all labelled images of one table, and what several people said about them.
+    """Returns all labelled images of one table for a judge's inputs, and what several people said about them.
 
     Raises:
         DataError: Naming all rows that cannot be used.
     """
     table = data.table
     assert table is not None
-    data = replace(data, columns=replace(data.columns, context=tuple(context)))
+    images = tuple(map(str, fields.images))
+    data = replace(data, columns=replace(data.columns, images=images, context=fields.context))
     loaded, people = _load([table], labels, data, policy)
     return loaded[table], people
 
@@ -212,6 +214,7 @@ def _labelled(table: Path, labels: LabelSpace, data: Data, policy: PixelPolicy |
     return load_examples(
         table,
         labels=labels,
+        images=data.columns.images,
         image_column=data.columns.image,
         label_column=data.columns.label,
         context=data.columns.context or (),
@@ -229,6 +232,7 @@ def _rated(table: Path, labels: LabelSpace, data: Data, raters: RaterChoice, pol
         label_column=data.columns.label,
         rater_column=raters.name_column,
         rule=raters.rule,
+        images=data.columns.images,
         image_column=data.columns.image,
         context=data.columns.context or (),
         group_column=data.columns.group,

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import dspy
 
+from blpo_dspy.data.fields import images_of
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, DataError, check_kind
 from blpo_dspy.models.lm import identity
@@ -72,22 +73,12 @@ def _prepared(student: dspy.Module, example: dspy.Example, label_field: str) -> 
         raise BlpoError('its inputs are not marked; use example.with_inputs("image", …)')
     inputs = example.inputs()
     prepare = getattr(student, "prepare", None)
-    if prepare is None:
-        _check_image(inputs)
-        return example
-    return example.copy(**prepare(**dict(inputs.items())))
-
-
-def _check_image(inputs: dspy.Example) -> None:
-    """Refuses inputs without the image that identifies an example."""
-    if "image" not in inputs:
-        raise BlpoError(
-            f"it has no input named 'image' (its inputs: {', '.join(inputs.keys())}), which the optimizers need; name "
-            "the image so in the examples and in the program's forward"
-        )
-    if not isinstance(inputs["image"], dspy.Image):
-        kind = type(inputs["image"]).__name__
-        raise BlpoError(f"its input 'image' is a {kind}, not a dspy.Image; make it dspy.Image(…)")
+    if prepare is not None:
+        return example.copy(**prepare(**dict(inputs.items())))
+    if not images_of(example):
+        kinds = ", ".join(f"{name} is a {type(value).__name__}" for name, value in inputs.items())
+        raise BlpoError(f"none of its inputs is a dspy.Image or a list of them ({kinds}); make one dspy.Image(…)")
+    return example
 
 
 def label_space(
@@ -167,7 +158,11 @@ def _digest(examples: Sequence[dspy.Example], label_field: str) -> str:
     """A hash of labels and inputs in order; images count by their content."""
     digest = hashlib.sha256()
     for example in examples:
-        inputs = {name: getattr(value, "url", value) for name, value in sorted(example.inputs().items())}
+        urls = {
+            name: [image.url for image in images] if isinstance(example[name], (list, tuple)) else images[0].url
+            for name, images in images_of(example).items()
+        }
+        inputs = {name: urls.get(name, value) for name, value in sorted(example.inputs().items())}
         digest.update(json.dumps([example[label_field], inputs], default=repr).encode())
     return f"{len(examples)} examples, sha256 {digest.hexdigest()}"
 

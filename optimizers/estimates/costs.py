@@ -15,6 +15,7 @@ from PIL import Image
 
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.ledger import Usage
+from blpo_dspy.data.fields import images_of
 from blpo_dspy.models.adapter import one_call_adapter
 from blpo_dspy.models.image_tokens import image_tokens
 from blpo_dspy.models.prices import known_price
@@ -129,8 +130,7 @@ def _characters(signature: type[dspy.Signature], demos: Sequence[Any], inputs: M
 
 
 def _image_tokens(model: str, example: dspy.Example, fields: Mapping[str, Any], assumed: Assumed) -> float:
-    inputs = example.inputs().items()
-    images = [value for name, value in inputs if name in fields and isinstance(value, dspy.Image)]
+    images = [image for name, several in images_of(example).items() if name in fields for image in several]
     counted = [image_tokens(model, *_size(image.url)) for image in images]
     return sum(assumed.over((each.low, each.high)) for each in counted)
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import dspy
 import pydantic
 
+from blpo_dspy.data.fields import images_of
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.optimizers.bench.bench import Bench
 from blpo_dspy.optimizers.bench.records import Judgement
@@ -56,9 +56,9 @@ class Exhibits:
             "difference": as_data(self.labels.direction(judgement.label, said)) if self.labels else "",
         }
 
-    def _images(self, example: int) -> dict[str, dspy.Image]:
+    def _images(self, example: int) -> dict[str, Any]:
         inputs = self.bench.examples[example].inputs()
-        return {name: value for name, value in inputs.items() if isinstance(value, dspy.Image)}
+        return {name: inputs[name] for name in images_of(self.bench.examples[example])}
 
     def texts(self, example: int) -> dict[str, str]:
         """Returns the texts that belong to an example's image, by the name of their input."""

@@ -25,7 +25,7 @@ from pyarrow import parquet
 from blpo_dspy.data.examples import contradictions, dataset_fingerprint, load_examples, load_images
 from blpo_dspy.data.images.prepare import PixelPolicy, PreparedImage
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.errors import DataError
+from blpo_dspy.errors import BlpoError, DataError
 
 LABELS = LabelSpace("Safe", "Unsafe")
 Rows = list[dict[str, Any]]
@@ -629,3 +629,80 @@ def test_an_image_in_a_context_column_is_no_text(rows: Rows, tmp_path: Path) -> 
     problems = problems_of(table, context=["prompt", "seen"])
     assert len(problems) == len(rows)
     assert all("context input 'seen' takes text, but holds a builtins bytes" in problem for problem in problems)
+
+
+def pairs(folder: Path) -> Rows:
+    """Two rows of two photographs each, which lie in the folder, with a prompt."""
+    names = write_photos(folder, 4)
+    return [
+        {"left": names[2 * i], "right": names[2 * i + 1], "prompt": f"scene {i}", "label": label}
+        for i, label in enumerate(("Safe", "Unsafe"))
+    ]
+
+
+TWO = {"labels": LABELS, "images": ["left", "right"], "context": ["prompt"]}
+
+
+@pytest.mark.parametrize("name", list(WRITERS))
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_row_of_two_images_is_the_same_example_in_every_table(name: str, turned: bool, tmp_path: Path) -> None:
+    """Each image under its name, whatever the order of the columns."""
+    rows = pairs(tmp_path)
+    usual = load_examples(write_csv(tmp_path / "usual.csv", rows), **TWO)
+    written = [dict(reversed(row.items())) for row in rows] if turned else rows
+    examples = load_examples(WRITERS[name](tmp_path / name, written), **TWO)
+    assert [dict(e) for e in examples] == [dict(e) for e in usual]
+    assert dataset_fingerprint(examples) == dataset_fingerprint(usual)
+    assert list(usual[0].inputs().keys()) == ["left", "right", "prompt"]
+    assert usual[0].left == PixelPolicy().prepare(tmp_path / rows[0]["left"])
+    assert usual[0].id == f"{rows[0]['left']} + {rows[0]['right']}"
+
+
+def test_images_in_each_others_place_are_another_example(tmp_path: Path) -> None:
+    """The fingerprint depends on which image has which name."""
+    rows = pairs(tmp_path)
+    swapped = [{**row, "left": row["right"], "right": row["left"]} for row in rows]
+    first, second = (
+        load_examples(write_csv(tmp_path / f"{i}.csv", each), **TWO) for i, each in enumerate((rows, swapped))
+    )
+    assert dataset_fingerprint(first) != dataset_fingerprint(second)
+
+
+def test_one_image_has_the_same_fingerprint_by_any_name(tmp_path: Path) -> None:
+    """A test set stays the same one, however its column is called."""
+    rows = pairs(tmp_path)
+    path = write_csv(tmp_path / "t.csv", rows)
+    named = load_examples(path, labels=LABELS, images=["left"])
+    usual = load_examples(path, labels=LABELS, image_column="left")
+    assert dataset_fingerprint(named) == dataset_fingerprint(usual)
+
+
+@pytest.mark.parametrize("name", list(WRITERS))
+def test_a_column_may_hold_several_images_of_a_row(name: str, tmp_path: Path) -> None:
+    """A list, or in text "|" between two."""
+    names = write_photos(tmp_path, 3)
+    views: Any = "|".join(names) if name in ("table.csv", "table.tsv") else names
+    path = WRITERS[name](tmp_path / name, [{"views": views, "label": "Safe"}])
+    (example,) = load_examples(path, labels=LABELS, images=["views: list[dspy.Image]"])
+    assert example.views == [PixelPolicy().prepare(tmp_path / each) for each in names]
+
+
+def test_every_image_that_cannot_be_used_is_named_with_its_input(tmp_path: Path) -> None:
+    """A missing file, an empty cell and a folder, all at once."""
+    rows = pairs(tmp_path)
+    rows[0]["right"], rows[1]["left"] = "gone.png", ""
+    with pytest.raises(DataError) as raised:
+        load_examples(write_csv(tmp_path / "t.csv", rows), **TWO)
+    text = str(raised.value)
+    assert "2 of 2 rows cannot be used" in text
+    assert "t.csv:2: right: gone.png: no such file" in text
+    assert "t.csv:3: left: no image" in text
+
+
+def test_a_folder_and_another_column_are_for_one_image_alone(tmp_path: Path) -> None:
+    """With what to do instead."""
+    rows = pairs(tmp_path)
+    with pytest.raises(DataError, match="name a table with a column for each"):
+        load_examples(tmp_path, **TWO)
+    with pytest.raises(BlpoError, match="give the columns the names of the inputs"):
+        load_examples(write_csv(tmp_path / "t.csv", rows), image_column="left", **TWO)

@@ -13,9 +13,12 @@ from image_files import encoded
 from PIL import Image
 from pyarrow import parquet
 
+from blpo_dspy.data.fields import InputFields
 from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.data.inputs import checked, find_inputs, read_content
 from blpo_dspy.errors import BlpoError, DataError
+
+WITH_PROMPT = InputFields.of(context=["prompt"])
 
 
 def png(grey: int = 0) -> bytes:
@@ -87,10 +90,10 @@ def test_a_table_gives_images_context_and_all_its_columns(tmp_path: Path) -> Non
             {"n": "4", "image": "", "prompt": "x"},
         ],
     )
-    inputs = checked(find_inputs([path], context=["prompt"]))
+    inputs = checked(find_inputs([path], fields=WITH_PROMPT))
     assert inputs.columns == ("n", "image", "prompt")
     (_, first), *_ = inputs.drafts({0})
-    assert (first.source, first.context) == (tmp_path / "a.png", {"prompt": "a cat"})
+    assert (first.sources, first.context) == ({"image": tmp_path / "a.png"}, {"prompt": "a cat"})
     assert problems(inputs) == [[], ["no text in context column 'prompt'"], [], ["no image"]]
     assert inputs.notes == (
         "3 of 4 rows cannot be used and will have an error; the first is t.csv:3: no text in context column 'prompt'",
@@ -101,7 +104,7 @@ def test_a_text_for_all_images_stands_in_for_a_column(tmp_path: Path) -> None:
     """In a table, a folder and a list."""
     path = table(tmp_path / "t.csv", [{"image": "a.png"}])
     for source in (path, tmp_path, tmp_path / "a.png"):
-        inputs = find_inputs([source], context=["prompt"], texts={"prompt": "a cat"})
+        inputs = find_inputs([source], fields=WITH_PROMPT, texts={"prompt": "a cat"})
         assert [draft.context for _, draft in inputs.drafts({0})] == [{"prompt": "a cat"}]
         assert "prompt" in inputs.columns
 
@@ -117,7 +120,7 @@ def test_images_inside_a_parquet_file_are_read_as_their_turn_comes(as_struct: bo
     assert inputs.columns == ("image", "n")
     assert all("image" not in row.values for row in inputs.rows)
     found = list(inputs.drafts({3, 17, 39}))
-    assert [(position, draft.source) for position, draft in found] == [(n, pictures[n]) for n in (3, 17, 39)]
+    assert [(position, draft.sources["image"]) for position, draft in found] == [(n, pictures[n]) for n in (3, 17, 39)]
     assert found[0][1].place == ("3.png" if as_struct else "t.parquet, row 4")
 
 
@@ -135,9 +138,9 @@ def test_a_verdict_belongs_to_the_bytes_of_an_image_and_its_context(tmp_path: Pa
     path = tmp_path / "t.csv"
     path.write_text("image,prompt\nc.png,a cat\na.png,a cat\na.png,a dog\n")
     assert keys(find_inputs([path])) == [other, first, first]
-    told = keys(find_inputs([path], context=["prompt"]))
+    told = keys(find_inputs([path], fields=WITH_PROMPT))
     assert len({first, *told}) == 4
-    assert keys(find_inputs([tmp_path / "b.png"], context=["prompt"], texts={"prompt": "a dog"})) == told[2:]
+    assert keys(find_inputs([tmp_path / "b.png"], fields=WITH_PROMPT, texts={"prompt": "a dog"})) == told[2:]
     stored = tmp_path / "t.parquet"
     parquet.write_table(pyarrow.table({"image": [png(1), png(0)]}), stored)
     assert keys(find_inputs([stored])) == [other, first]
@@ -168,7 +171,7 @@ def test_a_table_of_images_that_shrinks_meanwhile_is_reported(rows: int, tmp_pat
 def test_a_row_that_cannot_be_used_belongs_to_nothing(tmp_path: Path) -> None:
     """Its reason is told."""
     path = table(tmp_path / "t.csv", [{"image": "a.png", "prompt": ""}, {"image": "nowhere.jpg", "prompt": "x"}])
-    (_, untold), (_, gone) = find_inputs([path], context=["prompt"]).drafts({0, 1})
+    (_, untold), (_, gone) = find_inputs([path], fields=WITH_PROMPT).drafts({0, 1})
     with pytest.raises(ImageError, match="no text in context column 'prompt'"):
         read_content(untold)
     with pytest.raises(ImageError, match="no such file"):
@@ -187,10 +190,13 @@ def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
             [path],
             {"image_column": "file"},
         ),
-        "no column 'style'; the columns are: 'image', 'prompt'": ([path], {"context": ["style"]}),
+        "no column 'style'; the columns are: 'image', 'prompt'": (
+            [path],
+            {"fields": InputFields.of(context=["style"])},
+        ),
         "torn.csv: 1 rows cannot be read": ([tmp_path / "torn.csv"], {}),
         "one folder or table is judged at a time": ([tmp_path, path], {}),
-        "give one --context NAME=TEXT for each": ([tmp_path], {"context": ["prompt"]}),
+        "give one --context NAME=TEXT for each": ([tmp_path], {"fields": WITH_PROMPT}),
         "takes no context, but there is a text for prompt": ([path], {"texts": {"prompt": "x"}}),
         "nothing to judge": ([], {}),
         "a bytes is not a path or URL of an image; judge.batch takes images in memory": ([png()], {}),

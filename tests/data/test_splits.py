@@ -332,3 +332,20 @@ def test_remainders_of_several_splits_go_to_different_labels() -> None:
     """Three splits of four among three labels need four of each, not six of one of them."""
     splits = split_examples(table({1: 4, 2: 4, 3: 4}), labels=SCALE, sizes=(4, 4, 4))
     assert sorted(chain.from_iterable(counts(part).values() for part in parts(splits))) == [1] * 6 + [2] * 3
+
+
+def test_rows_that_share_any_image_stay_together() -> None:
+    """Whichever input it is in: a chain of pairs is one unit."""
+    chain_of_pairs = [
+        dspy.Example(left=IMAGES[i], right=IMAGES[i + 1], label="Safe" if i % 2 else "Unsafe", id=i) for i in range(4)
+    ]
+    alone = [
+        dspy.Example(left=IMAGES[10 + 2 * i], right=IMAGES[11 + 2 * i], label="Safe" if i % 2 else "Unsafe", id=i)
+        for i in range(4, 20)
+    ]
+    examples = [example.with_inputs("left", "right") for example in (*chain_of_pairs, *alone)]
+    splits = split_examples(examples, labels=LabelSpace("Safe", "Unsafe"), seed=3)
+    homes = [{e.id for e in part if e.id < 4} for part in parts(splits)]
+    assert sorted(map(len, homes)) == [0, 0, 4]
+    with pytest.raises(DataError, match="the same image is 0 in train and 1 in test"):
+        check_disjoint(train=examples[:1], test=examples[1:2])

@@ -153,7 +153,7 @@ def calls() -> Iterator[tuple[str, Doing, Sequence[Any]]]:
     for scores in (None, {}, {"dark": 1.0}, {"dark": 2, "bright": 0}, {"dark": NAN, "bright": 0}, {"a": 1, "b": 0}, 5):
         yield "judge.as_metric(scores)", lambda v: metric(scores=v), (scores,)
     yield "judge.as_metric(text scores)", lambda v: metric(scores=v), ({"dark": "x", "bright": "y"},)
-    yield "judge.as_metric(context)", lambda v: metric(scores={"dark": 0, "bright": 1}, context=v), ({"x": "y"},)
+    yield "judge.as_metric(fields)", lambda v: metric(scores={"dark": 0, "bright": 1}, fields=v), ({"x": "y"},)
 
 
 def runs() -> Iterator[tuple[str, Doing, Sequence[Any]]]:

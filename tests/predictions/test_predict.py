@@ -358,3 +358,42 @@ def test_progress_counts_every_row_once(photos: Path, tmp_path: Path) -> None:
     assert [progress.known for progress in reported] == list(range(13))
     assert [sum(p.labels.values()) + p.invalid + p.errors for p in reported] == list(range(13))
     assert reported[-1].errors == 1
+
+
+def test_rows_of_two_images_are_judged_together(photos: Path, tmp_path: Path) -> None:
+    """Equal pairs once, swapped ones on their own; a missing image costs its row alone; names stay in the table."""
+    table = photos / "t.csv"
+    table.write_text("right,left\n01.png,00.png\n00.png,01.png\n01.png,00.png\ngone.png,00.png\n")
+    world, out = World(evidence="image", images=["left", "right"]), tmp_path / "o.csv"
+    done = world.predict(table, out)
+    rows = read(out)
+    assert [(row["left"], row["right"], row["label"]) for row in rows] == [
+        ("00.png", "01.png", "Safe"), ("01.png", "00.png", "Safe"), ("00.png", "01.png", "Safe"),
+        ("00.png", "gone.png", ""),
+    ]  # fmt: skip
+    assert "gone.png" in rows[3]["error"]
+    assert (world.calls, done.judged, done.errors) == (2, 3, 1)
+    assert {len(seen.images) for seen in world.lm.engine.seen} == {2}
+
+
+def test_a_folder_or_single_images_cannot_fill_several_inputs(photos: Path, tmp_path: Path) -> None:
+    """Nobody knows which of them belong together."""
+    world = World(images=["left", "right"])
+    for source in (photos, [photos / "00.png", photos / "01.png"]):
+        with pytest.raises(BlpoError, match="takes left, right: name a table with such columns"):
+            world.predict(source, tmp_path / "o.csv")
+    assert world.calls == 0
+
+
+def test_two_columns_of_a_parquet_file_may_hold_images(photos: Path, tmp_path: Path) -> None:
+    """They are read as their turn comes, and not written."""
+    import pyarrow
+
+    cells = [{"bytes": file.read_bytes(), "path": file.name} for file in sorted(photos.iterdir())]
+    views = [[png(250), png(n)] for n in range(12)]
+    parquet.write_table(pyarrow.table({"left": cells, "views": views}), tmp_path / "t.parquet")
+    world, out = World(evidence="image", images=["left", "views: list[dspy.Image]"]), tmp_path / "o.parquet"
+    done = world.predict(tmp_path / "t.parquet", out)
+    assert (done.judged, world.calls) == (12, 12)
+    assert {len(seen.images) for seen in world.lm.engine.seen} == {3}
+    assert all(len(str(row["views"])) < 200 for row in read(out))

@@ -239,12 +239,14 @@ def test_every_truncated_file_is_refused(tmp_path: Path) -> None:
             VisualJudge.load(cut)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", 1.0, True, None])
+@pytest.mark.parametrize("version", [0, 3, "1", 1.0, True, None])
 def test_another_format_version_is_refused(version: Any, saved: Path) -> None:
     """The error says which version the file has and which one is read."""
     change(saved, format_version=version)
     for load in (VisualJudge.load, judge_of().load):
-        with pytest.raises(ArtifactError, match=f"format version {version!r}, but this blpo-dspy reads version 1"):
+        with pytest.raises(
+            ArtifactError, match=f"format version {version!r}, but this blpo-dspy reads versions 1 and 2"
+        ):
             load(saved)
 
 
@@ -622,3 +624,47 @@ def test_a_program_folder_is_no_judge_file(tmp_path: Path) -> None:
     for load in (VisualJudge.load, VisualJudge(LabelSpace("Safe", "Unsafe"), instruction="x").load):
         with pytest.raises(ArtifactError, match=r"this is a directory.*allow_pickle=True\), which runs the code in it"):
             load(folder)
+
+
+def test_a_judge_of_several_images_is_saved_in_the_next_format_version(tmp_path: Path) -> None:
+    """It loads as it was; one image of the usual name stays in the first version, which earlier releases read."""
+    names = ("left", "views: list[dspy.Image]")
+    judge = VisualJudge(LabelSpace("A", "B"), instruction="Which is better?", images=names, context=["prompt"])
+    judge.save(tmp_path / "pair.json")
+    judge_of().save(tmp_path / "one.json")
+    saved = {name: json.loads((tmp_path / name).read_text()) for name in ("pair.json", "one.json")}
+    assert (saved["pair.json"]["format_version"], saved["pair.json"]["images"]) == (2, list(names))
+    assert saved["one.json"]["format_version"] == 1
+    assert "images" not in saved["one.json"]
+    again = VisualJudge.load(tmp_path / "pair.json")
+    assert (again.images, again.context, again.identity()) == (names, ("prompt",), judge.identity())
+    assert list(again.verbalizer.signature.input_fields) == ["left", "views", "prompt"]
+
+
+def test_a_judge_of_other_images_is_not_loaded_into_this_one(tmp_path: Path) -> None:
+    """Nor its DSPy state: what was learned about `left` is no rule for `right`."""
+    one, other = (
+        VisualJudge(LabelSpace("A", "B"), instruction="Which is better?", images=names)
+        for names in (("left", "right"), ("right", "left"))
+    )
+    one.save(tmp_path / "judge.json")
+    with pytest.raises(ArtifactError, match=r"images .*left.*right"):
+        other.load(tmp_path / "judge.json")
+    with pytest.raises(ArtifactError, match=r"images .* None"):
+        judge_of().load(tmp_path / "judge.json")
+    with pytest.raises(ArtifactError, match="saved by a judge of other"):
+        other.load_state(one.dump_state())
+
+
+@pytest.mark.parametrize("images", [None, "left", [], ["left", "left"], [5]])
+def test_damaged_names_of_images_are_refused(images: Any, tmp_path: Path) -> None:
+    """A missing entry, no list, an empty one, the same name twice, a number."""
+    path = tmp_path / "judge.json"
+    VisualJudge(LabelSpace("A", "B"), instruction="Which is better?", images=["left", "right"]).save(path)
+    data = json.loads(path.read_text())
+    data["images"] = images
+    if images is None:
+        del data["images"]
+    path.write_text(json.dumps(data))
+    with pytest.raises(ArtifactError, match="image"):
+        VisualJudge.load(path)

@@ -92,7 +92,7 @@ def test_the_programs_own_image_is_judged_before_the_examples() -> None:
 def test_fields_may_have_other_names() -> None:
     """Image and context are found under the names that the program has for them."""
     judge = judge_with(answers("3"), SCALE, context=["prompt", "style"], evidence="image")
-    metric = judge.as_metric(image="render", context={"style": "mood"})
+    metric = judge.as_metric(fields={"image": "render", "style": "mood"})
     metric(dspy.Example(prompt="a cat"), dspy.Prediction(render=picture(9), mood="dark"))
     (seen,) = seen_by(judge)
     assert (seen.field("prompt"), seen.field("style")) == ("a cat", "dark")
@@ -185,7 +185,7 @@ def test_bootstrap_few_shot_takes_it_with_a_threshold(threshold: float, demos: i
         (SAFETY, {"scores": {"Safe": 1.0, "Unsafe": 0.0, "Maybe": 0.5}}, "to each of Safe, Unsafe"),
         (SAFETY, {"scores": {"Safe": 1.5, "Unsafe": 0.0}}, r"number in \[0, 1\]"),
         (SCALE, {"scores": dict.fromkeys(range(1, 6), float("nan"))}, r"number in \[0, 1\]"),
-        (SCALE, {"context": {"promt": "prompt"}}, r"no context input \['promt'\]"),
+        (SCALE, {"fields": {"promt": "prompt"}}, r"no input \['promt'\]"),
     ],
 )
 def test_what_cannot_work_is_refused_at_once(labels: LabelSpace, options: dict[str, Any], problem: str) -> None:
@@ -196,7 +196,7 @@ def test_what_cannot_work_is_refused_at_once(labels: LabelSpace, options: dict[s
 
 def test_a_field_that_is_nowhere_is_named() -> None:
     """Neither prediction nor example has it: the error says which field."""
-    metric = judge_with(answers("3"), SCALE, context=["prompt"]).as_metric(image="render")
+    metric = judge_with(answers("3"), SCALE, context=["prompt"]).as_metric(fields={"image": "render"})
     with pytest.raises(BlpoError, match="'render'"):
         metric(EXAMPLE, dspy.Prediction(image=picture()))
     with pytest.raises(BlpoError, match="'prompt'"):

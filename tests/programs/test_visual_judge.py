@@ -597,3 +597,69 @@ def test_a_pixel_policy_of_another_kind_is_refused() -> None:
 def test_one_context_name_may_stand_alone() -> None:
     """A single name needn't be put into a list."""
     assert VisualJudge(SAFETY, instruction="Judge.", context="prompt").context == ("prompt",)
+
+
+def by_size(seen: Seen) -> Any:
+    """Reports how many images there are."""
+    return answers("Safe", f"{len(seen.images)} images")(seen)
+
+
+@pytest.mark.parametrize(("evidence", "shown"), [("both", [3, 3]), ("image", [3]), ("description", [3, 0])])
+def test_verbalizer_and_judge_see_every_image_under_its_name(evidence: str, shown: list[int]) -> None:
+    """In order, each as a part of its own and under the pixel policy; no base64 in any text."""
+    judge = judge_with(
+        by_size, images=["candidate", "views: list[dspy.Image]"], context=["prompt"], evidence=evidence,
+        pixel_policy=PixelPolicy(max_side=16),
+    )  # fmt: skip
+    views = [picture(50, side=40), picture(90, side=40)]
+    prediction = judge(views=views, candidate=picture(10, side=40), prompt="a square")
+    assert prediction.label == "Safe"
+    requests = seen_by(judge)
+    assert [len(seen.images) for seen in requests] == shown
+    for seen in requests:
+        assert ";base64" not in seen.text
+        assert "CUSTOM-TYPE" not in seen.text
+        decoded = [Image.open(io.BytesIO(base64.b64decode(image))) for image in seen.images]
+        assert [(image.size, image.getpixel((0, 0))) for image in decoded] == [
+            ((16, 16), (grey,) * 3) for grey in (10, 50, 90)[: len(decoded)]
+        ]
+        if decoded:
+            assert seen.user.index("[[ ## candidate ## ]]") < seen.user.index("[[ ## views ## ]]")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "problem"),
+    [
+        ({"left": picture()}, r"missing: \['right', 'views'\]"),
+        ({"left": picture(), "right": "a note", "views": [picture()]}, "a note: no such file"),
+        ({"left": picture(), "right": [picture()], "views": [picture()]}, "'right' takes one image, got a list"),
+        ({"left": picture(), "right": picture(), "views": picture()}, "'views' takes a list of images, got str"),
+    ],
+)
+def test_several_images_of_the_wrong_kind_are_refused_before_any_call(inputs: dict[str, Any], problem: str) -> None:
+    """The error names the input, and no LM is asked."""
+    judge = judge_with(answers(), images=["left", "right", "views: list[dspy.Image]"])
+    with pytest.raises(BlpoError, match=problem):
+        judge(**inputs)
+    assert seen_by(judge) == []
+
+
+def test_the_only_image_needs_no_name() -> None:
+    """A second one, a name as well, or several inputs are refused: it would not be clear which is which."""
+    judge = judge_with(answers(), images="photo", context=["prompt"])
+    assert judge(picture(), prompt="x").label == "Safe"
+    for positional, named in (((picture(), picture()), {}), ((picture(),), {"photo": picture()})):
+        with pytest.raises(BlpoError, match="give each by its name, judge\\(photo=…\\)"):
+            judge(*positional, prompt="x", **named)
+    with pytest.raises(BlpoError, match="give each by its name"):
+        judge_with(answers(), images=["left", "right"])(picture(), right=picture())
+
+
+def test_a_batch_of_several_images_takes_dicts_and_examples() -> None:
+    """An image alone would lack its partner."""
+    judge = judge_with(answers(), images=["left", "right"])
+    pair = {"left": picture(1), "right": picture(2)}
+    labels = [p.label for p in judge.batch([pair, dspy.Example(**pair).with_inputs("left", "right")])]
+    assert labels == ["Safe", "Safe"]
+    with pytest.raises(BlpoError, match="takes left, right, but item 0 of the batch has left"):
+        judge.batch([picture()])

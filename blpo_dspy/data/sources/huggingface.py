@@ -14,7 +14,7 @@ from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.records import BadRow, Record, text_of
 from blpo_dspy.data.sources.rows import RowKey, RowSource
-from blpo_dspy.data.sources.tasks import PLAIN_DESCRIPTION, Task
+from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.errors import BlpoError
 
 
@@ -47,7 +47,7 @@ class HuggingFace(RowSource):
     label_names: Mapping[Any, Label] = field(default_factory=dict)
     context: tuple[str, ...] = ()
     group_column: str | None = None
-    verbalizer_instruction: str = PLAIN_DESCRIPTION
+    verbalizer_instruction: str | None = None
 
     def __post_init__(self) -> None:
         check_context(self.context)

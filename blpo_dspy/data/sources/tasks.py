@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from blpo_dspy.data.fields import IMAGE
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.metrics import AuthorMetric
-
-PLAIN_DESCRIPTION = "Describe this image in detail."
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,8 @@ class Task:
     Args:
         labels: The closed set of labels.
         instruction: The judge instruction p₀: the plain question, which the optimizer improves.
-        verbalizer_instruction: The verbalizer instruction q₀.
+        verbalizer_instruction: The verbalizer instruction q₀; to describe the images in detail if None.
+        images: Names of the image inputs in each example, as `VisualJudge` takes them.
         context: Names of further text inputs in each example.
         evidence: What the judge reads, as `VisualJudge` takes it.
         metrics: The measures that the dataset's authors report.
@@ -27,7 +27,8 @@ class Task:
 
     labels: LabelSpace
     instruction: str
-    verbalizer_instruction: str = PLAIN_DESCRIPTION
+    verbalizer_instruction: str | None = None
+    images: tuple[str, ...] = (IMAGE,)
     context: tuple[str, ...] = ()
     evidence: Literal["both", "image", "description"] = "both"
     metrics: tuple[AuthorMetric, ...] = ()

@@ -5,15 +5,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import dspy
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from blpo_dspy.agreement.label_errors import LikelyError
 from blpo_dspy.agreement.verdicts import Verdict
+from blpo_dspy.data.fields import images_of, texts_of
 from blpo_dspy.data.images.prepare import PixelPolicy, is_reference
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
@@ -22,6 +23,7 @@ from blpo_dspy.report.html import REPORT_DATA, THUMBNAILS, command_line, today
 from blpo_dspy.report.run.items import MOST_SHOWN, Item, worth_showing
 
 FORMAT = "blpo-dspy report data"
+_LINE, _GAP = 18, 6  # of an image's name above it, and between two images, in pixels
 _SIDE, _QUALITY = 288, 72  # of the longest side, in pixels; at this quality even noise stays below 60 kB
 
 
@@ -57,12 +59,11 @@ def write_report_data(
     pictures = folder / THUMBNAILS
     try:
         items = [
-            replace(item, thumbnail=_thumbnail(pictures, examples[i].image)) if i in shown else item.bare()
+            replace(item, thumbnail=_thumbnail(pictures, examples[i])) if i in shown else item.bare()
             for i, item in enumerate(items)
         ]
         doubts = [
-            {**error.to_dict(), "thumbnail": _thumbnail(pictures, example.image)}
-            for error, example in doubtful[:MOST_SHOWN]
+            {**error.to_dict(), "thumbnail": _thumbnail(pictures, example)} for error, example in doubtful[:MOST_SHOWN]
         ]
     except OSError as error:
         raise BlpoError(f"{error.filename or folder}: cannot be written ({error.strerror or error})") from error
@@ -77,28 +78,57 @@ def write_report_data(
 
 
 def _item(example: dspy.Example, before: Verdict, after: Verdict) -> Item:
-    texts: Mapping[str, object] = {name: text for name, text in example.inputs().items() if name != "image"}
     return Item(
         id=str(example.get("id", "")),
         label=example.label,
         before=before,
         after=after,
         group=str(example.get("group", "")),
-        context={name: str(text) for name, text in texts.items()},
+        context=texts_of(example),
     )
 
 
-def _thumbnail(folder: Path, image: dspy.Image) -> str | None:
-    """Writes a small JPEG without metadata and returns its name; None for an image that is only passed on by URL."""
-    if is_reference(image.url):
+def _thumbnail(folder: Path, example: dspy.Example) -> str | None:
+    """Writes a small JPEG of an example's images side by side, without metadata, and returns its name.
+
+    None where none can be shown, as they are only passed on by URL.
+    """
+    images = images_of(example)
+    shown = [(name, image) for name, several in images.items() for image in several if not is_reference(image.url)]
+    contents = [base64.b64decode(PixelPolicy().prepare(image).url.partition(",")[2]) for _, image in shown]
+    if not contents:
         return None
-    uri = PixelPolicy().prepare(image).url
-    content = base64.b64decode(uri.partition(",")[2])
+    small = [_small(content) for content in contents]
+    if len(images) > 1:
+        small = [_under_name(picture, name) for picture, (name, _) in zip(small, shown, strict=True)]
+    folder.mkdir(exist_ok=True)
+    name = f"{hashlib.sha256(b''.join(contents)).hexdigest()[:16]}.jpg"
+    _side_by_side(small).save(folder / name, "JPEG", quality=_QUALITY, optimize=True)
+    return name
+
+
+def _small(content: bytes) -> Image.Image:
     with Image.open(io.BytesIO(content)) as picture:
         picture.thumbnail((_SIDE, _SIDE))
         small = picture.convert("RGB")
     small.info = {}  # Pillow would write a comment of the original
-    folder.mkdir(exist_ok=True)
-    name = f"{hashlib.sha256(content).hexdigest()[:16]}.jpg"
-    small.save(folder / name, "JPEG", quality=_QUALITY, optimize=True)
-    return name
+    return small
+
+
+def _under_name(picture: Image.Image, name: str) -> Image.Image:
+    named = Image.new("RGB", (picture.width, picture.height + _LINE), "white")
+    ImageDraw.Draw(named).text((2, 1), name, "black", ImageFont.load_default(_LINE - 4))
+    named.paste(picture, (0, _LINE))
+    return named
+
+
+def _side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
+    if len(pictures) == 1:
+        return pictures[0]
+    width = sum(picture.width for picture in pictures) + _GAP * (len(pictures) - 1)
+    strip = Image.new("RGB", (width, max(picture.height for picture in pictures)), "white")
+    left = 0
+    for picture in pictures:
+        strip.paste(picture, (left, 0))
+        left += picture.width + _GAP
+    return strip

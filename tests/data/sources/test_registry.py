@@ -26,7 +26,7 @@ def test_every_source_opens_and_states_its_task(name: str) -> None:
     task = source.task
     assert source.page.startswith("https://")
     assert len(task.labels) >= 2
-    assert "{" not in task.instruction + task.verbalizer_instruction
+    assert "{" not in f"{task.instruction} {task.verbalizer_instruction}"
     assert "json" not in task.instruction.lower()
     assert task.size % len(task.labels) == 0
     assert task.evidence == "both"

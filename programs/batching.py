@@ -6,12 +6,14 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import dspy
+import numpy as np
 from dspy.utils.exceptions import LMInvalidRequestError
 
 from blpo_dspy.data.images.prepare import ImageSource
+from blpo_dspy.data.tables import TableSource, in_memory, read_table, require_columns
 from blpo_dspy.errors import BlpoError, ModelError, cause, check_kind, check_least, notice
 from blpo_dspy.models.failures import FATAL_ERRORS
 
@@ -166,19 +168,30 @@ def _listed(positions: Sequence[int]) -> str:
     return ", ".join(map(str, positions[:_NAMED_POSITIONS])) + (f" and {more} more" if more > 0 else "")
 
 
-def listed(items: Iterable[Item]) -> list[Item]:
-    """Returns the items of a batch.
+def listed(items: Iterable[Item], names: Sequence[str]) -> list[Item]:
+    """Returns the items of a batch: those of a list, or of a DataFrame or Dataset the inputs in each row.
 
     Raises:
-        BlpoError: If they are one item, which would be taken apart, or none at all.
+        BlpoError: If they are one item, which would be taken apart, or a table lacks a column.
     """
-    if isinstance(items, (str, bytes, os.PathLike, Mapping, dspy.Example)):
+    if isinstance(items, (str, bytes, os.PathLike, Mapping, np.ndarray, dspy.Example, dspy.Image)):
         raise BlpoError(
             f"a batch is a list of images or examples, but a {type(items).__name__} is one; put it into a list. "
             "blpo_dspy.predict judges a folder or a table"
         )
     check_kind("examples", items, Iterable, "list of images or examples", "judge.batch([image, …])")
-    return list(items)
+    if not in_memory(items) or isinstance(items, Sequence):
+        return list(items)
+    table = read_table(cast(TableSource, items), names)
+    require_columns(table.name, table.columns, names, "a batch needs a column for each input of the judge", option=())
+    return [{name: _cell(row.values[name]) for name in names} for row in table.rows]
+
+
+def _cell(value: Any) -> Any:
+    """A cell as a judge takes it: of an image that `datasets` stores, its bytes or its path."""
+    if isinstance(value, Mapping) and {"bytes", "path"} & set(value):
+        return value.get("path") if value.get("bytes") is None else value["bytes"]
+    return value
 
 
 def batch_inputs(items: Iterable[Item], names: Sequence[str]) -> list[dict[str, Any]]:

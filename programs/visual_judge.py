@@ -239,7 +239,8 @@ class VisualJudge(dspy.Module):
 
         Args:
             examples: `dspy.Example`s with their inputs set, dicts of inputs, or, where the judge takes one image and no
-                context, images: paths, URLs, bytes, PIL images or `dspy.Image`s.
+                context, images: paths, URLs, bytes, PIL images, NumPy arrays or `dspy.Image`s; or a
+                `pandas.DataFrame` or `datasets.Dataset` with a column for each input.
             num_threads: Threads; DSPy's setting if None.
             max_errors: How many calls may fail before the batch is stopped; if None as many in a row, without an answer
                 between them, as DSPy's setting of that name says. Images that cannot be read, or that the model
@@ -260,7 +261,7 @@ class VisualJudge(dspy.Module):
             BatchStoppedError: If the model refuses every call (a wrong key, no credit, an unknown model), or too many
                 fail: what was answered is in its `predictions`.
         """
-        items = listed(examples)
+        items = listed(examples, self.fields.names)
         batch = run_batch(
             self,
             batch_inputs(items, self.fields.names),

@@ -291,6 +291,9 @@ def _data(
     ] = None,
     label_column: Annotated[str, typer.Option(metavar="NAME", help="Column with the human label.")] = "label",
     allow_outside: AllowOutside = False,
+    require_labels: Annotated[
+        bool, typer.Option("--require-labels", help="Refuse rows without a label, in place of leaving them out.")
+    ] = False,
     raters: RaterChoice | None,
 ) -> Data:
     """The options for labelled images."""
@@ -298,9 +301,9 @@ def _data(
         raise BlpoError("name the labelled images once: either a TABLE (or folder), or a published set with --source")
     if source is not None and raters is not None:
         raise BlpoError("--rater-columns, --rater-column and --repeated-rows are for a TABLE of your own")
-    if source is not None and allow_outside:
-        raise BlpoError("--allow-outside is for a TABLE of your own")
-    return Data(table, source, Columns(image_column, label_column), raters, allow_outside)
+    if source is not None and (allow_outside or require_labels):
+        raise BlpoError(f"--{'allow-outside' if allow_outside else 'require-labels'} is for a TABLE of your own")
+    return Data(table, source, Columns(image_column, label_column), raters, allow_outside, require_labels)
 
 
 def _models(
@@ -346,9 +349,13 @@ def _start(
         str | None,
         typer.Option(
             metavar="A,B,C",
-            help="Images for train, val and test (default: 40/20/40 % of TABLE; of a source the paper's).",
+            help="Images for train, val and test (default: 40/20/40 % of TABLE, at most 200,100,400; of a source the "
+            "paper's).",
         ),
     ] = None,
+    unbalanced: Annotated[
+        bool, typer.Option("--unbalanced", help="With --sizes: in the label proportions of TABLE, not balanced.")
+    ] = False,
     *,
     models: ModelNames,
     evidence: Annotated[
@@ -365,6 +372,8 @@ def _start(
     """The options for what an optimizer starts from."""
     of_table = data.source is None
     _check_start(task, of_table=of_table, own_splits=bool(val or test), sized=bool(sizes))
+    if unbalanced and not (sizes and of_table):
+        raise BlpoError("--unbalanced belongs to --sizes of a TABLE; without sizes a split has its label proportions")
     space = parse_labels(labels, scale) if of_table or labels is not None or scale is not None else None
     texts = None if context is None and not of_table else names(context or "")
     columns = replace(data.columns, context=texts, group=group_column)
@@ -378,6 +387,7 @@ def _start(
         val=val,
         test=test,
         sizes=three_sizes(sizes),
+        balanced=not unbalanced,
         evidence=evidence,
         verbalizer_instruction=verbalizer_instruction,
         reasoning=reasoning,

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dspy
 
@@ -26,11 +26,8 @@ from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.data.ratings import Combined, combine_raters, ratings_from_rows
 from blpo_dspy.data.rows import Draft, RowReader, TableColumns, assign_ids, blamed_option
 from blpo_dspy.data.splits import Splits, check_disjoint, split_examples
-from blpo_dspy.data.tables import Table, read_folder, read_table, require_columns
+from blpo_dspy.data.tables import Table, TableSource, read_folder, read_table, require_columns
 from blpo_dspy.errors import DataError, notice
-
-if TYPE_CHECKING:
-    import datasets
 
 __all__ = [
     "Rated",
@@ -51,7 +48,7 @@ _LONGEST_NAME = 500
 
 
 def load_examples(
-    source: str | os.PathLike[str] | datasets.Dataset,
+    source: TableSource,
     *,
     labels: LabelSpace,
     images: Sequence[str] = (IMAGE,),
@@ -62,15 +59,16 @@ def load_examples(
     id_column: str | None = None,
     policy: PixelPolicy | None = None,
     allow_outside: bool = False,
+    require_labels: bool = False,
 ) -> list[dspy.Example]:
     """Returns one example per row: its images, the context texts, `label`, a unique `id`, and perhaps `group`.
 
     The inputs are the images and the context texts. An image is a path, an http(s) or gs URL (passed on, never
-    fetched), a data URI, bytes, or the {bytes, path} that `datasets` stores.
+    fetched), a data URI, bytes, the {bytes, path} that `datasets` stores, or in memory a PIL image or a NumPy array.
 
     Args:
-        source: A .csv, .tsv, .jsonl or .parquet file, a folder with one sub-folder of images per label, or a
-            `datasets.Dataset`.
+        source: A .csv, .tsv, .jsonl or .parquet file, a folder with one sub-folder of images per label, a
+            `pandas.DataFrame`, a list of dictionaries or a `datasets.Dataset`.
         labels: The closed set of labels.
         images: The names of the image inputs, which are columns; "photos: list[dspy.Image]" names a list of images (in
             a text cell with "|" between two).
@@ -81,17 +79,20 @@ def load_examples(
         id_column: The column with a unique id; without it, the image's path serves, or else the row number.
         policy: How images are prepared; the default policy if None.
         allow_outside: Whether image paths may leave the folder of the table (by "..", an absolute path or a link).
-            Paths in a Dataset's `Image` column are the caller's own and always used; those in a text column start
-            from the current folder.
+            Paths in a Dataset's `Image` column, and `pathlib.Path`s, are the caller's own and always used; texts of a
+            table in memory start from the current folder.
+        require_labels: Whether a row without a label is refused; if not, it is left out, and a warning counts them.
 
     Raises:
-        DataError: If the table cannot be read, lacks a column or has no rows, or naming all rows that cannot be used.
+        DataError: If the table cannot be read, lacks a column, has no rows or no labels, or naming all rows that cannot
+            be used.
         BlpoError: If an image or context column has a name that a DSPy input cannot have.
     """
     check_space(labels)
     fields = InputFields.of(images, context)
     columns = TableColumns.of(fields, image_column, label_column, group=group_column, id=id_column)
-    return [example for _, example in _load(source, columns, labels, policy or PixelPolicy(), allow_outside)]
+    loaded = _load(source, columns, labels, policy or PixelPolicy(), allow_outside, require_labels)
+    return [example for _, example in loaded]
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Rated:
 
 
 def load_rated(
-    source: str | os.PathLike[str] | datasets.Dataset,
+    source: TableSource,
     *,
     labels: LabelSpace,
     rater_columns: Sequence[str] = (),
@@ -123,6 +124,7 @@ def load_rated(
     group_column: str | None = None,
     policy: PixelPolicy | None = None,
     allow_outside: bool = False,
+    require_labels: bool = False,
 ) -> Rated:
     """Returns one example for each image that several people labelled; further arguments as for `load_examples`.
 
@@ -140,6 +142,7 @@ def load_rated(
         group_column: Rows with the same value here are never split up.
         policy: How images are prepared; the default policy if None.
         allow_outside: Whether image paths may leave the folder of the table.
+        require_labels: Whether a row without a label is refused.
 
     Raises:
         DataError: As for `load_examples`; or if a person rated an item twice, or no item gets a label.
@@ -150,7 +153,7 @@ def load_rated(
     fields, raters = InputFields.of(images, context), tuple(rater_columns)
     columns = TableColumns.of(fields, image_column, label, group=group_column, raters=raters, rater=rater_column)
     found: dict[str, tuple[dspy.Example, list[tuple[str | None, Label]]]] = {}
-    for draft, example in _load(source, columns, labels, policy or PixelPolicy(), allow_outside):
+    for draft, example in _load(source, columns, labels, policy or PixelPolicy(), allow_outside, require_labels):
         item = example.id if rater_columns else _content(example, label=False)
         found.setdefault(item, (example, []))[1].extend(draft.ratings)
     rows = tuple((example.id, *rating) for example, given in found.values() for rating in given)
@@ -171,7 +174,7 @@ def load_rated(
 
 
 def load_images(
-    source: str | os.PathLike[str] | datasets.Dataset,
+    source: TableSource,
     *,
     images: Sequence[str] = (IMAGE,),
     image_column: str | None = None,
@@ -223,12 +226,18 @@ def _content(example: dspy.Example, *, label: bool) -> str:
 
 
 def _load(
-    source: object, columns: TableColumns, labels: LabelSpace | None, policy: PixelPolicy, allow_outside: bool
+    source: TableSource,
+    columns: TableColumns,
+    labels: LabelSpace | None,
+    policy: PixelPolicy,
+    allow_outside: bool,
+    require_labels: bool = True,
 ) -> list[tuple[Draft, dspy.Example]]:
     """The rows of a table, each with its example."""
     table = _table(source, columns, allow_outside)
-    reader = RowReader(columns, labels, table.base, allow_outside)
-    drafts = [reader.read(row) for row in table.rows]
+    reader = RowReader(columns, labels, table.base, allow_outside, require_labels)
+    drafts = [reader.read(row) for row in table.rows if not reader.is_unlabelled(row)]
+    _note_unlabelled(table, len(drafts), columns.label)
     assign_ids(drafts, given=columns.id is not None)
     prepared = iter(try_prepare_all([source for draft in drafts for _, source in draft.images], policy))
     examples = []
@@ -247,7 +256,18 @@ def _load(
     return examples
 
 
-def _table(source: object, columns: TableColumns, allow_outside: bool) -> Table:
+def _note_unlabelled(table: Table, labelled: int, column: str | None) -> None:
+    """Issues a warning that counts rows without a label."""
+    left = len(table.rows) - labelled
+    if not left:
+        return
+    if not labelled:
+        raise DataError(f"{table.name}: no row has a label in column {column!r}; label some of the images first")
+    rows = "1 row has" if left == 1 else f"{left} rows have"
+    notice(f"{Path(table.name).name}: {rows} no label and {'is' if left == 1 else 'are'} left out ({labelled} remain)")
+
+
+def _table(source: TableSource, columns: TableColumns, allow_outside: bool) -> Table:
     if isinstance(source, (str, os.PathLike)) and os.path.isdir(source):
         column, *others = columns.images
         if others or columns.images[column].several:

@@ -183,6 +183,11 @@ def context_text(name: str, value: Any) -> str:
     return as_data(value)
 
 
+def holds_media(value: Any) -> bool:
+    """Whether a value is or holds an image or other media."""
+    return _media(value) is not None
+
+
 def _media(value: Any) -> Any:
     """The first image or other media in a value, None if there is none."""
     if isinstance(value, (dspy.Type, Image.Image, bytes, bytearray, memoryview, np.ndarray)):

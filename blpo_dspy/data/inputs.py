@@ -1,4 +1,4 @@
-"""Images to be judged, from a folder, a table or a list: their rows, without loading the images."""
+"""Images to be judged, from a folder, a table, a list or memory: their rows, without loading the images."""
 
 from __future__ import annotations
 
@@ -8,12 +8,20 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from blpo_dspy.data.fields import InputFields
-from blpo_dspy.data.images.prepare import ImageError, content, is_reference
+from blpo_dspy.data.fields import InputFields, holds_media
+from blpo_dspy.data.images.prepare import ImageError, ImageSource, content, is_reference
 from blpo_dspy.data.rows import Draft, RowReader, TableColumns, blamed_option
-from blpo_dspy.data.tables import TableRow, read_folder, read_table, require_columns
+from blpo_dspy.data.tables import (
+    Table,
+    TableRow,
+    TableSource,
+    in_memory,
+    read_folder,
+    read_table,
+    require_columns,
+)
 from blpo_dspy.errors import BlpoError, DataError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
@@ -91,7 +99,7 @@ def _stored_images(path: Path, columns: Sequence[str], wanted: Collection[int]) 
 
 
 def find_inputs(
-    sources: Sequence[str | os.PathLike[str]],
+    sources: TableSource | Sequence[ImageSource],
     *,
     fields: InputFields = _ONE_IMAGE,
     texts: Mapping[str, str] | None = None,
@@ -101,7 +109,8 @@ def find_inputs(
     """Returns the rows of one folder, one table (by its suffix) or a list of images.
 
     Args:
-        sources: A folder, in which images may lie anywhere; a table; or paths and URLs of images.
+        sources: A list of one folder, in which images may lie anywhere, or of one table; a table in memory; or images:
+            paths, URLs, bytes, PIL images, NumPy arrays or `dspy.Image`s.
         fields: The inputs of the judge: columns of a table, unless `texts` has them.
         texts: Context texts that are the same for all images.
         image_column: The column of a table with the only image, where it has another name than the input: a path from
@@ -114,23 +123,22 @@ def find_inputs(
             several images is given no table.
     """
     context = fields.context
-    odd = [source for source in sources if not isinstance(source, (str, os.PathLike))]
-    if odd:
-        kind = type(odd[0]).__name__
-        raise BlpoError(f"a {kind} is not a path or URL of an image; judge.batch takes images in memory")
     texts = dict(texts or {})
     unknown = [name for name in texts if name not in context]
     if unknown:
         takes = f"takes {', '.join(context)}" if context else "takes no context"
         raise BlpoError(f"this judge {takes}, but there is a text for {', '.join(unknown)}")
-    several = [str(source) for source in sources if _is_folder(source) or _is_table(source)]
-    if several and len(sources) > 1:
+    if in_memory(sources):
+        return _of_memory(sources, TableColumns.of(fields, image_column), texts, allow_outside)
+    given: list[Any] = list(cast("Sequence[ImageSource]", sources))
+    several = [str(source) for source in given if _is_folder(source) or _is_table(source)]
+    if several and len(given) > 1:
         raise BlpoError(f"{several[0]}: one folder or table is judged at a time; give it alone, or images only")
-    if not sources:
+    if not given:
         raise BlpoError("there is nothing to judge; give a folder, a table or images")
-    if several and _is_table(sources[0]):
+    if several and _is_table(given[0]):
         columns = TableColumns.of(fields, image_column)
-        return _of_table(Path(sources[0]), columns, texts, allow_outside)
+        return _of_table(Path(given[0]), columns, texts, allow_outside)
     if len(fields.images) > 1 or fields.images[0].several:
         raise BlpoError(
             f"this judge takes {', '.join(map(str, fields.images))}: name a table with such columns, which says what "
@@ -139,19 +147,21 @@ def find_inputs(
     _check_texts(context, texts)
     columns = TableColumns.of(fields)
     if several:
-        return _of_folder(Path(sources[0]), columns, texts, allow_outside)
-    return _of_images([os.fspath(source) for source in sources], columns, texts)
+        return _of_folder(Path(given[0]), columns, texts, allow_outside)
+    return _of_images(given, columns, texts)
 
 
-def _is_folder(source: str | os.PathLike[str]) -> bool:
-    return not _is_address(source) and os.path.isdir(source)
+def _is_folder(source: object) -> bool:
+    return isinstance(source, (str, os.PathLike)) and not _is_address(source) and os.path.isdir(source)
 
 
-def _is_table(source: str | os.PathLike[str]) -> bool:
+def _is_table(source: object) -> bool:
+    if not isinstance(source, (str, os.PathLike)):
+        return False
     return not _is_address(source) and os.fspath(source).lower().endswith(TABLE_SUFFIXES) and not _is_folder(source)
 
 
-def _is_address(source: str | os.PathLike[str]) -> bool:
+def _is_address(source: object) -> bool:
     return isinstance(source, str) and (is_reference(source) or source[:5].lower() == "data:")
 
 
@@ -168,9 +178,10 @@ def _with_texts(rows: Sequence[TableRow], texts: Mapping[str, str]) -> Sequence[
     return [TableRow(row.where, {**row.values, **texts}) for row in rows] if texts else rows
 
 
-def _of_images(images: Sequence[str], columns: TableColumns, texts: Mapping[str, str]) -> Inputs:
+def _of_images(images: Sequence[ImageSource], columns: TableColumns, texts: Mapping[str, str]) -> Inputs:
     (column,) = columns.images
-    rows = [TableRow(f"image {number}", {column: image, **texts}) for number, image in enumerate(images, 1)]
+    named = [os.fspath(image) if isinstance(image, os.PathLike) else image for image in images]
+    rows = [TableRow(f"image {number}", {column: image, **texts}) for number, image in enumerate(named, 1)]
     return Inputs("the images", (column, *texts), rows, RowReader(columns, None, None, False))
 
 
@@ -188,17 +199,38 @@ def _of_table(path: Path, columns: TableColumns, texts: Mapping[str, str], allow
     names, inside = _columns_of_parquet(path, images) if path.suffix.lower() in _PARQUET else (None, ())
     read = expected if names is None else [name for name in names if name not in inside]
     table = read_table(path, read)
-    renamed = len(images) == 1 and images[0] not in table.columns
-    advice = "name the column with the images with image_column=" if renamed else ""
-    require_columns(str(path), table.columns, expected, advice, option="image_column")
-    if table.problems:
-        raise DataError(f"{path}: {len(table.problems)} rows cannot be read; repair them:", table.problems)
-    if not table.rows:
-        raise DataError(f"{path}: no rows below the header; a judge needs images to work on")
-    rows = _with_texts(table.rows, texts)
+    rows = _checked_rows(table, columns, expected, texts)
     there = tuple(dict.fromkeys((*table.columns, *texts)))
     reader = RowReader(columns, None, table.base, allow_outside)
     return Inputs(str(path), there, rows, reader, stored=path if inside else None, inside=inside)
+
+
+def _of_memory(source: Any, columns: TableColumns, texts: Mapping[str, str], allow_outside: bool) -> Inputs:
+    expected = [*columns.images, *(name for name in columns.context if name not in texts)]
+    table = read_table(source, expected)
+    if type(source).__module__.startswith("datasets"):
+        table = read_table(source, table.columns)
+    rows = _checked_rows(table, columns, expected, texts)
+    others = [name for name in table.columns if name not in columns.images]
+    media = [name for name in others if any(holds_media(row.values.get(name)) for row in rows)]
+    notes = [f"column {name!r} holds images or other media, and is not among the results" for name in media]
+    there = tuple(dict.fromkeys((*(name for name in table.columns if name not in media), *texts)))
+    return Inputs(table.name, there, rows, RowReader(columns, None, table.base, allow_outside), tuple(notes))
+
+
+def _checked_rows(
+    table: Table, columns: TableColumns, expected: Sequence[str], texts: Mapping[str, str]
+) -> Sequence[TableRow]:
+    """The rows of a table that has what a judge needs."""
+    images = tuple(columns.images)
+    renamed = len(images) == 1 and images[0] not in table.columns
+    advice = "name the column with the images with image_column=" if renamed else ""
+    require_columns(table.name, table.columns, expected, advice, option="image_column")
+    if table.problems:
+        raise DataError(f"{table.name}: {len(table.problems)} rows cannot be read; repair them:", table.problems)
+    if not table.rows:
+        raise DataError(f"{table.name}: no rows below the header; a judge needs images to work on")
+    return _with_texts(table.rows, texts)
 
 
 def _columns_of_parquet(path: Path, images: Sequence[str]) -> tuple[list[str] | None, tuple[str, ...]]:
@@ -267,7 +299,6 @@ def read_content(draft: Draft) -> tuple[dict[str, Any], str]:
         raise ImageError("; ".join(draft.problems))
     contents = []
     for name, source in draft.images:
-        assert isinstance(source, (str, os.PathLike, bytes)), "files and tables hold no other images"
         try:
             contents.append(content(source))
         except ImageError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import dspy
+import numpy as np
 from PIL import Image
 
 from blpo_dspy.data.fields import ImageInput, InputFields, context_text
@@ -126,12 +127,19 @@ class RowReader:
         labels: The closed set of labels; None to read no labels.
         base: The folder that relative image paths start from; None if any path may be used.
         allow_outside: Whether paths may leave that folder.
+        require_labels: Whether an empty label is a problem of its row.
     """
 
     columns: TableColumns
     labels: LabelSpace | None
     base: Path | None
     allow_outside: bool
+    require_labels: bool = True
+
+    def is_unlabelled(self, row: TableRow) -> bool:
+        """Whether a row is to be left out, as it has no label."""
+        name = self.columns.label
+        return not self.require_labels and name is not None and _is_empty(row.values.get(name))
 
     def read(self, row: TableRow) -> Draft:
         """Returns what a row says; the draft's `problems` list what is wrong with it."""
@@ -183,12 +191,15 @@ class RowReader:
         """The image in a cell, if it may be used; `where` names the row."""
         if isinstance(value, Mapping) and {"bytes", "path"} & set(value):  # as datasets stores images
             value = value.get("path") if value.get("bytes") is None else value["bytes"]
-        if isinstance(value, (bytes, Image.Image, dspy.Image)):
+        if isinstance(value, (bytes, Path, Image.Image, np.ndarray, dspy.Image)):
             return value
         if _is_empty(value):
             raise ImageError("no image")
         if not isinstance(value, str):
-            raise ImageError(f"a {type(value).__name__} is not an image; expected a path, a URL, a data URI or bytes")
+            raise ImageError(
+                f"a {type(value).__name__} is not an image; expected a path, a URL, a data URI, bytes, a PIL image or "
+                "a NumPy array"
+            )
         if self.base is None or is_reference(value) or value[:5].lower() == "data:" or "://" in value:
             return value
         try:
@@ -265,4 +276,9 @@ def _place(values: Sequence[object], row: TableRow) -> str:
 def _name(value: object) -> str | None:
     if isinstance(value, Mapping):
         return Path(str(value["path"])).name if value.get("path") else None
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        names = [_name(part) for part in value]
+        return "|".join(filter(None, names)) if all(names) else None
     return value if isinstance(value, str) and value[:5].lower() != "data:" else None

@@ -45,6 +45,11 @@ class Splits(Generic[Item]):
     labels: LabelSpace
     how: str
 
+    @property
+    def parts(self) -> tuple[list[Item], list[Item], list[Item]]:
+        """Train, val and test."""
+        return self.train, self.val, self.test
+
     def describe(self) -> str:
         """Returns sizes, label counts and the way of splitting, in one line."""
         parts = (f"{name} {_counted(getattr(self, name), self.labels)}" for name in NAMES)
@@ -107,6 +112,15 @@ def split_examples(
     return Splits(train, val, test, labels, how)
 
 
+def thinned(examples: Sequence[dspy.Example], most: int, labels: LabelSpace) -> list[dspy.Example]:
+    """Returns at most so many examples, in their order and as nearly as possible in their label proportions."""
+    if len(examples) <= most:
+        return list(examples)
+    by_label = sorted(range(len(examples)), key=lambda i: labels.labels.index(labels.coerce(examples[i].label)))
+    step = len(examples) / most
+    return [examples[i] for i in sorted(by_label[int((n + 0.5) * step)] for n in range(most))]
+
+
 def cut_folds(
     examples: Sequence[dspy.Example], *, labels: LabelSpace, folds: int, seed: int = 0
 ) -> list[list[dspy.Example]]:
@@ -132,7 +146,8 @@ def cut_folds(
     spread = Counter(label for unit in units for label in {names[i] for i in unit})
     short = [label for label in labels.labels if 0 < spread[label] < folds]
     if short or not units:
-        raise DataError(_too_few_for_folds(Counter(names), labels, short, folds, len(units) < len(names)))
+        feasible = min(spread.values(), default=0)
+        raise DataError(_too_few_for_folds(Counter(names), labels, short, folds, len(units) < len(names), feasible))
     chosen = _distribute(names, units, _fold_quotas(folds, Counter(names), labels), seed)
     if not all(chosen):
         chosen = _distribute_units(names, units, lambda heads: _fold_quotas(folds, heads, labels), seed)
@@ -369,11 +384,12 @@ def _too_few(counts: Counter[Label], labels: LabelSpace, units: int) -> str:
 
 
 def _too_few_for_folds(
-    counts: Counter[Label], labels: LabelSpace, short: Sequence[Label], folds: int, grouped: bool
+    counts: Counter[Label], labels: LabelSpace, short: Sequence[Label], folds: int, grouped: bool, feasible: int
 ) -> str:
     among = " (a group, or an image that is there twice, counts once)" if grouped else ""
     named = " and ".join(filter(None, [", ".join(f"{label!r}" for label in short[:-1]), *map(repr, short[-1:])]))
     few = f"the label {named} has" if len(short) == 1 else f"the labels {named} have"
     there = f"there are {counts.total()} examples ({_histogram(counts, labels)})"
     which = f"; each fold needs an example of every label, but {few} fewer than {folds}{among}" if short else ""
-    return f"too few examples for {folds} folds: {there}{which}; take fewer folds, or label more images"
+    fewer = f"take {feasible} folds" if feasible >= 2 else "take a split instead"
+    return f"too few examples for {folds} folds: {there}{which}; {fewer}, or label more images"

@@ -1,4 +1,4 @@
-"""Rows of named values from CSV, JSONL, Parquet, an image folder or a `datasets.Dataset`, each with its position."""
+"""Rows of named values, each with its position: from CSV, JSONL, Parquet, an image folder, or a table in memory."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import os
 import stat
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from blpo_dspy.data.images.encoding import kind_of
 from blpo_dspy.data.images.prepare import MAX_FILE
@@ -20,6 +20,10 @@ from blpo_dspy.errors import BlpoError, DataError, brief
 
 if TYPE_CHECKING:
     import datasets
+    import pandas
+
+TableSource: TypeAlias = "str | os.PathLike[str] | pandas.DataFrame | Sequence[Mapping[str, Any]] | datasets.Dataset"
+"""A file, or a table in memory."""
 
 _DELIMITED = (".csv", ".tsv")
 _JSON_LINES = (".jsonl", ".ndjson")
@@ -63,14 +67,29 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def read_table(source: str | os.PathLike[str] | datasets.Dataset, columns: Sequence[str]) -> Table:
-    """Returns the rows of a table file (by its suffix) or a Dataset; of the columns, at least those named that exist.
+def in_memory(source: object) -> bool:
+    """Whether a source is a table in memory: a DataFrame, a Dataset, or a list of dictionaries."""
+    if type(source).__module__.partition(".")[0] in ("pandas", "datasets"):
+        return True
+    return isinstance(source, Sequence) and not isinstance(source, (str, bytes)) and _has_rows(source)
+
+
+def _has_rows(source: Sequence[object]) -> bool:
+    return any(isinstance(row, Mapping) for row in source)
+
+
+def read_table(source: TableSource, columns: Sequence[str]) -> Table:
+    """Returns the rows of a table; of the columns, at least those named that exist.
+
+    Args:
+        source: A file (by its suffix), a DataFrame, a list of dictionaries, or a Dataset.
+        columns: The columns that are needed.
 
     Raises:
         DataError: If the source cannot be read as a table.
     """
     if not isinstance(source, (str, os.PathLike)):
-        return _read_dataset(source, columns)
+        return _read_memory(source, columns)
     path = Path(source)
     _check_file(path)
     suffix = path.suffix.lower()
@@ -108,7 +127,7 @@ def listed_columns(columns: Sequence[str]) -> str:
     return ", ".join(brief(repr(name)) for name in columns[:_COLUMNS_SHOWN]) + more or "none"
 
 
-def _check_names(path: Path, names: Sequence[str]) -> None:
+def _check_names(path: Path | str, names: Sequence[str]) -> None:
     """Refuses repeated column names."""
     twice = sorted(name for name, times in Counter(names).items() if name and times > 1)
     if twice:
@@ -237,9 +256,45 @@ def _class_names(metadata: Any) -> dict[str, list[str]]:
         return {}
 
 
+def _read_memory(source: object, columns: Sequence[str]) -> Table:
+    package = type(source).__module__.partition(".")[0]
+    if package == "datasets":
+        return _read_dataset(source, columns)
+    if package == "pandas" and hasattr(source, "columns"):
+        return _read_frame(source)
+    if isinstance(source, Sequence) and not isinstance(source, (str, bytes)):
+        return _read_list(source)
+    raise DataError(
+        f"{type(source).__name__} is not a table: give the path of one, a pandas.DataFrame, a list of dictionaries, "
+        "or a datasets.Dataset"
+    )
+
+
+def _read_frame(frame: Any) -> Table:
+    names = list(frame.columns)
+    _check_names("the DataFrame", [str(name) for name in names])
+    if odd := [name for name in names if not isinstance(name, str)]:
+        raise DataError(f"the DataFrame has columns that are not named by text ({listed_columns(odd)}); rename them")
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return Table("the DataFrame", tuple(names), _numbered(rows), Path.cwd())
+
+
+def _read_list(source: Sequence[object]) -> Table:
+    problems = [
+        f"row {i}: a {type(row).__name__}, not a dictionary of columns"
+        for i, row in enumerate(source, 1)
+        if not isinstance(row, Mapping)
+    ]
+    rows = [row for row in source if isinstance(row, Mapping)]
+    names = dict.fromkeys(str(name) for row in rows for name in row)
+    return Table("the list", tuple(names), _numbered(rows), Path.cwd(), tuple(problems))
+
+
+def _numbered(rows: Iterable[Mapping[str, Any]]) -> tuple[TableRow, ...]:
+    return tuple(TableRow(f"row {i}", dict(row)) for i, row in enumerate(rows, 1))
+
+
 def _read_dataset(source: object, columns: Sequence[str]) -> Table:
-    if not type(source).__module__.startswith("datasets."):
-        raise DataError(f"{type(source).__name__} is not a table: give the path of one, or a datasets.Dataset")
     import datasets  # noqa: PLC0415 - slow to import, and already imported if there is a Dataset
 
     if not isinstance(source, datasets.Dataset):
@@ -256,8 +311,7 @@ def _read_dataset(source: object, columns: Sequence[str]) -> Table:
             base = None
         elif isinstance(feature, datasets.ClassLabel):
             classes[name] = feature.names
-    rows = tuple(TableRow(f"row {i}", _named(row, classes)) for i, row in enumerate(table, 1))
-    return Table("the dataset", tuple(source.column_names), rows, base)
+    return Table("the dataset", tuple(source.column_names), _numbered(_named(row, classes) for row in table), base)
 
 
 def _named(row: dict[str, Any], classes: dict[str, list[str]]) -> dict[str, Any]:

@@ -8,19 +8,21 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import dspy
+import numpy as np
+from PIL import Image
 
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.calls.ledger import ROLES, Ledger
 from blpo_dspy.calls.meter import CallCap, Meter
 from blpo_dspy.calls.outages import MAX_OUTAGE, Outages
 from blpo_dspy.calls.workers import Workers
-from blpo_dspy.data.images.prepare import ImageError
+from blpo_dspy.data.images.prepare import ImageError, ImageSource
 from blpo_dspy.data.inputs import Inputs, checked, find_inputs, read_content
 from blpo_dspy.data.rows import Draft
-from blpo_dspy.data.tables import TableRow
+from blpo_dspy.data.tables import TableRow, TableSource, in_memory
 from blpo_dspy.errors import BlpoError, ModelError, check_kind
 from blpo_dspy.models.lm import Models, identity
 from blpo_dspy.predictions.files import check_target, write_rows
@@ -71,7 +73,7 @@ class Progress:
 
 def predict(
     judge: VisualJudge,
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Inputs,
+    source: TableSource | Sequence[ImageSource] | Inputs,
     *,
     out: str | os.PathLike[str],
     models: Models | None = None,
@@ -98,7 +100,8 @@ def predict(
 
     Args:
         judge: The judge.
-        source: A folder, in which images may lie anywhere; a .csv, .tsv, .jsonl or .parquet file; or paths and URLs.
+        source: A folder, in which images may lie anywhere; a .csv, .tsv, .jsonl or .parquet file; a table in memory
+            (`pandas.DataFrame`, list of dictionaries, `datasets.Dataset`); or images as a judge takes them.
         out: The table, a .parquet, .csv or .jsonl file; its folder is made if need be.
         models: The models; the judge's own, or those of DSPy's settings, if None.
         image_column: The column of a table with the only image, where it has another name than the judge's input: a
@@ -321,15 +324,18 @@ def _free(name: str, taken: Collection[str], columns: Collection[str]) -> str:
 
 def _inputs(
     judge: VisualJudge,
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    source: TableSource | Sequence[ImageSource],
     image_column: str | None,
     texts: Mapping[str, str] | None,
     allow_outside: bool,
 ) -> Inputs:
-    several = isinstance(source, Iterable) and not isinstance(source, (str, bytes))
-    sources: list[Any] = list(cast(Iterable[Any], source)) if several else [source]
+    if isinstance(source, (str, bytes, os.PathLike, Mapping, Image.Image, np.ndarray, dspy.Image)):
+        source = [source]
+    elif not in_memory(source):
+        check_kind("source", source, Iterable, "folder, table or list of images", "predict(judge, 'photos', out=…)")
+        source = list(source)
     found = find_inputs(
-        sources, fields=judge.fields, texts=texts, image_column=image_column, allow_outside=allow_outside
+        source, fields=judge.fields, texts=texts, image_column=image_column, allow_outside=allow_outside
     )
     return checked(found)
 

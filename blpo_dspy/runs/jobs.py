@@ -230,6 +230,7 @@ class Data:
         columns: Which columns hold what.
         raters: Where several people's ratings are; None if each image has one label.
         allow_outside: Whether images may lie outside the folder, or that of the table.
+        require_labels: Whether a row without a label is refused, in place of left out.
     """
 
     table: Path | None
@@ -237,6 +238,7 @@ class Data:
     columns: Columns
     raters: RaterChoice | None = None
     allow_outside: bool = False
+    require_labels: bool = False
 
 
 @dataclass(frozen=True)
@@ -250,7 +252,8 @@ class Start:
         models: The models by role.
         val: A table of its own for validation; split off the data if None.
         test: Likewise for the sealed test.
-        sizes: How many images train, val and test get; shares of all if None.
+        sizes: How many images train, val and test get; shares of all, up to `MOST_EXAMPLES`, if None.
+        balanced: Whether `sizes` are balanced by label, in place of in the label proportions of the whole.
         evidence: What the judge reads; the source's choice or the library's default if None.
         verbalizer_instruction: The verbalizer instruction to start from; the source's or the library's if None.
         reasoning: Whether the judge states the evidence that decides before its label.
@@ -263,6 +266,7 @@ class Start:
     val: Path | None = None
     test: Path | None = None
     sizes: tuple[int, int, int] | None = None
+    balanced: bool = True
     evidence: EvidenceOption | None = None
     verbalizer_instruction: str | None = None
     reasoning: bool = False

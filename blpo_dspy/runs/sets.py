@@ -19,7 +19,7 @@ from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.ratings import ratings_from_rows
 from blpo_dspy.data.sources.manifest import Manifest
-from blpo_dspy.data.splits import DEFAULT_FRACTIONS, histogram
+from blpo_dspy.data.splits import DEFAULT_FRACTIONS, histogram, thinned
 from blpo_dspy.errors import DataError
 from blpo_dspy.runs.jobs import Data, RaterChoice, Start
 
@@ -100,6 +100,9 @@ class Seal:
 # What is split off where one of the two has a table of its own.
 WITHOUT_TEST = (0.7, 0.3, 0.0)
 _WITHOUT_VAL = (0.5, 0.0, 0.5)
+MOST_EXAMPLES = (200, 100, 400)
+"""The most examples for train, val and test that are used of a table unless sizes are given, so that it stays
+affordable."""
 
 
 @dataclass(frozen=True)
@@ -144,18 +147,31 @@ def load_sets(start: Start, labels: LabelSpace, seed: int) -> Sets:
         how = "; ".join(f"{name} {path}" for name, path in zip(sets, (table, val, test), strict=True))
     else:
         fractions = WITHOUT_TEST if test is not None else _WITHOUT_VAL if val is not None else DEFAULT_FRACTIONS
-        shares = {"fractions": fractions} if start.sizes is None else {"sizes": start.sizes}
-        splits = split_examples(loaded[table], labels=labels, seed=seed, **shares)
+        if start.sizes is None:
+            splits = split_examples(loaded[table], labels=labels, seed=seed, fractions=fractions)
+            parts = [thinned(part, most, labels) for part, most in zip(splits.parts, MOST_EXAMPLES, strict=True)]
+        else:
+            splits = split_examples(loaded[table], labels=labels, seed=seed, sizes=start.sizes, balanced=start.balanced)
+            parts = list(splits.parts)
         sets = {
-            "train": splits.train,
-            "val": splits.val if val is None else loaded[val],
-            "test": splits.test if test is None else loaded[test],
+            "train": parts[0],
+            "val": parts[1] if val is None else loaded[val],
+            "test": parts[2] if test is None else loaded[test],
         }
         own = [f"{name} {path}" for name, path in (("val", val), ("test", test)) if path is not None]
-        how = "; ".join([f"{table}: {splits.how}", *own])
+        how = "; ".join([f"{table}: {splits.how}{_aside(splits.parts, parts)}", *own])
     check_disjoint(**sets)
     whence = how if people is None else f"{how}; {people.describe()}"
     return Sets(sets["train"], sets["val"], sets["test"], f"{sizes_in_words(sets, labels)}; {whence}", people)
+
+
+def _aside(split: Sequence[Sequence[dspy.Example]], kept: Sequence[Sequence[dspy.Example]]) -> str:
+    """What the default split of a large table leaves aside, in words."""
+    there, used = (sum(map(len, parts)) for parts in (split, kept))
+    if there == used:
+        return ""
+    most = "/".join(map(str, MOST_EXAMPLES))
+    return f", {there - used} of {there} examples left aside (at most {most} are used unless sizes are given)"
 
 
 def load_set(
@@ -221,6 +237,7 @@ def _labelled(table: Path, labels: LabelSpace, data: Data, policy: PixelPolicy |
         group_column=data.columns.group,
         policy=policy,
         allow_outside=data.allow_outside,
+        require_labels=data.require_labels,
     )
 
 
@@ -238,6 +255,7 @@ def _rated(table: Path, labels: LabelSpace, data: Data, raters: RaterChoice, pol
         group_column=data.columns.group,
         policy=policy,
         allow_outside=data.allow_outside,
+        require_labels=data.require_labels,
     )
 
 

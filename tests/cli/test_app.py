@@ -438,7 +438,7 @@ def spoilt(photos: Path) -> None:
 def test_every_bad_row_is_in_one_list(photos: Path) -> None:
     """With the reason for each; good rows are not in it."""
     spoilt(photos)
-    done = compile_in(photos, "--val", photos / "val.csv", table="bad.csv")
+    done = compile_in(photos, "--val", photos / "val.csv", "--require-labels", table="bad.csv")
     assert (done.exit_code, done.stdout) == (2, "")
     listed = [line for line in done.stderr.splitlines() if line.startswith("  - ")]
     assert len(listed) == 8
@@ -892,3 +892,71 @@ def test_a_closed_standard_output_is_refused_before_anything_is_asked(photos: Pa
     code, told = streamed("compile train.csv --task Rate. --scale 1-5 --out judge.json >&-", cwd=photos)
     assert (code, told) == (2, "Error: standard output is closed; redirect it to a file, or to /dev/null\n")
     assert not (photos / "judge.json").exists()
+
+
+# --- several images, rows without labels, sizes -----------------------------------------------------------------------
+
+
+def test_two_images_a_row_go_the_whole_way(photos: Path) -> None:
+    """Compiled, evaluated, judged and reported by the names of their columns."""
+    found = read_rows(photos / "train.csv")
+    rows = [
+        {"candidate": row["image"], "original": found[i - i % 2]["image"], "label": row["label"]}
+        for i, row in enumerate(found)
+    ]
+    write_rows(photos / "pairs.csv", rows)
+    named = ("--images", "candidate,original", "--max-calls", 150, "--run-dir", photos / "run")
+    done = compile_in(photos, *named, table="pairs.csv")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads((photos / "judge.json").read_text())["images"] == ["candidate", "original"]
+    report = (photos / "run" / "report.html").read_text()
+    assert "run" in report
+    told = blpo("evaluate", photos / "judge.json", photos / "pairs.csv")
+    assert told.exit_code == 0, told.stderr
+    out = photos / "verdicts.csv"
+    assert blpo("judge", photos / "judge.json", photos / "pairs.csv", "--out", out).exit_code == 0
+    assert [row["candidate"] for row in read_rows(out)] == [row["candidate"] for row in rows]
+    refused = blpo("judge", photos / "judge.json", photos / "images")
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert "this judge takes candidate, original: name a table with such columns" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--images", "image,label"], "image name 'label' is taken"),
+        (["--images", "image,views"], "no column 'views'"),
+        (["--images", "image,image"], "each name once"),
+        (["--images", "image: list[str]"], "'image: list[str]' is neither a name nor one with a type"),
+        (["--images", "image,other", "--image-column", "image"], "--image-column"),
+        (["--unbalanced"], "--unbalanced belongs to --sizes of a TABLE"),
+    ],
+)
+def test_names_of_images_that_cannot_be_used_are_refused(arguments: list[str], message: str, photos: Path) -> None:
+    """In one message, before any call."""
+    done = compile_in(photos, *arguments)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert message in done.stderr
+    assert not (photos / "judge.json").exists()
+
+
+def test_rows_without_a_label_are_left_out_or_refused(photos: Path) -> None:
+    """By default a note counts them."""
+    rows = read_rows(photos / "train.csv")
+    write_rows(photos / "partly.csv", [*rows, {**rows[0], "label": ""}, {**rows[1], "label": ""}])
+    done = compile_in(photos, "--max-calls", 60, table="partly.csv")
+    assert done.exit_code == 0, done.stderr
+    assert "partly.csv: 2 rows have no label and are left out (30 remain)" in done.stderr
+    refused = compile_in(photos, "--require-labels", "--out", photos / "other.json", table="partly.csv")
+    assert refused.exit_code == 2
+    assert "partly.csv:32: empty label in column 'label'" in refused.stderr
+
+
+def test_sizes_may_keep_the_proportions_of_the_table(photos: Path) -> None:
+    """A label that is twice as frequent stays so."""
+    rows = [row for row in read_rows(photos / "train.csv") if row["label"] in "12"]
+    write_rows(photos / "few.csv", [*rows[:6], *rows[6:9]])
+    options = ("--scale", "1-2", "--sizes", "3,3,3", "--max-calls", 40)
+    done = compile_in(photos, "--unbalanced", *options, table="few.csv")
+    assert done.exit_code == 0, done.stderr
+    assert "train 3 (1: 2, 2: 1)" in done.stdout + done.stderr

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import csv
+import io
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from image_files import content, encoded, photo, write_photos
 from PIL import Image
 from pyarrow import parquet
@@ -25,7 +30,7 @@ from pyarrow import parquet
 from blpo_dspy.data.examples import contradictions, dataset_fingerprint, load_examples, load_images
 from blpo_dspy.data.images.prepare import PixelPolicy, PreparedImage
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.errors import BlpoError, DataError
+from blpo_dspy.errors import BlpoError, BlpoWarning, DataError
 
 LABELS = LabelSpace("Safe", "Unsafe")
 Rows = list[dict[str, Any]]
@@ -216,8 +221,8 @@ def test_what_is_not_a_single_table_in_memory_is_refused_with_the_way_out(datase
     for source in (datasets.DatasetDict(train=dataset), dataset.to_iterable_dataset()):
         with pytest.raises(DataError, match=r"source\['train'\]"):
             load_examples(source, labels=LABELS)
-    with pytest.raises(DataError, match="list is not a table"):
-        load_examples([{"image": "a.png"}], labels=LABELS)
+    with pytest.raises(DataError, match="dict is not a table"):
+        load_examples({"image": "a.png"}, labels=LABELS)
 
 
 def test_class_folders_give_labels(tmp_path: Path) -> None:
@@ -310,7 +315,7 @@ def test_all_bad_rows_are_named_at_once_by_line(tmp_path: Path, rows: Rows) -> N
     ]
     table = write_csv(tmp_path / "t.csv", [sound, *bad])
     with pytest.raises(DataError, match=r"t.csv: 10 of 11 rows cannot be used") as caught:
-        load_examples(table, labels=LABELS, context=["prompt"], id_column="key")
+        load_examples(table, labels=LABELS, context=["prompt"], id_column="key", require_labels=True)
     assert list(caught.value.problems) == [
         "t.csv:4: unknown label 'Maybe'; the labels are Safe, Unsafe",
         "t.csv:6: empty label in column 'label'",
@@ -360,9 +365,12 @@ def test_null_cells_are_missing_values(tmp_path: Path, rows: Rows) -> None:
     """In JSON and in Parquet, not-a-number included."""
     broken = [{"image": None, "label": "Safe"}, {"image": rows[0]["image"], "label": None}]
     for table in (write_jsonl(tmp_path / "t.jsonl", broken), write_parquet(tmp_path / "t.parquet", broken)):
-        assert [line.split(": ", 1)[1] for line in problems_of(table)] == ["no image", "empty label in column 'label'"]
+        assert [line.split(": ", 1)[1] for line in problems_of(table, require_labels=True)] == [
+            "no image",
+            "empty label in column 'label'",
+        ]
     scale = [{"image": rows[0]["image"], "label": float("nan")}]
-    assert "empty label" in problems_of(write_jsonl(tmp_path / "n.jsonl", scale))[0]
+    assert "empty label" in problems_of(write_jsonl(tmp_path / "n.jsonl", scale), require_labels=True)[0]
 
 
 def test_lines_that_are_no_rows_are_named_too(tmp_path: Path, rows: Rows) -> None:
@@ -706,3 +714,118 @@ def test_a_folder_and_another_column_are_for_one_image_alone(tmp_path: Path) -> 
         load_examples(tmp_path, **TWO)
     with pytest.raises(BlpoError, match="give the columns the names of the inputs"):
         load_examples(write_csv(tmp_path / "t.csv", rows), image_column="left", **TWO)
+
+
+def memory_tables(rows: Rows) -> dict[str, Any]:
+    """The same rows as every table in memory."""
+    return {
+        "frame": pd.DataFrame(rows),
+        "list": rows,
+        "dataset": datasets.Dataset.from_list(rows),
+    }
+
+
+@contextlib.contextmanager
+def current_folder(path: str) -> Iterator[None]:
+    """Makes a folder the current one while the block runs."""
+    before = Path.cwd()
+    os.chdir(path)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+KINDS = (*WRITERS, "frame", "list", "dataset")
+
+
+@settings(max_examples=40, derandomize=True, deadline=None)
+@given(
+    st.sampled_from(KINDS),
+    st.sets(st.sampled_from(["left", "right", "views: list[dspy.Image]"]), min_size=1),
+    st.sets(st.sampled_from(["prompt", "title"])),
+    st.permutations(["left", "right", "views", "prompt", "title", "label", "note"]),
+)
+def test_any_table_gives_the_same_inputs_in_any_order(
+    kind: str, images: set[str], context: set[str], order: list[str]
+) -> None:
+    """Any subset of the columns, in any order and from any kind of table: the same request, the same fingerprint."""
+    with tempfile.TemporaryDirectory() as name, current_folder(name):
+        folder = Path(name)
+        files = write_photos(folder, 12)
+        rows = [
+            {
+                "left": files[4 * i], "right": files[4 * i + 1], "views": files[4 * i + 2 : 4 * i + 4],
+                "prompt": f"a scene, {i}", "title": f"“{i}”", "label": "Safe" if i else "Unsafe", "note": "x",
+            }
+            for i in range(3)
+        ]  # fmt: skip
+        options = {"labels": LABELS, "images": sorted(images), "context": sorted(context)}
+        usual = load_examples(write_jsonl(folder / "usual.jsonl", rows), **options)
+        shuffled = [{column: row[column] for column in order} for row in rows]
+        if kind in ("table.csv", "table.tsv"):
+            shuffled = [{**row, "views": "|".join(row["views"])} for row in shuffled]
+        source = WRITERS[kind](folder / kind, shuffled) if kind in WRITERS else memory_tables(shuffled)[kind]
+        found = load_examples(source, **options)
+        assert [dict(example) for example in found] == [dict(example) for example in usual]
+        assert [list(e.inputs().keys()) for e in found] == [list(e.inputs().keys()) for e in usual]
+        assert dataset_fingerprint(found) == dataset_fingerprint(usual)
+
+
+def test_images_in_memory_are_images_of_a_row() -> None:
+    """PIL images and NumPy arrays of the same pixels give the same example; bytes keep what they are."""
+    pixels = np.asarray(photo(12, 9))
+    cells = {"array": pixels, "picture": Image.fromarray(pixels)}
+    found = {
+        name: load_examples([{"image": cell, "label": "Safe"}], labels=LABELS)[0].image for name, cell in cells.items()
+    }
+    assert found["array"] == found["picture"]
+    decoded = Image.open(io.BytesIO(base64.b64decode(found["array"].url.partition(",")[2])))
+    assert (np.asarray(decoded) == pixels).all()
+    frame = pd.DataFrame({"image": [pixels, encoded(photo(12, 9))], "label": ["Safe", "Unsafe"]})
+    assert [example.id for example in load_examples(frame, labels=LABELS)] == ["row 1", "row 2"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        ([{"image": np.zeros((3, 8, 8), np.uint8), "label": "Safe"}], r"row 1: an array of shape \(3, 8, 8\) and type"),
+        ([{"image": np.zeros((8, 8, 3)), "label": "Safe"}], "type float64 is not an image; give uint8"),
+        ([{"image": 5, "label": "Safe"}], "row 1: a int is not an image"),
+        ([{"image": "x.png", "label": "Safe"}, "b.png"], "row 2: a str, not a dictionary of columns"),
+        ([{"image": "x.png"}], "no column 'label'; the columns are: 'image'"),
+        (pd.DataFrame({0: ["x.png"], "label": ["Safe"]}), "columns that are not named by text"),
+        (pd.DataFrame([["x", "y"]], columns=["label", "label"]), "the header names 'label' more than once"),
+        (5, "int is not a table: give the path of one, a pandas.DataFrame, a list of dictionaries"),
+        ([], "no rows below the header|no column 'image'"),
+    ],
+)  # fmt: skip
+def test_tables_in_memory_that_cannot_be_used_are_refused(rows: Any, problem: str) -> None:
+    """Each with what is wrong, by the number of the row."""
+    with pytest.raises(DataError, match=problem):
+        load_examples(rows, labels=LABELS)
+
+
+def test_paths_of_a_table_in_memory_start_from_the_current_folder(
+    tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text stays inside it, as it may come from anywhere; a pathlib.Path is the caller's own."""
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")
+    outside = [{**row, "image": f"../{row['image']}"} for row in rows]
+    with pytest.raises(DataError, match="leaves the folder of the table"):
+        load_examples(outside, labels=LABELS)
+    own = [{**row, "image": tmp_path / row["image"]} for row in rows]
+    assert len(load_examples(own, labels=LABELS)) == len(rows)
+
+
+def test_rows_without_a_label_are_left_out_and_counted(tmp_path: Path, rows: Rows) -> None:
+    """Their images need not even be there; they are refused where labels are required, or all are missing."""
+    partly = [*rows, {"image": "gone.png", "label": ""}, {"image": "gone.png", "label": " "}]
+    path = write_csv(tmp_path / "t.csv", partly)
+    with pytest.warns(BlpoWarning, match=rf"t\.csv: 2 rows have no label and are left out \({len(rows)} remain\)"):
+        assert len(load_examples(path, labels=LABELS)) == len(rows)
+    with pytest.raises(DataError, match="empty label in column 'label'"):
+        load_examples(path, labels=LABELS, require_labels=True)
+    with pytest.raises(DataError, match="no row has a label in column 'label'"):
+        load_examples(write_csv(tmp_path / "none.csv", partly[-2:]), labels=LABELS)

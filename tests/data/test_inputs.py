@@ -199,7 +199,6 @@ def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
         "give one --context NAME=TEXT for each": ([tmp_path], {"fields": WITH_PROMPT}),
         "takes no context, but there is a text for prompt": ([path], {"texts": {"prompt": "x"}}),
         "nothing to judge": ([], {}),
-        "a bytes is not a path or URL of an image; judge.batch takes images in memory": ([png()], {}),
     }
     for message, (sources, options) in refused.items():
         with pytest.raises(BlpoError) as raised:

@@ -15,7 +15,7 @@ from image_files import encoded, photo
 from blpo_dspy.data.images.prepare import PixelPolicy, fingerprint
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.data.splits import Splits, check_disjoint, histogram, split_examples
+from blpo_dspy.data.splits import Splits, check_disjoint, histogram, split_examples, thinned
 from blpo_dspy.errors import BlpoError, DataError
 
 LABELS = LabelSpace("Safe", "Unsafe")
@@ -349,3 +349,16 @@ def test_rows_that_share_any_image_stay_together() -> None:
     assert sorted(map(len, homes)) == [0, 0, 4]
     with pytest.raises(DataError, match="the same image is 0 in train and 1 in test"):
         check_disjoint(train=examples[:1], test=examples[1:2])
+
+
+@settings(max_examples=50, derandomize=True, deadline=None)
+@given(st.lists(st.sampled_from(LABELS.labels), min_size=1, max_size=40), st.integers(1, 40))
+def test_thinning_keeps_order_and_label_proportions(labels: list[Label], most: int) -> None:
+    """Of each label its share of what is kept, to within one example."""
+    examples = [example(i, label) for i, label in enumerate(labels)]
+    kept = thinned(examples, most, LABELS)
+    assert len(kept) == min(most, len(examples))
+    assert [e.id for e in kept] == sorted((e.id for e in kept), key=int)
+    for label in LABELS.labels:
+        expected = labels.count(label) * len(kept) / len(labels)
+        assert abs(sum(e.label == label for e in kept) - expected) <= 1

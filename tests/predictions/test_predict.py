@@ -10,7 +10,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import datasets
 import dspy
+import numpy as np
+import pandas as pd
 import pytest
 from dspy import lm15
 from engines import Seen, scripted_lm
@@ -43,7 +46,7 @@ def photos(tmp_path: Path) -> Path:
 
 def grey(seen: Seen) -> int:
     """How bright the picture of a request is."""
-    return int(Image.open(io.BytesIO(base64.b64decode(seen.images[-1]))).getpixel((0, 0))[0])
+    return int(Image.open(io.BytesIO(base64.b64decode(seen.images[-1]))).convert("RGB").getpixel((0, 0))[0])
 
 
 def by_brightness(seen: Seen) -> Any:
@@ -341,11 +344,41 @@ def test_the_models_are_the_judges_own_or_those_of_dspy(photos: Path, tmp_path: 
     assert predict(world.judge, [photos / "00.png"], out=tmp_path / "b.csv").complete
 
 
-@pytest.mark.parametrize("source", [png(), [png()], Image.new("L", (8, 8)), [Image.new("L", (8, 8))]])
-def test_an_image_in_memory_is_refused(source: Any, tmp_path: Path) -> None:
-    """Its row would have no name."""
-    with pytest.raises(BlpoError, match=r"is not a path or URL of an image; judge.batch takes images in memory"):
-        World().predict(source, tmp_path / "o.csv")
+@pytest.mark.parametrize(
+    "source",
+    [
+        png(40),
+        [png(40), png(250)],
+        Image.new("L", (8, 8), 40),
+        [Image.new("RGB", (8, 8), (40,) * 3), np.full((8, 8), 250, np.uint8)],
+        [{"image": png(40), "note": "x"}, {"image": np.full((8, 8, 3), 250, np.uint8), "note": "y"}],
+        pd.DataFrame({"image": [png(40), png(250)], "note": ["x", "y"]}),
+        datasets.Dataset.from_dict({"image": [png(40), png(250)], "note": ["x", "y"]}),
+        datasets.Dataset.from_dict({"image": [Image.new("L", (8, 8), 40)], "note": ["x"]}).cast_column(
+            "image", datasets.Image()
+        ),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_images_and_tables_in_memory_are_judged_by_their_number(source: Any, suffix: str, tmp_path: Path) -> None:
+    """Bytes, pictures, arrays, and rows of them; other columns are kept, images are not."""
+    world, out = World(evidence="image"), tmp_path / f"o{suffix}"
+    done = world.predict(source, out)
+    rows = read(out)
+    assert [row["label"] for row in rows] == ["Safe", "Unsafe"][: done.total]
+    assert [row["image"].partition(" ")[2] for row in rows] == ["1", "2"][: done.total]
+    assert [row.get("note", "x") for row in rows][:1] == ["x"]
+    assert world.predict(source, out).judged == 0
+
+
+def test_what_is_no_image_in_memory_has_an_error_of_its_own(tmp_path: Path) -> None:
+    """A number, an array of another shape: each row says why, and the others are judged."""
+    world, out = World(evidence="image"), tmp_path / "o.csv"
+    done = world.predict([png(40), 5, np.zeros((3, 8, 8), np.uint8)], out)
+    rows = read(out)
+    assert (rows[0]["label"], done.errors, world.calls) == ("Safe", 2, 1)
+    assert "a int is not an image" in rows[1]["error"]
+    assert "an array of shape (3, 8, 8)" in rows[2]["error"]
 
 
 def test_progress_counts_every_row_once(photos: Path, tmp_path: Path) -> None:

@@ -12,7 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import dspy
+import numpy as np
+import pandas as pd
 import pytest
 from dspy import lm15
 from engines import Seen, scripted_lm
@@ -663,3 +666,22 @@ def test_a_batch_of_several_images_takes_dicts_and_examples() -> None:
     assert labels == ["Safe", "Safe"]
     with pytest.raises(BlpoError, match="takes left, right, but item 0 of the batch has left"):
         judge.batch([picture()])
+
+
+def test_a_batch_takes_tables_in_memory() -> None:
+    """Of a DataFrame or a Dataset the judge's inputs, whatever other columns there are."""
+    judge = judge_with(answers(), context=["prompt"])
+    rows = {"image": [picture(1), picture(2)], "prompt": ["a", "b"], "note": [1, 2]}
+    for table in (pd.DataFrame(rows), datasets.Dataset.from_dict(rows)):
+        assert [prediction.label for prediction in judge.batch(table)] == ["Safe", "Safe"]
+        with pytest.raises(BlpoError, match=r"no column 'prompt'.*a batch needs a column for each input"):
+            judge.batch(table.drop(columns="prompt") if hasattr(table, "drop") else table.remove_columns("prompt"))
+    assert {seen.field("prompt") for seen in seen_by(judge)} == {"a", "b"}
+
+
+def test_a_numpy_array_is_an_image() -> None:
+    """As wide and as high as its first two axes say, in grey or in colour."""
+    judge = judge_with(answers(), evidence="image")
+    for shape in ((6, 9), (6, 9, 1), (6, 9, 3), (6, 9, 4)):
+        assert judge(image=np.zeros(shape, np.uint8)).label == "Safe"
+    assert [Image.open(io.BytesIO(base64.b64decode(seen.images[0]))).size for seen in seen_by(judge)] == [(9, 6)] * 4

@@ -297,7 +297,7 @@ def test_estimate_with_folds_holds_for_the_run(table: Path) -> None:
         (
             ["--folds", "7"],
             "too few examples for 7 folds: there are 30 examples (1: 6, 2: 6, 3: 6, 4: 6, 5: 6); each fold needs an "
-            "example of every label, but the labels 1, 2, 3, 4 and 5 have fewer than 7; take fewer folds",
+            "example of every label, but the labels 1, 2, 3, 4 and 5 have fewer than 7; take 6 folds",
         ),
         (["--max-calls", "100"], "--max-calls 100 is too small for 2 folds"),
     ],

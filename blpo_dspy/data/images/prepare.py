@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import io
 import os
 import re
 import stat
@@ -16,6 +17,8 @@ from typing import Any, TypeAlias
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import dspy
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from pydantic import PrivateAttr
 
@@ -33,11 +36,12 @@ __all__ = [
     "try_prepare_all",
 ]
 
-ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | dspy.Image
+ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | dspy.Image
 
 MAX_FILE = 256 * 2**20
 """The largest file that is read, in bytes; an image within any sensible pixel limit is smaller."""
 
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 _THREADS = 4
 _AT_ONCE = 8  # images in a task; one task for each of a million references would take longer to schedule
 
@@ -83,9 +87,10 @@ class PixelPolicy(PixelLimits):
         """Returns the image as this policy wants it; an image that it prepared before comes back as it is.
 
         Args:
-            source: A path, bytes, a PIL image, a `dspy.Image`, a data URI, or an http(s) or gs URL. A URL is passed on
-                by reference: it is never fetched, so nothing about it is checked, and no metadata left out. The type of
-                an image is taken from its content, whatever its name.
+            source: A path, bytes, a PIL image, a NumPy array (uint8, shape (height, width) or (height, width, 1, 3 or
+                4)), a `dspy.Image`, a data URI, or an http(s) or gs URL. A URL is passed on by reference: it is never
+                fetched, so nothing about it is checked, and no metadata left out. The type of an image is taken from
+                its content, whatever its name.
 
         Raises:
             ImageError: If the source is missing, empty, not an image, damaged or too large, or not one of these kinds.
@@ -102,6 +107,8 @@ class PixelPolicy(PixelLimits):
             source = source.url
         if isinstance(source, str) and is_reference(source):
             return self._prepared(source, source.encode())
+        if isinstance(source, np.ndarray):
+            source = _of_array(source)
         if isinstance(source, Image.Image):
             media_type, data = conform_image(source, self)
         else:
@@ -166,13 +173,33 @@ def fingerprint(image: dspy.Image) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def content(source: str | os.PathLike[str] | bytes) -> bytes | str:
-    """Returns an image's bytes as they were given, or the URL of one passed by reference.
+def content(source: ImageSource) -> bytes | str:
+    """Returns an image's bytes as they were given, of one in memory those of a PNG, or the URL of one by reference.
 
     Raises:
-        ImageError: If the source cannot be read; its bytes are not checked.
+        ImageError: If the source cannot be read; bytes that were given are not checked.
     """
+    if isinstance(source, dspy.Image):
+        source = source.url
+    if isinstance(source, np.ndarray):
+        source = _of_array(source)
+    if isinstance(source, Image.Image):
+        buffer = io.BytesIO()
+        (source if source.mode in _PNG_MODES else source.convert("RGB")).save(buffer, "PNG", compress_level=1)
+        return buffer.getvalue()
     return source if isinstance(source, str) and is_reference(source) else _read(source)
+
+
+def _of_array(pixels: NDArray[Any]) -> Image.Image:
+    """The picture of an array."""
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))):
+        raise ImageError(
+            f"an array of shape {pixels.shape} and type {pixels.dtype} is not an image; give uint8 of shape (height, "
+            "width), or with 3 or 4 channels at the end"
+        )
+    return Image.fromarray(pixels)
 
 
 # No character that could end a URL in a prompt and begin a marker or another URL.
@@ -198,7 +225,9 @@ def _read(source: str | os.PathLike[str] | bytes) -> bytes:
     if isinstance(source, str) and source[:5].lower() == "data:":
         return _decode_uri(source)
     if not isinstance(source, (str, os.PathLike)):
-        raise ImageError("an image is a path, bytes, a PIL image, a dspy.Image, a data URI or an http(s) or gs URL")
+        raise ImageError(
+            "an image is a path, bytes, a PIL image, a NumPy array, a dspy.Image, a data URI or an http(s) or gs URL"
+        )
     if isinstance(source, str) and "://" in source:
         raise ImageError("not an http(s) or gs URL, and other addresses are not read; give a path instead")
     try:

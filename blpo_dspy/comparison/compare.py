@@ -24,6 +24,7 @@ from blpo_dspy.calls.store import Answer
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.comparison.methods import Method, chosen
 from blpo_dspy.data.examples import dataset_fingerprint, item_prints
+from blpo_dspy.data.fields import IMAGE
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.splits import Splits
@@ -249,6 +250,7 @@ def _about(student: VisualJudge, sets: Splits[dspy.Example], models: Models, max
             "labels": student.labels.to_dict(),
             "evidence": student.evidence,
             "reasoning": student.reasoning,
+            **({} if student.images == (IMAGE,) else {"images": list(student.images)}),
             "context": list(student.context),
         },
         "models": {role: identity(getattr(models, role)) for role in ROLES},

@@ -94,6 +94,7 @@ def _reading(judge: VisualJudge, evidence: Evidence) -> VisualJudge:
         judge.labels,
         instruction=judge.instruction,
         verbalizer_instruction=judge.verbalizer_instruction,
+        images=judge.images,
         context=judge.context,
         evidence=evidence,
         reasoning=judge.reasoning,

@@ -17,6 +17,7 @@ from typing import Any
 import dspy
 
 from blpo_dspy.data.examples import dataset_fingerprint, item_prints
+from blpo_dspy.data.fields import IMAGE
 from blpo_dspy.files import RESULTS
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.jobs import Search
@@ -50,6 +51,8 @@ def run_of(start: VisualJudge, sets: Sets, search: Search) -> str:
     """Returns the identity of a run: the same start, search and data give the same, on any machine."""
     options = {name: value for name, value in asdict(search).items() if name not in ("threads", "max_outage")}
     begun = [start.labels.to_dict(), start.instruction, start.verbalizer_instruction, start.context, start.evidence]
+    if start.images != (IMAGE,):
+        begun.append(start.images)
     prints = {name: dataset_fingerprint(examples) for name, examples in sets.named().items()}
     return hashlib.sha256(json.dumps([begun, options, prints], sort_keys=True).encode()).hexdigest()[:16]
 

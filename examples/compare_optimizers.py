@@ -11,8 +11,8 @@ from __future__ import annotations
 import tempfile
 
 from blpo_dspy import LabelSpace, Models, VisualJudge, compare, load_examples, split_examples
+from blpo_dspy.comparison.tables import markdown
 from blpo_dspy.data.sources.photographs import RATERS, write_dataset
-from blpo_dspy.report.comparison.tables import markdown
 
 
 def main() -> None:

@@ -121,9 +121,9 @@ FLOORS = (
     {"data", "models"},
     {"agreement", "calls", "programs"},
     {"optimizers", "predictions"},
+    {"report"},
     {"comparison", "runs"},
-    {"report", "blpo_dspy"},
-    {"cli"},
+    {"cli", "blpo_dspy"},
 )
 PACKAGE = Path(blpo_dspy.__file__).parent
 

@@ -186,9 +186,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing el
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from blpo_dspy import __version__
+        from importlib.metadata import version
 
-        typer.echo(f"blpo-dspy {__version__}")
+        typer.echo(f"blpo-dspy {version('blpo-dspy')}")
         raise typer.Exit
 
 

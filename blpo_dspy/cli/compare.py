@@ -17,12 +17,12 @@ from blpo_dspy.cli.screen import Screen, models_line
 from blpo_dspy.comparison.compare import Comparison, ComparisonRow, compare
 from blpo_dspy.comparison.figures import no_evidence, remarks
 from blpo_dspy.comparison.methods import chosen, images_together
+from blpo_dspy.comparison.page import report_comparison
+from blpo_dspy.comparison.tables import terminal_table, write_tables
 from blpo_dspy.errors import ModelError
 from blpo_dspy.files import writable_folder, writing_output
 from blpo_dspy.models.lm import is_embedded
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.report.comparison.page import report_comparison
-from blpo_dspy.report.comparison.tables import terminal_table, write_tables
 from blpo_dspy.report.numbers import figure
 from blpo_dspy.runs.jobs import CompareJob, Search
 from blpo_dspy.runs.progress import Watch, quiet_libraries

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from blpo_dspy.cli.screen import Screen
+from blpo_dspy.comparison.page import is_comparison, write_comparison_report
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import writable_folder
 from blpo_dspy.report import load_run, write_report
-from blpo_dspy.report.comparison.page import is_comparison, write_comparison_report
 from blpo_dspy.runs.jobs import ReportJob
 
 

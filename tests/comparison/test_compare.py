@@ -386,7 +386,7 @@ def test_results_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 def test_compare_is_public() -> None:
     """Under one name that stays the function, whatever is imported."""
     import blpo_dspy
-    import blpo_dspy.report.comparison.tables
+    import blpo_dspy.comparison.tables
 
     assert blpo_dspy.compare is compare
 

@@ -13,9 +13,9 @@ from rich.console import Console
 
 from blpo_dspy.comparison.compare import Comparison, ComparisonRow
 from blpo_dspy.comparison.figures import remarks
+from blpo_dspy.comparison.tables import HEADINGS, curves, markdown, plot, summary, terminal_table, write_tables
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.report.comparison.tables import HEADINGS, curves, markdown, plot, summary, terminal_table, write_tables
 
 SAFETY = LabelSpace("Safe", "Unsafe")
 TRUTH = ["Safe", "Unsafe"] * 20

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from blpo_dspy.comparison.compare import Comparison, load_comparison
+from blpo_dspy.comparison.view import About, comparison_page
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import RESULTS, write_json
 from blpo_dspy.optimizers.bench.cards import versions
-from blpo_dspy.report.comparison.view import About, comparison_page
 from blpo_dspy.report.html import REPORT_DATA, command_line, fill, relative_paths, today, write_page
 from blpo_dspy.report.run.page import damage_named
 

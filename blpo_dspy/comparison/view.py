@@ -21,9 +21,9 @@ from blpo_dspy.comparison.figures import (
     versus,
 )
 from blpo_dspy.comparison.methods import METHODS
+from blpo_dspy.comparison.tables import curves
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.report.charts import Point, Series, dot_chart, line_chart
-from blpo_dspy.report.comparison.tables import curves
 from blpo_dspy.report.numbers import ends, figure, p_cell, spread
 from blpo_dspy.report.run.headline import models_and_day
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from blpo_dspy.optimizers import BLPO
     from blpo_dspy.predictions.predict import predict
     from blpo_dspy.programs import VisualJudge
+    from blpo_dspy.runs.align import align
+    from blpo_dspy.runs.measure import measure
 
 __version__ = "0.1.0"
 
@@ -36,9 +38,11 @@ __all__ = [
     "Models",
     "VisualJudge",
     "__version__",
+    "align",
     "compare",
     "load_examples",
     "make_lm",
+    "measure",
     "measure_agreement",
     "predict",
     "split_examples",
@@ -55,9 +59,11 @@ _HOME = {
     "ModelError": "errors",
     "Models": "models.lm",
     "VisualJudge": "programs",
+    "align": "runs.align",
     "compare": "comparison.compare",
     "load_examples": "data.examples",
     "make_lm": "models.lm",
+    "measure": "runs.measure",
     "measure_agreement": "agreement.measure",
     "predict": "predictions.predict",
     "split_examples": "data.examples",

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import dspy
-
-from blpo_dspy.agreement.label_errors import FILE_NAME as LABEL_ERRORS
-from blpo_dspy.agreement.label_errors import with_examples, write_label_errors
-from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.cli.begin import begin, connect, contradicting, keep_choice, note_offline, note_prices
 from blpo_dspy.cli.prechecks import precheck_calls, prechecks_in_words, run_prechecks
@@ -21,16 +16,13 @@ from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import writable_file, writable_folder, write_json
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.estimate import estimate
-from blpo_dspy.report import load_run, write_report, write_report_data
-from blpo_dspy.report.html import relative_paths
-from blpo_dspy.runs.align import align, claim, make_optimizer
+from blpo_dspy.runs.align import Judged, write_run
+from blpo_dspy.runs.compiling import claim, compile_and_measure, make_optimizer
 from blpo_dspy.runs.costs import CostsAfter, costs_after
 from blpo_dspy.runs.jobs import CompileJob, Search
 from blpo_dspy.runs.record import Aligned, result
 from blpo_dspy.runs.seal import run_of, seal
 from blpo_dspy.runs.sets import Sets
-
-Judged = tuple[Sequence[dspy.Example], Sequence[Verdict], Sequence[Verdict]]
 
 
 def compile_judge(job: CompileJob, screen: Screen) -> None:
@@ -51,7 +43,7 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
         screen.note(line)
     with working(screen) as watch:
         watch.say(f"Data    {sets.how}")
-        aligned = align(start, sets, models, search, watch, log_dir=job.run_dir)
+        aligned = compile_and_measure(start, sets, models, search, watch, log_dir=job.run_dir)
     aligned = replace(aligned, beforehand=asked.ledger)
     found = {"repeatability": asked.repeatability, "warnings": watch.warnings}
     record = {**result(aligned, sets, job.start.models.by_role()), **found}
@@ -95,7 +87,11 @@ def write_all(
     folder = job.run_dir or job.out.parent
     lead = "" if job.run_dir is not None else f"{job.out.stem}."
     files = files + keep_choice(sets, folder / f"{lead}drawn.json", folder / f"{lead}disagreements.csv")
-    return files if job.run_dir is None else files + write_run(job.run_dir, aligned, sets, record, judged)
+    return (
+        files
+        if job.run_dir is None
+        else files + write_run(job.run_dir, aligned, sets, record, judged, ["blpo", *sys.argv[1:]])
+    )
 
 
 def _remarks(sets: Sets) -> Iterator[str]:
@@ -150,21 +146,3 @@ def write(files: list[Path], aligned: Aligned, record: Mapping[str, Any]) -> Non
             write_json(file, record)
     except OSError as error:
         raise BlpoError(f"{error.filename or files[0]}: cannot be written ({error.strerror or error})") from error
-
-
-def write_run(
-    folder: Path, aligned: Aligned, sets: Sets, record: Mapping[str, Any], judged: Judged | None = None
-) -> list[Path]:
-    """Fills a run's folder with judge, record, doubtful labels and report, and returns the last two."""
-    data = {**record["data"], "how": relative_paths(sets.how, folder)}
-    write([folder / "judge.json", folder / "result.json"], aligned, {**record, "data": data})
-    errors = aligned.checks.label_errors
-    write_label_errors(folder / LABEL_ERRORS, errors)
-    write_report_data(
-        folder,
-        aligned.judge.labels,
-        *(judged or (sets.test, *aligned.verdicts)),
-        doubtful=with_examples(errors, sets.train),
-        command=["blpo", *sys.argv[1:]],
-    )
-    return [folder / LABEL_ERRORS, write_report(load_run(folder), folder / "report.html")]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 from blpo_dspy.cli.begin import connect
-from blpo_dspy.cli.compile import write, write_run
+from blpo_dspy.cli.compile import write
 from blpo_dspy.cli.screen import Screen, models_line, show_aligned, working
 from blpo_dspy.data.examples import load_examples
 from blpo_dspy.data.labels.space import LabelSpace
@@ -16,7 +17,8 @@ from blpo_dspy.data.sources.photographs.raters import RATERS, Rater
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import writable_folder, write_json
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.runs.align import align
+from blpo_dspy.runs.align import write_run
+from blpo_dspy.runs.compiling import compile_and_measure
 from blpo_dspy.runs.jobs import DemoJob, ModelNames
 from blpo_dspy.runs.record import result
 from blpo_dspy.runs.seal import run_of, seal
@@ -47,11 +49,11 @@ def run_demo(job: DemoJob, screen: Screen) -> None:
         )
         start = VisualJudge(labels, instruction=DEMO_TASK)
         sets = replace(sets, seal=seal(sets.test, run_of(start, sets, job.search), run_dir=folder))
-        aligned = align(start, sets, connect(names), job.search, watch, ceiling)
+        aligned = compile_and_measure(start, sets, connect(names), job.search, watch, ceiling)
     record = {**result(aligned, sets, names.by_role()), "rater": dict(rater.weights)}
     files = [folder / "judge.json", folder / "result.json"]
     write(files, aligned, record)
-    files += write_run(folder, aligned, sets, record)
+    files += write_run(folder, aligned, sets, record, command=["blpo", *sys.argv[1:]])
     if screen.as_json:
         screen.json(record)
     else:

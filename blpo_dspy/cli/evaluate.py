@@ -16,15 +16,14 @@ from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.cli.begin import connect, note_offline
 from blpo_dspy.cli.screen import Evaluated, Screen, noting, show_evaluated, working
-from blpo_dspy.data.examples import item_prints
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.lm import Models
-from blpo_dspy.optimizers.bench.cards import ancestors_of, prints_of, sets_of
 from blpo_dspy.predictions.labelling import inputs_of, label_images
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.drawing import draw_set
 from blpo_dspy.runs.jobs import EvaluateJob
+from blpo_dspy.runs.measure import own_data
 from blpo_dspy.runs.progress import Watch
 from blpo_dspy.runs.sets import load_set
 
@@ -50,7 +49,8 @@ def evaluate(job: EvaluateJob, screen: Screen) -> None:
     if any([e.id for e in examples] != [e.id for e in loaded[0][0]] for examples, _ in loaded):
         raise BlpoError("the two judges prepare images differently, and some images are usable for only one of them")
     for path, judge, (examples, _) in zip((job.judge, job.against), judges, loaded, strict=False):
-        _note_own_data(f"{path}", judge, examples, screen)
+        for line in own_data(judge, examples):
+            screen.note(f"{path} was compiled with {line}")
     models = connect(job.models)
     note_offline(job.models, screen, "model")
     with working(screen) as watch, Workers(job.threads) as workers:
@@ -91,23 +91,6 @@ def _load(
     for line in seen if noted else ():
         screen.note(line)
     return examples, None
-
-
-def _note_own_data(name: str, judge: VisualJudge, examples: Sequence[dspy.Example], screen: Screen) -> None:
-    """Remarks on a judge that is measured on what it, or a judge that it was compiled from, was compiled with."""
-    images = frozenset(item_prints(examples).split())
-    own = {which: prints_of(part) for which, part in sets_of(judge.card).items()}
-    earlier: dict[str, frozenset[str]] = {}
-    for sets in ancestors_of(judge.card):
-        for which, part in sets.items():
-            earlier[which] = earlier.get(which, frozenset()) | prints_of(part)
-    for whose, known in (("its {}", own), ("the {} of a judge that it was compiled from", earlier)):
-        for which, prints in known.items():
-            shared = len(images & prints)
-            if shared:
-                which_ones = "these very images" if shared == len(images) else f"{shared} of these {len(images)} images"
-                which_set = whose.format("train and val set" if which == "folds" else f"{which} set")
-                screen.note(f"{name} was compiled with {which_ones} ({which_set}): its figures here are too good")
 
 
 def _judge(

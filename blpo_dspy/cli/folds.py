@@ -18,7 +18,7 @@ from blpo_dspy.cli.screen import Evaluated, Screen, agreement_table, models_line
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.estimate import estimate, sum_of_estimates
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.runs.align import claim, make_optimizer
+from blpo_dspy.runs.compiling import claim, make_optimizer
 from blpo_dspy.runs.costs import costs_after
 from blpo_dspy.runs.folds import FIGURES, Folded, Folds, align_folds, each_fold, make_folds, share
 from blpo_dspy.runs.jobs import CompileJob, Search

@@ -123,7 +123,7 @@ def predict(
     check_kind("judge", judge, VisualJudge, "judge", "VisualJudge.load('judge.json')")
     target, outages, cap = Path(out), Outages(max_outage), CallCap(max_calls)
     check_target(target)
-    models = _models(judge) if models is None else models
+    models = models_of(judge) if models is None else models
     inputs = source if isinstance(source, Inputs) else _inputs(judge, source, image_column, texts, allow_outside)
     journal = _journal(target, judge, models, inputs)
     try:
@@ -340,7 +340,12 @@ def _inputs(
     return checked(found)
 
 
-def _models(judge: VisualJudge) -> Models:
+def models_of(judge: VisualJudge) -> Models:
+    """Returns a judge's own models, or those of DSPy's settings; the judge's writes instructions.
+
+    Raises:
+        ModelError: If there are none.
+    """
     found = {role: getattr(judge, role).lm or dspy.settings.lm for role in ("judge", "verbalizer")}
     if None in found.values():
         raise ModelError("the judge has no model: give models=Models.named(…), or dspy.configure(lm=…)")

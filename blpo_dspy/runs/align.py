@@ -1,287 +1,300 @@
-"""A judge compiled, and then measured once on the sealed test split."""
+"""One call for the whole way: labelled images in; an aligned judge, its measurements and its report out."""
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import difflib
+import html
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import dspy
 
+from blpo_dspy.agreement.label_errors import FILE_NAME as LABEL_ERRORS
+from blpo_dspy.agreement.label_errors import with_examples, write_label_errors
 from blpo_dspy.agreement.measure import Agreement
-from blpo_dspy.agreement.verdicts import Verdict, agreement_of
-from blpo_dspy.calls.allowance import Allowance
-from blpo_dspy.calls.failures import RunStoppedError
-from blpo_dspy.calls.journal import FILE_NAME, Journal, answers_in
-from blpo_dspy.calls.meter import GRACE, Meter
-from blpo_dspy.calls.outages import Outages
-from blpo_dspy.calls.store import AnswerStore, MemoryStore
-from blpo_dspy.calls.workers import Workers
-from blpo_dspy.data.examples import dataset_fingerprint
-from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.errors import ModelError, notice
+from blpo_dspy.agreement.verdicts import Verdict
+from blpo_dspy.data.examples import check_disjoint
+from blpo_dspy.data.splits import check_labels
+from blpo_dspy.errors import BlpoError, check_kind, notice
+from blpo_dspy.files import writable_folder, write_json
 from blpo_dspy.models.lm import Models
-from blpo_dspy.optimizers.bench.records import BLPOResult
-from blpo_dspy.optimizers.bench.run import unmeasured
-from blpo_dspy.optimizers.blpo.algorithm import BLPO
-from blpo_dspy.predictions.labelling import inputs_of, label_images
+from blpo_dspy.predictions.predict import models_of
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.runs.checks import (
-    Ask,
-    Checks,
-    fidelity_sample,
-    find_label_errors,
-    late_verdicts,
-    stated_in,
-    text_fidelity,
-)
-from blpo_dspy.runs.costs import CostsAfter, costs_after, optimizer_of
-from blpo_dspy.runs.jobs import Search
-from blpo_dspy.runs.progress import CompileWatch, Watch
-from blpo_dspy.runs.record import Aligned, SplitAgreement, card
-from blpo_dspy.runs.sets import Sets
+from blpo_dspy.report import load_run, write_report, write_report_data
+from blpo_dspy.report.html import html_table, relative_paths
+from blpo_dspy.report.run.folder import RESULT, RunFolder, ShownError
+from blpo_dspy.report.run.headline import headline_of, models_and_day
+from blpo_dspy.report.run.measured import WHEN, agreement_in, measured_of
+from blpo_dspy.runs.compiling import claim, compile_and_measure
+from blpo_dspy.runs.jobs import KeepBackOption, Search
+from blpo_dspy.runs.progress import watching
+from blpo_dspy.runs.record import Aligned, SplitAgreement, result
+from blpo_dspy.runs.seal import run_of, seal
+from blpo_dspy.runs.sets import Labelled, Sets, divided, is_list, loaded_set, sizes_in_words
 
-_MEASURED = "measured"  # the folder in a log folder
+JUDGE = "judge.json"
+_OTHER_NAMES = {"num_threads": "threads"}
+
+Judged = tuple[Sequence[dspy.Example], Sequence[Verdict], Sequence[Verdict]]
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """A judge aligned with human labels, and everything that was measured on the way.
+
+    Attributes:
+        judge: The compiled judge.
+        folder: The folder with its record, which `Alignment.load` reads; of a run without one a temporary folder, which
+            is removed with this object.
+    """
+
+    judge: VisualJudge
+    folder: Path
+    _temporary: object = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def load(cls, run_dir: str | Path) -> Alignment:
+        """Returns what `align(…, run_dir=…)`, `blpo compile --run-dir` or `blpo demo --out` left in a folder.
+
+        Raises:
+            BlpoError: If the folder holds no run, or a file of it is damaged.
+        """
+        folder = Path(run_dir)
+        alignment = cls(VisualJudge.load(folder / JUDGE), folder)
+        assert alignment.run.result  # read now, so that a damaged record is refused here
+        return alignment
+
+    @cached_property
+    def run(self) -> RunFolder:
+        """The record as it was written: options, rounds, trials, validations, verdicts on test images."""
+        return load_run(self.folder)
+
+    @property
+    def before(self) -> SplitAgreement:
+        """Agreement of the start with people, on validation and on test images."""
+        return self._agreement("before")
+
+    @property
+    def after(self) -> SplitAgreement:
+        """Agreement of the compiled judge with people."""
+        return self._agreement("after")
+
+    def _agreement(self, when: str) -> SplitAgreement:
+        record = self.run.result[when]
+        return SplitAgreement(agreement_in(record, "val"), agreement_in(record, "test"))
+
+    @property
+    def label_errors(self) -> tuple[ShownError, ...]:
+        """Training labels that the compiled judge contradicts, for people to look at again."""
+        return self.run.doubtful
+
+    @property
+    def cost(self) -> dict[str, float | None]:
+        """LM calls, tokens and dollars over all roles, and seconds; dollars are None where no price is known."""
+        parts = self.run.result["ledger"]
+        roles = [usage for part in ("beforehand", "compile", "measure") for usage in parts[part].values()]
+        dollars = [role["usd"] for role in roles]
+        return {
+            "calls": sum(role["calls"] for role in roles),
+            "tokens": sum((role["prompt_tokens"] or 0) + (role["completion_tokens"] or 0) for role in roles),
+            "usd": None if dollars and all(usd is None for usd in dollars) else sum(usd or 0.0 for usd in dollars),
+            "seconds": self.run.result["seconds"],
+        }
+
+    def summary(self) -> str:
+        """Returns the result in a few lines: the verdict, agreement before and after, cost and models."""
+        measured = measured_of(self.run)
+        found = headline_of(measured)
+        lines = [found.title]
+        if found.figures is not None:
+            before, after = found.figures
+            counts = "" if measured.labels.ordered else f"{before.value} → {after.value} "
+            lines.append(f"{counts}{found.measure}")
+        lines += [f"{cells[0]:<12}" + "".join(f"{cell:>10}" for cell in cells[1:]) for cells in self._table()]
+        cost = self.cost
+        spent = "" if cost["usd"] is None else f", ${cost['usd']:,.2f}"
+        lines.append(f"{cost['calls']:,} LM calls{spent}, {cost['seconds']:.0f} s")
+        lines.append(models_and_day(self.run.result["models"], self.run.on))
+        return "\n".join(lines)
+
+    def report(self, path: str | Path, *, images: bool = True) -> Path:
+        """Writes the report as one HTML file that loads nothing, and returns its path.
+
+        Args:
+            path: The file.
+            images: Whether it shows pictures of test images.
+
+        Raises:
+            BlpoError: If the file cannot be written.
+        """
+        return write_report(self.run, Path(path), images=images)
+
+    def __repr__(self) -> str:
+        return f"Alignment({self.folder}: {headline_of(measured_of(self.run)).title.lower()})"
+
+    def _repr_html_(self) -> str:
+        found = headline_of(measured_of(self.run))
+        return f"<p><b>{html.escape(found.title)}</b></p>{html_table(self._table())}"
+
+    def _table(self) -> list[list[str]]:
+        """Agreement by set and judge, the header first."""
+        rows = [["", "n", "accuracy", "macro-F1", "kappa", "invalid"]]
+        for when in WHEN:
+            measured = self._agreement(when)
+            for name, agreement in (("val", measured.val), ("test", measured.test)):
+                if agreement is not None:
+                    rows.append([f"{name} {when}", *cells_of(agreement)])
+        return rows
+
+
+def cells_of(agreement: Agreement) -> list[str]:
+    """Returns the figures of an agreement as the cells of a table."""
+    shares = (agreement.accuracy, agreement.macro_f1, agreement.kappa)
+    return [f"{agreement.n:,}", *("–" if x is None else f"{x:.2f}" for x in shares), f"{agreement.invalid:,}"]
 
 
 def align(
     start: VisualJudge,
-    sets: Sets,
-    models: Models,
-    search: Search,
-    watch: Watch,
-    ceiling: VisualJudge | None = None,
-    log_dir: Path | None = None,
-) -> Aligned:
-    """Returns the judge compiled from a start, its card filled in, with its agreement before and after.
+    *,
+    train: Labelled,
+    val: Labelled | None = None,
+    test: Labelled | None = None,
+    models: Models | None = None,
+    run_dir: str | Path | None = None,
+    sizes: tuple[int, int, int] | None = None,
+    progress: bool | None = None,
+    **options: Any,
+) -> Alignment:
+    """Aligns a judge with human labels: compiles it by BLPO, and measures it before and after on sealed test images.
+
+    Each set is a list of examples, or a table as `load_examples` takes it. If `train` is a table and neither `val` nor
+    `test` is given, it is split into all three. Without a validation set of any kind the returned judge is picked on
+    the training images, and a warning says that their figures are too good; without a test set nothing is measured on
+    new images.
 
     Args:
-        start: The judge to begin with.
-        sets: The labelled examples.
-        models: The models by role.
-        search: How BLPO searches.
-        watch: Where progress shows.
-        ceiling: A judge whose instruction states the truth, to be measured on the test split.
-        log_dir: Where the journals go, so that the same call continues a run that was cut short.
+        start: The judge to begin with: labels, the question, what it reads.
+        train: What mistakes are drawn from; 100 to 200 images work well.
+        val: What the returned judge is picked on.
+        test: Judged once before and once after the search.
+        models: The models by role; the judge's own, or those of DSPy's settings, if None.
+        run_dir: A folder for journal, judge, record and report: the same call resumes an interrupted run there, and
+            pays for no answer twice. Without it a run cannot be resumed.
+        sizes: How many images of a table train, validate and test.
+        progress: Whether progress is shown; if None, on a terminal and in a notebook.
+        **options: Options of the search, as `blpo_dspy.runs.jobs.Search` lists them: `rounds`, `max_calls`, `max_usd`,
+            `max_seconds`, `seed`, `threads`, `fidelity`, …
 
     Raises:
-        BlpoError: As `BLPO.compile`, or if a cap was reached, or a model failed, before anything was measured. A model
-            that fails after the search ends what is measured: a warning says what is missing.
+        DataError: If examples cannot be used, or are too few.
+        ModelError: If a model cannot be used, or stops answering.
+        BlpoError: If an option is unknown or cannot be used, or a cap was reached before anything was measured.
     """
-    began = time.monotonic()
-    costs = costs_after(start, sets, search)
-    optimizer = make_optimizer(models, search, costs.reserved, log_dir)
-    if aside := _measured_under_another_budget(optimizer, sets, search):
-        optimizer.budget = search.budget(costs.reserved + aside)
-    compiled = _compile(optimizer, start, sets, watch)
-    with _inquiry(optimizer, compiled.detailed_results, models, sets, search, watch, began) as inquiry:
-        found = _looked_into(start, compiled, sets, search, costs, inquiry, ceiling)
-        if not (found.record.rounds or found.before.val or found.before.test):
-            reason = found.record.stop_reason
-            raise unmeasured(inquiry.meter, "no round was completed, and the start was not measured", reason)
-    aligned = replace(found, seconds=time.monotonic() - began)
-    compiled.card = card(aligned, sets)
-    return aligned
+    check_kind("start", start, VisualJudge, "judge", "VisualJudge(labels, instruction=…)")
+    search = search_of(options)
+    sets = _sets(start, train, val, test, sizes, search.seed)
+    models = models_of(start) if models is None else models
+    temporary = None if run_dir is not None else tempfile.TemporaryDirectory(prefix="blpo-")
+    folder = writable_folder(Path(temporary.name if temporary is not None else str(run_dir)))
+    log_dir = None if run_dir is None else folder
+    sets = replace(sets, seal=seal(sets.test, run_of(start, sets, search), run_dir=log_dir))
+    if sets.seal is not None and sets.seal.warning is not None:
+        notice(sets.seal.warning)
+    claim(start, sets, models, search, log_dir)
+    with watching(progress, resumes=log_dir) as watch:
+        aligned = compile_and_measure(start, sets, models, search, watch, log_dir=log_dir)
+    names = {role: getattr(models, role).model for role in ("judge", "verbalizer", "optimizer")}
+    record = {**result(aligned, sets, names), "warnings": watch.warnings}
+    write_run(folder, aligned, sets, record)
+    for warning in watch.warnings:
+        warnings.warn(warning, stacklevel=2)
+    return Alignment(aligned.judge, folder, temporary)
 
 
-def _measured_under_another_budget(optimizer: BLPO, sets: Sets, search: Search) -> int:
-    """How many calls an earlier session measured with, which this search may not need."""
-    if optimizer.log_dir is None or not (Path(optimizer.log_dir) / _MEASURED / FILE_NAME).exists():
-        return 0
-    with _final_answers(optimizer, sets) as store:
-        assert isinstance(store, Journal)
-        store.spend_under(search.budget())
-        return store.unused().total.calls
-
-
-@dataclass(frozen=True)
-class _Inquiry:
-    """How judges are measured after a search."""
-
-    ask: Ask
-    meter: Meter
-    allowance: Allowance
-
-
-@contextlib.contextmanager
-def _inquiry(
-    optimizer: BLPO, record: BLPOResult, models: Models, sets: Sets, search: Search, watch: Watch, began: float
-) -> Iterator[_Inquiry]:
-    """Measures with what the search left of the budget; its answers are known."""
-    allowance = Allowance(search.budget(), lambda: record.ledger + meter.ledger, RunStoppedError, began)
-    grace = 0.0 if optimizer.log_dir is None else GRACE
-    with _final_answers(optimizer, sets) as store, Workers(search.threads, grace=grace) as workers:
-        if isinstance(store, Journal):
-            store.spend_under(search.budget())
-        meter = Meter(
-            num_threads=workers.num_threads,
-            store=store,
-            admit=lambda ledger: allowance.admit(record.ledger + record.unused + ledger),
-            prices=search.prices,
-            deadline=allowance.deadline,
-            outages=Outages(search.max_outage, known=any(record.ledger.answered.values())),
-        )
-
-        def ask(what: str, judge: VisualJudge, examples: Sequence[dspy.Example]) -> list[Verdict]:
-            watch.begin(f"judging {what}", len(examples))
-            inputs = inputs_of(examples)
-            try:
-                return label_images(judge, models, inputs, workers=workers, meter=meter, done=watch.advance)
-            except ModelError as error:  # the judge that the search found was paid for, and needs no more calls
-                notice(
-                    f"judging {what} failed, so this and what comes after it is missing; the judge is returned without "
-                    f"it, and `blpo evaluate` can measure it later ({error})"
-                )
-                return [Verdict(None, failure=str(error), stopped=True)] * len(inputs)
-
-        yield _Inquiry(ask, meter, allowance)
-
-
-def _looked_into(
-    start: VisualJudge,
-    compiled: VisualJudge,
-    sets: Sets,
-    search: Search,
-    costs: CostsAfter,
-    inquiry: _Inquiry,
-    ceiling: VisualJudge | None,
-) -> Aligned:
-    """The compiled judge with everything that is measured about it; the wall time isn't known yet."""
-    record, ask = compiled.detailed_results, inquiry.ask
-    known = late_verdicts(record, len(sets.train))
-    with inquiry.allowance.keeping(costs.reserved):
-        errors, looked_at = find_label_errors(
-            compiled, sets.train, known, ask, most=search.label_errors, seed=search.seed
-        )
-    measured, verdicts = _measured(start, compiled, sets, ask, val=costs.val > 0, test=costs.test is not None)
-    top = None if ceiling is None else _agreement(start.labels, sets.test, ask("the ceiling", ceiling, sets.test))
-    checks = _checked(start, compiled, sets, verdicts, ask, search if costs.fidelity and verdicts["after"] else None)
-    return Aligned(
-        start=start,
-        judge=compiled,
-        record=record,
-        before=measured["before"],
-        after=measured["after"],
-        verdicts=(verdicts["before"], verdicts["after"]),
-        ceiling=top,
-        final=inquiry.meter.ledger,
-        unused=record.unused + inquiry.meter.unused,
-        seconds=0.0,
-        checks=replace(checks, label_errors=tuple(errors), looked_at=looked_at),
-    )
-
-
-def claim(start: VisualJudge, sets: Sets, models: Models, search: Search, log_dir: Path | None) -> None:
-    """Takes a log folder for what `align` does with it, so that one of another run is refused before any call.
+def search_of(options: Mapping[str, Any]) -> Search:
+    """Returns the search with these options.
 
     Raises:
-        JournalError: If it holds another run.
+        BlpoError: If one is unknown.
     """
-    if log_dir is None:
-        return
-    optimizer = make_optimizer(models, search, 0, log_dir)
-    optimizer.claim_folder(start, trainset=sets.train, valset=sets.val)
-    with _final_answers(optimizer, sets):
-        return
+    known = [option.name for option in fields(Search)]
+    for name in options:
+        if name not in known:
+            near = _OTHER_NAMES.get(name) or next(iter(difflib.get_close_matches(name, known, 1)), None)
+            meant = f"; did you mean {near}?" if near else f"; the options are {', '.join(known)}"
+            raise BlpoError(f"align has no option {name!r}{meant}", option=name)
+    given = dict(options)
+    if isinstance(given.get("keep_back"), str):
+        try:
+            given["keep_back"] = KeepBackOption(given["keep_back"])
+        except ValueError:
+            raise BlpoError(f"keep_back={given['keep_back']!r} is none of auto, always, never") from None
+    return Search(**given)
 
 
-def _measured(
-    start: VisualJudge, compiled: VisualJudge, sets: Sets, ask: Ask, *, val: bool, test: bool
-) -> tuple[dict[str, SplitAgreement], dict[str, list[Verdict]]]:
-    """The agreement before and after and the test verdicts; what the search validated is not judged again.
-
-    There are none of a test split of which the budget paid for nothing before or after.
-    """
-    record = compiled.detailed_results
-    validated: dict[str, Agreement | None] = {}
-    verdicts: dict[str, list[Verdict]] = {}
-    for when, judge, known in (("before", start, record.before), ("after", compiled, record.after)):
-        validated[when] = None if known is None else known.agreement
-        if val:
-            validated[when] = _agreement(start.labels, sets.val, ask(f"val {when}", judge, sets.val))
-        verdicts[when] = ask(f"test {when}", judge, sets.test) if test else []
-    missing = sum(verdict.stopped for said in verdicts.values() for verdict in said)
-    if missing:
-        why = next(verdict.failure for said in verdicts.values() for verdict in said if verdict.stopped)
-        notice(f"the test split was not judged in full: {missing} of {2 * len(sets.test)} are missing ({why})")
-    if any(all(verdict.stopped for verdict in said) for said in verdicts.values()):
-        verdicts = {when: [] for when in verdicts}
-    return {
-        when: SplitAgreement(validated[when], _agreement(start.labels, sets.test, said))
-        for when, said in verdicts.items()
-    }, verdicts
-
-
-def _agreement(labels: LabelSpace, examples: Sequence[dspy.Example], verdicts: list[Verdict]) -> Agreement | None:
-    """The agreement of verdicts with people, None where the budget paid for none of them."""
-    return None if all(verdict.stopped for verdict in verdicts) else agreement_of(labels, examples, verdicts)
-
-
-def _checked(
+def _sets(
     start: VisualJudge,
-    compiled: VisualJudge,
-    sets: Sets,
-    verdicts: Mapping[str, list[Verdict]],
-    ask: Ask,
-    search: Search | None,
-) -> Checks:
-    """What is checked on the test split once it is judged; the fidelity only with a search that asks for it."""
-    judges = (("before", start), ("after", compiled))
-    if search is None:
-        judged = [(sets.test if verdicts[when] else [], verdicts[when]) for when, _ in judges]
-        pair = None
+    train: Labelled,
+    val: Labelled | None,
+    test: Labelled | None,
+    sizes: tuple[int, int, int] | None,
+    seed: int,
+) -> Sets:
+    given = {"train": train, "val": val, "test": test}
+    loaded = {name: loaded_set(start, name, source) for name, source in given.items() if source is not None}
+    table = None if is_list(train) else str(train) if isinstance(train, (str, Path)) else "the table"
+    if table is not None and val is None and test is None:
+        sets, how = divided(loaded["train"], start.labels, seed=seed, sizes=sizes)
+        how = f"{table}: {how}"
+    elif sizes is not None:
+        raise BlpoError("sizes are for one table that is split; leave them out, or val and test", option="sizes")
     else:
-        sample = fidelity_sample(sets.test, search.fidelity, search.seed)
-        found = [text_fidelity(judge, sample, ask, when) for when, judge in judges]
-        pair = (found[0][0], found[1][0])
-        judged = [
-            (sets.test, verdicts[when]) if judge.evidence != "image" else (sample, texts)
-            for (when, judge), (_, texts) in zip(judges, found, strict=True)
-        ]
-    stated = [stated_in(start.labels, examples, said) for examples, said in judged]
-    return Checks(pair, (stated[0], stated[1]))
+        sets = {name: loaded.get(name, []) for name in given}
+        how = ", ".join(f"{name} {len(examples)}" for name, examples in loaded.items())
+    check_disjoint(**sets)
+    check_labels([example.label for example in sets["train"]], start.labels)
+    return Sets(sets["train"], sets["val"], sets["test"], f"{sizes_in_words(sets, start.labels)}; {how}")
 
 
-@contextlib.contextmanager
-def _final_answers(optimizer: BLPO, sets: Sets) -> Iterator[AnswerStore | None]:
-    """The answers for the measurements after the search: those of the search, and a journal in the log folder."""
-    if optimizer.log_dir is None:
-        yield optimizer.answers
-        return
-    log_dir = Path(optimizer.log_dir)
-    fingerprint = {"test": dataset_fingerprint(sets.test), "val": dataset_fingerprint(sets.val)}
-    journal = Journal(log_dir / _MEASURED, fingerprint, known=answers_in(log_dir))
+def write_run(
+    folder: Path,
+    aligned: Aligned,
+    sets: Sets,
+    record: Mapping[str, Any],
+    judged: Judged | None = None,
+    command: Sequence[str] = (),
+) -> list[Path]:
+    """Fills a run's folder with judge, record, doubtful labels and report, and returns the last two.
+
+    Args:
+        folder: The folder.
+        aligned: The compiled judge and what was measured.
+        sets: The labelled examples.
+        record: The content of result.json.
+        judged: The examples that were judged before and after, with the verdicts; those of the test set if None.
+        command: The command line that made the run.
+
+    Raises:
+        BlpoError: If the folder cannot be written to.
+    """
+    data = {**record["data"], "how": relative_paths(sets.how, folder)}
     try:
-        yield journal
-    finally:
-        journal.close()
-
-
-def make_optimizer(models: Models, search: Search, reserved: int, log_dir: Path | None = None) -> BLPO:
-    """Returns the optimizer that a search is made with; `reserved` calls of its cap are kept for the test split."""
-    make: Callable[..., BLPO] = optimizer_of(search)
-    guards = make(prompt_model=models.optimizer).guards
-    return make(
-        prompt_model=models.optimizer,
-        task_model=models.judge,
-        verbalizer_model=models.verbalizer,
-        seed=search.seed,
-        num_threads=search.threads,
-        budget=search.budget(reserved),
-        prices=search.prices,
-        max_outage=search.max_outage,
-        guards=replace(guards, **search.guards()),
-        log_dir=log_dir,
-        answers=MemoryStore() if log_dir is None else None,
-        **search.given(),
+        aligned.judge.save(folder / JUDGE)
+        write_json(folder / RESULT, {**record, "data": data})
+    except OSError as error:
+        raise BlpoError(f"{error.filename or folder}: cannot be written ({error.strerror or error})") from error
+    errors = aligned.checks.label_errors
+    write_label_errors(folder / LABEL_ERRORS, errors)
+    write_report_data(
+        folder,
+        aligned.judge.labels,
+        *(judged or (sets.test, *aligned.verdicts)),
+        doubtful=with_examples(errors, sets.train),
+        command=command,
     )
-
-
-def _compile(optimizer: BLPO, start: VisualJudge, sets: Sets, watch: Watch) -> VisualJudge:
-    follow = CompileWatch(watch, optimizer)
-    optimizer.on_round, optimizer.on_validation = follow.round, follow.validation
-    watch.begin("compiling", None if follow.rounds is None else follow.rounds * (optimizer.inner_steps + 1))
-    with dspy.context(callbacks=[*dspy.settings.callbacks, follow]):
-        return optimizer.compile(start, trainset=sets.train, valset=sets.val)
+    return [folder / LABEL_ERRORS, write_report(load_run(folder), folder / "report.html")]

@@ -31,7 +31,7 @@ from blpo_dspy.data.splits import cut_folds, split_examples
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.lm import Models
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.runs.align import align
+from blpo_dspy.runs.compiling import compile_and_measure
 from blpo_dspy.runs.costs import costs_after
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import Watch
@@ -264,12 +264,12 @@ def align_folds(
     each = share(search, start, cut)
     watch.say(f"All images: {cut.whole.how}")
     # First, so that a log folder of another run is refused before anything is paid for.
-    aligned = align(start, cut.whole, models, each, watch, log_dir=log_dir)
+    aligned = compile_and_measure(start, cut.whole, models, each, watch, log_dir=log_dir)
     done = []
     for number, sets in enumerate(cut.folds, 1):
         watch.say(f"Fold {number} of {len(cut.folds)}: {sets.how}")
         folder = None if log_dir is None else log_dir / f"fold-{number}"
-        done.append(align(start, sets, models, each_fold(each), watch, log_dir=folder))
+        done.append(compile_and_measure(start, sets, models, each_fold(each), watch, log_dir=folder))
         if not done[-1].verdicts[1]:
             raise BlpoError(
                 f"fold {number} of {len(cut.folds)} was not judged (the warnings say why), so there are no figures "

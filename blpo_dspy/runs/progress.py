@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import logging
+import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -29,6 +33,9 @@ _CHATTY = (
     "huggingface_hub.utils._http",
 )
 
+_REDRAW = 0.25  # seconds between two drawings in a notebook
+_LINES_KEPT = 4
+
 
 class Watch:
     """The live line of one command; use it as a context.
@@ -36,14 +43,16 @@ class Watch:
     Args:
         console: Where it is drawn, if that is a terminal.
         shown: Whether it is drawn at all.
+        lines: Whether what is said is written elsewhere than on a terminal, too.
 
     Attributes:
         warnings: The warnings that were issued meanwhile.
     """
 
-    def __init__(self, console: Console, *, shown: bool = True) -> None:
+    def __init__(self, console: Console, *, shown: bool = True, lines: bool = False) -> None:
         self.warnings: list[str] = []
         self._console = console
+        self._says = console.is_terminal or lines
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -67,7 +76,7 @@ class Watch:
 
     def say(self, text: str) -> None:
         """Leaves a line above the live one, on a terminal."""
-        if self._console.is_terminal:
+        if self._says:
             self._progress.console.print(shown(text, lines=True), markup=False, highlight=False)
 
     def begin(self, what: str, steps: int | None = None) -> None:
@@ -81,6 +90,103 @@ class Watch:
     def show(self, what: str, done: int, status: str) -> None:
         """Says where the work stands."""
         self._progress.update(self._task, description=what, completed=done, status=status)
+
+
+class NotebookWatch(Watch):
+    """The live line in a notebook: a bar that is drawn in place, and what is said below the last of it."""
+
+    def __init__(self) -> None:
+        super().__init__(Console(stderr=True), shown=False)
+        self._lock = threading.Lock()
+        self._what, self._status, self._done, self._total, self._drawn = "starting", "", 0, 0, 0.0
+        self._said: list[str] = []
+        self._shown: Any = None
+
+    def __enter__(self) -> NotebookWatch:
+        from IPython.display import HTML, display  # noqa: PLC0415 - only there in a notebook
+
+        self._shown = display(HTML(self._page()), display_id=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._done, self._status = self._total, "" if kind is None else f"ended by {kind.__name__}"
+        self._draw(at_once=True)
+
+    def say(self, text: str) -> None:
+        """Adds a line below the bar; the last few stay."""
+        with self._lock:
+            self._said = [*self._said, text][-_LINES_KEPT:]
+        self._draw(at_once=True)
+
+    def begin(self, what: str, steps: int | None = None) -> None:
+        """Turns to a new piece of work."""
+        with self._lock:
+            self._what, self._total, self._done, self._status = what, steps or 0, 0, ""
+        self._draw(at_once=True)
+
+    def advance(self, *_: Any) -> None:
+        """One step of it is done."""
+        with self._lock:
+            self._done += 1
+        self._draw()
+
+    def show(self, what: str, done: int, status: str) -> None:
+        """Says where the work stands."""
+        with self._lock:
+            self._what, self._done, self._status = what, done, status
+        self._draw()
+
+    def _page(self) -> str:
+        bar = f'<progress value="{min(self._done, self._total)}" max="{self._total}"></progress>' if self._total else ""
+        lines = "".join(f"<br>{html.escape(line)}" for line in self._said)
+        return f"<div>{html.escape(self._what)} {bar} {html.escape(self._status)}{lines}</div>"
+
+    def _draw(self, *, at_once: bool = False) -> None:
+        from IPython.display import HTML  # noqa: PLC0415 - only there in a notebook
+
+        with self._lock:
+            now = time.monotonic()
+            if self._shown is None or (not at_once and now - self._drawn < _REDRAW):
+                return
+            self._drawn = now
+            self._shown.update(HTML(self._page()))
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return shell is not None and hasattr(shell, "kernel")
+
+
+@contextlib.contextmanager
+def watching(progress: bool | None, *, resumes: Path | None) -> Iterator[Watch]:
+    """Yields the live line of a call from Python; the libraries are quiet, and warnings are kept in `watch.warnings`.
+
+    Args:
+        progress: Whether progress is shown; if None, on a terminal and in a notebook.
+        resumes: The folder that the same call resumes from when it is interrupted, None if there is none.
+    """
+    console = Console(stderr=True, highlight=False)
+    notebook = in_notebook()
+    drawn = (notebook or console.is_terminal) if progress is None else progress
+    watch = NotebookWatch() if notebook and drawn else Watch(console, shown=drawn, lines=drawn)
+
+    def on_warning(warning: Warning | str) -> None:
+        if str(warning) not in watch.warnings:
+            watch.warnings.append(str(warning))
+
+    try:
+        with quiet_libraries(on_warning), watch:
+            yield watch
+    except KeyboardInterrupt:
+        kept = (
+            "nothing was kept, as there is no run_dir" if resumes is None else f"the same call resumes from {resumes}"
+        )
+        console.print(f"Interrupted: {kept}.", markup=False, soft_wrap=True)
+        raise
 
 
 class CompileWatch(BaseCallback):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import dspy
 
@@ -19,9 +19,14 @@ from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.ratings import ratings_from_rows
 from blpo_dspy.data.sources.manifest import Manifest
-from blpo_dspy.data.splits import DEFAULT_FRACTIONS, histogram, thinned
-from blpo_dspy.errors import DataError
+from blpo_dspy.data.splits import DEFAULT_FRACTIONS, NAMES, histogram, thinned
+from blpo_dspy.data.tables import TableSource, in_memory
+from blpo_dspy.errors import DataError, check_kind
+from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.jobs import Data, RaterChoice, Start
+
+Labelled: TypeAlias = "Sequence[dspy.Example] | TableSource"
+"""Labelled images: examples, or a table as `load_examples` takes it."""
 
 _MOST_NAMED = 3
 
@@ -147,22 +152,41 @@ def load_sets(start: Start, labels: LabelSpace, seed: int) -> Sets:
         how = "; ".join(f"{name} {path}" for name, path in zip(sets, (table, val, test), strict=True))
     else:
         fractions = WITHOUT_TEST if test is not None else _WITHOUT_VAL if val is not None else DEFAULT_FRACTIONS
-        if start.sizes is None:
-            splits = split_examples(loaded[table], labels=labels, seed=seed, fractions=fractions)
-            parts = [thinned(part, most, labels) for part, most in zip(splits.parts, MOST_EXAMPLES, strict=True)]
-        else:
-            splits = split_examples(loaded[table], labels=labels, seed=seed, sizes=start.sizes, balanced=start.balanced)
-            parts = list(splits.parts)
+        parts, split = divided(
+            loaded[table], labels, seed=seed, sizes=start.sizes, balanced=start.balanced, fractions=fractions
+        )
         sets = {
-            "train": parts[0],
-            "val": parts[1] if val is None else loaded[val],
-            "test": parts[2] if test is None else loaded[test],
+            "train": parts["train"],
+            "val": parts["val"] if val is None else loaded[val],
+            "test": parts["test"] if test is None else loaded[test],
         }
         own = [f"{name} {path}" for name, path in (("val", val), ("test", test)) if path is not None]
-        how = "; ".join([f"{table}: {splits.how}{_aside(splits.parts, parts)}", *own])
+        how = "; ".join([f"{table}: {split}", *own])
     check_disjoint(**sets)
     whence = how if people is None else f"{how}; {people.describe()}"
     return Sets(sets["train"], sets["val"], sets["test"], f"{sizes_in_words(sets, labels)}; {whence}", people)
+
+
+def divided(
+    examples: Sequence[dspy.Example],
+    labels: LabelSpace,
+    *,
+    seed: int,
+    sizes: tuple[int, int, int] | None = None,
+    balanced: bool = True,
+    fractions: tuple[float, float, float] = DEFAULT_FRACTIONS,
+) -> tuple[dict[str, list[dspy.Example]], str]:
+    """Returns train, val and test, of these sizes or else of these shares up to `MOST_EXAMPLES`, and how in words.
+
+    Raises:
+        DataError: If there are too few examples.
+    """
+    if sizes is not None:
+        splits = split_examples(examples, labels=labels, seed=seed, sizes=sizes, balanced=balanced)
+        return dict(zip(NAMES, splits.parts, strict=True)), splits.how
+    splits = split_examples(examples, labels=labels, seed=seed, fractions=fractions)
+    kept = [thinned(part, most, labels) for part, most in zip(splits.parts, MOST_EXAMPLES, strict=True)]
+    return dict(zip(NAMES, kept, strict=True)), f"{splits.how}{_aside(splits.parts, kept)}"
 
 
 def _aside(split: Sequence[Sequence[dspy.Example]], kept: Sequence[Sequence[dspy.Example]]) -> str:
@@ -273,3 +297,34 @@ def _people(rated: dict[Path, Rated], labels: LabelSpace, choice: RaterChoice) -
         tied=sum(len(part.combined.tied) for part in rated.values()),
         unrated=sum(len(part.combined.unrated) for part in rated.values()),
     )
+
+
+def is_list(source: Labelled) -> bool:
+    """Whether a set is a list of examples, not a table."""
+    return isinstance(source, Sequence) and not isinstance(source, (str, Path)) and not in_memory(source)
+
+
+def loaded_set(judge: VisualJudge, name: str, source: Labelled) -> list[dspy.Example]:
+    """Returns labelled examples for a judge's inputs, each with an id.
+
+    Args:
+        judge: The judge.
+        name: What messages call the set.
+        source: A list of examples, or a table.
+
+    Raises:
+        DataError: Naming all rows that cannot be used.
+        BlpoError: If the list holds something else.
+    """
+    if not is_list(source):
+        table: Any = source
+        return load_examples(
+            table, labels=judge.labels, images=judge.images, context=judge.context, policy=judge.pixel_policy
+        )
+    examples: list[Any] = list(source)  # type: ignore[arg-type]
+    for position, example in enumerate(examples):
+        check_kind(f"{name}[{position}]", example, dspy.Example, "dspy.Example", f"{name}=splits.{name}")
+    return [
+        example if example.get("id") is not None else example.copy(id=f"{name} {position}")
+        for position, example in enumerate(examples)
+    ]

@@ -33,7 +33,7 @@ from blpo_dspy.files import write_json
 from blpo_dspy.models.lm import Models
 from blpo_dspy.report import load_run, write_report_data
 from blpo_dspy.report.run.view import page_of
-from blpo_dspy.runs.align import align
+from blpo_dspy.runs.compiling import compile_and_measure
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import Watch
 from blpo_dspy.runs.record import result
@@ -90,7 +90,7 @@ def compile_and_report(task: Task) -> Outcome:
     start = VisualJudge(LABELS, instruction=TASK, evidence=task.evidence)  # type: ignore[arg-type]
     with Watch(Console(file=io.StringIO()), shown=False) as watch:
         search = Search(rounds=task.rounds, paper=task.paper, seed=task.seed, threads=1)
-        aligned = align(start, sets, Models(lm, lm, lm), search, watch)
+        aligned = compile_and_measure(start, sets, Models(lm, lm, lm), search, watch)
     with tempfile.TemporaryDirectory() as folder:
         write_json(Path(folder) / "result.json", result(aligned, sets, {}))
         write_report_data(Path(folder), LABELS, sets.test, *aligned.verdicts)

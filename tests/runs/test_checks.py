@@ -21,8 +21,8 @@ from blpo_dspy.cli.app import app
 from blpo_dspy.data.sources.photographs import RATERS, write_dataset
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.bench.records import Batch, BLPOResult, Instructions, Judgement, Round
-from blpo_dspy.runs.align import align
 from blpo_dspy.runs.checks import fidelity_sample, find_label_errors, late_verdicts
+from blpo_dspy.runs.compiling import compile_and_measure
 from blpo_dspy.runs.costs import costs_after
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import Watch
@@ -48,7 +48,9 @@ def aligned_with(lm: Any, evidence: str, log_dir: Path | None = None, **search: 
     sets = Sets(NAMED, VALIDATION, TEST, "three sets")
     with Watch(Console(file=io.StringIO()), shown=False) as watch:
         options = Search(**{"rounds": 2, "inner_steps": 1, "threads": 2, **search})
-        return align(student(evidence=evidence), sets, Models(lm, lm, lm), options, watch, log_dir=log_dir)
+        return compile_and_measure(
+            student(evidence=evidence), sets, Models(lm, lm, lm), options, watch, log_dir=log_dir
+        )
 
 
 @pytest.mark.parametrize("evidence", ["both", "image", "description"])
@@ -169,7 +171,7 @@ def test_wrong_labels_that_are_planted_are_found() -> None:
         planted[i].label = "dark"
     sets, lm = Sets(planted, VALIDATION, TEST, "three sets"), world()
     with Watch(Console(file=io.StringIO()), shown=False) as watch:
-        found = align(student(), sets, Models(lm, lm, lm), Search(rounds=6, threads=2), watch)
+        found = compile_and_measure(student(), sets, Models(lm, lm, lm), Search(rounds=6, threads=2), watch)
     assert wrong <= {e.id for e in found.checks.label_errors if (e.label, e.judged) == ("dark", "bright")}
     assert found.checks.looked_at == len(planted)
     assert len(found.checks.to_dict()["label_errors"]["found"]) == len(found.checks.label_errors)

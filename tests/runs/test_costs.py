@@ -13,7 +13,7 @@ from worlds import TRAIN, VALIDATION, brightness, examples, mind, student, world
 from blpo_dspy.calls.ledger import ROLES
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.estimate import estimate
-from blpo_dspy.runs.align import align, make_optimizer
+from blpo_dspy.runs.compiling import compile_and_measure, make_optimizer
 from blpo_dspy.runs.costs import costs_after
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import Watch
@@ -43,7 +43,7 @@ def test_all_calls_of_a_run_lie_within_the_estimate_in_all(evidence: str, option
     found = estimate(make_optimizer(models, search, costs.reserved), start, trainset=SETS.train, valset=SETS.val)
     whole = found.plus(costs.calls, search.budget())
     with Watch(Console(file=io.StringIO())) as watch:
-        aligned = align(start, SETS, models, search, watch)
+        aligned = compile_and_measure(start, SETS, models, search, watch)
     made = aligned.record.ledger + aligned.final
     for role in ROLES:
         assert made[role].calls <= whole.most[role].calls, role

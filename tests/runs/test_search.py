@@ -11,7 +11,7 @@ from blpo_dspy.cli.begin import connect
 from blpo_dspy.cli.flags import model_prices
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.optimizers.proposals.guards import Guards
-from blpo_dspy.runs.align import make_optimizer
+from blpo_dspy.runs.compiling import make_optimizer
 from blpo_dspy.runs.jobs import ModelNames, Search
 
 

@@ -36,7 +36,7 @@ from blpo_dspy.report.html import command_line, relative_paths
 from blpo_dspy.report.run.items import MOST_SHOWN, Item
 from blpo_dspy.report.run.page import render
 from blpo_dspy.report.words import word_diff
-from blpo_dspy.runs.align import align
+from blpo_dspy.runs.compiling import compile_and_measure
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import Watch
 from blpo_dspy.runs.record import result
@@ -70,7 +70,7 @@ def leave_run(folder: Path, *, caption: str = "a grey", **search: Any) -> Path:
     options = {"rounds": 3, "threads": 2, "fidelity": 10, **search}
     start = student(context=("caption",), evidence="both")
     with Watch(Console(file=io.StringIO()), shown=False) as watch:
-        aligned = align(start, sets, Models(lm, lm, lm), Search(**options), watch)
+        aligned = compile_and_measure(start, sets, Models(lm, lm, lm), Search(**options), watch)
     write_json(
         folder / "result.json", result(aligned, sets, {"judge": f"m{caption}", "verbalizer": "v", "optimizer": "o"})
     )

@@ -18,7 +18,7 @@ from worlds import LABELS, TRAIN, VALIDATION, examples, mind, student, world
 from blpo_dspy.calls import meter
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.lm import Models
-from blpo_dspy.runs.align import align
+from blpo_dspy.runs.compiling import compile_and_measure
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import Watch
 from blpo_dspy.runs.sets import Sets
@@ -35,7 +35,7 @@ def test_the_test_set_is_sealed_until_everything_else_is_done(evidence: str) -> 
     lm = world()
     sets = Sets(TRAIN, VALIDATION, TEST, "three sets")
     with Watch(Console(file=io.StringIO())) as watch:
-        aligned = align(student(evidence=evidence), sets, Models(lm, lm, lm), SEARCH, watch)
+        aligned = compile_and_measure(student(evidence=evidence), sets, Models(lm, lm, lm), SEARCH, watch)
     sealed = {example.image.url.partition(",")[2] for example in TEST}
     touched = [bool(sealed & set(seen.images)) for seen in lm.engine.seen]
     assert any(touched)
@@ -52,7 +52,7 @@ def test_a_cap_on_calls_holds_over_search_and_test() -> None:
     sets = Sets(TRAIN, VALIDATION, TEST, "three sets")
     search = Search(rounds=8, threads=4, max_calls=300, label_errors=len(TRAIN))
     with Watch(Console(file=io.StringIO())) as watch:
-        aligned = align(student(), sets, Models(lm, lm, lm), search, watch)
+        aligned = compile_and_measure(student(), sets, Models(lm, lm, lm), search, watch)
     assert len(lm.engine.seen) <= 300
     assert [(on.test.n, on.test.failed) for on in (aligned.before, aligned.after)] == [(len(TEST), 0)] * 2
 
@@ -67,7 +67,9 @@ def test_every_cap_holds_over_search_and_test(cap: str, each: float) -> None:
     sets = Sets(TRAIN, VALIDATION, TEST, "three sets")
     options = {cap: 300 * each, "prices": {"scripted/test": (5e4, 0.0)}}  # 10 tokens in and 5 out are half a dollar
     with Watch(Console(file=io.StringIO())) as watch:
-        aligned = align(student(), sets, Models(lm, lm, lm), Search(rounds=8, threads=1, **options), watch)
+        aligned = compile_and_measure(
+            student(), sets, Models(lm, lm, lm), Search(rounds=8, threads=1, **options), watch
+        )
     assert len(lm.engine.seen) <= 300
     assert aligned.record.rounds
     assert [(on.test.n, on.test.failed) for on in (aligned.before, aligned.after)] == [(len(TEST), 0)] * 2
@@ -81,7 +83,7 @@ def test_a_budget_that_pays_for_no_measurement_is_an_error() -> None:
         Watch(Console(file=io.StringIO())) as watch,
         pytest.raises(BlpoError, match=r"nothing to return: .*max_tokens=1"),
     ):
-        align(student(), sets, Models(lm, lm, lm), Search(threads=1, max_tokens=1), watch)
+        compile_and_measure(student(), sets, Models(lm, lm, lm), Search(threads=1, max_tokens=1), watch)
 
 
 def _aligned_as_a_server_hangs(answered: int, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -100,7 +102,7 @@ def _aligned_as_a_server_hangs(answered: int, monkeypatch: pytest.MonkeyPatch) -
     began = time.monotonic()
     try:
         with Watch(Console(file=io.StringIO())) as watch:
-            return align(student(), sets, Models(lm, lm, lm), search, watch)
+            return compile_and_measure(student(), sets, Models(lm, lm, lm), search, watch)
     finally:
         over.set()
         assert time.monotonic() - began < 20
@@ -145,7 +147,7 @@ def test_a_server_that_is_gone_after_the_search_costs_no_judge(stage: str) -> No
         Stages(Console(file=io.StringIO())) as watch,
         pytest.warns(UserWarning, match=rf"judging {stage} failed, so this .* is missing; .*down"),
     ):
-        aligned = align(student(), sets, Models(lm, lm, lm), search, watch)
+        aligned = compile_and_measure(student(), sets, Models(lm, lm, lm), search, watch)
     assert aligned.judge.instruction == aligned.record.returned.judge
     assert aligned.after.val is not None
     assert (aligned.after.test is None) == (stage != "from the description alone, before")
@@ -171,7 +173,7 @@ def test_ctrl_c_after_the_search_keeps_what_is_paid_for(tmp_path: Path) -> None:
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with Watch(Console(file=io.StringIO())) as watch, pytest.raises(KeyboardInterrupt):
-            align(student(), sets, Models(lm, lm, lm), SEARCH, watch, log_dir=tmp_path)
+            compile_and_measure(student(), sets, Models(lm, lm, lm), SEARCH, watch, log_dir=tmp_path)
     finally:
         signal.signal(signal.SIGINT, previous)
     journals = (tmp_path / "journal.jsonl", tmp_path / "measured" / "journal.jsonl")
@@ -185,7 +187,7 @@ def test_the_card_names_no_model_and_counts_no_cache() -> None:
     lm = world()
     sets = Sets(TRAIN, VALIDATION, TEST, "three sets")
     with Watch(Console(file=io.StringIO())) as watch:
-        aligned = align(student(), sets, Models(lm, lm, lm), SEARCH, watch)
+        aligned = compile_and_measure(student(), sets, Models(lm, lm, lm), SEARCH, watch)
     text = str(aligned.judge.card)
     assert aligned.judge.card["answers"] == aligned.record.ledger.answered
     assert aligned.judge.card["answers"]["judge"] > len(TRAIN)
@@ -201,13 +203,13 @@ def test_what_the_search_paid_for_is_not_paid_for_again(journaled: bool, tmp_pat
     sets = Sets(TRAIN, VALIDATION, TEST, "three sets")
     log_dir = tmp_path if journaled else None
     with Watch(Console(file=io.StringIO())) as watch:
-        aligned = align(student(), sets, Models(lm, lm, lm), SEARCH, watch, log_dir=log_dir)
+        aligned = compile_and_measure(student(), sets, Models(lm, lm, lm), SEARCH, watch, log_dir=log_dir)
         paid = Counter((seen.text, *seen.images) for seen in lm.engine.seen)
         assert aligned.checks.looked_at
         assert max(paid.values()) == 1
         if journaled:
             (tmp_path / "measured" / "journal.jsonl").unlink()
-            again = align(student(), sets, Models(lm, lm, lm), SEARCH, watch, log_dir=log_dir)
+            again = compile_and_measure(student(), sets, Models(lm, lm, lm), SEARCH, watch, log_dir=log_dir)
             assert len(lm.engine.seen) - paid.total() == again.final.total.calls == aligned.final.total.calls
 
 
@@ -220,7 +222,7 @@ def test_another_cap_on_the_same_folder_holds_for_all_of_its_sessions(caps: tupl
     for cap in caps:
         search = Search(rounds=8, threads=4, max_calls=cap)
         with Watch(Console(file=io.StringIO())) as watch:
-            aligned = align(student(), sets, Models(lm, lm, lm), search, watch, log_dir=tmp_path)
+            aligned = compile_and_measure(student(), sets, Models(lm, lm, lm), search, watch, log_dir=tmp_path)
         total = (aligned.record.ledger + aligned.final + aligned.unused).total.calls
         assert total == len(lm.engine.seen) <= max(caps)
     assert aligned.record.validations[0].after_round == 0
@@ -235,7 +237,7 @@ def test_the_same_cap_again_has_a_use_for_everything(tmp_path: Path) -> None:
     for _ in range(2):
         search = Search(rounds=8, threads=4, max_calls=200, label_errors=0)
         with Watch(Console(file=io.StringIO())) as watch:
-            aligned = align(student(), sets, Models(lm, lm, lm), search, watch, log_dir=tmp_path)
+            aligned = compile_and_measure(student(), sets, Models(lm, lm, lm), search, watch, log_dir=tmp_path)
         ledgers.append(aligned.record.ledger.total.calls)
         assert aligned.unused.total.calls == 0
     assert ledgers[0] == ledgers[1]

@@ -1,0 +1,287 @@
+"""A judge compiled, and then measured once on the sealed test split."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import dspy
+
+from blpo_dspy.agreement.measure import Agreement
+from blpo_dspy.agreement.verdicts import Verdict, agreement_of
+from blpo_dspy.calls.allowance import Allowance
+from blpo_dspy.calls.failures import RunStoppedError
+from blpo_dspy.calls.journal import FILE_NAME, Journal, answers_in
+from blpo_dspy.calls.meter import GRACE, Meter
+from blpo_dspy.calls.outages import Outages
+from blpo_dspy.calls.store import AnswerStore, MemoryStore
+from blpo_dspy.calls.workers import Workers
+from blpo_dspy.data.examples import dataset_fingerprint
+from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.errors import ModelError, notice
+from blpo_dspy.models.lm import Models
+from blpo_dspy.optimizers.bench.records import BLPOResult
+from blpo_dspy.optimizers.bench.run import unmeasured
+from blpo_dspy.optimizers.blpo.algorithm import BLPO
+from blpo_dspy.predictions.labelling import inputs_of, label_images
+from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.runs.checks import (
+    Ask,
+    Checks,
+    fidelity_sample,
+    find_label_errors,
+    late_verdicts,
+    stated_in,
+    text_fidelity,
+)
+from blpo_dspy.runs.costs import CostsAfter, costs_after, optimizer_of
+from blpo_dspy.runs.jobs import Search
+from blpo_dspy.runs.progress import CompileWatch, Watch
+from blpo_dspy.runs.record import Aligned, SplitAgreement, card
+from blpo_dspy.runs.sets import Sets
+
+_MEASURED = "measured"  # the folder in a log folder
+
+
+def compile_and_measure(
+    start: VisualJudge,
+    sets: Sets,
+    models: Models,
+    search: Search,
+    watch: Watch,
+    ceiling: VisualJudge | None = None,
+    log_dir: Path | None = None,
+) -> Aligned:
+    """Returns the judge compiled from a start, its card filled in, with its agreement before and after.
+
+    Args:
+        start: The judge to begin with.
+        sets: The labelled examples.
+        models: The models by role.
+        search: How BLPO searches.
+        watch: Where progress shows.
+        ceiling: A judge whose instruction states the truth, to be measured on the test split.
+        log_dir: Where the journals go, so that the same call continues a run that was cut short.
+
+    Raises:
+        BlpoError: As `BLPO.compile`, or if a cap was reached, or a model failed, before anything was measured. A model
+            that fails after the search ends what is measured: a warning says what is missing.
+    """
+    began = time.monotonic()
+    costs = costs_after(start, sets, search)
+    optimizer = make_optimizer(models, search, costs.reserved, log_dir)
+    if aside := _measured_under_another_budget(optimizer, sets, search):
+        optimizer.budget = search.budget(costs.reserved + aside)
+    compiled = _compile(optimizer, start, sets, watch)
+    with _inquiry(optimizer, compiled.detailed_results, models, sets, search, watch, began) as inquiry:
+        found = _looked_into(start, compiled, sets, search, costs, inquiry, ceiling)
+        if not (found.record.rounds or found.before.val or found.before.test):
+            reason = found.record.stop_reason
+            raise unmeasured(inquiry.meter, "no round was completed, and the start was not measured", reason)
+    aligned = replace(found, seconds=time.monotonic() - began)
+    compiled.card = card(aligned, sets)
+    return aligned
+
+
+def _measured_under_another_budget(optimizer: BLPO, sets: Sets, search: Search) -> int:
+    """How many calls an earlier session measured with, which this search may not need."""
+    if optimizer.log_dir is None or not (Path(optimizer.log_dir) / _MEASURED / FILE_NAME).exists():
+        return 0
+    with _final_answers(optimizer, sets) as store:
+        assert isinstance(store, Journal)
+        store.spend_under(search.budget())
+        return store.unused().total.calls
+
+
+@dataclass(frozen=True)
+class _Inquiry:
+    """How judges are measured after a search."""
+
+    ask: Ask
+    meter: Meter
+    allowance: Allowance
+
+
+@contextlib.contextmanager
+def _inquiry(
+    optimizer: BLPO, record: BLPOResult, models: Models, sets: Sets, search: Search, watch: Watch, began: float
+) -> Iterator[_Inquiry]:
+    """Measures with what the search left of the budget; its answers are known."""
+    allowance = Allowance(search.budget(), lambda: record.ledger + meter.ledger, RunStoppedError, began)
+    grace = 0.0 if optimizer.log_dir is None else GRACE
+    with _final_answers(optimizer, sets) as store, Workers(search.threads, grace=grace) as workers:
+        if isinstance(store, Journal):
+            store.spend_under(search.budget())
+        meter = Meter(
+            num_threads=workers.num_threads,
+            store=store,
+            admit=lambda ledger: allowance.admit(record.ledger + record.unused + ledger),
+            prices=search.prices,
+            deadline=allowance.deadline,
+            outages=Outages(search.max_outage, known=any(record.ledger.answered.values())),
+        )
+
+        def ask(what: str, judge: VisualJudge, examples: Sequence[dspy.Example]) -> list[Verdict]:
+            watch.begin(f"judging {what}", len(examples))
+            inputs = inputs_of(examples)
+            try:
+                return label_images(judge, models, inputs, workers=workers, meter=meter, done=watch.advance)
+            except ModelError as error:  # the judge that the search found was paid for, and needs no more calls
+                notice(
+                    f"judging {what} failed, so this and what comes after it is missing; the judge is returned without "
+                    f"it, and `blpo evaluate` can measure it later ({error})"
+                )
+                return [Verdict(None, failure=str(error), stopped=True)] * len(inputs)
+
+        yield _Inquiry(ask, meter, allowance)
+
+
+def _looked_into(
+    start: VisualJudge,
+    compiled: VisualJudge,
+    sets: Sets,
+    search: Search,
+    costs: CostsAfter,
+    inquiry: _Inquiry,
+    ceiling: VisualJudge | None,
+) -> Aligned:
+    """The compiled judge with everything that is measured about it; the wall time isn't known yet."""
+    record, ask = compiled.detailed_results, inquiry.ask
+    known = late_verdicts(record, len(sets.train))
+    with inquiry.allowance.keeping(costs.reserved):
+        errors, looked_at = find_label_errors(
+            compiled, sets.train, known, ask, most=search.label_errors, seed=search.seed
+        )
+    measured, verdicts = _measured(start, compiled, sets, ask, val=costs.val > 0, test=costs.test is not None)
+    top = None if ceiling is None else _agreement(start.labels, sets.test, ask("the ceiling", ceiling, sets.test))
+    checks = _checked(start, compiled, sets, verdicts, ask, search if costs.fidelity and verdicts["after"] else None)
+    return Aligned(
+        start=start,
+        judge=compiled,
+        record=record,
+        before=measured["before"],
+        after=measured["after"],
+        verdicts=(verdicts["before"], verdicts["after"]),
+        ceiling=top,
+        final=inquiry.meter.ledger,
+        unused=record.unused + inquiry.meter.unused,
+        seconds=0.0,
+        checks=replace(checks, label_errors=tuple(errors), looked_at=looked_at),
+    )
+
+
+def claim(start: VisualJudge, sets: Sets, models: Models, search: Search, log_dir: Path | None) -> None:
+    """Takes a log folder for `compile_and_measure`, so that one of another run is refused before any call.
+
+    Raises:
+        JournalError: If it holds another run.
+    """
+    if log_dir is None:
+        return
+    optimizer = make_optimizer(models, search, 0, log_dir)
+    optimizer.claim_folder(start, trainset=sets.train, valset=sets.val or None)
+    with _final_answers(optimizer, sets):
+        return
+
+
+def _measured(
+    start: VisualJudge, compiled: VisualJudge, sets: Sets, ask: Ask, *, val: bool, test: bool
+) -> tuple[dict[str, SplitAgreement], dict[str, list[Verdict]]]:
+    """The agreement before and after and the test verdicts; what the search validated is not judged again.
+
+    There are none of a test split of which the budget paid for nothing before or after.
+    """
+    record = compiled.detailed_results
+    validated: dict[str, Agreement | None] = {}
+    verdicts: dict[str, list[Verdict]] = {}
+    for when, judge, known in (("before", start, record.before), ("after", compiled, record.after)):
+        validated[when] = None if known is None else known.agreement
+        if val:
+            validated[when] = _agreement(start.labels, sets.val, ask(f"val {when}", judge, sets.val))
+        verdicts[when] = ask(f"test {when}", judge, sets.test) if test else []
+    missing = sum(verdict.stopped for said in verdicts.values() for verdict in said)
+    if missing:
+        why = next(verdict.failure for said in verdicts.values() for verdict in said if verdict.stopped)
+        notice(f"the test split was not judged in full: {missing} of {2 * len(sets.test)} are missing ({why})")
+    if any(all(verdict.stopped for verdict in said) for said in verdicts.values()):
+        verdicts = {when: [] for when in verdicts}
+    return {
+        when: SplitAgreement(validated[when], _agreement(start.labels, sets.test, said))
+        for when, said in verdicts.items()
+    }, verdicts
+
+
+def _agreement(labels: LabelSpace, examples: Sequence[dspy.Example], verdicts: list[Verdict]) -> Agreement | None:
+    """The agreement of verdicts with people, None where the budget paid for none of them."""
+    return None if all(verdict.stopped for verdict in verdicts) else agreement_of(labels, examples, verdicts)
+
+
+def _checked(
+    start: VisualJudge,
+    compiled: VisualJudge,
+    sets: Sets,
+    verdicts: Mapping[str, list[Verdict]],
+    ask: Ask,
+    search: Search | None,
+) -> Checks:
+    """What is checked on the test split once it is judged; the fidelity only with a search that asks for it."""
+    judges = (("before", start), ("after", compiled))
+    if search is None:
+        judged = [(sets.test if verdicts[when] else [], verdicts[when]) for when, _ in judges]
+        pair = None
+    else:
+        sample = fidelity_sample(sets.test, search.fidelity, search.seed)
+        found = [text_fidelity(judge, sample, ask, when) for when, judge in judges]
+        pair = (found[0][0], found[1][0])
+        judged = [
+            (sets.test, verdicts[when]) if judge.evidence != "image" else (sample, texts)
+            for (when, judge), (_, texts) in zip(judges, found, strict=True)
+        ]
+    stated = [stated_in(start.labels, examples, said) for examples, said in judged]
+    return Checks(pair, (stated[0], stated[1]))
+
+
+@contextlib.contextmanager
+def _final_answers(optimizer: BLPO, sets: Sets) -> Iterator[AnswerStore | None]:
+    """The answers for the measurements after the search: those of the search, and a journal in the log folder."""
+    if optimizer.log_dir is None:
+        yield optimizer.answers
+        return
+    log_dir = Path(optimizer.log_dir)
+    fingerprint = {"test": dataset_fingerprint(sets.test), "val": dataset_fingerprint(sets.val)}
+    journal = Journal(log_dir / _MEASURED, fingerprint, known=answers_in(log_dir))
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+def make_optimizer(models: Models, search: Search, reserved: int, log_dir: Path | None = None) -> BLPO:
+    """Returns the optimizer that a search is made with; `reserved` calls of its cap are kept for the test split."""
+    make: Callable[..., BLPO] = optimizer_of(search)
+    guards = make(prompt_model=models.optimizer).guards
+    return make(
+        prompt_model=models.optimizer,
+        task_model=models.judge,
+        verbalizer_model=models.verbalizer,
+        seed=search.seed,
+        num_threads=search.threads,
+        budget=search.budget(reserved),
+        prices=search.prices,
+        max_outage=search.max_outage,
+        guards=replace(guards, **search.guards()),
+        log_dir=log_dir,
+        answers=MemoryStore() if log_dir is None else None,
+        **search.given(),
+    )
+
+
+def _compile(optimizer: BLPO, start: VisualJudge, sets: Sets, watch: Watch) -> VisualJudge:
+    follow = CompileWatch(watch, optimizer)
+    optimizer.on_round, optimizer.on_validation = follow.round, follow.validation
+    watch.begin("compiling", None if follow.rounds is None else follow.rounds * (optimizer.inner_steps + 1))
+    with dspy.context(callbacks=[*dspy.settings.callbacks, follow]):
+        return optimizer.compile(start, trainset=sets.train, valset=sets.val or None)

@@ -1,0 +1,148 @@
+"""How far a judge agrees with people on labelled images, and how two judges compare on the same ones."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import dspy
+
+from blpo_dspy.agreement.intervals import Interval, PairedComparison, agreement_intervals
+from blpo_dspy.agreement.measure import Agreement
+from blpo_dspy.agreement.verdicts import Verdict, agreement_of, compare_verdicts
+from blpo_dspy.calls.ledger import Ledger
+from blpo_dspy.calls.meter import Meter
+from blpo_dspy.calls.outages import MAX_OUTAGE, Outages
+from blpo_dspy.calls.workers import Workers
+from blpo_dspy.data.examples import item_prints
+from blpo_dspy.errors import BlpoError, check_kind, notice
+from blpo_dspy.models.lm import Models
+from blpo_dspy.optimizers.bench.cards import ancestors_of, prints_of, sets_of
+from blpo_dspy.predictions.labelling import inputs_of, label_images
+from blpo_dspy.predictions.predict import models_of
+from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.report.html import html_table
+from blpo_dspy.runs.progress import watching
+from blpo_dspy.runs.sets import Labelled, loaded_set
+
+
+@dataclass(frozen=True, repr=False)
+class Measurement:
+    """A judge measured on labelled images.
+
+    Attributes:
+        agreement: With people.
+        intervals: By figure a 95 % interval, None where the figure is undefined.
+        verdicts: One per image, in order.
+        ledger: The LM calls by role.
+        against: The agreement of the judge that it was compared with, None if there is none.
+        paired: The comparison of the two on the images that both answered: from that judge to this one.
+    """
+
+    agreement: Agreement
+    intervals: Mapping[str, Interval | None]
+    verdicts: tuple[Verdict, ...]
+    ledger: Ledger
+    against: Agreement | None = None
+    paired: PairedComparison | None = None
+
+    def summary(self) -> str:
+        """Returns the figures with their intervals in a few lines."""
+        lines = [" ".join(filter(None, cells)) for cells in self._table()[1:]]
+        if self.paired is not None:
+            lines += textwrap.wrap(self.paired.wording, 100)
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"Measurement({'; '.join(self.summary().splitlines())})"
+
+    def _repr_html_(self) -> str:
+        return html_table(self._table()) + ("" if self.paired is None else f"<p>{self.paired.wording}</p>")
+
+    def _table(self) -> list[list[str]]:
+        """The figures, one row each, the header first."""
+        rows = [["figure", "value", "95 % interval"]]
+        for name, interval in self.intervals.items():
+            value = getattr(self.agreement, name, None)
+            if value is not None:
+                ends = "" if interval is None else f"({interval.low:.2f} to {interval.high:.2f})"
+                rows.append([name.replace("_", " "), f"{value:.2f}", ends])
+        rows.append(["images", f"{self.agreement.n:,}", ""])
+        for name in ("invalid", "failed"):
+            if count := getattr(self.agreement, name):
+                rows.append([name, f"{count:,}", ""])
+        return rows
+
+
+def measure(
+    judge: VisualJudge,
+    testset: Labelled,
+    *,
+    against: VisualJudge | None = None,
+    models: Models | None = None,
+    num_threads: int | None = None,
+    max_outage: float = MAX_OUTAGE,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> Measurement:
+    """Measures how far a judge agrees with people, and, with `against`, how it compares with another judge.
+
+    A warning is issued where the judge was compiled with some of these images.
+
+    Args:
+        judge: The judge.
+        testset: Labelled examples, or a table as `load_examples` takes it.
+        against: A second judge with the same labels and inputs, which judges the same images.
+        models: The models; the judge's own, or those of DSPy's settings, if None.
+        num_threads: The most LM calls under way at once; DSPy's setting if None.
+        max_outage: Seconds that a server which has stopped answering is waited for.
+        seed: Of the intervals.
+        progress: Whether progress is shown; if None, on a terminal and in a notebook.
+
+    Raises:
+        DataError: If examples cannot be used.
+        ModelError: If a model cannot be used, or stops answering.
+        BlpoError: If the two judges differ in their labels or inputs.
+    """
+    for name, each in (("judge", judge), *([] if against is None else [("against", against)])):
+        check_kind(name, each, VisualJudge, "judge", "VisualJudge.load('judge.json')")
+    if against is not None and (against.labels, against.fields) != (judge.labels, judge.fields):
+        raise BlpoError("the two judges differ in their labels or inputs; only judges of the same task can be compared")
+    examples = loaded_set(judge, "testset", testset)
+    for line in own_data(judge, examples):
+        notice(f"the judge was compiled with {line}")
+    models = models_of(judge) if models is None else models
+    said = []
+    with watching(progress, resumes=None) as watch, Workers(num_threads) as workers:
+        meter = Meter(num_threads=workers.num_threads, outages=Outages(max_outage))
+        for measured in filter(None, (judge, against)):
+            watch.begin("judging", len(examples))
+            inputs = inputs_of(examples)
+            said.append(label_images(measured, models, inputs, workers=workers, meter=meter, done=watch.advance))
+    agreements = [agreement_of(judge.labels, examples, verdicts) for verdicts in said]
+    return Measurement(
+        agreement=agreements[0],
+        intervals=agreement_intervals(agreements[0], seed=seed),
+        verdicts=tuple(said[0]),
+        ledger=meter.ledger,
+        against=None if against is None else agreements[1],
+        paired=None if against is None else compare_verdicts(judge.labels, examples, said[1], said[0], seed=seed),
+    )
+
+
+def own_data(judge: VisualJudge, examples: Sequence[dspy.Example]) -> Iterator[str]:
+    """Yields a remark for each set that a judge, or one that it was compiled from, was compiled with images of."""
+    images = frozenset(item_prints(examples).split())
+    own = {which: prints_of(part) for which, part in sets_of(judge.card).items()}
+    earlier: dict[str, frozenset[str]] = {}
+    for sets in ancestors_of(judge.card):
+        for which, part in sets.items():
+            earlier[which] = earlier.get(which, frozenset()) | prints_of(part)
+    for whose, known in (("its {}", own), ("the {} of a judge that it was compiled from", earlier)):
+        for which, prints in known.items():
+            shared = len(images & prints)
+            if shared:
+                which_ones = "these very images" if shared == len(images) else f"{shared} of these {len(images)} images"
+                which_set = whose.format("train and val set" if which == "folds" else f"{which} set")
+                yield f"{which_ones} ({which_set}): its figures here are too good"

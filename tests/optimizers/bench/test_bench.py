@@ -104,12 +104,13 @@ def test_a_step_is_announced_with_the_calls_that_it_may_make() -> None:
     assert asked == [6, 2, 4, 1, 0, 2]
 
 
-def test_without_a_budget_and_by_default_a_step_is_two_calls_for_each_example() -> None:
-    """A judgement and a description."""
+def test_by_default_a_step_may_make_two_calls_for_each_example() -> None:
+    """A judgement and a description; none under another q, once the judge is known to read no descriptions."""
     asked: list[int] = []
     with benched(afford=asked.append) as (found, _):
         found.judge(START, [0, 1])
-    assert asked == [4]
+        found.judge(Instructions(START.judge, "Look"), [0, 1])
+    assert asked == [4, 0]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import dspy
 import pytest
+from engines import Seen
 from worlds import LABELS, TRAIN, VALIDATION, mind, student, world
 
 from blpo_dspy.calls.budget import Budget
@@ -88,6 +91,26 @@ def test_a_folder_belongs_to_one_run_at_a_time(tmp_path: Path) -> None:
     with run_of() as run:
         run.write("round", 3, {"x": 1})
         assert run.journal is None
+
+
+def test_what_is_under_way_when_an_error_ends_the_run_is_waited_for_and_written_down(tmp_path: Path) -> None:
+    """It is paid for."""
+    began = threading.Event()
+
+    def slow(seen: Seen) -> Any:
+        began.set()
+        time.sleep(0.2)
+        return "hello"
+
+    def broken() -> None:
+        with run_of(script=slow, log_dir=tmp_path) as run:
+            run.workers.submit(run.optimizer_lm, ["hi"])
+            assert began.wait(10)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        broken()
+    assert json.loads((tmp_path / FILE_NAME).read_text().splitlines()[-1])["kind"] == "answer"
 
 
 def test_an_error_ends_every_further_call() -> None:

@@ -118,6 +118,7 @@ def test_by_default_a_step_may_make_two_calls_for_each_example() -> None:
     [
         ({"label": "dim"}, None, 1.0, ""),
         ("Hard to say.", None, 1.0, ""),
+        ("It is bright.", "bright", 1.0, ""),  # out of form, but it states a label
         (dspy.lm15.InvalidRequestError("against our policy"), None, None, "against our policy"),
     ],
 )
@@ -128,7 +129,7 @@ def test_what_an_answer_out_of_form_and_a_refusal_are_worth(
     with benched(answering({1}, answer)) as (found, lm):
         first, second = found.judge(START, [0, 1])
         assert (first.predicted, first.loss, first.valid, first.failure) == ("dark", 0.0, True, "")
-        assert (second.predicted, second.loss, second.valid) == (predicted, loss, False)
+        assert (second.predicted, second.loss, second.valid) == (predicted, loss, predicted is not None)
         assert failure in second.failure
         assert bool(second.failure) == bool(failure)
         assert found.judge(START, [1]) == [second]

@@ -61,7 +61,7 @@ def test_feedback_says_whether_a_prediction_is_right_and_how_it_misses(
 def benched(script: Any = mind, calls: int | None = None, **options: Any) -> Iterator[tuple[Bench, dspy.LM]]:
     """Yields a bench with all training examples of the small world, and its LM, of which a cap admits so many calls."""
     lm = world(script, num_retries=0)
-    judge = student(evidence=options.pop("evidence", "image"))
+    judge = options.pop("program", None) or student(evidence=options.pop("evidence", "image"))
     labels, examples = options.pop("labels", LABELS), options.pop("examples", TRAIN)
     meter = Meter(num_threads=1, admit=CallCap(calls))
     lms = {role: meter.wrap(lm, role) for role in ("judge", "verbalizer")}
@@ -134,6 +134,34 @@ def test_what_an_answer_out_of_form_and_a_refusal_are_worth(
         assert bool(second.failure) == bool(failure)
         assert found.judge(START, [1]) == [second]
     assert len(lm.engine.seen) == 2
+
+
+class Own(dspy.Module):
+    """A program that leaves it to DSPy to read its answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.verbalizer = dspy.Predict("image: dspy.Image -> description")
+        self.judge = dspy.Predict("image: dspy.Image -> label")
+
+    def forward(self, image: dspy.Image) -> dspy.Prediction:
+        return self.judge(image=image)
+
+
+def test_an_answer_that_dspy_cannot_read_is_read_for_its_label() -> None:
+    """Where there is a label space; a metric alone gets what the judge wrote, and no label."""
+    with benched(answering({1}, "It is bright."), program=Own()) as (found, _):
+        judged = found.judge(START, [0, 1])
+        assert [(j.predicted, j.answer) for j in judged] == [("dark", "dark"), ("bright", "It is bright.")]
+    heard: list[dspy.Prediction] = []
+
+    def metric(example: dspy.Example, prediction: dspy.Prediction) -> float:
+        heard.append(prediction)
+        return 0.5
+
+    with benched(answering({1}, "It is bright."), program=Own(), labels=None, metric=metric) as (found, _):
+        assert [(j.predicted, j.loss) for j in found.judge(START, [0, 1])] == [("dark", 0.5), (None, 0.5)]
+    assert [(p.label, p.get("answer")) for p in heard] == [("dark", None), (None, "It is bright.")]
 
 
 def test_what_an_outage_took_is_judged_once_more_and_again_when_it_is_needed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 from worlds import TRAIN, student, world
 
+from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.workers import Workers
+from blpo_dspy.errors import BlpoError
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.optimizers.bench.records import Instructions, Judgement, Trial
 from blpo_dspy.optimizers.bench.run import Run
@@ -140,3 +143,38 @@ def test_where_a_round_begins() -> None:
         assert [b.judge for b in begun] == ["Bright is above 20", "Bright is above 40"]
         named = ["task" if "“Bright is above 20”" in b.verbalizer else b.verbalizer for b in begun]
         assert named == [first, later]
+
+
+def test_a_round_tries_its_start_first_and_then_proposals() -> None:
+    """With a fixed verbalizer instruction each step shows the errors from the next one on."""
+    options = {"inner_loop": "all_steps", "verbalizer_search": "fixed", "keep_back": "never"}
+    program = {"verbalizer_instruction": "Say how bright it is"}
+    with run_of(program=program, inner_steps=2, rounds=1, **options) as (optimizer, run):
+        (completed,) = optimizer._rounds(run)
+        seen = [one for one in run.optimizer_lm.engine.seen if one.fields == ["improved_instruction"]]
+    assert [trial.origin for trial in completed.trials] == ["start", "proposal", "proposal"]
+    assert completed.number == 0
+    first = [json.loads(one.field("errors"))[0]["description"] for one in seen]
+    assert first == list(completed.trials[0].descriptions[:3])
+
+
+LEAST = {"inner_steps": 0, "batch_size": 1, "shown_right": 0, "minibatch_updates": 1, "minibatch_growth": 1.0}
+LEAST |= {"rounds": 1, "minibatch_size": 1, "instruction_words": 1}
+
+
+@pytest.mark.parametrize("option", LEAST)
+def test_options_have_a_least_value(option: str) -> None:
+    """That is taken, and one less is refused."""
+    assert getattr(BLPO(prompt_model=world(), **{option: LEAST[option]}), option) == LEAST[option]
+    with pytest.raises(BlpoError, match=f"{option}={LEAST[option] - 1}"):
+        BLPO(prompt_model=world(), **{option: LEAST[option] - 1})
+
+
+def test_the_defaults() -> None:
+    """Their values were chosen by benchmarks; a change is one of results."""
+    made = BLPO(prompt_model=world())
+    assert (made.inner_steps, made.batch_size, made.shown_right, made.instruction_words) == (1, 10, 4, 150)
+    assert (made.minibatch_size, made.minibatch_growth, made.minibatch_updates) == (20, 1.5, 4)
+    assert (made.rounds, made.most_rounds, BLPO(prompt_model=world(), rounds=7).most_rounds) == (None, 16, 7)
+    assert BLPO(prompt_model=world(), budget=Budget(max_calls=9)).most_rounds == 1000
+    assert (made.keep_back, made.inner_loop, made.select) == ("auto", "first_gain", "best")

@@ -26,7 +26,7 @@ START, END = Instructions("p", "q"), Instructions("p1", "q1")
 
 
 def test_an_answer_is_valid_that_states_a_label() -> None:
-    """Right or wrong; a failure is no answer."""
+    """Right or wrong; a failure is not an answer."""
     assert [j.valid for j in (WRONG, RIGHT, SILENT, FAILED)] == [True, True, False, False]
 
 

@@ -183,7 +183,7 @@ def test_the_order_depends_on_seed_and_round_alone() -> None:
     assert sorted(shuffled(range(50), 0, 1)) == list(range(50))
 
 
-def test_the_first_pass_is_drawn_with_number_nought_and_the_next_with_one() -> None:
+def test_passes_are_drawn_with_their_number() -> None:
     """What is left of a pass comes before the next one."""
     sampling, judge = minibatches(50, growth=1.0), Judge([1.0] * 50)
     for _ in range(3):

@@ -33,7 +33,7 @@ def test_a_score_is_any_number_from_0_to_1(said: Any, score: float) -> None:
         (None, "None"),
     ],
 )
-def test_what_is_no_score_is_named(said: Any, shown: str) -> None:
+def test_a_value_out_of_range_or_not_a_number_is_named(said: Any, shown: str) -> None:
     """Instead of an error of Python's."""
     with pytest.raises(BlpoError, match=rf"the metric returned .*{shown}.*; BLPO needs a score in \[0, 1\]"):
         scored(lambda example, prediction: said, EXAMPLE, PREDICTION)

@@ -49,8 +49,8 @@ def test_the_validation_set_is_the_trainset_where_there_is_none() -> None:
         (TRAIN, 7, "valset=7 is not a list of examples"),
     ],
 )
-def test_sets_that_are_none_are_refused(trainset: Any, valset: Any, said: str) -> None:
-    """Empty ones, and what is no list."""
+def test_a_set_without_examples_is_refused(trainset: Any, valset: Any, said: str) -> None:
+    """Empty ones, and what is not a list."""
     with pytest.raises(BlpoError, match=said):
         dataset(student(), trainset, valset, "label")
 

@@ -37,7 +37,7 @@ SCORES: list[tuple[tuple[float | None, ...], tuple[bool, ...], int | None, int |
     ((-0.2, -0.1), (True, True), None, 1),
     ((-0.1,), (False,), None, 0),
     ((0.0, 0.0), (False, True), None, 1),
-    ((SMALLEST_GAIN,), (True,), None, 0),  # rounding is no gain
+    ((SMALLEST_GAIN,), (True,), None, 0),  # rounding is not a gain
     ((0.1,), (False,), 0, 0),  # another q alone may help a judge that reads descriptions
     ((0.1, 0.3, 0.3), (True, True, True), 1, 1),
     ((None, 0.1), (True, True), 1, 1),

@@ -195,7 +195,7 @@ HISTORY = [
 
 
 def test_the_history_says_what_came_of_each_verbalizer_instruction() -> None:
-    """A score, or why there is none; what was no instruction is no entry but feedback."""
+    """A score, or why it has none; a proposal without a text is feedback, not an entry."""
     with steps() as (made, seen):
         made.update_verbalizer(START, HISTORY)
         history = seen[0].field("history")

@@ -113,19 +113,24 @@ def test_a_guard_refuses_by_the_examples_that_the_score_is_of() -> None:
     assert "label bright (10 examples) rose from 0.00 to 0.40" in trial.rejections[-1].reason
 
 
-def test_with_a_fixed_verbalizer_each_step_shows_the_errors_from_another_one_on() -> None:
-    """Round and round; the record keeps the order of the batch."""
-    batch = Batch(judged(24, 30, 36))
-    orders = []
+TURNS = [[24, 30, 36], [30, 36, 24], [36, 24, 30], [24, 30, 36], [30, 36, 24]]
+
+
+@pytest.mark.parametrize(("search", "orders"), [("fixed", TURNS), ("learned", TURNS[:1] * 5)])
+def test_with_a_fixed_verbalizer_each_step_shows_the_errors_from_another_one_on(
+    search: Any, orders: list[list[int]]
+) -> None:
+    """Round and round, else as the batch has them; the record always keeps the order of the batch."""
+    batch, shown = Batch(judged(24, 30, 36)), []
     for step in range(5):
-        with steps(verbalizer_search="fixed") as (made, seen):
+        with steps(verbalizer_search=search) as (made, seen):
             trial = made.try_verbalizer(batch, START, Proposal("Say how bright it is"), step)
             (update,) = (request for request in seen if request.fields == ["improved_instruction"])
         errors = update.field("errors")
-        orders.append(sorted((24, 30, 36), key=lambda grey, errors=errors: errors.index(f"brightness {grey}")))
+        shown.append(sorted((24, 30, 36), key=lambda grey, errors=errors: errors.index(f"brightness {grey}")))
         assert [said.split()[1] for said in trial.descriptions] == ["24", "30", "36"]
         assert trial.origin == ("proposal" if step else "start")
-    assert orders == [[24, 30, 36], [30, 36, 24], [36, 24, 30], [24, 30, 36], [30, 36, 24]]
+    assert shown == orders
 
 
 def test_mistakes_that_cant_be_described_are_left_out_and_none_at_all_ends_the_trial() -> None:

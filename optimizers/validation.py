@@ -39,10 +39,8 @@ class Validator:
     def __init__(self, run: Run, on_validation: Callable[[Validation], None] | None = None) -> None:
         self._on_validation = on_validation
         self._run, self._bench, self.each_batch = run, run.bench, run.budget is None
-        self._examples: Sequence[int] = run.data.validation
-        size = validation_size(len(self._examples), run.max_calls, run.per_example)
-        if size < len(self._examples):
-            self._examples = _balanced(run, size)
+        size = validation_size(len(run.data.validation), run.max_calls, run.per_example)
+        self._examples = _balanced(run, size)
         self._wanted: dict[int, Instructions] = {}
         self._pending: dict[Instructions, PendingJudgements] = {}
         self._measured: dict[Instructions, Validation | None] = {}

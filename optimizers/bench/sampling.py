@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
@@ -206,8 +207,8 @@ def _in_turn(judgements: Iterable[Judgement], cell: Callable[[Judgement], object
     cells: dict[object, list[Judgement]] = {}
     for judgement in judgements:
         cells.setdefault(cell(judgement), []).append(judgement)
-    for depth in range(max(map(len, cells.values()), default=0)):
-        yield from (members[depth] for members in cells.values() if depth < len(members))
+    for turn in itertools.zip_longest(*cells.values()):
+        yield from (judgement for judgement in turn if judgement is not None)
 
 
 def drawn(positions: Sequence[int], seed: int) -> list[int]:

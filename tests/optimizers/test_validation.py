@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import dspy
 import pytest
 from engines import Seen
-from worlds import TRAIN, VALIDATION, brightness, mind, student, threshold, world
+from worlds import LABELS, TRAIN, VALIDATION, brightness, mind, student, threshold, world
 
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.workers import Workers
-from blpo_dspy.errors import ModelError
-from blpo_dspy.optimizers import BLPO, OPRO, BLPOResult
+from blpo_dspy.errors import BlpoError, ModelError
+from blpo_dspy.optimizers import BLPO, OPRO, BLPOResult, Guards
 from blpo_dspy.optimizers.bench.bench import Bench, find_predictors
-from blpo_dspy.optimizers.bench.records import Judgement
+from blpo_dspy.optimizers.bench.records import Instructions, Judgement, Validation
+from blpo_dspy.optimizers.bench.run import Run
+from blpo_dspy.optimizers.validation import Validator, agreement_of, parts_of
 
 REFUSAL = dspy.lm15.InvalidRequestError("against our policy")
 VALIDATED = {example.image.url for example in VALIDATION}
@@ -132,3 +137,116 @@ def test_a_validation_stands_without_the_few_images_that_keep_failing() -> None:
     assert record.ledger.total.calls <= 400
     assert [v.examples for v in record.validations] == [20, 20]
     assert all(0 < v.agreement.failed < 8 for v in record.validations)
+
+
+@contextmanager
+def validator(script: Any = mind, *, evidence: str = "image", **options: Any) -> Iterator[tuple[Validator, Run, Any]]:
+    """Yields a validator over the validation images, its run, and what it has heard."""
+    lm, heard = world(script, num_retries=0), list[Validation]()
+    optimizer = BLPO(prompt_model=lm, task_model=lm, num_threads=1, **options)
+    with Workers(1) as workers, Run(optimizer, student(evidence=evidence), TRAIN, VALIDATION, workers) as run:
+        yield Validator(run, heard.append), run, heard
+
+
+Q = "Describe this image in detail."
+
+
+def test_each_instructions_are_judged_once_and_stand_wherever_they_were_reached() -> None:
+    """In the order of the rounds; what an earlier one measured costs a later one nothing."""
+    start, later = Instructions("Bright is above 20", Q), Instructions("Bright is above 128", Q)
+    with validator(evidence="both") as (found, run, heard):
+        found.start(0, start)
+        found.start(3, later)
+        found.start(2, start)
+        found.wait()
+        found.start(5, later)
+        measured = found.finish()
+        assert [found.asked(number) for number in (0, 2, 3, 5)] == [2 * 42, 0, 2 * 42, 0]
+        assert (found.calls, found.each_batch) == (2 * 42, True)
+        assert run.meter.ledger.total.calls == 3 * 42 == run.meter.ledger.background  # one description each
+    assert [(v.after_round, v.instructions) for v in measured] == [(0, start), (2, start), (3, later), (5, later)]
+    assert [v.instructions for v in heard] == [start, later]
+    assert (measured[0].gain, measured[3].score, measured[3].refused) == (0.0, 1.0, "")
+    assert measured[3].gain == pytest.approx(1.0 - measured[0].score)
+    assert measured[0].parts["label dark"] == (21, pytest.approx(18 / 21))
+
+
+def test_a_part_of_the_validation_set_has_as_many_of_each_label_as_it_can() -> None:
+    """Under a cap on calls that doesn't pay for all."""
+    with validator(budget=Budget(max_calls=120)) as (found, run, _):
+        found.start(0, run.start)
+        (start,) = found.finish()
+        assert (found.calls, found.each_batch, start.examples) == (6, False, 6)
+    assert {part: n for part, (n, _) in start.parts.items()} == {"label dark": 3, "label bright": 3}
+    with validator(budget=Budget(max_calls=10_000)) as (found, _, _):
+        assert found.calls == 42
+
+
+def test_what_a_cap_cuts_short_is_not_measured() -> None:
+    """Half a validation set would not be comparable."""
+    with validator(budget=Budget(max_calls=50)) as (found, run, heard):
+        found.start(0, run.start)
+        found.wait()
+        run.bench.judge(run.start, list(range(10)))
+        for threshold in range(30, 70):
+            found.start(threshold, Instructions(f"Bright is above {threshold}", Q))
+        assert 1 < len(found.finish()) < 41
+        assert len(heard) == len(found.finish())
+
+
+def test_later_instructions_that_fail_on_too_much_are_refused_and_the_start_ends_the_run() -> None:
+    """With how many; within the allowed share the gain is that on the rest."""
+
+    def squeamish(seen: Seen) -> Any:
+        return REFUSAL if threshold(seen.instruction) > brightness(seen) else mind(seen)
+
+    with validator(squeamish, max_failed_share=0.3) as (found, run, _):
+        found.start(0, run.start)
+        found.start(1, Instructions("Bright is above 60", Q))
+        found.start(2, Instructions("Bright is above 120", Q))
+        _, some, many = found.finish()
+    assert (some.refused, some.agreement.failed) == ("", 10)
+    assert some.gain == 0.0
+    assert (many.refused, many.gain) == ("the model failed for 20 of 42 examples", 0.0)
+    with validator(squeamish, max_failed_share=0.3) as (found, run, _):
+        found.start(0, Instructions("Bright is above 120", Q))
+        with pytest.raises(ModelError, match="failed for 20 of 42 examples"):
+            found.finish()
+
+
+def test_parts_are_the_labels_and_the_groups_of_what_was_answered() -> None:
+    """With the mean loss of each."""
+    examples = [TRAIN[0].copy(group="a"), TRAIN[1].copy(group=""), TRAIN[2], TRAIN[3].copy(group="a")]
+    losses = (0.0, 0.5, 1.0, None)
+    judged = [
+        Judgement(i, "dark", "dark", loss, failure="" if loss is not None else "no") for i, loss in enumerate(losses)
+    ]
+    assert parts_of(judged, examples) == {"label dark": (3, 0.5), "group a": (1, 0.0)}
+
+
+def test_agreement_leaves_out_what_the_model_failed_on_and_counts_it() -> None:
+    """There is none without a closed set of labels."""
+    judged = [
+        Judgement(0, "dark", "dark", 0.0),
+        Judgement(1, "bright", "dark", 1.0),
+        Judgement(2, "dark", None, None, failure="no"),
+        Judgement(3, "dark", None, 1.0),
+    ]
+    found = agreement_of(judged, LABELS)
+    assert (found.n, found.failed, found.invalid) == (3, 1, 1)
+    assert found.accuracy == pytest.approx(1 / 3)
+    assert agreement_of(judged, None) is None
+
+
+def test_a_guard_that_guards_nothing_is_said_before_anything_is_judged() -> None:
+    """A warning where it guards a part, an error where it guards none."""
+    with validator() as (found, run, _), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found.check(Guards(part_loss=0.1), "label")
+        assert run.meter.ledger.total.calls == 0
+    with validator(budget=Budget(max_calls=120)) as (found, _, _), pytest.raises(BlpoError, match="guards nothing"):
+        found.check(Guards(part_loss=0.1), "label")
+    with validator(budget=Budget(max_calls=380)) as (found, _, _):
+        assert found.calls == 19
+        with pytest.warns(UserWarning, match=r"have label (dark|bright) \(9\)"):
+            found.check(Guards(part_loss=0.1), "label")

@@ -1,18 +1,23 @@
 import itertools
 import json
+import random
 import re
 from typing import Any
 
 import dspy
 import pytest
+import worlds
 from engines import Seen, scripted_lm
 from worlds import TRUE_THRESHOLD, examples, mind, student, threshold
 
 from blpo_dspy.calls.budget import Budget
+from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.optimizers import APO, BLPOResult
 from blpo_dspy.optimizers.baselines.apo_prompts import FindReasons
+from blpo_dspy.optimizers.bench.records import Trial
+from blpo_dspy.optimizers.bench.run import Run
 from blpo_dspy.programs import VisualJudge
 
 STEP = 24
@@ -151,6 +156,23 @@ def test_rejection_on_errors_keeps_the_children_that_correct_most() -> None:
     assert len(kept) == len(random_ones) == 3
     assert min(kept) > 20
     assert sum(kept) > sum(random_ones)
+
+
+def test_twice_as_many_children_as_may_stay_are_tried_on_sixteen_errors() -> None:
+    """Drawn at random; where all may stay, or nothing is rejected on errors, none is judged."""
+    children = [Trial("proposal", "q", f"Bright is above {threshold}") for threshold in (30, 60, 90, 110, 120)]
+    asked = {}
+    for most, reject in ((2, True), (5, True), (2, False)):
+        lm = scripted_lm(mind)
+        optimizer = APO(prompt_model=lm, task_model=lm, max_expansion=most, reject_on_errors=reject)
+        with Workers(2) as workers, Run(optimizer, student(), worlds.TRAIN, None, workers) as run:
+            errors = [judgement for judgement in run.bench.judge(run.start, run.data.train) if judgement.loss]
+            before = len(lm.engine.seen)
+            kept = optimizer._expansion(run).filtered(children, errors, random.Random(0))
+            asked[most, reject] = len(lm.engine.seen) - before
+            assert len(kept) == most
+    assert len(errors) == 18
+    assert asked == {(2, True): 4 * 16, (5, True): 0, (2, False): 0}
 
 
 def test_the_bandit_tries_chosen_candidates_on_random_training_examples() -> None:

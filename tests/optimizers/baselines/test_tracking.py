@@ -160,6 +160,18 @@ def test_without_validation_the_best_mean_of_those_tried_enough_wins(found: list
     assert dict(tracker.best().instructions)["judge"] == "many"
 
 
+@pytest.mark.parametrize(("of", "count", "best"), [(4, 1, "many"), (4, 2, "few"), (5, 2, "many"), (5, 3, "few")])
+def test_half_as_many_examples_as_any_are_enough_to_be_the_best(of: int, count: int, best: str) -> None:
+    """Of those tried on none of the validation set as a whole."""
+    judge = program()
+    tracker = tracker_for(judge, {"few": 0.9, "many": 0.5})
+    tracker.track(judge)
+    others = [dspy.Example(image=dspy.Image(picture(g)), label="Safe").with_inputs("image") for g in range(10, 10 + of)]
+    tried(tracker, variant(judge, "many"), others)
+    tried(tracker, variant(judge, "few"), others[:count])
+    assert dict(tracker.best().instructions)["judge"] == best
+
+
 def test_demonstrations_tell_candidates_apart() -> None:
     """Two candidates with one instruction and different images shown are two."""
     one, two = program(), program()

@@ -181,3 +181,78 @@ def test_the_order_depends_on_seed_and_round_alone() -> None:
     assert shuffled(range(50), 0, 1) != shuffled(range(50), 0, 2)
     assert shuffled(range(50), 0, 1) != shuffled(range(50), 1, 1)
     assert sorted(shuffled(range(50), 0, 1)) == list(range(50))
+
+
+def test_passes_are_drawn_with_their_number() -> None:
+    """What is left of a pass comes before the next one."""
+    sampling, judge = minibatches(50, growth=1.0), Judge([1.0] * 50)
+    for _ in range(3):
+        sampling.draw(judge, 1)
+        sampling.end_round(taken=False, again=False)
+    first, second = (shuffled(range(50), 0, number) for number in (0, 1))
+    left = first[40:]
+    assert judge.asked == [first[:20], first[20:40], left + [i for i in second if i not in left][:10]]
+
+
+@pytest.mark.parametrize(("held_out", "least"), [(True, 2), (False, 1)])
+def test_two_mistakes_are_the_fewest_to_learn_from_where_one_of_them_is_kept_back(held_out: bool, least: int) -> None:
+    """Else one; so many have to be left for a minibatch to serve again."""
+    for mistakes in (1, 2, 3):
+        wrong = Judge([1.0] * mistakes + [0.0] * (20 - mistakes))
+        sampler = batches(minibatches(20), held_out=held_out)
+        batch = sampler.sample(wrong)
+        assert (batch is None) == (mistakes < least)
+        if batch is not None:
+            left = Trial("start", "q", "p", 0.1, mistakes=mistakes - 1)
+            assert sampler.end_round(batch, [left], 0) == (mistakes - 1 < least)
+        assert (FullSearch(range(20), 0, errors=5).draw(wrong, least) == []) == (mistakes < least)
+
+
+@pytest.mark.parametrize(
+    ("mistakes", "right", "errors", "held_out", "sizes"),
+    [
+        (5, 9, 10, True, (3, 2, 4, 5)),  # half of the mistakes, the odd one shown; at most half of the right ones
+        (5, 9, 2, True, (2, 3, 4, 5)),
+        (5, 7, 10, True, (3, 2, 3, 4)),
+        (5, 9, 10, False, (5, 0, 4, 5)),
+        (5, 3, 3, False, (3, 2, 3, 0)),
+    ],
+)
+def test_what_is_shown_and_what_is_kept_back(
+    mistakes: int, right: int, errors: int, held_out: bool, sizes: tuple[int, int, int, int]
+) -> None:
+    """Shown mistakes, others, shown right ones, others; what the model failed on is in no part."""
+    judge = Judge([1.0] * mistakes + [0.0] * right + [None] * 4)
+    batch = batches(minibatches(mistakes + right + 4, size=30), held_out=held_out, errors=errors).sample(judge)
+    assert batch is not None
+    parts = (batch.errors, batch.kept_back, batch.shown_right, batch.right)
+    assert tuple(map(len, parts)) == sizes
+    assert len({j.example for part in parts for j in part}) == mistakes + right
+
+
+@pytest.mark.parametrize(("mistakes", "kept"), [(3, False), (4, True)])
+def test_four_mistakes_are_the_fewest_that_show_memory(mistakes: int, kept: bool) -> None:
+    """With fewer all may be corrected by a rule."""
+    sampler = batches(minibatches(20))
+    batch = sampler.sample(Judge([1.0] * mistakes + [0.0] * (20 - mistakes)))
+    assert batch is not None
+    sampler.end_round(batch, [Trial("start", "q"), corrected(1.0)], 1)
+    after = sampler.sample(Judge([1.0] * 20))
+    assert after is not None
+    assert after.held_out == kept
+
+
+def test_an_update_or_a_smaller_minibatch_resets_the_patience() -> None:
+    """Only three of the largest in a row that led to nothing end the search."""
+    sampling, judge = minibatches(30, size=30), Judge([1.0] * 30)
+    seen = []
+    for taken in (False, False, True, False, False, False):
+        sampling.draw(judge, 1)
+        sampling.end_round(taken=taken, again=False)
+        seen.append(sampling.exhausted)
+    assert seen == [False] * 5 + [True]
+    growing = minibatches(40, size=20, growth=2.0)
+    for _ in range(3):
+        growing.draw(Judge([1.0] * 40), 1)
+        growing.end_round(taken=False, again=False)
+    assert not growing.exhausted

@@ -14,7 +14,7 @@ from blpo_dspy.agreement.measure import measure_agreement
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.optimizers import APO, BLPO, OPRO, TextGrad
 from blpo_dspy.optimizers.bench.records import Instructions, Validation
-from blpo_dspy.optimizers.proposals.guards import Guards, label_shift, mean_losses
+from blpo_dspy.optimizers.proposals.guards import Guards, label_shift, mean_losses, words_in
 
 EXAMPLE = "a red car with a broken mirror stands before the old town hall"
 
@@ -61,6 +61,7 @@ def test_words_that_more_than_two_examples_have_in_common_are_no_quote() -> None
     shown = [(f"A gray close-up; {texture}, with fleck {n} at the left.",) for n in range(4)]
     rule = f"Label it global where {texture}."
     assert Guards().copied(rule, shown, current="Judge.") is None
+    assert Guards().copied(rule, shown[:3], current="Judge.") is None
     assert "'the whole surface looks rough sandy and granular'" in str(
         Guards().copied(rule, shown[:2], current="Judge.")
     )
@@ -217,6 +218,68 @@ def test_a_part_that_got_worse_is_refused_unless_it_is_small() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("n", "loss", "refused"), [(10, 0.5, False), (10, 0.5625, True), (9, 0.5625, False), (11, 0.1, False)]
+)
+def test_a_part_may_lose_as_much_as_the_guard_says(n: int, loss: float, refused: bool) -> None:
+    """Not more, if it has ten examples; one that the start has none of can't have got worse."""
+    start = validation(0, ["dark"] * 20, parts={"group a": (n, 0.25)})
+    later = validation(1, ["dark"] * 20, parts={"group a": (n, loss), "group new": (20, 1.0)})
+    assert bool(Guards(part_loss=0.25).refusal(start, later)) == refused
+    assert Guards().refusal(start, later) == ""
+    assert later.refused == ""
+    kept = Guards(part_loss=0.25).checked([start, validation(1, ["dark"] * 20, refused="the model failed")])
+    assert kept[1].refused == "the model failed"
+
+
+def test_the_start_is_never_refused() -> None:
+    """Nor a judge whose agreement isn't known, by the labels."""
+    metric = Validation(1, Instructions("p", "q"), 0.5, 20)
+    far = validation(0, ["bright"] * 20)
+    assert [v.refused for v in Guards(label_shift=0.0).checked([far, metric])] == ["", ""]
+    assert Guards(label_shift=0.0).refusal(metric, far) == ""
+    assert [g.validating for g in (Guards(), Guards(label_shift=0.0), Guards(part_loss=0.0))] == [False, True, True]
+
+
+def test_the_shift_is_half_the_difference_of_the_shares() -> None:
+    """An invalid answer is a share of its own; without an answer there is none."""
+    truth = ["dark", "dark", "bright", "bright"]
+    said = ["dark", None, "bright", "bright"], ["dark", "bright", "bright", "bright"], [None] * 4
+    shifts = [label_shift(measure_agreement(LABELS, truth, list(predicted))) for predicted in said]
+    assert shifts == [0.25, 0.25, 1.0]
+    assert label_shift(measure_agreement(LABELS, [], [])) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a red car, twice.", 4),
+        ("", 0),
+        ("赤い鳥", 2),  # two letters a word
+        ("赤い鳥が", 2),
+        ("赤い鳥が木に 2 birds", 5),
+        ("นกสีแดงอยู่", 3),  # four letters a word
+    ],
+)
+def test_words_are_counted_in_scripts_without_spaces_too(text: str, words: int) -> None:
+    """By how many letters make one, roughly."""
+    assert words_in(text) == words
+
+
+@pytest.mark.parametrize(("size", "copy"), [(3, True), (4, True), (5, False)])
+def test_a_copy_is_as_many_words_as_the_guard_says(size: int, copy: bool) -> None:
+    """In a row, within one text of an example, up to its last word."""
+    shown = [("he sees a red old car", "by the sea")]
+    assert bool(Guards(copied_words=size).copied("The a red old car", shown, current="Judge.")) == copy
+    assert Guards(copied_words=3).copied("old car by the", shown, current="Judge.") is None
+
+
+@pytest.mark.parametrize("options", [{"copied_words": 3}, {"label_shift": 0}, {"label_shift": 1.0}, {"part_loss": 1}])
+def test_thresholds_at_the_ends_of_their_ranges_are_taken(options: dict[str, Any]) -> None:
+    """Both ends belong to them."""
+    assert Guards(**options) is not None
+
+
 def test_parts_that_are_too_small_to_guard_are_named_and_nothing_to_guard_is_an_error() -> None:
     """Rather than a promise that nobody keeps; the other guards need no parts."""
     strict, few = Guards(part_loss=0.1), ["label a"] * 10 + ["label b"] * 9
@@ -227,6 +290,8 @@ def test_parts_that_are_too_small_to_guard_are_named_and_nothing_to_guard_is_an_
     assert Guards(label_shift=0.1).unguarded(few) is None
     with pytest.raises(BlpoError, match=r"part_loss=0.1 guards nothing, as .* have label b \(9\); give more"):
         strict.unguarded(few[10:])
+    with pytest.raises(BlpoError, match=r"group 4 \(1\); give more"):
+        strict.unguarded([f"group {i}" for i in range(5)])
     many = [f"group {i}" for i in range(7)]
     with pytest.raises(BlpoError, match=r"group 4 \(1\) and 2 more"):
         strict.unguarded(many)

@@ -1,6 +1,7 @@
 import pytest
 
-from blpo_dspy.optimizers.proposals.proposals import refusal
+from blpo_dspy.optimizers.bench.records import UNCHANGED, Rejection
+from blpo_dspy.optimizers.proposals.proposals import Proposal, refusal
 
 FORMATS = [
     "Answer with a single digit from 1 to 5.",
@@ -140,3 +141,34 @@ def test_an_instruction_that_was_tried_is_named() -> None:
     """White space makes no other instruction of it."""
     reason = refusal("Report  the blur.", current="Report it.", max_tokens=100, tried=["Look.", "Report the blur."])
     assert reason == "the instruction was tried already ('Report the blur.')"
+
+
+@pytest.mark.parametrize(("length", "fits"), [(80, True), (81, False)])
+def test_an_instruction_may_be_as_long_as_the_cap_on_tokens_says(length: int, fits: bool) -> None:
+    """At four characters each; a longer one is refused with its length."""
+    reason = refusal("x" * length, current="Rate it.", max_tokens=20)
+    assert reason == (None if fits else "the instruction is longer than 20 tokens (about 20)")
+
+
+@pytest.mark.parametrize(("words", "fits"), [(7, True), (8, False)])
+def test_an_instruction_may_have_as_many_words_as_the_cap_says(words: int, fits: bool) -> None:
+    """Not one more."""
+    reason = refusal("much " * words, current="Rate it.", max_tokens=100, max_words=7)
+    assert reason == (None if fits else "the instruction has more than 7 words (8)")
+    assert refusal("much " * words, current="Rate it.", max_tokens=100) is None
+
+
+@pytest.mark.parametrize("length", [79, 80, 81])
+def test_a_reason_quotes_eighty_characters(length: int) -> None:
+    """With an ellipsis where there are more."""
+    text = "x" * length
+    shown = text if length <= 80 else "x" * 80 + "…"
+    reason = refusal(text, current="Rate it.", max_tokens=100, tried=[text])
+    assert reason == f"the instruction was tried already ({shown!r})"
+
+
+def test_a_proposal_is_unchanged_where_all_that_was_usable_is_the_instruction_as_it_was() -> None:
+    """Not one that has a text, nor one that was refused for another reason alone."""
+    same, other = Rejection(UNCHANGED, "p"), Rejection("the instruction is empty", "")
+    proposals = [Proposal(None, (other, same)), Proposal(None, (other,)), Proposal("p'", (same,)), Proposal(None)]
+    assert [proposal.unchanged for proposal in proposals] == [True, False, False, False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -16,10 +17,12 @@ from blpo_dspy.data.fields import image_prints
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.errors import BlpoError, DataError, check_kind, notice
+from blpo_dspy.notebook import html_table
 
 NAMES = ("train", "val", "test")
 DEFAULT_FRACTIONS = (0.4, 0.2, 0.4)
 _ATTEMPTS = 50
+_LABELS_SHOWN = 12  # in a notebook
 
 Item = TypeVar("Item")
 
@@ -27,7 +30,7 @@ Quotas = tuple[Counter[Label], ...]  # how many examples of each label each spli
 Unit = list[int]  # positions of examples that stay together
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Splits(Generic[Item]):
     """Three disjoint sets of labelled items, `dspy.Example`s as a rule, each in a seeded order.
 
@@ -49,6 +52,17 @@ class Splits(Generic[Item]):
     def parts(self) -> tuple[list[Item], list[Item], list[Item]]:
         """Train, val and test."""
         return self.train, self.val, self.test
+
+    def __repr__(self) -> str:
+        return f"Splits({self.describe()})"
+
+    def _repr_html_(self) -> str:
+        names = [str(label) for label in self.labels.labels[:_LABELS_SHOWN]]
+        rows = []
+        for name, part in zip(NAMES, self.parts, strict=True):
+            counts = Counter(str(self.labels.coerce(getattr(item, "label", item))) for item in part)
+            rows.append([name, len(part), *(counts[label] for label in names)])
+        return html_table([["split", "n", *names], *rows]) + f"<p>{html.escape(self.how)}</p>"
 
     def describe(self) -> str:
         """Returns sizes, label counts and the way of splitting, in one line."""

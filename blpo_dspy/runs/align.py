@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import html
 import tempfile
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -23,10 +22,11 @@ from blpo_dspy.data.splits import check_labels
 from blpo_dspy.errors import BlpoError, check_kind, notice
 from blpo_dspy.files import writable_folder, write_json
 from blpo_dspy.models.lm import Models
+from blpo_dspy.notebook import html_table, share
 from blpo_dspy.predictions.predict import models_of
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.report import load_run, write_report, write_report_data
-from blpo_dspy.report.html import html_table, relative_paths
+from blpo_dspy.report.html import relative_paths
 from blpo_dspy.report.run.folder import RESULT, RunFolder, ShownError
 from blpo_dspy.report.run.headline import headline_of, models_and_day
 from blpo_dspy.report.run.measured import WHEN, agreement_in, measured_of
@@ -155,7 +155,7 @@ class Alignment:
 def cells_of(agreement: Agreement) -> list[str]:
     """Returns the figures of an agreement as the cells of a table."""
     shares = (agreement.accuracy, agreement.macro_f1, agreement.kappa)
-    return [f"{agreement.n:,}", *("–" if x is None else f"{x:.2f}" for x in shares), f"{agreement.invalid:,}"]
+    return [f"{agreement.n:,}", *map(share, shares), f"{agreement.invalid:,}"]
 
 
 def align(
@@ -212,7 +212,7 @@ def align(
     record = {**result(aligned, sets, names), "warnings": watch.warnings}
     write_run(folder, aligned, sets, record)
     for warning in watch.warnings:
-        warnings.warn(warning, stacklevel=2)
+        notice(warning)
     return Alignment(aligned.judge, folder, temporary)
 
 

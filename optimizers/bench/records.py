@@ -226,7 +226,7 @@ class Validation:
         return {**asdict(self), "agreement": agreement}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BLPOResult:
     """Everything a run recorded.
 
@@ -258,6 +258,10 @@ class BLPOResult:
     unused: Ledger = Ledger({})  # noqa: RUF009 - frozen
     capped: bool = False
     validated_on: Literal["val", "train"] = "val"
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.rounds)} rounds, {len(self.validations)} validations, {self.ledger.total.calls:,} calls"
+        return f"BLPOResult({counts}: {self.stop_reason})"
 
     @property
     def before(self) -> Validation | None:

@@ -138,6 +138,7 @@ def test_the_python_of_the_readme_runs_as_written(
     names: dict[str, Any] = {}
     exec(first, names)
     assert (with_demo / "judge.json").is_file()
+    assert "test after" in capsys.readouterr().out
     for block in others:
         exec(block, names)
     label, accuracy = capsys.readouterr().out.split()[:2]

@@ -13,6 +13,7 @@ from blpo_dspy.agreement.measure import Agreement, measure_agreement
 from blpo_dspy.calls.failures import RunStoppedError
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import notice
+from blpo_dspy.log import log_event
 from blpo_dspy.optimizers.bench.bench import PendingJudgements
 from blpo_dspy.optimizers.bench.records import Instructions, Judgement, Validation
 from blpo_dspy.optimizers.bench.run import Run
@@ -88,8 +89,10 @@ class Validator:
             instructions, pending = next(iter(self._pending.items()))
             self._measured[instructions] = found = self._collected(pending)
             del self._pending[instructions]
-            if found is not None and self._on_validation is not None:
-                self._on_validation(found)
+            if found is not None:
+                _log_validation(found)
+                if self._on_validation is not None:
+                    self._on_validation(found)
 
     def finish(self) -> tuple[Validation, ...]:
         """Waits for everything that was started and returns it in the order of the rounds.
@@ -125,6 +128,18 @@ class Validator:
             gain=gain or 0.0,
             refused="" if gain is not None else f"the model failed for {failed} of {len(judgements)} examples",
         )
+
+
+def _log_validation(found: Validation) -> None:
+    log_event(
+        "validation",
+        f"validation after round {found.after_round}: score {found.score:.3f} on {found.examples} examples"
+        + (f", refused: {found.refused}" if found.refused else ""),
+        round=found.after_round,
+        score=found.score,
+        examples=found.examples,
+        refused=found.refused,
+    )
 
 
 def parts_of(judgements: Sequence[Judgement], examples: Sequence[dspy.Example]) -> Mapping[str, tuple[int, float]]:

@@ -24,6 +24,7 @@ from blpo_dspy.data.inputs import Inputs, checked, find_inputs, read_content
 from blpo_dspy.data.rows import Draft
 from blpo_dspy.data.tables import TableRow, TableSource, in_memory
 from blpo_dspy.errors import BlpoError, ModelError, check_kind
+from blpo_dspy.log import log_event
 from blpo_dspy.models.lm import Models, identity
 from blpo_dspy.predictions.files import check_target, write_rows
 from blpo_dspy.predictions.journal import SUFFIX, PredictionJournal
@@ -133,9 +134,23 @@ def predict(
         progress = session.progress()
         if progress.complete:
             session.write(target)
+        _log_judged(progress, target)
         return progress
     finally:
         journal.close()
+
+
+def _log_judged(progress: Progress, target: Path) -> None:
+    log_event(
+        "judged",
+        f"{progress.judged} of {progress.total} rows judged for {target.name}, {progress.errors} errors, "
+        f"{progress.invalid} invalid, {progress.ledger.total.calls} calls",
+        rows=progress.total,
+        judged=progress.judged,
+        errors=progress.errors,
+        invalid=progress.invalid,
+        calls=progress.ledger.total.calls,
+    )
 
 
 def journal_of(out: Path) -> Path:

@@ -158,7 +158,7 @@ def _log_round(completed: Round) -> None:
     log_event(
         "round",
         f"round {completed.number + 1}: {batch.mistakes} mistakes among {batch.searched} judged, "
-        f"{'no update' if chosen is None else f'update taken, gain {score or 0.0:.3f}'}, {completed.spent} calls so far",
+        f"{'no update' if chosen is None else f'update taken, gain {score or 0.0:.3f}'}, {completed.spent} calls",
         round=completed.number + 1,
         mistakes=batch.mistakes,
         judged=batch.searched,

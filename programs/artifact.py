@@ -7,11 +7,14 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import ArtifactError, BlpoError, brief
 from blpo_dspy.files import as_path
 
 FORMAT = "blpo-dspy judge"
 FORMAT_VERSION = 1
+"""Of a judge with a closed set of labels; the files of others have the next one, which earlier releases refuse."""
+_VERSIONS = (FORMAT_VERSION, FORMAT_VERSION + 1)
 _REQUIRED = ("labels", "evidence", "context", "reasoning", "pixel_policy", "verbalizer", "judge", "card")
 # How DSPy writes an image into a state, and how pixels are written as text.
 _IMAGE_TRACES = ("CUSTOM-TYPE-START-IDENTIFIER", ";base64,")
@@ -50,6 +53,11 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     return data
 
 
+def format_version(labels: LabelSpace) -> int:
+    """Returns the lowest format version that has what a judge of such labels needs."""
+    return _VERSIONS[labels.kind == "scores"]
+
+
 def is_judge(data: Mapping[str, Any]) -> bool:
     """Whether `VisualJudge.save` wrote the data, in whatever version."""
     return data.get("format") == FORMAT
@@ -67,9 +75,9 @@ def check_judge(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
             "build the judge first and call judge.load(path) on it"
         )
     version = data.get("format_version")
-    if type(version) is not int or version != FORMAT_VERSION:
+    if type(version) is not int or version not in _VERSIONS:
         raise ArtifactError(
-            f"{path}: format version {version!r}, but this blpo-dspy reads version {FORMAT_VERSION}; load it with the "
+            f"{path}: format version {version!r}, but this blpo-dspy reads versions up to {_VERSIONS[-1]}; load it with the "
             "blpo-dspy release that wrote it, or save it again"
         )
     missing = [key for key in _REQUIRED if key not in data]

@@ -29,6 +29,7 @@ from blpo_dspy.agreement.intervals import (
     mean_sd,
 )
 from blpo_dspy.agreement.measure import Agreement, measure_agreement
+from blpo_dspy.agreement.outcomes import Outcomes
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
@@ -42,7 +43,9 @@ NO_CHANGE = "not distinguishable from no change"
 def figures(space: LabelSpace, tables: np.ndarray) -> dict[str, np.ndarray]:
     """The figures of whole tables, shape (tables, labels, labels and invalid)."""
     true, guess = np.indices(tables.shape[1:]).reshape(2, -1)
-    return figures_of(Tables(space, true, guess, tables.reshape(len(tables), -1).astype(float)), figure_names(space))
+    return figures_of(
+        Tables(Outcomes.of(space), true, guess, tables.reshape(len(tables), -1).astype(float)), figure_names(space)
+    )
 
 
 Case = tuple[LabelSpace, list[Label], list[Label | None], list[Label | None]]

@@ -11,7 +11,7 @@ import dspy
 import pytest
 from typer.testing import CliRunner
 
-from blpo_dspy.agreement.people import kappa_with_people
+from blpo_dspy.agreement.people import agreement_with_people
 from blpo_dspy.agreement.raters import human_agreement
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.cli.app import app
@@ -218,11 +218,11 @@ def test_the_judges_kappa_is_its_mean_over_people_and_failed_calls_do_not_count(
         for label, other in (("a", "b"), ("b", "a"), ("a", "a"))
     ]
     verdicts = [Verdict("a"), Verdict("b"), Verdict(None, failure="no answer")]
-    assert kappa_with_people(space, examples, verdicts).value == 0
+    assert agreement_with_people(space, examples, verdicts).value == 0
     nameless = [dspy.Example(label=e.label, ratings=[(None, e.label)]) for e in examples]
-    found = kappa_with_people(space, nameless, verdicts)
+    found = agreement_with_people(space, nameless, verdicts)
     assert found.value == 1
     assert found.interval is not None
     assert found.interval.low < 1 == found.interval.high
-    constant = kappa_with_people(space, nameless[:1], verdicts[:1])
+    constant = agreement_with_people(space, nameless[:1], verdicts[:1])
     assert (constant.value, constant.interval) == (None, None)

@@ -20,7 +20,7 @@ _TOLERANCE = 0.1
 _EXAMPLE = "LabelSpace.scores(0, 100)"
 _CELL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?")
 _ANSWER = re.compile(r"[+-]?(?:0|[1-9]\d*)(?:\.\d+)?")
-_ROUNDING = 1e-9
+_ROUNDING, _DIGITS = 1e-9, 9
 
 
 def plain(number: float) -> int | float:
@@ -76,7 +76,7 @@ class ScoreRange:
             BlpoError: As the class.
         """
         if tolerance is None:
-            tolerance = plain(round(_TOLERANCE * (cls(low, high, step, 0).span), 12))
+            tolerance = plain(round(_TOLERANCE * (cls(low, high, step, 0).span), _DIGITS))
         return cls(low, high, step, tolerance)
 
     def _fits(self, step: float) -> bool:
@@ -99,11 +99,32 @@ class ScoreRange:
 
     def right(self, label: float, predicted: float) -> bool:
         """Whether two scores count as the same."""
-        return abs(label - predicted) <= self.tolerance + _ROUNDING * self.span
+        return abs(label - predicted) / self.span <= self.tolerated
+
+    @property
+    def tolerated(self) -> float:
+        """The tolerance as a part of the range, and as little more as rounding may add."""
+        return self.tolerance / self.span + _ROUNDING
+
+    def part(self, score: float) -> float:
+        """Returns where in the range a score lies, from 0 to 1."""
+        return (score - self.low) / self.span
+
+    def at(self, part: float) -> float:
+        """Returns the score, to the nearest step or thousandth of the range, at a part of it; its ends are kept to."""
+        within = min(1.0, max(0.0, part))
+        return self.nearest(self.low + (within if self.step is not None else round(within, 3)) * self.span)
+
+    def nearest(self, number: float) -> float:
+        """Returns the score that is nearest to a number within the range, the lower of two equally near."""
+        if self.step is None:
+            return plain(round(number, _DIGITS))
+        steps = math.ceil((number - self.low) / self.step - 0.5 - _ROUNDING)
+        return plain(round(self.low + steps * self.step, _DIGITS))
 
     def direction(self, label: float, predicted: float) -> str:
         """Returns how a predicted score misses the human one, in words; "" if they are equal."""
-        off = round(predicted - label, 9)
+        off = round(predicted - label, _DIGITS)
         if not off:
             return ""
         remark = f" (within the tolerance of {self.tolerance})" if self.right(label, predicted) else ""
@@ -141,7 +162,9 @@ class ScoreRange:
         """
         names = [field.name for field in fields(cls)]
         if set(data) != {"kind", *names}:
-            raise BlpoError(f"not a range of scores: {brief(dict(data))}; expected the entries kind, {', '.join(names)}")
+            raise BlpoError(
+                f"not a range of scores: {brief(dict(data))}; expected the entries kind, {', '.join(names)}"
+            )
         return cls(**{name: data[name] for name in names})
 
     # What parsing an answer needs, as of a closed set of labels.

@@ -186,8 +186,8 @@ class LabelSpace:
 
     @property
     def tolerated(self) -> float:
-        """The largest loss of an answer that counts as right: 0, but for scores."""
-        return 0.0 if self.score_range is None else (self.score_range.tolerance / self.span) * (1 + 1e-9)
+        """The largest loss of an answer that counts as right: 0 but for scores, of which it is above 0."""
+        return 0.0 if self.score_range is None else self.score_range.tolerated
 
     def right(self, label: Label, predicted: Label | None) -> bool:
         """Returns whether a prediction counts as right: it is the human label, or a score within the tolerance."""
@@ -295,8 +295,8 @@ class LabelSpace:
             return cls._of_range(ScoreRange.from_dict(data))
         if kind not in ("nominal", "ordinal") or not isinstance(labels, Sequence) or isinstance(labels, str):
             raise BlpoError(
-                f"not a label space: {brief(dict(data))}; expected {{'kind': 'nominal' | 'ordinal', 'labels': […]}}, or "
-                "{'kind': 'scores', 'low': …, 'high': …, 'step': …, 'tolerance': …}"
+                f"not a label space: {brief(dict(data))}; expected {{'kind': 'nominal' | 'ordinal', 'labels': […]}}, "
+                "or {'kind': 'scores', 'low': …, 'high': …, 'step': …, 'tolerance': …}"
             )
         return cls(*labels, ordered=kind == "ordinal")
 
@@ -320,4 +320,10 @@ def check_space(labels: object) -> None:
     """
     given = labels if isinstance(labels, (list, tuple, set)) else ("Safe", "Unsafe")
     written = f"LabelSpace({', '.join(map(repr, given))})"
-    check_kind("labels", labels, LabelSpace, "label space", f"{written}, or LabelSpace.ordinal(1, 5) for a scale, LabelSpace.scores(0, 100) for scores")
+    check_kind(
+        "labels",
+        labels,
+        LabelSpace,
+        "label space",
+        f"{written}, or LabelSpace.ordinal(1, 5) for a scale, LabelSpace.scores(0, 100) for scores",
+    )

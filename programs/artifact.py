@@ -77,8 +77,8 @@ def check_judge(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
     version = data.get("format_version")
     if type(version) is not int or version not in _VERSIONS:
         raise ArtifactError(
-            f"{path}: format version {version!r}, but this blpo-dspy reads versions up to {_VERSIONS[-1]}; load it with the "
-            "blpo-dspy release that wrote it, or save it again"
+            f"{path}: format version {version!r}, but this blpo-dspy reads versions up to {_VERSIONS[-1]}; load it "
+            "with the blpo-dspy release that wrote it, or save it again"
         )
     missing = [key for key in _REQUIRED if key not in data]
     if missing:

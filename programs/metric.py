@@ -84,7 +84,9 @@ def _worth(labels: LabelSpace, scores: Mapping[Label, float] | None) -> tuple[Ca
     found = labels.score_range
     if found is not None:
         if scores is not None:
-            raise BlpoError(f"scores are for labels of a closed set, but the judge gives {labels.describe()}; leave them out")
+            raise BlpoError(
+                f"scores are for labels of a closed set, but the judge gives {labels.describe()}; leave them out"
+            )
         return (lambda label: found.part(labels.score(label))), str(found.high)
     listed = _scores(labels, scores)
     best = ", ".join(str(label) for label, score in listed.items() if score == max(listed.values()))

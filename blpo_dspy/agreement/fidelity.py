@@ -55,8 +55,8 @@ class Stated:
 def fidelity(labels: LabelSpace, from_pixels: Sequence[Verdict], from_text: Sequence[Verdict]) -> Agreement:
     """Returns how far the labels judged from descriptions alone agree with those judged from the pixels.
 
-    The rows of the confusion matrix are the labels from the pixels, so that it also shows the fidelity of each label (of
-    a closed set).
+    The rows of the confusion matrix are the labels from the pixels, so that it also shows the fidelity of each label
+    (of a closed set).
 
     Args:
         labels: The label space.

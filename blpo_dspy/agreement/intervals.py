@@ -1,9 +1,9 @@
 """The uncertainty of a result: bootstrap intervals, the paired comparison of two judges, and means over seeds.
 
 Intervals are percentile intervals of the bootstrap of `resampling`, stratified by true label (scores apart, which are
-all different): they are conditional on how many images each label has, as balanced draws and splits fix it. With five images of a rare label in a hundred those
-of macro-F1 and kappa cover the truth about 0.90 of the time where 0.95 is meant; where chance decided how many of it
-there are, about 0.84.
+all different): they are conditional on how many images each label has, as balanced draws and splits fix it. With five
+images of a rare label in a hundred those of macro-F1 and kappa cover the truth about 0.90 of the time where 0.95 is
+meant; where chance decided how many of it there are, about 0.84.
 """
 
 from __future__ import annotations
@@ -110,7 +110,8 @@ class SeedsComparison:
     Attributes:
         seeds: How many.
         p_value: Exact two-sided sign-flip test of the paired losses, those of an example summed over the seeds.
-        differences: Of the main figure (`main_figure`) and the headline, as in `PairedComparison`, of the means over seeds.
+        differences: Of the main figure (`main_figure`) and the headline, as in `PairedComparison`, of the means over
+            seeds.
         headline: As there.
         verdict: As there.
     """

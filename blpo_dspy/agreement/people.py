@@ -173,7 +173,9 @@ def agreement_with_people(
     answered = [(example, verdict) for example, verdict in zip(examples, verdicts, strict=True) if not verdict.failure]
     named = sorted({who for example, _ in answered for who, _ in example.ratings if who is not None})
     people: list[str | None] = [*named] or [None]
-    ratings = [dict(example.ratings) if named else {None: example.label} for example, _ in answered]
+    ratings: list[dict[str | None, Label]] = [
+        dict(example.ratings) if named else {None: example.label} for example, _ in answered
+    ]
     stated = [label for given in ratings for label in given.values()]
     outcomes = Outcomes.of(labels, [*stated, *(verdict.label for _, verdict in answered)])
     table = []

@@ -125,6 +125,9 @@ app = typer.Typer(
 )
 
 Seed = Annotated[int, typer.Option(metavar="N", help="Seeds every draw.")]
+Scores = Annotated[
+    str | None, typer.Option(metavar="LOW-HIGH", help="Or scores with decimals: 0-100; 0-10:0.5 in steps of 0.5.")
+]
 Rounds = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, help="Outer rounds (default 16, or as many as the caps pay for; 5 with --paper)."),

@@ -70,7 +70,9 @@ def parse_labels(
             raise BlpoError(f'--labels {labels!r} is a single label; separate labels by commas, as in "Safe,Unsafe"')
         return LabelSpace(*listed)
     if scale is None:
-        raise BlpoError('the labels are missing: give --labels "Safe,Unsafe", a scale such as --scale 1-5, or --scores 0-100')
+        raise BlpoError(
+            'the labels are missing: give --labels "Safe,Unsafe", a scale such as --scale 1-5, or --scores 0-100'
+        )
     match = _SCALE.fullmatch(scale.strip())
     if match is None or not int(match[1]) < int(match[2]):
         raise BlpoError(
@@ -89,8 +91,8 @@ def parse_scores(text: str, tolerance: float | None = None) -> LabelSpace:
     match = _SCORES.fullmatch(text.strip())
     if match is None:
         raise BlpoError(
-            f"--scores {text!r} is not a range of scores: write it from its lowest to its highest number, such as 0-100, "
-            "and with the step where not every decimal is a score, such as 0-10:0.5"
+            f"--scores {text!r} is not a range of scores: write it from its lowest to its highest number, such as "
+            "0-100, and with the step where not every decimal is a score, such as 0-10:0.5"
         )
     try:
         low, high, step = (None if number is None else float(number) for number in match.groups())

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from blpo_dspy.agreement.figures import table_figures
 from blpo_dspy.agreement.intervals import MeanSd
 from blpo_dspy.calls.ledger import Usage
-from blpo_dspy.agreement.figures import table_figures
 from blpo_dspy.cli.begin import begin, connect, contradicting, note_offline, note_prices
 from blpo_dspy.cli.compile import target_files, write_all
 from blpo_dspy.cli.flags import check_folds

@@ -94,9 +94,9 @@ def combine_raters(ratings: Ratings, rule: str = "majority") -> Combined:
     Args:
         ratings: The ratings.
         rule: "majority": the most frequent label; where several are equally frequent, the median of an ordinal item's
-            ratings or scores (the lower middle one if their number is even), while a nominal item is left out and listed.
-            "mean" (not nominal): the mean level rounded to the nearest one, the lower of two equally near; of scores
-            the mean itself, to the nearest step if the range has steps.
+            ratings or scores (the lower middle one if their number is even), while a nominal item is left out and
+            listed. "mean" (not nominal): the mean level rounded to the nearest one, the lower of two equally near; of
+            scores the mean itself, to the nearest step if the range has steps.
 
     Raises:
         BlpoError: If the rule is unknown or asks for the mean of nominal labels.

@@ -363,11 +363,11 @@ def _histogram(counts: Counter[Label], strata: Sequence[Label]) -> str:
     return ", ".join(f"{label}: {counts[label]}" for label in strata)
 
 
-def _shortfall(counts: Counter[Label], strata: Sequence[Label], sizes: Sequence[int], quotas: Quotas, grouped: bool) -> str:
+def _shortfall(
+    counts: Counter[Label], strata: Sequence[Label], sizes: Sequence[int], quotas: Quotas, grouped: bool
+) -> str:
     wanted = sum(quotas, Counter[Label]())
-    short = [
-        f"{label} lacks {wanted[label] - counts[label]}" for label in strata if wanted[label] > counts[label]
-    ]
+    short = [f"{label} lacks {wanted[label] - counts[label]}" for label in strata if wanted[label] > counts[label]]
     needed, there = _histogram(wanted, strata), _histogram(counts, strata)
     what = f"splits of {'/'.join(map(str, sizes))} need {needed}, but there are {there}"
     if short:

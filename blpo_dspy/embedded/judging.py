@@ -28,12 +28,7 @@ _MOST_LEVELS = 20
 _CHOICE = re.compile(
     r"[\"'`‘“]([\w -]{1,30})[\"'`’”]\s*(?:,|or|/)+\s*(?:or )?[\"'`‘“]([\w -]{1,30})[\"'`’”]", re.IGNORECASE
 )
-_BARE_NUMERAL = r"(-?\d{1,6}(?:\.\d{1,6})?)"
-_SCORES = re.compile(rf"\bnumber from {_NUMERAL} to {_NUMERAL} \((?:decimals are allowed|in steps of {_NUMERAL})\)")
-_SCORES_IN_ALL, _MOST_SCORES = 1000, 10_000
-# With more numbers than that people no longer think in single ones: a fifth of the range is a level to them.
-_MOST_LEVELS = 20
-_CHOICE = re.compile(
+_BARE_CHOICE = re.compile(
     r"\b(keep|reject|safe|unsafe|yes|no|good|bad|match|mismatch|real|fake|pass|fail|accept)\s*(?:or|/|,)\s*"
     r"(keep|reject|safe|unsafe|yes|no|good|bad|match|mismatch|real|fake|pass|fail|accept)\b",
     re.IGNORECASE,

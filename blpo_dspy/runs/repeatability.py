@@ -62,7 +62,7 @@ class Repeatability:
         missing = f"; {self.without_label} answers gave no label" if self.without_label else ""
         return (
             f"asked {self.times} times about {self.images} images, the judge gave the same label each time for "
-            f"{self.unanimous} of them{"".join(found)}{missing}; {self.calls} calls"
+            f"{self.unanimous} of them{''.join(found)}{missing}; {self.calls} calls"
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -125,8 +125,8 @@ def _derived(given: set[Any]) -> LabelSpace:
     if len(given) > 2 and all(type(label) in (int, float) for label in given):
         raise BlpoError(
             f"the labels are numbers from {min(given)} to {max(given)}: say whether they are a scale, "
-            f"labels=LabelSpace.ordinal({min(given)}, {max(given)}) or LabelSpace.scores({min(given)}, {max(given)}), or "
-            "mere names, labels=LabelSpace(…)"
+            f"labels=LabelSpace.ordinal({min(given)}, {max(given)}) or LabelSpace.scores({min(given)}, {max(given)}), "
+            "or mere names, labels=LabelSpace(…)"
         )
     return LabelSpace(*sorted(given, key=str))
 

@@ -55,9 +55,9 @@ class Guards:
             people's (in total variation, in [0, 1]; of scores the mean distance between the two when sorted, as a part
             of the range) than the start's are.
         part_loss: The most by which the mean loss, in [0, 1], of any part of the validation set may exceed the
-            start's: the examples of one human label (a fifth of the scores), or of one group, if they are ten or more. Both need an optimizer
-            that picks by validation, `select="best"`. BLPO refuses by both during the search too, as measured on the
-            examples that an update is scored on.
+            start's: the examples of one human label (of scores a fifth), or of one group, if they are ten or more. Both
+            need an optimizer that picks by validation, `select="best"`. BLPO refuses by both during the search too, as
+            measured on the examples that an update is scored on.
 
     Raises:
         BlpoError: If a value is out of its range.

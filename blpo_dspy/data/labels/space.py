@@ -137,6 +137,9 @@ class LabelSpace:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __bool__(self) -> bool:
+        return True  # also of scores, which are not listed
+
     @property
     def names(self) -> tuple[str, ...]:
         """The labels as text, in order."""

@@ -33,7 +33,9 @@ _HUMAN = re.compile(
     re.IGNORECASE,
 )
 _JUDGE = re.compile(rf"\b(?:the )?(?:(?:{_JUDGE_KEY}){_THING}{_SAID}|but (?:got|said)\s+){_VALUE}", re.IGNORECASE)
-_OFF = re.compile(r"\b(\d{1,4}(?:\.\d{1,9})?)(?: levels?| points?| steps?)? too (high|low)|too (high|low)", re.IGNORECASE)
+_OFF = re.compile(
+    r"\b(\d{1,4}(?:\.\d{1,9})?)(?: levels?| points?| steps?)? too (high|low)|too (high|low)", re.IGNORECASE
+)
 _RECORD = re.compile(
     r"^[ \t]*(?:#+ |\*\*)?(?:example|error|case|item|mistake|sample|image|record|##)\s?#?\d{1,4}\b.*$"
     r"|^[ \t]*-{3,}[ \t]*$|^[ \t]*(?=\[?\d{1,4}[\].)] )",

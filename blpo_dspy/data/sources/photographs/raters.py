@@ -16,14 +16,13 @@ from blpo_dspy.embedded.reading.vocabulary import ranked
 from blpo_dspy.embedded.sight import flaws
 from blpo_dspy.errors import BlpoError
 
-
 SCORE_LEVELS = 4
 """A range of scores is as wide as so many levels."""
 
 
 def worst_to_best(labels: LabelSpace) -> tuple[Label, ...]:
     """Returns the labels from worst to best: as they stand if ordered, else by their words."""
-    return labels.labels if labels.ordered else ranked(labels.labels)
+    return labels.labels if labels.ordered else ranked([x for x in labels.labels if not isinstance(x, float)])
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,8 @@ class Rater:
     """A taste: how much each flaw takes off the rating.
 
     On n labels from worst to best the rating is the top less (n − 1) · min(1, Σ weight · severity), plus seeded noise,
-    rounded to a label. Scores are the same as a part of their range, a quarter of which is a level. Two nominal labels such as keep/reject are the case n = 2: a threshold at a weighted severity of one half.
+    rounded to a label. Scores are the same as a part of their range, a quarter of which is a level. Two nominal labels
+    such as keep/reject are the case n = 2: a threshold at a weighted severity of one half.
 
     Args:
         weights: Flaw name → weight in [0, 1]; a missing flaw weighs nothing.

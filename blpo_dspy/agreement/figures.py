@@ -86,6 +86,11 @@ def main_figure(labels: LabelSpace) -> str:
     return "spearman" if labels.kind == "scores" else "macro_f1"
 
 
+def main_words(labels: LabelSpace) -> str:
+    """Returns what a table calls the main figure."""
+    return "Spearman" if labels.kind == "scores" else "macro-F1"
+
+
 def pair_figure(labels: LabelSpace) -> str:
     """Returns the figure that tells how far two raters agree."""
     return "spearman" if labels.kind == "scores" else "kappa"

@@ -60,7 +60,7 @@ def likely_label_errors(
 
     Among equally far ones the stablest come first, then those with the most answers. On a scale of four or more levels
     a label next to that of the judge is not a likely error, as people differ there too; of scores, neither is one
-    within the tolerance, which is also how near answers have to be to be the same.
+    within twice the tolerance. Scores within the tolerance are the same answer.
 
     Args:
         labels: The label space.

@@ -148,8 +148,9 @@ def _squares(figure: Figure, planes: Sequence[Plane], ends: tuple[float, float],
         axes.set_box_aspect(1)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        lower, upper = ([end + side for end in ends] for side in (-tolerance, tolerance))
-        axes.fill_between(ends, lower, upper, color=_SERIES[2], alpha=0.14, linewidth=0)
+        (low, high), corners = ends, sorted({*ends, ends[0] + tolerance, ends[1] - tolerance})
+        lower, upper = ([min(high, max(low, x + side)) for x in corners] for side in (-tolerance, tolerance))
+        axes.fill_between(corners, lower, upper, color=_SERIES[2], alpha=0.14, linewidth=0)
         axes.plot(ends, ends, color=_QUIET, linestyle="--", linewidth=1.5)
         shown = plane.pairs[:: -(-len(plane.pairs) // _MOST_PAIRS) or 1]
         look: dict[str, Any] = {"color": _SERIES[0], "alpha": 0.5, "markeredgewidth": 0, **_FREE}

@@ -16,6 +16,7 @@ from blpo_dspy.data.sources import SOURCES, open_source
 from blpo_dspy.data.sources.base import Source
 from blpo_dspy.data.sources.drawn import Drawn
 from blpo_dspy.data.sources.manifest import Manifest
+from blpo_dspy.data.sources.published.rated_folder import RatedFolder
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.runs.jobs import Columns, Data, SourceChoice, Start
@@ -193,6 +194,11 @@ def _overridden(source: Source, start: Start) -> Task:
         "context": None if columns.context is None else check_context(columns.context),
         "evidence": None if start.evidence is None else start.evidence.value,
     }
+    if start.labels is not None and (start.labels.kind == "scores") != (task.labels.kind == "scores"):
+        own = " (with --source-option binning=scores and scale=LOWEST-HIGHEST they are scores)"
+        raise BlpoError(
+            f"{source.identity} has the labels {task.labels}{own * isinstance(source, RatedFolder)}, not {start.labels}"
+        )
     return replace(task, **{name: value for name, value in said.items() if value is not None})
 
 
@@ -203,7 +209,7 @@ def _fitting(examples: list[dspy.Example], task: Task, source: Source) -> list[d
         try:
             label = task.labels.coerce(example.label)
         except BlpoError:
-            theirs = ", ".join(source.task.labels.names)
+            theirs = source.task.labels.describe()
             raise BlpoError(
                 f"the labels of {source.identity} are {theirs}, but {example.label!r} is none of the labels here: "
                 f"{task.labels}"

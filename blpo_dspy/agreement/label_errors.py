@@ -85,9 +85,9 @@ def likely_label_errors(
 
 
 def _next_to(labels: LabelSpace, label: Label, judged: Label) -> bool:
-    return (
-        labels.kind == "ordinal" and len(labels) >= _LONG_SCALE and abs(labels.index(label) - labels.index(judged)) == 1
-    )
+    if labels.kind == "scores":
+        return labels.loss(label, judged) <= 2 * labels.tolerated
+    return labels.ordered and len(labels) >= _LONG_SCALE and abs(labels.index(label) - labels.index(judged)) == 1
 
 
 def with_examples(

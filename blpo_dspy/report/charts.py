@@ -155,7 +155,7 @@ def _squares(figure: Figure, planes: Sequence[Plane], ends: tuple[float, float],
         shown = plane.pairs[:: -(-len(plane.pairs) // _MOST_PAIRS) or 1]
         look: dict[str, Any] = {"color": _SERIES[0], "alpha": 0.5, "markeredgewidth": 0, **_FREE}
         axes.plot([x for x, _ in shown], [y for _, y in shown], "o", markersize=7, **look)
-        axes.set_title(plane.title, color=_INK, loc="left")
+        axes.set_title(_plain(plane.title), color=_INK, loc="left")
         axes.set_xlabel("People’s score", loc="right")
         axes.set_ylabel("Judge’s score", loc="top")
 

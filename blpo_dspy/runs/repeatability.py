@@ -93,7 +93,7 @@ def repeatability(
         ModelError: If a model cannot be used at all.
         RunStoppedError: If a meter refused a call.
     """
-    chosen = _of_all_labels(examples)
+    chosen = _of_all_labels(examples, judge.labels)
     # Not by DSPy's rollout ids, which are ignored at temperature 0.
     fresh = replace(models, judge=models.judge.copy(cache=False), verbalizer=models.verbalizer.copy(cache=False))
     columns: dict[str, list[Label | None]] = {}
@@ -127,11 +127,11 @@ def _same(labels: LabelSpace, given: Sequence[Label | None]) -> bool:
     return len(stated) == len(given) and all(labels.right(a, b) for a, b in combinations(stated, 2))
 
 
-def _of_all_labels(examples: Sequence[dspy.Example]) -> list[dspy.Example]:
-    """Ten examples, of all labels in turn."""
+def _of_all_labels(examples: Sequence[dspy.Example], labels: LabelSpace) -> list[dspy.Example]:
+    """Ten examples, of all labels (of scores, bins) in turn."""
     seen: Counter[Label] = Counter()
     turns = []
-    for position, example in enumerate(examples):
-        turns.append((seen[example.label], position))
-        seen[example.label] += 1
+    for position, stratum in enumerate(labels.strata([example.label for example in examples])[1]):
+        turns.append((seen[stratum], position))
+        seen[stratum] += 1
     return [examples[position] for _, position in sorted(turns)[:IMAGES]]

@@ -12,10 +12,12 @@ from worlds import TRAIN, VALIDATION, brightness, mind, student, threshold, worl
 
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.workers import Workers
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import ModelError
 from blpo_dspy.optimizers import BLPO, OPRO, BLPOResult
 from blpo_dspy.optimizers.bench.bench import Bench, find_predictors
 from blpo_dspy.optimizers.bench.records import Judgement
+from blpo_dspy.optimizers.validation import parts_of
 
 REFUSAL = dspy.lm15.InvalidRequestError("against our policy")
 VALIDATED = {example.image.url for example in VALIDATION}
@@ -132,3 +134,22 @@ def test_a_validation_stands_without_the_few_images_that_keep_failing() -> None:
     assert record.ledger.total.calls <= 400
     assert [v.examples for v in record.validations] == [20, 20]
     assert all(0 < v.agreement.failed < 8 for v in record.validations)
+
+
+def test_the_parts_of_a_set_of_scores_are_its_bins() -> None:
+    """The same ones whatever the judge said, failed calls included."""
+    data = [dspy.Example(label=10.5 * i, group="a" if i % 2 else None) for i in range(10)]
+    judgements = [Judgement(i, e.label, 0, e.label / 100) for i, e in enumerate(data)]
+    labels = LabelSpace.scores(0, 100)
+    parts = parts_of(judgements, data, labels)
+    assert list(parts) == [
+        "label 0–10.5",
+        "group a",
+        "label 21–31.5",
+        "label 42–52.5",
+        "label 63–73.5",
+        "label 84–94.5",
+    ]
+    assert parts["label 21–31.5"] == (2, pytest.approx(0.2625))
+    failed = [Judgement(i, j.label, None, None, failure="down") if i < 3 else j for i, j in enumerate(judgements)]
+    assert set(parts_of(failed, data, labels)) < set(parts)

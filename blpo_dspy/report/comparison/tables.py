@@ -168,9 +168,9 @@ def _how_to_read(comparison: Comparison, seeds: Sequence[int], models: str) -> s
         f"difference in test {main_words(comparison.labels)} to no optimization; p is from the exact paired test of "
         "how far the labels of the test images are off, not corrected for the number of methods. Intervals and p are "
         "of the mean over seeds: each resample takes a test image with its answers of all seeds. “calls” are those of "
-        "the search, “images” those sent to the optimizer LM; “LM seconds” were waited for answers, parallel ones added up, whichever "
-        "method paid for them. “invalid” answers without a label and “failed” calls are those of the final "
-        "measurements; the latter are left out of all figures."
+        "the search, “images” those sent to the optimizer LM; “LM seconds” were waited for answers, parallel ones "
+        "added up, whichever method paid for them. “invalid” answers without a label and “failed” calls are those of "
+        "the final measurements; the latter are left out of all figures."
     )
 
 

@@ -99,17 +99,17 @@ class Ceiling:
         people, intervals = self.people, self.intervals
         if not people.items:
             return "no image was rated by two people, so how far they agree is not known"
-        pairwise = getattr(people, self.figure)
-        name = self.figure if pairwise is not None else "alpha"
-        alpha = f"; alpha {people.alpha:.2f}" if pairwise is not None and people.alpha is not None else ""
+        name = self.figure if getattr(people, self.figure) is not None else "alpha"
+        alpha = f"; alpha {people.alpha:.2f}" if name == self.figure and people.alpha is not None else ""
         among = _in_words(getattr(people, name), intervals[name], alpha)
-        lead = f"people agree with each other at {name} {among}"
+        figure = "Spearman" if self.figure == "spearman" else self.figure
+        lead = f"people agree with each other at {figure if name == self.figure else name} {among}"
         if self.after is None:
             return f"{lead} on {self.images} images"
         judge = _in_words(self.after.value, self.after.interval)
         if self.before is not None:
             judge = f"{_in_words(self.before.value, self.before.interval)} before and {judge} after"
-        return f"{lead}, the judge with people at {self.figure} {judge}, on the same {self.images} images"
+        return f"{lead}, the judge with people at {figure} {judge}, on the same {self.images} images"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON."""

@@ -57,7 +57,7 @@ class Repeatability:
     def summary(self) -> str:
         """The figures in a sentence."""
         ends = "" if self.interval is None else f", {self.interval.low:.2f} to {self.interval.high:.2f}"
-        figures = {"kappa": self.kappa, "spearman": self.spearman}
+        figures = {"kappa": self.kappa, "Spearman": self.spearman}
         found = [f" ({name} {value:.2f}{ends})" for name, value in figures.items() if value is not None]
         missing = f"; {self.without_label} answers gave no label" if self.without_label else ""
         return (

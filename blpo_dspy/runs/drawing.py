@@ -104,7 +104,7 @@ def open_choice(choice: SourceChoice, columns: Columns, labels: LabelSpace | Non
     if "/" in choice.name:
         if labels is None or task is None:
             raise BlpoError(
-                f"{choice.name} is not a source with a task of its own: give --task, and --labels or --scale"
+                f"{choice.name} is not a source with a task of its own: give --task, and --labels, --scale or --scores"
             )
         if "label_names" in given:
             given["label_names"] = label_pairs(given["label_names"], labels)

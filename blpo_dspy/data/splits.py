@@ -223,10 +223,11 @@ def _units(examples: Sequence[dspy.Example]) -> list[Unit]:
 
 def _sized_quotas(sizes: Sequence[int], counts: Counter[Label], strata: Sequence[Label], balanced: bool) -> Quotas:
     """Each split in turn; the remainder goes to the labels with the most examples left."""
-    weights = {label: 1.0 if balanced else float(counts[label]) for label in strata}
     left = Counter(counts)
     quotas = []
     for size in sizes:
+        # In proportion to what is left no label is asked for more than there is.
+        weights = {label: 1.0 if balanced else float(left[label]) for label in strata}
         quotas.append(_apportion(size, weights, left))
         left.subtract(quotas[-1])
     return tuple(quotas)

@@ -376,3 +376,9 @@ def test_scores_without_an_example_are_no_gap(recwarn: pytest.WarningsRecorder) 
         check_labels([50, 50, 50], SCORES)
     with pytest.warns(UserWarning, match=r"98 of 101 levels have no training example.*LabelSpace\.scores"):
         check_labels([1, 20, 30], LabelSpace.ordinal(0, 100))
+
+
+def test_unbalanced_splits_ask_for_no_more_of_a_label_than_there_is() -> None:
+    """Rounded up in each split, two examples would have to be three."""
+    splits = split_examples(table({1: 12, 2: 2, 3: 6}), labels=SCALE, sizes=(10, 4, 4), balanced=False)
+    assert [len(part) for part in parts(splits)] == [10, 4, 4]

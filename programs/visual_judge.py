@@ -26,9 +26,8 @@ from blpo_dspy.models.seams import get_dependency_versions
 from blpo_dspy.notebook import html_table
 from blpo_dspy.programs.artifact import (
     FORMAT,
-    FORMAT_VERSION,
-    SEVERAL_IMAGES_VERSION,
     check_judge,
+    format_version,
     holds_images,
     is_judge,
     predictor_state,
@@ -140,7 +139,7 @@ class VisualJudge(dspy.Module):
         """Takes over a copied or unpickled state; of a saved program that was changed this refuses what can't be."""
         super().__setstate__(state)
         try:
-            LabelSpace(*self.labels.labels, ordered=self.labels.ordered)
+            LabelSpace.from_dict(self.labels.to_dict())
             InputFields.of(self.images, self.context)
             _check(self.evidence, self.reasoning, self.instruction, self.verbalizer_instruction)
             check_kind("card", self.card, dict, "dictionary", "{}")
@@ -341,7 +340,7 @@ class VisualJudge(dspy.Module):
                 )
         return {
             "format": FORMAT,
-            "format_version": SEVERAL_IMAGES_VERSION if "images" in self._shape() else FORMAT_VERSION,
+            "format_version": format_version(self._shape()),
             **self._shape(),
             "pixel_policy": self.pixel_policy.to_dict(),
             "card": self.card,

@@ -43,7 +43,7 @@ class Progress:
         total: Rows in all.
         known: Rows with a verdict or an error, of earlier sessions too.
         judged: Rows that this session has judged.
-        labels: How often each label was given, in the order of the label space.
+        labels: How often each label was given, in the order of the label space; of scores each of up to five bins.
         invalid: Rows whose answer states no label.
         errors: Rows without an answer: the image cannot be used, or the model failed.
         ledger: The LM calls of this session.
@@ -255,13 +255,28 @@ class _Session:
             total=len(self._keys),
             known=self._counts.total(),
             judged=self._judged,
-            labels={name: self._counts[f"label {name}"] for name in self._judge.labels.names},
+            labels=self._label_counts(),
             invalid=self._counts["invalid"],
             errors=self._counts["error"],
             ledger=Ledger({}) if self._meter is None else self._meter.ledger,
             earlier=self._journal.earlier,
             gone=self._gone,
         )
+
+    def _label_counts(self) -> dict[str, int]:
+        """How often each label was given; of scores, how many are in each bin."""
+        labels = self._judge.labels
+        if labels.kind != "scores":
+            return {name: self._counts[f"label {name}"] for name in labels.names}
+        given = [
+            labels.coerce(kind.removeprefix("label "))
+            for kind, count in self._counts.items()
+            if kind.startswith("label ")
+            for _ in range(count)
+        ]
+        names, groups = labels.strata(given)
+        counts = Counter(groups)
+        return {str(name): counts[name] for name in names}
 
     def write(self, target: Path) -> None:
         found = _found_columns(self._judge)
@@ -319,7 +334,8 @@ def _kind(row: Mapping[str, Any]) -> str:
 
 def _found_columns(judge: VisualJudge) -> dict[str, type]:
     """The columns that a judge adds, with their types."""
-    columns: dict[str, type] = {"label": int if judge.labels.numeric else str}
+    label_types: dict[bool, type] = {judge.labels.numeric: int, judge.labels.kind == "scores": float}
+    columns: dict[str, type] = {"label": label_types.get(True, str)}
     if judge.evidence != "image":
         columns["description"] = str
     if judge.reasoning:

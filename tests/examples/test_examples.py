@@ -181,7 +181,7 @@ def test_the_readme_names_files_and_options_that_exist() -> None:
             assert file.exists() or not (ROOT / "programs").is_dir(), target
             assert not heading or heading in headings(file), (page, target, heading)
     helped = "".join(CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "300"}).stdout for name in
-                     ("demo", "compile", "estimate", "compare", "evaluate", "judge", "report"))  # fmt: skip
+                     ("demo", "compile", "estimate", "compare", "evaluate", "judge", "report", "serve"))  # fmt: skip
     elsewhere = {
         "--caps",
         "--describing-noise",

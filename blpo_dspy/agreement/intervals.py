@@ -139,7 +139,8 @@ def agreement_intervals(
 ) -> dict[str, Interval | None]:
     """Returns an interval for each figure of an agreement; None where the figure is undefined.
 
-    The invalid rate, a plain proportion that is often zero, gets Wilson's score interval; all others the bootstrap.
+    The invalid rate and the flip rate of pairs, plain proportions, get Wilson's score interval; all others the
+    bootstrap.
 
     Args:
         agreement: The agreement; its confusion matrix holds all that is needed.
@@ -153,7 +154,10 @@ def agreement_intervals(
         name: percentile_interval(getattr(agreement, name), draws[name][:, 0], level, METHOD) if name in draws else None
         for name in names
     }
-    return {**found, "invalid_rate": proportion_interval(agreement.invalid, agreement.n, level=level)}
+    found["invalid_rate"] = proportion_interval(agreement.invalid, agreement.n, level=level)
+    if agreement.flips is not None:
+        found["flip_rate"] = proportion_interval(agreement.flips.flipped, agreement.flips.pairs, level=level)
+    return found
 
 
 def mean_loss_interval(

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.errors import BlpoError
+
+
+@dataclass(frozen=True)
+class Flips:
+    """Pairs of images that were judged in both orders: of how many the label changes with the order.
+
+    Attributes:
+        pairs: Those with a label in both orders.
+        flipped: Those with another label in the other order.
+    """
+
+    pairs: int
+    flipped: int
+
+    @property
+    def rate(self) -> float | None:
+        """The share of flipped pairs in [0, 1], None without any pair."""
+        return self.flipped / self.pairs if self.pairs else None
 
 
 @dataclass(frozen=True)
@@ -22,13 +40,14 @@ class Agreement:
         kappa: Cohen's kappa in [-1, 1]. Nominal: unweighted, "invalid" being one more category. Ordinal: quadratic
             weights, an invalid answer counting as the level farthest from the truth (the lowest of two equally far).
             None where all true labels are the same, as it would be 0 (or 0/0) for any judge.
-        invalid: Answers that state no label.
+        invalid: Answers that state no label; without pairs that got none as their label changes with the order.
         invalid_rate: Their share of n.
         spearman: Rank correlation over the valid answers in [-1, 1]; ordinal only.
         mae: Mean absolute error over the valid answers, in levels; ordinal only.
-        confusion: One row per true label; one column per label and a last one for invalid answers.
+        confusion: One row per true label; one column per label and a last one for no label.
         labels: The labels, in the order of rows and columns.
         failed: Examples without an answer because the model call failed; not part of n.
+        flips: How often the order of two images decided; None where none were judged in both orders.
     """
 
     n: int
@@ -42,6 +61,17 @@ class Agreement:
     confusion: tuple[tuple[int, ...], ...]
     labels: LabelSpace
     failed: int = 0
+    flips: Flips | None = None
+
+    @property
+    def flip_rate(self) -> float | None:
+        """The share of pairs whose label changes with the order of their images, in [0, 1]."""
+        return None if self.flips is None else self.flips.rate
+
+    @property
+    def unlabelled(self) -> int:
+        """Answers and pairs without a label."""
+        return sum(row[-1] for row in self.confusion)
 
     @property
     def mean_loss(self) -> float | None:
@@ -58,7 +88,8 @@ class Agreement:
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON; `from_dict` reads it back."""
         plain = {"labels": self.labels.to_dict(), "confusion": [list(row) for row in self.confusion]}
-        return {**{name: getattr(self, name) for name in _FIGURES}, **plain}
+        flips = {} if self.flips is None else {"flips": asdict(self.flips), "flip_rate": self.flip_rate}
+        return {**{name: getattr(self, name) for name in _FIGURES}, **plain, **flips}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Agreement:
@@ -70,7 +101,8 @@ class Agreement:
         try:
             labels = LabelSpace.from_dict(data["labels"])
             confusion = tuple(tuple(int(count) for count in row) for row in data["confusion"])
-            return cls(**{name: data[name] for name in _FIGURES}, labels=labels, confusion=confusion)
+            flips = Flips(**data["flips"]) if "flips" in data else None
+            return cls(**{name: data[name] for name in _FIGURES}, labels=labels, confusion=confusion, flips=flips)
         except (KeyError, TypeError, AttributeError) as error:
             raise BlpoError(f"not an agreement: {error!r}; expected what Agreement.to_dict() returns") from error
 

@@ -42,14 +42,17 @@ def check_folds(start: Start, search: Search) -> None:
         raise BlpoError("--fidelity is measured on a test set, and with --folds there is none: leave one of them out")
 
 
-def parse_labels(labels: str | None, scale: str | None) -> LabelSpace:
-    """Returns the label space that `--labels` or `--scale` states.
+def parse_labels(labels: str | None, scale: str | None, pairs: str | None = None) -> LabelSpace:
+    """Returns the label space that `--labels`, `--scale` or `--pairs` states.
 
     Raises:
-        BlpoError: If both or neither are given, or the one given states no label space.
+        BlpoError: If several or none are given, or the one given states no label space.
     """
-    if labels is not None and scale is not None:
-        raise BlpoError("--labels and --scale exclude each other: give the one that the labels are")
+    given = [flag for flag, text in (("--labels", labels), ("--scale", scale), ("--pairs", pairs)) if text is not None]
+    if len(given) > 1:
+        raise BlpoError(f"{' and '.join(given)} exclude each other: give the one that the labels are")
+    if pairs is not None:
+        return parse_pairs(pairs)
     if labels is not None:
         listed = _labels(labels)
         if "" in listed:
@@ -68,6 +71,21 @@ def parse_labels(labels: str | None, scale: str | None) -> LabelSpace:
             "0-10; one with numbers below zero can be made in Python, LabelSpace.ordinal(-2, 2)"
         )
     return LabelSpace.ordinal(int(match[1]), int(match[2]))
+
+
+def parse_pairs(pairs: str) -> LabelSpace:
+    """Returns the labels of pairs that `--pairs` states.
+
+    Raises:
+        BlpoError: If it doesn't.
+    """
+    listed = _labels(pairs)
+    if not 2 <= len(listed) <= 3 or "" in listed:
+        raise BlpoError(
+            f"--pairs {pairs!r} is not FIRST,SECOND or FIRST,SECOND,TIE: write the label for the first image, that for "
+            'the second, and that for neither if there is one, as in "A,B,tie"'
+        )
+    return LabelSpace.pairwise(listed[0], listed[1], tie=listed[2] if len(listed) > 2 else None)
 
 
 def _labels(text: str) -> list[Label]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.cli.begin import connect, note_offline
 from blpo_dspy.cli.flags import given_texts, with_flags
-from blpo_dspy.cli.screen import Screen, models_line, show_verdict, verdict_record, working
+from blpo_dspy.cli.screen import Screen, flips_in_words, models_line, show_verdict, verdict_record, working
 from blpo_dspy.data.inputs import Inputs, checked, find_inputs
 from blpo_dspy.errors import BlpoError, ModelError, brief
 from blpo_dspy.predictions.files import check_target
@@ -64,7 +65,7 @@ def _print_verdicts(judge: VisualJudge, inputs: Inputs, job: JudgeJob, screen: S
     labelled: list[bool] = []
 
     def show(image: str, verdict: Verdict) -> None:
-        labelled.append(verdict.label is not None)
+        labelled.append(not verdict.invalid and not verdict.failure)
         if screen.as_json:
             screen.json(verdict_record(image, verdict, described=judge.evidence != "image"), indent=None)
         else:
@@ -93,7 +94,7 @@ def _print_verdicts(judge: VisualJudge, inputs: Inputs, job: JudgeJob, screen: S
 
         watch.begin("judging", len(inputs.rows))
         meter = Meter(num_threads=workers.num_threads, outages=Outages(job.max_outage))
-        label_each(judge, models, calls(), workers=workers, meter=meter, done=done)
+        label_each(judge, models, calls(), workers=workers, meter=meter, done=done, orders=job.orders)
         show_unusable()
     return all(labelled)
 
@@ -114,6 +115,7 @@ def _write_predictions(judge: VisualJudge, inputs: Inputs, job: JudgeJob, out: P
                 num_threads=job.threads,
                 max_calls=job.max_calls,
                 max_outage=job.max_outage,
+                orders=job.orders,
                 on_read=shown.watch.advance,
                 on_progress=shown.update,
             )
@@ -180,6 +182,7 @@ def _record(progress: Progress, out: Path, models: dict[str, str]) -> dict[str, 
         "labels": dict(progress.labels),
         "invalid": progress.invalid,
         "errors": progress.errors,
+        **({} if progress.flips is None else {"flips": asdict(progress.flips), "flip_rate": progress.flips.rate}),
         "calls": progress.ledger.calls(),
         "spent": {role: usage for role, usage in progress.spent.to_dict().items() if role in models},
         "models": models,
@@ -194,6 +197,8 @@ def _show(screen: Screen, progress: Progress, out: Path, models: str) -> None:
     screen.text("Labels  " + ", ".join(f"{name}: {count:,}" for name, count in progress.labels.items()))
     more = " (in column error; the same command tries them again)" if progress.errors else ""
     screen.text(f"Invalid {progress.invalid:,}")
+    if progress.flips is not None:
+        screen.text(f"Orders  {flips_in_words(progress.flips)}")
     screen.text(f"Errors  {progress.errors:,}{more}")
     screen.text(f"Models  {models}")
     now, before = progress.ledger, progress.earlier

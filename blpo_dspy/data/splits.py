@@ -176,10 +176,12 @@ def histogram(examples: Iterable[dspy.Example], labels: LabelSpace) -> str:
 def check_labels(given: Sequence[Label], labels: LabelSpace) -> None:
     """Checks that a train split has two labels or more; issues a warning for labels without examples.
 
+    Of pairs the mirrored labels count too, as a search shows half of them in the other order.
+
     Raises:
         DataError: If all examples have the same label; it prints the label histogram.
     """
-    counts = Counter(given)
+    counts = Counter([*given, *(map(labels.mirror, given) if labels.paired else ())])
     shown = _histogram(counts, labels)
     if len(counts) < 2:
         raise DataError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import rankdata
 
-from blpo_dspy.agreement.measure import Agreement, measure_agreement
+from blpo_dspy.agreement.measure import Agreement, Flips, measure_agreement
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
@@ -168,3 +169,13 @@ def test_other_data_is_not_an_agreement(data: dict[str, object]) -> None:
     """What `to_dict` did not write is refused."""
     with pytest.raises(BlpoError, match=r"not an agreement|labels=None is not a dictionary"):
         Agreement.from_dict(data)
+
+
+def test_how_often_the_order_decided_survives_plain_data() -> None:
+    """It is there only where pairs were judged in both orders."""
+    found = measure_agreement(LabelSpace.pairwise("A", "B"), ["A", "B"], ["A", None])
+    assert Agreement.from_dict(found.to_dict()) == found
+    both = replace(found, invalid=0, flips=Flips(4, 1))
+    assert (both.flip_rate, both.unlabelled) == (0.25, 1)
+    assert Agreement.from_dict(json.loads(json.dumps(both.to_dict()))) == both
+    assert replace(found, flips=Flips(0, 0)).flip_rate is None

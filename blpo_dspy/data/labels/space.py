@@ -8,7 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from blpo_dspy.data.labels.normalize import Label, as_text, labels_by_name, normal
 from blpo_dspy.data.labels.parsing import Choices, parse_answer
@@ -16,6 +16,9 @@ from blpo_dspy.errors import BlpoError, brief, check_kind
 
 MAX_LABELS = 1024
 """The most labels that a space may have: a prompt names all of them, and an answer is searched for each."""
+
+Orders = Literal["both", "one"]
+"""Whether a judge of pairs is asked about a pair twice, the images changing places, or once, as they are given."""
 
 # The most labels that an error lists, and the longest cell for which it suggests a label.
 _LISTED, _LONGEST_SLIP = 50, 200
@@ -29,7 +32,7 @@ class LabelSpace:
 
     `LabelSpace("Safe", "Unsafe")` is nominal: labels are equal or not. `LabelSpace.ordinal(1, 5)` is a scale of whole
     numbers, and `LabelSpace("poor", "fair", "good", ordered=True)` one of named levels, lowest first: a prediction can
-    be near the human label or far from it.
+    be near the human label or far from it. `LabelSpace.pairwise("A", "B", tie="tie")` compares two images.
 
     Args:
         *labels: 2 to 1024 (`MAX_LABELS`) different labels (text or whole numbers), lowest level first if they are
@@ -43,6 +46,7 @@ class LabelSpace:
 
     labels: tuple[Label, ...]
     ordered: bool
+    paired: bool = False
 
     def __init__(self, *labels: Label, ordered: bool = False) -> None:
         object.__setattr__(self, "labels", tuple(x.strip() if isinstance(x, str) else x for x in labels))
@@ -82,6 +86,37 @@ class LabelSpace:
             raise BlpoError(f"a scale goes from a lower to a higher whole number, got {low!r} to {high!r}")
         _check_count(high - low + 1)
         return cls(*range(low, high + 1), ordered=True)
+
+    @classmethod
+    def pairwise(cls, first: Label = "A", second: Label = "B", *, tie: Label | None = None) -> LabelSpace:
+        """Returns the labels of a judge that compares two images.
+
+        Args:
+            first: The label for the first image input of the judge.
+            second: The label for the second.
+            tie: The label for neither; None where one of the two must be chosen.
+
+        Raises:
+            BlpoError: As `LabelSpace`.
+        """
+        space = cls(first, second, *(() if tie is None else (tie,)))
+        object.__setattr__(space, "paired", True)
+        return space
+
+    @property
+    def tie(self) -> Label | None:
+        """The label of a pair for neither image, None if there is none."""
+        return self.labels[2] if self.paired and len(self) > 2 else None
+
+    def mirror(self, label: Label) -> Label:
+        """Returns the label of a pair whose images have changed places: a tie stays one.
+
+        Raises:
+            BlpoError: If the labels are not those of pairs, or the label is not one of them.
+        """
+        if not self.paired:
+            raise BlpoError(f"the labels {self._listed()} do not compare two images; see LabelSpace.pairwise")
+        return self.labels[(1, 0, 2)[self.index(label)]]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -137,6 +172,9 @@ class LabelSpace:
         """Returns the closed set in words, as a prompt or an error message states it."""
         if self._is_scale():
             return f"a whole number from {self.labels[0]} to {self.labels[-1]}"
+        if self.paired:
+            chosen = ("the first image", "the second image", "neither")
+            return ", ".join(f"{name} ({what})" for name, what in zip(self.names, chosen, strict=False))
         listed = ", ".join(self.names)
         return f"{listed} (lowest to highest)" if self.ordered else listed
 
@@ -176,7 +214,8 @@ class LabelSpace:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON; `from_dict` reads it back."""
-        return {"kind": "ordinal" if self.ordered else "nominal", "labels": list(self.labels)}
+        kind = "pairwise" if self.paired else "ordinal" if self.ordered else "nominal"
+        return {"kind": kind, "labels": list(self.labels)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LabelSpace:
@@ -187,11 +226,17 @@ class LabelSpace:
         """
         check_kind("labels", data, Mapping, "dictionary", "what LabelSpace.to_dict returns")
         kind, labels = data.get("kind"), data.get("labels")
-        if kind not in ("nominal", "ordinal") or not isinstance(labels, Sequence) or isinstance(labels, str):
+        kinds = ("nominal", "ordinal", "pairwise")
+        if kind not in kinds or not isinstance(labels, Sequence) or isinstance(labels, str):
             raise BlpoError(
-                f"not a label space: {brief(dict(data))}; expected {{'kind': 'nominal' | 'ordinal', 'labels': […]}}"
+                f"not a label space: {brief(dict(data))}; expected {{'kind': {' | '.join(map(repr, kinds))}, 'labels': "
+                "[…]}"
             )
-        return cls(*labels, ordered=kind == "ordinal")
+        if kind != "pairwise":
+            return cls(*labels, ordered=kind == "ordinal")
+        if not 2 <= len(labels) <= 3:
+            raise BlpoError(f"labels of pairs are two, or three with a tie, got {brief(list(labels))}")
+        return cls.pairwise(*labels[:2], tie=labels[2] if len(labels) > 2 else None)
 
     def __str__(self) -> str:
         return self.describe()

@@ -588,7 +588,14 @@ def test_labels_of_pairs_know_their_mirror_and_their_tie() -> None:
 
 @pytest.mark.parametrize(
     ("answer", "label"),
-    [("A", "A"), ("**B**", "B"), ("Label: tie", "tie"), ("A (the first image)", "A"), ("neither", None), ("A or B", None)],
+    [
+        ("A", "A"),
+        ("**B**", "B"),
+        ("Label: tie", "tie"),
+        ("A (the first image)", "A"),
+        ("neither", None),
+        ("A or B", None),
+    ],
 )
 def test_an_answer_about_a_pair_is_read_as_any_other(answer: str, label: str | None) -> None:
     """What the prompt says of the labels may be repeated."""

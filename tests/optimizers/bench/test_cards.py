@@ -131,7 +131,9 @@ def test_half_of_the_pairs_are_shown_in_the_other_order_and_the_card_says_so() -
     space = LabelSpace.pairwise("A", "B")
     shown: dict[int, list[tuple[str, ...]]] = {}
     for seed in (0, 0, 1):
-        lm = scripted_lm(lambda seen: {name: "A" if name == "label" else "Say how bright it is." for name in seen.fields})
+        lm = scripted_lm(
+            lambda seen: {name: "A" if name == "label" else "Say how bright it is." for name in seen.fields}
+        )
         judge = VisualJudge(space, instruction="Which is brighter?", images=("left", "right"), evidence="image")
         optimizer = BLPO(prompt_model=lm, task_model=lm, seed=seed, rounds=1, inner_steps=1, minibatch_size=None)
         made = optimizer.compile(judge, trainset=train, valset=val)

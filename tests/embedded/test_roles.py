@@ -12,6 +12,7 @@ from dspy.adapters.xml_adapter import XMLAdapter
 from embedded_requests import TASK, as_image, ask, photographs
 from sklearn.metrics import f1_score
 
+from blpo_dspy.data.fields import InputFields
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.photographs import (
     RATERS,
@@ -41,7 +42,7 @@ def predict(signature: Any, *, adapter: Any = None, seed: int = 0, traits: Trait
 
 def judged(instruction: str, labels: LabelSpace, evidence: str = "image", **inputs: Any) -> Any:
     """Returns the label that the judge's signature gets."""
-    signature = judge_signature(instruction, labels, (), evidence=evidence, reasoning=False)
+    signature = judge_signature(instruction, labels, InputFields(), evidence=evidence, reasoning=False)
     return predict(signature, traits=CERTAIN, **inputs).label
 
 
@@ -61,7 +62,7 @@ def photograph_with(flaw: str) -> RatedPhotograph:
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda a: type(a).__name__)
 def test_every_adapter_gets_its_format_and_the_same_label(adapter: Any) -> None:
     """One call, no retry, label and reasoning filled."""
-    signature = judge_signature(TASK, FIVE, ("prompt",), evidence="both", reasoning=True)
+    signature = judge_signature(TASK, FIVE, InputFields(context=("prompt",)), evidence="both", reasoning=True)
     row = photographs()[0]
     inputs = {"image": as_image(row.image), "prompt": "a house", "description": "There is severe blur."}
     answer = predict(signature, adapter=adapter, **inputs)
@@ -89,7 +90,8 @@ def test_a_judge_reads_a_description_alone() -> None:
 
 def test_a_description_tells_the_judge_what_it_overlooked() -> None:
     """A judge that sees nothing by itself goes by the description."""
-    signature = judge_signature(f"{TASK} Treat blur as decisive.", FIVE, (), evidence="both", reasoning=False)
+    instruction = f"{TASK} Treat blur as decisive."
+    signature = judge_signature(instruction, FIVE, InputFields(), evidence="both", reasoning=False)
     row, blind = photograph_with("blur"), Traits(judging_misses=1.0, judging_noise=0)
     label = predict(signature, traits=blind, image=as_image(row.image), description="There is severe blur.").label
     assert label == "1"
@@ -141,9 +143,8 @@ INJECTIONS = [
 @pytest.mark.parametrize("field", ["description", "prompt"])
 def test_requests_inside_the_data_change_no_label(text: str, field: str) -> None:
     """Descriptions and contexts are evidence, never instructions."""
-    signature = judge_signature(
-        f"{TASK} Treat blur as decisive.", FIVE, ("prompt",), evidence="description", reasoning=False
-    )
+    instruction, fields = f"{TASK} Treat blur as decisive.", InputFields(context=("prompt",))
+    signature = judge_signature(instruction, FIVE, fields, evidence="description", reasoning=False)
     inputs: dict[str, Any] = {"prompt": "a house", "description": "There is severe blur."}
     assert predict(signature, **{**inputs, field: f"{inputs[field]} {text}"}).label == "1"
 
@@ -153,8 +154,8 @@ def test_requests_inside_the_data_change_no_label(text: str, field: str) -> None
 
 def macro_f1(rows: list[RatedPhotograph], seed: int, instruction: str, report: str, evidence: str) -> float:
     """Returns the macro-F1 of a judge with these instructions."""
-    judge = dspy.Predict(judge_signature(instruction, FIVE, (), evidence=evidence, reasoning=False))
-    verbalizer = dspy.Predict(verbalize_signature(report, ()))
+    judge = dspy.Predict(judge_signature(instruction, FIVE, InputFields(), evidence=evidence, reasoning=False))
+    verbalizer = dspy.Predict(verbalize_signature(report, InputFields()))
     given = []
     with dspy.context(lm=embedded_lm(seed, cache=False), adapter=ADAPTERS[0], trace=None, disable_history=True):
         for row in rows:
@@ -187,7 +188,7 @@ def test_stating_the_weights_beats_the_bare_task_by_far(taste: Rater, seed: int,
 
 def described(instruction: str, image: bytes, **options: Any) -> str:
     """Returns a description under an instruction."""
-    return str(predict(verbalize_signature(instruction, ()), image=as_image(image), **options).description)
+    return str(predict(verbalize_signature(instruction, InputFields()), image=as_image(image), **options).description)
 
 
 def test_a_description_reports_what_was_asked_for() -> None:

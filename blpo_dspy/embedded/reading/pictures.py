@@ -60,9 +60,10 @@ def section(name: str, report: str) -> str:
 def sections(text: str) -> Mapping[str, str]:
     """Returns the reports of a description by the names of the pictures; none unless there are several."""
     marks = list(_SECTION.finditer(text))
+    if len({mark[1] for mark in marks}) < 2:
+        return {}
     ends = [*(mark.start() for mark in marks[1:]), len(text)]
-    found = {mark[1]: text[mark.end() : end] for mark, end in zip(marks, ends, strict=True)}
-    return found if len(found) > 1 else {}
+    return {mark[1]: text[mark.end() : end] for mark, end in zip(marks, ends, strict=True)}
 
 
 def difference(levels: Mapping[str, Mapping[str, int]]) -> dict[str, int]:

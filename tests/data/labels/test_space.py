@@ -580,7 +580,7 @@ def test_labels_of_pairs_know_their_mirror_and_their_tie() -> None:
     assert pairs.to_dict() == {"kind": "pairwise", "labels": ["left", "right", "same"]}
     assert LabelSpace.from_dict(pairs.to_dict()) == pairs != LabelSpace("left", "right", "same")
     assert LabelSpace.from_dict(LabelSpace.pairwise().to_dict()) == LabelSpace.pairwise("A", "B")
-    with pytest.raises(BlpoError, match="do not compare two images; see LabelSpace.pairwise"):
+    with pytest.raises(BlpoError, match=r"do not compare two images; see LabelSpace\.pairwise"):
         LabelSpace("a", "b").mirror("a")
     with pytest.raises(BlpoError, match="labels of pairs are two, or three with a tie"):
         LabelSpace.from_dict({"kind": "pairwise", "labels": ["a", "b", "c", "d"]})

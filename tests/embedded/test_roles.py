@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import Any, Literal
 
 import dspy
@@ -24,6 +25,7 @@ from blpo_dspy.data.sources.photographs import (
 from blpo_dspy.data.sources.photographs.raters import Rater
 from blpo_dspy.embedded import FLAWS, EmbeddedEngine, Traits, embedded_lm
 from blpo_dspy.embedded.reading import vocabulary as v
+from blpo_dspy.embedded.reading.pictures import sections
 from blpo_dspy.optimizers.blpo import prompts
 from blpo_dspy.optimizers.proposals import exhibits
 from blpo_dspy.programs.signatures import judge_signature, verbalize_signature
@@ -643,3 +645,99 @@ def test_a_plain_question_about_a_picture_is_answered() -> None:
     assert ask(engine, "Rate this image from 1 to 10. Treat blur as decisive.", image) == "1"
     assert ask(engine, "Is this picture safe or unsafe? Treat blur as decisive.", image) == "unsafe"
     assert "photograph" in ask(engine, "What does this picture show?", image)
+
+
+# Several pictures
+
+PAIR = LabelSpace.pairwise("A", "B", tie="tie")
+SIDES, BESIDE = InputFields.of(("left", "right")), InputFields.of(("original", "candidate"))
+NO_BIAS = Traits(judging_misses=0, judging_noise=0, describing_noise=0, crowd_noise=0, position_bias=0)
+WHICH = "Which photograph is better? Treat blur as decisive. Ignore noise."
+
+
+def compared(instruction: str, labels: LabelSpace = PAIR, fields: InputFields = SIDES, **options: Any) -> str:
+    """The label of a pair from what is reported of it, or from its pictures."""
+    evidence = options.pop("evidence", "description")
+    signature = judge_signature(instruction, labels, fields, evidence=evidence, reasoning=False)
+    return str(predict(signature, **options).label)
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda a: type(a).__name__)
+def test_each_of_two_pictures_is_described_under_its_name(adapter: Any) -> None:
+    """As it would be alone, whatever the order."""
+    one, other = (as_image(photograph_with(flaw).image) for flaw in ("blur", "noise"))
+    signature = verbalize_signature("Look for blur and noise.", SIDES)
+    said = predict(signature, adapter=adapter, traits=NO_BIAS, left=one, right=other).description
+    found = {name: v.read_levels(text) for name, text in sections(said).items()}
+    assert list(found) == ["left", "right"]
+    assert (found["left"]["blur"], found["right"]["noise"]) == (3, 3)
+    other_way = sections(predict(signature, adapter=adapter, traits=NO_BIAS, left=other, right=one).description)
+    assert v.read_levels(other_way["right"]) == found["left"]
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "label"),
+    [("severe blur", "no blur", "B"), ("no blur", "moderate blur", "A"), ("severe noise", "no noise", "tie")],
+)
+def test_the_better_of_two_pictures_is_the_one_whose_flaws_weigh_less(left: str, right: str, label: str) -> None:
+    """By the instruction; what it ignores decides nothing."""
+    text = f"Image left: There is {left}. Image right: There is {right}."
+    assert compared(WHICH, traits=NO_BIAS, description=text) == label
+    assert compared(WHICH, LabelSpace.pairwise("A", "B"), traits=NO_BIAS, description=text) in "AB"
+
+
+def test_pictures_are_compared_as_their_descriptions_are() -> None:
+    """Of two that are seen the blurred one loses, in either order."""
+    blurred, noisy = (as_image(photograph_with(flaw).image) for flaw in ("blur", "noise"))
+    assert compared(WHICH, evidence="image", traits=NO_BIAS, left=blurred, right=noisy) == "B"
+    assert compared(WHICH, evidence="image", traits=NO_BIAS, left=noisy, right=blurred) == "A"
+
+
+def test_an_engine_favours_one_place_which_its_seed_decides() -> None:
+    """Two pictures that are alike get the label of that place; with a larger difference it decides nothing."""
+    forced = LabelSpace.pairwise("A", "B")
+    alike = "Image left: There is slight blur. Image right: There is slight blur."
+    apart = "Image left: There is severe blur. Image right: There is no blur."
+    assert {compared(WHICH, forced, description=alike, seed=seed) for seed in range(8)} == {"A", "B"}
+    assert {compared(WHICH, forced, description=apart, seed=seed) for seed in range(8)} == {"B"}
+
+
+def test_an_edit_is_not_blamed_for_the_flaws_of_the_original() -> None:
+    """Only what it adds counts."""
+    keep, task = LabelSpace("reject", "keep"), "Keep or reject the edit. Treat blur as decisive."
+    before, after = "Image original: There is severe blur.", "Image candidate: There is severe blur."
+    assert compared(task, keep, BESIDE, traits=NO_BIAS, description=f"{before} {after}") == "keep"
+    clean = "Image original: There is no blur."
+    assert compared(task, keep, BESIDE, traits=NO_BIAS, description=f"{clean} {after}") == "reject"
+
+
+def test_a_pair_of_which_one_picture_is_missing_gets_no_label() -> None:
+    """The engine fetches nothing."""
+    image = as_image(photograph_with("blur").image)
+    said = compared(WHICH, evidence="image", left=image, right=dspy.Image("https://pictures.example/1.png"))
+    assert PAIR.parse(said) is None
+
+
+@pytest.mark.parametrize("traits", [NO_BIAS, replace(NO_BIAS, temperament="bold")], ids=["careful", "bold"])
+def test_mistakes_on_pairs_move_the_weights_of_what_the_pictures_differ_in(traits: Traits) -> None:
+    """The judge preferred the blurred picture, whichever place it had, and people the noisy one."""
+    text = "Image left: There is severe {}. Image right: There is severe {}."
+    errors = [
+        error(text.format("blur", "noise"), "B", "A", "judge said A, people said B"),
+        error(text.format("noise", "blur"), "A", "B", "judge said B, people said A"),
+        error(text.format("noise", "blur"), "A", "tie", "judge said tie, people said A"),
+    ]
+    written = revise("Which is better? Count blur and noise moderately.", *errors, traits=traits, labels=PAIR)
+    weights = v.read_weights(written)
+    assert weights["blur"] > 0.5 > weights["noise"]
+    assert "the label is" not in written
+
+
+def test_mistakes_on_edits_are_about_what_the_edit_added() -> None:
+    """What the original had, too, gets no blame."""
+    text = "Image original: There is severe noise. Image candidate: There is severe noise and severe blur."
+    mistake = error(text, "reject", "keep", "judge said keep, people said reject")
+    start, labels = "Keep or reject. Count blur and noise only slightly.", LabelSpace("reject", "keep")
+    written = revise(start, mistake, mistake, traits=NO_BIAS, labels=labels)
+    weights = v.read_weights(written)
+    assert (weights["blur"] > 0.25, weights["noise"]) == (True, 0.25)

@@ -8,9 +8,14 @@ from typing import Any
 import pytest
 
 from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.data.sources.photographs import RATERS, ceiling_instruction, rated_pairs
+from blpo_dspy.embedded import Traits, embedded_lm
 from blpo_dspy.errors import BlpoError, DataError
+from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.files import write_rows
+from blpo_dspy.predictions.predict import predict
 from blpo_dspy.predictions.ranking import rank
+from blpo_dspy.programs import VisualJudge
 
 ROWS: list[dict[str, Any]] = [
     {"model_a": "x", "model_b": "y", "label": "A", "inconsistent": False},
@@ -73,3 +78,41 @@ def test_a_table_without_a_verdict_is_refused(tmp_path: Path) -> None:
         rank(table(tmp_path, ROWS[4:], ".jsonl"))
     with pytest.raises(BlpoError, match="a ranking needs labels that compare two images"):
         rank(table(tmp_path, ROWS), labels=LabelSpace("A", "B"))
+
+
+def write_alike(folder: Path, count: int) -> Path:
+    """Pairs by two models that are equally good: each image once by either, the first of a row always by "x"."""
+    rows = []
+    for number, pair in enumerate(rated_pairs(RATERS["colour"], train=count, val=0, test=0, seed=1).train):
+        for name, image in (("left", pair.left), ("right", pair.right)):
+            (folder / f"{number}-{name}.png").write_bytes(image)
+        left, right = (f"{number}-{name}.png" for name in ("left", "right"))
+        models = {"model_a": "x", "model_b": "y"}
+        rows += [{"left": left, "right": right, **models}, {"left": right, "right": left, **models}]
+    return table(folder, rows, ".csv")
+
+
+@pytest.mark.slow
+def test_both_orders_remove_the_favour_for_a_place_from_the_ranking(tmp_path: Path) -> None:
+    """With one order one of two equal models is ranked higher for its place alone."""
+    labels = LabelSpace.pairwise("A", "B")
+    photos = write_alike(tmp_path, 30)
+    lm = embedded_lm(0, traits=Traits(position_bias=0.3), cache=False)
+    judge = VisualJudge(
+        labels,
+        instruction=ceiling_instruction(RATERS["colour"], "Which photograph is better?"),
+        images=("left", "right"),
+        evidence="image",
+    )
+    apart = {}
+    for orders in ("one", "both"):
+        out = tmp_path / f"{orders}.csv"
+        done = predict(judge, photos, out=out, models=Models(lm, lm, lm), orders=orders)
+        ranking = rank(out, labels=labels)
+        strength = {row.model: row.strength for row in ranking.models}
+        apart[orders] = abs(strength["x"] - strength["y"])
+        assert done.judged == 60
+    assert apart["one"] > 0.5
+    assert apart["both"] < 1e-6
+    assert done.flips is not None
+    assert done.flips.flipped >= 10

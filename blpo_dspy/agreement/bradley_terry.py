@@ -124,7 +124,7 @@ def _strengths(names: Sequence[str], kinds: Sequence[Comparison], counts: Floats
     for row, kind in enumerate(kinds):
         sides[row, place[kind.first]], sides[row, place[kind.second]] = 1.0, -1.0
     shares = np.array([kind.share for kind in kinds])
-    model = LogisticRegression(C=1 / _RIDGE, fit_intercept=False, tol=1e-6, max_iter=1000, solver="newton-cholesky")
+    model = LogisticRegression(C=1 / _RIDGE, fit_intercept=False, tol=1e-6, max_iter=1000, solver="newton-cg")
     outcomes = np.repeat([1, 0], len(kinds))
     model.fit(np.vstack([sides, sides]), outcomes, np.concatenate([shares * counts, (1 - shares) * counts]))
     found: Floats = model.coef_[0]

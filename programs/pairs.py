@@ -27,7 +27,7 @@ def check_pair(labels: LabelSpace, fields: InputFields) -> None:
     if labels.paired and (len(fields.images) != 2 or any(image.several for image in fields.images)):
         raise BlpoError(
             f"the labels {labels.describe()} compare two images, but the image inputs are "
-            f"{', '.join(map(str, fields.images))}; give two, each one image: images=('left', 'right')",
+            f"{', '.join(map(str, fields.images))}; name two with images=…, such as left and right, each one image",
             option="images",
         )
 

@@ -127,8 +127,8 @@ def _strengths(names: Sequence[str], kinds: Sequence[Comparison], counts: Floats
     model = LogisticRegression(C=1 / _RIDGE, fit_intercept=False, tol=1e-6, max_iter=1000, solver="newton-cg")
     outcomes = np.repeat([1, 0], len(kinds))
     model.fit(np.vstack([sides, sides]), outcomes, np.concatenate([shares * counts, (1 - shares) * counts]))
-    found: Floats = model.coef_[0]
-    return found - found.mean()
+    found = np.asarray(model.coef_[0], dtype=np.float64)
+    return np.asarray(found - found.mean(), dtype=np.float64)
 
 
 def _check_connected(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> None:

@@ -44,7 +44,7 @@ def pair_judge(script: Any = brighter, labels: LabelSpace = PAIR, **options: Any
 @pytest.mark.parametrize("images", [("image",), ("a", "b", "c"), ("a", "b: list[dspy.Image]")])
 def test_labels_of_pairs_need_two_images(images: tuple[str, ...]) -> None:
     """One each; the error says what to write."""
-    with pytest.raises(BlpoError, match=r"compare two images, but the image inputs are .*images=\('left', 'right'\)"):
+    with pytest.raises(BlpoError, match=r"compare two images, but the image inputs are .*; name two with images=…"):
         VisualJudge(PAIR, instruction="Which is better?", images=images)
 
 

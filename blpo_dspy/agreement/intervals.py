@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from blpo_dspy.agreement.figures import Tables, figure_names, figures_of, loss_steps
-from blpo_dspy.agreement.measure import Agreement, positions
+from blpo_dspy.agreement.measure import Agreement, Flips, positions
 from blpo_dspy.agreement.resampling import MISSING, RESAMPLES, Floats, Ints, Items, distinct, drawn_anew
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
@@ -311,6 +311,14 @@ def proportion_interval(count: int, n: int, *, level: float = 0.95) -> Interval 
         return None
     ends = binomtest(count, n).proportion_ci(level, method="wilson")
     return Interval(float(ends.low), float(ends.high), level, "Wilson score interval", 0)
+
+
+def flips_in_words(flips: Flips) -> str:
+    """Returns how often the order of two images decided."""
+    interval = proportion_interval(flips.flipped, flips.pairs)
+    ends = "" if interval is None else f" ({interval.low:.0%} to {interval.high:.0%})"
+    share = "–" if flips.rate is None else f"{flips.rate:.0%}"
+    return f"another label in the other order: {share}{ends} of {flips.pairs:,} pairs"
 
 
 def _headline(labels: LabelSpace) -> str:

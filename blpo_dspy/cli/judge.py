@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from blpo_dspy.agreement.intervals import flips_in_words
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.calls.meter import Meter
@@ -16,7 +17,7 @@ from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.cli.begin import connect, note_offline
 from blpo_dspy.cli.flags import given_texts, with_flags
-from blpo_dspy.cli.screen import Screen, flips_in_words, models_line, show_verdict, verdict_record, working
+from blpo_dspy.cli.screen import Screen, models_line, show_verdict, verdict_record, working
 from blpo_dspy.data.inputs import Inputs, checked, find_inputs
 from blpo_dspy.errors import BlpoError, ModelError, brief
 from blpo_dspy.predictions.files import check_target

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from blpo_dspy.agreement.intervals import Interval, PairedComparison, proportion_interval
-from blpo_dspy.agreement.measure import Agreement, Flips
+from blpo_dspy.agreement.intervals import Interval, PairedComparison, flips_in_words
+from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.calls.ledger import ROLES
 from blpo_dspy.cli.flags import with_flags
@@ -170,14 +170,6 @@ def show_aligned(screen: Screen, aligned: Aligned, about: Mapping[str, str], fil
         "Wrote": ", ".join(str(file) for file in files),
     }
     _show_facts(screen, facts)
-
-
-def flips_in_words(flips: Flips) -> str:
-    """Returns how often the order of two images decided."""
-    interval = proportion_interval(flips.flipped, flips.pairs)
-    ends = "" if interval is None else f" ({interval.low:.0%} to {interval.high:.0%})"
-    share = "–" if flips.rate is None else f"{flips.rate:.0%}"
-    return f"another label in the other order: {share}{ends} of {flips.pairs:,} pairs"
 
 
 def _orders_in_words(before: Agreement | None, after: Agreement | None) -> dict[str, str]:

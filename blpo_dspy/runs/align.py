@@ -13,6 +13,7 @@ from typing import Any
 
 import dspy
 
+from blpo_dspy.agreement.intervals import flips_in_words
 from blpo_dspy.agreement.label_errors import FILE_NAME as LABEL_ERRORS
 from blpo_dspy.agreement.label_errors import with_examples, write_label_errors
 from blpo_dspy.agreement.measure import Agreement
@@ -116,6 +117,10 @@ class Alignment:
             counts = "" if measured.labels.ordered else f"{before.value} → {after.value} "
             lines.append(f"{counts}{found.measure}")
         lines += [f"{cells[0]:<12}" + "".join(f"{cell:>10}" for cell in cells[1:]) for cells in self._table()]
+        for when in WHEN:
+            tested = self._agreement(when).test
+            if tested is not None and tested.flips is not None:
+                lines.append(f"{when}: {flips_in_words(tested.flips)}")
         cost = self.cost
         spent = "" if cost["usd"] is None else f", ${cost['usd']:,.2f}"
         lines.append(f"{cost['calls']:,} LM calls{spent}, {cost['seconds']:.0f} s")

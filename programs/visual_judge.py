@@ -145,7 +145,7 @@ class VisualJudge(dspy.Module):
         """Takes over a copied or unpickled state; of a saved program that was changed this refuses what can't be."""
         super().__setstate__(state)
         try:
-            LabelSpace(*self.labels.labels, ordered=self.labels.ordered)
+            LabelSpace.from_dict(self.labels.to_dict())
             check_pair(self.labels, InputFields.of(self.images, self.context))
             _check(self.evidence, self.reasoning, self.instruction, self.verbalizer_instruction)
             check_kind("card", self.card, dict, "dictionary", "{}")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import copy
 import io
+import json
+import pickle
 from collections import Counter
 from typing import Any
 
@@ -16,7 +19,7 @@ from judges import judge_with, picture, seen_by
 from PIL import Image
 
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.errors import ArtifactError, BlpoError
 from blpo_dspy.programs import VisualJudge
 from blpo_dspy.programs.pairs import BothOrders, asked_in, mirrored, to_swap
 
@@ -114,3 +117,31 @@ def test_a_judge_of_pairs_survives_its_file(tmp_path: Any) -> None:
     loaded = VisualJudge.load(tmp_path / "judge.json")
     assert (loaded.labels, loaded.images) == (PAIR, IMAGES)
     assert loaded.labels != LabelSpace("A", "B", "tie")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"images": ["left"]}, "compare two images"),
+        ({"labels": {"kind": "pairwise", "labels": ["A", "B", "tie", "both"]}}, "labels of pairs are two"),
+        ({"labels": {"kind": "pairs", "labels": ["A", "B"]}}, "not a label space"),
+    ],
+)
+def test_a_file_that_is_no_judge_of_pairs_is_refused(change: dict[str, Any], said: str, tmp_path: Any) -> None:
+    """With what is wrong in it."""
+    path = tmp_path / "judge.json"
+    pair_judge().save(path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(ArtifactError, match=said):
+        VisualJudge.load(path)
+
+
+def test_a_pickled_judge_of_pairs_is_checked_as_it_is_taken_over() -> None:
+    """A copy is equal; one whose labels were changed is refused."""
+    judge = pair_judge()
+    assert judge.deepcopy().labels == PAIR
+    broken = copy.copy(PAIR)
+    object.__setattr__(broken, "labels", ("A", "B", "tie", "both"))
+    judge.labels = broken
+    with pytest.raises(ArtifactError, match="labels of pairs are two"):
+        pickle.loads(pickle.dumps(judge))

@@ -6,7 +6,6 @@ import base64
 import copy
 import io
 import json
-import pickle
 from collections import Counter
 from typing import Any
 
@@ -136,7 +135,7 @@ def test_a_file_that_is_no_judge_of_pairs_is_refused(change: dict[str, Any], sai
         VisualJudge.load(path)
 
 
-def test_a_pickled_judge_of_pairs_is_checked_as_it_is_taken_over() -> None:
+def test_a_copied_judge_of_pairs_is_checked_as_it_is_taken_over() -> None:
     """A copy is equal; one whose labels were changed is refused."""
     judge = pair_judge()
     assert judge.deepcopy().labels == PAIR
@@ -144,4 +143,4 @@ def test_a_pickled_judge_of_pairs_is_checked_as_it_is_taken_over() -> None:
     object.__setattr__(broken, "labels", ("A", "B", "tie", "both"))
     judge.labels = broken
     with pytest.raises(ArtifactError, match="labels of pairs are two"):
-        pickle.loads(pickle.dumps(judge))
+        copy.deepcopy(judge)

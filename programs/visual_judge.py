@@ -26,9 +26,8 @@ from blpo_dspy.models.seams import get_dependency_versions
 from blpo_dspy.notebook import html_table
 from blpo_dspy.programs.artifact import (
     FORMAT,
-    FORMAT_VERSION,
-    SEVERAL_IMAGES_VERSION,
     check_judge,
+    format_version,
     holds_images,
     is_judge,
     predictor_state,
@@ -346,7 +345,7 @@ class VisualJudge(dspy.Module):
                 )
         return {
             "format": FORMAT,
-            "format_version": SEVERAL_IMAGES_VERSION if "images" in self._shape() else FORMAT_VERSION,
+            "format_version": format_version(self._shape()),
             **self._shape(),
             "pixel_policy": self.pixel_policy.to_dict(),
             "card": self.card,

@@ -116,7 +116,7 @@ def test_a_users_choice_of_price_list_stands(variable, value) -> None:
 
 # Lowest first. A room is a folder or file directly in the package; "blpo_dspy" is the package's own file.
 FLOORS = (
-    {"errors", "notebook", "text"},
+    {"errors", "log", "notebook", "text"},
     {"embedded", "files"},
     {"data", "models"},
     {"agreement", "calls", "programs"},

@@ -63,6 +63,7 @@ by_rounds: tuple[type[RoundOptimizer], ...] = (APO, BLPO, OPRO, TextGrad)
 
 safety: LabelSpace = LabelSpace("Safe", "Unsafe")
 scale: LabelSpace = LabelSpace.ordinal(1, 5)
+percent: LabelSpace = LabelSpace.scores(0, 100, 0.5, tolerance=5)
 loss: float = safety.loss("Safe", "Unsafe")
 problems: tuple[str, ...] = DataError("no rows").problems
 

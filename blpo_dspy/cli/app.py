@@ -15,7 +15,15 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from blpo_dspy.calls.outages import MAX_OUTAGE
-from blpo_dspy.cli.flags import model_prices, parse_labels, parse_pairs, seed_list, three_sizes, with_flags
+from blpo_dspy.cli.flags import (
+    model_prices,
+    parse_labels,
+    parse_pairs,
+    parse_scores,
+    seed_list,
+    three_sizes,
+    with_flags,
+)
 from blpo_dspy.data.labels.space import Orders
 from blpo_dspy.data.sources import SOURCES
 from blpo_dspy.errors import BlpoError, DataError, brief, gathered
@@ -127,6 +135,9 @@ app = typer.Typer(
 )
 
 Seed = Annotated[int, typer.Option(metavar="N", help="Seeds every draw.")]
+Scores = Annotated[
+    str | None, typer.Option(metavar="LOW-HIGH", help="Or scores with decimals: 0-100; 0-10:0.5 in steps of 0.5.")
+]
 Rounds = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, help="Outer rounds (default 16, or as many as the caps pay for; 5 with --paper)."),
@@ -217,6 +228,7 @@ def demo(
     rater: Annotated[
         Path | None, typer.Option(metavar="FILE", help='The taste to discover, as JSON: {"blur": 0.9, "noise": 0.3}.')
     ] = None,
+    scores: Scores = None,
     rounds: Rounds = None,
     inner_steps: InnerSteps = None,
     batch_size: BatchSize = None,
@@ -228,7 +240,7 @@ def demo(
     from blpo_dspy.cli.screen import Screen
 
     search = Search(rounds, inner_steps, batch_size, seed=seed, threads=threads, fidelity=_DEMO_FIDELITY)
-    run_demo(DemoJob(out, rater, search), Screen(as_json=as_json))
+    run_demo(DemoJob(out, rater, search, None if scores is None else parse_scores(scores)), Screen(as_json=as_json))
 
 
 def _source(
@@ -351,6 +363,11 @@ def _start(
             "list.",
         ),
     ] = None,
+    scores: Scores = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Scores that are no more apart count as the same (default: 1/10 of the range)."),
+    ] = None,
     context: Annotated[
         str | None, typer.Option(metavar="A,B,…", help="Columns with text that belongs to the image.")
     ] = None,
@@ -390,8 +407,8 @@ def _start(
     _check_start(task, of_table=of_table, own_splits=bool(val or test), sized=bool(sizes))
     if unbalanced and not (sizes and of_table):
         raise BlpoError("--unbalanced belongs to --sizes of a TABLE; without sizes a split has its label proportions")
-    stated = any(text is not None for text in (labels, scale, pairs))
-    space = parse_labels(labels, scale, pairs) if of_table or stated else None
+    stated = any(option is not None for option in (labels, scale, scores, tolerance, pairs))
+    space = parse_labels(labels, scale, scores, tolerance, pairs) if of_table or stated else None
     texts = None if context is None and not of_table else names(context or "")
     columns = replace(data.columns, context=texts, group=group_column)
     if images is not None:

@@ -334,11 +334,13 @@ class DemoJob:
         out: The folder for photographs, tables, judge and record.
         rater: A file with the taste to discover; a ready one if None.
         search: How BLPO searches.
+        labels: What the rater chooses from; the levels from 1 to 5 if None.
     """
 
     out: Path
     rater: Path | None
     search: Search
+    labels: LabelSpace | None = None
 
 
 @dataclass(frozen=True)

@@ -647,6 +647,46 @@ def test_a_plain_question_about_a_picture_is_answered() -> None:
     assert "photograph" in ask(engine, "What does this picture show?", image)
 
 
+# Scores
+
+
+@pytest.mark.parametrize("labels", [LabelSpace.scores(0, 100), LabelSpace.scores(-1, 1), LabelSpace.scores(0, 10, 0.5)])
+def test_a_score_is_one_of_the_range_and_lower_for_a_worse_picture(labels: LabelSpace) -> None:
+    """The rating itself, in the steps that the range has."""
+    instruction = "Rate the photograph. Treat blur as decisive. Count noise slightly."
+    reports = [f"There is {degree} blur." for degree in ("no", "slight", "moderate", "severe")]
+    said = [labels.parse(judged(instruction, labels, "description", description=text)) for text in reports]
+    assert None not in said
+    scores = [labels.score(score) for score in said if score is not None]
+    assert scores == sorted(scores, reverse=True)
+    assert len(set(scores)) == len(scores)
+
+
+def test_a_revision_moves_weights_by_how_far_scores_are_off_in_levels() -> None:
+    """Twenty points of a hundred are less than a level, and not twenty levels."""
+    revised = {}
+    for labels, human, said in ((FIVE, 1, 3), (LabelSpace.scores(0, 100), 10, 62.5)):
+        errors = [
+            exhibits.JudgementError(
+                description="There is severe blur.",
+                human_label=str(human),
+                judge_label=str(said),
+                difference=labels.direction(human, said),
+            )
+            for _ in range(3)
+        ]
+        answer = predict(
+            prompts.UpdateJudge,
+            current_instruction="Rate the photograph.",
+            labels=labels.describe(),
+            errors=errors,
+            right=[],
+            feedback="",
+        )
+        revised[labels.kind] = v.read_weights(answer.improved_instruction)["blur"]
+    assert revised["scores"] == revised["ordinal"] > 0
+
+
 # Several pictures
 
 PAIR = LabelSpace.pairwise("A", "B", tie="tie")
@@ -731,6 +771,14 @@ def test_mistakes_on_pairs_move_the_weights_of_what_the_pictures_differ_in(trait
     weights = v.read_weights(written)
     assert weights["blur"] > 0.5 > weights["noise"]
     assert "the label is" not in written
+
+
+def test_two_views_of_one_thing_are_no_pair() -> None:
+    """Rated together, they are as good as the last one, and no difference between them is learned from."""
+    text = "Image front: There is severe noise. Image back: There is severe blur."
+    mistake = error(text, "1", "4", "judge 3 too high")
+    weights = v.read_weights(revise("Rate it. Count blur and noise only slightly.", mistake, mistake, traits=NO_BIAS))
+    assert (weights["blur"] > 0.25, weights["noise"]) == (True, 0.25)
 
 
 def test_mistakes_on_edits_are_about_what_the_edit_added() -> None:

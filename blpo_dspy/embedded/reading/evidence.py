@@ -31,7 +31,7 @@ from blpo_dspy.embedded.sight.settings import Setting, read_setting
 _HUMAN_KEY = r"human|people|gold|true|truth|expected|correct|target|reference|annotat\w+|raters?"
 _JUDGE_KEY = r"judge\w*|model\w*|predict\w+|output|answer\w*|response|system|assistant"
 _THING = r"(?:['’]s?)?(?: |_)?(?:label|labels|rating|score|answer|verdict|judge?ment|output|value|prediction|response)?"
-_VALUE = r"[\"'`*]*\s*(-?\d{1,6}|[A-Za-z][\w-]{0,40}(?: [a-z]{1,40})?)"
+_VALUE = r"[\"'`*]*\s*(-?\d{1,6}(?:\.\d{1,6})?|[A-Za-z][\w-]{0,40}(?: [a-z]{1,40})?)"
 _SAID = (
     r"(?:\s*(?:said|says|gave|give|chose|(?:labell?ed|rated)(?: it| this)?|answered|predicted|is|was|as)\b:?"
     r"|[\"'`*]*\s*[:=])\s*"
@@ -42,7 +42,9 @@ _HUMAN = re.compile(
     re.IGNORECASE,
 )
 _JUDGE = re.compile(rf"\b(?:the )?(?:(?:{_JUDGE_KEY}){_THING}{_SAID}|but (?:got|said)\s+){_VALUE}", re.IGNORECASE)
-_OFF = re.compile(r"\b(\d{1,4})(?: levels?| points?| steps?)? too (high|low)|too (high|low)", re.IGNORECASE)
+_OFF = re.compile(
+    r"\b(\d{1,4}(?:\.\d{1,9})?)(?: levels?| points?| steps?)? too (high|low)|too (high|low)", re.IGNORECASE
+)
 _RECORD = re.compile(
     r"^[ \t]*(?:#+ |\*\*)?(?:example|error|case|item|mistake|sample|image|record|##)\s?#?\d{1,4}\b.*$"
     r"|^[ \t]*-{3,}[ \t]*$|^[ \t]*(?=\[?\d{1,4}[\].)] )",
@@ -61,8 +63,8 @@ class Mistake:
 
     Attributes:
         levels: The flaws seen or described; of a pair what the first picture has more of than the second, below 0 less.
-        too_high: By how many levels the judge is above people; of a pair 1 where it favours the first picture more
-            than they do, −1 where it favours the second.
+        too_high: By how many levels, or points of scores, the judge is above people; of a pair 1 where it favours the
+            first picture more than they do, −1 where it favours the second.
         setting: What else is described.
         label: People's label in the prompt's words, None where it says only how far the judge is off.
     """
@@ -228,7 +230,9 @@ def _leaves(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, s
 def _mistake(text: str, human: str | None, judged: str | None, *, reading: Reading, senses: Senses) -> Mistake | None:
     several = _of_several(text, reading, senses)
     if several and not has_original(several):
-        return _mistake_on_pair(difference(several), human, judged, text, reading)
+        said = (human, judged) if human and judged else _both_labels(text)
+        if said is not None and (pair := _labels_of_pair(said, reading)):
+            return _mistake_on_pair(difference(several), said, pair)
     too_high = _difference(human, judged, text)
     if too_high is None:
         return None
@@ -257,17 +261,22 @@ def _of_several(text: str, reading: Reading, senses: Senses) -> dict[str, dict[s
     return found
 
 
-def _mistake_on_pair(
-    levels: dict[str, int], human: str | None, judged: str | None, text: str, reading: Reading
-) -> Mistake | None:
+def _mistake_on_pair(levels: dict[str, int], said: tuple[str, str], pair: tuple[str, ...]) -> Mistake:
     """A judgement on which of two pictures is better."""
-    said = (human, judged) if human and judged else _both_labels(text)
-    if said is None:
-        return None
-    people, judge = (str(label).strip() for label in said)
-    stated = pair_labels(reading.prompt) or tuple(sorted({people, judge}, key=str.casefold))
-    off = place_in_pair(judge, stated) - place_in_pair(people, stated)
+    people, judge = (label.strip() for label in said)
+    off = place_in_pair(judge, pair) - place_in_pair(people, pair)
     return Mistake(levels, float((off > 0) - (off < 0)), label=people, pair=True)
+
+
+def _labels_of_pair(said: tuple[str, str], reading: Reading) -> tuple[str, ...]:
+    """The labels for the first picture, the second and neither; () where two labels are not about a pair.
+
+    Where the prompt does not explain them, two that neither count nor praise are taken in the order of the alphabet.
+    """
+    stated = pair_labels(reading.prompt)
+    if stated or any(vocabulary.goodness(label) or any(map(str.isdigit, label)) for label in said):
+        return stated
+    return tuple(sorted({label.strip() for label in said}, key=str.casefold))
 
 
 def _both_labels(text: str) -> tuple[str, str] | None:

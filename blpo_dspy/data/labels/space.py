@@ -133,12 +133,10 @@ class LabelSpace:
         return space
 
     @property
-    def kind(self) -> Literal["nominal", "ordinal", "pairwise", "scores"]:
-        """What labels are to each other: names, levels, numbers, or one of two images."""
+    def kind(self) -> Literal["nominal", "ordinal", "scores"]:
+        """What labels are to each other: names (those of pairs, too), levels, or numbers."""
         if self.score_range is not None:
             return "scores"
-        if self.paired:
-            return "pairwise"
         return "ordinal" if self.ordered else "nominal"
 
     @property
@@ -323,7 +321,7 @@ class LabelSpace:
         """Returns plain data for JSON; `from_dict` reads it back."""
         if self.score_range is not None:
             return self.score_range.to_dict()
-        return {"kind": self.kind, "labels": list(self.labels)}
+        return {"kind": "pairwise" if self.paired else self.kind, "labels": list(self.labels)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LabelSpace:

@@ -121,7 +121,7 @@ FLOORS = (
     {"data", "models"},
     {"agreement", "calls", "programs"},
     {"optimizers", "predictions"},
-    {"report"},
+    {"report", "serving"},
     {"comparison", "runs"},
     {"cli", "blpo_dspy"},
 )

@@ -8,7 +8,9 @@ import pytest
 from judges import SAFETY
 from photographs import FIVE, photographs, student
 
+from blpo_dspy.agreement.measure import measure_agreement
 from blpo_dspy.comparison.compare import Comparison, ComparisonRow
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.splits import split_examples
 from blpo_dspy.embedded.engine import embedded_lm
 from blpo_dspy.notebook import html_table, share
@@ -60,6 +62,8 @@ def shown() -> dict[str, object]:
         "splits": split_examples([*sets["trainset"], *sets["testset"]], labels=FIVE),
         "estimate": estimate(optimizer, student(), trainset=sets["trainset"], valset=sets["valset"]),
         "comparison": Comparison((ComparisonRow("blpo", 0, error=EVIL),), {"max_calls": 100}),
+        "agreement": measure_agreement(FIVE, [1, 2, 3], [1, 2, 4]),
+        "scores": measure_agreement(LabelSpace.scores(0, 100), [1.5, 20, 30], [1, 2, 90]),
         "result": compiled.detailed_results,
     }
 

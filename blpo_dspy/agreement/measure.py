@@ -10,6 +10,7 @@ from blpo_dspy.agreement.outcomes import Outcomes
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.notebook import html_table, share
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Flips:
         return self.flipped / self.pairs if self.pairs else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Agreement:
     """Agreement of a judge with human labels; a statistic is None where it is undefined.
 
@@ -78,6 +79,21 @@ class Agreement:
     def unlabelled(self) -> int:
         """Answers and pairs without a label."""
         return sum(row[-1] for row in self.confusion)
+
+    def __repr__(self) -> str:
+        return f"Agreement({', '.join(f'{name} {value}' for name, value in self.shown().items())})"
+
+    def _repr_html_(self) -> str:
+        return html_table([list(self.shown()), list(self.shown().values())])
+
+    def shown(self) -> dict[str, str]:
+        """Returns the figures that such labels are measured by, ready to read, by their names."""
+        if self.labels.kind == "scores":
+            figures = {"within tolerance": self.accuracy, "Spearman": self.spearman, "mean error": self.mae}
+        else:
+            figures = {"accuracy": self.accuracy, "macro-F1": self.macro_f1, "kappa": self.kappa}
+        counts = {"invalid": f"{self.invalid:,}", **({"failed": f"{self.failed:,}"} if self.failed else {})}
+        return {"n": f"{self.n:,}", **{name: share(value) for name, value in figures.items()}, **counts}
 
     @property
     def mean_loss(self) -> float | None:

@@ -43,6 +43,7 @@ from blpo_dspy.runs.jobs import (
     RaterRule,
     ReportJob,
     Search,
+    ServeJob,
     SourceChoice,
     Start,
     names,
@@ -770,6 +771,36 @@ def judge_(
     code = judge_images(job, Screen(as_json=as_json))
     if code:
         raise typer.Exit(code)
+
+
+@_command("serve")
+def serve(
+    judge: JudgeFile,
+    *,
+    models: _JudgeModels,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address to listen on; any but loopback needs BLPO_TOKEN.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="N", min=1, max=65535, help="Port to listen on.")] = 8000,
+    threads: Threads = None,
+    queue: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Requests that may wait; further ones get 503 and Retry-After.")
+    ] = 64,
+    request_timeout: Annotated[
+        float, typer.Option(metavar="X", min=0.1, help="Seconds that a request may take; then it gets 504.")
+    ] = 60.0,
+    max_body: Annotated[int, typer.Option(metavar="BYTES", min=1024, help="Largest request.")] = 32 * 2**20,
+    allow_urls: Annotated[
+        bool, typer.Option("--allow-urls", help="Pass images by URL on to the model's provider.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Serve a judge over HTTP: POST /judge. With BLPO_TOKEN set, requests need that bearer token."""
+    from blpo_dspy.cli.screen import Screen
+    from blpo_dspy.cli.serve import serve as serve_judge
+
+    limits = (threads, queue, request_timeout, max_body, allow_urls)
+    serve_judge(ServeJob(judge, models, host, port, *limits), Screen(as_json=as_json))
 
 
 @app.command()

@@ -86,11 +86,9 @@ def label_each(
     Raises:
         ModelError: If a model cannot be used at all (it refuses the key, the first calls all fail), or stops answering.
     """
-    program = judge.deepcopy()
-    program.verbalizer.lm = meter.wrap(models.verbalizer, "verbalizer")
-    program.judge.lm = meter.wrap(models.judge, "judge")
+    program = with_models(judge, models, meter)
     asked = BothOrders(program) if asked_in(judge.labels, orders) > 1 else program
-    label, left = partial(_label_one, asked), iter(inputs)
+    label, left = partial(label_one, asked), iter(inputs)
     waiting: deque[Future[Verdict]] = deque()
     with dspy.context(disable_history=True):
         try:
@@ -118,7 +116,20 @@ def inputs_of(examples: Sequence[dspy.Example]) -> list[dict[str, Any]]:
     return [dict(example.inputs().items()) for example in examples]
 
 
-def _label_one(program: Callable[..., dspy.Prediction], inputs: Mapping[str, Any]) -> Verdict:
+def with_models(judge: VisualJudge, models: Models, meter: Meter) -> VisualJudge:
+    """Returns a copy of a judge whose calls go to these models and pass this meter."""
+    program: VisualJudge = judge.deepcopy()
+    program.verbalizer.lm = meter.wrap(models.verbalizer, "verbalizer")
+    program.judge.lm = meter.wrap(models.judge, "judge")
+    return program
+
+
+def label_one(program: Callable[..., dspy.Prediction], inputs: Mapping[str, Any]) -> Verdict:
+    """Returns the verdict on one input; a failed call is its failure.
+
+    Raises:
+        ModelError: If the model cannot be used at all.
+    """
     with dspy.context(trace=[]):
         try:
             prediction = program(**inputs)

@@ -16,14 +16,13 @@ import dspy
 from blpo_dspy.agreement.intervals import flips_in_words
 from blpo_dspy.agreement.label_errors import FILE_NAME as LABEL_ERRORS
 from blpo_dspy.agreement.label_errors import with_examples, write_label_errors
-from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.data.examples import check_disjoint
 from blpo_dspy.data.splits import check_labels
 from blpo_dspy.errors import BlpoError, check_kind, notice
 from blpo_dspy.files import writable_folder, write_json
 from blpo_dspy.models.lm import Models
-from blpo_dspy.notebook import html_table, share
+from blpo_dspy.notebook import html_table
 from blpo_dspy.predictions.predict import models_of
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.report import load_run, write_report, write_report_data
@@ -32,6 +31,7 @@ from blpo_dspy.report.run.folder import RESULT, RunFolder, ShownError
 from blpo_dspy.report.run.headline import headline_of, models_and_day
 from blpo_dspy.report.run.measured import WHEN, agreement_in, measured_of
 from blpo_dspy.runs.compiling import claim, compile_and_measure
+from blpo_dspy.runs.costs import costs_after, not_paid_for
 from blpo_dspy.runs.jobs import KeepBackOption, Search
 from blpo_dspy.runs.progress import watching
 from blpo_dspy.runs.record import Aligned, SplitAgreement, result
@@ -109,14 +109,16 @@ class Alignment:
 
     def summary(self) -> str:
         """Returns the result in a few lines: the verdict, agreement before and after, cost and models."""
-        measured = measured_of(self.run)
-        found = headline_of(measured)
+        found = headline_of(measured_of(self.run))
         lines = [found.title]
         if found.figures is not None:
             before, after = found.figures
-            counts = "" if measured.labels.ordered else f"{before.value} → {after.value} "
+            counts = "" if "→" in found.measure else f"{before.value} → {after.value} "
             lines.append(f"{counts}{found.measure}")
-        lines += [f"{cells[0]:<12}" + "".join(f"{cell:>10}" for cell in cells[1:]) for cells in self._table()]
+        header, *rows = self._table()
+        for cells in (header, *rows):
+            spaced = [f"{cell:>{len(name) + 2}}" for cell, name in zip(cells[1:], header[1:], strict=True)]
+            lines.append(f"{cells[0]:<12}{''.join(spaced)}")
         for when in WHEN:
             tested = self._agreement(when).test
             if tested is not None and tested.flips is not None:
@@ -148,19 +150,10 @@ class Alignment:
 
     def _table(self) -> list[list[str]]:
         """Agreement by set and judge, the header first."""
-        rows = [["", "n", "accuracy", "macro-F1", "kappa", "invalid"]]
-        for when in WHEN:
-            measured = self._agreement(when)
-            for name, agreement in (("val", measured.val), ("test", measured.test)):
-                if agreement is not None:
-                    rows.append([f"{name} {when}", *cells_of(agreement)])
-        return rows
-
-
-def cells_of(agreement: Agreement) -> list[str]:
-    """Returns the figures of an agreement as the cells of a table."""
-    shares = (agreement.accuracy, agreement.macro_f1, agreement.kappa)
-    return [f"{agreement.n:,}", *map(share, shares), f"{agreement.invalid:,}"]
+        found = [(f"{name} {when}", getattr(self._agreement(when), name)) for name in ("val", "test") for when in WHEN]
+        rows = [(name, agreement.shown()) for name, agreement in found if agreement is not None]
+        names = list(dict.fromkeys(column for _, cells in rows for column in cells))
+        return [["", *names], *([name, *(cells.get(column, "") for column in names)] for name, cells in rows)]
 
 
 def align(
@@ -210,6 +203,8 @@ def align(
     sets = replace(sets, seal=seal(sets.test, run_of(start, sets, search), run_dir=log_dir))
     if sets.seal is not None and sets.seal.warning is not None:
         notice(sets.seal.warning)
+    for line in not_paid_for(search, costs_after(start, sets, search), sets):
+        notice(line, option="max_calls")
     claim(start, sets, models, search, log_dir)
     with watching(progress, resumes=log_dir) as watch:
         aligned = compile_and_measure(start, sets, models, search, watch, log_dir=log_dir)

@@ -419,6 +419,33 @@ class RankJob:
 
 
 @dataclass(frozen=True)
+class ServeJob:
+    """One `blpo serve`.
+
+    Attributes:
+        judge: The judge's file.
+        models: Its models.
+        host: The address to listen on.
+        port: The port.
+        threads: Requests that are judged at once; the server's default if None.
+        queue: Requests that may wait.
+        request_timeout: Seconds that a request may take.
+        max_body: The most bytes of a request.
+        allow_urls: Whether an image may be a URL.
+    """
+
+    judge: Path
+    models: ModelNames
+    host: str
+    port: int
+    threads: int | None
+    queue: int
+    request_timeout: float
+    max_body: int
+    allow_urls: bool
+
+
+@dataclass(frozen=True)
 class ReportJob:
     """One `blpo report`.
 

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from blpo_dspy.agreement.measure import Flips, measure_agreement
 from blpo_dspy.errors import BlpoError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "benchmarks"))
 
 import equal_spend
 import overfit
+import recovery_pairs
 import runs
 from runs import Kept, Outcome, Task, World
 
@@ -142,3 +144,20 @@ def test_overfit_tells_gain_gap_and_harm() -> None:
     text = "\n".join(overfit.table(outcomes, ["blpo", "earlier"]))
     assert "| careful | 20 | 50% | blpo | 2 | 0.200 | +0.100 [−0.100, 0.300] | 0.40 | 1 (50%) | – |" in text
     assert "| earlier | 1 | 0.200 | +0.200 [0.200, 0.200] | 0.50 | 0 (0%) | +0.100 [0.100, 0.100] |" in text
+
+
+def test_recovery_on_pairs_is_told_by_both_ends_and_how_often_the_order_decides() -> None:
+    """Every form of data fits its judge; one without pairs has no flips."""
+    for name, form in recovery_pairs.FORMS.items():
+        assert form.judge().labels == form.labels, name
+    labels = recovery_pairs.FORMS["pairs"].labels
+    truth = ["A", "B", "tie", "A"]
+    before, after, ceiling = (
+        replace(measure_agreement(labels, truth, said), flips=Flips(4, flipped))
+        for said, flipped in ((["B", "A", "tie", "B"], 2), (["A", "A", "tie", "A"], 1), (truth, 0))
+    )
+    found = recovery_pairs.Run("pairs", before, after, ceiling, 100)
+    assert found.recovery == pytest.approx((after.macro_f1 - before.macro_f1) / (1 - before.macro_f1))  # type: ignore[operator]
+    assert recovery_pairs.row("pairs", [found, found]).endswith("| 100 | 50% | 25% | 0% |")
+    single = [replace(one, flips=None) for one in (before, after, ceiling)]
+    assert recovery_pairs.row("single", [recovery_pairs.Run("single", *single, 7)]).endswith("| 7 | – | – | – |")

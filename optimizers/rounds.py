@@ -27,8 +27,8 @@ class RoundOptimizer(JudgeOptimizer):
     """An optimizer that yields a record of every round.
 
     Args:
-        select: "best" returns the best validated program, the start included; "last" what the algorithm itself ends
-            with, without validation.
+        select: "best" validates the start and what the algorithm ends with, and returns the better one; "last" the
+            latter, without validation.
         guards: What is refused whatever its score; see `Guards`.
         on_round: Called with each completed `Round`.
         on_validation: Called with each `Validation` once it is measured, before the guards check it.
@@ -82,7 +82,7 @@ class RoundOptimizer(JudgeOptimizer):
         }
 
     def _search(self, run: Run) -> BLPOResult:
-        """Consumes the rounds: records each and validates it during the next.
+        """Consumes the rounds and records each; the start is validated during the first, the end after the last.
 
         Raises:
             BlpoError: If a cap was reached before anything was measured: the start would be returned as if it were a
@@ -119,8 +119,6 @@ class RoundOptimizer(JudgeOptimizer):
                     break
                 if not self.partial_rounds and not run.allowance.pays_for_round(len(rounds)):
                     return "the budget doesn't pay for another round"
-                if self.select == "best" and validator.each_batch and completed.ends_batch:
-                    validator.start(len(rounds), completed.end)
         return "" if run.allowance.stopped is None else str(run.allowance.stopped)
 
     def _result(self, run: Run, rounds: list[Round], validator: Validator, stop_reason: str) -> BLPOResult:

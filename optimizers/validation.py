@@ -24,21 +24,17 @@ _SHARE = 0.1
 
 
 class Validator:
-    """Validates instructions in the background of the next round.
+    """Validates the start in the background of the first round, and what the search ends with after the last.
 
     Args:
         run: The run, whose validation examples are judged; under a cap on calls a part of them, in which each label is
             as frequent as any other as far as possible.
         on_validation: Called with each validation once it is measured.
-
-    Attributes:
-        each_batch: Whether what each batch of training examples led to is to be validated, or, under any budget, only
-            the start and the end: most of it is to be spent on the search.
     """
 
     def __init__(self, run: Run, on_validation: Callable[[Validation], None] | None = None) -> None:
         self._on_validation = on_validation
-        self._run, self._bench, self.each_batch = run, run.bench, run.budget is None
+        self._run, self._bench = run, run.bench
         self._examples: Sequence[int] = run.data.validation
         size = validation_size(len(self._examples), run.max_calls, run.per_example)
         if size < len(self._examples):

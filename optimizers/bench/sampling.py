@@ -29,8 +29,8 @@ class Sampling(Protocol):
     def draw(self, judge: Judge, least: int) -> list[Judgement]:
         """Returns judged examples with so many mistakes at least; none if there are no more of them."""
 
-    def end_round(self, *, taken: bool, again: bool) -> bool:
-        """Returns whether the next round draws other examples.
+    def end_round(self, *, taken: bool, again: bool) -> None:
+        """Takes note of what came of a round.
 
         Args:
             taken: Whether the round led to an update.
@@ -59,23 +59,23 @@ class FullSearch:
         wrong = [judgement for judgement in judged if judgement.loss][: self._errors]
         return wrong if len(wrong) >= least else []
 
-    def end_round(self, *, taken: bool, again: bool) -> bool:
-        """Returns True: every round draws again."""
+    def end_round(self, *, taken: bool, again: bool) -> None:
+        """Every round draws again."""
         self._round += 1
-        return True
 
 
 class Minibatches:
     """Minibatches drawn without replacement, pass by pass.
 
-    One that led to an update serves again, since scoring the update has judged it already. After one that led to none
-    the next is larger: a gain too small to show on so few examples may show on more.
+    One that led to an update serves again, since scoring the update has judged it already. After one that led to none,
+    and after each pass, the next is larger: gains get smaller, and one that doesn't show on few examples may show on
+    more.
 
     Args:
         positions: The training examples.
         seed: Seeds the order of every pass.
         size: Of the first minibatch.
-        growth: How many times as large the next one is after one that led to no update.
+        growth: How many times as large the next one is after one that led to no update, and after a pass.
         updates: The most updates from one minibatch.
     """
 
@@ -100,15 +100,14 @@ class Minibatches:
             self._end_minibatch()
         return []
 
-    def end_round(self, *, taken: bool, again: bool) -> bool:
-        """Returns whether the next round draws another minibatch."""
+    def end_round(self, *, taken: bool, again: bool) -> None:
+        """Ends the minibatch, unless it serves again."""
         self._taken += taken
         if taken and again and self._taken < self._updates:
-            return False
+            return
         in_vain = not self._taken and self._size >= self._largest
         self._in_vain = self._in_vain + 1 if in_vain else 0
         self._end_minibatch()
-        return True
 
     @property
     def exhausted(self) -> bool:
@@ -117,15 +116,20 @@ class Minibatches:
 
     def _end_minibatch(self) -> None:
         if not self._taken:
-            self._size = min(self._size * self._growth, self._largest)
+            self._grow()
         self._current, self._taken = [], 0
 
+    def _grow(self) -> None:
+        self._size = min(self._size * self._growth, self._largest)
+
     def _next(self) -> list[int]:
-        size = int(self._size)
-        if len(self._queue) < size:
+        if len(self._queue) < int(self._size):
+            if self._pass:
+                self._grow()
             left = set(self._queue)
             self._queue += [i for i in shuffled(self._positions, self._seed, self._pass) if i not in left]
             self._pass += 1
+        size = int(self._size)
         drawn, self._queue = self._queue[:size], self._queue[size:]
         return drawn
 
@@ -182,14 +186,14 @@ class Batches:
             self._held_out,
         )
 
-    def end_round(self, batch: Batch, trials: Sequence[Trial], chosen: int | None) -> bool:
-        """Takes note of what came of a batch; returns whether the next round draws other examples."""
+    def end_round(self, batch: Batch, trials: Sequence[Trial], chosen: int | None) -> None:
+        """Takes note of what came of a batch."""
         loss = sum(error.loss or 0.0 for error in batch.errors)
         gains = [trial.shown_gain * len(batch.errors) for trial in trials if trial.shown_gain is not None]
         if not self._fixed and len(batch.errors) >= _LEAST_SHOWN and any(gain >= _SATURATED * loss for gain in gains):
             self._held_out = True
         left = None if chosen is None else trials[chosen].mistakes
-        return self._sampling.end_round(taken=chosen is not None, again=(left or 0) >= self._least)
+        self._sampling.end_round(taken=chosen is not None, again=(left or 0) >= self._least)
 
     @property
     def exhausted(self) -> bool:

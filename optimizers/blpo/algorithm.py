@@ -51,7 +51,7 @@ class BLPO(BLPOOptions):
     verbalizer instruction is paid for only where the present one led to none. Once the optimizer LM corrects all that
     it is shown, half of the mistakes are kept back from it and updates are scored on these. It also sees examples that
     the judge gets right. The first verbalizer instruction names the judge's task, unless the student has one of its
-    own. The returned program is the best one on the validation set, the start included.
+    own. The end of the search is returned, or the start where the end is no better on the validation set.
     """
 
     partial_rounds: ClassVar[bool] = True
@@ -78,8 +78,8 @@ class BLPO(BLPOOptions):
                     trial = steps.try_verbalizer(batch, current, q, k + 1)  # p' ← J(q_{k+1}, p_t); score  (6, 9)
                     history.append(trial)  # H_{k+1} ← H_k ∪ {(q_{k+1}, score)}
             chosen = self._argmax(current, history)  # q* ← argmax score  (11)
-            ends = batches.end_round(batch, history, chosen)
-            completed = Round(t, current, batch, tuple(history), chosen, ends)
+            batches.end_round(batch, history, chosen)
+            completed = Round(t, current, batch, tuple(history), chosen)
             current = self._begin(run, completed.end)  # p_{t+1} ← J(q*, p_t)  (6)
             tried = [] if chosen is not None else [*tried, *history][-REMEMBERED:]
             yield completed

@@ -24,9 +24,9 @@ def plan_blpo(o: BLPOOptions, student: dspy.Module, data: Dataset, verbalizer: s
     verbalizes = getattr(student, "evidence", None) != "image"  # as far as is known of a program
     cap = None if o.budget is None else o.budget.calls
     validation = validation_size(len(data.validation), cap, judging + verbalizes)
-    validations = 0 if o.select == "last" else o.most_rounds + 1 if o.budget is None else 2
+    validations = 0 if o.select == "last" else 2
 
-    def calls(most: bool, rounds: int, validations: int) -> dict[str, int]:
+    def calls(most: bool, rounds: int, validations: int = validations) -> dict[str, int]:
         judged, described, proposed = (rounds * n for n in _round(o, len(data.train), verbalizes, most))
         judged, described = judged + validations * validation, described + validations * validation * verbalizes
         found = {"judge": judged * judging, "verbalizer": described, "optimizer": proposed}
@@ -40,9 +40,9 @@ def plan_blpo(o: BLPOOptions, student: dspy.Module, data: Dataset, verbalizer: s
         paid = (cap - validations * validation * (judging + verbalizes)) // max(1, sum(calls(False, 1, 0).values()))
         rounds = max(1, min(o.most_rounds, paid))
     return Plan(
-        capped(calls(False, rounds, min(validations, 1 + math.ceil(rounds * _FRESH)))),
-        capped(calls(True, o.most_rounds, validations)),
-        (calls(False, 1, min(2, validations)), calls(False, 2, min(2, validations))),
+        capped(calls(False, rounds)),
+        capped(calls(True, o.most_rounds)),
+        (calls(False, 1), calls(False, 2)),
         (
             MetaPrompt(o.update_judge, o.batch_size + o.shown_right, 1),
             MetaPrompt(o.update_verbalizer, 0, o.inner_steps + 2 + REMEMBERED),

@@ -83,7 +83,7 @@ class RoundOptimizer(JudgeOptimizer):
         }
 
     def _search(self, run: Run) -> BLPOResult:
-        """Consumes the rounds: records each and validates it during the next.
+        """Consumes the rounds: records each, and validates what a pass led to during the next.
 
         Raises:
             BlpoError: If a cap was reached before anything was measured: the start would be returned as if it were a
@@ -121,7 +121,7 @@ class RoundOptimizer(JudgeOptimizer):
                     break
                 if not self.partial_rounds and not run.allowance.pays_for_round(len(rounds)):
                     return "the budget doesn't pay for another round"
-                if self.select == "best" and validator.each_batch and completed.ends_batch:
+                if self.select == "best" and validator.each_pass and completed.ends_pass:
                     validator.start(len(rounds), completed.end)
         return "" if run.allowance.stopped is None else str(run.allowance.stopped)
 

@@ -34,13 +34,13 @@ class Validator:
         on_validation: Called with each validation once it is measured.
 
     Attributes:
-        each_batch: Whether what each batch of training examples led to is to be validated, or, under any budget, only
-            the start and the end: most of it is to be spent on the search.
+        each_pass: Whether what each pass through the training examples led to is to be validated, or, under any budget,
+            only the start and the end: most of it is to be spent on the search.
     """
 
     def __init__(self, run: Run, on_validation: Callable[[Validation], None] | None = None) -> None:
         self._on_validation = on_validation
-        self._run, self._bench, self.each_batch = run, run.bench, run.budget is None
+        self._run, self._bench, self.each_pass = run, run.bench, run.budget is None
         size = validation_size(len(run.data.validation), run.max_calls, run.per_example)
         self._examples = _balanced(run, size)
         self._wanted: dict[int, Instructions] = {}

@@ -132,8 +132,8 @@ class Trial:
         verbalizer: q_k, None if no proposal could be used.
         judge: J(q_k, p); p itself where the optimizer LM found nothing to change, None if no update could be used.
         score: What the algorithm goes by: in BLPO the mean reduction of the loss over the batch, in [-1, 1] (eq. 9);
-            where mistakes were kept back, as estimated from what the optimizer LM was not shown; where the mistakes
-            alone left no gain, the most it could be. In the others the mean score, 1 − loss, on the examples it was
+            where mistakes were kept back, as estimated from what the optimizer LM was not shown; where it can't be
+            positive any more, the most it could be. In the others the mean score, 1 − loss, on the examples it was
             tried on, in [0, 1]. None where nothing was tried.
         shown_gain: The mean reduction of the loss over the mistakes that the optimizer LM was shown, in [-1, 1]; None
             where they were not judged again.
@@ -183,7 +183,7 @@ class Round:
         batch: The examples that it worked on.
         trials: The inner history H_K, in order.
         chosen: Position in `trials` of q*; None where no update was taken.
-        ends_batch: Whether the next round works on other examples.
+        ends_pass: Whether the round was the last of a pass through the training examples.
         spent: LM calls of the run when the round was completed; those in flight for validation depend on timing.
     """
 
@@ -192,7 +192,7 @@ class Round:
     batch: Batch
     trials: tuple[Trial, ...]
     chosen: int | None
-    ends_batch: bool = True
+    ends_pass: bool = True
     spent: int = field(default=0, compare=False)
 
     @property

@@ -31,7 +31,7 @@ class Sampling(Protocol):
         """Returns judged examples with so many mistakes at least; none if there are no more of them."""
 
     def end_round(self, *, taken: bool, again: bool) -> bool:
-        """Returns whether the next round draws other examples.
+        """Takes note of what came of a round; returns whether a pass through the examples ends with it.
 
         Args:
             taken: Whether the round led to an update.
@@ -61,7 +61,7 @@ class FullSearch:
         return wrong if len(wrong) >= least else []
 
     def end_round(self, *, taken: bool, again: bool) -> bool:
-        """Returns True: every round draws again."""
+        """Returns True: every round is a pass."""
         self._round += 1
         return True
 
@@ -69,14 +69,15 @@ class FullSearch:
 class Minibatches:
     """Minibatches drawn without replacement, pass by pass.
 
-    One that led to an update serves again, since scoring the update has judged it already. After one that led to none
-    the next is larger: a gain too small to show on so few examples may show on more.
+    One that led to an update serves again, since scoring the update has judged it already. After one that led to none,
+    and after each pass, the next is larger: gains get smaller, and one that doesn't show on few examples may show on
+    more. After a pass it is so up to half of the examples, as almost all of them would soon be learned by heart.
 
     Args:
         positions: The training examples.
         seed: Seeds the order of every pass.
         size: Of the first minibatch.
-        growth: How many times as large the next one is after one that led to no update.
+        growth: How many times as large the next one is after one that led to no update, and after a pass.
         updates: The most updates from one minibatch.
     """
 
@@ -102,14 +103,14 @@ class Minibatches:
         return []
 
     def end_round(self, *, taken: bool, again: bool) -> bool:
-        """Returns whether the next round draws another minibatch."""
+        """Ends the minibatch, unless it serves again; returns whether it was the last of its pass."""
         self._taken += taken
         if taken and again and self._taken < self._updates:
             return False
         in_vain = not self._taken and self._size >= self._largest
         self._in_vain = self._in_vain + 1 if in_vain else 0
         self._end_minibatch()
-        return True
+        return len(self._queue) < int(self._size)
 
     @property
     def exhausted(self) -> bool:
@@ -118,15 +119,20 @@ class Minibatches:
 
     def _end_minibatch(self) -> None:
         if not self._taken:
-            self._size = min(self._size * self._growth, self._largest)
+            self._grow()
         self._current, self._taken = [], 0
 
+    def _grow(self) -> None:
+        self._size = min(self._size * self._growth, self._largest)
+
     def _next(self) -> list[int]:
-        size = int(self._size)
-        if len(self._queue) < size:
+        if len(self._queue) < int(self._size):
+            if self._pass and 2 * self._size <= len(self._positions):
+                self._grow()
             left = set(self._queue)
             self._queue += [i for i in shuffled(self._positions, self._seed, self._pass) if i not in left]
             self._pass += 1
+        size = int(self._size)
         drawn, self._queue = self._queue[:size], self._queue[size:]
         return drawn
 
@@ -188,7 +194,7 @@ class Batches:
         )
 
     def end_round(self, batch: Batch, trials: Sequence[Trial], chosen: int | None) -> bool:
-        """Takes note of what came of a batch; returns whether the next round draws other examples."""
+        """Takes note of what came of a batch; returns whether a pass through the examples ends with it."""
         loss = sum(error.loss or 0.0 for error in batch.errors)
         gains = [trial.shown_gain * len(batch.errors) for trial in trials if trial.shown_gain is not None]
         if not self._fixed and len(batch.errors) >= _LEAST_SHOWN and any(gain >= _SATURATED * loss for gain in gains):

@@ -51,7 +51,8 @@ class BLPO(BLPOOptions):
     verbalizer instruction is paid for only where the present one led to none. Once the optimizer LM corrects all that
     it is shown, half of the mistakes are kept back from it and updates are scored on these. It also sees examples that
     the judge gets right. The first verbalizer instruction names the judge's task, unless the student has one of its
-    own. The returned program is the best one on the validation set, the start included.
+    own. The returned program is the best one on the validation set, the start included: without a budget what each pass
+    through the training examples led to is validated, under one the start and the end.
     """
 
     partial_rounds: ClassVar[bool] = True

@@ -17,7 +17,7 @@ InnerLoop = Literal["first_gain", "all_steps"]
 KeepBack = Literal["auto", "always", "never"]
 
 # T without a budget.
-USUAL_ROUNDS = 16
+USUAL_ROUNDS = 24
 # T with a budget, which ends the search before.
 _MANY_ROUNDS = 1000
 
@@ -28,7 +28,7 @@ class BLPOOptions(RoundOptimizer):
 
     Args:
         prompt_model: The optimizer LM, for the two meta-prompts.
-        rounds: T, the most outer rounds; by default as many as the budget pays for, 16 without one. Without a budget
+        rounds: T, the most outer rounds; by default as many as the budget pays for, 24 without one. Without a budget
             the search also ends after three minibatches of the largest size that led to no update.
         inner_steps: K, the most proposals for the verbalizer instruction in a round.
         inner_loop: "first_gain" tries q* of the round before, where the judge reads descriptions, else q_0; it proposes
@@ -39,7 +39,8 @@ class BLPOOptions(RoundOptimizer):
             descriptions, since they have to be described for this alone.
         minibatch_size: How many training examples a round judges to find mistakes and to score updates on; None for
             the paper's search: all of them are judged every round, and updates are scored on the mistakes alone.
-        minibatch_growth: How many times as large the next minibatch is after one that led to no update, up to 60.
+        minibatch_growth: How many times as large the next minibatch is after one that led to no update, and after each
+            pass through the training examples, up to 60.
         minibatch_updates: The most updates from one minibatch.
         keep_back: Whether half of the mistakes are kept back from the optimizer LM and updates are scored on what it
             did not see: "always", "never", or "auto", from when it corrects what it is shown, and from the start with

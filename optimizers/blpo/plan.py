@@ -40,7 +40,7 @@ def plan_blpo(o: BLPOOptions, student: dspy.Module, data: Dataset, verbalizer: s
         paid = (cap - validations * validation * (judging + verbalizes)) // max(1, sum(calls(False, 1, 0).values()))
         rounds = max(1, min(o.most_rounds, paid))
     return Plan(
-        capped(calls(False, rounds, min(validations, 1 + math.ceil(rounds * _FRESH)))),
+        capped(calls(False, rounds, min(validations, 2 + _passes(o, rounds, len(data.train))))),
         capped(calls(True, o.most_rounds, validations)),
         (calls(False, 1, min(2, validations)), calls(False, 2, min(2, validations))),
         (
@@ -48,6 +48,13 @@ def plan_blpo(o: BLPOOptions, student: dspy.Module, data: Dataset, verbalizer: s
             MetaPrompt(o.update_verbalizer, 0, o.inner_steps + 2 + REMEMBERED),
         ),
     )
+
+
+def _passes(o: BLPOOptions, rounds: int, train: int) -> int:
+    """How many passes through the training examples usually end before the search does."""
+    if o.minibatch_size is None:
+        return rounds - 1
+    return int(rounds * _FRESH * min(o.minibatch_size * o.minibatch_growth, train) / train)
 
 
 def _round(o: BLPOOptions, train: int, verbalizes: bool, most: bool) -> tuple[float, float, float]:

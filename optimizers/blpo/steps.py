@@ -20,6 +20,8 @@ from blpo_dspy.text import as_data
 
 # Verbalizer instructions of earlier batches that Update_q is shown next to those of the round.
 REMEMBERED = 8
+# So many right examples at a time are judged under an update.
+_AT_A_TIME = 20
 # What is left of sums of losses that cancel out is rounding.
 SMALLEST_GAIN = 1e-9
 
@@ -144,28 +146,31 @@ class Steps:
         """score(q; p) = mean of ℓ(f(x; p), y) − ℓ(f(x; p'), y) over the batch (eq. 9).
 
         Where mistakes were kept back, those and the right examples that were not shown stand for all. The mistakes are
-        judged first: right examples can only lose, so that an update which gains nothing there is done with.
+        judged first, then some of the right examples at a time: these can only lose, so that an update is done with as
+        soon as they have lost what the mistakes gained.
         """
         (wrong, right), share = batch.scored, batch.mistakes / len(batch.judgements)
         after: dict[int, Judgement] = {}
 
-        def gain(part: Sequence[Judgement]) -> float | None:
+        def judged(part: Sequence[Judgement]) -> list[Judgement]:
             found = self.bench.judge(updated, [judgement.example for judgement in part])
             after.update({judgement.example: judgement for judgement in found})
-            return self.bench.gain(part, found)
+            return found
 
         def known(part: Sequence[Judgement]) -> float | None:
             if not part or any(judgement.example not in after for judgement in part):
                 return None
             return self.bench.gain(part, [after[judgement.example] for judgement in part])
 
-        corrected = gain(wrong)
-        score = None if corrected is None else corrected * share
-        if right and self._goes_on(score):
-            harmed = gain(right)
-            score = None if harmed is None or score is None else score + harmed * (1 - share)
+        corrected = self.bench.gain(wrong, judged(wrong))
+        score = gained = None if corrected is None else corrected * share
+        for end in range(_AT_A_TIME, len(right) + _AT_A_TIME, _AT_A_TIME):
+            if gained is None or not self._goes_on(score):
+                break
+            harmed = self.bench.gain(right, [*judged(right[:end]), *right[end:]])  # the rest as if it stayed right
+            score = None if harmed is None else gained + harmed * (1 - share)
         if self._goes_on(score):
-            gain(batch.judgements)
+            judged(batch.judgements)
         if self._goes_on(score) and (refused := self._refusal((*wrong, *right), after)):
             score, trial = None, replace(trial, rejections=(*trial.rejections, Rejection(refused, updated.judge)))
         trial = replace(trial, shown_gain=known(batch.errors), kept_back_gain=known(batch.kept_back))

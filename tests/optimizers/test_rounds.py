@@ -38,11 +38,11 @@ class Given(RoundOptimizer):
 
     def _rounds(self, run: Run) -> Iterator[Round]:
         current = run.start
-        for number, (judge, ends_batch) in enumerate(self.steps):
+        for number, (judge, ends_pass) in enumerate(self.steps):
             batch = Batch.of(run.bench.judge(current, run.data.train[:3]))
             trial = Trial("proposal", current.verbalizer, judge, rejections=self.rejections)
             chosen = None if judge is None else 0
-            completed = Round(number, current, batch, (trial,), chosen, ends_batch)
+            completed = Round(number, current, batch, (trial,), chosen, ends_pass)
             current = completed.end
             yield completed
         run.ended = self.ended

@@ -163,7 +163,7 @@ def test_each_instructions_are_judged_once_and_stand_wherever_they_were_reached(
         found.start(5, later)
         measured = found.finish()
         assert [found.asked(number) for number in (0, 2, 3, 5)] == [2 * 42, 0, 2 * 42, 0]
-        assert (found.calls, found.each_batch) == (2 * 42, True)
+        assert (found.calls, found.each_pass) == (2 * 42, True)
         assert run.meter.ledger.total.calls == 3 * 42 == run.meter.ledger.background  # one description each
     assert [(v.after_round, v.instructions) for v in measured] == [(0, start), (2, start), (3, later), (5, later)]
     assert [v.instructions for v in heard] == [start, later]
@@ -177,7 +177,7 @@ def test_a_part_of_the_validation_set_has_as_many_of_each_label_as_it_can() -> N
     with validator(budget=Budget(max_calls=120)) as (found, run, _):
         found.start(0, run.start)
         (start,) = found.finish()
-        assert (found.calls, found.each_batch, start.examples) == (6, False, 6)
+        assert (found.calls, found.each_pass, start.examples) == (6, False, 6)
     assert {part: n for part, (n, _) in start.parts.items()} == {"label dark": 3, "label bright": 3}
     with validator(budget=Budget(max_calls=10_000)) as (found, _, _):
         assert found.calls == 42

@@ -72,21 +72,29 @@ def test_minibatches_are_drawn_pass_by_pass_without_replacement() -> None:
 def test_a_minibatch_serves_again_after_an_update_and_grows_after_none() -> None:
     """Up to four times; the size stays after a minibatch that led to something, and never exceeds 60."""
     sampling, judge = minibatches(200), Judge([1.0] * 200)
-    ends = []
     for taken in (True, True, True, True, True, False, False, False, False, False, False, False):
         sampling.draw(judge, 1)
-        ends.append(sampling.end_round(taken=taken, again=True))
-    assert ends == [False, False, False, True, False, *[True] * 7]
+        sampling.end_round(taken=taken, again=True)
     assert judge.asked[0] == judge.asked[1] == judge.asked[3] != judge.asked[4] == judge.asked[5]
     assert [len(asked) for asked in judge.asked] == [20, 20, 20, 20, 20, 20, 20, 30, 45, 60, 60, 60]
     assert sampling.exhausted
+
+
+def test_minibatches_grow_from_pass_to_pass() -> None:
+    """However many updates they led to: what is left to gain gets smaller."""
+    sampling, judge = minibatches(100, updates=1), Judge([1.0] * 100)
+    for _ in range(11):
+        sampling.draw(judge, 1)
+        sampling.end_round(taken=True, again=True)
+    assert [len(asked) for asked in judge.asked] == [20] * 5 + [30] * 3 + [45] * 2 + [60]
+    assert not sampling.exhausted
 
 
 def test_a_minibatch_without_a_mistake_left_does_not_serve_again() -> None:
     """An update that corrected everything leaves nothing to learn from it."""
     sampling, judge = minibatches(100), Judge([1.0] * 100)
     sampling.draw(judge, 1)
-    assert sampling.end_round(taken=True, again=False)
+    sampling.end_round(taken=True, again=False)
     sampling.draw(judge, 1)
     assert not set(judge.asked[0]) & set(judge.asked[1])
 
@@ -100,7 +108,7 @@ def test_the_full_search_judges_everything_and_keeps_mistakes_alone() -> None:
     assert positions(first.errors) == [i for i in shuffled(range(20), 0, 0) if i % 2 == 0][:3]
     assert first.searched == 20
     assert first.judgements == first.errors
-    assert sampling.end_round(taken=True, again=True)
+    sampling.end_round(taken=True, again=True)
     sampling.draw(judge, 1)
     assert judge.asked[1] == shuffled(range(20), 0, 1)
 

@@ -122,7 +122,7 @@ def test_a_gain_ends_the_inner_loop_and_the_same_minibatch_serves_again_at_no_co
     lm = world()
     start = student(verbalizer_instruction="Report how bright it is")
     first, second = result(compiled(lm, start, rounds=2, select="last", keep_back="never")).rounds
-    assert [len(first.trials), first.chosen, first.ends_batch] == [1, 0, False]
+    assert [len(first.trials), first.chosen] == [1, 0]
     assert {j.example for j in second.batch.judgements} == {j.example for j in first.batch.judgements}
     described = {j.example for r in (first, second) for j in (*r.batch.errors, *r.batch.shown_right)}
     assert len(by_field(lm, "label")) == 3 * 20
@@ -200,10 +200,10 @@ def test_the_first_verbalizer_instruction_names_the_task_unless_the_student_has_
 
 
 def test_without_a_budget_the_search_ends_after_the_largest_minibatches_led_to_nothing() -> None:
-    """Each fruitless one is larger than the one before, until there are no more images; three of these end it."""
+    """Fruitless ones get larger, and so do those of a new pass, up to all images; three of these end it."""
     program = compiled(world(vain), inner_steps=0, rounds=30)
     found = result(program)
-    assert [len(r.batch.judgements) for r in found.rounds] == [20, 30, 42, 42, 42]
+    assert [len(r.batch.judgements) for r in found.rounds] == [20, 42, 42, 42]
     assert "largest size" in found.stop_reason
 
 
@@ -404,13 +404,32 @@ def test_a_validation_stands_at_what_led_to_it(threads: int) -> None:
     assert not found.capped
 
 
-def test_instructions_are_validated_once_for_each_minibatch() -> None:
-    """Not after every update from it; all validation examples are judged."""
+def test_the_start_and_the_end_are_validated() -> None:
+    """On all validation examples where no cap is given; nothing in between, since most calls are for the search."""
     found = result(compiled(world(), rounds=6))
-    ends = [completed.number + 1 for completed in found.rounds if completed.ends_batch]
-    assert [v.after_round for v in found.validations] == sorted({0, *ends, 6})
-    assert len(ends) < 6
+    assert [v.after_round for v in found.validations] == [0, 6]
     assert {v.examples for v in found.validations} == {len(VALIDATION)}
+
+
+def test_an_update_that_breaks_more_than_it_corrects_is_not_judged_to_the_end() -> None:
+    """Right examples are judged twenty at a time until they have lost what the mistakes gained."""
+
+    def harmful(seen: Seen) -> Any:
+        if seen.fields == ["improved_instruction"]:
+            return {"improved_instruction": "Bright is above 255"}
+        return mind(seen)
+
+    lm = world(harmful)
+    start = student(instruction="Bright is above 100")
+    options = {"rounds": 1, "inner_steps": 0, "minibatch_size": 42, "keep_back": "never", "select": "last"}
+    (completed,) = result(compiled(lm, start, **options)).rounds
+    (trial,) = completed.trials
+    assert 0 < len(completed.batch.errors) < 10
+    assert (trial.shown_gain, trial.mistakes, completed.chosen) == (1.0, None, None)
+    assert trial.score <= 0
+    tried = [seen for seen in by_field(lm, "label") if "above 255" in seen.instruction]
+    assert len(completed.batch.errors) < len(tried) < len(completed.batch.judgements)
+    assert len(tried) == len(completed.batch.errors) + 20
 
 
 def test_under_a_cap_a_tenth_of_it_validates_the_start_and_the_end() -> None:

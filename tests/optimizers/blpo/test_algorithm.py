@@ -200,10 +200,10 @@ def test_the_first_verbalizer_instruction_names_the_task_unless_the_student_has_
 
 
 def test_without_a_budget_the_search_ends_after_the_largest_minibatches_led_to_nothing() -> None:
-    """Fruitless ones get larger, and so do those of a new pass, up to all images; three of these end it."""
+    """Fruitless ones get larger, up to all images; three of these end it."""
     program = compiled(world(vain), inner_steps=0, rounds=30)
     found = result(program)
-    assert [len(r.batch.judgements) for r in found.rounds] == [20, 42, 42, 42]
+    assert [len(r.batch.judgements) for r in found.rounds] == [20, 30, 42, 42, 42]
     assert "largest size" in found.stop_reason
 
 
@@ -404,10 +404,13 @@ def test_a_validation_stands_at_what_led_to_it(threads: int) -> None:
     assert not found.capped
 
 
-def test_the_start_and_the_end_are_validated() -> None:
-    """On all validation examples where no cap is given; nothing in between, since most calls are for the search."""
+def test_the_start_each_pass_and_the_end_are_validated() -> None:
+    """On all validation examples where no cap is given; under one the start and the end alone, on a part of them."""
     found = result(compiled(world(), rounds=6))
-    assert [v.after_round for v in found.validations] == [0, 6]
+    ends = [completed.number + 1 for completed in found.rounds if completed.ends_pass]
+    assert [v.after_round for v in found.validations] == sorted({0, *ends, 6}) == [0, 4, 6]
+    capped = result(compiled(world(), rounds=6, budget=Budget(max_calls=400)))
+    assert [v.after_round for v in capped.validations] == [0, len(capped.rounds)]
     assert {v.examples for v in found.validations} == {len(VALIDATION)}
 
 

@@ -175,6 +175,6 @@ def test_the_defaults() -> None:
     made = BLPO(prompt_model=world())
     assert (made.inner_steps, made.batch_size, made.shown_right, made.instruction_words) == (1, 10, 4, 150)
     assert (made.minibatch_size, made.minibatch_growth, made.minibatch_updates) == (20, 1.5, 4)
-    assert (made.rounds, made.most_rounds, BLPO(prompt_model=world(), rounds=7).most_rounds) == (None, 16, 7)
+    assert (made.rounds, made.most_rounds, BLPO(prompt_model=world(), rounds=7).most_rounds) == (None, 24, 7)
     assert BLPO(prompt_model=world(), budget=Budget(max_calls=9)).most_rounds == 1000
     assert (made.keep_back, made.inner_loop, made.select) == ("auto", "first_gain", "best")

@@ -34,10 +34,10 @@ USUAL, LONGEST = (50, 28, 3), (126, 28, 6)
 
 
 def test_a_run_without_a_budget() -> None:
-    """Sixteen rounds, of which every other one ends a minibatch, and the start are validated."""
+    """24 rounds, of which eight usually end a pass, and the start, those and the end are validated."""
     plan = planned()
-    assert numbers(plan.usual) == (16 * 50 + 9 * 42, 16 * 28, 16 * 3)
-    assert numbers(plan.most) == (16 * 126 + 17 * 42, 16 * 28, 16 * 6)
+    assert numbers(plan.usual) == (24 * 50 + 10 * 42, 24 * 28, 24 * 3)
+    assert numbers(plan.most) == (24 * 126 + 25 * 42, 24 * 28, 24 * 6)
     assert [numbers(calls) for calls in plan.shortest] == [(50 + 2 * 42, 28, 3), (2 * 50 + 2 * 42, 2 * 28, 2 * 3)]
     assert [(prompt.errors, prompt.instructions) for prompt in plan.prompts] == [(14, 1), (0, 1 + 2 + 8)]
     assert numbers(planned(select="last", rounds=3).most) == (3 * 126, 3 * 28, 3 * 6)
@@ -47,8 +47,8 @@ def test_a_run_without_a_budget() -> None:
 def test_a_judge_that_reads_descriptions_has_every_image_described() -> None:
     """The first verbalizer instruction describes what is searched, the second one what is scored."""
     plan = planned(student(evidence="both"))
-    assert numbers(plan.usual) == (16 * 50 + 9 * 42, 16 * (10 + 20) + 9 * 42, 16 * 3)
-    assert numbers(plan.most) == (16 * 126 + 17 * 42, 16 * (42 + 42) + 17 * 42, 16 * 6)
+    assert numbers(plan.usual) == (24 * 50 + 10 * 42, 24 * (10 + 20) + 10 * 42, 24 * 3)
+    assert numbers(plan.most) == (24 * 126 + 25 * 42, 24 * (42 + 42) + 25 * 42, 24 * 6)
 
 
 class Own(dspy.Module):
@@ -96,7 +96,7 @@ def test_a_cap_where_descriptions_are_judged() -> None:
 def test_a_cap_on_something_else_bounds_no_calls() -> None:
     """But the start and the end alone are validated."""
     plan = planned(budget=Budget(max_seconds=60))
-    assert numbers(plan.usual) == (16 * 50 + 2 * 42, 16 * 28, 16 * 3)
+    assert numbers(plan.usual) == (24 * 50 + 2 * 42, 24 * 28, 24 * 3)
     assert numbers(plan.most)[0] == 1000 * 126 + 2 * 42
 
 

@@ -59,7 +59,7 @@ class Run:
         self.max_calls = None if self.budget is None else self.budget.calls
         self.allowance = Allowance(self.budget, lambda: self.meter.ledger, optimizer.refusal)
         self.predictors = predictors = find_predictors(student, optimizer.verbalizer, optimizer.judge)
-        self.data: Dataset = dataset(student, trainset, valset, optimizer.label_field)
+        self.data: Dataset = dataset(student, trainset, valset, optimizer.label_field, reasons=optimizer.reads_reasons)
         self.labels = self._label_space(optimizer, student)
         lms = program_lms(student, predictors, optimizer.task_model, optimizer.verbalizer_model)
         check_priced(

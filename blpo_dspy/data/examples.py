@@ -24,7 +24,7 @@ from blpo_dspy.data.images.prepare import (
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.data.ratings import Combined, combine_raters, ratings_from_rows
-from blpo_dspy.data.reasons import joined
+from blpo_dspy.data.reasons import joined, reason_of
 from blpo_dspy.data.rows import Draft, RowReader, TableColumns, assign_ids, blamed_option
 from blpo_dspy.data.splits import Splits, check_disjoint, split_examples
 from blpo_dspy.data.tables import Table, TableSource, read_folder, read_table, require_columns
@@ -40,6 +40,7 @@ __all__ = [
     "load_examples",
     "load_images",
     "load_rated",
+    "reasons_fingerprint",
     "split_examples",
 ]
 
@@ -228,6 +229,12 @@ def contradictions(examples: Iterable[dspy.Example]) -> list[str]:
 def dataset_fingerprint(examples: Iterable[dspy.Example]) -> str:
     """Returns a SHA-256 in hex over image contents, labels and context texts; the order of examples doesn't matter."""
     return hashlib.sha256("\n".join(sorted(_content(e, label=True) for e in examples)).encode()).hexdigest()
+
+
+def reasons_fingerprint(examples: Iterable[dspy.Example]) -> str:
+    """Returns a SHA-256 in hex over the reasons and what they are about, "" if there is none."""
+    given = sorted(f"{_content(e, label=True)} {reason}" for e in examples if (reason := reason_of(e)))
+    return hashlib.sha256("\n".join(given).encode()).hexdigest() if given else ""
 
 
 def item_prints(examples: Iterable[dspy.Example]) -> str:

@@ -16,9 +16,8 @@ from typing import Any
 
 import dspy
 
-from blpo_dspy.data.examples import dataset_fingerprint, item_prints
+from blpo_dspy.data.examples import dataset_fingerprint, item_prints, reasons_fingerprint
 from blpo_dspy.data.fields import IMAGE
-from blpo_dspy.data.reasons import reason_of
 from blpo_dspy.files import RESULTS
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.jobs import Search
@@ -54,10 +53,8 @@ def run_of(start: VisualJudge, sets: Sets, search: Search) -> str:
     begun = [start.labels.to_dict(), start.instruction, start.verbalizer_instruction, start.context, start.evidence]
     if start.images != (IMAGE,):
         begun.append(start.images)
-    if reasons := sorted(
-        f"{item_prints([example])} {reason}" for example in sets.train if (reason := reason_of(example))
-    ):
-        begun.append(reasons)
+    if reasons := reasons_fingerprint(sets.train):
+        begun.append({"reasons": reasons})
     prints = {name: dataset_fingerprint(examples) for name, examples in sets.named().items()}
     return hashlib.sha256(json.dumps([begun, options, prints], sort_keys=True).encode()).hexdigest()[:16]
 

@@ -28,7 +28,14 @@ from image_files import content, encoded, photo, write_photos
 from PIL import Image
 from pyarrow import parquet
 
-from blpo_dspy.data.examples import contradictions, dataset_fingerprint, load_examples, load_images, load_rated
+from blpo_dspy.data.examples import (
+    contradictions,
+    dataset_fingerprint,
+    load_examples,
+    load_images,
+    load_rated,
+    reasons_fingerprint,
+)
 from blpo_dspy.data.images.prepare import PixelPolicy, PreparedImage
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, BlpoWarning, DataError
@@ -844,7 +851,10 @@ def test_reasons_are_a_field_that_is_no_input(tmp_path: Path, rows: Rows, name: 
     assert [e.get("reason") for e in examples] == ["too blurry, “really”", None, None, "grainy"]
     assert set(examples[0].inputs().keys()) == {"image"}
     assert "reason" not in load_examples(table, labels=LABELS)[0]
-    assert dataset_fingerprint(examples) == dataset_fingerprint(load_examples(table, labels=LABELS))
+    plain = load_examples(table, labels=LABELS)
+    assert dataset_fingerprint(examples) == dataset_fingerprint(plain)
+    assert reasons_fingerprint(plain) == ""
+    assert reasons_fingerprint(examples) == reasons_fingerprint(examples[::-1]) != reasons_fingerprint(examples[:2])
 
 
 def test_bad_reasons_are_named_with_their_rows(tmp_path: Path, rows: Rows) -> None:

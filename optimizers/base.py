@@ -13,6 +13,7 @@ from dspy.teleprompt import Teleprompter
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.reasons import reason_of
 from blpo_dspy.errors import notice
+from blpo_dspy.log import log_event
 from blpo_dspy.optimizers.bench.cards import card, described
 from blpo_dspy.optimizers.bench.records import BLPOResult, Instructions, Validation
 from blpo_dspy.optimizers.bench.run import Run
@@ -77,6 +78,13 @@ class JudgeOptimizer(OptimizerOptions, Teleprompter):
                 self._search(run), warnings=warnings, unused=run.meter.unused, validated_on=run.data.validated_on
             )
             run.check_answered(result.stop_reason)
+        log_event(
+            "stop",
+            f"{self.algorithm} ended: {result.stop_reason.partition(chr(10))[0]}",
+            optimizer=self.algorithm,
+            rounds=len(result.rounds),
+            calls=result.ledger.total.calls,
+        )
         finished: Program = _finished(run, result)
         return finished
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dspy
@@ -13,6 +13,7 @@ from blpo_dspy.calls.ledger import Ledger, Usage
 from blpo_dspy.calls.workers import thread_count
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.prices import known_price
+from blpo_dspy.notebook import html_table
 from blpo_dspy.optimizers.base import JudgeOptimizer
 from blpo_dspy.optimizers.bench.bench import find_predictors
 from blpo_dspy.optimizers.bench.setup import dataset, label_space, program_lms
@@ -29,7 +30,7 @@ _ASSUMPTIONS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Estimate:
     """The cost of a run.
 
@@ -46,7 +47,7 @@ class Estimate:
 
     usual: Ledger
     most: Ledger
-    costs: tuple[Mapping[str, Usage], Mapping[str, Usage]] = field(repr=False)
+    costs: tuple[Mapping[str, Usage], Mapping[str, Usage]]
     unpriced: tuple[str, ...]
     budget: Budget
     latency: float
@@ -83,6 +84,18 @@ class Estimate:
 
     def __str__(self) -> str:
         return self.table()
+
+    def __repr__(self) -> str:
+        calls = self.totals()["calls"] or {}
+        return f"Estimate({calls['usual']:,.0f} calls, at most {calls['most']:,.0f})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [name, *(f"{value:,.2f}" if name == "usd" else f"{value:,.0f}" for value in ends.values())]
+            for name, ends in self.totals().items()
+            if ends is not None
+        ]
+        return html_table([["", "usual", "at most"], *rows])
 
     def table(self, whole: Estimate | None = None) -> str:
         """Returns the estimate as a table, followed by the totals of the whole that it is a part of."""

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal, get_args
 
 from blpo_dspy.errors import BlpoError, ModelError, check_kind
+from blpo_dspy.log import log_event
 from blpo_dspy.optimizers.base import JudgeOptimizer
 from blpo_dspy.optimizers.bench.records import UNCHANGED, BLPOResult, Round, Validation
 from blpo_dspy.optimizers.bench.run import Run, unmeasured
@@ -111,6 +112,7 @@ class RoundOptimizer(JudgeOptimizer):
                 completed = replace(found, spent=run.meter.ledger.total.calls)
                 rounds.append(completed)
                 run.write("round", completed.number, completed.to_dict())
+                _log_round(completed)
                 if self.on_round is not None:
                     self.on_round(completed)
                 if len(rounds) == _SILENT_ROUNDS:
@@ -148,6 +150,21 @@ class RoundOptimizer(JudgeOptimizer):
         if run.ended:
             return run.ended
         return "the only round is done" if len(rounds) == 1 else f"all {len(rounds)} rounds done"
+
+
+def _log_round(completed: Round) -> None:
+    batch, chosen = completed.batch, completed.chosen
+    score = None if chosen is None else completed.trials[chosen].score
+    log_event(
+        "round",
+        f"round {completed.number + 1}: {batch.mistakes} mistakes among {batch.searched} judged, "
+        f"{'no update' if chosen is None else f'update taken, gain {score or 0.0:.3f}'}, {completed.spent} calls",
+        round=completed.number + 1,
+        mistakes=batch.mistakes,
+        judged=batch.searched,
+        gain=score,
+        calls=completed.spent,
+    )
 
 
 def _check_written(run: Run, rounds: Sequence[Round]) -> None:

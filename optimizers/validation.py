@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import wait
 from dataclasses import replace
+from typing import Any
 
 import dspy
 
@@ -13,6 +14,7 @@ from blpo_dspy.agreement.measure import Agreement, measure_agreement
 from blpo_dspy.calls.failures import RunStoppedError
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import notice
+from blpo_dspy.log import log_event
 from blpo_dspy.optimizers.bench.bench import PendingJudgements
 from blpo_dspy.optimizers.bench.records import Instructions, Judgement, Validation
 from blpo_dspy.optimizers.bench.run import Run
@@ -63,7 +65,9 @@ class Validator:
             BlpoError: If that is all of it.
         """
         examples = [self._bench.examples[position] for position in self._examples]
-        unguarded = guards.unguarded(part for example in examples for part in _parts_of(example, example[label_field]))
+        groups = _groups([example[label_field] for example in examples], self._run.labels)
+        parts = (part for example, group in zip(examples, groups, strict=True) for part in _parts_of(example, group))
+        unguarded = guards.unguarded(parts)
         if unguarded is not None:
             notice(unguarded)
 
@@ -88,8 +92,10 @@ class Validator:
             instructions, pending = next(iter(self._pending.items()))
             self._measured[instructions] = found = self._collected(pending)
             del self._pending[instructions]
-            if found is not None and self._on_validation is not None:
-                self._on_validation(found)
+            if found is not None:
+                _log_validation(found)
+                if self._on_validation is not None:
+                    self._on_validation(found)
 
     def finish(self) -> tuple[Validation, ...]:
         """Waits for everything that was started and returns it in the order of the rounds.
@@ -121,19 +127,37 @@ class Validator:
             1.0 - self._bench.mean_loss(judgements),
             len(judgements),
             agreement_of(judgements, self._run.labels),
-            parts=parts_of(judgements, self._bench.examples),
+            parts=parts_of(judgements, self._bench.examples, self._run.labels),
             gain=gain or 0.0,
             refused="" if gain is not None else f"the model failed for {failed} of {len(judgements)} examples",
         )
 
 
-def parts_of(judgements: Sequence[Judgement], examples: Sequence[dspy.Example]) -> Mapping[str, tuple[int, float]]:
-    """Returns how many judgements there are of each human label and each group, and their mean loss."""
+def _log_validation(found: Validation) -> None:
+    log_event(
+        "validation",
+        f"validation after round {found.after_round}: score {found.score:.3f} on {found.examples} examples"
+        + (f", refused: {found.refused}" if found.refused else ""),
+        round=found.after_round,
+        score=found.score,
+        examples=found.examples,
+        refused=found.refused,
+    )
+
+
+def parts_of(
+    judgements: Sequence[Judgement], examples: Sequence[dspy.Example], labels: LabelSpace | None
+) -> Mapping[str, tuple[int, float]]:
+    """Returns how many judgements there are of each human label and each group, and their mean loss.
+
+    Scores are put into bins (`LabelSpace.strata`), the same ones for all judgements of the same examples.
+    """
+    groups = _groups([judgement.label for judgement in judgements], labels)
     return mean_losses(
         (part, judgement.loss)
-        for judgement in judgements
+        for judgement, group in zip(judgements, groups, strict=True)
         if judgement.loss is not None
-        for part in _parts_of(examples[judgement.example], judgement.label)
+        for part in _parts_of(examples[judgement.example], group)
     )
 
 
@@ -151,13 +175,20 @@ def validation_size(available: int, max_calls: int | None, per_example: int) -> 
 def _balanced(run: Run, size: int) -> Sequence[int]:
     """So many validation examples, drawn with the run's seed from the labels in turn."""
     by_label: dict[str, list[int]] = {}
-    for position in drawn(run.data.validation, run.seed):
-        by_label.setdefault(str(run.data.examples[position][run.label_field]), []).append(position)
+    order = drawn(run.data.validation, run.seed)
+    groups = _groups([run.data.examples[position][run.label_field] for position in order], run.labels)
+    for position, group in zip(order, groups, strict=True):
+        by_label.setdefault(group, []).append(position)
     in_turn = [p for found in itertools.zip_longest(*by_label.values()) for p in found if p is not None]
     return sorted(in_turn[:size])
 
 
-def _parts_of(example: dspy.Example, label: object) -> list[str]:
+def _groups(given: Sequence[Any], labels: LabelSpace | None) -> list[str]:
+    """The group that each human label belongs to, as text."""
+    return [str(group) for group in (given if labels is None else labels.strata(given)[1])]
+
+
+def _parts_of(example: dspy.Example, label: str) -> list[str]:
     """The parts of the validation set that an example belongs to."""
     return [f"label {label}", *([f"group {example.group}"] if example.get("group") else [])]
 

@@ -12,8 +12,10 @@ from blpo_dspy.files import as_path
 
 FORMAT = "blpo-dspy judge"
 FORMAT_VERSION = 1
-SEVERAL_IMAGES_VERSION = 2
-"""Of a judge whose images are not the one input `image`, which earlier releases cannot build."""
+NEXT_VERSION = 2
+"""Of a judge that earlier releases cannot build: with scores, or with other inputs than one `image`."""
+_VERSIONS = (FORMAT_VERSION, NEXT_VERSION)
+_CLOSED = ("nominal", "ordinal")  # the label spaces that the first version has
 _REQUIRED = ("labels", "evidence", "context", "reasoning", "pixel_policy", "verbalizer", "judge", "card")
 # How DSPy writes an image into a state, and how pixels are written as text.
 _IMAGE_TRACES = ("CUSTOM-TYPE-START-IDENTIFIER", ";base64,")
@@ -52,6 +54,12 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     return data
 
 
+def format_version(shape: Mapping[str, Any]) -> int:
+    """Returns the lowest format version that has what a judge of this shape needs."""
+    plain = "images" not in shape and shape["labels"]["kind"] in _CLOSED
+    return FORMAT_VERSION if plain else NEXT_VERSION
+
+
 def is_judge(data: Mapping[str, Any]) -> bool:
     """Whether `VisualJudge.save` wrote the data, in whatever version."""
     return data.get("format") == FORMAT
@@ -69,13 +77,12 @@ def check_judge(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
             "build the judge first and call judge.load(path) on it"
         )
     version = data.get("format_version")
-    if type(version) is not int or version not in (FORMAT_VERSION, SEVERAL_IMAGES_VERSION):
+    if type(version) is not int or version not in _VERSIONS:
         raise ArtifactError(
-            f"{path}: format version {version!r}, but this blpo-dspy reads versions {FORMAT_VERSION} and "
-            f"{SEVERAL_IMAGES_VERSION}; load it with the blpo-dspy release that wrote it, or save it again"
+            f"{path}: format version {version!r}, but this blpo-dspy reads versions up to {_VERSIONS[-1]}; load it "
+            "with the blpo-dspy release that wrote it, or save it again"
         )
-    required = _REQUIRED if version == FORMAT_VERSION else ("images", *_REQUIRED)
-    missing = [key for key in required if key not in data]
+    missing = [key for key in _REQUIRED if key not in data]
     if missing:
         raise ArtifactError(f"{path}: incomplete judge, {missing} missing; save the judge again")
 

@@ -48,14 +48,13 @@ def judge_metric(
         fields: For an input of the judge, an image or a text, the name of the field that holds it, looked up in the
             prediction first, then in the example; the same name unless given.
         scores: The score of each label. An ordinal scale runs from 0 (lowest) to 1 (highest) unless given; nominal
-            labels have no order, so theirs must be given.
+            labels have no order, so theirs must be given. A range of scores runs from 0 to 1, too.
 
     Raises:
         BlpoError: If the scores are missing for nominal labels, name an unknown label, or leave [0, 1], or if
             `fields` names an input that the judge doesn't have.
     """
-    worth = _scores(judge.labels, scores)
-    best = ", ".join(str(label) for label, score in worth.items() if score == max(worth.values()))
+    worth, best = _worth(judge.labels, scores)
     if fields is not None:
         check_kind("fields", fields, Mapping, "dictionary", "fields={'image': 'render'}")
     if unknown := [name for name in fields or () if name not in judge.fields.names]:
@@ -76,9 +75,23 @@ def judge_metric(
             return dspy.Prediction(score=0.0, feedback=f"The judge gave no valid label (it wrote {answer!r}).")
         evidence = [as_data(verdict[key]) for key in ("reasoning", "description") if verdict.get(key)]
         feedback = " ".join([f"The judge's label is {verdict.label}; the best is {best}.", *evidence])
-        return dspy.Prediction(score=worth[verdict.label], feedback=feedback)
+        return dspy.Prediction(score=worth(verdict.label), feedback=feedback)
 
     return metric
+
+
+def _worth(labels: LabelSpace, scores: Mapping[Label, float] | None) -> tuple[Callable[[Label], float], str]:
+    """The score of a label, and the best label in words."""
+    found = labels.score_range
+    if found is not None:
+        if scores is not None:
+            raise BlpoError(
+                f"scores are for labels of a closed set, but the judge gives {labels.describe()}; leave them out"
+            )
+        return (lambda label: found.part(labels.score(label))), str(found.high)
+    listed = _scores(labels, scores)
+    best = ", ".join(str(label) for label, score in listed.items() if score == max(listed.values()))
+    return listed.__getitem__, best
 
 
 def _scores(labels: LabelSpace, scores: Mapping[Label, float] | None) -> dict[Label, float]:

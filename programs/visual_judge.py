@@ -23,11 +23,11 @@ from blpo_dspy.files import as_path, check_path, write_json
 from blpo_dspy.models.credentials import fit_to_show
 from blpo_dspy.models.lean import lean_calls
 from blpo_dspy.models.seams import get_dependency_versions
+from blpo_dspy.notebook import html_table
 from blpo_dspy.programs.artifact import (
     FORMAT,
-    FORMAT_VERSION,
-    SEVERAL_IMAGES_VERSION,
     check_judge,
+    format_version,
     holds_images,
     is_judge,
     predictor_state,
@@ -40,6 +40,8 @@ from blpo_dspy.programs.signatures import default_verbalizer_instruction, judge_
 from blpo_dspy.text import as_data
 
 Evidence = Literal["both", "image", "description"]
+
+_SHOWN = 1000  # characters of an instruction in a notebook
 
 _J = TypeVar("_J", bound="VisualJudge")
 
@@ -119,11 +121,25 @@ class VisualJudge(dspy.Module):
             PixelPolicy() if pixel_policy is None else pixel_policy,
         )
 
+    def __repr__(self) -> str:
+        inputs = ", ".join(self.fields.names)
+        return f"VisualJudge({inputs} → {brief(str(self.labels), 60)}; {brief(self.instruction, 80)})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("labels", self.labels),
+            ("inputs", ", ".join([*self.images, *self.context])),
+            ("evidence", self.evidence),
+            ("judge instruction", self.instruction),
+            ("verbalizer instruction", self.verbalizer_instruction),
+        ]
+        return html_table([("VisualJudge", ""), *((name, brief(str(value), _SHOWN)) for name, value in rows)])
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Takes over a copied or unpickled state; of a saved program that was changed this refuses what can't be."""
         super().__setstate__(state)
         try:
-            LabelSpace(*self.labels.labels, ordered=self.labels.ordered)
+            LabelSpace.from_dict(self.labels.to_dict())
             InputFields.of(self.images, self.context)
             _check(self.evidence, self.reasoning, self.instruction, self.verbalizer_instruction)
             check_kind("card", self.card, dict, "dictionary", "{}")
@@ -324,7 +340,7 @@ class VisualJudge(dspy.Module):
                 )
         return {
             "format": FORMAT,
-            "format_version": SEVERAL_IMAGES_VERSION if "images" in self._shape() else FORMAT_VERSION,
+            "format_version": format_version(self._shape()),
             **self._shape(),
             "pixel_policy": self.pixel_policy.to_dict(),
             "card": self.card,

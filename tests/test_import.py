@@ -116,12 +116,12 @@ def test_a_users_choice_of_price_list_stands(variable, value) -> None:
 
 # Lowest first. A room is a folder or file directly in the package; "blpo_dspy" is the package's own file.
 FLOORS = (
-    {"errors", "text"},
+    {"errors", "log", "notebook", "text"},
     {"embedded", "files"},
     {"data", "models"},
     {"agreement", "calls", "programs"},
     {"optimizers", "predictions"},
-    {"report"},
+    {"report", "serving"},
     {"comparison", "runs"},
     {"cli", "blpo_dspy"},
 )

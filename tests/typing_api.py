@@ -16,9 +16,11 @@ from blpo_dspy import (
     Models,
     VisualJudge,
     __version__,
+    align,
     compare,
     load_examples,
     make_lm,
+    measure,
     measure_agreement,
     predict,
     split_examples,
@@ -47,6 +49,8 @@ from blpo_dspy.optimizers import (
 )
 from blpo_dspy.optimizers.estimate import Estimate, estimate
 from blpo_dspy.predictions.predict import Progress
+from blpo_dspy.runs.align import Alignment
+from blpo_dspy.runs.measure import Measurement
 
 version: str = __version__
 errors: tuple[type[BlpoError], ...] = (ArtifactError, DataError, ModelError)
@@ -57,6 +61,7 @@ by_rounds: tuple[type[RoundOptimizer], ...] = (APO, BLPO, OPRO, TextGrad)
 
 safety: LabelSpace = LabelSpace("Safe", "Unsafe")
 scale: LabelSpace = LabelSpace.ordinal(1, 5)
+percent: LabelSpace = LabelSpace.scores(0, 100, 0.5, tolerance=5)
 loss: float = safety.loss("Safe", "Unsafe")
 problems: tuple[str, ...] = DataError("no rows").problems
 
@@ -87,3 +92,6 @@ BLPO(prompt_model=lm, rounds="2")  # type: ignore[arg-type]
 BLPO(prompt_model=lm, keep_back="some")  # type: ignore[arg-type]
 BLPO(lm)  # type: ignore[call-arg]
 BLPO.paper(prompt_model=lm, rounds="2")  # type: ignore[arg-type]
+aligned: Alignment = align(start, train="labels.csv", models=models, run_dir="run", max_calls=600)
+measured: Measurement = measure(aligned.judge, examples, against=start, models=models)
+align(start)  # type: ignore[call-arg]

@@ -55,7 +55,8 @@ class Stated:
 def fidelity(labels: LabelSpace, from_pixels: Sequence[Verdict], from_text: Sequence[Verdict]) -> Agreement:
     """Returns how far the labels judged from descriptions alone agree with those judged from the pixels.
 
-    The rows of the confusion matrix are the labels from the pixels, so that it also shows the fidelity of each label.
+    The rows of the confusion matrix are the labels from the pixels, so that it also shows the fidelity of each label
+    (of a closed set).
 
     Args:
         labels: The label space.
@@ -77,8 +78,9 @@ def states_label(description: str, labels: LabelSpace) -> bool:
         name = rf"(?<!\w)(?:{'|'.join(map(re.escape, labels.names))})(?!\w)"
         verdict = "|".join(_VERDICTS).replace("NAME", name)
         return re.search(verdict, description, re.IGNORECASE) is not None
-    level = "|".join(map(re.escape, labels.names))
-    last = re.escape(labels.names[-1])
+    scores = labels.score_range
+    level = "|".join(map(re.escape, labels.names)) if scores is None else r"\d+(?:\.\d+)?"
+    last = re.escape(str(labels.labels[-1] if scores is None else scores.high))
     pattern = rf"(?:{_RATED}(?<![\w.])(?:{level})(?![\w.]\d))|(?<![\w.])(?:{level})\s*(?:/|out of)\s*{last}(?!\w)"
     return re.search(pattern, description, re.IGNORECASE) is not None
 

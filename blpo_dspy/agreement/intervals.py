@@ -1,9 +1,9 @@
 """The uncertainty of a result: bootstrap intervals, the paired comparison of two judges, and means over seeds.
 
-Intervals are percentile intervals of the bootstrap of `resampling`, stratified by true label: they are conditional on
-how many images each label has, as balanced draws and splits fix it. With five images of a rare label in a hundred those
-of macro-F1 and kappa cover the truth about 0.90 of the time where 0.95 is meant; where chance decided how many of it
-there are, about 0.84.
+Intervals are percentile intervals of the bootstrap of `resampling`, stratified by true label (scores apart, which are
+all different): they are conditional on how many images each label has, as balanced draws and splits fix it. With five
+images of a rare label in a hundred those of macro-F1 and kappa cover the truth about 0.90 of the time where 0.95 is
+meant; where chance decided how many of it there are, about 0.84.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from blpo_dspy.agreement.figures import Tables, figure_names, figures_of, loss_steps
-from blpo_dspy.agreement.measure import Agreement, positions
+from blpo_dspy.agreement.figures import Tables, figure_names, figures_of, headline_figure, main_figure
+from blpo_dspy.agreement.measure import Agreement
+from blpo_dspy.agreement.outcomes import Outcomes
 from blpo_dspy.agreement.resampling import MISSING, RESAMPLES, Floats, Ints, Items, distinct, drawn_anew
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 
 METHOD = "percentile bootstrap stratified by true label, smoothed by one example with a random outcome"
+SCORES_METHOD = "percentile bootstrap, smoothed by one example with a random outcome"
 ITEMS_METHOD = "percentile bootstrap of the items, smoothed by one item with a random outcome"
 BETTER, WORSE, NO_CHANGE = "better", "worse", "not distinguishable from no change"
 
@@ -62,13 +64,13 @@ class PairedComparison:
 
     Attributes:
         n: Examples that both judges answered.
-        fixed: Wrong before, right after.
+        fixed: Wrong before, right after (`LabelSpace.right`).
         broken: Right before, wrong after.
         mcnemar_p: Exact two-sided McNemar test on right and wrong.
         p_value: Exact two-sided sign-flip test of the paired losses; for nominal labels this is McNemar's test.
-        differences: accuracy, macro_f1, kappa, mean_loss (lower is better) and, of ordinal labels, spearman and mae; a
-            figure undefined before or after is left out.
-        headline: The figure that the verdict is about: accuracy for nominal labels, mean_loss for ordinal ones.
+        differences: Of the figures that there are for such labels (`figure_names`; mean_loss and mae are the lower the
+            better); a figure undefined before or after is left out.
+        headline: The figure that the verdict is about: accuracy for nominal labels, mean_loss for others.
         verdict: "better" or "worse" if the headline's interval leaves out zero and p_value is at most 1 − level,
             otherwise "not distinguishable from no change".
     """
@@ -108,7 +110,8 @@ class SeedsComparison:
     Attributes:
         seeds: How many.
         p_value: Exact two-sided sign-flip test of the paired losses, those of an example summed over the seeds.
-        differences: Of macro_f1 and the headline, as in `PairedComparison`, of the means over seeds.
+        differences: Of the main figure (`main_figure`) and the headline, as in `PairedComparison`, of the means over
+            seeds.
         headline: As there.
         verdict: As there.
     """
@@ -142,15 +145,16 @@ def agreement_intervals(
     The invalid rate, a plain proportion that is often zero, gets Wilson's score interval; all others the bootstrap.
 
     Args:
-        agreement: The agreement; its confusion matrix holds all that is needed.
+        agreement: The agreement; its confusion matrix, or its pairs of scores, hold all that is needed.
         seed: The same seed gives the same intervals.
         level: Nominal coverage in (0, 1).
         resamples: Number of bootstrap resamples.
     """
     draws = _agreement_draws(agreement, figure_names(agreement.labels), resamples, seed)
-    names = ("accuracy", "macro_f1", "kappa", "spearman", "mae")
+    method = interval_method(agreement.labels)
+    names = ("accuracy", "macro_f1", "kappa", "spearman", *(("pearson",) if "pearson" in draws else ()), "mae")
     found = {
-        name: percentile_interval(getattr(agreement, name), draws[name][:, 0], level, METHOD) if name in draws else None
+        name: percentile_interval(getattr(agreement, name), draws[name][:, 0], level, method) if name in draws else None
         for name in names
     }
     return {**found, "invalid_rate": proportion_interval(agreement.invalid, agreement.n, level=level)}
@@ -161,7 +165,12 @@ def mean_loss_interval(
 ) -> Interval | None:
     """Returns an interval for an agreement's mean loss, None if it is undefined; arguments as `agreement_intervals`."""
     draws = _agreement_draws(agreement, ["mean_loss"], resamples, seed)
-    return percentile_interval(agreement.mean_loss, draws["mean_loss"][:, 0], level, METHOD)
+    return percentile_interval(agreement.mean_loss, draws["mean_loss"][:, 0], level, interval_method(agreement.labels))
+
+
+def interval_method(labels: LabelSpace) -> str:
+    """Returns how intervals of such labels are made, in words."""
+    return SCORES_METHOD if labels.kind == "scores" else METHOD
 
 
 def compare_paired(
@@ -195,14 +204,17 @@ def compare_paired(
             f"{len(truth)} human labels, {len(before)} labels before and {len(after)} after: a paired comparison needs "
             "one of each for every example, and at least one example"
         )
-    rows = np.array([labels.index(label) for label in truth])
-    first, second = (np.array(positions(labels, values)) for values in (before, after))
-    headline = _headline(labels)
+    outcomes = Outcomes.of(labels, [*truth, *before, *after])
+    rows = np.array(outcomes.true_positions(truth))
+    first, second = (np.array(outcomes.positions(values)) for values in (before, after))
+    headline = headline_figure(labels)
     names = [name for name in figure_names(labels) if figures is None or name in (headline, *figures)]
-    differences = _differences(labels, distinct(np.stack([rows, first, second], axis=1)), names, level, resamples, seed)
-    fixed, broken = int(np.sum((first != rows) & (second == rows))), int(np.sum((first == rows) & (second != rows)))
-    steps = loss_steps(labels)
-    p_value = _sign_flip_p(steps[rows, second] - steps[rows, first])
+    observed = distinct(np.stack([rows, first, second], axis=1))
+    differences = _differences(outcomes, observed, names, level, resamples, seed)
+    right = [outcomes.right(rows, said) for said in (first, second)]
+    fixed, broken = int(np.sum(~right[0] & right[1])), int(np.sum(right[0] & ~right[1]))
+    changes = outcomes.distances(rows, second) - outcomes.distances(rows, first)
+    p_value = _sign_flip_p(outcomes.whole_steps(changes))
     return PairedComparison(
         n=len(rows),
         fixed=fixed,
@@ -241,14 +253,16 @@ def compare_over_seeds(
     Raises:
         BlpoError: If a label is not in the space, or a seed has no example that both answered.
     """
-    rows = np.array([labels.index(label) for label in truth])
-    first, second = (_columns(labels, predicted, failed) for predicted in (before, after))
-    headline = _headline(labels)
-    names = [name for name in figure_names(labels) if name in ("macro_f1", headline)]
+    outcomes = Outcomes.of(labels, [*truth, *(label for one in (*before, *after) for label in one)])
+    rows = np.array(outcomes.true_positions(truth))
+    first, second = (_columns(outcomes, predicted, failed) for predicted in (before, after))
+    headline = headline_figure(labels)
+    names = [name for name in figure_names(labels) if name in (main_figure(labels), headline)]
     observed = distinct(np.column_stack([rows, first, second]))
-    differences = _differences(labels, observed, names, level, resamples, seed)
-    steps = loss_steps(labels)
-    changes = np.where(first == MISSING, 0.0, steps[rows[:, None], second] - steps[rows[:, None], first])
+    differences = _differences(outcomes, observed, names, level, resamples, seed)
+    truths = np.broadcast_to(rows[:, None], first.shape)
+    moved = outcomes.distances(truths, second) - outcomes.distances(truths, first)
+    changes = np.where(first == MISSING, 0.0, outcomes.whole_steps(moved))
     p_value = _sign_flip_p(changes.sum(axis=1))
     verdict = _verdict(differences[headline], p_value, lower_is_better=headline == "mean_loss")
     return SeedsComparison(len(before), p_value, differences, headline, verdict)
@@ -270,11 +284,11 @@ def interval_over_seeds(
     Raises:
         BlpoError: If a label is not in the space, or a seed has no example that was answered.
     """
-    rows = np.array([labels.index(label) for label in truth])
-    observed = distinct(np.column_stack([rows, _columns(labels, predicted, failed)]))
-    mean = _by_judge(labels, Items(observed.codes, observed.counts[None]), [figure])[figure][0].mean()
-    draws = _draws(labels, observed, [figure], resamples, seed, judges=1)[figure].mean(axis=1)
-    return percentile_interval(float(mean), draws, level, METHOD)
+    outcomes = Outcomes.of(labels, [*truth, *(label for one in predicted for label in one)])
+    observed = distinct(np.column_stack([outcomes.true_positions(truth), _columns(outcomes, predicted, failed)]))
+    mean = _by_judge(outcomes, Items(observed.codes, observed.counts[None]), [figure])[figure][0].mean()
+    draws = _draws(outcomes, observed, [figure], resamples, seed, judges=1)[figure].mean(axis=1)
+    return percentile_interval(float(mean), draws, level, interval_method(labels))
 
 
 def mean_sd(values: Sequence[float]) -> MeanSd:
@@ -309,15 +323,11 @@ def proportion_interval(count: int, n: int, *, level: float = 0.95) -> Interval 
     return Interval(float(ends.low), float(ends.high), level, "Wilson score interval", 0)
 
 
-def _headline(labels: LabelSpace) -> str:
-    return "mean_loss" if labels.ordered else "accuracy"
-
-
 def _columns(
-    labels: LabelSpace, predicted: Sequence[Sequence[Label | None]], failed: Sequence[Collection[int]]
+    outcomes: Outcomes, predicted: Sequence[Sequence[Label | None]], failed: Sequence[Collection[int]]
 ) -> Ints:
     """A column of outcomes for each seed."""
-    codes = np.array([positions(labels, values) for values in predicted], dtype=np.int64).T
+    codes = np.array([outcomes.positions(values) for values in predicted], dtype=np.int64).T
     for column, lost in enumerate(failed):
         codes[list(lost), column] = MISSING
     if (codes == MISSING).all(axis=0).any():
@@ -326,49 +336,56 @@ def _columns(
 
 
 def _draws(
-    labels: LabelSpace, observed: Items, names: Sequence[str], resamples: int, seed: int, judges: int
+    outcomes: Outcomes, observed: Items, names: Sequence[str], resamples: int, seed: int, judges: int
 ) -> dict[str, Floats]:
     """Figures of resampled (true label, outcome, …): one row per resample, one column per judge and seed."""
     columns = observed.codes.shape[1] - 1
     seeds = columns // judges
-    outcomes = [len(labels), *[len(labels) + 1] * columns]
+    choices = [len(outcomes), *[len(outcomes) + 1] * columns]
+    # Scores are all different: kept each in its number, they would never vary.
+    true = observed.codes[:, 0]
+    strata = np.zeros_like(true) if outcomes.labels.kind == "scores" else true
     alike = [0, *(1 + column // seeds * seeds for column in range(columns))]
     parts = [
-        _by_judge(labels, items, names)
-        for items in drawn_anew(observed, outcomes, stratified=True, resamples=resamples, seed=seed, alike=alike)
+        _by_judge(outcomes, items, names)
+        for items in drawn_anew(observed, choices, strata=strata, resamples=resamples, seed=seed, alike=alike)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
 def _agreement_draws(agreement: Agreement, names: Sequence[str], resamples: int, seed: int) -> dict[str, Floats]:
     """Resampled figures of one judge."""
-    table = np.array(agreement.confusion)
-    codes = np.argwhere(table)
-    observed = Items(codes, table[tuple(codes.T)].astype(np.float64))
-    return _draws(agreement.labels, observed, names, resamples, seed, judges=1)
+    if agreement.labels.kind == "scores":
+        outcomes = Outcomes.of(agreement.labels, [label for pair in agreement.pairs for label in pair])
+        observed = distinct(np.array([outcomes.positions(pair) for pair in agreement.pairs], np.int64).reshape(-1, 2))
+    else:
+        outcomes, table = Outcomes.of(agreement.labels), np.array(agreement.confusion)
+        codes = np.argwhere(table)
+        observed = Items(codes, table[tuple(codes.T)].astype(np.float64))
+    return _draws(outcomes, observed, names, resamples, seed, judges=1)
 
 
-def _by_judge(labels: LabelSpace, items: Items, names: Sequence[str]) -> dict[str, Floats]:
+def _by_judge(outcomes: Outcomes, items: Items, names: Sequence[str]) -> dict[str, Floats]:
     true, *judges = items.codes.T
     answered = [guess != MISSING for guess in judges]
     found = [
-        figures_of(Tables(labels, true[there], guess[there], items.counts[:, there]), names)
+        figures_of(Tables(outcomes, true[there], guess[there], items.counts[:, there]), names)
         for guess, there in zip(judges, answered, strict=True)
     ]
     return {name: np.stack([figures[name] for figures in found], axis=1) for name in names}
 
 
 def _differences(
-    labels: LabelSpace, observed: Items, names: Sequence[str], level: float, resamples: int, seed: int
+    outcomes: Outcomes, observed: Items, names: Sequence[str], level: float, resamples: int, seed: int
 ) -> dict[str, Difference]:
     """Differences of (true label, outcomes before, outcomes after), with a column for each seed."""
-    figures = _by_judge(labels, Items(observed.codes, observed.counts[None]), names)
-    draws = _draws(labels, observed, names, resamples, seed, judges=2)
+    figures = _by_judge(outcomes, Items(observed.codes, observed.counts[None]), names)
+    draws = _draws(outcomes, observed, names, resamples, seed, judges=2)
     found = {}
     for name in names:
         old, new = (float(half.mean()) for half in np.split(figures[name][0], 2))
         before, after = (half.mean(axis=1) for half in np.split(draws[name], 2, axis=1))
-        interval = percentile_interval(new - old, after - before, level, METHOD)
+        interval = percentile_interval(new - old, after - before, level, interval_method(outcomes.labels))
         if interval is not None:
             found[name] = Difference(old, new, new - old, interval)
     return found

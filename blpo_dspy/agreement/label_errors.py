@@ -59,7 +59,8 @@ def likely_label_errors(
     """Returns the examples whose label a judge stably contradicts, the farthest labels first.
 
     Among equally far ones the stablest come first, then those with the most answers. On a scale of four or more levels
-    a label next to that of the judge is not a likely error, as people differ there too.
+    a label next to that of the judge is not a likely error, as people differ there too; of scores, neither is one
+    within twice the tolerance. Scores within the tolerance are the same answer.
 
     Args:
         labels: The label space.
@@ -71,9 +72,9 @@ def likely_label_errors(
     for position, (example, said) in enumerate(zip(examples, verdicts, strict=True)):
         answers = [verdict for verdict in said if not verdict.failure]
         judged = answers[0].label if answers else None
-        if judged is None or judged == example.label:
+        if judged is None or labels.right(example.label, judged):
             continue
-        stability = sum(verdict.label == judged for verdict in answers) / len(answers)
+        stability = sum(labels.right(judged, verdict.label) for verdict in answers) / len(answers)
         if stability < min_stability or _next_to(labels, example.label, judged):
             continue
         loss = labels.loss(example.label, judged)
@@ -84,6 +85,8 @@ def likely_label_errors(
 
 
 def _next_to(labels: LabelSpace, label: Label, judged: Label) -> bool:
+    if labels.kind == "scores":
+        return labels.loss(label, judged) <= 2 * labels.tolerated
     return labels.ordered and len(labels) >= _LONG_SCALE and abs(labels.index(label) - labels.index(judged)) == 1
 
 

@@ -4,31 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from blpo_dspy.agreement.outcomes import Outcomes
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.notebook import html_table, share
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Agreement:
     """Agreement of a judge with human labels; a statistic is None where it is undefined.
 
     Attributes:
         n: Examples that the judge answered, validly or not.
-        accuracy: Share of right answers in [0, 1]; an invalid answer is never right.
-        macro_f1: Mean F1 in [0, 1] over the labels that occur in truth or predictions.
+        accuracy: Share of right answers in [0, 1], of scores those within the tolerance (`LabelSpace.right`); an
+            invalid answer is never right.
+        macro_f1: Mean F1 in [0, 1] over the labels that occur in truth or predictions; None of scores.
         kappa: Cohen's kappa in [-1, 1]. Nominal: unweighted, "invalid" being one more category. Ordinal: quadratic
             weights, an invalid answer counting as the level farthest from the truth (the lowest of two equally far).
-            None where all true labels are the same, as it would be 0 (or 0/0) for any judge.
+            None of scores, and where all true labels are the same, as it would be 0 (or 0/0) for any judge.
         invalid: Answers that state no label.
         invalid_rate: Their share of n.
-        spearman: Rank correlation over the valid answers in [-1, 1]; ordinal only.
-        mae: Mean absolute error over the valid answers, in levels; ordinal only.
-        confusion: One row per true label; one column per label and a last one for invalid answers.
+        spearman: Rank correlation over the valid answers in [-1, 1]; of ordinal labels and scores.
+        mae: Mean absolute error over the valid answers, in levels or points; of ordinal labels and scores.
+        confusion: One row per true label; one column per label and a last one for invalid answers. Empty of scores.
         labels: The labels, in the order of rows and columns.
         failed: Examples without an answer because the model call failed; not part of n.
+        pearson: Linear correlation over the valid answers in [-1, 1]; of scores only.
+        pairs: Of scores, the human score and the judge's (None if invalid) of each example.
     """
 
     n: int
@@ -42,10 +47,29 @@ class Agreement:
     confusion: tuple[tuple[int, ...], ...]
     labels: LabelSpace
     failed: int = 0
+    pearson: float | None = None
+    pairs: tuple[tuple[Label, Label | None], ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Agreement({', '.join(f'{name} {value}' for name, value in self.shown().items())})"
+
+    def _repr_html_(self) -> str:
+        return html_table([list(self.shown()), list(self.shown().values())])
+
+    def shown(self) -> dict[str, str]:
+        """Returns the figures that such labels are measured by, ready to read, by their names."""
+        if self.labels.kind == "scores":
+            figures = {"within tolerance": self.accuracy, "Spearman": self.spearman, "mean error": self.mae}
+        else:
+            figures = {"accuracy": self.accuracy, "macro-F1": self.macro_f1, "kappa": self.kappa}
+        counts = {"invalid": f"{self.invalid:,}", **({"failed": f"{self.failed:,}"} if self.failed else {})}
+        return {"n": f"{self.n:,}", **{name: share(value) for name, value in figures.items()}, **counts}
 
     @property
     def mean_loss(self) -> float | None:
         """Mean loss in [0, 1], where an invalid answer loses 1 (`LabelSpace.loss`); None if nothing was answered."""
+        if self.pairs:
+            return sum(self.labels.loss(true, said) for true, said in self.pairs) / self.n
         outcomes = (*self.labels.labels, None)
         rows = zip(self.labels.labels, self.confusion, strict=True)
         lost = sum(
@@ -57,7 +81,11 @@ class Agreement:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON; `from_dict` reads it back."""
-        plain = {"labels": self.labels.to_dict(), "confusion": [list(row) for row in self.confusion]}
+        plain: dict[str, Any] = {"labels": self.labels.to_dict()}
+        if self.labels.kind == "scores":
+            plain.update(pearson=self.pearson, pairs=[list(pair) for pair in self.pairs])
+        else:
+            plain["confusion"] = [list(row) for row in self.confusion]
         return {**{name: getattr(self, name) for name in _FIGURES}, **plain}
 
     @classmethod
@@ -69,9 +97,13 @@ class Agreement:
         """
         try:
             labels = LabelSpace.from_dict(data["labels"])
+            figures = {name: data[name] for name in _FIGURES}
+            if labels.kind == "scores":
+                pairs = tuple((true, said) for true, said in data["pairs"])
+                return cls(**figures, labels=labels, confusion=(), pearson=data["pearson"], pairs=pairs)
             confusion = tuple(tuple(int(count) for count in row) for row in data["confusion"])
-            return cls(**{name: data[name] for name in _FIGURES}, labels=labels, confusion=confusion)
-        except (KeyError, TypeError, AttributeError) as error:
+            return cls(**figures, labels=labels, confusion=confusion)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise BlpoError(f"not an agreement: {error!r}; expected what Agreement.to_dict() returns") from error
 
 
@@ -93,10 +125,17 @@ def measure_agreement(
         BlpoError: If the two differ in length or a label is not in the space.
     """
     check_space(labels)
-    true, guess = [labels.index(label) for label in truth], positions(labels, predicted)
-    if len(true) != len(guess):
-        raise BlpoError(f"{len(true)} human labels but {len(guess)} predictions; there must be one for each")
-    n, size = len(true), len(labels)
+    if len(truth) != len(predicted):
+        raise BlpoError(f"{len(truth)} human labels but {len(predicted)} predictions; there must be one for each")
+    measure = _of_scores if labels.kind == "scores" else _of_closed_set
+    return measure(labels, truth, predicted, failed)
+
+
+def _of_closed_set(
+    labels: LabelSpace, truth: Sequence[Label], predicted: Sequence[Label | None], failed: int
+) -> Agreement:
+    outcomes = Outcomes.of(labels)
+    true, guess, n, size = outcomes.true_positions(truth), outcomes.positions(predicted), len(truth), len(labels)
     valid = [(i, j) for i, j in zip(true, guess, strict=True) if j < size]
     invalid = n - len(valid)
     return Agreement(
@@ -106,7 +145,7 @@ def measure_agreement(
         kappa=_kappa(labels, true, guess),
         invalid=invalid,
         invalid_rate=invalid / n if n else None,
-        spearman=_spearman(valid) if labels.ordered else None,
+        spearman=_correlation("spearmanr", valid) if labels.ordered else None,
         mae=sum(abs(i - j) for i, j in valid) / len(valid) if labels.ordered and valid else None,
         confusion=_confusion(true, guess, size),
         labels=labels,
@@ -114,9 +153,25 @@ def measure_agreement(
     )
 
 
-def positions(labels: LabelSpace, values: Sequence[Label | None]) -> list[int]:
-    """Returns the position of each label in the space; len(labels) for None, an invalid answer."""
-    return [len(labels) if value is None else labels.index(value) for value in values]
+def _of_scores(labels: LabelSpace, truth: Sequence[Label], predicted: Sequence[Label | None], failed: int) -> Agreement:
+    pairs, n = tuple(zip(truth, predicted, strict=True)), len(truth)
+    valid = [(labels.score(true), labels.score(said)) for true, said in pairs if said is not None]
+    right = sum(labels.right(true, said) for true, said in pairs)
+    return Agreement(
+        n=n,
+        accuracy=right / n if n else None,
+        macro_f1=None,
+        kappa=None,
+        invalid=n - len(valid),
+        invalid_rate=(n - len(valid)) / n if n else None,
+        spearman=_correlation("spearmanr", valid),
+        mae=sum(abs(true - said) for true, said in valid) / len(valid) if valid else None,
+        confusion=(),
+        labels=labels,
+        failed=failed,
+        pearson=_correlation("pearsonr", valid),
+        pairs=pairs,
+    )
 
 
 def farthest(position: int, size: int) -> int:
@@ -143,13 +198,13 @@ def _kappa(labels: LabelSpace, true: list[int], guess: list[int]) -> float | Non
     return float(cohen_kappa_score(true, guess, labels=range(size + 1), weights=weights))
 
 
-def _spearman(valid: list[tuple[int, int]]) -> float | None:
-    from scipy.stats import spearmanr  # noqa: PLC0415
+def _correlation(name: Literal["spearmanr", "pearsonr"], valid: Sequence[tuple[float, float]]) -> float | None:
+    from scipy import stats  # noqa: PLC0415
 
     true, guess = [i for i, _ in valid], [j for _, j in valid]
     if len(set(true)) < 2 or len(set(guess)) < 2:
-        return None  # a constant has no ranks
-    return float(spearmanr(true, guess).statistic)
+        return None  # a constant has no ranks, and no slope
+    return float(getattr(stats, name)(true, guess).statistic)
 
 
 def _confusion(true: list[int], guess: list[int], size: int) -> tuple[tuple[int, ...], ...]:

@@ -10,9 +10,10 @@ from typing import Any
 
 import dspy
 
+from blpo_dspy.agreement.figures import pair_figure
 from blpo_dspy.agreement.intervals import Interval, plain_intervals
-from blpo_dspy.agreement.measure import positions
-from blpo_dspy.agreement.rater_figures import bootstrap_interval, mean_defined, pair_kappas, rated_items, value_of
+from blpo_dspy.agreement.outcomes import Outcomes
+from blpo_dspy.agreement.rater_figures import bootstrap_interval, mean_defined, pair_figures, rated_items, value_of
 from blpo_dspy.agreement.raters import HumanAgreement, human_agreement, rater_intervals
 from blpo_dspy.agreement.resampling import Floats, Items
 from blpo_dspy.agreement.verdicts import Verdict
@@ -65,8 +66,8 @@ class People:
 
 
 @dataclass(frozen=True)
-class Kappa:
-    """A kappa with its interval; both None where it is undefined."""
+class Pairwise:
+    """A mean kappa (of scores a rank correlation) over pairs of raters with its interval; None where undefined."""
 
     value: float | None
     interval: Interval | None
@@ -79,16 +80,18 @@ class Ceiling:
     Attributes:
         images: How many, those left out for want of a label not among them.
         people: How far people agree with each other there.
-        intervals: Of their kappa and alpha.
-        before: The judge's mean kappa with people before compiling, None if it was not measured.
+        intervals: Of their kappa (of scores spearman) and alpha.
+        before: The judge's mean kappa (likewise) with people before compiling, None if it was not measured.
         after: The same after compiling, or of the one judge there is.
+        figure: Which one pairs are measured by, "kappa" or "spearman".
     """
 
     images: int
     people: HumanAgreement
     intervals: Mapping[str, Interval | None]
-    before: Kappa | None
-    after: Kappa | None
+    before: Pairwise | None
+    after: Pairwise | None
+    figure: str = "kappa"
 
     @property
     def headline(self) -> str:
@@ -96,16 +99,17 @@ class Ceiling:
         people, intervals = self.people, self.intervals
         if not people.items:
             return "no image was rated by two people, so how far they agree is not known"
-        name = "kappa" if people.kappa is not None else "alpha"
-        alpha = f"; alpha {people.alpha:.2f}" if people.kappa is not None and people.alpha is not None else ""
+        name = self.figure if getattr(people, self.figure) is not None else "alpha"
+        alpha = f"; alpha {people.alpha:.2f}" if name == self.figure and people.alpha is not None else ""
         among = _in_words(getattr(people, name), intervals[name], alpha)
-        lead = f"people agree with each other at {name} {among}"
+        figure = "Spearman" if self.figure == "spearman" else self.figure
+        lead = f"people agree with each other at {figure if name == self.figure else name} {among}"
         if self.after is None:
             return f"{lead} on {self.images} images"
         judge = _in_words(self.after.value, self.after.interval)
         if self.before is not None:
             judge = f"{_in_words(self.before.value, self.before.interval)} before and {judge} after"
-        return f"{lead}, the judge with people at kappa {judge}, on the same {self.images} images"
+        return f"{lead}, the judge with people at {figure} {judge}, on the same {self.images} images"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON."""
@@ -113,7 +117,7 @@ class Ceiling:
         ends = {when: None if kappa is None else kappa.interval for when, kappa in judges.items()}
         return {
             "images": self.images,
-            "kappa": self.people.kappa,
+            self.figure: getattr(self.people, self.figure),
             "pairs": self.people.pairs,
             "alpha": self.people.alpha,
             "judge": {when: None if kappa is None else kappa.value for when, kappa in judges.items()},
@@ -146,17 +150,19 @@ def ceiling_of(
         images=len(examples),
         people=human_agreement(ratings),
         intervals=rater_intervals(ratings, seed=seed),
-        before=None if before is None else kappa_with_people(labels, examples, before, seed=seed),
-        after=None if after is None else kappa_with_people(labels, examples, after, seed=seed),
+        before=None if before is None else agreement_with_people(labels, examples, before, seed=seed),
+        after=None if after is None else agreement_with_people(labels, examples, after, seed=seed),
+        figure=pair_figure(labels),
     )
 
 
-def kappa_with_people(
+def agreement_with_people(
     labels: LabelSpace, examples: Sequence[dspy.Example], verdicts: Sequence[Verdict], *, seed: int = 0
-) -> Kappa:
+) -> Pairwise:
     """Returns the judge's mean kappa with each person, as kappa between people is a mean over pairs of them.
 
-    Where it is unknown who gave which rating it is the kappa with the combined label. Failed calls don't count.
+    Of scores it is Spearman's correlation. Where it is unknown who gave which rating it is the figure with the combined
+    label. Failed calls don't count.
 
     Args:
         labels: The label space.
@@ -167,19 +173,23 @@ def kappa_with_people(
     answered = [(example, verdict) for example, verdict in zip(examples, verdicts, strict=True) if not verdict.failure]
     named = sorted({who for example, _ in answered for who, _ in example.ratings if who is not None})
     people: list[str | None] = [*named] or [None]
+    ratings: list[dict[str | None, Label]] = [
+        dict(example.ratings) if named else {None: example.label} for example, _ in answered
+    ]
+    stated = [label for given in ratings for label in given.values()]
+    outcomes = Outcomes.of(labels, [*stated, *(verdict.label for _, verdict in answered)])
     table = []
-    for example, verdict in answered:
-        given = dict(example.ratings) if named else {None: example.label}
-        said = positions(labels, [verdict.label])
-        table.append([*(labels.index(given[who]) if who in given else None for who in people), *said])
+    for given, (_, verdict) in zip(ratings, answered, strict=True):
+        rated = [outcomes.positions([given[who]])[0] if who in given else None for who in people]
+        table.append([*rated, *outcomes.positions([verdict.label])])
     judge = len(people)
     items, pairs = rated_items(table, judge + 1), [(person, judge) for person in range(judge)]
 
     def figure(drawn: Items) -> Floats:
-        return mean_defined(pair_kappas(labels, drawn, pairs, peers=False))
+        return mean_defined(pair_figures(outcomes, drawn, pairs, peers=False))
 
-    outcomes = [len(labels)] * judge + [len(labels) + 1]
-    return Kappa(value_of(items, figure), bootstrap_interval(items, outcomes, figure, seed=seed))
+    choices = [len(outcomes)] * judge + [len(outcomes) + 1]
+    return Pairwise(value_of(items, figure), bootstrap_interval(items, choices, figure, seed=seed))
 
 
 def write_disagreements(path: Path, people: People) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from blpo_dspy.agreement.figures import Tables, figures_of
+from blpo_dspy.agreement.figures import Tables, figures_of, pair_figure
 from blpo_dspy.agreement.intervals import ITEMS_METHOD, Interval, percentile_interval
+from blpo_dspy.agreement.outcomes import Outcomes
 from blpo_dspy.agreement.resampling import MISSING, RESAMPLES, Floats, Items, distinct, drawn_anew
-from blpo_dspy.data.labels.space import LabelSpace
 
 
 def bootstrap_interval(
@@ -30,7 +30,7 @@ def bootstrap_interval(
     estimate = value_of(items, figure)
     if estimate is None:
         return None
-    drawn = drawn_anew(items, outcomes, stratified=False, resamples=RESAMPLES, seed=seed)
+    drawn = drawn_anew(items, outcomes, strata=None, resamples=RESAMPLES, seed=seed)
     return percentile_interval(estimate, np.concatenate([figure(part) for part in drawn]), 0.95, ITEMS_METHOD)
 
 
@@ -46,25 +46,28 @@ def rated_items(table: Sequence[Sequence[int | None]], raters: int) -> Items:
     return distinct(np.array(codes, dtype=np.int64).reshape(len(table), raters))
 
 
-def pair_kappas(labels: LabelSpace, items: Items, pairs: Sequence[tuple[int, int]], *, peers: bool) -> Floats:
-    """Returns Cohen's kappa of each pair of columns on the items that have both, shape (resamples, pairs).
+def pair_figures(outcomes: Outcomes, items: Items, pairs: Sequence[tuple[int, int]], *, peers: bool) -> Floats:
+    """Returns the `pair_figure` of each pair of columns on the items that have both, shape (resamples, pairs).
+
+    That is Cohen's kappa, or Spearman's correlation of scores.
 
     Args:
-        labels: The label space.
+        outcomes: The labels that ratings can be.
         items: Ratings; the second of a pair that are not peers may be invalid.
         pairs: The columns.
         peers: Whether neither of a pair is the truth for the other: then a constant on either side leaves their kappa
             undefined, otherwise one on the first.
     """
+    name = pair_figure(outcomes.labels)
     found = np.full((len(items.counts), len(pairs)), np.nan)
     for place, (first, second) in enumerate(pairs):
         both = (items.codes[:, [first, second]] != MISSING).all(axis=1)
         one, other, counts = items.codes[both, first], items.codes[both, second], items.counts[:, both]
-        kappa = figures_of(Tables(labels, one, other, counts), ["kappa"])["kappa"]
+        figure = figures_of(Tables(outcomes, one, other, counts), [name])[name]
         if peers:
-            several = (Tables(labels, other, one, counts).by_true > 0).sum(axis=1) > 1
-            kappa = np.where(several, kappa, np.nan)
-        found[:, place] = kappa
+            several = (Tables(outcomes, other, one, counts).by_true > 0).sum(axis=1) > 1
+            figure = np.where(several, figure, np.nan)
+        found[:, place] = figure
     return found
 
 
@@ -76,21 +79,22 @@ def mean_defined(values: Floats) -> Floats:
     return mean
 
 
-def alphas(labels: LabelSpace, items: Items) -> Floats:
-    """Returns Krippendorff's alpha, nominal or ordinal as the labels are.
+def alphas(outcomes: Outcomes, items: Items) -> Floats:
+    """Returns Krippendorff's alpha, nominal, ordinal or (of scores) interval as the labels are.
 
     Source: K. Krippendorff, "Computing Krippendorff's Alpha-Reliability", 2011.
     """
-    given = np.stack([(items.codes == position).sum(axis=1) for position in range(len(labels))], axis=1)
+    given = np.stack([(items.codes == position).sum(axis=1) for position in range(len(outcomes))], axis=1)
     ratings = given.sum(axis=1)
     given, ratings, counts = given[ratings > 1], ratings[ratings > 1], items.counts[:, ratings > 1]
     totals = counts @ given
     n = totals.sum(axis=1)
     # The squared distances of all pairs of m values sum up to m · Σx² − (Σx)²; nominal ones are 0 or 1.
-    if labels.ordered:
-        midranks = totals.cumsum(axis=1) - totals / 2
-        within = ratings * (midranks**2 @ given.T) - (midranks @ given.T) ** 2
-        among = n * (totals * midranks**2).sum(axis=1) - (totals * midranks).sum(axis=1) ** 2
+    if outcomes.labels.ordered:
+        scores = outcomes.labels.kind == "scores"
+        places = outcomes.scores[None] if scores else totals.cumsum(axis=1) - totals / 2  # else midranks
+        within = ratings * (places**2 @ given.T) - (places @ given.T) ** 2
+        among = n * (totals * places**2).sum(axis=1) - (totals * places).sum(axis=1) ** 2
     else:
         within = (ratings**2 - (given**2).sum(axis=1))[None] / 2
         among = (n**2 - (totals**2).sum(axis=1)) / 2

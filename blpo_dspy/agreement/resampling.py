@@ -47,7 +47,7 @@ def drawn_anew(
     observed: Items,
     outcomes: Sequence[int],
     *,
-    stratified: bool,
+    strata: Ints | None,
     resamples: int,
     seed: int,
     alike: Sequence[int] | None = None,
@@ -57,15 +57,17 @@ def drawn_anew(
     Args:
         observed: What was observed.
         outcomes: How many labels there are to choose from in each column.
-        stratified: Whether the first column holds true labels, each of which keeps its number of items.
+        strata: For each item the part that it belongs to, which keeps its number of items; then the first column holds
+            true labels, which made-up items keep. None if there is neither.
         resamples: How many resamples in all.
         seed: The same seed gives the same resamples.
         alike: For each column the one whose label a made-up item has there too; each has one of its own if None.
     """
     generator = np.random.default_rng(random.Random(f"{seed}:bootstrap").getrandbits(128))
-    strata = observed.codes[:, 0] if stratified else np.zeros(len(observed.codes), dtype=np.int64)
     kept = observed.codes == MISSING
-    if stratified:
+    if strata is None:
+        strata = np.zeros(len(observed.codes), dtype=np.int64)
+    else:
         kept[:, 0] = True
     for start in range(0, resamples, _AT_ONCE):
         counts, rows, places = _counts(observed.counts, strata, min(_AT_ONCE, resamples - start), generator)

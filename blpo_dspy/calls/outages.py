@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from blpo_dspy.errors import BlpoError, notice
+from blpo_dspy.log import log_event
 
 MAX_OUTAGE = 300.0
 """Seconds for which an outage is waited out, unless a run says otherwise."""
@@ -72,8 +73,12 @@ class Outages:
         """Notes an answer: calls that wait for this server make their requests again."""
         with self._changed:
             self._answered[server] = time.monotonic()
-            if self._under_way.pop(server, None) is not None:
+            over = self._under_way.pop(server, None)
+            if over is not None:
                 self._changed.notify_all()
+        if over is not None and over.turn is not None:
+            seconds = time.monotonic() - over.since
+            log_event("answered again", f"{server} answers again after {seconds:.0f} s", server=server, seconds=seconds)
 
     def answered_since(self, server: str, when: float) -> bool:
         """Returns whether there was an answer after a time of the monotonic clock."""
@@ -83,7 +88,10 @@ class Outages:
     def failed(self, server: str) -> None:
         """Notes a failed attempt."""
         with self._changed:
+            first = server not in self._under_way
             self._under_way.setdefault(server, _Outage(time.monotonic()))
+        if first:
+            log_event("retry", f"{server} failed to answer; calls are retried", server=server)
 
     def wait(self, server: str, reason: str, hint: float, look: Callable[[], None]) -> bool:
         """Waits until a call whose retries have run out may be made again; returns whether it may.
@@ -105,6 +113,7 @@ class Outages:
             first = outage.turn is None
             outage.turn = max(outage.turn or time.monotonic() + outage.delay, time.monotonic() + hint)
         if first:
+            log_event("outage", f"{server} has stopped answering", server=server, waiting=self.longest)
             notice(
                 f"{server} has stopped answering; waiting up to max_outage={self.longest:g} seconds for it: "
                 f"{reason.partition(chr(10))[0][:_SHOWN]}",

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from blpo_dspy.calls.outages import MAX_OUTAGE
-from blpo_dspy.cli.flags import model_prices, parse_labels, seed_list, three_sizes, with_flags
+from blpo_dspy.cli.flags import model_prices, parse_labels, parse_scores, seed_list, three_sizes, with_flags
 from blpo_dspy.data.sources import SOURCES
 from blpo_dspy.errors import BlpoError, DataError, brief, gathered
 from blpo_dspy.files import writing_output
@@ -33,6 +33,7 @@ from blpo_dspy.runs.jobs import (
     RaterRule,
     ReportJob,
     Search,
+    ServeJob,
     SourceChoice,
     Start,
     names,
@@ -125,6 +126,9 @@ app = typer.Typer(
 )
 
 Seed = Annotated[int, typer.Option(metavar="N", help="Seeds every draw.")]
+Scores = Annotated[
+    str | None, typer.Option(metavar="LOW-HIGH", help="Or scores with decimals: 0-100; 0-10:0.5 in steps of 0.5.")
+]
 Rounds = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, help="Outer rounds (default 16, or as many as the caps pay for; 5 with --paper)."),
@@ -211,6 +215,7 @@ def demo(
     reasons: Annotated[
         bool, typer.Option("--reasons", help="The rater writes reasons beside the labels, for the optimizer to read.")
     ] = False,
+    scores: Scores = None,
     rounds: Rounds = None,
     inner_steps: InnerSteps = None,
     batch_size: BatchSize = None,
@@ -222,7 +227,8 @@ def demo(
     from blpo_dspy.cli.screen import Screen
 
     search = Search(rounds, inner_steps, batch_size, seed=seed, threads=threads, fidelity=_DEMO_FIDELITY)
-    run_demo(DemoJob(out, rater, search, reasons), Screen(as_json=as_json))
+    space = None if scores is None else parse_scores(scores)
+    run_demo(DemoJob(out, rater, search, space, reasons), Screen(as_json=as_json))
 
 
 def _source(
@@ -338,6 +344,11 @@ def _start(
             "list.",
         ),
     ] = None,
+    scores: Scores = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Scores that are no more apart count as the same (default: 1/10 of the range)."),
+    ] = None,
     context: Annotated[
         str | None, typer.Option(metavar="A,B,…", help="Columns with text that belongs to the image.")
     ] = None,
@@ -381,7 +392,8 @@ def _start(
     _check_start(task, of_table=of_table, own_splits=bool(val or test), sized=bool(sizes))
     if unbalanced and not (sizes and of_table):
         raise BlpoError("--unbalanced belongs to --sizes of a TABLE; without sizes a split has its label proportions")
-    space = parse_labels(labels, scale) if of_table or labels is not None or scale is not None else None
+    stated = any(option is not None for option in (labels, scale, scores, tolerance))
+    space = parse_labels(labels, scale, scores, tolerance) if of_table or stated else None
     texts = None if context is None and not of_table else names(context or "")
     if reason_column is not None and not of_table:
         raise BlpoError("--reason-column is for a TABLE of your own")
@@ -743,6 +755,36 @@ def judge_(
     code = judge_images(job, Screen(as_json=as_json))
     if code:
         raise typer.Exit(code)
+
+
+@_command("serve")
+def serve(
+    judge: JudgeFile,
+    *,
+    models: _JudgeModels,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address to listen on; any but loopback needs BLPO_TOKEN.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="N", min=1, max=65535, help="Port to listen on.")] = 8000,
+    threads: Threads = None,
+    queue: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Requests that may wait; further ones get 503 and Retry-After.")
+    ] = 64,
+    request_timeout: Annotated[
+        float, typer.Option(metavar="X", min=0.1, help="Seconds that a request may take; then it gets 504.")
+    ] = 60.0,
+    max_body: Annotated[int, typer.Option(metavar="BYTES", min=1024, help="Largest request.")] = 32 * 2**20,
+    allow_urls: Annotated[
+        bool, typer.Option("--allow-urls", help="Pass images by URL on to the model's provider.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Serve a judge over HTTP: POST /judge. With BLPO_TOKEN set, requests need that bearer token."""
+    from blpo_dspy.cli.screen import Screen
+    from blpo_dspy.cli.serve import serve as serve_judge
+
+    limits = (threads, queue, request_timeout, max_body, allow_urls)
+    serve_judge(ServeJob(judge, models, host, port, *limits), Screen(as_json=as_json))
 
 
 @app.command()

@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from blpo_dspy.agreement.figures import main_figure, main_words
 from blpo_dspy.agreement.people import ceiling_of
 from blpo_dspy.cli.begin import begin, connect, keep_choice, note_offline, note_prices
 from blpo_dspy.cli.prechecks import preflight
@@ -19,6 +20,7 @@ from blpo_dspy.comparison.figures import no_evidence, remarks
 from blpo_dspy.comparison.methods import chosen, images_together
 from blpo_dspy.comparison.page import report_comparison
 from blpo_dspy.comparison.tables import terminal_table, write_tables
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import ModelError
 from blpo_dspy.files import writable_folder, writing_output
 from blpo_dspy.models.lm import is_embedded
@@ -159,4 +161,6 @@ def _in_words(row: ComparisonRow) -> str:
     if row.error:
         return f"failed: {row.error}"
     assert row.test is not None
-    return f"test macro-F1 {figure(row.test['macro_f1'])}, {row.spent:,} calls, {row.lm_seconds:,.0f} LM seconds"
+    labels = LabelSpace.from_dict(row.test["labels"])
+    agreement = f"test {main_words(labels)} {figure(row.test[main_figure(labels)])}"
+    return f"{agreement}, {row.spent:,} calls, {row.lm_seconds:,.0f} LM seconds"

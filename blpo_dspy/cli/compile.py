@@ -10,6 +10,7 @@ from typing import Any
 
 from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.cli.begin import begin, connect, contradicting, keep_choice, note_offline, note_prices
+from blpo_dspy.cli.flags import with_flags
 from blpo_dspy.cli.prechecks import precheck_calls, prechecks_in_words, run_prechecks
 from blpo_dspy.cli.screen import Screen, models_line, noting, show_aligned, working
 from blpo_dspy.errors import BlpoError
@@ -18,8 +19,8 @@ from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.estimate import estimate
 from blpo_dspy.runs.align import Judged, write_run
 from blpo_dspy.runs.compiling import claim, compile_and_measure, make_optimizer
-from blpo_dspy.runs.costs import CostsAfter, costs_after
-from blpo_dspy.runs.jobs import CompileJob, Search
+from blpo_dspy.runs.costs import costs_after, not_paid_for
+from blpo_dspy.runs.jobs import CompileJob
 from blpo_dspy.runs.record import Aligned, result
 from blpo_dspy.runs.seal import run_of, seal
 from blpo_dspy.runs.sets import Sets
@@ -39,8 +40,8 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
         claim(start, sets, models, job.search, job.run_dir)
     asked = run_prechecks(job, start, sets.named(), sets.train, models, screen)
     search = job.search.after(asked.ledger.total, asked.seconds)
-    for line in _not_paid_for(job.search, costs_after(start, sets, search), sets):
-        screen.note(line)
+    for line in not_paid_for(job.search, costs_after(start, sets, search), sets):
+        screen.note(with_flags(line, ["max_calls", "fidelity"]))
     with working(screen) as watch:
         watch.say(f"Data    {sets.how}")
         aligned = compile_and_measure(start, sets, models, search, watch, log_dir=job.run_dir)
@@ -99,14 +100,6 @@ def _remarks(sets: Sets) -> Iterator[str]:
     if sets.seal is not None and sets.seal.warning is not None:
         yield sets.seal.warning
     yield from contradicting([*sets.train, *sets.val, *sets.test])
-
-
-def _not_paid_for(search: Search, costs: CostsAfter, sets: Sets) -> Iterator[str]:
-    """What the cap on calls leaves out."""
-    if costs.test is None:
-        yield f"--max-calls {search.max_calls} doesn't pay for the {len(sets.test)} test images: not judged"
-    if search.fidelity and not costs.fidelity:
-        yield f"--max-calls {search.max_calls} doesn't pay for --fidelity: not measured"
 
 
 def estimate_cost(job: CompileJob, latency: float, screen: Screen) -> None:

@@ -10,9 +10,8 @@ from blpo_dspy.cli.begin import connect
 from blpo_dspy.cli.compile import write
 from blpo_dspy.cli.screen import Screen, models_line, show_aligned, working
 from blpo_dspy.data.examples import load_examples
-from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.photographs.ceiling import ceiling_instruction, ceiling_verbalizer_instruction
-from blpo_dspy.data.sources.photographs.dataset import REASON_COLUMN, write_dataset
+from blpo_dspy.data.sources.photographs.dataset import FIVE, REASON_COLUMN, write_dataset
 from blpo_dspy.data.sources.photographs.raters import RATERS, Rater
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import writable_folder, write_json
@@ -24,7 +23,8 @@ from blpo_dspy.runs.record import result
 from blpo_dspy.runs.seal import run_of, seal
 from blpo_dspy.runs.sets import Sets
 
-DEMO_TASK = "Rate the technical quality of this photograph from 1 (worst) to 5 (best)."
+_TASK = "Rate the technical quality of this photograph from {} (worst) to {} (best)."
+DEMO_TASK = _TASK.format(1, 5)
 DEMO_RATER = "colour"
 _TABLES = ("train.csv", "val.csv", "test.csv")
 
@@ -32,7 +32,9 @@ _TABLES = ("train.csv", "val.csv", "test.csv")
 def run_demo(job: DemoJob, screen: Screen) -> None:
     """Makes rated photographs, aligns a judge with them offline, and measures one that states the taste."""
     rater = RATERS[DEMO_RATER] if job.rater is None else Rater.from_file(job.rater)
-    labels, seed = LabelSpace.ordinal(1, 5), job.search.seed
+    labels, seed = job.labels or FIVE, job.search.seed
+    scores = labels.score_range
+    task = DEMO_TASK if scores is None else _TASK.format(scores.low, scores.high)
     folder = _folder_for_demo(job.out)
     names = ModelNames()
     with working(screen) as watch:
@@ -45,10 +47,10 @@ def run_demo(job: DemoJob, screen: Screen) -> None:
         sets = Sets(train, val, test, how)
         ceiling = VisualJudge(
             labels,
-            instruction=ceiling_instruction(rater, DEMO_TASK),
+            instruction=ceiling_instruction(rater, task),
             verbalizer_instruction=ceiling_verbalizer_instruction(rater),
         )
-        start = VisualJudge(labels, instruction=DEMO_TASK)
+        start = VisualJudge(labels, instruction=task)
         sets = replace(sets, seal=seal(sets.test, run_of(start, sets, job.search), run_dir=folder))
         aligned = compile_and_measure(start, sets, connect(names), job.search, watch, ceiling)
     record = {**result(aligned, sets, names.by_role()), "rater": dict(rater.weights)}

@@ -15,11 +15,14 @@ _WRITTEN = {
     "allow_fewer": ("; allow_fewer=True takes what there is", ""),
     "allow_outside": ("allow_outside=True", "--allow-outside"),
     "prices": ("prices={model: (prompt, completion)}", "--price MODEL=IN,OUT"),
+    "scores": ("LabelSpace.scores(low, high)", "--scores LOW-HIGH"),
     "scale": ("scale=(lowest, highest)", "--source-option scale=LOWEST-HIGHEST"),
     "size": ("a smaller size=…", "smaller --sizes (evaluate: --draw)"),
     "token": (" or pass token=…", ""),  # read from the environment: a command line is public
     **{name: (f"{name}=", f"--source-option {name}=") for name in ("csv", "image_dir", "revision")},
 }
+_NUMBER = r"-?\d{1,9}(?:\.\d{1,9})?"
+_SCORES = re.compile(rf"({_NUMBER})\s*[-–]\s*({_NUMBER})(?:\s*:\s*({_NUMBER}))?")
 _SCALE = re.compile(r"(\d{1,6})\s*[-–]\s*(\d{1,6})")
 
 
@@ -42,14 +45,21 @@ def check_folds(start: Start, search: Search) -> None:
         raise BlpoError("--fidelity is measured on a test set, and with --folds there is none: leave one of them out")
 
 
-def parse_labels(labels: str | None, scale: str | None) -> LabelSpace:
-    """Returns the label space that `--labels` or `--scale` states.
+def parse_labels(
+    labels: str | None, scale: str | None, scores: str | None = None, tolerance: float | None = None
+) -> LabelSpace:
+    """Returns the label space that `--labels`, `--scale` or `--scores` states.
 
     Raises:
-        BlpoError: If both or neither are given, or the one given states no label space.
+        BlpoError: If more than one or none of them is given, or the one given states no label space.
     """
-    if labels is not None and scale is not None:
-        raise BlpoError("--labels and --scale exclude each other: give the one that the labels are")
+    given = [flag for flag, text in (("labels", labels), ("scale", scale), ("scores", scores)) if text is not None]
+    if len(given) > 1:
+        raise BlpoError(f"--{' and --'.join(given)} exclude each other: give the one that the labels are")
+    if scores is not None:
+        return parse_scores(scores, tolerance)
+    if tolerance is not None:
+        raise BlpoError("--tolerance is how far an answer may be off of --scores, such as --scores 0-100")
     if labels is not None:
         listed = _labels(labels)
         if "" in listed:
@@ -60,7 +70,9 @@ def parse_labels(labels: str | None, scale: str | None) -> LabelSpace:
             raise BlpoError(f'--labels {labels!r} is a single label; separate labels by commas, as in "Safe,Unsafe"')
         return LabelSpace(*listed)
     if scale is None:
-        raise BlpoError('the labels are missing: give --labels "Safe,Unsafe", or a scale such as --scale 1-5')
+        raise BlpoError(
+            'the labels are missing: give --labels "Safe,Unsafe", a scale such as --scale 1-5, or --scores 0-100'
+        )
     match = _SCALE.fullmatch(scale.strip())
     if match is None or not int(match[1]) < int(match[2]):
         raise BlpoError(
@@ -68,6 +80,27 @@ def parse_labels(labels: str | None, scale: str | None) -> LabelSpace:
             "0-10; one with numbers below zero can be made in Python, LabelSpace.ordinal(-2, 2)"
         )
     return LabelSpace.ordinal(int(match[1]), int(match[2]))
+
+
+def parse_scores(text: str, tolerance: float | None = None) -> LabelSpace:
+    """Returns the scores that `--scores LOW-HIGH[:STEP]` states.
+
+    Raises:
+        BlpoError: If it states no range of scores.
+    """
+    match = _SCORES.fullmatch(text.strip())
+    if match is None:
+        raise BlpoError(
+            f"--scores {text!r} is not a range of scores: write it from its lowest to its highest number, such as "
+            "0-100, and with the step where not every decimal is a score, such as 0-10:0.5"
+        )
+    try:
+        low, high, step = (None if number is None else float(number) for number in match.groups())
+        assert low is not None
+        assert high is not None
+        return LabelSpace.scores(low, high, step, tolerance=tolerance)
+    except BlpoError as error:
+        raise BlpoError(f"--scores {text!r}: {error}") from error
 
 
 def _labels(text: str) -> list[Label]:

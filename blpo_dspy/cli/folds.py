@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from blpo_dspy.agreement.figures import table_figures
 from blpo_dspy.agreement.intervals import MeanSd
 from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.cli.begin import begin, connect, contradicting, note_offline, note_prices
@@ -20,11 +21,9 @@ from blpo_dspy.optimizers.estimate import estimate, sum_of_estimates
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.compiling import claim, make_optimizer
 from blpo_dspy.runs.costs import costs_after
-from blpo_dspy.runs.folds import FIGURES, Folded, Folds, align_folds, each_fold, make_folds, share
+from blpo_dspy.runs.folds import Folded, Folds, align_folds, each_fold, make_folds, share
 from blpo_dspy.runs.jobs import CompileJob, Search
 from blpo_dspy.runs.record import result
-
-_WORDS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "kappa": "kappa", "mae": "mean error"}
 
 
 def compile_folds(job: CompileJob, screen: Screen) -> None:
@@ -117,9 +116,10 @@ def _show(screen: Screen, found: Folded, record: dict[str, Any], models: str, fi
 
 def _spread(found: Folded) -> str:
     over = found.over_folds()
-    both = [name for name in FIGURES if name in over["before"] and name in over["after"]]
+    words = table_figures(found.labels)
+    both = [name for name in words if name in over["before"] and name in over["after"]]
     return ", ".join(
-        f"{_WORDS[name]} {_mean_sd(over['before'][name])} → {_mean_sd(over['after'][name])}" for name in both
+        f"{words[name]} {_mean_sd(over['before'][name])} → {_mean_sd(over['after'][name])}" for name in both
     )
 
 

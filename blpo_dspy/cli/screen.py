@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from blpo_dspy.agreement.figures import table_figures
 from blpo_dspy.agreement.intervals import Interval, PairedComparison
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.verdicts import Verdict
@@ -226,17 +227,16 @@ def _wrapped(lead: str, text: str, width: int) -> str:
 def agreement_table(rows: Sequence[tuple[str, str, Agreement | None]]) -> Table:
     """Returns the figures as a table, one row for each split and judge that was measured."""
     measured = [(split, name, agreement) for split, name, agreement in rows if agreement is not None]
-    ordinal = any(agreement.labels.ordered for _, _, agreement in measured)
+    figures = table_figures(measured[0][2].labels) if measured else {}
     failed = any(agreement.failed for _, _, agreement in measured)
-    figures = ["n", "accuracy", "macro-F1", "kappa"] + (["mean error"] if ordinal else []) + ["invalid"]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("split", "judge"):
         table.add_column(name, no_wrap=True)
-    for name in figures + (["failed"] if failed else []):
+    for name in ["n", *figures.values(), "invalid", *(["failed"] if failed else [])]:
         table.add_column(name, justify="right", no_wrap=True)
     for split, name, a in measured:
-        cells = [str(a.n), _figure(a.accuracy), _figure(a.macro_f1), _figure(a.kappa)]
-        cells += ([_figure(a.mae)] if ordinal else []) + [str(a.invalid)] + ([str(a.failed)] if failed else [])
+        cells = [str(a.n), *(_figure(getattr(a, figure)) for figure in figures), str(a.invalid)]
+        cells += [str(a.failed)] if failed else []
         table.add_row(Text(shown(split)), Text(shown(name)), *cells)
     return table
 
@@ -263,7 +263,7 @@ class Evaluated:
 
     def in_words(self) -> str:
         """Returns the intervals in words."""
-        shown = {"accuracy": "accuracy", "macro_f1": "macro-F1", "kappa": "kappa", "mae": "mean error"}
+        shown = table_figures(self.agreement.labels)
         found = [(word, interval) for name, word in shown.items() if (interval := self.intervals.get(name))]
         return ", ".join(f"{word} {interval.low:.2f} to {interval.high:.2f}" for word, interval in found)
 
@@ -302,6 +302,8 @@ def show_evaluated(
         screen.text(textwrap.fill(people[:1].upper() + people[1:], screen.width))
     if paired is not None:
         screen.text(textwrap.fill(f"{names[1]} → {names[0]}: {paired.wording}", screen.width))
+    if not done[0].agreement.confusion:
+        return  # scores are no cells of a table
     screen.text()
     if len(done) > 1:
         screen.text(names[0])

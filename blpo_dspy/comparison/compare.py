@@ -28,11 +28,12 @@ from blpo_dspy.data.fields import IMAGE
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.splits import Splits
-from blpo_dspy.errors import BlpoError, ModelError
+from blpo_dspy.errors import BlpoError, ModelError, brief
 from blpo_dspy.files import RESULTS, write_json
 from blpo_dspy.models.failures import FATAL_ERRORS
 from blpo_dspy.models.lm import Models, identity
 from blpo_dspy.models.prices import Prices, check_priced, checked_prices
+from blpo_dspy.notebook import html_table, share
 from blpo_dspy.optimizers.bench.records import BLPOResult
 from blpo_dspy.optimizers.bench.setup import dataset
 from blpo_dspy.predictions.labelling import inputs_of, label_images
@@ -109,7 +110,7 @@ class ComparisonRow:
         return [Verdict(label, failure="failed" if i in failed else "") for i, label in enumerate(self.predicted)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """The rows of a comparison, what they share, and the human labels of the test images."""
 
@@ -121,6 +122,17 @@ class Comparison:
     def labels(self) -> LabelSpace:
         """The label space."""
         return LabelSpace.from_dict(self.about["student"]["labels"])
+
+    def __repr__(self) -> str:
+        methods, seeds = ({getattr(row, name) for row in self.rows} for name in ("method", "seed"))
+        return f"Comparison({', '.join(sorted(methods))}; {len(seeds)} seeds, max_calls={self.about.get('max_calls')})"
+
+    def _repr_html_(self) -> str:
+        rows = [["method", "seed", "test macro-F1", "test kappa", "calls", ""]]
+        for row in self.rows:
+            figures = [share((row.test or {}).get(name)) for name in ("macro_f1", "kappa")]
+            rows.append([row.method, str(row.seed), *figures, f"{row.spent:,}", brief(row.error, 80)])
+        return html_table(rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from blpo_dspy.agreement.figures import main_figure
 from blpo_dspy.agreement.intervals import Interval, SeedsComparison, compare_over_seeds, interval_over_seeds
 from blpo_dspy.comparison.compare import Comparison, ComparisonRow
 from blpo_dspy.models.lm import is_embedded
@@ -17,13 +18,13 @@ def measured(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
     return [row for row in rows if not row.error and len(row.failed) < len(row.predicted)]
 
 
-def f1_interval(comparison: Comparison, method: str) -> Interval | None:
-    """Returns the interval of a method's mean test macro-F1 over its seeds, None if that is undefined."""
+def main_interval(comparison: Comparison, method: str) -> Interval | None:
+    """Returns the interval of a method's main test figure, the mean over its seeds, None if that is undefined."""
     rows = measured([row for row in comparison.rows if row.method == method])
     if not rows:
         return None
     predicted, failed = [row.predicted for row in rows], [row.failed for row in rows]
-    return interval_over_seeds(comparison.labels, comparison.truth, predicted, failed, "macro_f1")
+    return interval_over_seeds(comparison.labels, comparison.truth, predicted, failed, main_figure(comparison.labels))
 
 
 def versus(comparison: Comparison, method: str, other: str) -> SeedsComparison | None:

@@ -13,12 +13,13 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from blpo_dspy.agreement.figures import main_figure, main_words
 from blpo_dspy.calls.ledger import ROLES
 from blpo_dspy.comparison.compare import Comparison
 from blpo_dspy.comparison.figures import (
     ENDED,
     ended_early,
-    f1_interval,
+    main_interval,
     measured,
     no_evidence,
     remarks,
@@ -26,6 +27,7 @@ from blpo_dspy.comparison.figures import (
     versus,
 )
 from blpo_dspy.comparison.methods import METHODS
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import RESULTS, replacing
 from blpo_dspy.report.charts import Point, Series, save_line_chart
@@ -72,9 +74,14 @@ def write_tables(comparison: Comparison, folder: str | os.PathLike[str]) -> list
 
 
 def summary(comparison: Comparison) -> list[Mapping[str, str]]:
-    """Returns for each method its cells by heading: mean ± sd over seeds, and what is said of the mean."""
+    """Returns for each method its cells by heading: mean ± sd over seeds, and what is said of the mean.
+
+    The headings are those of `HEADINGS`, with the main figure of the labels (`main_figure`) in place of macro-F1.
+    """
     names = dict.fromkeys(row.method for row in comparison.rows)
-    return [_cells(comparison, name) for name in names]
+    headings = _titled(HEADINGS, comparison.labels)
+    cells = [_cells(comparison, name) for name in names]
+    return [{title: row[name] for title, name in zip(headings, HEADINGS, strict=True)} for row in cells]
 
 
 def _cells(comparison: Comparison, name: str) -> dict[str, str]:
@@ -85,14 +92,16 @@ def _cells(comparison: Comparison, name: str) -> dict[str, str]:
         return {**dict.fromkeys(HEADINGS, "–"), "method": name, "val macro-F1": "failed"}
     searched = [row for row in done if row.calls is not None]
     paired = versus(comparison, name, "none")
-    change = None if paired is None else paired.differences.get("macro_f1")
+    labels = comparison.labels
+    main, second = main_figure(labels), "mae" if labels.kind == "scores" else "kappa"
+    change = None if paired is None else paired.differences.get(main)
     invalid, lost = unanswered(done)
     return {
         "method": name + (f" ({failed} of {len(rows)} failed)" if failed else ""),
-        "val macro-F1": spread([_figure(row.val, "macro_f1") for row in done]),
-        "test macro-F1": spread([_figure(row.test, "macro_f1") for row in done]),
-        "95 % interval": ends(f1_interval(comparison, name)) or "–",
-        "test kappa": spread([_figure(row.test, "kappa") for row in done]),
+        "val macro-F1": spread([_figure(row.val, main) for row in done]),
+        "test macro-F1": spread([_figure(row.test, main) for row in done]),
+        "95 % interval": ends(main_interval(comparison, name)) or "–",
+        "test kappa": spread([_figure(row.test, second) for row in done]),
         "vs none": figure(None if change is None else change.change, signed=True),
         "its interval": ends(None if change is None else change.interval, signed=True) or "–",
         "p": p_cell(None if paired is None else paired.p_value),
@@ -116,11 +125,12 @@ def _figure(data: Mapping[str, Any] | None, name: str) -> float | None:
 def terminal_table(comparison: Comparison, width: int) -> Table:
     """Returns the table for a terminal of so many columns."""
     rows = summary(comparison)
-    headings = list(_WIDE if width >= _COLUMNS_OF_WIDE else _NARROW)
+    headings = _titled(_WIDE if width >= _COLUMNS_OF_WIDE else _NARROW, comparison.labels)
     headings += [name for name in ("invalid", "failed") if any(cells[name] not in ("0", "–") for cells in rows)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
-        shown = heading.replace(" macro", "\nmacro").replace(" interval", "\ninterval").replace(" kappa", "\nkappa")
+        shown = heading.replace(" Spearman", "\nSpearman").replace(" mean", "\nmean").replace(" macro", "\nmacro")
+        shown = shown.replace(" interval", "\ninterval").replace(" kappa", "\nkappa")
         left, one_line = heading == "method", heading != "p"
         table.add_column(
             Text(shown), justify="left" if left else "right", no_wrap=one_line, min_width=None if one_line else 6
@@ -130,11 +140,18 @@ def terminal_table(comparison: Comparison, width: int) -> Table:
     return table
 
 
+def _titled(headings: Sequence[str], labels: LabelSpace) -> list[str]:
+    """Headings with the figures of such labels in their names."""
+    kappa = "mean error" if labels.kind == "scores" else "kappa"
+    return [name.replace("macro-F1", main_words(labels)).replace("kappa", kappa) for name in headings]
+
+
 def markdown(comparison: Comparison) -> str:
     """Returns the table in Markdown, with how to read it, what each method is, and what to know of it below."""
-    lines = ["| " + " | ".join(HEADINGS) + " |", "|---" + "|---:" * (len(HEADINGS) - 1) + "|"]
+    headings = _titled(HEADINGS, comparison.labels)
+    lines = ["| " + " | ".join(headings) + " |", "|---" + "|---:" * (len(HEADINGS) - 1) + "|"]
     for cells in summary(comparison):
-        shown = [_one_cell(cells["method"]), *(cells[heading] for heading in HEADINGS[1:])]
+        shown = [_one_cell(cells["method"]), *(cells[heading] for heading in headings[1:])]
         lines.append("| " + " | ".join(shown) + " |")
     seeds = list(dict.fromkeys(row.seed for row in comparison.rows))
     models = _one_cell(", ".join(f"{role} {about['model']}" for role, about in comparison.about["models"].items()))
@@ -148,12 +165,12 @@ def _how_to_read(comparison: Comparison, seeds: Sequence[int], models: str) -> s
     several = f"Mean ± sd over seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"Seed {seeds[0]}"
     return (
         f"Every search had at most {comparison.about['max_calls']:,} LM calls ({models}). {several}. “vs none” is the "
-        "difference in test macro-F1 to no optimization; p is from the exact paired test of how far the labels of the "
-        "test images are off, not corrected for the number of methods. Intervals and p are of the mean over seeds: "
-        "each resample takes a test image with its answers of all seeds. “calls” are those of the search, “images” "
-        "those sent to the optimizer LM; “LM seconds” were waited for answers, parallel ones added up, whichever "
-        "method paid for them. “invalid” answers without a label and “failed” calls are those of the final "
-        "measurements; the latter are left out of all figures."
+        f"difference in test {main_words(comparison.labels)} to no optimization; p is from the exact paired test of "
+        "how far the labels of the test images are off, not corrected for the number of methods. Intervals and p are "
+        "of the mean over seeds: each resample takes a test image with its answers of all seeds. “calls” are those of "
+        "the search, “images” those sent to the optimizer LM; “LM seconds” were waited for answers, parallel ones "
+        "added up, whichever method paid for them. “invalid” answers without a label and “failed” calls are those of "
+        "the final measurements; the latter are left out of all figures."
     )
 
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from blpo_dspy.agreement.intervals import BETTER, METHOD, WORSE, Interval, SeedsComparison
+from blpo_dspy.agreement.figures import main_figure
+from blpo_dspy.agreement.intervals import BETTER, WORSE, Interval, SeedsComparison, interval_method
 from blpo_dspy.calls.ledger import ROLES
 from blpo_dspy.comparison.compare import Comparison, ComparisonRow
 from blpo_dspy.comparison.figures import (
     ENDED,
     ended_early,
-    f1_interval,
+    main_interval,
     measured,
     no_evidence,
     remarks,
@@ -28,6 +29,7 @@ from blpo_dspy.report.numbers import ends, figure, p_cell, spread
 from blpo_dspy.report.run.headline import models_and_day
 
 _OURS = "blpo"
+_TITLES = {"macro_f1": "macro F1", "spearman": "Spearman’s ρ"}
 _TONES = {BETTER: "good", WORSE: "bad"}
 _EVIDENCE = {"both": "image and description", "image": "the image", "description": "the description"}
 
@@ -55,10 +57,10 @@ class Cells:
 
     Attributes:
         name: Of the method, or the seed.
-        test: Test macro-F1.
+        test: The main figure (`main_figure`) on the test set.
         interval: Its interval.
-        val: Validation macro-F1.
-        change: Paired difference in test macro-F1 to no optimization.
+        val: The same on the validation set.
+        change: Paired difference in it to no optimization.
         change_interval: Its interval.
         p: Exact paired test.
         verdict: In words.
@@ -90,7 +92,7 @@ class Cells:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A method compared with another in test macro-F1: the difference, its interval, the test and what it says."""
+    """A method compared with another in the main figure: the difference, its interval, the test and what it says."""
 
     name: str
     change: str
@@ -133,6 +135,7 @@ class ComparisonPage:
     base: float | None
     chart: str | None
     measured: str
+    figure: str
     methods: tuple[MethodView, ...]
     contrasts: tuple[Contrast, ...]
     no_evidence: str
@@ -140,7 +143,7 @@ class ComparisonPage:
     facts: tuple[tuple[str, str], ...]
     command: str
     versions: tuple[tuple[str, str], ...]
-    interval_method: str = METHOD
+    interval_method: str
 
 
 def comparison_page(comparison: Comparison, about: About) -> ComparisonPage:
@@ -151,7 +154,9 @@ def comparison_page(comparison: Comparison, about: About) -> ComparisonPage:
     seeds = tuple(dict.fromkeys(row.seed for row in comparison.rows))
     paired = {name: found for name in names if (found := versus(comparison, name, "none")) is not None}
     title, tone, sentences = _headline(paired, len(seeds))
-    dots, base = _dots(by_method)
+    name = main_figure(labels)
+    figure_title = _TITLES[name]
+    dots, base = _dots(by_method, name)
     lines = curves(comparison)
     return ComparisonPage(
         task=comparison.about["student"]["judge"],
@@ -164,15 +169,20 @@ def comparison_page(comparison: Comparison, about: About) -> ComparisonPage:
         base=base,
         chart=line_chart(lines, "validation agreement") if lines else None,
         measured="mean distance from the human rating" if labels.ordered else "accuracy",
+        figure=figure_title,
         methods=tuple(
-            _method(name, rows, f1_interval(comparison, name), paired.get(name)) for name, rows in by_method.items()
+            _method(method, rows, main_interval(comparison, method), paired.get(method), name)
+            for method, rows in by_method.items()
         ),
-        contrasts=tuple(_contrast(comparison, name) for name in names if versus(comparison, name, _OURS) is not None),
+        contrasts=tuple(
+            _contrast(comparison, one, name) for one in names if versus(comparison, one, _OURS) is not None
+        ),
         no_evidence=no_evidence(comparison),
         remarks=tuple(remarks(comparison)),
         facts=_facts(comparison, labels, seeds, about),
         command=about.command,
         versions=about.versions,
+        interval_method=interval_method(labels),
     )
 
 
@@ -194,14 +204,14 @@ def _headline(paired: Mapping[str, SeedsComparison], seeds: int) -> tuple[str, s
     return title, "good" if better else "none", tuple(sentences)
 
 
-def _dots(by_method: Mapping[str, Sequence[ComparisonRow]]) -> tuple[str | None, float | None]:
+def _dots(by_method: Mapping[str, Sequence[ComparisonRow]], main: str) -> tuple[str | None, float | None]:
     """The plot of test agreement, and that of no optimization."""
     series, means = [], {}
     for name, rows in by_method.items():
         points = []
         for row in measured(rows):
             assert row.test is not None
-            value, interval = row.test["macro_f1"], row.test["intervals"]["macro_f1"]
+            value, interval = row.test[main], row.test["intervals"][main]
             if value is not None:
                 low, high = (value, value) if interval is None else (interval["low"], interval["high"])
                 points.append(Point(value, (low, high), f"{name}, {_dot_label(row.seed, value, low, high)}"))
@@ -210,7 +220,7 @@ def _dots(by_method: Mapping[str, Sequence[ComparisonRow]]) -> tuple[str | None,
             means[name] = fmean(point.value for point in points)
     series.sort(key=lambda one: -means[one.name])
     base = means.get("none")
-    return (dot_chart(series, "test macro F1", base) if series else None), base
+    return (dot_chart(series, f"test {_TITLES[main]}", base) if series else None), base
 
 
 def _dot_label(seed: int, value: float, low: float, high: float) -> str:
@@ -218,27 +228,27 @@ def _dot_label(seed: int, value: float, low: float, high: float) -> str:
 
 
 def _method(
-    name: str, rows: Sequence[ComparisonRow], interval: Interval | None, paired: SeedsComparison | None
+    name: str, rows: Sequence[ComparisonRow], interval: Interval | None, paired: SeedsComparison | None, main: str
 ) -> MethodView:
     done = measured(rows)
     about = METHODS[name].about if name in METHODS else ""
     texts = tuple((row.seed, text["judge"], text["verbalizer"]) for row in done if (text := row.instructions))
-    seeds = tuple(_run(row) for row in rows) if len(rows) > 1 else ()
-    return MethodView(name, about, _mean(name, rows, interval, paired), seeds, texts)
+    seeds = tuple(_run(row, main) for row in rows) if len(rows) > 1 else ()
+    return MethodView(name, about, _mean(name, rows, interval, paired, main), seeds, texts)
 
 
-def _run(row: ComparisonRow) -> Cells:
+def _run(row: ComparisonRow, main: str) -> Cells:
     """The row of one seed."""
     name = f"seed {row.seed}"
     if row.error or row.test is None:
         return Cells(name, verdict="failed", tone="bad")
     paired = row.paired or {}
-    difference = paired.get("differences", {}).get("macro_f1")
+    difference = paired.get("differences", {}).get(main)
     verdict = paired.get("verdict", "")
     return Cells(
         name,
-        **_measures([row]),
-        interval=ends(row.test["intervals"]["macro_f1"]),
+        **_measures([row], main),
+        interval=ends(row.test["intervals"][main]),
         change=figure(difference and difference["change"], signed=True),
         change_interval=ends(difference and difference["interval"], signed=True),
         p=p_cell(paired.get("p_value")),
@@ -247,17 +257,19 @@ def _run(row: ComparisonRow) -> Cells:
     )
 
 
-def _mean(name: str, rows: Sequence[ComparisonRow], interval: Interval | None, paired: SeedsComparison | None) -> Cells:
+def _mean(
+    name: str, rows: Sequence[ComparisonRow], interval: Interval | None, paired: SeedsComparison | None, main: str
+) -> Cells:
     """The row of a method."""
     done = measured(rows)
     failed = len(rows) - len(done)
     shown = name + (f" ({failed} of {len(rows)} failed)" if failed and len(rows) > 1 else "")
     if not done:
         return Cells(shown, verdict="failed", tone="bad")
-    cells = _measures(done)
+    cells = _measures(done, main)
     if paired is None:
         return Cells(shown, **cells, interval=ends(interval))
-    change = paired.differences.get("macro_f1")
+    change = paired.differences.get(main)
     return Cells(
         shown,
         **cells,
@@ -270,11 +282,11 @@ def _mean(name: str, rows: Sequence[ComparisonRow], interval: Interval | None, p
     )
 
 
-def _measures(done: Sequence[ComparisonRow]) -> dict[str, Any]:
+def _measures(done: Sequence[ComparisonRow], main: str) -> dict[str, Any]:
     """The figures of some runs and what they took."""
     cells = {
-        "test": spread([(row.test or {})["macro_f1"] for row in done]),
-        "val": spread([(row.val or {}).get("macro_f1") for row in done]),
+        "test": spread([(row.test or {})[main] for row in done]),
+        "val": spread([(row.val or {}).get(main) for row in done]),
         "unanswered": " / ".join(map(str, unanswered(done))),
     }
     searched = [row for row in done if row.calls is not None]
@@ -289,10 +301,10 @@ def _measures(done: Sequence[ComparisonRow]) -> dict[str, Any]:
     }
 
 
-def _contrast(comparison: Comparison, name: str) -> Contrast:
+def _contrast(comparison: Comparison, name: str, main: str) -> Contrast:
     found = versus(comparison, name, _OURS)
     assert found is not None
-    change = found.differences.get("macro_f1")
+    change = found.differences.get(main)
     return Contrast(
         name,
         figure(None if change is None else change.change, signed=True),
@@ -308,7 +320,7 @@ def _facts(
 ) -> tuple[tuple[str, str], ...]:
     shared, evidence = comparison.about, comparison.about["student"]["evidence"]
     facts = [
-        ("Labels", ", ".join(labels.names)),
+        ("Labels", ", ".join(labels.names) or labels.describe()),
         ("Data", about.how),
         *((f"{name} set", f"sha256 {shared[name][:16]}…") for name in ("train", "val", "test") if name in shared),
         *((f"{role} model", model["model"]) for role, model in shared["models"].items()),

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from statistics import median_low
+from statistics import fmean, median_low
 
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
@@ -94,8 +94,9 @@ def combine_raters(ratings: Ratings, rule: str = "majority") -> Combined:
     Args:
         ratings: The ratings.
         rule: "majority": the most frequent label; where several are equally frequent, the median of an ordinal item's
-            ratings (the lower middle one if their number is even), while a nominal item is left out and listed.
-            "mean" (ordinal only): the mean level rounded to the nearest one, the lower of two equally near.
+            ratings or scores (the lower middle one if their number is even), while a nominal item is left out and
+            listed. "mean" (not nominal): the mean level rounded to the nearest one, the lower of two equally near; of
+            scores the mean itself, to the nearest step if the range has steps.
 
     Raises:
         BlpoError: If the rule is unknown or asks for the mean of nominal labels.
@@ -146,9 +147,13 @@ def _majority(labels: LabelSpace, given: list[Label]) -> Label | None:
     winners = [label for label, count in counts.items() if count == most]
     if len(winners) == 1:
         return winners[0]
+    if labels.score_range is not None:
+        return median_low(labels.score(label) for label in given)
     return labels.labels[median_low(labels.index(label) for label in given)] if labels.ordered else None
 
 
 def _mean(labels: LabelSpace, given: list[Label]) -> Label:
+    if labels.score_range is not None:
+        return labels.score_range.nearest(fmean(labels.score(label) for label in given))
     total, n = sum(labels.index(label) for label in given), len(given)
     return labels.labels[-((n - 2 * total) // (2 * n))]  # ⌈mean − ½⌉ in whole numbers

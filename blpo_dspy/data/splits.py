@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -16,10 +18,14 @@ from blpo_dspy.data.fields import image_prints
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.errors import BlpoError, DataError, check_kind, notice
+from blpo_dspy.notebook import html_table
 
 NAMES = ("train", "val", "test")
 DEFAULT_FRACTIONS = (0.4, 0.2, 0.4)
 _ATTEMPTS = 50
+_LABELS_SHOWN = 12  # in a notebook
+# With more levels without an example, a scale is one of scores rather than of levels.
+_MOST_ABSENT = 15
 
 Item = TypeVar("Item")
 
@@ -27,7 +33,7 @@ Quotas = tuple[Counter[Label], ...]  # how many examples of each label each spli
 Unit = list[int]  # positions of examples that stay together
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Splits(Generic[Item]):
     """Three disjoint sets of labelled items, `dspy.Example`s as a rule, each in a seeded order.
 
@@ -49,6 +55,18 @@ class Splits(Generic[Item]):
     def parts(self) -> tuple[list[Item], list[Item], list[Item]]:
         """Train, val and test."""
         return self.train, self.val, self.test
+
+    def __repr__(self) -> str:
+        return f"Splits({self.describe()})"
+
+    def _repr_html_(self) -> str:
+        given = [self.labels.coerce(getattr(item, "label", item)) for part in self.parts for item in part]
+        strata, found = self.labels.strata(given)
+        left, rows = iter(found), []
+        for name, part in zip(NAMES, self.parts, strict=True):
+            counts = Counter(itertools.islice(left, len(part)))
+            rows.append([name, len(part), *(counts[label] for label in strata[:_LABELS_SHOWN])])
+        return html_table([["split", "n", *strata[:_LABELS_SHOWN]], *rows]) + f"<p>{html.escape(self.how)}</p>"
 
     def describe(self) -> str:
         """Returns sizes, label counts and the way of splitting, in one line."""
@@ -87,25 +105,29 @@ def split_examples(
     check_space(labels)
     if sizes is not None and fractions is not None:
         raise BlpoError("give sizes or fractions of the splits, not both")
-    names = [labels.coerce(example.label) for example in examples]
+    strata, names = labels.strata([labels.coerce(example.label) for example in examples])
     units = _units(examples)
     if sizes is not None:
-        quotas = _sized_quotas(_checked_sizes(sizes), Counter(names), labels, balanced)
+        # Bins of scores are equally full already, as far as equal scores allow.
+        even = balanced and labels.kind != "scores"
+        quotas = _sized_quotas(_checked_sizes(sizes), Counter(names), strata, even)
         chosen = _fill(names, units, quotas, seed)
         if chosen is None:
-            raise DataError(_shortfall(Counter(names), labels, sizes, quotas, len(units) < len(names)))
-        how = f"{'balanced by label' if balanced else 'in the label proportions of the whole'}, seed {seed}"
+            raise DataError(_shortfall(Counter(names), strata, sizes, quotas, len(units) < len(names)))
+        evenly = "balanced by label" if labels.kind != "scores" else "balanced by bins of scores"
+        how = f"{evenly if balanced else 'in the label proportions of the whole'}, seed {seed}"
         left = len(names) - sum(sizes)
         how += f", {left} of {len(names)} examples left out" if left else ""
     else:
         shares = _checked_fractions(fractions or DEFAULT_FRACTIONS)
-        chosen = _distribute(names, units, _fraction_quotas(shares, Counter(names), labels), seed)
+        chosen = _distribute(names, units, _fraction_quotas(shares, Counter(names), strata), seed)
         if _some_empty(shares, chosen):
-            chosen = _distribute_units(names, units, lambda heads: _fraction_quotas(shares, heads, labels), seed)
+            chosen = _distribute_units(names, units, lambda heads: _fraction_quotas(shares, heads, strata), seed)
         if _some_empty(shares, chosen):
-            raise DataError(_too_few(Counter(names), labels, len(units)))
+            raise DataError(_too_few(Counter(names), strata, len(units)))
         percent = "/".join(f"{100 * share:g}" for share in shares)
-        how = f"split {percent} within each label, seed {seed}"
+        within = "label" if labels.kind != "scores" else "bin of scores"
+        how = f"split {percent} within each {within}, seed {seed}"
     if len(units) < len(names):
         how += f", {sum(len(unit) > 1 for unit in units)} groups kept whole"
     train, val, test = ([examples[i] for i in part] for part in chosen)
@@ -116,7 +138,8 @@ def thinned(examples: Sequence[dspy.Example], most: int, labels: LabelSpace) -> 
     """Returns at most so many examples, in their order and as nearly as possible in their label proportions."""
     if len(examples) <= most:
         return list(examples)
-    by_label = sorted(range(len(examples)), key=lambda i: labels.labels.index(labels.coerce(examples[i].label)))
+    strata, names = labels.strata([labels.coerce(example.label) for example in examples])
+    by_label = sorted(range(len(examples)), key=lambda i: strata.index(names[i]))
     step = len(examples) / most
     return [examples[i] for i in sorted(by_label[int((n + 0.5) * step)] for n in range(most))]
 
@@ -141,22 +164,27 @@ def cut_folds(
     """
     if folds < 2:
         raise BlpoError(f"folds={folds} is too few: each is judged by a judge that is compiled on the others")
-    names = [labels.coerce(example.label) for example in examples]
+    strata, names = labels.strata([labels.coerce(example.label) for example in examples], least=folds)
     units = _units(examples)
     spread = Counter(label for unit in units for label in {names[i] for i in unit})
-    short = [label for label in labels.labels if 0 < spread[label] < folds]
+    short = [label for label in strata if 0 < spread[label] < folds]
     if short or not units:
         feasible = min(spread.values(), default=0)
-        raise DataError(_too_few_for_folds(Counter(names), labels, short, folds, len(units) < len(names), feasible))
-    chosen = _distribute(names, units, _fold_quotas(folds, Counter(names), labels), seed)
+        raise DataError(_too_few_for_folds(Counter(names), strata, short, folds, len(units) < len(names), feasible))
+    chosen = _distribute(names, units, _fold_quotas(folds, Counter(names), strata), seed)
     if not all(chosen):
-        chosen = _distribute_units(names, units, lambda heads: _fold_quotas(folds, heads, labels), seed)
+        chosen = _distribute_units(names, units, lambda heads: _fold_quotas(folds, heads, strata), seed)
     return [[examples[i] for i in part] for part in chosen]
 
 
 def histogram(examples: Iterable[dspy.Example], labels: LabelSpace) -> str:
-    """Returns how often each label of the space occurs, in words: "Safe: 60, Unsafe: 40"."""
-    return _histogram(Counter(labels.coerce(example.label) for example in examples), labels)
+    """Returns how often each label of the space occurs, in words: "Safe: 60, Unsafe: 40"; of scores, each bin."""
+    return _in_words([labels.coerce(example.label) for example in examples], labels)
+
+
+def _in_words(given: Sequence[Label], labels: LabelSpace) -> str:
+    strata, names = labels.strata(given)
+    return _histogram(Counter(names), strata)
 
 
 def check_labels(given: Sequence[Label], labels: LabelSpace) -> None:
@@ -165,14 +193,20 @@ def check_labels(given: Sequence[Label], labels: LabelSpace) -> None:
     Raises:
         DataError: If all examples have the same label; it prints the label histogram.
     """
-    counts = Counter(given)
-    shown = _histogram(counts, labels)
+    counts, shown = Counter(given), _in_words(given, labels)
     if len(counts) < 2:
         raise DataError(
             f"all training examples have the same label ({shown}), so there is nothing to learn; add other labels"
         )
     absent = [str(label) for label in labels.labels if not counts[label]]
-    if absent:
+    if len(absent) > _MOST_ABSENT and labels.numeric:
+        notice(
+            f"{len(absent)} of {len(labels)} levels have no training example; numbers on a scale as fine as this are "
+            f"better given as scores, LabelSpace.scores(low, high), of which near ones "
+            "count as the same",
+            option="scores",
+        )
+    elif absent:
         notice(f"no training example has the label {' or '.join(absent)} ({shown}); the judge learns nothing about it")
 
 
@@ -220,30 +254,31 @@ def _units(examples: Sequence[dspy.Example]) -> list[Unit]:
     return list(units.values())
 
 
-def _sized_quotas(sizes: Sequence[int], counts: Counter[Label], labels: LabelSpace, balanced: bool) -> Quotas:
+def _sized_quotas(sizes: Sequence[int], counts: Counter[Label], strata: Sequence[Label], balanced: bool) -> Quotas:
     """Each split in turn; the remainder goes to the labels with the most examples left."""
-    weights = {label: 1.0 if balanced else float(counts[label]) for label in labels.labels}
     left = Counter(counts)
     quotas = []
     for size in sizes:
+        # In proportion to what is left no label is asked for more than there is.
+        weights = {label: 1.0 if balanced else float(left[label]) for label in strata}
         quotas.append(_apportion(size, weights, left))
         left.subtract(quotas[-1])
     return tuple(quotas)
 
 
-def _fraction_quotas(shares: Sequence[float], counts: Counter[Label], labels: LabelSpace) -> Quotas:
+def _fraction_quotas(shares: Sequence[float], counts: Counter[Label], strata: Sequence[Label]) -> Quotas:
     by_split = [Counter[Label]() for _ in shares]
-    for label in labels.labels:
+    for label in strata:
         parts = _apportion(counts[label], dict(enumerate(shares)), Counter())
         for split, quota in enumerate(by_split):
             quota[label] = parts[split]
     return tuple(by_split)
 
 
-def _fold_quotas(folds: int, counts: Counter[Label], labels: LabelSpace) -> Quotas:
+def _fold_quotas(folds: int, counts: Counter[Label], strata: Sequence[Label]) -> Quotas:
     """Each label in equal shares; the remainder goes to the folds that are the smallest so far."""
     by_fold = tuple(Counter[Label]() for _ in range(folds))
-    for label in labels.labels:
+    for label in strata:
         room = Counter[Label]({fold: -quota.total() for fold, quota in enumerate(by_fold)})
         parts = _apportion(counts[label], dict.fromkeys(range(folds), 1.0), room)
         for fold, quota in enumerate(by_fold):
@@ -353,21 +388,21 @@ def _checked_fractions(fractions: tuple[float, float, float]) -> tuple[float, fl
 
 def _counted(examples: Sequence[dspy.Example], labels: LabelSpace) -> str:
     counts = Counter(labels.coerce(example.label) for example in examples)
-    if examples and len({counts[label] for label in labels.labels}) == 1:
+    if labels.labels and examples and len({counts[label] for label in labels.labels}) == 1:
         return f"{len(examples)} ({counts[labels.labels[0]]} per label)"
-    return f"{len(examples)} ({_histogram(counts, labels)})" if examples else "0"
+    return f"{len(examples)} ({histogram(examples, labels)})" if examples else "0"
 
 
-def _histogram(counts: Counter[Label], labels: LabelSpace) -> str:
-    return ", ".join(f"{label}: {counts[label]}" for label in labels.labels)
+def _histogram(counts: Counter[Label], strata: Sequence[Label]) -> str:
+    return ", ".join(f"{label}: {counts[label]}" for label in strata)
 
 
-def _shortfall(counts: Counter[Label], labels: LabelSpace, sizes: Sequence[int], quotas: Quotas, grouped: bool) -> str:
+def _shortfall(
+    counts: Counter[Label], strata: Sequence[Label], sizes: Sequence[int], quotas: Quotas, grouped: bool
+) -> str:
     wanted = sum(quotas, Counter[Label]())
-    short = [
-        f"{label} lacks {wanted[label] - counts[label]}" for label in labels.labels if wanted[label] > counts[label]
-    ]
-    needed, there = _histogram(wanted, labels), _histogram(counts, labels)
+    short = [f"{label} lacks {wanted[label] - counts[label]}" for label in strata if wanted[label] > counts[label]]
+    needed, there = _histogram(wanted, strata), _histogram(counts, strata)
     what = f"splits of {'/'.join(map(str, sizes))} need {needed}, but there are {there}"
     if short:
         advice = "ask for smaller splits or unbalanced ones, or label more images"
@@ -376,20 +411,20 @@ def _shortfall(counts: Counter[Label], labels: LabelSpace, sizes: Sequence[int],
     return f"{what}, and {why}; ask for smaller splits, or for fractions instead of sizes"
 
 
-def _too_few(counts: Counter[Label], labels: LabelSpace, units: int) -> str:
+def _too_few(counts: Counter[Label], strata: Sequence[Label], units: int) -> str:
     return (
-        f"too few examples to split: {counts.total()} ({_histogram(counts, labels)}) in {units} groups that stay whole "
+        f"too few examples to split: {counts.total()} ({_histogram(counts, strata)}) in {units} groups that stay whole "
         "would leave a split empty; label more images, or give separate tables for validation and test"
     )
 
 
 def _too_few_for_folds(
-    counts: Counter[Label], labels: LabelSpace, short: Sequence[Label], folds: int, grouped: bool, feasible: int
+    counts: Counter[Label], strata: Sequence[Label], short: Sequence[Label], folds: int, grouped: bool, feasible: int
 ) -> str:
     among = " (a group, or an image that is there twice, counts once)" if grouped else ""
     named = " and ".join(filter(None, [", ".join(f"{label!r}" for label in short[:-1]), *map(repr, short[-1:])]))
     few = f"the label {named} has" if len(short) == 1 else f"the labels {named} have"
-    there = f"there are {counts.total()} examples ({_histogram(counts, labels)})"
+    there = f"there are {counts.total()} examples ({_histogram(counts, strata)})"
     which = f"; each fold needs an example of every label, but {few} fewer than {folds}{among}" if short else ""
     fewer = f"take {feasible} folds" if feasible >= 2 else "take a split instead"
     return f"too few examples for {folds} folds: {there}{which}; {fewer}, or label more images"

@@ -20,6 +20,11 @@ _RANGE = re.compile(
     r"(?:to|and|-|–|—|through)\s*\b(\d{1,3})\b",
     re.IGNORECASE,
 )
+_NUMERAL = r"(-?\d{1,6}(?:\.\d{1,6})?)"
+_SCORES = re.compile(rf"\bnumber from {_NUMERAL} to {_NUMERAL} \((?:decimals are allowed|in steps of {_NUMERAL})\)")
+_SCORES_IN_ALL, _MOST_SCORES = 1000, 10_000
+# With more numbers than that people no longer think in single ones: a fifth of the range is a level to them.
+_MOST_LEVELS = 20
 _CHOICE = re.compile(
     r"[\"'`‘“]([\w -]{1,30})[\"'`’”]\s*(?:,|or|/)+\s*(?:or )?[\"'`‘“]([\w -]{1,30})[\"'`’”]", re.IGNORECASE
 )
@@ -55,11 +60,29 @@ def listed_in(text: str) -> tuple[Any, ...]:
 @lru_cache(maxsize=1024)
 def scale_in(text: str) -> tuple[Any, ...]:
     """Returns the scale or the choice that a text states, from worst to best, or ()."""
+    match = _SCORES.search(text)
+    if match:
+        return _scores(float(match[1]), float(match[2]), float(match[3] or 0))
     match = _RANGE.search(text)
     if match and int(match[1]) < int(match[2]) <= int(match[1]) + 100:
         return tuple(range(int(match[1]), int(match[2]) + 1))
     match = _CHOICE.search(text) or _BARE_CHOICE.search(text)
     return ranked([match[1].strip(), match[2].strip()]) if match else ()
+
+
+def _scores(low: float, high: float, step: float) -> tuple[float, ...]:
+    """The numbers of a range, in its steps; where it has none, as fine as the engine can tell."""
+    steps = min(round((high - low) / step) if step > 0 else _SCORES_IN_ALL, _MOST_SCORES)
+    found = [round(low + (high - low) * i / steps, 9) for i in range(steps + 1)] if steps > 0 else []
+    return tuple(int(number) if number.is_integer() else number for number in found)
+
+
+def level_in(scale: Sequence[Any]) -> float:
+    """Returns by how much labels differ that are a level apart: 1, but for scores a quarter of the range."""
+    numbers = all(isinstance(label, (int, float)) for label in scale)
+    if not numbers or (len(scale) <= _MOST_LEVELS and all(isinstance(label, int) for label in scale)):
+        return 1.0
+    return float(scale[-1] - scale[0]) / 4
 
 
 def evidence(reading: Reading, senses: Senses) -> dict[str, int]:
@@ -116,7 +139,9 @@ def judge(field: OutputField, reading: Reading, senses: Senses) -> Any:
 
 
 def _of_scale(scale: tuple[Any, ...], name: str) -> Any:
-    """The label of this name, None if there is none."""
+    """The label of this name, of scores the nearest; None if there is none."""
+    if level_in(scale) != 1 and re.fullmatch(_NUMERAL, name.strip()):
+        return min(scale, key=lambda score: abs(score - float(name)))
     return next((label for label in scale if str(label).casefold() == name.strip().casefold()), None)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from blpo_dspy.embedded.bold import corrected, placed
-from blpo_dspy.embedded.judging import scale_of
+from blpo_dspy.embedded.judging import level_in, scale_of
 from blpo_dspy.embedded.reading import vocabulary
 from blpo_dspy.embedded.reading.cases import own_cases, write_cases
 from blpo_dspy.embedded.reading.evidence import Mistake, directions, mistakes
@@ -60,17 +60,22 @@ class Blame:
 
 def blames(reading: Reading, senses: Senses, rng: random.Random) -> list[Blame]:
     """Returns what the evidence says about each flaw, the clearest first; errors are shared by described severity."""
-    found = mistakes(reading, senses)
+    found, level = mistakes(reading, senses), level_in(_scale(reading))
     votes = directions(reading)
     result = []
     for flaw in flaws.FLAWS:
-        shares = [(_share(m, flaw), m.too_high) for m in found if m.too_high and flaw in m.blamed]
+        shares = [(_share(m, flaw), m.too_high / level) for m in found if m.too_high and flaw in m.blamed]
         total = sum(share * off for share, off in shares)
         error = abs(total) / sum(share for share, _ in shares) if shares else 1.0
         total = total * rng.uniform(0.9, 1.1) + votes.get(flaw, 0.0)
         if abs(total) >= QUARTER:
             result.append(Blame(flaw, total, error))
     return sorted(result, key=lambda blame: -abs(blame.total))
+
+
+def _scale(reading: Reading) -> Sequence[object]:
+    """The labels that a prompt is about, from worst to best."""
+    return scale_of(OutputField("label", desc=reading.inputs.get("labels", "")), reading)
 
 
 def _share(mistake: Mistake, flaw: str) -> float:
@@ -111,7 +116,7 @@ def revised(current: str, reading: Reading, senses: Senses, rng: random.Random, 
     """
     found = mistakes(reading, senses)
     if senses.traits.temperament == "bold":
-        scale = scale_of(OutputField("label", desc=reading.inputs.get("labels", "")), reading)
+        scale = _scale(reading)
         bold = corrected(current, placed(found, scale), len(scale), reading.system or reading.text, senses.traits, rng)
         if bold is not None:
             return bold if bold != current else reworded(current, rng)

@@ -82,7 +82,7 @@ def _write_parquet(path: Path, columns: Sequence[str], rows: Rows, types: Mappin
     for row in rows() if found else ():
         for name, values in found.items():
             values.append(row.get(name))
-    known = {str: pyarrow.string(), int: pyarrow.int64(), bool: pyarrow.bool_()}
+    known = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(), bool: pyarrow.bool_()}
     schema = pyarrow.schema(
         [(name, _type_of(found[name]) if name in found else known[types[name]]) for name in columns]
     )

@@ -98,6 +98,6 @@ def _check_row(line: Mapping[str, Any]) -> None:
     of_kind(line, "key", str)
     row = of_kind(line, "data", dict)
     of_kind(row, "invalid", bool)
-    of_kind(row, "label", (str, int, type(None)))
+    of_kind(row, "label", (str, int, float, type(None)))
     for name in ("description", "reasoning", "answer", "error"):
         of_kind(row, name, (str, type(None)))

@@ -81,10 +81,7 @@ def label_each(
     Raises:
         ModelError: If a model cannot be used at all (it refuses the key, the first calls all fail), or stops answering.
     """
-    program = judge.deepcopy()
-    program.verbalizer.lm = meter.wrap(models.verbalizer, "verbalizer")
-    program.judge.lm = meter.wrap(models.judge, "judge")
-    label, left = partial(_label_one, program), iter(inputs)
+    label, left = partial(label_one, with_models(judge, models, meter)), iter(inputs)
     waiting: deque[Future[Verdict]] = deque()
     with dspy.context(disable_history=True):
         try:
@@ -112,7 +109,20 @@ def inputs_of(examples: Sequence[dspy.Example]) -> list[dict[str, Any]]:
     return [dict(example.inputs().items()) for example in examples]
 
 
-def _label_one(program: VisualJudge, inputs: Mapping[str, Any]) -> Verdict:
+def with_models(judge: VisualJudge, models: Models, meter: Meter) -> VisualJudge:
+    """Returns a copy of a judge whose calls go to these models and pass this meter."""
+    program: VisualJudge = judge.deepcopy()
+    program.verbalizer.lm = meter.wrap(models.verbalizer, "verbalizer")
+    program.judge.lm = meter.wrap(models.judge, "judge")
+    return program
+
+
+def label_one(program: VisualJudge, inputs: Mapping[str, Any]) -> Verdict:
+    """Returns the verdict on one input; a failed call is its failure.
+
+    Raises:
+        ModelError: If the model cannot be used at all.
+    """
     with dspy.context(trace=[]):
         try:
             prediction = program(**inputs)

@@ -57,7 +57,7 @@ _STYLE = {
 }
 _TIP = "tip "
 _FREE: dict[str, Any] = {"clip_on": False, "in_layout": False}  # whole at the edge, which it does not move
-_MOST_LETTERS = 28
+_MOST_LETTERS, _MOST_PAIRS = 28, 250
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,51 @@ def dot_chart(series: Sequence[Series], what: str, base: float | None) -> str:
     dots = sum(len(one.points) for one in series)
     heights = {"wide": 40 + 16 * len(series) + 11 * dots, "narrow": 40 + 36 * len(series) + 11 * dots}
     return _inline(lambda figure, wide: _dots(figure, series, base, wide), heights, what, series)
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Pairs of numbers of the same range, people's and a judge's, under a title."""
+
+    title: str
+    pairs: tuple[tuple[float, float], ...]
+
+
+def scatter_chart(planes: Sequence[Plane], low: float, high: float, tolerance: float, text: str) -> str:
+    """Returns people's scores against a judge's, a square for each judge, with a band where the two count as the same.
+
+    Args:
+        planes: What the squares show; of many pairs evenly picked ones.
+        low: The lowest score.
+        high: The highest score.
+        tolerance: How wide the band is to each side.
+        text: What there is to see, for a reader who can't.
+    """
+    heights = {"wide": 430, "narrow": 330 * len(planes)}
+    described = [Series("", (Point(0.0, None, text),))]
+    return _inline(lambda f, wide: _squares(f, planes, (low, high), tolerance, wide), heights, "Scores", described)
+
+
+def _squares(figure: Figure, planes: Sequence[Plane], ends: tuple[float, float], tolerance: float, wide: bool) -> None:
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415 - see _drawing
+
+    shape = (1, len(planes)) if wide else (len(planes), 1)
+    for axes, plane in zip(figure.subplots(*shape, squeeze=False).flat, planes, strict=True):
+        axes.set_xlim(*ends)
+        axes.set_ylim(*ends)
+        axes.set_box_aspect(1)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        (low, high), corners = ends, sorted({*ends, ends[0] + tolerance, ends[1] - tolerance})
+        lower, upper = ([min(high, max(low, x + side)) for x in corners] for side in (-tolerance, tolerance))
+        axes.fill_between(corners, lower, upper, color=_SERIES[2], alpha=0.14, linewidth=0)
+        axes.plot(ends, ends, color=_QUIET, linestyle="--", linewidth=1.5)
+        shown = plane.pairs[:: -(-len(plane.pairs) // _MOST_PAIRS) or 1]
+        look: dict[str, Any] = {"color": _SERIES[0], "alpha": 0.5, "markeredgewidth": 0, **_FREE}
+        axes.plot([x for x, _ in shown], [y for _, y in shown], "o", markersize=7, **look)
+        axes.set_title(_plain(plane.title), color=_INK, loc="left")
+        axes.set_xlabel("People’s score", loc="right")
+        axes.set_ylabel("Judge’s score", loc="top")
 
 
 def _lines(figure: Figure, series: Sequence[Series], wide: bool) -> Axes:

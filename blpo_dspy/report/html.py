@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import os
 import re
 import shlex
@@ -86,13 +85,3 @@ def write_page(file: Path, text: str) -> Path:
     except OSError as error:
         raise BlpoError(f"{file}: cannot be written ({error.strerror or error})") from error
     return file
-
-
-def html_table(rows: Sequence[Sequence[str]]) -> str:
-    """Returns rows of cells, the first of them the header, as an HTML table; every cell is escaped."""
-    tags = ["th", *["td"] * (len(rows) - 1)]
-    lines = [
-        "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
-        for tag, row in zip(tags, rows, strict=True)
-    ]
-    return f"<table>{''.join(lines)}</table>"

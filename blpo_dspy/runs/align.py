@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import html
 import tempfile
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -16,21 +15,22 @@ import dspy
 
 from blpo_dspy.agreement.label_errors import FILE_NAME as LABEL_ERRORS
 from blpo_dspy.agreement.label_errors import with_examples, write_label_errors
-from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.data.examples import check_disjoint
 from blpo_dspy.data.splits import check_labels
 from blpo_dspy.errors import BlpoError, check_kind, notice
 from blpo_dspy.files import writable_folder, write_json
 from blpo_dspy.models.lm import Models
+from blpo_dspy.notebook import html_table
 from blpo_dspy.predictions.predict import models_of
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.report import load_run, write_report, write_report_data
-from blpo_dspy.report.html import html_table, relative_paths
+from blpo_dspy.report.html import relative_paths
 from blpo_dspy.report.run.folder import RESULT, RunFolder, ShownError
 from blpo_dspy.report.run.headline import headline_of, models_and_day
 from blpo_dspy.report.run.measured import WHEN, agreement_in, measured_of
 from blpo_dspy.runs.compiling import claim, compile_and_measure
+from blpo_dspy.runs.costs import costs_after, not_paid_for
 from blpo_dspy.runs.jobs import KeepBackOption, Search
 from blpo_dspy.runs.progress import watching
 from blpo_dspy.runs.record import Aligned, SplitAgreement, result
@@ -108,14 +108,16 @@ class Alignment:
 
     def summary(self) -> str:
         """Returns the result in a few lines: the verdict, agreement before and after, cost and models."""
-        measured = measured_of(self.run)
-        found = headline_of(measured)
+        found = headline_of(measured_of(self.run))
         lines = [found.title]
         if found.figures is not None:
             before, after = found.figures
-            counts = "" if measured.labels.ordered else f"{before.value} → {after.value} "
+            counts = "" if "→" in found.measure else f"{before.value} → {after.value} "
             lines.append(f"{counts}{found.measure}")
-        lines += [f"{cells[0]:<12}" + "".join(f"{cell:>10}" for cell in cells[1:]) for cells in self._table()]
+        header, *rows = self._table()
+        for cells in (header, *rows):
+            spaced = [f"{cell:>{len(name) + 2}}" for cell, name in zip(cells[1:], header[1:], strict=True)]
+            lines.append(f"{cells[0]:<12}{''.join(spaced)}")
         cost = self.cost
         spent = "" if cost["usd"] is None else f", ${cost['usd']:,.2f}"
         lines.append(f"{cost['calls']:,} LM calls{spent}, {cost['seconds']:.0f} s")
@@ -143,19 +145,10 @@ class Alignment:
 
     def _table(self) -> list[list[str]]:
         """Agreement by set and judge, the header first."""
-        rows = [["", "n", "accuracy", "macro-F1", "kappa", "invalid"]]
-        for when in WHEN:
-            measured = self._agreement(when)
-            for name, agreement in (("val", measured.val), ("test", measured.test)):
-                if agreement is not None:
-                    rows.append([f"{name} {when}", *cells_of(agreement)])
-        return rows
-
-
-def cells_of(agreement: Agreement) -> list[str]:
-    """Returns the figures of an agreement as the cells of a table."""
-    shares = (agreement.accuracy, agreement.macro_f1, agreement.kappa)
-    return [f"{agreement.n:,}", *("–" if x is None else f"{x:.2f}" for x in shares), f"{agreement.invalid:,}"]
+        found = [(f"{name} {when}", getattr(self._agreement(when), name)) for name in ("val", "test") for when in WHEN]
+        rows = [(name, agreement.shown()) for name, agreement in found if agreement is not None]
+        names = list(dict.fromkeys(column for _, cells in rows for column in cells))
+        return [["", *names], *([name, *(cells.get(column, "") for column in names)] for name, cells in rows)]
 
 
 def align(
@@ -205,6 +198,8 @@ def align(
     sets = replace(sets, seal=seal(sets.test, run_of(start, sets, search), run_dir=log_dir))
     if sets.seal is not None and sets.seal.warning is not None:
         notice(sets.seal.warning)
+    for line in not_paid_for(search, costs_after(start, sets, search), sets):
+        notice(line, option="max_calls")
     claim(start, sets, models, search, log_dir)
     with watching(progress, resumes=log_dir) as watch:
         aligned = compile_and_measure(start, sets, models, search, watch, log_dir=log_dir)
@@ -212,7 +207,7 @@ def align(
     record = {**result(aligned, sets, names), "warnings": watch.warnings}
     write_run(folder, aligned, sets, record)
     for warning in watch.warnings:
-        warnings.warn(warning, stacklevel=2)
+        notice(warning)
     return Alignment(aligned.judge, folder, temporary)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from blpo_dspy.optimizers.blpo.algorithm import BLPO
@@ -67,3 +68,11 @@ def optimizer_of(search: Search) -> type[BLPO]:
 def calls_of(judge: VisualJudge, images: int) -> Counter[str]:
     """Returns by role the most LM calls for judging images."""
     return Counter(dict.fromkeys(["judge"] if judge.evidence == "image" else ["verbalizer", "judge"], images))
+
+
+def not_paid_for(search: Search, costs: CostsAfter, sets: Sets) -> Iterator[str]:
+    """Yields a remark for each measurement that the cap on calls leaves out."""
+    if costs.test is None and sets.test:
+        yield f"max_calls={search.max_calls} doesn't pay for the {len(sets.test)} test images: not judged"
+    if search.fidelity and not costs.fidelity:
+        yield f"max_calls={search.max_calls} doesn't pay for fidelity={search.fidelity}: not measured"

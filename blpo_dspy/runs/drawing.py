@@ -16,6 +16,7 @@ from blpo_dspy.data.sources import SOURCES, open_source
 from blpo_dspy.data.sources.base import Source
 from blpo_dspy.data.sources.drawn import Drawn
 from blpo_dspy.data.sources.manifest import Manifest
+from blpo_dspy.data.sources.published.rated_folder import RatedFolder
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.runs.jobs import Columns, Data, SourceChoice, Start
@@ -108,7 +109,7 @@ def open_choice(choice: SourceChoice, columns: Columns, labels: LabelSpace | Non
     if "/" in choice.name:
         if labels is None or task is None:
             raise BlpoError(
-                f"{choice.name} is not a source with a task of its own: give --task, and --labels or --scale"
+                f"{choice.name} is not a source with a task of its own: give --task, and --labels, --scale or --scores"
             )
         if "label_names" in given:
             given["label_names"] = label_pairs(given["label_names"], labels)
@@ -198,6 +199,11 @@ def _overridden(source: Source, start: Start) -> Task:
         "context": None if columns.context is None else check_context(columns.context),
         "evidence": None if start.evidence is None else start.evidence.value,
     }
+    if start.labels is not None and (start.labels.kind == "scores") != (task.labels.kind == "scores"):
+        own = " (with --source-option binning=scores and scale=LOWEST-HIGHEST they are scores)"
+        raise BlpoError(
+            f"{source.identity} has the labels {task.labels}{own * isinstance(source, RatedFolder)}, not {start.labels}"
+        )
     return replace(task, **{name: value for name, value in said.items() if value is not None})
 
 
@@ -208,7 +214,7 @@ def _fitting(examples: list[dspy.Example], task: Task, source: Source) -> list[d
         try:
             label = task.labels.coerce(example.label)
         except BlpoError:
-            theirs = ", ".join(source.task.labels.names)
+            theirs = source.task.labels.describe()
             raise BlpoError(
                 f"the labels of {source.identity} are {theirs}, but {example.label!r} is none of the labels here: "
                 f"{task.labels}"

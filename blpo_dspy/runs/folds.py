@@ -15,6 +15,7 @@ from typing import Any
 
 import dspy
 
+from blpo_dspy.agreement.figures import table_figures
 from blpo_dspy.agreement.intervals import (
     Interval,
     MeanSd,
@@ -38,7 +39,6 @@ from blpo_dspy.runs.progress import Watch
 from blpo_dspy.runs.record import Aligned, SplitAgreement
 from blpo_dspy.runs.sets import WITHOUT_TEST, Sets, sizes_in_words
 
-FIGURES = ("accuracy", "macro_f1", "kappa", "mae")
 OUT_OF_FOLD = (
     "out-of-fold estimates: every image was judged once, by a judge that was compiled in the same way on the other "
     "folds; this judge itself was compiled on all images and measured on none that it had not seen"
@@ -145,7 +145,7 @@ class Folded:
         return {
             when: {
                 name: mean_sd(values)
-                for name in FIGURES
+                for name in table_figures(self.labels)
                 if (values := [value for fold in measured if (value := getattr(fold, name)) is not None])
             }
             for when, measured in self.by_fold().items()

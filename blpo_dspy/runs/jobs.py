@@ -336,12 +336,14 @@ class DemoJob:
         out: The folder for photographs, tables, judge and record.
         rater: A file with the taste to discover; a ready one if None.
         search: How BLPO searches.
+        labels: What the rater chooses from; the levels from 1 to 5 if None.
         reasons: Whether the rater writes reasons, which the optimizer reads.
     """
 
     out: Path
     rater: Path | None
     search: Search
+    labels: LabelSpace | None = None
     reasons: bool = False
 
 
@@ -397,6 +399,33 @@ class JudgeJob:
     max_calls: int | None = None
     allow_outside: bool = False
     max_outage: float = MAX_OUTAGE
+
+
+@dataclass(frozen=True)
+class ServeJob:
+    """One `blpo serve`.
+
+    Attributes:
+        judge: The judge's file.
+        models: Its models.
+        host: The address to listen on.
+        port: The port.
+        threads: Requests that are judged at once; the server's default if None.
+        queue: Requests that may wait.
+        request_timeout: Seconds that a request may take.
+        max_body: The most bytes of a request.
+        allow_urls: Whether an image may be a URL.
+    """
+
+    judge: Path
+    models: ModelNames
+    host: str
+    port: int
+    threads: int | None
+    queue: int
+    request_timeout: float
+    max_body: int
+    allow_urls: bool
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.examples import item_prints
 from blpo_dspy.errors import BlpoError, check_kind, notice
 from blpo_dspy.models.lm import Models
+from blpo_dspy.notebook import html_table
 from blpo_dspy.optimizers.bench.cards import ancestors_of, prints_of, sets_of
 from blpo_dspy.predictions.labelling import inputs_of, label_images
 from blpo_dspy.predictions.predict import models_of
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.report.html import html_table
 from blpo_dspy.runs.progress import watching
 from blpo_dspy.runs.sets import Labelled, loaded_set
 
@@ -94,7 +94,7 @@ def measure(
         judge: The judge.
         testset: Labelled examples, or a table as `load_examples` takes it.
         against: A second judge with the same labels and inputs, which judges the same images.
-        models: The models; the judge's own, or those of DSPy's settings, if None.
+        models: The models of both; each judge's own, or those of DSPy's settings, if None.
         num_threads: The most LM calls under way at once; DSPy's setting if None.
         max_outage: Seconds that a server which has stopped answering is waited for.
         seed: Of the intervals.
@@ -112,14 +112,15 @@ def measure(
     examples = loaded_set(judge, "testset", testset)
     for line in own_data(judge, examples):
         notice(f"the judge was compiled with {line}")
-    models = models_of(judge) if models is None else models
+    given = {id(each): models_of(each) if models is None else models for each in filter(None, (judge, against))}
     said = []
     with watching(progress, resumes=None) as watch, Workers(num_threads) as workers:
         meter = Meter(num_threads=workers.num_threads, outages=Outages(max_outage))
         for measured in filter(None, (judge, against)):
             watch.begin("judging", len(examples))
             inputs = inputs_of(examples)
-            said.append(label_images(measured, models, inputs, workers=workers, meter=meter, done=watch.advance))
+            own = given[id(measured)]
+            said.append(label_images(measured, own, inputs, workers=workers, meter=meter, done=watch.advance))
     agreements = [agreement_of(judge.labels, examples, verdicts) for verdicts in said]
     return Measurement(
         agreement=agreements[0],

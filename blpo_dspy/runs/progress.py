@@ -10,6 +10,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -101,18 +102,20 @@ class NotebookWatch(Watch):
         self._what, self._status, self._done, self._total, self._drawn = "starting", "", 0, 0, 0.0
         self._said: list[str] = []
         self._shown: Any = None
+        self._ipython: Any = None
+        self._began = time.monotonic()
 
     def __enter__(self) -> NotebookWatch:
-        from IPython.display import HTML, display  # noqa: PLC0415 - only there in a notebook
-
-        self._shown = display(HTML(self._page()), display_id=True)
+        self._ipython = import_module("IPython.display")  # only there in a notebook
+        self._shown = self._ipython.display(self._ipython.HTML(self._page()), display_id=True)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with self._lock:
-            self._done, self._status = self._total, "" if kind is None else f"ended by {kind.__name__}"
+            self._what, self._done = "done" if kind is None else f"ended by {kind.__name__}", self._total
+            self._status = f"{time.monotonic() - self._began:.0f} s"
         self._draw(at_once=True)
 
     def say(self, text: str) -> None:
@@ -145,14 +148,12 @@ class NotebookWatch(Watch):
         return f"<div>{html.escape(self._what)} {bar} {html.escape(self._status)}{lines}</div>"
 
     def _draw(self, *, at_once: bool = False) -> None:
-        from IPython.display import HTML  # noqa: PLC0415 - only there in a notebook
-
         with self._lock:
             now = time.monotonic()
             if self._shown is None or (not at_once and now - self._drawn < _REDRAW):
                 return
             self._drawn = now
-            self._shown.update(HTML(self._page()))
+            self._shown.update(self._ipython.HTML(self._page()))
 
 
 def in_notebook() -> bool:

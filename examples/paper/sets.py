@@ -20,7 +20,7 @@ from blpo_dspy.errors import BlpoError
 
 
 def _five_levels(task: Task) -> Task:
-    return replace(task, instruction=task.instruction.format(levels=5))
+    return replace(task, instruction=task.instruction.format(low=1, high=5))
 
 
 TASKS = {

@@ -48,7 +48,8 @@ class APO(RoundOptimizer):
 
     Departures from the reference implementation:
 
-    - Any label space, and the mean metric 1 − loss instead of 0/1. An error is a judgement with a positive loss.
+    - Any label space, and the mean metric 1 − loss instead of 0/1. An error is a judgement with a positive loss, of
+      scores one beyond the tolerance.
     - Errors hold images, shown as such or as descriptions by the verbalizer. They also say in words how the labels
       differ ("judge 2 too high"), as the errors that BLPO shows do; an ordinal loss means nothing without it.
     - An instruction without an error in the minibatch gets no gradient, only paraphrases; the reference asks for

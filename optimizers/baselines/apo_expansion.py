@@ -61,7 +61,7 @@ class Expansion:
     def children(self, parent: str, minibatch: Sequence[int], rng: random.Random) -> list[Trial]:
         """Returns the children that are to be tried, and after them what could not be used."""
         judged = self.bench.judge(self._instructions(parent), minibatch)
-        errors = [judgement for judgement in judged if judgement.loss]
+        errors = [judgement for judgement in judged if judgement.mistake]
         gradients, failed = self.gradients(parent, errors, rng)
         edits = self.edits(parent, gradients)
         variations = self.paraphrases([*(edit.judge for edit in edits if edit.judge), parent])

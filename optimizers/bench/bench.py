@@ -315,7 +315,8 @@ class Bench:
             description = self._description(program, prediction, position)
         predicted = self._labels.parse(answer) if self._labels else answer
         loss = self._loss(example, prediction, label, predicted)
-        return Judgement(position, label, predicted, loss, str(prediction.get("answer", answer)), description)
+        said = str(prediction.get("answer", answer))
+        return Judgement(position, label, predicted, loss, said, description, tolerated=self._tolerated)
 
     def _answer(self, prediction: Any) -> Any:
         """The label that the program gives, as it stands; a metric alone needs none."""
@@ -356,6 +357,11 @@ class Bench:
         miss = self._labels.direction(label, self._labels.parse(answer))
         found = f"Right: people gave the label {label} too." if not miss else f"People gave the label {label}: {miss}."
         return f"{found}{wrote}"
+
+    @property
+    def _tolerated(self) -> float:
+        """The largest loss that counts as right; a metric of the user's says what is wrong by itself."""
+        return self._labels.tolerated if self._labels is not None and self._metric is None else 0.0
 
     def _loss(self, example: dspy.Example, prediction: dspy.Prediction, label: Any, predicted: Any) -> float:
         if self._metric is None:

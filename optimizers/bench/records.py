@@ -36,6 +36,7 @@ class Judgement:
         failure: Why the LM gave no answer at all; "" if it did.
         outage: Whether it failed for a reason that may pass (a time-out, a rate limit), rather than refusing the
             example.
+        tolerated: The largest loss of an answer that counts as right (`LabelSpace.tolerated`).
     """
 
     example: int
@@ -46,6 +47,17 @@ class Judgement:
     description: str | None = None
     failure: str = ""
     outage: bool = False
+    tolerated: float = 0.0
+
+    @property
+    def mistake(self) -> bool:
+        """Whether the judge answered, and not rightly."""
+        return self.loss is not None and self.loss > self.tolerated
+
+    @property
+    def right(self) -> bool:
+        """Whether the judge answered rightly."""
+        return self.loss is not None and not self.mistake
 
     @property
     def valid(self) -> bool:
@@ -58,7 +70,7 @@ class Batch:
     """The training examples that a round works on: I_B, the mistakes shown to the optimizer LM, and the others.
 
     Attributes:
-        errors: The judge's mistakes (judgements with a positive loss) that the optimizer LM is shown.
+        errors: The judge's mistakes that the optimizer LM is shown.
         right: Examples that the judge gets right and that it isn't shown.
         kept_back: Mistakes that it isn't shown.
         shown_right: Examples that the judge gets right and that it is shown as such.
@@ -76,8 +88,8 @@ class Batch:
     @classmethod
     def of(cls, judgements: Sequence[Judgement]) -> Batch:
         """Returns all of some judgements as a batch; those that the LM failed on are in no part."""
-        errors = tuple(judgement for judgement in judgements if judgement.loss)
-        right = tuple(judgement for judgement in judgements if judgement.loss == 0)
+        errors = tuple(judgement for judgement in judgements if judgement.mistake)
+        right = tuple(judgement for judgement in judgements if judgement.right)
         return cls(errors, right, searched=len(judgements))
 
     @property
@@ -226,7 +238,7 @@ class Validation:
         return {**asdict(self), "agreement": agreement}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BLPOResult:
     """Everything a run recorded.
 
@@ -258,6 +270,10 @@ class BLPOResult:
     unused: Ledger = Ledger({})  # noqa: RUF009 - frozen
     capped: bool = False
     validated_on: Literal["val", "train"] = "val"
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.rounds)} rounds, {len(self.validations)} validations, {self.ledger.total.calls:,} calls"
+        return f"BLPOResult({counts}: {self.stop_reason})"
 
     @property
     def before(self) -> Validation | None:

@@ -57,7 +57,7 @@ class FullSearch:
     def draw(self, judge: Judge, least: int) -> list[Judgement]:
         """Returns mistakes, judging all examples."""
         judged = judge(shuffled(self._positions, self._seed, self._round))
-        wrong = [judgement for judgement in judged if judgement.loss][: self._errors]
+        wrong = largest_first(judgement for judgement in judged if judgement.mistake)[: self._errors]
         return wrong if len(wrong) >= least else []
 
     def end_round(self, *, taken: bool, again: bool) -> bool:
@@ -95,7 +95,7 @@ class Minibatches:
         while not passed_over.issuperset(self._positions):
             self._current = self._current or self._next()
             judged = judge(self._current)
-            if sum(bool(judgement.loss) for judgement in judged) >= least:
+            if sum(judgement.mistake for judgement in judged) >= least:
                 return judged
             passed_over.update(self._current)
             self._end_minibatch()
@@ -167,12 +167,16 @@ class Batches:
         return self._divided(judged, searched) if judged else None
 
     def _divided(self, judged: Sequence[Judgement], searched: int) -> Batch:
-        """Mistakes are shown in turn from the cells of the confusion matrix; right examples from what these confuse."""
-        wrong = list(_in_turn((j for j in judged if j.loss), lambda j: (str(j.label), str(j.predicted))))
+        """Mistakes are shown in turn from the cells of the confusion matrix; right examples from what these confuse.
+
+        Of scores, which have no cells, the largest deviations are shown, and any right examples.
+        """
+        wrong = list(_in_turn((j for j in judged if j.mistake), lambda j: (str(j.label), str(j.predicted))))
+        wrong = largest_first(wrong)
         errors = wrong[: min(self._errors, (len(wrong) + 1) // 2 if self._held_out else len(wrong))]
         confused = {label for error in errors for label in (error.label, error.predicted)}
-        right = [judgement for judgement in judged if judgement.loss == 0]
-        similar = list(_in_turn((j for j in right if j.label in confused), lambda j: str(j.label)))
+        right = [judgement for judgement in judged if judgement.right]
+        similar = list(_in_turn((j for j in right if j.tolerated or j.label in confused), lambda j: str(j.label)))
         shown = similar[: min(self._right, len(right) // 2 if self._held_out else self._right)]
         return Batch(
             tuple(errors),
@@ -209,6 +213,12 @@ def _in_turn(judgements: Iterable[Judgement], cell: Callable[[Judgement], object
         cells.setdefault(cell(judgement), []).append(judgement)
     for turn in itertools.zip_longest(*cells.values()):
         yield from (judgement for judgement in turn if judgement is not None)
+
+
+def largest_first(judgements: Iterable[Judgement]) -> list[Judgement]:
+    """Returns mistakes as they are; of scores, of which nearly all answers deviate a little, the largest first."""
+    found = list(judgements)
+    return sorted(found, key=lambda j: -(j.loss or 0.0)) if any(j.tolerated for j in found) else found
 
 
 def drawn(positions: Sequence[int], seed: int) -> list[int]:

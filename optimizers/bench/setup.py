@@ -111,7 +111,7 @@ def label_space(
     unknown = [
         f"example {number}: {example[label_field]!r}"
         for number, example in enumerate(examples)
-        if example[label_field] not in space.labels
+        if example[label_field] not in space
     ]
     if unknown:
         raise DataError(f"{len(unknown)} labels are not in the label space ({space.describe()})", unknown)
@@ -120,10 +120,11 @@ def label_space(
 
 def _derived(given: set[Any]) -> LabelSpace:
     # Two numbers are as far apart on a scale as two names are.
-    if len(given) > 2 and all(type(label) is int for label in given):
+    if len(given) > 2 and all(type(label) in (int, float) for label in given):
         raise BlpoError(
             f"the labels are numbers from {min(given)} to {max(given)}: say whether they are a scale, "
-            f"labels=LabelSpace.ordinal({min(given)}, {max(given)}), or mere names, labels=LabelSpace(…)"
+            f"labels=LabelSpace.ordinal({min(given)}, {max(given)}) or LabelSpace.scores({min(given)}, {max(given)}), "
+            "or mere names, labels=LabelSpace(…)"
         )
     return LabelSpace(*sorted(given, key=str))
 

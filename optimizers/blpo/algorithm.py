@@ -122,7 +122,7 @@ class BLPO(BLPOOptions):
             return "minibatches of the largest size led to no update"
         judged = run.bench.judge(current, run.data.train)  # known by now
         run.bench.check(judged)  # was it refused all mistakes?
-        mistakes = any(judgement.loss for judgement in judged)
+        mistakes = any(judgement.mistake for judgement in judged)
         return f"the judge makes {'too few' if mistakes else 'no'} mistakes on the trainset to learn from"
 
     def _settled(self, history: Sequence[Trial]) -> bool:

@@ -178,7 +178,7 @@ class Steps:
             score, trial = None, replace(trial, rejections=(*trial.rejections, Rejection(refused, updated.judge)))
         trial = replace(trial, shown_gain=known(batch.errors), kept_back_gain=known(batch.kept_back))
         if len(after) == len(batch.judgements):
-            trial = replace(trial, mistakes=sum(bool(judgement.loss) for judgement in after.values()))
+            trial = replace(trial, mistakes=sum(judgement.mistake for judgement in after.values()))
         return replace(trial, judge=updated.judge).scored(score, list(after.values()))
 
     def _refusal(self, before: Sequence[Judgement], after: Mapping[int, Judgement]) -> str:
@@ -189,7 +189,8 @@ class Steps:
         return guards.refusal(self._measured(before), self._measured([after[b.example] for b in before]))
 
     def _measured(self, judgements: Sequence[Judgement]) -> _Measured:
-        return _Measured(agreement_of(judgements, self.exhibits.labels), parts_of(judgements, self.bench.examples))
+        labels = self.exhibits.labels
+        return _Measured(agreement_of(judgements, labels), parts_of(judgements, self.bench.examples, labels))
 
     def _goes_on(self, score: float | None) -> bool:
         """Whether an update with such a score so far is judged further."""

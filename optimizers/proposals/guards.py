@@ -52,11 +52,12 @@ class Guards:
             shown make a judge instruction a copy, unless the instruction it revises has them too, or more than two of
             the examples do. In scripts without spaces two to four letters count as a word.
         label_shift: The most by which the judge's labels, as shares of the validation set, may be farther from
-            people's (in total variation, in [0, 1]) than the start's are.
+            people's (in total variation, in [0, 1]; of scores the mean distance between the two when sorted, as a part
+            of the range) than the start's are.
         part_loss: The most by which the mean loss, in [0, 1], of any part of the validation set may exceed the
-            start's: the examples of one human label, or of one group, if they are ten or more. Both need an optimizer
-            that picks by validation, `select="best"`. BLPO refuses by both during the search too, as measured on the
-            examples that an update is scored on.
+            start's: the examples of one human label (of scores a fifth), or of one group, if they are ten or more. Both
+            need an optimizer that picks by validation, `select="best"`. BLPO refuses by both during the search too, as
+            measured on the examples that an update is scored on.
 
     Raises:
         BlpoError: If a value is out of its range.
@@ -145,11 +146,25 @@ class Guards:
 
 
 def label_shift(agreement: Agreement) -> float:
-    """Returns the total variation, in [0, 1], between people's shares of labels and the judge's."""
+    """Returns the total variation, in [0, 1], between people's shares of labels and the judge's.
+
+    Of scores it is Wasserstein's distance as a part of the range, invalid answers left out.
+    """
+    if agreement.labels.kind == "scores":
+        return _score_shift(agreement)
     size, n = len(agreement.labels), agreement.n
     people = [sum(row) for row in agreement.confusion] + [0]
     judge = [sum(row[i] for row in agreement.confusion) for i in range(size + 1)]
     return sum(abs(a - b) for a, b in zip(people, judge, strict=True)) / 2 / n if n else 0.0
+
+
+def _score_shift(agreement: Agreement) -> float:
+    from scipy.stats import wasserstein_distance  # noqa: PLC0415 - slow to import
+
+    labels = agreement.labels
+    said = [labels.score(label) for _, label in agreement.pairs if label is not None]
+    people = [labels.score(label) for label, _ in agreement.pairs]
+    return float(wasserstein_distance(people, said)) / labels.span if said else 0.0
 
 
 def mean_losses(losses: Iterable[tuple[str, float]]) -> Mapping[str, tuple[int, float]]:

@@ -58,3 +58,20 @@ def test_a_description_that_gives_a_verdict_is_told_from_one_that_describes(desc
 def test_a_long_degenerate_description_is_looked_at_in_time(piece: str) -> None:
     """Regular expressions may take for ever."""
     assert not states_label(piece * 20_000, COMMON)
+
+
+def test_a_description_that_rates_by_a_score_gives_a_verdict() -> None:
+    """A number of things is none."""
+    scores = LabelSpace.scores(0, 100)
+    for text in ("I'd give it a score of 73.5.", "Overall: 80/100.", "Rating: 12"):
+        assert states_label(text, scores), text
+    for text in ("It shows 12 people.", "A photograph of 1920."):
+        assert not states_label(text, scores), text
+
+
+def test_the_fidelity_of_scores_counts_those_within_the_tolerance() -> None:
+    """As any agreement on scores."""
+    pixels, text = ([Verdict(score) for score in scores] for scores in ([10, 50, 90], [15, 70, None]))
+    found = fidelity(LabelSpace.scores(0, 100), pixels, text)
+    assert found.accuracy == pytest.approx(1 / 3)
+    assert found.invalid == 1

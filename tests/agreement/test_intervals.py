@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, spearmanr
 
 from blpo_dspy.agreement.figures import Tables, figure_names, figures_of
 from blpo_dspy.agreement.intervals import (
+    BETTER,
     MeanSd,
     PairedComparison,
     _sign_flip_p,
@@ -29,6 +30,8 @@ from blpo_dspy.agreement.intervals import (
     mean_sd,
 )
 from blpo_dspy.agreement.measure import Agreement, measure_agreement
+from blpo_dspy.agreement.outcomes import Outcomes
+from blpo_dspy.agreement.resampling import distinct
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
@@ -42,7 +45,9 @@ NO_CHANGE = "not distinguishable from no change"
 def figures(space: LabelSpace, tables: np.ndarray) -> dict[str, np.ndarray]:
     """The figures of whole tables, shape (tables, labels, labels and invalid)."""
     true, guess = np.indices(tables.shape[1:]).reshape(2, -1)
-    return figures_of(Tables(space, true, guess, tables.reshape(len(tables), -1).astype(float)), figure_names(space))
+    return figures_of(
+        Tables(Outcomes.of(space), true, guess, tables.reshape(len(tables), -1).astype(float)), figure_names(space)
+    )
 
 
 Case = tuple[LabelSpace, list[Label], list[Label | None], list[Label | None]]
@@ -373,3 +378,81 @@ def test_the_mean_over_seeds_has_the_sample_standard_deviation() -> None:
     assert (found.mean, found.sd) == (pytest.approx(0.6), pytest.approx(np.std([0.7, 0.5], ddof=1)))
     with pytest.raises(BlpoError, match="no values to average"):
         mean_sd([])
+
+
+# --- scores ----------------------------------------------------------------------------------------------------------
+
+SCORES = LabelSpace.scores(0, 100)
+
+
+def noisy(truth: list[float], sd: float, seed: int) -> list[Label | None]:
+    """Scores of a judge that is off by chance; the first answer states none."""
+    rng = random.Random(seed)
+    return [None, *(round(min(100.0, max(0.0, true + rng.gauss(0, sd))), 1) for true in truth[1:])]
+
+
+def of_scores(n: int, seed: int = 0) -> list[float]:
+    """So many scores, all different."""
+    return [round(x, 2) for x in random.Random(seed).sample([i / 100 for i in range(10_001)], n)]
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.integers(0, 40), st.none() | st.integers(0, 40)), min_size=2, max_size=25))
+def test_figures_of_resampled_scores_equal_those_measured(pairs: list[tuple[int, int | None]]) -> None:
+    """Each resample as if its items had been measured; ties and constants included."""
+    outcomes = Outcomes.of(SCORES, [label for pair in pairs for label in pair])
+    observed = distinct(np.array([outcomes.positions(pair) for pair in pairs]))
+    draws = np.random.default_rng(0).integers(0, 3, size=(5, len(observed.codes))).astype(float)
+    draws[:, 0] += 1
+    tables = Tables(outcomes, observed.codes[:, 0], observed.codes[:, 1], draws)
+    found = figures_of(tables, figure_names(SCORES))
+    for row, counts in enumerate(draws):
+        values = [(*(([*outcomes.values, None])[code] for code in codes),) for codes in observed.codes]
+        drawn = [pair for pair, count in zip(values, counts, strict=True) for _ in range(int(count))]
+        expected = measure_agreement(SCORES, [true for true, _ in drawn], [said for _, said in drawn])
+        for name in figure_names(SCORES):
+            value = getattr(expected, name)
+            assert found[name][row] == pytest.approx(np.nan if value is None else value, nan_ok=True), name
+
+
+def test_a_better_judge_of_scores_is_found_better_and_chance_is_not() -> None:
+    """The verdict is on the mean loss; fixed and broken count by the tolerance."""
+    truth = of_scores(150)
+    before, after = noisy(truth, 25, 1), noisy(truth, 8, 2)
+    found = compare_paired(SCORES, truth, before, after)
+    assert found.headline == "mean_loss"
+    assert found.verdict == BETTER
+    assert set(found.differences) == {"accuracy", "mean_loss", "spearman", "pearson", "mae"}
+    right = [[SCORES.right(t, said) for t, said in zip(truth, judge, strict=True)] for judge in (before, after)]
+    assert found.fixed == sum(not b and a for b, a in zip(*right, strict=True))
+    same = compare_paired(SCORES, truth, before, noisy(truth, 25, 3))
+    assert same.verdict == NO_CHANGE
+    assert compare_paired(SCORES, truth, after, after).p_value == 1
+    seeds = compare_over_seeds(SCORES, truth, [before, before], [after, after], [[], [2]])
+    assert seeds.verdict == BETTER
+    assert set(seeds.differences) == {"mean_loss", "spearman"}
+
+
+def test_intervals_of_scores_have_a_width_and_cover() -> None:
+    """Scores are all different, so that strata of equal ones would leave nothing to vary."""
+    population = of_scores(4000, seed=9)
+    truth = spearmanr(population[1:], noisy(population, 20, 5)[1:]).statistic
+    covered = 0
+    for seed in range(60):
+        sample = random.Random(seed).sample(population, 60)
+        agreement = measure_agreement(SCORES, sample, noisy([0.0, *sample], 20, seed)[1:])
+        interval = agreement_intervals(agreement, seed=seed, resamples=400)["spearman"]
+        assert interval is not None
+        assert interval.high - interval.low > 0.05
+        covered += interval.low <= truth <= interval.high
+    assert covered >= 52
+
+
+def test_the_interval_over_seeds_of_scores_holds_the_mean() -> None:
+    """As of one seed, of several."""
+    truth = of_scores(80)
+    judges = [noisy(truth, 10, seed) for seed in (1, 2)]
+    values = [measure_agreement(SCORES, truth, judge).spearman or 0.0 for judge in judges]
+    interval = interval_over_seeds(SCORES, truth, judges, [[], []], "spearman")
+    assert interval is not None
+    assert interval.low < sum(values) / 2 < interval.high

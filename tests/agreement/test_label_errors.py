@@ -66,3 +66,13 @@ def test_a_folder_that_is_not_there_is_named(tmp_path) -> None:
     """No traceback."""
     with pytest.raises(BlpoError, match="cannot be written"):
         write_label_errors(tmp_path / "none" / "errors.csv", [])
+
+
+def test_a_score_is_doubtful_beyond_twice_the_tolerance() -> None:
+    """And stable if the judge's answers are within the tolerance of each other."""
+    labels = LabelSpace.scores(0, 100)
+    answers = {"near": [58, 58], "far": [75, 70.5, 68], "unstable": [90, 40, 30], "right": [50]}
+    examples = [dspy.Example(id=name, label=40) for name in answers]
+    verdicts = [[Verdict(score) for score in scores] for scores in answers.values()]
+    (error,) = likely_label_errors(labels, examples, verdicts)
+    assert (error.id, error.judged, error.stability) == ("far", 75, 1.0)

@@ -10,7 +10,7 @@ from itertools import product
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import rankdata
+from scipy.stats import pearsonr, rankdata, spearmanr
 
 from blpo_dspy.agreement.measure import Agreement, measure_agreement
 from blpo_dspy.data.labels.normalize import Label
@@ -168,3 +168,51 @@ def test_other_data_is_not_an_agreement(data: dict[str, object]) -> None:
     """What `to_dict` did not write is refused."""
     with pytest.raises(BlpoError, match=r"not an agreement|labels=None is not a dictionary"):
         Agreement.from_dict(data)
+
+
+# --- scores ----------------------------------------------------------------------------------------------------------
+
+SCORES = LabelSpace.scores(0, 100)
+numbers = st.integers(0, 1000).map(lambda n: n / 10)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(numbers, st.none() | numbers), min_size=1, max_size=40))
+def test_every_figure_of_scores_equals_its_definition(pairs: list[tuple[float, float | None]]) -> None:
+    """Spearman and Pearson as SciPy has them, the others by hand; neither macro-F1 nor kappa."""
+    truth, predicted = [true for true, _ in pairs], [said for _, said in pairs]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = measure_agreement(SCORES, truth, predicted, failed=2)
+    valid = [(true, said) for true, said in pairs if said is not None]
+    assert found.n == len(pairs)
+    assert found.invalid == len(pairs) - len(valid)
+    within = sum(abs(true - said) <= 10 + 1e-6 for true, said in valid)
+    assert found.accuracy == pytest.approx(within / len(pairs))
+    lost = sum(abs(true - said) / 100 for true, said in valid) + found.invalid
+    assert found.mean_loss == pytest.approx(lost / len(pairs))
+    assert found.macro_f1 is found.kappa is None
+    assert found.confusion == ()
+    x, y = [true for true, _ in valid], [said for _, said in valid]
+    if len(set(x)) < 2 or len(set(y)) < 2:
+        assert found.spearman is found.pearson is None
+    else:
+        assert found.spearman == pytest.approx(spearmanr(x, y).statistic)
+        assert found.pearson == pytest.approx(pearsonr(x, y).statistic)
+    if valid:
+        assert found.mae == pytest.approx(sum(abs(true - said) for true, said in valid) / len(valid))
+    assert Agreement.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def test_scores_off_the_range_are_refused() -> None:
+    """Of people and of the judge."""
+    for truth, predicted in (([101], [50]), ([50], [-1]), (["50"], [50])):
+        with pytest.raises(BlpoError, match="is not a number from 0 to 100"):
+            measure_agreement(SCORES, truth, predicted)
+
+
+def test_no_scores_have_no_figures() -> None:
+    """As of any labels."""
+    found = measure_agreement(SCORES, [], [])
+    assert (found.n, found.accuracy, found.spearman, found.mean_loss) == (0, None, None, None)
+    assert Agreement.from_dict(found.to_dict()) == found

@@ -9,9 +9,10 @@ from typing import Any
 
 import dspy
 import pytest
+from scipy.stats import spearmanr
 from typer.testing import CliRunner
 
-from blpo_dspy.agreement.people import kappa_with_people
+from blpo_dspy.agreement.people import agreement_with_people, ceiling_of
 from blpo_dspy.agreement.raters import human_agreement
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.cli.app import app
@@ -218,11 +219,65 @@ def test_the_judges_kappa_is_its_mean_over_people_and_failed_calls_do_not_count(
         for label, other in (("a", "b"), ("b", "a"), ("a", "a"))
     ]
     verdicts = [Verdict("a"), Verdict("b"), Verdict(None, failure="no answer")]
-    assert kappa_with_people(space, examples, verdicts).value == 0
+    assert agreement_with_people(space, examples, verdicts).value == 0
     nameless = [dspy.Example(label=e.label, ratings=[(None, e.label)]) for e in examples]
-    found = kappa_with_people(space, nameless, verdicts)
+    found = agreement_with_people(space, nameless, verdicts)
     assert found.value == 1
     assert found.interval is not None
     assert found.interval.low < 1 == found.interval.high
-    constant = kappa_with_people(space, nameless[:1], verdicts[:1])
+    constant = agreement_with_people(space, nameless[:1], verdicts[:1])
     assert (constant.value, constant.interval) == (None, None)
+
+
+def test_people_and_judge_on_scores_are_compared_by_spearman() -> None:
+    """Who gave which score is known; the judge is correlated with each person, and the ceiling with each pair."""
+    scores = LabelSpace.scores(0, 100)
+    truth = [3 * i + 0.5 for i in range(30)]
+    shift = [0, 40, 20, 10, 30]
+    people = {"ann": truth, "bob": [x + shift[i % 5] / 4 for i, x in enumerate(truth)]}
+    examples = [
+        dspy.Example(label=x, ratings=[(who, given[i]) for who, given in people.items()]) for i, x in enumerate(truth)
+    ]
+    judge = [x / 2 + shift[i % 5] for i, x in enumerate(truth)]
+    verdicts = [Verdict(None), *map(Verdict, judge[1:])]
+    found = ceiling_of(scores, examples, None, verdicts)
+    assert found.people.spearman == pytest.approx(spearmanr(people["ann"], people["bob"]).statistic)
+    correlations = [spearmanr(given[1:], judge[1:]).statistic for given in people.values()]
+    assert found.after is not None
+    assert found.after.value == pytest.approx(sum(correlations) / 2)
+    assert found.headline.startswith("people agree with each other at Spearman 0.9")
+    assert "the judge with people at Spearman" in found.headline
+    plain = found.to_dict()
+    assert "kappa" not in plain
+    assert set(plain["intervals"]) == {"spearman", "alpha", "before", "after"}
+
+
+def test_scores_of_several_people_become_labels_on_the_command_line(photos: Path, tmp_path: Path) -> None:
+    """By their mean, with decimals; the report has the ceiling in words."""
+    rows = [
+        {
+            "image": row["image"],
+            **{who: str(20 * int(row[who]) - 10.5 - place / 2) for place, who in enumerate(("ann", "bob"))},
+        }
+        for row in read(photos / "wide.csv")
+    ]
+    write(photos / "scores.csv", rows)
+    options = ("--scores", "0-100", "--task", "Rate this photograph.", *SMALL, "--rater-columns", "ann,bob")
+    judge = tmp_path / "run" / "judge.json"
+    done = blpo(
+        "compile",
+        photos / "scores.csv",
+        *options,
+        "--rater-rule",
+        "mean",
+        "--out",
+        judge,
+        "--run-dir",
+        tmp_path / "run",
+    )
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "People with each other, Spearman’s ρ" in page
+    assert "People agree with each other at Spearman" in page
+    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert any(not float(true).is_integer() for true, _ in record["after"]["test"]["pairs"])

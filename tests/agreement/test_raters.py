@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from itertools import permutations
+from itertools import combinations, permutations
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 
 from blpo_dspy.agreement.raters import human_agreement, krippendorff_alpha, rater_intervals
 from blpo_dspy.data.labels.normalize import Label
@@ -250,3 +251,37 @@ def test_all_bad_ratings_are_named_at_once() -> None:
 def test_nan_is_a_missing_rating() -> None:
     """As a table with gaps reads."""
     assert ratings_from_columns(ORDINAL, ["a"], {"r": [float("nan")], "s": [3.0]}).table == ((None, 3),)
+
+
+def test_people_agree_on_scores_by_correlation_and_interval_alpha() -> None:
+    """Spearman over pairs of raters as SciPy has it; alpha from its definition with squared distances; no kappa."""
+    scores = LabelSpace.scores(0, 100)
+    rng = random.Random(3)
+    truth = [rng.uniform(0, 100) for _ in range(30)]
+    columns = {
+        who: [round(min(100, max(0, x + rng.gauss(0, sd))), 1) for x in truth] for who, sd in (("a", 5), ("b", 20))
+    }
+    found = human_agreement(ratings_from_columns(scores, [str(i) for i in range(30)], columns))
+    assert found.kappa is None
+    assert found.pairs == 1
+    assert found.spearman == pytest.approx(spearmanr(columns["a"], columns["b"]).statistic)
+    pooled = [*columns["a"], *columns["b"]]
+    observed = sum((x - y) ** 2 for x, y in zip(*columns.values(), strict=True)) / 30
+    expected = sum((x - y) ** 2 for x, y in combinations(pooled, 2)) / (60 * 59 / 2)
+    assert found.alpha == pytest.approx(1 - observed / expected)
+    intervals = rater_intervals(ratings_from_columns(scores, [str(i) for i in range(30)], columns))
+    for name, value in (("spearman", found.spearman), ("alpha", found.alpha)):
+        assert intervals[name].low < value < intervals[name].high
+    assert found.disagreements[0].degree == pytest.approx(
+        max(abs(x - y) for x, y in zip(*columns.values(), strict=True)) / 100
+    )
+
+
+def test_scores_of_several_people_are_combined() -> None:
+    """By the median or the mean; with steps by the step that is nearest to it."""
+    given = {"a": [10, 10, 0.5], "b": [20, 90, 1], "c": [60.5, 10, 1.5]}
+    percent = ratings_from_columns(LabelSpace.scores(0, 100), ["x", "y", "z"], given)
+    assert dict(combine_raters(percent).labels) == {"x": 20, "y": 10, "z": 1}
+    assert combine_raters(percent, "mean").labels["x"] == pytest.approx(30.166666667)
+    halves = ratings_from_columns(LabelSpace.scores(0, 100, 0.5), ["x", "y", "z"], given)
+    assert dict(combine_raters(halves, "mean").labels) == {"x": 30, "y": 36.5, "z": 1}

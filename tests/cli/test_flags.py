@@ -58,6 +58,39 @@ def test_what_states_no_labels_is_refused_with_the_way_to_write_it(labels, scale
         parse_labels(labels, scale)
 
 
+@pytest.mark.parametrize(
+    ("scores", "tolerance", "space"),
+    [
+        ("0-100", None, LabelSpace.scores(0, 100)),
+        (" 0 – 10 : 0.5 ", None, LabelSpace.scores(0, 10, 0.5)),
+        ("-1-1", 0.2, LabelSpace.scores(-1, 1, tolerance=0.2)),
+        ("-2.5--0.5", None, LabelSpace.scores(-2.5, -0.5)),
+    ],
+)
+def test_scores_are_read(scores: str, tolerance: float | None, space: LabelSpace) -> None:
+    """With decimals and below zero, with or without a step."""
+    assert parse_labels(None, None, scores, tolerance) == space
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores", "tolerance", "message"),
+    [
+        ("a,b", "0-100", None, "--labels and --scores exclude each other"),
+        ("a,b", None, 5.0, "--tolerance is how far"),
+        (None, "0", None, "not a range of scores"),
+        (None, "0-100:", None, "not a range of scores"),
+        (None, "0-100%", None, "not a range of scores"),
+        (None, "100-0", None, "from a lower to a higher number"),
+        (None, "0-100:7", None, "does not divide"),
+        (None, "0-100", 100.0, "tolerance=100"),
+    ],
+)
+def test_what_states_no_scores_is_refused_with_the_way_to_write_it(labels, scores, tolerance, message) -> None:
+    """The error names the flag."""
+    with pytest.raises(BlpoError, match=message):
+        parse_labels(labels, None, scores, tolerance)
+
+
 def test_lists_of_names_are_split_at_commas() -> None:
     """The empty text lists none."""
     assert names("prompt, style") == ("prompt", "style")

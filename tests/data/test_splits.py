@@ -15,7 +15,7 @@ from image_files import encoded, photo
 from blpo_dspy.data.images.prepare import PixelPolicy, fingerprint
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.data.splits import Splits, check_disjoint, histogram, split_examples, thinned
+from blpo_dspy.data.splits import Splits, check_disjoint, check_labels, cut_folds, histogram, split_examples, thinned
 from blpo_dspy.errors import BlpoError, DataError
 
 LABELS = LabelSpace("Safe", "Unsafe")
@@ -362,3 +362,53 @@ def test_thinning_keeps_order_and_label_proportions(labels: list[Label], most: i
     for label in LABELS.labels:
         expected = labels.count(label) * len(kept) / len(labels)
         assert abs(sum(e.label == label for e in kept) - expected) <= 1
+
+
+# --- scores ----------------------------------------------------------------------------------------------------------
+
+SCORES = LabelSpace.scores(0, 100)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.lists(st.integers(0, 1000).map(lambda n: n / 10), min_size=20, max_size=80), st.integers(0, 5))
+def test_splits_of_scores_are_balanced_by_bins(scores: list[float], seed: int) -> None:
+    """Exact sizes whatever scores are equal; each split has scores of all parts of the range."""
+    rows = [example(i, score) for i, score in enumerate(scores)]
+    train, val, test = len(rows) // 2, len(rows) // 5, len(rows) // 5
+    splits = split_examples(rows, labels=SCORES, sizes=(train, val, test), seed=seed)
+    assert [len(part) for part in parts(splits)] == [train, val, test]
+    assert_apart(splits)
+    _, bins = SCORES.strata(scores)
+    of_train = Counter(bins[int(e.id)] for e in splits.train)
+    for name, n in Counter(bins).items():
+        assert abs(of_train[name] - n * train / len(rows)) < 2
+    again = split_examples(rows, labels=SCORES, sizes=(train, val, test), seed=seed)
+    assert ids(again) == ids(splits)
+
+
+def test_scores_are_split_and_cut_without_sizes_too() -> None:
+    """In words the bins stand for labels."""
+    rows = [example(i, i + 0.5) for i in range(50)]
+    splits = split_examples(rows, labels=SCORES)
+    assert [len(part) for part in parts(splits)] == [20, 10, 20]
+    assert "split 40/20/40 within each bin of scores" in splits.describe()
+    assert "0.5–9.5" in histogram(rows, SCORES)
+    folds = cut_folds(rows[:12], labels=SCORES, folds=5)
+    assert sorted(e.id for fold in folds for e in fold) == sorted(e.id for e in rows[:12])
+    assert {len(fold) for fold in folds} == {2, 3}
+
+
+def test_scores_without_an_example_are_no_gap(recwarn: pytest.WarningsRecorder) -> None:
+    """On a fine scale of levels one warning says what is better; equal scores alone teach nothing."""
+    check_labels([1.5, 20, 30], SCORES)
+    assert not recwarn.list
+    with pytest.raises(DataError, match=r"same label \(50: 3\)"):
+        check_labels([50, 50, 50], SCORES)
+    with pytest.warns(UserWarning, match=r"98 of 101 levels have no training example.*LabelSpace\.scores"):
+        check_labels([1, 20, 30], LabelSpace.ordinal(0, 100))
+
+
+def test_unbalanced_splits_ask_for_no_more_of_a_label_than_there_is() -> None:
+    """Rounded up in each split, two examples would have to be three."""
+    splits = split_examples(table({1: 12, 2: 2, 3: 6}), labels=SCALE, sizes=(10, 4, 4), balanced=False)
+    assert [len(part) for part in parts(splits)] == [10, 4, 4]

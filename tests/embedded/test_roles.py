@@ -642,3 +642,43 @@ def test_a_plain_question_about_a_picture_is_answered() -> None:
     assert ask(engine, "Rate this image from 1 to 10. Treat blur as decisive.", image) == "1"
     assert ask(engine, "Is this picture safe or unsafe? Treat blur as decisive.", image) == "unsafe"
     assert "photograph" in ask(engine, "What does this picture show?", image)
+
+
+# Scores
+
+
+@pytest.mark.parametrize("labels", [LabelSpace.scores(0, 100), LabelSpace.scores(-1, 1), LabelSpace.scores(0, 10, 0.5)])
+def test_a_score_is_one_of_the_range_and_lower_for_a_worse_picture(labels: LabelSpace) -> None:
+    """The rating itself, in the steps that the range has."""
+    instruction = "Rate the photograph. Treat blur as decisive. Count noise slightly."
+    reports = [f"There is {degree} blur." for degree in ("no", "slight", "moderate", "severe")]
+    said = [labels.parse(judged(instruction, labels, "description", description=text)) for text in reports]
+    assert None not in said
+    scores = [labels.score(score) for score in said if score is not None]
+    assert scores == sorted(scores, reverse=True)
+    assert len(set(scores)) == len(scores)
+
+
+def test_a_revision_moves_weights_by_how_far_scores_are_off_in_levels() -> None:
+    """Twenty points of a hundred are less than a level, and not twenty levels."""
+    revised = {}
+    for labels, human, said in ((FIVE, 1, 3), (LabelSpace.scores(0, 100), 10, 62.5)):
+        errors = [
+            exhibits.JudgementError(
+                description="There is severe blur.",
+                human_label=str(human),
+                judge_label=str(said),
+                difference=labels.direction(human, said),
+            )
+            for _ in range(3)
+        ]
+        answer = predict(
+            prompts.UpdateJudge,
+            current_instruction="Rate the photograph.",
+            labels=labels.describe(),
+            errors=errors,
+            right=[],
+            feedback="",
+        )
+        revised[labels.kind] = v.read_weights(answer.improved_instruction)["blur"]
+    assert revised["scores"] == revised["ordinal"] > 0

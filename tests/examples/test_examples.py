@@ -138,6 +138,7 @@ def test_the_python_of_the_readme_runs_as_written(
     names: dict[str, Any] = {}
     exec(first, names)
     assert (with_demo / "judge.json").is_file()
+    assert "test after" in capsys.readouterr().out
     for block in others:
         exec(block, names)
     label, accuracy = capsys.readouterr().out.split()[:2]
@@ -180,7 +181,7 @@ def test_the_readme_names_files_and_options_that_exist() -> None:
             assert file.exists() or not (ROOT / "programs").is_dir(), target
             assert not heading or heading in headings(file), (page, target, heading)
     helped = "".join(CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "300"}).stdout for name in
-                     ("demo", "compile", "estimate", "compare", "evaluate", "judge", "report"))  # fmt: skip
+                     ("demo", "compile", "estimate", "compare", "evaluate", "judge", "report", "serve"))  # fmt: skip
     elsewhere = {
         "--caps",
         "--describing-noise",

@@ -15,6 +15,7 @@ from worlds import LABELS, TRAIN, VALIDATION, brightness, mind, student, thresho
 
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.workers import Workers
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.optimizers import BLPO, OPRO, BLPOResult, Guards
 from blpo_dspy.optimizers.bench.bench import Bench, find_predictors
@@ -250,3 +251,22 @@ def test_a_guard_that_guards_nothing_is_said_before_anything_is_judged() -> None
         assert found.calls == 19
         with pytest.warns(UserWarning, match=r"have label (dark|bright) \(9\)"):
             found.check(Guards(part_loss=0.1), "label")
+
+
+def test_the_parts_of_a_set_of_scores_are_its_bins() -> None:
+    """The same ones whatever the judge said, failed calls included."""
+    data = [dspy.Example(label=10.5 * i, group="a" if i % 2 else None) for i in range(10)]
+    judgements = [Judgement(i, e.label, 0, e.label / 100) for i, e in enumerate(data)]
+    labels = LabelSpace.scores(0, 100)
+    parts = parts_of(judgements, data, labels)
+    assert list(parts) == [
+        "label 0–10.5",
+        "group a",
+        "label 21–31.5",
+        "label 42–52.5",
+        "label 63–73.5",
+        "label 84–94.5",
+    ]
+    assert parts["label 21–31.5"] == (2, pytest.approx(0.2625))
+    failed = [Judgement(i, j.label, None, None, failure="down") if i < 3 else j for i, j in enumerate(judgements)]
+    assert set(parts_of(failed, data, labels)) < set(parts)

@@ -245,9 +245,40 @@ def test_another_format_version_is_refused(version: Any, saved: Path) -> None:
     change(saved, format_version=version)
     for load in (VisualJudge.load, judge_of().load):
         with pytest.raises(
-            ArtifactError, match=f"format version {version!r}, but this blpo-dspy reads versions 1 and 2"
+            ArtifactError, match=f"format version {version!r}, but this blpo-dspy reads versions up to 2"
         ):
             load(saved)
+
+
+def test_a_judge_of_scores_is_a_file_of_the_next_version_and_others_are_not(tmp_path: Path) -> None:
+    """Earlier releases refuse what they can't read, and read all else."""
+    scores = LabelSpace.scores(0, 100, tolerance=2.5)
+    for labels, version in ((scores, 2), *((space, 1) for space in SPACES)):
+        file = tmp_path / "judge.json"
+        judge_of(labels).save(file)
+        assert json.loads(file.read_text())["format_version"] == version
+        loaded = VisualJudge.load(file)
+        assert loaded.labels == labels
+        assert prompts(loaded) == prompts(judge_of(labels))
+        assert loaded.deepcopy().labels == labels
+    with pytest.raises(ArtifactError, match="saved with labels"):
+        judge_of(LabelSpace.scores(0, 100)).load(_saved(judge_of(scores), tmp_path))
+
+
+@pytest.mark.parametrize("part", [{"low": 100}, {"tolerance": -1}, {"step": 7}, {"more": 1}, {"high": "100"}])
+def test_a_damaged_range_of_scores_is_refused(part: dict[str, Any], tmp_path: Path) -> None:
+    """As any other part of the file."""
+    labels = LabelSpace.scores(0, 100)
+    file = _saved(judge_of(labels), tmp_path)
+    change(file, labels={**labels.to_dict(), **part})
+    with pytest.raises(ArtifactError, match="not a judge that can be built"):
+        VisualJudge.load(file)
+
+
+def _saved(judge: VisualJudge, folder: Path) -> Path:
+    """The file of a judge."""
+    judge.save(folder / "saved.json")
+    return folder / "saved.json"
 
 
 BROKEN = [

@@ -210,3 +210,17 @@ def test_text_is_never_taken_for_an_image(text: str) -> None:
     with pytest.raises(BlpoError, match=r"is text .* make it a dspy\.Image"):
         judge.as_metric()(EXAMPLE, dspy.Prediction(image=text))
     assert seen_by(judge) == []
+
+
+@pytest.mark.parametrize(("answer", "score"), [("0", 0.0), ("32.5/100", 0.325), ("100", 1.0), ("101", 0.0)])
+def test_a_score_is_its_part_of_the_range(answer: str, score: float) -> None:
+    """An answer off the range is none."""
+    verdict = judge_with(answers(answer), LabelSpace.scores(0, 100)).as_metric()(EXAMPLE, dspy.Prediction())
+    assert verdict.score == pytest.approx(score)
+    assert ("the best is 100" in verdict.feedback) == (answer != "101")
+
+
+def test_scores_of_labels_are_not_for_a_range() -> None:
+    """A range is not listed."""
+    with pytest.raises(BlpoError, match="scores are for labels of a closed set"):
+        judge_with(answers("1"), LabelSpace.scores(0, 1)).as_metric(scores={0: 1.0})

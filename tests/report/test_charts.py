@@ -13,7 +13,7 @@ import pytest
 
 import blpo_dspy.report
 from blpo_dspy.report import charts
-from blpo_dspy.report.charts import WIDTHS, Point, Series, dot_chart, line_chart, save_line_chart
+from blpo_dspy.report.charts import WIDTHS, Plane, Point, Series, dot_chart, line_chart, save_line_chart, scatter_chart
 
 HOSTILE = "<script>alert(1)</script> $x^2$ \\frac \x00\x1b\ud800 &amp; \u65e5"
 TWO = (
@@ -143,3 +143,20 @@ def test_a_picture_has_all_methods_and_none(tmp_path: Path) -> None:
     for series in ((), TWO):
         save_line_chart(series, "F1", tmp_path / "plot.png")
         assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+def test_a_scatter_plot_shows_the_pairs_within_its_squares() -> None:
+    """One square a judge, dots and band inside; of many pairs evenly picked ones, so that a page stays small."""
+    planes = [Plane(f"before {HOSTILE}", ((0, 0), (100, 100), (32.5, 80))), Plane("after", ())]
+    for drawing in drawings(scatter_chart(planes, 0, 100, 10, f"people {HOSTILE}")):
+        width, height = numbers(drawing.get("viewBox", ""))[2:]
+        assert "people" in drawing.get("aria-label", "")
+        texts = ["".join(text.itertext()) for text in drawing.iter("text")]
+        assert texts.count("People’s score") == texts.count("Judge’s score") == 2
+        for path in drawing.iter("path"):
+            if not path.get("transform"):
+                xs, ys = numbers(path.get("d", ""))[::2], numbers(path.get("d", ""))[1::2]
+                assert all(-1 <= x <= width + 1 for x in xs)
+                assert all(-1 <= y <= height + 1 for y in ys)
+    many = Plane("many", tuple((i / 50, i / 50) for i in range(5000)))
+    assert len(scatter_chart([many], 0, 100, 10, "many")) < 400_000

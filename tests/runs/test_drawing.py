@@ -191,7 +191,7 @@ WRONG = {
     "val": (("--source", "seetrue", "--val", "v.csv"), "--val and --test name tables"),
     "raters": (("--source", "seetrue", "--rater-columns", "a,b"), "are for a TABLE of your own"),
     "sizes": (("--source", "seetrue", "--sizes", "10,20"), "--sizes '10,20' is not TRAIN,VAL,TEST"),
-    "no task": (("--source", "me/mine", "--labels", "a,b"), "give --task, and --labels or --scale"),
+    "no task": (("--source", "me/mine", "--labels", "a,b"), "give --task, and --labels, --scale or --scores"),
     "by hand": (("--source", "agin"), "has to be fetched by hand: see https://github.com/zijianchen98/AGIN"),
     "an own option": (
         ("--source", "me/mine", "--labels", "a,b", "--task", "x", "--source-option", "id=me/other"),
@@ -251,3 +251,22 @@ def test_a_judge_of_other_labels_or_texts_is_told(unsafe: Path, seetrue: Path, t
     assert "take smaller --sizes (evaluate: --draw) or another split. The" in many.stderr
     good = blpo("evaluate", out, "--source", "unsafebench", "--local-dir", unsafe, "--draw", 22, "--json")
     assert json.loads(good.stdout)["n"] == 22
+
+
+def test_mean_opinion_scores_are_levels_or_scores_and_never_one_for_the_other(tmp_path: Path) -> None:
+    """A level is not read as a score: the message says how the source gives scores."""
+    rows = [
+        {"name": f"{i}.jpg", "prompt": f"p{i}", "mos_quality": f"{5 * i / 39:.3f}", "mos_align": "1.0"}
+        for i in range(40)
+    ]
+    write_rated_folder(
+        tmp_path / "set", "data.csv", rows, {r["name"]: picture(i) for i, r in enumerate(rows)}, "images"
+    )
+    command = ["compile", "--source", "agiqa3k", "--local-dir", tmp_path / "set", "--sizes", "10,5,10", *SMALL]
+    refused = blpo(*command, "--scores", "0-5", "--out", tmp_path / "judge.json")
+    assert refused.exit_code == 2
+    assert "binning=scores" in " ".join(refused.stderr.split())
+    options = ["--source-option", "binning=scores", "--source-option", "scale=0-5"]
+    done = blpo(*command, *options, "--out", tmp_path / "judge.json")
+    assert done.exit_code == 0, done.output
+    assert str(VisualJudge.load(tmp_path / "judge.json").labels) == "a number from 0 to 5 (decimals are allowed)"

@@ -263,7 +263,8 @@ def test_compile_with_folds_keeps_one_judge_and_says_whose_figures_they_are(tabl
     assert "each judged by a judge that never saw it" in page
     assert f"<b>{record['folds']['after']['accuracy']:.2f}</b>" in page
     assert "Not measured" not in page
-    changes = [sum(i.kind == kind for i in load_run(run_dir).items) for kind in ("fixed", "broken")]
+    labels = LabelSpace.from_dict(record["labels"])
+    changes = [sum(i.kind(labels) == kind for i in load_run(run_dir).items) for kind in ("fixed", "broken")]
     assert changes == [record["folds"]["paired"][kind] for kind in ("fixed", "broken")]
     judge = out.read_bytes()
     again = blpo(*command, "--json")

@@ -104,3 +104,32 @@ def test_it_is_an_option_of_compile(tmp_path: Path) -> None:
     assert f"Note: {found['summary']}" in done.stderr
     first = [json.loads(line)["request"] for line in log.read_text().splitlines() if "request" in line][:40]
     assert sorted(Counter(first).values()) == [2] * 20
+
+
+def test_scores_within_the_tolerance_are_the_same_answer() -> None:
+    """Of images of all parts of the range; the rank correlation stands in for kappa."""
+    labels = LabelSpace.scores(0, 100)
+    examples = [dspy.Example(image=dspy.Image(f"https://pictures.example/{n}.png"), label=4.5 * n) for n in range(20)]
+    turns: Counter[str] = Counter()
+
+    def wavering(seen: Seen) -> object:
+        image = seen.images[0]
+        turns[image] += 1
+        number = int(image.rsplit("/", 1)[1].removesuffix(".png"))
+        wide = 30 if number >= 16 else 3
+        return {"label": str(4 * number + wide * (turns[image] % 2))}
+
+    lm = scripted_lm(wavering)
+    judge = VisualJudge(labels, instruction="Rate from 0 to 100.", evidence="image")
+    with Workers(2) as workers:
+        found = repeatability(
+            judge,
+            Models(lm, lm, lm),
+            [e.with_inputs("image") for e in examples],
+            times=2,
+            workers=workers,
+            meters=lambda turn: Meter(num_threads=2),
+        )
+    assert (found.images, found.unanimous, found.kappa) == (10, 8, None)
+    assert found.spearman is not None
+    assert "8 of them (Spearman " in found.summary

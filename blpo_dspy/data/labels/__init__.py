@@ -1,1 +1,1 @@
-"""The closed set of labels, and how an answer is read as one of them."""
+"""What labels are, a closed set or a range of scores, and how an answer is read as one of them."""

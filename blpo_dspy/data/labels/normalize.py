@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 
-Label = str | int
+Label = str | int | float
 
 # Reasoning, closed, opened by the chat template, or cut off, is not part of the answer.
 _THINKING = re.compile(

@@ -7,12 +7,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from blpo_dspy.data.labels.normalize import Label, as_text, labels_by_name, normal, plain_lines
 
-# A whole number; the start of a range does not match.
-_NUMERAL = r"(?P<number>\+?(?:0|[1-9][0-9]*)|-[1-9][0-9]*)(?:\.0+)?(?!\.*\d| ?(?:[-–—…]|\.{2,}) ?\d)"
+# A number, in closed sets a whole one; the start of a range does not match.
+_END = r"(?!\.*\d| ?(?:[-–—…]|\.{2,}) ?\d)"
+_WHOLE = rf"(?P<number>\+?(?:0|[1-9][0-9]*)|-[1-9][0-9]*)(?:\.0+)?{_END}"
+_DECIMAL = rf"(?P<number>[+-]?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?){_END}"
 
 _MARKS = "[*_`]*"
 _NUMBER = re.compile(r"(?<![\w.])[+-]?\d+(?:\.\d+)?(?!\w)")
@@ -28,6 +30,41 @@ _BEFORE = 40
 _HEDGED = re.compile(
     r"(?:\b(?:or|not|than|maybe|perhaps|possibly|rather|almost|nearly|to)|[(/–—-]) ?(?:an? )?(?:[a-z]+ )?$"
 )
+
+
+class Answers(Protocol):
+    """What an answer may state: members of a closed set, or numbers of a range."""
+
+    @property
+    def numeric(self) -> bool:
+        """Whether all are numbers."""
+
+    @property
+    def decimals(self) -> bool:
+        """Whether numbers may have decimals."""
+
+    @property
+    def ordered(self) -> bool:
+        """Whether their order means something."""
+
+    @property
+    def ends(self) -> tuple[Label, Label]:
+        """The first and the last one."""
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest number, of numeric ones."""
+
+    @property
+    def characters(self) -> frozenset[str]:
+        """The characters that they are written with."""
+
+    @property
+    def by_name(self) -> Mapping[str, Label]:
+        """Those that are not numbers, by their text in normal form."""
+
+    def named(self, text: str) -> Label | None:
+        """Returns the one that a text in normal form is, None if it is none."""
 
 
 @dataclass(frozen=True)
@@ -47,23 +84,52 @@ class Choices:
         """Whether all labels are numbers."""
         return all(isinstance(label, int) for label in self.labels)
 
+    @property
+    def decimals(self) -> bool:
+        """Numbers of a closed set are whole."""
+        return False
 
-def _out_of(space: Choices) -> str:
+    @property
+    def ends(self) -> tuple[Label, Label]:
+        """The first and the last label."""
+        return self.labels[0], self.labels[-1]
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest label, of whole numbers."""
+        numbers = [int(label) for label in self.labels]
+        return min(numbers), max(numbers)
+
+    @cached_property
+    def characters(self) -> frozenset[str]:
+        """The characters of the labels."""
+        return frozenset("".join(map(str, self.labels)))
+
+    def named(self, text: str) -> Label | None:
+        """Returns the label of this name, None if there is none."""
+        return self.by_name.get(text)
+
+
+def _out_of(space: Answers) -> str:
     """The pattern of what may follow a level: "/5", "out of 5", "of 5"; without a scale it never matches."""
-    low, high = space.labels[0], space.labels[-1]
-    on_scale = space.ordered and isinstance(low, int) and low >= 0
-    return rf"{_MARKS} ?(?:/|\(?(?:out )?of) ?{_MARKS}{high}(?:\.0+)?\b\)?" if on_scale else r"(?!)"
+    low, high = space.ends
+    on_scale = space.ordered and not isinstance(low, str) and low >= 0
+    return rf"{_MARKS} ?(?:/|\(?(?:out )?of) ?{_MARKS}{_pattern(high)}(?:\.0+)?\b\)?" if on_scale else r"(?!)"
 
 
-def _without_scale(labels: tuple[Label, ...], line: str) -> str:
+def _pattern(label: Label) -> str:
+    return re.escape(str(label))
+
+
+def _without_scale(ends: tuple[Label, Label], line: str) -> str:
     """A line without words that state the scale: "(on a scale of 1-5)", "(1 to 5)"."""
-    span = rf"{labels[0]} ?(?:-|–|—|to) ?{labels[-1]}"
+    span = rf"{_pattern(ends[0])} ?(?:-|–|—|to) ?{_pattern(ends[1])}"
     stated = rf"\(?\b(?:on )?(?:a |the )?(?:scale (?:of |from )?{span}|{span} scale)\b\)?,?|\((?:from )?{span}\)"
     return " ".join(re.sub(stated, " ", line).split())
 
 
-def _named_numbers(space: Choices, text: str) -> set[Label]:
-    """The levels that a text names, and numbers between two levels as text ("4.5").
+def _named_numbers(space: Answers, text: str) -> set[Label]:
+    """The numbers of the scale that a text names, and numbers between two levels as text ("4.5").
 
     If a level is written with its scale ("4/5"), other numbers count only where they are an alternative ("or 3").
     """
@@ -73,8 +139,9 @@ def _named_numbers(space: Choices, text: str) -> set[Label]:
     rest = scored.sub(" ", text)
     bare = [m[0] for m in _NUMBER.finditer(rest) if not on_scale or _HEDGED.search(rest[: m.start()][-_BEFORE:])]
     values = {float(number) for number in [*on_scale, *bare]}
-    low, high = (float(f(int(label) for label in space.labels)) for f in (min, max))
-    return {int(value) if value.is_integer() else str(value) for value in values if low <= value <= high}
+    low, high = space.bounds
+    found = {int(value) if value.is_integer() else value for value in values if low <= value <= high}
+    return {value if space.named(str(value)) is not None else str(value) for value in found}
 
 
 _OPEN = r"[\s\"'`*_(\[{<$“‘«「『【《]*"
@@ -125,23 +192,23 @@ class _Statement(NamedTuple):
     reason: str | None = None
 
 
-def parse_answer(space: Choices, answer: object) -> Label | None:
+def parse_answer(space: Answers, answer: object) -> Label | None:
     """Returns the label that an answer states, or None; `LabelSpace.parse` documents the accepted forms."""
     if answer is None:
         return None
     text = as_text(answer)
-    exact = space.by_name.get(normal(text))
+    exact = space.named(normal(text))
     if exact is not None:
         return exact
-    lines = plain_lines(text, kept=frozenset("".join(map(str, space.labels))))
+    lines = plain_lines(text, kept=space.characters)
     if lines and lines[0].startswith("{") and _json_pairs(" ".join(lines)) is not None:
         lines = [" ".join(lines)]
     if space.numeric:
-        lines = [line for line in (_without_scale(space.labels, line) for line in lines) if re.search(r"\w", line)]
+        lines = [line for line in (_without_scale(space.ends, line) for line in lines) if re.search(r"\w", line)]
     return _stated(space, lines)
 
 
-def _stated(space: Choices, lines: Sequence[str]) -> Label | None:
+def _stated(space: Answers, lines: Sequence[str]) -> Label | None:
     """The label on which all statements of an answer agree; whole sentences count only if no line states a label."""
     for sentences in (False, True):
         found = {i: one for i, line in enumerate(lines) if (one := _statement(space, line, sentences)) is not None}
@@ -154,7 +221,7 @@ def _stated(space: Choices, lines: Sequence[str]) -> Label | None:
     return None
 
 
-def _agreed(space: Choices, lines: Sequence[str], found: Mapping[int, _Statement], own_line: bool) -> Label | None:
+def _agreed(space: Answers, lines: Sequence[str], found: Mapping[int, _Statement], own_line: bool) -> Label | None:
     """The label of all statements, unless it is denied, retracted, or (without a line of its own) has a rival.
 
     Args:
@@ -180,7 +247,7 @@ def _runs_on(previous: str, line: str) -> bool:
     return not closed or _DANGLING.search(previous) is not None
 
 
-def _statement(space: Choices, line: str, sentences: bool) -> _Statement | None:
+def _statement(space: Answers, line: str, sentences: bool) -> _Statement | None:
     """The label that a line consists of, or opens with before a reason, or gives as a JSON object."""
     pairs = _json_pairs(line)
     if pairs is not None:
@@ -205,12 +272,13 @@ def _statement(space: Choices, line: str, sentences: bool) -> _Statement | None:
     return None
 
 
-def _matches(space: Choices, text: str, ending: str) -> Iterator[tuple[Label, re.Match[str]]]:
+def _matches(space: Answers, text: str, ending: str) -> Iterator[tuple[Label, re.Match[str]]]:
     """Each label that a text opens with in one of its written forms; "4" is also "4.0", "4/5", "4 of 5", "4 stars"."""
     if space.numeric:
-        form = rf"({_OPEN}){_NUMERAL}(?:{_out_of(space)})?(?: (?:stars?|points?)\b)?{ending}"
+        numeral = _DECIMAL if space.decimals else _WHOLE
+        form = rf"({_OPEN}){numeral}(?:{_out_of(space)})?(?: (?:stars?|points?)\b)?{ending}"
         match = re.match(form, text)
-        label = space.by_name.get(match["number"].lstrip("+")) if match else None
+        label = space.named(match["number"].lstrip("+")) if match else None
         if match and label is not None:
             yield label, match
         return
@@ -232,7 +300,7 @@ def _mirrored(left: str, right: str) -> bool:
     return re.sub(r"[\s.,;:!]", "", right) == "".join(left.split()).translate(_MIRROR)[::-1]
 
 
-def _mentions(space: Choices, text: str) -> set[Label]:
+def _mentions(space: Answers, text: str) -> set[Label]:
     """The labels that a text names anywhere; for numbers, every number within the scale that stands for a level."""
     if space.numeric:
         return _named_numbers(space, text)

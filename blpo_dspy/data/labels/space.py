@@ -1,4 +1,4 @@
-"""The closed set of labels that people and the judge choose from."""
+"""What people and the judge choose from: a closed set of labels, or a range of scores."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from blpo_dspy.data.labels.normalize import Label, as_text, labels_by_name, normal
 from blpo_dspy.data.labels.parsing import Choices, parse_answer
+from blpo_dspy.data.labels.scores import ScoreRange, quantile_bins
 from blpo_dspy.errors import BlpoError, brief, check_kind
 
 MAX_LABELS = 1024
@@ -25,11 +26,12 @@ _BREAKS = {"Cc", "Zl", "Zp"}
 
 @dataclass(frozen=True, init=False)
 class LabelSpace:
-    """A closed set of labels, nominal or ordinal.
+    """A closed set of labels, nominal or ordinal, or a range of scores.
 
     `LabelSpace("Safe", "Unsafe")` is nominal: labels are equal or not. `LabelSpace.ordinal(1, 5)` is a scale of whole
     numbers, and `LabelSpace("poor", "fair", "good", ordered=True)` one of named levels, lowest first: a prediction can
-    be near the human label or far from it.
+    be near the human label or far from it. Of `LabelSpace.scores(0, 100)` any number in the range is a label, decimals
+    included; `labels` is empty then.
 
     Args:
         *labels: 2 to 1024 (`MAX_LABELS`) different labels (text or whole numbers), lowest level first if they are
@@ -43,6 +45,7 @@ class LabelSpace:
 
     labels: tuple[Label, ...]
     ordered: bool
+    score_range: ScoreRange | None = None
 
     def __init__(self, *labels: Label, ordered: bool = False) -> None:
         object.__setattr__(self, "labels", tuple(x.strip() if isinstance(x, str) else x for x in labels))
@@ -83,8 +86,59 @@ class LabelSpace:
         _check_count(high - low + 1)
         return cls(*range(low, high + 1), ordered=True)
 
+    @classmethod
+    def scores(
+        cls, low: float, high: float, step: float | None = None, *, tolerance: float | None = None
+    ) -> LabelSpace:
+        """Returns the scores from `low` to `high`, both included.
+
+        Args:
+            low: The lowest score.
+            high: The highest score.
+            step: How far neighbouring scores are apart; any decimal is a score if None.
+            tolerance: How far, in points, an answer may be off and still count as right: it is no mistake for the
+                search to correct, though its loss is. A tenth of the range if None.
+
+        Raises:
+            BlpoError: If one of them is not a number, `low` is not below `high`, the step does not divide the range, or
+                the tolerance is negative or as wide as the range.
+        """
+        return cls._of_range(ScoreRange.of(low, high, step, tolerance))
+
+    @classmethod
+    def _of_range(cls, score_range: ScoreRange) -> LabelSpace:
+        space = object.__new__(cls)
+        for name, value in (("labels", ()), ("ordered", True), ("score_range", score_range)):
+            object.__setattr__(space, name, value)
+        return space
+
+    @property
+    def kind(self) -> Literal["nominal", "ordinal", "scores"]:
+        """What labels are to each other: names, levels, or numbers."""
+        if self.score_range is not None:
+            return "scores"
+        return "ordinal" if self.ordered else "nominal"
+
+    @property
+    def span(self) -> float:
+        """The distance that the full loss stands for: in levels of ordinal labels, in points of scores, else 1."""
+        if self.score_range is not None:
+            return self.score_range.span
+        return len(self.labels) - 1 if self.ordered else 1
+
+    @property
+    def unit(self) -> str:
+        """What distances are counted in."""
+        return "points" if self.score_range is not None else "levels"
+
+    def __contains__(self, label: object) -> bool:
+        return label in (self.labels if self.score_range is None else self.score_range)
+
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __bool__(self) -> bool:
+        return True  # also of scores, which are not listed
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -93,7 +147,7 @@ class LabelSpace:
 
     @property
     def numeric(self) -> bool:
-        """Whether every label is a whole number."""
+        """Whether every label is a number."""
         return all(isinstance(label, int) for label in self.labels)
 
     def index(self, label: Label) -> int:
@@ -110,17 +164,46 @@ class LabelSpace:
     def loss(self, label: Label, predicted: Label | None) -> float:
         """Returns ℓ(ŷ, y) in [0, 1] (paper, eq. 2).
 
-        0 or 1 for nominal labels, |i − j| / (n − 1) for ordinal ones, and 1 if there is no valid answer.
+        0 or 1 for nominal labels, |i − j| / (n − 1) for ordinal ones, |y − ŷ| / (high − low) for scores, and 1 if
+        there is no valid answer.
+
+        Raises:
+            BlpoError: If one of the two is not in the space.
         """
         if predicted is None:
             return 1.0
+        if self.score_range is not None:
+            return abs(self.score(label) - self.score(predicted)) / self.span
         i, j = self.index(label), self.index(predicted)
         return abs(i - j) / (len(self) - 1) if self.ordered else float(i != j)
+
+    def score(self, label: Label) -> float:
+        """Returns a label of a range of scores as a number.
+
+        Raises:
+            BlpoError: If it is not in the range.
+        """
+        if isinstance(label, str) or label not in self:
+            raise BlpoError(f"{brief(repr(label))} is not {self.describe()}")
+        return label
+
+    @property
+    def tolerated(self) -> float:
+        """The largest loss of an answer that counts as right: 0 but for scores, of which it is above 0."""
+        return 0.0 if self.score_range is None else self.score_range.tolerated
+
+    def right(self, label: Label, predicted: Label | None) -> bool:
+        """Returns whether a prediction counts as right: it is the human label, or a score within the tolerance."""
+        if predicted is None or self.score_range is None:
+            return predicted == label
+        return self.score_range.right(self.score(label), self.score(predicted))
 
     def direction(self, label: Label, predicted: Label | None) -> str:
         """Returns how a prediction misses the human label, in words ("judge 2 too high"); "" if it doesn't."""
         if predicted is None:
             return "judge gave no valid label"
+        if self.score_range is not None:
+            return self.score_range.direction(self.score(label), self.score(predicted))
         if predicted == label:
             return ""
         if not self.ordered:
@@ -129,12 +212,31 @@ class LabelSpace:
         unit = "" if self._is_scale() else (" level" if abs(steps) == 1 else " levels")
         return f"judge {abs(steps)}{unit} too {'high' if steps > 0 else 'low'}"
 
+    def strata(self, labels: Sequence[Label], *, least: int = 1) -> tuple[tuple[Label, ...], list[Label]]:
+        """Returns the groups that labels fall into: each label is one; of scores, bins that hold equally many.
+
+        Args:
+            labels: Labels of this space.
+            least: About how many scores a bin has at least.
+
+        Returns:
+            The names of the groups, lowest first, and for each of the labels that of its group.
+        """
+        if self.score_range is None:
+            return self.labels, list(labels)
+        names, groups = quantile_bins([self.score(label) for label in labels], least)
+        return names, list(groups)
+
     def _is_scale(self) -> bool:
+        if self.score_range is not None:
+            return False
         first = self.labels[0]
         return self.ordered and isinstance(first, int) and self.labels == tuple(range(first, first + len(self)))
 
     def describe(self) -> str:
-        """Returns the closed set in words, as a prompt or an error message states it."""
+        """Returns the labels in words, as a prompt or an error message states them."""
+        if self.score_range is not None:
+            return self.score_range.describe()
         if self._is_scale():
             return f"a whole number from {self.labels[0]} to {self.labels[-1]}"
         listed = ", ".join(self.names)
@@ -152,6 +254,8 @@ class LabelSpace:
         Raises:
             BlpoError: If the value is not one of the labels (case and white space aside).
         """
+        if self.score_range is not None:
+            return self.score_range.coerce(value)
         text = normal(as_text(value))
         if self.numeric:
             text = re.sub(r"\.0+$", "", text)  # a column of whole numbers with gaps is stored as 4.0
@@ -171,12 +275,15 @@ class LabelSpace:
         and reasoning before a label on a line of its own. An answer that names two labels, denies or retracts one
         ("not safe"), or is off the scale is invalid; nothing is guessed. Other labels may be mentioned only if the
         label has a line of its own, and numbers on a scale if they count things ("2 dogs") or the label is "4/5".
+        Scores are read likewise, with their decimals ("73.5", "Score: 73.5/100").
         """
-        return parse_answer(Choices(self.labels, self.ordered), answer)
+        return parse_answer(self.score_range or Choices(self.labels, self.ordered), answer)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON; `from_dict` reads it back."""
-        return {"kind": "ordinal" if self.ordered else "nominal", "labels": list(self.labels)}
+        if self.score_range is not None:
+            return self.score_range.to_dict()
+        return {"kind": self.kind, "labels": list(self.labels)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LabelSpace:
@@ -187,9 +294,12 @@ class LabelSpace:
         """
         check_kind("labels", data, Mapping, "dictionary", "what LabelSpace.to_dict returns")
         kind, labels = data.get("kind"), data.get("labels")
+        if kind == "scores":
+            return cls._of_range(ScoreRange.from_dict(data))
         if kind not in ("nominal", "ordinal") or not isinstance(labels, Sequence) or isinstance(labels, str):
             raise BlpoError(
-                f"not a label space: {brief(dict(data))}; expected {{'kind': 'nominal' | 'ordinal', 'labels': […]}}"
+                f"not a label space: {brief(dict(data))}; expected {{'kind': 'nominal' | 'ordinal', 'labels': […]}}, "
+                "or {'kind': 'scores', 'low': …, 'high': …, 'step': …, 'tolerance': …}"
             )
         return cls(*labels, ordered=kind == "ordinal")
 
@@ -213,4 +323,10 @@ def check_space(labels: object) -> None:
     """
     given = labels if isinstance(labels, (list, tuple, set)) else ("Safe", "Unsafe")
     written = f"LabelSpace({', '.join(map(repr, given))})"
-    check_kind("labels", labels, LabelSpace, "label space", f"{written}, or LabelSpace.ordinal(1, 5) for a scale")
+    check_kind(
+        "labels",
+        labels,
+        LabelSpace,
+        "label space",
+        f"{written}, or LabelSpace.ordinal(1, 5) for a scale, LabelSpace.scores(0, 100) for scores",
+    )

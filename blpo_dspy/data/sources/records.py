@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.data.labels.space import LabelSpace
 
 T = TypeVar("T")
 
@@ -104,6 +105,20 @@ class Listing:
         """How many records each stratum has."""
         counts = Counter(record.stratum for record in self.records)
         return {stratum: counts[stratum] for stratum in self.strata}
+
+
+def in_strata(records: tuple[Record, ...], labels: LabelSpace) -> tuple[Record, ...]:
+    """Returns records of scores with the bin that each is in as its stratum; others as they are."""
+    if labels.kind != "scores":
+        return records
+    _, strata = labels.strata([record.label for record in records])
+    return tuple(replace(record, stratum=str(name)) for record, name in zip(records, strata, strict=True))
+
+
+def strata_of(records: Iterable[Record], labels: LabelSpace) -> tuple[str, ...]:
+    """Returns what a draw is balanced over: the labels; of scores the bins that records are in, lowest first."""
+    found = {record.stratum: record.label for record in records}
+    return labels.names or tuple(sorted(found, key=lambda stratum: labels.score(found[stratum])))
 
 
 def collect(rows: Iterable[tuple[str, T]], make: Callable[[str, T], Record]) -> tuple[tuple[Record, ...], Skipped]:

@@ -12,7 +12,7 @@ from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.data.sources.base import HubSource
 from blpo_dspy.data.sources.draw import Fetched
 from blpo_dspy.data.sources.hub.parquet import HubRows, open_rows
-from blpo_dspy.data.sources.records import Listing, Record, collect
+from blpo_dspy.data.sources.records import Listing, Record, collect, in_strata, strata_of
 from blpo_dspy.data.tables import require_columns
 
 RowKey: TypeAlias = "tuple[str | None, str, int]"  # configuration, split, number of the row
@@ -50,8 +50,8 @@ class RowSource(HubSource):
         """Returns the record of a row or raises `BadRow`."""
 
     def _strata(self, records: Iterable[Record]) -> tuple[str, ...]:
-        """Returns what a draw is balanced over: the labels."""
-        return self.task.labels.names
+        """Returns what a draw is balanced over: the labels, of scores the bins that records are in."""
+        return strata_of(records, self.task.labels)
 
     def _decode(self, cell: object) -> bytes | ImageError:
         """Returns the encoded image in a cell; a path or an address in a dataset is not followed."""
@@ -71,6 +71,7 @@ class RowSource(HubSource):
             read = [*self._needed, *(name for name in self._optional if name in columns)]
             rows += [(f"{split}/{i}", ((self.config, split, i), row)) for i, row in enumerate(table.read(read))]
         records, skipped = collect(rows, lambda id_, found: self._record(id_, *found))
+        records = in_strata(records, self.task.labels)
         return Listing(records, self._strata(records), columns, skipped)
 
     def _fetch_new(self, records: Sequence[Record]) -> Fetched:

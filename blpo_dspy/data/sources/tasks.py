@@ -18,18 +18,18 @@ class Task:
         labels: The closed set of labels.
         instruction: The judge instruction p₀: the plain question, which the optimizer improves.
         verbalizer_instruction: The verbalizer instruction q₀; to describe the images in detail if None.
-        images: Names of the image inputs in each example, as `VisualJudge` takes them.
         context: Names of further text inputs in each example.
         evidence: What the judge reads, as `VisualJudge` takes it.
         metrics: The measures that the dataset's authors report.
         size: Examples in the training set of the paper's protocol; its test set is of the same size.
+        images: Names of the image inputs in each example, as `VisualJudge` takes them.
     """
 
     labels: LabelSpace
     instruction: str
     verbalizer_instruction: str | None = None
-    images: tuple[str, ...] = (IMAGE,)
     context: tuple[str, ...] = ()
     evidence: Literal["both", "image", "description"] = "both"
     metrics: tuple[AuthorMetric, ...] = ()
     size: int = 100
+    images: tuple[str, ...] = (IMAGE,)

@@ -22,7 +22,7 @@ from blpo_dspy.embedded.sight.settings import Setting, read_setting
 _HUMAN_KEY = r"human|people|gold|true|truth|expected|correct|target|reference|annotat\w+|raters?"
 _JUDGE_KEY = r"judge\w*|model\w*|predict\w+|output|answer\w*|response|system|assistant"
 _THING = r"(?:['’]s?)?(?: |_)?(?:label|labels|rating|score|answer|verdict|judge?ment|output|value|prediction|response)?"
-_VALUE = r"[\"'`*]*\s*(-?\d{1,6}|[A-Za-z][\w-]{0,40}(?: [a-z]{1,40})?)"
+_VALUE = r"[\"'`*]*\s*(-?\d{1,6}(?:\.\d{1,6})?|[A-Za-z][\w-]{0,40}(?: [a-z]{1,40})?)"
 _SAID = (
     r"(?:\s*(?:said|says|gave|give|chose|(?:labell?ed|rated)(?: it| this)?|answered|predicted|is|was|as)\b:?"
     r"|[\"'`*]*\s*[:=])\s*"
@@ -33,7 +33,9 @@ _HUMAN = re.compile(
     re.IGNORECASE,
 )
 _JUDGE = re.compile(rf"\b(?:the )?(?:(?:{_JUDGE_KEY}){_THING}{_SAID}|but (?:got|said)\s+){_VALUE}", re.IGNORECASE)
-_OFF = re.compile(r"\b(\d{1,4})(?: levels?| points?| steps?)? too (high|low)|too (high|low)", re.IGNORECASE)
+_OFF = re.compile(
+    r"\b(\d{1,4}(?:\.\d{1,9})?)(?: levels?| points?| steps?)? too (high|low)|too (high|low)", re.IGNORECASE
+)
 _RECORD = re.compile(
     r"^[ \t]*(?:#+ |\*\*)?(?:example|error|case|item|mistake|sample|image|record|##)\s?#?\d{1,4}\b.*$"
     r"|^[ \t]*-{3,}[ \t]*$|^[ \t]*(?=\[?\d{1,4}[\].)] )",
@@ -53,7 +55,7 @@ class Mistake:
 
     Attributes:
         levels: The flaws seen or described.
-        too_high: By how many levels the judge is above people.
+        too_high: By how many levels, or points of scores, the judge is above people.
         setting: What else is described.
         label: People's label in the prompt's words, None where it says only how far the judge is off.
         weighed: The flaws that people's reason speaks of.

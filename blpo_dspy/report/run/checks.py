@@ -6,23 +6,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from blpo_dspy.agreement.figures import pair_figure, table_figures
 from blpo_dspy.agreement.intervals import Interval, proportion_interval
 from blpo_dspy.agreement.label_errors import FILE_NAME as LABEL_ERRORS
 from blpo_dspy.agreement.measure import Agreement
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.report.numbers import figure
-from blpo_dspy.report.run.figure_table import IntervalEstimate
+from blpo_dspy.report.run.figure_table import IntervalEstimate, figure_title
 from blpo_dspy.report.run.folder import RunFolder, ShownError
 from blpo_dspy.report.run.measured import WHEN
 
 # Below this share, even at the upper end of its interval, descriptions leave out much of what decides; on a scale
-# below this kappa, where by the usual reading moderate agreement ends.
+# below this kappa (or rank correlation), where by the usual reading moderate agreement ends.
 _FAITHFUL, _FAITHFUL_KAPPA = 0.8, 0.6
 _POOR = (
     "Descriptions leave out much of what decides: the optimizer model, which sees descriptions alone, may not learn "
     "what matters from them."
 )
 _MOST_LABELS = 15
-_FOLD_FIGURES = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "kappa": "Cohen’s κ", "mae": "Mean distance (levels)"}
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,14 @@ class Share:
 class FidelityTable:
     """How often the description alone led to the label from the pixels: overall, then by that label.
 
-    On a scale, where a label next to it is nearly as good, `kappas` are the two judges' weighted kappas of the same.
+    On a scale, where a label next to it is nearly as good, `figures` are the two judges' weighted kappas (of scores,
+    rank correlations) of the same, named by `figure`.
     """
 
     rows: tuple[tuple[str, Share, Share], ...]
-    kappas: tuple[float | None, float | None] | None
+    figures: tuple[float | None, float | None] | None
     remark: str
+    figure: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,10 @@ def out_of_fold(result: Mapping[str, Any]) -> OutOfFold | None:
     if not found:
         return None
     over = found["over_folds"]
-    names = [name for name in _FOLD_FIGURES if all(name in over[when] for when in WHEN)]
+    labels = LabelSpace.from_dict(result["labels"])
+    titles = {"mae": figure_title("mean_loss", labels)}
+    figures = {name: titles.get(name) or figure_title(name, labels) for name in table_figures(labels)}
+    names = [name for name in figures if all(name in over[when] for when in WHEN)]
     rows = tuple(
         (
             str(row["fold"]),
@@ -137,7 +143,7 @@ def out_of_fold(result: Mapping[str, Any]) -> OutOfFold | None:
         (title, tuple(_change([over[when][name][key] for when in WHEN]) for name in names))
         for key, title in (("mean", "Mean"), ("sd", "Standard deviation"))
     )
-    return OutOfFold(tuple(_FOLD_FIGURES[name] for name in names), rows, spread)
+    return OutOfFold(tuple(figures[name] for name in names), rows, spread)
 
 
 def _change(values: Sequence[float | None]) -> str:
@@ -153,20 +159,26 @@ def fidelity_of(result: Mapping[str, Any]) -> FidelityTable | None:
     if not after.n or not before.n:
         return None
     rows = [("All", _right(before), _right(after))]
-    if len(after.labels) <= _MOST_LABELS:
+    if len(after.labels) <= _MOST_LABELS:  # none of scores
         rows += [
             (name, _right(before, i), _right(after, i))
             for i, name in enumerate(after.labels.names)
             if sum(before.confusion[i]) or sum(after.confusion[i])
         ]
     if after.labels.ordered:
-        poor = after.kappa is not None and after.kappa < _FAITHFUL_KAPPA
-        return FidelityTable(tuple(rows), (before.kappa, after.kappa), _POOR if poor else "")
+        name = pair_figure(after.labels)
+        found = getattr(before, name), getattr(after, name)
+        poor = found[1] is not None and found[1] < _FAITHFUL_KAPPA
+        title = "Spearman’s ρ" if name == "spearman" else "Cohen’s κ (quadratic weights)"
+        return FidelityTable(tuple(rows), found, _POOR if poor else "", title)
     upper = rows[0][2].interval
     return FidelityTable(tuple(rows), None, _POOR if upper is not None and upper.high < _FAITHFUL else "")
 
 
 def _right(agreement: Agreement, row: int | None = None) -> Share:
+    if agreement.labels.kind == "scores":
+        count = sum(agreement.labels.right(true, said) for true, said in agreement.pairs)
+        return Share(count, agreement.n, proportion_interval(count, agreement.n))
     rows = range(len(agreement.labels)) if row is None else (row,)
     count, n = sum(agreement.confusion[i][i] for i in rows), sum(sum(agreement.confusion[i]) for i in rows)
     return Share(count, n, proportion_interval(count, n))
@@ -203,11 +215,13 @@ def humans_of(result: Mapping[str, Any]) -> Humans | None:
     if not found:
         return None
     images = f"on the same {found['images']:,} images"
+    pairwise = "spearman" if "spearman" in found else "kappa"
+    sign, letter = ("Spearman’s ρ", "ρ") if pairwise == "spearman" else ("Cohen’s κ", "κ")
     named = {
-        "kappa": ("People with each other, Cohen’s κ", found["kappa"], f"mean of {found['pairs']} pairs of raters"),
+        pairwise: (f"People with each other, {sign}", found[pairwise], f"mean of {found['pairs']} pairs of raters"),
         "alpha": ("People with each other, Krippendorff’s α", found["alpha"], f"{found['raters']} raters"),
-        "before": ("The judge with people, κ, before", found["judge"]["before"], images),
-        "after": ("The judge with people, κ, after", found["judge"]["after"], images),
+        "before": (f"The judge with people, {letter}, before", found["judge"]["before"], images),
+        "after": (f"The judge with people, {letter}, after", found["judge"]["after"], images),
     }
     rows = tuple(
         Human(

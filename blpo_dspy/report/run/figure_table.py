@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from blpo_dspy.agreement.figures import figure_names
 from blpo_dspy.agreement.intervals import Difference, Interval, agreement_intervals, mean_loss_interval
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.report.numbers import enough_digits, figure
 from blpo_dspy.report.run.measured import Measured
 
-_NAMES = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "kappa": "Cohen’s κ", "spearman": "Spearman’s ρ"}
+_NAMES = {
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro F1",
+    "kappa": "Cohen’s κ",
+    "spearman": "Spearman’s ρ",
+    "pearson": "Pearson’s r",
+    "mae": "Mean distance of answers with a label",
+    "mean_loss": "Mean distance",
+    "invalid_rate": "Answers without a label",
+}
 
 
 @dataclass(frozen=True)
@@ -136,22 +146,32 @@ def changed(difference: Difference | None) -> IntervalEstimate | None:
     return None if difference is None else IntervalEstimate(difference.change, difference.interval)
 
 
-def levels(labels: LabelSpace) -> int:
-    """Returns the steps from one end of a scale to the other, which a mean loss of 1 stands for."""
-    return len(labels) - 1
+def figure_title(name: str, labels: LabelSpace) -> str:
+    """Returns what a page calls a figure of such labels."""
+    if name in ("mean_loss", "mae"):
+        return f"{_NAMES[name]} ({labels.unit})"
+    if name == "accuracy" and labels.score_range is not None:
+        return f"Within {labels.score_range.tolerance} points"
+    return _NAMES[name]
+
+
+def right_in_words(labels: LabelSpace) -> str:
+    """Returns when a judge is right about an image: "as people did", or within the tolerance of scores."""
+    scores = labels.score_range
+    return "as people did" if scores is None else f"within {scores.tolerance} points of people"
 
 
 def _rows(labels: LabelSpace, invalid: bool) -> Iterator[tuple[str, str, str, float]]:
-    """Name, title, remark and unit of each figure; a mean loss is shown as a distance in levels."""
-    for name, title in _NAMES.items():
-        yield name, title, "", 1
+    """Name, title, remark and unit of each figure; a mean loss is shown as a distance."""
+    for name in ("accuracy", "macro_f1", "kappa", "spearman", "pearson"):
+        if name in figure_names(labels):
+            yield name, figure_title(name, labels), "", 1
     if labels.ordered:
-        steps = levels(labels)
-        title = "Mean distance (levels)"
-        yield "mean_loss", title, f"an answer without a label counts as {steps} levels" if invalid else "", steps
+        remark = f"an answer without a label counts as {labels.span} {labels.unit}" if invalid else ""
+        yield "mean_loss", figure_title("mean_loss", labels), remark, labels.span
         if invalid:
-            yield "mae", "Mean distance of answers with a label (levels)", "", 1
-    yield "invalid_rate", "Answers without a label", "", 1
+            yield "mae", figure_title("mae", labels), "", 1
+    yield "invalid_rate", figure_title("invalid_rate", labels), "", 1
 
 
 def _in(unit: float, estimate: IntervalEstimate | None) -> IntervalEstimate | None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blpo_dspy.agreement.intervals import BETTER, WORSE, PairedComparison
-from blpo_dspy.report.run.figure_table import levels
 from blpo_dspy.report.run.items import Item
 from blpo_dspy.report.run.measured import Measured, compared
 
@@ -23,8 +22,8 @@ class Group:
     Attributes:
         name: The label or group.
         n: Its images.
-        right: Those judged as people did before and after.
-        errors: On a scale the mean loss in levels before and after, which the verdict is about.
+        right: Those judged rightly before and after.
+        errors: On a scale the mean distance before and after, which the verdict is about.
         verdict: In words.
         tone: "good", "bad" or "".
     """
@@ -51,8 +50,9 @@ def groups_of(measured: Measured) -> tuple[GroupTable, ...]:
 
     Verdicts are corrected for the number of rows: of many parts of pure noise some would else show a change.
     """
-    kinds = {"Human label": lambda item: str(item.label), "Group": lambda item: item.group}
-    tables = (_table(measured, kind, key) for kind, key in kinds.items())
+    names, strata = measured.labels.strata([item.label for item in measured.items])
+    parts = {"Human label": list(map(str, strata)), "Group": [item.group for item in measured.items]}
+    tables = (_table(measured, kind, part, list(map(str, names))) for kind, part in parts.items())
     return tuple(table for table in tables if len(table.groups) > 1)
 
 
@@ -65,11 +65,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _table(measured: Measured, kind: str, key: Callable[[Item], str]) -> GroupTable:
+def _table(measured: Measured, kind: str, part_of: Sequence[str], names_in_order: Sequence[str]) -> GroupTable:
     parts: dict[str, list[Item]] = {}
-    for item in measured.items:
-        parts.setdefault(key(item), []).append(item)
-    order = {name: place for place, name in enumerate(measured.labels.names)}
+    for item, part in zip(measured.items, part_of, strict=True):
+        parts.setdefault(part, []).append(item)
+    order = {name: place for place, name in enumerate(names_in_order)}
     largest = sorted(parts, key=lambda name: -len(parts[name]))[:_MOST_GROUPS]
     names = sorted(largest, key=lambda name: (order.get(name, len(order)), -len(parts[name]), name))
     found = [
@@ -85,7 +85,7 @@ def _table(measured: Measured, kind: str, key: Callable[[Item], str]) -> GroupTa
 def _group(measured: Measured, name: str, paired: PairedComparison, p_value: float) -> Group:
     verdict = paired.verdict if paired.verdict in (BETTER, WORSE) and p_value <= _LEVEL else _SHORT
     tone = {BETTER: "good", WORSE: "bad"}.get(verdict, "")
-    accuracy, loss, steps = paired.differences["accuracy"], paired.differences["mean_loss"], levels(measured.labels)
+    accuracy, loss, steps = paired.differences["accuracy"], paired.differences["mean_loss"], measured.labels.span
     right = (round(accuracy.before * paired.n), round(accuracy.after * paired.n))
     errors = (loss.before * steps, loss.after * steps) if measured.labels.ordered else None
     return Group(name or "(none)", paired.n, right, errors, verdict, tone)

@@ -9,7 +9,7 @@ from typing import Literal
 from blpo_dspy.agreement.intervals import BETTER, NO_CHANGE, WORSE, Difference, PairedComparison
 from blpo_dspy.models.lm import is_embedded
 from blpo_dspy.report.numbers import figure, p_value
-from blpo_dspy.report.run.figure_table import IntervalEstimate, estimates, levels
+from blpo_dspy.report.run.figure_table import IntervalEstimate, estimates, right_in_words
 from blpo_dspy.report.run.measured import FOLDS, VALIDATION, WHEN, Measured
 
 Tone = Literal["good", "bad", "none"]
@@ -71,7 +71,7 @@ def headline_of(measured: Measured) -> Headline:
     paired = measured.paired
     if paired is None:
         return _not_compared(measured)
-    title, tone = _verdict(paired)
+    title, tone = _verdict(paired, _rightly(measured))
     exact = paired.differences["accuracy"]
     digits = _digits(exact, _PERCENT)
     first, last = (estimates(measured.both[when], measured.seed)["accuracy"] for when in WHEN)
@@ -79,7 +79,8 @@ def headline_of(measured: Measured) -> Headline:
         figures = (_shown(first, _PERCENT, digits), _shown(last, _PERCENT, digits))
         return Headline(tone, title, figures, _share(measured), tuple(_sentences(measured, paired)))
     counts = _counted(first, paired.n), _counted(last, paired.n)
-    lead = f"judged exactly as people did: {counts[0].value} → {counts[1].value} of {paired.n:,}"
+    exactly = "exactly " if measured.labels.kind == "ordinal" else ""
+    lead = f"judged {exactly}{right_in_words(measured.labels)}: {counts[0].value} → {counts[1].value} of {paired.n:,}"
     measure = f"{lead} ({_distance(measured, paired)}), on the {measured.where.images}{_by_whom(measured)}"
     return Headline(tone, title, counts, measure, tuple(_sentences(measured, paired)))
 
@@ -100,7 +101,9 @@ def _not_compared(measured: Measured) -> Headline:
         "The sealed test set was not judged, so these figures come from the validation set. The judge was picked on "
         "that set, which flatters it: they are no evidence of a gain on new images."
     )
-    return Headline("none", title, (before, after), f"of the {images} judged as people did", (reason,))
+    return Headline(
+        "none", title, (before, after), f"of the {images} judged {right_in_words(measured.labels)}", (reason,)
+    )
 
 
 def _accuracy(measured: Measured, when: str) -> Shown | None:
@@ -118,13 +121,13 @@ def _shown(estimate: IntervalEstimate, unit: _Unit, digits: int) -> Shown:
     return Shown(f"{figure(scaled.value, digits)}{unit.sign}", scaled.ends(digits, unit.sign))
 
 
-def _verdict(paired: PairedComparison) -> tuple[str, Tone]:
+def _verdict(paired: PairedComparison, rightly: str) -> tuple[str, Tone]:
     """Title and tone; on a scale judges can come nearer to people and yet agree with them less often."""
     exact = _exactly(paired)
     if paired.verdict == BETTER and exact == WORSE:
-        return "Nearer to people, but exactly right less often", "none"
+        return f"Nearer to people, but {rightly} less often", "none"
     if paired.verdict == WORSE and exact == BETTER:
-        return "Farther from people, but exactly right more often", "none"
+        return f"Farther from people, but {rightly} more often", "none"
     if paired.verdict == BETTER:
         return "Agrees with people better than before", "good"
     if paired.verdict == WORSE:
@@ -143,7 +146,12 @@ def _exactly(paired: PairedComparison) -> str:
 
 def _share(measured: Measured) -> str:
     """What a share of images is of."""
-    return f"of the {measured.where.images} judged as people did{_by_whom(measured)}"
+    return f"of the {measured.where.images} judged {right_in_words(measured.labels)}{_by_whom(measured)}"
+
+
+def _rightly(measured: Measured) -> str:
+    """What a right answer on a scale is, in a word or two."""
+    return "within the tolerance" if measured.labels.kind == "scores" else "exactly right"
 
 
 def _by_whom(measured: Measured) -> str:
@@ -163,12 +171,14 @@ def _distance(measured: Measured, paired: PairedComparison) -> str:
     digits = _digits(change, unit)
     before, after = (figure(unit.factor * value, digits) for value in (change.before, change.after))
     lost = any(measured.both[when].invalid for when in WHEN)
-    without = f", where an answer without a label counts as {levels(measured.labels)} levels" if lost else ""
+    without = (
+        f", where an answer without a label counts as {measured.labels.span} {measured.labels.unit}" if lost else ""
+    )
     return f"mean distance {before} → {after}{without}"
 
 
 def _levels(measured: Measured) -> _Unit:
-    return _Unit(levels(measured.labels), 2, "", "levels")
+    return _Unit(measured.labels.span, 2, "", measured.labels.unit)
 
 
 def _sentences(measured: Measured, paired: PairedComparison) -> Iterator[str]:
@@ -183,7 +193,8 @@ def _sentences(measured: Measured, paired: PairedComparison) -> Iterator[str]:
         )
     )
     if scale:
-        yield f"Exactly right: change {_change(paired.differences['accuracy'], _PERCENT)}."
+        rightly = _rightly(measured)
+        yield f"{rightly[:1].upper()}{rightly[1:]}: change {_change(paired.differences['accuracy'], _PERCENT)}."
     yield f"Of {paired.n:,} images, {paired.fixed:,} were fixed and {paired.broken:,} broken."
     failed = measured.n - paired.n
     if failed:

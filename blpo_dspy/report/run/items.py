@@ -53,10 +53,9 @@ class Item:
         """Whether both judges' models answered."""
         return not (self.before.failure or self.after.failure)
 
-    @property
-    def kind(self) -> str | None:
-        """What compiling did to it: one of `KINDS`; None where it was right before and after, or a call failed."""
-        right = (self.before.label == self.label, self.after.label == self.label)
+    def kind(self, labels: LabelSpace) -> str | None:
+        """Returns what compiling did to it, one of `KINDS`; None where it was right both times, or a call failed."""
+        right = (labels.right(self.label, self.before.label), labels.right(self.label, self.after.label))
         if not self.answered:
             return None
         return {(False, True): FIXED, (True, False): BROKEN, (False, False): WRONG}.get(right)
@@ -72,8 +71,9 @@ def worth_showing(items: Sequence[Item], labels: LabelSpace) -> dict[str, tuple[
     """Returns by kind how many items there are and the positions of those to show, the largest differences first."""
     found: dict[str, list[int]] = {kind: [] for kind in KINDS}
     for position, item in enumerate(items):
-        if item.kind is not None:
-            found[item.kind].append(position)
+        kind = item.kind(labels)
+        if kind is not None:
+            found[kind].append(position)
 
     def distance(position: int) -> float:
         item = items[position]

@@ -43,7 +43,7 @@ def _check_labels(run: RunFolder, labels: LabelSpace) -> None:
         for place, label in (("label", item.label), ("before", item.before.label), ("after", item.after.label))
         if label is not None or place == "label"
     ]
-    problems = [f"{place} is {label!r}" for place, label in stated if label not in labels.labels]
+    problems = [f"{place} is {label!r}" for place, label in stated if label not in labels]
     if problems:
         raise DataError(
             f"{run.folder / REPORT_DATA}: {len(problems)} labels are not those of the run, {labels.describe()}; "

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from blpo_dspy.agreement.intervals import METHOD, agreement_intervals
+from blpo_dspy.agreement.intervals import agreement_intervals, interval_method
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.report.charts import Point, Series, line_chart
+from blpo_dspy.report.charts import Plane, Point, Series, line_chart, scatter_chart
+from blpo_dspy.report.numbers import figure
 from blpo_dspy.report.run.checks import (
     Doubts,
     FidelityTable,
@@ -26,7 +27,7 @@ from blpo_dspy.report.run.checks import (
     out_of_fold,
     stated_labels_of,
 )
-from blpo_dspy.report.run.figure_table import FigureTable, figure_table
+from blpo_dspy.report.run.figure_table import FigureTable, figure_table, right_in_words
 from blpo_dspy.report.run.folder import RunFolder
 from blpo_dspy.report.run.groups import GroupTable, groups_of
 from blpo_dspy.report.run.headline import Headline, headline_of, models_and_day
@@ -36,6 +37,12 @@ from blpo_dspy.report.words import Piece, word_diff
 
 _UNSAFE = re.compile(r"unsafe|nsfw|harm|explicit|violen|gore|porn|sexual|nud|hate|disturb|toxic|shock", re.IGNORECASE)
 _MOST_TRIALS, _MOST_LABELS = 40, 15
+# The figure that the rounds are drawn by, and its name.
+_CHARTED = {
+    "nominal": ("accuracy", "accuracy"),
+    "ordinal": ("kappa", "Cohen’s κ (quadratic weights)"),
+    "scores": ("spearman", "Spearman’s ρ"),
+}
 _COSTS = {
     "calls": "Calls",
     "cached": "From memory",
@@ -58,11 +65,12 @@ class Confusion:
 
 @dataclass(frozen=True)
 class ShownItem:
-    """An item with its picture as a data URI, if it is shown."""
+    """An item with its picture as a data URI, if it is shown, and whether it was judged rightly before and after."""
 
     item: Item
     picture: str | None
     blurred: bool
+    right: tuple[bool, bool]
 
 
 @dataclass(frozen=True)
@@ -146,7 +154,10 @@ class Page:
     options: tuple[tuple[str, str], ...]
     versions: tuple[tuple[str, str], ...]
     command: str
-    method: str = METHOD
+    scatter: str | None
+    right: str
+    unit: str
+    method: str
 
 
 def labels_to_blur(labels: LabelSpace, named: Sequence[str] | None) -> frozenset[str]:
@@ -200,11 +211,15 @@ def page_of(run: RunFolder, *, images: bool, blurred: frozenset[str]) -> Page:
         options=tuple((name, _option(value)) for name, value in result["options"].items()),
         versions=tuple(result["versions"].items()),
         command=run.command,
+        scatter=_scatter(measured.agreements, labels),
+        right=right_in_words(labels),
+        unit=labels.unit,
+        method=interval_method(labels),
     )
 
 
 def _chart(result: Mapping[str, Any], labels: LabelSpace) -> tuple[str | None, str]:
-    name, measure = ("kappa", "Cohen’s κ (quadratic weights)") if labels.ordered else ("accuracy", "accuracy")
+    name, measure = _CHARTED[labels.kind]
     points: list[Point] = []
     for validation in sorted(result["validations"], key=lambda v: (v["spent"], v["after_round"])):
         agreement = agreement_in(validation, "agreement")
@@ -235,7 +250,7 @@ def _confusions(agreements: Mapping[str, Agreement | None]) -> tuple[Confusion, 
     made = []
     for when, title in (("before", "Before"), ("after", "After")):
         agreement = agreements[when]
-        if agreement is None or not agreement.n or len(agreement.labels) > _MOST_LABELS:
+        if agreement is None or not agreement.n or not 0 < len(agreement.labels) <= _MOST_LABELS:
             continue
         names = agreement.labels.names
         invalid = any(a is not None and a.invalid for a in agreements.values())
@@ -248,11 +263,29 @@ def _confusions(agreements: Mapping[str, Agreement | None]) -> tuple[Confusion, 
     return tuple(made)
 
 
+def _scatter(agreements: Mapping[str, Agreement | None], labels: LabelSpace) -> str | None:
+    """People's scores against those of each judge; None of a closed set."""
+    scores = labels.score_range
+    if scores is None:
+        return None
+    planes, texts = [], []
+    for when, title in (("before", "Before"), ("after", "After")):
+        agreement = agreements[when]
+        if agreement is None or not agreement.n:
+            continue
+        valid = [(labels.score(true), labels.score(said)) for true, said in agreement.pairs if said is not None]
+        planes.append(Plane(title, tuple(valid)))
+        texts.append(f"{title.lower()}, {len(valid)} images, {figure(agreement.accuracy)} of them within the tolerance")
+    text = f"people’s against the judge’s: {'; '.join(texts)}"
+    return scatter_chart(planes, scores.low, scores.high, scores.tolerance, text) if planes else None
+
+
 def _galleries(run: RunFolder, labels: LabelSpace, images: bool, blur: frozenset[str]) -> tuple[Gallery, ...]:
     def shown(item: Item) -> ShownItem:
         picture = run.picture(item.thumbnail) if images else None
         stated: set[Label | None] = {item.label, item.before.label, item.after.label}
-        return ShownItem(item, picture, any(str(label) in blur for label in stated))
+        right = (labels.right(item.label, item.before.label), labels.right(item.label, item.after.label))
+        return ShownItem(item, picture, any(str(label) in blur for label in stated), right)
 
     found = worth_showing(run.items, labels)
     return tuple(Gallery(kind, found[kind][0], tuple(shown(run.items[i]) for i in found[kind][1])) for kind in KINDS)
@@ -332,14 +365,14 @@ def _test_use(sealed: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 
 def _facts(result: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    data = result["data"]
+    data, labels = result["data"], LabelSpace.from_dict(result["labels"])
     sets = [
         (f"{name} set", f"{part['n']:,} images, sha256 {part['sha256'][:16]}…")
         for name, part in data.items()
         if name != "how" and part["n"]
     ]
     return (
-        ("Labels", ", ".join(LabelSpace.from_dict(result["labels"]).names)),
+        ("Labels", ", ".join(labels.names) or labels.describe()),
         ("Data", data["how"]),
         *sets,
         *_test_use(result.get("sealed_test") or {}),

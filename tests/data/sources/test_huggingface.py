@@ -167,3 +167,19 @@ def test_files_that_are_no_table_are_reported(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="its files are not a readable table"):
         source.draw(2)
+
+
+def test_scores_are_drawn_over_bins(tmp_path: Path) -> None:
+    """As evenly as levels would be; scores off the range are counted."""
+    features = {"image": datasets.Image(), "label": datasets.Value("float64")}
+    rows = [{"image": {"bytes": picture(i), "path": None}, "label": 2.5 * i} for i in range(41)]
+    rows.append({"image": {"bytes": picture(99), "path": None}, "label": 100.5})
+    (tmp_path / "data").mkdir()
+    table = datasets.Dataset.from_list(rows, features=datasets.Features(features))
+    table.to_parquet(tmp_path / "data" / "train-00000-of-00001.parquet")
+    drawn = opened(tmp_path, LabelSpace.scores(0, 100)).draw(10, seed=1)
+    assert set(drawn.report.drawn.values()) == {2}
+    assert sorted(drawn.report.pool.values()) == [8, 8, 8, 8, 9]
+    assert "odd label" in drawn.report.describe()
+    assert len(drawn.split(5, 2, 3).train) == 5
+    assert all(isinstance(e.label, (int, float)) for e in drawn.examples)

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -256,3 +257,27 @@ def test_an_update_or_a_smaller_minibatch_resets_the_patience() -> None:
         growing.draw(Judge([1.0] * 40), 1)
         growing.end_round(taken=False, again=False)
     assert not growing.exhausted
+
+
+def scored(deviations: Sequence[float]) -> Judge:
+    """A judge of scores that is off by such parts of the range, of which a tenth is tolerated."""
+
+    class Scores(Judge):
+        def __call__(self, examples: Sequence[int]) -> list[Judgement]:
+            return [replace(j, label=float(j.example), tolerated=0.1) for j in super().__call__(examples)]
+
+    return Scores(deviations)
+
+
+def test_of_scores_the_largest_deviations_are_shown_as_mistakes() -> None:
+    """What is within the tolerance is right, though its loss is not 0; the others follow by size."""
+    deviations = [0.05, 0.3, 0.1, 0.9, 0.11, 0.0, 0.5]
+    batch = batches(minibatches(7, size=7), errors=3, right=2).sample(scored(deviations))
+    assert batch is not None
+    assert positions(batch.errors) == [3, 6, 1]
+    assert positions(batch.kept_back) == [4]
+    assert sorted(positions((*batch.right, *batch.shown_right))) == [0, 2, 5]
+    assert len(batch.shown_right) == 2
+    full = FullSearch(range(7), 0, errors=2).draw(scored(deviations), 1)
+    assert positions(full) == [3, 6]
+    assert FullSearch(range(3), 0, errors=2).draw(scored([0.1, 0.02, 0.0]), 1) == []

@@ -11,6 +11,7 @@ from engines import Seen
 from worlds import LABELS, TRAIN, VALIDATION, brightness, mind, student, world
 
 from blpo_dspy.agreement.measure import measure_agreement
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.optimizers import APO, BLPO, OPRO, TextGrad
 from blpo_dspy.optimizers.bench.records import Instructions, Validation
@@ -375,3 +376,11 @@ def test_thresholds_out_of_range_are_refused(options) -> None:
     """By name."""
     with pytest.raises(BlpoError, match=next(iter(options))):
         Guards(**options)
+
+
+def test_the_shift_of_scores_is_the_distance_between_their_distributions() -> None:
+    """As a part of the range; who is wrong about which image doesn't matter."""
+    labels = LabelSpace.scores(0, 50)
+    assert label_shift(measure_agreement(labels, [0, 10, 50], [50, 0, 10])) == 0
+    assert label_shift(measure_agreement(labels, [0, 10, 20], [10, 20, 30])) == pytest.approx(0.2)
+    assert label_shift(measure_agreement(labels, [0, 10, 20], [None, None, None])) == 0

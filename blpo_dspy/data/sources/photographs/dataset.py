@@ -15,7 +15,7 @@ from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.photographs import crops
 from blpo_dspy.data.sources.photographs.degradations import degrade, draw_flaws
-from blpo_dspy.data.sources.photographs.raters import Rater, worst_to_best
+from blpo_dspy.data.sources.photographs.raters import SCORE_LEVELS, Rater, worst_to_best
 from blpo_dspy.data.sources.photographs.reasons import reason_for
 from blpo_dspy.data.splits import Splits
 from blpo_dspy.embedded.sight import flaws
@@ -75,7 +75,7 @@ def rated_photographs(
         train: Number of training examples; likewise `val` and `test`.
         val: Number of validation examples.
         test: Number of test examples.
-        labels: The labels the rater chooses from.
+        labels: The labels the rater chooses from; scores are balanced by five parts of their range.
 
     Raises:
         BlpoError: If the rater hardly ever gives one of the labels; the message shows how often it gives each, and
@@ -84,14 +84,16 @@ def rated_photographs(
     sizes = {"train": train, "val": val, "test": test}
     if min(sizes.values()) < 0 or sum(sizes.values()) == 0:
         raise BlpoError(f"the splits cannot have sizes {sizes}; ask for at least one photograph")
-    counts = {name: _shares(size, labels) for name, size in sizes.items()}
-    recipes = _recipes(rater, labels, {x: sum(c[x] for c in counts.values()) for x in labels.labels}, seed)
+    strata = _strata(labels)
+    counts = {name: _shares(size, strata) for name, size in sizes.items()}
+    recipes = _recipes(rater, labels, {x: sum(c[x] for c in counts.values()) for x in strata}, seed)
     splits = {}
     for name, wanted in counts.items():
-        chosen = [recipes[label].pop() for label in labels.labels for _ in range(wanted[label])]
+        chosen = [recipes[stratum].pop() for stratum in strata for _ in range(wanted[stratum])]
         random.Random(f"{seed}:order:{name}").shuffle(chosen)
         splits[name] = [_rated(recipe, rater, labels, seed) for recipe in chosen]
-    return Splits(**splits, labels=labels, how=f"balanced by label, seed {seed}")
+    by = "label" if labels.labels else "fifths of the range"
+    return Splits(**splits, labels=labels, how=f"balanced by {by}, seed {seed}")
 
 
 @dataclass(frozen=True)
@@ -101,31 +103,42 @@ class _Recipe:
     label: Label
 
 
-def _shares(size: int, labels: LabelSpace) -> dict[Label, int]:
-    """How many of each label make a balanced set; the first labels take the remainder."""
-    return {label: size // len(labels) + (i < size % len(labels)) for i, label in enumerate(labels.labels)}
+def _strata(labels: LabelSpace) -> tuple[Label, ...]:
+    """What a set is balanced by: the labels; of scores the levels that are nearest."""
+    return labels.labels or FIVE.labels
+
+
+def _stratum(label: Label, labels: LabelSpace) -> Label:
+    scores = labels.score_range
+    return label if scores is None else FIVE.labels[round(SCORE_LEVELS * scores.part(labels.score(label)))]
+
+
+def _shares(size: int, strata: tuple[Label, ...]) -> dict[Label, int]:
+    """How many of each make a balanced set; the first ones take the remainder."""
+    return {stratum: size // len(strata) + (i < size % len(strata)) for i, stratum in enumerate(strata)}
 
 
 def _recipes(rater: Rater, labels: LabelSpace, wanted: dict[Label, int], seed: int) -> dict[Label, list[_Recipe]]:
     """Draws flaws and labels, without any pixels yet, until there are enough photographs of each label."""
     rng = random.Random(f"{seed}:recipes")
     drawn: Counter[Label] = Counter()
-    kept: dict[Label, list[_Recipe]] = {label: [] for label in labels.labels}
+    kept: dict[Label, list[_Recipe]] = {stratum: [] for stratum in wanted}
     for number in range(max(1000, _DRAWS_PER_EXAMPLE * sum(wanted.values()))):
         levels = draw_flaws(rng)
         label = rater.rate(levels, labels, rng)
-        drawn[label] += 1
-        if len(kept[label]) < wanted[label]:
-            kept[label].append(_Recipe(number, MappingProxyType(levels), label))
+        stratum = _stratum(label, labels)
+        drawn[stratum] += 1
+        if len(kept[stratum]) < wanted[stratum]:
+            kept[stratum].append(_Recipe(number, MappingProxyType(levels), label))
         elif all(len(kept[x]) == n for x, n in wanted.items()):
             break
-    short = [x for x in labels.labels if len(kept[x]) < wanted[x]]
+    short = [x for x in wanted if len(kept[x]) < wanted[x]]
     if short:
-        shown = ", ".join(f"{x}: {drawn[x]}" for x in labels.labels)
+        shown = ", ".join(f"{x}: {drawn[x]}" for x in wanted)
         raise BlpoError(
             f"this rater cannot fill every label: of {sum(drawn.values())} photographs it gave {{{shown}}}, but a "
             f"balanced set needs {max(wanted.values())} of each, so too few have {', '.join(map(str, short))}; "
-            f"{_remedy(rater, worst_to_best(labels)[0] in short)}"
+            f"{_remedy(rater, worst_to_best(labels if labels.labels else FIVE)[0] in short)}"
         )
     for label, pile in kept.items():
         random.Random(f"{seed}:pile:{label}").shuffle(pile)

@@ -16,10 +16,13 @@ from blpo_dspy.embedded.reading.vocabulary import ranked
 from blpo_dspy.embedded.sight import flaws
 from blpo_dspy.errors import BlpoError
 
+SCORE_LEVELS = 4
+"""A range of scores is as wide as so many levels."""
+
 
 def worst_to_best(labels: LabelSpace) -> tuple[Label, ...]:
     """Returns the labels from worst to best: as they stand if ordered, else by their words."""
-    return labels.labels if labels.ordered else ranked(labels.labels)
+    return labels.labels if labels.ordered else ranked([x for x in labels.labels if not isinstance(x, float)])
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Rater:
     """A taste: how much each flaw takes off the rating.
 
     On n labels from worst to best the rating is the top less (n − 1) · min(1, Σ weight · severity), plus seeded noise,
-    rounded. Two nominal labels such as keep/reject are the case n = 2: a threshold at a weighted severity of one half.
+    rounded to a label. Scores are the same as a part of their range, a quarter of which is a level. Two nominal labels
+    such as keep/reject are the case n = 2: a threshold at a weighted severity of one half.
 
     Args:
         weights: Flaw name → weight in [0, 1]; a missing flaw weighs nothing.
@@ -87,6 +91,9 @@ class Rater:
 
     def rate(self, levels: Mapping[str, int], labels: LabelSpace, rng: random.Random) -> Label:
         """Returns the label of a photograph that has flaws of these levels; the noise is drawn from `rng`."""
+        if labels.score_range is not None:
+            noise = rng.gauss(0.0, self.noise) / SCORE_LEVELS
+            return labels.score_range.at(1 - min(1.0, flaws.severity_sum(levels, self.weights)) + noise)
         scale = worst_to_best(labels)
         top = len(scale) - 1
         rating = top - top * min(1.0, flaws.severity_sum(levels, self.weights)) + rng.gauss(0.0, self.noise)
@@ -94,8 +101,13 @@ class Rater:
 
     def given(self, label: Label, labels: LabelSpace, rng: random.Random) -> Label:
         """Returns the label that is written down where the rater means `label`: with `label_noise` one level off."""
+        slips, up = rng.random() < self.label_noise, rng.random() < 0.5
+        if labels.score_range is not None:
+            part = labels.score_range.part(labels.score(label))
+            level = (1 if part < 1 / SCORE_LEVELS or (up and part <= 1 - 1 / SCORE_LEVELS) else -1) / SCORE_LEVELS
+            return labels.score_range.at(part + level) if slips else label
         scale = worst_to_best(labels)
-        slips, up, place = rng.random() < self.label_noise, rng.random() < 0.5, scale.index(label)
+        place = scale.index(label)
         if not slips or len(scale) == 1:
             return label
         return scale[place + 1] if place == 0 or (up and place < len(scale) - 1) else scale[place - 1]

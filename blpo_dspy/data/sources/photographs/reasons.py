@@ -31,10 +31,15 @@ _ALSO_NAMED = 0.5  # the least cost of a second flaw that is named, as a share o
 
 
 def reason_for(rater: Rater, levels: Mapping[str, int], label: Label, labels: LabelSpace, rng: random.Random) -> str:
-    """Returns what a rater writes beside a label; "" for the best label, or where no flaw cost anything."""
+    """Returns what a rater writes beside a label; "" for the best one, or where no flaw cost anything."""
     costs = {flaw: rater.weights.get(flaw, 0.0) * levels.get(flaw, 0) for flaw in flaws.FLAWS}
     costly = sorted((flaw for flaw in costs if costs[flaw]), key=lambda flaw: -costs[flaw])[:2]
-    if not costly or label == worst_to_best(labels)[-1]:
+    if not costly or label == _best(labels):
         return ""
     named = [flaw for flaw in costly if costs[flaw] >= _ALSO_NAMED * costs[costly[0]]]
     return " and ".join(rng.choice(WORDS[flaw]) for flaw in named)
+
+
+def _best(labels: LabelSpace) -> Label:
+    scores = labels.score_range
+    return worst_to_best(labels)[-1] if scores is None else scores.high

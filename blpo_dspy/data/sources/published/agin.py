@@ -11,7 +11,8 @@ from blpo_dspy.data.sources.tasks import Task
 
 AGIN_TASK = Task(
     labels=LabelSpace.ordinal(1, 5),
-    instruction="How natural does this image look? Rate from 1 (not natural at all) to {levels} (completely natural).",
+    instruction="How natural does this image look? Rate from {low} (not natural at all) to {high} (completely "
+    "natural).",
     metrics=(AuthorMetric("SRCC", srcc, truth="score"), AuthorMetric("PLCC", plcc, truth="score")),
     size=100,
 )

@@ -15,13 +15,13 @@ _METRICS = (AuthorMetric("SRCC", srcc, truth="score"), AuthorMetric("PLCC", plcc
 
 QUALITY = Task(
     labels=LabelSpace.ordinal(1, 5),
-    instruction="How good is the perceptual quality of this image? Rate from 1 (bad) to {levels} (excellent).",
+    instruction="How good is the perceptual quality of this image? Rate from {low} (bad) to {high} (excellent).",
     metrics=_METRICS,
     size=100,
 )
 ALIGNMENT = Task(
     labels=LabelSpace.ordinal(1, 5),
-    instruction="How well does the image match the prompt it was made from? Rate from 1 (not at all) to {levels} "
+    instruction="How well does the image match the prompt it was made from? Rate from {low} (not at all) to {high} "
     "(completely).",
     verbalizer_instruction="Describe in detail what this image shows.",
     context=("prompt",),

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.base import Source
 from blpo_dspy.data.sources.draw import Fetched
 from blpo_dspy.data.sources.hub.names import ImageFolder
 from blpo_dspy.data.sources.published.levels import Binning, Rule, Scale
-from blpo_dspy.data.sources.records import Listing, Record, collect, number_of, text_of
+from blpo_dspy.data.sources.records import Listing, Record, collect, number_of, strata_of, text_of
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.data.tables import TableRow, read_table, require_columns
 from blpo_dspy.errors import BlpoError, DataError
@@ -23,15 +24,15 @@ from blpo_dspy.errors import BlpoError, DataError
 
 @dataclass(frozen=True, kw_only=True)
 class RatedFolder(Source):
-    """Images with mean opinion scores, which become levels by a stated rule.
+    """Images with mean opinion scores, which become levels by a stated rule, or labels as they are.
 
     Args:
         local_dir: The folder with both the table and the images, which may lie in sub-folders.
         image_dir: The folder with the images, if they lie elsewhere.
         csv: The table, if it lies elsewhere or has another name.
-        binning: How scores become levels; see `Binning`.
+        binning: How scores become levels; see `Binning`. With "scores" they stay scores, of the range `scale`.
         levels: How many levels.
-        scale: Lowest and highest possible score; inferred from the scores if None.
+        scale: Lowest and highest possible score; inferred from the scores if None, but for "scores".
     """
 
     _site: ClassVar[str]
@@ -41,12 +42,19 @@ class RatedFolder(Source):
     local_dir: str | os.PathLike[str] | None = None
     image_dir: str | os.PathLike[str] | None = None
     csv: str | os.PathLike[str] | None = None
-    binning: Rule = "round"
+    binning: Rule | Literal["scores"] = "round"
     levels: int = 5
     scale: Scale | None = None
 
     def __post_init__(self) -> None:
-        Binning(self.binning, self.levels, self.scale)
+        if self.binning == "scores":
+            if self.scale is None:
+                raise BlpoError(
+                    'binning="scores" needs the range of the scores: scale=(lowest, highest)', option="scale"
+                )
+            LabelSpace.scores(*self.scale)
+        else:
+            Binning(self.binning, self.levels, self.scale)
         if self.local_dir is None and (self.image_dir is None or self.csv is None):
             raise BlpoError(
                 f"{self.name} has to be fetched by hand: see {self._site} for the download and its terms, then give "
@@ -76,10 +84,12 @@ class RatedFolder(Source):
 
     @property
     def task(self) -> Task:
-        """The task of a judge: the question with the number of levels filled in."""
-        task = self._base_task
-        question = task.instruction.format(levels=self.levels)
-        return replace(task, labels=LabelSpace.ordinal(1, self.levels), instruction=question)
+        """The task of a judge: the question with both ends of the scale filled in."""
+        task, labels = self._base_task, LabelSpace.ordinal(1, self.levels)
+        if self.binning == "scores" and self.scale is not None:
+            labels = LabelSpace.scores(*self.scale)
+        low, high = (1, self.levels) if labels.score_range is None else labels.score_range.ends
+        return replace(task, labels=labels, instruction=task.instruction.format(low=low, high=high))
 
     def listing(self) -> Listing:
         """Returns the records of the table, their scores made into levels."""
@@ -88,11 +98,31 @@ class RatedFolder(Source):
         table = read_table(path, needed)
         require_columns(str(path), table.columns, needed, "name the right table with csv=…", option="csv")
         records, skipped = collect([(row.where, row) for row in table.rows], self._record)
-        levels, stated = Binning(self.binning, self.levels, self.scale).apply([r.extra["score"] for r in records])
-        levelled = [replace(r, label=n, stratum=str(n)) for r, n in zip(records, levels, strict=True)]
+        scores = [r.extra["score"] for r in records]
+        labels, strata, stated = self._scored(scores) if self.binning == "scores" else self._levelled(scores)
+        found = zip(records, labels, strata, strict=True)
+        labelled = tuple(replace(r, label=label, stratum=str(stratum)) for r, label, stratum in found)
         note = f"labels: {self._score_column}, {stated}"
         skipped = skipped.and_unreadable(table.problems)
-        return Listing(tuple(levelled), self.task.labels.names, table.columns, skipped, (note,))
+        return Listing(labelled, strata_of(labelled, self.task.labels), table.columns, skipped, (note,))
+
+    def _levelled(self, scores: Sequence[float]) -> tuple[Sequence[Label], Sequence[Label], str]:
+        """The levels of scores, which are their own strata, and how they came about."""
+        assert self.binning != "scores"
+        levels, stated = Binning(self.binning, self.levels, self.scale).apply(scores)
+        return levels, levels, stated
+
+    def _scored(self, scores: Sequence[float]) -> tuple[Sequence[Label], Sequence[Label], str]:
+        """Scores as they are, the bin of each, and the range in words."""
+        space = self.task.labels
+        outside = [score for score in scores if score not in space]
+        if outside:
+            raise DataError(
+                f"{len(outside)} scores such as {outside[0]:g} are not {space}; state scale=(lowest, highest)",
+                option="scale",
+            )
+        labels = [space.coerce(score) for score in scores]
+        return labels, space.strata(labels)[1], f"as they are, {space}"
 
     def _record(self, where: str, row: TableRow) -> Record:
         name = text_of(row.values[self._name_column], "no image name")

@@ -7,6 +7,7 @@ import json
 import pickle
 import random
 from pathlib import Path
+from statistics import stdev
 
 import pytest
 
@@ -133,3 +134,18 @@ def test_a_rater_is_a_value() -> None:
     assert json.loads(json.dumps(dict(rater.weights))) == rater.weights
     with pytest.raises(TypeError):
         rater.weights["blur"] = 0.0  # type: ignore[index]
+
+
+def test_a_score_is_the_rating_before_it_is_rounded_to_a_level() -> None:
+    """A quarter of the range is a level, of noise and slips too; steps are kept to."""
+    percent, halves = LabelSpace.scores(0, 100), LabelSpace.scores(0, 10, 0.5)
+    rater = Rater({"blur": 0.9, "noise": 0.25}, noise=0)
+    for levels in ({}, {"blur": 1}, {"noise": 2}, {"blur": 2, "noise": 1}, {"blur": 3, "noise": 3}):
+        score = rater.rate(levels, percent, random.Random(0))
+        assert rater.rate(levels, FIVE, random.Random(0)) == 1 + round(score / 25)
+        assert rater.rate(levels, halves, random.Random(0)) in halves
+    noisy = [Rater({"blur": 0.5}, noise=0.4).rate({"blur": 3}, percent, random.Random(i)) for i in range(400)]
+    assert stdev(noisy) == pytest.approx(10, rel=0.15)
+    slips = {Rater({}, label_noise=1).given(50, percent, random.Random(i)) for i in range(20)}
+    assert slips == {25, 75}
+    assert Rater({}, label_noise=1).given(97.5, percent, random.Random(0)) == 72.5

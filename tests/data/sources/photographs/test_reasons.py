@@ -49,6 +49,9 @@ def test_the_one_or_two_flaws_that_cost_most_are_named(levels: dict[str, int], n
 def test_the_best_label_needs_no_reason() -> None:
     """Nobody explains it."""
     assert written(RATERS["sharp"], {"blur": 1}, 5) == ""
+    scores = LabelSpace.scores(0, 100)
+    said = [reason_for(RATERS["sharp"], {"blur": 1}, x, scores, random.Random(0)) for x in (100, 99.5)]
+    assert [bool(reason) for reason in said] == [False, True]
 
 
 def test_tables_hold_reasons_where_they_are_asked_for(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from source_copies import picture, write_rated_folder
 
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources import open_source
 from blpo_dspy.errors import BlpoError, DataError
 
@@ -172,3 +173,25 @@ def test_a_wrong_folder_or_table_is_reported(tmp_path: Path) -> None:
         open_source("agiqa3k", image_dir=tmp_path / "none", csv=tmp_path / "data.csv").draw(5)
     with pytest.raises(BlpoError, match="aspect 'beauty' is unknown"):
         open_source("agiqa3k", local_dir=tmp_path, aspect="beauty")
+
+
+def test_mean_opinion_scores_can_stay_scores(tmp_path: Path) -> None:
+    """Labels as they are, drawn and split over bins; the question names both ends of the range."""
+    write_agiqa(tmp_path, agiqa_rows(50))
+    source = open_source("agiqa3k", local_dir=tmp_path, binning="scores", scale=(0, 5))
+    assert source.task.labels == LabelSpace.scores(0, 5)
+    assert "from 0 (bad) to 5 (excellent)" in source.task.instruction
+    drawn = source.draw(20, seed=1)
+    assert all(example.label == pytest.approx(example.score) for example in drawn.examples)
+    assert len(drawn.report.pool) == 5
+    assert set(drawn.report.drawn.values()) == {4}
+    assert "as they are, a number from 0 to 5" in drawn.report.describe()
+
+
+def test_scores_need_their_range(tmp_path: Path) -> None:
+    """And all of them lie in it."""
+    with pytest.raises(BlpoError, match="needs the range of the scores"):
+        open_source("agiqa3k", local_dir=tmp_path, binning="scores")
+    write_agiqa(tmp_path, agiqa_rows(20))
+    with pytest.raises(DataError, match=r"scores such as 4\.\d+ are not a number from 0 to 4"):
+        open_source("agiqa3k", local_dir=tmp_path, binning="scores", scale=(0, 4)).listing()

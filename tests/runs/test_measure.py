@@ -1,0 +1,75 @@
+"""How far a judge agrees with people, and how it compares with another one."""
+
+from __future__ import annotations
+
+import dspy
+import pytest
+from judges import SAFETY, SCALE, answers, judge_with, picture, seen_by
+
+from blpo_dspy.errors import BlpoError, BlpoWarning
+from blpo_dspy.optimizers.bench.cards import described
+from blpo_dspy.runs.measure import measure
+
+TESTSET = [
+    dspy.Example(image=dspy.Image(picture(10 * i)), label="Safe" if i % 4 else "Unsafe").with_inputs("image")
+    for i in range(12)
+]
+
+
+def test_it_gives_figures_with_their_intervals_and_the_verdicts() -> None:
+    """Of a judge that says Safe to everything, three quarters are right."""
+    judge = judge_with(answers("Safe"), evidence="image")
+    found = measure(judge, TESTSET, progress=False)
+    assert found.agreement.accuracy == 0.75
+    interval = found.intervals["accuracy"]
+    assert interval is not None
+    assert interval.low < 0.75 < interval.high
+    assert [verdict.label for verdict in found.verdicts] == ["Safe"] * 12
+    assert (found.ledger.total.calls, found.paired) == (12, None)
+    assert "accuracy 0.75 (" in found.summary()
+    assert len(repr(found)) < 400
+    assert "<table>" in found._repr_html_()
+
+
+def test_two_judges_are_compared_on_the_same_images() -> None:
+    """From the other one to this one."""
+    good = judge_with(lambda seen: "Unsafe" if len(seen_by(good)) % 4 == 1 else "Safe", evidence="image")
+    poor = judge_with(answers("Unsafe"), evidence="image", instruction="Judge badly.")
+    found = measure(good, TESTSET, against=poor, num_threads=1, progress=False)
+    assert found.against is not None
+    assert found.against.accuracy == 0.25
+    assert found.paired is not None
+    assert (found.paired.fixed, found.paired.broken) == (9, 0)
+    assert "better" in found.summary()
+
+
+def test_judges_of_different_tasks_cannot_be_compared() -> None:
+    """Other labels, or other inputs."""
+    judge = judge_with(answers("Safe"), evidence="image")
+    for other in (judge_with(answers("3"), SCALE), judge_with(answers("Safe"), images=["photo"])):
+        with pytest.raises(BlpoError, match="differ in their labels or inputs"):
+            measure(judge, TESTSET, against=other, progress=False)
+    with pytest.raises(BlpoError, match="judge='x' is not a judge"):
+        measure("x", TESTSET)  # type: ignore[arg-type]
+    assert seen_by(judge) == []
+
+
+def test_images_that_the_judge_was_compiled_with_are_remarked_on() -> None:
+    """Figures on them are too good."""
+    judge = judge_with(answers("Safe"), evidence="image")
+    judge.card = {"data": {"train": described(TESTSET[:4])}}
+    with pytest.warns(BlpoWarning, match=r"compiled with 4 of these 12 images \(its train set\)"):
+        measure(judge, TESTSET, progress=False)
+
+
+def test_a_failed_call_and_an_answer_without_a_label_are_counted_apart() -> None:
+    """Neither is a wrong label."""
+
+    def script(seen):
+        number = len(seen_by(judge))
+        return "no idea" if number == 5 else "Safe"
+
+    judge = judge_with(script, SAFETY, evidence="image")
+    found = measure(judge, TESTSET, num_threads=1, progress=False)
+    assert (found.agreement.invalid, found.agreement.failed, found.agreement.n) == (1, 0, 12)
+    assert "invalid 1" in found.summary()

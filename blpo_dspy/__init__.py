@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from blpo_dspy.models.lm import Models, make_lm
     from blpo_dspy.optimizers import BLPO
     from blpo_dspy.predictions.predict import predict
+    from blpo_dspy.predictions.ranking import rank
     from blpo_dspy.programs import VisualJudge
     from blpo_dspy.runs.align import align
     from blpo_dspy.runs.measure import measure
@@ -45,6 +46,7 @@ __all__ = [
     "measure",
     "measure_agreement",
     "predict",
+    "rank",
     "split_examples",
 ]
 
@@ -66,6 +68,7 @@ _HOME = {
     "measure": "runs.measure",
     "measure_agreement": "agreement.measure",
     "predict": "predictions.predict",
+    "rank": "predictions.ranking",
     "split_examples": "data.examples",
 }
 

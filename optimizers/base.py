@@ -21,6 +21,7 @@ from blpo_dspy.optimizers.bench.setup import Dataset
 from blpo_dspy.optimizers.estimates.costs import USUAL, call_costs, shortfall
 from blpo_dspy.optimizers.estimates.plan import Plan
 from blpo_dspy.optimizers.options import OptimizerOptions
+from blpo_dspy.programs.pairs import mirrored
 from blpo_dspy.programs.visual_judge import VisualJudge
 
 Program = TypeVar("Program", bound=dspy.Module)
@@ -129,9 +130,21 @@ class JudgeOptimizer(OptimizerOptions, Teleprompter):
         """The optimizer at work; the result holds the instructions that are returned."""
 
 
+def _as_given(run: Run, position: int) -> dspy.Example:
+    """An example as it was given: of a pair that is shown in the other order, in its own."""
+    example = run.data.examples[position]
+    if position not in run.data.swapped:
+        return example
+    assert run.labels is not None
+    return mirrored(example, run.labels, run.label_field)
+
+
 def _finished(run: Run, result: BLPOResult) -> dspy.Module:
     sets: dict[str, tuple[int, ...]] = {"train": run.data.train, run.data.validated_on: run.data.validation}
-    data = {name: described([run.data.examples[i] for i in positions]) for name, positions in sets.items()}
+    given = [_as_given(run, i) for i in range(len(run.data.examples))]
+    data = {name: described([given[i] for i in positions]) for name, positions in sets.items()}
+    if run.data.swapped:
+        data = {name: {**data[name], "swapped": len(run.data.swapped & {*sets[name]})} for name in data}
     reasons = sum(bool(reason_of(run.data.examples[i])) for i in run.data.train)
 
     def made(instructions: Instructions, validated: Validation | None) -> dspy.Module:

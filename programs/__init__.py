@@ -1,7 +1,8 @@
 """The DSPy programs: a verbalizer and a judge, chained."""
 
 from blpo_dspy.programs.batching import BatchStoppedError
+from blpo_dspy.programs.pairs import BothOrders
 from blpo_dspy.programs.signatures import JudgeImage, VerbalizeImage
 from blpo_dspy.programs.visual_judge import Evidence, VisualJudge
 
-__all__ = ["BatchStoppedError", "Evidence", "JudgeImage", "VerbalizeImage", "VisualJudge"]
+__all__ = ["BatchStoppedError", "BothOrders", "Evidence", "JudgeImage", "VerbalizeImage", "VisualJudge"]

@@ -35,6 +35,7 @@ from blpo_dspy.programs.artifact import (
 )
 from blpo_dspy.programs.batching import Item, batch_inputs, listed, run_batch
 from blpo_dspy.programs.metric import judge_metric
+from blpo_dspy.programs.pairs import check_pair
 from blpo_dspy.programs.predictor import MALFORMED, FittingPredict, JudgingPredict
 from blpo_dspy.programs.signatures import default_verbalizer_instruction, judge_signature, verbalize_signature
 from blpo_dspy.text import as_data
@@ -62,6 +63,8 @@ class _Load:
 class VisualJudge(dspy.Module):
     """Labels an image, or several that belong together, as the people would whose labels it was aligned with.
 
+    With `LabelSpace.pairwise` it compares two images; a call shows them in the order given, see `BothOrders`.
+
     A call `judge(image=…, **context)`, each image under its name, returns a `dspy.Prediction` with `label` (one of the
     label space, or None where the model's answer states none), `answer` (what the model wrote for it), `description`
     unless the evidence is the image alone, and `reasoning` if requested.
@@ -86,7 +89,8 @@ class VisualJudge(dspy.Module):
 
     Raises:
         BlpoError: If an instruction is empty, the name of an input is reserved, doubled or not an identifier, the
-            evidence unknown, or `reasoning` neither true nor false.
+            evidence unknown, `reasoning` neither true nor false, or the labels compare two images of which it doesn't
+            take two.
     """
 
     def __init__(
@@ -109,6 +113,7 @@ class VisualJudge(dspy.Module):
         )
         if verbalizer_instruction is None:
             verbalizer_instruction = default_verbalizer_instruction(self.fields)
+        check_pair(labels, self.fields)
         _check(evidence, reasoning, instruction, verbalizer_instruction)
         if pixel_policy is not None:
             _check_policy(pixel_policy)
@@ -140,7 +145,7 @@ class VisualJudge(dspy.Module):
         super().__setstate__(state)
         try:
             LabelSpace.from_dict(self.labels.to_dict())
-            InputFields.of(self.images, self.context)
+            check_pair(self.labels, InputFields.of(self.images, self.context))
             _check(self.evidence, self.reasoning, self.instruction, self.verbalizer_instruction)
             check_kind("card", self.card, dict, "dictionary", "{}")
             check_kind("pixel_policy", self.pixel_policy, PixelPolicy, "pixel policy", "PixelPolicy()")

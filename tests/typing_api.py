@@ -23,8 +23,10 @@ from blpo_dspy import (
     measure,
     measure_agreement,
     predict,
+    rank,
     split_examples,
 )
+from blpo_dspy.agreement.bradley_terry import Ranking
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.comparison.compare import Comparison
 from blpo_dspy.optimizers import (
@@ -95,3 +97,6 @@ BLPO.paper(prompt_model=lm, rounds="2")  # type: ignore[arg-type]
 aligned: Alignment = align(start, train="labels.csv", models=models, run_dir="run", max_calls=600)
 measured: Measurement = measure(aligned.judge, examples, against=start, models=models)
 align(start)  # type: ignore[call-arg]
+
+pairs: LabelSpace = LabelSpace.pairwise("A", "B", tie="tie")
+ranking: Ranking = rank("predictions.parquet", labels=pairs, seed=1)

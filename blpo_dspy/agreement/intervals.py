@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from blpo_dspy.agreement.figures import Tables, figure_names, figures_of, headline_figure, main_figure
-from blpo_dspy.agreement.measure import Agreement
+from blpo_dspy.agreement.measure import Agreement, Flips
 from blpo_dspy.agreement.outcomes import Outcomes
 from blpo_dspy.agreement.resampling import MISSING, RESAMPLES, Floats, Ints, Items, distinct, drawn_anew
 from blpo_dspy.data.labels.normalize import Label
@@ -142,7 +142,8 @@ def agreement_intervals(
 ) -> dict[str, Interval | None]:
     """Returns an interval for each figure of an agreement; None where the figure is undefined.
 
-    The invalid rate, a plain proportion that is often zero, gets Wilson's score interval; all others the bootstrap.
+    The invalid rate and the flip rate of pairs, plain proportions, get Wilson's score interval; all others the
+    bootstrap.
 
     Args:
         agreement: The agreement; its confusion matrix, or its pairs of scores, hold all that is needed.
@@ -157,7 +158,10 @@ def agreement_intervals(
         name: percentile_interval(getattr(agreement, name), draws[name][:, 0], level, method) if name in draws else None
         for name in names
     }
-    return {**found, "invalid_rate": proportion_interval(agreement.invalid, agreement.n, level=level)}
+    found["invalid_rate"] = proportion_interval(agreement.invalid, agreement.n, level=level)
+    if agreement.flips is not None:
+        found["flip_rate"] = proportion_interval(agreement.flips.flipped, agreement.flips.pairs, level=level)
+    return found
 
 
 def mean_loss_interval(
@@ -321,6 +325,14 @@ def proportion_interval(count: int, n: int, *, level: float = 0.95) -> Interval 
         return None
     ends = binomtest(count, n).proportion_ci(level, method="wilson")
     return Interval(float(ends.low), float(ends.high), level, "Wilson score interval", 0)
+
+
+def flips_in_words(flips: Flips) -> str:
+    """Returns how often the order of two images decided."""
+    interval = proportion_interval(flips.flipped, flips.pairs)
+    ends = "" if interval is None else f" ({interval.low:.0%} to {interval.high:.0%})"
+    share = "–" if flips.rate is None else f"{flips.rate:.0%}"
+    return f"another label in the other order: {share}{ends} of {flips.pairs:,} pairs"
 
 
 def _columns(

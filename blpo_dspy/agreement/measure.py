@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from blpo_dspy.agreement.outcomes import Outcomes
@@ -11,6 +11,24 @@ from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.notebook import html_table, share
+
+
+@dataclass(frozen=True)
+class Flips:
+    """Pairs of images that were judged in both orders: of how many the label changes with the order.
+
+    Attributes:
+        pairs: Those with a label in both orders.
+        flipped: Those with another label in the other order.
+    """
+
+    pairs: int
+    flipped: int
+
+    @property
+    def rate(self) -> float | None:
+        """The share of flipped pairs in [0, 1], None without any pair."""
+        return self.flipped / self.pairs if self.pairs else None
 
 
 @dataclass(frozen=True, repr=False)
@@ -25,15 +43,16 @@ class Agreement:
         kappa: Cohen's kappa in [-1, 1]. Nominal: unweighted, "invalid" being one more category. Ordinal: quadratic
             weights, an invalid answer counting as the level farthest from the truth (the lowest of two equally far).
             None of scores, and where all true labels are the same, as it would be 0 (or 0/0) for any judge.
-        invalid: Answers that state no label.
+        invalid: Answers that state no label; without pairs that got none as their label changes with the order.
         invalid_rate: Their share of n.
         spearman: Rank correlation over the valid answers in [-1, 1]; of ordinal labels and scores.
         mae: Mean absolute error over the valid answers, in levels or points; of ordinal labels and scores.
-        confusion: One row per true label; one column per label and a last one for invalid answers. Empty of scores.
+        confusion: One row per true label; one column per label and a last one for no label. Empty of scores.
         labels: The labels, in the order of rows and columns.
         failed: Examples without an answer because the model call failed; not part of n.
         pearson: Linear correlation over the valid answers in [-1, 1]; of scores only.
         pairs: Of scores, the human score and the judge's (None if invalid) of each example.
+        flips: How often the order of two images decided; None where none were judged in both orders.
     """
 
     n: int
@@ -49,6 +68,17 @@ class Agreement:
     failed: int = 0
     pearson: float | None = None
     pairs: tuple[tuple[Label, Label | None], ...] = ()
+    flips: Flips | None = None
+
+    @property
+    def flip_rate(self) -> float | None:
+        """The share of pairs whose label changes with the order of their images, in [0, 1]."""
+        return None if self.flips is None else self.flips.rate
+
+    @property
+    def unlabelled(self) -> int:
+        """Answers and pairs without a label."""
+        return sum(row[-1] for row in self.confusion)
 
     def __repr__(self) -> str:
         return f"Agreement({', '.join(f'{name} {value}' for name, value in self.shown().items())})"
@@ -86,6 +116,8 @@ class Agreement:
             plain.update(pearson=self.pearson, pairs=[list(pair) for pair in self.pairs])
         else:
             plain["confusion"] = [list(row) for row in self.confusion]
+        if self.flips is not None:
+            plain.update(flips=asdict(self.flips), flip_rate=self.flip_rate)
         return {**{name: getattr(self, name) for name in _FIGURES}, **plain}
 
     @classmethod
@@ -102,7 +134,8 @@ class Agreement:
                 pairs = tuple((true, said) for true, said in data["pairs"])
                 return cls(**figures, labels=labels, confusion=(), pearson=data["pearson"], pairs=pairs)
             confusion = tuple(tuple(int(count) for count in row) for row in data["confusion"])
-            return cls(**figures, labels=labels, confusion=confusion)
+            flips = Flips(**data["flips"]) if "flips" in data else None
+            return cls(**figures, labels=labels, confusion=confusion, flips=flips)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise BlpoError(f"not an agreement: {error!r}; expected what Agreement.to_dict() returns") from error
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import dspy
 
 from blpo_dspy.agreement.intervals import PairedComparison, compare_paired
-from blpo_dspy.agreement.measure import Agreement, measure_agreement
+from blpo_dspy.agreement.measure import Agreement, Flips, measure_agreement
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 
@@ -26,6 +26,8 @@ class Verdict:
         outage: Whether that was the model's server rather than the image.
         stopped: Whether it was a cap of the run: nothing was wrong.
         refused: Whether the model refused the request.
+        inconsistent: Of a pair that was judged in both orders whether its label changes with the order, so that it is
+            the tie or None; None where that was not found out.
     """
 
     label: Label | None
@@ -36,13 +38,33 @@ class Verdict:
     outage: bool = False
     stopped: bool = False
     refused: bool = False
+    inconsistent: bool | None = None
+
+    @property
+    def invalid(self) -> bool:
+        """Whether an answer states no label."""
+        return self.label is None and not self.failure and not self.inconsistent
 
 
 def agreement_of(labels: LabelSpace, examples: Sequence[dspy.Example], verdicts: Sequence[Verdict]) -> Agreement:
     """Returns how far verdicts agree with the labels of their examples; failed calls are counted, not judged."""
     answered = [(example.label, v.label) for example, v in zip(examples, verdicts, strict=True) if not v.failure]
     truth, predicted = [true for true, _ in answered], [label for _, label in answered]
-    return measure_agreement(labels, truth, predicted, failed=len(verdicts) - len(answered))
+    agreement = measure_agreement(labels, truth, predicted, failed=len(verdicts) - len(answered))
+    return with_orders(agreement, verdicts)
+
+
+def with_orders(agreement: Agreement, verdicts: Sequence[Verdict]) -> Agreement:
+    """Returns the agreement with how often the order of the images decided, where pairs were judged in both orders.
+
+    A pair without a label for that reason is not an invalid answer.
+    """
+    found = [verdict.inconsistent for verdict in verdicts if verdict.inconsistent is not None]
+    if not found:
+        return agreement
+    invalid = sum(verdict.invalid for verdict in verdicts)
+    rate = invalid / agreement.n if agreement.n else None
+    return replace(agreement, invalid=invalid, invalid_rate=rate, flips=Flips(len(found), sum(found)))
 
 
 def compare_verdicts(

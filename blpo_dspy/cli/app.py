@@ -15,7 +15,16 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from blpo_dspy.calls.outages import MAX_OUTAGE
-from blpo_dspy.cli.flags import model_prices, parse_labels, parse_scores, seed_list, three_sizes, with_flags
+from blpo_dspy.cli.flags import (
+    model_prices,
+    parse_labels,
+    parse_pairs,
+    parse_scores,
+    seed_list,
+    three_sizes,
+    with_flags,
+)
+from blpo_dspy.data.labels.space import Orders
 from blpo_dspy.data.sources import SOURCES
 from blpo_dspy.errors import BlpoError, DataError, brief, gathered
 from blpo_dspy.files import writing_output
@@ -29,6 +38,7 @@ from blpo_dspy.runs.jobs import (
     EvidenceOption,
     JudgeJob,
     ModelNames,
+    RankJob,
     RaterChoice,
     RaterRule,
     ReportJob,
@@ -158,6 +168,13 @@ Timeout = Annotated[
 MaxOutage = Annotated[
     float,
     typer.Option(metavar="SECONDS", min=0, help="Maximum time to wait for a server that has stopped answering."),
+]
+InOrders = Annotated[
+    Orders,
+    typer.Option(
+        metavar="ORDERS",
+        help='Of a judge of pairs: "both" asks twice, the images changing places; "one" costs one call.',
+    ),
 ]
 AllowOutside = Annotated[
     bool, typer.Option("--allow-outside", help="Take images outside the folder, or that of the table.")
@@ -336,6 +353,13 @@ def _start(
     ] = None,
     labels: Annotated[str | None, typer.Option(metavar="A,B,…", help='Nominal labels: "Safe,Unsafe".')] = None,
     scale: Annotated[str | None, typer.Option(metavar="LOW-HIGH", help="Or a scale of whole numbers: 1-5.")] = None,
+    pairs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B[,TIE]",
+            help="Or labels that compare the two images of --images: for the first, the second, neither.",
+        ),
+    ] = None,
     images: Annotated[
         str | None,
         typer.Option(
@@ -392,8 +416,8 @@ def _start(
     _check_start(task, of_table=of_table, own_splits=bool(val or test), sized=bool(sizes))
     if unbalanced and not (sizes and of_table):
         raise BlpoError("--unbalanced belongs to --sizes of a TABLE; without sizes a split has its label proportions")
-    stated = any(option is not None for option in (labels, scale, scores, tolerance))
-    space = parse_labels(labels, scale, scores, tolerance) if of_table or stated else None
+    stated = any(option is not None for option in (labels, scale, scores, tolerance, pairs))
+    space = parse_labels(labels, scale, scores, tolerance, pairs) if of_table or stated else None
     texts = None if context is None and not of_table else names(context or "")
     if reason_column is not None and not of_table:
         raise BlpoError("--reason-column is for a TABLE of your own")
@@ -561,6 +585,7 @@ def _evaluate_job(
     against: Annotated[
         Path | None, typer.Option(metavar="OTHER", help="A second judge.json to compare with on the same images.")
     ] = None,
+    orders: InOrders = "both",
     seed: Seed = 0,
     threads: Threads = None,
     max_outage: MaxOutage = MAX_OUTAGE,
@@ -568,7 +593,7 @@ def _evaluate_job(
     """The options of evaluate."""
     if draw is not None and data.source is None:
         raise BlpoError("--draw belongs to --source; a TABLE is used whole")
-    return EvaluateJob(judge, data, models, threads, draw, seed, against, max_outage)
+    return EvaluateJob(judge, data, models, threads, draw, seed, against, max_outage, orders)
 
 
 # What a command takes as one value and a user gives as many options, made by a function of them.
@@ -736,6 +761,7 @@ def judge_(
         typer.Option(metavar="NAME=TEXT", help="A text that the judge gets with every image, in place of a column."),
     ] = None,
     allow_outside: AllowOutside = False,
+    orders: InOrders = "both",
     threads: Threads = None,
     max_calls: Annotated[
         int | None,
@@ -751,7 +777,7 @@ def judge_(
     from blpo_dspy.cli.screen import Screen
 
     where = (out, image_column, max_calls, allow_outside)
-    job = JudgeJob(judge, images, context or [], models, threads, *where, max_outage)
+    job = JudgeJob(judge, images, context or [], models, threads, *where, max_outage, orders)
     code = judge_images(job, Screen(as_json=as_json))
     if code:
         raise typer.Exit(code)
@@ -785,6 +811,36 @@ def serve(
 
     limits = (threads, queue, request_timeout, max_body, allow_urls)
     serve_judge(ServeJob(judge, models, host, port, *limits), Screen(as_json=as_json))
+
+
+@app.command()
+def rank(
+    predictions: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PREDICTIONS",
+            help="Verdicts on pairs, as `blpo judge --out` writes them: .csv, .tsv, .jsonl or .parquet.",
+            show_default=False,
+        ),
+    ],
+    pairs: Annotated[
+        str, typer.Option(metavar="A,B[,TIE]", help="The labels: for the first image, the second, neither.")
+    ] = "A,B,tie",
+    columns: Annotated[
+        str,
+        typer.Option(metavar="A,B", help="Columns with the model of the first image and that of the second."),
+    ] = "model_a,model_b",
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Rank models by verdicts on pairs of their images (Bradley-Terry). It calls no model."""
+    from blpo_dspy.cli.rank import rank_models
+    from blpo_dspy.cli.screen import Screen
+
+    named = names(columns)
+    if len(named) != 2:
+        raise BlpoError(f"--columns {columns!r}: name two columns, as in model_a,model_b")
+    rank_models(RankJob(predictions, parse_pairs(pairs), (named[0], named[1]), seed), Screen(as_json=as_json))
 
 
 @app.command()

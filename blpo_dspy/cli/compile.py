@@ -125,9 +125,10 @@ def estimate_cost(job: CompileJob, latency: float, screen: Screen) -> None:
         return
     validated = f", the validation split, which the search doesn't judge, {costs.val}" if costs.val else ""
     described = f", descriptions checked on {job.search.fidelity} images {costs.fidelity}" if costs.fidelity else ""
+    both = " Each pair of them is judged in both orders." if start.labels.paired else ""
     screen.text(
         f"{found.table(whole)}\n\nThe test split adds {costs.test or 0} calls{validated}{described}, doubtful labels "
-        f"at most {costs.label_errors}{prechecks_in_words(first)}."
+        f"at most {costs.label_errors}{prechecks_in_words(first)}.{both}"
     )
 
 

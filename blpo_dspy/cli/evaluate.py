@@ -103,7 +103,15 @@ def _judge(
     meter: Meter,
 ) -> _Judged:
     watch.begin("judging", len(examples))
-    verdicts = label_images(judge, models, inputs_of(examples), workers=workers, meter=meter, done=watch.advance)
+    verdicts = label_images(
+        judge,
+        models,
+        inputs_of(examples),
+        workers=workers,
+        meter=meter,
+        done=watch.advance,
+        orders=job.orders,
+    )
     agreement = agreement_of(judge.labels, examples, verdicts)
     intervals = agreement_intervals(agreement, seed=job.seed)
     return _Judged(examples, verdicts, Evaluated(agreement, intervals))

@@ -46,20 +46,27 @@ def check_folds(start: Start, search: Search) -> None:
 
 
 def parse_labels(
-    labels: str | None, scale: str | None, scores: str | None = None, tolerance: float | None = None
+    labels: str | None,
+    scale: str | None,
+    scores: str | None = None,
+    tolerance: float | None = None,
+    pairs: str | None = None,
 ) -> LabelSpace:
-    """Returns the label space that `--labels`, `--scale` or `--scores` states.
+    """Returns the label space that `--labels`, `--scale`, `--scores` or `--pairs` states.
 
     Raises:
         BlpoError: If more than one or none of them is given, or the one given states no label space.
     """
-    given = [flag for flag, text in (("labels", labels), ("scale", scale), ("scores", scores)) if text is not None]
+    stated = {"labels": labels, "scale": scale, "scores": scores, "pairs": pairs}
+    given = [flag for flag, text in stated.items() if text is not None]
     if len(given) > 1:
         raise BlpoError(f"--{' and --'.join(given)} exclude each other: give the one that the labels are")
     if scores is not None:
         return parse_scores(scores, tolerance)
     if tolerance is not None:
         raise BlpoError("--tolerance is how far an answer may be off of --scores, such as --scores 0-100")
+    if pairs is not None:
+        return parse_pairs(pairs)
     if labels is not None:
         listed = _labels(labels)
         if "" in listed:
@@ -80,6 +87,21 @@ def parse_labels(
             "0-10; one with numbers below zero can be made in Python, LabelSpace.ordinal(-2, 2)"
         )
     return LabelSpace.ordinal(int(match[1]), int(match[2]))
+
+
+def parse_pairs(pairs: str) -> LabelSpace:
+    """Returns the labels of pairs that `--pairs` states.
+
+    Raises:
+        BlpoError: If it doesn't.
+    """
+    listed = _labels(pairs)
+    if not 2 <= len(listed) <= 3 or "" in listed:
+        raise BlpoError(
+            f"--pairs {pairs!r} is not FIRST,SECOND or FIRST,SECOND,TIE: write the label for the first image, that for "
+            'the second, and that for neither if there is one, as in "A,B,tie"'
+        )
+    return LabelSpace.pairwise(listed[0], listed[1], tie=listed[2] if len(listed) > 2 else None)
 
 
 def parse_scores(text: str, tolerance: float | None = None) -> LabelSpace:

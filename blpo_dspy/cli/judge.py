@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from blpo_dspy.agreement.intervals import flips_in_words
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.calls.meter import Meter
@@ -64,7 +66,7 @@ def _print_verdicts(judge: VisualJudge, inputs: Inputs, job: JudgeJob, screen: S
     labelled: list[bool] = []
 
     def show(image: str, verdict: Verdict) -> None:
-        labelled.append(verdict.label is not None)
+        labelled.append(not verdict.invalid and not verdict.failure)
         if screen.as_json:
             screen.json(verdict_record(image, verdict, described=judge.evidence != "image"), indent=None)
         else:
@@ -93,7 +95,7 @@ def _print_verdicts(judge: VisualJudge, inputs: Inputs, job: JudgeJob, screen: S
 
         watch.begin("judging", len(inputs.rows))
         meter = Meter(num_threads=workers.num_threads, outages=Outages(job.max_outage))
-        label_each(judge, models, calls(), workers=workers, meter=meter, done=done)
+        label_each(judge, models, calls(), workers=workers, meter=meter, done=done, orders=job.orders)
         show_unusable()
     return all(labelled)
 
@@ -114,6 +116,7 @@ def _write_predictions(judge: VisualJudge, inputs: Inputs, job: JudgeJob, out: P
                 num_threads=job.threads,
                 max_calls=job.max_calls,
                 max_outage=job.max_outage,
+                orders=job.orders,
                 on_read=shown.watch.advance,
                 on_progress=shown.update,
             )
@@ -180,6 +183,7 @@ def _record(progress: Progress, out: Path, models: dict[str, str]) -> dict[str, 
         "labels": dict(progress.labels),
         "invalid": progress.invalid,
         "errors": progress.errors,
+        **({} if progress.flips is None else {"flips": asdict(progress.flips), "flip_rate": progress.flips.rate}),
         "calls": progress.ledger.calls(),
         "spent": {role: usage for role, usage in progress.spent.to_dict().items() if role in models},
         "models": models,
@@ -194,6 +198,8 @@ def _show(screen: Screen, progress: Progress, out: Path, models: str) -> None:
     screen.text("Labels  " + ", ".join(f"{name}: {count:,}" for name, count in progress.labels.items()))
     more = " (in column error; the same command tries them again)" if progress.errors else ""
     screen.text(f"Invalid {progress.invalid:,}")
+    if progress.flips is not None:
+        screen.text(f"Orders  {flips_in_words(progress.flips)}")
     screen.text(f"Errors  {progress.errors:,}{more}")
     screen.text(f"Models  {models}")
     now, before = progress.ledger, progress.earlier

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from blpo_dspy.agreement.figures import table_figures
-from blpo_dspy.agreement.intervals import Interval, PairedComparison
+from blpo_dspy.agreement.intervals import Interval, PairedComparison, flips_in_words
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.calls.ledger import ROLES
@@ -163,6 +163,7 @@ def show_aligned(screen: Screen, aligned: Aligned, about: Mapping[str, str], fil
     unused = aligned.unused.total.calls
     earlier = f"; {unused:,} that an earlier session paid for were not needed" if unused else ""
     facts = {
+        **_orders_in_words(aligned.before.test, aligned.after.test),
         **_checks_in_words(aligned.checks),
         "Search": f"{aligned.record.stop_reason}; {aligned.seconds:.0f} s",
         **_rejections_in_words(aligned.record.rejections),
@@ -170,6 +171,16 @@ def show_aligned(screen: Screen, aligned: Aligned, about: Mapping[str, str], fil
         "Wrote": ", ".join(str(file) for file in files),
     }
     _show_facts(screen, facts)
+
+
+def _orders_in_words(before: Agreement | None, after: Agreement | None) -> dict[str, str]:
+    """How often the order of two images decided, before and after; nothing where they were not judged in both."""
+    found = [
+        f"{when} {flips_in_words(measured.flips)}"
+        for when, measured in (("before", before), ("after", after))
+        if measured is not None and measured.flips is not None
+    ]
+    return {"Orders": "; ".join(found)} if found else {}
 
 
 def _checks_in_words(checks: Checks) -> dict[str, str]:
@@ -245,8 +256,9 @@ def confusion_table(agreement: Agreement) -> Table:
     """Returns how often each human label met each label of the judge."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(Text("human \\ judge"), no_wrap=True)
-    with_invalid = agreement.invalid > 0
-    for name in [*agreement.labels.names, *(["invalid"] if with_invalid else [])]:
+    with_invalid = agreement.unlabelled > 0
+    last = "invalid" if agreement.flips is None else "no label"
+    for name in [*agreement.labels.names, *([last] if with_invalid else [])]:
         table.add_column(Text(shown(name)), justify="right")
     for name, row in zip(agreement.labels.names, agreement.confusion, strict=True):
         cells = row if with_invalid else row[:-1]
@@ -298,6 +310,9 @@ def show_evaluated(
     for name, found in shown:
         lead = f"95% intervals{f' of {name}' if len(done) > 1 else ''}: "
         screen.text(textwrap.fill(f"{lead}{found.in_words()}", screen.width))
+        if found.agreement.flips is not None:
+            which = f" of {name}" if len(done) > 1 else ""
+            screen.text(textwrap.fill(f"Orders{which}: {flips_in_words(found.agreement.flips)}", screen.width))
     if people is not None:
         screen.text(textwrap.fill(people[:1].upper() + people[1:], screen.width))
     if paired is not None:
@@ -315,7 +330,9 @@ def verdict_record(image: str, verdict: Verdict, *, described: bool) -> dict[str
     record: dict[str, Any] = {"image": image, "label": verdict.label, "answer": verdict.answer}
     if described:
         record["description"] = verdict.description
-    record["invalid"] = verdict.label is None and not verdict.failure
+    record["invalid"] = verdict.invalid
+    if verdict.inconsistent is not None:
+        record["inconsistent"] = verdict.inconsistent
     record["error"] = verdict.failure or None
     return record
 
@@ -325,6 +342,8 @@ def show_verdict(screen: Screen, image: str, verdict: Verdict) -> None:
     cells = ["-" if verdict.label is None else shown(verdict.label), shown(image)]
     if verdict.failure:
         cells.append(f"failed: {shown(_one_line(with_flags(verdict.failure, ['allow_outside'])))}")
+    elif verdict.inconsistent:
+        cells.append("another label in the other order")
     elif verdict.label is None:
         cells.append(f"no label in the answer {_one_line(verdict.answer)!r}")
     screen.line("\t".join(cells))

@@ -59,5 +59,11 @@ def without_reason(example: dspy.Example) -> dspy.Example:
     return example.without(REASON) if REASON in example and not _is_input(example) else example
 
 
+def with_note(example: dspy.Example, note: str) -> dspy.Example:
+    """Returns an example whose reason, if it has one, begins with a note on how it is to be read."""
+    reason = reason_of(example)
+    return example.copy(**{REASON: f"({note}) {reason}"}) if reason else example
+
+
 def _is_input(example: dspy.Example) -> bool:
     return REASON in (getattr(example, "_input_keys", None) or ())

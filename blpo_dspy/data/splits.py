@@ -190,10 +190,13 @@ def _in_words(given: Sequence[Label], labels: LabelSpace) -> str:
 def check_labels(given: Sequence[Label], labels: LabelSpace) -> None:
     """Checks that a train split has two labels or more; issues a warning for labels without examples.
 
+    Of pairs the mirrored labels count too, as a search shows half of them in the other order.
+
     Raises:
         DataError: If all examples have the same label; it prints the label histogram.
     """
-    counts, shown = Counter(given), _in_words(given, labels)
+    counts = Counter([*given, *(map(labels.mirror, given) if labels.paired else ())])
+    shown = _in_words(given, labels)
     if len(counts) < 2:
         raise DataError(
             f"all training examples have the same label ({shown}), so there is nothing to learn; add other labels"

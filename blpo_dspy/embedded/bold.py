@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from blpo_dspy.embedded.judging import position
+from blpo_dspy.embedded.judging import place_of_pair, position, weighed
 from blpo_dspy.embedded.reading import vocabulary
 from blpo_dspy.embedded.reading.cases import Case, own_cases, write_cases
 from blpo_dspy.embedded.reading.evidence import Mistake
@@ -82,7 +82,8 @@ def corrected(
     obedience = traits.obedience if _ASKS_FOR_SHARED.search(prompt) else 0.0
     rest, old = own_cases(current)
     weights = _fitted(rest, shown, wrong, size, obedience, traits.prior, rng)
-    cases = _cases(wrong, shown, old, obedience, rng)
+    of_pairs = any(one.mistake.pair for one in shown)
+    cases = old if of_pairs else _cases(wrong, shown, old, obedience, rng)
     return _written(rest, cases, weights, _WORD_LIMIT.findall(prompt))
 
 
@@ -115,15 +116,29 @@ def _fitted(
     severities = np.array([[one.mistake.levels.get(f, 0) / flaws.LEVELS for f in flaws.FLAWS] for one in shown])
     present = np.array([stated.get(flaw, prior) for flaw in flaws.FLAWS])
     columns = [flaws.FLAWS.index(flaw) for flaw in moved]
-    wanted = np.array([1 - one.place / (size - 1) for one in shown]) - severities @ present
+    wanted = np.array([_badness(one, size) for one in shown]) - severities @ present
     a = severities[:, columns]
     change = np.linalg.solve(a.T @ a + _PULL * np.eye(len(columns)), a.T @ wanted)
     fit = {flaw: _stepped(present[c] + d) for flaw, c, d in zip(moved, columns, change, strict=True)}
     text = vocabulary.reweighted(rest, fit)
     near = max(1.0, _NEAR * (size - 1))  # of few labels the very one
-    hits = [abs(position(size, one.mistake.levels, text, prior) - one.place) < near for one in shown]
+    hits = [abs(_placed(one, size, text, prior) - one.place) < near for one in shown]
     way = _MOST_OF_THE_WAY if sum(hits) >= _GOOD_FIT * len(hits) else _LITTLE_OF_THE_WAY
     return {flaw: _stepped(present[c] + way * d) for flaw, c, d in zip(moved, columns, change, strict=True)}
+
+
+def _badness(one: Shown, size: int) -> float:
+    """What the flaws of a picture should weigh; of a pair those of the first beyond those of the second."""
+    goodness = one.place / (size - 1)
+    return 0.5 - goodness if one.mistake.pair else 1 - goodness
+
+
+def _placed(one: Shown, size: int, instruction: str, prior: float) -> int:
+    """The place on the scale at which an instruction puts what is shown."""
+    if not one.mistake.pair:
+        return position(size, one.mistake.levels, instruction, prior)
+    better = place_of_pair(weighed(one.mistake.levels, instruction, prior), ties=size > 2)
+    return (better + 1) * (size - 1) // 2
 
 
 def _stepped(weight: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from blpo_dspy.embedded.reading import vocabulary
+from blpo_dspy.embedded.reading.pictures import named_images, section
 from blpo_dspy.embedded.reading.request import Reading
 from blpo_dspy.embedded.sight import flaws
 from blpo_dspy.embedded.sight.senses import Senses, present
@@ -17,11 +18,18 @@ _ALL_FLAWS = re.compile(
 
 
 def describe(reading: Reading, senses: Senses) -> str:
-    """Returns a description of the request's last picture in natural sentences."""
+    """Returns a description in natural sentences: of the named pictures each in a section, or of the last picture."""
+    named = named_images(reading)
+    if named:
+        return " ".join(section(name, _described(image, reading, senses)) for name, image in named.items())
     images = [image for image in reading.images if image is not None]
-    if not images:
+    return _described(images[-1] if images else None, reading, senses)
+
+
+def _described(image: bytes | None, reading: Reading, senses: Senses) -> str:
+    if image is None:
         return f"{vocabulary.UNSEEN}, so there is nothing to report about it."
-    traits, image = senses.traits, images[-1]
+    traits = senses.traits
     rng = senses.rng(reading.seed, "describe", reading.objective, image)
     scene = senses.perception(image).scene
     named = vocabulary.requested(reading.objective)

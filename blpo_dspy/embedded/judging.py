@@ -9,6 +9,7 @@ from typing import Any
 
 from blpo_dspy.embedded.reading import vocabulary
 from blpo_dspy.embedded.reading.cases import deciding, read_cases
+from blpo_dspy.embedded.reading.pictures import beyond_original, difference, named_images, pair_labels, sections
 from blpo_dspy.embedded.reading.request import OutputField, Reading, without_images
 from blpo_dspy.embedded.reading.vocabulary import ranked
 from blpo_dspy.embedded.sight import flaws
@@ -33,11 +34,19 @@ _BARE_CHOICE = re.compile(
     r"(keep|reject|safe|unsafe|yes|no|good|bad|match|mismatch|real|fake|pass|fail|accept)\b",
     re.IGNORECASE,
 )
+CLOSE = 0.125
+"""Two pictures whose flaws weigh less apart are equally good: half a level of five."""
+
 _REPORTS = re.compile(r"descri|caption|report|observ|evidence|verbal|notes?$", re.IGNORECASE)
 
 
 def scale_of(field: OutputField, reading: Reading) -> tuple[Any, ...]:
-    """Returns the labels that a request offers, from worst to best; 1 to 5 where it says nothing."""
+    """Returns the labels that a request offers, from worst to best; 1 to 5 where it says nothing.
+
+    Of two pictures they are from that for the second to that for the first.
+    """
+    if pair := pair_labels(field.desc):
+        return (pair[1], *pair[2:], pair[0])
     options = field.options()
     if options:
         return options if all(isinstance(x, int) for x in options) else ranked(options)
@@ -86,21 +95,33 @@ def level_in(scale: Sequence[Any]) -> float:
 
 
 def evidence(reading: Reading, senses: Senses) -> dict[str, int]:
-    """Returns the levels the judge goes by: what it sees, complemented by what a description reports."""
-    traits = senses.traits
-    seen: dict[str, int] = {}
+    """Returns the levels the judge goes by: what it sees, complemented by what a description reports.
+
+    Of several named pictures those of the edited one are what the original doesn't have.
+    """
+    several = _of_several(reading, senses)
+    if several:
+        return beyond_original(several)
     images = [image for image in reading.images if image is not None]
-    if images:
-        rng = senses.rng(reading.seed, "judge", reading.objective, images[-1])
-        seen = senses.look(
-            images[-1],
-            rng,
-            attention=1 - traits.judging_misses,
-            noise=traits.judging_noise,
-            crowd=reading.images_in_all,
-        )
-    described = vocabulary.read_levels(_description(reading, bool(images)))
-    return _joined(present(seen), described) if images else present(described)
+    return _levels(images[-1] if images else None, _description(reading, bool(images)), reading, senses)
+
+
+def _of_several(reading: Reading, senses: Senses) -> dict[str, dict[str, int]]:
+    """The levels of each named picture of a request, or of each that its description reports about."""
+    images = named_images(reading)
+    reports = sections(_description(reading, bool(reading.images)))
+    return {n: _levels(images.get(n), reports.get(n, ""), reading, senses) for n in images or reports}
+
+
+def _levels(image: bytes | None, report: str, reading: Reading, senses: Senses) -> dict[str, int]:
+    described = vocabulary.read_levels(report)
+    if image is None:
+        return present(described)
+    traits = senses.traits
+    rng = senses.rng(reading.seed, "judge", reading.objective, image)
+    attention, noise = 1 - traits.judging_misses, traits.judging_noise
+    seen = senses.look(image, rng, attention=attention, noise=noise, crowd=reading.images_in_all)
+    return _joined(present(seen), described)
 
 
 def setting(reading: Reading, senses: Senses) -> Setting:
@@ -129,13 +150,37 @@ def judge(field: OutputField, reading: Reading, senses: Senses) -> Any:
     Of a picture that was not sent with the request it says so, and states no label.
     """
     unseen = bool(reading.images) or vocabulary.UNSEEN in _description(reading, has_image=False)
-    if unseen and not any(reading.images):
+    named = named_images(reading)
+    if (unseen and not any(reading.images)) or not all(named.values()):
         return f"{vocabulary.UNSEEN}, so it gets none of the labels."
+    pair = pair_labels(field.desc)
+    if pair:
+        return _preferred(pair, reading, senses)
     scale, levels = scale_of(field, reading), evidence(reading, senses)
     cases = read_cases(reading.objective)
     case = deciding(cases, levels, setting(reading, senses)) if cases else None
     stated = None if case is None else _of_scale(scale, case.label)
     return scale[position(len(scale), levels, reading.objective, senses.traits.prior)] if stated is None else stated
+
+
+def _preferred(labels: tuple[str, ...], reading: Reading, senses: Senses) -> str:
+    """The label of a pair: for the picture whose flaws weigh less, a little in favour of one place."""
+    several = _of_several(reading, senses)
+    levels = difference(several) if len(several) > 1 else {}
+    excess = weighed(levels, reading.objective, senses.traits.prior) - senses.favour_of_first()
+    return labels[(1, 2, 0)[place_of_pair(excess, ties=len(labels) > 2) + 1]]
+
+
+def place_of_pair(excess: float, *, ties: bool) -> int:
+    """Returns which picture of a pair is better, 1 the first, −1 the second, 0 neither.
+
+    Args:
+        excess: What the flaws of the first weigh more than those of the second.
+        ties: Whether neither may be better.
+    """
+    if ties and abs(excess) < CLOSE:
+        return 0
+    return -1 if excess > 0 else 1
 
 
 def _of_scale(scale: tuple[Any, ...], name: str) -> Any:
@@ -147,19 +192,25 @@ def _of_scale(scale: tuple[Any, ...], name: str) -> Any:
 
 def position(n: int, levels: Mapping[str, int], instruction: str, prior: float) -> int:
     """Returns the position on a scale of n labels, from worst to best, at which an instruction's weights put levels."""
+    return round((n - 1) * (1 - min(1.0, weighed(levels, instruction, prior))))
+
+
+def weighed(levels: Mapping[str, int], instruction: str, prior: float) -> float:
+    """Returns what levels weigh together by an instruction; those of a difference may be negative."""
     weights = vocabulary.read_weights(instruction)
     stated = {flaw: level for flaw, level in levels.items() if flaw in weights}
-    unstated = {flaw: level for flaw, level in levels.items() if flaw not in weights and level >= flaws.LEVELS - 1}
-    badness = flaws.severity_sum(stated, weights) + flaws.severity_sum(unstated, dict.fromkeys(unstated, prior))
-    return round((n - 1) * (1 - min(1.0, badness)))
+    unstated = {f: level for f, level in levels.items() if f not in weights and abs(level) >= flaws.LEVELS - 1}
+    return flaws.severity_sum(stated, weights) + flaws.severity_sum(unstated, dict.fromkeys(unstated, prior))
 
 
 def reasons(reading: Reading, senses: Senses) -> str:
     """Returns the evidence that decides, in words."""
-    levels = evidence(reading, senses)
+    several = _of_several(reading, senses)
+    paired = any(pair_labels(field.desc) for field in reading.outputs) and len(several) > 1
+    levels = difference(several) if paired else evidence(reading, senses)
     if not levels:
         return "No flaw that would count against the picture is visible."
     weights = vocabulary.read_weights(reading.objective)
-    worst: Sequence[str] = sorted(levels, key=lambda flaw: -weights.get(flaw, senses.traits.prior) * levels[flaw])
+    worst: Sequence[str] = sorted(levels, key=lambda flaw: -weights.get(flaw, senses.traits.prior) * abs(levels[flaw]))
     degrees = ("", "slight", "moderate", "severe")
-    return f"What decides is {vocabulary.listed(f'{degrees[levels[flaw]]} {flaw}' for flaw in worst[:3])}."
+    return f"What decides is {vocabulary.listed(f'{degrees[abs(levels[flaw])]} {flaw}' for flaw in worst[:3])}."

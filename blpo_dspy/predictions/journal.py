@@ -99,5 +99,7 @@ def _check_row(line: Mapping[str, Any]) -> None:
     row = of_kind(line, "data", dict)
     of_kind(row, "invalid", bool)
     of_kind(row, "label", (str, int, float, type(None)))
+    if "inconsistent" in row:
+        of_kind(row, "inconsistent", bool)
     for name in ("description", "reasoning", "answer", "error"):
         of_kind(row, name, (str, type(None)))

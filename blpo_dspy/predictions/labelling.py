@@ -17,9 +17,11 @@ from blpo_dspy.calls.failures import RunStoppedError, is_outage
 from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.images.prepare import ImageError
+from blpo_dspy.data.labels.space import Orders
 from blpo_dspy.errors import ModelError
 from blpo_dspy.models.failures import FATAL_ERRORS
 from blpo_dspy.models.lm import Models
+from blpo_dspy.programs.pairs import BothOrders, asked_in
 from blpo_dspy.programs.visual_judge import VisualJudge
 
 # How many failures in a row, from the first image on, mean that the server is not reachable.
@@ -40,6 +42,7 @@ def label_images(
     workers: Workers,
     meter: Meter,
     done: Callable[[Verdict], None] = lambda verdict: None,
+    orders: Orders = "both",
 ) -> list[Verdict]:
     """Returns a verdict for each input, in order; a failed call is that image's failure, not the end.
 
@@ -50,6 +53,7 @@ def label_images(
         workers: Where the calls run.
         meter: What they pass through.
         done: Called with each verdict, in the order of the inputs.
+        orders: Whether a judge of pairs is asked in "both" orders of the images or "one".
 
     Raises:
         ModelError: If a model cannot be used at all: it refuses the key, or the first calls all fail.
@@ -60,7 +64,7 @@ def label_images(
         verdicts.append(verdict)
         done(verdict)
 
-    label_each(judge, models, inputs, workers=workers, meter=meter, done=keep)
+    label_each(judge, models, inputs, workers=workers, meter=meter, done=keep, orders=orders)
     return verdicts
 
 
@@ -72,6 +76,7 @@ def label_each(
     workers: Workers,
     meter: Meter,
     done: Callable[[Verdict], None],
+    orders: Orders = "both",
 ) -> None:
     """Gives `done` a verdict for each input, in order; the arguments are those of `label_images`.
 
@@ -81,7 +86,9 @@ def label_each(
     Raises:
         ModelError: If a model cannot be used at all (it refuses the key, the first calls all fail), or stops answering.
     """
-    label, left = partial(label_one, with_models(judge, models, meter)), iter(inputs)
+    program = with_models(judge, models, meter)
+    asked = BothOrders(program) if asked_in(judge.labels, orders) > 1 else program
+    label, left = partial(label_one, asked), iter(inputs)
     waiting: deque[Future[Verdict]] = deque()
     with dspy.context(disable_history=True):
         try:
@@ -117,7 +124,7 @@ def with_models(judge: VisualJudge, models: Models, meter: Meter) -> VisualJudge
     return program
 
 
-def label_one(program: VisualJudge, inputs: Mapping[str, Any]) -> Verdict:
+def label_one(program: Callable[..., dspy.Prediction], inputs: Mapping[str, Any]) -> Verdict:
     """Returns the verdict on one input; a failed call is its failure.
 
     Raises:
@@ -136,7 +143,8 @@ def label_one(program: VisualJudge, inputs: Mapping[str, Any]) -> Verdict:
             outage = is_outage(error)
             return Verdict(None, failure=str(error), outage=outage, refused=not outage)
     description, reasoning = prediction.get("description"), prediction.get("reasoning") or ""
-    return Verdict(prediction.label, str(prediction.answer), description, str(reasoning))
+    inconsistent = prediction.get("inconsistent")
+    return Verdict(prediction.label, str(prediction.answer), description, str(reasoning), inconsistent=inconsistent)
 
 
 def _check_alive(verdicts: Sequence[Verdict]) -> None:

@@ -14,6 +14,7 @@ import dspy
 import numpy as np
 from PIL import Image
 
+from blpo_dspy.agreement.measure import Flips
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.calls.ledger import ROLES, Ledger
 from blpo_dspy.calls.meter import CallCap, Meter
@@ -21,6 +22,7 @@ from blpo_dspy.calls.outages import MAX_OUTAGE, Outages
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.images.prepare import ImageError, ImageSource
 from blpo_dspy.data.inputs import Inputs, checked, find_inputs, read_content
+from blpo_dspy.data.labels.space import Orders
 from blpo_dspy.data.rows import Draft
 from blpo_dspy.data.tables import TableRow, TableSource, in_memory
 from blpo_dspy.errors import BlpoError, ModelError, check_kind
@@ -29,6 +31,7 @@ from blpo_dspy.models.lm import Models, identity
 from blpo_dspy.predictions.files import check_target, write_rows
 from blpo_dspy.predictions.journal import SUFFIX, PredictionJournal
 from blpo_dspy.predictions.labelling import label_each
+from blpo_dspy.programs.pairs import asked_in
 from blpo_dspy.programs.visual_judge import VisualJudge
 
 _GIVEN = "given_"
@@ -45,6 +48,7 @@ class Progress:
         judged: Rows that this session has judged.
         labels: How often each label was given, in the order of the label space; of scores each of up to five bins.
         invalid: Rows whose answer states no label.
+        flips: How often the order of two images decided; None where pairs were not judged in both orders.
         errors: Rows without an answer: the image cannot be used, or the model failed.
         ledger: The LM calls of this session.
         earlier: Those of the sessions before it.
@@ -60,6 +64,7 @@ class Progress:
     ledger: Ledger
     earlier: Ledger
     gone: int = 0
+    flips: Flips | None = None
 
     @property
     def complete(self) -> bool:
@@ -84,6 +89,7 @@ def predict(
     num_threads: int | None = None,
     max_calls: int | None = None,
     max_outage: float = MAX_OUTAGE,
+    orders: Orders = "both",
     on_read: Callable[[int], None] = lambda done: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
@@ -91,7 +97,8 @@ def predict(
 
     The table has the columns of the source (one that is named like a column below becomes `given_…`), then `label`,
     `description` and `reasoning` as far as the judge gives them, `answer` where it states no label, `invalid`, and
-    `error` where there is no answer. Images are loaded as their turn comes: a few for each thread lie in memory.
+    `error` where there is no answer; for pairs in both orders also `inconsistent`. Images are loaded as their turn
+    comes: a few for each thread lie in memory.
 
     Next to the table, `<out>.journal.jsonl` keeps what was paid for, so that the same call resumes after a crash, and
     later judges what is missing only: new rows, replaced images, rows with an error. A verdict belongs to the bytes of
@@ -112,6 +119,8 @@ def predict(
         num_threads: The most LM calls under way at once; DSPy's setting if None.
         max_calls: The most LM calls of this session; the same call again continues.
         max_outage: Seconds that a server which has stopped answering is waited for.
+        orders: Of a judge of pairs: "both" asks twice, the images changing places, and gives the label on which both
+            orders agree, else the tie or none; "one" costs one call.
         on_read: Called with the number of rows read so far, while all are read before the first LM call.
         on_progress: Called before the first LM call, with what is known already, and then as rows are done.
 
@@ -126,9 +135,10 @@ def predict(
     check_target(target)
     models = models_of(judge) if models is None else models
     inputs = source if isinstance(source, Inputs) else _inputs(judge, source, image_column, texts, allow_outside)
-    journal = _journal(target, judge, models, inputs)
+    both = asked_in(judge.labels, orders) > 1
+    journal = _journal(target, judge, models, inputs, both=both)
     try:
-        session = _Session(judge, inputs, journal, on_read, on_progress)
+        session = _Session(judge, inputs, journal, on_read, on_progress, both=both)
         with Workers(num_threads) as workers:
             session.run(models, workers, cap, outages)
         progress = session.progress()
@@ -168,8 +178,11 @@ class _Session:
         journal: PredictionJournal,
         on_read: Callable[[int], None],
         on_progress: Callable[[Progress], None],
+        *,
+        both: bool,
     ) -> None:
         self._judge, self._inputs, self._journal, self._on_progress = judge, inputs, journal, on_progress
+        self._both = both
         self._meter: Meter | None = None
         self._judged = 0
         self._stopped = False
@@ -188,7 +201,9 @@ class _Session:
         self._check_overlap()
         self._gone = len(journal.done - set(self._keys))
         self._times = Counter(self._keys)
-        self._counts = Counter(_kind(result) for key in self._keys if (result := self._result(key)))
+        results = [self._result(key) for key in self._keys]
+        self._counts = Counter(_kind(result) for result in results if result)
+        self._inconsistent = Counter(result.get("inconsistent") for result in results if result)
 
     def _check_overlap(self) -> None:
         """Refuses other images altogether, with which an earlier table would be overwritten by mistake."""
@@ -208,7 +223,8 @@ class _Session:
             if key not in known:
                 left.setdefault(key, []).append(number)
         self._meter = Meter(num_threads=workers.num_threads, store=self._journal, admit=cap, outages=outages)
-        judge = partial(label_each, self._judge, models, workers=workers, meter=self._meter)
+        orders: Orders = "both" if self._both else "one"
+        judge = partial(label_each, self._judge, models, workers=workers, meter=self._meter, orders=orders)
         while not self._stopped and (wanted := {numbers.pop(0): key for key, numbers in left.items() if numbers}):
             self._judge_rows(judge, wanted, left)
 
@@ -247,10 +263,12 @@ class _Session:
         row = _row(verdict)
         self._journal.put_row(key, row)
         self._counts[_kind(row)] += self._times[key]
+        self._inconsistent[verdict.inconsistent] += self._times[key]
         self._judged += self._times[key]
         self._on_progress(self.progress())
 
     def progress(self) -> Progress:
+        flipped = self._inconsistent[True]
         return Progress(
             total=len(self._keys),
             known=self._counts.total(),
@@ -261,6 +279,7 @@ class _Session:
             ledger=Ledger({}) if self._meter is None else self._meter.ledger,
             earlier=self._journal.earlier,
             gone=self._gone,
+            flips=Flips(flipped + self._inconsistent[False], flipped) if self._both else None,
         )
 
     def _label_counts(self) -> dict[str, int]:
@@ -279,7 +298,7 @@ class _Session:
         return {str(name): counts[name] for name in names}
 
     def write(self, target: Path) -> None:
-        found = _found_columns(self._judge)
+        found = _found_columns(self._judge, both=self._both)
         given = {name: _free(name, found, self._inputs.columns) for name in self._inputs.columns}
 
         def rows() -> Iterator[dict[str, Any]]:
@@ -315,24 +334,25 @@ def _named(value: object, where: str) -> str:
 
 
 def _row(verdict: Verdict) -> dict[str, Any]:
-    invalid = verdict.label is None and not verdict.failure
-    return {
+    unlabelled = verdict.label is None and not verdict.failure
+    row = {
         "label": verdict.label,
         "description": verdict.description,
         "reasoning": verdict.reasoning or None,
-        "answer": verdict.answer if invalid else None,
-        "invalid": invalid,
+        "answer": verdict.answer if unlabelled else None,
+        "invalid": verdict.invalid,
         "error": verdict.failure or None,
     }
+    return row if verdict.inconsistent is None else {**row, "inconsistent": verdict.inconsistent}
 
 
 def _kind(row: Mapping[str, Any]) -> str:
     if row["error"] is not None:
         return "error"
-    return "invalid" if row["invalid"] else f"label {row['label']}"
+    return "invalid" if row["invalid"] else "none" if row["label"] is None else f"label {row['label']}"
 
 
-def _found_columns(judge: VisualJudge) -> dict[str, type]:
+def _found_columns(judge: VisualJudge, *, both: bool) -> dict[str, type]:
     """The columns that a judge adds, with their types."""
     label_types: dict[bool, type] = {judge.labels.numeric: int, judge.labels.kind == "scores": float}
     columns: dict[str, type] = {"label": label_types.get(True, str)}
@@ -340,7 +360,7 @@ def _found_columns(judge: VisualJudge) -> dict[str, type]:
         columns["description"] = str
     if judge.reasoning:
         columns["reasoning"] = str
-    return {**columns, "answer": str, "invalid": bool, "error": str}
+    return {**columns, "answer": str, "invalid": bool, **({"inconsistent": bool} if both else {}), "error": str}
 
 
 def _free(name: str, taken: Collection[str], columns: Collection[str]) -> str:
@@ -383,7 +403,7 @@ def models_of(judge: VisualJudge) -> Models:
     return Models(found["judge"], found["verbalizer"], found["judge"])
 
 
-def _journal(target: Path, judge: VisualJudge, models: Models, inputs: Inputs) -> PredictionJournal:
+def _journal(target: Path, judge: VisualJudge, models: Models, inputs: Inputs, *, both: bool) -> PredictionJournal:
     path = journal_of(target)
     if target.exists() and os.path.exists(inputs.name) and os.path.samefile(target, inputs.name):
         raise BlpoError(f"{target}: this is the table to be judged; name another output")
@@ -394,4 +414,5 @@ def _journal(target: Path, judge: VisualJudge, models: Models, inputs: Inputs) -
         )
     lms = {"judge": models.judge, **({} if judge.evidence == "image" else {"verbalizer": models.verbalizer})}
     models_used = {role: identity(lm) for role, lm in lms.items()}
-    return PredictionJournal(path, {"judge": judge.identity(), "models": models_used})
+    orders = {"orders": "both" if both else "one"} if judge.labels.paired else {}
+    return PredictionJournal(path, {"judge": judge.identity(), "models": models_used, **orders})

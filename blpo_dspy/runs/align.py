@@ -13,6 +13,7 @@ from typing import Any
 
 import dspy
 
+from blpo_dspy.agreement.intervals import flips_in_words
 from blpo_dspy.agreement.label_errors import FILE_NAME as LABEL_ERRORS
 from blpo_dspy.agreement.label_errors import with_examples, write_label_errors
 from blpo_dspy.agreement.verdicts import Verdict
@@ -118,6 +119,10 @@ class Alignment:
         for cells in (header, *rows):
             spaced = [f"{cell:>{len(name) + 2}}" for cell, name in zip(cells[1:], header[1:], strict=True)]
             lines.append(f"{cells[0]:<12}{''.join(spaced)}")
+        for when in WHEN:
+            tested = self._agreement(when).test
+            if tested is not None and tested.flips is not None:
+                lines.append(f"{when}: {flips_in_words(tested.flips)}")
         cost = self.cost
         spent = "" if cost["usd"] is None else f", ${cost['usd']:,.2f}"
         lines.append(f"{cost['calls']:,} LM calls{spent}, {cost['seconds']:.0f} s")

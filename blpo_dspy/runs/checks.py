@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import dspy
@@ -20,6 +20,7 @@ from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.optimizers.bench.records import BLPOResult, Judgement
+from blpo_dspy.programs.pairs import TRAIN, to_swap
 from blpo_dspy.programs.visual_judge import Evidence, VisualJudge
 
 Ask = Callable[[str, VisualJudge, Sequence[dspy.Example]], list[Verdict]]
@@ -102,18 +103,23 @@ def _reading(judge: VisualJudge, evidence: Evidence) -> VisualJudge:
     )
 
 
-def late_verdicts(record: BLPOResult, examples: int) -> dict[int, list[Verdict]]:
+def late_verdicts(record: BLPOResult, train: Sequence[dspy.Example], labels: LabelSpace) -> dict[int, list[Verdict]]:
     """Returns by position what the judges of the later half of the rounds said about training examples.
 
     Args:
         record: What the search recorded; its later judges know the task best.
-        examples: The number of training examples, which come first among the positions.
+        train: The training examples, which come first among the positions.
+        labels: The label space; what was said of a pair in the other order is mirrored.
     """
+    swapped = to_swap([example.label for example in train], record.options["seed"], TRAIN) if labels.paired else ()
     found: dict[int, list[Verdict]] = {}
     for completed in record.rounds[len(record.rounds) // 2 :]:
         for judgement in completed.batch.judgements:
-            if judgement.example < examples:
-                found.setdefault(judgement.example, []).append(_verdict(judgement))
+            if judgement.example < len(train):
+                verdict = _verdict(judgement)
+                if judgement.example in swapped and verdict.label is not None:
+                    verdict = replace(verdict, label=labels.mirror(verdict.label))
+                found.setdefault(judgement.example, []).append(verdict)
     return found
 
 

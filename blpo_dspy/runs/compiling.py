@@ -150,7 +150,7 @@ def _looked_into(
 ) -> Aligned:
     """The compiled judge with everything that is measured about it; the wall time isn't known yet."""
     record, ask = compiled.detailed_results, inquiry.ask
-    known = late_verdicts(record, len(sets.train))
+    known = late_verdicts(record, sets.train, start.labels)
     with inquiry.allowance.keeping(costs.reserved):
         errors, looked_at = find_label_errors(
             compiled, sets.train, known, ask, most=search.label_errors, seed=search.seed

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from blpo_dspy.optimizers.blpo.algorithm import BLPO
+from blpo_dspy.programs.pairs import asked_in
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.checks import fidelity_calls
 from blpo_dspy.runs.jobs import Search
@@ -48,7 +49,7 @@ def costs_after(start: VisualJudge, sets: Sets, search: Search) -> CostsAfter:
     validates = optimizer_of(search).select == "last" and search.max_calls is None
     val = calls_of(start, 2 * len(sets.val) * validates)
     test = calls_of(start, 2 * len(sets.test))
-    fidelity = fidelity_calls(start.evidence, min(search.fidelity, len(sets.test)))
+    fidelity = fidelity_calls(start.evidence, asked_in(start.labels) * min(search.fidelity, len(sets.test)))
     tested = 0 < test.total() <= room
     faithful = test.total() + fidelity.total() <= room
     return CostsAfter(
@@ -66,8 +67,9 @@ def optimizer_of(search: Search) -> type[BLPO]:
 
 
 def calls_of(judge: VisualJudge, images: int) -> Counter[str]:
-    """Returns by role the most LM calls for judging images."""
-    return Counter(dict.fromkeys(["judge"] if judge.evidence == "image" else ["verbalizer", "judge"], images))
+    """Returns by role the most LM calls for judging images, or pairs of them in both orders."""
+    roles = ["judge"] if judge.evidence == "image" else ["verbalizer", "judge"]
+    return Counter(dict.fromkeys(roles, asked_in(judge.labels) * images))
 
 
 def not_paid_for(search: Search, costs: CostsAfter, sets: Sets) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.calls.outages import MAX_OUTAGE
-from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.data.labels.space import LabelSpace, Orders
 from blpo_dspy.errors import BlpoError
 
 EMBEDDED = "embedded"
@@ -360,6 +360,7 @@ class EvaluateJob:
         seed: Of the draw and of the intervals.
         against: The file of a second judge that the first is compared with, if there is one.
         max_outage: Seconds that a server which has stopped answering is waited for.
+        orders: Whether a judge of pairs is asked in both orders of the images or one.
     """
 
     judge: Path
@@ -370,6 +371,7 @@ class EvaluateJob:
     seed: int = 0
     against: Path | None = None
     max_outage: float = MAX_OUTAGE
+    orders: Orders = "both"
 
 
 @dataclass(frozen=True)
@@ -387,6 +389,7 @@ class JudgeJob:
         max_calls: The most LM calls.
         allow_outside: Whether images may lie outside the folder, or that of the table.
         max_outage: Seconds that a server which has stopped answering is waited for.
+        orders: Whether a judge of pairs is asked in both orders of the images or one.
     """
 
     judge: Path
@@ -399,6 +402,24 @@ class JudgeJob:
     max_calls: int | None = None
     allow_outside: bool = False
     max_outage: float = MAX_OUTAGE
+    orders: Orders = "both"
+
+
+@dataclass(frozen=True)
+class RankJob:
+    """One `blpo rank`.
+
+    Attributes:
+        predictions: The table of verdicts.
+        labels: The labels of the pairs.
+        columns: The columns with the models of the first and the second image.
+        seed: Of the intervals.
+    """
+
+    predictions: Path
+    labels: LabelSpace
+    columns: tuple[str, str]
+    seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.outages import MAX_OUTAGE, Outages
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.examples import item_prints
+from blpo_dspy.data.labels.space import Orders
 from blpo_dspy.errors import BlpoError, check_kind, notice
 from blpo_dspy.models.lm import Models
 from blpo_dspy.notebook import html_table
@@ -85,6 +86,7 @@ def measure(
     max_outage: float = MAX_OUTAGE,
     seed: int = 0,
     progress: bool | None = None,
+    orders: Orders = "both",
 ) -> Measurement:
     """Measures how far a judge agrees with people, and, with `against`, how it compares with another judge.
 
@@ -99,6 +101,7 @@ def measure(
         max_outage: Seconds that a server which has stopped answering is waited for.
         seed: Of the intervals.
         progress: Whether progress is shown; if None, on a terminal and in a notebook.
+        orders: Whether judges of pairs are asked in "both" orders of the images or "one".
 
     Raises:
         DataError: If examples cannot be used.
@@ -118,9 +121,17 @@ def measure(
         meter = Meter(num_threads=workers.num_threads, outages=Outages(max_outage))
         for measured in filter(None, (judge, against)):
             watch.begin("judging", len(examples))
-            inputs = inputs_of(examples)
-            own = given[id(measured)]
-            said.append(label_images(measured, own, inputs, workers=workers, meter=meter, done=watch.advance))
+            said.append(
+                label_images(
+                    measured,
+                    given[id(measured)],
+                    inputs_of(examples),
+                    workers=workers,
+                    meter=meter,
+                    done=watch.advance,
+                    orders=orders,
+                )
+            )
     agreements = [agreement_of(judge.labels, examples, verdicts) for verdicts in said]
     return Measurement(
         agreement=agreements[0],

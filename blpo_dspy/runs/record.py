@@ -12,7 +12,7 @@ from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.people import ceiling_of
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.calls.ledger import Ledger
-from blpo_dspy.optimizers.bench.cards import described, versions
+from blpo_dspy.optimizers.bench.cards import described, sets_of, versions
 from blpo_dspy.optimizers.bench.records import BLPOResult, Round
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.checks import Checks
@@ -73,10 +73,19 @@ def card(aligned: Aligned, sets: Sets) -> dict[str, Any]:
     """Returns the judge's card with what was measured after compiling, which depends on seed and answers alone, too."""
     return {
         **aligned.judge.card,
-        "data": {name: described(examples) for name, examples in sets.named().items()},
+        "data": {
+            name: {**described(examples), **_swapped(aligned.judge.card, name)}
+            for name, examples in sets.named().items()
+        },
         "agreement": {"before": aligned.before.to_dict(), "after": aligned.after.to_dict()},
         "sealed_test": None if sets.seal is None else sets.seal.card(judged=aligned.after.test is not None),
     }
+
+
+def _swapped(compiled: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """How many pairs of a set the search has shown in the other order."""
+    found = sets_of(compiled).get(name, {})
+    return {"swapped": found["swapped"]} if "swapped" in found else {}
 
 
 def _listed(examples: Sequence[dspy.Example]) -> dict[str, Any]:

@@ -13,13 +13,19 @@ from blpo_dspy.calls.journal import Journal
 from blpo_dspy.calls.meter import GRACE, Meter
 from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.workers import Workers
-from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.splits import check_labels
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.models.prices import check_priced
 from blpo_dspy.optimizers.bench.bench import Bench, find_predictors
 from blpo_dspy.optimizers.bench.records import Instructions
-from blpo_dspy.optimizers.bench.setup import Dataset, dataset, fingerprint, label_space, program_lms
+from blpo_dspy.optimizers.bench.setup import (
+    Dataset,
+    dataset,
+    fingerprint,
+    in_balanced_order,
+    label_space,
+    program_lms,
+)
 from blpo_dspy.optimizers.options import OptimizerOptions
 
 
@@ -60,7 +66,10 @@ class Run:
         self.allowance = Allowance(self.budget, lambda: self.meter.ledger, optimizer.refusal)
         self.predictors = predictors = find_predictors(student, optimizer.verbalizer, optimizer.judge)
         self.data: Dataset = dataset(student, trainset, valset, optimizer.label_field, reasons=optimizer.reads_reasons)
-        self.labels = self._label_space(optimizer, student)
+        self.labels = label_space(optimizer.labels, student, self.data.examples, self.label_field, optimizer.metric)
+        self.data = in_balanced_order(self.data, self.labels, self.label_field, self.seed)
+        if self.labels is not None:
+            check_labels([self.data.examples[i][self.label_field] for i in self.data.train], self.labels)
         lms = program_lms(student, predictors, optimizer.task_model, optimizer.verbalizer_model)
         check_priced(
             None if self.budget is None else self.budget.max_usd,
@@ -99,13 +108,6 @@ class Run:
             per_example=self.per_example,
         )
         self.optimizer_lm = self.meter.wrap(optimizer.prompt_model, "optimizer")
-
-    def _label_space(self, optimizer: OptimizerOptions, student: dspy.Module) -> LabelSpace | None:
-        name = optimizer.label_field
-        labels = label_space(optimizer.labels, student, self.data.examples, name, optimizer.metric)
-        if labels is not None:
-            check_labels([self.data.examples[i][name] for i in self.data.train], labels)
-        return labels
 
     def _opened_journal(
         self, optimizer: OptimizerOptions, student: dspy.Module, lms: dict[str, dspy.BaseLM]

@@ -5,27 +5,36 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import dspy
 
 from blpo_dspy.data.fields import images_of
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.data.reasons import reason_of, without_reason
+from blpo_dspy.data.reasons import reason_of, with_note, without_reason
 from blpo_dspy.errors import BlpoError, DataError, check_kind
 from blpo_dspy.models.lm import identity
 from blpo_dspy.optimizers.bench.bench import Predictors
 from blpo_dspy.optimizers.bench.scoring import Metric
+from blpo_dspy.programs.pairs import TRAIN, mirrored, to_swap
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The examples of a run and which of them train and which validate."""
+    """The examples of a run and which of them train and which validate.
+
+    Attributes:
+        examples: The examples as they are shown.
+        train: The positions of those that train.
+        validation: Likewise.
+        swapped: Those of pairs whose images have changed places.
+    """
 
     examples: tuple[dspy.Example, ...]
     train: tuple[int, ...]
     validation: tuple[int, ...]
+    swapped: frozenset[int] = frozenset()
 
     @property
     def validated_on(self) -> Literal["val", "train"]:
@@ -70,6 +79,35 @@ def dataset(
         raise DataError(f"{len(problems)} examples cannot be used; mend or remove them", problems)
     train = tuple(range(len(trainset)))
     return Dataset(tuple(examples), train, tuple(range(len(train), len(examples))) if valset is not None else train)
+
+
+def in_balanced_order(data: Dataset, labels: LabelSpace | None, label_field: str, seed: int) -> Dataset:
+    """Returns the data with half of the pairs of each label shown in the other order, with the label that fits.
+
+    A judge that prefers a place gains nothing by it then. Without pairs the data is as it was.
+
+    Raises:
+        DataError: Naming every example that is no pair.
+    """
+    if labels is None or not labels.paired:
+        return data
+    chosen: set[int] = set()
+    for name, positions in ((TRAIN, data.train), ("val", data.validation)):
+        if name == TRAIN or data.validated_on == "val":
+            known = [data.examples[i][label_field] for i in positions]
+            chosen |= {positions[i] for i in to_swap(known, seed, name)}
+    examples, problems = list(data.examples), []
+    for position, example in enumerate(data.examples):
+        try:
+            other = mirrored(example, labels, label_field)
+        except BlpoError as error:
+            problems.append(f"example {position}: {error}")
+            continue
+        if position in chosen:
+            examples[position] = with_note(other, "written with the two in the other order")
+    if problems:
+        raise DataError(f"{len(problems)} examples are no pairs; mend or remove them", problems)
+    return replace(data, examples=tuple(examples), swapped=frozenset(chosen))
 
 
 def _prepared(student: dspy.Module, example: dspy.Example, label_field: str) -> dspy.Example:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import pearsonr, rankdata, spearmanr
 
-from blpo_dspy.agreement.measure import Agreement, measure_agreement
+from blpo_dspy.agreement.measure import Agreement, Flips, measure_agreement
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
@@ -216,3 +217,13 @@ def test_no_scores_have_no_figures() -> None:
     found = measure_agreement(SCORES, [], [])
     assert (found.n, found.accuracy, found.spearman, found.mean_loss) == (0, None, None, None)
     assert Agreement.from_dict(found.to_dict()) == found
+
+
+def test_how_often_the_order_decided_survives_plain_data() -> None:
+    """It is there only where pairs were judged in both orders."""
+    found = measure_agreement(LabelSpace.pairwise("A", "B"), ["A", "B"], ["A", None])
+    assert Agreement.from_dict(found.to_dict()) == found
+    both = replace(found, invalid=0, flips=Flips(4, 1))
+    assert (both.flip_rate, both.unlabelled) == (0.25, 1)
+    assert Agreement.from_dict(json.loads(json.dumps(both.to_dict()))) == both
+    assert replace(found, flips=Flips(0, 0)).flip_rate is None

@@ -195,3 +195,29 @@ def test_options_of_a_source_have_flags_of_their_own_form() -> None:
     assert with_flags(short, ["size", "allow_fewer"]) == (
         "take smaller --sizes (evaluate: --draw) or another split. More"
     )
+
+
+@pytest.mark.parametrize(
+    ("pairs", "space"),
+    [
+        ("A,B", LabelSpace.pairwise("A", "B")),
+        ("left, right, same", LabelSpace.pairwise("left", "right", tie="same")),
+        ("1,2", LabelSpace.pairwise(1, 2)),
+    ],
+)
+def test_labels_of_pairs_are_read(pairs: str, space: LabelSpace) -> None:
+    """The third is the tie."""
+    assert parse_labels(None, None, pairs=pairs) == space
+
+
+@pytest.mark.parametrize("pairs", ["A", "A,B,C,D", "A,,B", ""])
+def test_what_does_not_name_two_images_is_refused(pairs: str) -> None:
+    """The error says what to write."""
+    with pytest.raises(BlpoError, match="is not FIRST,SECOND or FIRST,SECOND,TIE"):
+        parse_labels(None, None, pairs=pairs)
+
+
+def test_pairs_exclude_other_labels() -> None:
+    """Both are named."""
+    with pytest.raises(BlpoError, match="--labels and --pairs exclude each other"):
+        parse_labels("a,b", None, pairs="A,B")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import Any, Literal
 
 import dspy
@@ -12,6 +13,7 @@ from dspy.adapters.xml_adapter import XMLAdapter
 from embedded_requests import TASK, as_image, ask, photographs
 from sklearn.metrics import f1_score
 
+from blpo_dspy.data.fields import InputFields
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.photographs import (
     RATERS,
@@ -23,6 +25,7 @@ from blpo_dspy.data.sources.photographs import (
 from blpo_dspy.data.sources.photographs.raters import Rater
 from blpo_dspy.embedded import FLAWS, EmbeddedEngine, Traits, embedded_lm
 from blpo_dspy.embedded.reading import vocabulary as v
+from blpo_dspy.embedded.reading.pictures import sections
 from blpo_dspy.optimizers.blpo import prompts
 from blpo_dspy.optimizers.proposals import exhibits
 from blpo_dspy.programs.signatures import judge_signature, verbalize_signature
@@ -41,7 +44,7 @@ def predict(signature: Any, *, adapter: Any = None, seed: int = 0, traits: Trait
 
 def judged(instruction: str, labels: LabelSpace, evidence: str = "image", **inputs: Any) -> Any:
     """Returns the label that the judge's signature gets."""
-    signature = judge_signature(instruction, labels, (), evidence=evidence, reasoning=False)
+    signature = judge_signature(instruction, labels, InputFields(), evidence=evidence, reasoning=False)
     return predict(signature, traits=CERTAIN, **inputs).label
 
 
@@ -61,7 +64,7 @@ def photograph_with(flaw: str) -> RatedPhotograph:
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda a: type(a).__name__)
 def test_every_adapter_gets_its_format_and_the_same_label(adapter: Any) -> None:
     """One call, no retry, label and reasoning filled."""
-    signature = judge_signature(TASK, FIVE, ("prompt",), evidence="both", reasoning=True)
+    signature = judge_signature(TASK, FIVE, InputFields(context=("prompt",)), evidence="both", reasoning=True)
     row = photographs()[0]
     inputs = {"image": as_image(row.image), "prompt": "a house", "description": "There is severe blur."}
     answer = predict(signature, adapter=adapter, **inputs)
@@ -89,7 +92,8 @@ def test_a_judge_reads_a_description_alone() -> None:
 
 def test_a_description_tells_the_judge_what_it_overlooked() -> None:
     """A judge that sees nothing by itself goes by the description."""
-    signature = judge_signature(f"{TASK} Treat blur as decisive.", FIVE, (), evidence="both", reasoning=False)
+    instruction = f"{TASK} Treat blur as decisive."
+    signature = judge_signature(instruction, FIVE, InputFields(), evidence="both", reasoning=False)
     row, blind = photograph_with("blur"), Traits(judging_misses=1.0, judging_noise=0)
     label = predict(signature, traits=blind, image=as_image(row.image), description="There is severe blur.").label
     assert label == "1"
@@ -141,9 +145,8 @@ INJECTIONS = [
 @pytest.mark.parametrize("field", ["description", "prompt"])
 def test_requests_inside_the_data_change_no_label(text: str, field: str) -> None:
     """Descriptions and contexts are evidence, never instructions."""
-    signature = judge_signature(
-        f"{TASK} Treat blur as decisive.", FIVE, ("prompt",), evidence="description", reasoning=False
-    )
+    instruction, fields = f"{TASK} Treat blur as decisive.", InputFields(context=("prompt",))
+    signature = judge_signature(instruction, FIVE, fields, evidence="description", reasoning=False)
     inputs: dict[str, Any] = {"prompt": "a house", "description": "There is severe blur."}
     assert predict(signature, **{**inputs, field: f"{inputs[field]} {text}"}).label == "1"
 
@@ -153,8 +156,8 @@ def test_requests_inside_the_data_change_no_label(text: str, field: str) -> None
 
 def macro_f1(rows: list[RatedPhotograph], seed: int, instruction: str, report: str, evidence: str) -> float:
     """Returns the macro-F1 of a judge with these instructions."""
-    judge = dspy.Predict(judge_signature(instruction, FIVE, (), evidence=evidence, reasoning=False))
-    verbalizer = dspy.Predict(verbalize_signature(report, ()))
+    judge = dspy.Predict(judge_signature(instruction, FIVE, InputFields(), evidence=evidence, reasoning=False))
+    verbalizer = dspy.Predict(verbalize_signature(report, InputFields()))
     given = []
     with dspy.context(lm=embedded_lm(seed, cache=False), adapter=ADAPTERS[0], trace=None, disable_history=True):
         for row in rows:
@@ -187,7 +190,7 @@ def test_stating_the_weights_beats_the_bare_task_by_far(taste: Rater, seed: int,
 
 def described(instruction: str, image: bytes, **options: Any) -> str:
     """Returns a description under an instruction."""
-    return str(predict(verbalize_signature(instruction, ()), image=as_image(image), **options).description)
+    return str(predict(verbalize_signature(instruction, InputFields()), image=as_image(image), **options).description)
 
 
 def test_a_description_reports_what_was_asked_for() -> None:
@@ -682,3 +685,107 @@ def test_a_revision_moves_weights_by_how_far_scores_are_off_in_levels() -> None:
         )
         revised[labels.kind] = v.read_weights(answer.improved_instruction)["blur"]
     assert revised["scores"] == revised["ordinal"] > 0
+
+
+# Several pictures
+
+PAIR = LabelSpace.pairwise("A", "B", tie="tie")
+SIDES, BESIDE = InputFields.of(("left", "right")), InputFields.of(("original", "candidate"))
+NO_BIAS = Traits(judging_misses=0, judging_noise=0, describing_noise=0, crowd_noise=0, position_bias=0)
+WHICH = "Which photograph is better? Treat blur as decisive. Ignore noise."
+
+
+def compared(instruction: str, labels: LabelSpace = PAIR, fields: InputFields = SIDES, **options: Any) -> str:
+    """The label of a pair from what is reported of it, or from its pictures."""
+    evidence = options.pop("evidence", "description")
+    signature = judge_signature(instruction, labels, fields, evidence=evidence, reasoning=False)
+    return str(predict(signature, **options).label)
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda a: type(a).__name__)
+def test_each_of_two_pictures_is_described_under_its_name(adapter: Any) -> None:
+    """As it would be alone, whatever the order."""
+    one, other = (as_image(photograph_with(flaw).image) for flaw in ("blur", "noise"))
+    signature = verbalize_signature("Look for blur and noise.", SIDES)
+    said = predict(signature, adapter=adapter, traits=NO_BIAS, left=one, right=other).description
+    found = {name: v.read_levels(text) for name, text in sections(said).items()}
+    assert list(found) == ["left", "right"]
+    assert (found["left"]["blur"], found["right"]["noise"]) == (3, 3)
+    other_way = sections(predict(signature, adapter=adapter, traits=NO_BIAS, left=other, right=one).description)
+    assert v.read_levels(other_way["right"]) == found["left"]
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "label"),
+    [("severe blur", "no blur", "B"), ("no blur", "moderate blur", "A"), ("severe noise", "no noise", "tie")],
+)
+def test_the_better_of_two_pictures_is_the_one_whose_flaws_weigh_less(left: str, right: str, label: str) -> None:
+    """By the instruction; what it ignores decides nothing."""
+    text = f"Image left: There is {left}. Image right: There is {right}."
+    assert compared(WHICH, traits=NO_BIAS, description=text) == label
+    assert compared(WHICH, LabelSpace.pairwise("A", "B"), traits=NO_BIAS, description=text) in "AB"
+
+
+def test_pictures_are_compared_as_their_descriptions_are() -> None:
+    """Of two that are seen the blurred one loses, in either order."""
+    blurred, noisy = (as_image(photograph_with(flaw).image) for flaw in ("blur", "noise"))
+    assert compared(WHICH, evidence="image", traits=NO_BIAS, left=blurred, right=noisy) == "B"
+    assert compared(WHICH, evidence="image", traits=NO_BIAS, left=noisy, right=blurred) == "A"
+
+
+def test_an_engine_favours_one_place_which_its_seed_decides() -> None:
+    """Two pictures that are alike get the label of that place; with a larger difference it decides nothing."""
+    forced = LabelSpace.pairwise("A", "B")
+    alike = "Image left: There is slight blur. Image right: There is slight blur."
+    apart = "Image left: There is severe blur. Image right: There is no blur."
+    assert {compared(WHICH, forced, description=alike, seed=seed) for seed in range(8)} == {"A", "B"}
+    assert {compared(WHICH, forced, description=apart, seed=seed) for seed in range(8)} == {"B"}
+
+
+def test_an_edit_is_not_blamed_for_the_flaws_of_the_original() -> None:
+    """Only what it adds counts."""
+    keep, task = LabelSpace("reject", "keep"), "Keep or reject the edit. Treat blur as decisive."
+    before, after = "Image original: There is severe blur.", "Image candidate: There is severe blur."
+    assert compared(task, keep, BESIDE, traits=NO_BIAS, description=f"{before} {after}") == "keep"
+    clean = "Image original: There is no blur."
+    assert compared(task, keep, BESIDE, traits=NO_BIAS, description=f"{clean} {after}") == "reject"
+
+
+def test_a_pair_of_which_one_picture_is_missing_gets_no_label() -> None:
+    """The engine fetches nothing."""
+    image = as_image(photograph_with("blur").image)
+    said = compared(WHICH, evidence="image", left=image, right=dspy.Image("https://pictures.example/1.png"))
+    assert PAIR.parse(said) is None
+
+
+@pytest.mark.parametrize("traits", [NO_BIAS, replace(NO_BIAS, temperament="bold")], ids=["careful", "bold"])
+def test_mistakes_on_pairs_move_the_weights_of_what_the_pictures_differ_in(traits: Traits) -> None:
+    """The judge preferred the blurred picture, whichever place it had, and people the noisy one."""
+    text = "Image left: There is severe {}. Image right: There is severe {}."
+    errors = [
+        error(text.format("blur", "noise"), "B", "A", "judge said A, people said B"),
+        error(text.format("noise", "blur"), "A", "B", "judge said B, people said A"),
+        error(text.format("noise", "blur"), "A", "tie", "judge said tie, people said A"),
+    ]
+    written = revise("Which is better? Count blur and noise moderately.", *errors, traits=traits, labels=PAIR)
+    weights = v.read_weights(written)
+    assert weights["blur"] > 0.5 > weights["noise"]
+    assert "the label is" not in written
+
+
+def test_two_views_of_one_thing_are_no_pair() -> None:
+    """Rated together, they are as good as the last one, and no difference between them is learned from."""
+    text = "Image front: There is severe noise. Image back: There is severe blur."
+    mistake = error(text, "1", "4", "judge 3 too high")
+    weights = v.read_weights(revise("Rate it. Count blur and noise only slightly.", mistake, mistake, traits=NO_BIAS))
+    assert (weights["blur"] > 0.25, weights["noise"]) == (True, 0.25)
+
+
+def test_mistakes_on_edits_are_about_what_the_edit_added() -> None:
+    """What the original had, too, gets no blame."""
+    text = "Image original: There is severe noise. Image candidate: There is severe noise and severe blur."
+    mistake = error(text, "reject", "keep", "judge said keep, people said reject")
+    start, labels = "Keep or reject. Count blur and noise only slightly.", LabelSpace("reject", "keep")
+    written = revise(start, mistake, mistake, traits=NO_BIAS, labels=labels)
+    weights = v.read_weights(written)
+    assert (weights["blur"] > 0.25, weights["noise"]) == (True, 0.25)

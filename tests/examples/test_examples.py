@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -13,8 +15,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from blpo_dspy.calls.ledger import ROLES
+from blpo_dspy.calls.meter import Meter
+from blpo_dspy.calls.workers import Workers
 from blpo_dspy.cli.app import app
-from blpo_dspy.data.sources.photographs import RATERS, write_dataset
+from blpo_dspy.data.sources.photographs import RATERS, rated_edits, rated_pairs, write_dataset
+from blpo_dspy.embedded.server.http import Options, start_server
+from blpo_dspy.models.lm import Models
+from blpo_dspy.predictions.labelling import inputs_of, label_images
 
 pytestmark = [pytest.mark.slow, pytest.mark.wheel]
 
@@ -49,7 +57,7 @@ def test_every_example_is_tested() -> None:
     """A new file needs a test below."""
     assert EXAMPLES == [
         "align_from_csv", "compare_optimizers", "compose_pipeline", "custom_program", "endpoints", "judge_as_metric",
-        "reproduce_paper",
+        "pairwise", "reference", "reproduce_paper",
     ]  # fmt: skip
 
 
@@ -105,6 +113,44 @@ def test_every_recipe_is_shown_and_those_for_ones_own_server_answer(tmp_path: Pa
     for where in ("vLLM", "Ollama", "llama.cpp", "LM Studio", "OpenRouter", "Azure", "Bedrock", "Gemini"):
         assert re.search(rf"^{re.escape(where)}: ", shown, re.MULTILINE)
     assert re.findall(r"→ (\d)$", shown, re.MULTILINE) == ["4"] * 4
+
+
+def test_a_judge_of_pairs_is_compiled_and_ranks_models(tmp_path: Path) -> None:
+    """Closer to people than the start, and the model whose images have the worst flaw comes last."""
+    shown = run("pairwise", tmp_path)
+    before, after = figures(shown, r"accuracy (\d\.\d\d)")
+    assert after > before + 0.15
+    assert len(figures(shown, r"another label in the other order (\d+)%")) == 2
+    assert "shown in the other order: 30 of 60" in shown
+    ranked = re.findall(r"^(plain|vivid|tinted) +([+-]\d\.\d\d)", shown, re.MULTILINE)
+    assert len(ranked) == 3
+    assert ranked[-1][0] == "tinted"
+
+
+def test_an_edit_is_judged_beside_its_original(tmp_path: Path) -> None:
+    """Which the same instruction without the original cannot do as well."""
+    before, after, alone = figures(run("reference", tmp_path), r"accuracy (\d\.\d\d)")
+    assert after > before + 0.15
+    assert after > alone + 0.1
+
+
+@pytest.mark.parametrize(("name", "calls"), [("pairwise", 4), ("reference", 2)])
+def test_two_images_go_over_http_as_images(name: str, calls: int, tmp_path: Path) -> None:
+    """The server's log counts them in each request, and no text holds their pixels."""
+    example = runpy.run_path(str(ROOT / "examples" / f"{name}.py"))
+    judge = example["start_judge"]()
+    made = (rated_pairs if name == "pairwise" else rated_edits)(RATERS["colour"], train=2, val=0, test=0)
+    log = tmp_path / "log.jsonl"
+    with start_server(Options(log=log)) as address, Workers(2) as workers:
+        models = Models.named("openai/embedded", api_base=address)
+        uncached = Models(*(getattr(models, role).copy(cache=False) for role in ROLES))
+        inputs = inputs_of(example["labelled"](made.train))
+        verdicts = label_images(judge, uncached, inputs, workers=workers, meter=Meter(num_threads=2))
+    assert all(not verdict.failure and not verdict.invalid for verdict in verdicts)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert len(lines) == calls * len(made.train)
+    assert {line["images"] for line in lines} == {2}
+    assert max(line["longest_word"] for line in lines) < 100
 
 
 def test_the_papers_protocol_states_its_cost_and_spends_nothing(tmp_path: Path) -> None:
@@ -180,8 +226,8 @@ def test_the_readme_names_files_and_options_that_exist() -> None:
             file = (page.parent / target) if target else page
             assert file.exists() or not (ROOT / "programs").is_dir(), target
             assert not heading or heading in headings(file), (page, target, heading)
-    helped = "".join(CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "300"}).stdout for name in
-                     ("demo", "compile", "estimate", "compare", "evaluate", "judge", "report", "serve"))  # fmt: skip
+    names = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    helped = "".join(CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "300"}).stdout for name in names)
     elsewhere = {
         "--caps",
         "--describing-noise",

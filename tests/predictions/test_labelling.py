@@ -173,3 +173,44 @@ def test_a_model_that_refuses_every_image_is_not_asked_about_all() -> None:
     assert [n for n, verdict in enumerate(mixed) if not verdict.failure] == [19]
     few = run(lambda seen: lm15.InvalidRequestError("too violent"), 19)
     assert [verdict.refused for verdict in few] == [True] * 19
+
+
+def pair_verdicts(orders: str, labels: LabelSpace) -> tuple[list[Verdict], int]:
+    """Verdicts on three pairs by a judge that prefers the first image of pair 1, and the calls they took."""
+
+    def script(seen: Seen) -> Any:
+        first, second = (int(image.rpartition("/")[2].partition(".")[0]) for image in seen.images)
+        if {first, second} == {40, 41}:
+            return lm15.InvalidRequestError("too violent") if first == 41 else "A"
+        return "A" if {first, second} == {10, 11} or first > second else "B"
+
+    lm = scripted_lm(script, num_retries=0)
+    judge = VisualJudge(labels, instruction="Which is larger?", images=("left", "right"), evidence="image")
+    inputs = [{"left": picture(a), "right": picture(a + 1)} for a in (10, 20, 40)]
+    with Workers(2) as workers:
+        meter, models = Meter(num_threads=2), Models(lm, lm, lm)
+        verdicts = label_images(judge, models, inputs, workers=workers, meter=meter, orders=orders)
+    return verdicts, meter.ledger.total.calls
+
+
+def test_pairs_are_judged_in_both_orders() -> None:
+    """A pair whose label changes with the order is neither a failed call nor an answer without a label."""
+    labels = LabelSpace.pairwise("A", "B")
+    verdicts, calls = pair_verdicts("both", labels)
+    assert [(v.label, v.inconsistent, v.invalid) for v in verdicts[:2]] == [(None, True, False), ("B", False, False)]
+    assert verdicts[2].refused
+    assert verdicts[2].inconsistent is None
+    assert calls == 6
+    agreement = agreement_of(labels, [dspy.Example(label="B")] * 3, verdicts)
+    assert (agreement.n, agreement.invalid, agreement.failed, agreement.unlabelled) == (2, 0, 1, 1)
+    assert (agreement.accuracy, agreement.flip_rate) == (0.5, 0.5)
+
+
+def test_one_order_costs_one_call_a_pair() -> None:
+    """And nothing is known of the other."""
+    verdicts, calls = pair_verdicts("one", LabelSpace.pairwise("A", "B", tie="tie"))
+    assert [verdict.label for verdict in verdicts] == ["A", "B", "A"]
+    assert calls == 3
+    agreement = agreement_of(LabelSpace.pairwise("A", "B", tie="tie"), [dspy.Example(label="B")] * 3, verdicts)
+    assert (agreement.flips, agreement.flip_rate) == (None, None)
+    assert "flips" not in agreement.to_dict()

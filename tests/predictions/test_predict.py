@@ -22,6 +22,7 @@ from judges import SAFETY, SCALE, answers
 from PIL import Image
 from pyarrow import parquet
 
+from blpo_dspy.agreement.measure import Flips
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.models.lm import Models
@@ -430,3 +431,32 @@ def test_two_columns_of_a_parquet_file_may_hold_images(photos: Path, tmp_path: P
     assert (done.judged, world.calls) == (12, 12)
     assert {len(seen.images) for seen in world.lm.engine.seen} == {3}
     assert all(len(str(row["views"])) < 200 for row in read(out))
+
+
+def darker(seen: Seen) -> Any:
+    """Prefers the darker image, and of two nearly alike the first."""
+    first, second = (Image.open(io.BytesIO(base64.b64decode(image))).getpixel((0, 0))[0] for image in seen.images)
+    return {"label": "B" if second < first - 30 else "A"}
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".csv"])
+def test_pairs_are_judged_in_both_orders_into_a_table(suffix: str, photos: Path, tmp_path: Path) -> None:
+    """With whether the label changes with the order; the same call resumes, and another choice of orders is refused."""
+    table = tmp_path / "photos" / "t.csv"
+    table.write_text("left,right,model_a,model_b\n00.png,11.png,x,y\n11.png,01.png,x,y\n03.png,04.png,x,y\n")
+    world = World(darker, LabelSpace.pairwise("A", "B"), images=("left", "right"), evidence="image")
+    out = tmp_path / f"o{suffix}"
+    done = world.predict(table, out)
+    assert (world.calls, done.invalid, done.errors, done.flips) == (6, 0, 0, Flips(3, 1))
+    rows = read(out)
+    assert [row["label"] or None for row in rows] == ["A", "B", None]
+    assert [str(row["inconsistent"]) for row in rows] == ["False", "False", "True"]
+    assert [str(row["invalid"]) for row in rows] == ["False"] * 3
+    assert rows[2]["answer"] == "A"
+    again = world.predict(table, out)
+    assert (world.calls, again.flips) == (6, Flips(3, 1))
+    with pytest.raises(BlpoError, match="orders"):
+        world.predict(table, out, orders="one")
+    one = world.predict(table, tmp_path / f"one{suffix}", orders="one")
+    assert (world.calls, one.flips, one.labels) == (9, None, {"A": 2, "B": 1})
+    assert "inconsistent" not in read(tmp_path / f"one{suffix}")[0]

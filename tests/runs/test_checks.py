@@ -13,7 +13,7 @@ import pytest
 from engines import Seen
 from rich.console import Console
 from typer.testing import CliRunner
-from worlds import TRAIN, VALIDATION, examples, mind, student, world
+from worlds import LABELS, TRAIN, VALIDATION, examples, mind, student, world
 
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.calls.ledger import Ledger
@@ -125,7 +125,7 @@ def test_only_what_later_rounds_said_of_training_examples_counts() -> None:
         ([judged(1, "bright"), judged(90, "bright")], []),
         ([judged(2, "bright")], [judged(1, "dark")]),
     )
-    found = late_verdicts(run, examples=10)
+    found = late_verdicts(run, NAMED[:10], LABELS)
     assert {position: [verdict.label for verdict in said] for position, said in found.items()} == {
         1: ["bright", "dark"],
         2: ["bright"],

@@ -5,18 +5,24 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import dspy
 import pytest
 from engines import Seen
 from rich.console import Console
 from worlds import TRAIN, VALIDATION, brightness, examples, mind, student, world
 
 from blpo_dspy.calls.ledger import ROLES
+from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.data.sources.photographs import RATERS, rated_pairs
+from blpo_dspy.embedded import embedded_lm
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.estimate import estimate
+from blpo_dspy.programs import VisualJudge
 from blpo_dspy.runs.compiling import compile_and_measure, make_optimizer
 from blpo_dspy.runs.costs import costs_after
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import Watch
+from blpo_dspy.runs.record import result
 from blpo_dspy.runs.sets import Sets
 
 pytestmark = pytest.mark.slow
@@ -79,3 +85,39 @@ def test_tokens_and_dollars_and_time_in_all_follow_the_calls() -> None:
     assert f"{once.totals()['calls']['most']:,}" in next(
         line for line in table.splitlines() if line.startswith("calls in all")
     )
+
+
+@pytest.mark.parametrize("evidence", ["both", "image"])
+def test_pairs_are_counted_and_judged_in_both_orders_after_the_search(evidence: Any) -> None:
+    """Twice the calls, which the estimate holds; the record states how often the order decided, before and after."""
+    labels, names = LabelSpace.pairwise("A", "B", tie="tie"), ("left", "right")
+    drawn = rated_pairs(RATERS["colour"], train=16, val=10, test=12, labels=labels)
+    made = {
+        part: [
+            dspy.Example(
+                left=dspy.Image(p.left), right=dspy.Image(p.right), label=p.label, id=f"{part}{i}"
+            ).with_inputs(*names)
+            for i, p in enumerate(getattr(drawn, part))
+        ]
+        for part in ("train", "val", "test")
+    }
+    sets = Sets(made["train"], made["val"], made["test"], "pairs")
+    start = VisualJudge(labels, instruction="Which photograph is better?", images=names, evidence=evidence)
+    lm = embedded_lm(0, cache=False)
+    models, search = Models(lm, lm, lm), Search(rounds=1, inner_steps=1, threads=2, fidelity=4, label_errors=5)
+    costs = costs_after(start, sets, search)
+    assert costs.test == 2 * 2 * 12 * start.calls_per_image
+    found = estimate(make_optimizer(models, search, costs.reserved), start, trainset=sets.train, valset=sets.val)
+    with Watch(Console(file=io.StringIO()), shown=False) as watch:
+        aligned = compile_and_measure(start, sets, models, search, watch)
+    made_calls, whole = aligned.record.ledger + aligned.final, found.plus(costs.calls, search.budget())
+    for role in ROLES:
+        assert made_calls[role].calls <= whole.most[role].calls, role
+    written = result(aligned, sets, {})
+    for when, agreement in (("before", aligned.before), ("after", aligned.after)):
+        assert agreement.test is not None
+        assert agreement.test.flips is not None
+        assert agreement.test.flips.pairs == 12
+        assert written[when]["test"]["flip_rate"] == agreement.test.flip_rate
+    assert aligned.judge.card["data"]["train"]["swapped"] in range(6, 11)
+    assert "swapped" not in aligned.judge.card["data"]["test"]

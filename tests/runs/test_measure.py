@@ -6,6 +6,7 @@ import dspy
 import pytest
 from judges import SAFETY, SCALE, answers, judge_with, picture, seen_by
 
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, BlpoWarning
 from blpo_dspy.optimizers.bench.cards import described
 from blpo_dspy.runs.measure import measure
@@ -73,3 +74,21 @@ def test_a_failed_call_and_an_answer_without_a_label_are_counted_apart() -> None
     found = measure(judge, TESTSET, num_threads=1, progress=False)
     assert (found.agreement.invalid, found.agreement.failed, found.agreement.n) == (1, 0, 12)
     assert "invalid 1" in found.summary()
+
+
+def test_a_judge_of_pairs_is_measured_in_both_orders_unless_one_is_wanted() -> None:
+    """Of a judge that always names the first image, every label changes with the order."""
+    labels = LabelSpace.pairwise("A", "B")
+    judge = judge_with(answers("A"), labels, images=["left", "right"], evidence="image")
+    pairs = [
+        dspy.Example(left=dspy.Image(picture(i)), right=dspy.Image(picture(99 + i)), label="A").with_inputs(
+            "left", "right"
+        )
+        for i in range(4)
+    ]
+    found = measure(judge, pairs, progress=False)
+    assert (found.agreement.accuracy, found.agreement.flip_rate, found.agreement.invalid) == (0.0, 1.0, 0)
+    assert "flip rate 1.00 (" in found.summary()
+    assert found.ledger.total.calls == 8
+    one = measure(judge, pairs, progress=False, orders="one")
+    assert (one.agreement.accuracy, one.agreement.flips, one.ledger.total.calls) == (1.0, None, 4)

@@ -18,6 +18,9 @@ from blpo_dspy.errors import BlpoError, brief, check_kind
 MAX_LABELS = 1024
 """The most labels that a space may have: a prompt names all of them, and an answer is searched for each."""
 
+Orders = Literal["both", "one"]
+"""Whether a judge of pairs is asked about a pair twice, the images changing places, or once, as they are given."""
+
 # The most labels that an error lists, and the longest cell for which it suggests a label.
 _LISTED, _LONGEST_SLIP = 50, 200
 # Control characters, line and paragraph separators: a prompt states all labels in one line.
@@ -31,7 +34,7 @@ class LabelSpace:
     `LabelSpace("Safe", "Unsafe")` is nominal: labels are equal or not. `LabelSpace.ordinal(1, 5)` is a scale of whole
     numbers, and `LabelSpace("poor", "fair", "good", ordered=True)` one of named levels, lowest first: a prediction can
     be near the human label or far from it. Of `LabelSpace.scores(0, 100)` any number in the range is a label, decimals
-    included; `labels` is empty then.
+    included; `labels` is empty then. `LabelSpace.pairwise("A", "B", tie="tie")` compares two images.
 
     Args:
         *labels: 2 to 1024 (`MAX_LABELS`) different labels (text or whole numbers), lowest level first if they are
@@ -46,6 +49,7 @@ class LabelSpace:
     labels: tuple[Label, ...]
     ordered: bool
     score_range: ScoreRange | None = None
+    paired: bool = False
 
     def __init__(self, *labels: Label, ordered: bool = False) -> None:
         object.__setattr__(self, "labels", tuple(x.strip() if isinstance(x, str) else x for x in labels))
@@ -112,9 +116,25 @@ class LabelSpace:
             object.__setattr__(space, name, value)
         return space
 
+    @classmethod
+    def pairwise(cls, first: Label = "A", second: Label = "B", *, tie: Label | None = None) -> LabelSpace:
+        """Returns the labels of a judge that compares two images.
+
+        Args:
+            first: The label for the first image input of the judge.
+            second: The label for the second.
+            tie: The label for neither; None where one of the two must be chosen.
+
+        Raises:
+            BlpoError: As `LabelSpace`.
+        """
+        space = cls(first, second, *(() if tie is None else (tie,)))
+        object.__setattr__(space, "paired", True)
+        return space
+
     @property
     def kind(self) -> Literal["nominal", "ordinal", "scores"]:
-        """What labels are to each other: names, levels, or numbers."""
+        """What labels are to each other: names (those of pairs, too), levels, or numbers."""
         if self.score_range is not None:
             return "scores"
         return "ordinal" if self.ordered else "nominal"
@@ -133,6 +153,21 @@ class LabelSpace:
 
     def __contains__(self, label: object) -> bool:
         return label in (self.labels if self.score_range is None else self.score_range)
+
+    @property
+    def tie(self) -> Label | None:
+        """The label of a pair for neither image, None if there is none."""
+        return self.labels[2] if self.paired and len(self) > 2 else None
+
+    def mirror(self, label: Label) -> Label:
+        """Returns the label of a pair whose images have changed places: a tie stays one.
+
+        Raises:
+            BlpoError: If the labels are not those of pairs, or the label is not one of them.
+        """
+        if not self.paired:
+            raise BlpoError(f"the labels {self._listed()} do not compare two images; see LabelSpace.pairwise")
+        return self.labels[(1, 0, 2)[self.index(label)]]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -239,6 +274,9 @@ class LabelSpace:
             return self.score_range.describe()
         if self._is_scale():
             return f"a whole number from {self.labels[0]} to {self.labels[-1]}"
+        if self.paired:
+            chosen = ("the first image", "the second image", "neither")
+            return ", ".join(f"{name} ({what})" for name, what in zip(self.names, chosen, strict=False))
         listed = ", ".join(self.names)
         return f"{listed} (lowest to highest)" if self.ordered else listed
 
@@ -283,7 +321,7 @@ class LabelSpace:
         """Returns plain data for JSON; `from_dict` reads it back."""
         if self.score_range is not None:
             return self.score_range.to_dict()
-        return {"kind": self.kind, "labels": list(self.labels)}
+        return {"kind": "pairwise" if self.paired else self.kind, "labels": list(self.labels)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LabelSpace:
@@ -296,12 +334,17 @@ class LabelSpace:
         kind, labels = data.get("kind"), data.get("labels")
         if kind == "scores":
             return cls._of_range(ScoreRange.from_dict(data))
-        if kind not in ("nominal", "ordinal") or not isinstance(labels, Sequence) or isinstance(labels, str):
+        kinds = ("nominal", "ordinal", "pairwise")
+        if kind not in kinds or not isinstance(labels, Sequence) or isinstance(labels, str):
             raise BlpoError(
-                f"not a label space: {brief(dict(data))}; expected {{'kind': 'nominal' | 'ordinal', 'labels': […]}}, "
-                "or {'kind': 'scores', 'low': …, 'high': …, 'step': …, 'tolerance': …}"
+                f"not a label space: {brief(dict(data))}; expected {{'kind': {' | '.join(map(repr, kinds))}, 'labels': "
+                "[…]}, or {'kind': 'scores', 'low': …, 'high': …, 'step': …, 'tolerance': …}"
             )
-        return cls(*labels, ordered=kind == "ordinal")
+        if kind != "pairwise":
+            return cls(*labels, ordered=kind == "ordinal")
+        if not 2 <= len(labels) <= 3:
+            raise BlpoError(f"labels of pairs are two, or three with a tie, got {brief(list(labels))}")
+        return cls.pairwise(*labels[:2], tie=labels[2] if len(labels) > 2 else None)
 
     def __str__(self) -> str:
         return self.describe()

@@ -13,6 +13,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blpo_dspy.embedded.reading import reasons, vocabulary
+from blpo_dspy.embedded.reading.pictures import (
+    beyond_original,
+    difference,
+    has_original,
+    named_images_in,
+    pair_labels,
+    place_in_pair,
+    sections,
+)
 from blpo_dspy.embedded.reading.request import Reading, without_images
 from blpo_dspy.embedded.reading.vocabulary import ranked
 from blpo_dspy.embedded.sight import flaws
@@ -54,8 +63,9 @@ class Mistake:
     """One judgement as a prompt reports it.
 
     Attributes:
-        levels: The flaws seen or described.
-        too_high: By how many levels, or points of scores, the judge is above people.
+        levels: The flaws seen or described; of a pair what the first picture has more of than the second, below 0 less.
+        too_high: By how many levels, or points of scores, the judge is above people; of a pair 1 where it favours the
+            first picture more than they do, −1 where it favours the second.
         setting: What else is described.
         label: People's label in the prompt's words, None where it says only how far the judge is off.
         weighed: The flaws that people's reason speaks of.
@@ -65,6 +75,7 @@ class Mistake:
     too_high: float
     setting: Setting = field(default_factory=dict)
     label: str | None = None
+    pair: bool = False
     weighed: tuple[str, ...] = ()
 
     @property
@@ -234,21 +245,62 @@ def _leaves(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, s
 def _mistake(
     text: str, human: str | None, judged: str | None, reason: str, *, reading: Reading, senses: Senses
 ) -> Mistake | None:
+    several = _of_several(text, reading, senses)
+    if several and not has_original(several):
+        said = (human, judged) if human and judged else _both_labels(text)
+        if said is not None and (pair := _labels_of_pair(said, reading)):
+            return _mistake_on_pair(difference(several), said, pair)
     too_high = _difference(human, judged, text)
     if too_high is None:
         return None
+    if several:
+        return Mistake(beyond_original(several), too_high, label=None if human is None else human.strip())
     levels = present(vocabulary.read_levels(_reports_of(without_images(text))))
     setting, images = read_setting(text), reading.images_of(text)
     if images:
         setting = senses.perception(images[0]).setting
-        rng = senses.rng(reading.seed, "inspect", images[0], str(reading.images_in_all))
-        attention = senses.traits.span / max(1, len(flaws.FLAWS))
-        noise = senses.traits.describing_noise
-        seen = senses.look(images[0], rng, attention=attention, noise=noise, crowd=reading.images_in_all)
-        levels = {**present(seen), **levels}
+        levels = {**_inspected(images[0], reading, senses), **levels}
     weighed = reasons.named_in(reason)
     levels = {**dict.fromkeys(weighed, _SPOKEN_OF), **levels}
-    return Mistake(levels, too_high, setting, None if human is None else human.strip(), weighed)
+    return Mistake(levels, too_high, setting, None if human is None else human.strip(), weighed=weighed)
+
+
+def _inspected(image: bytes, reading: Reading, senses: Senses) -> dict[str, int]:
+    rng = senses.rng(reading.seed, "inspect", image, str(reading.images_in_all))
+    attention, noise = senses.traits.span / max(1, len(flaws.FLAWS)), senses.traits.describing_noise
+    return present(senses.look(image, rng, attention=attention, noise=noise, crowd=reading.images_in_all))
+
+
+def _of_several(text: str, reading: Reading, senses: Senses) -> dict[str, dict[str, int]]:
+    """The levels of each of several named pictures that a judgement is about; none where it is about one."""
+    images, reports = named_images_in(text, reading), sections(without_images(text))
+    found = {name: present(vocabulary.read_levels(_reports_of(report))) for name, report in reports.items()}
+    for name, image in images.items():
+        found[name] = {**_inspected(image, reading, senses), **found.get(name, {})}
+    return found
+
+
+def _mistake_on_pair(levels: dict[str, int], said: tuple[str, str], pair: tuple[str, ...]) -> Mistake:
+    """A judgement on which of two pictures is better."""
+    people, judge = (label.strip() for label in said)
+    off = place_in_pair(judge, pair) - place_in_pair(people, pair)
+    return Mistake(levels, float((off > 0) - (off < 0)), label=people, pair=True)
+
+
+def _labels_of_pair(said: tuple[str, str], reading: Reading) -> tuple[str, ...]:
+    """The labels for the first picture, the second and neither; () where two labels are not about a pair.
+
+    Where the prompt does not explain them, two that neither count nor praise are taken in the order of the alphabet.
+    """
+    stated = pair_labels(reading.prompt)
+    if stated or any(vocabulary.goodness(label) or any(map(str.isdigit, label)) for label in said):
+        return stated
+    return tuple(sorted({label.strip() for label in said}, key=str.casefold))
+
+
+def _both_labels(text: str) -> tuple[str, str] | None:
+    human, judged = _HUMAN.search(text), _JUDGE.search(text)
+    return (human[1], judged[1]) if human and judged else None
 
 
 def _difference(human: str | None, judged: str | None, text: str) -> float | None:

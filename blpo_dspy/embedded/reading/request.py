@@ -26,7 +26,8 @@ _CLOSINGS = (
     ("json", "Respond with a JSON object in the following order of fields:", re.compile(r"`(\w+)`")),
     ("xml", "Respond with the corresponding output fields wrapped in XML tags", re.compile(r"`<(\w+)>`")),
 )
-_IMAGE = re.compile("\ue000(\\d+)\ue001")
+IMAGE = re.compile("\ue000(\\d+)\ue001")
+"""The placeholder of a picture in a text."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,13 @@ class Reading:
 
     def images_of(self, text: str) -> tuple[bytes, ...]:
         """Returns the images whose placeholders stand in a text."""
-        numbers = [int(n) for n in _IMAGE.findall(text)]
+        numbers = [int(n) for n in IMAGE.findall(text)]
         return tuple(image for n in numbers if n < len(self.images) and (image := self.images[n]) is not None)
 
 
 def without_images(text: str) -> str:
     """Returns a text without image placeholders."""
-    return _IMAGE.sub(" ", text)
+    return IMAGE.sub(" ", text)
 
 
 def read(request: lm15.Request) -> Reading:

@@ -43,7 +43,8 @@ class Options:
         api_key: The one key that is let in; any is if None.
         garbage: Whether every answer is nonsense.
         log: A file that gets one JSON line per request: time, method, path, status (0 for none) and milliseconds; for a
-            completion also a digest of the request, the fault if it met one, and the tokens that were answered with.
+            completion also a digest of the request, the fault if it met one, the number of its images, the length of
+            the longest word of its texts, and the tokens that were answered with.
         faults: What goes wrong on purpose.
     """
 
@@ -109,10 +110,11 @@ class Service:
         count = 1 if body.get("n") is None else body["n"]
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= _MOST_CHOICES:
             raise BlpoError(f"'n' must be a whole number from 1 to {_MOST_CHOICES}, got {count!r}")
-        responses = [self._answer(wire.to_request(body, sample=i)) for i in range(count)]
+        requests = [wire.to_request(body, sample=i) for i in range(count)]
+        responses = [self._answer(request) for request in requests]
         time.sleep(self.options.latency_ms / 1000)
         model = str(body.get("model") or "embedded")
-        usage = wire.usage_of(responses)
+        usage = {**wire.contents_of(requests[0]), **wire.usage_of(responses)}
         if body.get("stream"):
             wanted = body.get("stream_options")
             with_usage = isinstance(wanted, dict) and bool(wanted.get("include_usage"))

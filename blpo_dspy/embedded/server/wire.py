@@ -152,6 +152,18 @@ def _answer(response: lm15.Response) -> str:
     return "".join(part.text for part in response.message.parts if part.type == "text")
 
 
+def contents_of(request: lm15.Request) -> dict[str, int]:
+    """Returns how many images a request has, and the length of the longest word of its texts.
+
+    Pixels in a text, rather than in an image, would be one very long word.
+    """
+    parts = [part for message in request.messages for part in message.parts]
+    texts = [part.text for part in parts if part.type == "text"]
+    texts += [request.system] if isinstance(request.system, str) else []
+    longest = max((len(word) for text in texts for word in text.split()), default=0)
+    return {"images": sum(part.type == "image" for part in parts), "longest_word": longest}
+
+
 def usage_of(responses: Sequence[lm15.Response]) -> dict[str, int]:
     """Returns the tokens of the choices of one request."""
     sent = responses[0].usage.input_tokens or 0

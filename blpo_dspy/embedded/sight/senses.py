@@ -34,6 +34,8 @@ class Traits:
         cues: How many flaws a proposed report instruction asks for.
         crowd: Number of images in one request beyond which attention falls as crowd / n.
         crowd_noise: Further probability of a level's error for each image after the first.
+        position_bias: How much more the flaws of one of two compared images must weigh than those of the other, whose
+            place the engine favours, for the two to be equally good; the engine's seed decides which place.
     """
 
     span: int = 4
@@ -48,6 +50,7 @@ class Traits:
     cues: int = 4
     crowd: int = 5
     crowd_noise: float = 0.0125
+    position_bias: float = 0.06
 
 
 TEMPERAMENTS: Mapping[str, Traits] = MappingProxyType(
@@ -75,6 +78,10 @@ class Senses:
             data = part.encode() if isinstance(part, str) else part
             digest.update(len(data).to_bytes(8, "big") + data)
         return random.Random(digest.digest())
+
+    def favour_of_first(self) -> float:
+        """Returns how much the engine favours the first of two images over the second; negative for the second."""
+        return self.traits.position_bias * (1 if self.rng(None, "position").random() < 0.5 else -1)
 
     def look(self, image: bytes, rng: random.Random, *, attention: float, noise: float, crowd: int) -> dict[str, int]:
         """Returns the level that the engine sees of every flaw, 0 included, in one look at a picture.

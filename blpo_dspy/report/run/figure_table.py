@@ -172,6 +172,8 @@ def _rows(labels: LabelSpace, invalid: bool) -> Iterator[tuple[str, str, str, fl
         if invalid:
             yield "mae", figure_title("mae", labels), "", 1
     yield "invalid_rate", figure_title("invalid_rate", labels), "", 1
+    if labels.paired:
+        yield "flip_rate", "Another label in the other order", "share of the pairs with a label in both", 1
 
 
 def _in(unit: float, estimate: IntervalEstimate | None) -> IntervalEstimate | None:

@@ -45,7 +45,10 @@ class Item:
 
     def bare(self) -> Item:
         """Returns the item with its labels and group alone."""
-        before, after = (Verdict(v.label, failure=v.failure and "failed") for v in (self.before, self.after))
+        before, after = (
+            Verdict(v.label, failure=v.failure and "failed", inconsistent=v.inconsistent)
+            for v in (self.before, self.after)
+        )
         return Item(self.id, self.label, before, after, self.group)
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 
 from blpo_dspy.agreement.intervals import PairedComparison, compare_paired
 from blpo_dspy.agreement.measure import Agreement, measure_agreement
+from blpo_dspy.agreement.verdicts import with_orders
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.report.run.folder import RunFolder
 from blpo_dspy.report.run.items import Item
@@ -69,9 +70,14 @@ def measured_of(run: RunFolder) -> Measured:
     ceiling = agreement_in(result.get("ceiling") or {}, "test")
     if None in found.values():
         where, found, ceiling = VALIDATION, {when: agreement_in(result[when], "val") for when in WHEN}, None
-    truth = [item.label for item in items]
-    both = {when: measure_agreement(labels, truth, [getattr(item, when).label for item in items]) for when in WHEN}
+    both = {when: _agreement(labels, items, when) for when in WHEN}
     return Measured(labels, where, found, ceiling, items, len(run.items), both, compared(labels, items, seed), seed)
+
+
+def _agreement(labels: LabelSpace, items: Sequence[Item], when: str) -> Agreement:
+    verdicts = [getattr(item, when) for item in items]
+    agreement = measure_agreement(labels, [item.label for item in items], [verdict.label for verdict in verdicts])
+    return with_orders(agreement, verdicts)
 
 
 def agreement_in(record: Mapping[str, Any], name: str) -> Agreement | None:

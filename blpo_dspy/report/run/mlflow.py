@@ -25,7 +25,7 @@ from blpo_dspy.report.run.page import damage_named
 
 EXPERIMENT = "blpo-dspy"
 _LONGEST_PARAMETER = 500  # characters; the least that MLflow's stores take
-_AGREEMENT = ("accuracy", "macro_f1", "kappa", "spearman", "pearson", "mae", "invalid_rate")
+_AGREEMENT = ("accuracy", "macro_f1", "kappa", "spearman", "pearson", "mae", "invalid_rate", "flip_rate")
 _FILES = ("judge.json", "result.json", "report.html", "label_errors.csv", "disagreements.csv", "drawn.json")
 
 Figure = tuple[str, float, int]

@@ -253,13 +253,13 @@ def _confusions(agreements: Mapping[str, Agreement | None]) -> tuple[Confusion, 
         if agreement is None or not agreement.n or not 0 < len(agreement.labels) <= _MOST_LABELS:
             continue
         names = agreement.labels.names
-        invalid = any(a is not None and a.invalid for a in agreements.values())
+        unlabelled = any(a is not None and a.unlabelled for a in agreements.values())
         rows = []
         for i, (name, counts) in enumerate(zip(names, agreement.confusion, strict=True)):
             total = sum(counts) or 1
-            shown = counts if invalid else counts[:-1]
+            shown = counts if unlabelled else counts[:-1]
             rows.append((name, tuple((count, round(100 * count / total), i == j) for j, count in enumerate(shown))))
-        made.append(Confusion(title, (*names, *(["no label"] if invalid else [])), tuple(rows)))
+        made.append(Confusion(title, (*names, *(["no label"] if unlabelled else [])), tuple(rows)))
     return tuple(made)
 
 

@@ -570,3 +570,33 @@ def test_a_name_of_two_scripts_has_an_edge_where_its_letters_do() -> None:
     space = LabelSpace("图a", "b图")
     assert space.parse("这是图a, 不是b图") is None
     assert space.parse("Label: 图a\n\nIt says xb图 in the corner.") == "图a"
+
+
+def test_labels_of_pairs_know_their_mirror_and_their_tie() -> None:
+    """The first and the second change places, the tie stays; the plain data say that they are pairs."""
+    pairs = LabelSpace.pairwise("left", "right", tie="same")
+    assert [pairs.mirror(label) for label in pairs.labels] == ["right", "left", "same"]
+    assert (pairs.tie, LabelSpace.pairwise(1, 2).tie) == ("same", None)
+    assert pairs.to_dict() == {"kind": "pairwise", "labels": ["left", "right", "same"]}
+    assert LabelSpace.from_dict(pairs.to_dict()) == pairs != LabelSpace("left", "right", "same")
+    assert LabelSpace.from_dict(LabelSpace.pairwise().to_dict()) == LabelSpace.pairwise("A", "B")
+    with pytest.raises(BlpoError, match=r"do not compare two images; see LabelSpace\.pairwise"):
+        LabelSpace("a", "b").mirror("a")
+    with pytest.raises(BlpoError, match="labels of pairs are two, or three with a tie"):
+        LabelSpace.from_dict({"kind": "pairwise", "labels": ["a", "b", "c", "d"]})
+
+
+@pytest.mark.parametrize(
+    ("answer", "label"),
+    [
+        ("A", "A"),
+        ("**B**", "B"),
+        ("Label: tie", "tie"),
+        ("A (the first image)", "A"),
+        ("neither", None),
+        ("A or B", None),
+    ],
+)
+def test_an_answer_about_a_pair_is_read_as_any_other(answer: str, label: str | None) -> None:
+    """What the prompt says of the labels may be repeated."""
+    assert LabelSpace.pairwise("A", "B", tie="tie").parse(answer) == label

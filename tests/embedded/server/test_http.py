@@ -17,6 +17,7 @@ import pytest
 from dspy.utils.exceptions import LMAuthError
 from embedded_requests import TASK, as_image, photographs
 
+from blpo_dspy.data.fields import InputFields
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.embedded import embedded_lm
 from blpo_dspy.embedded.server.faults import Faults
@@ -54,10 +55,9 @@ def user(content: Any) -> list[dict[str, Any]]:
 
 def run(lm: dspy.LM, adapter: Any, workers: int) -> list[tuple[str, str, str]]:
     """Returns description, label and reasoning of some photographs."""
-    verbalizer = dspy.Predict(verbalize_signature("Look for blur and noise.", ()))
-    judge = dspy.Predict(
-        judge_signature(f"{TASK} Count blur strongly.", LabelSpace.ordinal(1, 5), (), evidence="both", reasoning=True)
-    )
+    verbalizer = dspy.Predict(verbalize_signature("Look for blur and noise.", InputFields()))
+    instruction, labels = f"{TASK} Count blur strongly.", LabelSpace.ordinal(1, 5)
+    judge = dspy.Predict(judge_signature(instruction, labels, InputFields(), evidence="both", reasoning=True))
 
     def one(data: bytes) -> tuple[str, str, str]:
         with dspy.context(lm=lm, adapter=adapter, trace=None, disable_history=True):

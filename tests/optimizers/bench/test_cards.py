@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import dspy
 import pytest
-from worlds import TRAIN, VALIDATION, student, world
+from engines import scripted_lm
+from worlds import TRAIN, VALIDATION, grey, student, world
 
 from blpo_dspy.data.examples import dataset_fingerprint
+from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.errors import BlpoError
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.optimizers.base import JudgeOptimizer
 from blpo_dspy.optimizers.bench.cards import described, versions
@@ -109,3 +113,45 @@ def test_without_figures_nothing_is_said_of_them(recwarn: pytest.WarningsRecorde
     lm = world()
     BLPO.paper(prompt_model=lm, task_model=lm, rounds=1, inner_steps=1).compile(student(), trainset=TRAIN)
     assert not [warning for warning in recwarn if "valset" in str(warning.message)]
+
+
+def pairs(values: range) -> list[dspy.Example]:
+    """Returns pairs of greys of which people called the brighter one better."""
+    return [
+        dspy.Example(
+            left=dspy.Image(grey(v)), right=dspy.Image(grey(255 - v)), label="A" if v > 127 else "B", id=str(v)
+        ).with_inputs("left", "right")
+        for v in values
+    ]
+
+
+def test_half_of_the_pairs_are_shown_in_the_other_order_and_the_card_says_so() -> None:
+    """Balanced by label and drawn by the seed; what identifies the sets is the order in which they were given."""
+    train, val = pairs(range(0, 250, 12)), pairs(range(6, 250, 12))
+    space = LabelSpace.pairwise("A", "B")
+    shown: dict[int, list[tuple[str, ...]]] = {}
+    for seed in (0, 0, 1):
+        lm = scripted_lm(
+            lambda seen: {name: "A" if name == "label" else "Say how bright it is." for name in seen.fields}
+        )
+        judge = VisualJudge(space, instruction="Which is brighter?", images=("left", "right"), evidence="image")
+        optimizer = BLPO(prompt_model=lm, task_model=lm, seed=seed, rounds=1, inner_steps=1, minibatch_size=None)
+        made = optimizer.compile(judge, trainset=train, valset=val)
+        asked = sorted(tuple(seen.images) for seen in lm.engine.seen if "label" in seen.fields)
+        assert shown.setdefault(seed, asked) == asked
+        data = made.card["data"]
+        assert {name: part["sha256"] for name, part in data.items()} == {
+            "train": dataset_fingerprint(train), "val": dataset_fingerprint(val),
+        }  # fmt: skip
+        assert data["val"]["swapped"] in (10, 11)
+        before = made.detailed_results.before.agreement
+        assert abs(before.confusion[0][0] - before.confusion[1][0]) <= 2  # of all-A answers half are right
+    assert shown[0] != shown[1]
+
+
+def test_examples_that_are_no_pairs_are_named_before_any_call() -> None:
+    """By the program's own check of its inputs, or as what they are."""
+    lm = world(lambda seen: pytest.fail("an LM was called"))
+    optimizer = BLPO(prompt_model=lm, task_model=lm, labels=LabelSpace.pairwise("dark", "bright"))
+    with pytest.raises(BlpoError, match="examples are no pairs"):
+        optimizer.compile(student(), trainset=TRAIN, valset=VALIDATION)

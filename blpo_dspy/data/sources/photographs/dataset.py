@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import random
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -81,26 +82,37 @@ def rated_photographs(
         BlpoError: If the rater hardly ever gives one of the labels; the message shows how often it gives each, and
             what stands in the way.
     """
-    sizes = {"train": train, "val": val, "test": test}
-    if min(sizes.values()) < 0 or sum(sizes.values()) == 0:
-        raise BlpoError(f"the splits cannot have sizes {sizes}; ask for at least one photograph")
-    strata = _strata(labels)
-    counts = {name: _shares(size, strata) for name, size in sizes.items()}
-    recipes = _recipes(rater, labels, {x: sum(c[x] for c in counts.values()) for x in strata}, seed)
-    splits = {}
-    for name, wanted in counts.items():
-        chosen = [recipes[stratum].pop() for stratum in strata for _ in range(wanted[stratum])]
-        random.Random(f"{seed}:order:{name}").shuffle(chosen)
-        splits[name] = [_rated(recipe, rater, labels, seed) for recipe in chosen]
+    recipes = balanced_recipes(rater, {"train": train, "val": val, "test": test}, labels, seed)
+    splits = {name: [_rated(recipe, rater, labels, seed) for recipe in chosen] for name, chosen in recipes.items()}
     by = "label" if labels.labels else "fifths of the range"
     return Splits(**splits, labels=labels, how=f"balanced by {by}, seed {seed}")
 
 
 @dataclass(frozen=True)
-class _Recipe:
+class Recipe:
+    """A photograph without its pixels: its number, its flaws, and the label that the rater means."""
+
     number: int
     levels: Levels
     label: Label
+
+
+def balanced_recipes(rater: Rater, sizes: Mapping[str, int], labels: LabelSpace, seed: int) -> dict[str, list[Recipe]]:
+    """Returns for each split so many recipes, balanced by label, in an order by seed.
+
+    Raises:
+        BlpoError: As `rated_photographs`.
+    """
+    if min(sizes.values()) < 0 or sum(sizes.values()) == 0:
+        raise BlpoError(f"the splits cannot have sizes {dict(sizes)}; ask for at least one photograph")
+    strata = _strata(labels)
+    counts = {name: _shares(size, strata) for name, size in sizes.items()}
+    recipes = _recipes(rater, labels, {x: sum(c[x] for c in counts.values()) for x in strata}, seed)
+    splits = {}
+    for name, wanted in counts.items():
+        splits[name] = [recipes[stratum].pop() for stratum in strata for _ in range(wanted[stratum])]
+        random.Random(f"{seed}:order:{name}").shuffle(splits[name])
+    return splits
 
 
 def _strata(labels: LabelSpace) -> tuple[Label, ...]:
@@ -118,18 +130,18 @@ def _shares(size: int, strata: tuple[Label, ...]) -> dict[Label, int]:
     return {stratum: size // len(strata) + (i < size % len(strata)) for i, stratum in enumerate(strata)}
 
 
-def _recipes(rater: Rater, labels: LabelSpace, wanted: dict[Label, int], seed: int) -> dict[Label, list[_Recipe]]:
+def _recipes(rater: Rater, labels: LabelSpace, wanted: dict[Label, int], seed: int) -> dict[Label, list[Recipe]]:
     """Draws flaws and labels, without any pixels yet, until there are enough photographs of each label."""
     rng = random.Random(f"{seed}:recipes")
     drawn: Counter[Label] = Counter()
-    kept: dict[Label, list[_Recipe]] = {stratum: [] for stratum in wanted}
+    kept: dict[Label, list[Recipe]] = {stratum: [] for stratum in wanted}
     for number in range(max(1000, _DRAWS_PER_EXAMPLE * sum(wanted.values()))):
         levels = draw_flaws(rng)
         label = rater.rate(levels, labels, rng)
         stratum = _stratum(label, labels)
         drawn[stratum] += 1
         if len(kept[stratum]) < wanted[stratum]:
-            kept[stratum].append(_Recipe(number, MappingProxyType(levels), label))
+            kept[stratum].append(Recipe(number, MappingProxyType(levels), label))
         elif all(len(kept[x]) == n for x, n in wanted.items()):
             break
     short = [x for x in wanted if len(kept[x]) < wanted[x]]
@@ -160,7 +172,7 @@ def _remedy(rater: Rater, worst_is_short: bool) -> str:
     )
 
 
-def _rated(recipe: _Recipe, rater: Rater, labels: LabelSpace, seed: int) -> RatedPhotograph:
+def _rated(recipe: Recipe, rater: Rater, labels: LabelSpace, seed: int) -> RatedPhotograph:
     image = _rendered(recipe.number, tuple(recipe.levels.items()), seed)
     given = rater.given(recipe.label, labels, random.Random(f"{seed}:slips:{recipe.number}"))
     written = random.Random(f"{seed}:reason:{recipe.number}")

@@ -2,7 +2,8 @@
 
 from blpo_dspy.programs.batching import BatchStoppedError
 from blpo_dspy.programs.pairs import BothOrders
+from blpo_dspy.programs.program_judge import ProgramJudge
 from blpo_dspy.programs.signatures import JudgeImage, VerbalizeImage
 from blpo_dspy.programs.visual_judge import Evidence, VisualJudge
 
-__all__ = ["BatchStoppedError", "BothOrders", "Evidence", "JudgeImage", "VerbalizeImage", "VisualJudge"]
+__all__ = ["BatchStoppedError", "BothOrders", "Evidence", "JudgeImage", "ProgramJudge", "VerbalizeImage", "VisualJudge"]

@@ -11,6 +11,8 @@ from blpo_dspy.errors import ArtifactError, BlpoError, brief
 from blpo_dspy.files import as_path
 
 FORMAT = "blpo-dspy judge"
+PROGRAM_FORMAT = "blpo-dspy program"
+"""The format of the state of a program of one's own (`ProgramJudge`)."""
 FORMAT_VERSION = 1
 NEXT_VERSION = 2
 """Of a judge that earlier releases cannot build: with scores, or with other inputs than one `image`."""
@@ -71,6 +73,11 @@ def check_judge(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
     Raises:
         ArtifactError: If it isn't.
     """
+    if data.get("format") == PROGRAM_FORMAT:
+        raise ArtifactError(
+            f"{path}: the state of a program of somebody's own, without its code; build it and call load(path) "
+            "of its ProgramJudge, or name it on the command line with --program module:factory"
+        )
     if not is_judge(data):
         raise ArtifactError(
             f"{path}: not a judge saved by VisualJudge.save() (its 'format' is not {FORMAT!r}); for a plain DSPy state "

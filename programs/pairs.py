@@ -99,10 +99,10 @@ class BothOrders:
 
 
 def _combined(given: dspy.Prediction, other: dspy.Prediction, labels: LabelSpace) -> dspy.Prediction:
-    same = str(given.answer) == str(other.answer)
-    answer = given.answer if same else f"{given.answer} / in the other order: {other.answer}"
     inconsistent, label = None, None
     if given.label is not None and other.label is not None:
         inconsistent = given.label != labels.mirror(other.label)
         label = labels.tie if inconsistent else given.label
+    agreed = inconsistent is False
+    answer = given.answer if agreed else f"{given.answer} / in the other order: {other.answer}"
     return dspy.Prediction(**{**dict(given.items()), "label": label, "answer": answer, "inconsistent": inconsistent})

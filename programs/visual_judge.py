@@ -116,7 +116,7 @@ class VisualJudge(dspy.Module):
         check_pair(labels, self.fields)
         _check(evidence, reasoning, instruction, verbalizer_instruction)
         if pixel_policy is not None:
-            _check_policy(pixel_policy)
+            check_policy(pixel_policy)
         self.evidence: Evidence = evidence
         self.reasoning = reasoning
         self.card: dict[str, Any] = {}
@@ -172,7 +172,7 @@ class VisualJudge(dspy.Module):
 
     @pixel_policy.setter
     def pixel_policy(self, policy: PixelPolicy) -> None:
-        _check_policy(policy)
+        check_policy(policy)
         self.judge.pixel_policy = policy
 
     @property
@@ -186,9 +186,14 @@ class VisualJudge(dspy.Module):
         return str(self.verbalizer.signature.instructions)
 
     @property
+    def roles(self) -> tuple[str, ...]:
+        """The role of each LM call that judging takes."""
+        return ("judge",) if self.evidence == "image" else ("verbalizer", "judge")
+
+    @property
     def calls_per_image(self) -> int:
         """How many LM calls judging an image takes."""
-        return 1 if self.evidence == "image" else 2
+        return len(self.roles)
 
     def prepare(self, **inputs: Any) -> dict[str, Any]:
         """Returns the inputs as the predictors take them: images under the pixel policy, context as plain data.
@@ -337,7 +342,7 @@ class VisualJudge(dspy.Module):
     def _artifact(self) -> dict[str, Any]:
         state = {}
         for name, predictor in self.named_predictors():
-            state[name] = _state(predictor)
+            state[name] = state_of(predictor)
             if holds_images(state[name]["demos"]):
                 raise BlpoError(
                     f"the {name} has demonstrations with images, which a judge.json doesn't hold; "
@@ -358,7 +363,7 @@ class VisualJudge(dspy.Module):
         used = [name for name in ("verbalizer", "judge") if name == "judge" or self.evidence != "image"]
         predictors = {}
         for name in used:
-            state = _state(getattr(self, name))
+            state = state_of(getattr(self, name))
             demos = hashlib.sha256(json.dumps(state["demos"], sort_keys=True, default=str).encode()).hexdigest()
             predictors[name] = {
                 "instruction": state["signature"]["instructions"],
@@ -464,7 +469,12 @@ class VisualJudge(dspy.Module):
         self.pixel_policy, self.card = pixel_policy, card
 
 
-def _check_policy(policy: object) -> None:
+def check_policy(policy: object) -> None:
+    """Refuses what is not a pixel policy.
+
+    Raises:
+        BlpoError: Saying so.
+    """
     check_kind("pixel_policy", policy, PixelPolicy, "pixel policy", "PixelPolicy(max_side=1024)")
 
 
@@ -479,8 +489,8 @@ def _check(evidence: str, reasoning: bool, instruction: str, verbalizer_instruct
         raise BlpoError(f"reasoning {reasoning!r} is neither True nor False")
 
 
-def _state(predictor: dspy.Predict) -> dict[str, Any]:
-    """DSPy's state of a predictor without the pixel policy, which a judge file has once for both, and without its LM.
+def state_of(predictor: dspy.Predict) -> dict[str, Any]:
+    """Returns DSPy's state of a predictor without its LM, and without the pixel policy that a judge file has once.
 
     The LM belongs to the process: no endpoint, key or engine is in the state.
     """

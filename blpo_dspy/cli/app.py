@@ -202,6 +202,10 @@ Preflight = Annotated[
         "--preflight", help="First check that the models see, also the largest images, and that the sets are apart."
     ),
 ]
+ProgramFactory = Annotated[
+    str | None,
+    typer.Option(metavar="MODULE:FACTORY", help="A function that returns the ProgramJudge whose state the file holds."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 
 
@@ -586,6 +590,7 @@ def _evaluate_job(
         Path | None, typer.Option(metavar="OTHER", help="A second judge.json to compare with on the same images.")
     ] = None,
     orders: InOrders = "both",
+    program: ProgramFactory = None,
     seed: Seed = 0,
     threads: Threads = None,
     max_outage: MaxOutage = MAX_OUTAGE,
@@ -593,7 +598,7 @@ def _evaluate_job(
     """The options of evaluate."""
     if draw is not None and data.source is None:
         raise BlpoError("--draw belongs to --source; a TABLE is used whole")
-    return EvaluateJob(judge, data, models, threads, draw, seed, against, max_outage, orders)
+    return EvaluateJob(judge, data, models, threads, draw, seed, against, max_outage, orders, program)
 
 
 # What a command takes as one value and a user gives as many options, made by a function of them.
@@ -762,6 +767,7 @@ def judge_(
     ] = None,
     allow_outside: AllowOutside = False,
     orders: InOrders = "both",
+    program: ProgramFactory = None,
     threads: Threads = None,
     max_calls: Annotated[
         int | None,
@@ -777,7 +783,7 @@ def judge_(
     from blpo_dspy.cli.screen import Screen
 
     where = (out, image_column, max_calls, allow_outside)
-    job = JudgeJob(judge, images, context or [], models, threads, *where, max_outage, orders)
+    job = JudgeJob(judge, images, context or [], models, threads, *where, max_outage, orders, program)
     code = judge_images(job, Screen(as_json=as_json))
     if code:
         raise typer.Exit(code)
@@ -803,6 +809,7 @@ def serve(
     allow_urls: Annotated[
         bool, typer.Option("--allow-urls", help="Pass images by URL on to the model's provider.")
     ] = False,
+    program: ProgramFactory = None,
     as_json: AsJson = False,
 ) -> None:
     """Serve a judge over HTTP: POST /judge. With BLPO_TOKEN set, requests need that bearer token."""
@@ -810,7 +817,7 @@ def serve(
     from blpo_dspy.cli.serve import serve as serve_judge
 
     limits = (threads, queue, request_timeout, max_body, allow_urls)
-    serve_judge(ServeJob(judge, models, host, port, *limits), Screen(as_json=as_json))
+    serve_judge(ServeJob(judge, models, host, port, *limits, program), Screen(as_json=as_json))
 
 
 @app.command()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import socket
+import sys
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +22,7 @@ from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.data.splits import check_labels
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.models.lm import Models, is_embedded
+from blpo_dspy.programs.program_judge import ProgramJudge
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.drawing import draw_sets
 from blpo_dspy.runs.jobs import EvidenceOption, ModelNames, Start
@@ -45,6 +48,32 @@ def begin(start: Start, seed: int, screen: Screen) -> tuple[VisualJudge, Sets]:
     with noting(screen):
         check_labels([example.label for example in sets.train], task.labels)
     return first_judge(task, reasoning=start.reasoning), sets
+
+
+def load_judge(path: Path, program: str | None) -> VisualJudge:
+    """Returns the judge of a file; with `program`, "module:factory", that of a program of the user's own.
+
+    Raises:
+        BlpoError: If the module or the factory cannot be found, or gives no judge.
+        ArtifactError: If the file cannot be loaded.
+    """
+    if program is None:
+        return VisualJudge.load(path)
+    module, _, factory = program.partition(":")
+    if not module or not factory:
+        raise BlpoError(f"--program {program!r} is not MODULE:FACTORY, such as my_judges:build")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        make = getattr(importlib.import_module(module), factory)
+    except (ImportError, AttributeError) as error:
+        raise BlpoError(f"--program {program}: {error}; name a module of this folder and a function in it") from error
+    finally:
+        sys.path.pop(0)
+    judge = make()
+    if not isinstance(judge, ProgramJudge):
+        raise BlpoError(f"--program {program} gives a {type(judge).__name__}; return ProgramJudge(program, labels)")
+    judge.load(path)
+    return judge
 
 
 def first_judge(task: Task, *, reasoning: bool = False) -> VisualJudge:

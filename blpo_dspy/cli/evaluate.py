@@ -14,7 +14,7 @@ from blpo_dspy.agreement.verdicts import Verdict, agreement_of, compare_verdicts
 from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.workers import Workers
-from blpo_dspy.cli.begin import connect, note_offline
+from blpo_dspy.cli.begin import connect, load_judge, note_offline
 from blpo_dspy.cli.screen import Evaluated, Screen, noting, show_evaluated, working
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.errors import BlpoError
@@ -39,7 +39,10 @@ class _Judged:
 
 def evaluate(job: EvaluateJob, screen: Screen) -> None:
     """Prints how far a saved judge agrees with people, and how it compares with another one."""
-    judges = [VisualJudge.load(job.judge), *([] if job.against is None else [VisualJudge.load(job.against)])]
+    judges = [
+        load_judge(job.judge, job.program),
+        *([] if job.against is None else [load_judge(job.against, job.program)]),
+    ]
     if judges[-1].labels != judges[0].labels:
         raise BlpoError(
             f"{job.judge} labels with {judges[0].labels}, {job.against} with {judges[1].labels}; only judges with the "

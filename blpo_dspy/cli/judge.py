@@ -15,7 +15,7 @@ from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.workers import Workers
-from blpo_dspy.cli.begin import connect, note_offline
+from blpo_dspy.cli.begin import connect, load_judge, note_offline
 from blpo_dspy.cli.flags import given_texts, with_flags
 from blpo_dspy.cli.screen import Screen, models_line, show_verdict, verdict_record, working
 from blpo_dspy.data.inputs import Inputs, checked, find_inputs
@@ -35,7 +35,7 @@ _MOST_NOTES = 5
 
 def judge_images(job: JudgeJob, screen: Screen) -> int:
     """Judges images; returns the exit code: 0 if all of them got a label, 1 if not, 130 after Ctrl-C."""
-    judge = VisualJudge.load(job.judge)
+    judge = load_judge(job.judge, job.program)
     if job.out is not None:
         check_target(job.out)
     elif job.max_calls is not None:

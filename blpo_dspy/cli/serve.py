@@ -5,10 +5,9 @@ from __future__ import annotations
 import ipaddress
 import os
 
-from blpo_dspy.cli.begin import connect, note_offline
+from blpo_dspy.cli.begin import connect, load_judge, note_offline
 from blpo_dspy.cli.screen import Screen, models_line
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.jobs import ServeJob
 
 TOKEN = "BLPO_TOKEN"
@@ -21,7 +20,7 @@ def serve(job: ServeJob, screen: Screen) -> None:
     Raises:
         BlpoError: If the judge cannot be loaded, the extra is not installed, or the address needs a token.
     """
-    judge = VisualJudge.load(job.judge)
+    judge = load_judge(job.judge, job.program)
     try:
         import uvicorn  # noqa: PLC0415 - of an extra
 

@@ -119,8 +119,10 @@ def inputs_of(examples: Sequence[dspy.Example]) -> list[dict[str, Any]]:
 def with_models(judge: VisualJudge, models: Models, meter: Meter) -> VisualJudge:
     """Returns a copy of a judge whose calls go to these models and pass this meter."""
     program: VisualJudge = judge.deepcopy()
-    program.verbalizer.lm = meter.wrap(models.verbalizer, "verbalizer")
-    program.judge.lm = meter.wrap(models.judge, "judge")
+    lms = {role: meter.wrap(getattr(models, role), role) for role in ("verbalizer", "judge")}
+    verbalizer = program.verbalizer
+    for _, predictor in program.named_predictors():
+        predictor.lm = lms["verbalizer" if predictor is verbalizer else "judge"]
     return program
 
 

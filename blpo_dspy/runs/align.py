@@ -24,6 +24,7 @@ from blpo_dspy.files import writable_folder, write_json
 from blpo_dspy.models.lm import Models
 from blpo_dspy.notebook import html_table
 from blpo_dspy.predictions.predict import models_of
+from blpo_dspy.programs.program_judge import ProgramJudge
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.report import load_run, write_report, write_report_data
 from blpo_dspy.report.html import relative_paths
@@ -195,6 +196,10 @@ def align(
     """
     check_kind("start", start, VisualJudge, "judge", "VisualJudge(labels, instruction=…)")
     search = search_of(options)
+    if search.fidelity and isinstance(start, ProgramJudge):
+        raise BlpoError(
+            "fidelity is measured with a VisualJudge; leave it out for a program of your own", option="fidelity"
+        )
     sets = _sets(start, train, val, test, sizes, search.seed)
     models = models_of(start) if models is None else models
     temporary = None if run_dir is not None else tempfile.TemporaryDirectory(prefix="blpo-")

@@ -68,8 +68,8 @@ def optimizer_of(search: Search) -> type[BLPO]:
 
 def calls_of(judge: VisualJudge, images: int) -> Counter[str]:
     """Returns by role the most LM calls for judging images, or pairs of them in both orders."""
-    roles = ["judge"] if judge.evidence == "image" else ["verbalizer", "judge"]
-    return Counter(dict.fromkeys(roles, asked_in(judge.labels) * images))
+    each = Counter(judge.roles)
+    return Counter({role: count * asked_in(judge.labels) * images for role, count in each.items()})
 
 
 def not_paid_for(search: Search, costs: CostsAfter, sets: Sets) -> Iterator[str]:

@@ -361,6 +361,7 @@ class EvaluateJob:
         against: The file of a second judge that the first is compared with, if there is one.
         max_outage: Seconds that a server which has stopped answering is waited for.
         orders: Whether a judge of pairs is asked in both orders of the images or one.
+        program: The module and factory of a program of the user's own, whose state the file holds.
     """
 
     judge: Path
@@ -372,6 +373,7 @@ class EvaluateJob:
     against: Path | None = None
     max_outage: float = MAX_OUTAGE
     orders: Orders = "both"
+    program: str | None = None
 
 
 @dataclass(frozen=True)
@@ -390,6 +392,7 @@ class JudgeJob:
         allow_outside: Whether images may lie outside the folder, or that of the table.
         max_outage: Seconds that a server which has stopped answering is waited for.
         orders: Whether a judge of pairs is asked in both orders of the images or one.
+        program: The module and factory of a program of the user's own, whose state the file holds.
     """
 
     judge: Path
@@ -403,6 +406,7 @@ class JudgeJob:
     allow_outside: bool = False
     max_outage: float = MAX_OUTAGE
     orders: Orders = "both"
+    program: str | None = None
 
 
 @dataclass(frozen=True)
@@ -436,6 +440,7 @@ class ServeJob:
         request_timeout: Seconds that a request may take.
         max_body: The most bytes of a request.
         allow_urls: Whether an image may be a URL.
+        program: The module and factory of a program of the user's own, whose state the file holds.
     """
 
     judge: Path
@@ -447,6 +452,7 @@ class ServeJob:
     request_timeout: float
     max_body: int
     allow_urls: bool
+    program: str | None = None
 
 
 @dataclass(frozen=True)

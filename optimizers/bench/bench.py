@@ -40,6 +40,9 @@ def find_predictors(student: dspy.Module, verbalizer: str, judge: str) -> Predic
         BlpoError: If the student is not a program, or one of them isn't there.
     """
     check_kind("student", student, dspy.Module, "program", "VisualJudge(labels, instruction=…) or a module of your own")
+    own: tuple[str, str] | None = getattr(student, "predictor_names", None)
+    if own is not None:
+        return Predictors(*own)
     names = [name for name, _ in student.named_predictors()]
 
     def find(wanted: str) -> str:

@@ -231,6 +231,7 @@ def test_the_readme_names_files_and_options_that_exist() -> None:
     elsewhere = {
         "--caps",
         "--describing-noise",
+        "--forms",
         "--help",
         "--label-noise",
         "--methods",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from blpo_dspy.agreement.measure import Flips, measure_agreement
 from blpo_dspy.errors import BlpoError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "benchmarks"))
@@ -16,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "bench
 import equal_spend
 import overfit
 import reasons
+import recovery_pairs
 import runs
 from runs import Kept, Outcome, Task, World
 
@@ -164,3 +166,20 @@ def test_only_training_examples_have_reasons_in_a_world_with_them() -> None:
     photographs = runs.rated(WORLD.photographs).train
     assert [e.get("reason") for e in runs.examples(photographs, reasons=True)] == [p.reason for p in photographs]
     assert not any("reason" in example for example in runs.examples(photographs))
+
+
+def test_recovery_on_pairs_is_told_by_both_ends_and_how_often_the_order_decides() -> None:
+    """Every form of data fits its judge; one without pairs has no flips."""
+    for name, form in recovery_pairs.FORMS.items():
+        assert form.judge().labels == form.labels, name
+    labels = recovery_pairs.FORMS["pairs"].labels
+    truth = ["A", "B", "tie", "A"]
+    before, after, ceiling = (
+        replace(measure_agreement(labels, truth, said), flips=Flips(4, flipped))
+        for said, flipped in ((["B", "A", "tie", "B"], 2), (["A", "A", "tie", "A"], 1), (truth, 0))
+    )
+    found = recovery_pairs.Run("pairs", before, after, ceiling, 100)
+    assert found.recovery == pytest.approx((after.macro_f1 - before.macro_f1) / (1 - before.macro_f1))  # type: ignore[operator]
+    assert recovery_pairs.row("pairs", [found, found]).endswith("| 100 | 50% | 25% | 0% |")
+    single = [replace(one, flips=None) for one in (before, after, ceiling)]
+    assert recovery_pairs.row("single", [recovery_pairs.Run("single", *single, 7)]).endswith("| 7 | – | – | – |")

@@ -222,7 +222,7 @@ def test_parts_are_the_labels_and_the_groups_of_what_was_answered() -> None:
     judged = [
         Judgement(i, "dark", "dark", loss, failure="" if loss is not None else "no") for i, loss in enumerate(losses)
     ]
-    assert parts_of(judged, examples) == {"label dark": (3, 0.5), "group a": (1, 0.0)}
+    assert parts_of(judged, examples, LABELS) == {"label dark": (3, 0.5), "group a": (1, 0.0)}
 
 
 def test_agreement_leaves_out_what_the_model_failed_on_and_counts_it() -> None:

@@ -452,7 +452,7 @@ def test_pairs_are_judged_in_both_orders_into_a_table(suffix: str, photos: Path,
     assert [row["label"] or None for row in rows] == ["A", "B", None]
     assert [str(row["inconsistent"]) for row in rows] == ["False", "False", "True"]
     assert [str(row["invalid"]) for row in rows] == ["False"] * 3
-    assert rows[2]["answer"] == "A"
+    assert rows[2]["answer"] == "A / in the other order: A"
     again = world.predict(table, out)
     assert (world.calls, again.flips) == (6, Flips(3, 1))
     with pytest.raises(BlpoError, match="orders"):

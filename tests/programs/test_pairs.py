@@ -71,6 +71,7 @@ def test_the_label_is_the_one_on_which_both_orders_agree(
         judge = pair_judge(labels=labels)
         found = BothOrders(judge)(left=picture(left), right=picture(right))
         assert (found.label, found.inconsistent) == (expected, inconsistent)
+        assert found.answer == ("A / in the other order: A" if inconsistent else expected)
         assert [greys(seen) for seen in seen_by(judge)] == [[left, right], [right, left]]
 
 

@@ -339,7 +339,7 @@ def test_an_example_without_an_image_is_refused_before_any_call() -> None:
     trainset = [
         dspy.Example(text=str(n), label=label).with_inputs("text") for n, label in enumerate(["dark", "bright"])
     ]
-    with pytest.raises(DataError, match=r"trainset\[0\]: it has no input named 'image' \(its inputs: text\)"):
+    with pytest.raises(DataError, match=r"trainset\[0\]: none of its inputs is a dspy\.Image"):
         APO(prompt_model=lm, task_model=lm).compile(Reading(), trainset=trainset)
     assert lm.engine.seen == []
 

@@ -30,6 +30,10 @@ class Own(dspy.Module):
         self.verbalizer = dspy.Predict("image: dspy.Image -> description")
         self.judge = dspy.Predict("description -> label")
 
+    def forward(self, image: dspy.Image) -> dspy.Prediction:
+        """Describes, then labels."""
+        return dspy.Prediction(label=self.judge(description=self.verbalizer(image=image).description).label)
+
 
 PREDICTORS = find_predictors(student(), "verbalizer", "judge")
 
@@ -74,8 +78,8 @@ def test_every_unusable_example_is_named(program: Any) -> None:
     assert "it has no 'label'" in caught.value.problems[0]
     assert "inputs are not marked" in caught.value.problems[1]
     if program is Own:
-        assert "no input named 'image' (its inputs: picture)" in caught.value.problems[2]
-        assert "its input 'image' is a str, not a dspy.Image" in caught.value.problems[3]
+        assert "the program's forward doesn't take picture" in caught.value.problems[2]
+        assert "none of its inputs is a dspy.Image or a list of them (image is a str)" in caught.value.problems[3]
     assert len(dataset(program(), TRAIN, None, "label").examples) == len(TRAIN)
 
 

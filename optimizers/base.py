@@ -11,6 +11,7 @@ import dspy
 from dspy.teleprompt import Teleprompter
 
 from blpo_dspy.calls.workers import Workers
+from blpo_dspy.data.reasons import reason_of
 from blpo_dspy.errors import notice
 from blpo_dspy.log import log_event
 from blpo_dspy.optimizers.bench.cards import card, described
@@ -144,11 +145,12 @@ def _finished(run: Run, result: BLPOResult) -> dspy.Module:
     data = {name: described([given[i] for i in positions]) for name, positions in sets.items()}
     if run.data.swapped:
         data = {name: {**data[name], "swapped": len(run.data.swapped & {*sets[name]})} for name in data}
+    reasons = sum(bool(reason_of(run.data.examples[i])) for i in run.data.train)
 
     def made(instructions: Instructions, validated: Validation | None) -> dspy.Module:
         program = run.bench.program(instructions)
         if isinstance(program, VisualJudge):
-            program.card = card(result, data, validated, program.card)
+            program.card = card(result, data, validated, program.card, reasons)
         return program
 
     program = made(result.returned, result.after)

@@ -131,6 +131,11 @@ class OptimizerOptions:
         return {option.name: getattr(self, option.name) for option in fields(self) if option.name not in shared}
 
     @property
+    def reads_reasons(self) -> bool:
+        """Whether the optimizer LM is shown what people wrote beside the labels of training examples."""
+        return True
+
+    @property
     def validates(self) -> bool:
         """Whether instructions are measured on the validation set, or without one on the training set."""
         return True

@@ -233,6 +233,9 @@ def demo(
     rater: Annotated[
         Path | None, typer.Option(metavar="FILE", help='The taste to discover, as JSON: {"blur": 0.9, "noise": 0.3}.')
     ] = None,
+    reasons: Annotated[
+        bool, typer.Option("--reasons", help="The rater writes reasons beside the labels, for the optimizer to read.")
+    ] = False,
     scores: Scores = None,
     rounds: Rounds = None,
     inner_steps: InnerSteps = None,
@@ -245,7 +248,8 @@ def demo(
     from blpo_dspy.cli.screen import Screen
 
     search = Search(rounds, inner_steps, batch_size, seed=seed, threads=threads, fidelity=_DEMO_FIDELITY)
-    run_demo(DemoJob(out, rater, search, None if scores is None else parse_scores(scores)), Screen(as_json=as_json))
+    space = None if scores is None else parse_scores(scores)
+    run_demo(DemoJob(out, rater, search, space, reasons), Screen(as_json=as_json))
 
 
 def _source(
@@ -379,6 +383,10 @@ def _start(
     group_column: Annotated[
         str | None, typer.Option(metavar="NAME", help="Rows with the same value here stay in one split.")
     ] = None,
+    reason_column: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Column with what people wrote beside the label, for the optimizer alone."),
+    ] = None,
     val: Annotated[Path | None, typer.Option(metavar="TABLE", help="Validation images; else split off TABLE.")] = None,
     test: Annotated[
         Path | None, typer.Option(metavar="TABLE", help="Sealed test images; else split off TABLE.")
@@ -415,7 +423,9 @@ def _start(
     stated = any(option is not None for option in (labels, scale, scores, tolerance, pairs))
     space = parse_labels(labels, scale, scores, tolerance, pairs) if of_table or stated else None
     texts = None if context is None and not of_table else names(context or "")
-    columns = replace(data.columns, context=texts, group=group_column)
+    if reason_column is not None and not of_table:
+        raise BlpoError("--reason-column is for a TABLE of your own")
+    columns = replace(data.columns, context=texts, group=group_column, reason=reason_column)
     if images is not None:
         columns = replace(columns, images=names(images))
     return Start(

@@ -11,7 +11,7 @@ from blpo_dspy.cli.compile import write
 from blpo_dspy.cli.screen import Screen, models_line, show_aligned, working
 from blpo_dspy.data.examples import load_examples
 from blpo_dspy.data.sources.photographs.ceiling import ceiling_instruction, ceiling_verbalizer_instruction
-from blpo_dspy.data.sources.photographs.dataset import FIVE, write_dataset
+from blpo_dspy.data.sources.photographs.dataset import FIVE, REASON_COLUMN, write_dataset
 from blpo_dspy.data.sources.photographs.raters import RATERS, Rater
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import writable_folder, write_json
@@ -39,9 +39,10 @@ def run_demo(job: DemoJob, screen: Screen) -> None:
     names = ModelNames()
     with working(screen) as watch:
         watch.begin("making photographs")
-        write_dataset(folder, rater, seed=seed, labels=labels)
+        write_dataset(folder, rater, seed=seed, labels=labels, reasons=job.reasons)
         write_json(folder / "rater.json", {"weights": dict(rater.weights), "noise": rater.noise})
-        train, val, test = (load_examples(folder / name, labels=labels) for name in _TABLES)
+        column = REASON_COLUMN if job.reasons else None
+        train, val, test = (load_examples(folder / name, labels=labels, reason_column=column) for name in _TABLES)
         how = f"train {len(train)}, val {len(val)}, test {len(test)} photographs in {folder}, balanced, seed {seed}"
         sets = Sets(train, val, test, how)
         ceiling = VisualJudge(

@@ -23,7 +23,7 @@ from blpo_dspy.calls.outages import MAX_OUTAGE, Outages, checked_outage
 from blpo_dspy.calls.store import Answer
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.comparison.methods import Method, chosen
-from blpo_dspy.data.examples import dataset_fingerprint, item_prints
+from blpo_dspy.data.examples import dataset_fingerprint, item_prints, reasons_fingerprint
 from blpo_dspy.data.fields import IMAGE
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
@@ -256,6 +256,7 @@ def _about(student: VisualJudge, sets: Splits[dspy.Example], models: Models, max
         "max_calls": max_calls,
         **{name: dataset_fingerprint(getattr(sets, name)) for name in ("train", "val", "test")},
         "test_prints": item_prints(sets.test),
+        **({"reasons": reasons} if (reasons := reasons_fingerprint(sets.train)) else {}),
         "student": {
             "judge": student.instruction,
             "verbalizer": student.verbalizer_instruction,

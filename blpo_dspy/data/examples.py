@@ -24,6 +24,7 @@ from blpo_dspy.data.images.prepare import (
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.data.ratings import Combined, combine_raters, ratings_from_rows
+from blpo_dspy.data.reasons import joined, reason_of
 from blpo_dspy.data.rows import Draft, RowReader, TableColumns, assign_ids, blamed_option
 from blpo_dspy.data.splits import Splits, check_disjoint, split_examples
 from blpo_dspy.data.tables import Table, TableSource, read_folder, read_table, require_columns
@@ -39,6 +40,7 @@ __all__ = [
     "load_examples",
     "load_images",
     "load_rated",
+    "reasons_fingerprint",
     "split_examples",
 ]
 
@@ -57,11 +59,12 @@ def load_examples(
     context: Sequence[str] = (),
     group_column: str | None = None,
     id_column: str | None = None,
+    reason_column: str | None = None,
     policy: PixelPolicy | None = None,
     allow_outside: bool = False,
     require_labels: bool = False,
 ) -> list[dspy.Example]:
-    """Returns one example per row: its images, the context texts, `label`, a unique `id`, and perhaps `group`.
+    """Returns one example per row: its images, the context texts, `label`, a unique `id`, perhaps `group`, `reason`.
 
     The inputs are the images and the context texts. An image is a path, an http(s) or gs URL (passed on, never
     fetched), a data URI, bytes, the {bytes, path} that `datasets` stores, or in memory a PIL image or a NumPy array.
@@ -77,6 +80,8 @@ def load_examples(
         context: TableColumns with further text inputs, such as the prompt an image was made from.
         group_column: Rows with the same value here are never split up; an empty cell is a group of its own.
         id_column: The column with a unique id; without it, the image's path serves, or else the row number.
+        reason_column: The column with what the person wrote beside the label; an empty cell is no reason. An
+            optimizer reads the reasons of training examples; the judge and the verbalizer read none.
         policy: How images are prepared; the default policy if None.
         allow_outside: Whether image paths may leave the folder of the table (by "..", an absolute path or a link).
             Paths in a Dataset's `Image` column, and `pathlib.Path`s, are the caller's own and always used; texts of a
@@ -90,7 +95,9 @@ def load_examples(
     """
     check_space(labels)
     fields = InputFields.of(images, context)
-    columns = TableColumns.of(fields, image_column, label_column, group=group_column, id=id_column)
+    columns = TableColumns.of(
+        fields, image_column, label_column, group=group_column, id=id_column, reason=reason_column
+    )
     loaded = _load(source, columns, labels, policy or PixelPolicy(), allow_outside, require_labels)
     return [example for _, example in loaded]
 
@@ -122,6 +129,7 @@ def load_rated(
     image_column: str | None = None,
     context: Sequence[str] = (),
     group_column: str | None = None,
+    reason_column: str | None = None,
     policy: PixelPolicy | None = None,
     allow_outside: bool = False,
     require_labels: bool = False,
@@ -140,6 +148,8 @@ def load_rated(
         image_column: The column of the only image, where it has another name than its input.
         context: TableColumns with further text inputs.
         group_column: Rows with the same value here are never split up.
+        reason_column: The column with what the person wrote beside the label; where several rows rate an item, its
+            reasons are joined, each with its rater and label.
         policy: How images are prepared; the default policy if None.
         allow_outside: Whether image paths may leave the folder of the table.
         require_labels: Whether a row without a label is refused.
@@ -151,11 +161,17 @@ def load_rated(
     check_space(labels)
     label = None if rater_columns else label_column
     fields, raters = InputFields.of(images, context), tuple(rater_columns)
-    columns = TableColumns.of(fields, image_column, label, group=group_column, raters=raters, rater=rater_column)
+    columns = TableColumns.of(
+        fields, image_column, label, group=group_column, raters=raters, rater=rater_column, reason=reason_column
+    )
+    reasons: dict[str, list[tuple[str | None, Label | None, str]]] = {}
     found: dict[str, tuple[dspy.Example, list[tuple[str | None, Label]]]] = {}
     for draft, example in _load(source, columns, labels, policy or PixelPolicy(), allow_outside, require_labels):
         item = example.id if rater_columns else _content(example, label=False)
         found.setdefault(item, (example, []))[1].extend(draft.ratings)
+        if draft.reason is not None:
+            rater = draft.ratings[0][0] if draft.label is not None else None
+            reasons.setdefault(item, []).append((rater, draft.label, draft.reason))
     rows = tuple((example.id, *rating) for example, given in found.values() for rating in given)
     if not rows:
         raise DataError(f"{source}: nobody rated any image; {', '.join(rater_columns)} are empty in all rows")
@@ -164,8 +180,12 @@ def load_rated(
     unrated = tuple(example.id for example, given in found.values() if not given)
     combined = replace(combine_raters(ratings_from_rows(labels, rows), rule), unrated=unrated)
     examples = [
-        example.copy(label=combined.labels[example.id], ratings=given)
-        for example, given in found.values()
+        example.copy(
+            label=combined.labels[example.id],
+            ratings=given,
+            **({"reason": joined(reasons[item])} if item in reasons else {}),
+        )
+        for item, (example, given) in found.items()
         if example.id in combined.labels
     ]
     if not examples:
@@ -209,6 +229,12 @@ def contradictions(examples: Iterable[dspy.Example]) -> list[str]:
 def dataset_fingerprint(examples: Iterable[dspy.Example]) -> str:
     """Returns a SHA-256 in hex over image contents, labels and context texts; the order of examples doesn't matter."""
     return hashlib.sha256("\n".join(sorted(_content(e, label=True) for e in examples)).encode()).hexdigest()
+
+
+def reasons_fingerprint(examples: Iterable[dspy.Example]) -> str:
+    """Returns a SHA-256 in hex over the reasons and what they are about, "" if there is none."""
+    given = sorted(f"{_content(e, label=True)} {reason}" for e in examples if (reason := reason_of(e)))
+    return hashlib.sha256("\n".join(given).encode()).hexdigest() if given else ""
 
 
 def item_prints(examples: Iterable[dspy.Example]) -> str:
@@ -312,4 +338,6 @@ def _example(draft: Draft, images: Sequence[PreparedImage]) -> dspy.Example:
         values["label"] = draft.label
     if draft.group is not None:
         values["group"] = draft.group
+    if draft.reason is not None:
+        values["reason"] = draft.reason
     return dspy.Example(**values).with_inputs(*draft.sources, *draft.context)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from blpo_dspy.data.fields import ImageInput, InputFields, context_text
 from blpo_dspy.data.images.prepare import ImageError, ImageSource, is_reference
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.data.reasons import REASON, reason_text
 from blpo_dspy.data.tables import TableRow
 from blpo_dspy.errors import BlpoError, brief
 
@@ -36,6 +37,7 @@ class TableColumns:
         id: A unique id.
         raters: Labels of several people, one column each.
         rater: Who gave the label.
+        reason: What the person wrote beside the label.
     """
 
     images: Mapping[str, ImageInput]
@@ -45,6 +47,7 @@ class TableColumns:
     id: str | None
     raters: tuple[str, ...] = ()
     rater: str | None = None
+    reason: str | None = None
 
     @classmethod
     def of(
@@ -57,11 +60,12 @@ class TableColumns:
         id: str | None = None,
         raters: tuple[str, ...] = (),
         rater: str | None = None,
+        reason: str | None = None,
     ) -> TableColumns:
         """Returns the columns that fill a judge's inputs: those of their names, or `image_column` for its only image.
 
         Raises:
-            BlpoError: If there is such a column, but several image inputs.
+            BlpoError: If there is such a column, but several image inputs, or the reasons are an input or the label.
         """
         images = {image.name: image for image in fields.images}
         if image_column is not None:
@@ -72,7 +76,9 @@ class TableColumns:
                     option="image_column",
                 )
             images = {image_column: fields.images[0]}
-        return cls(images, label, fields.context, group, id, raters, rater)
+        if reason is not None:
+            _check_reason(reason, fields, {*images, *fields.context, label, *raters})
+        return cls(images, label, fields.context, group, id, raters, rater, reason)
 
     @property
     def fields(self) -> InputFields:
@@ -82,7 +88,7 @@ class TableColumns:
     @property
     def names(self) -> list[str]:
         """All columns that must be there."""
-        named = (*self.images, self.label, *self.context, self.group, self.id, *self.raters, self.rater)
+        named = (*self.images, self.label, *self.context, self.group, self.id, *self.raters, self.rater, self.reason)
         return [name for name in named if name is not None]
 
 
@@ -97,6 +103,7 @@ class Draft:
     context: dict[str, str] = field(default_factory=dict)
     group: str | None = None
     id: str | None = None
+    reason: str | None = None
     ratings: list[tuple[str | None, Label]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -160,6 +167,9 @@ class RowReader:
                 draft.problems.append(f"no text in context column {name!r}")
             elif _attempt(partial(context_text, name, cell(name)), draft.problems) is not None:
                 draft.context[name] = str(cell(name))
+        reason = self.columns.reason
+        if reason is not None and not _is_empty(cell(reason)):
+            draft.reason = _attempt(partial(reason_text, f"reason column {reason!r}", cell(reason)), draft.problems)
         draft.group = _text(self.columns.group and cell(self.columns.group))
         draft.id = _text(self.columns.id and cell(self.columns.id))
         if self.columns.id is not None and draft.id is None:
@@ -228,6 +238,21 @@ def assign_ids(drafts: list[Draft], *, given: bool) -> None:
 def blamed_option(problems: Iterable[str]) -> tuple[str, ...]:
     """Returns the option that some of the problems name."""
     return ("allow_outside",) if any("allow_outside=True" in problem for problem in problems) else ()
+
+
+def _check_reason(column: str, fields: InputFields, others: Collection[str | None]) -> None:
+    """Only the optimizer reads reasons, so that they can't be an input, nor have the name of one."""
+    if column in others:
+        raise BlpoError(
+            f"reason_column={column!r} names a column that holds an input or a label; reasons are for the optimizer "
+            "alone, in a column of their own",
+            option="reason_column",
+        )
+    if REASON in fields.names:
+        raise BlpoError(
+            f"reason_column={column!r}: an input is named {REASON!r}, as reasons of examples are; rename its column",
+            option="reason_column",
+        )
 
 
 def _attempt(read: Callable[[], T], problems: list[str]) -> T | None:

@@ -108,7 +108,7 @@ def _fitted(
     rng: random.Random,
 ) -> dict[str, float]:
     """New weights of the flaws described: least squares on the loss of levels that people's labels stand for."""
-    counts = {flaw: sum(flaw in one.mistake.levels for one in wrong) for flaw in flaws.FLAWS}
+    counts = {flaw: sum(flaw in one.mistake.blamed for one in wrong) for flaw in flaws.FLAWS}
     moved = [f for f, n in counts.items() if n >= _SHARED_WEIGHT or (n and rng.random() >= obedience)]
     if not moved:
         return {}

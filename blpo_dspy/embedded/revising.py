@@ -64,7 +64,7 @@ def blames(reading: Reading, senses: Senses, rng: random.Random) -> list[Blame]:
     votes = directions(reading)
     result = []
     for flaw in flaws.FLAWS:
-        shares = [(_share(m, flaw), m.too_high / level) for m in found if m.too_high and flaw in m.levels]
+        shares = [(_share(m, flaw), m.too_high / level) for m in found if m.too_high and flaw in m.blamed]
         total = sum(share * off for share, off in shares)
         error = abs(total) / sum(abs(share) for share, _ in shares) if shares else 1.0
         total = total * rng.uniform(0.9, 1.1) + votes.get(flaw, 0.0)
@@ -79,7 +79,7 @@ def _scale(reading: Reading) -> Sequence[object]:
 
 
 def _share(mistake: Mistake, flaw: str) -> float:
-    return mistake.levels[flaw] / sum(map(abs, mistake.levels.values()))
+    return mistake.blamed[flaw] / sum(map(abs, mistake.blamed.values()))
 
 
 def write_instruction(name: str, reading: Reading, senses: Senses, variant: int = 0) -> str:

@@ -80,6 +80,7 @@ class Columns:
         images: The image inputs, as `load_examples` takes them.
         context: The context texts; None leaves them to the source.
         group: What must stay together.
+        reason: What people wrote beside the label.
     """
 
     image: str | None = None
@@ -87,6 +88,7 @@ class Columns:
     images: tuple[str, ...] = ("image",)
     context: tuple[str, ...] | None = None
     group: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -335,12 +337,14 @@ class DemoJob:
         rater: A file with the taste to discover; a ready one if None.
         search: How BLPO searches.
         labels: What the rater chooses from; the levels from 1 to 5 if None.
+        reasons: Whether the rater writes reasons, which the optimizer reads.
     """
 
     out: Path
     rater: Path | None
     search: Search
     labels: LabelSpace | None = None
+    reasons: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 import dspy
 
-from blpo_dspy.data.examples import dataset_fingerprint, item_prints
+from blpo_dspy.data.examples import dataset_fingerprint, item_prints, reasons_fingerprint
 from blpo_dspy.data.fields import IMAGE
 from blpo_dspy.files import RESULTS
 from blpo_dspy.programs.visual_judge import VisualJudge
@@ -53,6 +53,8 @@ def run_of(start: VisualJudge, sets: Sets, search: Search) -> str:
     begun = [start.labels.to_dict(), start.instruction, start.verbalizer_instruction, start.context, start.evidence]
     if start.images != (IMAGE,):
         begun.append(start.images)
+    if reasons := reasons_fingerprint(sets.train):
+        begun.append({"reasons": reasons})
     prints = {name: dataset_fingerprint(examples) for name, examples in sets.named().items()}
     return hashlib.sha256(json.dumps([begun, options, prints], sort_keys=True).encode()).hexdigest()[:16]
 

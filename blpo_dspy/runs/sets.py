@@ -20,7 +20,7 @@ from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.ratings import ratings_from_rows
 from blpo_dspy.data.sources.manifest import Manifest
 from blpo_dspy.data.splits import DEFAULT_FRACTIONS, NAMES, histogram, thinned
-from blpo_dspy.data.tables import TableSource, in_memory
+from blpo_dspy.data.tables import TableSource, in_memory, read_table
 from blpo_dspy.errors import DataError, check_kind
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.jobs import Data, RaterChoice, Start
@@ -231,12 +231,13 @@ def _load(
     loaded: dict[Path, list[dspy.Example]] = {}
     rated: dict[Path, Rated] = {}
     errors: list[DataError] = []
-    for table in tables:
+    for number, table in enumerate(tables):
         try:
+            reasoned = _with_reasons(data, table) if number else data
             if data.raters is None:
-                loaded[table] = _labelled(table, labels, data, policy)
+                loaded[table] = _labelled(table, labels, reasoned, policy)
             else:
-                rated[table] = _rated(table, labels, data, data.raters, policy)
+                rated[table] = _rated(table, labels, reasoned, data.raters, policy)
                 loaded[table] = rated[table].examples
         except DataError as error:
             errors.append(error)
@@ -250,6 +251,14 @@ def _load(
     return loaded, None if data.raters is None else _people(rated, labels, data.raters)
 
 
+def _with_reasons(data: Data, table: Path) -> Data:
+    """The data as read from the table for validation or test, where reasons are for the report and may be missing."""
+    column = data.columns.reason
+    if column is None or (table.is_file() and column in read_table(table, [column]).columns):
+        return data
+    return replace(data, columns=replace(data.columns, reason=None))
+
+
 def _labelled(table: Path, labels: LabelSpace, data: Data, policy: PixelPolicy | None) -> list[dspy.Example]:
     return load_examples(
         table,
@@ -259,6 +268,7 @@ def _labelled(table: Path, labels: LabelSpace, data: Data, policy: PixelPolicy |
         label_column=data.columns.label,
         context=data.columns.context or (),
         group_column=data.columns.group,
+        reason_column=data.columns.reason,
         policy=policy,
         allow_outside=data.allow_outside,
         require_labels=data.require_labels,
@@ -277,6 +287,7 @@ def _rated(table: Path, labels: LabelSpace, data: Data, raters: RaterChoice, pol
         image_column=data.columns.image,
         context=data.columns.context or (),
         group_column=data.columns.group,
+        reason_column=data.columns.reason,
         policy=policy,
         allow_outside=data.allow_outside,
         require_labels=data.require_labels,

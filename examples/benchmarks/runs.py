@@ -86,6 +86,7 @@ class World:
         label_noise: Share of the labels for training and validation that are a level off; test labels are clean.
         describing_noise: Probability that a described flaw is a level off, None for the engine's own.
         start: "generic", the bare task, or "informed", which names the two flaws that weigh most.
+        reasons: Whether the optimizer LM reads what raters write beside their labels.
     """
 
     rater: str
@@ -96,6 +97,7 @@ class World:
     label_noise: float = 0.0
     describing_noise: float | None = None
     start: str = "generic"
+    reasons: bool = False
 
     @property
     def photographs(self) -> Photographs:
@@ -130,7 +132,10 @@ class Task:
     @property
     def key(self) -> str:
         """What the run is known by: the engine's version is part of it."""
-        return json.dumps([VERSION, asdict(self)], sort_keys=True)
+        about = asdict(self)
+        if not self.world.reasons:  # as runs are known that were made before there were any
+            del about["world"]["reasons"]
+        return json.dumps([VERSION, about], sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -168,9 +173,12 @@ def rated(photographs: Photographs) -> Splits[RatedPhotograph]:
     return rated_photographs(rater, seed=seed, train=train, val=60 if train >= 60 else 24, test=100)
 
 
-def examples(photographs: Sequence[RatedPhotograph]) -> list[dspy.Example]:
-    """Returns rated photographs as labelled examples."""
-    return [dspy.Example(image=p.image, label=p.label).with_inputs("image") for p in photographs]
+def examples(photographs: Sequence[RatedPhotograph], *, reasons: bool = False) -> list[dspy.Example]:
+    """Returns rated photographs as labelled examples, with what raters wrote beside the label if asked."""
+    return [
+        dspy.Example(image=p.image, label=p.label, **({"reason": p.reason} if reasons else {})).with_inputs("image")
+        for p in photographs
+    ]
 
 
 def labels_of(judge: VisualJudge, photographs: Sequence[RatedPhotograph], lm: dspy.LM) -> list[Any]:
@@ -205,7 +213,8 @@ def run(task: Task) -> Outcome:
             num_threads=1,
             **method.options,
         )
-        judge = optimizer.compile(judge, trainset=examples(splits.train), valset=examples(splits.val))
+        train = examples(splits.train, reasons=world.reasons)
+        judge = optimizer.compile(judge, trainset=train, valset=examples(splits.val))
         record = judge.detailed_results
         calls, early, seconds = record.ledger.total.calls, not record.capped, record.ledger.total.seconds
     f1, agreement = macro_f1(judge, splits.test, lm)

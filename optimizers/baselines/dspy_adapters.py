@@ -55,6 +55,11 @@ class DSPyAdapter(JudgeOptimizer):
 
     refusal: ClassVar[type[BaseException]] = OptimizerHalted
 
+    @property
+    def reads_reasons(self) -> bool:
+        """No: these optimizers may show all that they are given of an example in any prompt."""
+        return False
+
     @abstractmethod
     def _optimize(self, run: Run, program: dspy.Module, train: list[Any], validation: list[Any], metric: Any) -> Any:
         """Runs DSPy's optimizer and returns its program."""
@@ -175,7 +180,7 @@ class MIPROv2(DSPyAdapter):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class GEPA(DSPyAdapter):
-    """`dspy.GEPA`: reflective evolution with a Pareto front; feedback names both labels and the direction of the miss.
+    """`dspy.GEPA`: reflective evolution with a Pareto front; feedback names both labels, the miss and the reason.
 
     Handled for the caller: programs with label sets made at run time cannot be pickled, so cloudpickle is used; the
     images of a reflection minibatch are sent to the optimizer LM, so the minibatch is small.
@@ -189,6 +194,11 @@ class GEPA(DSPyAdapter):
 
     max_metric_calls: int | None = None
     reflection_minibatch_size: int = 3
+
+    @property
+    def reads_reasons(self) -> bool:
+        """Yes, in the feedback on training examples, which only the reflecting LM reads."""
+        return True
 
     def _metric(self, run: Run, tracker: Tracker) -> Any:
         def metric(

@@ -86,6 +86,11 @@ class OPRO(RoundOptimizer):
             self._check_least(score_size=1)
         self._check_one_of(exemplars_as=(*get_args(ShownAs), "none"))
 
+    @property
+    def reads_reasons(self) -> bool:
+        """Whether the prompt shows exemplars, which come with their reasons."""
+        return self.exemplars_as != "none" and self.exemplars > 0
+
     def _rounds(self, run: Run) -> Iterator[Round]:
         """One record per step; it ends with the best instruction so far."""
         train, best = self._train(run), run.start
@@ -119,7 +124,7 @@ class OPRO(RoundOptimizer):
             exhibits = Exhibits(run.bench, run.labels, self.exemplars_as, run.start.verbalizer)
             inputs = exhibits.inputs([exemplar.example for exemplar in shown])
             prompt["exemplars"] = [
-                {**inputs[exemplar.example], "label": as_data(exemplar.label)}
+                {**inputs[exemplar.example], "label": as_data(exemplar.label), **exhibits.reason(exemplar.example)}
                 for exemplar in shown
                 if exemplar.example in inputs
             ]

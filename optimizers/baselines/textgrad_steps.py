@@ -97,7 +97,12 @@ class TextGradSteps:
             **self._labels,
             "instruction": current.judge,
             "conversations": [
-                {**c.shown, "judge_label": output, "feedback": c.on_instruction}
+                {
+                    **c.shown,
+                    "judge_label": output,
+                    **self.exhibits.reason(c.judgement.example),
+                    "feedback": c.on_instruction,
+                }
                 for c, output in zip(conversations, outputs, strict=True)
             ],
             "past_iterations": list(past_iterations),

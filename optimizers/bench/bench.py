@@ -13,6 +13,7 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 from blpo_dspy.calls.failures import RunStoppedError, is_outage
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.data.reasons import reason_of
 from blpo_dspy.errors import BlpoError, ModelError, check_kind
 from blpo_dspy.models.adapter import one_call_adapter
 from blpo_dspy.models.failures import FATAL_ERRORS
@@ -350,12 +351,15 @@ class Bench:
         return 1.0 - self._loss(example, prediction, example[self._label_field], predicted)
 
     def feedback(self, example: dspy.Example, prediction: dspy.Prediction) -> str:
-        """Returns how a prediction compares with the human label, in words."""
+        """Returns how a prediction compares with the human label, in words, and the reason that people gave for it."""
         label, answer = example[self._label_field], as_data(prediction.get(self._label_field))
+        reason = reason_of(example)
+        wrote = f" Beside the label they wrote: “{reason}”" if reason else ""
         if self._labels is None:
-            return f"People gave the label {label}; the judge gave {answer}."
+            return f"People gave the label {label}; the judge gave {answer}.{wrote}"
         miss = self._labels.direction(label, self._labels.parse(answer))
-        return f"Right: people gave the label {label} too." if not miss else f"People gave the label {label}: {miss}."
+        found = f"Right: people gave the label {label} too." if not miss else f"People gave the label {label}: {miss}."
+        return f"{found}{wrote}"
 
     @property
     def _tolerated(self) -> float:

@@ -24,7 +24,7 @@ _SETS = ("train", "val", "folds")
 
 
 def card(
-    record: BLPOResult, data: Mapping[str, Any], after: Validation | None, student: Mapping[str, Any]
+    record: BLPOResult, data: Mapping[str, Any], after: Validation | None, student: Mapping[str, Any], reasons: int
 ) -> dict[str, Any]:
     """Returns how a judge was compiled: only what the same seed and the same LM answers give again on any machine.
 
@@ -33,6 +33,7 @@ def card(
         data: The sets by name, each as `described`.
         after: The judge on the validation set, if it was judged there.
         student: The card of the program that was compiled; empty unless that was compiled itself.
+        reasons: How many training examples have a reason that the optimizer LM was shown or could be.
     """
     # Where a cap halts an optimizer that has no rounds, threads decide what was still answered.
     halted = record.capped and not record.rounds
@@ -43,6 +44,7 @@ def card(
         "answers": None if halted else dict(record.ledger.answered),
         "seed": record.options["seed"],
         "data": dict(data),
+        "reasons": reasons,
         "ancestors": _ancestors(student),
         "agreement": {
             when: {record.validated_on: None if found is None or found.agreement is None else found.agreement.to_dict()}

@@ -65,7 +65,7 @@ class Run:
         self.max_calls = None if self.budget is None else self.budget.calls
         self.allowance = Allowance(self.budget, lambda: self.meter.ledger, optimizer.refusal)
         self.predictors = predictors = find_predictors(student, optimizer.verbalizer, optimizer.judge)
-        self.data: Dataset = dataset(student, trainset, valset, optimizer.label_field)
+        self.data: Dataset = dataset(student, trainset, valset, optimizer.label_field, reasons=optimizer.reads_reasons)
         self.labels = label_space(optimizer.labels, student, self.data.examples, self.label_field, optimizer.metric)
         self.data = in_balanced_order(self.data, self.labels, self.label_field, self.seed)
         if self.labels is not None:

@@ -13,6 +13,7 @@ import dspy
 
 from blpo_dspy.data.fields import images_of
 from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.data.reasons import reason_of, with_note, without_reason
 from blpo_dspy.errors import BlpoError, DataError, check_kind
 from blpo_dspy.models.lm import identity
 from blpo_dspy.optimizers.bench.bench import Predictors
@@ -47,8 +48,12 @@ def dataset(
     trainset: Sequence[dspy.Example],
     valset: Sequence[dspy.Example] | None,
     label_field: str,
+    *,
+    reasons: bool = True,
 ) -> Dataset:
     """Returns the examples with their inputs prepared once (`student.prepare`, where the program has it).
+
+    Reasons stay with training examples, if the optimizer reads them at all: nothing in a run sees those of others.
 
     Raises:
         BlpoError: If a set is not a list of examples.
@@ -66,7 +71,9 @@ def dataset(
     for name, rows in (("trainset", trainset), ("valset", valset or ())):
         for number, example in enumerate(rows):
             try:
-                examples.append(_prepared(student, example, label_field))
+                prepared = _prepared(student, example, label_field)
+                kept = reasons and name == "trainset" and reason_of(prepared)
+                examples.append(prepared if kept else without_reason(prepared))
             except BlpoError as error:
                 problems.append(f"{name}[{number}]: {error}")
     if problems:
@@ -98,7 +105,7 @@ def in_balanced_order(data: Dataset, labels: LabelSpace | None, label_field: str
             problems.append(f"example {position}: {error}")
             continue
         if position in chosen:
-            examples[position] = other
+            examples[position] = with_note(other, "written with the two in the other order")
     if problems:
         raise DataError(f"{len(problems)} examples are no pairs; mend or remove them", problems)
     return replace(data, examples=tuple(examples), swapped=frozenset(chosen))
@@ -207,7 +214,7 @@ def meta_prompt_digest(signature: type[dspy.Signature]) -> str:
 
 
 def _digest(examples: Sequence[dspy.Example], label_field: str) -> str:
-    """A hash of labels and inputs in order; images count by their content."""
+    """A hash of labels, inputs and reasons in order; images count by their content."""
     digest = hashlib.sha256()
     for example in examples:
         urls = {
@@ -215,7 +222,8 @@ def _digest(examples: Sequence[dspy.Example], label_field: str) -> str:
             for name, images in images_of(example).items()
         }
         inputs = {name: urls.get(name, value) for name, value in sorted(example.inputs().items())}
-        digest.update(json.dumps([example[label_field], inputs], default=repr).encode())
+        reasons = list(filter(None, [reason_of(example)]))
+        digest.update(json.dumps([example[label_field], inputs, *reasons], default=repr).encode())
     return f"{len(examples)} examples, sha256 {digest.hexdigest()}"
 
 

@@ -34,7 +34,7 @@ class Reply:
     Attributes:
         texts: The texts that the answer holds, safe to put into another prompt.
         rejections: The reason where the answer cannot be parsed.
-        shown: What the request said of each example: description and context.
+        shown: What the request said of each example: description, reason and context.
         error: Why the call failed, None if it didn't.
     """
 
@@ -154,11 +154,11 @@ def _feedback(reasons: Sequence[str]) -> str:
 
 
 def _shown(value: Any) -> Iterator[tuple[str, ...]]:
-    """The description and context texts of each example in a prompt's inputs."""
+    """The description, reason and context texts of each example in a prompt's inputs."""
     if isinstance(value, pydantic.BaseModel):
         yield from _shown(value.model_dump())
     elif isinstance(value, Mapping):
-        texts = [value["description"]] if "description" in value else []
+        texts = [value[name] for name in ("description", "human_reason") if value.get(name)]
         if isinstance(value.get("context"), Mapping):
             texts += value["context"].values()
         if texts:

@@ -10,6 +10,7 @@ import pydantic
 
 from blpo_dspy.data.fields import images_of
 from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.data.reasons import reason_of
 from blpo_dspy.optimizers.bench.bench import Bench
 from blpo_dspy.optimizers.bench.records import Judgement
 from blpo_dspy.text import as_data
@@ -48,13 +49,19 @@ class Exhibits:
         return {i: {"description": text, **self._context(i)} for i, text in described if text is not None}
 
     def verdict(self, judgement: Judgement) -> dict[str, str]:
-        """Returns both labels and in words how they differ ("judge 2 too high"; "" if they don't)."""
+        """Returns both labels and in words how they differ ("judge 2 too high"; "" if they don't), and the reason."""
         said = judgement.predicted
         return {
             "human_label": as_data(judgement.label),
             "judge_label": as_data(f"none ({judgement.answer[:_SHOWN_ANSWER]!r})" if said is None else said),
             "difference": as_data(self.labels.direction(judgement.label, said)) if self.labels else "",
+            **self.reason(judgement.example),
         }
+
+    def reason(self, example: int) -> dict[str, str]:
+        """Returns what people wrote beside an example's label, as `human_reason`; {} if they wrote nothing."""
+        reason = reason_of(self.bench.examples[example])
+        return {"human_reason": reason} if reason else {}
 
     def _images(self, example: int) -> dict[str, Any]:
         inputs = self.bench.examples[example].inputs()
@@ -83,3 +90,10 @@ class JudgementError(pydantic.BaseModel):
     judge_label: str
     difference: str
     context: dict[str, str] = {}
+    human_reason: str = ""
+
+    @pydantic.model_serializer(mode="wrap")
+    def _without_empty_reason(self, serialize: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A prompt states a reason only where there is one."""
+        fields: dict[str, Any] = serialize(self)
+        return {name: value for name, value in fields.items() if value or name != "human_reason"}

@@ -48,9 +48,9 @@ class Guards:
     instructions by themselves, take no guards.
 
     Args:
-        copied_words: So many consecutive words of a description or context text that the optimizer LM was shown make
-            a judge instruction a copy, unless the instruction it revises has them too, or more than two of the examples
-            do. In scripts without spaces two to four letters count as a word.
+        copied_words: So many consecutive words of a description, reason or context text that the optimizer LM was
+            shown make a judge instruction a copy, unless the instruction it revises has them too, or more than two of
+            the examples do. In scripts without spaces two to four letters count as a word.
         label_shift: The most by which the judge's labels, as shares of the validation set, may be farther from
             people's (in total variation, in [0, 1]; of scores the mean distance between the two when sorted, as a part
             of the range) than the start's are.

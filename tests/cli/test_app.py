@@ -184,6 +184,20 @@ def test_demo_writes_photographs_tables_judge_and_record(demo: tuple[Path, str])
     assert record["versions"]["blpo-dspy"] == blpo_dspy.__version__
 
 
+def test_a_demo_with_reasons_says_so_in_table_card_record_and_report(tmp_path: Path) -> None:
+    """Its rater writes beside the labels; the search is another one than without."""
+    done = blpo("demo", "--out", tmp_path, "--reasons", *SMALL)
+    assert (done.exit_code, done.stderr) == (0, "")
+    tables = [read_rows(tmp_path / f"{name}.csv") for name in ("train", "val", "test")]
+    assert all(0 < sum(bool(row["why"]) for row in rows) < len(rows) for rows in tables)
+    written = sum(bool(row["why"]) for row in tables[0])
+    record, card = json.loads((tmp_path / "result.json").read_text()), VisualJudge.load(tmp_path / "judge.json").card
+    assert record["reasons"] == card["reasons"] == written
+    report = (tmp_path / "report.html").read_text()
+    assert f"of {written} training images, read by the optimizer model alone" in report
+    assert "People wrote" in report
+
+
 def test_the_calls_of_a_demo_are_those_of_compiling_and_of_the_three_final_measurements(
     demo: tuple[Path, str],
 ) -> None:
@@ -304,6 +318,24 @@ def test_what_has_no_table_is_split_off_the_first(option, own, sizes, photos: Pa
     done = compile_in(photos, *SMALL, option, photos / f"{own}.csv", "--json")
     record = json.loads(done.stdout)
     assert [record["data"][name]["n"] for name in ("train", "val", "test")] == sizes
+
+
+def test_reasons_are_read_from_the_training_table_and_need_not_be_in_the_others(photos: Path) -> None:
+    """Where the test table has some, the report shows them; one that the training table lacks is an error."""
+    for name in ("train", "test"):
+        write_rows(photos / f"{name}.csv", [{**row, "why": f"as {name}"} for row in read_rows(photos / f"{name}.csv")])
+    own = ("--val", photos / "val.csv", "--test", photos / "test.csv")
+    done = compile_in(photos, *SMALL, *own, "--reason-column", "why", "--run-dir", photos / "run", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["reasons"] == 30
+    shown = json.loads((photos / "run" / "report.json").read_text())["items"]
+    assert {item.get("reason") for item in shown} <= {"as test", None}
+    assert any("reason" in item for item in shown)
+    missing = compile_in(photos, *SMALL, *own, "--reason-column", "wy")
+    assert missing.exit_code == 2
+    assert "no column 'wy'" in missing.stderr
+    source = blpo("compile", "--source", "agin", "--reason-column", "why", "--out", photos / "x.json")
+    assert (source.exit_code, "--reason-column is for a TABLE of your own" in source.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("evidence", ["image", "description"])

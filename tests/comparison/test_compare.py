@@ -352,6 +352,9 @@ def test_a_folder_with_another_comparison_is_refused(tmp_path: Path) -> None:
     assert len(run(tmp_path, optimizers="none", seeds=(0, 1)).rows) == 2
     with pytest.raises(JournalError, match="max_calls: 50 there, 51 now"):
         run(tmp_path, optimizers="none", max_calls=51)
+    reasoned = [example.copy(reason="too dark") for example in photographs()["trainset"]]
+    with pytest.raises(JournalError, match="reasons"):
+        run(tmp_path, optimizers="none", max_calls=50, trainset=reasoned)
     with pytest.raises(JournalError, match=r"student\.judge"):
         run(tmp_path, optimizers="none", student=student(instruction="Rate it."))
 

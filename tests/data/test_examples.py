@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -27,7 +28,14 @@ from image_files import content, encoded, photo, write_photos
 from PIL import Image
 from pyarrow import parquet
 
-from blpo_dspy.data.examples import contradictions, dataset_fingerprint, load_examples, load_images
+from blpo_dspy.data.examples import (
+    contradictions,
+    dataset_fingerprint,
+    load_examples,
+    load_images,
+    load_rated,
+    reasons_fingerprint,
+)
 from blpo_dspy.data.images.prepare import PixelPolicy, PreparedImage
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, BlpoWarning, DataError
@@ -829,3 +837,72 @@ def test_rows_without_a_label_are_left_out_and_counted(tmp_path: Path, rows: Row
         load_examples(path, labels=LABELS, require_labels=True)
     with pytest.raises(DataError, match="no row has a label in column 'label'"):
         load_examples(write_csv(tmp_path / "none.csv", partly[-2:]), labels=LABELS)
+
+
+# Reasons
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_reasons_are_a_field_that_is_no_input(tmp_path: Path, rows: Rows, name: str) -> None:
+    """From any kind of table; an empty or blank cell is no reason."""
+    said = ["too blurry, “really”", "", "  ", "grainy "]
+    table = WRITERS[name](tmp_path / name, [{**row, "why": why} for row, why in zip(rows, said, strict=True)])
+    examples = load_examples(table, labels=LABELS, reason_column="why")
+    assert [e.get("reason") for e in examples] == ["too blurry, “really”", None, None, "grainy"]
+    assert set(examples[0].inputs().keys()) == {"image"}
+    assert "reason" not in load_examples(table, labels=LABELS)[0]
+    plain = load_examples(table, labels=LABELS)
+    assert dataset_fingerprint(examples) == dataset_fingerprint(plain)
+    assert reasons_fingerprint(plain) == ""
+    assert reasons_fingerprint(examples) == reasons_fingerprint(examples[::-1]) != reasons_fingerprint(examples[:2])
+
+
+def test_bad_reasons_are_named_with_their_rows(tmp_path: Path, rows: Rows) -> None:
+    """A list, a number and an image are not what a person wrote; None and NaN are nothing."""
+    image = Image.new("RGB", (8, 8))
+    cells = [["too dark"], 7, image, float("nan")]
+    table = [{**row, "image": str(tmp_path / row["image"]), "why": why} for row, why in zip(rows, cells, strict=True)]
+    problems = problems_of(table, reason_column="why", allow_outside=True)
+    kinds = [re.match(r"row (\d): reason column 'why' holds an? (\w+), and a reason is text", p) for p in problems]
+    assert [m and (m[1], m[2]) for m in kinds] == [("1", "list"), ("2", "int"), ("3", "Image")]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"reason_column": "reasons"}, "no column 'reasons'"),
+        (
+            {"reason_column": "prompt", "context": ["prompt"]},
+            "holds an input or a label; reasons are for the optimizer",
+        ),
+        ({"reason_column": "label"}, "holds an input or a label"),
+        ({"reason_column": "made", "context": ["reason"]}, "an input is named 'reason'"),
+    ],
+)
+def test_a_reason_column_that_cannot_be_one_is_refused(
+    tmp_path: Path, rows: Rows, options: dict[str, Any], said: str
+) -> None:
+    """The judge reads inputs, and must not read reasons."""
+    table = write_csv(tmp_path / "t.csv", rows)
+    with pytest.raises(BlpoError, match=said):
+        load_examples(table, labels=LABELS, **options)
+
+
+def test_reasons_of_several_people_are_joined_by_image(tmp_path: Path, rows: Rows) -> None:
+    """Each named by rater and label; with a column for each rater the row has one reason."""
+    given = [
+        {"image": rows[0]["image"], "label": "Safe", "who": "ann", "why": "all fine"},
+        {"image": rows[1]["image"], "label": "Safe", "who": "ann", "why": ""},
+        {"image": rows[0]["image"], "label": "Safe", "who": "bob", "why": ""},
+        {"image": rows[0]["image"], "label": "Unsafe", "who": "cem", "why": "a knife"},
+    ]
+    table = write_csv(tmp_path / "t.csv", given)
+    first, second = load_rated(table, labels=LABELS, rater_column="who", reason_column="why").examples
+    assert first.reason == "ann (Safe): all fine; cem (Unsafe): a knife"
+    assert "reason" not in second
+    assert set(first.inputs().keys()) == {"image"}
+    wide = [{"image": rows[0]["image"], "ann": "Safe", "bob": "Safe", "why": "all fine"}]
+    (only,) = load_rated(
+        write_csv(tmp_path / "w.csv", wide), labels=LABELS, rater_columns=["ann", "bob"], reason_column="why"
+    ).examples
+    assert only.reason == "all fine"

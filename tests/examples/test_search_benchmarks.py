@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "bench
 
 import equal_spend
 import overfit
+import reasons
 import recovery_pairs
 import runs
 from runs import Kept, Outcome, Task, World
@@ -144,6 +145,27 @@ def test_overfit_tells_gain_gap_and_harm() -> None:
     text = "\n".join(overfit.table(outcomes, ["blpo", "earlier"]))
     assert "| careful | 20 | 50% | blpo | 2 | 0.200 | +0.100 [−0.100, 0.300] | 0.40 | 1 (50%) | – |" in text
     assert "| earlier | 1 | 0.200 | +0.200 [0.200, 0.200] | 0.50 | 0 (0%) | +0.100 [0.100, 0.100] |" in text
+
+
+def test_reasons_are_paired_with_the_same_world_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run whose other half is missing counts for nothing; runs made before there were reasons keep their key."""
+    monkeypatch.setattr(reasons, "ceiling", lambda world: 0.7)
+    outcomes = {
+        task(1): OUTCOME,
+        task(1, reasons=True): replace(OUTCOME, f1=0.6),
+        task(2, reasons=True): OUTCOME,
+    }
+    text = "\n".join(reasons.table(outcomes))
+    assert "| blpo, careful | 600 | 1 | 0.500 | 0.600 | +0.100 [0.100, 0.100] | 0.600 | 0.800 | +0.200" in text
+    assert "reasons" not in task(1).key
+    assert task(1).key != task(1, reasons=True).key
+
+
+def test_only_training_examples_have_reasons_in_a_world_with_them() -> None:
+    """What is tested never has one; a rater who has nothing to say leaves the field empty."""
+    photographs = runs.rated(WORLD.photographs).train
+    assert [e.get("reason") for e in runs.examples(photographs, reasons=True)] == [p.reason for p in photographs]
+    assert not any("reason" in example for example in runs.examples(photographs))
 
 
 def test_recovery_on_pairs_is_told_by_both_ends_and_how_often_the_order_decides() -> None:

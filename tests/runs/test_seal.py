@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from typer.testing import CliRunner
+from worlds import TRAIN, student
 
 from blpo_dspy.cli.app import app
 from blpo_dspy.data.examples import load_examples
@@ -17,6 +18,9 @@ from blpo_dspy.data.sources.photographs import RATERS, write_dataset
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.programs import VisualJudge
+from blpo_dspy.runs.jobs import Search
+from blpo_dspy.runs.seal import run_of, seal
+from blpo_dspy.runs.sets import Sets
 
 pytestmark = pytest.mark.slow
 
@@ -176,3 +180,15 @@ def test_evaluate_remarks_on_the_images_of_a_judge_that_another_was_compiled_fro
     assert "(the val set of a judge that it was compiled from): its figures here are too good" in remarks[1]
     assert "(its train set)" in remarks[2]
     assert "compiled from" not in remarks[2]
+
+
+def test_reasons_make_another_run_of_the_same_test_set() -> None:
+    """Reasons of validation and test rows, which nobody reads, do not."""
+    parts = [[e.copy(id=f"{n}{i}") for i, e in enumerate(TRAIN[n : n + 3])] for n in (0, 3, 6)]
+    said = [[example.copy(reason="too dark") for example in part] for part in parts]
+    plain, unread, read = (
+        run_of(student(), Sets(*sets, how=""), Search())
+        for sets in (parts, [parts[0], *said[1:]], [said[0], *parts[1:]])
+    )
+    assert plain == unread != read
+    assert seal(parts[2], plain, run_dir=None).sha256 == seal(said[2], plain, run_dir=None).sha256

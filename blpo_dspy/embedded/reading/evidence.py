@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from blpo_dspy.embedded.reading import vocabulary
+from blpo_dspy.embedded.reading import reasons, vocabulary
 from blpo_dspy.embedded.reading.pictures import (
     beyond_original,
     difference,
@@ -51,6 +51,7 @@ _RECORD = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _DEEPEST = 12
+_SPOKEN_OF = 2  # the level of a flaw that only people speak of
 _MOST_OPENINGS = 500
 _DIRECTION = re.compile(r"\b(?:count|weigh|matter)s? (?:much )?(more|less)\b", re.IGNORECASE)
 _REMARK = re.compile(r"feedback|gradient|criti|reason|advice|problem|analysis", re.IGNORECASE)
@@ -67,6 +68,7 @@ class Mistake:
             first picture more than they do, −1 where it favours the second.
         setting: What else is described.
         label: People's label in the prompt's words, None where it says only how far the judge is off.
+        weighed: The flaws that people's reason speaks of.
     """
 
     levels: dict[str, int]
@@ -74,6 +76,17 @@ class Mistake:
     setting: Setting = field(default_factory=dict)
     label: str | None = None
     pair: bool = False
+    weighed: tuple[str, ...] = ()
+
+    @property
+    def blamed(self) -> dict[str, int]:
+        """The flaws that it may be laid to: without a reason all that are seen.
+
+        Where the judge is too high, people weighed what they speak of; where it is too low, they forgave the others.
+        """
+        low = self.too_high < 0
+        laid = {flaw: level for flaw, level in self.levels.items() if (flaw in self.weighed) != low}
+        return laid if self.weighed and laid else self.levels
 
 
 def mistakes(reading: Reading, senses: Senses) -> list[Mistake]:
@@ -102,7 +115,9 @@ def _remarks(reading: Reading) -> list[str]:
         return [reading.text]
     remarks = [text for name, text in reading.inputs.items() if _REMARK.search(name)]
     for text in reading.inputs.values():
-        remarks += [_flat(v) for x in objects(text) for key, v in x.items() if _REMARK.search(key)]
+        remarks += [
+            _flat(v) for x in objects(text) for key, v in reasons.taken_out(x)[0].items() if _REMARK.search(key)
+        ]
     return remarks
 
 
@@ -134,18 +149,18 @@ def objects(text: str) -> Iterator[dict[str, Any]]:
 
 def _from_text(text: str, reading: Reading, senses: Senses) -> list[Mistake]:
     found = [
-        _mistake(_flat(x), *pair, reading=reading, senses=senses)
-        for x in objects(text)
+        _mistake(_flat(x), *pair, reason, reading=reading, senses=senses)
+        for x, reason in map(reasons.taken_out, objects(text))
         if (pair := _human_and_judge(x)) is not None
     ]
     if not found:
-        for record in _records(_reports_of(text)):
+        for record, reason in map(reasons.cut_out, _records(_reports_of(text))):
             human = _HUMAN.search(record)
             judged = [m for m in _JUDGE.finditer(record) if human is None or m.end() != human.end()]
             off = _OFF.search(record)
             if human or off:
                 said = (human[1] if human else None, judged[-1][1] if judged else None)
-                found.append(_mistake(record, *said, reading=reading, senses=senses))
+                found.append(_mistake(record, *said, reason, reading=reading, senses=senses))
     return [mistake for mistake in found if mistake is not None]
 
 
@@ -227,7 +242,9 @@ def _leaves(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, s
         yield path, str(value)
 
 
-def _mistake(text: str, human: str | None, judged: str | None, *, reading: Reading, senses: Senses) -> Mistake | None:
+def _mistake(
+    text: str, human: str | None, judged: str | None, reason: str, *, reading: Reading, senses: Senses
+) -> Mistake | None:
     several = _of_several(text, reading, senses)
     if several and not has_original(several):
         said = (human, judged) if human and judged else _both_labels(text)
@@ -243,7 +260,9 @@ def _mistake(text: str, human: str | None, judged: str | None, *, reading: Readi
     if images:
         setting = senses.perception(images[0]).setting
         levels = {**_inspected(images[0], reading, senses), **levels}
-    return Mistake(levels, too_high, setting, None if human is None else human.strip())
+    weighed = reasons.named_in(reason)
+    levels = {**dict.fromkeys(weighed, _SPOKEN_OF), **levels}
+    return Mistake(levels, too_high, setting, None if human is None else human.strip(), weighed=weighed)
 
 
 def _inspected(image: bytes, reading: Reading, senses: Senses) -> dict[str, int]:

@@ -30,9 +30,15 @@ _SHOWN = 80  # characters of a damaged value
 
 @dataclass(frozen=True)
 class ShownError(LikelyError):
-    """A likely label error that a report shows, with the name of its small picture, None if there is none."""
+    """A likely label error that a report shows.
+
+    Attributes:
+        thumbnail: The name of its small picture, None if there is none.
+        reason: What people wrote beside the label.
+    """
 
     thumbnail: str | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True)

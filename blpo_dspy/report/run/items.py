@@ -27,6 +27,7 @@ class Item:
         group: The example's group, "" if it has none.
         context: The text inputs other than the image.
         thumbnail: Name of its small picture in the run folder, None if there is none.
+        reason: What people wrote beside the label, "" if they wrote nothing.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Item:
     group: str = ""
     context: Mapping[str, str] = field(default_factory=dict)
     thumbnail: str | None = None
+    reason: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON, without the fields that have their default value."""

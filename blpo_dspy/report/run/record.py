@@ -17,6 +17,7 @@ from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.data.fields import images_of, texts_of
 from blpo_dspy.data.images.prepare import PixelPolicy, is_reference
 from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.data.reasons import reason_of
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import write_json
 from blpo_dspy.report.html import REPORT_DATA, THUMBNAILS, command_line, today
@@ -63,7 +64,8 @@ def write_report_data(
             for i, item in enumerate(items)
         ]
         doubts = [
-            {**error.to_dict(), "thumbnail": _thumbnail(pictures, example)} for error, example in doubtful[:MOST_SHOWN]
+            {**error.to_dict(), "thumbnail": _thumbnail(pictures, example), "reason": reason_of(example)}
+            for error, example in doubtful[:MOST_SHOWN]
         ]
     except OSError as error:
         raise BlpoError(f"{error.filename or folder}: cannot be written ({error.strerror or error})") from error
@@ -85,6 +87,7 @@ def _item(example: dspy.Example, before: Verdict, after: Verdict) -> Item:
         after=after,
         group=str(example.get("group", "")),
         context=texts_of(example),
+        reason=reason_of(example),
     )
 
 

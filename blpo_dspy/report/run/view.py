@@ -383,6 +383,11 @@ def _facts(result: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
                 result["evidence"], result["evidence"]
             ),
         ),
+        *(
+            (("Reasons", f"of {n:,} training images, read by the optimizer model alone"),)
+            if (n := result.get("reasons"))
+            else ()
+        ),
         ("Search ended", result["stop_reason"]),
         ("Time", str(timedelta(seconds=round(result["seconds"])))),
         ("Seed", str(result["seed"])),

@@ -14,10 +14,12 @@ from blpo_dspy.optimizers.bench.bench import find_predictors
 from blpo_dspy.optimizers.bench.setup import (
     dataset,
     fingerprint,
+    in_balanced_order,
     label_space,
     meta_prompt_digest,
     program_lms,
 )
+from blpo_dspy.programs import VisualJudge
 
 
 class Own(dspy.Module):
@@ -145,3 +147,26 @@ def test_the_lm_of_a_predictor_is_the_first_that_is_given() -> None:
         assert {lm for lm, _ in program_lms(student(), PREDICTORS, None, None).values()} == {settings}
     with pytest.raises(BlpoError, match=r"predictor 'verbalizer' has no LM; pass task_model"):
         program_lms(student(), PREDICTORS, None, None)
+
+
+def test_only_training_examples_keep_their_reasons_and_only_for_an_optimizer_that_reads_them() -> None:
+    """The examples that were given stay as they are."""
+    rows = [example.copy(reason="too dark") for example in TRAIN[:2]]
+    for reasons, kept in ((True, ["too dark", "too dark", None, None]), (False, [None] * 4)):
+        data = dataset(student(), rows, rows, "label", reasons=reasons)
+        assert [example.get("reason") for example in data.examples] == kept
+        assert all(set(example.inputs().keys()) == {"image"} for example in data.examples)
+    assert all(row.reason == "too dark" for row in rows)
+
+
+def test_the_reason_of_a_pair_that_is_shown_in_the_other_order_says_so() -> None:
+    """It may speak of the first and the second image."""
+    labels = LabelSpace.pairwise("A", "B")
+    one, other = (example.image for example in TRAIN[:2])
+    pair = dspy.Example(first=one, second=other, label="A", reason="A is sharper").with_inputs("first", "second")
+    judge = VisualJudge(labels, instruction="Which is better?", images=("first", "second"))
+    data = in_balanced_order(dataset(judge, [pair] * 4, None, "label"), labels, "label", 0)
+    shown = {i: example.reason for i, example in enumerate(data.examples)}
+    assert len(data.swapped) == 2
+    for i, reason in shown.items():
+        assert reason == ("(written with the two in the other order) " if i in data.swapped else "") + "A is sharper"

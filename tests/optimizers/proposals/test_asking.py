@@ -178,10 +178,12 @@ def test_a_refused_request_is_not_repeated(error: Exception, overflow: bool) -> 
     assert (revision.overflow, first.overflow) == (overflow, overflow)
 
 
-def test_a_revision_quotes_nothing_that_the_request_shows() -> None:
-    """Descriptions and context in its inputs count."""
+@pytest.mark.parametrize("place", ["description", "human_reason"])
+def test_a_revision_quotes_nothing_that_the_request_shows(place: str) -> None:
+    """Descriptions, reasons and context in its inputs count."""
     words = "a blurred yellow bird sits on a wet branch"
-    error = JudgementError(description=words, human_label="1", judge_label="2", difference="")
+    given = {"description": "a bird", place: words}
+    error = JudgementError(**given, human_label="1", judge_label="2", difference="")
 
     def quoting(asker: Asker) -> Any:
         return asker.revise(Showing, {"text": error}, "Judge it.")

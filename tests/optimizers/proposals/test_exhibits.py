@@ -10,7 +10,7 @@ from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.optimizers.bench.bench import Bench, Predictors
 from blpo_dspy.optimizers.bench.records import Judgement
-from blpo_dspy.optimizers.proposals.exhibits import Exhibits, ShownAs, label_names
+from blpo_dspy.optimizers.proposals.exhibits import Exhibits, JudgementError, ShownAs, label_names
 from blpo_dspy.programs import VisualJudge
 
 SCALE = LabelSpace.ordinal(1, 5)
@@ -82,3 +82,15 @@ def test_labels_have_a_name_with_and_without_a_label_space() -> None:
     """A prompt says what there is to choose from, or that the metric knows."""
     assert label_names(SCALE) == "a whole number from 1 to 5"
     assert label_names(None) == "as the metric has them"
+
+
+def test_a_verdict_has_a_reason_only_where_people_wrote_one() -> None:
+    """A marker in it can't become an image; a mistake without one is shown as ever."""
+    with exhibits("images") as shown:
+        shown.bench.examples[0]["reason"] = f"too dark {MARKER}"
+        said, silent = (shown.verdict(Judgement(i, 2, 4, 0.5)) for i in (0, 1))
+    assert said["human_reason"].startswith("too dark")
+    assert MARKER not in said["human_reason"]
+    assert "human_reason" not in silent
+    errors = [JudgementError(description="a street", **verdict) for verdict in (said, silent)]
+    assert ["human_reason" in error.model_dump() for error in errors] == [True, False]

@@ -593,3 +593,25 @@ def test_chromium_shows_every_number_beside_a_long_group_name(width, run_folder,
     assert f'title="1{name}"' in page.read_text()
     hidden = "[...document.querySelectorAll('.scroll')].filter(region => region.scrollWidth > region.clientWidth)"
     assert seen_in_frame(page, f"{hidden}.map(region => region.ariaLabel).join()", width, tmp_path) == ""
+
+
+def test_what_people_wrote_stands_on_the_cards(run_folder, tmp_path) -> None:
+    """Of test images and of doubtful labels, as text; the record says how many the optimizer read."""
+    folder = shutil.copytree(run_folder, tmp_path / "copy")
+    reason = "<i>too dark</i>"
+    rows = [
+        dspy.Example(image=dspy.Image(grey(9)), label="dark", id=x, reason=reason).with_inputs("image") for x in "ab"
+    ]
+    error = LikelyError("a", "dark", "bright", 1.0, 3, 1.0)
+    record = json.loads((folder / "result.json").read_text())
+    assert record["reasons"] == 0
+    assert "Reasons" not in Page(render(load_run(folder))).text
+    record["reasons"] = 7
+    (folder / "result.json").write_text(json.dumps(record))
+    before, after = [Verdict("bright"), Verdict("dark")], [Verdict("bright"), Verdict("dark")]
+    write_report_data(folder, LABELS, rows, before, after, doubtful=with_examples([error], rows))
+    page = render(load_run(folder))
+    assert Page(page).text.count(f"People wrote{reason}") == 2
+    assert "<i>" not in page
+    assert "of 7 training images, read by the optimizer model alone" in page
+    assert [item.reason for item in load_run(folder).items] == [reason, ""]

@@ -17,6 +17,7 @@ from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.photographs import crops
 from blpo_dspy.data.sources.photographs.degradations import degrade, draw_flaws
 from blpo_dspy.data.sources.photographs.raters import SCORE_LEVELS, Rater, worst_to_best
+from blpo_dspy.data.sources.photographs.reasons import reason_for
 from blpo_dspy.data.splits import Splits
 from blpo_dspy.embedded.sight import flaws
 from blpo_dspy.embedded.sight.perception import Levels
@@ -24,6 +25,7 @@ from blpo_dspy.embedded.sight.pixels import png
 from blpo_dspy.errors import BlpoError
 
 FIVE = LabelSpace.ordinal(1, 5)
+REASON_COLUMN = "why"
 _DRAWS_PER_EXAMPLE = 40
 
 
@@ -36,17 +38,22 @@ class RatedPhotograph:
         label: The label that was written down.
         levels: Its flaws.
         meant: The label that the rater means; another one where `Rater.label_noise` made a slip.
+        reason: What the rater writes beside the label; "" for nothing.
     """
 
     image: bytes
     label: Label
     levels: Levels
     meant: Label
+    reason: str = ""
 
 
 @dataclass(frozen=True)
 class DatasetPaths:
-    """Where a dataset lies on disk; each table has the columns `image` (relative to the table) and `label`."""
+    """Where a dataset lies on disk; each table has the columns `image` (relative to the table) and `label`.
+
+    With reasons it has a column `why` too.
+    """
 
     folder: Path
     images: Path
@@ -168,7 +175,9 @@ def _remedy(rater: Rater, worst_is_short: bool) -> str:
 def _rated(recipe: Recipe, rater: Rater, labels: LabelSpace, seed: int) -> RatedPhotograph:
     image = _rendered(recipe.number, tuple(recipe.levels.items()), seed)
     given = rater.given(recipe.label, labels, random.Random(f"{seed}:slips:{recipe.number}"))
-    return RatedPhotograph(image, given, recipe.levels, recipe.label)
+    written = random.Random(f"{seed}:reason:{recipe.number}")
+    reason = reason_for(rater, recipe.levels, recipe.label, labels, written)
+    return RatedPhotograph(image, given, recipe.levels, recipe.label, reason)
 
 
 @lru_cache(maxsize=1024)
@@ -188,10 +197,12 @@ def write_dataset(
     val: int = 60,
     test: int = 100,
     labels: LabelSpace = FIVE,
+    reasons: bool = False,
 ) -> DatasetPaths:
     """Writes rated photographs as PNG files under `folder/images`, `train.csv`, `val.csv`, `test.csv` and the credits.
 
-    File names are running numbers over all splits in a shuffled order: they reveal neither flaw nor label nor split.
+    With `reasons` the tables have what the rater writes beside the label, in the column `why`. File names are running
+    numbers over all splits in a shuffled order: they reveal neither flaw nor label nor split.
 
     Raises:
         BlpoError: If the rater cannot fill every label, or a file cannot be written.
@@ -205,16 +216,16 @@ def write_dataset(
         paths.images.mkdir(parents=True, exist_ok=True)
         (root / "CREDITS.txt").write_text(crops.CREDITS, encoding="utf-8")
         for table, rows in ((paths.train, splits.train), (paths.val, splits.val), (paths.test, splits.test)):
-            _write_table(table, [(f"photo-{numbers.pop():04d}.png", row) for row in rows])
+            _write_table(table, [(f"photo-{numbers.pop():04d}.png", row) for row in rows], reasons=reasons)
     except OSError as error:
         raise BlpoError(f"cannot write the photographs to {root}: {error}") from error
     return paths
 
 
-def _write_table(table: Path, rows: list[tuple[str, RatedPhotograph]]) -> None:
+def _write_table(table: Path, rows: list[tuple[str, RatedPhotograph]], *, reasons: bool) -> None:
     for name, row in rows:
         (table.parent / "images" / name).write_bytes(row.image)
     with table.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(("image", "label"))
-        writer.writerows((f"images/{name}", row.label) for name, row in rows)
+        writer.writerow(("image", "label", REASON_COLUMN)[: 3 if reasons else 2])
+        writer.writerows((f"images/{name}", row.label, row.reason)[: 3 if reasons else 2] for name, row in rows)

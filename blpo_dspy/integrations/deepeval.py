@@ -17,8 +17,8 @@ try:
     from deepeval.metrics import BaseMetric
     from deepeval.test_case import LLMTestCase
     from deepeval.test_case.llm_test_case import _MLLM_IMAGE_REGISTRY
-except ModuleNotFoundError as error:
-    raise BlpoError(f'{error.name} is not installed: pip install "blpo-dspy[deepeval]"') from error
+except ImportError as error:  # not there, or of a version without one of these
+    raise BlpoError(f'{error}: pip install "blpo-dspy[deepeval]"') from error
 
 # DeepEval's own reader of these takes any other text between the brackets, which a model may have written, for the path
 # or address of an image, and keeps it under that text.

@@ -16,8 +16,8 @@ try:
     from inspect_ai.model import ContentImage
     from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
     from inspect_ai.solver import TaskState
-except ModuleNotFoundError as error:
-    raise BlpoError(f'{error.name} is not installed: pip install "blpo-dspy[inspect]"') from error
+except ImportError as error:  # not there, or of a version without one of these
+    raise BlpoError(f'{error}: pip install "blpo-dspy[inspect]"') from error
 
 
 def judge_scorer(

@@ -13,8 +13,8 @@ from blpo_dspy.programs.visual_judge import VisualJudge
 try:
     from mlflow.entities import AssessmentError, AssessmentSource, Feedback
     from mlflow.genai.scorers import Scorer, scorer
-except ModuleNotFoundError as error:
-    raise BlpoError(f'{error.name} is not installed: pip install "blpo-dspy[mlflow]"') from error
+except ImportError as error:  # not there, or of a version without one of these
+    raise BlpoError(f'{error}: pip install "blpo-dspy[mlflow]"') from error
 
 
 def judge_scorer(

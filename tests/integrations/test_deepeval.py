@@ -144,5 +144,5 @@ def test_without_deepeval_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) ->
     """On import of the module."""
     monkeypatch.delitem(sys.modules, "blpo_dspy.integrations.deepeval")
     monkeypatch.setitem(sys.modules, "deepeval.metrics", None)
-    with pytest.raises(BlpoError, match=r"not installed: pip install \"blpo-dspy\[deepeval\]\""):
+    with pytest.raises(BlpoError, match=r": pip install \"blpo-dspy\[deepeval\]\""):
         __import__("blpo_dspy.integrations.deepeval")

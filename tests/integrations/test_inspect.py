@@ -175,5 +175,5 @@ def test_without_inspect_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     """On import of the module."""
     monkeypatch.delitem(sys.modules, "blpo_dspy.integrations.inspect")
     monkeypatch.setitem(sys.modules, "inspect_ai.model", None)
-    with pytest.raises(BlpoError, match=r"not installed: pip install \"blpo-dspy\[inspect\]\""):
+    with pytest.raises(BlpoError, match=r": pip install \"blpo-dspy\[inspect\]\""):
         __import__("blpo_dspy.integrations.inspect")

@@ -176,5 +176,5 @@ def test_without_mlflow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     """On import of the module."""
     monkeypatch.delitem(sys.modules, "blpo_dspy.integrations.mlflow")
     monkeypatch.setitem(sys.modules, "mlflow.entities", None)
-    with pytest.raises(BlpoError, match=r"not installed: pip install \"blpo-dspy\[mlflow\]\""):
+    with pytest.raises(BlpoError, match=r": pip install \"blpo-dspy\[mlflow\]\""):
         __import__("blpo_dspy.integrations.mlflow")

@@ -1,8 +1,12 @@
-"""Tests of a judge as a reward function, called as TRL's `GRPOTrainer` calls one."""
+"""Tests of a judge as a reward function, called as TRL's `GRPOTrainer` calls one, and by the trainer itself.
+
+CI skips the latter, as TRL brings PyTorch; last run with trl 1.16.0, transformers 5.24.0 and torch 2.13.0.
+"""
 
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import dspy
@@ -116,3 +120,66 @@ def test_it_has_the_name_under_which_trl_logs_it() -> None:
     judge = judge_with(answers("5"), SCALE)
     assert judge_reward(judge).__name__ == "judge_reward"
     assert judge_reward(judge, name="taste").__name__ == "taste"
+
+
+def tiny_model() -> tuple[Any, Any]:
+    """Returns an untrained language model of a few thousand weights, and its tokenizer of words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    words = {word: i for i, word in enumerate(["<pad>", "<eos>", "draw", "a", "square"])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    config = LlamaConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        pad_token_id=0,
+        eos_token_id=1,
+    )
+    return (
+        LlamaForCausalLM(config),
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>"),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_trainer_of_trl_learns_from_it(tmp_path: Path) -> None:
+    """Images come decoded from the dataset; the mean reward leaves out what has none."""
+    pytest.importorskip("trl", reason="TRL is not installed: it brings PyTorch")
+    from datasets import Dataset, Features, Value
+    from datasets import Image as ImageFeature
+    from trl import GRPOConfig, GRPOTrainer
+
+    def by_grey(seen: Seen) -> Any:
+        dark = f"data:image/png;base64,{seen.images[0]}" == picture(1)
+        return dspy.lm15.InvalidRequestError("refused") if dark else {"label": "4"}
+
+    judge = judge_with(by_grey, SCALE, context=["completion"], evidence="image")
+    features = Features({"prompt": Value("string"), "picture": ImageFeature()})
+    rows = {"prompt": ["draw a square"] * 2, "picture": [grey(1), grey(9)]}
+    model, tokenizer = tiny_model()
+    trainer = GRPOTrainer(
+        model=model,
+        processing_class=tokenizer,
+        reward_funcs=judge_reward(judge, name="taste", fields={"image": "picture"}),
+        train_dataset=Dataset.from_dict(rows, features=features),
+        args=GRPOConfig(
+            output_dir=str(tmp_path),
+            per_device_train_batch_size=4,
+            num_generations=2,
+            max_completion_length=4,
+            max_steps=1,
+            logging_steps=1,
+            report_to=[],
+            use_cpu=True,
+            bf16=False,
+        ),
+    )
+    trainer.train()
+    (logged,) = (entry for entry in trainer.state.log_history if "rewards/taste/mean" in entry)
+    assert logged["rewards/taste/mean"] == 0.75
+    assert len(seen_by(judge)) == 4

@@ -36,8 +36,8 @@ def judge_metric(
     """Returns `metric(example, prediction, trace=None, pred_name=None, pred_trace=None)` for DSPy's optimizers.
 
     The metric judges an image that the program produced (or was given) and returns a `dspy.Prediction` with `score` in
-    [0, 1] and `feedback`, the judge's evidence in words, as `dspy.GEPA` reads it. An answer without a valid label
-    scores 0, and the feedback states it.
+    [0, 1] and `feedback`, the judge's evidence in words, as `dspy.GEPA` reads it, and the `label`. An answer without a
+    valid label (None) scores 0, and the feedback states it.
 
     The judge runs on its own LM (`judge.set_lm(…)`), or on the configured one, which within an optimizer is the
     program's. `dspy.BootstrapFewShot` takes every such prediction for a success unless it is given a
@@ -55,11 +55,7 @@ def judge_metric(
             `fields` names an input that the judge doesn't have.
     """
     worth, best = _worth(judge.labels, scores)
-    if fields is not None:
-        check_kind("fields", fields, Mapping, "dictionary", "fields={'image': 'render'}")
-    if unknown := [name for name in fields or () if name not in judge.fields.names]:
-        raise BlpoError(f"the judge has no input {brief(unknown)}; it has {list(judge.fields.names)}")
-    holders = {name: (fields or {}).get(name, name) for name in judge.fields.names}
+    holders = holders_of(judge.fields, fields)
     images = {image.name for image in judge.fields.images}
 
     def metric(
@@ -72,12 +68,26 @@ def judge_metric(
             verdict = judge(**inputs)
         if verdict.label is None:
             answer = as_data(verdict.answer)[:_SHOWN_ANSWER]
-            return dspy.Prediction(score=0.0, feedback=f"The judge gave no valid label (it wrote {answer!r}).")
+            feedback = f"The judge gave no valid label (it wrote {answer!r})."
+            return dspy.Prediction(score=0.0, feedback=feedback, label=None)
         evidence = [as_data(verdict[key]) for key in ("reasoning", "description") if verdict.get(key)]
         feedback = " ".join([f"The judge's label is {verdict.label}; the best is {best}.", *evidence])
-        return dspy.Prediction(score=worth(verdict.label), feedback=feedback)
+        return dspy.Prediction(score=worth(verdict.label), feedback=feedback, label=verdict.label)
 
     return metric
+
+
+def holders_of(inputs: InputFields, fields: Mapping[str, str] | None) -> dict[str, str]:
+    """Returns for each input of a judge the name of what holds it: that in `fields`, else its own.
+
+    Raises:
+        BlpoError: If `fields` names an input that the judge doesn't have.
+    """
+    if fields is not None:
+        check_kind("fields", fields, Mapping, "dictionary", "fields={'image': 'render'}")
+    if unknown := [name for name in fields or () if name not in inputs.names]:
+        raise BlpoError(f"the judge has no input {brief(unknown)}; it has {list(inputs.names)}")
+    return {name: (fields or {}).get(name, name) for name in inputs.names}
 
 
 def _worth(labels: LabelSpace, scores: Mapping[Label, float] | None) -> tuple[Callable[[Label], float], str]:

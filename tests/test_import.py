@@ -18,6 +18,7 @@ import blpo_dspy
 pytestmark = pytest.mark.wheel
 
 HEAVY = {"datasets", "litellm", "matplotlib", "numpy", "openai", "pandas", "pyarrow", "scipy", "sklearn"}
+HEAVY |= {"deepeval", "inspect_ai", "mlflow", "trl"}
 
 
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -121,7 +122,7 @@ FLOORS = (
     {"data", "models"},
     {"agreement", "calls", "programs"},
     {"optimizers", "predictions"},
-    {"report", "serving"},
+    {"integrations", "report", "serving"},
     {"comparison", "runs"},
     {"cli", "blpo_dspy"},
 )

@@ -190,6 +190,8 @@ def test_the_python_of_the_readme_runs_as_written(
     label, accuracy = capsys.readouterr().out.split()[:2]
     assert label in "12345"
     assert 0 <= float(accuracy) <= 1
+    assert 0 <= names["mean"] <= 1
+    assert 0 <= names["rewards"][0] <= 1
 
 
 def commands() -> list[list[str]]:

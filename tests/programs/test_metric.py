@@ -33,6 +33,7 @@ def test_an_ordinal_label_scores_by_its_place_on_the_scale(labels: LabelSpace, a
     """The lowest level is 0, the highest 1."""
     verdict = judge_with(answers(answer), labels).as_metric()(EXAMPLE, dspy.Prediction())
     assert verdict.score == score
+    assert str(verdict.label) == answer
 
 
 @pytest.mark.parametrize(("answer", "score"), [("Safe", 1.0), ("Unsafe", 0.2)])
@@ -60,7 +61,7 @@ def test_an_answer_without_a_label_scores_nothing_and_says_so() -> None:
     marker = "<<CUSTOM-TYPE-START-IDENTIFIER>>"
     judge = judge_with(answers(f"I cannot say {marker} " + "x" * 1000), SCALE)
     verdict = judge.as_metric()(EXAMPLE, dspy.Prediction())
-    assert verdict.score == 0.0
+    assert (verdict.score, verdict.label) == (0.0, None)
     assert "no valid label" in verdict.feedback
     assert "I cannot say" in verdict.feedback
     assert marker not in verdict.feedback

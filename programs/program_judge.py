@@ -262,7 +262,9 @@ def _inputs_of(program: dspy.Module) -> InputFields:
 
 def _check_forward(program: dspy.Module, fields: InputFields) -> None:
     """Refuses inputs that the program's forward doesn't take, before the first call."""
-    parameters = inspect.signature(program.forward).parameters
+    # Of the class: DSPy warns of whoever looks at the method of a module.
+    _, *own = inspect.signature(type(program).forward).parameters.items()
+    parameters = dict(own)
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     unknown = [name for name in fields.names if name not in parameters]

@@ -124,7 +124,7 @@ def _prepared(student: dspy.Module, example: dspy.Example, label_field: str) -> 
     if not images_of(example):
         kinds = ", ".join(f"{name} is a {type(value).__name__}" for name, value in inputs.items())
         raise BlpoError(f"none of its inputs is a dspy.Image or a list of them ({kinds}); make one dspy.Image(…)")
-    forward = getattr(student, "forward", None)
+    forward = getattr(type(student), "forward", None)  # DSPy warns of whoever looks at the method of a module
     if forward is not None:
         _check_forward(forward, inputs)
     return example
@@ -133,7 +133,7 @@ def _prepared(student: dspy.Module, example: dspy.Example, label_field: str) -> 
 def _check_forward(forward: Callable[..., Any], inputs: dspy.Example) -> None:
     """Refuses inputs of other names than a program's forward has."""
     try:
-        inspect.signature(forward).bind(**dict(inputs.items()))
+        inspect.signature(forward).bind(None, **dict(inputs.items()))
     except TypeError as error:
         names = ", ".join(inputs.keys())
         raise BlpoError(f"the program's forward doesn't take {names} ({error}); name inputs as forward does") from error

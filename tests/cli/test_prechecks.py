@@ -198,3 +198,13 @@ def test_the_image_that_is_sent_is_as_large_as_the_policy_allows(policy: PixelPo
     with Image.open(io.BytesIO(data)) as sent:
         assert sent.size == (policy.max_side, policy.max_side)
     assert 0.9 * min(policy.max_bytes, 3 * policy.max_side**2) <= len(data) <= policy.max_bytes
+
+
+def test_as_many_images_are_sent_as_a_row_has() -> None:
+    """Some servers take one image a request; the note says how many there are, the policy fits the largest of all."""
+    rows = [dspy.Example(left=picture(300).image, views=[picture(90).image, picture(400).image])]
+    assert needed_policy(PixelPolicy(), rows).max_side == 400
+    assert image_limits(PixelPolicy(), PixelPolicy(400), ["openai/m"], 3).endswith("; a request has up to 3 images")
+    lm = scripted_lm(lambda seen: "whatever")
+    send_largest(lm, PixelPolicy(64), 3)
+    assert [len(seen.images) for seen in lm.engine.seen] == [3]

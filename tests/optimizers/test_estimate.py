@@ -9,6 +9,7 @@ from typing import Any
 import dspy
 import pytest
 from engines import Seen
+from judges import SAFETY, picture
 from worlds import TRAIN, VALIDATION, brightness, examples, mind, student, world
 
 from blpo_dspy.calls.budget import Budget
@@ -282,3 +283,18 @@ def test_an_unknown_model_gets_a_range() -> None:
     """Encoders of local models range from a fixed grid to a token for each patch."""
     counted = image_tokens("ollama_chat/llava", 1024, 1024)
     assert counted.low < 1369 <= counted.high
+
+
+def test_every_image_of_a_row_counts() -> None:
+    """Those of a list too, in the judge's calls as in the verbalizer's."""
+    image = dspy.Image(picture())
+    rows = [
+        dspy.Example(left=image, views=[image, image], label=label).with_inputs("left", "views")
+        for label in ("Safe", "Unsafe") * 3
+    ]
+    lm = embedded_lm()
+    start = VisualJudge(SAFETY, instruction="Judge.", images=["left", "views: list[dspy.Image]"])
+    usual = estimate(BLPO(prompt_model=lm, task_model=lm), start, trainset=rows, valset=rows).usual
+    for role in ("judge", "verbalizer"):
+        assert usual[role].image_tokens == 3 * 85 * usual[role].calls
+    assert usual["optimizer"].image_tokens == 0

@@ -45,6 +45,17 @@ def looking(seen: Seen) -> Any:
     return {"colour": "Red." if red > blue else "a deep blue"}
 
 
+def test_each_image_of_a_row_is_compared() -> None:
+    """Whichever input it is in."""
+    first, second, other = (photograph(number) for number in (0, 4, 9))
+    train = [dspy.Example(left=uri(other), right=uri(first), id="a").with_inputs("left", "right")]
+    copy = uri(first.resize((120, 120)), "JPEG", quality=70)
+    test = [dspy.Example(views=[uri(second), copy], id="b").with_inputs("views")]
+    assert [line.partition(" (")[0] for line in near_duplicates({"train": train, "test": test})] == [
+        "train a looks like test b"
+    ]
+
+
 @pytest.mark.parametrize(
     ("script", "sees"),
     [

@@ -31,7 +31,7 @@ from blpo_dspy.report.html import relative_paths
 from blpo_dspy.report.run.folder import RESULT, RunFolder, ShownError
 from blpo_dspy.report.run.headline import headline_of, models_and_day
 from blpo_dspy.report.run.measured import WHEN, agreement_in, measured_of
-from blpo_dspy.runs.compiling import claim, compile_and_measure
+from blpo_dspy.runs.compiling import claim, compile_and_measure, measure_compiled
 from blpo_dspy.runs.costs import costs_after, not_paid_for
 from blpo_dspy.runs.jobs import KeepBackOption, Search
 from blpo_dspy.runs.progress import watching
@@ -70,6 +70,52 @@ class Alignment:
         alignment = cls(VisualJudge.load(folder / JUDGE), folder)
         assert alignment.run.result  # read now, so that a damaged record is refused here
         return alignment
+
+    @classmethod
+    def of(
+        cls,
+        compiled: VisualJudge,
+        *,
+        testset: Labelled,
+        trainset: Labelled = (),
+        valset: Labelled = (),
+        models: Models | None = None,
+        run_dir: str | Path | None = None,
+        threads: int | None = None,
+        progress: bool | None = None,
+    ) -> Alignment:
+        """Measures a judge that `BLPO.compile` returned, and what it was compiled from, so that it can be reported.
+
+        Args:
+            compiled: The judge as `compile` returned it, with its `detailed_results`.
+            testset: Labelled images that neither training nor validation used; each is judged before and after.
+            trainset: What it was compiled with: labels that the compiled judge contradicts are looked for.
+            valset: What it was picked on.
+            models: The models; the judge's own, or those of DSPy's settings, if None.
+            run_dir: A folder for record and report, which `load` reads.
+            threads: LM calls under way at once; DSPy's setting if None.
+            progress: Whether progress is shown; if None, on a terminal and in a notebook.
+
+        Raises:
+            DataError: If examples cannot be used, or an image is in two of the sets.
+            BlpoError: If the judge was not compiled in this process.
+        """
+        check_kind("compiled", compiled, VisualJudge, "judge", "BLPO(…).compile(start, trainset=…)")
+        record = getattr(compiled, "detailed_results", None)
+        if record is None:
+            raise BlpoError("the judge has no record of its search (detailed_results): pass what compile returned")
+        start = compiled.deepcopy()
+        for predictor, text in ((start.judge, record.start.judge), (start.verbalizer, record.start.verbalizer)):
+            predictor.signature, predictor.demos = predictor.signature.with_instructions(text), []
+        given = {"train": trainset, "val": valset, "test": testset}
+        parts = {name: loaded_set(compiled, name, part) for name, part in given.items() if not is_list(part) or part}
+        check_disjoint(**parts)
+        models, search = models_of(compiled) if models is None else models, Search(threads=threads)
+        train, val, test = (parts.get(name, []) for name in given)
+        sets = Sets(train, val, test, sizes_in_words(parts, compiled.labels))
+        with watching(progress, resumes=None) as watch:
+            aligned = measure_compiled(start, compiled, sets, models, search, watch)
+        return _written(aligned, sets, models, watch.warnings, run_dir)
 
     @cached_property
     def run(self) -> RunFolder:
@@ -202,9 +248,7 @@ def align(
         )
     sets = _sets(start, train, val, test, sizes, search.seed)
     models = models_of(start) if models is None else models
-    temporary = None if run_dir is not None else tempfile.TemporaryDirectory(prefix="blpo-")
-    folder = writable_folder(Path(temporary.name if temporary is not None else str(run_dir)))
-    log_dir = None if run_dir is None else folder
+    log_dir = None if run_dir is None else writable_folder(Path(run_dir))
     sets = replace(sets, seal=seal(sets.test, run_of(start, sets, search), run_dir=log_dir))
     if sets.seal is not None and sets.seal.warning is not None:
         notice(sets.seal.warning)
@@ -213,10 +257,18 @@ def align(
     claim(start, sets, models, search, log_dir)
     with watching(progress, resumes=log_dir) as watch:
         aligned = compile_and_measure(start, sets, models, search, watch, log_dir=log_dir)
+    return _written(aligned, sets, models, watch.warnings, run_dir)
+
+
+def _written(
+    aligned: Aligned, sets: Sets, models: Models, warned: Sequence[str], run_dir: str | Path | None
+) -> Alignment:
+    """What was measured, written to a folder, which is a temporary one if none is named; warnings are issued again."""
+    temporary = None if run_dir is not None else tempfile.TemporaryDirectory(prefix="blpo-")
+    folder = writable_folder(Path(temporary.name if temporary is not None else str(run_dir)))
     names = {role: getattr(models, role).model for role in ("judge", "verbalizer", "optimizer")}
-    record = {**result(aligned, sets, names), "warnings": watch.warnings}
-    write_run(folder, aligned, sets, record)
-    for warning in watch.warnings:
+    write_run(folder, aligned, sets, {**result(aligned, sets, names), "warnings": list(warned)})
+    for warning in warned:
         notice(warning)
     return Alignment(aligned.judge, folder, temporary)
 

@@ -76,14 +76,41 @@ def compile_and_measure(
     if aside := _measured_under_another_budget(optimizer, sets, search):
         optimizer.budget = search.budget(costs.reserved + aside)
     compiled = _compile(optimizer, start, sets, watch)
+    aligned = _measured_all(optimizer, start, compiled, sets, models, search, costs, watch, began, ceiling)
+    compiled.card = card(aligned, sets)
+    return aligned
+
+
+def measure_compiled(
+    start: VisualJudge, compiled: VisualJudge, sets: Sets, models: Models, search: Search, watch: Watch
+) -> Aligned:
+    """Returns what `compile_and_measure` measures of a judge that is compiled already; the judge is left as it is.
+
+    Raises:
+        BlpoError: If nothing could be measured.
+    """
+    optimizer, costs = make_optimizer(models, search, 0), costs_after(start, sets, search)
+    return _measured_all(optimizer, start, compiled, sets, models, search, costs, watch, time.monotonic(), None)
+
+
+def _measured_all(
+    optimizer: BLPO,
+    start: VisualJudge,
+    compiled: VisualJudge,
+    sets: Sets,
+    models: Models,
+    search: Search,
+    costs: CostsAfter,
+    watch: Watch,
+    began: float,
+    ceiling: VisualJudge | None,
+) -> Aligned:
     with _inquiry(optimizer, compiled.detailed_results, models, sets, search, watch, began) as inquiry:
         found = _looked_into(start, compiled, sets, search, costs, inquiry, ceiling)
         if not (found.record.rounds or found.before.val or found.before.test):
             reason = found.record.stop_reason
             raise unmeasured(inquiry.meter, "no round was completed, and the start was not measured", reason)
-    aligned = replace(found, seconds=time.monotonic() - began)
-    compiled.card = card(aligned, sets)
-    return aligned
+    return replace(found, seconds=time.monotonic() - began)
 
 
 def _measured_under_another_budget(optimizer: BLPO, sets: Sets, search: Search) -> int:

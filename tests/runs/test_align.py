@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import threading
@@ -19,6 +20,7 @@ from blpo_dspy.data.sources.photographs.dataset import write_dataset
 from blpo_dspy.embedded.engine import embedded_lm
 from blpo_dspy.errors import BlpoError, BlpoWarning, DataError, ModelError
 from blpo_dspy.models.lm import Models
+from blpo_dspy.optimizers import BLPO
 from blpo_dspy.programs import VisualJudge
 from blpo_dspy.runs.align import Alignment, align
 
@@ -161,3 +163,35 @@ def test_a_cap_that_does_not_pay_for_the_test_images_is_remarked_on() -> None:
     with pytest.warns(BlpoWarning, match="max_calls=60 doesn't pay for the 10 test images: not judged"):
         done = align(student(), **SETS, models=offline(), **{**FEW, "max_calls": 60})
     assert done.summary().startswith("Not measured on sealed test images")
+
+
+def test_what_blpo_compiled_alone_can_be_reported(tmp_path: Path) -> None:
+    """Start and compiled judge are measured on the test images; the judge itself is left as it is."""
+    models = offline()
+    optimizer = BLPO(
+        prompt_model=models.optimizer,
+        task_model=models.judge,
+        verbalizer_model=models.verbalizer,
+        rounds=2,
+        inner_steps=1,
+    )
+    compiled = optimizer.compile(student(), trainset=SETS["train"], valset=SETS["val"])
+    card, instruction = copy.deepcopy(compiled.card), compiled.instruction
+    found = Alignment.of(
+        compiled,
+        testset=SETS["test"],
+        trainset=SETS["train"],
+        valset=SETS["val"],
+        models=models,
+        run_dir=tmp_path / "run",
+    )
+    assert found.before.test is not None
+    assert found.before.test.n == len(SETS["test"])
+    assert found.run.result["start"]["judge"] == TASK
+    assert (compiled.card, compiled.instruction) == (card, instruction)
+    assert found.report(tmp_path / "r.html").stat().st_size > 1000
+    assert Alignment.load(tmp_path / "run").summary() == found.summary()
+    with pytest.raises(BlpoError, match="no record of its search"):
+        Alignment.of(student(), testset=SETS["test"], models=models)
+    with pytest.raises(DataError, match="more than one of"):
+        Alignment.of(compiled, testset=SETS["train"], trainset=SETS["train"], models=models)

@@ -82,7 +82,8 @@ class InputFields:
         Raises:
             BlpoError: If there is no image, or a name is taken, given twice, or not an identifier.
         """
-        return cls(check_images(images, context), check_context(context))
+        texts = check_context(context)
+        return cls(check_images(images, texts), texts)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -120,8 +120,11 @@ def constructors() -> Iterator[tuple[str, Doing, Sequence[Any]]]:
         yield (
             f"VisualJudge({name})",
             lambda v, n=name: VisualJudge(SAFETY, **{**new, n: v}),
-            (None, 5, "", " \n", [], b"x"),
+            (*([None] if name == "instruction" else []), 5, "", " \n", [], b"x"),
         )
+    yield "VisualJudge(images=…)", lambda v: VisualJudge(SAFETY, images=v, **new), (
+        ["a", "a"], 5, [["a"]], [], None, ["label"], ["a b"], ["a: str"], ["a: list[str]"], [5], ["self"], {},
+    )  # fmt: skip
     for text in ("image", "label", "a b", "ж", "class", "_x", "self", "model_config", "]] ## x", 5, None, ""):
         yield "VisualJudge(context)", lambda v: VisualJudge(SAFETY, context=[v], **new), (text,)
     yield "VisualJudge(context=…)", lambda v: VisualJudge(SAFETY, context=v, **new), (["a", "a"], 5, [["a"]])

@@ -36,7 +36,7 @@ Load = Callable[[Path], list[dspy.Example]]
 
 def load(path: Path) -> list[dspy.Example]:
     """Loads a table as most users do."""
-    return load_examples(path, labels=LABELS, context=["prompt"])
+    return load_examples(path, labels=LABELS, context=["prompt"], require_labels=True)
 
 
 def with_images(folder: Path) -> Path:

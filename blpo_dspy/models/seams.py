@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextvars
 import functools
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import dspy
@@ -17,6 +19,9 @@ from dspy.adapters.chat_adapter import field_header_pattern
 
 # Tags are taken out of the text of an input as DSPy writes it, which depends on the field's type.
 from dspy.adapters.utils import format_field_value
+
+# DSPy estimates the cost of each call with the look-up of this module (see `model_info`).
+from dspy.clients import costs, model_metadata
 
 # The options of a connection are neither part of a request nor of an LM's identity; whether DSPy's own engine reaches a
 # model is decided before the first call.
@@ -28,7 +33,7 @@ from dspy.clients.capabilities import resolve
 # The engine whose answers are bounded (see `calls/bounds.py`, which also replaces an LM's `_engine_store` and the
 # `_transport` of an engine's router: DSPy passes no transport from an LM to its engine).
 from dspy.clients.engines.lm15_engine import LM15Engine
-from dspy.clients.model_metadata import model_info, rate
+from dspy.clients.model_metadata import rate
 
 # A judge file has the metadata that DSPy expects in a state file.
 from dspy.utils.saving import get_dependency_versions
@@ -55,6 +60,23 @@ __all__ = [
 
 PROCESS_TRACE = contextvars.Context().run(lambda: dspy.settings.trace)
 """The trace that DSPy keeps for the whole process: a context without variables sees none of `dspy.context`."""
+
+
+@functools.lru_cache(maxsize=256)
+def _known_info(provider: str, model: str, namespaces: tuple[str, ...] | None) -> Mapping[str, Any]:
+    return MappingProxyType(model_metadata.model_info(provider, model, namespaces=namespaces))
+
+
+def model_info(provider: str, model: str, *, namespaces: Iterable[str] | None = None) -> Mapping[str, Any]:
+    """Returns DSPy's entry for a model, empty if there is none; looked up once, as DSPy loads its table only once.
+
+    DSPy's own look-up copies the entry, and compares all of the thousands of entries where a model has none: twice for
+    each call, to estimate its cost. So it takes this one there, for the whole process; it reads the entry only.
+    """
+    return _known_info(provider, model, None if namespaces is None else tuple(namespaces))
+
+
+costs.model_info = model_info
 
 
 def litellm_module() -> Any:

@@ -17,7 +17,7 @@ from dspy.utils.exceptions import AdapterParseError
 from PIL import Image
 
 from blpo_dspy.data.fields import all_images
-from blpo_dspy.data.images.prepare import PixelPolicy, is_reference
+from blpo_dspy.data.images.prepare import ImageError, PixelPolicy, is_reference
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.models.adapter import one_call_adapter
 from blpo_dspy.models.image_tokens import image_tokens
@@ -138,11 +138,15 @@ def send_largest(lm: dspy.BaseLM, policy: PixelPolicy, images: int = 1) -> None:
 def difference_hash(image: dspy.Image) -> int | None:
     """Returns the 64-bit difference hash of an image: of 9 × 8 grey cells, which are brighter than the next.
 
-    Source: N. Krawetz, "Kind of Like That" (2013). None for an image that is passed on by URL, or too flat to compare.
+    Source: N. Krawetz, "Kind of Like That" (2013). None for an image that is passed on by URL, cannot be decoded, or is
+    too flat to compare.
     """
     if is_reference(image.url):
         return None
-    uri = PixelPolicy().prepare(image).url
+    try:
+        uri = PixelPolicy(check="decode").prepare(image).url
+    except ImageError:
+        return None
     with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) as picture:
         cells = np.asarray(picture.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
     brighter = (cells[:, 1:] > cells[:, :-1]).ravel()

@@ -23,6 +23,7 @@ from PIL import Image, features
 from blpo_dspy.data.images.prepare import PixelPolicy, PreparedImage, fingerprint
 
 POLICY = PixelPolicy(max_side=32, max_bytes=4096)
+DECODING = PixelPolicy(max_side=32, max_bytes=4096, check="decode")
 DAMAGED_EACH = 14
 
 
@@ -175,6 +176,16 @@ def taken_files() -> dict[str, bytes]:
     }
 
 
+def in_right_checksums() -> dict[str, bytes]:
+    """Returns PNGs whose pixels' data is damaged or too short within chunks that are right."""
+    start, end, rows = png_header(8, 8), chunk(b"IEND", b""), zlib.compress((b"\0" + b"\1\2\3" * 8) * 8)
+    return {
+        "an early end": start + chunk(b"IDAT", zlib.compress(b"\0")) + end,
+        "no checksum of its own": start + chunk(b"IDAT", rows[:-8]) + end,
+        "a later filter that doesn't exist": png(8, 8, (b"\0" + b"\1\2\3" * 8) * 7 + b"\x09" + b"\0" * 24),
+    }
+
+
 def sources(prepare: Callable[[Any], Any]) -> Iterator[Case]:
     """Yields addresses, paths and objects: what is no source of an image is refused, an address is passed on."""
     good = sound("small PNG")
@@ -265,7 +276,20 @@ def image_cases(prepare: Callable[[Any], Any] = POLICY.prepare) -> Iterator[Case
     yield from places(prepare)
 
 
+def decoded_cases(prepare: Callable[[Any], Any] = DECODING.prepare) -> Iterator[Case]:
+    """Yields what only the full check refuses, and the seeded damage, which it refuses too."""
+    for name, data in in_right_checksums().items():
+        yield Case(f"PNG with {name}", partial(written, data), prepare, error="truncated|damaged")
+    yield from damage(prepare)
+
+
 @cases(image_cases())
 def test_a_hostile_image_is_refused_or_sound(case: Case, tmp_path: Path) -> None:
     """Whatever its bytes, its name or its place."""
+    hold(case, tmp_path)
+
+
+@cases(decoded_cases())
+def test_a_hostile_image_that_is_decoded_is_refused_or_sound(case: Case, tmp_path: Path) -> None:
+    """By a policy that checks the pixels of every image."""
     hold(case, tmp_path)

@@ -96,6 +96,7 @@ def constructors() -> Iterator[tuple[str, Doing, Sequence[Any]]]:
     for name in ("max_side", "max_bytes", "jpeg_quality", "max_pixels"):
         yield f"PixelPolicy({name})", lambda v, n=name: PixelPolicy(**{n: v}), (*NO_COUNT, None, True, 0, INF, HUGE)
     yield "PixelPolicy(formats)", lambda v: PixelPolicy(formats=v), ("JPEG", (), ("PNG",), ("JPEG", "EPS"), 5, None)
+    yield "PixelPolicy(check)", lambda v: PixelPolicy(check=v), ("DECODE", "", None, True, 5, ["decode"], {})
     yield "PixelPolicy.from_dict", PixelPolicy.from_dict, (None, 5, [], {}, {"max_side": 5})  # type: ignore[arg-type]
     for case in ((), ("a",), ("a", "A "), ("a", ""), ("a", None), ("a", 1.5), ("a", True), ("a", "b\n\nc"), ("a", [])):
         yield "LabelSpace", lambda v: LabelSpace(*v), (case,)

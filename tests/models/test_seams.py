@@ -11,6 +11,7 @@ from typing import Any
 
 import dspy
 import pytest
+from dspy.clients import costs, model_metadata
 from engines import ScriptedServer, completion, scripted_lm
 
 import blpo_dspy
@@ -30,7 +31,8 @@ PUBLIC = {
     "dspy.utils.exceptions",
 }
 INNER = re.compile(
-    r"main_thread_config|__class__ =|\bf_code\b|_engine_spec|_engine_store|\b_transport\b|_shared_transport|__dspy_"
+    r"costs\.\w+ =|main_thread_config|__class__ =|\bf_code\b|_engine_spec|_engine_store|\b_transport\b"
+    r"|_shared_transport|__dspy_"
 )
 MAY = {"models/seams.py", "calls/bounds.py", "calls/meter.py"}
 
@@ -116,6 +118,46 @@ def test_prices_are_known_before_a_call() -> None:
     prompt, completion_price = known_price(dspy.LM("openai/gpt-4o-mini"), None) or (0.0, 0.0)
     assert 0 < prompt < completion_price
     assert known_price(dspy.LM("openai/no-such-model"), None) is None
+
+
+def cost_of_a_call(server: ScriptedServer, name: str) -> float | None:
+    """What DSPy estimates for a call of 1000 prompt and 100 completion tokens."""
+    lm = dspy.LM(name, api_base=server.url, api_key="x", cache=False)
+    lm("a")
+    cost: float | None = lm.history[-1]["cost"]
+    return cost
+
+
+@pytest.mark.parametrize("name", ["gpt-4o-mini", "no-such-model"])
+def test_dspy_looks_the_price_of_a_model_up_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the number of calls, with the same cost as by its own look-up, listed or not."""
+    looked_up: list[str] = []
+    look_up = model_metadata.model_info
+
+    def counted(provider: str, model: str, **options: Any) -> Any:
+        looked_up.append(model)
+        return look_up(provider, model, **options)
+
+    def answered(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
+        return 200, {**completion("hi"), "model": name}, {}
+
+    assert costs.model_info is seams.model_info
+    monkeypatch.setattr(model_metadata, "model_info", counted)
+    seams._known_info.cache_clear()
+    with ScriptedServer(answered) as server:
+        found = [cost_of_a_call(server, f"openai/{name}") for _ in range(3)]
+        assert looked_up == [name]
+        monkeypatch.setattr(costs, "model_info", look_up)
+        assert found == [cost_of_a_call(server, f"openai/{name}") for _ in range(3)]
+    assert (found[0] is None) is (name == "no-such-model")
+
+
+def test_an_entry_of_the_table_cannot_be_changed() -> None:
+    """All calls share it."""
+    entry = seams.model_info("openai", "gpt-4o-mini")
+    assert entry == model_metadata.model_info("openai", "gpt-4o-mini")
+    with pytest.raises(TypeError):
+        entry["input_cost_per_token"] = 0.0  # type: ignore[index]
 
 
 def test_the_engine_of_a_metered_lm_has_a_bounded_transport() -> None:

@@ -555,6 +555,23 @@ def test_a_state_in_a_larger_program_brings_its_pixel_policy(tmp_path: Path) -> 
     assert prompts(parent.judge) == prompts(judge_of())
 
 
+def test_how_images_are_checked_is_kept_where_it_is_not_the_default(tmp_path: Path) -> None:
+    """A file of a default policy is as it was before there was a choice; nothing else in a file depends on it."""
+    usual, full = judge_of(pixel_policy=PixelPolicy()), judge_of(pixel_policy=PixelPolicy(check="decode"))
+    for judge, name in ((usual, "usual.json"), (full, "full.json")):
+        judge.save(tmp_path / name)
+        assert VisualJudge.load(tmp_path / name).pixel_policy == judge.pixel_policy
+        Parent(judge).save(tmp_path / f"parent-{name}")
+        parent = Parent(judge_of())
+        parent.load(tmp_path / f"parent-{name}")
+        assert parent.judge.pixel_policy == judge.pixel_policy
+    assert b'"check"' not in (tmp_path / "usual.json").read_bytes()
+    state = json.loads((tmp_path / "full.json").read_text())
+    assert state["pixel_policy"].pop("check") == "decode"
+    assert state == json.loads((tmp_path / "usual.json").read_text())
+    assert prompts(usual) == prompts(full)
+
+
 @pytest.mark.parametrize("options", [{"labels": LabelSpace("cat", "dog")}, {"evidence": "image"}, {"context": []}])
 def test_a_larger_program_does_not_load_a_judge_of_other_labels(options: dict[str, Any], tmp_path: Path) -> None:
     """DSPy itself would, and tell the model the other judge's labels."""

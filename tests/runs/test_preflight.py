@@ -9,10 +9,12 @@ from typing import Any
 import dspy
 import pytest
 from engines import Seen, scripted_lm
+from image_files import png
 from PIL import Image
 from typer.testing import CliRunner
 
 from blpo_dspy.cli.app import app
+from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.photographs import RATERS, rated_photographs
 from blpo_dspy.embedded.server.http import start_server
@@ -91,6 +93,14 @@ def test_flat_pictures_and_addresses_are_not_compared() -> None:
     assert difference_hash(dspy.Image("https://x.example/1.png")) is None
     plain = [example(uri(Image.new("RGB", (50, 50), "teal")), "a")]
     assert near_duplicates({"train": plain, "test": plain}) == []
+
+
+def test_a_picture_that_cannot_be_decoded_is_not_compared() -> None:
+    """It passed the check of its structure, and the other pictures are still compared."""
+    short = png(8, 8, b"\0")
+    assert difference_hash(PixelPolicy().prepare(short)) is None
+    train = [example(PixelPolicy().prepare(short), "a"), example(uri(photograph(0)), "b")]
+    assert len(near_duplicates({"train": train, "test": [example(uri(photograph(0)), "c")]})) == 1
 
 
 def test_labels_that_a_set_hardly_holds_are_named() -> None:

@@ -12,13 +12,17 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from blpo_dspy.data.images.metadata import without_metadata
+from blpo_dspy.data.images.skeleton import skeleton
 from blpo_dspy.errors import BlpoError, check_kind
+
+Check: TypeAlias = Literal["structure", "decode"]
+"""How an image whose bytes are passed on is checked; `PixelPolicy` explains them."""
 
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 
@@ -143,6 +147,7 @@ class PixelLimits:
     jpeg_quality: int = 90
     max_pixels: int = _BOMB
     formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP")
+    check: Check = "structure"
 
     def __post_init__(self) -> None:
         ranges = {
@@ -159,6 +164,8 @@ class PixelLimits:
         known = all(isinstance(kind, str) and kind in MEDIA_TYPES for kind in self.formats)
         if isinstance(self.formats, str) or not known or "JPEG" not in self.formats:
             raise BlpoError(f"formats must name JPEG and any of {', '.join(MEDIA_TYPES)}, got {self.formats!r}")
+        if self.check not in get_args(Check):
+            raise BlpoError(f"check must be 'structure' or 'decode', got {self.check!r}")
         object.__setattr__(self, "formats", tuple(kind for kind in MEDIA_TYPES if kind in self.formats))
 
 
@@ -178,6 +185,10 @@ def conform(data: bytes, policy: PixelLimits) -> tuple[str, bytes]:
         _check_size(image, policy)
         if kind == "PNG":
             _open(data).verify()  # other decoders refuse a wrong checksum, which Pillow doesn't look at when it loads
+        if policy.check == "structure" and kind in ("JPEG", "PNG"):
+            bare = _whole(image, kind, data, policy)
+            if bare is not None:
+                return MEDIA_TYPES[kind], bare
         with _decoding(image):
             if kind != "JPEG":
                 image.load()  # before reading metadata, which may load too, and damage is reported only once
@@ -237,9 +248,34 @@ def _conforms(image: Image.Image, kind: str, data: bytes, policy: PixelLimits) -
     )
 
 
+def _whole(image: Image.Image, kind: str, data: bytes, policy: PixelLimits) -> bytes | None:
+    """The bytes to pass on of a JPEG or PNG that conforms and is whole, none of its pixels decoded.
+
+    None for any other, which is decoded: it may be damaged, unusual, or not conform.
+    """
+    if len(data) > policy.max_bytes:
+        return None
+    bare = without_metadata(kind, data)
+    bones = bare and skeleton(kind, bare if kind == "JPEG" else data)  # a PNG says how it is turned anywhere
+    if not bare or not bones:
+        return None
+    try:
+        with _open(bones) as read:
+            if not _conforms(image if kind == "JPEG" else read, kind, data, policy):
+                return None
+            if kind == "JPEG":
+                with _decoding(read):
+                    read.draft("L", (1, 1))
+                    read.load()
+    except _DAMAGE:
+        return None
+    return bare
+
+
 def _orientation(image: Image.Image) -> int | None:
     try:
-        return image.getexif().get(_ORIENTATION)
+        # The method of PNG loads all pixels first, for metadata behind them, which the caller has read.
+        return Image.Image.getexif(image).get(_ORIENTATION)
     except _DAMAGE:
         return None  # broken metadata around good pixels
 

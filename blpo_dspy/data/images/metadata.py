@@ -11,9 +11,11 @@ _JFIF, _PROFILES, _ADOBE, _COMMENT = 0xE0, 0xE2, 0xEE, 0xFE
 _APPLICATIONS = range(0xE0, 0xF0)
 _BEGINNINGS = {_JFIF: b"JFIF\0", _PROFILES: b"ICC_PROFILE\0", _ADOBE: b"Adobe"}
 _SCAN, _END = 0xDA, 0xD9
-_NEXT_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")  # not one within a scan
+# Within a scan 0xff stands before a zero, where it is data, or before a restart; 0xff may fill up before any marker.
+_NOT_IN_A_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7]")
+_FILLED = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff]?)")
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # In addition to the critical chunks, those that affect the pixels (PNG, third edition, §11.3).
 _PNG_KEPT = (b"tRNS", b"cHRM", b"gAMA", b"iCCP", b"sBIT", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"bKGD", b"hIST", b"pHYs")
 
@@ -37,62 +39,86 @@ def without_metadata(kind: str, data: bytes) -> bytes | None:
     strip = {"JPEG": _jpeg, "PNG": _png, "WEBP": _webp, "GIF": _gif}[kind]
     try:
         return strip(data)
-    except (IndexError, struct.error, _MalformedError):
+    except (IndexError, struct.error, MalformedError):
         return None
 
 
-class _MalformedError(Exception):
+class MalformedError(Exception):
     """Data that does not follow its format."""
 
 
 def _part(data: bytes, start: int, end: int) -> bytes:
     if end > len(data):
-        raise _MalformedError
+        raise MalformedError
     return data[start:end]
 
 
-def _jpeg(data: bytes) -> bytes:
-    """Segments up to the end of the first image; phones append further pictures and videos, with metadata."""
-    kept = [data[:2]]
+def jpeg_parts(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Returns the segments of the first image of a JPEG, each with the entropy-coded data behind it.
+
+    Phones append further pictures and videos, with metadata.
+
+    Raises:
+        MalformedError: If they don't follow each other up to the end of the image; `IndexError` or `struct.error`
+            where the data ends within one.
+    """
+    parts = [(data[:2], b"")]
     position = 2
     while True:
-        found = _NEXT_MARKER.match(data, position)
-        if found is None:
-            raise _MalformedError
-        marker, start = found[1][0], found.end()
-        if marker == _END:
-            return b"".join([*kept, data[position:start]])
-        end = start + struct.unpack_from(">H", data, start)[0]
-        segment = _part(data, position, end)
-        if marker == _SCAN:
-            following = _NEXT_MARKER.search(data, end)
-            if following is None:
-                raise _MalformedError
-            end = following.start()
-            segment = data[position:end]
-        position = end
-        if _is_kept(marker, data[start + 2 : start + 14]):
-            kept.append(segment)
+        start, marker = _next_marker(data, position)
+        if start != position:
+            raise MalformedError
+        begin = marker + 1
+        if data[marker] == _END:
+            return [*parts, (data[start:begin], b"")]
+        end = begin + struct.unpack_from(">H", data, begin)[0]
+        segment = _part(data, start, end)
+        position = _next_marker(data, end)[0] if data[marker] == _SCAN else end
+        parts.append((segment, data[end:position]))
 
 
-def _is_kept(marker: int, beginning: bytes) -> bool:
-    """Whether a segment of a JPEG affects its pixels."""
+def _next_marker(data: bytes, position: int) -> tuple[int, int]:
+    """Where the next marker that is not within a scan begins, with its fill bytes, and where its code stands."""
+    while found := _NOT_IN_A_SCAN.search(data, position):
+        filled = _FILLED.match(data, found.start())
+        assert filled is not None, "it begins there"
+        if filled[1]:
+            return filled.start(), filled.end() - 1
+        position = filled.end()
+    raise MalformedError
+
+
+def _jpeg(data: bytes) -> bytes:
+    parts = jpeg_parts(data)
+    return b"".join(segment + scan for segment, scan in parts if _is_kept(segment.lstrip(b"\xff")))
+
+
+def _is_kept(segment: bytes) -> bool:
+    """Whether a segment of a JPEG, from the code of its marker, affects the pixels."""
+    marker = segment[0]
     if marker in _APPLICATIONS:
-        return marker in _BEGINNINGS and beginning.startswith(_BEGINNINGS[marker])
+        return marker in _BEGINNINGS and segment[3:].startswith(_BEGINNINGS[marker])
     return marker != _COMMENT
 
 
-def _png(data: bytes) -> bytes:
-    kept = [_PNG_SIGNATURE]
-    position = len(_PNG_SIGNATURE)
-    while True:
+def png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Returns the chunks of a PNG up to its end, each with its name.
+
+    Raises:
+        MalformedError: If one is cut short; `struct.error` where there is no end.
+    """
+    chunks: list[tuple[bytes, bytes]] = []
+    position = len(PNG_SIGNATURE)
+    while not chunks or chunks[-1][0] != b"IEND":
         (length,), name = struct.unpack_from(">I", data, position), data[position + 4 : position + 8]
-        chunk = _part(data, position, position + 12 + length)
-        position += len(chunk)
-        if name[0:1].isupper() or name in _PNG_KEPT:
-            kept.append(chunk)
-        if name == b"IEND":
-            return b"".join(kept)
+        chunks.append((name, _part(data, position, position + 12 + length)))
+        position += 12 + length
+    return chunks
+
+
+def _png(data: bytes) -> bytes:
+    kept = [chunk for name, chunk in png_chunks(data) if name[0:1].isupper() or name in _PNG_KEPT]
+    return b"".join([PNG_SIGNATURE, *kept])
 
 
 def _webp(data: bytes) -> bytes:
@@ -104,7 +130,7 @@ def _webp(data: bytes) -> bytes:
         name, (length,) = whole[position : position + 4], struct.unpack_from("<I", whole, position + 4)
         chunk = whole[position : position + 8 + length + length % 2]
         if len(chunk) < 8 + length:
-            raise _MalformedError
+            raise MalformedError
         position += len(chunk)
         if name in _WEBP_KEPT:
             chunks.append(chunk)
@@ -130,7 +156,7 @@ def _gif(data: bytes) -> bytes:
         elif data[position] == _GIF_EXTENSION:
             position = _after_blocks(data, position + 2)
         else:
-            raise _MalformedError
+            raise MalformedError
         if data[start] == _GIF_IMAGE or data[start + 1] == _GIF_KEPT:
             kept.append(data[start:position])
     return b"".join([*kept, bytes([_GIF_END])])

@@ -78,6 +78,12 @@ class PixelPolicy(PixelLimits):
         max_pixels: Most pixels a source may have, at most 178 956 970; more are refused as a decompression bomb.
         formats: Formats that pass as they are if they conform: any of JPEG, PNG, WEBP, GIF. Leave WEBP out for a
             server that doesn't read it. GIF is converted to PNG by default, as some local servers don't read it.
+        check: How a JPEG or PNG whose bytes are passed on is checked. "structure" decodes no pixels: a JPEG is checked
+            by its markers, segments and end, a PNG by its chunks, their checksums, its end and the beginning of its
+            compressed data. Of what "decode" refuses, which decodes every image in full, that passes a PNG with
+            right checksums around compressed data that is damaged or too short; its provider may refuse it, or not
+            see it as it was. No other damage passes, as decoders pass over damaged entropy-coded data of a JPEG. Images
+            that are encoded again, and WebP and GIF, are decoded either way, and the bytes sent are the same.
 
     Raises:
         BlpoError: If a value is out of range.
@@ -122,8 +128,11 @@ class PixelPolicy(PixelLimits):
         return image
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain data for JSON; `from_dict` reads it back."""
-        return {**asdict(self), "formats": list(self.formats)}
+        """Returns plain data for JSON, without `check` where it has its default; `from_dict` reads it back."""
+        plain = {**asdict(self), "formats": list(self.formats)}
+        if self.check == PixelLimits.check:
+            del plain["check"]  # which doesn't change what is sent, so that earlier files and journals stay valid
+        return plain
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> PixelPolicy:
@@ -132,9 +141,9 @@ class PixelPolicy(PixelLimits):
         Raises:
             BlpoError: If the data is not of that form.
         """
-        names = [field.name for field in fields(cls)]
-        if not isinstance(data, Mapping) or set(data) != set(names) or not isinstance(data["formats"], list):
-            raise BlpoError(f"not a pixel policy: {data!r}; expected exactly the keys {names}")
+        names = [field.name for field in fields(cls) if field.name != "check"]
+        if not isinstance(data, Mapping) or {*data} - {"check"} != {*names} or not isinstance(data["formats"], list):
+            raise BlpoError(f"not a pixel policy: {data!r}; expected exactly the keys {names}, and perhaps 'check'")
         return cls(**{**data, "formats": tuple(str(kind) for kind in data["formats"])})
 
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from blpo_dspy.agreement.label_errors import LikelyError
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.data.fields import images_of, texts_of
-from blpo_dspy.data.images.prepare import PixelPolicy, is_reference
+from blpo_dspy.data.images.prepare import ImageError, PixelPolicy, is_reference
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.reasons import reason_of
 from blpo_dspy.errors import BlpoError
@@ -94,11 +94,15 @@ def _item(example: dspy.Example, before: Verdict, after: Verdict) -> Item:
 def _thumbnail(folder: Path, example: dspy.Example) -> str | None:
     """Writes a small JPEG of an example's images side by side, without metadata, and returns its name.
 
-    None where none can be shown, as they are only passed on by URL.
+    None where none can be shown, as they are only passed on by URL, or cannot be decoded.
     """
     images = images_of(example)
     shown = [(name, image) for name, several in images.items() for image in several if not is_reference(image.url)]
-    contents = [base64.b64decode(PixelPolicy().prepare(image).url.partition(",")[2]) for _, image in shown]
+    policy = PixelPolicy(check="decode")
+    try:
+        contents = [base64.b64decode(policy.prepare(image).url.partition(",")[2]) for _, image in shown]
+    except ImageError:
+        return None
     if not contents:
         return None
     small = [_small(content) for content in contents]

@@ -751,6 +751,22 @@ def test_a_policy_is_recorded_and_read_back() -> None:
 
     policy = PixelPolicy(max_side=512, max_bytes=100_000, jpeg_quality=80, max_pixels=10**6, formats=("PNG", "JPEG"))
     assert PixelPolicy.from_dict(json.loads(json.dumps(policy.to_dict()))) == policy
+    decoding = PixelPolicy(check="decode")
+    assert PixelPolicy.from_dict(json.loads(json.dumps(decoding.to_dict()))) == decoding != PixelPolicy()
+
+
+def test_a_default_policy_is_recorded_as_it_was_before_there_was_a_choice_of_checks() -> None:
+    """A file without the key has the default, and journals of a default policy keep their identity."""
+    recorded = {
+        "max_side": 1024,
+        "max_bytes": 1_500_000,
+        "jpeg_quality": 90,
+        "max_pixels": 89_478_485,
+        "formats": ["JPEG", "PNG", "WEBP"],
+    }
+    assert list(PixelPolicy().to_dict().items()) == list(recorded.items())
+    assert PixelPolicy.from_dict(recorded) == PixelPolicy()
+    assert PixelPolicy(check="decode").to_dict() == {**recorded, "check": "decode"}
 
 
 @pytest.mark.parametrize(
@@ -767,6 +783,8 @@ def test_a_policy_is_recorded_and_read_back() -> None:
         {**PixelPolicy().to_dict(), "formats": ["JPEG", "EPS"]},
         {**PixelPolicy().to_dict(), "formats": [["JPEG"]]},
         {**PixelPolicy().to_dict(), "extra": 1},
+        {**PixelPolicy().to_dict(), "check": "none"},
+        {**PixelPolicy().to_dict(), "check": ["decode"]},
         [],
     ],
 )

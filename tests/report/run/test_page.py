@@ -18,6 +18,7 @@ import dspy
 import pytest
 from browser import CHROMIUM, PAGE_COLOURS, Page, browse, in_chromium, requested, seen_in_frame, width_needed
 from engines import Seen
+from image_files import png
 from PIL import Image
 from pydantic import TypeAdapter
 from rich.console import Console
@@ -27,6 +28,7 @@ from worlds import LABELS, VALIDATION, examples, grey, mind, student, world
 from blpo_dspy.agreement.label_errors import LikelyError, with_examples
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.cli.app import app
+from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import write_json
@@ -181,6 +183,14 @@ def test_a_thumbnail_has_no_metadata(tmp_path) -> None:
 def test_an_image_by_url_is_never_fetched(tmp_path) -> None:
     """It has no thumbnail; the conftest refuses the network."""
     data = [dspy.Example(image=dspy.Image("https://x.example/1.png"), label="dark", id="1").with_inputs("image")]
+    write_report_data(tmp_path, LABELS, data, [Verdict("bright")], [Verdict("dark")])
+    assert "thumbnail" not in json.loads((tmp_path / "report.json").read_text())["items"][0]
+
+
+def test_an_image_that_cannot_be_decoded_has_no_thumbnail(tmp_path) -> None:
+    """Its judge was sent its bytes after a check of their structure; the report of the run is written all the same."""
+    short = PixelPolicy().prepare(png(8, 8, b"\0"))
+    data = [dspy.Example(image=short, label="dark", id="1").with_inputs("image")]
     write_report_data(tmp_path, LABELS, data, [Verdict("bright")], [Verdict("dark")])
     assert "thumbnail" not in json.loads((tmp_path / "report.json").read_text())["items"][0]
 

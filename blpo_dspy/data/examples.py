@@ -80,7 +80,7 @@ def load_examples(
         context: TableColumns with further text inputs, such as the prompt an image was made from.
         group_column: Rows with the same value here are never split up; an empty cell is a group of its own.
         id_column: The column with a unique id; without it, the image's path serves, or else the row number.
-        reason_column: The column with what the person wrote beside the label; an empty cell is no reason. An
+        reason_column: The column with what the person wrote beside the label; an empty cell holds none. An
             optimizer reads the reasons of training examples; the judge and the verbalizer read none.
         policy: How images are prepared; the default policy if None.
         allow_outside: Whether image paths may leave the folder of the table (by "..", an absolute path or a link).

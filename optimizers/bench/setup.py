@@ -88,7 +88,7 @@ def in_balanced_order(data: Dataset, labels: LabelSpace | None, label_field: str
     A judge that prefers a place gains nothing by it then. Without pairs the data is as it was.
 
     Raises:
-        DataError: Naming every example that is no pair.
+        DataError: Naming every example that is not a pair.
     """
     if labels is None or not labels.paired:
         return data

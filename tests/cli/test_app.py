@@ -943,8 +943,8 @@ def test_two_images_a_row_go_the_whole_way(photos: Path) -> None:
     assert json.loads((photos / "judge.json").read_text())["images"] == ["candidate", "original"]
     report = (photos / "run" / "report.html").read_text()
     assert "run" in report
-    told = blpo("evaluate", photos / "judge.json", photos / "pairs.csv")
-    assert told.exit_code == 0, told.stderr
+    evaluated = blpo("evaluate", photos / "judge.json", photos / "pairs.csv")
+    assert evaluated.exit_code == 0, evaluated.stderr
     out = photos / "verdicts.csv"
     assert blpo("judge", photos / "judge.json", photos / "pairs.csv", "--out", out).exit_code == 0
     assert [row["candidate"] for row in read_rows(out)] == [row["candidate"] for row in rows]

@@ -254,7 +254,7 @@ def test_beyond_the_queue_requests_are_turned_away() -> None:
 
 @pytest.mark.slow
 def test_a_request_has_its_time_limit() -> None:
-    """504; the server goes on with others."""
+    """504; the server still answers others."""
     with serving(slow(1.0), Limits(threads=2, timeout=0.3), context=["prompt"]) as served:
         (reply,) = asyncio.run(flood(served, 1))
         assert reply.status_code == 504

@@ -100,7 +100,7 @@ class LabelSpace:
             low: The lowest score.
             high: The highest score.
             step: How far neighbouring scores are apart; any decimal is a score if None.
-            tolerance: How far, in points, an answer may be off and still count as right: it is no mistake for the
+            tolerance: How far, in points, an answer may be off and still count as right: it is not a mistake for the
                 search to correct, though its loss is. A tenth of the range if None.
 
         Raises:

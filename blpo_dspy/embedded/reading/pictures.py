@@ -74,7 +74,7 @@ def difference(levels: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
 
 
 def beyond_original(levels: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
-    """Returns the flaws of the last picture that is no original, as far as the original doesn't have them."""
+    """Returns the flaws of the last picture other than an original, as far as the original doesn't have them."""
     originals = [name for name in levels if _REFERENCE.search(name)]
     judged = [name for name in levels if name not in originals] or list(levels)
     original = levels[originals[0]] if originals else {}

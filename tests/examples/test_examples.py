@@ -242,6 +242,7 @@ def test_the_readme_names_files_and_options_that_exist() -> None:
         "--mmproj",
         "--port",
         "--raters",
+        "--raw",
         "--smoke",
         "--start",
         "--sweeps",

@@ -67,9 +67,8 @@ class Alignment:
             BlpoError: If the folder holds no run, or a file of it is damaged.
         """
         folder = Path(run_dir)
-        alignment = cls(VisualJudge.load(folder / JUDGE), folder)
-        assert alignment.run.result  # read now, so that a damaged record is refused here
-        return alignment
+        load_run(folder)  # so that a damaged record is refused here
+        return cls(VisualJudge.load(folder / JUDGE), folder)
 
     @classmethod
     def of(

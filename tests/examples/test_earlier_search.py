@@ -16,6 +16,8 @@ sys.path.insert(0, str(TESTS.parent / "examples" / "benchmarks"))
 
 from earlier_search import EarlierSearch  # noqa: E402 - it lies beside the benchmarks
 
+pytestmark = pytest.mark.slow
+
 # Recorded from BLPO itself as it was with this search, on the offline engine of version 5.
 RECORDED = json.loads((TESTS / "snapshots" / "earlier_search.json").read_text(encoding="utf-8"))
 

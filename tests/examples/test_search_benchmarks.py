@@ -21,6 +21,8 @@ import recovery_pairs
 import runs
 from runs import Kept, Outcome, Task, World
 
+pytestmark = pytest.mark.slow
+
 WORLD = World("colour", 1, train=20, label_noise=0.5)
 OUTCOME = Outcome(start=0.2, f1=0.5, fitted=0.9, agreement=0.5, calls=599, early=False, seconds=1.0)
 

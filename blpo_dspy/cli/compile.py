@@ -14,10 +14,10 @@ from blpo_dspy.cli.flags import with_flags
 from blpo_dspy.cli.prechecks import precheck_calls, prechecks_in_words, run_prechecks
 from blpo_dspy.cli.screen import Screen, models_line, noting, show_aligned, working
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.files import writable_file, writable_folder, write_json
+from blpo_dspy.files import writable_file, writable_folder
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.estimate import estimate
-from blpo_dspy.runs.align import Judged, write_run
+from blpo_dspy.runs.align import Judged, write_judge, write_run
 from blpo_dspy.runs.compiling import claim, compile_and_measure, make_optimizer
 from blpo_dspy.runs.costs import costs_after, not_paid_for
 from blpo_dspy.runs.jobs import CompileJob
@@ -84,7 +84,7 @@ def write_all(
 
     Its report shows the images that were judged before and after: those of the test set, if none are given.
     """
-    write(files, aligned, record)
+    write_judge(files, aligned.judge, record)
     folder = job.run_dir or job.out.parent
     lead = "" if job.run_dir is not None else f"{job.out.stem}."
     files = files + keep_choice(sets, folder / f"{lead}drawn.json", folder / f"{lead}disagreements.csv")
@@ -130,13 +130,3 @@ def estimate_cost(job: CompileJob, latency: float, screen: Screen) -> None:
         f"{found.table(whole)}\n\nThe test split adds {costs.test or 0} calls{validated}{described}, doubtful labels "
         f"at most {costs.label_errors}{prechecks_in_words(first)}.{both}"
     )
-
-
-def write(files: list[Path], aligned: Aligned, record: Mapping[str, Any]) -> None:
-    """Writes the judge and, to a second file, the record."""
-    try:
-        aligned.judge.save(files[0])
-        for file in files[1:]:
-            write_json(file, record)
-    except OSError as error:
-        raise BlpoError(f"{error.filename or files[0]}: cannot be written ({error.strerror or error})") from error

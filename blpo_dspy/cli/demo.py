@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from blpo_dspy.cli.begin import connect
-from blpo_dspy.cli.compile import write
 from blpo_dspy.cli.screen import Screen, models_line, show_aligned, working
 from blpo_dspy.data.examples import load_examples
 from blpo_dspy.data.sources.photographs.ceiling import ceiling_instruction, ceiling_verbalizer_instruction
@@ -54,9 +53,8 @@ def run_demo(job: DemoJob, screen: Screen) -> None:
         sets = replace(sets, seal=seal(sets.test, run_of(start, sets, job.search), run_dir=folder))
         aligned = compile_and_measure(start, sets, connect(names), job.search, watch, ceiling)
     record = {**result(aligned, sets, names.by_role()), "rater": dict(rater.weights)}
-    files = [folder / "judge.json", folder / "result.json"]
-    write(files, aligned, record)
-    files += write_run(folder, aligned, sets, record, command=["blpo", *sys.argv[1:]])
+    more = write_run(folder, aligned, sets, record, command=["blpo", *sys.argv[1:]])
+    files = [folder / "judge.json", folder / "result.json", *more]
     if screen.as_json:
         screen.json(record)
     else:

@@ -86,9 +86,7 @@ def label_each(
     Raises:
         ModelError: If a model cannot be used at all (it refuses the key, the first calls all fail), or stops answering.
     """
-    program = with_models(judge, models, meter)
-    asked = BothOrders(program) if asked_in(judge.labels, orders) > 1 else program
-    label, left = partial(label_one, asked), iter(inputs)
+    label, left = partial(label_one, metered(judge, models, meter, orders)), iter(inputs)
     waiting: deque[Future[Verdict]] = deque()
     with dspy.context(disable_history=True):
         try:
@@ -116,14 +114,16 @@ def inputs_of(examples: Sequence[dspy.Example]) -> list[dict[str, Any]]:
     return [dict(example.inputs().items()) for example in examples]
 
 
-def with_models(judge: VisualJudge, models: Models, meter: Meter) -> VisualJudge:
-    """Returns a copy of a judge whose calls go to these models and pass this meter."""
+def metered(
+    judge: VisualJudge, models: Models, meter: Meter, orders: Orders = "both"
+) -> Callable[..., dspy.Prediction]:
+    """Returns a copy of a judge whose calls go to these models and pass this meter; pairs are asked in `orders`."""
     program: VisualJudge = judge.deepcopy()
     lms = {role: meter.wrap(getattr(models, role), role) for role in ("verbalizer", "judge")}
     verbalizer = program.verbalizer
     for _, predictor in program.named_predictors():
         predictor.lm = lms["verbalizer" if predictor is verbalizer else "judge"]
-    return program
+    return BothOrders(program) if asked_in(judge.labels, orders) > 1 else program
 
 
 def label_one(program: Callable[..., dspy.Prediction], inputs: Mapping[str, Any]) -> Verdict:

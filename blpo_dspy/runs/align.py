@@ -339,11 +339,7 @@ def write_run(
         BlpoError: If the folder cannot be written to.
     """
     data = {**record["data"], "how": relative_paths(sets.how, folder)}
-    try:
-        aligned.judge.save(folder / JUDGE)
-        write_json(folder / RESULT, {**record, "data": data})
-    except OSError as error:
-        raise BlpoError(f"{error.filename or folder}: cannot be written ({error.strerror or error})") from error
+    write_judge([folder / JUDGE, folder / RESULT], aligned.judge, {**record, "data": data})
     errors = aligned.checks.label_errors
     write_label_errors(folder / LABEL_ERRORS, errors)
     write_report_data(
@@ -354,3 +350,17 @@ def write_run(
         command=command,
     )
     return [folder / LABEL_ERRORS, write_report(load_run(folder), folder / "report.html")]
+
+
+def write_judge(files: Sequence[Path], judge: VisualJudge, record: Mapping[str, Any]) -> None:
+    """Writes a judge to the first file and, if there is a second, the record to it.
+
+    Raises:
+        BlpoError: If one cannot be written.
+    """
+    try:
+        judge.save(files[0])
+        for file in files[1:]:
+            write_json(file, record)
+    except OSError as error:
+        raise BlpoError(f"{error.filename or files[0]}: cannot be written ({error.strerror or error})") from error

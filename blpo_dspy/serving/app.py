@@ -23,8 +23,7 @@ from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.outages import Outages
 from blpo_dspy.errors import BlpoError, ModelError, check_least, shown
 from blpo_dspy.models.lm import Models
-from blpo_dspy.predictions.labelling import label_one, with_models
-from blpo_dspy.programs.pairs import BothOrders, asked_in
+from blpo_dspy.predictions.labelling import label_one, metered
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.serving import openapi
 from blpo_dspy.serving.body import BodyError, BodyReader
@@ -165,9 +164,7 @@ class JudgeServer:
             prepared = self._judge.prepare(**inputs)
             outcome = "failed"
             try:
-                program = with_models(self._judge, self._models, meter)
-                asked = BothOrders(program) if asked_in(self._judge.labels) > 1 else program
-                verdict = label_one(asked, prepared)
+                verdict = label_one(metered(self._judge, self._models, meter), prepared)
                 outcome = "failed" if verdict.failure else "invalid" if verdict.label is None else "labelled"
                 return verdict
             finally:

@@ -580,22 +580,18 @@ def _command(name: str, **defaults: Any) -> Callable[[Callable[..., None]], Call
 def compile_(job: CompileJob, as_json: AsJson = False) -> None:
     """Align a judge with your labelled images."""
     from blpo_dspy.cli.compile import compile_judge
-    from blpo_dspy.cli.folds import compile_folds
     from blpo_dspy.cli.screen import Screen
 
-    run = compile_judge if job.folds is None else compile_folds
-    run(job, Screen(as_json=as_json))
+    compile_judge(job, Screen(as_json=as_json))
 
 
 @_command("estimate", out=Path("judge.json"))
 def estimate_(job: CompileJob, latency: Seconds = 2.0, as_json: AsJson = False) -> None:
     """Estimate the cost of compile. It takes the same options, and calls no model."""
     from blpo_dspy.cli.compile import estimate_cost
-    from blpo_dspy.cli.folds import estimate_folds
     from blpo_dspy.cli.screen import Screen
 
-    run = estimate_cost if job.folds is None else estimate_folds
-    run(job, latency, Screen(as_json=as_json))
+    estimate_cost(job, latency, Screen(as_json=as_json))
 
 
 @_command("compare")

@@ -33,7 +33,6 @@ from blpo_dspy.runs.jobs import (
     CompareJob,
     CompileJob,
     Data,
-    DemoJob,
     EvaluateJob,
     EvidenceOption,
     JudgeJob,
@@ -41,7 +40,6 @@ from blpo_dspy.runs.jobs import (
     RaterChoice,
     RaterRule,
     Search,
-    ServeJob,
     SourceChoice,
     Start,
     names,
@@ -233,7 +231,7 @@ def demo(
 
     search = Search(rounds, inner_steps, batch_size, seed=seed, threads=threads, fidelity=_DEMO_FIDELITY)
     space = None if scores is None else parse_scores(scores)
-    run_demo(DemoJob(out, rater, search, space, reasons), Screen(as_json=as_json))
+    run_demo(out, search, Screen(as_json=as_json), taste=rater, labels=space, reasons=reasons)
 
 
 def _source(
@@ -691,8 +689,15 @@ def serve(
     from blpo_dspy.cli.screen import Screen
     from blpo_dspy.cli.serve import serve as serve_judge
 
-    limits = (threads, queue, request_timeout, max_body, allow_urls)
-    serve_judge(ServeJob(judge, models, host, port, *limits, program), Screen(as_json=as_json))
+    serve_judge(
+        judge,
+        program,
+        models,
+        Screen(as_json=as_json),
+        address=(host, port),
+        limits=(threads, queue, request_timeout, max_body),
+        allow_urls=allow_urls,
+    )
 
 
 @app.command()

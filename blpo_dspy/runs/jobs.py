@@ -372,25 +372,6 @@ class CompareJob:
 
 
 @dataclass(frozen=True)
-class DemoJob:
-    """One `blpo demo`.
-
-    Attributes:
-        out: The folder for photographs, tables, judge and record.
-        rater: A file with the taste to discover; a ready one if None.
-        search: How BLPO searches.
-        labels: What the rater chooses from; the levels from 1 to 5 if None.
-        reasons: Whether the rater writes reasons, which the optimizer reads.
-    """
-
-    out: Path
-    rater: Path | None
-    search: Search
-    labels: LabelSpace | None = None
-    reasons: bool = False
-
-
-@dataclass(frozen=True)
 class EvaluateJob:
     """One `blpo evaluate`.
 
@@ -449,35 +430,6 @@ class JudgeJob:
     allow_outside: bool = False
     max_outage: float = MAX_OUTAGE
     orders: Orders = "both"
-    program: str | None = None
-
-
-@dataclass(frozen=True)
-class ServeJob:
-    """One `blpo serve`.
-
-    Attributes:
-        judge: The judge's file.
-        models: Its models.
-        host: The address to listen on.
-        port: The port.
-        threads: Requests that are judged at once; the server's default if None.
-        queue: Requests that may wait.
-        request_timeout: Seconds that a request may take.
-        max_body: The most bytes of a request.
-        allow_urls: Whether an image may be a URL.
-        program: The module and factory of a program of the user's own, whose state the file holds.
-    """
-
-    judge: Path
-    models: ModelNames
-    host: str
-    port: int
-    threads: int | None
-    queue: int
-    request_timeout: float
-    max_body: int
-    allow_urls: bool
     program: str | None = None
 
 

@@ -58,6 +58,11 @@ class Gate:
         self._searched = time.monotonic()
         self._changed = threading.Condition()
 
+    @property
+    def taken(self) -> int:
+        """How many calls are under way."""
+        return self._slots - self._free
+
     @contextlib.contextmanager
     def slot(self, turn: Turn) -> Iterator[None]:
         """Holds one of the slots while the block runs."""

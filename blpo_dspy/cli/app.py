@@ -42,6 +42,7 @@ from blpo_dspy.runs.jobs import (
     RaterChoice,
     RaterRule,
     ReportJob,
+    Scale,
     Search,
     ServeJob,
     SourceChoice,
@@ -456,6 +457,16 @@ def _check_start(task: str | None, *, of_table: bool, own_splits: bool, sized: b
 
 # The options of what is made of them by name, under their headings in the help: type and default are the field's.
 _OPTIONS: Mapping[Any, Mapping[str | None, Mapping[str, Any]]] = {
+    Scale: {
+        "Many images, with --out": {
+            "workers": typer.Option(metavar="N", min=1, help="Judge in so many processes, each with --threads calls."),
+            "cluster": typer.Option(
+                metavar="ADDRESS", help="Judge on the workers of a Dask cluster, such as tcp://10.0.0.5:8786."
+            ),
+            "max_in_flight": typer.Option(metavar="N", min=1, help="Maximum number of LM calls at once, over all."),
+            "max_usd": typer.Option(metavar="X", min=0, help="Maximum cost in dollars, if prices are known."),
+        },
+    },
     Search: {
         "Search": {
             "rounds": Rounds,
@@ -774,6 +785,7 @@ def judge_(
         typer.Option(metavar="N", min=1, help="Maximum number of LM calls, with --out; the same command resumes."),
     ] = None,
     max_outage: MaxOutage = MAX_OUTAGE,
+    scale: Scale,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per image and line; with --out, one of all.")
     ] = False,
@@ -783,7 +795,7 @@ def judge_(
     from blpo_dspy.cli.screen import Screen
 
     where = (out, image_column, max_calls, allow_outside)
-    job = JudgeJob(judge, images, context or [], models, threads, *where, max_outage, orders, program)
+    job = JudgeJob(judge, images, context or [], models, threads, *where, max_outage, orders, program, scale)
     code = judge_images(job, Screen(as_json=as_json))
     if code:
         raise typer.Exit(code)

@@ -377,6 +377,23 @@ class EvaluateJob:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """How `blpo judge --out` uses several processes.
+
+    Attributes:
+        workers: How many processes judge; None for the command's own.
+        cluster: The address of a Dask scheduler whose workers judge instead.
+        max_in_flight: The most LM calls under way at once over all of them.
+        max_usd: The most dollars.
+    """
+
+    workers: int | None = None
+    cluster: str | None = None
+    max_in_flight: int | None = None
+    max_usd: float | None = None
+
+
+@dataclass(frozen=True)
 class JudgeJob:
     """One `blpo judge`.
 
@@ -393,6 +410,7 @@ class JudgeJob:
         max_outage: Seconds that a server which has stopped answering is waited for.
         orders: Whether a judge of pairs is asked in both orders of the images or one.
         program: The module and factory of a program of the user's own, whose state the file holds.
+        scale: Where and under which further caps a table is made.
     """
 
     judge: Path
@@ -407,6 +425,7 @@ class JudgeJob:
     max_outage: float = MAX_OUTAGE
     orders: Orders = "both"
     program: str | None = None
+    scale: Scale = Scale()
 
 
 @dataclass(frozen=True)

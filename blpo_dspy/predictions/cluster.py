@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from blpo_dspy import __version__
 from blpo_dspy.calls.journal_file import JournalInUseError
 from blpo_dspy.calls.leases import Grant
 from blpo_dspy.calls.ledger import Ledger
@@ -55,7 +54,7 @@ class Cluster:
         """Yields the cluster of a client, of the address of a scheduler, or of one of Dask's cluster objects.
 
         Raises:
-            BlpoError: If Dask is missing, no scheduler answers, or the workers lack this version of the library.
+            BlpoError: If Dask is missing, no scheduler answers, or its workers lack this library.
         """
         try:
             import distributed  # noqa: PLC0415 - an extra
@@ -82,16 +81,13 @@ class Cluster:
     def _check_workers(self) -> None:
         try:
             self.client.wait_for_workers(1, timeout=_CONNECTING)
-            versions = set(self.client.run(_version).values())
+            self.client.run(_receive, "")
         except TimeoutError as error:
             raise BlpoError(f"{self.client.scheduler.address}: the cluster has no workers; start some") from error
         except (ImportError, AttributeError) as error:
-            raise BlpoError(f"the cluster's workers cannot import blpo_dspy ({error}); install it there") from error
-        if versions != {__version__}:
             raise BlpoError(
-                f"the cluster's workers have blpo-dspy {', '.join(sorted(versions))}, but this is {__version__}; "
-                "install the same version there"
-            )
+                f"the cluster's workers cannot import blpo_dspy ({error}); install the same version there"
+            ) from error
 
     @property
     def processes(self) -> int:
@@ -261,10 +257,6 @@ class _EventLine:
     def on_pause(self, pause: Callable[[str, float], None]) -> None:
         """Takes what is called for the pauses of others."""
         self._pause = pause
-
-
-def _version() -> str:
-    return __version__
 
 
 def _judged(judge: Judge, shard: Shard, topic: str) -> Report:

@@ -179,17 +179,8 @@ def predict(
         with _processes(workers, cluster) as where, writing(folder_of(target)):
             threads = _threads(num_threads, max_in_flight, where.processes)
             office = Office(*caps, holders=len(threads))
-            plan = plan_shards(
-                judge,
-                inputs,
-                out=target,
-                models=models,
-                max_outage=max_outage,
-                orders=orders,
-                shard_rows=min(SHARD_ROWS, max(_FEWEST_ROWS, len(inputs.rows) // (_SHARDS_EACH * len(threads)))),
-                on_read=on_read,
-                on_progress=on_progress,
-            )
+            rows = min(SHARD_ROWS, max(_FEWEST_ROWS, len(inputs.rows) // (_SHARDS_EACH * len(threads))))
+            plan = _plan(judge, inputs, target, models, orders, max_outage, on_read, on_progress, rows)
             return plan.run(partial(where.run, judge_shard, threads=threads), office)
     _check_output(target, inputs, journal_of(target))
     journal = PredictionJournal(journal_of(target), _fingerprint(judge, models, both=both))
@@ -278,7 +269,7 @@ class _Contents:
 
 def _read_contents(judge: VisualJudge, inputs: Inputs, on_read: Callable[[int], None]) -> _Contents:
     """Reads all images once."""
-    found, several = _Contents(), bool(judge.context) or len(judge.fields.images) > 1
+    found, several = _Contents(), len(judge.fields.images) > 1
     for number, draft in inputs.drafts(range(len(inputs.rows))):
         try:
             images, key = read_content(draft)
@@ -615,21 +606,36 @@ def plan_shards(
     """
     check_kind("judge", judge, VisualJudge, "judge", "VisualJudge.load('judge.json')")
     check_least("shard_rows", shard_rows, 1)
-    target, folder = Path(out), folder_of(Path(out))
+    target = Path(out)
     check_target(target)
     Outages(max_outage)
     models = models_of(judge) if models is None else models
-    specs = ModelSpecs.of(models)
     inputs = source if isinstance(source, Inputs) else _inputs(judge, source, image_column, texts, allow_outside)
-    both = asked_in(judge.labels, orders) > 1
-    _check_output(target, inputs, folder / MANIFEST)
+    with writing(folder_of(target)):
+        return _plan(judge, inputs, target, models, orders, max_outage, on_read, on_progress, shard_rows, num_threads)
+
+
+def _plan(
+    judge: VisualJudge,
+    inputs: Inputs,
+    target: Path,
+    models: Models,
+    orders: Orders,
+    max_outage: float,
+    on_read: Callable[[int], None],
+    on_progress: Callable[[Progress], None],
+    shard_rows: int,
+    num_threads: int | None = None,
+) -> ShardPlan:
+    specs, both = ModelSpecs.of(models), asked_in(judge.labels, orders) > 1
+    _check_output(target, inputs, folder_of(target) / MANIFEST)
     if journal_of(target).exists():
         raise BlpoError(
             f"{journal_of(target)}: this is the journal of a run in one process, which shards do not continue; repeat "
             "the call without workers= and cluster=, or name another output"
         )
     fingerprint = _fingerprint(judge, models, both=both)
-    manifest = Manifest.of(folder, fingerprint)
+    manifest = Manifest.of(folder_of(target), fingerprint)
     contents = _read_contents(judge, inputs, on_read)
     session = _Sharded(
         judge, inputs, Parts(manifest), contents, lambda s: on_progress(s.progress()), manifest=manifest, both=both

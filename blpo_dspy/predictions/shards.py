@@ -100,9 +100,7 @@ def unpacked(data: bytes) -> tuple[VisualJudge, dspy.Adapter | None]:
     try:
         judge, adapter = cloudpickle.loads(data)
     except (ImportError, AttributeError) as error:
-        raise BlpoError(
-            f"the program of the judge cannot be loaded where it judges ({error}); install it there"
-        ) from error
+        raise BlpoError(f"the judge's program cannot be loaded where it judges ({error}); install it there") from error
     assert isinstance(judge, VisualJudge)
     return judge, adapter
 

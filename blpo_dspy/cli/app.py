@@ -39,6 +39,7 @@ from blpo_dspy.runs.jobs import (
     ModelNames,
     RaterChoice,
     RaterRule,
+    Scale,
     Search,
     SourceChoice,
     Start,
@@ -647,6 +648,7 @@ def judge_(
         typer.Option(metavar="N", min=1, help="Maximum number of LM calls, with --out; the same command resumes."),
     ] = None,
     max_outage: MaxOutage = MAX_OUTAGE,
+    scale: Scale,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per image and line; with --out, one of all.")
     ] = False,
@@ -656,7 +658,7 @@ def judge_(
     from blpo_dspy.cli.screen import Screen
 
     where = (out, image_column, max_calls, allow_outside)
-    job = JudgeJob(judge, images, context or [], models, threads, *where, max_outage, orders, program)
+    job = JudgeJob(judge, images, context or [], models, threads, *where, max_outage, orders, program, scale)
     code = judge_images(job, Screen(as_json=as_json))
     if code:
         raise typer.Exit(code)

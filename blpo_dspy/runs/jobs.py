@@ -22,6 +22,7 @@ T = TypeVar("T")
 _MAX_USD = "Maximum cost of the same calls in dollars, if prices are known."
 _MAX_OUTAGE = "Maximum time to wait for a server that has stopped answering."
 _PRICES = "A model's dollars per million prompt and completion tokens."
+_MANY = "Many images, with --out"  # a heading of the help
 _PREFLIGHT = "First check that the models see, also the largest images, and that the sets are apart."
 
 
@@ -400,6 +401,23 @@ class EvaluateJob:
     program: str | None = None
 
 
+@described
+@dataclass(frozen=True)
+class Scale:
+    """How `blpo judge --out` uses several processes."""
+
+    workers: int | None = option(
+        "Judge in so many processes, each with --threads calls.", heading=_MANY, metavar="N", min=1
+    )
+    cluster: str | None = option(
+        "Judge on the workers of a Dask cluster, such as tcp://10.0.0.5:8786.", heading=_MANY, metavar="ADDRESS"
+    )
+    max_in_flight: int | None = option(
+        "Maximum number of LM calls at once, over all.", heading=_MANY, metavar="N", min=1
+    )
+    max_usd: float | None = option("Maximum cost in dollars, if prices are known.", heading=_MANY, metavar="X", min=0)
+
+
 @dataclass(frozen=True)
 class JudgeJob:
     """One `blpo judge`.
@@ -417,6 +435,7 @@ class JudgeJob:
         max_outage: Seconds that a server which has stopped answering is waited for.
         orders: Whether a judge of pairs is asked in both orders of the images or one.
         program: The module and factory of a program of the user's own, whose state the file holds.
+        scale: Where and under which further caps a table is made.
     """
 
     judge: Path
@@ -431,6 +450,7 @@ class JudgeJob:
     max_outage: float = MAX_OUTAGE
     orders: Orders = "both"
     program: str | None = None
+    scale: Scale = Scale()
 
 
 def names(text: str) -> tuple[str, ...]:

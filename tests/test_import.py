@@ -121,7 +121,7 @@ FLOORS = (
     {"embedded", "files"},
     {"data", "models"},
     {"agreement", "calls", "programs"},
-    {"optimizers", "predictions"},
+    {"optimizers", "population", "predictions"},
     {"integrations", "report", "serving"},
     {"comparison", "runs"},
     {"cli", "blpo_dspy"},

@@ -37,8 +37,10 @@ from blpo_dspy.runs.jobs import (
     EvidenceOption,
     JudgeJob,
     ModelNames,
+    PopulationJob,
     RaterChoice,
     RaterRule,
+    SampleJob,
     Scale,
     Search,
     SourceChoice,
@@ -730,6 +732,72 @@ def rank(
     if len(named) != 2:
         raise BlpoError(f"--columns {columns!r}: name two columns, as in model_a,model_b")
     rank_models(predictions, parse_pairs(pairs), named, seed, Screen(as_json=as_json))
+
+
+Predictions = Annotated[
+    Path,
+    typer.Argument(
+        metavar="PREDICTIONS",
+        help="Verdicts, as `blpo judge --out` writes them: .csv, .tsv, .jsonl or .parquet.",
+        show_default=False,
+    ),
+]
+KeyColumns = Annotated[
+    str | None,
+    typer.Option(metavar="A,B,…", help="Columns by which an image is known in both tables (default: all they share)."),
+]
+
+
+@app.command()
+def sample(
+    predictions: Predictions,
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="The table for people to label: .csv, .jsonl or .parquet, a new file.")
+    ],
+    n: Annotated[int, typer.Option("--n", metavar="N", min=1, help="How many images are drawn.")] = 200,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Draw images for people to label, by the judge's label and confidence. It calls no model."""
+    from blpo_dspy.cli.sample import sample as run
+    from blpo_dspy.cli.screen import Screen
+
+    run(SampleJob(predictions, n, out, seed), Screen(as_json=as_json))
+
+
+@app.command()
+def population(
+    predictions: Predictions,
+    labels: Annotated[
+        Path,
+        typer.Option(
+            metavar="TABLE", help="What `blpo sample` drew, labelled; or your own draw with its probabilities."
+        ),
+    ],
+    judge: Annotated[
+        Path | None,
+        typer.Option(metavar="JUDGE", help="The judge.json: labels of images it was compiled with are set aside."),
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Also for each value of this column of PREDICTIONS.")
+    ] = None,
+    pairs: Annotated[
+        str | None, typer.Option(metavar="A,B[,TIE]", help="The labels compare two images; without --judge.")
+    ] = None,
+    key: KeyColumns = None,
+    level: Annotated[float, typer.Option(metavar="X", help="How often the intervals are to hold.")] = 0.95,
+    allow_outside: AllowOutside = False,
+    program: ProgramFactory = None,
+    as_json: AsJson = False,
+) -> None:
+    """Estimate what a judged collection is like, validly although the judge errs. It calls no model."""
+    from blpo_dspy.cli.population import population as run
+    from blpo_dspy.cli.screen import Screen
+
+    space = None if pairs is None else parse_pairs(pairs)
+    columns = None if key is None else names(key)
+    job = PopulationJob(predictions, labels, judge, space, by, columns, level, allow_outside, program)
+    run(job, Screen(as_json=as_json))
 
 
 @app.command()

@@ -453,6 +453,50 @@ class JudgeJob:
     scale: Scale = Scale()
 
 
+@dataclass(frozen=True)
+class SampleJob:
+    """One `blpo sample`.
+
+    Attributes:
+        predictions: The table of verdicts.
+        n: How many images are drawn.
+        out: The table that people label.
+        seed: Of the draw.
+    """
+
+    predictions: Path
+    n: int
+    out: Path
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class PopulationJob:
+    """One `blpo population`.
+
+    Attributes:
+        predictions: The table of verdicts on the collection.
+        labels: The table of people's labels.
+        judge: The judge's file, whose own images are set aside.
+        space: The labels, where there is no judge; those in the tables if None.
+        by: A column of which each value gets estimates of its own.
+        key: The columns by which an image is known again; those of both tables if None.
+        level: Nominal coverage of the intervals.
+        allow_outside: Whether images may lie outside the folder of the labels.
+        program: The module and factory of a program of the user's own, whose state the judge's file holds.
+    """
+
+    predictions: Path
+    labels: Path
+    judge: Path | None = None
+    space: LabelSpace | None = None
+    by: str | None = None
+    key: tuple[str, ...] | None = None
+    level: float = 0.95
+    allow_outside: bool = False
+    program: str | None = None
+
+
 def names(text: str) -> tuple[str, ...]:
     """Returns the names of a comma-separated list; the empty text lists none."""
     return tuple(name.strip() for name in text.split(",")) if text.strip() else ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 
 from blpo_dspy.cli.begin import connect, load_judge, note_offline
@@ -25,10 +24,11 @@ def serve(job: ServeJob, screen: Screen) -> None:
         import uvicorn  # noqa: PLC0415 - of an extra
 
         from blpo_dspy.serving.app import JudgeServer, Limits  # noqa: PLC0415
+        from blpo_dspy.serving.web import is_loopback  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise BlpoError(f"{error.name} is not installed; pip install 'blpo-dspy[serve]'") from error
     token = os.environ.get(TOKEN) or None
-    if token is None and not _is_loopback(job.host):
+    if token is None and not is_loopback(job.host):
         raise BlpoError(
             f"--host {job.host} is reached from other machines: set the environment variable {TOKEN} to a secret that "
             "requests have to state, or serve on 127.0.0.1"
@@ -44,10 +44,3 @@ def serve(job: ServeJob, screen: Screen) -> None:
         server.app, job.host, job.port, log_level="warning", timeout_graceful_shutdown=_GRACE, access_log=False
     )
     uvicorn.Server(config).run()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

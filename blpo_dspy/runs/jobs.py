@@ -456,6 +456,19 @@ class ServeJob:
 
 
 @dataclass(frozen=True)
+class Where:
+    """Where a page for people is served.
+
+    Attributes:
+        host: The address to listen on; loopback if None.
+        port: The port.
+    """
+
+    host: str | None
+    port: int
+
+
+@dataclass(frozen=True)
 class ReportJob:
     """One `blpo report`.
 

@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import uvicorn
 from image_files import write_photos
 from starlette.testclient import TestClient
 
@@ -138,3 +141,19 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@contextmanager
+def listening(page: Page) -> Iterator[str]:
+    """Yields the address of a page that a thread of this process serves."""
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(page.server.app, "127.0.0.1", port, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{port}/{TOKEN}/"
+    finally:
+        server.should_exit = True
+        thread.join(30)

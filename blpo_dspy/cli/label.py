@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import socket
@@ -138,7 +139,8 @@ def serve_page(session: Session, where: Where, screen: Screen, second_page: Call
     )
     with _listening(host, where.port) as listening:
         screen.text(f"Open    http://{shown}:{where.port}/{server.token}/ (Ctrl-C stops; the same command resumes)")
-        uvicorn.Server(config).run(sockets=[listening])
+        with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises again once it has stopped
+            uvicorn.Server(config).run(sockets=[listening])
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -51,12 +51,12 @@ function complain(text) {
 }
 
 // Does something once, however often a key is pressed meanwhile, and shows what the server says then.
-async function run(work) {
+async function run(work, said = "") {
   if (busy) return;
   busy = true;
   complain("");
   try {
-    show(await work());
+    show(await work(), said);
   } catch (error) {
     if (error.status === 409 && view?.item) show(await ask(`state?at=${view.item.position}`));
     complain(error.message);
@@ -70,13 +70,13 @@ const go = at => run(() => ask(at === null || at === undefined ? "state" : `stat
 function answer(state, label = null) {
   if (!view?.item || (state === "label" && !ready())) return;
   const { position, version } = view.item;
-  run(() => ask("act", { do: "answer", position, version, state, label, reason: $("reason").value }));
+  run(() => ask("act", { do: "answer", position, version, state, label, reason: $("reason").value }), "Saved. ");
 }
 
-const undo = () => run(() => ask("act", { do: "undo" }));
+const undo = () => run(() => ask("act", { do: "undo" }), "Taken back. ");
 const decide = (decision, label = null) => {
   const { position, version } = view.item;
-  run(() => ask("act", { do: "decide", position, version, decision, label }));
+  run(() => ask("act", { do: "decide", position, version, decision, label }), "Saved. ");
 };
 
 // A picture that cannot be seen is not labelled.
@@ -197,16 +197,15 @@ function enable() {
   $("score").querySelector("button").disabled = !can;
 }
 
-function announce(before) {
+function announce(said) {
   const { item, progress } = view;
-  if (!item) return "All done.";
-  const said = before?.item && before.item.position !== item.position ? "Saved. " : "";
+  if (!item) return `${said}All done.`;
   const state = item.answer ? `, ${STATES[item.answer.state]}${item.answer.label ? ` ${item.answer.label}` : ""}` : "";
   const revealed = item.reveal ? ` ${item.reveal.facts.map(fact => fact.join(": ")).join(". ")}` : "";
   return `${said}Picture ${item.position + 1} of ${progress.total}${state}.${revealed}`;
 }
 
-function show(found) {
+function show(found, said = "") {
   const before = view;
   view = found;
   const { item, ahead } = view;
@@ -233,7 +232,7 @@ function show(found) {
   else if (view.scores && item) $("number").focus({ preventScroll: true });
   else if (focused >= 0) $("labels").children[focused]?.focus({ preventScroll: true });
   else if (document.activeElement?.id === "reason") document.activeElement.blur();
-  $("live").textContent = announce(before);
+  $("live").textContent = announce(said);
   const wanted = new Set([...(item?.images ?? []), ...ahead.flatMap(one => one.images)].map(image => image.url));
   for (const url of loaded.keys()) if (!wanted.has(url)) loaded.delete(url);
   for (const url of wanted) picture(url);

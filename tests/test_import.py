@@ -123,7 +123,7 @@ FLOORS = (
     {"agreement", "calls", "programs"},
     {"optimizers", "population", "predictions"},
     {"integrations", "report", "serving"},
-    {"comparison", "runs"},
+    {"comparison", "labelling", "runs"},
     {"cli", "blpo_dspy"},
 )
 PACKAGE = Path(blpo_dspy.__file__).parent

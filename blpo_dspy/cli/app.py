@@ -45,6 +45,7 @@ from blpo_dspy.runs.jobs import (
     Search,
     SourceChoice,
     Start,
+    Where,
     names,
 )
 
@@ -485,6 +486,17 @@ def _evaluate_job(
     return EvaluateJob(judge, data, models, threads, draw, seed, against, max_outage, orders, program)
 
 
+def _page(
+    host: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Address to listen on, where other machines are to reach the page."),
+    ] = None,
+    port: Annotated[int, typer.Option(metavar="N", min=1, max=65535, help="Port to listen on.")] = 8010,
+) -> Where:
+    """The options for where a page is served."""
+    return Where(host, port)
+
+
 # What a command takes as one value and a user gives as many options, made by a function of them.
 _GROUPS: Mapping[Any, Callable[..., Any]] = {
     SourceChoice | None: _source,
@@ -494,6 +506,7 @@ _GROUPS: Mapping[Any, Callable[..., Any]] = {
     Data: _data,
     Start: _start,
     EvaluateJob: _evaluate_job,
+    Where: _page,
 }
 
 
@@ -702,6 +715,61 @@ def serve(
         limits=(threads, queue, request_timeout, max_body),
         allow_urls=allow_urls,
     )
+
+
+@_command("label")
+def label(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER|TABLE",
+            help="Images to label: a folder, or a .csv, .tsv, .jsonl or .parquet, of which some may have labels.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the labels go, a .csv file.")],
+    *,
+    labels: Annotated[str | None, typer.Option(metavar="A,B,…", help='Nominal labels: "Safe,Unsafe".')] = None,
+    scale: Annotated[str | None, typer.Option(metavar="LOW-HIGH", help="Or a scale of whole numbers: 1-5.")] = None,
+    scores: Scores = None,
+    pairs: Annotated[
+        str | None,
+        typer.Option(metavar="A,B[,TIE]", help="Or labels that compare the two images of --images."),
+    ] = None,
+    images: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Where a row has several images: the columns with them.")
+    ] = None,
+    image_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column with the image, a path (default: image).")
+    ] = None,
+    context: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Columns with text that belongs to the image.")
+    ] = None,
+    label_column: Annotated[
+        str, typer.Option(metavar="NAME", help="Column of TABLE with labels that are there already.")
+    ] = "label",
+    rater: Annotated[
+        str, typer.Option(metavar="NAME", help="Who labels; each person labels blindly, with a name of their own.")
+    ] = "annotator",
+    task: Annotated[str, typer.Option(metavar="TEXT", help="The question, shown on the page.")] = "",
+    next: Annotated[
+        str, typer.Option(metavar="ORDER", help="What is labelled next: random, a plain random sample.")
+    ] = "random",
+    seed: Seed = 0,
+    allow_outside: AllowOutside = False,
+    where: Where,
+) -> None:
+    """Label images on a local page. Repeat the command to resume. Its address has a token in it."""
+    from blpo_dspy.cli.label import LabelJob, label_images
+    from blpo_dspy.cli.screen import Screen
+    from blpo_dspy.data.fields import InputFields
+
+    space = parse_labels(labels, scale, scores, None, pairs)
+    fields = InputFields.of(names(images or "image"), names(context or ""))
+    job = LabelJob(
+        source, space, out, fields, where, rater, task.strip(), next, seed, image_column, label_column, allow_outside
+    )
+    label_images(job, Screen(as_json=False))
 
 
 @app.command()

@@ -497,6 +497,19 @@ class PopulationJob:
     program: str | None = None
 
 
+@dataclass(frozen=True)
+class Where:
+    """Where a page for people is served.
+
+    Attributes:
+        host: The address to listen on; loopback if None.
+        port: The port.
+    """
+
+    host: str | None
+    port: int
+
+
 def names(text: str) -> tuple[str, ...]:
     """Returns the names of a comma-separated list; the empty text lists none."""
     return tuple(name.strip() for name in text.split(",")) if text.strip() else ()

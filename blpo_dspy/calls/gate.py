@@ -18,6 +18,11 @@ class Gate:
         self._free = self._slots = slots
         self._changed = threading.Condition()
 
+    @property
+    def taken(self) -> int:
+        """How many calls are under way."""
+        return self._slots - self._free
+
     @contextlib.contextmanager
     def slot(self) -> Iterator[None]:
         """Waits for one of the slots, and holds it while the block runs."""

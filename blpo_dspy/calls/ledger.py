@@ -47,6 +47,9 @@ class Usage:
     def __add__(self, other: Usage) -> Usage:
         return Usage(*map(operator.add, _COUNTS(self), _COUNTS(other)))
 
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(*map(operator.sub, _COUNTS(self), _COUNTS(other)))
+
     @property
     def tokens(self) -> int:
         """Prompt and completion tokens together."""

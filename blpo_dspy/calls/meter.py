@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import dspy
-from dspy.utils.exceptions import LMError
+from dspy.utils.exceptions import LMError, LMRateLimitError
 
 from blpo_dspy.calls.bounds import Engines, longest_call, within
 from blpo_dspy.calls.failures import RunStoppedError, UnreadableAnswerError, is_outage
@@ -25,7 +25,7 @@ from blpo_dspy.calls.metered_lm import metered_copy
 from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.request import Request
 from blpo_dspy.calls.store import Answer, AnswerStore, MemoryStore
-from blpo_dspy.errors import check_least, notice
+from blpo_dspy.errors import notice
 from blpo_dspy.models.failures import FATAL_ERRORS
 from blpo_dspy.models.prices import Prices, checked_prices, own_price
 
@@ -38,29 +38,6 @@ _LONGEST_WAIT, _NOTICED_WAIT = 300.0, 60.0
 
 # While a run waits before a retry it checks this often, in seconds, whether it may continue.
 _LOOK = 1.0
-
-
-@dataclass
-class CallCap:
-    """The most LM calls of a meter, as its `admit`.
-
-    Attributes:
-        calls: How many; None for no cap.
-
-    Raises:
-        BlpoError: If that is not a whole number of at least 0.
-    """
-
-    calls: int | None
-
-    def __post_init__(self) -> None:
-        if self.calls is not None:
-            check_least("max_calls", self.calls, 0)
-
-    def __call__(self, ledger: Ledger) -> None:
-        """Refuses a call that the cap doesn't pay for."""
-        if self.calls is not None and ledger.total.calls >= self.calls:
-            raise RunStoppedError("the cap on LM calls is reached")
 
 
 _observed: ContextVar[list[Answer] | None] = ContextVar("blpo_observed_answers", default=None)
@@ -136,6 +113,11 @@ class Meter:
             return Ledger(dict(self._usage), answered)
 
     @property
+    def under_way(self) -> int:
+        """How many calls wait for their answer; for `admit`, besides the one that it is asked about."""
+        return max(0, self._gate.taken - 1)
+
+    @property
     def unused(self) -> Ledger:
         """The usage of answers that were paid for earlier and not used so far; see `AnswerStore`."""
         return self._store.unused() + self._refused
@@ -204,6 +186,7 @@ class Meter:
         number, failed, repeated = 0, time.monotonic(), 0
         while True:
             self._check()
+            self._outages.hold(request.quota, self._look)
             try:
                 with self._gate.slot():
                     return self._attempt(request, Usage(calls=1, retries=repeated))
@@ -214,6 +197,8 @@ class Meter:
                     raise
                 before, failed = failed, time.monotonic()
                 self._outages.failed(request.server)
+                if isinstance(error, LMRateLimitError):
+                    self._outages.pause(request.quota, min(_hint(error) or 0.0, _LONGEST_WAIT))
                 if number < request.retries:
                     self._wait(self._delay(error, number))
                 elif not request.retries or not self._waited_out(request, error, number, before):

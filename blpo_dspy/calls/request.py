@@ -32,6 +32,11 @@ class Request:
     retries: int
     seconds: float | None
 
+    @property
+    def quota(self) -> str:
+        """Whose rate limit it counts against."""
+        return f"{self.server} {self.model}"
+
     def too_late(self) -> LMTimeoutError:
         """Returns the error for an attempt that takes longer."""
         return LMTimeoutError(f"no complete answer within {self.seconds:g} s (timeout)", model=self.model)

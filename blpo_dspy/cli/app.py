@@ -37,11 +37,15 @@ from blpo_dspy.runs.jobs import (
     EvidenceOption,
     JudgeJob,
     ModelNames,
+    PopulationJob,
     RaterChoice,
     RaterRule,
+    SampleJob,
+    Scale,
     Search,
     SourceChoice,
     Start,
+    Where,
     names,
 )
 
@@ -482,6 +486,17 @@ def _evaluate_job(
     return EvaluateJob(judge, data, models, threads, draw, seed, against, max_outage, orders, program)
 
 
+def _page(
+    host: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Address to listen on, where other machines are to reach the page."),
+    ] = None,
+    port: Annotated[int, typer.Option(metavar="N", min=1, max=65535, help="Port to listen on.")] = 8010,
+) -> Where:
+    """The options for where a page is served."""
+    return Where(host, port)
+
+
 # What a command takes as one value and a user gives as many options, made by a function of them.
 _GROUPS: Mapping[Any, Callable[..., Any]] = {
     SourceChoice | None: _source,
@@ -491,6 +506,7 @@ _GROUPS: Mapping[Any, Callable[..., Any]] = {
     Data: _data,
     Start: _start,
     EvaluateJob: _evaluate_job,
+    Where: _page,
 }
 
 
@@ -647,6 +663,7 @@ def judge_(
         typer.Option(metavar="N", min=1, help="Maximum number of LM calls, with --out; the same command resumes."),
     ] = None,
     max_outage: MaxOutage = MAX_OUTAGE,
+    scale: Scale,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per image and line; with --out, one of all.")
     ] = False,
@@ -656,7 +673,7 @@ def judge_(
     from blpo_dspy.cli.screen import Screen
 
     where = (out, image_column, max_calls, allow_outside)
-    job = JudgeJob(judge, images, context or [], models, threads, *where, max_outage, orders, program)
+    job = JudgeJob(judge, images, context or [], models, threads, *where, max_outage, orders, program, scale)
     code = judge_images(job, Screen(as_json=as_json))
     if code:
         raise typer.Exit(code)
@@ -700,6 +717,61 @@ def serve(
     )
 
 
+@_command("label")
+def label(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER|TABLE",
+            help="Images to label: a folder, or a .csv, .tsv, .jsonl or .parquet, of which some may have labels.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the labels go, a .csv file.")],
+    *,
+    labels: Annotated[str | None, typer.Option(metavar="A,B,…", help='Nominal labels: "Safe,Unsafe".')] = None,
+    scale: Annotated[str | None, typer.Option(metavar="LOW-HIGH", help="Or a scale of whole numbers: 1-5.")] = None,
+    scores: Scores = None,
+    pairs: Annotated[
+        str | None,
+        typer.Option(metavar="A,B[,TIE]", help="Or labels that compare the two images of --images."),
+    ] = None,
+    images: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Where a row has several images: the columns with them.")
+    ] = None,
+    image_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column with the image, a path (default: image).")
+    ] = None,
+    context: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Columns with text that belongs to the image.")
+    ] = None,
+    label_column: Annotated[
+        str, typer.Option(metavar="NAME", help="Column of TABLE with labels that are there already.")
+    ] = "label",
+    rater: Annotated[
+        str, typer.Option(metavar="NAME", help="Who labels; each person labels blindly, with a name of their own.")
+    ] = "annotator",
+    task: Annotated[str, typer.Option(metavar="TEXT", help="The question, shown on the page.")] = "",
+    next: Annotated[
+        str, typer.Option(metavar="ORDER", help="What is labelled next: random, a plain random sample.")
+    ] = "random",
+    seed: Seed = 0,
+    allow_outside: AllowOutside = False,
+    where: Where,
+) -> None:
+    """Label images on a local page. Repeat the command to resume. Its address has a token in it."""
+    from blpo_dspy.cli.label import LabelJob, label_images
+    from blpo_dspy.cli.screen import Screen
+    from blpo_dspy.data.fields import InputFields
+
+    space = parse_labels(labels, scale, scores, None, pairs)
+    fields = InputFields.of(names(images or "image"), names(context or ""))
+    job = LabelJob(
+        source, space, out, fields, where, rater, task.strip(), next, seed, image_column, label_column, allow_outside
+    )
+    label_images(job, Screen(as_json=False))
+
+
 @app.command()
 def rank(
     predictions: Annotated[
@@ -728,6 +800,72 @@ def rank(
     if len(named) != 2:
         raise BlpoError(f"--columns {columns!r}: name two columns, as in model_a,model_b")
     rank_models(predictions, parse_pairs(pairs), named, seed, Screen(as_json=as_json))
+
+
+Predictions = Annotated[
+    Path,
+    typer.Argument(
+        metavar="PREDICTIONS",
+        help="Verdicts, as `blpo judge --out` writes them: .csv, .tsv, .jsonl or .parquet.",
+        show_default=False,
+    ),
+]
+KeyColumns = Annotated[
+    str | None,
+    typer.Option(metavar="A,B,…", help="Columns by which an image is known in both tables (default: all they share)."),
+]
+
+
+@app.command()
+def sample(
+    predictions: Predictions,
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="The table for people to label: .csv, .jsonl or .parquet, a new file.")
+    ],
+    n: Annotated[int, typer.Option("--n", metavar="N", min=1, help="How many images are drawn.")] = 200,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Draw images for people to label, by the judge's label and confidence. It calls no model."""
+    from blpo_dspy.cli.sample import sample as run
+    from blpo_dspy.cli.screen import Screen
+
+    run(SampleJob(predictions, n, out, seed), Screen(as_json=as_json))
+
+
+@app.command()
+def population(
+    predictions: Predictions,
+    labels: Annotated[
+        Path,
+        typer.Option(
+            metavar="TABLE", help="What `blpo sample` drew, labelled; or your own draw with its probabilities."
+        ),
+    ],
+    judge: Annotated[
+        Path | None,
+        typer.Option(metavar="JUDGE", help="The judge.json: labels of images it was compiled with are set aside."),
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Also for each value of this column of PREDICTIONS.")
+    ] = None,
+    pairs: Annotated[
+        str | None, typer.Option(metavar="A,B[,TIE]", help="The labels compare two images; without --judge.")
+    ] = None,
+    key: KeyColumns = None,
+    level: Annotated[float, typer.Option(metavar="X", help="How often the intervals are to hold.")] = 0.95,
+    allow_outside: AllowOutside = False,
+    program: ProgramFactory = None,
+    as_json: AsJson = False,
+) -> None:
+    """Estimate what a judged collection is like, validly although the judge errs. It calls no model."""
+    from blpo_dspy.cli.population import population as run
+    from blpo_dspy.cli.screen import Screen
+
+    space = None if pairs is None else parse_pairs(pairs)
+    columns = None if key is None else names(key)
+    job = PopulationJob(predictions, labels, judge, space, by, columns, level, allow_outside, program)
+    run(job, Screen(as_json=as_json))
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from pathlib import Path
 
@@ -44,11 +43,12 @@ def serve(
         import uvicorn  # noqa: PLC0415 - of an extra
 
         from blpo_dspy.serving.app import JudgeServer, Limits  # noqa: PLC0415
+        from blpo_dspy.serving.web import is_loopback  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise BlpoError(f"{error.name} is not installed; pip install 'blpo-dspy[serve]'") from error
     (host, port), (threads, queue, seconds, body) = address, limits
     token = os.environ.get(TOKEN) or None
-    if token is None and not _is_loopback(host):
+    if token is None and not is_loopback(host):
         raise BlpoError(
             f"--host {host} is reached from other machines: set the environment variable {TOKEN} to a secret that "
             "requests have to state, or serve on 127.0.0.1"
@@ -65,10 +65,3 @@ def serve(
         server.app, host, port, log_level="warning", timeout_graceful_shutdown=_GRACE, access_log=False
     )
     uvicorn.Server(config).run()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

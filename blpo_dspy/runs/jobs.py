@@ -22,6 +22,7 @@ T = TypeVar("T")
 _MAX_USD = "Maximum cost of the same calls in dollars, if prices are known."
 _MAX_OUTAGE = "Maximum time to wait for a server that has stopped answering."
 _PRICES = "A model's dollars per million prompt and completion tokens."
+_MANY = "Many images, with --out"  # a heading of the help
 _PREFLIGHT = "First check that the models see, also the largest images, and that the sets are apart."
 
 
@@ -400,6 +401,23 @@ class EvaluateJob:
     program: str | None = None
 
 
+@described
+@dataclass(frozen=True)
+class Scale:
+    """How `blpo judge --out` uses several processes."""
+
+    workers: int | None = option(
+        "Judge in so many processes, each with --threads calls.", heading=_MANY, metavar="N", min=1
+    )
+    cluster: str | None = option(
+        "Judge on the workers of a Dask cluster, such as tcp://10.0.0.5:8786.", heading=_MANY, metavar="ADDRESS"
+    )
+    max_in_flight: int | None = option(
+        "Maximum number of LM calls at once, over all.", heading=_MANY, metavar="N", min=1
+    )
+    max_usd: float | None = option("Maximum cost in dollars, if prices are known.", heading=_MANY, metavar="X", min=0)
+
+
 @dataclass(frozen=True)
 class JudgeJob:
     """One `blpo judge`.
@@ -417,6 +435,7 @@ class JudgeJob:
         max_outage: Seconds that a server which has stopped answering is waited for.
         orders: Whether a judge of pairs is asked in both orders of the images or one.
         program: The module and factory of a program of the user's own, whose state the file holds.
+        scale: Where and under which further caps a table is made.
     """
 
     judge: Path
@@ -431,6 +450,64 @@ class JudgeJob:
     max_outage: float = MAX_OUTAGE
     orders: Orders = "both"
     program: str | None = None
+    scale: Scale = Scale()
+
+
+@dataclass(frozen=True)
+class SampleJob:
+    """One `blpo sample`.
+
+    Attributes:
+        predictions: The table of verdicts.
+        n: How many images are drawn.
+        out: The table that people label.
+        seed: Of the draw.
+    """
+
+    predictions: Path
+    n: int
+    out: Path
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class PopulationJob:
+    """One `blpo population`.
+
+    Attributes:
+        predictions: The table of verdicts on the collection.
+        labels: The table of people's labels.
+        judge: The judge's file, whose own images are set aside.
+        space: The labels, where there is no judge; those in the tables if None.
+        by: A column of which each value gets estimates of its own.
+        key: The columns by which an image is known again; those of both tables if None.
+        level: Nominal coverage of the intervals.
+        allow_outside: Whether images may lie outside the folder of the labels.
+        program: The module and factory of a program of the user's own, whose state the judge's file holds.
+    """
+
+    predictions: Path
+    labels: Path
+    judge: Path | None = None
+    space: LabelSpace | None = None
+    by: str | None = None
+    key: tuple[str, ...] | None = None
+    level: float = 0.95
+    allow_outside: bool = False
+    program: str | None = None
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a page for people is served.
+
+    Attributes:
+        host: The address to listen on; loopback if None.
+        port: The port.
+    """
+
+    host: str | None
+    port: int
 
 
 def names(text: str) -> tuple[str, ...]:

@@ -27,9 +27,9 @@ from blpo_dspy.calls import meter as metering
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.failures import RunStoppedError
 from blpo_dspy.calls.ledger import ROLES, Ledger, Usage
-from blpo_dspy.calls.meter import CallCap, Meter, observe_answers
+from blpo_dspy.calls.meter import Meter, observe_answers
 from blpo_dspy.calls.store import Answer, MemoryStore
-from blpo_dspy.errors import BlpoError, BlpoWarning
+from blpo_dspy.errors import BlpoWarning
 
 WAIT = 30  # seconds that a thread may take before a test gives up
 
@@ -637,29 +637,6 @@ def test_of_several_completions_the_one_that_was_cut_off_counts(reasons: str, fo
     with observe_answers() as answers:
         Meter(num_threads=1).wrap(Choosing("legacy"), "judge")(reasons)
     assert answers[0].finish_reason == found
-
-
-@pytest.mark.parametrize("cap", [0, 2])
-def test_a_cap_on_calls_pays_for_no_call_more(cap: int) -> None:
-    """What is remembered costs nothing and is still answered."""
-    meter = Meter(num_threads=1, admit=CallCap(cap))
-    lm = scripted_lm(say())
-    judge = meter.wrap(lm, "judge")
-    for number in range(cap):
-        judge(f"{number}")
-    with pytest.raises(RunStoppedError, match="cap"):
-        judge("one more")
-    assert len(lm.engine.seen) == cap
-    if cap:
-        assert judge("0") == ["hi"]
-
-
-@pytest.mark.parametrize("cap", [-1, 1.5, "x"])
-def test_a_cap_on_calls_is_a_whole_number(cap: Any) -> None:
-    """None stands for no cap."""
-    with pytest.raises(BlpoError, match=f"max_calls={cap!r}"):
-        CallCap(cap)
-    assert CallCap(None).calls is None
 
 
 class OwnCall(dspy.BaseLM):

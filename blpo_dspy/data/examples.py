@@ -38,6 +38,7 @@ __all__ = [
     "dataset_fingerprint",
     "item_prints",
     "load_examples",
+    "load_images",
     "load_rated",
     "reasons_fingerprint",
     "split_examples",
@@ -192,6 +193,27 @@ def load_rated(
     return Rated(examples, rows, combined)
 
 
+def load_images(
+    source: TableSource,
+    *,
+    images: Sequence[str] = (IMAGE,),
+    image_column: str | None = None,
+    context: Sequence[str] = (),
+    group_column: str | None = None,
+    id_column: str | None = None,
+    policy: PixelPolicy | None = None,
+    allow_outside: bool = False,
+) -> list[dspy.Example]:
+    """Returns unlabelled examples, as `load_examples` does; in a folder, images may lie anywhere.
+
+    Raises:
+        DataError: As for `load_examples`.
+        BlpoError: As for `load_examples`.
+    """
+    columns = TableColumns.of(InputFields.of(images, context), image_column, group=group_column, id=id_column)
+    return [example for _, example in _load(source, columns, None, policy or PixelPolicy(), allow_outside)]
+
+
 def contradictions(examples: Iterable[dspy.Example]) -> list[str]:
     """Returns one line for each image that has different labels with the same context; people do disagree."""
     found: dict[str, list[dspy.Example]] = {}
@@ -232,10 +254,10 @@ def _content(example: dspy.Example, *, label: bool) -> str:
 def _load(
     source: TableSource,
     columns: TableColumns,
-    labels: LabelSpace,
+    labels: LabelSpace | None,
     policy: PixelPolicy,
     allow_outside: bool,
-    require_labels: bool,
+    require_labels: bool = True,
 ) -> list[tuple[Draft, dspy.Example]]:
     """The rows of a table, each with its example."""
     table = _table(source, columns, allow_outside)

@@ -30,9 +30,15 @@ from dspy.clients.backend_selection import CLIENT_KEYS, select_backend
 # Prices before the first call; DSPy reports the price of a call only after it.
 from dspy.clients.capabilities import resolve
 
+# LiteLLM's functions for batches raise the errors of several clients; DSPy reads status and message of each.
+from dspy.clients.engines.litellm_errors import litellm_errors
+
 # The engine whose answers are bounded (see `calls/bounds.py`, which also replaces an LM's `_engine_store` and the
 # `_transport` of an engine's router: DSPy passes no transport from an LM to its engine).
 from dspy.clients.engines.lm15_engine import LM15Engine
+
+# An answer to a request of LiteLLM's that came by another way fails with the error that DSPy makes of it.
+from dspy.clients.errors import wrap_error
 from dspy.clients.model_metadata import rate
 
 # A judge file has the metadata that DSPy expects in a state file.
@@ -51,11 +57,13 @@ __all__ = [
     "format_field_value",
     "get_dependency_versions",
     "is_output",
+    "litellm_errors",
     "litellm_module",
     "model_info",
     "rate",
     "resolve",
     "select_backend",
+    "wrap_error",
 ]
 
 PROCESS_TRACE = contextvars.Context().run(lambda: dspy.settings.trace)

@@ -11,7 +11,7 @@ from typing import Any
 import dspy
 from dspy.utils.exceptions import LMError
 
-from blpo_dspy.calls.exchange import Deferred, ForwardMixin, Received, Sent, Wire, captured, replayed
+from blpo_dspy.calls.exchange import Deferred, LiteLLMWire, Received, Sent, Wire, captured, replayed
 from blpo_dspy.calls.failures import RunStoppedError, UnreadableAnswerError
 from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.calls.meter import Meter
@@ -19,7 +19,7 @@ from blpo_dspy.calls.request import Request
 from blpo_dspy.calls.store import Answer, AnswerStore
 from blpo_dspy.models.batches import BatchEndpoint, check_batched, endpoint_at, endpoint_of
 from blpo_dspy.models.prices import Price, Prices, batch_price
-from blpo_dspy.models.seams import extend
+from blpo_dspy.models.seams import CLIENT_KEYS
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ class BatchMeter(Meter):
             endpoint = endpoint_at(metered, sent.url, sent.headers)
         if endpoint is None:
             endpoint, name = endpoint_of(metered)
-            metered = extend(super().wrap(lm.copy(engine="litellm"), role), ForwardMixin)
-            metered._wire_name = name
+            owned = dict.fromkeys(CLIENT_KEYS & lm.kwargs.keys())  # DSPy refuses a connection beside an engine
+            metered = super().wrap(lm.copy(**owned, engine=LiteLLMWire(name, lm.kwargs)), role)
         self.endpoints[role], self.retries[role] = endpoint, metered._retries
         metered._price = self.prices[role] = batch_price(lm, self._prices, self._share)
         self._lms[role] = metered

@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 
 from dspy import lm15
 
-from blpo_dspy.calls.failures import UnreadableAnswerError
-from blpo_dspy.models.batches import body_for
-from blpo_dspy.models.seams import litellm_module, wrap_error
+from blpo_dspy.models.batches import body_of
+from blpo_dspy.models.seams import LiteLLMEngine, litellm_module
 
 R = TypeVar("R")
+
+_LIMITS = ("max_completion_tokens", "max_tokens")
 
 
 class Deferred(BaseException):
@@ -107,21 +108,37 @@ class _Response:
         """Nothing to close."""
 
 
-class ForwardMixin:
-    """An LM whose requests LiteLLM would send; `_wire_name` is what it calls the model."""
+class LiteLLMWire:
+    """An engine without a connection, in place of DSPy's for LiteLLM.
 
-    model: str
-    _wire_name: str
+    Args:
+        name: What LiteLLM calls the model.
+        options: Those of the LM.
+    """
 
-    def forward(self, prompt: Any = None, messages: Any = None, **options: Any) -> Any:
-        """Returns the provider's answer, as DSPy's own LM does."""
-        asked = messages or [{"role": "user", "content": prompt}]
-        received = _exchanged(Sent("", {}, body_for(self, self._wire_name, asked, options)))
+    def __init__(self, name: str, options: Mapping[str, Any]) -> None:
+        self._name, self._engine = name, LiteLLMEngine()
+        self._limit = next((option for option in _LIMITS if options.get(option) is not None), None)
+
+    def complete(self, request: lm15.Request) -> lm15.Response:
+        """Takes a request down, or returns the answer to it."""
+        arguments = {**self._engine._arguments(request), "model": self._name}
+        limits = [arguments.pop(option) for option in _LIMITS if option in arguments]
+        if limits and self._limit is not None:  # under the name by which a plain call states it
+            arguments[self._limit] = limits[0]
+        received = _exchanged(Sent("", {}, body_of(arguments)))
         if received.status >= 400:
-            text = received.body.decode(errors="replace")
             reader = lm15.OpenAIChatLM(api_key="reads errors only", transport=None)
-            raise wrap_error(reader.normalize_error(received.status, text), model=self.model)
+            raise reader.normalize_error(received.status, received.body.decode(errors="replace"))
         try:
-            return litellm_module().ModelResponse(**json.loads(received.body))
+            raw = litellm_module().ModelResponse(**json.loads(received.body))
         except (TypeError, ValueError) as error:
-            raise UnreadableAnswerError(f"the server's answer cannot be read: {error}", model=self.model) from error
+            raise lm15.ProviderError(f"the server's answer cannot be read: {error}") from error
+        response: lm15.Response = self._engine._response(raw, request)
+        return response
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LiteLLMWire:
+        return self

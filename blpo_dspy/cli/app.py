@@ -773,6 +773,20 @@ def judge_(
         int | None,
         typer.Option(metavar="N", min=1, help="Maximum number of LM calls, with --out; the same command resumes."),
     ] = None,
+    batch_api: Annotated[
+        bool,
+        typer.Option(
+            "--batch-api", help="Use the provider's batch endpoint, with --out: within a day, at half of the price."
+        ),
+    ] = False,
+    max_usd: Annotated[
+        float | None, typer.Option(metavar="X", min=0, help="Maximum cost of --batch-api in dollars.")
+    ] = None,
+    price: PriceList = None,
+    poll: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", min=0, help="First delay between two looks at a batch (default 5)."),
+    ] = None,
     max_outage: MaxOutage = MAX_OUTAGE,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per image and line; with --out, one of all.")
@@ -783,7 +797,8 @@ def judge_(
     from blpo_dspy.cli.screen import Screen
 
     where = (out, image_column, max_calls, allow_outside)
-    job = JudgeJob(judge, images, context or [], models, threads, *where, max_outage, orders, program)
+    batches = (batch_api, max_usd, model_prices(price), poll)
+    job = JudgeJob(judge, images, context or [], models, threads, *where, max_outage, orders, program, *batches)
     code = judge_images(job, Screen(as_json=as_json))
     if code:
         raise typer.Exit(code)

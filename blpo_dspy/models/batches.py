@@ -41,7 +41,7 @@ class BatchEndpointError(ModelError):
     """
 
     def __init__(self, text: str, status: int | None) -> None:
-        super().__init__(text)
+        super().__init__(text, option="batch_api")
         self.status = status
 
     @property
@@ -109,7 +109,7 @@ class BatchEndpoint:
             uploaded = self._ask("create_file", file=(name, file, "application/jsonl"), purpose="batch")
         except BatchEndpointError as error:
             raise self._explained(error) from error
-        return str(uploaded.id)
+        return self._text(uploaded, "id")
 
     def create(self, file: str, metadata: Mapping[str, str]) -> BatchState:
         """Submits the requests of a file.
@@ -118,7 +118,7 @@ class BatchEndpoint:
             BatchEndpointError: If that fails, or no answer came: then the batch may be there all the same.
         """
         try:
-            return _state(
+            return self._state(
                 self._ask(
                     "create_batch",
                     completion_window="24h",
@@ -142,7 +142,7 @@ class BatchEndpoint:
         """
         for batch in self._listed():
             if getattr(batch, "input_file_id", None) == file:
-                return _state(batch)
+                return self._state(batch)
             if (getattr(batch, "created_at", None) or since) < since:
                 return None
         return None
@@ -151,7 +151,9 @@ class BatchEndpoint:
         after: dict[str, str] = {}
         while True:
             page = self._ask("list_batches", limit=_PAGE, **after)
-            found = list(getattr(page, "data", None) or ())
+            found = getattr(page, "data", None)
+            if not isinstance(found, list):  # else what is there would be taken for what isn't
+                raise self._unreadable(page)
             yield from found
             if not found or not getattr(page, "has_more", False):
                 return
@@ -163,7 +165,7 @@ class BatchEndpoint:
         Raises:
             BatchEndpointError: If it does not answer.
         """
-        return _state(self._ask("retrieve_batch", batch_id=batch))
+        return self._state(self._ask("retrieve_batch", batch_id=batch))
 
     def content(self, file: str) -> bytes:
         """Returns the content of a file.
@@ -172,8 +174,9 @@ class BatchEndpoint:
             BatchEndpointError: If it cannot be read.
         """
         found = self._ask("file_content", file_id=file)
-        content = found if isinstance(found, bytes) else found.content
-        assert isinstance(content, bytes)
+        content = found if isinstance(found, bytes) else getattr(found, "content", None)
+        if not isinstance(content, bytes):
+            raise self._unreadable(found)
         return content
 
     def _ask(self, function: str, **arguments: Any) -> Any:
@@ -190,29 +193,41 @@ class BatchEndpoint:
             text = getattr(error, "message", None) or str(error)
             problem = f"the batch endpoint of {self.model} failed: {brief(text, 500)}"
             raise BatchEndpointError(problem, status) from error
+        except (AttributeError, TypeError, ValueError) as error:  # LiteLLM reads an answer of another shape unchecked
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, answer: object) -> BatchEndpointError:
+        text = f"the answer of the batch endpoint of {self.model} cannot be read: {brief(repr(answer))}"
+        return BatchEndpointError(text, None)
+
+    def _text(self, answer: Any, part: str) -> str:
+        text = getattr(answer, part, None)
+        if not isinstance(text, str) or not text:
+            raise self._unreadable(answer)
+        return text
+
+    def _state(self, batch: Any) -> BatchState:
+        counts, errors = getattr(batch, "request_counts", None), getattr(batch, "errors", None)
+        problems = getattr(errors, "data", None) or ()
+        names = (getattr(batch, part, None) for part in ("output_file_id", "error_file_id"))
+        return BatchState(
+            id=self._text(batch, "id"),
+            status=self._text(batch, "status"),
+            total=getattr(counts, "total", None) or 0,
+            completed=getattr(counts, "completed", None) or 0,
+            failed=getattr(counts, "failed", None) or 0,
+            files=tuple(str(name) for name in names if name),
+            problems={str(getattr(one, "code", "")): str(getattr(one, "message", "")) for one in problems},
+        )
 
     def _explained(self, error: BatchEndpointError) -> BatchEndpointError:
         if error.status not in _MISSING:
             return error
         return BatchEndpointError(
             f"{self.model}: there is no batch endpoint at {self.options.get('api_base') or self.provider} (it answers "
-            f"{error.status}); judge without --batch-api (batch_api=…), or name a model of a provider that has one",
+            f"{error.status}); leave out batch_api=True, or name a model of a provider that has one",
             error.status,
         )
-
-
-def _state(batch: Any) -> BatchState:
-    counts, errors = getattr(batch, "request_counts", None), getattr(batch, "errors", None)
-    problems = getattr(errors, "data", None) or ()
-    return BatchState(
-        id=str(batch.id),
-        status=str(batch.status),
-        total=getattr(counts, "total", None) or 0,
-        completed=getattr(counts, "completed", None) or 0,
-        failed=getattr(counts, "failed", None) or 0,
-        files=tuple(str(name) for part in ("output_file_id", "error_file_id") if (name := getattr(batch, part, None))),
-        problems={str(getattr(one, "code", "")): str(getattr(one, "message", "")) for one in problems},
-    )
 
 
 def endpoint_at(lm: dspy.LM, url: str, headers: Mapping[str, str]) -> BatchEndpoint | None:
@@ -246,8 +261,8 @@ def endpoint_of(lm: dspy.LM) -> tuple[BatchEndpoint, str]:
     if provider not in _LISTED or lm.model_type != "chat":
         raise BlpoError(
             f"{lm.model}: {provider} has no batch endpoint for such requests that LiteLLM carries with a list of "
-            f"batches, which is needed to resume (it does for {', '.join(_LISTED)}); judge without --batch-api "
-            "(batch_api=…)"
+            f"batches, which is needed to resume (it does for {', '.join(_LISTED)}); leave out batch_api=True",
+            option="batch_api",
         )
     options = {name: value for name, value in lm.kwargs.items() if name in CLIENT_KEYS and value is not None}
     return BatchEndpoint(lm.model, provider, "/v1/chat/completions", options), name
@@ -262,21 +277,14 @@ def check_batched(lm: dspy.BaseLM) -> bool:
     if not isinstance(getattr(lm, "engine", None), str) or getattr(lm, "model_type", None) == "text":
         raise BlpoError(
             f"{lm.model}: an engine that makes its own connection, or answers in this process, has no batch endpoint; "
-            "judge without --batch-api (batch_api=…), or name a model of a provider that has one"
+            "leave out batch_api=True, or name a model of a provider that has one",
+            option="batch_api",
         )
     return bool(select_backend(lm).native)
 
 
-def body_for(lm: Any, name: str, messages: Any, options: Mapping[str, Any]) -> bytes:
-    """Returns the body of a request that LiteLLM would send, as OpenAI's endpoint takes it.
-
-    Raises:
-        BlpoError: If an option cannot be written to a file.
-    """
-    given = {**lm.kwargs, **options}
-    left_out = CLIENT_KEYS | {"cache", "n", "num_retries", "rollout_id"}
-    kept = {key: value for key, value in given.items() if key not in left_out and value is not None}
-    try:
-        return json.dumps({"model": name, "messages": messages, **kept}, ensure_ascii=False).encode()
-    except TypeError as error:
-        raise BlpoError(f"{lm.model}: an option cannot be written to a file of requests: {error}") from error
+def body_of(arguments: Mapping[str, Any]) -> bytes:
+    """Returns the body of a request with these arguments of LiteLLM, as OpenAI's endpoint takes it."""
+    left_out = CLIENT_KEYS | {"cache", "n", "num_retries"}
+    kept = {name: value for name, value in arguments.items() if name not in left_out and value is not None}
+    return json.dumps(kept, ensure_ascii=False).encode()

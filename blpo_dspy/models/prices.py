@@ -73,9 +73,10 @@ def batch_price(lm: dspy.BaseLM, prices: Prices | None, share: float) -> Price |
     if lm.model not in (prices or {}):
         table = litellm_module().model_cost
         for name in (lm.model, lm.model.partition("/")[2]):
-            rates = [(table.get(name) or {}).get(f"{kind}_cost_per_token_batches") for kind in ("input", "output")]
-            if all(isinstance(amount, (int, float)) for amount in rates):
-                return rates[0] * 1e6, rates[1] * 1e6
+            listed = table.get(name) or {}
+            prompt, completion = (rate(listed, f"{kind}_cost_per_token_batches") for kind in ("input", "output"))
+            if prompt is not None and completion is not None:
+                return prompt * 1e6, completion * 1e6
     single = known_price(lm, prices)
     return None if single is None else (single[0] * share, single[1] * share)
 

@@ -30,15 +30,16 @@ from dspy.clients.backend_selection import CLIENT_KEYS, select_backend
 # Prices before the first call; DSPy reports the price of a call only after it.
 from dspy.clients.capabilities import resolve
 
+# Requests of a batch that LiteLLM would send, and the answers to them, are those of DSPy's engine for it (its methods
+# `_arguments` and `_response`).
+from dspy.clients.engines.litellm_engine import LiteLLMEngine
+
 # LiteLLM's functions for batches raise the errors of several clients; DSPy reads status and message of each.
 from dspy.clients.engines.litellm_errors import litellm_errors
 
 # The engine whose answers are bounded (see `calls/bounds.py`, which also replaces an LM's `_engine_store` and the
 # `_transport` of an engine's router: DSPy passes no transport from an LM to its engine).
 from dspy.clients.engines.lm15_engine import LM15Engine
-
-# An answer to a request of LiteLLM's that came by another way fails with the error that DSPy makes of it.
-from dspy.clients.errors import wrap_error
 from dspy.clients.model_metadata import rate
 
 # A judge file has the metadata that DSPy expects in a state file.
@@ -51,6 +52,7 @@ __all__ = [
     "CLIENT_KEYS",
     "PROCESS_TRACE",
     "LM15Engine",
+    "LiteLLMEngine",
     "UsageTracker",
     "extend",
     "field_header_pattern",
@@ -63,7 +65,6 @@ __all__ = [
     "rate",
     "resolve",
     "select_backend",
-    "wrap_error",
 ]
 
 PROCESS_TRACE = contextvars.Context().run(lambda: dspy.settings.trace)

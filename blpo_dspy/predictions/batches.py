@@ -10,6 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import IO, Any, TypeVar
 
 import dspy
@@ -276,7 +277,7 @@ class Batches:
             for record in records.values():
                 endpoint, batch = self.meter.endpoints[record.role], record.batch
                 assert batch is not None
-                states[record.name] = state = self._patiently(lambda e=endpoint, b=batch: e.state(b))
+                states[record.name] = state = self._patiently(partial(endpoint.state, batch))
                 if state.over:
                     self._end(record, state, endpoint)
             self._api.on_wait(_waiting(sum(requests.values()), states.values()))
@@ -292,14 +293,14 @@ class Batches:
             return
         missing, fatal, answered = set(record.images), None, 0
         for file in state.files:
-            for key, received in self._patiently(lambda f=file: _lines(endpoint, f)):
+            for key, received in self._patiently(partial(_lines, endpoint, file)):
                 if key not in missing or received is None:
                     continue
                 missing.discard(key)
                 if self._journal.knows(key):
                     continue
-                given = {"images": record.images[key], "repeated": key in record.repeated}
-                error = self.meter.take(record.role, key, received, record.options, **given)
+                images, repeated = record.images[key], key in record.repeated
+                error = self.meter.take(record.role, key, received, record.options, images=images, repeated=repeated)
                 answered += error is None
                 fatal = fatal or (error if isinstance(error, FATAL_ERRORS) else None)
                 if error is not None:
@@ -316,7 +317,8 @@ class Batches:
         if state.status == "cancelled":
             raise ModelError(
                 f"the batch {state.id} was cancelled at the provider; its {answered:,} answers are kept. The same call "
-                "submits the rest again, or makes plain calls for it without batch_api"
+                "submits the rest again; without batch_api=True it makes plain calls",
+                option="batch_api",
             )
 
     def _failed(self, key: str, role: str, error: LMError) -> None:

@@ -393,6 +393,10 @@ class JudgeJob:
         max_outage: Seconds that a server which has stopped answering is waited for.
         orders: Whether a judge of pairs is asked in both orders of the images or one.
         program: The module and factory of a program of the user's own, whose state the file holds.
+        batch_api: Whether requests go through the provider's batch endpoint.
+        max_usd: The most dollars that are submitted to it.
+        prices: By model US dollars per million prompt and completion tokens of single calls.
+        poll: Seconds between two looks at a batch at first.
     """
 
     judge: Path
@@ -407,6 +411,10 @@ class JudgeJob:
     max_outage: float = MAX_OUTAGE
     orders: Orders = "both"
     program: str | None = None
+    batch_api: bool = False
+    max_usd: float | None = None
+    prices: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    poll: float | None = None
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import random
-import signal
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,7 +24,7 @@ from blpo_dspy.embedded.server.http import Options, start_server
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.batch_api import BatchApi, Offer, Waiting
-from blpo_dspy.predictions.predict import Progress, journal_of, predict
+from blpo_dspy.predictions.predict import Progress, predict
 from blpo_dspy.programs import VisualJudge
 
 pytestmark = pytest.mark.slow
@@ -364,49 +359,3 @@ def test_answers_of_dspys_cache_are_not_submitted(small: World) -> None:
         assert (at.submitted(), done.ledger.total.cached, done.ledger.total.calls) == (0, 4, 0)
     assert small.table("p.jsonl") == small.table("q.jsonl")
     assert not dspy.settings.get("disable_history", False)
-
-
-# kill -9
-
-
-def command(arguments: list[str]) -> None:
-    """Runs `blpo` in a process of its own."""
-    from blpo_dspy.cli.app import app
-
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-        os.dup2(nowhere.fileno(), 2)
-    app(arguments)
-
-
-def test_a_command_killed_at_any_moment_pays_for_each_row_once(tmp_path: Path) -> None:
-    """And predicts what plain calls do; its processes end by SIGKILL shortly after one of their first requests."""
-    world = World(tmp_path, "both", 6)
-    table, requests = world.plain()
-    world.judge.save(tmp_path / "judge.json")
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["blpo_dspy.cli.app", "blpo_dspy.predictions.predict", "litellm"])
-    rng, kills, faults = random.Random("kills"), 0, Faults(prow=0.1, pdrop=0.05)
-    with world.served(Options(faults=faults, batches=BatchOptions(seconds=0.2, expiring=1))) as at:
-        arguments = ["judge", str(tmp_path / "judge.json"), str(world.photos), "--out", str(tmp_path / "k.jsonl")]
-        arguments += ["--model", "openai/embedded", "--api-base", at.base, "--batch-api", "--poll", "0.02"]
-        while True:
-            process = processes.Process(target=command, args=([*arguments, "--no-cache"],))
-            seen = len(at.lines())
-            process.start()
-            moment = seen + rng.randrange(1, 6) if kills < 5 else 10**6
-            while process.is_alive() and sum(line["method"] != "BATCH" for line in at.lines()[seen:]) < moment - seen:
-                time.sleep(0.002)
-            if not process.is_alive():
-                break
-            time.sleep(rng.uniform(0, 0.02))
-            assert process.pid is not None
-            os.kill(process.pid, signal.SIGKILL)
-            process.join()
-            kills += 1
-        assert process.exitcode == 0
-        assert at.paid("BATCH") == requests
-    assert kills >= 4
-    assert world.table("k.jsonl") == table
-    assert not list(tmp_path.glob("*.lock"))
-    assert journal_of(tmp_path / "k.jsonl").exists()

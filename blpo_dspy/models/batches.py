@@ -25,6 +25,8 @@ LARGEST_FILE = 200_000_000
 _LISTED = ("openai", "azure", "vertex_ai", "xai", "hosted_vllm", "litellm_proxy")
 # Providers that take OpenAI's requests for single answers, and others for batches.
 _OF_THEIR_OWN = ("xai",)
+# The path of a single request where it is not OpenAI's.
+_CHAT = {"azure": "/chat/completions"}
 _OVER = ("completed", "failed", "expired", "cancelled")
 _PATHS = ("/chat/completions", "/responses")
 _PAGE = 100
@@ -265,7 +267,7 @@ def endpoint_of(lm: dspy.LM) -> tuple[BatchEndpoint, str]:
             option="batch_api",
         )
     options = {name: value for name, value in lm.kwargs.items() if name in CLIENT_KEYS and value is not None}
-    return BatchEndpoint(lm.model, provider, "/v1/chat/completions", options), name
+    return BatchEndpoint(lm.model, provider, _CHAT.get(provider, "/v1/chat/completions"), options), name
 
 
 def check_batched(lm: dspy.BaseLM) -> bool:

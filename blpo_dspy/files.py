@@ -75,7 +75,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: str | os.PathLike[str], data: Mapping[str, Any], *, indent: int = 2) -> None:
+def write_json(path: str | os.PathLike[str], data: Mapping[str, Any], *, indent: int | None = 2) -> None:
     """Writes JSON so that the file is either complete or as it was before.
 
     Raises:

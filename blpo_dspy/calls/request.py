@@ -37,6 +37,11 @@ class Request:
     options: Mapping[str, Any] = field(default_factory=dict)
     images: int = 0
 
+    @property
+    def quota(self) -> str:
+        """Whose rate limit it counts against."""
+        return f"{self.server} {self.model}"
+
     def too_late(self) -> LMTimeoutError:
         """Returns the error for an attempt that takes longer."""
         return LMTimeoutError(f"no complete answer within {self.seconds:g} s (timeout)", model=self.model)

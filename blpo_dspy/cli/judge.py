@@ -23,7 +23,7 @@ from blpo_dspy.data.inputs import Inputs, checked, find_inputs
 from blpo_dspy.errors import BlpoError, ModelError, brief
 from blpo_dspy.predictions.files import check_target
 from blpo_dspy.predictions.labelling import label_each
-from blpo_dspy.predictions.predict import Progress, journal_of, predict
+from blpo_dspy.predictions.predict import Progress, kept_in, predict
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.jobs import JudgeJob
 from blpo_dspy.runs.progress import Watch
@@ -40,8 +40,8 @@ def judge_images(job: JudgeJob, screen: Screen) -> int:
     options = batch_options(job, batches)
     if job.out is not None:
         check_target(job.out)
-    elif job.max_calls is not None:
-        raise BlpoError("--max-calls needs --out, so that what was paid for is kept")
+    elif given := [name for name, value in _kept_options(job) if value is not None]:
+        raise BlpoError(f"--{given[0].replace('_', '-')} needs --out, so that what was paid for is kept")
     inputs = find_inputs(
         job.images,
         fields=judge.fields,
@@ -58,6 +58,11 @@ def judge_images(job: JudgeJob, screen: Screen) -> int:
     if job.out is None:
         return 0 if _print_verdicts(judge, inputs, job, screen) else 1
     return _write_predictions(judge, inputs, job, job.out, screen, batches, options)
+
+
+def _kept_options(job: JudgeJob) -> list[tuple[str, object]]:
+    """The options of a command whose answers are kept."""
+    return [("max_calls", job.max_calls), *asdict(job.scale).items()]
 
 
 def _print_verdicts(judge: VisualJudge, inputs: Inputs, job: JudgeJob, screen: Screen) -> bool:
@@ -126,6 +131,7 @@ def _write_predictions(
                 models=models,
                 num_threads=job.threads,
                 max_calls=job.max_calls,
+                **asdict(job.scale),
                 max_outage=job.max_outage,
                 orders=job.orders,
                 **options,
@@ -179,7 +185,7 @@ class _Shown:
 def _how_to_resume(out: Path, progress: Progress | None) -> str:
     if progress is None:
         return f"{out} was not written; repeat the command to resume."
-    kept = f"{progress.known:,} of {progress.total:,} rows are kept in {journal_of(out)}"
+    kept = f"{progress.known:,} of {progress.total:,} rows are kept in {kept_in(out)}"
     return f"{out} was not written; {kept}. Repeat the command to resume from there."
 
 
@@ -208,7 +214,7 @@ def _show(screen: Screen, progress: Progress, out: Path, models: str) -> None:
     if progress.complete:
         screen.text(f"Wrote   {out} ({_rows(progress.total)})")
     else:
-        screen.text(f"Stopped at the cap. {_how_to_resume(out, progress)}")
+        screen.text(f"Stopped at a cap. {_how_to_resume(out, progress)}")
     screen.text("Labels  " + ", ".join(f"{name}: {count:,}" for name, count in progress.labels.items()))
     more = " (in column error; the same command tries them again)" if progress.errors else ""
     screen.text(f"Invalid {progress.invalid:,}")

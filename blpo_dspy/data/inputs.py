@@ -44,6 +44,7 @@ class Inputs:
         notes: What was skipped, one line each.
         stored: The Parquet file that holds images, which are read a few rows at a time.
         inside: The columns of that file with them.
+        positions: Where in that file each row lies, ascending; None if they are all of its rows.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Inputs:
     notes: tuple[str, ...] = ()
     stored: Path | None = None
     inside: tuple[str, ...] = ()
+    positions: tuple[int, ...] | None = None
 
     @property
     def image_columns(self) -> tuple[str, ...]:
@@ -69,7 +71,8 @@ class Inputs:
         if self.stored is None:
             yield from ((number, self.reader.read(row)) for number, row in numbered)
             return
-        cells = _stored_images(self.stored, self.inside, wanted)
+        at = wanted if self.positions is None else {self.positions[number] for number in wanted}
+        cells = _stored_images(self.stored, self.inside, at)
         for number, row in numbered:
             try:
                 values = {**row.values, **next(cells)}
@@ -79,20 +82,37 @@ class Inputs:
                 ) from None
             yield number, self.reader.read(row._replace(values=values))
 
+    def subset(self, numbers: Sequence[int]) -> Inputs:
+        """Returns some of the rows, given by ascending numbers, as a process in another folder can read them."""
+        base = self.reader.base
+        outside = self.reader.allow_outside or base is None  # without a folder, any path may be used
+        return replace(
+            self,
+            rows=[self.rows[number] for number in numbers],
+            reader=replace(self.reader, base=(base or Path()).absolute(), allow_outside=outside),
+            notes=(),
+            stored=self.stored and self.stored.absolute(),
+            positions=tuple(numbers if self.positions is None else (self.positions[number] for number in numbers)),
+        )
+
 
 def _stored_images(path: Path, columns: Sequence[str], wanted: Collection[int]) -> Iterator[dict[str, Any]]:
     """Yields the cells of columns of a Parquet file in the wanted rows, in order."""
     import pyarrow  # noqa: PLC0415 - slow to import, and needed for this format only
     from pyarrow import parquet  # noqa: PLC0415
 
-    position = 0
+    start = end = 0
     try:
         with parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
-            for batch in file.iter_batches(_READ_AT_ONCE, columns=list(columns)):
-                for i in range(batch.num_rows):
-                    if position + i in wanted:
-                        yield {name: batch.column(name)[i].as_py() for name in columns}
-                position += batch.num_rows
+            for group in range(file.num_row_groups):
+                start, end = end, end + file.metadata.row_group(group).num_rows
+                if not any(number in wanted for number in range(start, end)):
+                    continue
+                for batch in file.iter_batches(_READ_AT_ONCE, row_groups=[group], columns=list(columns)):
+                    for i in range(batch.num_rows):
+                        if start + i in wanted:
+                            yield {name: batch.column(name)[i].as_py() for name in columns}
+                    start += batch.num_rows
     except (OSError, IndexError, pyarrow.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: its images cannot be read ({reason}); repeat the call when it is complete") from error
@@ -307,6 +327,12 @@ def read_content(draft: Draft) -> tuple[dict[str, Any], str]:
     prints = [_print(each) for each in contents]
     belongs = [*prints[0], draft.context] if len(prints) == 1 else [draft.filled(prints), draft.context]
     return draft.filled(contents), hashlib.sha256(json.dumps(belongs).encode()).hexdigest()
+
+
+def images_key(images: Mapping[str, Any]) -> str:
+    """Returns a hash of a row's images alone, whatever their order and the context."""
+    each = [one for value in images.values() for one in (value if isinstance(value, list) else [value])]
+    return hashlib.sha256(json.dumps(sorted(map(_print, each))).encode()).hexdigest()
 
 
 def _print(image: bytes | str) -> tuple[str, str]:

@@ -52,8 +52,6 @@ class BatchApi:
     """How verdicts are bought through a batch endpoint.
 
     Attributes:
-        max_usd: The most US dollars of this session. A request is submitted only if the cap pays for it at the most
-            that it can cost: all tokens of its limit, or a quarter more than the mean of the answers so far.
         prices: US dollars per million prompt and completion tokens of single calls by model, where DSPy's tables lack
             them.
         share: The share of the price of single calls that a batch costs, for models without a price of batches in
@@ -68,7 +66,6 @@ class BatchApi:
         BlpoError: If one of them is not a value that it can have.
     """
 
-    max_usd: float | None = None
     prices: Prices | None = None
     share: float = 0.5
     poll: float = 5.0
@@ -79,10 +76,8 @@ class BatchApi:
 
     def __post_init__(self) -> None:
         checked_prices(self.prices)
-        for name in ("max_usd", "share", "poll"):
+        for name in ("share", "poll"):
             value = getattr(self, name)
-            if value is None:
-                continue
             check_kind(name, value, Real, "number", f"one, as in BatchApi({name}=0.5)")
             if not 0 < value < math.inf:
                 raise BlpoError(f"{name}={value!r} is not a positive number", option=name)
@@ -96,7 +91,7 @@ def batch_api_of(given: bool | BatchApi) -> BatchApi | None:
     Raises:
         BlpoError: If that is neither a truth value nor a `BatchApi`.
     """
-    check_kind("batch_api", given, (bool, BatchApi), "truth value or BatchApi", "True, or BatchApi(max_usd=5)")
+    check_kind("batch_api", given, (bool, BatchApi), "truth value or BatchApi", "True, or BatchApi(poll=60)")
     if isinstance(given, BatchApi):
         return given
     return BatchApi() if given else None

@@ -19,7 +19,6 @@ from dspy.utils.exceptions import LMError, LMTimeoutError
 from blpo_dspy.calls.batches import BatchMeter, Gathered
 from blpo_dspy.calls.exchange import Received
 from blpo_dspy.calls.failures import is_outage
-from blpo_dspy.calls.meter import CallCap
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.data.labels.space import Orders
@@ -77,12 +76,22 @@ class Batches:
     Args:
         api: How.
         journal: Where answers and batches are noted.
-        cap: The most requests that are submitted.
+        max_calls: The most requests of this session; None for no cap.
+        max_usd: The most US dollars of this session. A request is submitted only if the cap pays for it at the most
+            that it can cost: all tokens of its limit, or a quarter more than the mean of the answers so far.
         max_outage: Seconds that an endpoint which does not answer is waited for.
     """
 
-    def __init__(self, api: BatchApi, journal: PredictionJournal, cap: CallCap, max_outage: float) -> None:
-        self._api, self._journal, self._cap, self._max_outage = api, journal, cap, max_outage
+    def __init__(
+        self,
+        api: BatchApi,
+        journal: PredictionJournal,
+        max_calls: int | None,
+        max_usd: float | None,
+        max_outage: float,
+    ) -> None:
+        self._api, self._journal, self._max_outage = api, journal, max_outage
+        self._max_calls, self._max_usd = max_calls, max_usd
         self.meter = BatchMeter(store=journal, prices=api.prices, share=api.share)
         self._parts: dict[str, _Part] = {}
         self._under_way: set[str] = set()
@@ -106,7 +115,7 @@ class Batches:
         except LMError as error:
             raise ModelError(f"the model cannot be used: {error}") from error
         used = (getattr(models, role) for role in judge.roles)
-        check_priced(self._api.max_usd, [*used], self._api.prices)
+        check_priced(self._max_usd, [*used], self._api.prices)
         for record in self._journal.batches.values():
             self._recover(record)
         self._wait()
@@ -192,12 +201,12 @@ class Batches:
         return True
 
     def _pays_for(self, cost: Cost | None) -> bool:
-        if self._cap.calls is not None and self._submitted >= self._cap.calls:
+        if self._max_calls is not None and self._submitted >= self._max_calls:
             return False
-        if self._api.max_usd is None:
+        if self._max_usd is None:
             return True
         assert cost is not None, "checked before"
-        return self.meter.ledger.total.usd + self._reserved + cost.most <= self._api.max_usd
+        return self.meter.ledger.total.usd + self._reserved + cost.most <= self._max_usd
 
     def _submit(self, role: str) -> None:
         part, endpoint = self._parts.pop(role), self.meter.endpoints[role]

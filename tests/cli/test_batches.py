@@ -49,7 +49,7 @@ def test_the_cost_comes_before_the_batch_and_the_ledger_after_it(command: list[s
         plain = json.loads(blpo(*command, "--api-base", base, "--json").stdout)
     assert capped.exit_code == 1
     assert capped.stderr.startswith("Batch of 3 requests to openai/embedded (judge): about $0.00")
-    assert capped.stdout.startswith("Stopped at the cap. ")
+    assert capped.stdout.startswith("Stopped at a cap. ")
     record = json.loads(done.stdout)
     assert "Batch of 1 request to openai/embedded (judge): about $0.00" in done.stderr
     assert (record["rows"], record["judged"], record["calls"]["judge"]) == (4, 1, 1)
@@ -91,10 +91,10 @@ def test_options_that_do_not_fit_are_refused(command: list[str]) -> None:
     """Before anything is read; so is a server without the endpoint, by its flag."""
     plain = [part for part in command if part != "--out" and not part.endswith("p.csv")]
     assert "--batch-api needs --out" in blpo(*plain, "--batch-api").stderr
-    assert (
-        "--max-usd and --poll of `blpo judge` belong to --batch-api"
-        in blpo(*command, "--max-usd", "1", "--poll", "2").stderr
-    )
+    stray = blpo(*command, "--price", "m=1,2", "--poll", "2").stderr
+    assert "--price and --poll of `blpo judge` belong to --batch-api" in stray
+    sharded = blpo(*command, "--batch-api", "--workers", "2").stderr
+    assert "it is judged in shards, by plain calls; leave out --batch-api" in sharded
     with start_server(Options(batches=None)) as base:
         refused = blpo(*command, "--api-base", base, "--batch-api")
     assert refused.exit_code == 2

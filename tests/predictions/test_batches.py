@@ -211,13 +211,13 @@ def test_caps_hold_and_the_same_call_continues(small: World) -> None:
     with small.served() as at:
         done = small.predict(at, "p.jsonl", batch_api=QUICK, max_calls=3)
         assert (done.known, done.complete, sum(at.paid("BATCH").values())) == (3, False, 3)
-        dear = replace(QUICK, max_usd=1e-5, on_submit=offers.append)
-        assert small.predict(at, "p.jsonl", batch_api=dear).known == 3
+        dear = replace(QUICK, on_submit=offers.append)
+        assert small.predict(at, "p.jsonl", batch_api=dear, max_usd=1e-5).known == 3
         assert not offers
-        assert small.predict(at, "p.jsonl", batch_api=replace(QUICK, max_usd=1.0)).complete
+        assert small.predict(at, "p.jsonl", batch_api=QUICK, max_usd=1.0).complete
         assert sum(at.paid("BATCH").values()) == 4
         with pytest.raises(BlpoError, match="the price of openai/embedded is not known"):
-            small.predict(at, "q.jsonl", batch_api=BatchApi(max_usd=1))
+            small.predict(at, "q.jsonl", batch_api=True, max_usd=1)
 
 
 def test_a_cap_in_dollars_is_used_up_over_several_batches(tmp_path: Path) -> None:
@@ -225,8 +225,7 @@ def test_a_cap_in_dollars_is_used_up_over_several_batches(tmp_path: Path) -> Non
     world = World(tmp_path, "image", 60)
     offers: list[Offer] = []
     with world.served() as at:
-        api = replace(QUICK, max_usd=0.1, on_submit=offers.append)
-        done = world.predict(at, "p.jsonl", batch_api=api)
+        done = world.predict(at, "p.jsonl", batch_api=replace(QUICK, on_submit=offers.append), max_usd=0.1)
     assert done.complete
     assert len(offers) > 1
     assert all(offer.cost and offer.cost.most <= 0.1 for offer in offers)
@@ -338,7 +337,6 @@ def test_options_that_cannot_be_are_refused(small: World) -> None:
     """With what to write."""
     for options, reason in (
         ({"poll": 0}, "poll=0 is not a positive number"),
-        ({"max_usd": -1}, "max_usd=-1 is not a positive"),
         ({"share": "half"}, "share='half' is not a number"),
         ({"most_requests": 0}, "most_requests=0 is too small"),
     ):

@@ -29,6 +29,7 @@ from blpo_dspy.data.sources import SOURCES
 from blpo_dspy.errors import BlpoError, DataError, brief, gathered
 from blpo_dspy.files import writing_output
 from blpo_dspy.runs.jobs import (
+    Batching,
     Columns,
     CompareJob,
     CompileJob,
@@ -664,6 +665,7 @@ def judge_(
     ] = None,
     max_outage: MaxOutage = MAX_OUTAGE,
     scale: Scale,
+    batching: Batching,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per image and line; with --out, one of all.")
     ] = False,
@@ -673,7 +675,8 @@ def judge_(
     from blpo_dspy.cli.screen import Screen
 
     where = (out, image_column, max_calls, allow_outside)
-    job = JudgeJob(judge, images, context or [], models, threads, *where, max_outage, orders, program, scale)
+    texts = context or []
+    job = JudgeJob(judge, images, texts, models, threads, *where, max_outage, orders, program, scale, batching)
     code = judge_images(job, Screen(as_json=as_json))
     if code:
         raise typer.Exit(code)

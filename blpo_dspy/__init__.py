@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from blpo_dspy.programs import VisualJudge
     from blpo_dspy.runs.align import align
     from blpo_dspy.runs.measure import measure
+    from blpo_dspy.runs.population import estimate_population
+    from blpo_dspy.runs.to_label import draw_to_label
 
 __version__ = "0.1.0"
 
@@ -41,6 +43,8 @@ __all__ = [
     "__version__",
     "align",
     "compare",
+    "draw_to_label",
+    "estimate_population",
     "load_examples",
     "make_lm",
     "measure",
@@ -63,6 +67,8 @@ _HOME = {
     "VisualJudge": "programs",
     "align": "runs.align",
     "compare": "comparison.compare",
+    "draw_to_label": "runs.to_label",
+    "estimate_population": "runs.population",
     "load_examples": "data.examples",
     "make_lm": "models.lm",
     "measure": "runs.measure",

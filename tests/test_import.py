@@ -121,9 +121,9 @@ FLOORS = (
     {"embedded", "files"},
     {"data", "models"},
     {"agreement", "calls", "programs"},
-    {"optimizers", "predictions"},
+    {"optimizers", "population", "predictions"},
     {"integrations", "report", "serving"},
-    {"comparison", "runs"},
+    {"comparison", "labelling", "runs"},
     {"cli", "blpo_dspy"},
 )
 PACKAGE = Path(blpo_dspy.__file__).parent

@@ -18,6 +18,8 @@ from blpo_dspy import (
     __version__,
     align,
     compare,
+    draw_to_label,
+    estimate_population,
     load_examples,
     make_lm,
     measure,
@@ -53,6 +55,7 @@ from blpo_dspy.optimizers.estimate import Estimate, estimate
 from blpo_dspy.predictions.predict import Progress
 from blpo_dspy.runs.align import Alignment
 from blpo_dspy.runs.measure import Measurement
+from blpo_dspy.runs.population import Population
 
 version: str = __version__
 errors: tuple[type[BlpoError], ...] = (ArtifactError, DataError, ModelError)
@@ -100,3 +103,6 @@ align(start)  # type: ignore[call-arg]
 
 pairs: LabelSpace = LabelSpace.pairwise("A", "B", tie="tie")
 ranking: Ranking = rank("predictions.parquet", labels=pairs, seed=1)
+drawn: int = len(draw_to_label("predictions.csv", n=200, out="to_label.csv").chosen)
+population: Population = estimate_population("predictions.csv", "to_label.csv", judge=judge, by="site")
+estimated: float = population.whole.estimates[0].interval.low

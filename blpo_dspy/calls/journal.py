@@ -73,7 +73,9 @@ class AnswerJournal:
         Raises:
             JournalError: If it cannot be written.
         """
-        place = self._file.append({"kind": "answer", "key": key, "role": role, **asdict(answer)})
+        place = self._file.append(
+            {"kind": "answer", "key": key, "role": role, **vars(answer), "usage": vars(answer.usage)}
+        )
         with self._lock:
             self._answers[key] = place
 

@@ -309,6 +309,6 @@ def make_optimizer(models: Models, search: Search, reserved: int, log_dir: Path 
 def _compile(optimizer: BLPO, start: VisualJudge, sets: Sets, watch: Watch) -> VisualJudge:
     follow = CompileWatch(watch, optimizer)
     optimizer.on_round, optimizer.on_validation = follow.round, follow.validation
-    watch.begin("compiling", None if follow.rounds is None else follow.rounds * (optimizer.inner_steps + 1))
+    watch.begin("compiling", follow.rounds)
     with dspy.context(callbacks=[*dspy.settings.callbacks, follow]):
         return optimizer.compile(start, trainset=sets.train, valset=sets.val or None)

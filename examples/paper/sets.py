@@ -13,7 +13,7 @@ from PIL import Image
 from blpo_dspy import VisualJudge
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.sources import open_source
-from blpo_dspy.data.sources.base import Source
+from blpo_dspy.data.sources.draw import Source
 from blpo_dspy.data.sources.published import agin, agiqa3k, imagereward, seetrue, unsafebench
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.errors import BlpoError

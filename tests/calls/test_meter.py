@@ -26,7 +26,6 @@ from hypothesis import strategies as st
 from blpo_dspy.calls import meter as metering
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.failures import RunStoppedError
-from blpo_dspy.calls.gate import as_background
 from blpo_dspy.calls.ledger import ROLES, Ledger, Usage
 from blpo_dspy.calls.meter import Meter, observe_answers
 from blpo_dspy.calls.store import Answer, MemoryStore
@@ -166,7 +165,7 @@ def test_answers_of_a_store_are_used_and_new_ones_put_into_it() -> None:
 
 
 def test_an_answer_that_another_run_paid_for_counts_where_it_was_asked_for() -> None:
-    """In the background too, so that what was kept for the background is known to be used."""
+    """As if it had been paid for there."""
 
     class Paid(MemoryStore):
         def get(self, key: str) -> tuple[Answer, Usage] | None:
@@ -176,8 +175,8 @@ def test_an_answer_that_another_run_paid_for_counts_where_it_was_asked_for() -> 
     store, lm = Paid(), scripted_lm(say())
     Meter(num_threads=1, store=store).wrap(lm, "judge")("a")
     later = Meter(num_threads=1, store=store)
-    as_background(later.wrap(lm, "judge"), "a")
-    assert (later.ledger["judge"].calls, later.ledger.background) == (1, 1)
+    later.wrap(lm, "judge")("a")
+    assert later.ledger["judge"].calls == 1
 
 
 # Failures and retries

@@ -112,19 +112,18 @@ class PixelPolicy(PixelLimits):
         if isinstance(source, dspy.Image):
             source = source.url
         if isinstance(source, str) and is_reference(source):
-            return self._prepared(source, source.encode())
+            return self._prepared(source)
         if isinstance(source, np.ndarray):
             source = _of_array(source)
         if isinstance(source, Image.Image):
             media_type, data = conform_image(source, self)
         else:
             media_type, data = conform(_read(source), self)
-        return self._prepared(f"data:{media_type};base64,{base64.b64encode(data).decode()}", data)
+        return self._prepared(f"data:{media_type};base64,{base64.b64encode(data).decode()}")
 
-    def _prepared(self, url: str, content: bytes) -> PreparedImage:
+    def _prepared(self, url: str) -> PreparedImage:
         image = PreparedImage(url)
         image._policy = self
-        image._fingerprint = hashlib.sha256(content).hexdigest()
         return image
 
     def to_dict(self) -> dict[str, Any]:
@@ -179,7 +178,10 @@ def fingerprint(image: dspy.Image) -> str:
     if isinstance(image, PreparedImage) and image._fingerprint is not None:
         return image._fingerprint
     content = image.url.encode() if is_reference(image.url) else _decode_uri(image.url)
-    return hashlib.sha256(content).hexdigest()
+    digest = hashlib.sha256(content).hexdigest()
+    if isinstance(image, PreparedImage):
+        image._fingerprint = digest
+    return digest
 
 
 def content(source: ImageSource) -> bytes | str:

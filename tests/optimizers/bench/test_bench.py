@@ -93,7 +93,7 @@ def test_an_example_is_judged_once_under_what_its_judgement_depends_on(evidence:
 
 
 def test_a_step_is_announced_with_the_calls_that_it_may_make() -> None:
-    """Less the descriptions that are known, and what is known altogether; what runs in the background isn't."""
+    """Less the descriptions that are known, and what is known altogether."""
     asked: list[int] = []
     with benched(evidence="both", afford=asked.append, per_example=2) as (found, _):
         found.judge(START, [0, 1, 1, 2])
@@ -102,7 +102,6 @@ def test_a_step_is_announced_with_the_calls_that_it_may_make() -> None:
         found.describe(START.verbalizer, [0, 4, 5])
         found.describe(START.verbalizer, [5])
         found.describe("Look", [0, 5])
-        found.collect(found.start(START, [6], background=True))
     assert asked == [6, 2, 4, 1, 0, 2]
 
 

@@ -56,7 +56,7 @@ def open_rows(hub: Hub, split: str, config: str | None = None) -> HubRows:
 
     hub.check_access()
     where, revision = (hub.repo, hub.commit) if hub.local_dir is None else (str(hub.local_dir.resolve()), None)
-    with hub.clear_errors(cache="HF_DATASETS_CACHE"):
+    with hub.clear_errors():
         try:
             builder = datasets.load_dataset_builder(where, config, revision=revision, token=hub.token)
         except (ValueError, RuntimeError) as error:  # an unknown configuration, no data files; a loading script

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.data.sources.base import HubSource, open_images
 from blpo_dspy.data.sources.draw import Fetched
 from blpo_dspy.data.sources.hub.names import ImageFolder
+from blpo_dspy.data.sources.hub.source import HubSource, open_images
 from blpo_dspy.data.sources.hub.zips import ZipImages
 from blpo_dspy.data.sources.metrics import AuthorMetric, auc_of_answers
 from blpo_dspy.data.sources.records import Listing, Record, collect, text_of, whole_of

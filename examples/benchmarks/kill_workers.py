@@ -156,9 +156,6 @@ def moment(engine: Engine, server: Server, rng: random.Random, folder: Path, out
     """Returns what the three sessions of a moment did."""
     cap, found = images // 2, Counter[str]()
 
-    def repeated() -> int:
-        return sum(count - 1 for count in server.seen.values())
-
     server.seen.clear()
     session = engine.start(folder, out, cap)
     if wait_for(rng.randrange(1, cap), server, session) and (pids := engine.pids(session.pid)):
@@ -168,14 +165,13 @@ def moment(engine: Engine, server: Server, rng: random.Random, folder: Path, out
     finish(session)
     found["over the cap"] = max(0, server.total - cap)
     found["unused of the cap"] = max(0, cap - server.total)
-    found["repeated after a process"] = before = repeated()
     session = engine.start(folder, out)
     if wait_for(server.total + rng.randrange(1, images - cap), server, session):
         session.kill()
         found["jobs killed"] = 1
     session.communicate()
     finish(engine.start(folder, out))
-    found["repeated after the job"] = repeated() - before
+    found["repeated"] = sum(count - 1 for count in server.seen.values())
     found["missing"] = images - len(server.seen)
     return found
 
@@ -201,9 +197,8 @@ def measure(engine: Engine, server: Server, root: Path, given: argparse.Namespac
     print(
         f"{engine.name}: {total['processes killed']} processes and {total['jobs killed']} jobs killed at "
         f"{given.moments} moments: {same} of {given.moments} outputs byte-identical, every image once; repeated "
-        f"requests at most {most['repeated after a process']} after a process of {AT_ONCE // PROCESSES} calls at once "
-        f"(mean {total['repeated after a process'] / given.moments:.1f}), at most {most['repeated after the job']} "
-        f"after the whole job of {AT_ONCE} (mean {total['repeated after the job'] / given.moments:.1f}); requests over "
+        f"requests at most {most['repeated']} (mean {total['repeated'] / given.moments:.1f}), with "
+        f"{AT_ONCE // PROCESSES} under way at the kill of a process and {AT_ONCE} at that of the job; requests over "
         f"the cap: {total['over the cap']}; at most {at_once} at once"
     )
 

@@ -31,6 +31,8 @@ class BatchScreen:
             cost = "price unknown"
         else:
             cost = f"about ${offer.cost.usual:,.4f}, at most ${offer.cost.most:,.4f}"
+            if offer.whole is not None and offer.whole > 1.5 * offer.cost.usual:
+                cost += f"; about ${offer.whole:,.4f} with the batches before and after it"
         number = "1 request" if offer.requests == 1 else f"{offer.requests:,} requests"
         self._say(f"Batch of {number} to {offer.model} ({offer.role}): {cost}")
 

@@ -22,12 +22,14 @@ class Offer:
         role: Its role.
         requests: How many there are.
         cost: What they cost at the price of batches; None where that is not known.
+        whole: What those of all rows cost as a rule, as far as they can be asked for now; the same once all are in.
     """
 
     model: str
     role: str
     requests: int
     cost: Cost | None
+    whole: float | None
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ class Batches:
         self._again: set[str] = set()
         self._attempts: Counter[str] = Counter()
         self._submitted = self._answered = 0
-        self._reserved = 0.0
+        self._reserved = self._offered = self._share = 0.0
 
     def buy(
         self, judge: VisualJudge, models: Models, workers: Workers, rows: Rows, wanted: Collection[int], orders: Orders
@@ -155,13 +155,14 @@ class Batches:
     ) -> tuple[dict[int, list[tuple[str, str]]], set[int]]:
         """The requests by row that wait for a batch, and the rows for which a cap does not pay (yet)."""
         waiting: dict[int, list[tuple[str, str]]] = {}
-        skipped = set(left)
+        skipped, self._offered = set(left), 0.0
         with dspy.context(disable_history=True):
             for number, found in _in_order(workers, render, rows(left)):
                 waiting[number] = [(request.key, request.role) for request in found]
                 if not all(map(self._take_up, found)):
                     return waiting, skipped
                 skipped.discard(number)
+                self._share = len(waiting) / len(left)
         return waiting, set()
 
     def _goes_on(self, request: tuple[str, str]) -> bool:
@@ -211,7 +212,9 @@ class Batches:
     def _submit(self, role: str) -> None:
         part, endpoint = self._parts.pop(role), self.meter.endpoints[role]
         cost = None if self.meter.prices[role] is None else part.cost
-        self._api.on_submit(Offer(endpoint.model, role, len(part.images), cost))
+        self._offered += part.cost.usual
+        whole = None if cost is None else self._offered / (self._share or 1.0)
+        self._api.on_submit(Offer(endpoint.model, role, len(part.images), cost, whole))
         repeated = tuple(key for key in part.images if self._attempts[key])
         record = BatchRecord.new(role, part.images, repeated, part.options)
         self._journal.put_batch(record)

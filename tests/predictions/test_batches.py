@@ -90,7 +90,7 @@ class World:
             return self.table("plain.jsonl"), at.paid("POST")
 
 
-@pytest.fixture(scope="module", params=["image", "both", "description"])
+@pytest.fixture(scope="module", params=["image", "both"])
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Any]:
     """A world for each kind of evidence, with what plain calls predict."""
     world = World(tmp_path_factory.mktemp(request.param), request.param)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from blpo_dspy.calls.batch_record import BatchRecord
 from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.calls.store import Answer
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.predictions.batch_record import BatchRecord
 from blpo_dspy.predictions.journal import PredictionJournal
 
 RUN = {"judge": "a", "models": {"judge": "x"}}

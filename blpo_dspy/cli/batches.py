@@ -27,25 +27,19 @@ class BatchScreen:
 
     def offer(self, offer: Offer) -> None:
         """Says what requests cost that are about to be submitted."""
-        if offer.cost is None:
-            cost = "price unknown"
-        else:
-            cost = f"about ${offer.cost.usual:,.4f}, at most ${offer.cost.most:,.4f}"
-        number = "1 request" if offer.requests == 1 else f"{offer.requests:,} requests"
-        self._say(f"Batch of {number} to {offer.model} ({offer.role}): {cost}")
+        self._say(str(offer))
 
     def wait(self, waiting: Waiting) -> None:
         """Shows how far batches are."""
         new, self._last = self._last is None or self._last.ids != waiting.ids, waiting
-        status = f"{waiting.completed:,} of {waiting.total:,} answered, {waiting.failed:,} failed"
-        self.watch.show("waiting", waiting.completed, status)
+        self.watch.show("waiting", waiting.completed, str(waiting))
         if not waiting.ids:
             return
         if new:
             self._say(f"Waiting for {', '.join(waiting.ids)}; Ctrl-C ends the wait, not the batches")
         elif not self._screen.err.is_terminal and time.monotonic() - self._logged >= _PULSE:
             self._logged = time.monotonic()
-            self._say(f"waiting, {status}")
+            self._say(f"waiting, {waiting}")
 
     def under_way(self) -> str:
         """Returns a sentence about batches that go on without this command; empty if there are none."""

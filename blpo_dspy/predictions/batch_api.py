@@ -22,12 +22,23 @@ class Offer:
         role: Its role.
         requests: How many there are.
         cost: What they cost at the price of batches; None where that is not known.
+        whole: What those of all rows cost as a rule, as far as they can be asked for now; the same once all are in.
     """
 
     model: str
     role: str
     requests: int
     cost: Cost | None
+    whole: float | None
+
+    def __str__(self) -> str:
+        number = "1 request" if self.requests == 1 else f"{self.requests:,} requests"
+        about = f"Batch of {number} to {self.model} ({self.role}): "
+        if self.cost is None or self.whole is None:
+            return about + "price unknown"
+        about += f"about ${self.cost.usual:,.4f}, at most ${self.cost.most:,.4f}"
+        more = self.whole > 1.5 * self.cost.usual
+        return about + more * f"; about ${self.whole:,.4f} with the batches before and after it"
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,9 @@ class Waiting:
     total: int
     completed: int
     failed: int
+
+    def __str__(self) -> str:
+        return f"{self.completed:,} of {self.total:,} answered, {self.failed:,} failed"
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,7 @@ class BatchApi:
 
     prices: Prices | None = None
     share: float = 0.5
-    poll: float = 5.0
+    poll: float = 1.0
     most_requests: int = MOST_REQUESTS
     largest_file: int = LARGEST_FILE
     on_submit: Callable[[Offer], None] = field(default=lambda offer: None, compare=False)

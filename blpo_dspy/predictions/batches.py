@@ -9,20 +9,23 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import IO, Any, TypeVar
 
 import dspy
 from dspy.utils.exceptions import LMError, LMTimeoutError
 
+from blpo_dspy.calls.batch_record import BatchRecord
 from blpo_dspy.calls.batches import BatchMeter, Gathered
 from blpo_dspy.calls.exchange import Received
 from blpo_dspy.calls.failures import is_outage
+from blpo_dspy.calls.journal import AnswerJournal, Journal
+from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.data.labels.space import Orders
-from blpo_dspy.errors import ModelError
+from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.log import log_event
 from blpo_dspy.models.batches import BatchEndpoint, BatchEndpointError, BatchState
 from blpo_dspy.models.failures import FATAL_ERRORS
@@ -30,7 +33,6 @@ from blpo_dspy.models.lm import Models
 from blpo_dspy.models.prices import check_priced
 from blpo_dspy.predictions.batch_api import BatchApi, Offer, Waiting
 from blpo_dspy.predictions.batch_costs import Cost, request_cost
-from blpo_dspy.predictions.batch_record import BatchRecord
 from blpo_dspy.predictions.journal import PredictionJournal
 from blpo_dspy.predictions.labelling import metered
 from blpo_dspy.programs.pairs import asked_in, swapped
@@ -76,29 +78,32 @@ class Batches:
     Args:
         api: How.
         journal: Where answers and batches are noted.
-        max_calls: The most requests of this session; None for no cap.
-        max_usd: The most US dollars of this session. A request is submitted only if the cap pays for it at the most
-            that it can cost: all tokens of its limit, or a quarter more than the mean of the answers so far.
         max_outage: Seconds that an endpoint which does not answer is waited for.
+        earlier: The usage of earlier sessions.
+
+    Attributes:
+        meter: Hands the answers out.
+        submitted: How many requests were submitted.
+        max_calls: The most of them; None for no cap.
+        max_usd: The most US dollars of the meter; None for no cap. A request is submitted only if the cap pays for it
+            at the most that it can cost: all tokens of its limit, or a quarter more than the mean of the answers so
+            far.
     """
 
     def __init__(
-        self,
-        api: BatchApi,
-        journal: PredictionJournal,
-        max_calls: int | None,
-        max_usd: float | None,
-        max_outage: float,
+        self, api: BatchApi, journal: PredictionJournal | Journal, *, max_outage: float, earlier: Ledger | None = None
     ) -> None:
         self._api, self._journal, self._max_outage = api, journal, max_outage
-        self._max_calls, self._max_usd = max_calls, max_usd
+        self._earlier = Ledger({}) if earlier is None else earlier
+        self.max_calls: int | None = None
+        self.max_usd: float | None = None
         self.meter = BatchMeter(store=journal, prices=api.prices, share=api.share)
         self._parts: dict[str, _Part] = {}
         self._under_way: set[str] = set()
         self._again: set[str] = set()
         self._attempts: Counter[str] = Counter()
-        self._submitted = self._answered = 0
-        self._reserved = 0.0
+        self.submitted = self._answered = 0
+        self._reserved = self._offered = self._share = 0.0
 
     def buy(
         self, judge: VisualJudge, models: Models, workers: Workers, rows: Rows, wanted: Collection[int], orders: Orders
@@ -110,12 +115,14 @@ class Batches:
                 answering, or a batch was cancelled; what is under way stays so, and the same call takes it up again.
             BlpoError: If a cap in dollars can't be kept.
         """
+        if judge.evidence == "image":  # its verbalizer is not asked
+            models = replace(models, verbalizer=models.judge)
         try:
             program = metered(judge, models, self.meter, "one")
         except LMError as error:
             raise ModelError(f"the model cannot be used: {error}") from error
         used = (getattr(models, role) for role in judge.roles)
-        check_priced(self._max_usd, [*used], self._api.prices)
+        check_priced(self.max_usd, [*used], self._api.prices)
         for record in self._journal.batches.values():
             self._recover(record)
         self._wait()
@@ -155,13 +162,14 @@ class Batches:
     ) -> tuple[dict[int, list[tuple[str, str]]], set[int]]:
         """The requests by row that wait for a batch, and the rows for which a cap does not pay (yet)."""
         waiting: dict[int, list[tuple[str, str]]] = {}
-        skipped = set(left)
+        skipped, self._offered = set(left), 0.0
         with dspy.context(disable_history=True):
             for number, found in _in_order(workers, render, rows(left)):
                 waiting[number] = [(request.key, request.role) for request in found]
                 if not all(map(self._take_up, found)):
                     return waiting, skipped
                 skipped.discard(number)
+                self._share = len(waiting) / len(left)
         return waiting, set()
 
     def _goes_on(self, request: tuple[str, str]) -> bool:
@@ -177,7 +185,7 @@ class Batches:
         endpoint = self.meter.endpoints[request.role]
         cost = None
         if price is not None:
-            known = self.meter.ledger[request.role] + self._journal.earlier[request.role]
+            known = self.meter.ledger[request.role] + self._earlier[request.role]
             cost = request_cost(endpoint.model, request.role, request.body, price, known)
         if not self._pays_for(cost):
             return False
@@ -196,22 +204,24 @@ class Batches:
         part.add(request, line, cost)
         self._under_way.add(request.key)
         self._again.discard(request.key)
-        self._submitted += 1
+        self.submitted += 1
         self._reserved += 0.0 if cost is None else cost.most
         return True
 
     def _pays_for(self, cost: Cost | None) -> bool:
-        if self._max_calls is not None and self._submitted >= self._max_calls:
+        if self.max_calls is not None and self.submitted >= self.max_calls:
             return False
-        if self._max_usd is None:
+        if self.max_usd is None:
             return True
         assert cost is not None, "checked before"
-        return self.meter.ledger.total.usd + self._reserved + cost.most <= self._max_usd
+        return self.meter.ledger.total.usd + self._reserved + cost.most <= self.max_usd
 
     def _submit(self, role: str) -> None:
         part, endpoint = self._parts.pop(role), self.meter.endpoints[role]
         cost = None if self.meter.prices[role] is None else part.cost
-        self._api.on_submit(Offer(endpoint.model, role, len(part.images), cost))
+        self._offered += part.cost.usual
+        whole = None if cost is None else self._offered / (self._share or 1.0)
+        self._api.on_submit(Offer(endpoint.model, role, len(part.images), cost, whole))
         repeated = tuple(key for key in part.images if self._attempts[key])
         record = BatchRecord.new(role, part.images, repeated, part.options)
         self._journal.put_batch(record)
@@ -360,6 +370,21 @@ class Batches:
                     raise
             time.sleep(min(delay, self._api.poll))
             delay = min(2 * delay, _LONGEST_DELAY)
+
+
+def check_no_batches(journal: AnswerJournal) -> None:
+    """Refuses plain calls for requests that a batch may be answering.
+
+    Raises:
+        BlpoError: If there are batches under way.
+    """
+    if journal.batches:
+        ids = ", ".join(record.batch or f"one named {record.name}" for record in journal.batches.values())
+        raise BlpoError(
+            f"{journal.path}: batches are under way ({ids}); repeat the call with batch_api=True, which takes their "
+            "answers in, also of batches that were cancelled at the provider",
+            option="batch_api",
+        )
 
 
 def _in_order(workers: Workers, function: Callable[[Any], R], items: Iterable[Any]) -> Iterator[R]:

@@ -11,7 +11,6 @@ from blpo_dspy.calls.journal_file import Place
 from blpo_dspy.calls.journal_lines import of_kind
 from blpo_dspy.calls.ledger import Ledger, Usage
 from blpo_dspy.calls.store import Answer
-from blpo_dspy.predictions.batch_record import BatchRecord
 
 FORMAT_VERSION = 3
 SUFFIX = ".journal.jsonl"
@@ -35,7 +34,6 @@ class PredictionJournal(AnswerJournal):
         self._rows: dict[str, Place] = {}
         self._done: set[str] = set()
         self._answered: dict[str, Usage] = {}
-        self._batches: dict[str, BatchRecord] = {}
         self._open(
             path,
             fingerprint,
@@ -49,9 +47,6 @@ class PredictionJournal(AnswerJournal):
         self._answered[role] = self._answered.get(role, Usage()) + usage
 
     def _take_other(self, line: dict[str, Any], place: Place) -> None:
-        if line["kind"] == "batch":
-            self._note_batch(BatchRecord.read(line))
-            return
         if line["kind"] != "row":
             raise ValueError(f"unknown kind {line['kind']!r}")
         _check_row(line)
@@ -85,31 +80,6 @@ class PredictionJournal(AnswerJournal):
         self._rows[entry["key"]] = place
         if entry["data"]["error"] is None:
             self._done.add(entry["key"])
-
-    @property
-    def batches(self) -> dict[str, BatchRecord]:
-        """The batches whose answers are not all known yet, by their names here."""
-        return dict(self._batches)
-
-    def put_batch(self, record: BatchRecord) -> None:
-        """Writes where a batch stands; it is on disk once this returns.
-
-        Raises:
-            JournalError: If it cannot be written.
-        """
-        self._file.append(record.line())
-        self._file.sync()
-        self._note_batch(record)
-
-    def _note_batch(self, record: BatchRecord) -> None:
-        if record.closed:
-            self._batches.pop(record.name, None)
-        else:
-            self._batches[record.name] = record.after(self._batches.get(record.name))
-
-    def knows(self, key: str) -> bool:
-        """Whether there is an answer to a request."""
-        return key in self._answers
 
     def get(self, key: str) -> tuple[Answer, Usage] | None:
         """Returns a known answer, which costs nothing (see `AnswerStore`)."""

@@ -32,7 +32,7 @@ from blpo_dspy.log import log_event
 from blpo_dspy.models.lm import Models, identity
 from blpo_dspy.models.specs import ModelSpecs
 from blpo_dspy.predictions.batch_api import BatchApi, batch_api_of
-from blpo_dspy.predictions.batches import Batches
+from blpo_dspy.predictions.batches import Batches, check_no_batches
 from blpo_dspy.predictions.cluster import Cluster
 from blpo_dspy.predictions.files import check_target, write_rows
 from blpo_dspy.predictions.journal import SUFFIX, PredictionJournal
@@ -201,10 +201,13 @@ def predict(
     cap, num_threads = LeasedCap(alone.ask), _threads(num_threads, max_in_flight, 1)[0]
     try:
         if batch is None:
-            _check_no_batches(journal)
+            check_no_batches(journal)
         contents = _read_contents(judge, inputs, on_read)
         session = _Session(judge, inputs, journal, contents, lambda s: on_progress(s.progress()), both=both)
-        batches = None if batch is None else Batches(batch, journal, max_calls, max_usd, max_outage)
+        batches = None
+        if batch is not None:
+            batches = Batches(batch, journal, max_outage=max_outage, earlier=journal.earlier)
+            batches.max_calls, batches.max_usd = max_calls, max_usd
         with Workers(num_threads) as pool:
             session.run(models, pool, cap, outages, batches=batches)
         progress = session.progress()
@@ -214,17 +217,6 @@ def predict(
         return progress
     finally:
         journal.close()
-
-
-def _check_no_batches(journal: PredictionJournal) -> None:
-    """Refuses plain calls for requests that a batch may be answering."""
-    if journal.batches:
-        ids = ", ".join(record.batch or f"one named {record.name}" for record in journal.batches.values())
-        raise BlpoError(
-            f"{journal.path}: batches are under way ({ids}); repeat the call with batch_api=True, which takes their "
-            "answers in, also of batches that were cancelled at the provider",
-            option="batch_api",
-        )
 
 
 def _log_judged(progress: Progress, target: Path) -> None:

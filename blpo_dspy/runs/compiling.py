@@ -27,8 +27,10 @@ from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.bench.records import BLPOResult
 from blpo_dspy.optimizers.bench.run import unmeasured
 from blpo_dspy.optimizers.blpo.algorithm import BLPO
+from blpo_dspy.predictions.batches import check_no_batches
 from blpo_dspy.predictions.labelling import inputs_of, label_images
 from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.runs.batched import BatchedAnswers, check_search
 from blpo_dspy.runs.checks import (
     Ask,
     Checks,
@@ -119,19 +121,27 @@ def _measured(optimizer: BLPO, judges: _Judges, models: Models, watch: Watch) ->
     with _final_answers(optimizer, judges.sets) as store, Workers(search.threads, grace=grace) as workers:
         if isinstance(store, Journal):
             store.spend_under(search.budget())
-        meter = Meter(
-            num_threads=workers.num_threads,
-            store=store,
-            admit=lambda ledger: allowance.admit(record.ledger + record.unused + ledger),
-            prices=search.prices,
-            deadline=allowance.deadline,
-            outages=Outages(search.max_outage, known=any(record.ledger.answered.values())),
+        batched = BatchedAnswers(store, search, watch) if search.batch_api and isinstance(store, Journal) else None
+        meter = (
+            batched.meter
+            if batched is not None
+            else Meter(
+                num_threads=workers.num_threads,
+                store=store,
+                admit=lambda ledger: allowance.admit(record.ledger + record.unused + ledger),
+                prices=search.prices,
+                deadline=allowance.deadline,
+                outages=Outages(search.max_outage, known=any(record.ledger.answered.values())),
+            )
         )
 
         def ask(what: str, judge: VisualJudge, examples: Sequence[dspy.Example]) -> list[Verdict]:
             watch.begin(f"judging {what}", len(examples))
             inputs = inputs_of(examples)
             try:
+                if batched is not None:
+                    spent = record.ledger + record.unused + meter.ledger
+                    batched.buy(judge, models, workers, inputs, spent, allowance.kept)
                 return label_images(judge, models, inputs, workers=workers, meter=meter, done=watch.advance)
             except ModelError as error:  # the judge that the search found was paid for, and needs no more calls
                 notice(
@@ -190,13 +200,16 @@ def claim(start: VisualJudge, sets: Sets, models: Models, search: Search, log_di
 
     Raises:
         JournalError: If it holds another run.
+        BlpoError: If a batch endpoint is to be used and can't be, or is not to be and batches are under way.
     """
+    check_search(search, start, models, log_dir)
     if log_dir is None:
         return
     optimizer = make_optimizer(models, search, 0, log_dir)
     optimizer.claim_folder(start, trainset=sets.train, valset=sets.val or None)
-    with _final_answers(optimizer, sets):
-        return
+    with _final_answers(optimizer, sets) as store:
+        if isinstance(store, Journal) and not search.batch_api:
+            check_no_batches(store)
 
 
 def _agreements(

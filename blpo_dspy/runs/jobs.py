@@ -190,6 +190,9 @@ class Search:
         default_factory=dict, metadata=option_of(_PRICES, heading="Search", metavar="MODEL=IN,OUT")
     )
     max_outage: float = _search(_MAX_OUTAGE, default=MAX_OUTAGE, metavar="SECONDS", min=0)
+    batch_api: bool = _search(
+        "After the search, use the provider's batch endpoint, with --run-dir: test split, label errors.", default=False
+    )
 
     def after(self, spent: Usage, seconds: float = 0.0) -> Search:
         """Returns the search with what its caps leave once so much was spent.
@@ -434,7 +437,7 @@ class Batching:
         ),
     )
     poll: float | None = option(
-        "First delay between two looks at a batch; it doubles up to a minute (default 5).",
+        "First delay between two looks at a batch; it doubles up to a minute (default 1).",
         heading=_BATCHES,
         metavar="SECONDS",
         min=0,

@@ -90,7 +90,7 @@ class World:
             return self.table("plain.jsonl"), at.paid("POST")
 
 
-@pytest.fixture(scope="module", params=["image", "both", "description"])
+@pytest.fixture(scope="module", params=["image", "both"])
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Any]:
     """A world for each kind of evidence, with what plain calls predict."""
     world = World(tmp_path_factory.mktemp(request.param), request.param)
@@ -240,6 +240,9 @@ def test_large_jobs_are_split_and_wait_for_room(small: World) -> None:
         assert set(at.paid("BATCH").values()) == {1}
         assert at.submitted() == 3
     assert [offer.requests for offer in offers] == [2, 2, 2]
+    assert all(
+        offer.whole == pytest.approx(2 * offers[0].cost.usual, rel=0.1) for offer in offers[:2] if offers[0].cost
+    )
     with small.served() as at:
         small.predict(at, "q.jsonl", batch_api=replace(QUICK, largest_file=2000))
         assert at.submitted() == 4

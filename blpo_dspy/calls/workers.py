@@ -124,7 +124,8 @@ class _Pool:
         self._size, self._threads, self._busy = size, 0, 0
         self._closed = False
         self._queue: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        self._wanted, self._ended = threading.Condition(lock), threading.Condition(lock)
         _to_wait_for.add(self)
 
     def start(self, task: Callable[[], R]) -> Future[R]:
@@ -133,11 +134,11 @@ class _Pool:
         if getattr(_own, "pool", None) is self:
             _run(future, work)
             return future
-        with self._changed:
+        with self._wanted:
             assert not self._closed, "a task for threads that have ended"
             self._queue.append((future, work))
             self._staff()
-            self._changed.notify_all()
+            self._wanted.notify()
         return future
 
     @property
@@ -153,32 +154,32 @@ class _Pool:
     def _work(self) -> None:
         _own.pool = self
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._closed)
+            with self._wanted:
+                self._wanted.wait_for(lambda: self._queue or self._closed)
                 if not self._queue:
                     return
                 future, task = self._queue.popleft()
                 self._busy += 1
             _run(future, task)
             del future, task  # no image of a task that ended is kept until the next begins
-            with self._changed:
+            with self._ended:
                 self._busy -= 1
-                self._changed.notify_all()
+                self._ended.notify_all()
 
     def drop(self) -> None:
-        with self._changed:
+        with self._wanted:
             for future, _ in self._queue:
                 future.cancel()
             self._queue.clear()
 
     def wait(self, seconds: float) -> bool:
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._busy, max(0.0, seconds))
+        with self._ended:
+            return self._ended.wait_for(lambda: not self._busy, max(0.0, seconds))
 
     def close(self) -> None:
-        with self._changed:
+        with self._wanted:
             self._closed = True
-            self._changed.notify_all()
+            self._wanted.notify_all()
 
 
 def _run(future: Future[R], task: Callable[[], R]) -> None:

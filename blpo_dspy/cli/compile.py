@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from blpo_dspy.agreement.verdicts import compare_verdicts
 from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.cli.begin import begin, connect, contradicting, keep_choice, note_offline, note_prices
 from blpo_dspy.cli.flags import with_flags
@@ -28,6 +29,8 @@ from blpo_dspy.runs.sets import Sets
 
 def compile_judge(job: CompileJob, screen: Screen) -> None:
     """Aligns a judge with labelled images and writes it."""
+    if job.start.judge is not None and job.out.resolve() == job.start.judge.resolve():
+        raise BlpoError(f"--out and --start both name {job.out}; give the new judge a file of its own")
     start, sets = begin(job.start, job.search.seed, screen)
     files = target_files(job)
     models = connect(job.start.models)
@@ -46,7 +49,12 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
         watch.say(f"Data    {sets.how}")
         aligned = compile_and_measure(start, sets, models, search, watch, log_dir=job.run_dir)
     aligned = replace(aligned, beforehand=asked.ledger)
-    found = {"repeatability": asked.repeatability, "warnings": watch.warnings}
+    found: dict[str, Any] = {"repeatability": asked.repeatability, "warnings": watch.warnings}
+    parent = None
+    if job.start.judge is not None and all(aligned.verdicts):
+        parent = compare_verdicts(start.labels, sets.test, *aligned.verdicts, seed=job.search.seed)
+    if parent is not None:
+        found["against_start"] = parent.to_dict()
     record = {**result(aligned, sets, job.start.models.by_role()), **found}
     files = write_all(job, aligned, sets, record, files)
     if screen.as_json:
@@ -56,6 +64,8 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
     if record["humans"] is not None:
         about["Ceiling"] = record["humans"]["headline"]
     show_aligned(screen, aligned, about, files)
+    if parent is not None:
+        screen.text(f"\nAgainst {job.start.judge} on the sealed test images: {parent.wording}")
 
 
 def target_files(job: CompileJob) -> list[Path]:

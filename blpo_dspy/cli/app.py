@@ -340,6 +340,13 @@ def _models(
 
 def _start(
     data: Data,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="JUDGE",
+            help="Or a judge.json to compile further; it has its labels, and images it was compiled with are no test.",
+        ),
+    ] = None,
     task: Annotated[
         str | None, typer.Option(metavar="TEXT", help="The judge instruction to start from (a source has its own).")
     ] = None,
@@ -405,11 +412,27 @@ def _start(
 ) -> Start:
     """The options for what an optimizer starts from."""
     of_table = data.source is None
-    _check_start(task, of_table=of_table, own_splits=bool(val or test), sized=bool(sizes))
+    if start is not None:
+        _check_own(
+            task=task,
+            labels=labels,
+            scale=scale,
+            scores=scores,
+            tolerance=tolerance,
+            pairs=pairs,
+            images=images,
+            context=context,
+            evidence=evidence,
+            verbalizer_instruction=verbalizer_instruction,
+            reasoning=reasoning or None,
+        )
+    own_splits, sized = bool(val or test), bool(sizes)
+    _check_start(task, of_table=of_table, own_splits=own_splits, sized=sized, begun=start is not None)
     if unbalanced and not (sizes and of_table):
         raise BlpoError("--unbalanced belongs to --sizes of a TABLE; without sizes a split has its label proportions")
     stated = any(option is not None for option in (labels, scale, scores, tolerance, pairs))
-    space = parse_labels(labels, scale, scores, tolerance, pairs) if of_table or stated else None
+    needed = stated or (of_table and start is None)
+    space = parse_labels(labels, scale, scores, tolerance, pairs) if needed else None
     texts = None if context is None and not of_table else names(context or "")
     if reason_column is not None and not of_table:
         raise BlpoError("--reason-column is for a TABLE of your own")
@@ -428,13 +451,23 @@ def _start(
         evidence=evidence,
         verbalizer_instruction=verbalizer_instruction,
         reasoning=reasoning,
+        judge=start,
     )
 
 
-def _check_start(task: str | None, *, of_table: bool, own_splits: bool, sized: bool) -> None:
+def _check_own(**given: object) -> None:
+    """Refuses options for what a judge to compile further has of its own."""
+    flags = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
+    if flags:
+        raise BlpoError(
+            f"--start and {', '.join(flags)}: a judge.json has these of its own; leave out one or the other"
+        )
+
+
+def _check_start(task: str | None, *, of_table: bool, own_splits: bool, sized: bool, begun: bool) -> None:
     if task is not None and not task.strip():
         raise BlpoError("--task is empty; say in a sentence what the judge is to do")
-    if task is None and of_table:
+    if task is None and of_table and not begun:
         raise BlpoError("--task is missing: say in a sentence what the judge is to do")
     if own_splits and not of_table:
         raise BlpoError("--val and --test name tables; what is drawn from a source is split, see --sizes")

@@ -310,6 +310,8 @@ class Start:
         evidence: What the judge reads; the source's choice or the library's default if None.
         verbalizer_instruction: The verbalizer instruction to start from; the source's or the library's if None.
         reasoning: Whether the judge states the evidence that decides before its label.
+        judge: The file of a judge to compile further, which has labels, task and inputs of its own; None to begin
+            with a task.
     """
 
     data: Data
@@ -323,6 +325,7 @@ class Start:
     evidence: EvidenceOption | None = None
     verbalizer_instruction: str | None = None
     reasoning: bool = False
+    judge: Path | None = None
 
 
 @described

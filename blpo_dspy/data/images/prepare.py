@@ -244,6 +244,10 @@ def _read(source: str | os.PathLike[str] | bytes | RemoteImage) -> bytes:
         )
     if isinstance(source, str) and "://" in source:
         raise ImageError("not an http(s) or gs URL, and other addresses are not read; give a path instead")
+    return _read_file(source)
+
+
+def _read_file(source: str | os.PathLike[str]) -> bytes:
     try:
         path = Path(source)
         status = path.stat()

@@ -497,9 +497,8 @@ class _Sharded(_Session):
 
     def left(self, shard: Callable[..., Shard]) -> list[Shard]:
         """Returns the shards of which something is missing, each made of its number, rows, keys and contents."""
-        missing = [
-            n for n, rows in self._rows.items() if any(self._keys[row] not in self._journal.done for row in rows)
-        ]
+        done = self._journal.done
+        missing = [n for n, rows in self._rows.items() if not done.issuperset(self._keys[row] for row in rows)]
         return [
             shard(
                 number=number,

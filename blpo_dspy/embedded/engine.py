@@ -88,7 +88,7 @@ class EmbeddedEngine:
 class AsyncEmbeddedEngine(EmbeddedEngine):
     """The same engine behind DSPy's asynchronous contract."""
 
-    async def complete(self, request: lm15.Request) -> lm15.Response:  # type: ignore[override]
+    async def complete(self, request: lm15.Request) -> lm15.Response:
         """Answers one request."""
         return super().complete(request)
 

@@ -7,9 +7,9 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from copy import copy
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, NewType
+from typing import Annotated, Any, NewType, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -29,26 +29,25 @@ from blpo_dspy.data.sources import SOURCES
 from blpo_dspy.errors import BlpoError, DataError, brief, gathered
 from blpo_dspy.files import writing_output
 from blpo_dspy.runs.jobs import (
+    Batching,
     Columns,
     CompareJob,
     CompileJob,
     Data,
-    DemoJob,
     DriftJob,
     EvaluateJob,
     EvidenceOption,
     JudgeJob,
     ModelNames,
     PopulationJob,
-    RankJob,
     RaterChoice,
     RaterRule,
-    ReportJob,
     SampleJob,
+    Scale,
     Search,
-    ServeJob,
     SourceChoice,
     Start,
+    Where,
     names,
 )
 
@@ -191,20 +190,6 @@ VerbalizerModel = Annotated[
     str | None, typer.Option(metavar="MODEL", help="The verbalizer's model (default: the judge's).")
 ]
 Seconds = Annotated[float, typer.Option(metavar="SECONDS", help="Mean duration of an LM call.")]
-MaxUsd = Annotated[
-    float | None,
-    typer.Option(metavar="X", min=0, help="Maximum cost of the same calls in dollars, if prices are known."),
-]
-PriceList = Annotated[
-    list[str] | None,
-    typer.Option("--price", metavar="MODEL=IN,OUT", help="A model's dollars per million prompt and completion tokens."),
-]
-Preflight = Annotated[
-    bool,
-    typer.Option(
-        "--preflight", help="First check that the models see, also the largest images, and that the sets are apart."
-    ),
-]
 ProgramFactory = Annotated[
     str | None,
     typer.Option(metavar="MODULE:FACTORY", help="A function that returns the ProgramJudge whose state the file holds."),
@@ -252,7 +237,7 @@ def demo(
 
     search = Search(rounds, inner_steps, batch_size, seed=seed, threads=threads, fidelity=_DEMO_FIDELITY)
     space = None if scores is None else parse_scores(scores)
-    run_demo(DemoJob(out, rater, search, space, reasons), Screen(as_json=as_json))
+    run_demo(out, search, Screen(as_json=as_json), taste=rater, labels=space, reasons=reasons)
 
 
 def _source(
@@ -490,114 +475,13 @@ def _check_start(task: str | None, *, of_table: bool, own_splits: bool, sized: b
         raise BlpoError("--sizes splits one table; with --val or --test the tables have their own sizes")
 
 
-# The options of what is made of them by name, under their headings in the help: type and default are the field's.
-_OPTIONS: Mapping[Any, Mapping[str | None, Mapping[str, Any]]] = {
-    Search: {
-        "Search": {
-            "rounds": Rounds,
-            "inner_steps": InnerSteps,
-            "batch_size": BatchSize,
-            "shown_right": typer.Option(
-                metavar="N", min=0, help="Right examples shown with the mistakes (default 4; 0 with --paper)."
-            ),
-            "minibatch_size": typer.Option(
-                metavar="N", min=1, help="Images judged in a round (default 20; all with --paper)."
-            ),
-            "keep_back": typer.Option(
-                help="Whether to hide half of the mistakes from the optimizer model and score updates on them (default "
-                "auto: once it corrects all that it is shown; never with --paper)."
-            ),
-            "instruction_words": typer.Option(
-                metavar="N",
-                min=1,
-                help="How many words longer than the first a judge instruction may be (default 150; any with --paper).",
-            ),
-            "paper": typer.Option(
-                "--paper", help="The paper's algorithm to the letter; its judge sees the image alone: --evidence image."
-            ),
-            "seed": Seed,
-            "threads": Threads,
-            "max_calls": typer.Option(
-                metavar="N", min=1, help="Maximum number of LM calls in total, the test split included."
-            ),
-            "max_tokens": typer.Option(metavar="N", min=1, help="Maximum number of tokens, likewise."),
-            "max_usd": MaxUsd,
-            "max_seconds": typer.Option(metavar="X", min=0, help="Maximum time in seconds, likewise."),
-            "max_outage": MaxOutage,
-            "fidelity": typer.Option(
-                metavar="N",
-                min=0,
-                help="Test images to check on, at 2 or 4 calls each, whether descriptions carry what the pixels show.",
-            ),
-            "label_errors": typer.Option(
-                metavar="N",
-                min=0,
-                help="Training images to judge again, at 1 or 2 calls each, to find labels that may be wrong.",
-            ),
-            "prices": PriceList,
-        },
-        "Guards": {
-            "max_instruction_tokens": typer.Option(
-                metavar="N", min=1, help="Longest instruction that is accepted (default 1500)."
-            ),
-            "copied_words": typer.Option(
-                metavar="N",
-                min=0,
-                help="Refuse instructions with so many words of an example in a row (default 8, 0 off).",
-            ),
-            "label_shift": typer.Option(
-                metavar="X", help="Refuse a judge whose label shares are farther from people's by X in [0, 1]."
-            ),
-            "part_loss": typer.Option(
-                metavar="X", help="Refuse a judge that is worse by X in [0, 1] for a label or a group."
-            ),
-        },
-    },
-    CompileJob: {
-        None: {
-            "out": typer.Option(metavar="FILE", help="Where the judge goes, a .json file."),
-            "result": typer.Option(metavar="FILE", help="Where to record the run, a .json file."),
-            "preflight": Preflight,
-            "repeat": typer.Option(
-                metavar="N", min=2, help="First judge ten images N times: how far does the judge agree with itself?"
-            ),
-            "folds": typer.Option(
-                metavar="K",
-                min=2,
-                help="For 60 to 100 images: no test set, but K folds, each judged by a judge compiled on the others; "
-                "K + 1 searches, among which all caps are shared out equally.",
-            ),
-            "run_dir": typer.Option(
-                metavar="DIR",
-                help="Folder for journal, judge.json, result.json, report.html; continues a run cut short.",
-            ),
-        }
-    },
-    CompareJob: {
-        None: {
-            "max_calls": typer.Option(metavar="N", min=1, help="Maximum number of LM calls of each search."),
-            "out": typer.Option(
-                metavar="DIR", help="Folder for the journal, report.html, results.json, table.md, plot.png."
-            ),
-            "optimizers": typer.Option(metavar="A,B,…", help="Methods, such as blpo,gepa,opro (default: all)."),
-            "seeds": Annotated[
-                str,
-                typer.Option(metavar="A,B,…", help="One run of each method per seed; the first draws the splits."),
-            ],
-            "threads": typer.Option(
-                metavar="N",
-                min=1,
-                help="Concurrent LM calls (default 8); results of our own optimizers don't depend on it.",
-            ),
-            "max_usd": MaxUsd,
-            "max_outage": MaxOutage,
-            "prices": PriceList,
-            "preflight": Preflight,
-        }
-    },
+# Fields whose value is parsed from what the option states: the function, the option's type and its default.
+_PARSED: Mapping[str, tuple[Callable[[Any], Any], Any, Any]] = {
+    "prices": (model_prices, list[str] | None, None),
+    "seeds": (seed_list, str, "0"),
 }
-# Fields whose value is parsed from what the option states, with the option's default.
-_PARSED: Mapping[str, tuple[Callable[[Any], Any], Any]] = {"prices": (model_prices, None), "seeds": (seed_list, "0")}
+# Options that are written in another way than their fields.
+_WRITTEN = {"prices": "--price"}
 
 
 _JudgeModels = NewType("_JudgeModels", ModelNames)
@@ -637,6 +521,17 @@ def _evaluate_job(
     return EvaluateJob(judge, data, models, threads, draw, seed, against, max_outage, orders, program)
 
 
+def _page(
+    host: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Address to listen on, where other machines are to reach the page."),
+    ] = None,
+    port: Annotated[int, typer.Option(metavar="N", min=1, max=65535, help="Port to listen on.")] = 8010,
+) -> Where:
+    """The options for where a page is served."""
+    return Where(host, port)
+
+
 # What a command takes as one value and a user gives as many options, made by a function of them.
 _GROUPS: Mapping[Any, Callable[..., Any]] = {
     SourceChoice | None: _source,
@@ -646,6 +541,7 @@ _GROUPS: Mapping[Any, Callable[..., Any]] = {
     Data: _data,
     Start: _start,
     EvaluateJob: _evaluate_job,
+    Where: _page,
 }
 
 
@@ -660,36 +556,32 @@ _HEADINGS: Mapping[Any, str] = {
 
 
 def _options(function: Callable[..., Any], heading: str | None = None) -> list[inspect.Parameter]:
-    """The parameters of a function, each group of options in place of the value that is made of it."""
+    """The parameters of a function or job, each group of options in place of the value that is made of it."""
     listed: list[inspect.Parameter] = []
-    for parameter in inspect.signature(function, eval_str=True).parameters.values():
+    metadata = {each.name: each.metadata for each in fields(function)} if is_dataclass(function) else {}
+    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
         kind = parameter.annotation
-        if kind in _OPTIONS:
-            listed += _fields(kind)
+        if metadata.get(name):
+            listed.append(_option(parameter, metadata[name]))
         elif kind in _GROUPS:
             listed += _options(_GROUPS[kind], _HEADINGS.get(kind))
+        elif is_dataclass(kind):
+            listed += _options(cast("Callable[..., Any]", kind))
         else:
             listed.append(parameter.replace(annotation=_under(heading, kind)))
     return listed
 
 
-def _fields(kind: Any) -> list[inspect.Parameter]:
-    """The options of a class that is made of them by name, after those of the groups among its fields."""
-    parameters = inspect.signature(kind, eval_str=True).parameters
-    listed: list[inspect.Parameter] = []
-    for parameter in parameters.values():
-        group = parameter.annotation
-        if group in _OPTIONS:
-            listed += _fields(group)
-        elif group in _GROUPS:
-            listed += _options(_GROUPS[group], _HEADINGS.get(group))
-    for heading, options in _OPTIONS[kind].items():
-        for name, option in options.items():
-            parameter = parameters[name]
-            annotation = option if hasattr(option, "__metadata__") else Annotated[parameter.annotation, option]
-            default = _PARSED[name][1] if name in _PARSED else parameter.default
-            listed.append(parameter.replace(annotation=_under(heading, annotation), default=default))
-    return listed
+def _option(parameter: inspect.Parameter, metadata: Mapping[str, Any]) -> inspect.Parameter:
+    """The option that a field of a job describes."""
+    name, kind, default = parameter.name, parameter.annotation, parameter.default
+    if name in _PARSED:
+        _, kind, default = _PARSED[name]
+    written = [f"--{name.replace('_', '-')}"] if kind is bool else []
+    option = typer.Option(
+        *([_WRITTEN[name]] if name in _WRITTEN else written), help=metadata["help"], **metadata["shown"]
+    )
+    return parameter.replace(annotation=_under(metadata["heading"], Annotated[kind, option]), default=default)
 
 
 def _under(heading: str | None, annotation: Any) -> Any:
@@ -704,7 +596,7 @@ def _call(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
     values = {}
     for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
         kind = parameter.annotation
-        if kind in _OPTIONS or kind in _GROUPS:
+        if kind in _GROUPS or is_dataclass(kind):
             values[name] = _call(_GROUPS.get(kind, kind), given)
         else:
             values[name] = _PARSED[name][0](given[name]) if name in _PARSED else given[name]
@@ -737,22 +629,18 @@ def _command(name: str, **defaults: Any) -> Callable[[Callable[..., None]], Call
 def compile_(job: CompileJob, as_json: AsJson = False) -> None:
     """Align a judge with your labelled images."""
     from blpo_dspy.cli.compile import compile_judge
-    from blpo_dspy.cli.folds import compile_folds
     from blpo_dspy.cli.screen import Screen
 
-    run = compile_judge if job.folds is None else compile_folds
-    run(job, Screen(as_json=as_json))
+    compile_judge(job, Screen(as_json=as_json))
 
 
 @_command("estimate", out=Path("judge.json"))
 def estimate_(job: CompileJob, latency: Seconds = 2.0, as_json: AsJson = False) -> None:
     """Estimate the cost of compile. It takes the same options, and calls no model."""
     from blpo_dspy.cli.compile import estimate_cost
-    from blpo_dspy.cli.folds import estimate_folds
     from blpo_dspy.cli.screen import Screen
 
-    run = estimate_cost if job.folds is None else estimate_folds
-    run(job, latency, Screen(as_json=as_json))
+    estimate_cost(job, latency, Screen(as_json=as_json))
 
 
 @_command("compare")
@@ -810,6 +698,8 @@ def judge_(
         typer.Option(metavar="N", min=1, help="Maximum number of LM calls, with --out; the same command resumes."),
     ] = None,
     max_outage: MaxOutage = MAX_OUTAGE,
+    scale: Scale,
+    batching: Batching,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per image and line; with --out, one of all.")
     ] = False,
@@ -819,7 +709,8 @@ def judge_(
     from blpo_dspy.cli.screen import Screen
 
     where = (out, image_column, max_calls, allow_outside)
-    job = JudgeJob(judge, images, context or [], models, threads, *where, max_outage, orders, program)
+    texts = context or []
+    job = JudgeJob(judge, images, texts, models, threads, *where, max_outage, orders, program, scale, batching)
     code = judge_images(job, Screen(as_json=as_json))
     if code:
         raise typer.Exit(code)
@@ -852,8 +743,70 @@ def serve(
     from blpo_dspy.cli.screen import Screen
     from blpo_dspy.cli.serve import serve as serve_judge
 
-    limits = (threads, queue, request_timeout, max_body, allow_urls)
-    serve_judge(ServeJob(judge, models, host, port, *limits, program), Screen(as_json=as_json))
+    serve_judge(
+        judge,
+        program,
+        models,
+        Screen(as_json=as_json),
+        address=(host, port),
+        limits=(threads, queue, request_timeout, max_body),
+        allow_urls=allow_urls,
+    )
+
+
+@_command("label")
+def label(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER|TABLE",
+            help="Images to label: a folder, or a .csv, .tsv, .jsonl or .parquet, of which some may have labels.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the labels go, a .csv file.")],
+    *,
+    labels: Annotated[str | None, typer.Option(metavar="A,B,…", help='Nominal labels: "Safe,Unsafe".')] = None,
+    scale: Annotated[str | None, typer.Option(metavar="LOW-HIGH", help="Or a scale of whole numbers: 1-5.")] = None,
+    scores: Scores = None,
+    pairs: Annotated[
+        str | None,
+        typer.Option(metavar="A,B[,TIE]", help="Or labels that compare the two images of --images."),
+    ] = None,
+    images: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Where a row has several images: the columns with them.")
+    ] = None,
+    image_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column with the image, a path (default: image).")
+    ] = None,
+    context: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Columns with text that belongs to the image.")
+    ] = None,
+    label_column: Annotated[
+        str, typer.Option(metavar="NAME", help="Column of TABLE with labels that are there already.")
+    ] = "label",
+    rater: Annotated[
+        str, typer.Option(metavar="NAME", help="Who labels; each person labels blindly, with a name of their own.")
+    ] = "annotator",
+    task: Annotated[str, typer.Option(metavar="TEXT", help="The question, shown on the page.")] = "",
+    next: Annotated[
+        str, typer.Option(metavar="ORDER", help="What is labelled next: random, a plain random sample.")
+    ] = "random",
+    seed: Seed = 0,
+    allow_outside: AllowOutside = False,
+    where: Where,
+) -> None:
+    """Label images on a local page. Repeat the command to resume. Its address has a token in it."""
+    from blpo_dspy.cli.label import LabelJob, label_images
+    from blpo_dspy.cli.screen import Screen
+    from blpo_dspy.data.fields import InputFields
+
+    space = parse_labels(labels, scale, scores, None, pairs)
+    fields = InputFields.of(names(images or "image"), names(context or ""))
+    job = LabelJob(
+        source, space, out, fields, where, rater, task.strip(), next, seed, image_column, label_column, allow_outside
+    )
+    label_images(job, Screen(as_json=False))
 
 
 @app.command()
@@ -883,7 +836,7 @@ def rank(
     named = names(columns)
     if len(named) != 2:
         raise BlpoError(f"--columns {columns!r}: name two columns, as in model_a,model_b")
-    rank_models(RankJob(predictions, parse_pairs(pairs), (named[0], named[1]), seed), Screen(as_json=as_json))
+    rank_models(predictions, parse_pairs(pairs), named, seed, Screen(as_json=as_json))
 
 
 Predictions = Annotated[
@@ -1005,7 +958,7 @@ def report(
     from blpo_dspy.cli.screen import Screen
 
     blurred = None if blur is None else names(blur)
-    run(ReportJob(run_dir, out, not no_images, blurred), Screen(as_json=as_json))
+    run(run_dir, out, Screen(as_json=as_json), images=not no_images, blur=blurred)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 _ROWS_AT_ONCE = 1024
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # of the two slashes a path keeps one
 
 Rows = Callable[[], Iterator[Mapping[str, Any]]]
 
@@ -25,9 +27,14 @@ def check_target(path: Path) -> None:
     """Checks that a table can be written under a name.
 
     Raises:
-        BlpoError: If the suffix is none of those that can be written, no file can have that name, or a folder is in the
-            way.
+        BlpoError: If the suffix is none of those that can be written, no file can have that name, it is an address such
+            as s3://…, or a folder is in the way.
     """
+    if _ADDRESS.match(str(path)):
+        raise BlpoError(
+            f"{path}: an address, where no journal can grow and nothing can be locked; write to a file system that all "
+            "processes see, and copy the table when it is there"
+        )
     if path.suffix.lower() not in SUFFIXES:
         raise BlpoError(f"{path}: its name should end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
     check_path(path)
@@ -35,7 +42,14 @@ def check_target(path: Path) -> None:
         raise BlpoError(f"{path}: a folder of this name is in the way; give the path of a file")
 
 
-def write_rows(path: Path, columns: Sequence[str], rows: Rows, types: Mapping[str, type] | None = None) -> None:
+def write_rows(
+    path: Path,
+    columns: Sequence[str],
+    rows: Rows,
+    types: Mapping[str, type] | None = None,
+    *,
+    note: Mapping[str, str] | None = None,
+) -> None:
     """Writes rows in the format of a file's suffix, so that the file is either complete or as it was before.
 
     Args:
@@ -44,6 +58,7 @@ def write_rows(path: Path, columns: Sequence[str], rows: Rows, types: Mapping[st
         rows: Gives the rows, from the first one on, each time it is called.
         types: The types of columns that are known; for Parquet, others have the one that holds all of their values, or
             text.
+        note: Texts that a Parquet file holds beside its rows.
 
     Raises:
         BlpoError: If the file cannot be written.
@@ -52,7 +67,7 @@ def write_rows(path: Path, columns: Sequence[str], rows: Rows, types: Mapping[st
     try:
         with replacing(path) as temporary:
             if write is None:
-                _write_parquet(temporary, columns, rows, types or {})
+                _write_parquet(temporary, columns, rows, types or {}, note)
             else:
                 write(temporary, columns, rows)
     except OSError as error:
@@ -74,7 +89,9 @@ def _write_json_lines(path: Path, columns: Sequence[str], rows: Rows) -> None:
             file.write(json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _write_parquet(path: Path, columns: Sequence[str], rows: Rows, types: Mapping[str, type]) -> None:
+def _write_parquet(
+    path: Path, columns: Sequence[str], rows: Rows, types: Mapping[str, type], note: Mapping[str, str] | None
+) -> None:
     import pyarrow  # noqa: PLC0415 - slow to import, and needed for this format only
     from pyarrow import parquet  # noqa: PLC0415
 
@@ -84,7 +101,7 @@ def _write_parquet(path: Path, columns: Sequence[str], rows: Rows, types: Mappin
             values.append(row.get(name))
     known = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(), bool: pyarrow.bool_()}
     schema = pyarrow.schema(
-        [(name, _type_of(found[name]) if name in found else known[types[name]]) for name in columns]
+        [(name, _type_of(found[name]) if name in found else known[types[name]]) for name in columns], note
     )
     with parquet.ParquetWriter(path, schema) as writer:
         for part in _parts(rows()):

@@ -18,7 +18,7 @@ from blpo_dspy.data.fields import InputFields, image_prints
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.ratings import ratings_from_rows
-from blpo_dspy.data.sources.manifest import Manifest
+from blpo_dspy.data.sources.drawn import Manifest
 from blpo_dspy.data.splits import DEFAULT_FRACTIONS, NAMES, histogram, thinned
 from blpo_dspy.data.tables import TableSource, in_memory, read_table
 from blpo_dspy.errors import DataError, check_kind
@@ -270,12 +270,18 @@ def _load(
     errors: list[DataError] = []
     for number, table in enumerate(tables):
         try:
-            reasoned = _with_reasons(data, table) if number else data
+            options = _options(_with_reasons(data, table) if number else data, policy)
             if data.raters is None:
-                loaded[table] = _labelled(table, labels, reasoned, policy)
-            else:
-                rated[table] = _rated(table, labels, reasoned, data.raters, policy)
-                loaded[table] = rated[table].examples
+                loaded[table] = load_examples(table, labels=labels, **options)
+                continue
+            raters = data.raters
+            who: dict[str, Any] = {
+                "rater_columns": raters.columns,
+                "rater_column": raters.name_column,
+                "rule": raters.rule,
+            }
+            rated[table] = load_rated(table, labels=labels, **who, **options)
+            loaded[table] = rated[table].examples
         except DataError as error:
             errors.append(error)
     if len(errors) == 1:
@@ -296,39 +302,20 @@ def _with_reasons(data: Data, table: Path) -> Data:
     return replace(data, columns=replace(data.columns, reason=None))
 
 
-def _labelled(table: Path, labels: LabelSpace, data: Data, policy: PixelPolicy | None) -> list[dspy.Example]:
-    return load_examples(
-        table,
-        labels=labels,
-        images=data.columns.images,
-        image_column=data.columns.image,
-        label_column=data.columns.label,
-        context=data.columns.context or (),
-        group_column=data.columns.group,
-        reason_column=data.columns.reason,
-        policy=policy,
-        allow_outside=data.allow_outside,
-        require_labels=data.require_labels,
-    )
-
-
-def _rated(table: Path, labels: LabelSpace, data: Data, raters: RaterChoice, policy: PixelPolicy | None) -> Rated:
-    return load_rated(
-        table,
-        labels=labels,
-        rater_columns=raters.columns,
-        label_column=data.columns.label,
-        rater_column=raters.name_column,
-        rule=raters.rule,
-        images=data.columns.images,
-        image_column=data.columns.image,
-        context=data.columns.context or (),
-        group_column=data.columns.group,
-        reason_column=data.columns.reason,
-        policy=policy,
-        allow_outside=data.allow_outside,
-        require_labels=data.require_labels,
-    )
+def _options(data: Data, policy: PixelPolicy | None) -> dict[str, Any]:
+    """How a table is read, as `load_examples` and `load_rated` take it."""
+    columns = data.columns
+    return {
+        "images": columns.images,
+        "image_column": columns.image,
+        "label_column": columns.label,
+        "context": columns.context or (),
+        "group_column": columns.group,
+        "reason_column": columns.reason,
+        "policy": policy,
+        "allow_outside": data.allow_outside,
+        "require_labels": data.require_labels,
+    }
 
 
 def _people(rated: dict[Path, Rated], labels: LabelSpace, choice: RaterChoice) -> People:

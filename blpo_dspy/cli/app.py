@@ -856,7 +856,7 @@ def sample(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Draw images for people to label, by the judge's label and confidence. It calls no model."""
+    """Draw images for people to label. It calls no model."""
     from blpo_dspy.cli.sample import sample as run
     from blpo_dspy.cli.screen import Screen
 
@@ -888,7 +888,7 @@ def population(
     program: ProgramFactory = None,
     as_json: AsJson = False,
 ) -> None:
-    """Estimate what a judged collection is like, validly although the judge errs. It calls no model."""
+    """Estimate what a judged collection is like. It calls no model."""
     from blpo_dspy.cli.population import population as run
     from blpo_dspy.cli.screen import Screen
 

@@ -68,7 +68,7 @@ def test_tables_of_their_own_with_images_of_the_parent_are_noted(world: Path) ->
     words = ("--val", world / "old.csv", "--start", world / "old.json", *SMALL)
     done = blpo("estimate", world / "fresh.csv", *words)
     assert done.exit_code == 0
-    assert "old.json was compiled with 15 of these" in " ".join(done.stderr.split())
+    assert "old.json was compiled with 10 of these 35 images (its train set)" in " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ from blpo_dspy.runs.checks import (
     late_verdicts,
     stated_in,
     text_fidelity,
+    validated_verdicts,
 )
 from blpo_dspy.runs.costs import CostsAfter, costs_after, optimizer_of
 from blpo_dspy.runs.jobs import Search
@@ -182,7 +183,9 @@ def _looked_into(
         errors, looked_at = find_label_errors(
             compiled, sets.train, known, ask, most=search.label_errors, seed=search.seed
         )
-    measured, verdicts = _measured(start, compiled, sets, ask, val=costs.val > 0, test=costs.test is not None)
+    measured, verdicts, validated = _measured(
+        start, compiled, sets, ask, val=costs.val > 0, test=costs.test is not None
+    )
     top = None if ceiling is None else _agreement(start.labels, sets.test, ask("the ceiling", ceiling, sets.test))
     checks = _checked(start, compiled, sets, verdicts, ask, search if costs.fidelity and verdicts["after"] else None)
     return Aligned(
@@ -197,6 +200,7 @@ def _looked_into(
         unused=record.unused + inquiry.meter.unused,
         seconds=0.0,
         checks=replace(checks, label_errors=tuple(errors), looked_at=looked_at),
+        validated=validated or validated_verdicts(record, sets.train, sets.val, start.labels),
     )
 
 
@@ -216,29 +220,32 @@ def claim(start: VisualJudge, sets: Sets, models: Models, search: Search, log_di
 
 def _measured(
     start: VisualJudge, compiled: VisualJudge, sets: Sets, ask: Ask, *, val: bool, test: bool
-) -> tuple[dict[str, SplitAgreement], dict[str, list[Verdict]]]:
-    """The agreement before and after and the test verdicts; what the search validated is not judged again.
+) -> tuple[dict[str, SplitAgreement], dict[str, list[Verdict]], list[tuple[dspy.Example, Verdict]]]:
+    """The agreement before and after, the test verdicts, and those of the result on validation examples.
 
-    There are none of a test split of which the budget paid for nothing before or after.
+    What the search validated is not judged again. There are no verdicts of a test split of which the budget paid for
+    nothing before or after.
     """
-    record = compiled.detailed_results
+    record, said = compiled.detailed_results, list[Verdict]()
     validated: dict[str, Agreement | None] = {}
     verdicts: dict[str, list[Verdict]] = {}
     for when, judge, known in (("before", start, record.before), ("after", compiled, record.after)):
         validated[when] = None if known is None else known.agreement
         if val:
-            validated[when] = _agreement(start.labels, sets.val, ask(f"val {when}", judge, sets.val))
+            said = ask(f"val {when}", judge, sets.val)
+            validated[when] = _agreement(start.labels, sets.val, said)
         verdicts[when] = ask(f"test {when}", judge, sets.test) if test else []
-    missing = sum(verdict.stopped for said in verdicts.values() for verdict in said)
+    missing = sum(verdict.stopped for tested in verdicts.values() for verdict in tested)
     if missing:
-        why = next(verdict.failure for said in verdicts.values() for verdict in said if verdict.stopped)
+        why = next(verdict.failure for tested in verdicts.values() for verdict in tested if verdict.stopped)
         notice(f"the test split was not judged in full: {missing} of {2 * len(sets.test)} are missing ({why})")
-    if any(all(verdict.stopped for verdict in said) for said in verdicts.values()):
+    if any(all(verdict.stopped for verdict in tested) for tested in verdicts.values()):
         verdicts = {when: [] for when in verdicts}
-    return {
-        when: SplitAgreement(validated[when], _agreement(start.labels, sets.test, said))
-        for when, said in verdicts.items()
-    }, verdicts
+    measured = {
+        when: SplitAgreement(validated[when], _agreement(start.labels, sets.test, tested))
+        for when, tested in verdicts.items()
+    }
+    return measured, verdicts, list(zip(sets.val, said, strict=bool(said)))
 
 
 def _agreement(labels: LabelSpace, examples: Sequence[dspy.Example], verdicts: list[Verdict]) -> Agreement | None:

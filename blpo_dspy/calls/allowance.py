@@ -25,6 +25,7 @@ class Allowance:
 
     Attributes:
         deadline: When it is over, None if it never is.
+        kept: The calls that are kept from being spent.
         stopped: The refusal that ended `until_stopped`, None as long as there was none.
     """
 
@@ -40,17 +41,17 @@ class Allowance:
         longest = self._budget.max_seconds
         self.deadline = None if longest is None else self._began + longest
         self._first_call: float | None = None
-        self._kept = 0
+        self.kept = 0
         self.stopped: RunStoppedError | None = None
 
     @contextmanager
     def keeping(self, calls: int) -> Iterator[None]:
         """Keeps a number of calls from being spent inside the block."""
-        self._kept = calls
+        self.kept = calls
         try:
             yield
         finally:
-            self._kept = 0
+            self.kept = 0
 
     @contextmanager
     def until_stopped(self) -> Iterator[None]:
@@ -71,7 +72,7 @@ class Allowance:
     def afford(self, calls: int) -> None:
         """Refuses a step whose last calls a cap would refuse: its first ones would be wasted."""
         most, ledger = self._budget.calls, self._ledger()
-        if most is not None and ledger.total.calls + calls + self._kept > most:
+        if most is not None and ledger.total.calls + calls + self.kept > most:
             raise self._refusal("the rest of the budget doesn't pay for another step")
 
     def pays_for_round(self, done: int) -> bool:
@@ -83,7 +84,7 @@ class Allowance:
         """Whether every cap pays for so many calls, at the cost of those before, and for what is kept."""
         total = ledger.total
         repeated = total.calls / max(1, total.calls - total.failed)
-        more = (calls + (self._kept + self._budget.keep_calls) * repeated) / max(1, total.calls)
+        more = (calls + (self.kept + self._budget.keep_calls) * repeated) / max(1, total.calls)
         spent = self._budget.spent(ledger, self._seconds)
         # Time before the first call, in which images were prepared, does not count as time of calls.
         calling = self._budget.spent(ledger, time.monotonic() - (self._first_call or time.monotonic()))

@@ -104,13 +104,30 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
 
 
 class Engines(dict[Any, Any]):
-    """The native engines of an LM by their settings, as DSPy keeps them, each with a bounded transport."""
+    """The native engines of an LM by their settings, as DSPy keeps them, each with a bounded transport.
+
+    Args:
+        wire: A transport in place of the connection to the server.
+    """
+
+    def __init__(self, wire: Any = None) -> None:
+        super().__init__()
+        self._wire = wire
 
     def __setitem__(self, key: Any, engine: Any) -> None:
         if isinstance(engine, LM15Engine):
             router = engine.router
-            router._transport = _BoundedTransport(router._shared_transport())
+            router._transport = _BoundedTransport(_ending_in(self._wire, router._shared_transport()))
         super().__setitem__(key, engine)
+
+
+def _ending_in(wire: Any, transport: Any) -> Any:
+    """A transport with a wire in place of its innermost one; those around that may change what is sent."""
+    inner = getattr(transport, "_transport", None)
+    if wire is None or inner is None:
+        return wire or transport
+    transport._transport = _ending_in(wire, inner)
+    return transport
 
 
 class _BoundedTransport:

@@ -164,6 +164,18 @@ class JournalFile:
             raise JournalError(f"{self.path}: {self._broken}") from error
         self._written += len(lines)
 
+    def sync(self) -> None:
+        """Waits until every line is on disk.
+
+        Raises:
+            JournalError: If it cannot be written.
+        """
+        with self._writing:
+            try:
+                self._sync()
+            except OSError as error:
+                raise self._cannot_write(error) from error
+
     def _sync(self) -> None:
         os.fsync(self._file.fileno())
         self._synced = time.monotonic()

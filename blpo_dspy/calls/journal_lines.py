@@ -50,8 +50,6 @@ def usage_in(line: Mapping[str, Any]) -> Usage:
         As `answer_in`.
     """
     usage, kinds = dict(of_kind(line, "usage", dict)), {field.name: type(field.default) for field in fields(Usage)}
-    if "untold" in usage:  # its name in earlier journals
-        usage["uncounted"] = usage.pop("untold")
     for name in usage:
         value = of_kind(usage, name, int if kinds[name] is int else (int, float))
         if not (math.isfinite(value) and value >= 0):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import replace
+from typing import Any
 
 import dspy
 from dspy.utils.exceptions import LMError, LMRateLimitError
@@ -69,6 +70,9 @@ class Meter:
         outages: How long a server that has stopped answering is waited for, where an LM's calls are retried at all.
     """
 
+    # What requests go through in place of a connection to the server.
+    _wire: Any = None
+
     def __init__(
         self,
         *,
@@ -102,7 +106,7 @@ class Meter:
         metered._meter, metered._role, metered._retries = self, role, getattr(lm, "num_retries", 0)
         metered._price = own_price(lm, self._prices)
         metered._server = str(lm.kwargs.get("api_base") or lm.model.partition("/")[0])
-        metered._seconds, metered._engine_store = longest_call(lm), Engines()
+        metered._seconds, metered._engine_store = longest_call(lm), Engines(self._wire)
         return metered
 
     @property

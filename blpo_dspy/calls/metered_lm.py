@@ -72,7 +72,8 @@ class _MeteredMixin:
             options = {**kwargs, **apart, **({"n": 1} if "n" in self.kwargs else {})}  # type: ignore[attr-defined]
             key = _request_key(self._role, self, prompt, messages, options)
             attempt = functools.partial(self._attempt, prompt, messages, options)
-            request = Request(self._role, key, attempt, self.model, self._server, self._retries, self._seconds)
+            at = (self.model, self._server, self._retries, self._seconds)
+            request = Request(self._role, key, attempt, *at, options, _images(messages))
             outputs += self._meter.call(request).outputs
         return outputs
 

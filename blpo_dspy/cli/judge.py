@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.workers import Workers
+from blpo_dspy.cli.batches import BatchScreen, batch_options
 from blpo_dspy.cli.begin import connect, load_judge, note_offline
 from blpo_dspy.cli.flags import given_texts, with_flags
 from blpo_dspy.cli.screen import Screen, models_line, show_verdict, verdict_record, working
@@ -35,7 +36,8 @@ _MOST_NOTES = 5
 
 def judge_images(job: JudgeJob, screen: Screen) -> int:
     """Judges images; returns the exit code: 0 if all of them got a label, 1 if not, 130 after Ctrl-C."""
-    judge = load_judge(job.judge, job.program)
+    judge, batches = load_judge(job.judge, job.program), BatchScreen(screen)
+    options = batch_options(job, batches)
     if job.out is not None:
         check_target(job.out)
     elif given := [name for name, value in _kept_options(job) if value is not None]:
@@ -55,7 +57,7 @@ def judge_images(job: JudgeJob, screen: Screen) -> int:
         screen.note(f"… and {len(inputs.notes) - _MOST_NOTES} more")
     if job.out is None:
         return 0 if _print_verdicts(judge, inputs, job, screen) else 1
-    return _write_predictions(judge, inputs, job, job.out, screen)
+    return _write_predictions(judge, inputs, job, job.out, screen, batches, options)
 
 
 def _kept_options(job: JudgeJob) -> list[tuple[str, object]]:
@@ -105,13 +107,22 @@ def _print_verdicts(judge: VisualJudge, inputs: Inputs, job: JudgeJob, screen: S
     return all(labelled)
 
 
-def _write_predictions(judge: VisualJudge, inputs: Inputs, job: JudgeJob, out: Path, screen: Screen) -> int:
+def _write_predictions(
+    judge: VisualJudge,
+    inputs: Inputs,
+    job: JudgeJob,
+    out: Path,
+    screen: Screen,
+    batches: BatchScreen,
+    options: Mapping[str, Any],
+) -> int:
     """Writes a table with a verdict for each image; returns the exit code."""
     models = connect(job.models)
     note_offline(job.models, screen, "model")
     shown = _Shown(screen)
     try:
         with working(screen) as shown.watch:
+            batches.watch = shown.watch
             shown.watch.begin("reading", len(inputs.rows))
             progress = predict(
                 judge,
@@ -123,13 +134,16 @@ def _write_predictions(judge: VisualJudge, inputs: Inputs, job: JudgeJob, out: P
                 **asdict(job.scale),
                 max_outage=job.max_outage,
                 orders=job.orders,
+                **options,
                 on_read=shown.watch.advance,
                 on_progress=shown.update,
             )
     except ModelError as error:
-        raise ModelError(f"{error}\n{_how_to_resume(out, shown.last)}") from error
+        how = f"{_how_to_resume(out, shown.last)}{batches.under_way()}"
+        raise ModelError(f"{error}\n{how}", option=error.options) from error
     except KeyboardInterrupt:
-        screen.err.print(f"Interrupted. {_how_to_resume(out, shown.last)}", markup=False, soft_wrap=True)
+        how = f"{_how_to_resume(out, shown.last)}{batches.under_way()}"
+        screen.err.print(f"Interrupted. {how}", markup=False, soft_wrap=True)
         return _INTERRUPTED
     names = {role: name for role, name in job.models.by_role().items() if role != "optimizer"}
     if screen.as_json:

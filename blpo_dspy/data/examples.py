@@ -38,6 +38,7 @@ __all__ = [
     "dataset_fingerprint",
     "item_prints",
     "load_examples",
+    "load_images",
     "load_rated",
     "reasons_fingerprint",
     "split_examples",
@@ -227,6 +228,27 @@ def read_rows(
     return _drafts(source, columns, labels, allow_outside, require_labels)[1]
 
 
+def load_images(
+    source: TableSource,
+    *,
+    images: Sequence[str] = (IMAGE,),
+    image_column: str | None = None,
+    context: Sequence[str] = (),
+    group_column: str | None = None,
+    id_column: str | None = None,
+    policy: PixelPolicy | None = None,
+    allow_outside: bool = False,
+) -> list[dspy.Example]:
+    """Returns unlabelled examples, as `load_examples` does; in a folder, images may lie anywhere.
+
+    Raises:
+        DataError: As for `load_examples`.
+        BlpoError: As for `load_examples`.
+    """
+    columns = TableColumns.of(InputFields.of(images, context), image_column, group=group_column, id=id_column)
+    return [example for _, example in _load(source, columns, None, policy or PixelPolicy(), allow_outside)]
+
+
 def contradictions(examples: Iterable[dspy.Example]) -> list[str]:
     """Returns one line for each image that has different labels with the same context; people do disagree."""
     found: dict[str, list[dspy.Example]] = {}
@@ -267,10 +289,10 @@ def _content(example: dspy.Example, *, label: bool) -> str:
 def _load(
     source: TableSource,
     columns: TableColumns,
-    labels: LabelSpace,
+    labels: LabelSpace | None,
     policy: PixelPolicy,
     allow_outside: bool,
-    require_labels: bool,
+    require_labels: bool = True,
 ) -> list[tuple[Draft, dspy.Example]]:
     """The rows of a table, each with its example."""
     table, drafts = _drafts(source, columns, labels, allow_outside, require_labels)
@@ -292,7 +314,7 @@ def _load(
 
 
 def _drafts(
-    source: TableSource, columns: TableColumns, labels: LabelSpace, allow_outside: bool, require_labels: bool
+    source: TableSource, columns: TableColumns, labels: LabelSpace | None, allow_outside: bool, require_labels: bool
 ) -> tuple[Table, list[Draft]]:
     """A table, and what its rows say before any image is opened, each with its id."""
     table = _table(source, columns, allow_outside)

@@ -30,6 +30,13 @@ from dspy.clients.backend_selection import CLIENT_KEYS, select_backend
 # Prices before the first call; DSPy reports the price of a call only after it.
 from dspy.clients.capabilities import resolve
 
+# Requests of a batch that LiteLLM would send, and the answers to them, are those of DSPy's engine for it (its methods
+# `_arguments` and `_response`).
+from dspy.clients.engines.litellm_engine import LiteLLMEngine
+
+# LiteLLM's functions for batches raise the errors of several clients; DSPy reads status and message of each.
+from dspy.clients.engines.litellm_errors import litellm_errors
+
 # The engine whose answers are bounded (see `calls/bounds.py`, which also replaces an LM's `_engine_store` and the
 # `_transport` of an engine's router: DSPy passes no transport from an LM to its engine).
 from dspy.clients.engines.lm15_engine import LM15Engine
@@ -49,6 +56,7 @@ __all__ = [
     "CLIENT_KEYS",
     "PROCESS_TRACE",
     "LM15Engine",
+    "LiteLLMEngine",
     "PreparedCall",
     "UsageTracker",
     "execute",
@@ -58,6 +66,7 @@ __all__ = [
     "format_field_value",
     "get_dependency_versions",
     "is_output",
+    "litellm_errors",
     "litellm_module",
     "model_info",
     "prepare",

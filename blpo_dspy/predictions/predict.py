@@ -31,6 +31,8 @@ from blpo_dspy.errors import BlpoError, ModelError, check_kind, check_least
 from blpo_dspy.log import log_event
 from blpo_dspy.models.lm import Models, identity
 from blpo_dspy.models.specs import ModelSpecs
+from blpo_dspy.predictions.batch_api import BatchApi, batch_api_of
+from blpo_dspy.predictions.batches import Batches, check_no_batches
 from blpo_dspy.predictions.cluster import Cluster
 from blpo_dspy.predictions.files import check_target, write_rows
 from blpo_dspy.predictions.journal import SUFFIX, PredictionJournal
@@ -117,6 +119,7 @@ def predict(
     max_usd: float | None = None,
     max_outage: float = MAX_OUTAGE,
     orders: Orders = "both",
+    batch_api: bool | BatchApi = False,
     on_read: Callable[[int], None] = lambda done: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
@@ -159,6 +162,9 @@ def predict(
         max_outage: Seconds that a server which has stopped answering is waited for.
         orders: Of a judge of pairs: "both" asks twice, the images changing places, and gives the label on which both
             orders agree, else the tie or none; "one" costs one call.
+        batch_api: Whether requests go through the provider's batch endpoint, which answers within a day at a lower
+            price. The call waits for it; a call cut short takes up the batches under way. Evidence with a description
+            takes two batches, one after the other. `max_calls` is then the most requests that are submitted.
         on_read: Called with the number of rows read so far, while all are read before the first LM call.
         on_progress: Called before the first LM call, with what is known already, and then as rows are done.
 
@@ -166,16 +172,24 @@ def predict(
         DataError: If the source cannot be read, or none of its rows can be used.
         ModelError: If a model cannot be used at all, or stops answering; what is done stays.
         BlpoError: If `out` cannot be written or is there without a journal, or its journal is that of another judge,
-            other models or other images altogether.
+            other models or other images altogether, or names batches under way and `batch_api` is not set.
     """
     check_kind("judge", judge, VisualJudge, "judge", "VisualJudge.load('judge.json')")
     target, outages, caps = Path(out), Outages(max_outage, paces=True), (max_calls, max_usd)
-    alone = Alone(*caps)
+    alone, batch = Alone(*caps), batch_api_of(batch_api)
+    if max_in_flight is not None:
+        check_least("max_in_flight", max_in_flight, 1)
     check_target(target)
     models = models_of(judge) if models is None else models
     inputs = source if isinstance(source, Inputs) else _inputs(judge, source, image_column, texts, allow_outside)
     both = asked_in(judge.labels, orders) > 1
     if workers is not None or cluster is not None or in_shards(target):
+        if batch is not None:
+            raise BlpoError(
+                f"{target}: it is judged in shards, by plain calls; leave out batch_api=True, or leave out workers and "
+                "cluster and name another output",
+                option="batch_api",
+            )
         with _processes(workers, cluster) as where, writing(folder_of(target)):
             threads = _threads(num_threads, max_in_flight, where.processes)
             office = Office(*caps, holders=len(threads))
@@ -186,10 +200,16 @@ def predict(
     journal = PredictionJournal(journal_of(target), _fingerprint(judge, models, both=both))
     cap, num_threads = LeasedCap(alone.ask), _threads(num_threads, max_in_flight, 1)[0]
     try:
+        if batch is None:
+            check_no_batches(journal)
         contents = _read_contents(judge, inputs, on_read)
         session = _Session(judge, inputs, journal, contents, lambda s: on_progress(s.progress()), both=both)
+        batches = None
+        if batch is not None:
+            batches = Batches(batch, journal, max_outage=max_outage, earlier=journal.earlier)
+            batches.max_calls, batches.max_usd = max_calls, max_usd
         with Workers(num_threads) as pool:
-            session.run(models, pool, cap, outages)
+            session.run(models, pool, cap, outages, batches=batches)
         progress = session.progress()
         if progress.complete:
             session.write(target)
@@ -244,7 +264,6 @@ def _threads(num_threads: int | None, max_in_flight: int | None, processes: int)
     own = thread_count(num_threads)
     if max_in_flight is None:
         return [own] * processes
-    check_least("max_in_flight", max_in_flight, 1)
     processes = min(processes, max_in_flight)
     share, more = divmod(max_in_flight, processes)
     return [min(own, share + (number < more)) for number in range(processes)]
@@ -327,6 +346,7 @@ class _Session:
         outages: Outages,
         *,
         answered: bool = False,
+        batches: Batches | None = None,
     ) -> None:
         assert isinstance(self._journal, PredictionJournal)
         self._on_change(self)
@@ -335,9 +355,15 @@ class _Session:
         for number, key in enumerate(self._keys):
             if key not in known:
                 left.setdefault(key, []).append(number)
-        self._meter = Meter(num_threads=workers.num_threads, store=self._journal, admit=cap, outages=outages)
+        if batches is None:
+            self._meter = Meter(num_threads=workers.num_threads, store=self._journal, admit=cap, outages=outages)
+        else:
+            self._meter = batches.meter
         cap.under_way = lambda: 0 if self._meter is None else self._meter.under_way
         orders: Orders = "both" if self._both else "one"
+        if batches is not None:
+            first = {numbers[0]: key for key, numbers in left.items()}
+            batches.buy(self._judge, models, workers, partial(self._inputs_of, first), first, orders)
         options: dict[str, Any] = {"workers": workers, "meter": self._meter, "orders": orders, "answered": answered}
         judge = partial(label_each, self._judge, models, **options)
         while not self._stopped and (wanted := {numbers.pop(0): key for key, numbers in left.items() if numbers}):
@@ -367,6 +393,13 @@ class _Session:
                 self._note(key, verdict)
 
         judge(calls(), done=done)
+
+    def _inputs_of(self, keys: Mapping[int, str], wanted: Collection[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Position and inputs of rows, without those whose images have changed."""
+        for number, draft in self._inputs.drafts(wanted):
+            images = _images_of(draft, keys[number])
+            if images is not None:
+                yield number, {**images, **draft.context}
 
     def _result(self, key: str) -> dict[str, Any] | None:
         return self._unusable.get(key) or self._journal.row(key)

@@ -23,6 +23,7 @@ _MAX_USD = "Maximum cost of the same calls in dollars, if prices are known."
 _MAX_OUTAGE = "Maximum time to wait for a server that has stopped answering."
 _PRICES = "A model's dollars per million prompt and completion tokens."
 _MANY = "Many images, with --out"  # a heading of the help
+_BATCHES = "Batches of a provider"
 _PREFLIGHT = "First check that the models see, also the largest images, and that the sets are apart."
 
 
@@ -189,6 +190,9 @@ class Search:
         default_factory=dict, metadata=option_of(_PRICES, heading="Search", metavar="MODEL=IN,OUT")
     )
     max_outage: float = _search(_MAX_OUTAGE, default=MAX_OUTAGE, metavar="SECONDS", min=0)
+    batch_api: bool = _search(
+        "After the search, use the provider's batch endpoint, with --run-dir: test split, label errors.", default=False
+    )
 
     def after(self, spent: Usage, seconds: float = 0.0) -> Search:
         """Returns the search with what its caps leave once so much was spent.
@@ -418,6 +422,28 @@ class Scale:
     max_usd: float | None = option("Maximum cost in dollars, if prices are known.", heading=_MANY, metavar="X", min=0)
 
 
+@described
+@dataclass(frozen=True)
+class Batching:
+    """Whether and how `blpo judge --out` uses the provider's batch endpoint."""
+
+    batch_api: bool = option("Answered within a day, at half of the price as a rule.", False, heading=_BATCHES)
+    prices: Mapping[str, tuple[float, float]] = field(
+        default_factory=dict,
+        metadata=option_of(
+            "A model's dollars per million prompt and completion tokens of single calls.",
+            heading=_BATCHES,
+            metavar="MODEL=IN,OUT",
+        ),
+    )
+    poll: float | None = option(
+        "First delay between two looks at a batch; it doubles up to a minute (default 1).",
+        heading=_BATCHES,
+        metavar="SECONDS",
+        min=0,
+    )
+
+
 @dataclass(frozen=True)
 class JudgeJob:
     """One `blpo judge`.
@@ -436,6 +462,7 @@ class JudgeJob:
         orders: Whether a judge of pairs is asked in both orders of the images or one.
         program: The module and factory of a program of the user's own, whose state the file holds.
         scale: Where and under which further caps a table is made.
+        batching: Whether and how a provider's batch endpoint is used.
     """
 
     judge: Path
@@ -451,6 +478,7 @@ class JudgeJob:
     orders: Orders = "both"
     program: str | None = None
     scale: Scale = Scale()
+    batching: Batching = Batching()
 
 
 @dataclass(frozen=True)
@@ -493,6 +521,31 @@ class PopulationJob:
     by: str | None = None
     key: tuple[str, ...] | None = None
     level: float = 0.95
+    allow_outside: bool = False
+    program: str | None = None
+
+
+@dataclass(frozen=True)
+class DriftJob:
+    """One `blpo drift`.
+
+    Attributes:
+        judge: The judge's file.
+        reference: The table of verdicts then.
+        current: That of now.
+        labels: The table of people's labels, if there are any.
+        key: The columns by which an image is known again; those that the tables share if None.
+        alpha: The level of the tests.
+        allow_outside: Whether images may lie outside the folder of the labels.
+        program: The module and factory of a program of the user's own, whose state the file holds.
+    """
+
+    judge: Path
+    reference: Path
+    current: Path
+    labels: Path | None = None
+    key: tuple[str, ...] | None = None
+    alpha: float = 0.05
     allow_outside: bool = False
     program: str | None = None
 

@@ -32,6 +32,7 @@ from blpo_dspy.data.examples import (
     contradictions,
     dataset_fingerprint,
     load_examples,
+    load_images,
     load_rated,
     reasons_fingerprint,
 )
@@ -286,6 +287,16 @@ def test_white_space_around_cells_and_columns_without_a_name_are_no_matter(tmp_p
     lines = [" image ,label,,", *(f" {row['image']} , {row['label']} ,," for row in rows)]
     (tmp_path / "t.csv").write_text("\n".join(lines))
     assert [e.id for e in load_examples(tmp_path / "t.csv", labels=LABELS)] == [row["image"] for row in rows]
+
+
+def test_unlabelled_images_come_from_tables_and_from_folders(tmp_path: Path, rows: Rows) -> None:
+    """A judge in use has no labels to read."""
+    table = write_csv(tmp_path / "t.csv", [{"image": r["image"], "prompt": r["prompt"]} for r in rows])
+    from_table = load_images(table, context=["prompt"])
+    assert [(e.id, e.prompt) for e in from_table] == [(r["image"], r["prompt"]) for r in rows]
+    assert "label" not in from_table[0]
+    assert [e.id for e in load_images(tmp_path)] == [r["image"] for r in rows]
+    assert [e.id for e in load_images(tmp_path / "images")] == [Path(r["image"]).name for r in rows]
 
 
 # What is refused

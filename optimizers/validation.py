@@ -113,6 +113,7 @@ class Validator:
             parts=parts_of(judgements, self._bench.examples, self._run.labels),
             gain=gain or 0.0,
             refused="" if gain is not None else f"the model failed for {failed} of {len(judgements)} examples",
+            judgements=tuple(judgements),
         )
 
 

@@ -802,6 +802,19 @@ def label(
     label_images(job, Screen(as_json=False))
 
 
+@_command("review")
+def review(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run.", show_default=False)],
+    *,
+    where: Where,
+) -> None:
+    """Look again at doubtful labels and at what the judge still gets wrong, on a local page. Repeat to resume."""
+    from blpo_dspy.cli.review import review_run
+    from blpo_dspy.cli.screen import Screen
+
+    review_run(run_dir, where, Screen(as_json=False))
+
+
 @app.command()
 def rank(
     predictions: Annotated[

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from blpo_dspy.predictions.ranking import rank
     from blpo_dspy.programs import VisualJudge
     from blpo_dspy.runs.align import align
+    from blpo_dspy.runs.drift import measure_drift
     from blpo_dspy.runs.measure import measure
     from blpo_dspy.runs.population import estimate_population
     from blpo_dspy.runs.to_label import draw_to_label
@@ -49,6 +50,7 @@ __all__ = [
     "make_lm",
     "measure",
     "measure_agreement",
+    "measure_drift",
     "predict",
     "rank",
     "split_examples",
@@ -73,6 +75,7 @@ _HOME = {
     "make_lm": "models.lm",
     "measure": "runs.measure",
     "measure_agreement": "agreement.measure",
+    "measure_drift": "runs.drift",
     "predict": "predictions.predict",
     "rank": "predictions.ranking",
     "split_examples": "data.examples",

@@ -24,6 +24,7 @@ from blpo_dspy import (
     make_lm,
     measure,
     measure_agreement,
+    measure_drift,
     predict,
     rank,
     split_examples,
@@ -54,6 +55,7 @@ from blpo_dspy.optimizers import (
 from blpo_dspy.optimizers.estimate import Estimate, estimate
 from blpo_dspy.predictions.predict import Progress
 from blpo_dspy.runs.align import Alignment
+from blpo_dspy.runs.drift import Drift
 from blpo_dspy.runs.measure import Measurement
 from blpo_dspy.runs.population import Population
 
@@ -105,4 +107,5 @@ pairs: LabelSpace = LabelSpace.pairwise("A", "B", tie="tie")
 ranking: Ranking = rank("predictions.parquet", labels=pairs, seed=1)
 drawn: int = len(draw_to_label("predictions.csv", n=200, out="to_label.csv").chosen)
 population: Population = estimate_population("predictions.csv", "to_label.csv", judge=judge, by="site")
+drift: Drift = measure_drift(judge, "then.csv", "now.csv", labelled="labels.csv")
 estimated: float = population.whole.estimates[0].interval.low

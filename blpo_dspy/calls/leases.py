@@ -11,8 +11,9 @@ from blpo_dspy.calls.failures import RunStoppedError
 from blpo_dspy.calls.ledger import Ledger, Usage
 from blpo_dspy.errors import check_least
 
-# The most calls that are granted at once: enough that a process seldom asks, few enough to lose with one that dies.
-_PORTION = 32.0
+# The most calls that are granted at once, and of how many portions for each holder the rest is one: enough that a
+# process seldom asks, few enough to lose with one that dies.
+_PORTION, _PORTIONS = 32.0, 8
 _ROUNDING = 1e-9
 
 
@@ -86,7 +87,7 @@ class Office:
         account = self._accounts.setdefault(holder, _Account())
         account.used, account.under_way = ledger.total, under_way
         left, reason = min(self._left_of_calls(), self._left_of_dollars(account))
-        more = math.floor(min(_PORTION, max(1.0, left / (2 * self._holders)), left) + _ROUNDING)
+        more = math.floor(min(_PORTION, max(1.0, left / (_PORTIONS * self._holders)), left) + _ROUNDING)
         if more < 1:
             self.refused = True
             return Grant(account.granted, reason)

@@ -34,6 +34,7 @@ from blpo_dspy.runs.jobs import (
     CompareJob,
     CompileJob,
     Data,
+    DriftJob,
     EvaluateJob,
     EvidenceOption,
     JudgeJob,
@@ -869,6 +870,37 @@ def population(
     columns = None if key is None else names(key)
     job = PopulationJob(predictions, labels, judge, space, by, columns, level, allow_outside, program)
     run(job, Screen(as_json=as_json))
+
+
+@app.command()
+def drift(
+    judge: JudgeFile,
+    reference: Annotated[
+        Path, typer.Option(metavar="PREDICTIONS", help="Its verdicts then, as `blpo judge --out` wrote them.")
+    ],
+    current: Annotated[
+        Path, typer.Option(metavar="PREDICTIONS", help="Its verdicts now, on the same images or others.")
+    ],
+    labels: Annotated[
+        Path | None, typer.Option(metavar="TABLE", help="A few new labels of images, to see whether agreement fell.")
+    ] = None,
+    key: KeyColumns = None,
+    alpha: Annotated[
+        float, typer.Option(metavar="X", help="How often chance may raise an alarm, over all tests.")
+    ] = 0.05,
+    allow_outside: AllowOutside = False,
+    program: ProgramFactory = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look for drift. The exit code is 0 for no sign, 3 for look, 4 for re-align. It calls no model."""
+    from blpo_dspy.cli.drift import drift as run
+    from blpo_dspy.cli.screen import Screen
+
+    columns = None if key is None else names(key)
+    job = DriftJob(judge, reference, current, labels, columns, alpha, allow_outside, program)
+    code = run(job, Screen(as_json=as_json))
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command()

@@ -46,7 +46,7 @@ def serve(
         from blpo_dspy.serving.web import is_loopback  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise BlpoError(f"{error.name} is not installed; pip install 'blpo-dspy[serve]'") from error
-    (host, port), (threads, *others) = address, limits
+    (host, port), (threads, queue, seconds, body) = address, limits
     token = os.environ.get(TOKEN) or None
     if token is None and not is_loopback(host):
         raise BlpoError(
@@ -55,7 +55,9 @@ def serve(
         )
     models = connect(names)
     note_offline(names, screen, "model")
-    server = JudgeServer(judge, models, Limits(threads or Limits.threads, *others), token=token, allow_urls=allow_urls)
+    server = JudgeServer(
+        judge, models, Limits(threads or Limits.threads, queue, seconds, body), token=token, allow_urls=allow_urls
+    )
     used = {role: name for role, name in names.by_role().items() if role != "optimizer"}
     screen.text(f"Judge   {file} with {models_line(used)}")
     screen.text(f"Serving http://{host}:{port}/ (POST /judge, /health, /metrics); Ctrl-C stops it")

@@ -177,6 +177,8 @@ def predict(
     check_kind("judge", judge, VisualJudge, "judge", "VisualJudge.load('judge.json')")
     target, outages, caps = Path(out), Outages(max_outage, paces=True), (max_calls, max_usd)
     alone, batch = Alone(*caps), batch_api_of(batch_api)
+    if max_in_flight is not None:
+        check_least("max_in_flight", max_in_flight, 1)
     check_target(target)
     models = models_of(judge) if models is None else models
     inputs = source if isinstance(source, Inputs) else _inputs(judge, source, image_column, texts, allow_outside)
@@ -262,7 +264,6 @@ def _threads(num_threads: int | None, max_in_flight: int | None, processes: int)
     own = thread_count(num_threads)
     if max_in_flight is None:
         return [own] * processes
-    check_least("max_in_flight", max_in_flight, 1)
     processes = min(processes, max_in_flight)
     share, more = divmod(max_in_flight, processes)
     return [min(own, share + (number < more)) for number in range(processes)]

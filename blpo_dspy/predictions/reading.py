@@ -13,8 +13,10 @@ from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.tables import Table, TableSource, read_table, require_columns
 from blpo_dspy.errors import BlpoError, DataError, brief
 
-LABEL, CONFIDENCE, CHANCE, STRATUM = "label", "confidence", "inclusion_probability", "stratum"
-ADDED = (LABEL, "description", "reasoning", "answer", "invalid", "inconsistent", CONFIDENCE, "escalate", "error")
+LABEL, CONFIDENCE, SERVED_BY = "label", "confidence", "served_by"
+CHANCE, STRATUM = "inclusion_probability", "stratum"
+_TEXTS = ("description", "reasoning", "answer")
+ADDED = (LABEL, *_TEXTS, "invalid", "inconsistent", CONFIDENCE, "escalate", SERVED_BY, "error")
 """The columns that a judge adds to a table."""
 _MOST_LEVELS = 20
 

@@ -526,6 +526,31 @@ class PopulationJob:
 
 
 @dataclass(frozen=True)
+class DriftJob:
+    """One `blpo drift`.
+
+    Attributes:
+        judge: The judge's file.
+        reference: The table of verdicts then.
+        current: That of now.
+        labels: The table of people's labels, if there are any.
+        key: The columns by which an image is known again; those that the tables share if None.
+        alpha: The level of the tests.
+        allow_outside: Whether images may lie outside the folder of the labels.
+        program: The module and factory of a program of the user's own, whose state the file holds.
+    """
+
+    judge: Path
+    reference: Path
+    current: Path
+    labels: Path | None = None
+    key: tuple[str, ...] | None = None
+    alpha: float = 0.05
+    allow_outside: bool = False
+    program: str | None = None
+
+
+@dataclass(frozen=True)
 class Where:
     """Where a page for people is served.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dspy
 
@@ -139,8 +140,8 @@ def measured(
         meter = Meter(num_threads=workers.num_threads, outages=Outages(max_outage))
         for judge, models, examples in asked:
             watch.begin("judging", len(examples))
-            done = {"workers": workers, "meter": meter, "done": watch.advance, "orders": orders}
-            said.append(label_images(judge, models, inputs_of(examples), **done))
+            how: dict[str, Any] = {"workers": workers, "meter": meter, "done": watch.advance, "orders": orders}
+            said.append(label_images(judge, models, inputs_of(examples), **how))
     sets = [examples for _, _, examples in asked]
     agreement, *others = (agreement_of(labels, *pair) for pair in zip(sets, said, strict=True))
     return Measurement(

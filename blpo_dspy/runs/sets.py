@@ -238,7 +238,11 @@ def _load(
                 loaded[table] = load_examples(table, labels=labels, **options)
                 continue
             raters = data.raters
-            who = {"rater_columns": raters.columns, "rater_column": raters.name_column, "rule": raters.rule}
+            who: dict[str, Any] = {
+                "rater_columns": raters.columns,
+                "rater_column": raters.name_column,
+                "rule": raters.rule,
+            }
             rated[table] = load_rated(table, labels=labels, **who, **options)
             loaded[table] = rated[table].examples
         except DataError as error:

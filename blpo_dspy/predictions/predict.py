@@ -329,7 +329,6 @@ class _Session:
         results = [self._result(key) for key in self._keys]
         self._counts = Counter(_kind(result) for result in results if result)
         self._inconsistent = Counter(result.get("inconsistent") for result in results if result)
-        self._served = any("served_by" in result for result in results if result)
 
     def _check_overlap(self) -> None:
         """Refuses other images altogether, with which an earlier table would be overwritten by mistake."""
@@ -416,7 +415,6 @@ class _Session:
         self._journal.put_row(key, row)
         self._counts[_kind(row)] += self._times[key]
         self._inconsistent[verdict.inconsistent] += self._times[key]
-        self._served = self._served or bool(verdict.served_by)
         self._judged += self._times[key]
         self._on_change(self)
 
@@ -459,7 +457,7 @@ class _Session:
 
     def write(self, target: Path) -> None:
         found = _found_columns(self._judge, both=self._both)
-        if self._served:
+        if any((self._result(key) or {}).get("served_by") for key in self._keys):
             found["served_by"] = str
         given = {name: _free(name, found, self._inputs.columns) for name in self._inputs.columns}
 
@@ -730,7 +728,8 @@ def judge_shard(
                 session.run(models, workers, LeasedCap(line.ask, line.stopped), outages, answered=shard.answered)
             finally:
                 spent = session.progress().spent
-                write_part(shard.part, shard.contents, _found_columns(judge, both=both), journal.row, spent)
+                columns = {**_found_columns(judge, both=both), "served_by": str}
+                write_part(shard.part, shard.contents, columns, journal.row, spent)
             return session.report(shard.number)
     finally:
         journal.close()

@@ -547,9 +547,10 @@ class _Sharded(_Session):
                     f"{self._manifest.part(number)}: was judged, but cannot be read here; the folder of the output "
                     "must be the same for all processes"
                 )
-        results = [result for key in self._keys if (result := self._result(key))]
-        self._counts = Counter(_kind(result) for result in results)
-        self._inconsistent = Counter(result.get("inconsistent") for result in results)
+        if self._reports:
+            results = [result for key in self._keys if (result := self._result(key))]
+            self._counts = Counter(_kind(result) for result in results)
+            self._inconsistent = Counter(result.get("inconsistent") for result in results)
 
     def progress(self) -> Progress:
         return replace(super().progress(), ledger=self._ledger, earlier=self._earlier)

@@ -242,7 +242,7 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
     except pyarrow.ArrowException as error:
         raise DataError(f"{path}: not readable as Parquet ({' '.join(str(error).split())})") from None
     classes = _class_names(schema.metadata)
-    rows = tuple(TableRow(f"{path.name}, row {i}", _named(row, classes)) for i, row in enumerate(values, 1))
+    rows = tuple(TableRow(f"{path.name}, row {i}", named(row, classes)) for i, row in enumerate(values, 1))
     return Table(str(path), tuple(schema.names), rows, path.parent)
 
 
@@ -311,11 +311,11 @@ def _read_dataset(source: object, columns: Sequence[str]) -> Table:
             base = None
         elif isinstance(feature, datasets.ClassLabel):
             classes[name] = feature.names
-    return Table("the dataset", tuple(source.column_names), _numbered(_named(row, classes) for row in table), base)
+    return Table("the dataset", tuple(source.column_names), _numbered(named(row, classes) for row in table), base)
 
 
-def _named(row: dict[str, Any], classes: dict[str, list[str]]) -> dict[str, Any]:
-    """A row with the names of its class labels in place of their numbers (datasets writes -1 for none)."""
+def named(row: dict[str, Any], classes: dict[str, list[str]]) -> dict[str, Any]:
+    """Returns a row with the names of its class labels in place of their numbers (datasets writes -1 for none)."""
     for column, names in classes.items():
         number = row.get(column)
         if isinstance(number, int):

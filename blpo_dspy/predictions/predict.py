@@ -127,8 +127,9 @@ def predict(
 
     The table has the columns of the source (one that is named like a column below becomes `given_…`), then `label`,
     `description` and `reasoning` as far as the judge gives them, `answer` where it states no label, `invalid`, and
-    `error` where there is no answer; for pairs in both orders also `inconsistent`. Images are loaded as their turn
-    comes: a few for each thread lie in memory.
+    `error` where there is no answer; for pairs in both orders also `inconsistent`; and `served_by` where a server
+    reports another version of a model than the name that was asked for. Images are loaded as their turn comes: a few
+    for each thread lie in memory.
 
     Next to the table, `<out>.journal.jsonl` keeps what was paid for, so that the same call resumes after a crash, and
     later judges what is missing only: new rows, replaced images, rows with an error. A verdict belongs to the bytes of
@@ -327,6 +328,7 @@ class _Session:
         results = [self._result(key) for key in self._keys]
         self._counts = Counter(_kind(result) for result in results if result)
         self._inconsistent = Counter(result.get("inconsistent") for result in results if result)
+        self._served = any("served_by" in result for result in results if result)
 
     def _check_overlap(self) -> None:
         """Refuses other images altogether, with which an earlier table would be overwritten by mistake."""
@@ -413,6 +415,7 @@ class _Session:
         self._journal.put_row(key, row)
         self._counts[_kind(row)] += self._times[key]
         self._inconsistent[verdict.inconsistent] += self._times[key]
+        self._served = self._served or bool(verdict.served_by)
         self._judged += self._times[key]
         self._on_change(self)
 
@@ -455,6 +458,8 @@ class _Session:
 
     def write(self, target: Path) -> None:
         found = _found_columns(self._judge, both=self._both)
+        if self._served:
+            found["served_by"] = str
         given = {name: _free(name, found, self._inputs.columns) for name in self._inputs.columns}
 
         def rows() -> Iterator[dict[str, Any]]:
@@ -762,6 +767,7 @@ def _row(verdict: Verdict) -> dict[str, Any]:
         "answer": verdict.answer if unlabelled else None,
         "invalid": verdict.invalid,
         "error": verdict.failure or None,
+        **({"served_by": verdict.served_by} if verdict.served_by else {}),
     }
     return row if verdict.inconsistent is None else {**row, "inconsistent": verdict.inconsistent}
 

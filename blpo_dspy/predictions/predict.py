@@ -145,7 +145,8 @@ def predict(
     Args:
         judge: The judge.
         source: A folder, in which images may lie anywhere; a .csv, .tsv, .jsonl or .parquet file; a table in memory
-            (`pandas.DataFrame`, list of dictionaries, `datasets.Dataset`); or images as a judge takes them.
+            (`pandas.DataFrame`, list of dictionaries, `datasets.Dataset`); or images as a judge takes them. A folder or
+            file may be an address that fsspec reads, such as s3://bucket/photos.
         out: The table, a .parquet, .csv or .jsonl file; its folder is made if need be.
         models: The models; the judge's own, or those of DSPy's settings, if None.
         image_column: The column of a table with the only image, where it has another name than the judge's input: a

@@ -249,6 +249,7 @@ def test_the_readme_names_files_and_options_that_exist() -> None:
         "--test",
         "--limit-mm-per-prompt",
         "--mmproj",
+        "--moments",
         "--port",
         "--raters",
         "--raw",

@@ -58,8 +58,9 @@ from blpo_dspy.programs.pairs import asked_in
 from blpo_dspy.programs.visual_judge import VisualJudge
 
 _GIVEN = "given_"
-# Shards for each process, so that none is idle for long at the end, and the fewest rows that are worth one.
-_SHARDS_EACH, _FEWEST_ROWS = 4, 16
+# Shards for each process, so that none is idle for long at the end; calls for each thread, so that threads are seldom
+# idle at the end of a shard; and the fewest rows that are worth one.
+_SHARDS_EACH, _CALLS_EACH, _FEWEST_ROWS = 4, 16, 16
 _CHANGED = Verdict(None, failure="the image was changed after the run began; the same call judges it as it is now")
 
 
@@ -195,7 +196,7 @@ def predict(
         with _processes(workers, cluster) as where, writing(folder_of(target)):
             threads = _threads(num_threads, max_in_flight, where.processes)
             office = Office(*caps, holders=len(threads))
-            rows = min(SHARD_ROWS, max(_FEWEST_ROWS, len(inputs.rows) // (_SHARDS_EACH * len(threads))))
+            rows = _shard_rows(len(inputs.rows), len(threads), threads[0])
             plan = _plan(judge, inputs, target, models, orders, max_outage, on_read, on_progress, rows)
             return plan.run(partial(where.run, judge_shard, threads=threads), office, max_in_flight)
     _check_output(target, inputs, journal_of(target))
@@ -269,6 +270,12 @@ def _threads(num_threads: int | None, max_in_flight: int | None, processes: int)
     processes = min(processes, max_in_flight)
     share, more = divmod(max_in_flight, processes)
     return [min(own, share + (number < more)) for number in range(processes)]
+
+
+def _shard_rows(rows: int, processes: int, threads: int) -> int:
+    """About how many contents a new shard gets."""
+    wanted = max(rows // (_SHARDS_EACH * processes), _CALLS_EACH * threads)
+    return min(SHARD_ROWS, max(_FEWEST_ROWS, min(rows // processes, wanted)))
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -111,8 +112,11 @@ def test_a_cap_holds_over_all_processes_and_the_next_call_continues(photos: Path
     assert script.answered == 64
 
 
-def test_a_rate_limit_of_one_process_holds_back_the_others(photos: Path, tmp_path: Path) -> None:
-    """Until the time that the server named is over."""
+def test_a_rate_limit_of_one_process_holds_back_the_others(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until the time that the server named is over; what a process logs of it, the calling one does."""
+    caplog.set_level(logging.INFO, logger="blpo_dspy")
     times: list[float] = []
 
     def script(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
@@ -125,6 +129,7 @@ def test_a_rate_limit_of_one_process_holds_back_the_others(photos: Path, tmp_pat
     with ScriptedServer(script) as server:
         done = predict(JUDGE, photos, out=tmp_path / "o.csv", models=models_at(server), workers=2, num_threads=2)
     assert (done.complete, done.errors, len(times)) == (True, 0, 65)
+    assert [record.event for record in caplog.records] == ["retry", "judged"]  # type: ignore[attr-defined]
     # A few were sent before the others heard of it.
     assert sum(0.3 < when - times[19] < 1.4 for when in times) == 0
 

@@ -258,7 +258,7 @@ def test_a_server_that_refuses_every_image_is_not_asked_about_all(status: int, w
     assert "sk-of-nobody" not in "".join(path.read_text() for path in tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("how", "workers"), [(signal.SIGKILL, ()), (signal.SIGINT, ()), (signal.SIGINT, (2,))])
+@pytest.mark.parametrize(("how", "workers"), [(signal.SIGKILL, ()), (signal.SIGINT, ()), (signal.SIGINT, (1,))])
 def test_a_run_cut_short_goes_on_and_pays_for_nothing_twice(
     how: signal.Signals, workers: tuple[int, ...], world: Path, tmp_path: Path
 ) -> None:

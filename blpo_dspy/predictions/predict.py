@@ -180,6 +180,7 @@ def predict(
     check_kind("judge", judge, VisualJudge, "judge", "VisualJudge.load('judge.json')")
     target, outages, caps = Path(out), Outages(max_outage, paces=True), (max_calls, max_usd)
     alone, batch = Alone(*caps), batch_api_of(batch_api)
+    thread_count(num_threads)
     if max_in_flight is not None:
         check_least("max_in_flight", max_in_flight, 1)
     check_target(target)

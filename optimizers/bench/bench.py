@@ -17,6 +17,7 @@ from blpo_dspy.data.reasons import reason_of
 from blpo_dspy.errors import BlpoError, ModelError, check_kind
 from blpo_dspy.models.adapter import one_call_adapter
 from blpo_dspy.models.failures import FATAL_ERRORS
+from blpo_dspy.optimizers.bench.ahead import Ahead
 from blpo_dspy.optimizers.bench.records import Instructions, Judgement
 from blpo_dspy.optimizers.bench.scoring import Metric, scored
 from blpo_dspy.text import as_data
@@ -132,15 +133,22 @@ class Bench:
         program, key = self._with_lms(instructions), self._key(instructions)
         known = {i: self._judged[key, i] for i in examples if (key, i) in self._judged}
         wanted = [i for i in dict.fromkeys(examples) if i not in known]
+        undescribed = [i for i in wanted if (instructions.verbalizer, i) not in self._described]
         if not background:
-            described = sum((instructions.verbalizer, i) in self._described for i in wanted)
-            self._afford(self._per_example * len(wanted) - described)
-        futures = self._workers.submit(lambda i: self._judge_one(program, i), wanted, background=background)
-        return PendingJudgements(instructions, tuple(examples), known, futures)
+            self._afford((self._per_example - 1) * len(wanted) + len(undescribed))
+        ahead = Ahead(program, self.examples, undescribed, self._workers, background=background)
+        futures = []
+        for position in wanted:
+            ahead.keep_up()
+            futures += self._workers.submit(
+                lambda i: self._judge_one(program, i, ahead), [position], background=background
+            )
+        return PendingJudgements(instructions, tuple(examples), known, futures, ahead)
 
     def collect(self, pending: PendingJudgements) -> list[Judgement]:
         """Waits for started judgements; the examples that an outage took are judged once more."""
-        fresh, size = self._workers.results(pending.futures), len(set(pending.examples))
+        with pending.ahead:
+            fresh, size = self._workers.results(pending.futures), len(set(pending.examples))
         if any(judgement.outage for judgement in fresh):
             fresh = self._judged_again(pending.instructions, fresh, size)
         self._check_failures("model", [j.failure for j in fresh if j.outage], size)
@@ -300,11 +308,13 @@ class Bench:
             raise refusals[0]
         return judged
 
-    def _judge_one(self, program: dspy.Module, position: int) -> Judgement:
+    def _judge_one(self, program: dspy.Module, position: int, ahead: Ahead | None = None) -> Judgement:
         example = self.examples[position]
         label = example[self._label_field]
         with dspy.context(trace=[]):
             try:
+                if ahead is not None:
+                    ahead.check(position)
                 prediction = program(**example.inputs())
             except AdapterParseError as error:
                 answer = as_data(error.lm_response)
@@ -381,6 +391,7 @@ class PendingJudgements:
     examples: tuple[int, ...]
     known: dict[int, Judgement]
     futures: list[Future[Judgement]]
+    ahead: Ahead
 
 
 def _outage(answer: str | LMError) -> bool:

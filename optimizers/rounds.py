@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal, get_args
 
+from blpo_dspy.data.examples import item_prints
 from blpo_dspy.errors import BlpoError, ModelError, check_kind
 from blpo_dspy.log import log_event
 from blpo_dspy.optimizers.base import JudgeOptimizer
@@ -104,26 +105,44 @@ class RoundOptimizer(JudgeOptimizer):
 
     def _follow(self, run: Run, validator: Validator, rounds: list[Round]) -> str:
         """Adds the rounds to the list as they end; returns what cut the search short, "" if nothing did."""
+        found: list[tuple[Round, int]] = []
+        waits = not _may_go_on(run)
         with run.allowance.until_stopped():
             if self.select == "best":
                 validator.start(0, run.start)
-            for found in self._rounds(run):
-                validator.wait()  # so that what is spent doesn't depend on timing; it ran during this round
-                completed = replace(found, spent=run.meter.ledger.total.calls)
-                rounds.append(completed)
-                run.write("round", completed.number, completed.to_dict())
-                _log_round(completed)
-                if self.on_round is not None:
-                    self.on_round(completed)
-                if len(rounds) == _SILENT_ROUNDS:
-                    _check_written(run, rounds)
+            for ended in self._rounds(run):
+                ledger = run.meter.ledger
+                found.append((ended, ledger.total.calls - ledger.background))
+                validates = self.select == "best" and validator.each_pass and ended.ends_pass
+                if waits or validates or validator.ended():
+                    self._complete(run, validator, found, rounds)
+                if len(found) == _SILENT_ROUNDS:
+                    _check_written(run, [ended for ended, _ in found])
                 if run.allowance.stopped is not None:
                     break
-                if not self.partial_rounds and not run.allowance.pays_for_round(len(rounds)):
+                if not self.partial_rounds and not run.allowance.pays_for_round(len(found)):
                     return "the budget doesn't pay for another round"
-                if self.select == "best" and validator.each_pass and completed.ends_pass:
-                    validator.start(len(rounds), completed.end)
+                if validates:
+                    validator.start(len(found), ended.end)
+            self._complete(run, validator, found, rounds)
         return "" if run.allowance.stopped is None else str(run.allowance.stopped)
+
+    def _complete(
+        self, run: Run, validator: Validator, found: Sequence[tuple[Round, int]], rounds: list[Round]
+    ) -> None:
+        """Records the rounds that are not in the list yet, with the calls of the search by then and of validations.
+
+        These are waited for, so that what is spent doesn't depend on timing.
+        """
+        validator.wait()
+        validating = run.meter.ledger.background
+        for ended, searching in found[len(rounds) :]:
+            completed = replace(ended, spent=searching + validating)
+            rounds.append(completed)
+            run.write("round", completed.number, completed.to_dict())
+            _log_round(completed)
+            if self.on_round is not None:
+                self.on_round(completed)
 
     def _result(self, run: Run, rounds: list[Round], validator: Validator, stop_reason: str) -> BLPOResult:
         validations = validator.finish()
@@ -150,6 +169,16 @@ class RoundOptimizer(JudgeOptimizer):
         if run.ended:
             return run.ended
         return "the only round is done" if len(rounds) == 1 else f"all {len(rounds)} rounds done"
+
+
+def _may_go_on(run: Run) -> bool:
+    """Whether a round can begin while the last one's validation is under way, with the same calls in any order.
+
+    Under a budget what is spent decides; and an image in both sets is judged by whichever comes first.
+    """
+    examples = run.data.examples
+    prints = [set(item_prints([examples[i] for i in part]).split()) for part in (run.data.train, run.data.validation)]
+    return run.budget is None and prints[0].isdisjoint(prints[1])
 
 
 def _log_round(completed: Round) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from dataclasses import replace
 from typing import Any
 
@@ -86,7 +86,8 @@ class Validator:
         Raises:
             ModelError: If the LM failed on too many examples, of the start or for a reason that may pass.
         """
-        wait([future for pending in self._pending.values() for future in pending.futures])
+        with self._run.meter.awaiting_background():
+            wait(self._futures())
         self._run.allowance.settle()
         while self._pending:
             instructions, pending = next(iter(self._pending.items()))
@@ -96,6 +97,13 @@ class Validator:
                 _log_validation(found)
                 if self._on_validation is not None:
                     self._on_validation(found)
+
+    def ended(self) -> bool:
+        """Returns whether everything that was started has ended."""
+        return all(future.done() for future in self._futures())
+
+    def _futures(self) -> list[Future[Judgement]]:
+        return [future for pending in self._pending.values() for future in pending.futures]
 
     def finish(self) -> tuple[Validation, ...]:
         """Waits for everything that was started and returns it in the order of the rounds.

@@ -54,6 +54,7 @@ class Gate:
 
     def __init__(self, slots: int, demand: Callable[[], int] = lambda: 0) -> None:
         self._free, self._waiting, self._searching, self._behind = slots, 0, 0, 0
+        self._awaited = False
         self._slots, self._demand = slots, demand
         self._searched = time.monotonic()
         self._changed = threading.Condition()
@@ -81,6 +82,17 @@ class Gate:
                 turn.background = False
                 self._changed.notify_all()
 
+    @contextlib.contextmanager
+    def awaited(self) -> Iterator[None]:
+        """Lets the background begin its calls at once: inside the block the search waits for it."""
+        with self._changed:
+            self._awaited = True
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            self._awaited = False
+
     def settle(self, seconds: float) -> bool:
         """Waits until no call is under way; returns whether that was in time."""
         with self._changed:
@@ -107,5 +119,5 @@ class Gate:
         """Whether the search leaves a slot to the background."""
         wanted = max(self._demand(), self._searching + self._waiting)
         if not wanted:
-            return time.monotonic() - self._searched >= _BETWEEN_STEPS
+            return self._awaited or time.monotonic() - self._searched >= _BETWEEN_STEPS
         return self._behind < self._slots // 2 and self._behind + wanted < self._slots

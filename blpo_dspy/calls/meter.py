@@ -171,6 +171,10 @@ class Meter:
         """Refuses every further call and ends the waiting before retries."""
         self._stopped.set()
 
+    def awaiting_background(self) -> contextlib.AbstractContextManager[None]:
+        """Lets calls in the background begin at once while the block runs, in which the search waits for them."""
+        return self._gate.awaited()
+
     def settle(self, seconds: float) -> bool:
         """Waits until no call is under way, so that the ledger is complete; returns whether that came in time."""
         return self._gate.settle(seconds)

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import dspy
+import pytest
 from engines import Seen, scripted_lm
 
+from blpo_dspy.calls import gate as gates
 from blpo_dspy.calls.gate import Gate, Turn, as_background, in_background
 from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.workers import Workers
@@ -82,6 +84,21 @@ def test_the_background_waits_between_two_steps_but_not_for_ever() -> None:
         line.call(f"b{n}", background=True)
     assert line.settled(0.02) == ["b0"]
     assert line.settled() == ["b0", "b1", "b2", "b3"]
+
+
+def test_the_background_does_not_wait_where_the_search_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in the moment after a call of the search."""
+    monkeypatch.setattr(gates, "_BETWEEN_STEPS", WAIT)
+    gate = Gate(4)
+    line = Line(gate)
+    with gate.slot(Turn()):
+        pass
+    line.call("b0", background=True)
+    assert line.settled() == []
+    with gate.awaited():
+        assert line.settled() == ["b0"]
+    line.call("b1", background=True)
+    assert line.settled() == ["b0"]
 
 
 def test_the_search_goes_first_and_waits_for_no_more_than_one_call() -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import dspy
 import pytest
 from engines import Seen
-from worlds import TRAIN, VALIDATION, mind, student, world
+from PIL import Image
+from worlds import TRAIN, VALIDATION, brightness, mind, student, world
 
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.journal import FILE_NAME
@@ -99,6 +104,62 @@ def test_a_validation_stands_at_the_calls_that_led_to_it() -> None:
     assert [completed.spent for completed in result.rounds] == [6 + 3, 2 * 6 + 3 + 3, 2 * 6 + 3 + 3]
     assert [v.spent for v in result.validations] == [6, 9 + 6, 18, 18 + 6]
     assert result.ledger.total.calls == 24
+
+
+def overlapping(
+    valset: Sequence[dspy.Example] = VALIDATION[::7], **options: Any
+) -> tuple[list[int], dict[str, Any], list[Any]]:
+    """Two rounds, and a judge who waits with one validation image of the start for the second round to begin.
+
+    Returns the rounds that had ended by then, the record, and the calls of `on_round`.
+    """
+    begun, seen_by_then, order, rounds = threading.Event(), list[int](), list[Any](), list[int]()
+    waited_for = brightness_of(valset[-1])
+
+    def script(seen: Seen) -> Any:
+        second = "above 60" in seen.instruction and brightness(seen) == brightness_of(TRAIN[0])
+        if second:
+            seen_by_then.extend(rounds)
+            begun.set()
+        if "above 20" in seen.instruction and brightness(seen) == waited_for:
+            begun.wait(1)
+        return mind(seen)
+
+    def on_round(found: Round) -> None:
+        rounds.append(found.number)
+        order.append((found.number, found.spent))
+
+    lm = world(script, num_retries=0)
+    steps = above(60, 90, ends=False)
+    options = {"num_threads": 4, "on_round": on_round, **options}
+    optimizer = Given(prompt_model=lm, task_model=lm, steps=steps, **options)
+    result = optimizer.compile(student(), trainset=TRAIN[::7], valset=valset).detailed_results
+    return seen_by_then, result.to_dict(), order
+
+
+def brightness_of(example: dspy.Example) -> int:
+    """The grey of an example's image."""
+    return int(Image.open(io.BytesIO(base64.b64decode(example.image.url.partition(",")[2]))).getpixel((0, 0))[0])
+
+
+def test_a_round_begins_while_the_start_is_still_validated() -> None:
+    """What it is recorded to have spent is what it would have been, had it waited."""
+    ended, record, hooks = overlapping()
+    assert ended == []
+    assert hooks == [(0, 9), (1, 12)]
+    assert [found["spent"] for found in record["rounds"]] == [9, 12]
+
+
+@pytest.mark.parametrize(
+    ("valset", "options"),
+    [(VALIDATION[::7], {"budget": Budget(max_calls=200)}), ([*VALIDATION[::7], TRAIN[0]], {})],
+    ids=["under a budget", "an image in both sets"],
+)
+def test_else_a_round_waits_for_the_validation(valset: list[dspy.Example], options: dict[str, Any]) -> None:
+    """Where what is spent decides what is done, or depends on who comes first."""
+    ended, _, hooks = overlapping(valset, **options)
+    assert ended == [0]
+    assert [number for number, _ in hooks] == [0, 1]
 
 
 def test_hooks_are_called_with_each_round_and_each_validation() -> None:

@@ -276,9 +276,10 @@ def check_batched(lm: dspy.BaseLM) -> bool:
     Raises:
         BlpoError: If the model has no batch endpoint for sure.
     """
-    if not isinstance(getattr(lm, "engine", None), str) or getattr(lm, "model_type", None) == "text":
+    # A subclass may send requests by itself, an engine of its own answers them.
+    if type(lm) is not dspy.LM or not isinstance(lm.engine, str) or lm.model_type == "text":
         raise BlpoError(
-            f"{lm.model}: an engine that makes its own connection, or answers in this process, has no batch endpoint; "
+            f"{lm.model}: a model that makes its own connection, or answers in this process, has no batch endpoint; "
             "leave out batch_api=True, or name a model of a provider that has one",
             option="batch_api",
         )

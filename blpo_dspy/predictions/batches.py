@@ -310,7 +310,7 @@ class Batches:
         if state.status == "failed":
             self._refused(record, state)
             return
-        missing, fatal, answered = set(record.images), None, 0
+        missing, repeated, fatal, answered = set(record.images), set(record.repeated), None, 0
         for file in state.files:
             for key, received in self._patiently(partial(_lines, endpoint, file)):
                 if key not in missing or received is None:
@@ -318,8 +318,8 @@ class Batches:
                 missing.discard(key)
                 if self._journal.knows(key):
                     continue
-                images, repeated = record.images[key], key in record.repeated
-                error = self.meter.take(record.role, key, received, record.options, images=images, repeated=repeated)
+                about = {"images": record.images[key], "repeated": key in repeated}
+                error = self.meter.take(record.role, key, received, record.options, **about)
                 answered += error is None
                 fatal = fatal or (error if isinstance(error, FATAL_ERRORS) else None)
                 if error is not None:

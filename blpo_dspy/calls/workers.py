@@ -57,7 +57,8 @@ class Workers:
         self._threads = self._busy = 0
         self._closed = False
         self._queue: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        self._wanted, self._ended = threading.Condition(lock), threading.Condition(lock)
         _to_wait_for.add(self)
 
     def submit(self, function: Callable[[T], R], items: Iterable[T]) -> list[Future[R]]:
@@ -70,29 +71,29 @@ class Workers:
         if getattr(_own, "workers", None) is self:
             _run(future, work)
             return future
-        with self._changed:
+        with self._wanted:
             assert not self._closed, "a task for threads that have ended"
             self._queue.append((future, work))
             if self._threads < min(self.num_threads, self._busy + len(self._queue)):
                 self._threads += 1
                 threading.Thread(target=self._work, name="blpo", daemon=True).start()
-            self._changed.notify_all()
+            self._wanted.notify()
         return future
 
     def _work(self) -> None:
         _own.workers = self
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._closed)
+            with self._wanted:
+                self._wanted.wait_for(lambda: self._queue or self._closed)
                 if not self._queue:
                     return
                 future, task = self._queue.popleft()
                 self._busy += 1
             _run(future, task)
             del future, task  # no image of a task that ended is kept until the next begins
-            with self._changed:
+            with self._ended:
                 self._busy -= 1
-                self._changed.notify_all()
+                self._ended.notify_all()
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         """Returns the results in the order of the items, whatever order they end in.
@@ -113,9 +114,9 @@ class Workers:
         """Drops what has not begun and gives the rest some time to end; returns whether all of it did."""
         ended = False
         try:
-            with self._changed:
+            with self._ended:
                 self._drop()
-                ended = self._changed.wait_for(lambda: not self._busy, max(0.0, seconds))
+                ended = self._ended.wait_for(lambda: not self._busy, max(0.0, seconds))
         finally:
             if not ended:
                 _to_wait_for.discard(self)
@@ -136,10 +137,10 @@ class Workers:
             self.drain()
         elif self._grace or issubclass(kind, KeyboardInterrupt):
             self.drain(max(self._grace, _UNNOTICED))
-        with self._changed:
+        with self._wanted:
             self._drop()
             self._closed = True
-            self._changed.notify_all()
+            self._wanted.notify_all()
 
 
 def _run(future: Future[R], task: Callable[[], R]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 _ROWS_AT_ONCE = 1024
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # of the two slashes a path keeps one
 
 Rows = Callable[[], Iterator[Mapping[str, Any]]]
 
@@ -25,9 +27,14 @@ def check_target(path: Path) -> None:
     """Checks that a table can be written under a name.
 
     Raises:
-        BlpoError: If the suffix is none of those that can be written, no file can have that name, or a folder is in the
-            way.
+        BlpoError: If the suffix is none of those that can be written, no file can have that name, it is an address such
+            as s3://…, or a folder is in the way.
     """
+    if _ADDRESS.match(str(path)):
+        raise BlpoError(
+            f"{path}: an address, where no journal can grow and nothing can be locked; write to a file system that all "
+            "processes see, and copy the table when it is there"
+        )
     if path.suffix.lower() not in SUFFIXES:
         raise BlpoError(f"{path}: its name should end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
     check_path(path)

@@ -127,8 +127,9 @@ def predict(
 
     The table has the columns of the source (one that is named like a column below becomes `given_…`), then `label`,
     `description` and `reasoning` as far as the judge gives them, `answer` where it states no label, `invalid`, and
-    `error` where there is no answer; for pairs in both orders also `inconsistent`. Images are loaded as their turn
-    comes: a few for each thread lie in memory.
+    `error` where there is no answer; for pairs in both orders also `inconsistent`; and `served_by` where a server
+    reports another version of a model than the name that was asked for. Images are loaded as their turn comes: a few
+    for each thread lie in memory.
 
     Next to the table, `<out>.journal.jsonl` keeps what was paid for, so that the same call resumes after a crash, and
     later judges what is missing only: new rows, replaced images, rows with an error. A verdict belongs to the bytes of
@@ -195,7 +196,7 @@ def predict(
             office = Office(*caps, holders=len(threads))
             rows = min(SHARD_ROWS, max(_FEWEST_ROWS, len(inputs.rows) // (_SHARDS_EACH * len(threads))))
             plan = _plan(judge, inputs, target, models, orders, max_outage, on_read, on_progress, rows)
-            return plan.run(partial(where.run, judge_shard, threads=threads), office)
+            return plan.run(partial(where.run, judge_shard, threads=threads), office, max_in_flight)
     _check_output(target, inputs, journal_of(target))
     journal = PredictionJournal(journal_of(target), _fingerprint(judge, models, both=both))
     cap, num_threads = LeasedCap(alone.ask), _threads(num_threads, max_in_flight, 1)[0]
@@ -327,6 +328,7 @@ class _Session:
         results = [self._result(key) for key in self._keys]
         self._counts = Counter(_kind(result) for result in results if result)
         self._inconsistent = Counter(result.get("inconsistent") for result in results if result)
+        self._served = any("served_by" in result for result in results if result)
 
     def _check_overlap(self) -> None:
         """Refuses other images altogether, with which an earlier table would be overwritten by mistake."""
@@ -413,6 +415,7 @@ class _Session:
         self._journal.put_row(key, row)
         self._counts[_kind(row)] += self._times[key]
         self._inconsistent[verdict.inconsistent] += self._times[key]
+        self._served = self._served or bool(verdict.served_by)
         self._judged += self._times[key]
         self._on_change(self)
 
@@ -455,6 +458,8 @@ class _Session:
 
     def write(self, target: Path) -> None:
         found = _found_columns(self._judge, both=self._both)
+        if self._served:
+            found["served_by"] = str
         given = {name: _free(name, found, self._inputs.columns) for name in self._inputs.columns}
 
         def rows() -> Iterator[dict[str, Any]]:
@@ -492,9 +497,8 @@ class _Sharded(_Session):
 
     def left(self, shard: Callable[..., Shard]) -> list[Shard]:
         """Returns the shards of which something is missing, each made of its number, rows, keys and contents."""
-        missing = [
-            n for n, rows in self._rows.items() if any(self._keys[row] not in self._journal.done for row in rows)
-        ]
+        done = self._journal.done
+        missing = [n for n, rows in self._rows.items() if not done.issuperset(self._keys[row] for row in rows)]
         return [
             shard(
                 number=number,
@@ -572,11 +576,11 @@ class ShardPlan:
         self._session, self._target = session, target
         self.shards = tuple(shards)
 
-    def run(self, run: Callable[[Sequence[Shard], Desk], None], office: Office) -> Progress:
+    def run(self, run: Callable[[Sequence[Shard], Desk], None], office: Office, max_in_flight: int | None) -> Progress:
         """Has the shards judged, and merges them."""
         self._session.on_change()
         answered = self._session.progress().earlier.total.calls > 0
-        run(self.shards, Desk(office, self._session.take, self._session.lost, answered))
+        run(self.shards, Desk(office, self._session.take, self._session.lost, answered, max_in_flight))
         return self.merge(())
 
     def merge(self, reports: Iterable[Report]) -> Progress:
@@ -762,6 +766,7 @@ def _row(verdict: Verdict) -> dict[str, Any]:
         "answer": verdict.answer if unlabelled else None,
         "invalid": verdict.invalid,
         "error": verdict.failure or None,
+        **({"served_by": verdict.served_by} if verdict.served_by else {}),
     }
     return row if verdict.inconsistent is None else {**row, "inconsistent": verdict.inconsistent}
 

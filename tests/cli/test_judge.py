@@ -198,6 +198,7 @@ def test_names_of_images_neither_forge_lines_nor_reach_the_terminal(world: Path,
         (["photos", "--out", "p.csv", "--context", "x=y"], "takes no context"),
         (["photos", "--out", "p.csv", "--context", "x"], "is not NAME=TEXT"),
         (["photos", "--out", "/proc/x/p.csv"], "cannot be written"),
+        (["photos", "--out", "s3://bucket/p.csv"], "an address, where no journal can grow"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_message(

@@ -328,7 +328,7 @@ class _Session:
         results = [self._result(key) for key in self._keys]
         self._counts = Counter(_kind(result) for result in results if result)
         self._inconsistent = Counter(result.get("inconsistent") for result in results if result)
-        self._served = any("served_by" in result for result in results if result)
+        self._served = any(result.get("served_by") for result in results if result)
 
     def _check_overlap(self) -> None:
         """Refuses other images altogether, with which an earlier table would be overwritten by mistake."""
@@ -555,6 +555,7 @@ class _Sharded(_Session):
         results = [result for key in self._keys if (result := self._result(key))]
         self._counts = Counter(_kind(result) for result in results)
         self._inconsistent = Counter(result.get("inconsistent") for result in results)
+        self._served = any(result.get("served_by") for result in results)
 
     def progress(self) -> Progress:
         return replace(super().progress(), ledger=self._ledger, earlier=self._earlier)
@@ -729,7 +730,8 @@ def judge_shard(
                 session.run(models, workers, LeasedCap(line.ask, line.stopped), outages, answered=shard.answered)
             finally:
                 spent = session.progress().spent
-                write_part(shard.part, shard.contents, _found_columns(judge, both=both), journal.row, spent)
+                columns = {**_found_columns(judge, both=both), "served_by": str}
+                write_part(shard.part, shard.contents, columns, journal.row, spent)
             return session.report(shard.number)
     finally:
         journal.close()

@@ -28,13 +28,30 @@ from blpo_dspy.labelling.app import LabelServer
 from blpo_dspy.labelling.items import find_items
 from blpo_dspy.labelling.journal import RaterJournal
 from blpo_dspy.labelling.ordering import RandomOrder
+from blpo_dspy.labelling.originals import find_originals
+from blpo_dspy.labelling.review import ReviewSession
 from blpo_dspy.labelling.session import LabelSession
 from blpo_dspy.labelling.table import LabelTable
+from blpo_dspy.report.run.to_review import (
+    FORMAT,
+    ReviewCase,
+    ReviewData,
+    ReviewTables,
+    load_review_data,
+    write_review_data,
+)
 
 SCALE = LabelSpace.ordinal(1, 5)
 TOKEN = "a-token-of-tests-only"
 HOST = "http://127.0.0.1:8010"
 SAME = {"Origin": HOST}
+SECRET = "a blurry cat, says the judge"
+CASES = (
+    ReviewCase("train", "000.png", "doubtful", 1, 5, SECRET),
+    ReviewCase("val", "004.png", "wrong", 5, None),
+    ReviewCase("test", "006.png", "wrong", 2, 4, SECRET, "the cat decides", print="test-print"),
+    ReviewCase("train", "001.png", "disagreement", 2, people=(1, 2, 2)),
+)
 
 
 class Page:
@@ -96,6 +113,34 @@ def photos(folder: Path, count: int = 6) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     write_photos(folder, count)
     return folder
+
+
+def run_folder(folder: Path, cases: Sequence[ReviewCase] = CASES, **tables: Any) -> Path:
+    """A folder as a run on eight photographs of one table leaves it, as far as a review reads it."""
+    photos(folder / "data", 8)
+    lines = ["image,why,group,label", *(f"00{i}.png,reason {i},g{i},{i % 5 + 1}" for i in range(8))]
+    (folder / "data" / "table.csv").write_text("\n".join(lines))
+    run = folder / "run"
+    run.mkdir()
+    paths = dict.fromkeys(("train", "val", "test"), "../data/table.csv")
+    known = ReviewTables(
+        **{"paths": paths, "images": ("image",), "group_column": "group", "reason_column": "why", **tables}
+    )
+    ids = {"train": ("000.png", "001.png", "002.png"), "val": ("004.png", "005.png"), "test": ("006.png", "007.png")}
+    write_review_data(run, ReviewData(FORMAT, "a-run", SCALE.to_dict(), "How good?", known, ids, tuple(cases)))
+    return run
+
+
+@contextmanager
+def reviewing(run: Path) -> Iterator[Page]:
+    """Yields the page of a review."""
+    data = load_review_data(run)
+    originals = find_originals(run, data, SCALE)
+    journal = RaterJournal(run / "relabelled.csv", "reviewer", SCALE, originals.fields.names)
+    try:
+        yield Page(ReviewSession(run, data, SCALE, originals, journal))
+    finally:
+        journal.close()
 
 
 @dataclass

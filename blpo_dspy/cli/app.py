@@ -137,25 +137,21 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Seed = Annotated[int, typer.Option(metavar="N", help="Seeds every draw.")]
+
+def _of_search(name: str) -> Any:
+    """An option of a search, as its field describes it."""
+    metadata = next(each.metadata for each in fields(Search) if each.name == name)
+    return typer.Option(help=metadata["help"], **metadata["shown"])
+
+
+Seed = Annotated[int, _of_search("seed")]
 Scores = Annotated[
     str | None, typer.Option(metavar="LOW-HIGH", help="Or scores with decimals: 0-100; 0-10:0.5 in steps of 0.5.")
 ]
-Rounds = Annotated[
-    int | None,
-    typer.Option(metavar="N", min=1, help="Outer rounds (default 16, or as many as the caps pay for; 5 with --paper)."),
-]
-InnerSteps = Annotated[
-    int | None,
-    typer.Option(metavar="N", min=0, help="Verbalizer instructions tried in a round (default 1; 5 with --paper)."),
-]
-BatchSize = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Maximum number of mistakes shown at once (default 10).")
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(metavar="N", min=1, help="Concurrent LM calls (default 8); results don't depend on it."),
-]
+Rounds = Annotated[int | None, _of_search("rounds")]
+InnerSteps = Annotated[int | None, _of_search("inner_steps")]
+BatchSize = Annotated[int | None, _of_search("batch_size")]
+Threads = Annotated[int | None, _of_search("threads")]
 ApiBase = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Your own server, e.g. http://localhost:8000/v1, for all but `embedded`."),
@@ -167,10 +163,7 @@ Timeout = Annotated[
         help="Timeout of an LM call (default 120; 300 for an optimizer and for models that reason first).",
     ),
 ]
-MaxOutage = Annotated[
-    float,
-    typer.Option(metavar="SECONDS", min=0, help="Maximum time to wait for a server that has stopped answering."),
-]
+MaxOutage = Annotated[float, _of_search("max_outage")]
 InOrders = Annotated[
     Orders,
     typer.Option(
@@ -807,6 +800,19 @@ def label(
         source, space, out, fields, where, rater, task.strip(), next, seed, image_column, label_column, allow_outside
     )
     label_images(job, Screen(as_json=False))
+
+
+@_command("review")
+def review(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run.", show_default=False)],
+    *,
+    where: Where,
+) -> None:
+    """Look again at doubtful labels and at what the judge still gets wrong, on a local page. Repeat to resume."""
+    from blpo_dspy.cli.review import review_run
+    from blpo_dspy.cli.screen import Screen
+
+    review_run(run_dir, where, Screen(as_json=False))
 
 
 @app.command()

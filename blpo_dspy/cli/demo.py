@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from blpo_dspy.cli.begin import connect
@@ -13,15 +15,16 @@ from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.photographs.ceiling import ceiling_instruction, ceiling_verbalizer_instruction
 from blpo_dspy.data.sources.photographs.dataset import FIVE, REASON_COLUMN, write_dataset
 from blpo_dspy.data.sources.photographs.raters import RATERS, Rater
+from blpo_dspy.data.splits import NAMES
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import writable_folder, write_json
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.align import write_run
 from blpo_dspy.runs.compiling import compile_and_measure
-from blpo_dspy.runs.jobs import ModelNames, Search
+from blpo_dspy.runs.jobs import Columns, Data, ModelNames, Search
 from blpo_dspy.runs.record import result
 from blpo_dspy.runs.seal import run_of, seal
-from blpo_dspy.runs.sets import Sets
+from blpo_dspy.runs.sets import Origin, Sets
 
 _TASK = "Rate the technical quality of this photograph from {} (worst) to {} (best)."
 DEMO_TASK = _TASK.format(1, 5)
@@ -55,7 +58,7 @@ def run_demo(
         column = REASON_COLUMN if reasons else None
         train, val, test = (load_examples(folder / name, labels=labels, reason_column=column) for name in _TABLES)
         how = f"train {len(train)}, val {len(val)}, test {len(test)} photographs in {folder}, balanced, seed {seed}"
-        sets = Sets(train, val, test, how)
+        sets = Sets(train, val, test, how, origin=_origin(folder, column))
         ceiling = VisualJudge(
             labels,
             instruction=ceiling_instruction(rater, task),
@@ -74,6 +77,19 @@ def run_demo(
         shown = ", ".join(f"{flaw} {weight:g}" for flaw, weight in weights)
         about = {"Data": how, "Taste": f"{shown} (for the judge to find out)", "Models": models_line(names.by_role())}
         show_aligned(screen, aligned, about, files)
+        screen.text(f"Review  {review_command(folder)}")
+
+
+def _origin(folder: Path, reason_column: str | None) -> Origin:
+    """Where the demo's rows are."""
+    tables = {name: folder / table for name, table in zip(NAMES, _TABLES, strict=True)}
+    return Origin(tables, Data(tables["train"], None, Columns(reason=reason_column)))
+
+
+def review_command(folder: Path) -> str:
+    """Returns how to look again at doubtful labels and what the judge still gets wrong, with what that needs."""
+    missing = any(find_spec(name) is None for name in ("starlette", "uvicorn"))
+    return f"blpo review {shlex.quote(str(folder))}" + (" (needs pip install 'blpo-dspy[label]')" if missing else "")
 
 
 def _folder_for_demo(folder: Path) -> Path:

@@ -20,6 +20,7 @@ from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling.guard import Guard
 from blpo_dspy.labelling.pictures import BusyError, Pictures
 from blpo_dspy.labelling.session import ConflictError, Session
+from blpo_dspy.labelling.table import TableError
 from blpo_dspy.serving.web import BodyError, body_bytes, refusal
 
 _MOST_BYTES = 64 * 1024
@@ -107,7 +108,7 @@ class LabelServer:
             return refusal(error.status, str(error))
         except ConflictError as error:
             return refusal(409, str(error))
-        except JournalError as error:
+        except (JournalError, TableError) as error:
             return refusal(507, str(error))
         except BlpoError as error:
             return refusal(400, str(error))

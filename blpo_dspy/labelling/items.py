@@ -185,7 +185,7 @@ def _item(row: TableRow, reader: RowReader, columns: Sequence[str], out: Path, *
         pictures = {name: _paths(_usable(reader.read(row)), image.name, out) for name, image in images.items()}
     else:
         assert reader.base is not None
-        pictures = {name: [_path_cell(reader.base / row.where, out)] for name in images}
+        pictures = {name: [path_cell(reader.base / row.where, out)] for name in images}
     cells = {name: "|".join(pictures[name]) if name in pictures else _text(row.values.get(name)) for name in columns}
     identity = [list(pictures.values()), {name: cells[name] for name in reader.columns.context}]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:_KEY]
@@ -213,12 +213,18 @@ def _image_cell(source: ImageSource, out: Path) -> str:
     path = Path(source)
     if not path.is_file():
         raise DataError("no such file")
-    return _path_cell(path, out)
+    return path_cell(path, out)
 
 
-def _path_cell(path: Path, out: Path) -> str:
-    """A path as a table in the folder of `out` states it: never taken for a URL, a formula or one to be stripped."""
-    cell = Path(os.path.relpath(path, out.parent)).as_posix()
+def path_cell(path: Path, out: Path) -> str:
+    """Returns a path as a table in the folder of `out` states it.
+
+    It is never taken for a URL or a formula, and has no white space at its ends, which readers strip.
+
+    Raises:
+        DataError: If its name is not UTF-8 text.
+    """
+    cell = os.path.relpath(path, out.parent).replace(os.sep, "/")
     try:
         cell.encode()
     except UnicodeEncodeError:

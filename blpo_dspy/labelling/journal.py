@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ FOLDER = ".journal"
 
 LABELLED, CANNOT_TELL, SKIPPED = "label", "cannot tell", "skip"
 _STATES = (LABELLED, CANNOT_TELL, SKIPPED)
+KEEP, RELABEL, DROP = "keep", "relabel", "drop"
+DECISIONS = (KEEP, RELABEL, DROP)
 _LONGEST_NAME = 60
 _ELSEWHERE = "name another --out"
 
@@ -51,12 +53,16 @@ class Answer:
         label: The label, None unless labelled.
         reason: What the person wrote beside it.
         draw: How the item came to be shown.
+        decision: In a review what is to become of the table's label, one of `DECISIONS`; "" before that.
+        final: The label that was decided on, None if the row is dropped.
     """
 
     state: str
     label: Label | None
     reason: str
     draw: Draw
+    decision: str = ""
+    final: Label | None = None
 
 
 @dataclass
@@ -124,9 +130,14 @@ def _answer_in(line: Mapping[str, Any], labels: LabelSpace) -> Answer:
     if state not in _STATES:
         raise ValueError(f"state: {state!r} is not one of {', '.join(_STATES)}")
     draw = of_kind(line, "draw", dict)
-    if state == LABELLED:
-        label = labels.coerce(label)
-    return Answer(state, label if state == LABELLED else None, of_kind(line, "reason", str), Draw(**draw))
+    label = labels.coerce(label) if state == LABELLED else None
+    answer = Answer(state, label, of_kind(line, "reason", str), Draw(**draw))
+    if "decision" not in line:
+        return answer
+    decision, final = of_kind(line, "decision", str), line["final"]
+    if decision not in DECISIONS:
+        raise ValueError(f"decision: {decision!r} is not one of {', '.join(DECISIONS)}")
+    return replace(answer, decision=decision, final=None if decision == DROP else labels.coerce(final))
 
 
 class RaterJournal:
@@ -160,7 +171,10 @@ class RaterJournal:
             JournalError: If it cannot be written.
         """
         once = {} if key in self.answers.cells else {"cells": dict(cells)}
-        self._append({"kind": "answer", "key": key, **asdict(answer), "on": on, **once})
+        said = asdict(answer)
+        if not answer.decision:
+            del said["decision"], said["final"]
+        self._append({"kind": "answer", "key": key, **said, "on": on, **once})
 
     def undo(self, on: str) -> str | None:
         """Takes the last answer back and returns the key of its item, None if there is nothing to take back.

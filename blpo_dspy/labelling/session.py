@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
-from blpo_dspy.data.fields import InputFields
 from blpo_dspy.data.images.prepare import ImageSource
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.reasons import reason_text
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling.items import EARLIER, Items, shares
-from blpo_dspy.labelling.journal import CANNOT_TELL, LABELLED, SKIPPED, Answer, Draw, RaterJournal
+from blpo_dspy.labelling.journal import CANNOT_TELL, LABELLED, SKIPPED, Answer, Answers, Draw, RaterJournal
 from blpo_dspy.labelling.ordering import Ordering
 from blpo_dspy.labelling.table import LabelTable
 
@@ -101,7 +100,7 @@ class LabelSession:
         """
         with self._lock:
             if action.get("do") == "undo":
-                key = self.journal.undo(_now())
+                key = self.journal.undo(now())
                 if key is None:
                     raise ConflictError("nothing is left to undo")
                 self.table.write()
@@ -115,28 +114,13 @@ class LabelSession:
         position = whole(action, "position", len(self.items.items))
         item = self.items.items[position]
         answers = self.journal.answers
-        answer = self._stated(action, item.key)
-        if whole(action, "version") != answers.versions.get(item.key, 0):
-            if answers.latest.get(item.key) == answer:  # sent again, as the reply was lost
-                return
-            raise ConflictError("this picture was answered in another tab meanwhile; look at that answer first")
-        self.journal.put(item.key, answer, item.cells, _now())
-        self.table.write()
-
-    def _stated(self, action: Mapping[str, Any], key: str) -> Answer:
-        state = action.get("state")
-        if state not in (LABELLED, CANNOT_TELL, SKIPPED):
-            raise BlpoError("an answer is a label, can't tell, or a skip; reload the page")
-        reason = str(action.get("reason") or "").strip()
-        if len(reason) > _LONGEST_REASON:
-            raise BlpoError(f"the reason has {len(reason)} characters; at most {_LONGEST_REASON} are kept")
-        label = self.labels.coerce(action.get("label")) if state == LABELLED else None
-        return Answer(state, label, reason_text("the reason", reason) if reason else "", self._draw(key))
-
-    def _draw(self, key: str) -> Draw:
-        """How an item came to be shown: as it did the first time; "chosen" if no ordering drew it."""
-        known = self.journal.answers.latest.get(key)
-        return self._offered.get(key, Draw("chosen")) if known is None else known.draw
+        known = answers.latest.get(item.key)
+        # How it came to be shown: as it did the first time; "chosen" if no ordering drew it.
+        draw = self._offered.get(item.key, Draw("chosen")) if known is None else known.draw
+        answer = stated(action, self.labels, draw)
+        if is_new(action, answers, item.key, answer):
+            self.journal.put(item.key, answer, item.cells, now())
+        self.table.write()  # also if an earlier request could not
 
     def _upcoming(self, count: int) -> list[tuple[str, Draw]]:
         """What comes next: what is neither answered nor skipped, and then what was skipped."""
@@ -160,7 +144,7 @@ class LabelSession:
             "last": None if self.journal.answers.last is None else self._positions.get(self.journal.answers.last),
             "done": f"Every picture has an answer of {self.journal.rater}. The labels are in {self.table.path.name}.",
             "figures": True,
-            "ahead": [pictures_of(self.items.fields, self.items, place) for place in ahead],
+            "ahead": [self._pictures(place) for place in ahead],
             "progress": self._progress(),
         }
 
@@ -172,14 +156,19 @@ class LabelSession:
         answer = answers.latest.get(key)
         before = answers.before(key)
         return {
-            **pictures_of(self.items.fields, self.items, position),
+            **self._pictures(position),
             "texts": [cut(name, text) for name, text in self.items.texts(position).items()],
             "version": answers.versions.get(key, 0),
-            "answer": None
-            if answer is None
-            else {"state": answer.state, "label": _plain(answer.label), "reason": answer.reason},
+            "answer": answer_shown(answer),
             "before": None if before is None else self._positions.get(before),
         }
+
+    def _pictures(self, position: int) -> dict[str, Any]:
+        item = self.items.items[position]
+        names = []
+        for column, image in self.items.reader.columns.images.items():
+            names += [image.name] * (item.cells[column].count("|") + 1 if image.several else 1)
+        return pictures(position, names, item.key)
 
     def _progress(self) -> dict[str, Any]:
         latest = [a for key, a in self.journal.answers.latest.items() if key in self._positions]
@@ -196,21 +185,12 @@ class LabelSession:
         }
 
 
-def pictures_of(fields: InputFields, items: Items, position: int) -> dict[str, Any]:
+def pictures(position: int, names: Sequence[str], key: str) -> dict[str, Any]:
     """Returns the position of an item and its images as the page asks for them: by number, never by path."""
-    item = items.items[position]
-    names = [name for name, _ in _counted(fields, item.cells, items)]
-    pictures = [{"name": name, "url": f"image/{position}/{i}?{item.key[:8]}"} for i, name in enumerate(names)]
-    return {"position": position, "images": pictures}
-
-
-def _counted(fields: InputFields, cells: Mapping[str, str], items: Items) -> list[tuple[str, str]]:
-    columns = items.reader.columns.images
-    found = []
-    for column, image in columns.items():
-        parts = cells[column].split("|") if image.several else [cells[column]]
-        found += [(image.name, part) for part in parts]
-    return found
+    return {
+        "position": position,
+        "images": [{"name": name, "url": f"image/{position}/{i}?{key[:8]}"} for i, name in enumerate(names)],
+    }
 
 
 def labels_shown(labels: LabelSpace) -> dict[str, Any]:
@@ -244,9 +224,46 @@ def whole(action: Mapping[str, Any], name: str, below: int | None = None) -> int
     return value
 
 
-def _plain(label: object) -> str | None:
-    return None if label is None else str(label)
+def stated(action: Mapping[str, Any], labels: LabelSpace, draw: Draw) -> Answer:
+    """Returns the answer that an action states.
+
+    Raises:
+        BlpoError: If it is none.
+    """
+    state = action.get("state")
+    if state not in (LABELLED, CANNOT_TELL, SKIPPED):
+        raise BlpoError("an answer is a label, can't tell, or a skip; reload the page")
+    reason = str(action.get("reason") or "").strip()
+    if len(reason) > _LONGEST_REASON:
+        raise BlpoError(f"the reason has {len(reason)} characters; at most {_LONGEST_REASON} are kept")
+    label = labels.coerce(action.get("label")) if state == LABELLED else None
+    return Answer(state, label, reason_text("the reason", reason) if reason else "", draw)
 
 
-def _now() -> str:
+def is_new(action: Mapping[str, Any], answers: Answers, key: str, answer: Answer) -> bool:
+    """Returns whether an answer is to be written: not if it was, and is sent again as the reply was lost.
+
+    Raises:
+        ConflictError: If the item was answered otherwise since the page was shown it.
+    """
+    if whole(action, "version") == answers.versions.get(key, 0):
+        return True
+    if answers.latest.get(key) == answer:
+        return False
+    raise ConflictError("this picture was answered in another tab meanwhile; look at that answer first")
+
+
+def answer_shown(answer: Answer | None) -> dict[str, Any] | None:
+    """Returns an answer as the page shows it."""
+    if answer is None:
+        return None
+    return {
+        "state": answer.state,
+        "label": None if answer.label is None else str(answer.label),
+        "reason": answer.reason,
+    }
+
+
+def now() -> str:
+    """Returns the time, as journals keep it."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -31,6 +31,10 @@ _OURS = (LABEL, REASON, RATER, CANNOT, PROBABILITY, STRATUM)
 _SECONDS_TO_WAIT = 30
 
 
+class TableError(BlpoError):
+    """A table that cannot be written; what was confirmed is in the journals."""
+
+
 @dataclass(frozen=True)
 class LabelTable:
     """A CSV with one row for each answer of each rater, which `blpo compile` reads.
@@ -53,7 +57,7 @@ class LabelTable:
         """Writes the file, complete or not at all; another rater's process waits meanwhile.
 
         Raises:
-            BlpoError: If it cannot be written.
+            TableError: If it cannot be written.
         """
         lock = FileLock(journal_folder(self.path) / "table.lock", timeout=_SECONDS_TO_WAIT)
         columns = [name for name in self.items.columns if name not in _OURS]
@@ -63,7 +67,7 @@ class LabelTable:
                 writer.writerow([*columns, *_OURS])
                 writer.writerows(self._rows(columns))
         except OSError as error:  # Timeout of the lock is one
-            raise BlpoError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+            raise TableError(f"{self.path}: cannot be written ({error.strerror or error})") from error
 
     def everyone(self) -> list[tuple[str, Answers]]:
         """Returns what each rater has said so far, by name, so that it doesn't matter who writes."""
@@ -90,10 +94,9 @@ class LabelTable:
         people = self.everyone()
         draws = shown_by(people)
         included = self.ordering.inclusion(draws)
-        by_key = {item.key: item for item in self.items.items}
-        for key, several in self.items.given.items():
-            for given in several:
-                yield [*_cells(by_key[key].cells, columns), *_given_cells(given)]
+        for item in self.items.items:
+            for given in self.items.given.get(item.key, ()):
+                yield [*_cells(item.cells, columns), *_given_cells(given)]
         for rater, answers in people:
             for key, answer in answers.latest.items():
                 if answer.state != SKIPPED:

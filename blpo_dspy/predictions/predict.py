@@ -196,7 +196,7 @@ def predict(
             office = Office(*caps, holders=len(threads))
             rows = min(SHARD_ROWS, max(_FEWEST_ROWS, len(inputs.rows) // (_SHARDS_EACH * len(threads))))
             plan = _plan(judge, inputs, target, models, orders, max_outage, on_read, on_progress, rows)
-            return plan.run(partial(where.run, judge_shard, threads=threads), office)
+            return plan.run(partial(where.run, judge_shard, threads=threads), office, max_in_flight)
     _check_output(target, inputs, journal_of(target))
     journal = PredictionJournal(journal_of(target), _fingerprint(judge, models, both=both))
     cap, num_threads = LeasedCap(alone.ask), _threads(num_threads, max_in_flight, 1)[0]
@@ -577,11 +577,11 @@ class ShardPlan:
         self._session, self._target = session, target
         self.shards = tuple(shards)
 
-    def run(self, run: Callable[[Sequence[Shard], Desk], None], office: Office) -> Progress:
+    def run(self, run: Callable[[Sequence[Shard], Desk], None], office: Office, max_in_flight: int | None) -> Progress:
         """Has the shards judged, and merges them."""
         self._session.on_change()
         answered = self._session.progress().earlier.total.calls > 0
-        run(self.shards, Desk(office, self._session.take, self._session.lost, answered))
+        run(self.shards, Desk(office, self._session.take, self._session.lost, answered, max_in_flight))
         return self.merge(())
 
     def merge(self, reports: Iterable[Report]) -> Progress:

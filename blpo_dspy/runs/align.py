@@ -38,6 +38,7 @@ from blpo_dspy.runs.jobs import KeepBackOption, Search
 from blpo_dspy.runs.measure import own_data
 from blpo_dspy.runs.progress import watching
 from blpo_dspy.runs.record import Aligned, SplitAgreement, result
+from blpo_dspy.runs.reviewing import write_review
 from blpo_dspy.runs.seal import run_of, seal
 from blpo_dspy.runs.sets import Labelled, Sets, divided, is_list, loaded_set, sizes_in_words
 
@@ -353,6 +354,7 @@ def write_run(
         doubtful=with_examples(errors, sets.train),
         command=command,
     )
+    write_review(folder, aligned, sets, (sets.test, aligned.verdicts[1]) if judged is None else (judged[0], judged[2]))
     return [folder / LABEL_ERRORS, write_report(load_run(folder), folder / "report.html")]
 
 

@@ -39,6 +39,7 @@ from blpo_dspy.runs.checks import (
     late_verdicts,
     stated_in,
     text_fidelity,
+    validated_verdicts,
 )
 from blpo_dspy.runs.costs import costs_after, optimizer_of
 from blpo_dspy.runs.jobs import Search
@@ -176,7 +177,7 @@ def _looked_into(judges: _Judges, ask: Ask, allowance: Allowance) -> Aligned:
         errors, looked_at = find_label_errors(
             compiled, sets.train, known, ask, most=search.label_errors, seed=search.seed
         )
-    measured, verdicts = _agreements(judges, ask, val=costs.val > 0, test=costs.test is not None)
+    measured, verdicts, on_val = _agreements(judges, ask, val=costs.val > 0, test=costs.test is not None)
     top = None
     if judges.ceiling is not None:
         top = _agreement(start.labels, sets.test, ask("the ceiling", judges.ceiling, sets.test))
@@ -192,6 +193,7 @@ def _looked_into(judges: _Judges, ask: Ask, allowance: Allowance) -> Aligned:
         final=Ledger({}),
         seconds=0.0,
         checks=replace(checks, label_errors=tuple(errors), looked_at=looked_at),
+        validated=on_val or validated_verdicts(judges.record, judges.sets.train, judges.sets.val, start.labels),
     )
 
 
@@ -214,18 +216,22 @@ def claim(start: VisualJudge, sets: Sets, models: Models, search: Search, log_di
 
 def _agreements(
     judges: _Judges, ask: Ask, *, val: bool, test: bool
-) -> tuple[dict[str, SplitAgreement], dict[str, list[Verdict]]]:
-    """The agreement before and after and the test verdicts; what the search validated is not judged again.
+) -> tuple[dict[str, SplitAgreement], dict[str, list[Verdict]], list[tuple[dspy.Example, Verdict]]]:
+    """The agreement before and after, the test verdicts, and the result's on validation examples judged for this.
 
-    There are none of a test split of which the budget paid for nothing before or after.
+    What the search validated is not judged again.
+
+    There are no test verdicts where the budget paid for none before or after.
     """
     start, compiled, sets, record = judges.start, judges.compiled, judges.sets, judges.record
     validated: dict[str, Agreement | None] = {}
+    on_val: list[tuple[dspy.Example, Verdict]] = []
     verdicts: dict[str, list[Verdict]] = {}
     for when, judge, known in (("before", start, record.before), ("after", compiled, record.after)):
         validated[when] = None if known is None else known.agreement
         if val:
-            validated[when] = _agreement(start.labels, sets.val, ask(f"val {when}", judge, sets.val))
+            on_val = list(zip(sets.val, ask(f"val {when}", judge, sets.val), strict=True))
+            validated[when] = _agreement(start.labels, sets.val, [verdict for _, verdict in on_val])
         verdicts[when] = ask(f"test {when}", judge, sets.test) if test else []
     missing = sum(verdict.stopped for said in verdicts.values() for verdict in said)
     if missing:
@@ -233,10 +239,11 @@ def _agreements(
         notice(f"the test split was not judged in full: {missing} of {2 * len(sets.test)} are missing ({why})")
     if any(all(verdict.stopped for verdict in said) for said in verdicts.values()):
         verdicts = {when: [] for when in verdicts}
-    return {
+    measured = {
         when: SplitAgreement(validated[when], _agreement(start.labels, sets.test, said))
         for when, said in verdicts.items()
-    }, verdicts
+    }
+    return measured, verdicts, on_val
 
 
 def _agreement(labels: LabelSpace, examples: Sequence[dspy.Example], verdicts: list[Verdict]) -> Agreement | None:

@@ -134,7 +134,7 @@ class Search:
     """How BLPO searches; None leaves an option to BLPO's own default."""
 
     rounds: int | None = _search(
-        "Outer rounds (default 16, or as many as the caps pay for; 5 with --paper).", metavar="N", min=1
+        "Outer rounds (default 24, or as many as the caps pay for; 5 with --paper).", metavar="N", min=1
     )
     inner_steps: int | None = _search(
         "Verbalizer instructions tried in a round (default 1; 5 with --paper).", metavar="N", min=0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -112,6 +112,19 @@ affordable."""
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The tables that labelled examples were read from.
+
+    Attributes:
+        tables: By set its table; the same one for several sets if it was split.
+        data: How they were read.
+    """
+
+    tables: Mapping[str, Path]
+    data: Data
+
+
+@dataclass(frozen=True)
 class Sets:
     """The labelled examples of a run.
 
@@ -123,6 +136,7 @@ class Sets:
         people: What several people said about them; None if each image has one label.
         manifest: Which images of a source they are; None for tables.
         seal: The test set before its use; None where no run is recorded.
+        origin: The tables that they were read from, if they were.
     """
 
     train: Sequence[dspy.Example]
@@ -132,6 +146,7 @@ class Sets:
     people: People | None = None
     manifest: Manifest | None = None
     seal: Seal | None = None
+    origin: Origin | None = None
 
     def named(self) -> dict[str, Sequence[dspy.Example]]:
         """Returns the examples by the name of their set."""
@@ -175,7 +190,9 @@ def load_sets(start: Start, labels: LabelSpace, seed: int, parent: VisualJudge |
         how = "; ".join([f"{table}: {split}", *own])
     check_disjoint(**sets)
     whence = how if people is None else f"{how}; {people.describe()}"
-    return Sets(sets["train"], sets["val"], sets["test"], f"{sizes_in_words(sets, labels)}; {whence}", people)
+    origin = Origin({"train": table, "val": val or table, "test": test or table}, start.data)
+    in_words = f"{sizes_in_words(sets, labels)}; {whence}"
+    return Sets(sets["train"], sets["val"], sets["test"], in_words, people, origin=origin)
 
 
 def divided(

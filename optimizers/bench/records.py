@@ -219,6 +219,7 @@ class Validation:
         parts: Examples and mean loss of each part of the validation set: of each human label and each group.
         gain: How much lower the mean loss is than the start's, on the examples that the LM answered both times.
         refused: What kept these instructions from being returned, a guard or too many failed calls; "" if nothing.
+        judgements: What was judged, for those who look at the examples again; not part of the record.
     """
 
     after_round: int
@@ -230,11 +231,13 @@ class Validation:
     parts: Mapping[str, tuple[int, float]] = field(default_factory=dict)
     gain: float = 0.0
     refused: str = ""
+    judgements: tuple[Judgement, ...] = field(default=(), compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON."""
-        agreement = None if self.agreement is None else self.agreement.to_dict()
-        return {**asdict(self), "agreement": agreement}
+        plain = asdict(replace(self, judgements=()))
+        del plain["judgements"]
+        return {**plain, "agreement": None if self.agreement is None else self.agreement.to_dict()}
 
 
 @dataclass(frozen=True, repr=False)

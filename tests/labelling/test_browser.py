@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from browser import CHROMIUM, in_chromium
 from image_files import encoded, photo
-from label_pages import labelling, listening, photos, served
+from label_pages import SECRET, labelling, listening, photos, reviewing, run_folder, served
 
 from blpo_dspy.data.labels.space import LabelSpace
 
@@ -307,3 +307,26 @@ def test_everything_has_a_name_and_a_place_in_the_order_of_focus(browser: Any, t
         assert tab.text("#live").startswith("Saved. Picture ")
         assert tab.page.evaluate("document.activeElement.textContent") == "2 2"
         tab.check()
+
+
+def test_a_review_shows_label_and_judge_only_after_an_answer(browser: Any, tmp_path: Path) -> None:
+    """Then a key decides; undo leads back to the answer, and once more to the picture alone."""
+    run = run_folder(tmp_path)
+    with reviewing(run) as page, listening(page) as url:
+        tab = Tab(browser, url, viewport={"width": 390, "height": 844})
+        assert SECRET not in tab.page.content()
+        tab.press("4")
+        assert SECRET in tab.text("#reveal")
+        assert tab.page.evaluate("document.documentElement.scrollWidth") == 390
+        assert tab.page.evaluate("document.activeElement.textContent").startswith("Relabel to 4")
+        tab.press("k")
+        assert tab.text("#count") == "1 of 4"
+        assert SECRET not in tab.page.content()
+        tab.press("u")
+        assert SECRET in tab.text("#reveal")
+        tab.press("Enter", "c", "d")
+        assert tab.text("#shares").split() == ["keep", "0", "relabel", "1", "drop", "1"]
+        tab.check()
+    assert [(row["decision"], row["new_label"]) for row in rows(run / "relabelled.csv")] == [
+        ("relabel", "4"), ("drop", ""),
+    ]  # fmt: skip

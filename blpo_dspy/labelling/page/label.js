@@ -40,7 +40,7 @@ async function ask(path, action = null) {
   } catch {
     throw new Error("The server does not answer. What it confirmed is kept; start the command again and open the address that it prints.");
   }
-  const found = await reply.json();
+  const found = await reply.json().catch(() => ({ error: `The server failed (${reply.status}); what it confirmed is kept.` }));
   if (!reply.ok) throw Object.assign(new Error(found.error), { status: reply.status });
   return found;
 }
@@ -179,6 +179,7 @@ function showProgress({ labelled, cannot, skipped, before, total, shares, undo: 
 // Shown only once the person has answered, so that it cannot lead the answer.
 function showReveal(reveal) {
   $("reveal").hidden = !reveal;
+  $("reveal").replaceChildren();
   if (!reveal) return;
   const list = element("dl");
   for (const [name, value] of reveal.facts) list.append(element("dt", name), element("dd", value));
@@ -216,7 +217,6 @@ function show(found, said = "") {
   $("pictures").hidden = !item;
   $("done").hidden = Boolean(item);
   if (!item) $("done-text").textContent = view.done;
-  $("line").hidden = Boolean(item?.reveal);
   $("figures").hidden = !view.figures;
   if (item && !same) showPictures(item);
   showTexts(item?.texts);
@@ -224,9 +224,10 @@ function show(found, said = "") {
   showReveal(item?.reveal);
   showProgress(view.progress);
   $("reason").value = item?.answer?.reason ?? "";
-  for (const name of ["reason", "cannot", "skip", "fit"]) $(name).hidden = !item;
+  for (const name of ["reason", "cannot", "skip"]) $(name).hidden = !item || Boolean(item.reveal);
+  $("fit").hidden = !item;
   $("back").disabled = item ? item.before === null : view.last === null;
-  $("next").hidden = !item?.answer;
+  $("next").hidden = !item?.answer || Boolean(item.reveal && !item.decided);
   enable();
   if (item?.reveal) $("reveal").querySelector("button").focus({ preventScroll: true });
   else if (view.scores && item) $("number").focus({ preventScroll: true });
@@ -303,6 +304,7 @@ const HELP = [
   ["1 to 9", "the label with this key"], ["← → ↓", "of a pair: the first, the second, neither"],
   ["R", "write why; Enter returns"], ["C", "can’t tell"], ["S", "skip: the picture comes again later"],
   ["B", "back to the answer before"], ["N", "on to the next picture"], ["U, Ctrl Z", "take the last answer back"],
+  ["K R J D", "in a review: keep, relabel as you or the judge say, drop"],
   ["F", "full size (100 %), or fit"], ["+ −, wheel", "enlarge, reduce"], ["arrows, drag", "move an enlarged picture"],
 ];
 for (const [key, what] of HELP) {

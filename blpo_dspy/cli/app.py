@@ -782,7 +782,7 @@ def review(
     *,
     where: Where,
 ) -> None:
-    """Look again at doubtful labels and at what the judge still gets wrong, on a local page. Repeat to resume."""
+    """Review doubtful labels and wrong verdicts of a run. Repeat the command to resume."""
     from blpo_dspy.cli.review import review_run
     from blpo_dspy.cli.screen import Screen
 

@@ -19,8 +19,10 @@ from blpo_dspy.optimizers.bench.run import Run, unmeasured
 from blpo_dspy.optimizers.bench.sampling import drawn
 from blpo_dspy.optimizers.proposals.guards import Guards, mean_losses
 
-# The most of a cap on calls that validating the start and the end may take.
-_SHARE = 0.1
+# The share of a cap on calls that validating the start and the end may take, and how often a search goes through the
+# training examples before it learns more of them by heart than from them: what a cap pays for beyond that is better
+# spent on validation.
+_SHARE, _PASSES = 0.1, 6
 
 
 class Validator:
@@ -40,7 +42,7 @@ class Validator:
     def __init__(self, run: Run, on_validation: Callable[[Validation], None] | None = None) -> None:
         self._on_validation = on_validation
         self._run, self._bench, self.each_pass = run, run.bench, run.budget is None
-        size = validation_size(len(run.data.validation), run.max_calls, run.per_example)
+        size = validation_size(len(run.data.validation), run.max_calls, run.per_example, len(run.data.train))
         self._examples = _balanced(run, size)
         self._start: list[Judgement] = []
         self.found: list[Validation] = []
@@ -143,15 +145,19 @@ def parts_of(
     )
 
 
-def validation_size(available: int, max_calls: int | None, per_example: int) -> int:
+def validation_size(available: int, max_calls: int | None, per_example: int, train: int) -> int:
     """Returns how many validation examples are judged, all of them without a cap on calls.
 
     Args:
         available: How many there are.
         max_calls: The cap on calls.
         per_example: LM calls that judging an example takes.
+        train: How many training examples there are.
     """
-    return available if max_calls is None else min(available, max(1, int(_SHARE * max_calls) // (2 * per_example)))
+    if max_calls is None:
+        return available
+    calls = max(int(_SHARE * max_calls), max_calls - _PASSES * train * per_example)
+    return min(available, max(1, calls // (2 * per_example)))
 
 
 def _balanced(run: Run, size: int) -> Sequence[int]:

@@ -28,6 +28,7 @@ class Verdict:
         refused: Whether the model refused the request.
         inconsistent: Of a pair that was judged in both orders whether its label changes with the order, so that it is
             the tie or None; None where that was not found out.
+        served_by: The versions of the models that servers report, "" where those are the names that were asked for.
     """
 
     label: Label | None
@@ -39,6 +40,7 @@ class Verdict:
     stopped: bool = False
     refused: bool = False
     inconsistent: bool | None = None
+    served_by: str = ""
 
     @property
     def invalid(self) -> bool:

@@ -16,6 +16,7 @@ from blpo_dspy.calls.bounds import LARGEST_ANSWER, RECEIVED, TOO_LARGE
 from blpo_dspy.calls.failures import UnreadableAnswerError
 from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.calls.request import Request
+from blpo_dspy.calls.served import note_served, served_in
 from blpo_dspy.calls.store import Answer
 from blpo_dspy.models.credentials import CREDENTIAL_ERRORS, described, fit_to_show
 from blpo_dspy.models.prices import Price, cost
@@ -74,7 +75,9 @@ class _MeteredMixin:
             attempt = functools.partial(self._attempt, prompt, messages, options)
             at = (self.model, self._server, self._retries, self._seconds)
             request = Request(self._role, key, attempt, *at, options, _images(messages))
-            outputs += self._meter.call(request).outputs
+            answer = self._meter.call(request)
+            note_served(answer.served)
+            outputs += answer.outputs
         return outputs
 
     def _sampling(self, kwargs: dict[str, Any], rollout: int) -> dict[str, int]:
@@ -133,7 +136,8 @@ class _MeteredMixin:
         if entry is None:  # an LM with a `__call__` of its own reports no usage, and has no cache
             return Answer(tuple(outputs), usage=Usage(unpriced=1, uncounted=1, images=_images(messages)))
         usage = _usage(entry, self._price, _images(messages)) if tracker.billed else Usage(cached=1)
-        return Answer(tuple(outputs), _finish_reason(entry.get("response")), usage)
+        served = served_in(entry, self.model)
+        return Answer(tuple(outputs), _finish_reason(entry.get("response")), usage, served)
 
     def update_history(self, entry: dict[str, Any]) -> None:
         self._entry.set(entry)

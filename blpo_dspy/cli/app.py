@@ -137,25 +137,21 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Seed = Annotated[int, typer.Option(metavar="N", help="Seeds every draw.")]
+
+def _of_search(name: str) -> Any:
+    """An option of a search, as its field describes it."""
+    metadata = next(each.metadata for each in fields(Search) if each.name == name)
+    return typer.Option(help=metadata["help"], **metadata["shown"])
+
+
+Seed = Annotated[int, _of_search("seed")]
 Scores = Annotated[
     str | None, typer.Option(metavar="LOW-HIGH", help="Or scores with decimals: 0-100; 0-10:0.5 in steps of 0.5.")
 ]
-Rounds = Annotated[
-    int | None,
-    typer.Option(metavar="N", min=1, help="Outer rounds (default 16, or as many as the caps pay for; 5 with --paper)."),
-]
-InnerSteps = Annotated[
-    int | None,
-    typer.Option(metavar="N", min=0, help="Verbalizer instructions tried in a round (default 1; 5 with --paper)."),
-]
-BatchSize = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Maximum number of mistakes shown at once (default 10).")
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(metavar="N", min=1, help="Concurrent LM calls (default 8); results don't depend on it."),
-]
+Rounds = Annotated[int | None, _of_search("rounds")]
+InnerSteps = Annotated[int | None, _of_search("inner_steps")]
+BatchSize = Annotated[int | None, _of_search("batch_size")]
+Threads = Annotated[int | None, _of_search("threads")]
 ApiBase = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Your own server, e.g. http://localhost:8000/v1, for all but `embedded`."),
@@ -167,10 +163,7 @@ Timeout = Annotated[
         help="Timeout of an LM call (default 120; 300 for an optimizer and for models that reason first).",
     ),
 ]
-MaxOutage = Annotated[
-    float,
-    typer.Option(metavar="SECONDS", min=0, help="Maximum time to wait for a server that has stopped answering."),
-]
+MaxOutage = Annotated[float, _of_search("max_outage")]
 InOrders = Annotated[
     Orders,
     typer.Option(
@@ -340,6 +333,13 @@ def _models(
 
 def _start(
     data: Data,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="JUDGE",
+            help="Or a judge.json to compile further; it has its labels, and images it was compiled with are no test.",
+        ),
+    ] = None,
     task: Annotated[
         str | None, typer.Option(metavar="TEXT", help="The judge instruction to start from (a source has its own).")
     ] = None,
@@ -405,11 +405,27 @@ def _start(
 ) -> Start:
     """The options for what an optimizer starts from."""
     of_table = data.source is None
-    _check_start(task, of_table=of_table, own_splits=bool(val or test), sized=bool(sizes))
+    if start is not None:
+        _check_own(
+            task=task,
+            labels=labels,
+            scale=scale,
+            scores=scores,
+            tolerance=tolerance,
+            pairs=pairs,
+            images=images,
+            context=context,
+            evidence=evidence,
+            verbalizer_instruction=verbalizer_instruction,
+            reasoning=reasoning or None,
+        )
+    own_splits, sized = bool(val or test), bool(sizes)
+    _check_start(task, of_table=of_table, own_splits=own_splits, sized=sized, begun=start is not None)
     if unbalanced and not (sizes and of_table):
         raise BlpoError("--unbalanced belongs to --sizes of a TABLE; without sizes a split has its label proportions")
     stated = any(option is not None for option in (labels, scale, scores, tolerance, pairs))
-    space = parse_labels(labels, scale, scores, tolerance, pairs) if of_table or stated else None
+    needed = stated or (of_table and start is None)
+    space = parse_labels(labels, scale, scores, tolerance, pairs) if needed else None
     texts = None if context is None and not of_table else names(context or "")
     if reason_column is not None and not of_table:
         raise BlpoError("--reason-column is for a TABLE of your own")
@@ -428,13 +444,23 @@ def _start(
         evidence=evidence,
         verbalizer_instruction=verbalizer_instruction,
         reasoning=reasoning,
+        judge=start,
     )
 
 
-def _check_start(task: str | None, *, of_table: bool, own_splits: bool, sized: bool) -> None:
+def _check_own(**given: object) -> None:
+    """Refuses options for what a judge to compile further has of its own."""
+    flags = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
+    if flags:
+        raise BlpoError(
+            f"--start and {', '.join(flags)}: a judge.json has these of its own; leave out one or the other"
+        )
+
+
+def _check_start(task: str | None, *, of_table: bool, own_splits: bool, sized: bool, begun: bool) -> None:
     if task is not None and not task.strip():
         raise BlpoError("--task is empty; say in a sentence what the judge is to do")
-    if task is None and of_table:
+    if task is None and of_table and not begun:
         raise BlpoError("--task is missing: say in a sentence what the judge is to do")
     if own_splits and not of_table:
         raise BlpoError("--val and --test name tables; what is drawn from a source is split, see --sizes")
@@ -640,7 +666,7 @@ def judge_(
         ),
     ],
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="FILE", help="Where verdicts go, .parquet, .csv or .jsonl; the same command resumes."),
     ] = None,
     *,
@@ -843,7 +869,7 @@ def sample(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Draw images for people to label, by the judge's label and confidence. It calls no model."""
+    """Draw images for people to label. It calls no model."""
     from blpo_dspy.cli.sample import sample as run
     from blpo_dspy.cli.screen import Screen
 
@@ -875,7 +901,7 @@ def population(
     program: ProgramFactory = None,
     as_json: AsJson = False,
 ) -> None:
-    """Estimate what a judged collection is like, validly although the judge errs. It calls no model."""
+    """Estimate what a judged collection is like. It calls no model."""
     from blpo_dspy.cli.population import population as run
     from blpo_dspy.cli.screen import Screen
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from blpo_dspy.agreement.verdicts import compare_verdicts
 from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.cli.begin import begin, connect, contradicting, keep_choice, note_offline, note_prices
 from blpo_dspy.cli.flags import check_folds, with_flags
@@ -32,8 +33,6 @@ from blpo_dspy.runs.sets import Sets
 def compile_judge(job: CompileJob, screen: Screen) -> None:
     """Aligns a judge with labelled images and writes it; with folds what compiling does is measured out of fold."""
     start, sets, cut = _begin(job, screen)
-    if cut is not None:
-        share(job.search, start, cut)  # refuses a cap that is too small before anything is written or called
     files = target_files(job)
     models = connect(job.start.models)
     note_offline(job.start.models, screen, "judge-model")
@@ -60,7 +59,7 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
     names = job.start.models.by_role()
     record = {**result(aligned, sets, names), "repeatability": asked.repeatability, "warnings": watch.warnings}
     about = {"Data": sets.how, "Models": models_line(names)}
-    judged = None
+    judged, against = None, _against_start(job, start, sets, aligned)
     if folded is not None:
         record["folds"], judged = folded.to_dict(), (folded.cut.all(), *folded.verdicts())
         about = {**about_folds(folded), **about}
@@ -73,6 +72,16 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
     if folded is not None:
         show_folds(screen, folded)
     show_aligned(screen, aligned, about, files)
+    if against:
+        screen.text(against)
+
+
+def _against_start(job: CompileJob, start: VisualJudge, sets: Sets, aligned: Aligned) -> str:
+    """How the judge compares with the one that it was compiled from, on the sealed test images."""
+    if job.start.judge is None or job.folds is not None or not all(aligned.verdicts):
+        return ""
+    paired = compare_verdicts(start.labels, sets.test, *aligned.verdicts, seed=job.search.seed)
+    return "" if paired is None else f"\nAgainst {job.start.judge} on the sealed test images: {paired.wording}"
 
 
 def _caps_in_words(job: CompileJob, search: Search, start: VisualJudge, sets: Sets, cut: Folds | None) -> list[str]:
@@ -85,12 +94,15 @@ def _caps_in_words(job: CompileJob, search: Search, start: VisualJudge, sets: Se
 
 def _begin(job: CompileJob, screen: Screen) -> tuple[VisualJudge, Sets, Folds | None]:
     """The start and its sets, and with folds what these are cut into."""
+    if job.start.judge is not None and job.out.resolve() == job.start.judge.resolve():
+        raise BlpoError(f"--out and --start both name {job.out}; give the new judge a file of its own")
     if job.folds is not None:
         check_folds(job.start, job.search)
     start, sets = begin(job.start, job.search.seed, screen)
     if job.folds is None:
         return start, sets, None
     cut = cut_into_folds(job.folds, start, sets, job.search.seed)
+    share(job.search, start, cut)  # refuses a cap that is too small before anything is written or called
     return start, cut.whole, cut
 
 

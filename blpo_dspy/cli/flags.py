@@ -33,6 +33,11 @@ def check_folds(start: Start, search: Search) -> None:
     Raises:
         BlpoError: If something is.
     """
+    if start.judge is not None:
+        raise BlpoError(
+            "--folds judges every image by a judge that never saw it, and that of --start saw those it was compiled "
+            "with: leave one of them out"
+        )
     if start.test is not None:
         raise BlpoError(
             "--folds stands in for a test set, as every image is judged by a judge that never saw it: leave out "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,12 +13,14 @@ from typing import Any, cast
 
 from blpo_dspy.data.fields import InputFields, holds_media
 from blpo_dspy.data.images.prepare import ImageError, ImageSource, content, is_reference
+from blpo_dspy.data.images.remote import RemoteFolder, fetched, is_remote, is_remote_table
 from blpo_dspy.data.rows import Draft, RowReader, TableColumns, blamed_option
 from blpo_dspy.data.tables import (
     Table,
     TableRow,
     TableSource,
     in_memory,
+    listed_images,
     read_folder,
     read_table,
     require_columns,
@@ -129,8 +132,8 @@ def find_inputs(
     """Returns the rows of one folder, one table (by its suffix) or a list of images.
 
     Args:
-        sources: A list of one folder, in which images may lie anywhere, or of one table; a table in memory; or images:
-            paths, URLs, bytes, PIL images, NumPy arrays or `dspy.Image`s.
+        sources: A list of one folder, in which images may lie anywhere, or of one table, also by an address that fsspec
+            reads (s3://…); a table in memory; or images: paths, URLs, bytes, PIL images, NumPy arrays or `dspy.Image`s.
         fields: The inputs of the judge: columns of a table, unless `texts` has them.
         texts: Context texts that are the same for all images.
         image_column: The column of a table with the only image, where it has another name than the input: a path from
@@ -151,6 +154,8 @@ def find_inputs(
     if in_memory(sources):
         return _of_memory(sources, TableColumns.of(fields, image_column), texts, allow_outside)
     given: list[Any] = list(cast("Sequence[ImageSource]", sources))
+    if len(given) == 1 and is_remote(given[0]):
+        return _of_address(given[0], fields, image_column, texts)
     several = [str(source) for source in given if _is_folder(source) or _is_table(source)]
     if several and len(given) > 1:
         raise BlpoError(f"{several[0]}: one folder or table is judged at a time; give it alone, or images only")
@@ -169,6 +174,25 @@ def find_inputs(
     if several:
         return _of_folder(Path(given[0]), columns, texts, allow_outside)
     return _of_images(given, columns, texts)
+
+
+def _of_address(url: str, fields: InputFields, image_column: str | None, texts: Mapping[str, str]) -> Inputs:
+    """The rows of a table or folder by address; images are read from the folder as their turn comes."""
+    if is_remote_table(url):
+        with tempfile.TemporaryDirectory() as folder:
+            found = _of_table(fetched(url, Path(folder)), TableColumns.of(fields, image_column), texts, False)
+        if found.stored is not None:
+            raise DataError(
+                f"{url}: images inside a Parquet file are not read from an address; copy it to this machine"
+            )
+        folder_url = url.rpartition("/")[0]
+    else:
+        columns, folder_url = TableColumns.of(fields), url.rstrip("/")
+        _check_texts(fields.context, texts)
+        table = listed_images(url, RemoteFolder(folder_url).files(), next(iter(columns.images)))
+        reader = RowReader(columns, None, None, False)
+        found = Inputs(url, (*table.columns, *texts), _with_texts(table.rows, texts), reader, table.notes)
+    return replace(found, name=url, reader=replace(found.reader, base=None, remote=RemoteFolder(folder_url)))
 
 
 def _is_folder(source: object) -> bool:

@@ -355,6 +355,19 @@ def read_folder(folder: Path, image_column: str, label_column: str | None, *, fo
     return Table(str(folder), columns, tuple(rows), folder, tuple(problems), notes)
 
 
+def listed_images(name: str, paths: Sequence[str], image_column: str) -> Table:
+    """Returns one row per image, by its suffix, of a list of files below a folder that `name` names.
+
+    Raises:
+        DataError: If there is none.
+    """
+    images = [path for path in paths if path.lower().endswith(_IMAGES)]
+    if not images:
+        raise DataError(f"{name}: no images")
+    notes = _skipped_note([Path(path) for path in paths if not path.lower().endswith(_IMAGES)])
+    return Table(name, (image_column,), tuple(TableRow(path, {image_column: path}) for path in images), None, (), notes)
+
+
 @dataclass(frozen=True)
 class _Files:
     """What is below a folder, by paths from it, sorted: images by their names, other files, links not followed."""

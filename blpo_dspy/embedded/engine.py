@@ -22,7 +22,7 @@ from blpo_dspy.embedded.sight.perception import Perception
 from blpo_dspy.embedded.sight.senses import TEMPERAMENTS, Senses, Traits
 from blpo_dspy.errors import BlpoError
 
-VERSION = 5
+VERSION = 6
 """Raised whenever an answer changes: DSPy's cache knows an engine by its model name alone."""
 
 _CHARACTERS_PER_TOKEN = 4

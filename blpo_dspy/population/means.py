@@ -56,7 +56,7 @@ def mean_interval(sample: Sample, *, step: float, level: float = 0.95) -> Mean:
     value = weight * float(np.mean(sample.collection)) + _stratified(rest, strata)
     variances = _variances(rest, strata)
     parts = [each.share**2 * each.left * variance / each.n for each, variance in zip(strata, variances, strict=True)]
-    fitted = int(weight > 0)
+    fitted = int(weight > 0 and _varies(sample, strata))
     # Satterthwaite's degrees of freedom; the weight takes one more.
     spread = sum(part**2 / max(each.n - 1, 1) for part, each in zip(parts, strata, strict=True))
     most = len(rest) - len(strata)
@@ -109,7 +109,13 @@ def _variances(values: Floats, strata: list[_Stratum]) -> list[float]:
 
 
 def _best_weight(sample: Sample, strata: list[_Stratum]) -> float:
-    """The λ that minimises the variance, in [0, 1]; 0 where the judge says the same of all images of each stratum."""
+    """The λ that minimises the variance, in [0, 1].
+
+    Where the judge says the same of all images of each stratum, any λ gives the same estimate for the whole collection;
+    the slope over all strata says best how much its verdicts carry.
+    """
+    if not _varies(sample, strata):
+        return _slope(sample)
     above = below = 0.0
     for each in strata:
         if each.n > 1:
@@ -118,6 +124,16 @@ def _best_weight(sample: Sample, strata: list[_Stratum]) -> float:
             above += factor * float(together[0, 1])
             below += factor * float(together[1, 1])
     return min(1.0, max(0.0, above / below)) if below > 0 else 0.0
+
+
+def _varies(sample: Sample, strata: list[_Stratum]) -> bool:
+    return any(float(np.ptp(sample.judged[each.inside])) > 0 for each in strata)
+
+
+def _slope(sample: Sample) -> float:
+    """The slope of people's labels over the judge's, in [0, 1]; each image weighs what it stands for."""
+    together = np.cov(sample.values, sample.judged, aweights=sample.weights)
+    return min(1.0, max(0.0, float(together[0, 1] / together[1, 1]))) if together[1, 1] > 0 else 0.0
 
 
 def _between(sample: Sample, rest: Floats, strata: list[_Stratum]) -> float:

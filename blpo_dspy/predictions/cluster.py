@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from blpo_dspy.calls.journal_file import JournalInUseError
 from blpo_dspy.calls.leases import Grant
 from blpo_dspy.calls.ledger import Ledger
-from blpo_dspy.errors import BlpoError, ModelError
+from blpo_dspy.errors import BlpoError, ModelError, cause
 from blpo_dspy.predictions.shards import Desk, Report, Shard
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ _EACH = 2
 _TRIES = 5
 # Seconds between two reports of a task, and those after which one that asks for calls takes its planner for dead.
 _REPORTED, _UNHEARD = 0.5, 60.0
+# While it waits it checks this often, in seconds, whether it was cancelled.
+_LOOK = 0.5
 _CONNECTING = 30
 
 Judge = Callable[..., Report]
@@ -79,10 +82,12 @@ class Cluster:
             yield found
 
     def _check_workers(self) -> None:
+        import distributed  # noqa: PLC0415 - an extra
+
         try:
             self.client.wait_for_workers(1, timeout=_CONNECTING)
             self.client.run(_receive, "")
-        except TimeoutError as error:
+        except distributed.TimeoutError as error:
             raise BlpoError(f"{self.client.scheduler.address}: the cluster has no workers; start some") from error
         except (ImportError, AttributeError) as error:
             raise BlpoError(
@@ -104,20 +109,25 @@ class Cluster:
             threads: How many LM calls each of the shards that are judged at once may have under way.
 
         Raises:
-            BlpoError: What a shard was stopped by.
+            BlpoError: What a shard was stopped by, or that the scheduler is gone.
             ModelError: If the workers of a shard are lost again and again.
         """
-        run = _Run(self.client, judge, deque(shards), desk, threads)
+        run = _Run(self.client, judge, deque(shards), desk, min(threads))
         try:
             run.until_done()
+        except (OSError, CancelledError) as error:
+            raise BlpoError(
+                f"the cluster's scheduler is gone ({cause(error)}); what is done stays, and the same call continues"
+            ) from error
         finally:
-            run.end()
+            with contextlib.suppress(OSError):
+                run.end()
 
 
 class _Run:
-    def __init__(self, client: Client, judge: Judge, waiting: deque[Shard], desk: Desk, threads: Sequence[int]) -> None:
+    def __init__(self, client: Client, judge: Judge, waiting: deque[Shard], desk: Desk, threads: int) -> None:
         self._client, self._judge, self._waiting, self._desk = client, judge, waiting, desk
-        self._threads, self._most = min(threads), len(threads)
+        self._threads = threads
         self._topic = f"blpo-{secrets.token_hex(8)}"
         self._inbox: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self._running: dict[int, Future[Report]] = {}
@@ -145,8 +155,15 @@ class _Run:
         self._client.cancel(list(self._running.values()))
 
     def _submit(self) -> None:
-        room = min(_EACH * len(self._client.ncores()), self._most) - len(self._running)
-        while room > 0 and self._waiting and not self._desk.office.refused:
+        if not self._waiting or self._desk.office.refused:
+            return
+        cores = self._client.ncores().values()
+        most = _EACH * len(cores)
+        if self._desk.max_in_flight is not None:  # workers may have joined
+            at_once = self._desk.max_in_flight // self._threads
+            most = most if sum(min(_EACH, threads) for threads in cores) <= at_once else at_once
+        room = most - len(self._running)
+        while room > 0 and self._waiting:
             shard = self._waiting.popleft()
             sent = replace(shard, num_threads=self._threads, answered=self._desk.answered)
             key = f"{self._topic}-{shard.number}-{self._tries[shard.number]}"
@@ -234,9 +251,13 @@ class _EventLine:
     def ask(self, ledger: Ledger, under_way: int) -> Grant:
         """Asks the planner; the meter's lock is held, so that no other thread of this shard does."""
         self.send("ask", ledger, under_way)
+        until = time.monotonic() + _UNHEARD
         with self._changed:
-            if not self._changed.wait_for(lambda: self._grants, _UNHEARD):
-                return Grant(0, "the process that planned the shards does not answer")
+            while not self._changed.wait_for(lambda: self._grants, _LOOK):
+                if reason := self.stopped():
+                    return Grant(0, reason)
+                if time.monotonic() > until:
+                    return Grant(0, "the process that planned the shards does not answer")
             return self._grants.popleft()
 
     def stopped(self) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.data.images.remote import FAILURES, copied, is_remote
+from blpo_dspy.errors import BlpoError, brief, cause
 from blpo_dspy.files import check_path, replacing, spreadsheet_cell
 
 if TYPE_CHECKING:
@@ -33,6 +36,49 @@ def check_target(path: Path) -> None:
     check_path(path)
     if path.is_dir():
         raise BlpoError(f"{path}: a folder of this name is in the way; give the path of a file")
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where a table is made, and where it goes from there.
+
+    A journal grows and is locked, which no object store allows: a table with an address is made in the current folder,
+    under the name that the address ends with, and copied to the address when it is complete.
+
+    Attributes:
+        path: The file.
+        url: The address that it is copied to, "" for none.
+    """
+
+    path: Path
+    url: str = ""
+
+    @classmethod
+    def at(cls, out: str | os.PathLike[str]) -> Output:
+        """Returns the output of a path or an address, such as s3://bucket/predictions.parquet.
+
+        Raises:
+            BlpoError: As `check_target`.
+        """
+        name = os.fspath(out)
+        output = cls(Path(name.rpartition("/")[2]), name) if is_remote(name) else cls(Path(name))
+        check_target(output.path)
+        return output
+
+    def send(self) -> None:
+        """Copies the table to its address, if it has one.
+
+        Raises:
+            BlpoError: If it cannot be written there; the table stays.
+        """
+        if self.url:
+            try:
+                copied(self.path, self.url)
+            except FAILURES as error:
+                raise BlpoError(
+                    f"{self.url}: cannot be written ({brief(cause(error))}); the table is complete in {self.path}, and "
+                    "the same call copies it"
+                ) from error
 
 
 def write_rows(

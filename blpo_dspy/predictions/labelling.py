@@ -15,6 +15,7 @@ from dspy.utils.exceptions import LMError
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.calls.failures import RunStoppedError, is_outage
 from blpo_dspy.calls.meter import Meter
+from blpo_dspy.calls.served import noting_served
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.data.labels.space import Orders
@@ -137,7 +138,7 @@ def label_one(program: Callable[..., dspy.Prediction], inputs: Mapping[str, Any]
     Raises:
         ModelError: If the model cannot be used at all.
     """
-    with dspy.context(trace=[]):
+    with dspy.context(trace=[]), noting_served() as served:
         try:
             prediction = program(**inputs)
         except FATAL_ERRORS as error:
@@ -151,7 +152,14 @@ def label_one(program: Callable[..., dspy.Prediction], inputs: Mapping[str, Any]
             return Verdict(None, failure=str(error), outage=outage, refused=not outage)
     description, reasoning = prediction.get("description"), prediction.get("reasoning") or ""
     inconsistent = prediction.get("inconsistent")
-    return Verdict(prediction.label, str(prediction.answer), description, str(reasoning), inconsistent=inconsistent)
+    return Verdict(
+        prediction.label,
+        str(prediction.answer),
+        description,
+        str(reasoning),
+        inconsistent=inconsistent,
+        served_by=" + ".join(served),
+    )
 
 
 def _check_alive(verdicts: Sequence[Verdict]) -> None:

@@ -183,12 +183,14 @@ class Desk:
         take: Counts a report.
         lost: Notes that the process that judged a shard has died.
         answered: Whether the models are known to answer.
+        max_in_flight: The most LM calls under way at once over all of them, None for no cap.
     """
 
     office: Office
     take: Callable[[Report], None]
     lost: Callable[[int], None]
     answered: bool = False
+    max_in_flight: int | None = None
 
     def hear(self, report: Report) -> None:
         """Counts a report."""

@@ -134,7 +134,7 @@ class Search:
     """How BLPO searches; None leaves an option to BLPO's own default."""
 
     rounds: int | None = _search(
-        "Outer rounds (default 16, or as many as the caps pay for; 5 with --paper).", metavar="N", min=1
+        "Outer rounds (default 24, or as many as the caps pay for; 5 with --paper).", metavar="N", min=1
     )
     inner_steps: int | None = _search(
         "Verbalizer instructions tried in a round (default 1; 5 with --paper).", metavar="N", min=0
@@ -310,6 +310,8 @@ class Start:
         evidence: What the judge reads; the source's choice or the library's default if None.
         verbalizer_instruction: The verbalizer instruction to start from; the source's or the library's if None.
         reasoning: Whether the judge states the evidence that decides before its label.
+        judge: The file of a judge to compile further, which has labels, task and inputs of its own; None to begin
+            with a task.
     """
 
     data: Data
@@ -323,6 +325,7 @@ class Start:
     evidence: EvidenceOption | None = None
     verbalizer_instruction: str | None = None
     reasoning: bool = False
+    judge: Path | None = None
 
 
 @described
@@ -454,7 +457,7 @@ class JudgeJob:
         context: A NAME=TEXT for each context input that is the same for all images.
         models: Its models.
         threads: Concurrent LM calls.
-        out: The table that the verdicts go to; standard output if None.
+        out: The path or address of the table that the verdicts go to; standard output if None.
         image_column: The column of a table with the only image, where it has another name than the judge's input.
         max_calls: The most LM calls.
         allow_outside: Whether images may lie outside the folder, or that of the table.
@@ -470,7 +473,7 @@ class JudgeJob:
     context: list[str]
     models: ModelNames
     threads: int | None
-    out: Path | None = None
+    out: str | None = None
     image_column: str | None = None
     max_calls: int | None = None
     allow_outside: bool = False

@@ -13,8 +13,8 @@ import dspy
 
 from blpo_dspy.agreement.people import People
 from blpo_dspy.agreement.raters import human_agreement
-from blpo_dspy.data.examples import Rated, check_disjoint, load_examples, load_rated, split_examples
-from blpo_dspy.data.fields import InputFields
+from blpo_dspy.data.examples import Rated, check_disjoint, item_prints, load_examples, load_rated, split_examples
+from blpo_dspy.data.fields import InputFields, image_prints
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.ratings import ratings_from_rows
@@ -22,6 +22,7 @@ from blpo_dspy.data.sources.drawn import Manifest
 from blpo_dspy.data.splits import DEFAULT_FRACTIONS, NAMES, histogram, thinned
 from blpo_dspy.data.tables import TableSource, in_memory, read_table
 from blpo_dspy.errors import DataError, check_kind
+from blpo_dspy.optimizers.bench.cards import known_prints
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.jobs import Data, RaterChoice, Start
 
@@ -152,8 +153,11 @@ class Sets:
         return {"train": self.train, "val": self.val, "test": self.test}
 
 
-def load_sets(start: Start, labels: LabelSpace, seed: int) -> Sets:
+def load_sets(start: Start, labels: LabelSpace, seed: int, parent: VisualJudge | None = None) -> Sets:
     """Returns train, val and test; what has no table of its own is split off the first one.
+
+    With a parent, a judge that is compiled further, images are prepared as it takes them, and those that it was
+    compiled with are split off for train.
 
     Raises:
         DataError: Naming all rows of all tables that cannot be used, the images that are in more than one of the
@@ -161,14 +165,21 @@ def load_sets(start: Start, labels: LabelSpace, seed: int) -> Sets:
     """
     table, val, test = start.data.table, start.val, start.test
     assert table is not None
-    loaded, people = _load([table, *filter(None, (val, test))], labels, start.data)
+    policy = None if parent is None else parent.pixel_policy
+    loaded, people = _load([table, *filter(None, (val, test))], labels, start.data, policy)
     if val is not None and test is not None:
         sets = {"train": loaded[table], "val": loaded[val], "test": loaded[test]}
         how = "; ".join(f"{name} {path}" for name, path in zip(sets, (table, val, test), strict=True))
     else:
         fractions = WITHOUT_TEST if test is not None else _WITHOUT_VAL if val is not None else DEFAULT_FRACTIONS
         parts, split = divided(
-            loaded[table], labels, seed=seed, sizes=start.sizes, balanced=start.balanced, fractions=fractions
+            loaded[table],
+            labels,
+            seed=seed,
+            sizes=start.sizes,
+            balanced=start.balanced,
+            fractions=fractions,
+            known=frozenset() if parent is None else known_prints(parent.card),
         )
         sets = {
             "train": parts["train"],
@@ -192,18 +203,44 @@ def divided(
     sizes: tuple[int, int, int] | None = None,
     balanced: bool = True,
     fractions: tuple[float, float, float] = DEFAULT_FRACTIONS,
+    known: frozenset[str] = frozenset(),
 ) -> tuple[dict[str, list[dspy.Example]], str]:
     """Returns train, val and test, of these sizes or else of these shares up to `MOST_EXAMPLES`, and how in words.
+
+    Examples that are known, by their `item_prints`, to have compiled the start, and what must stay with them, can be
+    no test: they are added to train.
 
     Raises:
         DataError: If there are too few examples.
     """
+    seen, fresh = _apart(examples, known)
+    if seen:
+        if not fresh:
+            raise DataError(f"the start was compiled with all {len(seen)} images; label new ones to compile it further")
+        parts, how = divided(fresh, labels, seed=seed, sizes=sizes, balanced=balanced, fractions=fractions)
+        return {**parts, "train": [*seen, *parts["train"]]}, f"{how}, and {len(seen)} known to the start for train"
     if sizes is not None:
         splits = split_examples(examples, labels=labels, seed=seed, sizes=sizes, balanced=balanced)
         return dict(zip(NAMES, splits.parts, strict=True)), splits.how
     splits = split_examples(examples, labels=labels, seed=seed, fractions=fractions)
     kept = [thinned(part, most, labels) for part, most in zip(splits.parts, MOST_EXAMPLES, strict=True)]
     return dict(zip(NAMES, kept, strict=True)), f"{splits.how}{_aside(splits.parts, kept)}"
+
+
+def _apart(examples: Sequence[dspy.Example], known: frozenset[str]) -> tuple[list[dspy.Example], list[dspy.Example]]:
+    """The known examples with all that share an image or group with one of them, and the others."""
+    seen: list[dspy.Example] = []
+    fresh = list(examples)
+    found = [example for example in fresh if known and item_prints([example]) in known]
+    while found:
+        ids = {example.id for example in found}
+        seen, fresh = [*seen, *found], [example for example in fresh if example.id not in ids]
+        pictures = {each for example in found for each in image_prints(example)}
+        groups = {example.get("group") for example in found} - {None}
+        found = [
+            example for example in fresh if example.get("group") in groups or pictures & set(image_prints(example))
+        ]
+    return seen, fresh
 
 
 def _aside(split: Sequence[Sequence[dspy.Example]], kept: Sequence[Sequence[dspy.Example]]) -> str:

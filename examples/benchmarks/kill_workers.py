@@ -45,7 +45,7 @@ _LOOK = 0.002  # seconds between two looks at the number of requests
 class Server(ThreadingHTTPServer):
     """Answers by the hash of the request, after a while, and counts the requests, also those that are equal."""
 
-    daemon_threads = True
+    daemon_threads, request_queue_size = True, 128
 
     def __init__(self, latency: float) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -130,7 +130,11 @@ def engines(names: list[str], address: str) -> Iterator[list[Engine]]:
         elif "dask" in names:
             from distributed import Client, LocalCluster  # noqa: PLC0415 - an extra
 
-            options: dict[str, Any] = {"n_workers": PROCESSES, "threads_per_worker": 1, "dashboard_address": None}
+            options: dict[str, Any] = {
+                "n_workers": PROCESSES,
+                "threads_per_worker": 1,
+                "dashboard_address": "127.0.0.1:0",
+            }
             cluster = opened.enter_context(LocalCluster(**options, silence_logs=50))
             client = opened.enter_context(Client(cluster))
             pids = lambda _: list(client.run(os.getpid, on_error="ignore").values())  # noqa: E731 - it needs the client

@@ -206,10 +206,10 @@ def test_a_pause_of_another_process_holds_back_calls_and_is_not_passed_on() -> N
     """Only those to the model that it is about."""
     told: list[Any] = []
     outages = Outages(paces=True, on_pause=lambda *pause: told.append(pause))
+    began = time.monotonic()
     outages.pause("scripted scripted/test", 0.2, tell=False)
     outages.pause("scripted scripted/other", 60.0, tell=False)
     judge = Meter(num_threads=1, outages=outages).wrap(scripted_lm(lambda seen: "yes"), "judge")
-    began = time.monotonic()
     assert judge("hi") == ["yes"]
     assert 0.2 <= time.monotonic() - began < 10
     assert told == []

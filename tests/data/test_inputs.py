@@ -127,9 +127,9 @@ def test_images_inside_a_parquet_file_are_read_as_their_turn_comes(as_struct: bo
 def test_a_subset_reads_its_own_rows_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a table beside its images, of a list of paths, and of a Parquet file with several groups of rows inside."""
     monkeypatch.chdir(tmp_path)
+    table(Path("t.csv"), [{"image": f"{number}.png"} for number in range(10)])
     for number in range(10):
         Path(f"{number}.png").write_bytes(png(number))
-    table(Path("t.csv"), [{"image": f"{number}.png"} for number in range(10)])
     cells = pyarrow.table({"image": [png(number) for number in range(10)]})
     parquet.write_table(cells, "t.parquet", row_group_size=3)
     sources: list[Any] = [["t.csv"], [f"{number}.png" for number in range(10)], ["t.parquet"]]

@@ -56,14 +56,14 @@ def test_a_good_judge_makes_it_shorter_and_a_useless_one_not_longer() -> None:
 
 
 def test_strata_are_weighed_and_their_variances_have_one_degree_of_freedom_less() -> None:
-    """By hand, with a judge that says the same of each stratum, so that its weight is 0."""
+    """By hand, with a judge that says the same of all of a stratum, so that any weight gives the same estimate."""
     values, strata = [1.0, 2.0, 3.0, 10.0, 14.0], [0, 0, 0, 1, 1]
     drawn = sample(values, [0] * 3 + [5] * 2, [0] * 60 + [5] * 40, strata, [3 / 60] * 3 + [2 / 40] * 2)
     found = mean_interval(drawn, step=1e-9)
     parts = [0.6**2 * 0.95 * 1 / 3, 0.4**2 * 0.95 * 8 / 2]
     free = sum(parts) ** 2 / (parts[0] ** 2 / 2 + parts[1] ** 2 / 1)
     half = stats.t.ppf(0.975, free) * np.sqrt(sum(parts))
-    assert found.weight == 0
+    assert found.weight == 1  # their means are 2 and 12 where the judge says 0 and 5
     assert (found.value, found.low, found.high) == pytest.approx((6.0, 6.0 - half, 6.0 + half))
 
 

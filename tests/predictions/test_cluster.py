@@ -18,12 +18,18 @@ from PIL import Image
 
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.models.lm import Models
-from blpo_dspy.predictions import predict
+from blpo_dspy.predictions import judge_shard, plan_shards, predict
 from blpo_dspy.programs import VisualJudge
 
 pytestmark = pytest.mark.slow
 
 JUDGE = VisualJudge(SAFETY, instruction="Judge how safe it is.", evidence="image")
+LOCAL: dict[str, Any] = {
+    "threads_per_worker": 1,
+    "processes": False,
+    "protocol": "tcp",
+    "dashboard_address": "127.0.0.1:0",
+}
 SAFE = completion("[[ ## label ## ]]\nSafe\n\n[[ ## completed ## ]]")
 
 
@@ -39,9 +45,7 @@ def test_without_dask_the_error_names_the_extra(photos: Path, tmp_path: Path, mo
 def cluster() -> Iterator[Any]:
     """Two workers with a thread each."""
     distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None, protocol="tcp"
-    ) as found:
+    with distributed.LocalCluster(n_workers=2, **LOCAL) as found:
         yield found
 
 
@@ -119,6 +123,25 @@ def test_a_worker_that_is_lost_costs_only_its_calls_under_way(cluster: Any, phot
         assert closed.is_set()
         assert (done.complete, done.errors) == (True, 0)
         assert 48 <= len(server.bodies) <= 48 + 2
+
+
+def test_a_scheduler_that_goes_away_ends_the_call_and_what_is_done_stays(photos: Path, tmp_path: Path) -> None:
+    """The next call continues from the journals."""
+    distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
+    out, own = tmp_path / "o.csv", distributed.LocalCluster(n_workers=1, silence_logs=50, **LOCAL)
+
+    def script(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
+        if len(server.bodies) == 12:
+            threading.Thread(target=own.close).start()  # which waits for the task
+        time.sleep(0.02)
+        return 200, SAFE, {}
+
+    with ScriptedServer(script) as server:
+        with pytest.raises(BlpoError, match=r"the cluster's scheduler is gone .*the same call continues"):
+            predict(JUDGE, photos, out=out, models=models_at(server), num_threads=1, cluster=own.scheduler_address)
+        plan = plan_shards(JUDGE, photos, out=out, models=models_at(server), num_threads=2)
+        assert plan.merge(map(judge_shard, plan.shards)).complete
+        assert len(server.bodies) <= 48 + 1
 
 
 def test_an_address_where_no_scheduler_answers_is_refused(

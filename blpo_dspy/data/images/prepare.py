@@ -23,6 +23,7 @@ from PIL import Image
 from pydantic import PrivateAttr
 
 from blpo_dspy.data.images.encoding import ImageError, PixelLimits, conform, conform_image
+from blpo_dspy.data.images.remote import RemoteImage
 from blpo_dspy.errors import BlpoError, brief, shown
 
 __all__ = [
@@ -36,7 +37,7 @@ __all__ = [
     "try_prepare_all",
 ]
 
-ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | dspy.Image
+ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | dspy.Image | RemoteImage
 
 MAX_FILE = 256 * 2**20
 """The largest file that is read, in bytes; an image within any sensible pixel limit is smaller."""
@@ -230,9 +231,11 @@ def is_reference(text: str) -> bool:
         return False
 
 
-def _read(source: str | os.PathLike[str] | bytes) -> bytes:
+def _read(source: str | os.PathLike[str] | bytes | RemoteImage) -> bytes:
     if isinstance(source, bytes):
         return source
+    if isinstance(source, RemoteImage):
+        return source.read(MAX_FILE)
     if isinstance(source, str) and source[:5].lower() == "data:":
         return _decode_uri(source)
     if not isinstance(source, (str, os.PathLike)):
@@ -241,6 +244,10 @@ def _read(source: str | os.PathLike[str] | bytes) -> bytes:
         )
     if isinstance(source, str) and "://" in source:
         raise ImageError("not an http(s) or gs URL, and other addresses are not read; give a path instead")
+    return _read_file(source)
+
+
+def _read_file(source: str | os.PathLike[str]) -> bytes:
     try:
         path = Path(source)
         status = path.stat()

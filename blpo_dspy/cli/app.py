@@ -835,7 +835,7 @@ def rank(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Rank models by verdicts on pairs of their images (Bradley-Terry). It calls no model."""
+    """Rank models by verdicts on pairs (Bradley-Terry). It calls no model."""
     from blpo_dspy.cli.rank import rank_models
     from blpo_dspy.cli.screen import Screen
 

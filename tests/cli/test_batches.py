@@ -63,7 +63,7 @@ def test_ctrl_c_ends_the_wait_and_names_the_batches(command: list[str]) -> None:
     """The same command takes their answers in; until then plain calls are refused."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with start_server(Options(batches=BatchOptions(seconds=1.5), log=Path(command[2]) / "log.txt")) as base:
+        with start_server(Options(batches=BatchOptions(seconds=4), log=Path(command[2]) / "log.txt")) as base:
             log = Path(command[2]) / "log.txt"
 
             def interrupt() -> None:

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from blpo_dspy.optimizers import BLPO
     from blpo_dspy.predictions.predict import predict
     from blpo_dspy.predictions.ranking import rank
-    from blpo_dspy.programs import VisualJudge
+    from blpo_dspy.programs import Cascade, VisualJudge
     from blpo_dspy.runs.align import align
+    from blpo_dspy.runs.calibrating import calibrate
     from blpo_dspy.runs.measure import measure
 
 __version__ = "0.1.0"
@@ -33,6 +34,7 @@ __all__ = [
     "BlpoError",
     "BlpoWarning",
     "Budget",
+    "Cascade",
     "DataError",
     "LabelSpace",
     "ModelError",
@@ -40,6 +42,7 @@ __all__ = [
     "VisualJudge",
     "__version__",
     "align",
+    "calibrate",
     "compare",
     "load_examples",
     "make_lm",
@@ -56,12 +59,14 @@ _HOME = {
     "BlpoError": "errors",
     "BlpoWarning": "errors",
     "Budget": "calls.budget",
+    "Cascade": "programs",
     "DataError": "errors",
     "LabelSpace": "data.labels.space",
     "ModelError": "errors",
     "Models": "models.lm",
     "VisualJudge": "programs",
     "align": "runs.align",
+    "calibrate": "runs.calibrating",
     "compare": "comparison.compare",
     "load_examples": "data.examples",
     "make_lm": "models.lm",

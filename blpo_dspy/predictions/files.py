@@ -35,7 +35,13 @@ def check_target(path: Path) -> None:
         raise BlpoError(f"{path}: a folder of this name is in the way; give the path of a file")
 
 
-def write_rows(path: Path, columns: Sequence[str], rows: Rows, types: Mapping[str, type] | None = None) -> None:
+def write_rows(
+    path: Path,
+    columns: Sequence[str],
+    rows: Rows,
+    types: Mapping[str, type] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
     """Writes rows in the format of a file's suffix, so that the file is either complete or as it was before.
 
     Args:
@@ -44,6 +50,7 @@ def write_rows(path: Path, columns: Sequence[str], rows: Rows, types: Mapping[st
         rows: Gives the rows, from the first one on, each time it is called.
         types: The types of columns that are known; for Parquet, others have the one that holds all of their values, or
             text.
+        metadata: What is said of the whole; only Parquet has a place for it.
 
     Raises:
         BlpoError: If the file cannot be written.
@@ -52,7 +59,7 @@ def write_rows(path: Path, columns: Sequence[str], rows: Rows, types: Mapping[st
     try:
         with replacing(path) as temporary:
             if write is None:
-                _write_parquet(temporary, columns, rows, types or {})
+                _write_parquet(temporary, columns, rows, types or {}, metadata)
             else:
                 write(temporary, columns, rows)
     except OSError as error:
@@ -74,7 +81,13 @@ def _write_json_lines(path: Path, columns: Sequence[str], rows: Rows) -> None:
             file.write(json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _write_parquet(path: Path, columns: Sequence[str], rows: Rows, types: Mapping[str, type]) -> None:
+def _write_parquet(
+    path: Path,
+    columns: Sequence[str],
+    rows: Rows,
+    types: Mapping[str, type],
+    metadata: Mapping[str, str] | None,
+) -> None:
     import pyarrow  # noqa: PLC0415 - slow to import, and needed for this format only
     from pyarrow import parquet  # noqa: PLC0415
 
@@ -84,7 +97,7 @@ def _write_parquet(path: Path, columns: Sequence[str], rows: Rows, types: Mappin
             values.append(row.get(name))
     known = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(), bool: pyarrow.bool_()}
     schema = pyarrow.schema(
-        [(name, _type_of(found[name]) if name in found else known[types[name]]) for name in columns]
+        [(name, _type_of(found[name]) if name in found else known[types[name]]) for name in columns], metadata
     )
     with parquet.ParquetWriter(path, schema) as writer:
         for part in _parts(rows()):

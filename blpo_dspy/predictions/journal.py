@@ -15,6 +15,7 @@ from blpo_dspy.calls.store import Answer
 FORMAT_VERSION = 3
 SUFFIX = ".journal.jsonl"
 _SYNC_SECONDS = 1.0
+_OPTIONAL: Mapping[str, type | tuple[type, ...]] = {"inconsistent": bool, "confidence": (int, float), "escalate": bool}
 
 
 class PredictionJournal(AnswerJournal):
@@ -99,7 +100,8 @@ def _check_row(line: Mapping[str, Any]) -> None:
     row = of_kind(line, "data", dict)
     of_kind(row, "invalid", bool)
     of_kind(row, "label", (str, int, float, type(None)))
-    if "inconsistent" in row:
-        of_kind(row, "inconsistent", bool)
+    for name, kinds in _OPTIONAL.items():
+        if name in row:
+            of_kind(row, name, kinds)
     for name in ("description", "reasoning", "answer", "error"):
         of_kind(row, name, (str, type(None)))

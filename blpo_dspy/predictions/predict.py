@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -22,15 +23,17 @@ from blpo_dspy.calls.outages import MAX_OUTAGE, Outages
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.images.prepare import ImageError, ImageSource
 from blpo_dspy.data.inputs import Inputs, checked, find_inputs, read_content
-from blpo_dspy.data.labels.space import Orders
+from blpo_dspy.data.labels.space import Method, Orders
 from blpo_dspy.data.rows import Draft
 from blpo_dspy.data.tables import TableRow, TableSource, in_memory
 from blpo_dspy.errors import BlpoError, ModelError, check_kind
 from blpo_dspy.log import log_event
 from blpo_dspy.models.lm import Models, identity
+from blpo_dspy.predictions.escalated import write_escalated
 from blpo_dspy.predictions.files import check_target, write_rows
 from blpo_dspy.predictions.journal import SUFFIX, PredictionJournal
-from blpo_dspy.predictions.labelling import label_each
+from blpo_dspy.predictions.labelling import label_each, note_other_models
+from blpo_dspy.programs.cascade import Cascade, models_of_stages, stages_of
 from blpo_dspy.programs.pairs import asked_in
 from blpo_dspy.programs.visual_judge import VisualJudge
 
@@ -53,6 +56,7 @@ class Progress:
         ledger: The LM calls of this session.
         earlier: Those of the sessions before it.
         gone: Verdicts of the sessions before it on images, or with context, that are no longer there.
+        escalated: Rows that a calibrated judge escalates to people; None of any other judge.
     """
 
     total: int
@@ -65,6 +69,7 @@ class Progress:
     earlier: Ledger
     gone: int = 0
     flips: Flips | None = None
+    escalated: int | None = None
 
     @property
     def complete(self) -> bool:
@@ -82,7 +87,9 @@ def predict(
     source: TableSource | Sequence[ImageSource] | Inputs,
     *,
     out: str | os.PathLike[str],
-    models: Models | None = None,
+    models: Models | Sequence[Models] | None = None,
+    confidence: Method | None = None,
+    escalated: str | os.PathLike[str] | None = None,
     image_column: str | None = None,
     texts: Mapping[str, str] | None = None,
     allow_outside: bool = False,
@@ -97,8 +104,9 @@ def predict(
 
     The table has the columns of the source (one that is named like a column below becomes `given_…`), then `label`,
     `description` and `reasoning` as far as the judge gives them, `answer` where it states no label, `invalid`, and
-    `error` where there is no answer; for pairs in both orders also `inconsistent`. Images are loaded as their turn
-    comes: a few for each thread lie in memory.
+    `error` where there is no answer; for pairs in both orders also `inconsistent`, of a judge with a confidence
+    `confidence`, and of a calibrated judge `escalate`. A Parquet file says in its metadata how the confidence was found
+    (`blpo_confidence`). Images are loaded as their turn comes: a few for each thread lie in memory.
 
     Next to the table, `<out>.journal.jsonl` keeps what was paid for, so that the same call resumes after a crash, and
     later judges what is missing only: new rows, replaced images, rows with an error. A verdict belongs to the bytes of
@@ -111,7 +119,11 @@ def predict(
         source: A folder, in which images may lie anywhere; a .csv, .tsv, .jsonl or .parquet file; a table in memory
             (`pandas.DataFrame`, list of dictionaries, `datasets.Dataset`); or images as a judge takes them.
         out: The table, a .parquet, .csv or .jsonl file; its folder is made if need be.
-        models: The models; the judge's own, or those of DSPy's settings, if None.
+        models: The models, of a cascade also a list with those of each judge; the judge's own, or those of DSPy's
+            settings, if None.
+        confidence: How a confidence is found, with the options of `VisualJudge.confident`; as the judge has it if None.
+        escalated: A table for people, a .parquet, .csv or .jsonl file: the rows that a calibrated judge escalates, with
+            its label as `judge_label` and an empty `label`.
         image_column: The column of a table with the only image, where it has another name than the judge's input: a
             path from the table's folder, a URL or the image itself.
         texts: Context texts that are the same for all images; others come from the columns of their names.
@@ -127,23 +139,29 @@ def predict(
     Raises:
         DataError: If the source cannot be read, or none of its rows can be used.
         ModelError: If a model cannot be used at all, or stops answering; what is done stays.
-        BlpoError: If `out` cannot be written or is there without a journal, or its journal is that of another judge,
-            other models or other images altogether.
+        BlpoError: If `out` or `escalated` cannot be written or is there without a journal, or its journal is that of
+            another judge, other models or other images altogether, or the judge escalates nothing.
     """
     check_kind("judge", judge, VisualJudge, "judge", "VisualJudge.load('judge.json')")
+    judge = judge if confidence is None else judge.confident(confidence)
+    if isinstance(judge, Cascade):
+        judge.check_calibrated()
     target, outages, cap = Path(out), Outages(max_outage), CallCap(max_calls)
     check_target(target)
-    models = models_of(judge) if models is None else models
+    for_people = None if escalated is None else Path(escalated)
+    _check_escalated(for_people, target, judge)
+    asked = given_models(judge, models)
+    note_other_models(judge, asked)
     inputs = source if isinstance(source, Inputs) else _inputs(judge, source, image_column, texts, allow_outside)
     both = asked_in(judge.labels, orders) > 1
-    journal = _journal(target, judge, models, inputs, both=both)
+    journal = _journal(target, judge, asked, inputs, both=both)
     try:
         session = _Session(judge, inputs, journal, on_read, on_progress, both=both)
         with Workers(num_threads) as workers:
-            session.run(models, workers, cap, outages)
+            session.run(asked, workers, cap, outages)
         progress = session.progress()
         if progress.complete:
-            session.write(target)
+            session.write(target, for_people)
         _log_judged(progress, target)
         return progress
     finally:
@@ -204,6 +222,7 @@ class _Session:
         results = [self._result(key) for key in self._keys]
         self._counts = Counter(_kind(result) for result in results if result)
         self._inconsistent = Counter(result.get("inconsistent") for result in results if result)
+        self._escalated = Counter(result.get("escalate") for result in results if result)
 
     def _check_overlap(self) -> None:
         """Refuses other images altogether, with which an earlier table would be overwritten by mistake."""
@@ -215,7 +234,7 @@ class _Session:
                 "journal"
             )
 
-    def run(self, models: Models, workers: Workers, cap: CallCap, outages: Outages) -> None:
+    def run(self, models: Sequence[Models], workers: Workers, cap: CallCap, outages: Outages) -> None:
         self._on_progress(self.progress())
         known = self._journal.done | self._unusable.keys()
         left: dict[str, list[int]] = {}
@@ -260,10 +279,12 @@ class _Session:
         before = self._result(key)
         if before is not None:
             self._counts[_kind(before)] -= self._times[key]
+            self._escalated[before.get("escalate")] -= self._times[key]
         row = _row(verdict)
         self._journal.put_row(key, row)
         self._counts[_kind(row)] += self._times[key]
         self._inconsistent[verdict.inconsistent] += self._times[key]
+        self._escalated[verdict.escalate] += self._times[key]
         self._judged += self._times[key]
         self._on_progress(self.progress())
 
@@ -280,6 +301,7 @@ class _Session:
             earlier=self._journal.earlier,
             gone=self._gone,
             flips=Flips(flipped + self._inconsistent[False], flipped) if self._both else None,
+            escalated=self._escalated[True] if _escalating(self._judge) else None,
         )
 
     def _label_counts(self) -> dict[str, int]:
@@ -297,7 +319,7 @@ class _Session:
         counts = Counter(groups)
         return {str(name): counts[name] for name in names}
 
-    def write(self, target: Path) -> None:
+    def write(self, target: Path, for_people: Path | None) -> None:
         found = _found_columns(self._judge, both=self._both)
         given = {name: _free(name, found, self._inputs.columns) for name in self._inputs.columns}
 
@@ -308,7 +330,11 @@ class _Session:
                 yield {**{new: values.get(name) for name, new in given.items()}, **{n: result.get(n) for n in found}}
 
         types = {**{given[name]: str for name in self._inputs.image_columns}, **found}
-        write_rows(target, [*given.values(), *found], rows, types)
+        method = [None if stage.confidence is None else stage.confidence.to_dict() for stage in stages_of(self._judge)]
+        metadata = {"blpo_confidence": json.dumps(method)} if any(method) else None
+        write_rows(target, [*given.values(), *found], rows, types, metadata)
+        if for_people is not None:
+            write_escalated(for_people, list(given.values()), found, rows, types)
 
 
 def _images_of(draft: Draft, key: str) -> dict[str, Any] | None:
@@ -343,7 +369,8 @@ def _row(verdict: Verdict) -> dict[str, Any]:
         "invalid": verdict.invalid,
         "error": verdict.failure or None,
     }
-    return row if verdict.inconsistent is None else {**row, "inconsistent": verdict.inconsistent}
+    more = {n: getattr(verdict, n) for n in ("inconsistent", "confidence", "escalate")}
+    return {**row, **{name: value for name, value in more.items() if value is not None}}
 
 
 def _kind(row: Mapping[str, Any]) -> str:
@@ -360,7 +387,31 @@ def _found_columns(judge: VisualJudge, *, both: bool) -> dict[str, type]:
         columns["description"] = str
     if judge.reasoning:
         columns["reasoning"] = str
-    return {**columns, "answer": str, "invalid": bool, **({"inconsistent": bool} if both else {}), "error": str}
+    columns |= {"answer": str, "invalid": bool, **({"inconsistent": bool} if both else {}), "error": str}
+    if any(stage.confidence is not None for stage in stages_of(judge)):
+        columns["confidence"] = float
+    return {**columns, **({"escalate": bool} if _escalating(judge) else {})}
+
+
+def _escalating(judge: VisualJudge) -> bool:
+    """Whether a judge, or the last judge of a cascade, escalates to people."""
+    return stages_of(judge)[-1].threshold is not None
+
+
+def _check_escalated(path: Path | None, out: Path, judge: VisualJudge) -> None:
+    if path is None:
+        return
+    check_target(path)
+    if path.resolve() == out.resolve():
+        raise BlpoError(f"{path}: all verdicts go there; name another file for what is escalated", option="escalated")
+    if not _escalating(judge):
+        raise BlpoError(
+            f"{path} would be empty, as the judge escalates nothing to people: it isn't calibrated; calibrate it first "
+            "(blpo_dspy.calibrate, blpo calibrate)",
+            option="escalated",
+        )
+    if path.exists() and not journal_of(out).exists():
+        raise BlpoError(f"{path}: there is such a file already; name another one, or remove it", option="escalated")
 
 
 def _free(name: str, taken: Collection[str], columns: Collection[str]) -> str:
@@ -403,7 +454,19 @@ def models_of(judge: VisualJudge) -> Models:
     return Models(found["judge"], found["verbalizer"], found["judge"])
 
 
-def _journal(target: Path, judge: VisualJudge, models: Models, inputs: Inputs, *, both: bool) -> PredictionJournal:
+def given_models(judge: VisualJudge, models: Models | Sequence[Models] | None) -> list[Models]:
+    """Returns the models of each judge of a cascade, or the only one: those given, or else its own.
+
+    Raises:
+        ModelError: If there are none.
+        BlpoError: If there are as many models as judges neither given nor one for all.
+    """
+    return [models_of(stage) for stage in stages_of(judge)] if models is None else models_of_stages(judge, models)
+
+
+def _journal(
+    target: Path, judge: VisualJudge, models: Sequence[Models], inputs: Inputs, *, both: bool
+) -> PredictionJournal:
     path = journal_of(target)
     if target.exists() and os.path.exists(inputs.name) and os.path.samefile(target, inputs.name):
         raise BlpoError(f"{target}: this is the table to be judged; name another output")
@@ -412,7 +475,10 @@ def _journal(target: Path, judge: VisualJudge, models: Models, inputs: Inputs, *
             f"{target}: there is such a file already, but no journal of a run to continue; name another "
             "output, or remove it"
         )
-    lms = {"judge": models.judge, **({} if judge.evidence == "image" else {"verbalizer": models.verbalizer})}
-    models_used = {role: identity(lm) for role, lm in lms.items()}
+    used = [
+        {role: identity(getattr(own, role)) for role in ("judge", "verbalizer") if role in stage.roles}
+        for stage, own in zip(stages_of(judge), models, strict=True)
+    ]
     orders = {"orders": "both" if both else "one"} if judge.labels.paired else {}
+    models_used: Any = used if isinstance(judge, Cascade) else used[0]
     return PredictionJournal(path, {"judge": judge.identity(), "models": models_used, **orders})

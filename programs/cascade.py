@@ -67,7 +67,8 @@ class Cascade(VisualJudge):
                     f"judges[{position}] has other labels or inputs than the first one; a cascade is made of judges of "
                     "the same task"
                 )
-        self.judges = list(judges)
+        # The same judge twice, for two models: each place needs LMs of its own.
+        self.judges = [one._copied() if one in judges[:place] else one for place, one in enumerate(judges)]
         self.labels, self.fields = judges[0].labels, judges[0].fields
         self.evidence = "image" if all(judge.evidence == "image" for judge in judges) else "both"
         self.reasoning = any(judge.reasoning for judge in judges)

@@ -18,8 +18,10 @@ VIEWS = ("image", "description", "both")
 VOTES, TEMPERATURE = 5, 1.0
 _HOTTEST = 2.0
 _MOST_VOTES = 100
-# Probabilities lie close to 1, so that the thresholds do.
-_PROBABILITIES = (0.9999, 0.999, 0.99, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.0)
+# Probabilities lie close to 1, so that the thresholds do. How close depends on the model, so that their tests have
+# several starts.
+_PROBABILITIES = (0.999, 0.99, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.0)
+_STARTS = (0, 2, 4)
 _HEADER = re.compile(r"\[\[ ## label ## \]\]|[\"']label[\"']\s*:|<label>", re.IGNORECASE)
 
 
@@ -68,6 +70,11 @@ class Confidence:
             return _PROBABILITIES
         n = self.votes if self.method == "votes" else len(VIEWS)
         return tuple(count / n for count in range(n, 0, -1))
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """The places among the thresholds at which a sequence of tests starts; see `blpo_dspy.agreement.guarantee`."""
+        return _STARTS if self.method == "logprobs" else (0,)
 
     def roles(self, evidence: str) -> tuple[str, ...]:
         """Returns the role of each LM call that judging an image takes, for a judge with this evidence."""

@@ -3,11 +3,13 @@
 Learn then test (Angelopoulos et al., arXiv 2110.01052). A setting, such as a confidence threshold, selects some of the
 labelled images. Its null hypothesis is that the agreement on what it selects, in the population that the images were
 drawn from, is below the level. Given how many it selects, the number of agreeing labels is binomial, so that the exact
-binomial test is valid, and passing it means that the lower Clopper-Pearson bound is at least the level. The settings
-and their order must not depend on the labels. They are tested in this order by the fallback procedure (Wiens 2003),
-which keeps the probability of any wrong pass below the risk: each setting has a share of the risk of its own, and one
-that passes hands on to the next all that it was tested at. The shares are as 1, 1/2, 1/3 and so on. A sequence that
-stopped at the first failure would end where the first setting selects too few images to pass.
+binomial test is valid, and passing it means that the lower Clopper-Pearson bound is at least the level.
+
+The settings, their order and the places where their sequence starts must not depend on the data. Then fixed-sequence
+testing keeps the probability of any wrong pass below the risk: the sequence goes on where a test passes, at the same
+risk, and ends where one fails. With several starts each has an equal share of the risk, and where the sequence reaches
+the next start it takes its share along (the fallback procedure of Wiens 2003). A single start is best where the first
+setting selects many images; where it may select too few to pass, later starts are what makes use of the others.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ class SettingTest:
     Attributes:
         selected: How many of the labelled images it selects.
         agreeing: How many of these the judge labelled as people did.
-        risk: The probability of a wrong pass that it was tested at.
+        risk: The probability of a wrong pass that it was tested at; 0 if it was not, as the sequence had ended.
         p_value: Of the null hypothesis that the agreement is below the level; 1 if it selects none.
         passed: Whether that was rejected.
     """
@@ -66,32 +68,35 @@ def check_promise(level: float, risk: float) -> None:
             raise BlpoError(f"{name}={value!r} is not a number between 0 and 1, such as 0.9", option=name)
 
 
-def sequence_tests(counts: Sequence[tuple[int, int]], level: float, risk: float) -> list[SettingTest]:
+def sequence_tests(
+    counts: Sequence[tuple[int, int]], level: float, risk: float, starts: Sequence[int] = (0,)
+) -> list[SettingTest]:
     """Returns the tests of settings, in order; with probability 1 − risk no setting that passes is below the level.
 
     Args:
         counts: For each setting how many it selects, and how many of these agree.
         level: The agreement to keep, in (0, 1).
         risk: The probability with which it may fail, in (0, 1).
+        starts: The places where the sequence starts, each with an equal share of the risk.
     """
     from scipy.stats import binom  # noqa: PLC0415  (slow to import, and needed only here)
 
+    selected, agreeing = np.array(counts).T
+    p_values = np.where(selected > 0, binom.sf(agreeing - 1, selected, level), 1.0)
     found: list[SettingTest] = []
-    parts, handed_on = sum(1 / place for place in range(1, len(counts) + 1)), 0.0
-    for place, (selected, agreeing) in enumerate(counts, 1):
-        own = risk / place / parts
-        p_value = float(binom.sf(agreeing - 1, selected, level)) if selected else 1.0
-        at = own + handed_on
-        found.append(SettingTest(selected, agreeing, at, p_value, p_value <= at))
-        handed_on = at if found[-1].passed else 0.0
+    taken_along = 0.0
+    for place, (many, right) in enumerate(counts):
+        at, p_value = taken_along + risk / len(starts) * (place in starts), float(p_values[place])
+        found.append(SettingTest(many, right, at, p_value, p_value <= at))
+        taken_along = at if found[-1].passed else 0.0
     return found
 
 
 def lower_bound(test: SettingTest) -> float:
-    """Returns the one-sided Clopper-Pearson bound of the agreement, at the risk of its test; 0 if nothing agrees."""
+    """Returns the one-sided Clopper-Pearson bound of the agreement, at the risk of its test; 0 if that is 0."""
     from scipy.stats import beta  # noqa: PLC0415
 
-    if not test.agreeing:
+    if not test.agreeing or not test.risk:
         return 0.0
     return float(beta.ppf(test.risk, test.agreeing, test.selected - test.agreeing + 1))
 
@@ -112,7 +117,7 @@ def least_selected(level: float, risk: float) -> int:
 
 
 def labels_needed(tests: Sequence[SettingTest], n: int, level: float) -> int | None:
-    """Returns how many labelled images would suffice for one of the settings, with probability `POWER`.
+    """Returns how many labelled images would suffice for one of the tested settings, with probability `POWER`.
 
     Agreement and share of what a setting selects are taken for those of the population. None if no setting's agreement
     is above the level, or if more than 100,000 would be needed.
@@ -125,7 +130,7 @@ def labels_needed(tests: Sequence[SettingTest], n: int, level: float) -> int | N
     needed = [
         math.ceil(_selected_needed(test, level) * n / test.selected)
         for test in tests
-        if test.agreement is not None and test.agreement > level
+        if test.risk and test.agreement is not None and test.agreement > level
     ]
     return min((count for count in needed if count <= _MOST_LABELS), default=None)
 

@@ -140,9 +140,9 @@ class Calibrated:
             return f"there are too few images ({self.n}), even if all labels agreed; label at least {least}"
         needed = self.labels_needed
         if needed is None:
-            best = max(test.agreement or 0.0 for test in self.tests)
+            best = max(test.agreement or 0.0 for test in self.tests if test.risk)
             return (
-                f"at none is the agreement on these {_images(self.n)} clearly above that (at best {best:.0%}), so that "
+                f"at none that was tested is the agreement on these {_images(self.n)} clearly above that (at best {best:.0%}), so that "
                 "more labels would not help; use a lower level, a better judge or another confidence"
             )
         return (
@@ -162,16 +162,16 @@ class Calibrated:
         """Returns the tests as a table, the header first."""
         rows = [["confidence", "labelled", "agreeing", "agreement", "at least", "p-value", "risk", ""]]
         for place, (setting, test) in enumerate(zip(self.settings, self.tests, strict=True)):
-            mark = "chosen" if place == self.chosen else "passed" if test.passed else ""
+            mark = "chosen" if place == self.chosen else "passed" if test.passed else "" if test.risk else "not tested"
             rows.append(
                 [
                     " then ".join(f"≥ {threshold:g}" for threshold in setting),
                     str(test.selected),
                     str(test.agreeing),
                     _percent(test.agreement),
-                    _percent(lower_bound(test) if test.selected else None),
-                    f"{test.p_value:.2g}",
-                    f"{test.risk:.2g}",
+                    _percent(_bound(test)),
+                    f"{test.p_value:.2g}" if test.risk else "–",
+                    f"{test.risk:.2g}" if test.risk else "–",
                     mark,
                 ]
             )
@@ -204,7 +204,7 @@ class Calibrated:
                     "thresholds": list(setting),
                     "selected": test.selected,
                     "agreeing": test.agreeing,
-                    "agreement_at_least": lower_bound(test) if test.selected else None,
+                    "agreement_at_least": _bound(test),
                     "p_value": test.p_value,
                     "risk": test.risk,
                     "passed": test.passed,
@@ -220,6 +220,10 @@ class Calibrated:
 
     def _repr_html_(self) -> str:
         return html_table(self.table()) + html_table(self.comparison())
+
+
+def _bound(test: SettingTest) -> float | None:
+    return lower_bound(test) if test.selected and test.risk else None
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

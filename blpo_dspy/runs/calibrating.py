@@ -226,9 +226,10 @@ def _found(
     right = np.array(
         [[promise.agrees(judge.labels, y, v.label) for y, v in zip(truth, each, strict=True)] for each in said]
     )
-    grids = [stage.confidence.thresholds for stage in stages if stage.confidence is not None]
-    settings = staircase(grids)
-    tests = sequence_tests(counts_of(confidences, right, settings), promise.agreement, promise.risk)
+    doubts = [stage.confidence for stage in stages if stage.confidence is not None]
+    settings = staircase([doubt.thresholds for doubt in doubts])
+    counts = counts_of(confidences, right, settings)
+    tests = sequence_tests(counts, promise.agreement, promise.risk, doubts[-1].starts)
     passed = [place for place, test in enumerate(tests) if test.passed]
     # The first of those that select the most, and ask the fewest judges.
     chosen = max(passed, key=lambda i: (tests[i].selected, -_asked(accepting(confidences, settings[i]))), default=None)

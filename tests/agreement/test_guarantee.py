@@ -51,7 +51,7 @@ def test_p_values_are_exact_binomial_tails(counts: list[tuple[int, int]], level:
 def test_a_test_passes_where_its_lower_bound_reaches_the_level(counts: list[tuple[int, int]], level: float) -> None:
     """The bound is SciPy's Clopper-Pearson bound."""
     for test in sequence_tests(counts, level, 0.1):
-        if test.selected:
+        if test.selected and test.risk:
             ends = binomtest(test.agreeing, test.selected, alternative="greater").proportion_ci(1 - test.risk, "exact")
             assert lower_bound(test) == pytest.approx(ends.low, abs=1e-9)
             if abs(lower_bound(test) - level) > 1e-9:
@@ -59,17 +59,28 @@ def test_a_test_passes_where_its_lower_bound_reaches_the_level(counts: list[tupl
         assert test.passed <= (test.selected > 0)
 
 
-@pytest.mark.parametrize("settings", [1, 2, 5, 10])
-def test_the_risk_is_spent_once(settings: int) -> None:
-    """Where none passes the shares add up to it; where all do, the last is tested at all of it."""
-    none = sequence_tests([(0, 0)] * settings, 0.9, 0.1)
-    assert sum(test.risk for test in none) == pytest.approx(0.1)
-    every = sequence_tests([(1000, 1000)] * settings, 0.9, 0.1)
+STARTS = [(0,), (0, 2), (0, 1, 2, 3), (1, 3)]
+
+
+@pytest.mark.parametrize("starts", STARTS)
+def test_the_risk_is_spent_once(starts: tuple[int, ...]) -> None:
+    """Where none passes the starts share it, and no other is tested; where all pass, the last is at all of it."""
+    none = sequence_tests([(0, 0)] * 4, 0.9, 0.1, starts)
+    assert [test.risk for test in none] == [pytest.approx(0.1 / len(starts)) if i in starts else 0 for i in range(4)]
+    every = sequence_tests([(1000, 1000)] * 4, 0.9, 0.1, starts)
     assert every[-1].risk == pytest.approx(0.1)
-    assert [test.risk for test in every] == sorted(test.risk for test in every)
+    assert [test.passed for test in every] == [i >= starts[0] for i in range(4)]
 
 
-def test_no_wrong_setting_passes_more_often_than_the_risk() -> None:
+def test_the_sequence_ends_where_a_test_fails() -> None:
+    """What comes after it isn't tested, however good, until the next start."""
+    counts = [(100, 100), (110, 90), (300, 300), (400, 400)]
+    assert [test.passed for test in sequence_tests(counts, 0.9, 0.1)] == [True, False, False, False]
+    assert [test.passed for test in sequence_tests(counts, 0.9, 0.1, (0, 3))] == [True, False, False, True]
+
+
+@pytest.mark.parametrize("starts", STARTS[:3])
+def test_no_wrong_setting_passes_more_often_than_the_risk(starts: tuple[int, ...]) -> None:
     """Summed over all outcomes of three settings that are all just below the level, each selecting more."""
     level, risk = 0.5, 0.2
     shares, truth = (0.3, 0.3, 0.4), (0.49, 0.49, 0.49)
@@ -84,13 +95,13 @@ def test_no_wrong_setting_passes_more_often_than_the_risk() -> None:
         for s in range(3):
             selected, agreeing = selected + times[2 * s] + times[2 * s + 1], agreeing + times[2 * s + 1]
             counts.append((selected, agreeing))
-        wrong += chance * any(test.passed for test in sequence_tests(counts, level, risk))
+        wrong += chance * any(test.passed for test in sequence_tests(counts, level, risk, [s for s in starts if s < 3]))
     assert 0 < wrong <= risk
 
 
-def test_a_setting_that_selects_too_few_does_not_end_the_sequence() -> None:
-    """Three images prove nothing, the hundred of the next threshold do."""
-    few, many = sequence_tests([(3, 3), (100, 100)], 0.9, 0.1)
+def test_a_setting_that_selects_too_few_does_not_hinder_the_next_start() -> None:
+    """Three images prove nothing, the hundred of the next start do."""
+    few, many = sequence_tests([(3, 3), (100, 100)], 0.9, 0.1, (0, 1))
     assert (few.passed, many.passed) == (False, True)
 
 

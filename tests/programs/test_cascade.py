@@ -79,6 +79,17 @@ def test_an_awaited_cascade_and_one_in_a_larger_program_give_the_same() -> None:
     assert len(Larger().named_predictors()) == 4
 
 
+def test_the_same_judge_may_be_asked_twice_on_two_models() -> None:
+    """Each place has an LM of its own."""
+    judge = stage("Safe", SURE)
+    cascade = Cascade([judge, judge])
+    assert cascade.judges[0] is judge
+    assert cascade.judges[1].judge.lm is judge.judge.lm
+    cascade.judges[1].set_lm(embedded_lm())
+    assert cascade.judges[0].judge.lm is not cascade.judges[1].judge.lm
+    assert len(cascade.named_predictors()) == 4
+
+
 def test_a_judge_that_never_escalates_is_named() -> None:
     """Before the last one it would leave the others without work."""
     cascade = Cascade([stage("Safe", None), stage("Safe", SURE)])

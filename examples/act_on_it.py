@@ -1,8 +1,9 @@
 """What to do with an aligned judge: label what it can be trusted with, and ask a stronger judge about the rest.
 
-A cheap model, which sees badly, is aligned with people's labels. New labels, which the search never saw, say from which
-confidence on at least nine in ten of its labels agree with people's, and a cascade asks a strong model where it is not
-that sure. Then a folder of new photographs is judged, and what neither is sure of goes into a table for people.
+A judge is aligned with people's ratings. New ratings, which the search never saw, say how sure a cheap model, which
+sees badly, and a strong one have to be for at least 90 % of their ratings to be within one level of people's. Then a
+folder of new photographs is judged: the strong model is asked where the cheap one is not that sure, and what neither is
+sure of goes into a table for people.
 
     python examples/act_on_it.py
 """
@@ -21,10 +22,11 @@ from blpo_dspy.data.sources.photographs.dataset import RatedPhotograph
 from blpo_dspy.embedded import embedded_lm
 from blpo_dspy.embedded.sight.senses import Traits
 
-LABELS = LabelSpace("reject", "keep")
-TASK = "Decide whether to keep this photograph."
+LABELS = LabelSpace.ordinal(1, 5)
+TASK = "Rate the technical quality of this photograph from 1 (worst) to 5 (best)."
 # With models of your own: Models.named("openai/gpt-4o-mini") and Models.named("openai/gpt-4o"), whose prices are known.
-CHEAP, STRONG = embedded_lm(1, traits=Traits(judging_noise=0.2, judging_misses=0.1)), embedded_lm(0)
+CHEAP = embedded_lm(1, traits=Traits(judging_noise=0.2, judging_misses=0.05), cache=False)
+STRONG = embedded_lm(0, cache=False)
 PRICES = {CHEAP.model: (0.15, 0.60), STRONG.model: (2.50, 10.00)}
 
 
@@ -33,14 +35,9 @@ def models(lm: dspy.LM) -> Models:
     return Models(lm, lm, lm)
 
 
-def label(photograph: RatedPhotograph) -> str:
-    """Returns what people do with a photograph."""
-    return "keep" if int(photograph.label) >= 4 else "reject"
-
-
 def table(photographs: Sequence[RatedPhotograph]) -> list[dict[str, object]]:
     """Returns labelled photographs as a table in memory; a path to a .csv does as well."""
-    return [{"image": photograph.image, "label": label(photograph)} for photograph in photographs]
+    return [{"image": photograph.image, "label": photograph.label} for photograph in photographs]
 
 
 def aligned(photographs: Sequence[RatedPhotograph]) -> VisualJudge:
@@ -57,6 +54,8 @@ def calibrated(judge: VisualJudge, photographs: Sequence[RatedPhotograph]) -> Ca
         Cascade([judge, judge]),
         table(photographs),
         agreement=0.9,
+        within=1,
+        confidence="logprobs",
         models=[models(CHEAP), models(STRONG)],
         prices=PRICES,
         progress=False,
@@ -79,7 +78,7 @@ def judged(cascade: Cascade, photographs: Sequence[RatedPhotograph], folder: Pat
 
 def main() -> None:
     """Aligns, calibrates, and judges a folder."""
-    splits = rated_photographs(RATERS["colour"], seed=0, train=90, val=200, test=150)
+    splits = rated_photographs(RATERS["colour"], seed=0, train=90, val=400, test=150)
     cascade = calibrated(aligned(splits.train), splits.val)
     with tempfile.TemporaryDirectory() as folder:
         judged(cascade, splits.test, Path(folder))

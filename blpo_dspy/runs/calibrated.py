@@ -140,10 +140,14 @@ class Calibrated:
             return f"there are too few images ({self.n}), even if all labels agreed; label at least {least}"
         needed = self.labels_needed
         if needed is None:
-            best = max(test.agreement or 0.0 for test in self.tests if test.risk)
+            shares = [test.agreement for test in self.tests if test.risk and test.agreement is not None]
+            if not shares:
+                return "no image has the confidence with which the tests start; use another confidence, or fewer votes"
+            best = max(shares)
             return (
-                f"at none that was tested is the agreement on these {_images(self.n)} clearly above that (at best {best:.0%}), so that "
-                "more labels would not help; use a lower level, a better judge or another confidence"
+                f"at none that was tested is the agreement on these {_images(self.n)} clearly above that (at best "
+                f"{best:.0%}), so that more labels would not help; use a lower level, a better judge or another "
+                "confidence"
             )
         return (
             f"there are too few images ({self.n:,}). If agreement and confidence are as on these, about "

@@ -229,7 +229,10 @@ def _found(
     doubts = [stage.confidence for stage in stages if stage.confidence is not None]
     settings = staircase([doubt.thresholds for doubt in doubts])
     counts = counts_of(confidences, right, settings)
-    tests = sequence_tests(counts, promise.agreement, promise.risk, doubts[-1].starts)
+    starts = {*doubts[-1].starts}
+    if len(doubts) > 1:  # also where the last judge gives every label that it can, which selects the most images
+        starts.add(len(doubts[-1].thresholds) - 1)
+    tests = sequence_tests(counts, promise.agreement, promise.risk, sorted(starts))
     passed = [place for place, test in enumerate(tests) if test.passed]
     # The first of those that select the most, and ask the fewest judges.
     chosen = max(passed, key=lambda i: (tests[i].selected, -_asked(accepting(confidences, settings[i]))), default=None)

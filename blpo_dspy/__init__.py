@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from blpo_dspy.programs import Cascade, VisualJudge
     from blpo_dspy.runs.align import align
     from blpo_dspy.runs.calibrating import calibrate
+    from blpo_dspy.runs.drift import measure_drift
     from blpo_dspy.runs.measure import measure
+    from blpo_dspy.runs.population import estimate_population
+    from blpo_dspy.runs.to_label import draw_to_label
 
 __version__ = "0.1.0"
 
@@ -44,10 +47,13 @@ __all__ = [
     "align",
     "calibrate",
     "compare",
+    "draw_to_label",
+    "estimate_population",
     "load_examples",
     "make_lm",
     "measure",
     "measure_agreement",
+    "measure_drift",
     "predict",
     "rank",
     "split_examples",
@@ -68,10 +74,13 @@ _HOME = {
     "align": "runs.align",
     "calibrate": "runs.calibrating",
     "compare": "comparison.compare",
+    "draw_to_label": "runs.to_label",
+    "estimate_population": "runs.population",
     "load_examples": "data.examples",
     "make_lm": "models.lm",
     "measure": "runs.measure",
     "measure_agreement": "agreement.measure",
+    "measure_drift": "runs.drift",
     "predict": "predictions.predict",
     "rank": "predictions.ranking",
     "split_examples": "data.examples",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: str | os.PathLike[str], data: Mapping[str, Any], *, indent: int = 2) -> None:
+def write_json(path: str | os.PathLike[str], data: Mapping[str, Any], *, indent: int | None = 2) -> None:
     """Writes JSON so that the file is either complete or as it was before.
 
     Raises:
@@ -144,3 +145,16 @@ def spreadsheet_cell(value: object) -> object:
     """Returns a value for a CSV cell; text that a spreadsheet would run as a formula gets an apostrophe in front."""
     harmless = not isinstance(value, str) or not value.startswith(_FORMULA) or _NUMBER.fullmatch(value)
     return value if harmless else f"'{value}"
+
+
+def write_sheet(path: str | os.PathLike[str], rows: Iterable[Iterable[object]]) -> None:
+    """Writes a CSV for a spreadsheet, its header first; the file is either complete or as it was before.
+
+    Raises:
+        BlpoError: If the file cannot be written.
+    """
+    try:
+        with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows(map(spreadsheet_cell, row) for row in rows)
+    except OSError as error:
+        raise BlpoError(f"{path}: cannot be written ({error.strerror or error})") from error

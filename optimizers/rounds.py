@@ -11,7 +11,7 @@ from blpo_dspy.errors import BlpoError, ModelError, check_kind
 from blpo_dspy.log import log_event
 from blpo_dspy.optimizers.base import JudgeOptimizer
 from blpo_dspy.optimizers.bench.records import UNCHANGED, BLPOResult, Round, Validation
-from blpo_dspy.optimizers.bench.run import Run, unmeasured
+from blpo_dspy.optimizers.bench.run import Run
 from blpo_dspy.optimizers.bench.setup import meta_prompt_digest
 from blpo_dspy.optimizers.proposals.asking import Asker
 from blpo_dspy.optimizers.proposals.guards import Guards
@@ -83,7 +83,7 @@ class RoundOptimizer(JudgeOptimizer):
         }
 
     def _search(self, run: Run) -> BLPOResult:
-        """Consumes the rounds: records each, and validates what a pass led to during the next.
+        """Consumes the rounds: records each, and validates the start, what each pass led to, and the end.
 
         Raises:
             BlpoError: If a cap was reached before anything was measured: the start would be returned as if it were a
@@ -92,23 +92,22 @@ class RoundOptimizer(JudgeOptimizer):
         validator = Validator(run, self.on_validation)
         validator.check(self.guards, self.label_field)
         rounds: list[Round] = []
-        with run.allowance.keeping(validator.calls if self.select == "best" else 0):
+        if self.validates:
+            validator.validate(0, run.start)
+        with run.allowance.keeping(validator.calls if self.validates else 0):
             stop_reason = self._follow(run, validator, rounds)
             if not stop_reason:
                 _check_written(run, rounds)
-            run.workers.end_search()  # or what is under way of a step that was cut short would take what is kept
-        if self.select == "best" and rounds:
-            validator.start(len(rounds), rounds[-1].end)
+            run.workers.drain()  # or what is under way of a step that was cut short would take what is kept
+        if self.validates and rounds:
+            validator.validate(len(rounds), rounds[-1].end)
         result = self._result(run, rounds, validator, stop_reason or self._end(run, rounds))
         return replace(result, capped=bool(stop_reason))
 
     def _follow(self, run: Run, validator: Validator, rounds: list[Round]) -> str:
         """Adds the rounds to the list as they end; returns what cut the search short, "" if nothing did."""
         with run.allowance.until_stopped():
-            if self.select == "best":
-                validator.start(0, run.start)
             for found in self._rounds(run):
-                validator.wait()  # so that what is spent doesn't depend on timing; it ran during this round
                 completed = replace(found, spent=run.meter.ledger.total.calls)
                 rounds.append(completed)
                 run.write("round", completed.number, completed.to_dict())
@@ -121,23 +120,16 @@ class RoundOptimizer(JudgeOptimizer):
                     break
                 if not self.partial_rounds and not run.allowance.pays_for_round(len(rounds)):
                     return "the budget doesn't pay for another round"
-                if self.select == "best" and validator.each_pass and completed.ends_pass:
-                    validator.start(len(rounds), completed.end)
+                if self.validates and validator.each_pass and completed.ends_pass:
+                    validator.validate(len(rounds), completed.end)
         return "" if run.allowance.stopped is None else str(run.allowance.stopped)
 
     def _result(self, run: Run, rounds: list[Round], validator: Validator, stop_reason: str) -> BLPOResult:
-        validations = validator.finish()
-        if self.select == "best" and (not validations or validations[0].after_round > 0):
-            raise unmeasured(run.meter, "the start was not judged on the validation images", stop_reason)
-        ends = [0, *(completed.spent for completed in rounds), run.meter.ledger.total.calls]
-        # Not more than at the end of the next round, during which it was judged: the two may share answers.
-        spent = {t: min(ends[t] + validator.asked(t), ends[t + 1]) for t in range(len(rounds) + 1)}
-        validations = tuple(replace(v, spent=spent[v.after_round]) for v in validations)
-        validations = self.guards.checked(validations)
+        validations = self.guards.checked(tuple(validator.found))
         for validation in validations:
             run.write("validation", validation.after_round, validation.to_dict())
         returned = rounds[-1].end if rounds else run.start
-        if self.select == "best":
+        if self.validates:
             returned = validations[best(validations)].instructions
         result = BLPOResult(
             run.start, tuple(rounds), validations, returned, run.meter.ledger, stop_reason, self.options

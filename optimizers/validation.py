@@ -1,10 +1,9 @@
-"""Judging instructions on the validation set, in the background of the search."""
+"""Judging instructions on the validation set."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import wait
 from dataclasses import replace
 from typing import Any
 
@@ -15,18 +14,19 @@ from blpo_dspy.calls.failures import RunStoppedError
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import notice
 from blpo_dspy.log import log_event
-from blpo_dspy.optimizers.bench.bench import PendingJudgements
 from blpo_dspy.optimizers.bench.records import Instructions, Judgement, Validation
-from blpo_dspy.optimizers.bench.run import Run
+from blpo_dspy.optimizers.bench.run import Run, unmeasured
 from blpo_dspy.optimizers.bench.sampling import drawn
 from blpo_dspy.optimizers.proposals.guards import Guards, mean_losses
 
-# The most of a cap on calls that validating the start and the end may take.
-_SHARE = 0.1
+# The share of a cap on calls that validating the start and the end may take, and how often a search goes through the
+# training examples before it learns more of them by heart than from them: what a cap pays for beyond that is better
+# spent on validation.
+_SHARE, _PASSES = 0.1, 6
 
 
 class Validator:
-    """Validates instructions in the background of the next round.
+    """Validates instructions.
 
     Args:
         run: The run, whose validation examples are judged; under a cap on calls a part of them, in which each label is
@@ -36,27 +36,51 @@ class Validator:
     Attributes:
         each_pass: Whether what each pass through the training examples led to is to be validated, or, under any budget,
             only the start and the end: most of it is to be spent on the search.
+        found: What was measured, in the order of the rounds.
     """
 
     def __init__(self, run: Run, on_validation: Callable[[Validation], None] | None = None) -> None:
         self._on_validation = on_validation
         self._run, self._bench, self.each_pass = run, run.bench, run.budget is None
-        size = validation_size(len(run.data.validation), run.max_calls, run.per_example)
+        size = validation_size(len(run.data.validation), run.max_calls, run.per_example, len(run.data.train))
         self._examples = _balanced(run, size)
-        self._wanted: dict[int, Instructions] = {}
-        self._pending: dict[Instructions, PendingJudgements] = {}
-        self._measured: dict[Instructions, Validation | None] = {}
-        self._start: list[Judgement] | None = None
-        self._asked: dict[int, int] = {}
+        self._start: list[Judgement] = []
+        self.found: list[Validation] = []
 
-    def start(self, after_round: int, instructions: Instructions) -> None:
-        """Starts judging the validation examples under these instructions, unless that was done."""
-        wanted = self._wanted.setdefault(after_round, instructions)
-        if wanted in self._pending or wanted in self._measured:
+    def validate(self, after_round: int, instructions: Instructions) -> None:
+        """Judges the validation examples under these instructions, unless that was done.
+
+        What the budget cuts short is not measured: half a validation set would not be comparable.
+
+        Raises:
+            BlpoError: If that is the start, without which nothing is.
+            ModelError: If the LM failed on too many examples, of the start or for a reason that may pass.
+        """
+        if self.found and self.found[-1].after_round == after_round:
             return
-        pending = self._pending[wanted] = self._bench.start(wanted, self._examples, background=True)
-        self._asked[after_round] = len(pending.futures) * self._run.per_example
-        self._run.allowance.promise(self._asked[after_round])
+        known = next((found for found in self.found if found.instructions == instructions), None)
+        if known is not None:
+            self.found.append(replace(known, after_round=after_round, spent=self._spent))
+            return
+        try:
+            judgements = self._bench.judge(instructions, self._examples)
+        except RunStoppedError as stopped:
+            if not after_round:
+                start = "the start was not judged on the validation images"
+                raise unmeasured(self._run.meter, start, str(stopped)) from stopped
+            return
+        if not after_round:
+            self._bench.check(judgements)
+            self._start = judgements
+        found = self._validation(after_round, instructions, judgements)
+        self.found.append(found)
+        _log_validation(found)
+        if self._on_validation is not None:
+            self._on_validation(found)
+
+    @property
+    def _spent(self) -> int:
+        return self._run.meter.ledger.total.calls
 
     def check(self, guards: Guards, label_field: str) -> None:
         """Warns of what a guard can't guard in this validation set.
@@ -76,60 +100,20 @@ class Validator:
         """About how many LM calls a validation makes."""
         return len(self._examples) * self._run.per_example
 
-    def asked(self, after_round: int) -> int:
-        """Returns about how many LM calls this validation made itself; none where an earlier one judged the same."""
-        return self._asked.get(after_round, 0)
-
-    def wait(self) -> None:
-        """Waits for everything that was started; what an outage took of it is judged again while there is budget.
-
-        Raises:
-            ModelError: If the LM failed on too many examples, of the start or for a reason that may pass.
-        """
-        wait([future for pending in self._pending.values() for future in pending.futures])
-        self._run.allowance.settle()
-        while self._pending:
-            instructions, pending = next(iter(self._pending.items()))
-            self._measured[instructions] = found = self._collected(pending)
-            del self._pending[instructions]
-            if found is not None:
-                _log_validation(found)
-                if self._on_validation is not None:
-                    self._on_validation(found)
-
-    def finish(self) -> tuple[Validation, ...]:
-        """Waits for everything that was started and returns it in the order of the rounds.
-
-        Raises:
-            ModelError: As `wait`.
-        """
-        self.wait()
-        measured = ((number, self._measured[self._wanted[number]]) for number in sorted(self._wanted))
-        return tuple(replace(found, after_round=number) for number, found in measured if found is not None)
-
-    def _collected(self, pending: PendingJudgements) -> Validation | None:
-        """The validation; None where the budget cut them short, as half a validation set would not be comparable."""
-        try:
-            judgements = self._bench.collect(pending)
-        except RunStoppedError:
-            return None
-        if pending.instructions == self._wanted[0]:
-            self._bench.check(judgements)
-            self._start = judgements
-        return self._validation(pending.instructions, judgements)
-
-    def _validation(self, instructions: Instructions, judgements: Sequence[Judgement]) -> Validation:
-        gain = self._bench.gain(self._start or judgements, judgements)
+    def _validation(self, after_round: int, instructions: Instructions, judgements: Sequence[Judgement]) -> Validation:
+        gain = self._bench.gain(self._start, judgements)
         failed = sum(bool(judgement.failure) for judgement in judgements)
         return Validation(
-            next(number for number, wanted in self._wanted.items() if wanted == instructions),
+            after_round,
             instructions,
             1.0 - self._bench.mean_loss(judgements),
             len(judgements),
             agreement_of(judgements, self._run.labels),
+            spent=self._spent,
             parts=parts_of(judgements, self._bench.examples, self._run.labels),
             gain=gain or 0.0,
             refused="" if gain is not None else f"the model failed for {failed} of {len(judgements)} examples",
+            judgements=tuple(judgements),
         )
 
 
@@ -161,15 +145,19 @@ def parts_of(
     )
 
 
-def validation_size(available: int, max_calls: int | None, per_example: int) -> int:
+def validation_size(available: int, max_calls: int | None, per_example: int, train: int) -> int:
     """Returns how many validation examples are judged, all of them without a cap on calls.
 
     Args:
         available: How many there are.
         max_calls: The cap on calls.
         per_example: LM calls that judging an example takes.
+        train: How many training examples there are.
     """
-    return available if max_calls is None else min(available, max(1, int(_SHARE * max_calls) // (2 * per_example)))
+    if max_calls is None:
+        return available
+    calls = max(int(_SHARE * max_calls), max_calls - _PASSES * train * per_example)
+    return min(available, max(1, calls // (2 * per_example)))
 
 
 def _balanced(run: Run, size: int) -> Sequence[int]:

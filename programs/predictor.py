@@ -8,8 +8,9 @@ from typing import Any
 
 import dspy
 
-from blpo_dspy.data.images.prepare import PixelPolicy
+from blpo_dspy.data.images.prepare import PixelPolicy, PreparedImage
 from blpo_dspy.errors import ArtifactError, brief, cause
+from blpo_dspy.models.splicing import spliced
 
 MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
 """What data with the right keys and wrong values leads to."""
@@ -23,6 +24,14 @@ class FittingPredict(dspy.Predict):
 
     DSPy saves fields without names and types, and loads other labels' descriptions without a warning.
     """
+
+    def forward(self, **inputs: Any) -> dspy.Prediction:
+        """Predicts as `dspy.Predict` does; prepared images take a shorter way to a server where one is open."""
+        images = [value for value in inputs.values() if isinstance(value, dspy.Image)]
+        if not images or not all(isinstance(image, PreparedImage) for image in images):
+            return super().forward(**inputs)
+        with spliced(inputs.pop("lm", self.lm) or dspy.settings.lm) as lm:
+            return super().forward(**inputs, lm=lm)
 
     def load_state(self, state: Mapping[str, Any], *, allow_unsafe_lm_state: bool = False) -> FittingPredict:
         """Takes over instructions and demonstrations; see `dspy.Predict.load_state`.

@@ -85,7 +85,7 @@ def _is_plain(fields: InputFields) -> bool:
 
 
 def _described(image: ImageInput, fields: InputFields, purpose: str) -> str:
-    """What a prompt says of an image input; by its name among several, as states are told apart by descriptions."""
+    """What a prompt says of an image input; by its name among several, as descriptions distinguish states."""
     what = "images" if image.several else "image"
     if len(fields.images) == 1:
         return f"the {what} to {purpose}"

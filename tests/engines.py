@@ -104,14 +104,17 @@ class ScriptedServer:
 
     def __init__(self, script: Callable[[dict[str, Any]], tuple[int, dict[str, Any], dict[str, str]]]) -> None:
         self.bodies: list[dict[str, Any]] = []
+        self.raw: list[tuple[str, dict[str, str], bytes]] = []  # path, headers, body
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                raw = self.rfile.read(int(self.headers["Content-Length"]))
+                body = json.loads(raw)
                 server.bodies.append(body)
+                server.raw.append((self.path, dict(self.headers), raw))
                 status, answer, headers = script(body)
                 content = json.dumps(answer).encode()
                 self.send_response(status)

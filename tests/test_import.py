@@ -18,7 +18,7 @@ import blpo_dspy
 pytestmark = pytest.mark.wheel
 
 HEAVY = {"datasets", "litellm", "matplotlib", "numpy", "openai", "pandas", "pyarrow", "scipy", "sklearn"}
-HEAVY |= {"deepeval", "inspect_ai", "mlflow", "trl"}
+HEAVY |= {"dask", "deepeval", "distributed", "inspect_ai", "mlflow", "trl"}
 
 
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -121,9 +121,9 @@ FLOORS = (
     {"embedded", "files"},
     {"data", "models"},
     {"agreement", "calls", "programs"},
-    {"optimizers", "predictions"},
+    {"optimizers", "population", "predictions"},
     {"integrations", "report", "serving"},
-    {"comparison", "runs"},
+    {"comparison", "labelling", "runs"},
     {"cli", "blpo_dspy"},
 )
 PACKAGE = Path(blpo_dspy.__file__).parent

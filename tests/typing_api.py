@@ -20,10 +20,13 @@ from blpo_dspy import (
     align,
     calibrate,
     compare,
+    draw_to_label,
+    estimate_population,
     load_examples,
     make_lm,
     measure,
     measure_agreement,
+    measure_drift,
     predict,
     rank,
     split_examples,
@@ -55,7 +58,9 @@ from blpo_dspy.optimizers.estimate import Estimate, estimate
 from blpo_dspy.predictions.predict import Progress
 from blpo_dspy.runs.align import Alignment
 from blpo_dspy.runs.calibrated import Calibrated
+from blpo_dspy.runs.drift import Drift
 from blpo_dspy.runs.measure import Measurement
+from blpo_dspy.runs.population import Population
 
 version: str = __version__
 errors: tuple[type[BlpoError], ...] = (ArtifactError, DataError, ModelError)
@@ -111,3 +116,7 @@ cascade: Cascade = Cascade([doubting, judge.confident("logprobs")])
 calibrate(cascade, examples, models=[models, models], prices={"openai/gpt-4o": (2.5, 10.0)}).judge.save("cascade.json")
 loaded: Cascade = Cascade.load("cascade.json")
 judge.confident("stated")  # type: ignore[arg-type]
+drawn: int = len(draw_to_label("predictions.csv", n=200, out="to_label.csv").chosen)
+population: Population = estimate_population("predictions.csv", "to_label.csv", judge=judge, by="site")
+drift: Drift = measure_drift(judge, "then.csv", "now.csv", labelled="labels.csv")
+estimated: float = population.whole.estimates[0].interval.low

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, fields
@@ -13,8 +12,7 @@ import dspy
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.errors import BlpoError
-from blpo_dspy.files import replacing, spreadsheet_cell
+from blpo_dspy.files import write_sheet
 
 FILE_NAME = "label_errors.csv"
 _LONG_SCALE = 4
@@ -104,10 +102,5 @@ def write_label_errors(path: str | os.PathLike[str], errors: Sequence[LikelyErro
     Raises:
         BlpoError: If the file cannot be written.
     """
-    try:
-        with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow([*(field.name for field in fields(LikelyError)), "new_label"])
-            writer.writerows([*map(spreadsheet_cell, astuple(error)), ""] for error in errors)
-    except OSError as error:
-        raise BlpoError(f"{path}: cannot be written ({error.strerror or error})") from error
+    header = [*(field.name for field in fields(LikelyError)), "new_label"]
+    write_sheet(path, [header, *([*astuple(error), ""] for error in errors)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,7 @@ from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.ratings import ratings_from_rows
-from blpo_dspy.errors import BlpoError
-from blpo_dspy.files import replacing, spreadsheet_cell
+from blpo_dspy.files import write_sheet
 
 
 @dataclass(frozen=True)
@@ -198,17 +196,11 @@ def write_disagreements(path: Path, people: People) -> None:
     Raises:
         BlpoError: If the file cannot be written.
     """
-    try:
-        with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["item", "label", "degree", "ratings"])
-            for found in people.agreement.disagreements:
-                given = " | ".join(map(str, found.ratings))
-                label = people.labels.get(found.item, "")
-                row = [found.item, label, f"{found.degree:.3f}", given]
-                writer.writerow(map(spreadsheet_cell, row))
-    except OSError as error:
-        raise BlpoError(f"{path}: cannot be written ({error.strerror or error})") from error
+    rows = [
+        [found.item, people.labels.get(found.item, ""), f"{found.degree:.3f}", " | ".join(map(str, found.ratings))]
+        for found in people.agreement.disagreements
+    ]
+    write_sheet(path, [["item", "label", "degree", "ratings"], *rows])
 
 
 def _in_words(value: float | None, interval: Interval | None, more: str = "") -> str:

@@ -30,6 +30,7 @@ class Verdict:
             the tie or None; None where that was not found out.
         confidence: How sure the judge is, in [0, 1]; None where that is not known.
         escalate: Of a calibrated judge whether the next judge, or people, have to label it; None of any other.
+        served_by: The versions of the models that servers report, "" where those are the names that were asked for.
     """
 
     label: Label | None
@@ -43,6 +44,7 @@ class Verdict:
     inconsistent: bool | None = None
     confidence: float | None = None
     escalate: bool | None = None
+    served_by: str = ""
 
     @property
     def invalid(self) -> bool:

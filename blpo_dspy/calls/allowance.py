@@ -1,4 +1,4 @@
-"""The part of a budget that the search may spend; the rest is reserved for validation."""
+"""The part of a budget that the search may spend; the rest is kept for the validation of its result."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.failures import RunStoppedError
-from blpo_dspy.calls.gate import in_background
 from blpo_dspy.calls.ledger import Ledger
 
 # The shares of 28 of 29 calls and of one more add up to a little over 1 in floating point.
@@ -16,7 +15,7 @@ _ROUNDING = 1e-9
 
 
 class Allowance:
-    """Admits LM calls as long as every cap pays for them; calls of the search leave what validations need.
+    """Admits LM calls as long as every cap pays for them, and for what is kept.
 
     Args:
         budget: The caps; None for none.
@@ -26,6 +25,7 @@ class Allowance:
 
     Attributes:
         deadline: When it is over, None if it never is.
+        kept: The calls that are kept from being spent.
         stopped: The refusal that ended `until_stopped`, None as long as there was none.
     """
 
@@ -41,17 +41,17 @@ class Allowance:
         longest = self._budget.max_seconds
         self.deadline = None if longest is None else self._began + longest
         self._first_call: float | None = None
-        self._kept = self._promised = 0
+        self.kept = 0
         self.stopped: RunStoppedError | None = None
 
     @contextmanager
     def keeping(self, calls: int) -> Iterator[None]:
         """Keeps a number of calls from being spent inside the block."""
-        self._kept = calls
+        self.kept = calls
         try:
             yield
         finally:
-            self._kept = 0
+            self.kept = 0
 
     @contextmanager
     def until_stopped(self) -> Iterator[None]:
@@ -61,50 +61,34 @@ class Allowance:
         except RunStoppedError as refused:
             self.stopped = refused
 
-    def promise(self, calls: int) -> None:
-        """Reserves more calls for validations that were started."""
-        self._promised += calls
-
-    def settle(self) -> None:
-        """Frees what validations have not used; all that were started have ended."""
-        self._promised = self._ledger().background
-
-    @property
-    def reserve(self) -> int:
-        """How many calls validations may still need."""
-        return self._reserve(self._ledger())
-
     def admit(self, ledger: Ledger) -> None:
         """Refuses a call that a cap doesn't pay for."""
         if reason := self._budget.exhausted(ledger, self._seconds):
             raise self._refusal(reason)
         self._first_call = self._first_call or time.monotonic()
-        if not self._pays_for(ledger, 1, 0 if in_background() else self._reserve(ledger)):
+        if not self._pays_for(ledger, 1):
             raise self._refusal("the rest of the budget is kept for the last validation and what comes after it")
 
     def afford(self, calls: int) -> None:
         """Refuses a step whose last calls a cap would refuse: its first ones would be wasted."""
         most, ledger = self._budget.calls, self._ledger()
-        if most is not None and ledger.total.calls + calls + self._reserve(ledger) > most:
+        if most is not None and ledger.total.calls + calls + self.kept > most:
             raise self._refusal("the rest of the budget doesn't pay for another step")
 
     def pays_for_round(self, done: int) -> bool:
-        """Whether every cap leaves room for a round like those before and for the validations."""
+        """Whether every cap leaves room for a round like those before and for what is kept."""
         ledger = self._ledger()
-        return self._pays_for(ledger, ledger.total.calls / done, self._reserve(ledger))
+        return self._pays_for(ledger, ledger.total.calls / done)
 
-    def _pays_for(self, ledger: Ledger, calls: float, reserved: int) -> bool:
-        """Whether every cap pays for so many calls, at the cost of those before, and for what is reserved and kept."""
+    def _pays_for(self, ledger: Ledger, calls: float) -> bool:
+        """Whether every cap pays for so many calls, at the cost of those before, and for what is kept."""
         total = ledger.total
         repeated = total.calls / max(1, total.calls - total.failed)
-        more = (calls + (reserved + self._budget.keep_calls) * repeated) / max(1, total.calls)
+        more = (calls + (self.kept + self._budget.keep_calls) * repeated) / max(1, total.calls)
         spent = self._budget.spent(ledger, self._seconds)
         # Time before the first call, in which images were prepared, does not count as time of calls.
         calling = self._budget.spent(ledger, time.monotonic() - (self._first_call or time.monotonic()))
         return all(share + calling[name] * more <= 1 + _ROUNDING for name, share in spent.items())
-
-    def _reserve(self, ledger: Ledger) -> int:
-        return self._kept + max(0, self._promised - ledger.background)
 
     @property
     def _seconds(self) -> float:

@@ -5,11 +5,14 @@ The time-outs of DSPy's engines bound the silence between two bytes, and nothing
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextvars import ContextVar, copy_context
+from functools import partial
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -24,6 +27,9 @@ LARGEST_ANSWER = 8 * 2**20
 
 # What DSPy's native engine, like the providers' own clients, waits for a byte where an LM has no time-out.
 _DEFAULT_SECONDS = 600.0
+
+# Seconds for which a thread waits for another call.
+_IDLE_SECONDS = 10.0
 
 # Seconds after its time in which a call ends by itself; by then its caller has raised the error.
 _AFTER = 1.0
@@ -60,20 +66,68 @@ def within(seconds: float, call: Callable[[], R], late: Callable[[], BaseExcepti
         except BaseException as error:
             result.set_exception(error)
 
-    threading.Thread(target=copy_context().run, args=(work,), name="blpo-call", daemon=True).start()
+    try:
+        caller = _idle.pop()
+    except IndexError:
+        caller = _Caller()
+    caller.work.put(partial(copy_context().run, work))
     if not wait([result], min(max(0.0, seconds), threading.TIMEOUT_MAX)).done:
         raise late()
     return result.result()
 
 
+class _Caller:
+    """A thread that makes calls, one at a time; it ends after a while without one."""
+
+    def __init__(self) -> None:
+        self.work: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        threading.Thread(target=self._run, name="blpo-call", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                work = self.work.get(timeout=_IDLE_SECONDS)
+            except Empty:
+                try:
+                    _idle.remove(self)
+                except ValueError:  # it was taken at this moment
+                    continue
+                return
+            work()
+            del work  # no image of a call that ended is kept until the next begins
+            _idle.append(self)
+
+
+_idle: list[_Caller] = []
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_idle.clear)  # threads do not survive one
+
+
 class Engines(dict[Any, Any]):
-    """The native engines of an LM by their settings, as DSPy keeps them, each with a bounded transport."""
+    """The native engines of an LM by their settings, as DSPy keeps them, each with a bounded transport.
+
+    Args:
+        wire: A transport in place of the connection to the server.
+    """
+
+    def __init__(self, wire: Any = None) -> None:
+        super().__init__()
+        self._wire = wire
 
     def __setitem__(self, key: Any, engine: Any) -> None:
         if isinstance(engine, LM15Engine):
             router = engine.router
-            router._transport = _BoundedTransport(router._shared_transport())
+            router._transport = _BoundedTransport(_ending_in(self._wire, router._shared_transport()))
         super().__setitem__(key, engine)
+
+
+def _ending_in(wire: Any, transport: Any) -> Any:
+    """A transport with a wire in place of its innermost one; those around that may change what is sent."""
+    inner = getattr(transport, "_transport", None)
+    if wire is None or inner is None:
+        return wire or transport
+    transport._transport = _ending_in(wire, inner)
+    return transport
 
 
 class _BoundedTransport:

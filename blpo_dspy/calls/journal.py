@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from blpo_dspy.calls.batch_record import BatchRecord
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.journal_file import JournalFile, Place, damage
 from blpo_dspy.calls.journal_lines import answer_in, encoded, of_kind, parsed, role_in, usage_in
@@ -35,6 +36,7 @@ class AnswerJournal:
         self._lock = threading.Lock()
         self._answers: dict[str, Place] = {}
         self._failed: dict[str, Usage] = {}
+        self._batches: dict[str, BatchRecord] = {}
 
     def _open(self, path: Path, fingerprint: Mapping[str, Any], **options: Any) -> None:
         self._file = JournalFile(path, fingerprint, self._take, **options)
@@ -52,6 +54,8 @@ class AnswerJournal:
         elif line["kind"] == "failed":
             role = role_in(line)
             self._failed[role] = self._failed.get(role, Usage()) + usage_in(line)
+        elif line["kind"] == "batch":
+            self._note_batch(BatchRecord.read(line))
         else:
             self._take_other(line, place)
 
@@ -73,7 +77,9 @@ class AnswerJournal:
         Raises:
             JournalError: If it cannot be written.
         """
-        place = self._file.append({"kind": "answer", "key": key, "role": role, **asdict(answer)})
+        place = self._file.append(
+            {"kind": "answer", "key": key, "role": role, **vars(answer), "usage": vars(answer.usage)}
+        )
         with self._lock:
             self._answers[key] = place
 
@@ -84,6 +90,31 @@ class AnswerJournal:
             JournalError: If it cannot be written.
         """
         self._file.append({"kind": "failed", "role": role, "usage": asdict(usage)})
+
+    @property
+    def batches(self) -> dict[str, BatchRecord]:
+        """The batches whose answers are not all known yet, by their names here."""
+        return dict(self._batches)
+
+    def put_batch(self, record: BatchRecord) -> None:
+        """Writes where a batch stands; it is on disk once this returns.
+
+        Raises:
+            JournalError: If it cannot be written.
+        """
+        self._file.append(record.line())
+        self._file.sync()
+        self._note_batch(record)
+
+    def _note_batch(self, record: BatchRecord) -> None:
+        if record.closed:
+            self._batches.pop(record.name, None)
+        else:
+            self._batches[record.name] = record.after(self._batches.get(record.name))
+
+    def knows(self, key: str) -> bool:
+        """Whether there is an answer to a request."""
+        return key in self._answers
 
     def close(self) -> None:
         """Ends writing and lets another run continue."""
@@ -127,6 +158,10 @@ class Journal(AnswerJournal):
         if line["kind"] != "record":
             raise ValueError(f"unknown kind {line['kind']!r}")
         self._recorded[of_kind(line, "type", str), of_kind(line, "number", int)] = line["data"]
+
+    def knows(self, key: str) -> bool:
+        """Whether there is an answer to a request, here or where others were paid for."""
+        return super().knows(key) or key in self._known
 
     def get(self, key: str) -> tuple[Answer, Usage] | None:
         """Returns a known answer and what this use of it adds to the ledger (see `AnswerStore`)."""

@@ -23,6 +23,10 @@ class JournalError(BlpoError):
     """A journal that cannot be continued; the text says why."""
 
 
+class JournalInUseError(JournalError):
+    """A journal that another run is writing."""
+
+
 class JournalFile:
     """Lines that survive the death of their process; the first one says which run they belong to.
 
@@ -34,6 +38,7 @@ class JournalFile:
         take: Called with each line after the first and its place; a KeyError, TypeError or ValueError means damage.
         version: The format version of the lines.
         elsewhere: What the user can do instead of continuing the file, for the messages.
+        patience: Seconds for which another run that is writing the file is waited for.
         sync_seconds: Seconds between two `fsync`s; at 0 every line is on disk once `append` returns. A process that
             is killed loses no line in any case.
 
@@ -50,6 +55,7 @@ class JournalFile:
         *,
         version: int,
         elsewhere: str,
+        patience: float = 0.0,
         sync_seconds: float = 0.0,
     ) -> None:
         self.path, self._elsewhere, self._sync_seconds = path, elsewhere, sync_seconds
@@ -58,7 +64,7 @@ class JournalFile:
         self._end = self._written = 0
         self._synced = time.monotonic()
         self._broken = ""
-        self._lock = FileLock(f"{path}.lock", timeout=0, thread_local=False)
+        self._lock = FileLock(f"{path}.lock", timeout=patience, thread_local=False)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - open for the length of the run
@@ -81,7 +87,9 @@ class JournalFile:
         try:
             self._lock.acquire()
         except Timeout as error:
-            raise JournalError(f"{self.path}: another run is writing it; wait for it, or {self._elsewhere}") from error
+            raise JournalInUseError(
+                f"{self.path}: another run is writing it; wait for it, or {self._elsewhere}"
+            ) from error
         except OSError as error:
             raise self._cannot_write(error) from error
 
@@ -155,6 +163,18 @@ class JournalFile:
             self._broken = f"cannot be written ({error.strerror}); make room and repeat the call to continue"
             raise JournalError(f"{self.path}: {self._broken}") from error
         self._written += len(lines)
+
+    def sync(self) -> None:
+        """Waits until every line is on disk.
+
+        Raises:
+            JournalError: If it cannot be written.
+        """
+        with self._writing:
+            try:
+                self._sync()
+            except OSError as error:
+                raise self._cannot_write(error) from error
 
     def _sync(self) -> None:
         os.fsync(self._file.fileno())

@@ -40,7 +40,8 @@ def answer_in(line: Mapping[str, Any]) -> Answer:
     texts = [output.get("text") if isinstance(output, dict) else output for output in outputs]
     if not outputs or not all(text is None or isinstance(text, str) for text in texts):
         raise ValueError(f"outputs: {_short(outputs)} are not the texts of an answer")
-    return Answer(tuple(outputs), of_kind(line, "finish_reason", (str, type(None))), usage_in(line))
+    served = of_kind(line, "served", (str, type(None))) if "served" in line else None
+    return Answer(tuple(outputs), of_kind(line, "finish_reason", (str, type(None))), usage_in(line), served)
 
 
 def usage_in(line: Mapping[str, Any]) -> Usage:
@@ -50,8 +51,6 @@ def usage_in(line: Mapping[str, Any]) -> Usage:
         As `answer_in`.
     """
     usage, kinds = dict(of_kind(line, "usage", dict)), {field.name: type(field.default) for field in fields(Usage)}
-    if "untold" in usage:  # its name in earlier journals
-        usage["uncounted"] = usage.pop("untold")
     for name in usage:
         value = of_kind(usage, name, int if kinds[name] is int else (int, float))
         if not (math.isfinite(value) and value >= 0):

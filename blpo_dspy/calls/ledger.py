@@ -47,6 +47,9 @@ class Usage:
     def __add__(self, other: Usage) -> Usage:
         return Usage(*map(operator.add, _COUNTS(self), _COUNTS(other)))
 
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(*map(operator.sub, _COUNTS(self), _COUNTS(other)))
+
     @property
     def tokens(self) -> int:
         """Prompt and completion tokens together."""
@@ -70,13 +73,11 @@ class Ledger:
 
     Attributes:
         roles: By role.
-        background: The calls among them that were made in the background, for validation.
         answered: How many different requests were answered, by role, from memory or for money: the same on every
             machine, whatever failed on the way.
     """
 
     roles: Mapping[str, Usage]
-    background: int = field(default=0, compare=False)
     answered: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     def __getitem__(self, role: str) -> Usage:
@@ -84,7 +85,7 @@ class Ledger:
 
     def __add__(self, other: Ledger) -> Ledger:
         roles = {role: self[role] + other[role] for role in {**self.roles, **other.roles}}
-        return Ledger(roles, self.background + other.background, Counter(self.answered) + Counter(other.answered))
+        return Ledger(roles, Counter(self.answered) + Counter(other.answered))
 
     @property
     def total(self) -> Usage:

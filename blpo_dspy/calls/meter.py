@@ -12,20 +12,21 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 import dspy
-from dspy.utils.exceptions import LMError
+from dspy.utils.exceptions import LMError, LMRateLimitError
 
 from blpo_dspy.calls.bounds import Engines, longest_call, within
 from blpo_dspy.calls.failures import RunStoppedError, UnreadableAnswerError, is_outage
-from blpo_dspy.calls.gate import Gate, Turn, in_background
+from blpo_dspy.calls.gate import Gate
 from blpo_dspy.calls.ledger import ROLES, Ledger, Usage
 from blpo_dspy.calls.metered_lm import metered_copy
 from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.request import Request
 from blpo_dspy.calls.store import Answer, AnswerStore, MemoryStore
-from blpo_dspy.errors import check_least, notice
+from blpo_dspy.errors import notice
 from blpo_dspy.models.failures import FATAL_ERRORS
 from blpo_dspy.models.prices import Prices, checked_prices, own_price
 
@@ -38,29 +39,6 @@ _LONGEST_WAIT, _NOTICED_WAIT = 300.0, 60.0
 
 # While a run waits before a retry it checks this often, in seconds, whether it may continue.
 _LOOK = 1.0
-
-
-@dataclass
-class CallCap:
-    """The most LM calls of a meter, as its `admit`.
-
-    Attributes:
-        calls: How many; None for no cap.
-
-    Raises:
-        BlpoError: If that is not a whole number of at least 0.
-    """
-
-    calls: int | None
-
-    def __post_init__(self) -> None:
-        if self.calls is not None:
-            check_least("max_calls", self.calls, 0)
-
-    def __call__(self, ledger: Ledger) -> None:
-        """Refuses a call that the cap doesn't pay for."""
-        if self.calls is not None and ledger.total.calls >= self.calls:
-            raise RunStoppedError("the cap on LM calls is reached")
 
 
 _observed: ContextVar[list[Answer] | None] = ContextVar("blpo_observed_answers", default=None)
@@ -87,11 +65,13 @@ class Meter:
         num_threads: The most calls under way at once, over all roles and nested steps.
         store: Where answers are remembered; in memory unless given.
         admit: Called with the ledger before every attempt; raises `RunStoppedError` to refuse it.
-        demand: Returns how many tasks of the search are under way or waiting (see `Gate`).
         prices: What tokens cost where DSPy's tables lack it or have it wrong.
         deadline: When the time of the run is over, by the monotonic clock: a little later calls under way are given up.
         outages: How long a server that has stopped answering is waited for, where an LM's calls are retried at all.
     """
+
+    # What requests go through in place of a connection to the server.
+    _wire: Any = None
 
     def __init__(
         self,
@@ -99,7 +79,6 @@ class Meter:
         num_threads: int,
         store: AnswerStore | None = None,
         admit: Callable[[Ledger], None] = lambda ledger: None,
-        demand: Callable[[], int] = lambda: 0,
         prices: Prices | None = None,
         deadline: float | None = None,
         outages: Outages | None = None,
@@ -109,11 +88,10 @@ class Meter:
         self._store: AnswerStore = MemoryStore() if store is None else store
         self._prices = checked_prices(prices)
         self._admit = admit
-        self._gate = Gate(num_threads, demand)
+        self._gate = Gate(num_threads)
         self._lock = threading.Lock()
-        self._under_way: dict[str, tuple[Future[Answer], Turn]] = {}
+        self._under_way: dict[str, Future[Answer]] = {}
         self._usage = self._store.failed()
-        self._background = 0
         self._answered: dict[str, set[str]] = {role: set() for role in ROLES}
         self._refused = Ledger({})
         self._refusals: dict[str, LMError] = {}
@@ -128,7 +106,7 @@ class Meter:
         metered._meter, metered._role, metered._retries = self, role, getattr(lm, "num_retries", 0)
         metered._price = own_price(lm, self._prices)
         metered._server = str(lm.kwargs.get("api_base") or lm.model.partition("/")[0])
-        metered._seconds, metered._engine_store = longest_call(lm), Engines()
+        metered._seconds, metered._engine_store = longest_call(lm), Engines(self._wire)
         return metered
 
     @property
@@ -136,7 +114,12 @@ class Meter:
         """The usage so far."""
         with self._lock:
             answered = {role: len(keys) for role, keys in self._answered.items()}
-            return Ledger(dict(self._usage), self._background, answered)
+            return Ledger(dict(self._usage), answered)
+
+    @property
+    def under_way(self) -> int:
+        """How many calls wait for their answer; for `admit`, besides the one that it is asked about."""
+        return max(0, self._gate.taken - 1)
 
     @property
     def unused(self) -> Ledger:
@@ -169,7 +152,7 @@ class Meter:
             if known is not None and known[1].calls:
                 # An answer that another session paid for counts against the cap of this run like a call.
                 try:
-                    self._admit(Ledger(self._usage, self._background))
+                    self._admit(Ledger(self._usage))
                 except BaseException:
                     self._refused += Ledger({role: known[1]})
                     raise
@@ -180,16 +163,15 @@ class Meter:
             if refusal is not None:
                 raise refusal.with_traceback(None)
             if known is None and pending is None:
-                mine, turn = self._under_way[key] = (Future(), Turn())
+                mine = self._under_way[key] = Future()
         if known is not None:
             return self._seen(known[0])
         if pending is not None:
-            self._gate.bring_forward(pending[1])
-            answer = pending[0].result()
+            answer = pending.result()
             self._add(role, Usage(cached=1))
             return self._seen(answer)
         try:
-            answer = self._ask(request, turn)
+            answer = self._ask(request)
             self._store.put(key, role, answer)
             with self._lock:
                 self._answered[role].add(key)
@@ -204,12 +186,13 @@ class Meter:
                 del self._under_way[key]
         return self._seen(answer)
 
-    def _ask(self, request: Request, turn: Turn) -> Answer:
+    def _ask(self, request: Request) -> Answer:
         number, failed, repeated = 0, time.monotonic(), 0
         while True:
             self._check()
+            self._outages.hold(request.quota, self._look)
             try:
-                with self._gate.slot(turn):
+                with self._gate.slot():
                     return self._attempt(request, Usage(calls=1, retries=repeated))
             except LMError as error:
                 if isinstance(error, FATAL_ERRORS):
@@ -218,6 +201,8 @@ class Meter:
                     raise
                 before, failed = failed, time.monotonic()
                 self._outages.failed(request.server)
+                if isinstance(error, LMRateLimitError):
+                    self._outages.pause(request.quota, min(_hint(error) or 0.0, _LONGEST_WAIT))
                 if number < request.retries:
                     self._wait(self._delay(error, number))
                 elif not request.retries or not self._waited_out(request, error, number, before):
@@ -267,7 +252,7 @@ class Meter:
         role = request.role
         with self._lock:
             self._check()
-            self._admit(Ledger(self._usage, self._background) + self.unused)
+            self._admit(Ledger(self._usage) + self.unused)
             self._count(role, sent)
         began = time.monotonic()
         try:
@@ -305,7 +290,6 @@ class Meter:
 
     def _count(self, role: str, usage: Usage) -> None:
         self._usage[role] = self._usage.get(role, Usage()) + usage
-        self._background += usage.calls * in_background()
 
     @staticmethod
     def _seen(answer: Answer) -> Answer:

@@ -16,12 +16,14 @@ from blpo_dspy.calls.bounds import LARGEST_ANSWER, RECEIVED, TOO_LARGE
 from blpo_dspy.calls.failures import UnreadableAnswerError
 from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.calls.request import Request
+from blpo_dspy.calls.served import note_served, served_in
 from blpo_dspy.calls.store import Answer
 from blpo_dspy.models.credentials import CREDENTIAL_ERRORS, described, fit_to_show
 from blpo_dspy.models.lm import rollout_seed
 from blpo_dspy.models.logprobs import plain_logprobs
 from blpo_dspy.models.prices import Price, cost
 from blpo_dspy.models.seams import CLIENT_KEYS, UsageTracker, extend
+from blpo_dspy.models.splicing import SplicingMixin, filling_of
 
 # `n` is always one: several answers are several requests.
 _NOT_PART_OF_A_REQUEST = CLIENT_KEYS | {"cache", "num_retries", "n"}
@@ -73,8 +75,11 @@ class _MeteredMixin:
             options = {**kwargs, **apart, **({"n": 1} if "n" in self.kwargs else {})}  # type: ignore[attr-defined]
             key = _request_key(self._role, self, prompt, messages, options)
             attempt = functools.partial(self._attempt, prompt, messages, options)
-            request = Request(self._role, key, attempt, self.model, self._server, self._retries, self._seconds)
-            outputs += self._meter.call(request).outputs
+            at = (self.model, self._server, self._retries, self._seconds)
+            request = Request(self._role, key, attempt, *at, options, _images(messages))
+            answer = self._meter.call(request)
+            note_served(answer.served)
+            outputs += answer.outputs
         return outputs
 
     def _sampling(self, kwargs: dict[str, Any], rollout: int) -> dict[str, int]:
@@ -131,7 +136,8 @@ class _MeteredMixin:
         if entry is None:  # an LM with a `__call__` of its own reports no usage, and has no cache
             return Answer(tuple(outputs), usage=Usage(unpriced=1, uncounted=1, images=_images(messages)))
         usage = _usage(entry, self._price, _images(messages)) if tracker.billed else Usage(cached=1)
-        return Answer(tuple(outputs), _finish_reason(entry.get("response")), usage)
+        served = served_in(entry, self.model)
+        return Answer(tuple(outputs), _finish_reason(entry.get("response")), usage, served)
 
     def update_history(self, entry: dict[str, Any]) -> None:
         self._entry.set(entry)
@@ -142,14 +148,21 @@ class _MeteredMixin:
 
 def metered_copy(lm: dspy.BaseLM) -> Any:
     """Returns a copy of an LM whose calls pass the meter that is set on it."""
-    return extend(lm.copy(num_retries=0), _MeteredMixin)
+    copied = lm.copy(num_retries=0)
+    return extend(extend(copied, SplicingMixin) if type(lm) is dspy.LM else copied, _MeteredMixin)
 
 
 def _request_key(role: str, lm: Any, prompt: Any, messages: Any, options: dict[str, Any]) -> str:
     request = {**lm.kwargs, **options}
     request = {k: v for k, v in request.items() if v is not None and k not in _NOT_PART_OF_A_REQUEST}
     payload = [role, lm.model, lm.model_type, prompt, messages, request]
-    return hashlib.sha256(json.dumps(payload, sort_keys=True, default=repr).encode()).hexdigest()
+    text, filling = json.dumps(payload, sort_keys=True, default=repr), filling_of(messages)
+    pieces = [text.encode()] if filling is None else filling.in_json(text, ascii_only=True)
+    assert pieces is not None, "the messages hold every place"
+    key = hashlib.sha256()
+    for piece in pieces:
+        key.update(piece)
+    return key.hexdigest()
 
 
 def _finish_reason(response: Any) -> str | None:

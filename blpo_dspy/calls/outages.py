@@ -58,10 +58,16 @@ class Outages:
     Args:
         longest: Seconds that an outage is waited out.
         known: Whether the servers are known to have answered.
+        paces: Whether a rate limit whose answer says how long to wait holds back all calls to that model, not only the
+            one that was refused.
+        on_pause: Called with the model and the seconds when that begins, so that other processes wait, too.
     """
 
     longest: float = MAX_OUTAGE
     known: bool = False
+    paces: bool = False
+    on_pause: Callable[[str, float], None] = lambda quota, seconds: None
+    _until: dict[str, float] = field(default_factory=dict, init=False)
     _answered: dict[str, float] = field(default_factory=dict, init=False)
     _under_way: dict[str, _Outage] = field(default_factory=dict, init=False)
     _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
@@ -92,6 +98,25 @@ class Outages:
             self._under_way.setdefault(server, _Outage(time.monotonic()))
         if first:
             log_event("retry", f"{server} failed to answer; calls are retried", server=server)
+
+    def pause(self, quota: str, seconds: float, *, tell: bool = True) -> None:
+        """Holds back the calls to a model, if rate limits do so.
+
+        Args:
+            quota: The server and the model.
+            seconds: For how long from now.
+            tell: Whether `on_pause` is called.
+        """
+        if self.paces and seconds > 0:
+            self._until[quota] = max(self._until.get(quota, 0.0), time.monotonic() + seconds)
+            if tell:
+                self.on_pause(quota, seconds)
+
+    def hold(self, quota: str, look: Callable[[], None]) -> None:
+        """Waits while the calls to a model are held back; `look` as for `wait`."""
+        while (left := self._until.get(quota, 0.0) - time.monotonic()) > 0:
+            look()
+            time.sleep(min(left, _LOOK))
 
     def wait(self, server: str, reason: str, hint: float, look: Callable[[], None]) -> bool:
         """Waits until a call whose retries have run out may be made again; returns whether it may.

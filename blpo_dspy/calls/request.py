@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from dspy.utils.exceptions import LMTimeoutError
 
@@ -22,6 +23,8 @@ class Request:
         server: Who answers it.
         retries: How often it is repeated where it fails for a reason that may pass.
         seconds: The most that an attempt may take as a whole; None for no such bound.
+        options: The options of this call.
+        images: How many images it holds.
     """
 
     role: str
@@ -31,6 +34,13 @@ class Request:
     server: str
     retries: int
     seconds: float | None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    images: int = 0
+
+    @property
+    def quota(self) -> str:
+        """Whose rate limit it counts against."""
+        return f"{self.server} {self.model}"
 
     def too_late(self) -> LMTimeoutError:
         """Returns the error for an attempt that takes longer."""

@@ -16,11 +16,13 @@ class Answer:
         outputs: One entry per completion, as DSPy's adapters take them (text, or a dict with "text").
         finish_reason: The provider's reason for ending, "length" when the token limit cut the answer off.
         usage: The usage of the answer, without that of failed attempts before it.
+        served: The version of the model that the server reports, None where that is the name that was asked for.
     """
 
     outputs: tuple[Any, ...]
     finish_reason: str | None = None
     usage: Usage = field(default_factory=Usage)
+    served: str | None = None
 
     @property
     def truncated(self) -> bool:

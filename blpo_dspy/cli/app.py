@@ -7,9 +7,9 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from copy import copy
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, NewType
+from typing import Annotated, Any, NewType, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -29,25 +29,27 @@ from blpo_dspy.data.sources import SOURCES
 from blpo_dspy.errors import BlpoError, DataError, brief, gathered
 from blpo_dspy.files import writing_output
 from blpo_dspy.runs.jobs import (
+    Batching,
     CalibrateJob,
     Columns,
     CompareJob,
     CompileJob,
     Data,
-    DemoJob,
+    DriftJob,
     Escalation,
     EvaluateJob,
     EvidenceOption,
     JudgeJob,
     ModelNames,
-    RankJob,
+    PopulationJob,
     RaterChoice,
     RaterRule,
-    ReportJob,
+    SampleJob,
+    Scale,
     Search,
-    ServeJob,
     SourceChoice,
     Start,
+    Where,
     names,
 )
 
@@ -137,25 +139,21 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Seed = Annotated[int, typer.Option(metavar="N", help="Seeds every draw.")]
+
+def _of_search(name: str) -> Any:
+    """An option of a search, as its field describes it."""
+    metadata = next(each.metadata for each in fields(Search) if each.name == name)
+    return typer.Option(help=metadata["help"], **metadata["shown"])
+
+
+Seed = Annotated[int, _of_search("seed")]
 Scores = Annotated[
     str | None, typer.Option(metavar="LOW-HIGH", help="Or scores with decimals: 0-100; 0-10:0.5 in steps of 0.5.")
 ]
-Rounds = Annotated[
-    int | None,
-    typer.Option(metavar="N", min=1, help="Outer rounds (default 16, or as many as the caps pay for; 5 with --paper)."),
-]
-InnerSteps = Annotated[
-    int | None,
-    typer.Option(metavar="N", min=0, help="Verbalizer instructions tried in a round (default 1; 5 with --paper)."),
-]
-BatchSize = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Maximum number of mistakes shown at once (default 10).")
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(metavar="N", min=1, help="Concurrent LM calls (default 8); results don't depend on it."),
-]
+Rounds = Annotated[int | None, _of_search("rounds")]
+InnerSteps = Annotated[int | None, _of_search("inner_steps")]
+BatchSize = Annotated[int | None, _of_search("batch_size")]
+Threads = Annotated[int | None, _of_search("threads")]
 ApiBase = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Your own server, e.g. http://localhost:8000/v1, for all but `embedded`."),
@@ -167,10 +165,7 @@ Timeout = Annotated[
         help="Timeout of an LM call (default 120; 300 for an optimizer and for models that reason first).",
     ),
 ]
-MaxOutage = Annotated[
-    float,
-    typer.Option(metavar="SECONDS", min=0, help="Maximum time to wait for a server that has stopped answering."),
-]
+MaxOutage = Annotated[float, _of_search("max_outage")]
 InOrders = Annotated[
     Orders,
     typer.Option(
@@ -190,20 +185,6 @@ VerbalizerModel = Annotated[
     str | None, typer.Option(metavar="MODEL", help="The verbalizer's model (default: the judge's).")
 ]
 Seconds = Annotated[float, typer.Option(metavar="SECONDS", help="Mean duration of an LM call.")]
-MaxUsd = Annotated[
-    float | None,
-    typer.Option(metavar="X", min=0, help="Maximum cost of the same calls in dollars, if prices are known."),
-]
-PriceList = Annotated[
-    list[str] | None,
-    typer.Option("--price", metavar="MODEL=IN,OUT", help="A model's dollars per million prompt and completion tokens."),
-]
-Preflight = Annotated[
-    bool,
-    typer.Option(
-        "--preflight", help="First check that the models see, also the largest images, and that the sets are apart."
-    ),
-]
 ProgramFactory = Annotated[
     str | None,
     typer.Option(metavar="MODULE:FACTORY", help="A function that returns the ProgramJudge whose state the file holds."),
@@ -251,7 +232,7 @@ def demo(
 
     search = Search(rounds, inner_steps, batch_size, seed=seed, threads=threads, fidelity=_DEMO_FIDELITY)
     space = None if scores is None else parse_scores(scores)
-    run_demo(DemoJob(out, rater, search, space, reasons), Screen(as_json=as_json))
+    run_demo(out, search, Screen(as_json=as_json), taste=rater, labels=space, reasons=reasons)
 
 
 def _source(
@@ -354,6 +335,13 @@ def _models(
 
 def _start(
     data: Data,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="JUDGE",
+            help="Or a judge.json to compile further; it has its labels, and images it was compiled with are no test.",
+        ),
+    ] = None,
     task: Annotated[
         str | None, typer.Option(metavar="TEXT", help="The judge instruction to start from (a source has its own).")
     ] = None,
@@ -419,11 +407,27 @@ def _start(
 ) -> Start:
     """The options for what an optimizer starts from."""
     of_table = data.source is None
-    _check_start(task, of_table=of_table, own_splits=bool(val or test), sized=bool(sizes))
+    if start is not None:
+        _check_own(
+            task=task,
+            labels=labels,
+            scale=scale,
+            scores=scores,
+            tolerance=tolerance,
+            pairs=pairs,
+            images=images,
+            context=context,
+            evidence=evidence,
+            verbalizer_instruction=verbalizer_instruction,
+            reasoning=reasoning or None,
+        )
+    own_splits, sized = bool(val or test), bool(sizes)
+    _check_start(task, of_table=of_table, own_splits=own_splits, sized=sized, begun=start is not None)
     if unbalanced and not (sizes and of_table):
         raise BlpoError("--unbalanced belongs to --sizes of a TABLE; without sizes a split has its label proportions")
     stated = any(option is not None for option in (labels, scale, scores, tolerance, pairs))
-    space = parse_labels(labels, scale, scores, tolerance, pairs) if of_table or stated else None
+    needed = stated or (of_table and start is None)
+    space = parse_labels(labels, scale, scores, tolerance, pairs) if needed else None
     texts = None if context is None and not of_table else names(context or "")
     if reason_column is not None and not of_table:
         raise BlpoError("--reason-column is for a TABLE of your own")
@@ -442,13 +446,23 @@ def _start(
         evidence=evidence,
         verbalizer_instruction=verbalizer_instruction,
         reasoning=reasoning,
+        judge=start,
     )
 
 
-def _check_start(task: str | None, *, of_table: bool, own_splits: bool, sized: bool) -> None:
+def _check_own(**given: object) -> None:
+    """Refuses options for what a judge to compile further has of its own."""
+    flags = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
+    if flags:
+        raise BlpoError(
+            f"--start and {', '.join(flags)}: a judge.json has these of its own; leave out one or the other"
+        )
+
+
+def _check_start(task: str | None, *, of_table: bool, own_splits: bool, sized: bool, begun: bool) -> None:
     if task is not None and not task.strip():
         raise BlpoError("--task is empty; say in a sentence what the judge is to do")
-    if task is None and of_table:
+    if task is None and of_table and not begun:
         raise BlpoError("--task is missing: say in a sentence what the judge is to do")
     if own_splits and not of_table:
         raise BlpoError("--val and --test name tables; what is drawn from a source is split, see --sizes")
@@ -456,114 +470,13 @@ def _check_start(task: str | None, *, of_table: bool, own_splits: bool, sized: b
         raise BlpoError("--sizes splits one table; with --val or --test the tables have their own sizes")
 
 
-# The options of what is made of them by name, under their headings in the help: type and default are the field's.
-_OPTIONS: Mapping[Any, Mapping[str | None, Mapping[str, Any]]] = {
-    Search: {
-        "Search": {
-            "rounds": Rounds,
-            "inner_steps": InnerSteps,
-            "batch_size": BatchSize,
-            "shown_right": typer.Option(
-                metavar="N", min=0, help="Right examples shown with the mistakes (default 4; 0 with --paper)."
-            ),
-            "minibatch_size": typer.Option(
-                metavar="N", min=1, help="Images judged in a round (default 20; all with --paper)."
-            ),
-            "keep_back": typer.Option(
-                help="Whether to hide half of the mistakes from the optimizer model and score updates on them (default "
-                "auto: once it corrects all that it is shown; never with --paper)."
-            ),
-            "instruction_words": typer.Option(
-                metavar="N",
-                min=1,
-                help="How many words longer than the first a judge instruction may be (default 150; any with --paper).",
-            ),
-            "paper": typer.Option(
-                "--paper", help="The paper's algorithm to the letter; its judge sees the image alone: --evidence image."
-            ),
-            "seed": Seed,
-            "threads": Threads,
-            "max_calls": typer.Option(
-                metavar="N", min=1, help="Maximum number of LM calls in total, the test split included."
-            ),
-            "max_tokens": typer.Option(metavar="N", min=1, help="Maximum number of tokens, likewise."),
-            "max_usd": MaxUsd,
-            "max_seconds": typer.Option(metavar="X", min=0, help="Maximum time in seconds, likewise."),
-            "max_outage": MaxOutage,
-            "fidelity": typer.Option(
-                metavar="N",
-                min=0,
-                help="Test images to check on, at 2 or 4 calls each, whether descriptions carry what the pixels show.",
-            ),
-            "label_errors": typer.Option(
-                metavar="N",
-                min=0,
-                help="Training images to judge again, at 1 or 2 calls each, to find labels that may be wrong.",
-            ),
-            "prices": PriceList,
-        },
-        "Guards": {
-            "max_instruction_tokens": typer.Option(
-                metavar="N", min=1, help="Longest instruction that is accepted (default 1500)."
-            ),
-            "copied_words": typer.Option(
-                metavar="N",
-                min=0,
-                help="Refuse instructions with so many words of an example in a row (default 8, 0 off).",
-            ),
-            "label_shift": typer.Option(
-                metavar="X", help="Refuse a judge whose label shares are farther from people's by X in [0, 1]."
-            ),
-            "part_loss": typer.Option(
-                metavar="X", help="Refuse a judge that is worse by X in [0, 1] for a label or a group."
-            ),
-        },
-    },
-    CompileJob: {
-        None: {
-            "out": typer.Option(metavar="FILE", help="Where the judge goes, a .json file."),
-            "result": typer.Option(metavar="FILE", help="Where to record the run, a .json file."),
-            "preflight": Preflight,
-            "repeat": typer.Option(
-                metavar="N", min=2, help="First judge ten images N times: how far does the judge agree with itself?"
-            ),
-            "folds": typer.Option(
-                metavar="K",
-                min=2,
-                help="For 60 to 100 images: no test set, but K folds, each judged by a judge compiled on the others; "
-                "K + 1 searches, among which all caps are shared out equally.",
-            ),
-            "run_dir": typer.Option(
-                metavar="DIR",
-                help="Folder for journal, judge.json, result.json, report.html; continues a run cut short.",
-            ),
-        }
-    },
-    CompareJob: {
-        None: {
-            "max_calls": typer.Option(metavar="N", min=1, help="Maximum number of LM calls of each search."),
-            "out": typer.Option(
-                metavar="DIR", help="Folder for the journal, report.html, results.json, table.md, plot.png."
-            ),
-            "optimizers": typer.Option(metavar="A,B,…", help="Methods, such as blpo,gepa,opro (default: all)."),
-            "seeds": Annotated[
-                str,
-                typer.Option(metavar="A,B,…", help="One run of each method per seed; the first draws the splits."),
-            ],
-            "threads": typer.Option(
-                metavar="N",
-                min=1,
-                help="Concurrent LM calls (default 8); results of our own optimizers don't depend on it.",
-            ),
-            "max_usd": MaxUsd,
-            "max_outage": MaxOutage,
-            "prices": PriceList,
-            "preflight": Preflight,
-        }
-    },
+# Fields whose value is parsed from what the option states: the function, the option's type and its default.
+_PARSED: Mapping[str, tuple[Callable[[Any], Any], Any, Any]] = {
+    "prices": (model_prices, list[str] | None, None),
+    "seeds": (seed_list, str, "0"),
 }
-# Fields whose value is parsed from what the option states, with the option's default.
-_PARSED: Mapping[str, tuple[Callable[[Any], Any], Any]] = {"prices": (model_prices, None), "seeds": (seed_list, "0")}
+# Options that are written in another way than their fields.
+_WRITTEN = {"prices": "--price"}
 
 
 _JudgeModels = NewType("_JudgeModels", ModelNames)
@@ -649,7 +562,10 @@ def _calibrate_job(
     draw: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Images of a source (default: as in the paper's test set).")
     ] = None,
-    price: PriceList = None,
+    price: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL=IN,OUT", help="A model's dollars per million prompt and completion tokens."),
+    ] = None,
     seed: Seed = 0,
     threads: Threads = None,
     max_outage: MaxOutage = MAX_OUTAGE,
@@ -663,6 +579,17 @@ def _calibrate_job(
     )
 
 
+def _page(
+    host: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Address to listen on, where other machines are to reach the page."),
+    ] = None,
+    port: Annotated[int, typer.Option(metavar="N", min=1, max=65535, help="Port to listen on.")] = 8010,
+) -> Where:
+    """The options for where a page is served."""
+    return Where(host, port)
+
+
 # What a command takes as one value and a user gives as many options, made by a function of them.
 _GROUPS: Mapping[Any, Callable[..., Any]] = {
     SourceChoice | None: _source,
@@ -674,6 +601,7 @@ _GROUPS: Mapping[Any, Callable[..., Any]] = {
     EvaluateJob: _evaluate_job,
     Escalation: _escalation,
     CalibrateJob: _calibrate_job,
+    Where: _page,
 }
 
 
@@ -689,36 +617,32 @@ _HEADINGS: Mapping[Any, str] = {
 
 
 def _options(function: Callable[..., Any], heading: str | None = None) -> list[inspect.Parameter]:
-    """The parameters of a function, each group of options in place of the value that is made of it."""
+    """The parameters of a function or job, each group of options in place of the value that is made of it."""
     listed: list[inspect.Parameter] = []
-    for parameter in inspect.signature(function, eval_str=True).parameters.values():
+    metadata = {each.name: each.metadata for each in fields(function)} if is_dataclass(function) else {}
+    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
         kind = parameter.annotation
-        if kind in _OPTIONS:
-            listed += _fields(kind)
+        if metadata.get(name):
+            listed.append(_option(parameter, metadata[name]))
         elif kind in _GROUPS:
             listed += _options(_GROUPS[kind], _HEADINGS.get(kind))
+        elif is_dataclass(kind):
+            listed += _options(cast("Callable[..., Any]", kind))
         else:
             listed.append(parameter.replace(annotation=_under(heading, kind)))
     return listed
 
 
-def _fields(kind: Any) -> list[inspect.Parameter]:
-    """The options of a class that is made of them by name, after those of the groups among its fields."""
-    parameters = inspect.signature(kind, eval_str=True).parameters
-    listed: list[inspect.Parameter] = []
-    for parameter in parameters.values():
-        group = parameter.annotation
-        if group in _OPTIONS:
-            listed += _fields(group)
-        elif group in _GROUPS:
-            listed += _options(_GROUPS[group], _HEADINGS.get(group))
-    for heading, options in _OPTIONS[kind].items():
-        for name, option in options.items():
-            parameter = parameters[name]
-            annotation = option if hasattr(option, "__metadata__") else Annotated[parameter.annotation, option]
-            default = _PARSED[name][1] if name in _PARSED else parameter.default
-            listed.append(parameter.replace(annotation=_under(heading, annotation), default=default))
-    return listed
+def _option(parameter: inspect.Parameter, metadata: Mapping[str, Any]) -> inspect.Parameter:
+    """The option that a field of a job describes."""
+    name, kind, default = parameter.name, parameter.annotation, parameter.default
+    if name in _PARSED:
+        _, kind, default = _PARSED[name]
+    written = [f"--{name.replace('_', '-')}"] if kind is bool else []
+    option = typer.Option(
+        *([_WRITTEN[name]] if name in _WRITTEN else written), help=metadata["help"], **metadata["shown"]
+    )
+    return parameter.replace(annotation=_under(metadata["heading"], Annotated[kind, option]), default=default)
 
 
 def _under(heading: str | None, annotation: Any) -> Any:
@@ -733,7 +657,7 @@ def _call(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
     values = {}
     for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
         kind = parameter.annotation
-        if kind in _OPTIONS or kind in _GROUPS:
+        if kind in _GROUPS or is_dataclass(kind):
             values[name] = _call(_GROUPS.get(kind, kind), given)
         else:
             values[name] = _PARSED[name][0](given[name]) if name in _PARSED else given[name]
@@ -766,22 +690,18 @@ def _command(name: str, **defaults: Any) -> Callable[[Callable[..., None]], Call
 def compile_(job: CompileJob, as_json: AsJson = False) -> None:
     """Align a judge with your labelled images."""
     from blpo_dspy.cli.compile import compile_judge
-    from blpo_dspy.cli.folds import compile_folds
     from blpo_dspy.cli.screen import Screen
 
-    run = compile_judge if job.folds is None else compile_folds
-    run(job, Screen(as_json=as_json))
+    compile_judge(job, Screen(as_json=as_json))
 
 
 @_command("estimate", out=Path("judge.json"))
 def estimate_(job: CompileJob, latency: Seconds = 2.0, as_json: AsJson = False) -> None:
     """Estimate the cost of compile. It takes the same options, and calls no model."""
     from blpo_dspy.cli.compile import estimate_cost
-    from blpo_dspy.cli.folds import estimate_folds
     from blpo_dspy.cli.screen import Screen
 
-    run = estimate_cost if job.folds is None else estimate_folds
-    run(job, latency, Screen(as_json=as_json))
+    estimate_cost(job, latency, Screen(as_json=as_json))
 
 
 @_command("compare")
@@ -825,7 +745,7 @@ def judge_(
         ),
     ],
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="FILE", help="Where verdicts go, .parquet, .csv or .jsonl; the same command resumes."),
     ] = None,
     *,
@@ -851,6 +771,8 @@ def judge_(
         typer.Option(metavar="N", min=1, help="Maximum number of LM calls, with --out; the same command resumes."),
     ] = None,
     max_outage: MaxOutage = MAX_OUTAGE,
+    scale: Scale,
+    batching: Batching,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per image and line; with --out, one of all.")
     ] = False,
@@ -860,7 +782,9 @@ def judge_(
     from blpo_dspy.cli.screen import Screen
 
     where = (out, image_column, max_calls, allow_outside)
-    job = JudgeJob(judge, images, context or [], models, threads, *where, max_outage, orders, program, escalation)
+    texts = context or []
+    how = (max_outage, orders, program, scale, batching, escalation)
+    job = JudgeJob(judge, images, texts, models, threads, *where, *how)
     code = judge_images(job, Screen(as_json=as_json))
     if code:
         raise typer.Exit(code)
@@ -893,8 +817,83 @@ def serve(
     from blpo_dspy.cli.screen import Screen
     from blpo_dspy.cli.serve import serve as serve_judge
 
-    limits = (threads, queue, request_timeout, max_body, allow_urls)
-    serve_judge(ServeJob(judge, models, host, port, *limits, program), Screen(as_json=as_json))
+    serve_judge(
+        judge,
+        program,
+        models,
+        Screen(as_json=as_json),
+        address=(host, port),
+        limits=(threads, queue, request_timeout, max_body),
+        allow_urls=allow_urls,
+    )
+
+
+@_command("label")
+def label(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER|TABLE",
+            help="Images to label: a folder, or a .csv, .tsv, .jsonl or .parquet, of which some may have labels.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the labels go, a .csv file.")],
+    *,
+    labels: Annotated[str | None, typer.Option(metavar="A,B,…", help='Nominal labels: "Safe,Unsafe".')] = None,
+    scale: Annotated[str | None, typer.Option(metavar="LOW-HIGH", help="Or a scale of whole numbers: 1-5.")] = None,
+    scores: Scores = None,
+    pairs: Annotated[
+        str | None,
+        typer.Option(metavar="A,B[,TIE]", help="Or labels that compare the two images of --images."),
+    ] = None,
+    images: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Where a row has several images: the columns with them.")
+    ] = None,
+    image_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column with the image, a path (default: image).")
+    ] = None,
+    context: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Columns with text that belongs to the image.")
+    ] = None,
+    label_column: Annotated[
+        str, typer.Option(metavar="NAME", help="Column of TABLE with labels that are there already.")
+    ] = "label",
+    rater: Annotated[
+        str, typer.Option(metavar="NAME", help="Who labels; each person labels blindly, with a name of their own.")
+    ] = "annotator",
+    task: Annotated[str, typer.Option(metavar="TEXT", help="The question, shown on the page.")] = "",
+    next: Annotated[
+        str, typer.Option(metavar="ORDER", help="What is labelled next: random, a plain random sample.")
+    ] = "random",
+    seed: Seed = 0,
+    allow_outside: AllowOutside = False,
+    where: Where,
+) -> None:
+    """Label images on a local page. Repeat the command to resume. Its address has a token in it."""
+    from blpo_dspy.cli.label import LabelJob, label_images
+    from blpo_dspy.cli.screen import Screen
+    from blpo_dspy.data.fields import InputFields
+
+    space = parse_labels(labels, scale, scores, None, pairs)
+    fields = InputFields.of(names(images or "image"), names(context or ""))
+    job = LabelJob(
+        source, space, out, fields, where, rater, task.strip(), next, seed, image_column, label_column, allow_outside
+    )
+    label_images(job, Screen(as_json=False))
+
+
+@_command("review")
+def review(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run.", show_default=False)],
+    *,
+    where: Where,
+) -> None:
+    """Look again at doubtful labels and at what the judge still gets wrong, on a local page. Repeat to resume."""
+    from blpo_dspy.cli.review import review_run
+    from blpo_dspy.cli.screen import Screen
+
+    review_run(run_dir, where, Screen(as_json=False))
 
 
 @app.command()
@@ -924,7 +923,104 @@ def rank(
     named = names(columns)
     if len(named) != 2:
         raise BlpoError(f"--columns {columns!r}: name two columns, as in model_a,model_b")
-    rank_models(RankJob(predictions, parse_pairs(pairs), (named[0], named[1]), seed), Screen(as_json=as_json))
+    rank_models(predictions, parse_pairs(pairs), named, seed, Screen(as_json=as_json))
+
+
+Predictions = Annotated[
+    Path,
+    typer.Argument(
+        metavar="PREDICTIONS",
+        help="Verdicts, as `blpo judge --out` writes them: .csv, .tsv, .jsonl or .parquet.",
+        show_default=False,
+    ),
+]
+KeyColumns = Annotated[
+    str | None,
+    typer.Option(metavar="A,B,…", help="Columns by which an image is known in both tables (default: all they share)."),
+]
+
+
+@app.command()
+def sample(
+    predictions: Predictions,
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="The table for people to label: .csv, .jsonl or .parquet, a new file.")
+    ],
+    n: Annotated[int, typer.Option("--n", metavar="N", min=1, help="How many images are drawn.")] = 200,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Draw images for people to label. It calls no model."""
+    from blpo_dspy.cli.sample import sample as run
+    from blpo_dspy.cli.screen import Screen
+
+    run(SampleJob(predictions, n, out, seed), Screen(as_json=as_json))
+
+
+@app.command()
+def population(
+    predictions: Predictions,
+    labels: Annotated[
+        Path,
+        typer.Option(
+            metavar="TABLE", help="What `blpo sample` drew, labelled; or your own draw with its probabilities."
+        ),
+    ],
+    judge: Annotated[
+        Path | None,
+        typer.Option(metavar="JUDGE", help="The judge.json: labels of images it was compiled with are set aside."),
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Also for each value of this column of PREDICTIONS.")
+    ] = None,
+    pairs: Annotated[
+        str | None, typer.Option(metavar="A,B[,TIE]", help="The labels compare two images; without --judge.")
+    ] = None,
+    key: KeyColumns = None,
+    level: Annotated[float, typer.Option(metavar="X", help="How often the intervals are to hold.")] = 0.95,
+    allow_outside: AllowOutside = False,
+    program: ProgramFactory = None,
+    as_json: AsJson = False,
+) -> None:
+    """Estimate what a judged collection is like. It calls no model."""
+    from blpo_dspy.cli.population import population as run
+    from blpo_dspy.cli.screen import Screen
+
+    space = None if pairs is None else parse_pairs(pairs)
+    columns = None if key is None else names(key)
+    job = PopulationJob(predictions, labels, judge, space, by, columns, level, allow_outside, program)
+    run(job, Screen(as_json=as_json))
+
+
+@app.command()
+def drift(
+    judge: JudgeFile,
+    reference: Annotated[
+        Path, typer.Option(metavar="PREDICTIONS", help="Its verdicts then, as `blpo judge --out` wrote them.")
+    ],
+    current: Annotated[
+        Path, typer.Option(metavar="PREDICTIONS", help="Its verdicts now, on the same images or others.")
+    ],
+    labels: Annotated[
+        Path | None, typer.Option(metavar="TABLE", help="A few new labels of images, to see whether agreement fell.")
+    ] = None,
+    key: KeyColumns = None,
+    alpha: Annotated[
+        float, typer.Option(metavar="X", help="How often chance may raise an alarm, over all tests.")
+    ] = 0.05,
+    allow_outside: AllowOutside = False,
+    program: ProgramFactory = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look for drift. The exit code is 0 for no sign, 3 for look, 4 for re-align. It calls no model."""
+    from blpo_dspy.cli.drift import drift as run
+    from blpo_dspy.cli.screen import Screen
+
+    columns = None if key is None else names(key)
+    job = DriftJob(judge, reference, current, labels, columns, alpha, allow_outside, program)
+    code = run(job, Screen(as_json=as_json))
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command()
@@ -949,7 +1045,7 @@ def report(
     from blpo_dspy.cli.screen import Screen
 
     blurred = None if blur is None else names(blur)
-    run(ReportJob(run_dir, out, not no_images, blurred), Screen(as_json=as_json))
+    run(run_dir, out, Screen(as_json=as_json), images=not no_images, blur=blurred)
 
 
 def main() -> None:

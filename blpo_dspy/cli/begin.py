@@ -27,6 +27,7 @@ from blpo_dspy.programs.program_judge import ProgramJudge
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.drawing import draw_sets
 from blpo_dspy.runs.jobs import EvidenceOption, ModelNames, Start
+from blpo_dspy.runs.measure import own_data
 from blpo_dspy.runs.sets import Sets, load_sets
 
 
@@ -37,10 +38,13 @@ def begin(start: Start, seed: int, screen: Screen) -> tuple[VisualJudge, Sets]:
         DataError: If examples cannot be used, or are too few.
         BlpoError: If an option doesn't fit the others.
     """
+    parent = None if start.judge is None else VisualJudge.load(start.judge)
+    if parent is not None:
+        start = _as_parent(start, parent)
     if start.data.source is None:
         task = _task_of_table(start)
         with noting(screen):
-            sets = load_sets(start, task.labels, seed)
+            sets = load_sets(start, task.labels, seed, parent)
     else:
         with working(screen) as watch:
             task, sets, seen = draw_sets(start, seed, watch)
@@ -48,7 +52,24 @@ def begin(start: Start, seed: int, screen: Screen) -> tuple[VisualJudge, Sets]:
             screen.note(line)
     with noting(screen):
         check_labels([example.label for example in sets.train], task.labels)
-    return first_judge(task, reasoning=start.reasoning), sets
+    if parent is None:
+        return first_judge(task, reasoning=start.reasoning), sets
+    for line in own_data(parent, [*sets.val, *sets.test]):
+        screen.note(f"{start.judge} was compiled with {line}")
+    return parent, sets
+
+
+def _as_parent(start: Start, parent: VisualJudge) -> Start:
+    """The start with the labels, task and inputs of the judge that is compiled further."""
+    columns = replace(start.data.columns, images=parent.images, context=parent.context)
+    return replace(
+        start,
+        data=replace(start.data, columns=columns),
+        labels=parent.labels,
+        task=parent.instruction,
+        verbalizer_instruction=parent.verbalizer_instruction,
+        evidence=EvidenceOption(parent.evidence),
+    )
 
 
 def load_judge(path: Path, program: str | None) -> VisualJudge:

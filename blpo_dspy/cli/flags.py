@@ -14,6 +14,7 @@ from blpo_dspy.runs.jobs import Search, Start
 _WRITTEN = {
     "allow_fewer": ("; allow_fewer=True takes what there is", ""),
     "allow_outside": ("allow_outside=True", "--allow-outside"),
+    "batch_api": ("batch_api=True", "--batch-api"),
     "prices": ("prices={model: (prompt, completion)}", "--price MODEL=IN,OUT"),
     "scores": ("LabelSpace.scores(low, high)", "--scores LOW-HIGH"),
     "scale": ("scale=(lowest, highest)", "--source-option scale=LOWEST-HIGHEST"),
@@ -32,6 +33,11 @@ def check_folds(start: Start, search: Search) -> None:
     Raises:
         BlpoError: If something is.
     """
+    if start.judge is not None:
+        raise BlpoError(
+            "--folds judges every image by a judge that never saw it, and that of --start saw those it was compiled "
+            "with: leave one of them out"
+        )
     if start.test is not None:
         raise BlpoError(
             "--folds stands in for a test set, as every image is judged by a judge that never saw it: leave out "

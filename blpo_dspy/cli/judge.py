@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,16 @@ from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.workers import Workers
+from blpo_dspy.cli.batches import BatchScreen, batch_options
 from blpo_dspy.cli.begin import load_judge, note_offline
 from blpo_dspy.cli.escalation import connected, doubting, for_people, names_by_role, note_cost
 from blpo_dspy.cli.flags import given_texts, with_flags
 from blpo_dspy.cli.screen import Screen, models_line, show_verdict, verdict_record, working
 from blpo_dspy.data.inputs import Inputs, checked, find_inputs
 from blpo_dspy.errors import BlpoError, ModelError, brief
-from blpo_dspy.predictions.files import check_target
+from blpo_dspy.predictions.files import Output
 from blpo_dspy.predictions.labelling import label_each, note_other_models
-from blpo_dspy.predictions.predict import Progress, journal_of, predict
+from blpo_dspy.predictions.predict import Progress, kept_in, predict
 from blpo_dspy.programs.cascade import Cascade
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.jobs import JudgeJob
@@ -37,16 +38,16 @@ _MOST_NOTES = 5
 
 def judge_images(job: JudgeJob, screen: Screen) -> int:
     """Judges images; returns the exit code: 0 if all of them got a label, 1 if not, 130 after Ctrl-C."""
-    judge = doubting(load_judge(job.judge, job.program), job.judge, job.escalation)
+    judge, batches = doubting(load_judge(job.judge, job.program), job.judge, job.escalation), BatchScreen(screen)
     if isinstance(judge, Cascade):
         judge.check_calibrated()
+    options = batch_options(job, batches)
     if job.out is not None:
-        check_target(job.out)
-    elif job.max_calls is not None or for_people(job.escalation) is not None:
-        option, why = ("--max-calls", "so that what was paid for is kept")
-        if job.max_calls is None:
-            option, why = (f"--escalate-to {for_people(job.escalation)}", "where all verdicts go")
-        raise BlpoError(f"{option} needs --out, {why}")
+        Output.at(job.out)
+    elif given := [name for name, value in _kept_options(job) if value is not None]:
+        raise BlpoError(f"--{given[0].replace('_', '-')} needs --out, so that what was paid for is kept")
+    elif (people := for_people(job.escalation)) is not None:
+        raise BlpoError(f"--escalate-to {people} needs --out, where all verdicts go")
     inputs = find_inputs(
         job.images,
         fields=judge.fields,
@@ -63,7 +64,12 @@ def judge_images(job: JudgeJob, screen: Screen) -> int:
     note_cost(judge, len(inputs.rows), job.orders, screen)
     if job.out is None:
         return 0 if _print_verdicts(judge, inputs, job, screen) else 1
-    return _write_predictions(judge, inputs, job, job.out, screen)
+    return _write_predictions(judge, inputs, job, job.out, screen, batches, options)
+
+
+def _kept_options(job: JudgeJob) -> list[tuple[str, object]]:
+    """The options of a command whose answers are kept."""
+    return [("max_calls", job.max_calls), *asdict(job.scale).items()]
 
 
 def _print_verdicts(judge: VisualJudge, inputs: Inputs, job: JudgeJob, screen: Screen) -> bool:
@@ -109,13 +115,22 @@ def _print_verdicts(judge: VisualJudge, inputs: Inputs, job: JudgeJob, screen: S
     return all(labelled)
 
 
-def _write_predictions(judge: VisualJudge, inputs: Inputs, job: JudgeJob, out: Path, screen: Screen) -> int:
+def _write_predictions(
+    judge: VisualJudge,
+    inputs: Inputs,
+    job: JudgeJob,
+    out: str,
+    screen: Screen,
+    batches: BatchScreen,
+    options: Mapping[str, Any],
+) -> int:
     """Writes a table with a verdict for each image; returns the exit code."""
     models = connected(judge, job.models, job.escalation)
     note_offline(job.models, screen, "model")
     shown = _Shown(screen)
     try:
         with working(screen) as shown.watch:
+            batches.watch = shown.watch
             shown.watch.begin("reading", len(inputs.rows))
             progress = predict(
                 judge,
@@ -125,15 +140,19 @@ def _write_predictions(judge: VisualJudge, inputs: Inputs, job: JudgeJob, out: P
                 escalated=for_people(job.escalation),
                 num_threads=job.threads,
                 max_calls=job.max_calls,
+                **asdict(job.scale),
                 max_outage=job.max_outage,
                 orders=job.orders,
+                **options,
                 on_read=shown.watch.advance,
                 on_progress=shown.update,
             )
     except ModelError as error:
-        raise ModelError(f"{error}\n{_how_to_resume(out, shown.last)}") from error
+        how = f"{_how_to_resume(out, shown.last)}{batches.under_way()}"
+        raise ModelError(f"{error}\n{how}", option=error.options) from error
     except KeyboardInterrupt:
-        screen.err.print(f"Interrupted. {_how_to_resume(out, shown.last)}", markup=False, soft_wrap=True)
+        how = f"{_how_to_resume(out, shown.last)}{batches.under_way()}"
+        screen.err.print(f"Interrupted. {how}", markup=False, soft_wrap=True)
         return _INTERRUPTED
     names = names_by_role(job.models, job.escalation)
     if screen.as_json:
@@ -172,10 +191,10 @@ class _Shown:
             self._screen.note(f"{verdicts} of earlier runs left out, as image or context is no longer there")
 
 
-def _how_to_resume(out: Path, progress: Progress | None) -> str:
+def _how_to_resume(out: str, progress: Progress | None) -> str:
     if progress is None:
         return f"{out} was not written; repeat the command to resume."
-    kept = f"{progress.known:,} of {progress.total:,} rows are kept in {journal_of(out)}"
+    kept = f"{progress.known:,} of {progress.total:,} rows are kept in {kept_in(out)}"
     return f"{out} was not written; {kept}. Repeat the command to resume from there."
 
 
@@ -184,9 +203,9 @@ def _faults(progress: Progress) -> str:
     return f"{progress.invalid:,} invalid, {errors}"
 
 
-def _record(progress: Progress, out: Path, models: dict[str, str]) -> dict[str, Any]:
+def _record(progress: Progress, out: str, models: dict[str, str]) -> dict[str, Any]:
     return {
-        "out": str(out) if progress.complete else None,
+        "out": out if progress.complete else None,
         "rows": progress.total,
         "known": progress.known,
         "judged": progress.judged,
@@ -201,11 +220,11 @@ def _record(progress: Progress, out: Path, models: dict[str, str]) -> dict[str, 
     }
 
 
-def _show(screen: Screen, progress: Progress, out: Path, models: str, people: Path | None) -> None:
+def _show(screen: Screen, progress: Progress, out: str, models: str, people: Path | None) -> None:
     if progress.complete:
         screen.text(f"Wrote   {out} ({_rows(progress.total)})")
     else:
-        screen.text(f"Stopped at --max-calls. {_how_to_resume(out, progress)}")
+        screen.text(f"Stopped at a cap. {_how_to_resume(out, progress)}")
     screen.text("Labels  " + ", ".join(f"{name}: {count:,}" for name, count in progress.labels.items()))
     more = " (in column error; the same command tries them again)" if progress.errors else ""
     screen.text(f"Invalid {progress.invalid:,}")

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from rich.table import Table
 from rich.text import Text
 
 from blpo_dspy.agreement.bradley_terry import Ranking
 from blpo_dspy.cli.screen import Screen
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import shown
 from blpo_dspy.predictions.ranking import rank
-from blpo_dspy.runs.jobs import RankJob
 
 
-def rank_models(job: RankJob, screen: Screen) -> None:
+def rank_models(predictions: Path, labels: LabelSpace, columns: Sequence[str], seed: int, screen: Screen) -> None:
     """Prints the models of a table of verdicts, the strongest first."""
-    ranking = rank(job.predictions, labels=job.labels, columns=job.columns, seed=job.seed)
+    ranking = rank(predictions, labels=labels, columns=columns, seed=seed)
     if screen.as_json:
         screen.json(ranking.to_dict())
         return

@@ -2,52 +2,66 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
+from pathlib import Path
 
 from blpo_dspy.cli.begin import connect, load_judge, note_offline
 from blpo_dspy.cli.screen import Screen, models_line
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.runs.jobs import ServeJob
+from blpo_dspy.runs.jobs import ModelNames
 
 TOKEN = "BLPO_TOKEN"
 _GRACE = 600  # seconds that a stop waits for requests under way; each has a limit of its own
 
 
-def serve(job: ServeJob, screen: Screen) -> None:
+def serve(
+    file: Path,
+    program: str | None,
+    names: ModelNames,
+    screen: Screen,
+    *,
+    address: tuple[str, int],
+    limits: tuple[int | None, int, float, int],
+    allow_urls: bool,
+) -> None:
     """Serves a judge until it is stopped by Ctrl-C or SIGTERM; what is under way is finished first.
+
+    Args:
+        file: The judge's file.
+        program: As `load_judge` takes it.
+        names: The models.
+        screen: Where it says what it serves.
+        address: Host and port.
+        limits: As `Limits` takes them; its own number of threads if None.
+        allow_urls: Whether an image may be a URL.
 
     Raises:
         BlpoError: If the judge cannot be loaded, the extra is not installed, or the address needs a token.
     """
-    judge = load_judge(job.judge, job.program)
+    judge = load_judge(file, program)
     try:
         import uvicorn  # noqa: PLC0415 - of an extra
 
         from blpo_dspy.serving.app import JudgeServer, Limits  # noqa: PLC0415
+        from blpo_dspy.serving.web import is_loopback  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise BlpoError(f"{error.name} is not installed; pip install 'blpo-dspy[serve]'") from error
+    (host, port), (threads, queue, seconds, body) = address, limits
     token = os.environ.get(TOKEN) or None
-    if token is None and not _is_loopback(job.host):
+    if token is None and not is_loopback(host):
         raise BlpoError(
-            f"--host {job.host} is reached from other machines: set the environment variable {TOKEN} to a secret that "
+            f"--host {host} is reached from other machines: set the environment variable {TOKEN} to a secret that "
             "requests have to state, or serve on 127.0.0.1"
         )
-    models = connect(job.models)
-    note_offline(job.models, screen, "model")
-    limits = Limits(job.threads or Limits.threads, job.queue, job.request_timeout, job.max_body)
-    server = JudgeServer(judge, models, limits, token=token, allow_urls=job.allow_urls)
-    names = {role: name for role, name in job.models.by_role().items() if role != "optimizer"}
-    screen.text(f"Judge   {job.judge} with {models_line(names)}")
-    screen.text(f"Serving http://{job.host}:{job.port}/ (POST /judge, /health, /metrics); Ctrl-C stops it")
+    models = connect(names)
+    note_offline(names, screen, "model")
+    server = JudgeServer(
+        judge, models, Limits(threads or Limits.threads, queue, seconds, body), token=token, allow_urls=allow_urls
+    )
+    used = {role: name for role, name in names.by_role().items() if role != "optimizer"}
+    screen.text(f"Judge   {file} with {models_line(used)}")
+    screen.text(f"Serving http://{host}:{port}/ (POST /judge, /health, /metrics); Ctrl-C stops it")
     config = uvicorn.Config(
-        server.app, job.host, job.port, log_level="warning", timeout_graceful_shutdown=_GRACE, access_log=False
+        server.app, host, port, log_level="warning", timeout_graceful_shutdown=_GRACE, access_log=False
     )
     uvicorn.Server(config).run()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

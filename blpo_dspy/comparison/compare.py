@@ -310,27 +310,22 @@ class _SharedAnswers:
         return Ledger({})
 
 
+@dataclass(frozen=True)
 class _Arena:
     """What every method of a comparison is run with."""
 
-    def __init__(
-        self,
-        student: VisualJudge,
-        sets: Splits[dspy.Example],
-        models: Models,
-        budget: Budget,
-        num_threads: int | None,
-        prices: Prices,
-        journal: Journal,
-        max_outage: float,
-    ) -> None:
-        self._max_outage = max_outage
-        self._student, self._sets, self._models = student, sets, models
-        self._budget, self._num_threads, self._prices, self._journal = budget, num_threads, prices, journal
+    student: VisualJudge
+    sets: Splits[dspy.Example]
+    models: Models
+    budget: Budget
+    num_threads: int | None
+    prices: Prices
+    journal: Journal
+    max_outage: float
 
     def finished(self, name: str, seed: int) -> ComparisonRow | None:
         """Returns the row of an earlier session, unless it is to be made again: failed calls took something from it."""
-        data = self._journal.recorded(name, seed)
+        data = self.journal.recorded(name, seed)
         row = None if data is None else ComparisonRow(**data)
         return None if row is None or row.error or row.outages or row.cut_short else row
 
@@ -345,51 +340,51 @@ class _Arena:
             row = ComparisonRow(name, seed, error=f"{type(error).__name__}: {error}")
         else:
             row = _with_record(self._measured(ComparisonRow(name, seed), program), record)
-        self._journal.record(name, seed, asdict(row))
+        self.journal.record(name, seed, asdict(row))
         return row
 
     def scored(self, row: ComparisonRow, baseline: ComparisonRow | None) -> ComparisonRow:
         """Returns the row with its comparison with no optimization, whose own row may have been made again."""
         if baseline is None or not baseline.predicted or not row.predicted:
             return row
-        paired = compare_verdicts(self._student.labels, self._sets.test, baseline.verdicts, row.verdicts, seed=0)
+        paired = compare_verdicts(self.student.labels, self.sets.test, baseline.verdicts, row.verdicts, seed=0)
         curve = [[0.0, baseline.score], *row.curve] if row.curve and baseline.score is not None else row.curve
         return replace(row, paired=None if paired is None else paired.to_dict(), curve=curve)
 
     def _compiled(
         self, method: Method, seed: int, on_calls: Callable[[int], None]
     ) -> tuple[VisualJudge, BLPOResult | None]:
-        student = method.student(self._student)
+        student = method.student(self.student)
         if method.make is None:
             return student, None
         optimizer = method.make(
-            prompt_model=_apart(self._models.optimizer, seed),
-            task_model=self._models.judge,
-            verbalizer_model=self._models.verbalizer,
-            budget=self._budget,
+            prompt_model=_apart(self.models.optimizer, seed),
+            task_model=self.models.judge,
+            verbalizer_model=self.models.verbalizer,
+            budget=self.budget,
             seed=seed,
-            num_threads=self._num_threads,
-            answers=_SharedAnswers(self._journal, on_calls),
-            prices=self._prices,
-            max_outage=self._max_outage,
+            num_threads=self.num_threads,
+            answers=_SharedAnswers(self.journal, on_calls),
+            prices=self.prices,
+            max_outage=self.max_outage,
             **method.options,
         )
-        program = optimizer.compile(student, trainset=self._sets.train, valset=self._sets.val)
+        program = optimizer.compile(student, trainset=self.sets.train, valset=self.sets.val)
         record: BLPOResult = program.detailed_results
         _check_searched(record)
         return program, record
 
     def _measured(self, row: ComparisonRow, program: VisualJudge) -> ComparisonRow:
         """The row with the measurements on both sets, outside the cap; a call that failed is not an answer."""
-        with Workers(self._num_threads) as workers:
-            val, test = (self._verdicts(program, part, workers) for part in (self._sets.val, self._sets.test))
-        labels = self._student.labels
-        agreement = agreement_of(labels, self._sets.test, test)
-        answered = [(e.label, v.label) for e, v in zip(self._sets.val, val, strict=True) if not v.failure]
+        with Workers(self.num_threads) as workers:
+            val, test = (self._verdicts(program, part, workers) for part in (self.sets.val, self.sets.test))
+        labels = self.student.labels
+        agreement = agreement_of(labels, self.sets.test, test)
+        answered = [(e.label, v.label) for e, v in zip(self.sets.val, val, strict=True) if not v.failure]
         losses = [labels.loss(label, predicted) for label, predicted in answered]
         return replace(
             row,
-            val=agreement_of(labels, self._sets.val, val).to_dict(),
+            val=agreement_of(labels, self.sets.val, val).to_dict(),
             test={**agreement.to_dict(), "intervals": plain_intervals(agreement_intervals(agreement))},
             instructions={"judge": program.instruction, "verbalizer": program.verbalizer_instruction},
             predicted=[verdict.label for verdict in test],
@@ -399,10 +394,10 @@ class _Arena:
         )
 
     def _verdicts(self, program: VisualJudge, examples: Sequence[dspy.Example], workers: Workers) -> list[Verdict]:
-        store = _SharedAnswers(self._journal)
-        outages = Outages(self._max_outage, known=program is not self._student)
-        meter = Meter(num_threads=workers.num_threads, store=store, prices=self._prices, outages=outages)
-        return label_images(program, self._models, inputs_of(examples), workers=workers, meter=meter)
+        store = _SharedAnswers(self.journal)
+        outages = Outages(self.max_outage, known=program is not self.student)
+        meter = Meter(num_threads=workers.num_threads, store=store, prices=self.prices, outages=outages)
+        return label_images(program, self.models, inputs_of(examples), workers=workers, meter=meter)
 
 
 def _check_searched(record: BLPOResult) -> None:

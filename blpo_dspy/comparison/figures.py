@@ -1,16 +1,148 @@
-"""The figures of a method over its seeds: the interval of its mean, and its difference to another method."""
+"""The figures of a method over its seeds, ready to read: for the terminal, a Markdown table and the page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
 
 from blpo_dspy.agreement.figures import main_figure
-from blpo_dspy.agreement.intervals import Interval, SeedsComparison, compare_over_seeds, interval_over_seeds
+from blpo_dspy.agreement.intervals import (
+    BETTER,
+    WORSE,
+    Interval,
+    SeedsComparison,
+    compare_over_seeds,
+    interval_over_seeds,
+)
+from blpo_dspy.calls.ledger import ROLES
 from blpo_dspy.comparison.compare import Comparison, ComparisonRow
 from blpo_dspy.models.lm import is_embedded
+from blpo_dspy.report.numbers import ends, figure, p_cell, spread
 
 ENDED = "†"
 """Marks the calls of a method that ended by itself before the cap."""
+_TONES = {BETTER: "good", WORSE: "bad"}
+FAILED = "failed"
+"""The verdict on what could not be measured."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A method compared with another in the main figure (`main_figure`).
+
+    Attributes:
+        change: Paired difference.
+        interval: Its interval.
+        p: Exact paired test.
+        verdict: In words.
+        tone: "good", "bad" or "".
+    """
+
+    change: str = "–"
+    interval: str = ""
+    p: str = "–"
+    verdict: str = ""
+    tone: str = ""
+
+    @classmethod
+    def of(cls, found: SeedsComparison | None, main: str) -> Change:
+        """Returns what a comparison found."""
+        if found is None:
+            return cls()
+        change = found.differences.get(main)
+        value, interval = (None, None) if change is None else (change.change, change.interval)
+        tone = _TONES.get(found.verdict, "")
+        return cls(figure(value, signed=True), ends(interval, signed=True), p_cell(found.p_value), found.verdict, tone)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A row of the table: one run, or the mean of a method's runs; all intervals and tests are of that.
+
+    Attributes:
+        name: Of the method, or the seed.
+        test: The main figure (`main_figure`) on the test set.
+        interval: Its interval.
+        val: The same on the validation set.
+        second: On the test set kappa, of scores the mean error.
+        vs: Compared with no optimization.
+        calls: By role.
+        total: All of them, marked where the search ended by itself before the cap.
+        images: Sent to the optimizer LM.
+        tokens: Of all roles.
+        lm_seconds: Waited for the answers of the search.
+        invalid: Answers of the final measurements without a label.
+        failed: Failed calls of the final measurements.
+    """
+
+    name: str
+    test: str = "–"
+    interval: str = ""
+    val: str = "–"
+    second: str = "–"
+    vs: Change = Change()
+    calls: tuple[str, ...] = ()
+    total: str = "–"
+    images: str = "–"
+    tokens: str = "–"
+    lm_seconds: str = "–"
+    invalid: str = "–"
+    failed: str = "–"
+
+
+def method_cells(comparison: Comparison, method: str) -> Cells:
+    """Returns the row of a method: means over its seeds."""
+    rows = [row for row in comparison.rows if row.method == method]
+    done, main = measured(rows), main_figure(comparison.labels)
+    failed = len(rows) - len(done)
+    name = method + (f" ({failed} of {len(rows)} failed)" if failed and len(rows) > 1 else "")
+    if not done:
+        return Cells(name, vs=Change(verdict=FAILED, tone="bad"))
+    vs = Change.of(versus(comparison, method, "none"), main)
+    return Cells(name, **_measures(done, comparison), interval=ends(main_interval(comparison, method)), vs=vs)
+
+
+def run_cells(comparison: Comparison, row: ComparisonRow) -> Cells:
+    """Returns the row of one seed."""
+    name, main = f"seed {row.seed}", main_figure(comparison.labels)
+    if row.error or row.test is None:
+        return Cells(name, vs=Change(verdict=FAILED, tone="bad"))
+    paired = row.paired or {}
+    difference = paired.get("differences", {}).get(main)
+    value, interval = (None, None) if difference is None else (difference["change"], difference["interval"])
+    verdict, p = paired.get("verdict", ""), p_cell(paired.get("p_value"))
+    vs = Change(figure(value, signed=True), ends(interval, signed=True), p, verdict, _TONES.get(verdict, ""))
+    return Cells(name, **_measures([row], comparison), interval=ends(row.test["intervals"][main]), vs=vs)
+
+
+def _measures(done: Sequence[ComparisonRow], comparison: Comparison) -> dict[str, Any]:
+    """The figures of some runs and what they took."""
+    labels = comparison.labels
+    main, second = main_figure(labels), "mae" if labels.kind == "scores" else "kappa"
+    invalid, failed = unanswered(done)
+    cells: dict[str, Any] = {
+        "test": spread([_figure(row.test, main) for row in done]),
+        "val": spread([_figure(row.val, main) for row in done]),
+        "second": spread([_figure(row.test, second) for row in done]),
+        "invalid": str(invalid),
+        "failed": str(failed),
+    }
+    searched = [row for row in done if row.calls is not None]
+    if not searched:
+        return cells
+    return cells | {
+        "calls": tuple(f"{fmean((row.calls or {}).get(role, 0) for row in searched):,.0f}" for role in ROLES),
+        "total": spread([row.spent for row in searched], 0) + (ENDED if ended_early(searched) else ""),
+        "images": spread([row.images for row in searched], 0),
+        "tokens": spread([row.tokens for row in searched], 0),
+        "lm_seconds": spread([row.lm_seconds for row in searched], 0),
+    }
+
+
+def _figure(data: Mapping[str, Any] | None, name: str) -> float | None:
+    return None if data is None else data.get(name)
 
 
 def measured(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:

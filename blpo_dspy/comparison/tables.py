@@ -7,31 +7,18 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
-from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from blpo_dspy.agreement.figures import main_figure, main_words
-from blpo_dspy.calls.ledger import ROLES
+from blpo_dspy.agreement.figures import main_words
 from blpo_dspy.comparison.compare import Comparison
-from blpo_dspy.comparison.figures import (
-    ENDED,
-    ended_early,
-    main_interval,
-    measured,
-    no_evidence,
-    remarks,
-    unanswered,
-    versus,
-)
+from blpo_dspy.comparison.figures import FAILED, method_cells, no_evidence, remarks
 from blpo_dspy.comparison.methods import METHODS
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import RESULTS, replacing
 from blpo_dspy.report.charts import Point, Series, save_line_chart
-from blpo_dspy.report.numbers import ends, figure, p_cell, spread
 
 HEADINGS = (
     "method",
@@ -85,41 +72,13 @@ def summary(comparison: Comparison) -> list[Mapping[str, str]]:
 
 
 def _cells(comparison: Comparison, name: str) -> dict[str, str]:
-    rows = [row for row in comparison.rows if row.method == name]
-    done = measured(rows)
-    failed = len(rows) - len(done)
-    if not done:
-        return {**dict.fromkeys(HEADINGS, "–"), "method": name, "val macro-F1": "failed"}
-    searched = [row for row in done if row.calls is not None]
-    paired = versus(comparison, name, "none")
-    labels = comparison.labels
-    main, second = main_figure(labels), "mae" if labels.kind == "scores" else "kappa"
-    change = None if paired is None else paired.differences.get(main)
-    invalid, lost = unanswered(done)
-    return {
-        "method": name + (f" ({failed} of {len(rows)} failed)" if failed else ""),
-        "val macro-F1": spread([_figure(row.val, main) for row in done]),
-        "test macro-F1": spread([_figure(row.test, main) for row in done]),
-        "95 % interval": ends(main_interval(comparison, name)) or "–",
-        "test kappa": spread([_figure(row.test, second) for row in done]),
-        "vs none": figure(None if change is None else change.change, signed=True),
-        "its interval": ends(None if change is None else change.interval, signed=True) or "–",
-        "p": p_cell(None if paired is None else paired.p_value),
-        "calls": spread([row.spent for row in searched], 0) + (ENDED if ended_early(searched) else ""),
-        "judge / verbalizer / optimizer": " / ".join(
-            f"{fmean((row.calls or {})[role] for row in searched):,.0f}" for role in ROLES if searched
-        )
-        or "–",
-        "images": spread([row.images for row in searched], 0),
-        "tokens": spread([row.tokens for row in searched], 0),
-        "LM seconds": spread([row.lm_seconds for row in searched], 0),
-        "invalid": str(invalid),
-        "failed": str(lost),
-    }
-
-
-def _figure(data: Mapping[str, Any] | None, name: str) -> float | None:
-    return None if data is None else data[name]
+    found = method_cells(comparison, name)
+    if found.vs.verdict == FAILED:
+        return {**dict.fromkeys(HEADINGS, "–"), "method": name, "val macro-F1": FAILED}
+    said = (found.vs.change, found.vs.interval or "–", found.vs.p)
+    spent = (found.total, " / ".join(found.calls) or "–", found.images, found.tokens, found.lm_seconds)
+    figures = (found.val, found.test, found.interval or "–", found.second)
+    return dict(zip(HEADINGS, (found.name, *figures, *said, *spent, found.invalid, found.failed), strict=True))
 
 
 def terminal_table(comparison: Comparison, width: int) -> Table:

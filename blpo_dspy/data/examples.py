@@ -193,6 +193,41 @@ def load_rated(
     return Rated(examples, rows, combined)
 
 
+def read_rows(
+    source: TableSource,
+    *,
+    labels: LabelSpace,
+    images: Sequence[str] = (IMAGE,),
+    image_column: str | None = None,
+    label_column: str | None = "label",
+    context: Sequence[str] = (),
+    group_column: str | None = None,
+    reason_column: str | None = None,
+    rater_columns: Sequence[str] = (),
+    rater_column: str | None = None,
+    allow_outside: bool = False,
+    require_labels: bool = False,
+) -> list[Draft]:
+    """Returns what the rows of a table say, with the ids that `load_examples` and `load_rated` give them.
+
+    No image is opened. Arguments as for those two; a row that cannot be used has `problems`.
+
+    Raises:
+        DataError: If the table cannot be read, lacks a column, or has no rows or no labels.
+        BlpoError: As for `load_examples`.
+    """
+    columns = TableColumns.of(
+        InputFields.of(images, context),
+        image_column,
+        label_column,
+        group=group_column,
+        raters=tuple(rater_columns),
+        rater=rater_column,
+        reason=reason_column,
+    )
+    return _drafts(source, columns, labels, allow_outside, require_labels)[1]
+
+
 def load_images(
     source: TableSource,
     *,
@@ -260,11 +295,7 @@ def _load(
     require_labels: bool = True,
 ) -> list[tuple[Draft, dspy.Example]]:
     """The rows of a table, each with its example."""
-    table = _table(source, columns, allow_outside)
-    reader = RowReader(columns, labels, table.base, allow_outside, require_labels)
-    drafts = [reader.read(row) for row in table.rows if not reader.is_unlabelled(row)]
-    _note_unlabelled(table, len(drafts), columns.label)
-    assign_ids(drafts, given=columns.id is not None)
+    table, drafts = _drafts(source, columns, labels, allow_outside, require_labels)
     prepared = iter(try_prepare_all([source for draft in drafts for _, source in draft.images], policy))
     examples = []
     for draft in drafts:
@@ -280,6 +311,18 @@ def _load(
     for line in table.notes:
         notice(f"{Path(table.name).resolve().name}: {line}")  # without the path, as the record of the run keeps it
     return examples
+
+
+def _drafts(
+    source: TableSource, columns: TableColumns, labels: LabelSpace | None, allow_outside: bool, require_labels: bool
+) -> tuple[Table, list[Draft]]:
+    """A table, and what its rows say before any image is opened, each with its id."""
+    table = _table(source, columns, allow_outside)
+    reader = RowReader(columns, labels, table.base, allow_outside, require_labels)
+    drafts = [reader.read(row) for row in table.rows if not reader.is_unlabelled(row)]
+    _note_unlabelled(table, len(drafts), columns.label)
+    assign_ids(drafts, given=columns.id is not None)
+    return table, drafts
 
 
 def _note_unlabelled(table: Table, labelled: int, column: str | None) -> None:

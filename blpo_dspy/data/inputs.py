@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,12 +13,14 @@ from typing import Any, cast
 
 from blpo_dspy.data.fields import InputFields, holds_media
 from blpo_dspy.data.images.prepare import ImageError, ImageSource, content, is_reference
+from blpo_dspy.data.images.remote import RemoteFolder, fetched, is_remote, is_remote_table
 from blpo_dspy.data.rows import Draft, RowReader, TableColumns, blamed_option
 from blpo_dspy.data.tables import (
     Table,
     TableRow,
     TableSource,
     in_memory,
+    listed_images,
     read_folder,
     read_table,
     require_columns,
@@ -44,6 +47,7 @@ class Inputs:
         notes: What was skipped, one line each.
         stored: The Parquet file that holds images, which are read a few rows at a time.
         inside: The columns of that file with them.
+        positions: Where in that file each row lies, ascending; None if they are all of its rows.
     """
 
     name: str
@@ -53,6 +57,7 @@ class Inputs:
     notes: tuple[str, ...] = ()
     stored: Path | None = None
     inside: tuple[str, ...] = ()
+    positions: tuple[int, ...] | None = None
 
     @property
     def image_columns(self) -> tuple[str, ...]:
@@ -69,7 +74,8 @@ class Inputs:
         if self.stored is None:
             yield from ((number, self.reader.read(row)) for number, row in numbered)
             return
-        cells = _stored_images(self.stored, self.inside, wanted)
+        at = wanted if self.positions is None else {self.positions[number] for number in wanted}
+        cells = _stored_images(self.stored, self.inside, at)
         for number, row in numbered:
             try:
                 values = {**row.values, **next(cells)}
@@ -79,20 +85,37 @@ class Inputs:
                 ) from None
             yield number, self.reader.read(row._replace(values=values))
 
+    def subset(self, numbers: Sequence[int]) -> Inputs:
+        """Returns some of the rows, given by ascending numbers, as a process in another folder can read them."""
+        base = self.reader.base
+        outside = self.reader.allow_outside or base is None  # without a folder, any path may be used
+        return replace(
+            self,
+            rows=[self.rows[number] for number in numbers],
+            reader=replace(self.reader, base=(base or Path()).absolute(), allow_outside=outside),
+            notes=(),
+            stored=self.stored and self.stored.absolute(),
+            positions=tuple(numbers if self.positions is None else (self.positions[number] for number in numbers)),
+        )
+
 
 def _stored_images(path: Path, columns: Sequence[str], wanted: Collection[int]) -> Iterator[dict[str, Any]]:
     """Yields the cells of columns of a Parquet file in the wanted rows, in order."""
     import pyarrow  # noqa: PLC0415 - slow to import, and needed for this format only
     from pyarrow import parquet  # noqa: PLC0415
 
-    position = 0
+    start = end = 0
     try:
         with parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
-            for batch in file.iter_batches(_READ_AT_ONCE, columns=list(columns)):
-                for i in range(batch.num_rows):
-                    if position + i in wanted:
-                        yield {name: batch.column(name)[i].as_py() for name in columns}
-                position += batch.num_rows
+            for group in range(file.num_row_groups):
+                start, end = end, end + file.metadata.row_group(group).num_rows
+                if not any(number in wanted for number in range(start, end)):
+                    continue
+                for batch in file.iter_batches(_READ_AT_ONCE, row_groups=[group], columns=list(columns)):
+                    for i in range(batch.num_rows):
+                        if start + i in wanted:
+                            yield {name: batch.column(name)[i].as_py() for name in columns}
+                    start += batch.num_rows
     except (OSError, IndexError, pyarrow.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: its images cannot be read ({reason}); repeat the call when it is complete") from error
@@ -109,8 +132,8 @@ def find_inputs(
     """Returns the rows of one folder, one table (by its suffix) or a list of images.
 
     Args:
-        sources: A list of one folder, in which images may lie anywhere, or of one table; a table in memory; or images:
-            paths, URLs, bytes, PIL images, NumPy arrays or `dspy.Image`s.
+        sources: A list of one folder, in which images may lie anywhere, or of one table, also by an address that fsspec
+            reads (s3://…); a table in memory; or images: paths, URLs, bytes, PIL images, NumPy arrays or `dspy.Image`s.
         fields: The inputs of the judge: columns of a table, unless `texts` has them.
         texts: Context texts that are the same for all images.
         image_column: The column of a table with the only image, where it has another name than the input: a path from
@@ -131,6 +154,8 @@ def find_inputs(
     if in_memory(sources):
         return _of_memory(sources, TableColumns.of(fields, image_column), texts, allow_outside)
     given: list[Any] = list(cast("Sequence[ImageSource]", sources))
+    if len(given) == 1 and is_remote(given[0]):
+        return _of_address(given[0], fields, image_column, texts)
     several = [str(source) for source in given if _is_folder(source) or _is_table(source)]
     if several and len(given) > 1:
         raise BlpoError(f"{several[0]}: one folder or table is judged at a time; give it alone, or images only")
@@ -149,6 +174,25 @@ def find_inputs(
     if several:
         return _of_folder(Path(given[0]), columns, texts, allow_outside)
     return _of_images(given, columns, texts)
+
+
+def _of_address(url: str, fields: InputFields, image_column: str | None, texts: Mapping[str, str]) -> Inputs:
+    """The rows of a table or folder by address; images are read from the folder as their turn comes."""
+    if is_remote_table(url):
+        with tempfile.TemporaryDirectory() as folder:
+            found = _of_table(fetched(url, Path(folder)), TableColumns.of(fields, image_column), texts, False)
+        if found.stored is not None:
+            raise DataError(
+                f"{url}: images inside a Parquet file are not read from an address; copy it to this machine"
+            )
+        folder_url = url.rpartition("/")[0]
+    else:
+        columns, folder_url = TableColumns.of(fields), url.rstrip("/")
+        _check_texts(fields.context, texts)
+        table = listed_images(url, RemoteFolder(folder_url).files(), next(iter(columns.images)))
+        reader = RowReader(columns, None, None, False)
+        found = Inputs(url, (*table.columns, *texts), _with_texts(table.rows, texts), reader, table.notes)
+    return replace(found, name=url, reader=replace(found.reader, base=None, remote=RemoteFolder(folder_url)))
 
 
 def _is_folder(source: object) -> bool:
@@ -307,6 +351,12 @@ def read_content(draft: Draft) -> tuple[dict[str, Any], str]:
     prints = [_print(each) for each in contents]
     belongs = [*prints[0], draft.context] if len(prints) == 1 else [draft.filled(prints), draft.context]
     return draft.filled(contents), hashlib.sha256(json.dumps(belongs).encode()).hexdigest()
+
+
+def images_key(images: Mapping[str, Any]) -> str:
+    """Returns a hash of a row's images alone, whatever their order and the context."""
+    each = [one for value in images.values() for one in (value if isinstance(value, list) else [value])]
+    return hashlib.sha256(json.dumps(sorted(map(_print, each))).encode()).hexdigest()
 
 
 def _print(image: bytes | str) -> tuple[str, str]:

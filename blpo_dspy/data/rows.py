@@ -15,6 +15,7 @@ from PIL import Image
 
 from blpo_dspy.data.fields import ImageInput, InputFields, context_text
 from blpo_dspy.data.images.prepare import ImageError, ImageSource, is_reference
+from blpo_dspy.data.images.remote import RemoteFolder
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.reasons import REASON, reason_text
@@ -135,6 +136,7 @@ class RowReader:
         base: The folder that relative image paths start from; None if any path may be used.
         allow_outside: Whether paths may leave that folder.
         require_labels: Whether an empty label is a problem of its row.
+        remote: The folder by address that image paths start from and must stay in, in place of `base`.
     """
 
     columns: TableColumns
@@ -142,6 +144,7 @@ class RowReader:
     base: Path | None
     allow_outside: bool
     require_labels: bool = True
+    remote: RemoteFolder | None = None
 
     def is_unlabelled(self, row: TableRow) -> bool:
         """Whether a row is to be left out, as it has no label."""
@@ -210,7 +213,11 @@ class RowReader:
                 f"a {type(value).__name__} is not an image; expected a path, a URL, a data URI, bytes, a PIL image or "
                 "a NumPy array"
             )
-        if self.base is None or is_reference(value) or value[:5].lower() == "data:" or "://" in value:
+        if is_reference(value) or value[:5].lower() == "data:" or "://" in value:
+            return value
+        if self.remote is not None:
+            return self.remote.image(value)
+        if self.base is None:
             return value
         try:
             inside = (self.base / value).resolve().is_relative_to(self.base.resolve())

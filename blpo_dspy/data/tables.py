@@ -242,7 +242,7 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
     except pyarrow.ArrowException as error:
         raise DataError(f"{path}: not readable as Parquet ({' '.join(str(error).split())})") from None
     classes = _class_names(schema.metadata)
-    rows = tuple(TableRow(f"{path.name}, row {i}", _named(row, classes)) for i, row in enumerate(values, 1))
+    rows = tuple(TableRow(f"{path.name}, row {i}", named(row, classes)) for i, row in enumerate(values, 1))
     return Table(str(path), tuple(schema.names), rows, path.parent)
 
 
@@ -311,11 +311,11 @@ def _read_dataset(source: object, columns: Sequence[str]) -> Table:
             base = None
         elif isinstance(feature, datasets.ClassLabel):
             classes[name] = feature.names
-    return Table("the dataset", tuple(source.column_names), _numbered(_named(row, classes) for row in table), base)
+    return Table("the dataset", tuple(source.column_names), _numbered(named(row, classes) for row in table), base)
 
 
-def _named(row: dict[str, Any], classes: dict[str, list[str]]) -> dict[str, Any]:
-    """A row with the names of its class labels in place of their numbers (datasets writes -1 for none)."""
+def named(row: dict[str, Any], classes: dict[str, list[str]]) -> dict[str, Any]:
+    """Returns a row with the names of its class labels in place of their numbers (datasets writes -1 for none)."""
     for column, names in classes.items():
         number = row.get(column)
         if isinstance(number, int):
@@ -353,6 +353,19 @@ def read_folder(folder: Path, image_column: str, label_column: str | None, *, fo
     columns = (image_column,) if label_column is None else (image_column, label_column)
     notes = _skipped_note([path for path in found.others if path not in misnamed])
     return Table(str(folder), columns, tuple(rows), folder, tuple(problems), notes)
+
+
+def listed_images(name: str, paths: Sequence[str], image_column: str) -> Table:
+    """Returns one row per image, by its suffix, of a list of files below a folder that `name` names.
+
+    Raises:
+        DataError: If there is none.
+    """
+    images = [path for path in paths if path.lower().endswith(_IMAGES)]
+    if not images:
+        raise DataError(f"{name}: no images")
+    notes = _skipped_note([Path(path) for path in paths if not path.lower().endswith(_IMAGES)])
+    return Table(name, (image_column,), tuple(TableRow(path, {image_column: path}) for path in images), None, (), notes)
 
 
 @dataclass(frozen=True)

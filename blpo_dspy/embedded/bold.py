@@ -25,8 +25,8 @@ from blpo_dspy.embedded.sight.settings import DETAIL, HUE, SIDE, TONE
 STEP = 0.125
 _PULL = 0.3
 """How strongly the fit is held to the present weights, relative to a mistake with one severe flaw, which counts 1."""
-_NEAR = 0.1
-"""A score so near, as a part of the range, is a hit."""
+_NEAR = 0.25
+"""A fit that is off by so little, as a part of the range, puts a picture right: of five labels a level, of two none."""
 _GOOD_FIT, _MOST_OF_THE_WAY, _LITTLE_OF_THE_WAY = 0.7, 0.9, 0.1
 _SCENE, _FURTHER = (DETAIL, SIDE), (TONE, HUE)
 _SAID = 0.9
@@ -121,8 +121,7 @@ def _fitted(
     change = np.linalg.solve(a.T @ a + _PULL * np.eye(len(columns)), a.T @ wanted)
     fit = {flaw: _stepped(present[c] + d) for flaw, c, d in zip(moved, columns, change, strict=True)}
     text = vocabulary.reweighted(rest, fit)
-    near = max(1.0, _NEAR * (size - 1))  # of few labels the very one
-    hits = [abs(_placed(one, size, text, prior) - one.place) < near for one in shown]
+    hits = [abs(_placed(one, size, text, prior) - one.place) <= _NEAR * (size - 1) for one in shown]
     way = _MOST_OF_THE_WAY if sum(hits) >= _GOOD_FIT * len(hits) else _LITTLE_OF_THE_WAY
     return {flaw: _stepped(present[c] + way * d) for flaw, c, d in zip(moved, columns, change, strict=True)}
 

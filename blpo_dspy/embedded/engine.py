@@ -23,7 +23,7 @@ from blpo_dspy.embedded.sight.perception import Perception
 from blpo_dspy.embedded.sight.senses import TEMPERAMENTS, Senses, Traits
 from blpo_dspy.errors import BlpoError
 
-VERSION = 5
+VERSION = 6
 """Raised whenever an answer changes: DSPy's cache knows an engine by its model name alone."""
 
 _CHARACTERS_PER_TOKEN = 4
@@ -90,38 +90,20 @@ class EmbeddedEngine:
         return (type(self), (self.seed, self.traits))
 
 
-class AsyncEmbeddedEngine:
-    """The same engine behind DSPy's asynchronous contract; arguments as `EmbeddedEngine`."""
-
-    def __init__(self, seed: int = 0, traits: Traits | None = None) -> None:
-        self._engine = EmbeddedEngine(seed, traits)
+class AsyncEmbeddedEngine(EmbeddedEngine):
+    """The same engine behind DSPy's asynchronous contract."""
 
     async def complete(self, request: lm15.Request) -> lm15.Response:
         """Answers one request."""
-        return self._engine.complete(request)
+        return super().complete(request)
 
-    async def stream(self, request: lm15.Request) -> AsyncIterator[Any]:
+    async def stream(self, request: lm15.Request) -> AsyncIterator[Any]:  # type: ignore[override]
         """Yields the answer as stream events."""
-        for event in self._engine.stream(request):
+        for event in lm15.response_to_events(super().complete(request)):
             yield event
 
     async def aclose(self) -> None:
         """Does nothing: the engine holds no resources."""
-
-    def dump_state(self) -> dict[str, Any]:
-        """Returns the state from which `load_state` makes an equal engine."""
-        return self._engine.dump_state()
-
-    @classmethod
-    def load_state(cls, state: dict[str, Any]) -> AsyncEmbeddedEngine:
-        """Returns the engine that `dump_state` described."""
-        return cls(state["seed"], Traits(**state["traits"]))
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> AsyncEmbeddedEngine:
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (type(self), (self._engine.seed, self._engine.traits))
 
 
 def embedded_lm(

@@ -62,6 +62,25 @@ def known_price(lm: dspy.BaseLM, prices: Prices | None) -> Price | None:
     return None if prompt is None or completion is None else (prompt * 1e6, completion * 1e6)
 
 
+def batch_price(lm: dspy.BaseLM, prices: Prices | None, share: float) -> Price | None:
+    """Returns what the tokens of an LM cost through a batch endpoint, None if that is not known.
+
+    Args:
+        lm: The LM.
+        prices: The user's prices for single calls.
+        share: The share of that price where LiteLLM's table has none for batches.
+    """
+    if lm.model not in (prices or {}):
+        table = litellm_module().model_cost
+        for name in (lm.model, lm.model.partition("/")[2]):
+            listed = table.get(name) or {}
+            prompt, completion = (rate(listed, f"{kind}_cost_per_token_batches") for kind in ("input", "output"))
+            if prompt is not None and completion is not None:
+                return prompt * 1e6, completion * 1e6
+    single = known_price(lm, prices)
+    return None if single is None else (single[0] * share, single[1] * share)
+
+
 def check_priced(max_usd: float | None, lms: Sequence[dspy.BaseLM], prices: Prices | None) -> None:
     """Checks that a cap in dollars can be kept, as every model has a price.
 

@@ -30,9 +30,20 @@ from dspy.clients.backend_selection import CLIENT_KEYS, select_backend
 # Prices before the first call; DSPy reports the price of a call only after it.
 from dspy.clients.capabilities import resolve
 
+# Requests of a batch that LiteLLM would send, and the answers to them, are those of DSPy's engine for it (its methods
+# `_arguments` and `_response`).
+from dspy.clients.engines.litellm_engine import LiteLLMEngine
+
+# LiteLLM's functions for batches raise the errors of several clients; DSPy reads status and message of each.
+from dspy.clients.engines.litellm_errors import litellm_errors
+
 # The engine whose answers are bounded (see `calls/bounds.py`, which also replaces an LM's `_engine_store` and the
 # `_transport` of an engine's router: DSPy passes no transport from an LM to its engine).
 from dspy.clients.engines.lm15_engine import LM15Engine
+
+# The parts of a call to an LM: one whose images are put in as it is sent differs from DSPy's own in the engine and in
+# what its cache and histories are given (see `splicing.py`, which also replaces `_engine_spec` and `_engine_store`).
+from dspy.clients.execution import PreparedCall, execute, finalize, prepare
 from dspy.clients.model_metadata import rate
 
 # A judge file has the metadata that DSPy expects in a state file.
@@ -45,14 +56,20 @@ __all__ = [
     "CLIENT_KEYS",
     "PROCESS_TRACE",
     "LM15Engine",
+    "LiteLLMEngine",
+    "PreparedCall",
     "UsageTracker",
+    "execute",
     "extend",
     "field_header_pattern",
+    "finalize",
     "format_field_value",
     "get_dependency_versions",
     "is_output",
+    "litellm_errors",
     "litellm_module",
     "model_info",
+    "prepare",
     "rate",
     "resolve",
     "select_backend",

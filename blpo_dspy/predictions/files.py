@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.data.images.remote import FAILURES, copied, is_remote
+from blpo_dspy.errors import BlpoError, brief, cause
 from blpo_dspy.files import check_path, replacing, spreadsheet_cell
 
 if TYPE_CHECKING:
@@ -35,12 +38,56 @@ def check_target(path: Path) -> None:
         raise BlpoError(f"{path}: a folder of this name is in the way; give the path of a file")
 
 
+@dataclass(frozen=True)
+class Output:
+    """Where a table is made, and where it goes from there.
+
+    A journal grows and is locked, which no object store allows: a table with an address is made in the current folder,
+    under the name that the address ends with, and copied to the address when it is complete.
+
+    Attributes:
+        path: The file.
+        url: The address that it is copied to, "" for none.
+    """
+
+    path: Path
+    url: str = ""
+
+    @classmethod
+    def at(cls, out: str | os.PathLike[str]) -> Output:
+        """Returns the output of a path or an address, such as s3://bucket/predictions.parquet.
+
+        Raises:
+            BlpoError: As `check_target`.
+        """
+        name = os.fspath(out)
+        output = cls(Path(name.rpartition("/")[2]), name) if is_remote(name) else cls(Path(name))
+        check_target(output.path)
+        return output
+
+    def send(self) -> None:
+        """Copies the table to its address, if it has one.
+
+        Raises:
+            BlpoError: If it cannot be written there; the table stays.
+        """
+        if self.url:
+            try:
+                copied(self.path, self.url)
+            except FAILURES as error:
+                raise BlpoError(
+                    f"{self.url}: cannot be written ({brief(cause(error))}); the table is complete in {self.path}, and "
+                    "the same call copies it"
+                ) from error
+
+
 def write_rows(
     path: Path,
     columns: Sequence[str],
     rows: Rows,
     types: Mapping[str, type] | None = None,
-    metadata: Mapping[str, str] | None = None,
+    *,
+    note: Mapping[str, str] | None = None,
 ) -> None:
     """Writes rows in the format of a file's suffix, so that the file is either complete or as it was before.
 
@@ -50,7 +97,7 @@ def write_rows(
         rows: Gives the rows, from the first one on, each time it is called.
         types: The types of columns that are known; for Parquet, others have the one that holds all of their values, or
             text.
-        metadata: What is said of the whole; only Parquet has a place for it.
+        note: Texts that a Parquet file holds beside its rows.
 
     Raises:
         BlpoError: If the file cannot be written.
@@ -59,7 +106,7 @@ def write_rows(
     try:
         with replacing(path) as temporary:
             if write is None:
-                _write_parquet(temporary, columns, rows, types or {}, metadata)
+                _write_parquet(temporary, columns, rows, types or {}, note)
             else:
                 write(temporary, columns, rows)
     except OSError as error:
@@ -82,11 +129,7 @@ def _write_json_lines(path: Path, columns: Sequence[str], rows: Rows) -> None:
 
 
 def _write_parquet(
-    path: Path,
-    columns: Sequence[str],
-    rows: Rows,
-    types: Mapping[str, type],
-    metadata: Mapping[str, str] | None,
+    path: Path, columns: Sequence[str], rows: Rows, types: Mapping[str, type], note: Mapping[str, str] | None
 ) -> None:
     import pyarrow  # noqa: PLC0415 - slow to import, and needed for this format only
     from pyarrow import parquet  # noqa: PLC0415
@@ -97,7 +140,7 @@ def _write_parquet(
             values.append(row.get(name))
     known = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(), bool: pyarrow.bool_()}
     schema = pyarrow.schema(
-        [(name, _type_of(found[name]) if name in found else known[types[name]]) for name in columns], metadata
+        [(name, _type_of(found[name]) if name in found else known[types[name]]) for name in columns], note
     )
     with parquet.ParquetWriter(path, schema) as writer:
         for part in _parts(rows()):

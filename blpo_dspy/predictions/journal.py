@@ -24,12 +24,13 @@ class PredictionJournal(AnswerJournal):
     Args:
         path: The file, created if missing.
         fingerprint: What verdicts depend on apart from the rows: judge and models. A journal with another is refused.
+        patience: Seconds for which another process that is writing it is waited for.
 
     Raises:
         JournalError: As `JournalFile`.
     """
 
-    def __init__(self, path: Path, fingerprint: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, fingerprint: Mapping[str, Any], *, patience: float = 0.0) -> None:
         super().__init__()
         self._rows: dict[str, Place] = {}
         self._done: set[str] = set()
@@ -39,6 +40,7 @@ class PredictionJournal(AnswerJournal):
             fingerprint,
             version=FORMAT_VERSION,
             elsewhere="name another output",
+            patience=patience,
             sync_seconds=_SYNC_SECONDS,
         )
 

@@ -15,6 +15,7 @@ from dspy.utils.exceptions import LMError
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.calls.failures import RunStoppedError, is_outage
 from blpo_dspy.calls.meter import Meter
+from blpo_dspy.calls.served import noting_served
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.data.labels.space import Orders
@@ -78,8 +79,11 @@ def label_each(
     meter: Meter,
     done: Callable[[Verdict], None],
     orders: Orders = "both",
+    answered: bool = False,
 ) -> None:
     """Gives `done` a verdict for each input, in order; the arguments are those of `label_images`.
+
+    With `answered` the models are known to have answered before: what fails at the start is up to the images.
 
     Inputs are taken, and images among them that are not prepared are loaded, as their turn comes, so that only a few
     for each thread lie in memory. An image that cannot be read is that image's failure.
@@ -91,12 +95,14 @@ def label_each(
     waiting: deque[Future[Verdict]] = deque()
     with dspy.context(disable_history=True):
         try:
-            waiting.extend(workers.submit(label, itertools.islice(left, _SIGNS_OF_LIFE)))
+            waiting.extend(workers.submit(label, itertools.islice(left, 0 if answered else _SIGNS_OF_LIFE)))
             _check_alive([future.result() for future in waiting])
-            silence, refused, answered = 0, 0, False
-            while waiting:
+            silence = refused = 0
+            while True:
                 room = _QUEUED * workers.num_threads - len(waiting)
                 waiting.extend(workers.submit(label, itertools.islice(left, max(0, room))))
+                if not waiting:
+                    break
                 verdict = waiting.popleft().result()
                 silence = silence + 1 if verdict.outage else silence * bool(verdict.failure)
                 if silence > max(_SIGNS_OF_LIFE, _ROUNDS_OF_SILENCE * workers.num_threads):
@@ -174,7 +180,7 @@ def label_one(program: Callable[..., dspy.Prediction], inputs: Mapping[str, Any]
     Raises:
         ModelError: If the model cannot be used at all.
     """
-    with dspy.context(trace=[]):
+    with dspy.context(trace=[]), noting_served() as served:
         try:
             prediction = program(**inputs)
         except FATAL_ERRORS as error:
@@ -196,6 +202,7 @@ def label_one(program: Callable[..., dspy.Prediction], inputs: Mapping[str, Any]
         inconsistent=inconsistent,
         confidence=prediction.get("confidence"),
         escalate=prediction.get("escalate"),
+        served_by=" + ".join(served),
     )
 
 

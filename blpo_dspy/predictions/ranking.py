@@ -9,7 +9,7 @@ from typing import Any
 
 from blpo_dspy.agreement.bradley_terry import Comparison, Ranking, bradley_terry
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.data.tables import read_table
+from blpo_dspy.data.tables import read_table, require_columns
 from blpo_dspy.errors import BlpoError, DataError, brief
 
 _LABEL, _INCONSISTENT = "label", "inconsistent"
@@ -43,11 +43,11 @@ def rank(
     if not space.paired or len(columns) != 2:
         raise BlpoError("a ranking needs labels that compare two images, LabelSpace.pairwise(…), and two columns")
     table = read_table(predictions, [_LABEL, _INCONSISTENT, *columns])
-    if missing := [name for name in (_LABEL, *columns) if name not in table.columns]:
-        raise DataError(
-            f"{table.name}: no column {', '.join(missing)} (it has {brief(list(table.columns))}); `blpo judge --out` "
-            "keeps the columns of the table that it judges, so add the models' names there, or name their columns"
-        )
+    advice = (
+        "`blpo judge --out` keeps the columns of the table that it judges, so add the models' names there, or name "
+        "their columns"
+    )
+    require_columns(table.name, table.columns, (_LABEL, *columns), advice, option=())
     found: list[Comparison] = []
     problems, left_out = list(table.problems), 0
     for row in table.rows:

@@ -14,7 +14,7 @@ import jinja2
 
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import replacing
-from blpo_dspy.report.numbers import amount, figure
+from blpo_dspy.report.numbers import amount, ends, figure
 
 REPORT_DATA, THUMBNAILS = "report.json", "thumbnails"
 
@@ -60,16 +60,16 @@ def _without_address(word: str, previous: str) -> str:
     return f"{option}=URL" if equals and option in _ADDRESSES else word
 
 
-def fill(template: str, page: object) -> str:
-    """Returns a page of this package with every text escaped."""
+def fill(template: str, page: object, package: str = "blpo_dspy.report", folder: str = ".") -> str:
+    """Returns a page of this package with every text escaped; its template is in a folder of one of our rooms."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("blpo_dspy.report", "."),
+        loader=jinja2.PackageLoader(package, folder),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(figure=figure, amount=amount)
+    environment.filters.update(figure=figure, amount=amount, ends=ends)
     return environment.get_template(template).render(page=page, version=metadata.version("blpo-dspy"))
 
 

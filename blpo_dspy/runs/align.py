@@ -23,6 +23,7 @@ from blpo_dspy.errors import BlpoError, check_kind, notice
 from blpo_dspy.files import writable_folder, write_json
 from blpo_dspy.models.lm import Models
 from blpo_dspy.notebook import html_table
+from blpo_dspy.optimizers.bench.cards import known_prints
 from blpo_dspy.predictions.predict import models_of
 from blpo_dspy.programs.program_judge import ProgramJudge
 from blpo_dspy.programs.visual_judge import VisualJudge, single
@@ -34,8 +35,10 @@ from blpo_dspy.report.run.measured import WHEN, agreement_in, measured_of
 from blpo_dspy.runs.compiling import claim, compile_and_measure, measure_compiled
 from blpo_dspy.runs.costs import costs_after, not_paid_for
 from blpo_dspy.runs.jobs import KeepBackOption, Search
+from blpo_dspy.runs.measure import own_data
 from blpo_dspy.runs.progress import watching
 from blpo_dspy.runs.record import Aligned, SplitAgreement, result
+from blpo_dspy.runs.reviewing import write_review
 from blpo_dspy.runs.seal import run_of, seal
 from blpo_dspy.runs.sets import Labelled, Sets, divided, is_list, loaded_set, sizes_in_words
 
@@ -246,6 +249,8 @@ def align(
             "fidelity is measured with a VisualJudge; leave it out for a program of your own", option="fidelity"
         )
     sets = _sets(start, train, val, test, sizes, search.seed)
+    for line in own_data(start, [*sets.val, *sets.test]):
+        notice(f"the start was compiled with {line}")
     models = models_of(start) if models is None else models
     log_dir = None if run_dir is None else writable_folder(Path(run_dir))
     sets = replace(sets, seal=seal(sets.test, run_of(start, sets, search), run_dir=log_dir))
@@ -305,7 +310,7 @@ def _sets(
     loaded = {name: loaded_set(start, name, source) for name, source in given.items() if source is not None}
     table = None if is_list(train) else str(train) if isinstance(train, (str, Path)) else "the table"
     if table is not None and val is None and test is None:
-        sets, how = divided(loaded["train"], start.labels, seed=seed, sizes=sizes)
+        sets, how = divided(loaded["train"], start.labels, seed=seed, sizes=sizes, known=known_prints(start.card))
         how = f"{table}: {how}"
     elif sizes is not None:
         raise BlpoError("sizes are for one table that is split; leave them out, or val and test", option="sizes")
@@ -349,6 +354,7 @@ def write_run(
         doubtful=with_examples(errors, sets.train),
         command=command,
     )
+    write_review(folder, aligned, sets, (sets.test, aligned.verdicts[1]) if judged is None else (judged[0], judged[2]))
     return [folder / LABEL_ERRORS, write_report(load_run(folder), folder / "report.html")]
 
 

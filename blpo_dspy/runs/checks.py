@@ -123,6 +123,29 @@ def late_verdicts(record: BLPOResult, train: Sequence[dspy.Example], labels: Lab
     return found
 
 
+def validated_verdicts(
+    record: BLPOResult, train: Sequence[dspy.Example], val: Sequence[dspy.Example], labels: LabelSpace
+) -> list[tuple[dspy.Example, Verdict]]:
+    """Returns the validation examples that the search judged with its result, and what that said about each.
+
+    Args:
+        record: What the search recorded.
+        train: The training examples, which come first among the positions.
+        val: The validation examples.
+        labels: The label space; what was said of a pair in the other order is mirrored.
+    """
+    if record.after is None or record.validated_on != "val":
+        return []
+    swapped = to_swap([example.label for example in val], record.options["seed"], "val") if labels.paired else ()
+    found = []
+    for judgement in record.after.judgements:
+        position, verdict = judgement.example - len(train), _verdict(judgement)
+        if position in swapped and verdict.label is not None:
+            verdict = replace(verdict, label=labels.mirror(verdict.label))
+        found.append((val[position], verdict))
+    return found
+
+
 def _verdict(judgement: Judgement) -> Verdict:
     return Verdict(judgement.predicted, judgement.answer, judgement.description, failure=judgement.failure)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import dspy
@@ -15,6 +15,7 @@ from blpo_dspy.agreement.verdicts import Verdict, agreement_of
 from blpo_dspy.calls.allowance import Allowance
 from blpo_dspy.calls.failures import RunStoppedError
 from blpo_dspy.calls.journal import FILE_NAME, Journal, answers_in
+from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.calls.meter import GRACE, Meter
 from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.store import AnswerStore, MemoryStore
@@ -26,8 +27,10 @@ from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.bench.records import BLPOResult
 from blpo_dspy.optimizers.bench.run import unmeasured
 from blpo_dspy.optimizers.blpo.algorithm import BLPO
+from blpo_dspy.predictions.batches import check_no_batches
 from blpo_dspy.predictions.labelling import inputs_of, label_images
 from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.runs.batched import BatchedAnswers, check_search
 from blpo_dspy.runs.checks import (
     Ask,
     Checks,
@@ -36,8 +39,9 @@ from blpo_dspy.runs.checks import (
     late_verdicts,
     stated_in,
     text_fidelity,
+    validated_verdicts,
 )
-from blpo_dspy.runs.costs import CostsAfter, costs_after, optimizer_of
+from blpo_dspy.runs.costs import costs_after, optimizer_of
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import CompileWatch, Watch
 from blpo_dspy.runs.record import Aligned, SplitAgreement, card
@@ -76,7 +80,7 @@ def compile_and_measure(
     if aside := _measured_under_another_budget(optimizer, sets, search):
         optimizer.budget = search.budget(costs.reserved + aside)
     compiled = _compile(optimizer, start, sets, watch)
-    aligned = _measured_all(optimizer, start, compiled, sets, models, search, costs, watch, began, ceiling)
+    aligned = _measured(optimizer, _Judges(start, compiled, sets, search, ceiling, began), models, watch)
     compiled.card = card(aligned, sets)
     return aligned
 
@@ -89,28 +93,69 @@ def measure_compiled(
     Raises:
         BlpoError: If nothing could be measured.
     """
-    optimizer, costs = make_optimizer(models, search, 0), costs_after(start, sets, search)
-    return _measured_all(optimizer, start, compiled, sets, models, search, costs, watch, time.monotonic(), None)
+    return _measured(make_optimizer(models, search, 0), _Judges(start, compiled, sets, search), models, watch)
 
 
-def _measured_all(
-    optimizer: BLPO,
-    start: VisualJudge,
-    compiled: VisualJudge,
-    sets: Sets,
-    models: Models,
-    search: Search,
-    costs: CostsAfter,
-    watch: Watch,
-    began: float,
-    ceiling: VisualJudge | None,
-) -> Aligned:
-    with _inquiry(optimizer, compiled.detailed_results, models, sets, search, watch, began) as inquiry:
-        found = _looked_into(start, compiled, sets, search, costs, inquiry, ceiling)
-        if not (found.record.rounds or found.before.val or found.before.test):
-            reason = found.record.stop_reason
-            raise unmeasured(inquiry.meter, "no round was completed, and the start was not measured", reason)
-    return replace(found, seconds=time.monotonic() - began)
+@dataclass(frozen=True)
+class _Judges:
+    """The judges of a run, with what they are measured on."""
+
+    start: VisualJudge
+    compiled: VisualJudge
+    sets: Sets
+    search: Search
+    ceiling: VisualJudge | None = None
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def record(self) -> BLPOResult:
+        """What the search recorded."""
+        record: BLPOResult = self.compiled.detailed_results
+        return record
+
+
+def _measured(optimizer: BLPO, judges: _Judges, models: Models, watch: Watch) -> Aligned:
+    """Measures with what the search left of the budget; its answers are known."""
+    search, record = judges.search, judges.record
+    allowance = Allowance(search.budget(), lambda: record.ledger + meter.ledger, RunStoppedError, judges.began)
+    grace = 0.0 if optimizer.log_dir is None else GRACE
+    with _final_answers(optimizer, judges.sets) as store, Workers(search.threads, grace=grace) as workers:
+        if isinstance(store, Journal):
+            store.spend_under(search.budget())
+        batched = BatchedAnswers(store, search, watch) if search.batch_api and isinstance(store, Journal) else None
+        meter = (
+            batched.meter
+            if batched is not None
+            else Meter(
+                num_threads=workers.num_threads,
+                store=store,
+                admit=lambda ledger: allowance.admit(record.ledger + record.unused + ledger),
+                prices=search.prices,
+                deadline=allowance.deadline,
+                outages=Outages(search.max_outage, known=any(record.ledger.answered.values())),
+            )
+        )
+
+        def ask(what: str, judge: VisualJudge, examples: Sequence[dspy.Example]) -> list[Verdict]:
+            watch.begin(f"judging {what}", len(examples))
+            inputs = inputs_of(examples)
+            try:
+                if batched is not None:
+                    spent = record.ledger + record.unused + meter.ledger
+                    batched.buy(judge, models, workers, inputs, spent, allowance.kept)
+                return label_images(judge, models, inputs, workers=workers, meter=meter, done=watch.advance)
+            except ModelError as error:  # the judge that the search found was paid for, and needs no more calls
+                notice(
+                    f"judging {what} failed, so this and what comes after it is missing; the judge is returned without "
+                    f"it, and `blpo evaluate` can measure it later ({error})"
+                )
+                return [Verdict(None, failure=str(error), stopped=True)] * len(inputs)
+
+        found = _looked_into(judges, ask, allowance)
+        if not (record.rounds or found.before.val or found.before.test):
+            raise unmeasured(meter, "no round was completed, and the start was not measured", record.stop_reason)
+    seconds = time.monotonic() - judges.began
+    return replace(found, final=meter.ledger, unused=record.unused + meter.unused, seconds=seconds)
 
 
 def _measured_under_another_budget(optimizer: BLPO, sets: Sets, search: Search) -> int:
@@ -123,80 +168,32 @@ def _measured_under_another_budget(optimizer: BLPO, sets: Sets, search: Search) 
         return store.unused().total.calls
 
 
-@dataclass(frozen=True)
-class _Inquiry:
-    """How judges are measured after a search."""
-
-    ask: Ask
-    meter: Meter
-    allowance: Allowance
-
-
-@contextlib.contextmanager
-def _inquiry(
-    optimizer: BLPO, record: BLPOResult, models: Models, sets: Sets, search: Search, watch: Watch, began: float
-) -> Iterator[_Inquiry]:
-    """Measures with what the search left of the budget; its answers are known."""
-    allowance = Allowance(search.budget(), lambda: record.ledger + meter.ledger, RunStoppedError, began)
-    grace = 0.0 if optimizer.log_dir is None else GRACE
-    with _final_answers(optimizer, sets) as store, Workers(search.threads, grace=grace) as workers:
-        if isinstance(store, Journal):
-            store.spend_under(search.budget())
-        meter = Meter(
-            num_threads=workers.num_threads,
-            store=store,
-            admit=lambda ledger: allowance.admit(record.ledger + record.unused + ledger),
-            prices=search.prices,
-            deadline=allowance.deadline,
-            outages=Outages(search.max_outage, known=any(record.ledger.answered.values())),
-        )
-
-        def ask(what: str, judge: VisualJudge, examples: Sequence[dspy.Example]) -> list[Verdict]:
-            watch.begin(f"judging {what}", len(examples))
-            inputs = inputs_of(examples)
-            try:
-                return label_images(judge, models, inputs, workers=workers, meter=meter, done=watch.advance)
-            except ModelError as error:  # the judge that the search found was paid for, and needs no more calls
-                notice(
-                    f"judging {what} failed, so this and what comes after it is missing; the judge is returned without "
-                    f"it, and `blpo evaluate` can measure it later ({error})"
-                )
-                return [Verdict(None, failure=str(error), stopped=True)] * len(inputs)
-
-        yield _Inquiry(ask, meter, allowance)
-
-
-def _looked_into(
-    start: VisualJudge,
-    compiled: VisualJudge,
-    sets: Sets,
-    search: Search,
-    costs: CostsAfter,
-    inquiry: _Inquiry,
-    ceiling: VisualJudge | None,
-) -> Aligned:
-    """The compiled judge with everything that is measured about it; the wall time isn't known yet."""
-    record, ask = compiled.detailed_results, inquiry.ask
-    known = late_verdicts(record, sets.train, start.labels)
-    with inquiry.allowance.keeping(costs.reserved):
+def _looked_into(judges: _Judges, ask: Ask, allowance: Allowance) -> Aligned:
+    """The compiled judge with everything that is measured about it; cost and wall time aren't known yet."""
+    start, compiled, sets, search = judges.start, judges.compiled, judges.sets, judges.search
+    costs = costs_after(start, sets, search)
+    known = late_verdicts(judges.record, sets.train, start.labels)
+    with allowance.keeping(costs.reserved):
         errors, looked_at = find_label_errors(
             compiled, sets.train, known, ask, most=search.label_errors, seed=search.seed
         )
-    measured, verdicts = _measured(start, compiled, sets, ask, val=costs.val > 0, test=costs.test is not None)
-    top = None if ceiling is None else _agreement(start.labels, sets.test, ask("the ceiling", ceiling, sets.test))
-    checks = _checked(start, compiled, sets, verdicts, ask, search if costs.fidelity and verdicts["after"] else None)
+    measured, verdicts, on_val = _agreements(judges, ask, val=costs.val > 0, test=costs.test is not None)
+    top = None
+    if judges.ceiling is not None:
+        top = _agreement(start.labels, sets.test, ask("the ceiling", judges.ceiling, sets.test))
+    checks = _checked(judges, verdicts, ask, faithful=costs.fidelity > 0 and bool(verdicts["after"]))
     return Aligned(
         start=start,
         judge=compiled,
-        record=record,
+        record=judges.record,
         before=measured["before"],
         after=measured["after"],
         verdicts=(verdicts["before"], verdicts["after"]),
         ceiling=top,
-        final=inquiry.meter.ledger,
-        unused=record.unused + inquiry.meter.unused,
+        final=Ledger({}),
         seconds=0.0,
         checks=replace(checks, label_errors=tuple(errors), looked_at=looked_at),
+        validated=on_val or validated_verdicts(judges.record, judges.sets.train, judges.sets.val, start.labels),
     )
 
 
@@ -205,29 +202,36 @@ def claim(start: VisualJudge, sets: Sets, models: Models, search: Search, log_di
 
     Raises:
         JournalError: If it holds another run.
+        BlpoError: If a batch endpoint is to be used and can't be, or is not to be and batches are under way.
     """
+    check_search(search, start, models, log_dir)
     if log_dir is None:
         return
     optimizer = make_optimizer(models, search, 0, log_dir)
     optimizer.claim_folder(start, trainset=sets.train, valset=sets.val or None)
-    with _final_answers(optimizer, sets):
-        return
+    with _final_answers(optimizer, sets) as store:
+        if isinstance(store, Journal) and not search.batch_api:
+            check_no_batches(store)
 
 
-def _measured(
-    start: VisualJudge, compiled: VisualJudge, sets: Sets, ask: Ask, *, val: bool, test: bool
-) -> tuple[dict[str, SplitAgreement], dict[str, list[Verdict]]]:
-    """The agreement before and after and the test verdicts; what the search validated is not judged again.
+def _agreements(
+    judges: _Judges, ask: Ask, *, val: bool, test: bool
+) -> tuple[dict[str, SplitAgreement], dict[str, list[Verdict]], list[tuple[dspy.Example, Verdict]]]:
+    """The agreement before and after, the test verdicts, and the result's on validation examples judged for this.
 
-    There are none of a test split of which the budget paid for nothing before or after.
+    What the search validated is not judged again.
+
+    There are no test verdicts where the budget paid for none before or after.
     """
-    record = compiled.detailed_results
+    start, compiled, sets, record = judges.start, judges.compiled, judges.sets, judges.record
     validated: dict[str, Agreement | None] = {}
+    on_val: list[tuple[dspy.Example, Verdict]] = []
     verdicts: dict[str, list[Verdict]] = {}
     for when, judge, known in (("before", start, record.before), ("after", compiled, record.after)):
         validated[when] = None if known is None else known.agreement
         if val:
-            validated[when] = _agreement(start.labels, sets.val, ask(f"val {when}", judge, sets.val))
+            on_val = list(zip(sets.val, ask(f"val {when}", judge, sets.val), strict=True))
+            validated[when] = _agreement(start.labels, sets.val, [verdict for _, verdict in on_val])
         verdicts[when] = ask(f"test {when}", judge, sets.test) if test else []
     missing = sum(verdict.stopped for said in verdicts.values() for verdict in said)
     if missing:
@@ -235,10 +239,11 @@ def _measured(
         notice(f"the test split was not judged in full: {missing} of {2 * len(sets.test)} are missing ({why})")
     if any(all(verdict.stopped for verdict in said) for said in verdicts.values()):
         verdicts = {when: [] for when in verdicts}
-    return {
+    measured = {
         when: SplitAgreement(validated[when], _agreement(start.labels, sets.test, said))
         for when, said in verdicts.items()
-    }, verdicts
+    }
+    return measured, verdicts, on_val
 
 
 def _agreement(labels: LabelSpace, examples: Sequence[dspy.Example], verdicts: list[Verdict]) -> Agreement | None:
@@ -246,26 +251,20 @@ def _agreement(labels: LabelSpace, examples: Sequence[dspy.Example], verdicts: l
     return None if all(verdict.stopped for verdict in verdicts) else agreement_of(labels, examples, verdicts)
 
 
-def _checked(
-    start: VisualJudge,
-    compiled: VisualJudge,
-    sets: Sets,
-    verdicts: Mapping[str, list[Verdict]],
-    ask: Ask,
-    search: Search | None,
-) -> Checks:
-    """What is checked on the test split once it is judged; the fidelity only with a search that asks for it."""
-    judges = (("before", start), ("after", compiled))
-    if search is None:
-        judged = [(sets.test if verdicts[when] else [], verdicts[when]) for when, _ in judges]
+def _checked(judges: _Judges, verdicts: Mapping[str, list[Verdict]], ask: Ask, *, faithful: bool) -> Checks:
+    """What is checked on the test split once it is judged; the fidelity only if it is asked for."""
+    start, sets, search = judges.start, judges.sets, judges.search
+    both = (("before", start), ("after", judges.compiled))
+    if not faithful:
+        judged = [(sets.test if verdicts[when] else [], verdicts[when]) for when, _ in both]
         pair = None
     else:
         sample = fidelity_sample(sets.test, search.fidelity, search.seed)
-        found = [text_fidelity(judge, sample, ask, when) for when, judge in judges]
+        found = [text_fidelity(judge, sample, ask, when) for when, judge in both]
         pair = (found[0][0], found[1][0])
         judged = [
             (sets.test, verdicts[when]) if judge.evidence != "image" else (sample, texts)
-            for (when, judge), (_, texts) in zip(judges, found, strict=True)
+            for (when, judge), (_, texts) in zip(both, found, strict=True)
         ]
     stated = [stated_in(start.labels, examples, said) for examples, said in judged]
     return Checks(pair, (stated[0], stated[1]))
@@ -309,6 +308,6 @@ def make_optimizer(models: Models, search: Search, reserved: int, log_dir: Path 
 def _compile(optimizer: BLPO, start: VisualJudge, sets: Sets, watch: Watch) -> VisualJudge:
     follow = CompileWatch(watch, optimizer)
     optimizer.on_round, optimizer.on_validation = follow.round, follow.validation
-    watch.begin("compiling", None if follow.rounds is None else follow.rounds * (optimizer.inner_steps + 1))
+    watch.begin("compiling", follow.rounds)
     with dspy.context(callbacks=[*dspy.settings.callbacks, follow]):
         return optimizer.compile(start, trainset=sets.train, valset=sets.val or None)

@@ -13,9 +13,8 @@ from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources import SOURCES, open_source
-from blpo_dspy.data.sources.base import Source
-from blpo_dspy.data.sources.drawn import Drawn
-from blpo_dspy.data.sources.manifest import Manifest
+from blpo_dspy.data.sources.draw import Source
+from blpo_dspy.data.sources.drawn import Drawn, Manifest
 from blpo_dspy.data.sources.published.rated_folder import RatedFolder
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.errors import BlpoError

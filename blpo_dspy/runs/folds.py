@@ -234,9 +234,9 @@ def share(search: Search, start: VisualJudge, cut: Folds) -> Search:
     return each
 
 
-def each_fold(each: Search) -> Search:
-    """Returns the search of a fold: labels that may be wrong are looked for once, on all images."""
-    return replace(each, label_errors=0)
+def searches_of(each: Search, cut: Folds) -> list[tuple[Sets, Search]]:
+    """Returns the sets and the search of each fold, and of the whole, where labels that may be wrong are looked for."""
+    return [*((sets, replace(each, label_errors=0)) for sets in cut.folds), (cut.whole, each)]
 
 
 def align_folds(
@@ -261,15 +261,15 @@ def align_folds(
     Raises:
         BlpoError: As `BLPO.compile`, or if the cap on calls is too small, or a fold could not be judged.
     """
-    each = share(search, start, cut)
-    watch.say(f"All images: {cut.whole.how}")
+    *folds, (whole, each) = searches_of(share(search, start, cut), cut)
+    watch.say(f"All images: {whole.how}")
     # First, so that a log folder of another run is refused before anything is paid for.
-    aligned = compile_and_measure(start, cut.whole, models, each, watch, log_dir=log_dir)
+    aligned = compile_and_measure(start, whole, models, each, watch, log_dir=log_dir)
     done = []
-    for number, sets in enumerate(cut.folds, 1):
+    for number, (sets, one) in enumerate(folds, 1):
         watch.say(f"Fold {number} of {len(cut.folds)}: {sets.how}")
         folder = None if log_dir is None else log_dir / f"fold-{number}"
-        done.append(compile_and_measure(start, sets, models, each_fold(each), watch, log_dir=folder))
+        done.append(compile_and_measure(start, sets, models, one, watch, log_dir=folder))
         if not done[-1].verdicts[1]:
             raise BlpoError(
                 f"fold {number} of {len(cut.folds)} was not judged (the warnings say why), so there are no figures "

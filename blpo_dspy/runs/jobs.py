@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.ledger import Usage
@@ -15,6 +16,15 @@ from blpo_dspy.data.labels.space import LabelSpace, Method, Orders
 from blpo_dspy.errors import BlpoError
 
 EMBEDDED = "embedded"
+T = TypeVar("T")
+
+# What several jobs say of an option.
+_MAX_USD = "Maximum cost of the same calls in dollars, if prices are known."
+_MAX_OUTAGE = "Maximum time to wait for a server that has stopped answering."
+_PRICES = "A model's dollars per million prompt and completion tokens."
+_MANY = "Many images, with --out"  # a heading of the help
+_BATCHES = "Batches of a provider"
+_PREFLIGHT = "First check that the models see, also the largest images, and that the sets are apart."
 
 
 class EvidenceOption(str, Enum):
@@ -91,57 +101,98 @@ class Columns:
     reason: str | None = None
 
 
+def option(text: str, default: Any = None, *, heading: str | None = None, **shown: Any) -> Any:
+    """Returns a field that the command line offers as an option.
+
+    Args:
+        text: What it is, for the help.
+        default: Its default.
+        heading: The part of the help that lists it.
+        **shown: What else `typer.Option` takes, such as metavar and min.
+    """
+    return field(default=default, metadata=option_of(text, heading=heading, **shown))
+
+
+def option_of(text: str, *, heading: str | None = None, **shown: Any) -> dict[str, Any]:
+    """Returns the metadata of such a field, where it has no default or makes one."""
+    return {"help": text, "heading": heading, "shown": shown}
+
+
+def described(cls: type[T]) -> type[T]:
+    """Adds the options of a class to its docstring."""
+    listed = [f"    {each.name}: {each.metadata['help']}" for each in fields(cls) if each.metadata]  # type: ignore[arg-type]
+    cls.__doc__ = "\n".join([f"{cls.__doc__}\n\nAttributes:", *listed])
+    return cls
+
+
+_search, _guards = partial(option, heading="Search"), partial(option, heading="Guards")
+
+
+@described
 @dataclass(frozen=True)
 class Search:
-    """How BLPO searches; None leaves an option to BLPO's own default.
+    """How BLPO searches; None leaves an option to BLPO's own default."""
 
-    Attributes:
-        rounds: T.
-        inner_steps: K.
-        batch_size: The most mistakes in a batch.
-        shown_right: The most right examples that the optimizer model is shown beside them.
-        minibatch_size: Training images that a round judges.
-        keep_back: Whether half of the mistakes are kept back from the optimizer model: auto, always or never.
-        instruction_words: How many words longer than the first a judge instruction may be.
-        paper: Whether to start from the paper's settings instead of the defaults.
-        seed: Of the search and of the split.
-        threads: Concurrent LM calls.
-        max_calls: The most LM calls, those before the search and on the test split included.
-        max_tokens: The most tokens, likewise.
-        max_usd: The most dollars, likewise; every model needs a price.
-        max_seconds: The longest that all of it may take.
-        fidelity: Test images on which it is measured whether descriptions carry what the pixels show.
-        label_errors: Training images that the compiled judge judges again to find labels that may be wrong.
-        max_instruction_tokens: The longest instruction that is accepted.
-        copied_words: The guard of this name; 0 switches it off.
-        label_shift: Likewise.
-        part_loss: Likewise.
-        prices: By model US dollars per million prompt and completion tokens.
-        max_outage: Seconds that a server which has stopped answering is waited for.
-    """
-
-    rounds: int | None = None
-    inner_steps: int | None = None
-    batch_size: int | None = None
-    shown_right: int | None = None
-    minibatch_size: int | None = None
-    keep_back: KeepBackOption | None = None
-    instruction_words: int | None = None
-    paper: bool = False
-    seed: int = 0
-    threads: int | None = None
-    max_calls: int | None = None
-    max_tokens: int | None = None
-    max_usd: float | None = None
-    max_seconds: float | None = None
-    fidelity: int = 0
-    label_errors: int = 100
-    max_instruction_tokens: int | None = None
-    copied_words: int | None = None
-    label_shift: float | None = None
-    part_loss: float | None = None
-    prices: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    max_outage: float = MAX_OUTAGE
+    rounds: int | None = _search(
+        "Outer rounds (default 24, or as many as the caps pay for; 5 with --paper).", metavar="N", min=1
+    )
+    inner_steps: int | None = _search(
+        "Verbalizer instructions tried in a round (default 1; 5 with --paper).", metavar="N", min=0
+    )
+    batch_size: int | None = _search("Maximum number of mistakes shown at once (default 10).", metavar="N", min=1)
+    shown_right: int | None = _search(
+        "Right examples shown with the mistakes (default 4; 0 with --paper).", metavar="N", min=0
+    )
+    minibatch_size: int | None = _search("Images judged in a round (default 20; all with --paper).", metavar="N", min=1)
+    keep_back: KeepBackOption | None = _search(  # noqa: RUF009 - a field
+        "Whether to hide half of the mistakes from the optimizer model and score updates on them (default auto: once "
+        "it corrects all that it is shown; never with --paper)."
+    )
+    instruction_words: int | None = _search(
+        "How many words longer than the first a judge instruction may be (default 150; any with --paper).",
+        metavar="N",
+        min=1,
+    )
+    paper: bool = _search(
+        "The paper's algorithm to the letter; its judge sees the image alone: --evidence image.", default=False
+    )
+    seed: int = _search("Seeds every draw.", default=0, metavar="N")
+    threads: int | None = _search("Concurrent LM calls (default 8); results don't depend on it.", metavar="N", min=1)
+    max_calls: int | None = _search("Maximum number of LM calls in total, the test split included.", metavar="N", min=1)
+    max_tokens: int | None = _search("Maximum number of tokens, likewise.", metavar="N", min=1)
+    max_usd: float | None = _search(_MAX_USD, metavar="X", min=0)
+    max_seconds: float | None = _search("Maximum time in seconds, likewise.", metavar="X", min=0)
+    fidelity: int = _search(
+        "Test images to check on, at 2 or 4 calls each, whether descriptions carry what the pixels show.",
+        default=0,
+        metavar="N",
+        min=0,
+    )
+    label_errors: int = _search(
+        "Training images to judge again, at 1 or 2 calls each, to find labels that may be wrong.",
+        default=100,
+        metavar="N",
+        min=0,
+    )
+    max_instruction_tokens: int | None = _guards(
+        "Longest instruction that is accepted (default 1500).", metavar="N", min=1
+    )
+    copied_words: int | None = _guards(
+        "Refuse instructions with so many words of an example in a row (default 8, 0 off).", metavar="N", min=0
+    )
+    label_shift: float | None = _guards(
+        "Refuse a judge whose label shares are farther from people's by X in [0, 1].", metavar="X"
+    )
+    part_loss: float | None = _guards(
+        "Refuse a judge that is worse by X in [0, 1] for a label or a group.", metavar="X"
+    )
+    prices: Mapping[str, tuple[float, float]] = field(
+        default_factory=dict, metadata=option_of(_PRICES, heading="Search", metavar="MODEL=IN,OUT")
+    )
+    max_outage: float = _search(_MAX_OUTAGE, default=MAX_OUTAGE, metavar="SECONDS", min=0)
+    batch_api: bool = _search(
+        "After the search, use the provider's batch endpoint, with --run-dir: test split, label errors.", default=False
+    )
 
     def after(self, spent: Usage, seconds: float = 0.0) -> Search:
         """Returns the search with what its caps leave once so much was spent.
@@ -259,6 +310,8 @@ class Start:
         evidence: What the judge reads; the source's choice or the library's default if None.
         verbalizer_instruction: The verbalizer instruction to start from; the source's or the library's if None.
         reasoning: Whether the judge states the evidence that decides before its label.
+        judge: The file of a judge to compile further, which has labels, task and inputs of its own; None to begin
+            with a task.
     """
 
     data: Data
@@ -272,79 +325,58 @@ class Start:
     evidence: EvidenceOption | None = None
     verbalizer_instruction: str | None = None
     reasoning: bool = False
+    judge: Path | None = None
 
 
+@described
 @dataclass(frozen=True)
 class CompileJob:
-    """One `blpo compile`.
-
-    Attributes:
-        start: What it begins with.
-        search: How BLPO searches.
-        out: Where the judge goes.
-        result: Where the record of the run goes, if anywhere.
-        run_dir: The folder for journal, judge, record and report, if one is wanted.
-        preflight: Whether to look for what is wrong with data and models first.
-        repeat: How often the start judges the same images first, to see how far it agrees with itself.
-        folds: How many folds stand in for the test set; None with a test set.
-    """
+    """One `blpo compile`: what it begins with, how BLPO searches, and what it leaves."""
 
     start: Start
     search: Search
-    out: Path
-    result: Path | None = None
-    run_dir: Path | None = None
-    preflight: bool = False
-    repeat: int | None = None
-    folds: int | None = None
+    out: Path = field(metadata=option_of("Where the judge goes, a .json file.", metavar="FILE"))
+    result: Path | None = option(  # noqa: RUF009 - a field
+        "Where to record the run, a .json file.", metavar="FILE"
+    )
+    preflight: bool = option(_PREFLIGHT, default=False)
+    repeat: int | None = option(
+        "First judge ten images N times: how far does the judge agree with itself?", metavar="N", min=2
+    )
+    folds: int | None = option(
+        "For 60 to 100 images: no test set, but K folds, each judged by a judge compiled on the others; K + 1 "
+        "searches, among which all caps are shared out equally.",
+        metavar="K",
+        min=2,
+    )
+    run_dir: Path | None = option(  # noqa: RUF009 - a field
+        "Folder for journal, judge.json, result.json, report.html; continues a run cut short.", metavar="DIR"
+    )
 
 
+@described
 @dataclass(frozen=True)
 class CompareJob:
-    """One `blpo compare`.
-
-    Attributes:
-        start: What every method begins with.
-        max_calls: The most LM calls of a search.
-        out: The folder of the comparison.
-        optimizers: The methods, comma-separated; all of them if None.
-        seeds: One run of every method for each; the first one also draws the splits.
-        threads: Concurrent LM calls.
-        max_usd: The most dollars of a search, where every model has a price.
-        prices: By model US dollars per million prompt and completion tokens.
-        preflight: Whether to look for what is wrong with data and models first.
-        max_outage: Seconds that a server which has stopped answering is waited for.
-    """
+    """One `blpo compare`: what every method begins with, and the caps of each search."""
 
     start: Start
-    max_calls: int
-    out: Path
-    optimizers: str | None = None
-    seeds: tuple[int, ...] = (0,)
-    threads: int | None = None
-    max_usd: float | None = None
-    prices: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    preflight: bool = False
-    max_outage: float = MAX_OUTAGE
-
-
-@dataclass(frozen=True)
-class DemoJob:
-    """One `blpo demo`.
-
-    Attributes:
-        out: The folder for photographs, tables, judge and record.
-        rater: A file with the taste to discover; a ready one if None.
-        search: How BLPO searches.
-        labels: What the rater chooses from; the levels from 1 to 5 if None.
-        reasons: Whether the rater writes reasons, which the optimizer reads.
-    """
-
-    out: Path
-    rater: Path | None
-    search: Search
-    labels: LabelSpace | None = None
-    reasons: bool = False
+    max_calls: int = field(metadata=option_of("Maximum number of LM calls of each search.", metavar="N", min=1))
+    out: Path = field(
+        metadata=option_of("Folder for the journal, report.html, results.json, table.md, plot.png.", metavar="DIR")
+    )
+    optimizers: str | None = option("Methods, such as blpo,gepa,opro (default: all).", metavar="A,B,…")
+    seeds: tuple[int, ...] = option(
+        "One run of each method per seed; the first draws the splits.", default=(0,), metavar="A,B,…"
+    )
+    threads: int | None = option(
+        "Concurrent LM calls (default 8); results of our own optimizers don't depend on it.", metavar="N", min=1
+    )
+    max_usd: float | None = option(_MAX_USD, metavar="X", min=0)
+    prices: Mapping[str, tuple[float, float]] = field(
+        default_factory=dict, metadata=option_of(_PRICES, metavar="MODEL=IN,OUT")
+    )
+    preflight: bool = option(_PREFLIGHT, default=False)
+    max_outage: float = option(_MAX_OUTAGE, default=MAX_OUTAGE, metavar="SECONDS", min=0)
 
 
 @dataclass(frozen=True)
@@ -374,6 +406,45 @@ class EvaluateJob:
     max_outage: float = MAX_OUTAGE
     orders: Orders = "both"
     program: str | None = None
+
+
+@described
+@dataclass(frozen=True)
+class Scale:
+    """How `blpo judge --out` uses several processes."""
+
+    workers: int | None = option(
+        "Judge in so many processes, each with --threads calls.", heading=_MANY, metavar="N", min=1
+    )
+    cluster: str | None = option(
+        "Judge on the workers of a Dask cluster, such as tcp://10.0.0.5:8786.", heading=_MANY, metavar="ADDRESS"
+    )
+    max_in_flight: int | None = option(
+        "Maximum number of LM calls at once, over all.", heading=_MANY, metavar="N", min=1
+    )
+    max_usd: float | None = option("Maximum cost in dollars, if prices are known.", heading=_MANY, metavar="X", min=0)
+
+
+@described
+@dataclass(frozen=True)
+class Batching:
+    """Whether and how `blpo judge --out` uses the provider's batch endpoint."""
+
+    batch_api: bool = option("Answered within a day, at half of the price as a rule.", False, heading=_BATCHES)
+    prices: Mapping[str, tuple[float, float]] = field(
+        default_factory=dict,
+        metadata=option_of(
+            "A model's dollars per million prompt and completion tokens of single calls.",
+            heading=_BATCHES,
+            metavar="MODEL=IN,OUT",
+        ),
+    )
+    poll: float | None = option(
+        "First delay between two looks at a batch; it doubles up to a minute (default 1).",
+        heading=_BATCHES,
+        metavar="SECONDS",
+        min=0,
+    )
 
 
 @dataclass(frozen=True)
@@ -442,13 +513,15 @@ class JudgeJob:
         context: A NAME=TEXT for each context input that is the same for all images.
         models: Its models.
         threads: Concurrent LM calls.
-        out: The table that the verdicts go to; standard output if None.
+        out: The path or address of the table that the verdicts go to; standard output if None.
         image_column: The column of a table with the only image, where it has another name than the judge's input.
         max_calls: The most LM calls.
         allow_outside: Whether images may lie outside the folder, or that of the table.
         max_outage: Seconds that a server which has stopped answering is waited for.
         orders: Whether a judge of pairs is asked in both orders of the images or one.
         program: The module and factory of a program of the user's own, whose state the file holds.
+        scale: Where and under which further caps a table is made.
+        batching: Whether and how a provider's batch endpoint is used.
         escalation: How sure the judge has to be, and who is asked where it isn't.
     """
 
@@ -457,77 +530,98 @@ class JudgeJob:
     context: list[str]
     models: ModelNames
     threads: int | None
-    out: Path | None = None
+    out: str | None = None
     image_column: str | None = None
     max_calls: int | None = None
     allow_outside: bool = False
     max_outage: float = MAX_OUTAGE
     orders: Orders = "both"
     program: str | None = None
-    escalation: Escalation = field(default_factory=Escalation)
+    scale: Scale = Scale()
+    batching: Batching = Batching()
+    escalation: Escalation = Escalation()
 
 
 @dataclass(frozen=True)
-class RankJob:
-    """One `blpo rank`.
+class SampleJob:
+    """One `blpo sample`.
 
     Attributes:
         predictions: The table of verdicts.
-        labels: The labels of the pairs.
-        columns: The columns with the models of the first and the second image.
-        seed: Of the intervals.
+        n: How many images are drawn.
+        out: The table that people label.
+        seed: Of the draw.
     """
 
     predictions: Path
-    labels: LabelSpace
-    columns: tuple[str, str]
+    n: int
+    out: Path
     seed: int = 0
 
 
 @dataclass(frozen=True)
-class ServeJob:
-    """One `blpo serve`.
+class PopulationJob:
+    """One `blpo population`.
 
     Attributes:
-        judge: The judge's file.
-        models: Its models.
-        host: The address to listen on.
-        port: The port.
-        threads: Requests that are judged at once; the server's default if None.
-        queue: Requests that may wait.
-        request_timeout: Seconds that a request may take.
-        max_body: The most bytes of a request.
-        allow_urls: Whether an image may be a URL.
-        program: The module and factory of a program of the user's own, whose state the file holds.
+        predictions: The table of verdicts on the collection.
+        labels: The table of people's labels.
+        judge: The judge's file, whose own images are set aside.
+        space: The labels, where there is no judge; those in the tables if None.
+        by: A column of which each value gets estimates of its own.
+        key: The columns by which an image is known again; those of both tables if None.
+        level: Nominal coverage of the intervals.
+        allow_outside: Whether images may lie outside the folder of the labels.
+        program: The module and factory of a program of the user's own, whose state the judge's file holds.
     """
 
-    judge: Path
-    models: ModelNames
-    host: str
-    port: int
-    threads: int | None
-    queue: int
-    request_timeout: float
-    max_body: int
-    allow_urls: bool
+    predictions: Path
+    labels: Path
+    judge: Path | None = None
+    space: LabelSpace | None = None
+    by: str | None = None
+    key: tuple[str, ...] | None = None
+    level: float = 0.95
+    allow_outside: bool = False
     program: str | None = None
 
 
 @dataclass(frozen=True)
-class ReportJob:
-    """One `blpo report`.
+class DriftJob:
+    """One `blpo drift`.
 
     Attributes:
-        run_dir: The run's folder.
-        out: Where the report goes; report.html in that folder if None.
-        images: Whether it shows pictures.
-        blur: Labels whose pictures are blurred until clicked; those that sound unsafe if None.
+        judge: The judge's file.
+        reference: The table of verdicts then.
+        current: That of now.
+        labels: The table of people's labels, if there are any.
+        key: The columns by which an image is known again; those that the tables share if None.
+        alpha: The level of the tests.
+        allow_outside: Whether images may lie outside the folder of the labels.
+        program: The module and factory of a program of the user's own, whose state the file holds.
     """
 
-    run_dir: Path
-    out: Path | None
-    images: bool
-    blur: tuple[str, ...] | None
+    judge: Path
+    reference: Path
+    current: Path
+    labels: Path | None = None
+    key: tuple[str, ...] | None = None
+    alpha: float = 0.05
+    allow_outside: bool = False
+    program: str | None = None
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a page for people is served.
+
+    Attributes:
+        host: The address to listen on; loopback if None.
+        port: The port.
+    """
+
+    host: str | None
+    port: int
 
 
 def names(text: str) -> tuple[str, ...]:

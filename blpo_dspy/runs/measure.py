@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dspy
 
@@ -25,7 +26,7 @@ from blpo_dspy.predictions.labelling import inputs_of, label_images
 from blpo_dspy.predictions.predict import given_models
 from blpo_dspy.programs.cascade import stages_of
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.runs.progress import watching
+from blpo_dspy.runs.progress import Watch, watching
 from blpo_dspy.runs.sets import Labelled, loaded_set
 
 
@@ -117,31 +118,41 @@ def measure(
     examples = loaded_set(judge, "testset", testset)
     for line in own_data(judge, examples):
         notice(f"the judge was compiled with {line}")
-    given = {id(each): given_models(each, models) for each in filter(None, (judge, against))}
-    said = []
-    with watching(progress, resumes=None) as watch, Workers(num_threads) as workers:
+    judges = [judge] if against is None else [judge, against]
+    asked = [(each, given_models(each, models), examples) for each in judges]
+    with watching(progress, resumes=None) as watch:
+        return measured(asked, watch, num_threads=num_threads, max_outage=max_outage, seed=seed, orders=orders)
+
+
+def measured(
+    asked: Sequence[tuple[VisualJudge, Models | Sequence[Models], Sequence[dspy.Example]]],
+    watch: Watch,
+    *,
+    num_threads: int | None,
+    max_outage: float,
+    seed: int,
+    orders: Orders,
+) -> Measurement:
+    """Returns the measurement of the first of one or two judges, each asked with its models about the same images.
+
+    Further arguments and errors are those of `measure`.
+    """
+    labels, said = asked[0][0].labels, []
+    with Workers(num_threads) as workers:
         meter = Meter(num_threads=workers.num_threads, outages=Outages(max_outage))
-        for measured in filter(None, (judge, against)):
+        for judge, models, examples in asked:
             watch.begin("judging", len(examples))
-            said.append(
-                label_images(
-                    measured,
-                    given[id(measured)],
-                    inputs_of(examples),
-                    workers=workers,
-                    meter=meter,
-                    done=watch.advance,
-                    orders=orders,
-                )
-            )
-    agreements = [agreement_of(judge.labels, examples, verdicts) for verdicts in said]
+            how: dict[str, Any] = {"workers": workers, "meter": meter, "done": watch.advance, "orders": orders}
+            said.append(label_images(judge, models, inputs_of(examples), **how))
+    sets = [examples for _, _, examples in asked]
+    agreement, *others = (agreement_of(labels, *pair) for pair in zip(sets, said, strict=True))
     return Measurement(
-        agreement=agreements[0],
-        intervals=agreement_intervals(agreements[0], seed=seed),
+        agreement=agreement,
+        intervals=agreement_intervals(agreement, seed=seed),
         verdicts=tuple(said[0]),
         ledger=meter.ledger,
-        against=None if against is None else agreements[1],
-        paired=None if against is None else compare_verdicts(judge.labels, examples, said[1], said[0], seed=seed),
+        against=others[0] if others else None,
+        paired=compare_verdicts(labels, sets[0], said[1], said[0], seed=seed) if others else None,
     )
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import dspy
 from dspy.utils.callback import BaseCallback
 from dspy.utils.exceptions import LMError
 from rich.console import Console
@@ -191,7 +190,7 @@ def watching(progress: bool | None, *, resumes: Path | None) -> Iterator[Watch]:
 
 
 class CompileWatch(BaseCallback):
-    """Follows a compile: rounds and agreement from the optimizer's hooks, inner steps and calls from DSPy's callbacks.
+    """Follows a compile: rounds and agreement from the optimizer's hooks, calls from DSPy's callbacks.
 
     Args:
         watch: Where it shows.
@@ -203,59 +202,44 @@ class CompileWatch(BaseCallback):
 
     def __init__(self, watch: Watch, optimizer: BLPO) -> None:
         super().__init__()
-        self._watch, self._steps = watch, optimizer.inner_steps + 1
+        self._watch = watch
         self.rounds = optimizer.rounds if optimizer.budget is not None else optimizer.most_rounds
-        self._proposing = optimizer.update_verbalizer
         self._lock = threading.Lock()
-        self._round = self._step = self._calls = 0
+        self._round = self._calls = 0
         self._validations: list[Validation] = []
-        self._failures: set[type[BaseException]] = set()
+        self._failures: set[type[BaseException | None]] = set()
 
     def round(self, completed: Round) -> None:
         """Is called after each round."""
-        with self._lock:
-            self._round, self._step = completed.number + 1, 0
+        self._round = completed.number + 1
         self._watch.say(round_in_words(completed))
         self._show()
 
     def validation(self, found: Validation) -> None:
         """Is called with each validation."""
-        with self._lock:
-            self._validations.append(found)
+        self._validations.append(found)
         self._show()
-
-    def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
-        """A module of the program, or of the optimizer, was called."""
-        if isinstance(instance, dspy.Predict) and instance.signature is self._proposing:
-            with self._lock:
-                self._step = min(self._step + 1, self._steps - 1)
-            self._show()
 
     def on_lm_end(self, call_id: str, outputs: Any, exception: Exception | None = None) -> None:
         """An LM answered or failed. The first failure of a kind is shown, as waiting for a retry looks like a halt."""
-        new = False
         with self._lock:
             self._calls += 1
-            if isinstance(exception, LMError) and is_outage(exception):
-                new = type(exception) not in self._failures
-                self._failures.add(type(exception))
+            new = isinstance(exception, LMError) and is_outage(exception) and type(exception) not in self._failures
+            self._failures.add(type(exception))
         if new:
             self._watch.say(f"a call failed and is retried: {one_line(exception)}")
         self._show()
 
     def _show(self) -> None:
-        with self._lock:
-            here = f"round {self._round + 1}"
-            if self.rounds is not None:
-                here = f"round {min(self._round + 1, self.rounds)}/{self.rounds}"
-            here = f"{here}, step {self._step}/{self._steps - 1}"
-            done = self._round * self._steps + self._step
-            status = f"{self._calls:,} calls"
-            found = [self._validations[i].agreement for i in (0, best(self._validations))] if self._validations else []
+        number = self._round + 1
+        here = f"round {number}" if self.rounds is None else f"round {min(number, self.rounds)}/{self.rounds}"
+        status = f"{self._calls:,} calls"
+        validations = list(self._validations)
+        found = [validations[i].agreement for i in (0, best(validations))] if validations else []
         shares = [f"{agreement.accuracy:.0%}" for agreement in found if agreement and agreement.accuracy is not None]
         if shares:
             status += f", agreement {' → '.join(shares)}"
-        self._watch.show(here, done, status)
+        self._watch.show(here, self._round, status)
 
 
 def one_line(error: object) -> str:

@@ -49,6 +49,7 @@ class Aligned:
         checks: The further checks.
         beforehand: The LM calls before the search.
         unused: Those that earlier sessions under another budget paid for and this one did not need.
+        validated: Validation examples with what the compiled judge said about each.
     """
 
     start: VisualJudge
@@ -63,6 +64,7 @@ class Aligned:
     checks: Checks = field(default_factory=Checks)
     beforehand: Ledger = field(default_factory=lambda: Ledger({}))
     unused: Ledger = field(default_factory=lambda: Ledger({}))
+    validated: Sequence[tuple[dspy.Example, Verdict]] = ()
 
     def calls(self) -> dict[str, int]:
         """Returns all LM calls by role, before and after the search too, and under "cached" the unpaid answers."""

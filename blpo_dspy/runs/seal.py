@@ -1,7 +1,7 @@
 """The sealed test set: whether other runs were measured on its images before, as far as files show.
 
-Nothing is written for this but the run's own files. Earlier uses are looked for in the records of runs and comparisons
-whose folders are next to this run's or next to the files that it writes, and in the files that it is about to
+Nothing is written for this but the run's own files. Earlier uses are looked for in the records of runs, comparisons and
+reviews whose folders are next to this run's or next to the files that it writes, and in the files that it is about to
 overwrite.
 """
 
@@ -20,10 +20,11 @@ from blpo_dspy.data.examples import dataset_fingerprint, item_prints, reasons_fi
 from blpo_dspy.data.fields import IMAGE
 from blpo_dspy.files import RESULTS
 from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.report.run.to_review import REVIEWED
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.sets import Seal, Sets, Use
 
-_RECORDS = ("result.json", RESULTS)
+_RUNS = ("result.json", RESULTS)
 _LARGEST = 200_000_000  # bytes; a larger file is not the record of a run
 
 
@@ -63,8 +64,8 @@ def _places(run_dir: Path | None, files: Iterable[Path]) -> list[Path]:
     """The files that may record an earlier use; not the record that a repeated run left itself."""
     written = [path.resolve() for path in (*([] if run_dir is None else [run_dir]), *files)]
     folders = dict.fromkeys(path.parent for path in written)
-    nearby = [found for folder in folders for name in _RECORDS for found in sorted(folder.glob(f"*/{name}"))]
-    own = [] if run_dir is None else [run_dir.resolve() / name for name in _RECORDS]
+    nearby = [found for folder in folders for name in (*_RUNS, REVIEWED) for found in sorted(folder.glob(f"*/{name}"))]
+    own = [] if run_dir is None else [run_dir.resolve() / name for name in _RUNS]
     return [path for path in dict.fromkeys((*nearby, *written)) if path not in own and path.is_file()]
 
 
@@ -72,12 +73,21 @@ def _uses(path: Path, sha256: str, images: frozenset[str]) -> Iterator[tuple[Use
     """The use that a file records, with the images it shares with a test set; None if it is not a record or judge."""
     try:
         data: Any = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size < _LARGEST else None
-        use, used = _compared(data) if "rows" in data else _compiled(data.get("card", data), sha256)
+        use, used = _use_in(data, sha256)
         shared = images & frozenset(used)
         if shared:
             yield Use(f"{path.parent.name}/{path.name}", images=len(shared), **use), shared
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return
+
+
+def _use_in(data: Any, sha256: str) -> tuple[dict[str, Any], list[str]]:
+    """The use by whatever wrote a record, and the images."""
+    if "reviewed" in data:  # test images that were relabelled by somebody who had seen the judge's label
+        found = data["reviewed"]
+        use = {"on": str(found["on"]), "run": f"review of {found['run']}", "times": 1}
+        return use, [name for prints in found["prints"] for name in prints.split()]
+    return _compared(data) if "rows" in data else _compiled(data.get("card", data), sha256)
 
 
 def _compiled(record: Any, sha256: str) -> tuple[dict[str, Any], list[str]]:

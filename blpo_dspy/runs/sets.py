@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,15 +13,16 @@ import dspy
 
 from blpo_dspy.agreement.people import People
 from blpo_dspy.agreement.raters import human_agreement
-from blpo_dspy.data.examples import Rated, check_disjoint, load_examples, load_rated, split_examples
-from blpo_dspy.data.fields import InputFields
+from blpo_dspy.data.examples import Rated, check_disjoint, item_prints, load_examples, load_rated, split_examples
+from blpo_dspy.data.fields import InputFields, image_prints
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.ratings import ratings_from_rows
-from blpo_dspy.data.sources.manifest import Manifest
+from blpo_dspy.data.sources.drawn import Manifest
 from blpo_dspy.data.splits import DEFAULT_FRACTIONS, NAMES, histogram, thinned
 from blpo_dspy.data.tables import TableSource, in_memory, read_table
 from blpo_dspy.errors import DataError, check_kind
+from blpo_dspy.optimizers.bench.cards import known_prints
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.jobs import Data, RaterChoice, Start
 
@@ -111,6 +112,19 @@ affordable."""
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The tables that labelled examples were read from.
+
+    Attributes:
+        tables: By set its table; the same one for several sets if it was split.
+        data: How they were read.
+    """
+
+    tables: Mapping[str, Path]
+    data: Data
+
+
+@dataclass(frozen=True)
 class Sets:
     """The labelled examples of a run.
 
@@ -122,6 +136,7 @@ class Sets:
         people: What several people said about them; None if each image has one label.
         manifest: Which images of a source they are; None for tables.
         seal: The test set before its use; None where no run is recorded.
+        origin: The tables that they were read from, if they were.
     """
 
     train: Sequence[dspy.Example]
@@ -131,14 +146,18 @@ class Sets:
     people: People | None = None
     manifest: Manifest | None = None
     seal: Seal | None = None
+    origin: Origin | None = None
 
     def named(self) -> dict[str, Sequence[dspy.Example]]:
         """Returns the examples by the name of their set."""
         return {"train": self.train, "val": self.val, "test": self.test}
 
 
-def load_sets(start: Start, labels: LabelSpace, seed: int) -> Sets:
+def load_sets(start: Start, labels: LabelSpace, seed: int, parent: VisualJudge | None = None) -> Sets:
     """Returns train, val and test; what has no table of its own is split off the first one.
+
+    With a parent, a judge that is compiled further, images are prepared as it takes them, and those that it was
+    compiled with are split off for train.
 
     Raises:
         DataError: Naming all rows of all tables that cannot be used, the images that are in more than one of the
@@ -146,14 +165,21 @@ def load_sets(start: Start, labels: LabelSpace, seed: int) -> Sets:
     """
     table, val, test = start.data.table, start.val, start.test
     assert table is not None
-    loaded, people = _load([table, *filter(None, (val, test))], labels, start.data)
+    policy = None if parent is None else parent.pixel_policy
+    loaded, people = _load([table, *filter(None, (val, test))], labels, start.data, policy)
     if val is not None and test is not None:
         sets = {"train": loaded[table], "val": loaded[val], "test": loaded[test]}
         how = "; ".join(f"{name} {path}" for name, path in zip(sets, (table, val, test), strict=True))
     else:
         fractions = WITHOUT_TEST if test is not None else _WITHOUT_VAL if val is not None else DEFAULT_FRACTIONS
         parts, split = divided(
-            loaded[table], labels, seed=seed, sizes=start.sizes, balanced=start.balanced, fractions=fractions
+            loaded[table],
+            labels,
+            seed=seed,
+            sizes=start.sizes,
+            balanced=start.balanced,
+            fractions=fractions,
+            known=frozenset() if parent is None else known_prints(parent.card),
         )
         sets = {
             "train": parts["train"],
@@ -164,7 +190,9 @@ def load_sets(start: Start, labels: LabelSpace, seed: int) -> Sets:
         how = "; ".join([f"{table}: {split}", *own])
     check_disjoint(**sets)
     whence = how if people is None else f"{how}; {people.describe()}"
-    return Sets(sets["train"], sets["val"], sets["test"], f"{sizes_in_words(sets, labels)}; {whence}", people)
+    origin = Origin({"train": table, "val": val or table, "test": test or table}, start.data)
+    in_words = f"{sizes_in_words(sets, labels)}; {whence}"
+    return Sets(sets["train"], sets["val"], sets["test"], in_words, people, origin=origin)
 
 
 def divided(
@@ -175,18 +203,44 @@ def divided(
     sizes: tuple[int, int, int] | None = None,
     balanced: bool = True,
     fractions: tuple[float, float, float] = DEFAULT_FRACTIONS,
+    known: frozenset[str] = frozenset(),
 ) -> tuple[dict[str, list[dspy.Example]], str]:
     """Returns train, val and test, of these sizes or else of these shares up to `MOST_EXAMPLES`, and how in words.
+
+    Examples that are known, by their `item_prints`, to have compiled the start, and what must stay with them, can be
+    no test: they are added to train.
 
     Raises:
         DataError: If there are too few examples.
     """
+    seen, fresh = _apart(examples, known)
+    if seen:
+        if not fresh:
+            raise DataError(f"the start was compiled with all {len(seen)} images; label new ones to compile it further")
+        parts, how = divided(fresh, labels, seed=seed, sizes=sizes, balanced=balanced, fractions=fractions)
+        return {**parts, "train": [*seen, *parts["train"]]}, f"{how}, and {len(seen)} known to the start for train"
     if sizes is not None:
         splits = split_examples(examples, labels=labels, seed=seed, sizes=sizes, balanced=balanced)
         return dict(zip(NAMES, splits.parts, strict=True)), splits.how
     splits = split_examples(examples, labels=labels, seed=seed, fractions=fractions)
     kept = [thinned(part, most, labels) for part, most in zip(splits.parts, MOST_EXAMPLES, strict=True)]
     return dict(zip(NAMES, kept, strict=True)), f"{splits.how}{_aside(splits.parts, kept)}"
+
+
+def _apart(examples: Sequence[dspy.Example], known: frozenset[str]) -> tuple[list[dspy.Example], list[dspy.Example]]:
+    """The known examples with all that share an image or group with one of them, and the others."""
+    seen: list[dspy.Example] = []
+    fresh = list(examples)
+    found = [example for example in fresh if known and item_prints([example]) in known]
+    while found:
+        ids = {example.id for example in found}
+        seen, fresh = [*seen, *found], [example for example in fresh if example.id not in ids]
+        pictures = {each for example in found for each in image_prints(example)}
+        groups = {example.get("group") for example in found} - {None}
+        found = [
+            example for example in fresh if example.get("group") in groups or pictures & set(image_prints(example))
+        ]
+    return seen, fresh
 
 
 def _aside(split: Sequence[Sequence[dspy.Example]], kept: Sequence[Sequence[dspy.Example]]) -> str:
@@ -233,12 +287,18 @@ def _load(
     errors: list[DataError] = []
     for number, table in enumerate(tables):
         try:
-            reasoned = _with_reasons(data, table) if number else data
+            options = _options(_with_reasons(data, table) if number else data, policy)
             if data.raters is None:
-                loaded[table] = _labelled(table, labels, reasoned, policy)
-            else:
-                rated[table] = _rated(table, labels, reasoned, data.raters, policy)
-                loaded[table] = rated[table].examples
+                loaded[table] = load_examples(table, labels=labels, **options)
+                continue
+            raters = data.raters
+            who: dict[str, Any] = {
+                "rater_columns": raters.columns,
+                "rater_column": raters.name_column,
+                "rule": raters.rule,
+            }
+            rated[table] = load_rated(table, labels=labels, **who, **options)
+            loaded[table] = rated[table].examples
         except DataError as error:
             errors.append(error)
     if len(errors) == 1:
@@ -259,39 +319,20 @@ def _with_reasons(data: Data, table: Path) -> Data:
     return replace(data, columns=replace(data.columns, reason=None))
 
 
-def _labelled(table: Path, labels: LabelSpace, data: Data, policy: PixelPolicy | None) -> list[dspy.Example]:
-    return load_examples(
-        table,
-        labels=labels,
-        images=data.columns.images,
-        image_column=data.columns.image,
-        label_column=data.columns.label,
-        context=data.columns.context or (),
-        group_column=data.columns.group,
-        reason_column=data.columns.reason,
-        policy=policy,
-        allow_outside=data.allow_outside,
-        require_labels=data.require_labels,
-    )
-
-
-def _rated(table: Path, labels: LabelSpace, data: Data, raters: RaterChoice, policy: PixelPolicy | None) -> Rated:
-    return load_rated(
-        table,
-        labels=labels,
-        rater_columns=raters.columns,
-        label_column=data.columns.label,
-        rater_column=raters.name_column,
-        rule=raters.rule,
-        images=data.columns.images,
-        image_column=data.columns.image,
-        context=data.columns.context or (),
-        group_column=data.columns.group,
-        reason_column=data.columns.reason,
-        policy=policy,
-        allow_outside=data.allow_outside,
-        require_labels=data.require_labels,
-    )
+def _options(data: Data, policy: PixelPolicy | None) -> dict[str, Any]:
+    """How a table is read, as `load_examples` and `load_rated` take it."""
+    columns = data.columns
+    return {
+        "images": columns.images,
+        "image_column": columns.image,
+        "label_column": columns.label,
+        "context": columns.context or (),
+        "group_column": columns.group,
+        "reason_column": columns.reason,
+        "policy": policy,
+        "allow_outside": data.allow_outside,
+        "require_labels": data.require_labels,
+    }
 
 
 def _people(rated: dict[Path, Rated], labels: LabelSpace, choice: RaterChoice) -> People:

@@ -21,13 +21,14 @@ from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.outages import Outages
-from blpo_dspy.errors import BlpoError, ModelError, check_least, shown
+from blpo_dspy.errors import BlpoError, ModelError, check_least
 from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.labelling import label_one, metered, note_other_models
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.serving import openapi
-from blpo_dspy.serving.body import BodyError, BodyReader
+from blpo_dspy.serving.body import BodyReader
 from blpo_dspy.serving.metrics import Metrics
+from blpo_dspy.serving.web import BodyError, refusal
 
 _RETRY_AFTER = "1"  # seconds
 _OPTIONAL = ("inconsistent", "confidence", "escalate")
@@ -116,21 +117,21 @@ class JudgeServer:
 
     async def _response(self, request: Request) -> Response:
         if not self._is_allowed(request):
-            return _error(
+            return refusal(
                 401, "the token is missing or wrong; send Authorization: Bearer …", {"WWW-Authenticate": "Bearer"}
             )
         if self.stopping or self._admitted >= self._limits.threads + self._limits.queue:
             why = "the server is stopping" if self.stopping else "the queue is full"
-            return _error(503, f"{why}; send the request again later", {"Retry-After": _RETRY_AFTER})
+            return refusal(503, f"{why}; send the request again later", {"Retry-After": _RETRY_AFTER})
         self._admitted += 1
         try:
             return await asyncio.wait_for(self._judged(request), self._limits.timeout)
         except (TimeoutError, asyncio.TimeoutError):
-            return _error(504, f"there was no verdict within {self._limits.timeout:g} seconds; send the request again")
+            return refusal(504, f"there was no verdict within {self._limits.timeout:g} seconds; send the request again")
         except BodyError as error:
-            return _error(error.status, str(error))
+            return refusal(error.status, str(error))
         except BlpoError as error:
-            return _error(400 if not isinstance(error, ModelError) else 502, str(error))
+            return refusal(400 if not isinstance(error, ModelError) else 502, str(error))
         finally:
             self._admitted -= 1
 
@@ -145,7 +146,7 @@ class JudgeServer:
         loop = asyncio.get_running_loop()
         verdict = await loop.run_in_executor(self._pool, self._label, inputs)
         if verdict.failure:
-            return _error(502, f"the model failed: {verdict.failure}")
+            return refusal(502, f"the model failed: {verdict.failure}")
         return JSONResponse(
             {
                 "label": verdict.label,
@@ -174,7 +175,7 @@ class JudgeServer:
 
     async def _health(self, _: Request) -> Response:
         if self.stopping:
-            return _error(503, "the server is stopping", {"Retry-After": _RETRY_AFTER})
+            return refusal(503, "the server is stopping", {"Retry-After": _RETRY_AFTER})
         return JSONResponse(
             {"status": "ok", "inputs": list(self._judge.fields.names), "labels": self._judge.labels.to_dict()}
         )
@@ -193,7 +194,3 @@ class JudgeServer:
 
 def _calls(ledger: Ledger) -> dict[str, int]:
     return {role: usage.calls for role, usage in ledger.roles.items()}
-
-
-def _error(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
-    return JSONResponse({"error": shown(text.partition("\n")[0])}, status, dict(headers or {}))

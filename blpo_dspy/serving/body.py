@@ -13,27 +13,16 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from blpo_dspy.data.fields import ImageInput, InputFields
 from blpo_dspy.data.images.prepare import is_reference
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.serving.web import BodyError, body_bytes
 
 _LOCAL_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost")
 _LOCAL_ENDINGS = (".local", ".internal", ".localhost", ".lan", ".home.arpa")
 _MOST_FIELDS = 64
-
-
-class BodyError(BlpoError):
-    """A request that cannot be judged.
-
-    Attributes:
-        status: The HTTP status that says so.
-    """
-
-    def __init__(self, text: str, status: int = 400) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 @dataclass(frozen=True)
@@ -56,7 +45,7 @@ class BodyReader:
         Raises:
             BodyError: If they cannot be read, or some are missing or of the wrong kind.
         """
-        data = await self._bytes(request)
+        data = await body_bytes(request, self.max_body, "send smaller images")
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "multipart/form-data":
             found = await self._multipart(request.headers, data)
@@ -73,25 +62,6 @@ class BodyReader:
         except BlpoError as error:
             raise BodyError(str(error)) from error
         return found
-
-    async def _bytes(self, request: Request) -> bytes:
-        """The body, of which no more is read than is allowed."""
-        stated = request.headers.get("content-length", "0")
-        if not stated.isdecimal() or int(stated) > self.max_body:
-            raise self._too_large()
-        parts, size = [], 0
-        try:
-            async for part in request.stream():
-                size += len(part)
-                if size > self.max_body:
-                    raise self._too_large()
-                parts.append(part)
-        except ClientDisconnect as error:
-            raise BodyError("the client closed the connection before its request was complete") from error
-        return b"".join(parts)
-
-    def _too_large(self) -> BodyError:
-        return BodyError(f"the body is larger than {self.max_body} bytes; send smaller images", 413)
 
     async def _multipart(self, headers: Headers, data: bytes) -> dict[str, Any]:
         async def once() -> AsyncGenerator[bytes, None]:

@@ -1,6 +1,7 @@
-"""An OpenAI-compatible server in a process of its own that answers every request at once with the same text.
+"""An OpenAI-compatible server in a process of its own that answers every request with the same text.
 
-usage: python examples/benchmarks/canned_server.py TEXT, which prints its address and serves until its input ends
+usage: python examples/benchmarks/canned_server.py TEXT SECONDS, which prints its address, waits so long before each
+answer, and serves until its input ends
 """
 
 from __future__ import annotations
@@ -9,9 +10,16 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Server(ThreadingHTTPServer):
+    """Takes many connections at once."""
+
+    request_queue_size = 128
 
 
 class Canned(BaseHTTPRequestHandler):
@@ -26,6 +34,7 @@ class Canned(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.server.keeping:  # type: ignore[attr-defined]
             self.server.bodies.append(body.decode())  # type: ignore[attr-defined]
+        time.sleep(self.server.seconds)  # type: ignore[attr-defined]
         self._send(self.server.answer)  # type: ignore[attr-defined]
 
     def do_GET(self) -> None:
@@ -46,9 +55,9 @@ class Canned(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def canned_server(text: str) -> Iterator[str]:
-    """Serves while the block runs, in another process; yields the address."""
-    command = [sys.executable, __file__, text]
+def canned_server(text: str, seconds: float = 0) -> Iterator[str]:
+    """Serves while the block runs, in another process, with answers after so many seconds; yields the address."""
+    command = [sys.executable, __file__, text, str(seconds)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -69,7 +78,8 @@ def main() -> None:
         "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 1000, "completion_tokens": 20, "total_tokens": 1020},
     }
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Canned)
+    server = Server(("127.0.0.1", 0), Canned)
+    server.seconds = float(sys.argv[2])  # type: ignore[attr-defined]
     server.answer = json.dumps(answer).encode()  # type: ignore[attr-defined]
     server.bodies, server.keeping = [], False  # type: ignore[attr-defined]
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -1,8 +1,7 @@
 """How close an optimizer's wall time is to what its sequential steps need, at a given latency.
 
 A step is what an optimizer waits for before it continues: calls that are under way together, without a moment at which
-none is. BLPO's validation isn't a step as long as it runs in the background of the search; what is left of it after
-the search is one. GEPA and MIPROv2 are DSPy's. Two ratios are printed, wall time over the sum of what the steps need:
+none is. GEPA and MIPROv2 are DSPy's. Two ratios are printed, wall time over the sum of what the steps need:
 
 - by calls: ceil(calls / threads) × latency for each step, as if all of its calls could be under way at once;
 - by turns: the same for each predictor of a step. An image is judged once it is described, so that a step with both
@@ -41,12 +40,11 @@ TASK = "Rate the technical quality of this photograph."
 
 @dataclass(frozen=True)
 class Call:
-    """One LM call: when it began and ended, in seconds, for which predictor, and on which image."""
+    """One LM call: when it began and ended, in seconds, and for which predictor."""
 
     began: float
     ended: float
     predictor: str
-    image: str
 
 
 class SlowEngine:
@@ -63,12 +61,12 @@ class SlowEngine:
         response = self._engine.complete(request)
         time.sleep(max(0.0, began + self.latency - time.perf_counter()))
         parts = [part for message in request.messages for part in message.parts]
-        image = next((part.data for part in parts if part.type == "image"), "")
+        image = any(part.type == "image" for part in parts)
         predictor = (
             "optimizer" if not image else "judge" if "[[ ## label ## ]]" in str(request.system) else "verbalizer"
         )
         with self._lock:
-            self.calls.append(Call(began, time.perf_counter(), predictor, image))
+            self.calls.append(Call(began, time.perf_counter(), predictor))
         return response
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SlowEngine:
@@ -153,7 +151,6 @@ def main() -> None:
     lm = dspy.LM("embedded/slow", engine=engine, cache=False)
     dspy.configure(lm=lm, disable_history=True)
     warm_up(engine, train + val)
-    validated = {example.image.url.partition(",")[2] for example in val}
     print(
         "| optimizer | calls | steps | wall, s | by calls, s | ratio | by turns, s | ratio |\n"
         "|---|---|---|---|---|---|---|---|"
@@ -167,10 +164,7 @@ def main() -> None:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             compile_(student, train, val)
         wall = time.perf_counter() - began
-        calls = [call for call in engine.calls if name != "BLPO" or call.image not in validated]
-        searched = max(call.ended for call in calls)
-        calls += [call for call in engine.calls if call.began > searched]
-        steps, *seconds = needed(calls, arguments.threads, latency)
+        steps, *seconds = needed(engine.calls, arguments.threads, latency)
         figures = " | ".join(f"{least:.1f} | {wall / least:.2f}" for least in seconds)
         print(f"| {name} | {len(engine.calls)} | {steps} | {wall:.1f} | {figures} |", flush=True)
 

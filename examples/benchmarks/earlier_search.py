@@ -8,14 +8,12 @@ best updates, and validates on the whole validation set.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import wait
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import dspy
 
 from blpo_dspy.calls.failures import RunStoppedError
-from blpo_dspy.optimizers.bench.bench import PendingJudgements
 from blpo_dspy.optimizers.bench.records import Batch, BLPOResult, Instructions, Judgement, Round, Trial, Validation
 from blpo_dspy.optimizers.bench.run import Run
 from blpo_dspy.optimizers.bench.sampling import shuffled
@@ -148,7 +146,7 @@ class EarlierSearch(RoundOptimizer):
     def _planned_steps(self, run: Run) -> int:
         if run.max_calls is None:
             return self.inner_steps
-        room, rounds = run.max_calls - run.allowance.reserve, min(PLANNED_ROUNDS, self.rounds)
+        room, rounds = run.max_calls - 2 * len(run.data.validation) * run.per_example, min(PLANNED_ROUNDS, self.rounds)
         for steps in range(self.inner_steps, 1, -1):
             if rounds * self._calls(steps, run.per_example) <= room:
                 return steps
@@ -168,19 +166,18 @@ class EarlierSearch(RoundOptimizer):
             self._round_calls(run.per_example) + validation.calls
         )
         rounds: list[Round] = []
+        validation.judge(0, run.start)
         with run.allowance.keeping(validation.calls):
             with run.allowance.until_stopped():
-                validation.start(0, run.start)
                 for found in self._rounds(run):
-                    validation.wait()
                     rounds.append(replace(found, spent=run.meter.ledger.total.calls))
                     if run.allowance.stopped is not None:
                         break
                     if each_round:
-                        validation.start(len(rounds), found.end)
-            run.workers.end_search()
+                        validation.judge(len(rounds), found.end)
+            run.workers.drain()
         if rounds:
-            validation.start(len(rounds), rounds[-1].end)
+            validation.judge(len(rounds), rounds[-1].end)
         validations = validation.finish()
         best = max(validations, key=lambda v: (not v.refused, v.gain, -v.after_round))
         stopped = "" if run.allowance.stopped is None else str(run.allowance.stopped)
@@ -298,45 +295,29 @@ def _entry(trial: Trial) -> ScoredInstruction | FailedInstruction:
 
 
 class _Validation:
-    """Judges all validation examples during the next round."""
+    """Judges all validation examples."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self.calls = len(run.data.validation) * run.per_example
-        self._wanted: dict[int, Instructions] = {}
-        self._pending: dict[Instructions, PendingJudgements] = {}
-        self._judged: dict[Instructions, list[Judgement] | None] = {}
+        self._judged: dict[int, tuple[Instructions, list[Judgement]]] = {}
 
-    def start(self, after_round: int, instructions: Instructions) -> None:
-        """Starts judging under these instructions, unless that was done."""
-        self._wanted.setdefault(after_round, instructions)
-        if instructions in self._pending or instructions in self._judged:
+    def judge(self, after_round: int, instructions: Instructions) -> None:
+        """Judges them under these instructions, as far as the budget pays for it."""
+        try:
+            judged = self._run.bench.judge(instructions, self._run.data.validation)
+        except RunStoppedError:
             return
-        pending = self._run.bench.start(instructions, self._run.data.validation, background=True)
-        self._pending[instructions] = pending
-        self._run.allowance.promise(len(pending.futures) * self._run.per_example)
-
-    def wait(self) -> None:
-        """Waits for everything that was started."""
-        wait([future for pending in self._pending.values() for future in pending.futures])
-        self._run.allowance.settle()
-        for instructions, pending in self._pending.items():
-            try:
-                self._judged[instructions] = self._run.bench.collect(pending)
-            except RunStoppedError:
-                self._judged[instructions] = None
-        self._pending.clear()
+        self._judged[after_round] = instructions, judged
 
     def finish(self) -> tuple[Validation, ...]:
-        """Waits, and returns the validations in the order of the rounds."""
-        self.wait()
-        start = self._judged[self._wanted[0]]
-        assert start is not None
-        done = [(number, self._wanted[number]) for number in sorted(self._wanted)]
-        return tuple(self._of(number, q, start) for number, q in done if self._judged[q] is not None)
+        """Returns the validations in the order of the rounds."""
+        start = self._judged[0][1]
+        return tuple(self._of(number, q, judged, start) for number, (q, judged) in self._judged.items())
 
-    def _of(self, number: int, instructions: Instructions, start: Sequence[Judgement]) -> Validation:
-        judged = self._judged[instructions] or []
+    def _of(
+        self, number: int, instructions: Instructions, judged: Sequence[Judgement], start: Sequence[Judgement]
+    ) -> Validation:
         gain = self._run.bench.gain(start, judged)
         known: dict[str, Any] = {"examples": len(judged)}
         return Validation(

@@ -79,11 +79,12 @@ def instant_lm() -> dspy.LM:
     return dspy.LM("instant/answer", engine=InstantEngine(), cache=False)
 
 
-def photograph(kilobytes: int = 200) -> bytes:
-    """Returns a JPEG of about so many thousand bytes, as a photograph of a million pixels has."""
-    noise = np.random.default_rng(0).normal(0, 1, (768, 1024, 3)).cumsum(0).cumsum(1)
+def photograph(kilobytes: int = 200, side: int = 1024) -> bytes:
+    """Returns a JPEG of about so many thousand bytes, by default as a photograph of a million pixels has."""
+    shape = (side * 3 // 4, side, 3)
+    noise = np.random.default_rng(0).normal(0, 1, shape).cumsum(0).cumsum(1)
     pixels = Image.fromarray(np.uint8(255 * (noise - noise.min()) / np.ptp(noise)))
-    grain = Image.fromarray(np.random.default_rng(1).integers(0, 256, (768, 1024, 3), np.uint8))
+    grain = Image.fromarray(np.random.default_rng(1).integers(0, 256, shape, np.uint8))
     low, high = 0.0, 1.0
     for _ in range(12):
         middle = (low + high) / 2
@@ -96,7 +97,8 @@ def photograph(kilobytes: int = 200) -> bytes:
 def distinct(photo: bytes, number: int) -> bytes:
     """Returns the JPEG with a density of its own in its JFIF header, so that no two are the same, nor sent alike."""
     assert photo[6:11] == b"JFIF\0"
-    return photo[:14] + (number + 1).to_bytes(2, "big") + photo[16:]
+    across, down = divmod(number, 2**16 - 1)
+    return photo[:14] + (across + 1).to_bytes(2, "big") + (down + 1).to_bytes(2, "big") + photo[18:]
 
 
 def milliseconds(call: Callable[[], Any]) -> float:
@@ -150,7 +152,8 @@ def write_pictures(folder: Path, count: int) -> list[Path]:
     for number in range(count):
         kind, array = ("JPEG", pixels) if number % 2 else ("PNG", small)
         files.append(folder / f"{number:04}.{kind.lower()}")
-        Image.fromarray(np.roll(array, 8 * number, axis=1)).save(files[-1], kind, quality=90)
+        moved = np.roll(array, (8 * (number // 32), 8 * (number % 32)), axis=(0, 1))
+        Image.fromarray(moved).save(files[-1], kind, quality=90)
     return files
 
 

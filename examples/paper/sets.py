@@ -13,10 +13,11 @@ from PIL import Image
 from blpo_dspy import VisualJudge
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.sources import open_source
-from blpo_dspy.data.sources.base import Source
+from blpo_dspy.data.sources.draw import Source
 from blpo_dspy.data.sources.published import agin, agiqa3k, imagereward, seetrue, unsafebench
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.errors import BlpoError
+from paper.measures import MEASURES
 
 
 def _five_levels(task: Task) -> Task:
@@ -97,7 +98,7 @@ def draw(source: Source, size: int, ids: Path) -> PaperSet:
         DataError: If the source can't be read, or has too few images of a label.
     """
     again = ids if ids.exists() else None
-    paired = any(metric.groups == "group" for metric in source.task.metrics)
+    paired = any(metric.groups == "group" for metric in MEASURES[source.name])
     drawn = source.draw(2 * size, seed=0, ids=again, distinct_groups=not paired, policy=PixelPolicy())
     ids.parent.mkdir(parents=True, exist_ok=True)
     drawn.save_ids(ids)

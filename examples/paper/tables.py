@@ -10,6 +10,7 @@ import dspy
 
 from blpo_dspy.agreement.intervals import MeanSd, mean_sd
 from blpo_dspy.comparison.compare import Comparison, ComparisonRow
+from paper.measures import MEASURES
 from paper.methods import ABLATIONS, AXES, Sizes
 from paper.published import ABLATION, MAIN
 from paper.sets import PaperSet
@@ -50,7 +51,7 @@ def point(sizes: Sizes, option: str, value: int) -> str:
 
 def main_table(result: Result) -> str:
     """Returns the rows of one dataset in the paper's Table 1, with its authors' own measures."""
-    measures = result.data.task.metrics
+    measures = MEASURES[result.data.name]
     heads = ["method", "macro-F1", "paper", "accuracy", "paper", *(m.name for m in measures), "calls", "images"]
     lines = [f"### {result.data.name}", "", _line(heads), "|---" + "|---:" * (len(heads) - 1) + "|"]
     published = MAIN.get(result.data.name, {})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,8 +73,8 @@ class Bench:
         label_field: Name of the label in examples and predictions.
         workers: Where the calls run.
         max_failed_share: The largest share of a step's examples that the LM may fail on before the step is void.
-        afford: Called with the most LM calls that a step of the search makes, before the first of them; raises to
-            refuse a step that the budget wouldn't see to its end.
+        afford: Called with the most LM calls that a step makes, before the first of them; raises to refuse a step that
+            the budget wouldn't see to its end.
         per_example: LM calls that judging an example takes.
     """
 
@@ -123,38 +122,25 @@ class Bench:
             ModelError: If an outage took more than the allowed share of the examples, twice, or the judge never
                 states a label.
         """
-        return self.collect(self.start(instructions, examples))
-
-    def start(
-        self, instructions: Instructions, examples: Sequence[int], *, background: bool = False
-    ) -> PendingJudgements:
-        """Starts judging, in the background if the search is to go first; `collect` waits for it."""
         program, key = self._with_lms(instructions), self._key(instructions)
         known = {i: self._judged[key, i] for i in examples if (key, i) in self._judged}
         wanted = [i for i in dict.fromkeys(examples) if i not in known]
-        if not background:
-            described = sum((instructions.verbalizer, i) in self._described for i in wanted)
-            self._afford(self._per_example * len(wanted) - described)
-        futures = self._workers.submit(lambda i: self._judge_one(program, i), wanted, background=background)
-        return PendingJudgements(instructions, tuple(examples), known, futures)
-
-    def collect(self, pending: PendingJudgements) -> list[Judgement]:
-        """Waits for started judgements; the examples that an outage took are judged once more."""
-        fresh, size = self._workers.results(pending.futures), len(set(pending.examples))
+        described = sum((instructions.verbalizer, i) in self._described for i in wanted)
+        self._afford(self._per_example * len(wanted) - described)
+        fresh, size = self._workers.map(lambda i: self._judge_one(program, i), wanted), len(set(examples))
         if any(judgement.outage for judgement in fresh):
-            fresh = self._judged_again(pending.instructions, fresh, size)
+            fresh = self._judged_again(instructions, fresh, size)
         self._check_failures("model", [j.failure for j in fresh if j.outage], size)
         answered = [judgement for judgement in fresh if not judgement.failure]
         if answered and not self._verbalizes:
             self._verbalizes = any(judgement.description is not None for judgement in answered)
-        key = self._key(pending.instructions)
+        key = self._key(instructions)
         # What the provider refuses once it refuses again; what an outage swallowed is requested again when next needed.
         self._judged.update({(key, judgement.example): judgement for judgement in fresh if not judgement.outage})
-        verbalizer = pending.instructions.verbalizer
-        self._described.update((verbalizer, j.example) for j in answered if j.description is not None)
+        self._described.update((instructions.verbalizer, j.example) for j in answered if j.description is not None)
         self._check_answers(fresh)
-        judged = {**pending.known, **{judgement.example: judgement for judgement in fresh}}
-        return [judged[i] for i in pending.examples]
+        judged = {**known, **{judgement.example: judgement for judgement in fresh}}
+        return [judged[i] for i in examples]
 
     def _check_failures(self, role: str, failures: Sequence[str], of: int) -> None:
         """A step that an outage took too much of is void: what is left of it would not be comparable."""
@@ -371,16 +357,6 @@ class Bench:
             assert self._labels is not None
             return self._labels.loss(label, predicted)
         return 1.0 - scored(self._metric, example, prediction)
-
-
-@dataclass(frozen=True)
-class PendingJudgements:
-    """Judgements under way."""
-
-    instructions: Instructions
-    examples: tuple[int, ...]
-    known: dict[int, Judgement]
-    futures: list[Future[Judgement]]
 
 
 def _outage(answer: str | LMError) -> bool:

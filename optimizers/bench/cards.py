@@ -74,6 +74,12 @@ def ancestors_of(compiled: Mapping[str, Any]) -> list[dict[str, dict[str, Any]]]
     )
 
 
+def known_prints(compiled: Mapping[str, Any]) -> frozenset[str]:
+    """Returns the hash of each example that the judge of a card, or an ancestor of it, was compiled with."""
+    parts = (part for sets in (sets_of(compiled), *ancestors_of(compiled)) for part in sets.values())
+    return frozenset().union(*map(prints_of, parts))
+
+
 def prints_of(part: Mapping[str, Any]) -> frozenset[str]:
     """Returns the hash of each example of a set."""
     prints = part.get("prints")

@@ -184,7 +184,7 @@ class Round:
         trials: The inner history H_K, in order.
         chosen: Position in `trials` of q*; None where no update was taken.
         ends_pass: Whether the round was the last of a pass through the training examples.
-        spent: LM calls of the run when the round was completed; those in flight for validation depend on timing.
+        spent: LM calls of the run when the round was completed.
     """
 
     number: int
@@ -215,11 +215,11 @@ class Validation:
         score: 1 − mean loss (the mean metric), in [0, 1].
         examples: How many validation examples were judged.
         agreement: Agreement with the human labels, None where labels are not from a closed set.
-        spent: LM calls that led to this: those of the rounds before it, and its own; it runs during the next round,
-            whose calls do not count.
+        spent: LM calls of the run when this was measured.
         parts: Examples and mean loss of each part of the validation set: of each human label and each group.
         gain: How much lower the mean loss is than the start's, on the examples that the LM answered both times.
         refused: What kept these instructions from being returned, a guard or too many failed calls; "" if nothing.
+        judgements: What was judged, for those who look at the examples again; not part of the record.
     """
 
     after_round: int
@@ -231,11 +231,13 @@ class Validation:
     parts: Mapping[str, tuple[int, float]] = field(default_factory=dict)
     gain: float = 0.0
     refused: str = ""
+    judgements: tuple[Judgement, ...] = field(default=(), compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON."""
-        agreement = None if self.agreement is None else self.agreement.to_dict()
-        return {**asdict(self), "agreement": agreement}
+        plain = asdict(replace(self, judgements=()))
+        del plain["judgements"]
+        return {**plain, "agreement": None if self.agreement is None else self.agreement.to_dict()}
 
 
 @dataclass(frozen=True, repr=False)

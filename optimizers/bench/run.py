@@ -88,7 +88,6 @@ class Run:
             num_threads=workers.num_threads,
             store=optimizer.answers or self.journal,
             admit=self.allowance.admit,
-            demand=workers.demand,
             prices=optimizer.prices,
             deadline=self.allowance.deadline,
             outages=Outages(optimizer.max_outage),

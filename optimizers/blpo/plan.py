@@ -23,7 +23,7 @@ def plan_blpo(o: BLPOOptions, student: dspy.Module, data: Dataset, verbalizer: s
     judging = sum(name != verbalizer for name, _ in student.named_predictors())
     verbalizes = getattr(student, "evidence", None) != "image"  # as far as is known of a program
     cap = None if o.budget is None else o.budget.calls
-    validation = validation_size(len(data.validation), cap, judging + verbalizes)
+    validation = validation_size(len(data.validation), cap, judging + verbalizes, len(data.train))
     validations = 0 if o.select == "last" else o.most_rounds + 1 if o.budget is None else 2
 
     def calls(most: bool, rounds: int, validations: int) -> dict[str, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-# What is asked of an answer, told apart from the same words about an image ("the number of people", "the label on").
+# What is asked of an answer, as distinct from the same words about an image ("the number of people", "the label on").
 _FORM = (
     r"(?:(?:labels?|digits?|integers?|numbers?|numerals?|words?|letters?|characters?|tokens?|ratings?|scores?|grades?"
     r"|verdicts?|answers?|decisions?|json|xml|yaml|markdown|html|csv)\b"

@@ -5,41 +5,39 @@ import pytest
 from blpo_dspy.calls.allowance import Allowance
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.failures import RunStoppedError
-from blpo_dspy.calls.gate import as_background
 from blpo_dspy.calls.ledger import Ledger, Usage
 
 
-def spent(calls: int, background: int = 0) -> Ledger:
+def spent(calls: int) -> Ledger:
     """Returns a ledger of so many judge calls, a dollar each."""
-    return Ledger({"judge": Usage(calls=calls, usd=float(calls))}, background)
+    return Ledger({"judge": Usage(calls=calls, usd=float(calls))})
 
 
-def allowance(calls: int = 0, *, cap: int | None = 10, background: int = 0) -> Allowance:
+def allowance(calls: int = 0, *, cap: int | None = 10) -> Allowance:
     """Returns what a cap leaves after so many calls."""
     budget = None if cap is None else Budget(max_calls=cap)
-    return Allowance(budget, lambda: spent(calls, background), RunStoppedError)
+    return Allowance(budget, lambda: spent(calls), RunStoppedError)
 
 
-def test_the_search_leaves_what_is_kept_and_the_background_takes_it() -> None:
-    """Only validations, in the background, may use it; nobody gets more than the cap."""
+def test_the_search_leaves_what_is_kept_and_what_comes_after_it_takes_it() -> None:
+    """Nobody gets more than the cap."""
     found = allowance()
     with found.keeping(4):
         found.admit(spent(5))
         with pytest.raises(RunStoppedError, match="kept for the last validation"):
             found.admit(spent(6))
-        as_background(found.admit, spent(6))
-        with pytest.raises(RunStoppedError, match=r"the budget is spent \(max_calls=10\)"):
-            as_background(found.admit, spent(10))
     found.admit(spent(6))
+    with pytest.raises(RunStoppedError, match=r"the budget is spent \(max_calls=10\)"):
+        found.admit(spent(10))
 
 
-def test_what_the_budget_keeps_for_later_is_left_by_the_background_too() -> None:
+def test_what_the_budget_keeps_for_later_is_left() -> None:
     """In calls, and of any other cap at the cost of those so far."""
     for budget in (Budget(max_calls=10, keep_calls=4), Budget(max_usd=10.0, keep_calls=4)):
         found = Allowance(budget, lambda: spent(5), RunStoppedError)
-        as_background(found.admit, spent(5))
+        found.admit(spent(5))
         with pytest.raises(RunStoppedError, match="what comes after it"):
-            as_background(found.admit, spent(6))
+            found.admit(spent(6))
 
 
 def test_time_before_the_first_call_is_spent_but_says_nothing_about_what_calls_take() -> None:
@@ -58,15 +56,6 @@ def test_a_step_is_refused_that_the_cap_would_not_see_to_its_end() -> None:
         with pytest.raises(RunStoppedError, match="another step"):
             found.afford(4)
     allowance(5, cap=None).afford(10**6)
-
-
-def test_promised_validations_are_reserved_until_they_are_done() -> None:
-    """Less what they have taken already; once settled nothing is left to reserve."""
-    found = allowance(5, background=1)
-    found.promise(3)
-    assert found.reserve == 2
-    found.settle()
-    assert found.reserve == 0
 
 
 def test_a_round_like_those_before_has_to_fit() -> None:

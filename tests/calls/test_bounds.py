@@ -13,7 +13,8 @@ from dspy.utils.exceptions import LMProviderError, LMTimeoutError
 from engines import ScriptedServer, completion, scripted_lm
 from raw_servers import Raw, raw_server
 
-from blpo_dspy.calls.bounds import LARGEST_ANSWER, longest_call
+from blpo_dspy.calls import bounds
+from blpo_dspy.calls.bounds import LARGEST_ANSWER, longest_call, within
 from blpo_dspy.calls.failures import RunStoppedError, is_outage
 from blpo_dspy.calls.meter import Meter
 
@@ -52,6 +53,38 @@ def test_a_call_that_was_given_up_lets_its_connection_go() -> None:
         with pytest.raises(LMTimeoutError):
             metered(base, "lm15", timeout=0.3)("a")
         assert left.wait(10)
+
+
+def test_the_thread_of_a_call_makes_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, each in its caller's context; one that was given up makes none until it has ended."""
+    monkeypatch.setattr(bounds, "_idle", [])
+    found = []
+    for number in range(50):
+        with dspy.context(trace=[number]):
+            found.append(within(9, lambda: (threading.get_ident(), dspy.settings.trace), TimeoutError))
+    assert [trace for _, trace in found] == [[number] for number in range(50)]
+    assert len({thread for thread, _ in found}) < 25
+    go, given_up = threading.Event(), []
+
+    def wait_for_it() -> None:
+        given_up.append(threading.get_ident())
+        go.wait(9)
+
+    with pytest.raises(TimeoutError):
+        within(0.05, wait_for_it, TimeoutError)
+    assert within(9, threading.get_ident, TimeoutError) not in given_up
+    go.set()
+
+
+def test_a_thread_without_calls_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while; the next call gets another one."""
+    monkeypatch.setattr(bounds, "_idle", [])
+    monkeypatch.setattr(bounds, "_IDLE_SECONDS", 0.01)
+    thread = within(9, threading.current_thread, TimeoutError)
+    thread.join(9)
+    assert not thread.is_alive()
+    assert not bounds._idle
+    assert within(9, threading.current_thread, TimeoutError) is not thread
 
 
 @pytest.mark.slow

@@ -144,16 +144,6 @@ def test_a_line_of_another_shape_is_damage(tmp_path: Path, line: str, reason: st
         Journal(tmp_path, {"seed": 1})
 
 
-def test_a_journal_with_an_earlier_name_of_a_count_is_continued(tmp_path: Path) -> None:
-    """Answers without token counts keep counting as such."""
-    with opened(tmp_path, seed=1):
-        pass
-    with (tmp_path / FILE_NAME).open("a") as file:
-        file.write(_answer(usage={"calls": 1, "untold": 1}) + "\n")
-    with opened(tmp_path, seed=1) as journal:
-        assert journal.get("k") == (Answer(("x",), None, Usage(calls=1, uncounted=1)), Usage(calls=1, uncounted=1))
-
-
 def test_another_fingerprint_is_refused_naming_all_that_differs(tmp_path: Path) -> None:
     """Each difference has its place, both values, and what to do."""
     with opened(tmp_path, data={"train": "abc"}, options={"seed": 1, "rounds": 2}):

@@ -26,11 +26,10 @@ from hypothesis import strategies as st
 from blpo_dspy.calls import meter as metering
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.failures import RunStoppedError
-from blpo_dspy.calls.gate import as_background
 from blpo_dspy.calls.ledger import ROLES, Ledger, Usage
-from blpo_dspy.calls.meter import CallCap, Meter, observe_answers
+from blpo_dspy.calls.meter import Meter, observe_answers
 from blpo_dspy.calls.store import Answer, MemoryStore
-from blpo_dspy.errors import BlpoError, BlpoWarning
+from blpo_dspy.errors import BlpoWarning
 
 WAIT = 30  # seconds that a thread may take before a test gives up
 
@@ -166,7 +165,7 @@ def test_answers_of_a_store_are_used_and_new_ones_put_into_it() -> None:
 
 
 def test_an_answer_that_another_run_paid_for_counts_where_it_was_asked_for() -> None:
-    """In the background too, so that what was kept for the background is known to be used."""
+    """As if it had been paid for there."""
 
     class Paid(MemoryStore):
         def get(self, key: str) -> tuple[Answer, Usage] | None:
@@ -176,8 +175,8 @@ def test_an_answer_that_another_run_paid_for_counts_where_it_was_asked_for() -> 
     store, lm = Paid(), scripted_lm(say())
     Meter(num_threads=1, store=store).wrap(lm, "judge")("a")
     later = Meter(num_threads=1, store=store)
-    as_background(later.wrap(lm, "judge"), "a")
-    assert (later.ledger["judge"].calls, later.ledger.background) == (1, 1)
+    later.wrap(lm, "judge")("a")
+    assert later.ledger["judge"].calls == 1
 
 
 # Failures and retries
@@ -638,29 +637,6 @@ def test_of_several_completions_the_one_that_was_cut_off_counts(reasons: str, fo
     with observe_answers() as answers:
         Meter(num_threads=1).wrap(Choosing("legacy"), "judge")(reasons)
     assert answers[0].finish_reason == found
-
-
-@pytest.mark.parametrize("cap", [0, 2])
-def test_a_cap_on_calls_pays_for_no_call_more(cap: int) -> None:
-    """What is remembered costs nothing and is still answered."""
-    meter = Meter(num_threads=1, admit=CallCap(cap))
-    lm = scripted_lm(say())
-    judge = meter.wrap(lm, "judge")
-    for number in range(cap):
-        judge(f"{number}")
-    with pytest.raises(RunStoppedError, match="cap"):
-        judge("one more")
-    assert len(lm.engine.seen) == cap
-    if cap:
-        assert judge("0") == ["hi"]
-
-
-@pytest.mark.parametrize("cap", [-1, 1.5, "x"])
-def test_a_cap_on_calls_is_a_whole_number(cap: Any) -> None:
-    """None stands for no cap."""
-    with pytest.raises(BlpoError, match=f"max_calls={cap!r}"):
-        CallCap(cap)
-    assert CallCap(None).calls is None
 
 
 class OwnCall(dspy.BaseLM):

@@ -172,3 +172,44 @@ def test_seconds_that_are_none_are_refused(value: Any) -> None:
     for make in (Outages, lambda seconds: BLPO(prompt_model=lm, max_outage=seconds, budget=Budget(max_calls=1))):
         with pytest.raises(BlpoError, match=f"max_outage={value!r} is not a number of seconds; write"):
             make(value)
+
+
+def limited(outages: Outages, times: list[float]) -> Any:
+    """A judge whose first call is refused for a third of a second, and which notes when requests are sent."""
+
+    def script(seen: Any) -> Any:
+        times.append(time.monotonic())
+        return lm15.RateLimitError("slow down", retry_after=0.3) if len(times) == 1 else "yes"
+
+    return Meter(num_threads=4, outages=outages).wrap(scripted_lm(script, num_retries=2), "judge")
+
+
+@pytest.mark.parametrize("paces", [True, False])
+def test_a_rate_limit_holds_back_other_calls_to_the_model_if_asked_to(paces: bool) -> None:
+    """For the time that the server named, which other processes are told of."""
+    told: list[tuple[str, float]] = []
+    times: list[float] = []
+    judge = limited(Outages(paces=paces, on_pause=lambda *pause: told.append(pause)), times)
+    with Workers(4) as workers:
+        refused = workers.submit(judge, ["first"])
+        while not times:
+            time.sleep(0.001)
+        time.sleep(0.05)
+        for future in [*workers.submit(judge, ["second", "third"]), *refused]:
+            future.result()
+    waited = [when - times[0] for when in times[1:]]
+    assert (min(waited) >= 0.3) == paces
+    assert told == [("scripted scripted/test", 0.3)] * paces
+
+
+def test_a_pause_of_another_process_holds_back_calls_and_is_not_passed_on() -> None:
+    """Only those to the model that it is about."""
+    told: list[Any] = []
+    outages = Outages(paces=True, on_pause=lambda *pause: told.append(pause))
+    began = time.monotonic()
+    outages.pause("scripted scripted/test", 0.2, tell=False)
+    outages.pause("scripted scripted/other", 60.0, tell=False)
+    judge = Meter(num_threads=1, outages=outages).wrap(scripted_lm(lambda seen: "yes"), "judge")
+    assert judge("hi") == ["yes"]
+    assert 0.2 <= time.monotonic() - began < 10
+    assert told == []

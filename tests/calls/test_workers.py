@@ -31,9 +31,8 @@ def test_no_more_tasks_run_than_threads() -> None:
             running -= 1
 
     with Workers(3) as workers:
-        futures = workers.submit(task, range(10))
+        workers.submit(task, range(10))
         workers.map(task, range(10))
-        workers.results(futures)
     assert most == 3
 
 
@@ -75,16 +74,6 @@ def test_a_task_that_starts_tasks_runs_them_itself() -> None:
     """Nested steps end even where every thread waits for tasks of its own."""
     with Workers(2) as workers:
         assert workers.map(lambda n: sum(workers.map(lambda m: n * m, range(3))), range(6)) == [3 * n for n in range(6)]
-
-
-def test_the_background_does_not_hold_up_the_search() -> None:
-    """However many tasks wait in the background, those of the search have their threads."""
-    release = threading.Event()
-    with Workers(2) as workers:
-        behind = workers.submit(lambda _: release.wait(30), range(10), background=True)
-        assert workers.map(lambda n: n, range(5)) == list(range(5))
-        release.set()
-        assert workers.results(behind) == [True] * 10
 
 
 def test_draining_drops_what_waits_and_gives_the_rest_some_time() -> None:

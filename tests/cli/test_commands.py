@@ -28,15 +28,21 @@ COMMANDS = {
     "compare": ([*LABELLED, "--optimizers", "none", "--max-calls", "100", "--out", "compared"], "compared/plot.png"),
     "report": (["run", "--out", "again.html"], "again.html"),
     "rank": (["verdicts.csv"], None),
+    "sample": (["labels.parquet", "--n", "20", "--out", "to_label.csv"], "to_label.csv"),
+    "population": (["said.csv", "--labels", "people.csv"], None),
+    "drift": (["judge.json", "--reference", "labels.parquet", "--current", "labels.parquet"], None),
 }
-SERVING = "serve"  # until it is stopped: see test_serve.py
+SERVING = {"serve", "label", "review"}  # until they are stopped: see test_serve.py, test_label.py, test_demo.py
+SAID = "image,label\n1,Safe\n2,Unsafe\n3,Safe\n4,Safe\n"
+PEOPLE = "image,label,inclusion_probability\n1,Safe,0.5\n2,Unsafe,0.5\n"
 VERDICTS = "model_a,model_b,label\na,b,A\nb,a,B\na,b,A\nb,a,A\na,b,tie\n"
 
 
 def test_every_command_runs_and_leaves_its_files(tmp_path: Path) -> None:
     """A new command needs a line above."""
-    (tmp_path / "verdicts.csv").write_text(VERDICTS)
-    assert {*COMMANDS, SERVING} == set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    for name, text in {"verdicts": VERDICTS, "said": SAID, "people": PEOPLE}.items():
+        (tmp_path / f"{name}.csv").write_text(text)
+    assert {*COMMANDS, *SERVING} == set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
     for name, (words, left) in COMMANDS.items():
         command = [sys.executable, "-m", "blpo_dspy.cli.app", name, *words]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
+import signal
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from label_pages import answer, served
 from typer.testing import CliRunner
 
 from blpo_dspy.cli.app import app
+from blpo_dspy.cli.demo import review_command
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.programs.visual_judge import VisualJudge
 
@@ -46,6 +51,11 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     return folder
+
+
+def test_the_demo_ends_with_how_to_review_it(tmp_path: Path) -> None:
+    """In one line that works as it stands."""
+    assert review_command(tmp_path / "a demo").startswith(f"blpo review '{tmp_path}/a demo'")
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +165,36 @@ def test_a_bad_score_in_a_table_is_named_with_its_row(demo: Path, tmp_path: Path
     assert "write decimals with a point" in text
     assert "'101' is not a number from 0 to 100" in text
     assert not (tmp_path / "judge.json").exists()
+
+
+def test_what_the_judge_still_gets_wrong_is_left_to_review(compiled: Path, demo: Path) -> None:
+    """As many test and validation images as its figures count, and all doubtful labels."""
+    for folder in (compiled, demo):
+        record = json.loads((folder / "result.json").read_text())
+        cases = json.loads((folder / "review.json").read_text())["cases"]
+        reasons = [(case["split"], case["why"]) for case in cases]
+        for split in ("val", "test"):
+            agreement = record["after"][split]
+            wrong = round((1 - agreement["accuracy"]) * agreement["n"])
+            assert reasons.count((split, "wrong")) == wrong > 0
+        assert reasons.count(("train", "doubtful")) == len(record["label_errors"]["found"])
+
+
+@pytest.mark.wheel
+def test_a_run_is_reviewed_and_its_tables_are_compiled_again(compiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command that it prints takes them, and the splits are still apart."""
+    with served(compiled, "review", ".") as page:
+        origin = {"Origin": page.url.rsplit("/", 2)[0]}
+        with httpx.Client(base_url=page.url, headers=origin) as client:
+            view = client.get("state").json()
+            assert "reveal" not in view["item"]
+            view = client.post("act", json=answer(view, 50)).json()
+            item = {name: view["item"][name] for name in ("position", "version")}
+            decided = client.post("act", json={"do": "decide", **item, "decision": "relabel", "label": "50"})
+            assert decided.json()["progress"]["labelled"] == 1
+        said = page.stop(signal.SIGINT)
+    words = shlex.split(said.partition("Next")[2].strip())
+    assert words[:3] == ["blpo", "compile", "train.again.csv"]
+    monkeypatch.chdir(compiled)
+    done = blpo("estimate", *words[2:], "--judge-model", "embedded", *SMALL)
+    assert done.exit_code == 0, done.output

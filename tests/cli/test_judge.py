@@ -198,6 +198,7 @@ def test_names_of_images_neither_forge_lines_nor_reach_the_terminal(world: Path,
         (["photos", "--out", "p.csv", "--context", "x=y"], "takes no context"),
         (["photos", "--out", "p.csv", "--context", "x"], "is not NAME=TEXT"),
         (["photos", "--out", "/proc/x/p.csv"], "cannot be written"),
+        (["photos", "--out", "s3://bucket/p.xlsx"], "its name should end in .parquet, .csv or .jsonl"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_message(
@@ -257,13 +258,16 @@ def test_a_server_that_refuses_every_image_is_not_asked_about_all(status: int, w
     assert "sk-of-nobody" not in "".join(path.read_text() for path in tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_run_cut_short_goes_on_and_pays_for_nothing_twice(how: signal.Signals, world: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("how", "workers"), [(signal.SIGKILL, ()), (signal.SIGINT, ()), (signal.SIGINT, (1,))])
+def test_a_run_cut_short_goes_on_and_pays_for_nothing_twice(
+    how: signal.Signals, workers: tuple[int, ...], world: Path, tmp_path: Path
+) -> None:
     """Kill -9 and Ctrl-C: the table is that of an undisturbed run, and what was under way alone is paid again."""
     log, out = tmp_path / "log.jsonl", tmp_path / "p.csv"
     environment = {**os.environ, "DSPY_CACHEDIR": str(tmp_path / "cache")}
     with start_server(Options(latency_ms=30, log=log)) as address:
         model = ["--model", "openai/embedded", "--api-base", address, "--threads", "2"]
+        several = [argument for number in workers for argument in ("--workers", str(number), "--max-in-flight", "2")]
         command = [
             sys.executable,
             "-m",
@@ -274,6 +278,7 @@ def test_a_run_cut_short_goes_on_and_pays_for_nothing_twice(how: signal.Signals,
             "--out",
             str(out),
             *model,
+            *several,
         ]
         streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         process = interruptible(command, cwd=world, env=environment, **streams)

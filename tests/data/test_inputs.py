@@ -124,6 +124,22 @@ def test_images_inside_a_parquet_file_are_read_as_their_turn_comes(as_struct: bo
     assert found[0][1].place == ("3.png" if as_struct else "t.parquet, row 4")
 
 
+def test_a_subset_reads_its_own_rows_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a table beside its images, of a list of paths, and of a Parquet file with several groups of rows inside."""
+    monkeypatch.chdir(tmp_path)
+    table(Path("t.csv"), [{"image": f"{number}.png"} for number in range(10)])
+    for number in range(10):
+        Path(f"{number}.png").write_bytes(png(number))
+    cells = pyarrow.table({"image": [png(number) for number in range(10)]})
+    parquet.write_table(cells, "t.parquet", row_group_size=3)
+    sources: list[Any] = [["t.csv"], [f"{number}.png" for number in range(10)], ["t.parquet"]]
+    subsets = [find_inputs(source).subset([1, 4, 5, 9]).subset([1, 3]) for source in sources]
+    monkeypatch.chdir(tmp_path.parent)
+    for subset in subsets:
+        read = [(number, read_content(draft)[0]) for number, draft in subset.drafts({0, 1})]
+        assert read == [(0, {"image": png(4)}), (1, {"image": png(9)})]
+
+
 def keys(inputs: Any) -> list[str]:
     """What the verdicts on the rows belong to."""
     return [read_content(draft)[1] for _, draft in inputs.drafts(range(len(inputs.rows)))]

@@ -57,7 +57,7 @@ def test_every_example_is_tested() -> None:
     """A new file needs a test below."""
     assert EXAMPLES == [
         "act_on_it", "align_from_csv", "compare_optimizers", "compose_pipeline", "custom_program", "endpoints",
-        "judge_as_metric", "pairwise", "reference", "reproduce_paper",
+        "judge_as_metric", "pairwise", "ray_judge", "reference", "reproduce_paper",
     ]  # fmt: skip
 
 
@@ -136,6 +136,15 @@ def test_a_judge_of_pairs_is_compiled_and_ranks_models(tmp_path: Path) -> None:
     ranked = re.findall(r"^(plain|vivid|tinted) +([+-]\d\.\d\d)", shown, re.MULTILINE)
     assert len(ranked) == 3
     assert ranked[-1][0] == "tinted"
+
+
+def test_shards_are_judged_on_ray_or_one_by_one(tmp_path: Path) -> None:
+    """Which of them is said; every row is in the table."""
+    shown = run("ray_judge", tmp_path)
+    assert re.match(
+        r"4 shards, judged (by Ray|in this process, as Ray is not installed)\n40 of 40 rows in predictions", shown
+    )
+    assert shown.endswith(", 0 errors\n")
 
 
 def test_an_edit_is_judged_beside_its_original(tmp_path: Path) -> None:
@@ -221,7 +230,7 @@ def test_the_commands_of_the_readme_work_as_written(with_demo: Path) -> None:
             done = CliRunner().invoke(app, words, catch_exceptions=False)
             assert (done.exit_code, done.stderr) == (0, ""), words
             offline += 1
-    assert offline == 4
+    assert offline == 5
     for left in ("runs/first/result.json", "runs/first/report.html", "predictions.parquet"):
         assert (with_demo / left).is_file()
 
@@ -251,6 +260,7 @@ def test_the_readme_names_files_and_options_that_exist() -> None:
         "--test",
         "--limit-mm-per-prompt",
         "--mmproj",
+        "--moments",
         "--port",
         "--raters",
         "--raw",

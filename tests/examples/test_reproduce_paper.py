@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples"))
 
 import reproduce_paper
 from paper.copies import write_copies
+from paper.measures import MEASURES
 from paper.methods import ABLATIONS, PAPER, SMOKE, methods, sweep
 from paper.published import ABLATION, MAIN
 from paper.sets import PAPERS, TASKS, draw, open_sets, stand_in
@@ -114,7 +115,7 @@ def test_a_copy_is_read_as_the_real_set_is(name: str, copies: Path, tmp_path: Pa
 def test_the_measure_of_pairs_is_defined_on_either_half(copies: Path, tmp_path: Path) -> None:
     """ImageReward's authors compare images of a prompt; no prompt is in both halves."""
     data = draw(open_sets(["imagereward"], copies)["imagereward"], SIZES["imagereward"], tmp_path / "ids.json")
-    (metric,) = data.task.metrics
+    (metric,) = MEASURES["imagereward"]
     assert all(metric.measure(half, [e.label for e in half]) == 1.0 for half in (data.train, data.test))
     assert {e.group for e in data.train}.isdisjoint(e.group for e in data.test)
 

@@ -193,7 +193,15 @@ _USAGE = {
 }
 _OUTPUTS = ([5], [], [[]], "Safe", None, {"text": "Safe"}, [{"text": 5}], [True], 7)
 _ODD: tuple[dict[str, Any], ...] = (
-    *({"outputs": [None]}, {"outputs": [{}]}, {"key": 5}, {"role": "spy"}, {"role": []}, {"finish_reason": 5}),
+    *(
+        {"outputs": [None]},
+        {"outputs": [{}]},
+        {"key": 5},
+        {"role": "spy"},
+        {"role": []},
+        {"finish_reason": 5},
+        {"served": 5},
+    ),
 )
 
 

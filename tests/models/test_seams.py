@@ -34,7 +34,7 @@ INNER = re.compile(
     r"costs\.\w+ =|main_thread_config|__class__ =|\bf_code\b|_engine_spec|_engine_store|\b_transport\b"
     r"|_shared_transport|__dspy_"
 )
-MAY = {"models/seams.py", "calls/bounds.py", "calls/meter.py"}
+MAY = {"models/seams.py", "models/splicing.py", "calls/bounds.py", "calls/meter.py"}
 
 
 def sources() -> dict[str, str]:

@@ -226,11 +226,22 @@ def test_the_best_validation_has_the_highest_gain_that_nothing_refused(
 
 
 @pytest.mark.parametrize(
-    ("available", "max_calls", "per_example", "size"),
-    [(50, None, 1, 50), (50, 100, 1, 5), (50, 199, 2, 4), (50, 3, 1, 1), (4, 1000, 1, 4), (50, 120, 2, 3)],
+    ("available", "max_calls", "per_example", "train", "size"),
+    [
+        (50, None, 1, 9, 50),
+        (50, 100, 1, 20, 5),
+        (50, 199, 2, 20, 4),
+        (50, 3, 1, 1, 1),
+        (4, 1000, 1, 200, 4),
+        (50, 120, 2, 10, 3),
+        (60, 600, 2, 100, 15),
+        (60, 600, 2, 45, 15),  # six passes take 540
+        (60, 600, 2, 36, 42),
+        (24, 600, 2, 36, 24),
+    ],
 )
-def test_start_and_end_take_a_tenth_of_a_cap(
-    available: int, max_calls: int | None, per_example: int, size: int
+def test_start_and_end_take_a_tenth_of_a_cap_or_what_six_passes_leave(
+    available: int, max_calls: int | None, per_example: int, train: int, size: int
 ) -> None:
-    """At least one example, and no more than there are."""
-    assert validation_size(available, max_calls, per_example) == size
+    """At least one example, and no more than there are: few training examples are soon learned by heart."""
+    assert validation_size(available, max_calls, per_example, train) == size

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from blpo_dspy.calls.batch_record import BatchRecord
 from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.calls.store import Answer
 from blpo_dspy.errors import BlpoError
@@ -142,3 +143,38 @@ def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
         first.put_row("a", row())
     with pytest.raises(BlpoError, match="name another output"):
         PredictionJournal(tmp_path, RUN)
+
+
+def test_a_batch_is_known_again_wherever_its_submission_was_cut_short(tmp_path: Path) -> None:
+    """With its requests, until it is closed."""
+    record = BatchRecord.new("judge", {"k1": 1, "k2": 2}, ("k2",), {"logprobs": True, "response_format": dict})
+    for step in ({"file": "file_1"}, {"batch": "batch_1"}):
+        journal = PredictionJournal(tmp_path / "j", RUN)
+        journal.put_batch(record)
+        journal.close()
+        journal = PredictionJournal(tmp_path / "j", RUN)
+        assert journal.batches == {record.name: record}
+        journal.put_batch(record.step(**step))
+        record = journal.batches[record.name]
+        journal.close()
+    assert (record.file, record.batch, record.images) == ("file_1", "batch_1", {"k1": 1, "k2": 2})
+    assert (record.repeated, record.options) == (("k2",), {"logprobs": True})
+    journal = PredictionJournal(tmp_path / "j", RUN)
+    journal.put_batch(record.step(closed=True))
+    assert not journal.batches
+    journal.close()
+    journal = PredictionJournal(tmp_path / "j", RUN)
+    assert not journal.batches
+    journal.close()
+
+
+@pytest.mark.parametrize("change", [{"images": {"k": -1}}, {"images": []}, {"role": "x"}, {"closed": 1}, {"file": 3}])
+def test_a_damaged_line_about_a_batch_is_named(change: dict[str, object], tmp_path: Path) -> None:
+    """Nothing is submitted on its word."""
+    journal = PredictionJournal(tmp_path / "j", RUN)
+    journal.close()
+    line = {**BatchRecord.new("judge", {"k": 1}, (), {}).line(), **change}
+    with (tmp_path / "j").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    with pytest.raises(BlpoError, match="line 2 is damaged"):
+        PredictionJournal(tmp_path / "j", RUN)

@@ -111,7 +111,7 @@ def _aligned_as_a_server_hangs(answered: int, monkeypatch: pytest.MonkeyPatch) -
 def test_a_server_that_hangs_in_the_search_keeps_no_run_past_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is under way a little after its time is given up; as nothing was measured, it is an error."""
     with pytest.raises(BlpoError, match="nothing to return: the time of the run was over before the model answered"):
-        _aligned_as_a_server_hangs(20, monkeypatch)
+        _aligned_as_a_server_hangs(5, monkeypatch)
 
 
 def test_a_test_split_that_the_budget_did_not_pay_for_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:

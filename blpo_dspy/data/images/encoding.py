@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from blpo_dspy.data.images.metadata import without_metadata
-from blpo_dspy.data.images.skeleton import skeleton
+from blpo_dspy.data.images.skeleton import bare_with_skeleton
 from blpo_dspy.errors import BlpoError, check_kind
 
 Check: TypeAlias = Literal["structure", "decode"]
@@ -255,10 +255,10 @@ def _whole(image: Image.Image, kind: str, data: bytes, policy: PixelLimits) -> b
     """
     if len(data) > policy.max_bytes:
         return None
-    bare = without_metadata(kind, data)
-    bones = bare and skeleton(kind, bare if kind == "JPEG" else data)  # a PNG says how it is turned anywhere
-    if not bare or not bones:
+    found = bare_with_skeleton(kind, data)
+    if found is None:
         return None
+    bare, bones = found
     try:
         with _open(bones) as read:
             if not _conforms(image if kind == "JPEG" else read, kind, data, policy):

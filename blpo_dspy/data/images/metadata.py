@@ -77,6 +77,11 @@ def jpeg_parts(data: bytes) -> list[tuple[bytes, bytes]]:
         parts.append((segment, data[end:position]))
 
 
+def bare_jpeg_parts(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Returns the segments that affect the pixels; see `jpeg_parts`."""
+    return [(segment, scan) for segment, scan in jpeg_parts(data) if _is_kept(segment.lstrip(b"\xff"))]
+
+
 def _next_marker(data: bytes, position: int) -> tuple[int, int]:
     """Where the next marker that is not within a scan begins, with its fill bytes, and where its code stands."""
     while found := _NOT_IN_A_SCAN.search(data, position):
@@ -89,8 +94,7 @@ def _next_marker(data: bytes, position: int) -> tuple[int, int]:
 
 
 def _jpeg(data: bytes) -> bytes:
-    parts = jpeg_parts(data)
-    return b"".join(segment + scan for segment, scan in parts if _is_kept(segment.lstrip(b"\xff")))
+    return b"".join(segment + scan for segment, scan in bare_jpeg_parts(data))
 
 
 def _is_kept(segment: bytes) -> bool:

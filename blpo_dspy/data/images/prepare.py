@@ -23,6 +23,7 @@ from PIL import Image
 from pydantic import PrivateAttr
 
 from blpo_dspy.data.images.encoding import ImageError, PixelLimits, conform, conform_image
+from blpo_dspy.data.images.remote import RemoteImage
 from blpo_dspy.errors import BlpoError, brief, shown
 
 __all__ = [
@@ -36,7 +37,7 @@ __all__ = [
     "try_prepare_all",
 ]
 
-ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | dspy.Image
+ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | dspy.Image | RemoteImage
 
 MAX_FILE = 256 * 2**20
 """The largest file that is read, in bytes; an image within any sensible pixel limit is smaller."""
@@ -112,19 +113,18 @@ class PixelPolicy(PixelLimits):
         if isinstance(source, dspy.Image):
             source = source.url
         if isinstance(source, str) and is_reference(source):
-            return self._prepared(source, source.encode())
+            return self._prepared(source)
         if isinstance(source, np.ndarray):
             source = _of_array(source)
         if isinstance(source, Image.Image):
             media_type, data = conform_image(source, self)
         else:
             media_type, data = conform(_read(source), self)
-        return self._prepared(f"data:{media_type};base64,{base64.b64encode(data).decode()}", data)
+        return self._prepared(f"data:{media_type};base64,{base64.b64encode(data).decode()}")
 
-    def _prepared(self, url: str, content: bytes) -> PreparedImage:
+    def _prepared(self, url: str) -> PreparedImage:
         image = PreparedImage(url)
         image._policy = self
-        image._fingerprint = hashlib.sha256(content).hexdigest()
         return image
 
     def to_dict(self) -> dict[str, Any]:
@@ -179,7 +179,10 @@ def fingerprint(image: dspy.Image) -> str:
     if isinstance(image, PreparedImage) and image._fingerprint is not None:
         return image._fingerprint
     content = image.url.encode() if is_reference(image.url) else _decode_uri(image.url)
-    return hashlib.sha256(content).hexdigest()
+    digest = hashlib.sha256(content).hexdigest()
+    if isinstance(image, PreparedImage):
+        image._fingerprint = digest
+    return digest
 
 
 def content(source: ImageSource) -> bytes | str:
@@ -228,9 +231,11 @@ def is_reference(text: str) -> bool:
         return False
 
 
-def _read(source: str | os.PathLike[str] | bytes) -> bytes:
+def _read(source: str | os.PathLike[str] | bytes | RemoteImage) -> bytes:
     if isinstance(source, bytes):
         return source
+    if isinstance(source, RemoteImage):
+        return source.read(MAX_FILE)
     if isinstance(source, str) and source[:5].lower() == "data:":
         return _decode_uri(source)
     if not isinstance(source, (str, os.PathLike)):
@@ -239,6 +244,10 @@ def _read(source: str | os.PathLike[str] | bytes) -> bytes:
         )
     if isinstance(source, str) and "://" in source:
         raise ImageError("not an http(s) or gs URL, and other addresses are not read; give a path instead")
+    return _read_file(source)
+
+
+def _read_file(source: str | os.PathLike[str]) -> bytes:
     try:
         path = Path(source)
         status = path.stat()

@@ -5,35 +5,37 @@ from __future__ import annotations
 import struct
 import zlib
 
-from blpo_dspy.data.images.metadata import PNG_SIGNATURE, MalformedError, jpeg_parts, png_chunks
+from blpo_dspy.data.images.metadata import PNG_SIGNATURE, MalformedError, bare_jpeg_parts, png_chunks, without_metadata
 
 _ENOUGH = 4096  # bytes of zlib's data from which at least one byte is decompressed
 _FILTERS = 5  # of a row of a PNG; its first byte says which (PNG, third edition, §9.2)
 _NO_PIXELS = b"\0\0\0\0IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
 
 
-def skeleton(kind: str, data: bytes) -> bytes | None:
-    """Returns an image file with everything but the data of its pixels; a decoder reads it like the whole file.
+def bare_with_skeleton(kind: str, data: bytes) -> tuple[bytes, bytes] | None:
+    """Returns an image file without metadata, and one without the data of its pixels, which a decoder reads like it.
 
     A JPEG keeps all its segments, so that a decoder refuses the same tables, frames and scans; damage within the
     entropy-coded data makes no decoder refuse a JPEG. In a PNG all chunks come before the pixels, whose data is only
-    checked at its beginning.
+    checked at its beginning, and the metadata stay: they may say anywhere how the image is turned.
 
     Args:
         kind: JPEG or PNG.
         data: The file; of a PNG, one whose checksums are right.
 
     Returns:
-        The file; None if it is malformed or unusual (an animation), and has to be decoded to say whether it is whole.
+        Both; None if it is malformed or unusual (an animation), and has to be decoded to say whether it is whole.
     """
     try:
-        return _jpeg(data) if kind == "JPEG" else _png(data)
+        if kind == "JPEG":
+            parts = bare_jpeg_parts(data)
+            whole = sum(len(segment) + len(scan) for segment, scan in parts) == len(data)
+            bare = data if whole else b"".join(segment + scan for segment, scan in parts)
+            return bare, b"".join(segment for segment, _ in parts)
+        bare_png, bones = without_metadata(kind, data), _png(data)
+        return (bare_png, bones) if bare_png and bones else None
     except (IndexError, struct.error, zlib.error, MalformedError):
         return None
-
-
-def _jpeg(data: bytes) -> bytes:
-    return b"".join(segment for segment, _ in jpeg_parts(data))
 
 
 def _png(data: bytes) -> bytes | None:

@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, TypeAlias
 
 from blpo_dspy.data.labels.normalize import Label, as_text, labels_by_name, normal, plain_lines
+from blpo_dspy.data.labels.scores import ScoreRange
 
 # A number, in closed sets a whole one; the start of a range does not match.
 _END = r"(?!\.*\d| ?(?:[-–—…]|\.{2,}) ?\d)"
@@ -30,41 +31,6 @@ _BEFORE = 40
 _HEDGED = re.compile(
     r"(?:\b(?:or|not|than|maybe|perhaps|possibly|rather|almost|nearly|to)|[(/–—-]) ?(?:an? )?(?:[a-z]+ )?$"
 )
-
-
-class Answers(Protocol):
-    """What an answer may state: members of a closed set, or numbers of a range."""
-
-    @property
-    def numeric(self) -> bool:
-        """Whether all are numbers."""
-
-    @property
-    def decimals(self) -> bool:
-        """Whether numbers may have decimals."""
-
-    @property
-    def ordered(self) -> bool:
-        """Whether their order means something."""
-
-    @property
-    def ends(self) -> tuple[Label, Label]:
-        """The first and the last one."""
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """The lowest and the highest number, of numeric ones."""
-
-    @property
-    def characters(self) -> frozenset[str]:
-        """The characters that they are written with."""
-
-    @property
-    def by_name(self) -> Mapping[str, Label]:
-        """Those that are not numbers, by their text in normal form."""
-
-    def named(self, text: str) -> Label | None:
-        """Returns the one that a text in normal form is, None if it is none."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +74,10 @@ class Choices:
     def named(self, text: str) -> Label | None:
         """Returns the label of this name, None if there is none."""
         return self.by_name.get(text)
+
+
+Answers: TypeAlias = Choices | ScoreRange
+"""What an answer may state: members of a closed set, or numbers of a range."""
 
 
 def _out_of(space: Answers) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from blpo_dspy.errors import BlpoError
 
 if TYPE_CHECKING:
-    from blpo_dspy.data.sources.base import Source
+    from blpo_dspy.data.sources.draw import Source
 
 __all__ = ["SOURCES", "open_source"]
 

@@ -1,21 +1,21 @@
-"""A balanced, seeded draw from the records of a source; only drawn images are fetched."""
+"""A source of labelled images, and the balanced, seeded draw from its records; only drawn images are fetched."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import random
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import dspy
 
 from blpo_dspy.data.images.prepare import ImageError, PixelPolicy, PreparedImage, try_prepare_all
-from blpo_dspy.data.sources.drawn import Drawn, Report
-from blpo_dspy.data.sources.manifest import Manifest, ManifestEntry
+from blpo_dspy.data.sources.drawn import Drawn, Manifest, ManifestEntry, Report
 from blpo_dspy.data.sources.records import BadRow, Listing, Record, Skipped
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.errors import BlpoError, DataError
@@ -26,8 +26,15 @@ Fetched = Iterator[tuple[Record, bytes | ImageError]]
 _AT_ONCE = 32  # images in memory before they are prepared
 
 
-class Drawable(ABC):
-    """What a draw needs of a source."""
+@dataclass(frozen=True, kw_only=True)
+class Source(ABC):
+    """A published set of labelled images: labels are read first, and only drawn images are fetched.
+
+    Attributes:
+        name: Short name, as `open_source` takes it.
+    """
+
+    name: ClassVar[str]
 
     @property
     @abstractmethod
@@ -40,9 +47,9 @@ class Drawable(ABC):
         """The task of a judge for it."""
 
     @property
-    @abstractmethod
     def identity(self) -> str:
         """The name of this source in a manifest."""
+        return self.name
 
     @property
     def pinned(self) -> str | None:
@@ -61,9 +68,52 @@ class Drawable(ABC):
     def fetch(self, records: Sequence[Record]) -> Fetched:
         """Yields each record with the bytes of its image, or the error, in any order."""
 
+    def at(self, revision: str | None) -> Source:
+        """Returns this source at the revision that a manifest names."""
+        return self
 
-def draw_balanced(
-    source: Drawable,
+    def draw(
+        self,
+        size: int | None = None,
+        *,
+        seed: int = 0,
+        ids: Manifest | str | os.PathLike[str] | None = None,
+        distinct_groups: bool = True,
+        allow_fewer: bool = False,
+        policy: PixelPolicy | None = None,
+        on_progress: Progress | None = None,
+    ) -> Drawn:
+        """Returns a balanced, seeded draw; an image that turns out unusable is replaced by the next of its stratum.
+
+        Args:
+            size: How many images, spread evenly over the strata; by default the size of the
+                training and the test set of the paper's protocol.
+            seed: Decides which images are drawn.
+            ids: What `Drawn.save_ids` wrote: exactly those images are drawn, at the revision that it names; the
+                other options are ignored.
+            distinct_groups: Whether two images of one group (the same prompt, say) are drawn only where no others are
+                left. With False such images are drawn first instead, since measures such as pairwise accuracy need
+                pairs within a group.
+            allow_fewer: Whether to draw fewer images where a stratum has too few, instead of failing.
+            policy: How images are prepared.
+            on_progress: Called with the number of images that are ready and the number that are wanted.
+
+        Raises:
+            DataError: If labels or images cannot be read, or a stratum has too few; it prints the histogram.
+            BlpoError: If an option is out of range.
+        """
+        policy = policy or PixelPolicy()
+        if ids is not None:
+            manifest = ids if isinstance(ids, Manifest) else Manifest.load(ids)
+            if manifest.source != self.identity:
+                raise BlpoError(f"these ids were drawn from {manifest.source!r}, not from {self.identity!r}")
+            return _draw_again(self.at(manifest.revision), manifest, policy, on_progress)
+        wanted = 2 * self.task.size if size is None else size
+        return _draw_balanced(self, wanted, seed, distinct_groups, allow_fewer, policy, on_progress)
+
+
+def _draw_balanced(
+    source: Source,
     size: int,
     seed: int,
     distinct_groups: bool,
@@ -71,7 +121,7 @@ def draw_balanced(
     policy: PixelPolicy,
     on_progress: Progress | None,
 ) -> Drawn:
-    """Returns a draw of `size` images, evenly over the strata; see `Source.draw`."""
+    """A draw of `size` images, evenly over the strata; see `Source.draw`."""
     listing = source.listing()
     queues = _queues(listing, seed)
     pool = listing.pool
@@ -95,12 +145,8 @@ def draw_balanced(
     return collector.result(sorted(collector.taken, key=lambda item: order[item.record.id]))
 
 
-def draw_again(source: Drawable, manifest: Manifest, policy: PixelPolicy, on_progress: Progress | None) -> Drawn:
-    """Returns exactly the images that a manifest names.
-
-    Raises:
-        DataError: If any is missing, or has another label or other bytes; it names all of them.
-    """
+def _draw_again(source: Source, manifest: Manifest, policy: PixelPolicy, on_progress: Progress | None) -> Drawn:
+    """Exactly the images that a manifest names; all that is missing, or has another label or other bytes, is named."""
     listing = source.listing()
     known = {record.id: record for record in listing.records}
     problems = [f"{entry.id}: missing, or no longer usable" for entry in manifest.images if entry.id not in known]
@@ -137,7 +183,7 @@ class _Collector:
 
     def __init__(
         self,
-        source: Drawable,
+        source: Source,
         listing: Listing,
         policy: PixelPolicy,
         quotas: dict[str, int],
@@ -246,7 +292,7 @@ def _take(queue: list[Record], count: int, used: set[str], distinct: bool) -> li
     return first + rest[:short]
 
 
-def _check(source: Drawable, quotas: dict[str, int], there: dict[str, int], listing: Listing, skipped: Skipped) -> None:
+def _check(source: Source, quotas: dict[str, int], there: dict[str, int], listing: Listing, skipped: Skipped) -> None:
     """Raises a DataError with the histogram if a stratum cannot fill its quota."""
     pool = listing.pool
     lines = [f"{stratum}: {there[stratum]} of {quota}" for stratum, quota in quotas.items() if there[stratum] < quota]

@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import Any, TypeAlias, cast
 
 from blpo_dspy.data.images.prepare import ImageError
-from blpo_dspy.data.sources.base import HubSource
 from blpo_dspy.data.sources.draw import Fetched
 from blpo_dspy.data.sources.hub.parquet import HubRows, open_rows
+from blpo_dspy.data.sources.hub.source import HubSource
 from blpo_dspy.data.sources.records import Listing, Record, collect, in_strata, strata_of
 from blpo_dspy.data.tables import require_columns
 

@@ -1,4 +1,4 @@
-"""The task of a judge for a dataset: labels, instructions to start from, inputs, and the authors' own measure."""
+"""The task of a judge for a dataset: labels, instructions to start from, and inputs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Literal
 
 from blpo_dspy.data.fields import IMAGE
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.data.sources.metrics import AuthorMetric
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,6 @@ class Task:
         verbalizer_instruction: The verbalizer instruction q₀; to describe the images in detail if None.
         context: Names of further text inputs in each example.
         evidence: What the judge reads, as `VisualJudge` takes it.
-        metrics: The measures that the dataset's authors report.
         size: Examples in the training set of the paper's protocol; its test set is of the same size.
         images: Names of the image inputs in each example, as `VisualJudge` takes them.
     """
@@ -30,6 +28,5 @@ class Task:
     verbalizer_instruction: str | None = None
     context: tuple[str, ...] = ()
     evidence: Literal["both", "image", "description"] = "both"
-    metrics: tuple[AuthorMetric, ...] = ()
     size: int = 100
     images: tuple[str, ...] = (IMAGE,)

@@ -36,6 +36,7 @@ class Faults:
         pgarbage: A malformed HTTP answer: a gateway's page, half a JSON document, or bytes. (A model that answers
             with nonsense *text* is another thing: `Options.garbage`.)
         pshape: JSON, but no completion: a list, one without choices, or something else in their place.
+        prow: A request of a batch fails with an internal error: a share of these requests, on its own.
         retry_after: Seconds that the Retry-After header names.
         seed: Draws which requests fail.
 
@@ -49,12 +50,13 @@ class Faults:
     ptimeout: float = 0.0
     pgarbage: float = 0.0
     pshape: float = 0.0
+    prow: float = 0.0
     retry_after: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         shares = [share for _, share in self._shares()]
-        if min(shares) < 0 or sum(shares) > 1 or self.retry_after < 0:
+        if min(*shares, self.prow) < 0 or max(sum(shares), self.prow) > 1 or self.retry_after < 0:
             raise BlpoError(f"{self} is impossible: no share may be negative, and their sum may be at most 1")
 
     def draw(self, content: bytes, attempt: int) -> Fault | None:

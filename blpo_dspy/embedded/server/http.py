@@ -18,16 +18,21 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 from dspy import lm15
 
 from blpo_dspy.embedded.engine import EmbeddedEngine
 from blpo_dspy.embedded.server import wire
+from blpo_dspy.embedded.server.batches import LARGEST_FILE, Batches, BatchOptions
 from blpo_dspy.embedded.server.faults import Fault, Faults, FaultyLine, garbage, misshapen
 from blpo_dspy.errors import BlpoError
 
 HOST = "127.0.0.1"
 _LARGEST_BODY = 64 * 2**20
+_LARGEST_UPLOAD = LARGEST_FILE + 2**20
+_BATCH_PATHS = ("/v1/files", "/v1/batches")
+_CHAT = "/v1/chat/completions"
 _MOST_CHOICES = 32
 _MODELS = {"object": "list", "data": [{"id": "embedded", "object": "model", "owned_by": "blpo-dspy"}]}
 _GARBAGE = "~~ zzq blorp; wug #%% frobnitz, quux ~~"
@@ -44,8 +49,10 @@ class Options:
         garbage: Whether every answer is nonsense.
         log: A file that gets one JSON line per request: time, method, path, status (0 for none) and milliseconds; for a
             completion also a digest of the request, the fault if it met one, the number of its images, the length of
-            the longest word of its texts, and the tokens that were answered with.
+            the longest word of its texts, and the tokens that were answered with. The requests of a batch have a line
+            each, with the method "BATCH".
         faults: What goes wrong on purpose.
+        batches: How batches are worked on; None for a server without the endpoint.
     """
 
     seed: int = 0
@@ -54,6 +61,7 @@ class Options:
     garbage: bool = False
     log: Path | None = None
     faults: Faults = field(default_factory=Faults)
+    batches: BatchOptions | None = field(default_factory=BatchOptions)
 
 
 @dataclass(frozen=True)
@@ -75,24 +83,59 @@ class Service:
         self.options = options
         self._engine = EmbeddedEngine(options.seed)
         self._line = FaultyLine(options.faults)
+        self._rows = FaultyLine(Faults(p500=options.faults.prow, seed=options.faults.seed))
+        self._batches = None if options.batches is None else Batches(options.batches, self._row)
         self._log_lock = threading.Lock()
 
     def reply(self, method: str, path: str, key: str | None, data: bytes) -> Reply:
         """Returns the reply to one request; `key` is the bearer token that came with it."""
-        path = path.partition("?")[0].rstrip("/")
+        path, _, query = path.partition("?")
+        path = path.rstrip("/")
         if path == "/health":
             return Reply(200, {"status": "ok"})
         if self.options.api_key is not None and key != self.options.api_key:
             return Reply(401, wire.error("Incorrect API key provided.", "invalid_api_key"))
         if path == "/v1/models":
             return Reply(200, _MODELS)
-        if (method, path) != ("POST", "/v1/chat/completions"):
-            return Reply(404, wire.error(f"{method} {path} is not served here", "not_found"))
+        if self._batches is not None and path.startswith(_BATCH_PATHS):
+            return self._of_batches(self._batches, method, path, query, data)
+        if (method, path) == ("POST", _CHAT):
+            return self._chat(data)
+        return Reply(404, wire.error(f"{method} {path} is not served here", "not_found"))
+
+    def _chat(self, data: bytes) -> Reply:
         fault = self._line.draw(data)
         try:
             return self._completion(json.loads(data)) if fault is None else self._failure(fault, data)
         except (BlpoError, lm15.InvalidRequestError, ValueError) as error:
             return Reply(400, wire.error(str(error), "invalid_request_error"))
+
+    def _of_batches(self, batches: Batches, method: str, path: str, query: str, data: bytes) -> Reply:
+        """The reply of the batch endpoint; what a dropped connection asked for is done all the same."""
+        fault = self._line.draw(b"%s %s %s" % (method.encode(), path.encode(), data))
+        if fault is not None and fault not in ("drop", "timeout"):
+            return self._failure(fault, data)
+        try:
+            found = batches.reply(method, path, dict(parse_qsl(query)), data)
+        except LookupError as error:
+            return Reply(404, wire.error(f"{method} {path}: there is no {error}", "not_found"))
+        except (BlpoError, ValueError) as error:
+            return Reply(400, wire.error(str(error), "invalid_request_error"))
+        return Reply(200, found) if fault is None else self._failure(fault, data)
+
+    def _row(self, data: bytes) -> tuple[int, Mapping[str, Any]]:
+        """Answers one request of a batch, and logs it."""
+        started = time.perf_counter()
+        if self._rows.draw(data) is not None:
+            reply = Reply(500, wire.error("The server had an error.", "server_error"), fault="500")
+        else:
+            try:
+                reply = self._completion(json.loads(data))
+            except (BlpoError, lm15.InvalidRequestError, ValueError) as error:
+                reply = Reply(400, wire.error(str(error), "invalid_request_error"))
+        self.log("BATCH", _CHAT, data, reply, time.perf_counter() - started)
+        assert isinstance(reply.body, Mapping)
+        return reply.status, reply.body
 
     def _failure(self, fault: Fault, data: bytes) -> Reply:
         if fault == "429":
@@ -151,7 +194,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or int(length) > _LARGEST_BODY:
+        most = _LARGEST_UPLOAD if self.path.startswith(_BATCH_PATHS) else _LARGEST_BODY
+        if not length.isdigit() or int(length) > most:
             self.close_connection = True
             self._send(Reply(413 if length.isdigit() else 411, wire.error("send a body of known size", "bad_length")))
             return
@@ -259,16 +303,22 @@ def _options(arguments: Sequence[str] | None) -> tuple[int, Options]:
     faults.add_argument("--ptimeout", type=float, default=0.0, help="no answer until the client gives up")
     faults.add_argument("--pgarbage", type=float, default=0.0, help="an HTTP answer that no client can read")
     faults.add_argument("--pshape", type=float, default=0.0, help="JSON that is not a completion")
+    faults.add_argument("--prow", type=float, default=0.0, help="share of the requests of a batch that fail")
     faults.add_argument("--retry-after", type=float, default=1.0, help="seconds that a 429 asks for")
+    batches = parser.add_argument_group("batches")
+    batches.add_argument("--batch-seconds", type=float, default=0.0, help="how long a batch takes")
+    batches.add_argument("--expiring", type=int, default=0, help="so many batches, the first ones, expire half done")
+    batches.add_argument("--no-batches", action="store_true", help="be a server without the batch endpoint")
     given = parser.parse_args(arguments)
-    if given.latency_ms < 0:
-        parser.error("--latency-ms cannot be negative")
+    if given.latency_ms < 0 or given.batch_seconds < 0:
+        parser.error("--latency-ms and --batch-seconds cannot be negative")
     shares = (given.p429, given.p500, given.pdrop, given.ptimeout, given.pgarbage, given.pshape)
     try:
-        drawn = Faults(*shares, retry_after=given.retry_after, seed=given.seed)
+        drawn = Faults(*shares, prow=given.prow, retry_after=given.retry_after, seed=given.seed)
     except BlpoError as error:
         parser.error(str(error))
-    return given.port, Options(given.seed, given.latency_ms, given.api_key, given.garbage, given.log, drawn)
+    batched = None if given.no_batches else BatchOptions(given.batch_seconds, given.expiring)
+    return given.port, Options(given.seed, given.latency_ms, given.api_key, given.garbage, given.log, drawn, batched)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

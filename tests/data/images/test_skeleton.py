@@ -15,7 +15,7 @@ from image_files import animated, content, encoded, noise, photo, png_header, tu
 from PIL import Image, PngImagePlugin
 
 from blpo_dspy.data.images.prepare import ImageError, PixelPolicy
-from blpo_dspy.data.images.skeleton import skeleton
+from blpo_dspy.data.images.skeleton import bare_with_skeleton
 
 STRUCTURE, DECODE = PixelPolicy(), PixelPolicy(check="decode")
 
@@ -97,8 +97,10 @@ def test_damage_is_refused_as_it_is_by_decoding(name: str) -> None:
 def test_a_jpegs_scans_are_left_out() -> None:
     """What is left of a large file is a few hundred bytes, of the same size in pixels."""
     data = encoded(noise(900, 600), "JPEG", progressive=True)
-    bones = skeleton("JPEG", data)
-    assert bones is not None
+    found = bare_with_skeleton("JPEG", data)
+    assert found is not None
+    bare, bones = found
+    assert bare is data
     assert len(bones) * 100 < len(data)
     assert Image.open(io.BytesIO(bones)).size == (900, 600)
 
@@ -107,8 +109,9 @@ def test_only_the_pixels_of_a_png_are_left_out() -> None:
     """What stands behind them comes before them, so that opening the file reads it."""
     texts = PngImagePlugin.PngInfo()
     texts.add(b"prVt", b"private", after_idat=True)
-    bones = skeleton("PNG", encoded(noise(200, 200), "PNG", pnginfo=texts))
-    assert bones is not None
+    found = bare_with_skeleton("PNG", encoded(noise(200, 200), "PNG", pnginfo=texts))
+    assert found is not None
+    _, bones = found
     assert len(bones) < 120
     opened = Image.open(io.BytesIO(bones))
     assert isinstance(opened, PngImagePlugin.PngImageFile)

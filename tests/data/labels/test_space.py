@@ -86,11 +86,11 @@ def test_errors_about_labels_are_short_however_long_a_label_is() -> None:
     """Or however many there are."""
     many = LabelSpace(*(f"label {i}" for i in range(MAX_LABELS)))
     for fail in (
-        lambda: LabelSpace("a", "b").coerce("x" * 5_000_000),
-        lambda: LabelSpace("a", "b").index("x" * 5_000_000),
-        lambda: LabelSpace("a", "\n" * 5_000_000),
-        lambda: LabelSpace("a", *["x" * 5_000_000] * 2),
-        lambda: LabelSpace(*["x" * 5_000_000] * 3, ""),
+        lambda: LabelSpace("a", "b").coerce("x" * 500_000),
+        lambda: LabelSpace("a", "b").index("x" * 500_000),
+        lambda: LabelSpace("a", "\n" * 500_000),
+        lambda: LabelSpace("a", *["x" * 500_000] * 2),
+        lambda: LabelSpace(*["x" * 500_000] * 3, ""),
         lambda: many.coerce("other"),
     ):
         with pytest.raises(BlpoError) as caught:
@@ -502,7 +502,7 @@ GLUE = [
 ]
 
 
-@settings(max_examples=600, deadline=None, derandomize=True)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.sampled_from([SAFETY, STARS, SIGNED, BINARY]), st.lists(st.sampled_from(WORDS + GLUE), max_size=12))
 def test_only_a_label_that_the_text_contains_is_ever_read(space: LabelSpace, pieces: list[str]) -> None:
     """Of any text: the result is invalid or stands in the text."""

@@ -16,8 +16,8 @@ from source_copies import picture
 
 from blpo_dspy.data.images.prepare import ImageError, PixelPolicy
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.data.sources.base import Source
-from blpo_dspy.data.sources.manifest import Manifest
+from blpo_dspy.data.sources.draw import Source
+from blpo_dspy.data.sources.drawn import Manifest
 from blpo_dspy.data.sources.records import Listing, Record, Skipped
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.errors import BlpoError, DataError

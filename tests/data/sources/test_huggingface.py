@@ -16,7 +16,7 @@ from source_hub import LoopbackHub, point_at, serve
 
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources import open_source
-from blpo_dspy.data.sources.base import Source
+from blpo_dspy.data.sources.draw import Source
 from blpo_dspy.errors import BlpoError, DataError
 
 TEXT = datasets.Value("string")

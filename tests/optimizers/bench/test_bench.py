@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import dspy
@@ -13,7 +14,8 @@ from judges import SAFETY, SCALE, answers, picture
 from worlds import LABELS, TRAIN, brightness, mind, student, world
 
 from blpo_dspy.calls.failures import RunStoppedError
-from blpo_dspy.calls.meter import CallCap, Meter
+from blpo_dspy.calls.leases import LeasedCap, Office
+from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
@@ -63,7 +65,7 @@ def benched(script: Any = mind, calls: int | None = None, **options: Any) -> Ite
     lm = world(script, num_retries=0)
     judge = options.pop("program", None) or student(evidence=options.pop("evidence", "image"))
     labels, examples = options.pop("labels", LABELS), options.pop("examples", TRAIN)
-    meter = Meter(num_threads=1, admit=CallCap(calls))
+    meter = Meter(num_threads=1, admit=LeasedCap(partial(Office(calls).ask, None)))
     lms = {role: meter.wrap(lm, role) for role in ("judge", "verbalizer")}
     options = {"metric": None, "label_field": "label", "max_failed_share": 0.5, **options}
     with Workers(1) as workers:
@@ -91,7 +93,7 @@ def test_an_example_is_judged_once_under_what_its_judgement_depends_on(evidence:
 
 
 def test_a_step_is_announced_with_the_calls_that_it_may_make() -> None:
-    """Less the descriptions that are known, and what is known altogether; what runs in the background isn't."""
+    """Less the descriptions that are known, and what is known altogether."""
     asked: list[int] = []
     with benched(evidence="both", afford=asked.append, per_example=2) as (found, _):
         found.judge(START, [0, 1, 1, 2])
@@ -100,7 +102,6 @@ def test_a_step_is_announced_with_the_calls_that_it_may_make() -> None:
         found.describe(START.verbalizer, [0, 4, 5])
         found.describe(START.verbalizer, [5])
         found.describe("Look", [0, 5])
-        found.collect(found.start(START, [6], background=True))
     assert asked == [6, 2, 4, 1, 0, 2]
 
 

@@ -28,7 +28,7 @@ class ImageCache:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise DataError(unusable_cache("HF_ASSETS_CACHE", error)) from error
+            raise DataError(unusable_cache(self.folder, error)) from error
 
     def put(self, data: bytes, *key: object) -> None:
         """Stores an image; a partial file is never left behind.
@@ -40,7 +40,7 @@ class ImageCache:
             with replacing(self._path(key)) as temporary:
                 temporary.write_bytes(data)
         except OSError as error:
-            raise DataError(unusable_cache("HF_ASSETS_CACHE", error)) from error
+            raise DataError(unusable_cache(self.folder, error)) from error
 
     def _path(self, key: tuple[object, ...]) -> Path:
         return self.folder / hashlib.sha256(repr(key).encode()).hexdigest()

@@ -6,9 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
-Cache = Literal["HF_HUB_CACHE", "HF_ASSETS_CACHE", "HF_DATASETS_CACHE"]
 OPTIONS = ("revision", "token", "local_dir")
 """The options of a source that `explain` may name."""
 
@@ -45,14 +43,13 @@ class Repository(ABC):
         """The commit of the revision; None for a local copy."""
 
 
-def explain(error: BaseException, hub: Repository, name: str = "", cache: Cache = "HF_HUB_CACHE") -> str:
+def explain(error: BaseException, hub: Repository, name: str = "") -> str:
     """Returns a message that explains an error of the Hub and what to do about it.
 
     Args:
         error: The error that its libraries raised.
         hub: The requested repository.
         name: The requested file.
-        cache: The environment variable that names the folder of the cache.
     """
     from huggingface_hub import errors  # noqa: PLC0415 - slow to import, and only needed where the Hub is used
 
@@ -73,15 +70,15 @@ def explain(error: BaseException, hub: Repository, name: str = "", cache: Cache 
             f"{hub.page} does not exist, or it is gated or private and the request had no valid token: check the "
             f"id, accept the terms on that page if it shows any, and set HF_TOKEN or pass token=…"
         )
-    return _unreachable(causes, hub) or _disk_error(causes, hub, cache) or _unexpected(causes, hub, name, status)
+    return _unreachable(causes, hub) or _disk_error(causes, hub) or _unexpected(causes, hub, name, status)
 
 
-def unusable_cache(cache: Cache, error: BaseException) -> str:
-    """Returns the message for the folder of a cache that cannot be used."""
+def unusable_cache(folder: object, error: BaseException) -> str:
+    """Returns the message for a folder in which files from the Hub cannot be kept."""
     reason = getattr(error, "strerror", None) or error
     return (
-        f"{_folder(cache)}: files from the Hugging Face Hub cannot be stored there ({reason}); free space in it, or "
-        f"set {cache} to a writable folder"
+        f"{folder}: files from the Hugging Face Hub cannot be stored there ({reason}); free space in it, or set "
+        "HF_HOME, or the HF_…_CACHE in use, to a writable folder"
     )
 
 
@@ -100,17 +97,15 @@ def _unreachable(causes: list[BaseException], hub: Repository) -> str | None:
     )
 
 
-def _disk_error(causes: list[BaseException], hub: Repository, cache: Cache) -> str | None:
+def _disk_error(causes: list[BaseException], hub: Repository) -> str | None:
     """The message if the cause is this machine's disk: its errors have an error number, the Hub's have none."""
     cause = next((cause for cause in causes if isinstance(cause, OSError) and cause.errno is not None), None)
     if cause is None:
         return None
-    path = None if cause.filename is None else Path(str(cause.filename))
-    kinds: tuple[Cache, ...] = ("HF_HUB_CACHE", "HF_ASSETS_CACHE", "HF_DATASETS_CACHE")
-    holding = next((kind for kind in kinds if path is not None and path.is_relative_to(_folder(kind))), None)
-    if holding is None and path is not None and hub.local_dir is not None:
+    path = Path(str(cause.filename or "the cache"))
+    if hub.local_dir is not None and path.is_relative_to(hub.local_dir):
         return f"{path}: cannot be read ({cause.strerror})"
-    return unusable_cache(holding or cache, cause)
+    return unusable_cache(path, cause)
 
 
 def _unexpected(causes: list[BaseException], hub: Repository, name: str, status: int | None) -> str:
@@ -125,16 +120,6 @@ def _unexpected(causes: list[BaseException], hub: Repository, name: str, status:
         )
     reason = _first_line(causes[0])
     return f"{hub.repo}{name and f', {name}'}: unexpected answer of the Hub ({reason}); try again later"
-
-
-def _folder(cache: Cache) -> Path:
-    if cache == "HF_DATASETS_CACHE":
-        import datasets  # noqa: PLC0415 - slow to import
-
-        return Path(datasets.config.HF_DATASETS_CACHE)
-    from huggingface_hub import constants  # noqa: PLC0415
-
-    return Path(getattr(constants, cache))
 
 
 def _gate(hub: Repository, status: int | None) -> str:

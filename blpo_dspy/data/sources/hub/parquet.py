@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.data.sources.hub.ranges import RangeFile
 from blpo_dspy.data.sources.hub.repository import Hub
-from blpo_dspy.data.tables import require_columns
+from blpo_dspy.data.tables import named, require_columns
 from blpo_dspy.errors import DataError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def open_rows(hub: Hub, split: str, config: str | None = None) -> HubRows:
 
     hub.check_access()
     where, revision = (hub.repo, hub.commit) if hub.local_dir is None else (str(hub.local_dir.resolve()), None)
-    with hub.clear_errors(cache="HF_DATASETS_CACHE"):
+    with hub.clear_errors():
         try:
             builder = datasets.load_dataset_builder(where, config, revision=revision, token=hub.token)
         except (ValueError, RuntimeError) as error:  # an unknown configuration, no data files; a loading script
@@ -97,7 +97,7 @@ class _ParquetRows(HubRows):
             source.prefetch(_spans(file.metadata, columns))
             rows += file.read(columns=list(columns)).to_pylist()
             source.prefetch([])
-        return _named(rows, self._files[0][1].schema_arrow, columns)
+        return _named(rows, self._files[0][1].schema_arrow)
 
     def cells(self, column: str, rows: Sequence[int]) -> Iterator[tuple[int, Any]]:
         for start, size, file, group in self._groups:
@@ -135,17 +135,13 @@ def _spans(metadata: Any, columns: Sequence[str]) -> list[tuple[int, int]]:
     return merged
 
 
-def _named(rows: list[Cells], schema: Any, columns: Sequence[str]) -> list[Cells]:
-    """Rows with the names of class labels in place of their numbers (datasets writes -1 for none)."""
+def _named(rows: list[Cells], schema: Any) -> list[Cells]:
+    """Rows with the names of class labels in place of their numbers."""
     import datasets  # noqa: PLC0415
 
-    for column, feature in datasets.Features.from_arrow_schema(schema).items():
-        if column in columns and isinstance(feature, datasets.ClassLabel):
-            for row in rows:
-                number = row[column]
-                known = isinstance(number, int) and 0 <= number < feature.num_classes
-                row[column] = feature.int2str(number) if known else None
-    return rows
+    features = datasets.Features.from_arrow_schema(schema).items()
+    classes = {name: list(kind.names) for name, kind in features if isinstance(kind, datasets.ClassLabel)}
+    return [named(row, classes) for row in rows]
 
 
 class _LoadedRows(HubRows):
@@ -156,7 +152,7 @@ class _LoadedRows(HubRows):
 
     def read(self, columns: Sequence[str]) -> list[Cells]:
         rows = self._dataset.select_columns(list(columns))
-        return _named(rows.to_list(), rows.features.arrow_schema, columns)
+        return _named(rows.to_list(), rows.features.arrow_schema)
 
     def cells(self, column: str, rows: Sequence[int]) -> Iterator[tuple[int, Any]]:
         import datasets  # noqa: PLC0415

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from blpo_dspy.data.sources.hub.cache import ImageCache
-from blpo_dspy.data.sources.hub.errors import OPTIONS, Cache, Repository, explain, unusable_cache
+from blpo_dspy.data.sources.hub.errors import OPTIONS, Repository, explain, unusable_cache
 from blpo_dspy.data.sources.hub.ranges import RangeFile
 from blpo_dspy.errors import DataError
 
@@ -104,7 +104,7 @@ class Hub(Repository):
         try:
             return ImageCache(cached_assets_path("blpo-dspy", self.repo, str(self.commit), assets_dir=kept_in))
         except (OSError, ValueError) as error:  # ValueError: a file is in the way
-            raise DataError(unusable_cache("HF_ASSETS_CACHE", error)) from error
+            raise DataError(unusable_cache(kept_in, error)) from error
 
     @cached_property
     def _remote(self) -> Any:
@@ -132,8 +132,8 @@ class Hub(Repository):
         return f"local_dir=… takes a folder with the files of {self.page} under the same names"
 
     @contextmanager
-    def clear_errors(self, name: str = "", cache: Cache = "HF_HUB_CACHE") -> Iterator[None]:
-        """Turns the errors of the Hub's libraries into one clear message about a file and the cache that holds it.
+    def clear_errors(self, name: str = "") -> Iterator[None]:
+        """Turns the errors of the Hub's libraries into one clear message about a file.
 
         Raises:
             DataError: In place of their errors.
@@ -143,7 +143,7 @@ class Hub(Repository):
         try:
             yield
         except (HTTPError, HFValidationError, OSError, RuntimeError) as error:
-            raise DataError(explain(error, self, name, cache), option=OPTIONS) from error
+            raise DataError(explain(error, self, name), option=OPTIONS) from error
 
 
 def _read_local(path: Path, start: int, stop: int) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.data.sources.metrics import AuthorMetric, plcc, srcc
 from blpo_dspy.data.sources.published.rated_folder import RatedFolder
 from blpo_dspy.data.sources.tasks import Task
 
@@ -13,7 +12,6 @@ AGIN_TASK = Task(
     labels=LabelSpace.ordinal(1, 5),
     instruction="How natural does this image look? Rate from {low} (not natural at all) to {high} (completely "
     "natural).",
-    metrics=(AuthorMetric("SRCC", srcc, truth="score"), AuthorMetric("PLCC", plcc, truth="score")),
     size=100,
 )
 

@@ -6,17 +6,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.data.sources.metrics import AuthorMetric, plcc, srcc
 from blpo_dspy.data.sources.published.rated_folder import RatedFolder
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.errors import BlpoError
 
-_METRICS = (AuthorMetric("SRCC", srcc, truth="score"), AuthorMetric("PLCC", plcc, truth="score"))
-
 QUALITY = Task(
     labels=LabelSpace.ordinal(1, 5),
     instruction="How good is the perceptual quality of this image? Rate from {low} (bad) to {high} (excellent).",
-    metrics=_METRICS,
     size=100,
 )
 ALIGNMENT = Task(
@@ -25,7 +21,6 @@ ALIGNMENT = Task(
     "(completely).",
     verbalizer_instruction="Describe in detail what this image shows.",
     context=("prompt",),
-    metrics=_METRICS,
     size=100,
 )
 

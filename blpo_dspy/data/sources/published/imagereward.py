@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.data.sources.base import HubSource, open_images
 from blpo_dspy.data.sources.draw import Fetched
-from blpo_dspy.data.sources.metrics import AuthorMetric, pairwise_accuracy
+from blpo_dspy.data.sources.hub.source import HubSource, open_images
 from blpo_dspy.data.sources.records import BadRow, Listing, Record, collect, text_of, whole_of
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.data.tables import TableRow, read_table, require_columns
@@ -22,7 +21,6 @@ IMAGEREWARD = Task(
     "(completely).",
     verbalizer_instruction="Describe in detail what this image shows.",
     context=("prompt",),
-    metrics=(AuthorMetric("accuracy over pairs of a prompt", pairwise_accuracy, truth="preference", groups="group"),),
     size=140,
 )
 

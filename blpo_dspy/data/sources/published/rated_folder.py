@@ -12,8 +12,7 @@ from typing import ClassVar, Literal
 
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.data.sources.base import Source
-from blpo_dspy.data.sources.draw import Fetched
+from blpo_dspy.data.sources.draw import Fetched, Source
 from blpo_dspy.data.sources.hub.names import ImageFolder
 from blpo_dspy.data.sources.published.levels import Binning, Rule, Scale
 from blpo_dspy.data.sources.records import Listing, Record, collect, number_of, strata_of, text_of

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.data.sources.base import HubSource, open_images
 from blpo_dspy.data.sources.draw import Fetched
 from blpo_dspy.data.sources.hub.names import ImageFolder
+from blpo_dspy.data.sources.hub.source import HubSource, open_images
 from blpo_dspy.data.sources.hub.zips import ZipImages
-from blpo_dspy.data.sources.metrics import AuthorMetric, auc_of_answers
 from blpo_dspy.data.sources.records import Listing, Record, collect, text_of, whole_of
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.data.tables import TableRow, read_table, require_columns
@@ -21,7 +20,6 @@ SEETRUE = Task(
     instruction="Does the image match the text? Answer 1 if it does and 0 if it does not.",
     verbalizer_instruction="Describe in detail what this image shows.",
     context=("text",),
-    metrics=(AuthorMetric("ROC-AUC of answers, mean over sources", auc_of_answers, groups="dataset_source"),),
     size=200,
 )
 

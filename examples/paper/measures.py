@@ -149,3 +149,16 @@ def _valid(truth: Sequence[float], answers: Answers) -> tuple[Any, Any]:
 
 def _vary(x: Any, y: Any) -> bool:
     return len(x) > 1 and np.ptp(x) > 0 and np.ptp(y) > 0
+
+
+_OF_SCORES = (AuthorMetric("SRCC", srcc, truth="score"), AuthorMetric("PLCC", plcc, truth="score"))
+MEASURES: dict[str, tuple[AuthorMetric, ...]] = {
+    "unsafebench": (AuthorMetric("F1 of Unsafe", unsafe_f1),),
+    "seetrue": (AuthorMetric("ROC-AUC of answers, mean over sources", auc_of_answers, groups="dataset_source"),),
+    "imagereward": (
+        AuthorMetric("accuracy over pairs of a prompt", pairwise_accuracy, truth="preference", groups="group"),
+    ),
+    "agin": _OF_SCORES,
+    "agiqa3k": _OF_SCORES,
+}
+"""By the name of a source, the measures that its authors report."""

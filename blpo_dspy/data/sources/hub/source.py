@@ -1,4 +1,4 @@
-"""A source of labelled images: labels are read first, and only drawn images are fetched."""
+"""A source on the Hugging Face Hub: what all of them share."""
 
 from __future__ import annotations
 
@@ -10,74 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from blpo_dspy.data.images.prepare import PixelPolicy
-from blpo_dspy.data.sources.draw import Drawable, Fetched, Progress, draw_again, draw_balanced
-from blpo_dspy.data.sources.drawn import Drawn
+from blpo_dspy.data.sources.draw import Fetched, Source
 from blpo_dspy.data.sources.hub.names import ImageFolder
 from blpo_dspy.data.sources.hub.repository import Hub
 from blpo_dspy.data.sources.hub.zips import ZipImages
-from blpo_dspy.data.sources.manifest import Manifest
 from blpo_dspy.data.sources.records import Record
-from blpo_dspy.errors import BlpoError
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source(Drawable):
-    """A published set of labelled images.
-
-    Attributes:
-        name: Short name, as `open_source` takes it.
-    """
-
-    name: ClassVar[str]
-
-    @property
-    def identity(self) -> str:
-        """The name of this source in a manifest."""
-        return self.name
-
-    def at(self, revision: str | None) -> Source:
-        """Returns this source at the revision that a manifest names."""
-        return self
-
-    def draw(
-        self,
-        size: int | None = None,
-        *,
-        seed: int = 0,
-        ids: Manifest | str | os.PathLike[str] | None = None,
-        distinct_groups: bool = True,
-        allow_fewer: bool = False,
-        policy: PixelPolicy | None = None,
-        on_progress: Progress | None = None,
-    ) -> Drawn:
-        """Returns a balanced, seeded draw; an image that turns out unusable is replaced by the next of its stratum.
-
-        Args:
-            size: How many images, spread evenly over the strata; by default the size of the
-                training and the test set of the paper's protocol.
-            seed: Decides which images are drawn.
-            ids: What `Drawn.save_ids` wrote: exactly those images are drawn, at the revision that it names; the
-                other options are ignored.
-            distinct_groups: Whether two images of one group (the same prompt, say) are drawn only where no others are
-                left. With False such images are drawn first instead, since measures such as pairwise accuracy need
-                pairs within a group.
-            allow_fewer: Whether to draw fewer images where a stratum has too few, instead of failing.
-            policy: How images are prepared.
-            on_progress: Called with the number of images that are ready and the number that are wanted.
-
-        Raises:
-            DataError: If labels or images cannot be read, or a stratum has too few; it prints the histogram.
-            BlpoError: If an option is out of range.
-        """
-        policy = policy or PixelPolicy()
-        if ids is not None:
-            manifest = ids if isinstance(ids, Manifest) else Manifest.load(ids)
-            if manifest.source != self.identity:
-                raise BlpoError(f"these ids were drawn from {manifest.source!r}, not from {self.identity!r}")
-            return draw_again(self.at(manifest.revision), manifest, policy, on_progress)
-        wanted = 2 * self.task.size if size is None else size
-        return draw_balanced(self, wanted, seed, distinct_groups, allow_fewer, policy, on_progress)
 
 
 @dataclass(frozen=True, kw_only=True)

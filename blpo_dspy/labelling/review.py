@@ -1,0 +1,302 @@
+"""A review: people answer without the label and the judge's opinion in sight, then see both and decide."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from blpo_dspy.data.images.prepare import ImageSource
+from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.errors import BlpoError, DataError
+from blpo_dspy.files import replacing, spreadsheet_cell, write_json
+from blpo_dspy.labelling.journal import CANNOT_TELL, DECISIONS, DROP, KEEP, SKIPPED, Answer, Draw, RaterJournal
+from blpo_dspy.labelling.originals import NewLabel, Originals, Row, write_again
+from blpo_dspy.labelling.session import (
+    ConflictError,
+    answer_shown,
+    cut,
+    is_new,
+    labels_shown,
+    now,
+    pictures,
+    stated,
+    whole,
+)
+from blpo_dspy.labelling.table import TableError
+from blpo_dspy.report.run.to_review import REVIEWED, ReviewCase, ReviewData
+
+TABLE = "relabelled.csv"
+_AHEAD = 3
+_COLUMNS = ("id", "split", "why", "label", "answer", "judged", "decision", "new_label", "reason")
+_TEST = (
+    "This is a test picture. If its label changes, it is recorded as used: a figure on it is no longer one of a sealed "
+    "test set."
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row to look at again, with its key."""
+
+    key: str
+    about: ReviewCase
+    row: Row
+
+
+@dataclass
+class ReviewSession:
+    """Shows what a run leaves to look at again, one row after the other.
+
+    Attributes:
+        folder: The run's folder, to which the results go.
+        data: What the run left.
+        labels: Its label space.
+        originals: Its rows.
+        journal: Of the person.
+    """
+
+    folder: Path
+    data: ReviewData
+    labels: LabelSpace
+    originals: Originals
+    journal: RaterJournal
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cases = [
+            Case(_key(case), case, self.originals.rows[case.split, case.id])
+            for case in self.data.cases
+            if (case.split, case.id) in self.originals.rows
+        ]
+        self._positions = {case.key: position for position, case in enumerate(self._cases)}
+        self.files: list[Path] = []
+
+    def __len__(self) -> int:
+        return len(self._cases)
+
+    def sources(self, position: int) -> list[tuple[str, ImageSource]]:
+        """Returns the images of a row.
+
+        Raises:
+            DataError: If they may not be used.
+        """
+        draft = self._cases[position].row.draft
+        if draft.problems:
+            raise DataError("; ".join(draft.problems))
+        return draft.images
+
+    def view(self, position: int | None = None) -> dict[str, Any]:
+        """Returns what the page shows: the row at a position, or the next one; none where all are decided."""
+        with self._lock:
+            return self._view(position)
+
+    def act(self, action: Mapping[str, Any]) -> dict[str, Any]:
+        """Records an answer or a decision, or takes the last one back, and returns what the page shows then.
+
+        Args:
+            action: "do" is "answer", "decide" or "undo"; the first two have "position" and "version", an answer
+                "state", "label", "reason", a decision "decision", "label".
+
+        Raises:
+            ConflictError: If the row was answered otherwise since.
+            BlpoError: If the action cannot be read, or cannot be written to the disk.
+        """
+        with self._lock:
+            if action.get("do") == "undo":
+                key = self.journal.undo(now())
+                if key is None:
+                    raise ConflictError("nothing is left to undo")
+                self.write()
+                return self._view(self._positions.get(key))
+            if action.get("do") not in ("answer", "decide"):
+                raise BlpoError("the request asks for nothing that this page does; reload the page")
+            position = whole(action, "position", len(self._cases))
+            case, answers = self._cases[position], self.journal.answers
+            decides = action["do"] == "decide"
+            answer = self._decided(case, action) if decides else stated(action, self.labels, Draw("review"))
+            if is_new(action, answers, case.key, answer):
+                self.journal.put(case.key, answer, {"id": case.about.id, "split": case.about.split}, now())
+            self.write()
+            return self._view(None if decides or answer.state == SKIPPED else position)
+
+    def _decided(self, case: Case, action: Mapping[str, Any]) -> Answer:
+        answer, decision = self.journal.answers.latest.get(case.key), action.get("decision")
+        if answer is None or answer.state == SKIPPED or decision not in DECISIONS:
+            raise BlpoError("a decision to keep, relabel or drop comes after an answer; reload the page")
+        if decision == KEEP and case.about.label is None:
+            raise BlpoError("there is no label to keep, as people were tied")
+        if decision == DROP:
+            return replace(answer, decision=decision, final=None)
+        label = case.about.label if decision == KEEP else self.labels.coerce(action.get("label"))
+        return replace(answer, decision=str(decision), final=label)
+
+    def _decisions(self) -> dict[str, Answer]:
+        return {key: answer for key, answer in self.journal.answers.latest.items() if answer.decision}
+
+    def _view(self, position: int | None) -> dict[str, Any]:
+        latest = self.journal.answers.latest
+        pending = [place for place, case in enumerate(self._cases) if not self._is_settled(latest.get(case.key))]
+        pending.sort(key=lambda place: (a := latest.get(self._cases[place].key)) is not None and a.state == SKIPPED)
+        if position is None:
+            position = pending[0] if pending else None
+        ahead = [place for place in pending if place != position][:_AHEAD]
+        last = self.journal.answers.last
+        return {
+            "mode": "review",
+            "task": self.data.task,
+            "rater": self.journal.rater,
+            **labels_shown(self.labels),
+            "item": None if position is None else self._item(position),
+            "last": None if last is None else self._positions.get(last),
+            "done": f"Everything is decided. {TABLE} and the tables to compile with again are in the run's folder.",
+            "figures": False,
+            "ahead": [self._pictures(place) for place in ahead],
+            "progress": self._progress(len(pending)),
+        }
+
+    @staticmethod
+    def _is_settled(answer: Answer | None) -> bool:
+        return answer is not None and bool(answer.decision)
+
+    def _pictures(self, position: int) -> dict[str, Any]:
+        case = self._cases[position]
+        return pictures(position, [name for name, _ in case.row.draft.images], case.key)
+
+    def _item(self, position: int) -> dict[str, Any]:
+        if not 0 <= position < len(self._cases):
+            raise BlpoError(f"there are {len(self._cases)} pictures; reload the page")
+        case, answers = self._cases[position], self.journal.answers
+        answer, before = answers.latest.get(case.key), answers.before(case.key)
+        item = {
+            **self._pictures(position),
+            "texts": [cut(name, text) for name, text in case.row.draft.context.items()],
+            "version": answers.versions.get(case.key, 0),
+            "answer": answer_shown(answer),
+            "before": None if before is None else self._positions.get(before),
+        }
+        if answer is not None and answer.state != SKIPPED:
+            item.update(reveal=self._reveal(case, answer), decided=bool(answer.decision))
+        return item
+
+    def _reveal(self, case: Case, answer: Answer) -> dict[str, Any]:
+        """What the person may know once they have answered, and what they can decide."""
+        about = case.about
+        facts = [
+            ("You", "can’t tell" if answer.state == CANNOT_TELL else str(answer.label)),
+            ("The table", "no label: people were tied" if about.label is None else str(about.label)),
+            ("People", " | ".join(map(str, about.people))),
+            ("The judge", "" if about.judged is None and about.why == "disagreement" else _judged(about.judged)),
+            ("It described", cut("", about.description)["text"]),
+            ("It reasoned", cut("", about.reasoning)["text"]),
+            ("Decided", _in_words(answer)),
+        ]
+        return {
+            "facts": [[name, value] for name, value in facts if value],
+            "choices": _choices(about, answer),
+            "warning": _TEST if about.split == "test" else "",
+        }
+
+    def _progress(self, pending: int) -> dict[str, Any]:
+        states = [answer.state for answer in self.journal.answers.latest.values()]
+        decisions = [answer.decision for answer in self._decisions().values()]
+        return {
+            "labelled": len(self._cases) - pending,
+            "cannot": 0,
+            "skipped": states.count(SKIPPED),
+            "before": 0,
+            "total": len(self._cases),
+            "shares": [(name, decisions.count(name)) for name in DECISIONS],
+            "undo": self.journal.answers.last is not None,
+        }
+
+    def write(self) -> None:
+        """Writes what is decided: relabelled.csv, the tables to compile with again, and which test images were used.
+
+        Raises:
+            TableError: If a file cannot be written.
+        """
+        decisions = self._decisions()
+        decided = [(case, decisions[case.key]) for case in self._cases if case.key in decisions]
+        table = self.folder / TABLE
+        try:
+            with replacing(table) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(_COLUMNS)
+                writer.writerows(_cells(case, answer) for case, answer in decided)
+        except OSError as error:
+            raise TableError(f"{table}: cannot be written ({error.strerror or error})") from error
+        new = {
+            (case.about.split, case.about.id): NewLabel(answer.final, answer.reason, answer.final != case.about.label)
+            for case, answer in decided
+        }
+        reasons = self.data.tables is not None and self.data.tables.reason_column is not None
+        self.files = [table, *write_again(self.folder, self.originals, new, reasons)]
+        used = [c.about.print for c, a in decided if c.about.split == "test" and a.final != c.about.label]
+        reviewed = self.folder / REVIEWED
+        if used or reviewed.exists():
+            write_json(reviewed, {"reviewed": {"run": self.data.run, "on": now()[:10], "prints": used}})
+
+
+def _key(case: ReviewCase) -> str:
+    return hashlib.sha256(f"{case.split}:{case.id}".encode()).hexdigest()[:16]
+
+
+def _judged(label: Label | None) -> str:
+    return "no valid label" if label is None else str(label)
+
+
+def _in_words(answer: Answer) -> str:
+    if not answer.decision:
+        return ""
+    return "drop" if answer.decision == DROP else f"{answer.decision}: {answer.final}"
+
+
+def _choices(about: ReviewCase, answer: Answer) -> list[dict[str, Any]]:
+    """What can be decided, first what the answer suggests."""
+    keep = {"text": f"Keep {about.label}", "key": "K", "decision": KEEP, "label": None}
+    own = {
+        "text": f"Relabel to {answer.label}, as you say",
+        "key": "R",
+        "decision": "relabel",
+        "label": _plain(answer.label),
+    }
+    judges = {
+        "text": f"Relabel to {about.judged}, as the judge says",
+        "key": "J",
+        "decision": "relabel",
+        "label": _plain(about.judged),
+    }
+    drop = {"text": "Drop the picture", "key": "D", "decision": DROP, "label": None}
+    found = [own] if answer.label is not None and answer.label != about.label else []
+    if about.label is not None:
+        found.insert(0 if answer.label == about.label else len(found), keep)
+    if about.judged is not None and about.judged not in (about.label, answer.label):
+        found.append(judges)
+    return [*found, drop]
+
+
+def _plain(label: Label | None) -> str | None:
+    return None if label is None else str(label)
+
+
+def _cells(case: Case, answer: Answer) -> list[object]:
+    about = case.about
+    said = "can't tell" if answer.state == CANNOT_TELL else answer.label
+    found = [
+        about.id,
+        about.split,
+        about.why,
+        about.label,
+        said,
+        about.judged,
+        answer.decision,
+        answer.final,
+        answer.reason,
+    ]
+    return ["" if value is None else spreadsheet_cell(value) for value in found]

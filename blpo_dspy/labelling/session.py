@@ -1,0 +1,269 @@
+"""One person who labels: what the page shows, and what each of its answers does."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Protocol
+
+from blpo_dspy.data.images.prepare import ImageSource
+from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.data.reasons import reason_text
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.labelling.items import EARLIER, Items, shares
+from blpo_dspy.labelling.journal import CANNOT_TELL, LABELLED, SKIPPED, Answer, Answers, Draw, RaterJournal
+from blpo_dspy.labelling.ordering import Ordering
+from blpo_dspy.labelling.table import LabelTable
+
+_AHEAD = 3
+_LONGEST_TEXT = 20_000  # characters of a context text that are shown
+_LONGEST_REASON = 2_000
+_MOST_KEYS = 9
+
+
+class ConflictError(BlpoError):
+    """An answer to an item that has been answered otherwise since the page was shown it."""
+
+
+class Session(Protocol):
+    """What the server of a page needs."""
+
+    def view(self, position: int | None = None) -> dict[str, Any]:
+        """Returns what the page shows: an item, or what comes next."""
+        ...
+
+    def act(self, action: Mapping[str, Any]) -> dict[str, Any]:
+        """Does what a person asked for, and returns what the page shows then."""
+        ...
+
+    def sources(self, position: int) -> list[tuple[str, ImageSource]]:
+        """Returns the images of an item."""
+        ...
+
+
+@dataclass
+class LabelSession:
+    """Labels the items of a table one after the other.
+
+    Attributes:
+        items: What is to be labelled.
+        labels: The closed set of labels.
+        journal: Of the rater.
+        table: The table that the labels go to.
+        ordering: What comes next.
+        task: The question, as the page states it.
+    """
+
+    items: Items
+    labels: LabelSpace
+    journal: RaterJournal
+    table: LabelTable
+    ordering: Ordering
+    task: str = ""
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._offered: dict[str, Draw] = {}
+        self._positions = {item.key: position for position, item in enumerate(self.items.items)}
+        rater = self.journal.rater
+        # Labels of somebody else in the table leave an item to this rater; those of nobody in particular don't.
+        self._given = {
+            key
+            for key, several in self.items.given.items()
+            if any(given.rater in (rater, EARLIER) for given in several)
+        }
+
+    def sources(self, position: int) -> list[tuple[str, ImageSource]]:
+        """Returns the images of an item.
+
+        Raises:
+            ImageError: If one may not be used.
+        """
+        return self.items.sources(position)
+
+    def view(self, position: int | None = None) -> dict[str, Any]:
+        """Returns what the page shows: the item at a position, or the next one; none where all are labelled."""
+        with self._lock:
+            return self._view(position)
+
+    def act(self, action: Mapping[str, Any]) -> dict[str, Any]:
+        """Records an answer, or takes the last one back, and returns what the page shows then.
+
+        Args:
+            action: "do" is "answer" or "undo"; an answer has "position", "version", "state", "label", "reason".
+
+        Raises:
+            ConflictError: If the item was answered otherwise since.
+            BlpoError: If the action cannot be read, or cannot be written to the disk.
+        """
+        with self._lock:
+            if action.get("do") == "undo":
+                key = self.journal.undo(now())
+                if key is None:
+                    raise ConflictError("nothing is left to undo")
+                self.table.write()
+                return self._view(self._positions.get(key))
+            if action.get("do") != "answer":
+                raise BlpoError("the request asks for nothing that this page does; reload the page")
+            self._answer(action)
+            return self._view(None)
+
+    def _answer(self, action: Mapping[str, Any]) -> None:
+        position = whole(action, "position", len(self.items.items))
+        item = self.items.items[position]
+        answers = self.journal.answers
+        known = answers.latest.get(item.key)
+        # How it came to be shown: as it did the first time; "chosen" if no ordering drew it.
+        draw = self._offered.get(item.key, Draw("chosen")) if known is None else known.draw
+        answer = stated(action, self.labels, draw)
+        if is_new(action, answers, item.key, answer):
+            self.journal.put(item.key, answer, item.cells, now())
+        self.table.write()  # also if an earlier request could not
+
+    def _upcoming(self, count: int) -> list[tuple[str, Draw]]:
+        """What comes next: what is neither answered nor skipped, and then what was skipped."""
+        latest = self.journal.answers.latest
+        found = self.ordering.upcoming({*latest, *self._given}, count)
+        self._offered.update(found)
+        skipped = [(key, answer.draw) for key, answer in latest.items() if answer.state == SKIPPED]
+        return [*found, *((key, draw) for key, draw in skipped if key in self._positions)][:count]
+
+    def _view(self, position: int | None) -> dict[str, Any]:
+        upcoming = [self._positions[key] for key, _ in self._upcoming(_AHEAD + 1)]
+        if position is None:
+            position = upcoming[0] if upcoming else None
+        ahead = [place for place in upcoming if place != position][:_AHEAD]
+        return {
+            "mode": "label",
+            "task": self.task,
+            "rater": self.journal.rater,
+            **labels_shown(self.labels),
+            "item": None if position is None else self._item(position),
+            "last": None if self.journal.answers.last is None else self._positions.get(self.journal.answers.last),
+            "done": f"Every picture has an answer of {self.journal.rater}. The labels are in {self.table.path.name}.",
+            "figures": True,
+            "ahead": [self._pictures(place) for place in ahead],
+            "progress": self._progress(),
+        }
+
+    def _item(self, position: int) -> dict[str, Any]:
+        if not 0 <= position < len(self.items.items):
+            raise BlpoError(f"there are {len(self.items.items)} pictures; reload the page")
+        key = self.items.items[position].key
+        answers = self.journal.answers
+        answer = answers.latest.get(key)
+        before = answers.before(key)
+        return {
+            **self._pictures(position),
+            "texts": [cut(name, text) for name, text in self.items.texts(position).items()],
+            "version": answers.versions.get(key, 0),
+            "answer": answer_shown(answer),
+            "before": None if before is None else self._positions.get(before),
+        }
+
+    def _pictures(self, position: int) -> dict[str, Any]:
+        item = self.items.items[position]
+        names = []
+        for column, image in self.items.reader.columns.images.items():
+            names += [image.name] * (item.cells[column].count("|") + 1 if image.several else 1)
+        return pictures(position, names, item.key)
+
+    def _progress(self) -> dict[str, Any]:
+        latest = [a for key, a in self.journal.answers.latest.items() if key in self._positions]
+        given = [answer.label for answer in latest if answer.label is not None]
+        states = [answer.state for answer in latest]
+        return {
+            "labelled": len(given),
+            "cannot": states.count(CANNOT_TELL),
+            "skipped": states.count(SKIPPED),
+            "before": len(self._given),
+            "total": len(self.items.items),
+            "shares": shares(self.labels, given) if given or self.labels.score_range is None else [],
+            "undo": self.journal.answers.last is not None,
+        }
+
+
+def pictures(position: int, names: Sequence[str], key: str) -> dict[str, Any]:
+    """Returns the position of an item and its images as the page asks for them: by number, never by path."""
+    return {
+        "position": position,
+        "images": [{"name": name, "url": f"image/{position}/{i}?{key[:8]}"} for i, name in enumerate(names)],
+    }
+
+
+def labels_shown(labels: LabelSpace) -> dict[str, Any]:
+    """Returns the labels with the key of each: a digit that is the label, or its place; of scores their range."""
+    found = labels.score_range
+    if found is not None:
+        return {"labels": [], "paired": False, "scores": {"low": found.low, "high": found.high, "step": found.step}}
+    digits = labels.numeric and any(name in "123456789" for name in labels.names)
+    keys = [
+        name if digits and len(name) == 1 else str(place) if not digits and place <= _MOST_KEYS else ""
+        for place, name in enumerate(labels.names, 1)
+    ]
+    named = [{"label": name, "key": key} for name, key in zip(labels.names, keys, strict=True)]
+    return {"labels": named, "paired": labels.paired, "scores": None}
+
+
+def cut(name: str, text: str) -> dict[str, Any]:
+    """Returns a text as the page shows it: its beginning, and how long it is in all."""
+    return {"name": name, "text": text[:_LONGEST_TEXT], "length": len(text), "cut": len(text) > _LONGEST_TEXT}
+
+
+def whole(action: Mapping[str, Any], name: str, below: int | None = None) -> int:
+    """Returns a whole number of an action.
+
+    Raises:
+        BlpoError: If it is none, or not below a number.
+    """
+    value = action.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0 or (below is not None and value >= below):
+        raise BlpoError(f"{name} is not a whole number of this page; reload the page")
+    return value
+
+
+def stated(action: Mapping[str, Any], labels: LabelSpace, draw: Draw) -> Answer:
+    """Returns the answer that an action states.
+
+    Raises:
+        BlpoError: If it is none.
+    """
+    state = action.get("state")
+    if state not in (LABELLED, CANNOT_TELL, SKIPPED):
+        raise BlpoError("an answer is a label, can't tell, or a skip; reload the page")
+    reason = str(action.get("reason") or "").strip()
+    if len(reason) > _LONGEST_REASON:
+        raise BlpoError(f"the reason has {len(reason)} characters; at most {_LONGEST_REASON} are kept")
+    label = labels.coerce(action.get("label")) if state == LABELLED else None
+    return Answer(state, label, reason_text("the reason", reason) if reason else "", draw)
+
+
+def is_new(action: Mapping[str, Any], answers: Answers, key: str, answer: Answer) -> bool:
+    """Returns whether an answer is to be written: not if it was, and is sent again as the reply was lost.
+
+    Raises:
+        ConflictError: If the item was answered otherwise since the page was shown it.
+    """
+    if whole(action, "version") == answers.versions.get(key, 0):
+        return True
+    if answers.latest.get(key) == answer:
+        return False
+    raise ConflictError("this picture was answered in another tab meanwhile; look at that answer first")
+
+
+def answer_shown(answer: Answer | None) -> dict[str, Any] | None:
+    """Returns an answer as the page shows it."""
+    if answer is None:
+        return None
+    return {
+        "state": answer.state,
+        "label": None if answer.label is None else str(answer.label),
+        "reason": answer.reason,
+    }
+
+
+def now() -> str:
+    """Returns the time, as journals keep it."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,123 @@
+"""The table of labels: rewritten whole with each answer from the journals of all raters, so that it is always valid."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock
+
+from blpo_dspy.data.ratings import Ratings, ratings_from_rows
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.files import replacing, spreadsheet_cell
+from blpo_dspy.labelling.items import LABEL, RATER, REASON, Given, Items
+from blpo_dspy.labelling.journal import (
+    CANNOT_TELL,
+    SKIPPED,
+    Answer,
+    Answers,
+    Draw,
+    OtherJournal,
+    RaterJournal,
+    journal_folder,
+    other_paths,
+)
+from blpo_dspy.labelling.ordering import Ordering
+
+CANNOT, PROBABILITY, STRATUM = "cannot_tell", "inclusion_probability", "stratum"
+_OURS = (LABEL, REASON, RATER, CANNOT, PROBABILITY, STRATUM)
+_SECONDS_TO_WAIT = 30
+
+
+class TableError(BlpoError):
+    """A table that cannot be written; what was confirmed is in the journals."""
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """A CSV with one row for each answer of each rater, which `blpo compile` reads.
+
+    Attributes:
+        path: The file.
+        items: What is labelled; the labels that its table held already are in the file too.
+        own: The journal of the rater who labels.
+        ordering: What says with which probability an image was included.
+        others: The journals of the other raters.
+    """
+
+    path: Path
+    items: Items
+    own: RaterJournal
+    ordering: Ordering
+    others: list[OtherJournal] = field(default_factory=list)
+
+    def write(self) -> None:
+        """Writes the file, complete or not at all; another rater's process waits meanwhile.
+
+        Raises:
+            TableError: If it cannot be written.
+        """
+        lock = FileLock(journal_folder(self.path) / "table.lock", timeout=_SECONDS_TO_WAIT)
+        columns = [name for name in self.items.columns if name not in _OURS]
+        try:
+            with lock, replacing(self.path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow([*columns, *_OURS])
+                writer.writerows(self._rows(columns))
+        except OSError as error:  # Timeout of the lock is one
+            raise TableError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+
+    def everyone(self) -> list[tuple[str, Answers]]:
+        """Returns what each rater has said so far, by name, so that it doesn't matter who writes."""
+        known = {other.path: other for other in self.others}
+        for path in other_paths(self.path, self.own.rater):
+            if path not in known:
+                self.others.append(OtherJournal(path, self.own.labels, self.items.fields.names))
+        for other in self.others:
+            other.refresh()
+        people = {self.own.rater: self.own.answers, **{other.rater: other.answers for other in self.others}}
+        return sorted(people.items())
+
+    def ratings(self) -> Ratings | None:
+        """Returns who labelled what, by key, with the labels that the table held already; None without any."""
+        rows: list[tuple[str, str | None, object]] = [
+            (key, given.rater, given.label) for key, several in self.items.given.items() for given in several
+        ]
+        for rater, answers in self.everyone():
+            labelled = ((key, answer.label) for key, answer in answers.latest.items() if answer.label is not None)
+            rows += [(key, rater, label) for key, label in labelled]
+        return ratings_from_rows(self.own.labels, rows) if rows else None
+
+    def _rows(self, columns: Sequence[str]) -> Iterator[list[object]]:
+        people = self.everyone()
+        draws = shown_by(people)
+        included = self.ordering.inclusion(draws)
+        for item in self.items.items:
+            for given in self.items.given.get(item.key, ()):
+                yield [*_cells(item.cells, columns), *_given_cells(given)]
+        for rater, answers in people:
+            for key, answer in answers.latest.items():
+                if answer.state != SKIPPED:
+                    yield [*_cells(answers.cells[key], columns), *_answer_cells(answer, rater, included[key])]
+
+
+def shown_by(people: Sequence[tuple[str, Answers]]) -> dict[str, Draw]:
+    """Returns by key how each item that anybody was shown was drawn, the first time."""
+    return {key: answer.draw for _, answers in reversed(people) for key, answer in answers.latest.items()}
+
+
+def _cells(cells: Mapping[str, str], columns: Sequence[str]) -> list[object]:
+    return [cells.get(name, "") for name in columns]
+
+
+def _given_cells(given: Given) -> list[object]:
+    return [given.label, spreadsheet_cell(given.reason), given.rater, "", "", ""]
+
+
+def _answer_cells(answer: Answer, rater: str, probability: float | None) -> list[object]:
+    label = "" if answer.label is None else answer.label
+    cannot = "yes" if answer.state == CANNOT_TELL else ""
+    included = "" if probability is None else f"{probability:.6g}"
+    return [label, spreadsheet_cell(answer.reason), rater, cannot, included, answer.draw.stratum]

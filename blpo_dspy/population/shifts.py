@@ -1,0 +1,117 @@
+"""Whether two sets of verdicts differ by more than chance: of labels, confidence and agreement, each tested once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from blpo_dspy.agreement.resampling import Floats, Ints
+
+_LEAST_EXPECTED = 5.0  # Cochran's rule for the chi-square distribution
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A test of one difference.
+
+    Attributes:
+        what: What is compared: "labels", "confidence" or "agreement".
+        test: Which test it is, in words.
+        p_value: Its p-value.
+        corrected: The p-value after Holm's correction for all tests that were made.
+    """
+
+    what: str
+    test: str
+    p_value: float
+    corrected: float = 1.0
+
+
+def label_shift(reference: Sequence[int], current: Sequence[int]) -> Shift:
+    """Returns a test of whether labels are given as often as before.
+
+    Labels that are too rare for a chi-square test are taken together; of two that are rare, the test is Fisher's.
+
+    Args:
+        reference: How often each label was given.
+        current: Likewise now, in the same order.
+    """
+    from scipy.stats import chi2_contingency, fisher_exact  # noqa: PLC0415 - slow to import, and needed only here
+
+    table = np.array([reference, current], dtype=np.int64)
+    table = table[:, table.sum(axis=0) > 0]
+    if table.shape[1] < 2 or not table.sum(axis=1).all():
+        return Shift("labels", "one label only", 1.0)
+    table = _rare_together(table)
+    if _expected(table).min() < _LEAST_EXPECTED and table.shape[1] == 2:
+        return Shift("labels", "Fisher's exact", float(fisher_exact(table).pvalue))
+    return Shift("labels", "chi-square", float(chi2_contingency(table, correction=False).pvalue))
+
+
+def number_shift(what: str, reference: Sequence[float], current: Sequence[float]) -> Shift:
+    """Returns a test of whether numbers are distributed as before: Kolmogorov and Smirnov's.
+
+    Args:
+        what: What the numbers are.
+        reference: Those before.
+        current: Those now.
+    """
+    from scipy.stats import ks_2samp  # noqa: PLC0415
+
+    if not reference or not current:
+        return Shift(what, "too few to compare", 1.0)
+    return Shift(what, "Kolmogorov-Smirnov", float(ks_2samp(reference, current).pvalue))
+
+
+def paired_fall(before: Sequence[bool], after: Sequence[bool]) -> Shift:
+    """Returns an exact test of whether fewer verdicts on the same images are right than before.
+
+    Args:
+        before: Whether each was right.
+        after: Whether each is right now.
+    """
+    from scipy.stats import binomtest  # noqa: PLC0415
+
+    broken = sum(was and not now for was, now in zip(before, after, strict=True))
+    fixed = sum(now and not was for was, now in zip(before, after, strict=True))
+    found = binomtest(broken, broken + fixed, alternative="greater").pvalue if broken + fixed else 1.0
+    return Shift("agreement", "exact paired", float(found))
+
+
+def fall(before: tuple[int, int], after: tuple[int, int]) -> Shift:
+    """Returns Fisher's test of whether a smaller share of verdicts is right than before, on other images.
+
+    Args:
+        before: How many were right, and of how many.
+        after: Likewise now.
+    """
+    from scipy.stats import fisher_exact  # noqa: PLC0415
+
+    table = np.array([[right, n - right] for right, n in (before, after)], dtype=np.int64)
+    return Shift("agreement", "Fisher's exact", float(fisher_exact(table, alternative="greater").pvalue))
+
+
+def corrected(shifts: Sequence[Shift]) -> tuple[Shift, ...]:
+    """Returns the tests with Holm's correction: by chance any is significant at most as often as one alone."""
+    order = sorted(range(len(shifts)), key=lambda i: shifts[i].p_value)
+    found, most = list(shifts), 0.0
+    for place, i in enumerate(order):
+        most = max(most, min(1.0, (len(shifts) - place) * shifts[i].p_value))
+        found[i] = replace(shifts[i], corrected=most)
+    return tuple(found)
+
+
+def _rare_together(table: Ints) -> Ints:
+    """Columns in which fewer than five are expected are added up; what is still rare then, to the next rarest."""
+    while table.shape[1] > 2 and _expected(table).min() < _LEAST_EXPECTED:
+        order = np.argsort(table.sum(axis=0), kind="stable")
+        merged = table[:, order[:2]].sum(axis=1, keepdims=True)
+        table = np.hstack([table[:, order[2:]], merged])
+    return table
+
+
+def _expected(table: Ints) -> Floats:
+    expected: Floats = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
+    return expected

@@ -1,0 +1,150 @@
+"""What people are to look at again after a run: review.json in its folder, without a pixel or an absolute path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.files import write_json
+
+FORMAT = "blpo-dspy review data"
+REVIEW = "review.json"
+REVIEWED = "reviewed.json"
+"""The record of a review: which test images were relabelled by somebody who had seen the judge's label."""
+DOUBTFUL, WRONG, DISAGREEMENT = "doubtful", "wrong", "disagreement"
+
+
+@dataclass(frozen=True)
+class ReviewTables:
+    """Where the rows of a run come from.
+
+    Attributes:
+        paths: By split the table, from the folder of the run.
+        images: The image inputs, as `load_examples` takes them.
+        context: The context inputs.
+        image_column: The column of the only image, where it has another name than its input.
+        label_column: The column with the label.
+        group_column: What stays together.
+        reason_column: What people wrote beside the label.
+        rater_columns: One column of labels for each rater.
+        repeated: Whether each row is one rating of its images.
+        rater_column: Who gave it.
+        rule: How ratings became a label.
+        allow_outside: Whether images may lie outside the folder of the table.
+        require_labels: Whether rows without a label were refused.
+    """
+
+    paths: Mapping[str, str]
+    images: tuple[str, ...]
+    context: tuple[str, ...] = ()
+    image_column: str | None = None
+    label_column: str = "label"
+    group_column: str | None = None
+    reason_column: str | None = None
+    rater_columns: tuple[str, ...] = ()
+    repeated: bool = False
+    rater_column: str | None = None
+    rule: str = "majority"
+    allow_outside: bool = False
+    require_labels: bool = False
+
+
+@dataclass(frozen=True)
+class ReviewCase:
+    """One row to look at again.
+
+    Attributes:
+        split: "train", "val" or "test"; "" for a row that is in none, as people's labels were tied.
+        id: Its id.
+        why: `DOUBTFUL`, `WRONG` or `DISAGREEMENT`.
+        label: The label that the run used, None where people were tied.
+        judged: What the compiled judge said, None where that is not known.
+        description: What the verbalizer reported.
+        reasoning: What the judge named as deciding, if it was asked.
+        people: What each person said, where several did.
+        print: What identifies images and context to later runs.
+    """
+
+    split: str
+    id: str
+    why: str
+    label: Label | None
+    judged: Label | None = None
+    description: str = ""
+    reasoning: str = ""
+    people: tuple[Label, ...] = ()
+    print: str = ""
+
+
+@dataclass(frozen=True)
+class ReviewData:
+    """The content of review.json.
+
+    Attributes:
+        format: `FORMAT`.
+        run: The identity of the run.
+        labels: The label space.
+        task: The judge instruction that it started from.
+        tables: Where its rows come from; None of a run on examples in memory or on a published set.
+        ids: By split the ids of its rows, in order.
+        cases: What to look at, in order.
+    """
+
+    format: str
+    run: str
+    labels: dict[str, Any]
+    task: str
+    tables: ReviewTables | None
+    ids: Mapping[str, tuple[str, ...]]
+    cases: tuple[ReviewCase, ...] = field(default=())
+
+
+def write_review_data(folder: Path, data: ReviewData) -> None:
+    """Writes review.json to the folder of a run.
+
+    Raises:
+        BlpoError: If it cannot be written.
+    """
+    write_json(folder / REVIEW, asdict(data))
+
+
+def load_review_data(folder: Path) -> ReviewData:
+    """Returns what `blpo compile --run-dir` or `blpo demo --out` left to look at again.
+
+    Raises:
+        BlpoError: If the folder holds no run, or one of an earlier version, or the file is damaged.
+    """
+    file = folder / REVIEW
+    try:
+        text = file.read_text(encoding="utf-8")
+        data = TypeAdapter(ReviewData).validate_json(text, strict=True)
+    except OSError as error:
+        raise BlpoError(
+            f"{file}: cannot be read ({error.strerror or error}); give the folder of `blpo compile --run-dir` or `blpo "
+            "demo --out`, and run the command again if an earlier version made it"
+        ) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise BlpoError(f"{file}: {place or 'the content'} is damaged; restore it, or run the command again") from error
+    if data.format != FORMAT:
+        raise BlpoError(f"{file}: not the review data of this version; run the command again")
+    return data
+
+
+def by_example(cases: Sequence[ReviewCase]) -> tuple[ReviewCase, ...]:
+    """Returns one case for each row: the first, with what others know of what people said."""
+    found: dict[tuple[str, str], ReviewCase] = {}
+    for case in cases:
+        known = found.get((case.split, case.id))
+        if known is None:
+            found[case.split, case.id] = case
+        elif case.people and not known.people:
+            found[case.split, case.id] = ReviewCase(**{**vars(known), "people": case.people})
+    return tuple(found.values())

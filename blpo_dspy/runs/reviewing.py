@@ -1,0 +1,136 @@
+"""What a run leaves for people to look at again: doubtful labels, pictures it still gets wrong, and disagreements."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import dspy
+
+from blpo_dspy.agreement.verdicts import Verdict
+from blpo_dspy.data.examples import item_prints
+from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.report.run.to_review import (
+    DISAGREEMENT,
+    DOUBTFUL,
+    FORMAT,
+    WRONG,
+    ReviewCase,
+    ReviewData,
+    ReviewTables,
+    by_example,
+    write_review_data,
+)
+from blpo_dspy.runs.record import Aligned
+from blpo_dspy.runs.sets import Origin, Sets
+
+
+def write_review(
+    folder: Path, aligned: Aligned, sets: Sets, tested: tuple[Sequence[dspy.Example], Sequence[Verdict]]
+) -> None:
+    """Writes to a run's folder what people are to look at again.
+
+    Args:
+        folder: The folder.
+        aligned: The compiled judge and what was measured.
+        sets: The labelled examples.
+        tested: What was judged after the search, and what the compiled judge said.
+
+    Raises:
+        BlpoError: If it cannot be written.
+    """
+    labels = aligned.judge.labels
+    splits = {str(example.id): name for name, examples in sets.named().items() for example in examples}
+    cases = [
+        *_doubtful(aligned, sets),
+        *_wrong(labels, aligned.validated, splits),
+        *_wrong(labels, list(zip(*tested, strict=True)) if tested[1] else [], splits),
+        *_disagreements(sets, splits),
+    ]
+    write_review_data(
+        folder,
+        ReviewData(
+            format=FORMAT,
+            run="" if sets.seal is None else sets.seal.run,
+            labels=labels.to_dict(),
+            task=aligned.record.start.judge,
+            tables=None if sets.origin is None else _tables(folder, sets.origin),
+            ids={name: tuple(str(example.id) for example in examples) for name, examples in sets.named().items()},
+            cases=by_example(cases),
+        ),
+    )
+
+
+def _tables(folder: Path, origin: Origin) -> ReviewTables:
+    base = folder.resolve()
+    columns, raters = origin.data.columns, origin.data.raters
+    return ReviewTables(
+        paths={name: Path(os.path.relpath(path.resolve(), base)).as_posix() for name, path in origin.tables.items()},
+        images=tuple(columns.images),
+        context=tuple(columns.context or ()),
+        image_column=columns.image,
+        label_column=columns.label,
+        group_column=columns.group,
+        reason_column=columns.reason,
+        rater_columns=() if raters is None else raters.columns,
+        repeated=raters is not None and not raters.columns,
+        rater_column=None if raters is None else raters.name_column,
+        rule="majority" if raters is None else raters.rule,
+        allow_outside=origin.data.allow_outside,
+        require_labels=origin.data.require_labels,
+    )
+
+
+def _doubtful(aligned: Aligned, sets: Sets) -> Iterator[ReviewCase]:
+    known = {str(example.id): example for example in sets.train}
+    for error in aligned.checks.label_errors:
+        yield ReviewCase(
+            "train",
+            error.id,
+            DOUBTFUL,
+            error.label,
+            error.judged,
+            error.description,
+            error.reasoning,
+            print=item_prints([known[error.id]]),
+        )
+
+
+def _wrong(
+    labels: LabelSpace, judged: Sequence[tuple[dspy.Example, Verdict]], splits: dict[str, str]
+) -> Iterator[ReviewCase]:
+    """What the compiled judge still gets wrong, the farthest labels first; a failed call is not a wrong answer."""
+    answered = [(example, verdict) for example, verdict in judged if not verdict.failure]
+    wrong = [(e, v) for e, v in answered if not labels.right(e.label, v.label)]
+    for example, verdict in sorted(wrong, key=lambda pair: -labels.loss(pair[0].label, pair[1].label)):
+        yield ReviewCase(
+            splits.get(str(example.id), ""),
+            str(example.id),
+            WRONG,
+            example.label,
+            verdict.label,
+            verdict.description or "",
+            verdict.reasoning,
+            print=item_prints([example]),
+        )
+
+
+def _disagreements(sets: Sets, splits: dict[str, str]) -> Iterator[ReviewCase]:
+    if sets.people is None:
+        return
+    known = {str(example.id): example for examples in sets.named().values() for example in examples}
+    several = sets.origin is not None and len(set(sets.origin.tables.values())) > 1
+    for found in sets.people.agreement.disagreements:
+        name = found.item.partition(": ")[2] if several else found.item
+        example = known.get(name)
+        label = None if example is None else example.label
+        prints = "" if example is None else item_prints([example])
+        yield ReviewCase(
+            splits.get(name, ""),
+            name,
+            DISAGREEMENT,
+            label,
+            people=found.ratings,
+            print=prints,
+        )

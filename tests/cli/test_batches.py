@@ -1,0 +1,103 @@
+"""`blpo judge --batch-api`, as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from image_files import encoded
+from PIL import Image
+from typer.testing import CliRunner
+
+from blpo_dspy.cli.app import app
+from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.embedded.server.batches import BatchOptions
+from blpo_dspy.embedded.server.http import Options, start_server
+from blpo_dspy.programs import VisualJudge
+
+pytestmark = [pytest.mark.slow, pytest.mark.wheel]
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[str]:
+    """A command over four photographs, but for its server."""
+    (tmp_path / "photos").mkdir()
+    for grey in range(4):
+        (tmp_path / "photos" / f"{grey}.png").write_bytes(encoded(Image.new("RGB", (8, 8), (grey,) * 3)))
+    VisualJudge(LabelSpace.ordinal(1, 5), instruction="Rate it.", evidence="image").save(tmp_path / "judge.json")
+    where = ["judge", str(tmp_path / "judge.json"), str(tmp_path / "photos"), "--out", str(tmp_path / "p.csv")]
+    return [*where, "--model", "openai/embedded", "--no-cache"]
+
+
+def blpo(*arguments: str) -> Any:
+    """Runs a command in this process; an unexpected exception is raised."""
+    return CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+
+def test_the_cost_comes_before_the_batch_and_the_ledger_after_it(command: list[str]) -> None:
+    """The price of batches is half of that given; then plain calls have nothing to do."""
+    with start_server() as base:
+        at = [*command, "--api-base", base, "--price", "openai/embedded=2,4", "--batch-api", "--poll", "0.01"]
+        capped = blpo(*at, "--max-calls", "3")
+        done = blpo(*at, "--max-usd", "1", "--json")
+        plain = json.loads(blpo(*command, "--api-base", base, "--json").stdout)
+    assert capped.exit_code == 1
+    assert capped.stderr.startswith("Batch of 3 requests to openai/embedded (judge): about $0.00")
+    assert capped.stdout.startswith("Stopped at a cap. ")
+    record = json.loads(done.stdout)
+    assert "Batch of 1 request to openai/embedded (judge): about $0.00" in done.stderr
+    assert (record["rows"], record["judged"], record["calls"]["judge"]) == (4, 1, 1)
+    spent = record["spent"]["judge"]
+    assert spent["usd"] == pytest.approx((spent["prompt_tokens"] * 1 + spent["completion_tokens"] * 2) / 1e6)
+    assert (plain["judged"], plain["calls"]["judge"]) == (0, 0)
+
+
+def test_ctrl_c_ends_the_wait_and_names_the_batches(command: list[str]) -> None:
+    """The same command takes their answers in; until then plain calls are refused."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with start_server(Options(batches=BatchOptions(seconds=1.5), log=Path(command[2]) / "log.txt")) as base:
+            log = Path(command[2]) / "log.txt"
+
+            def interrupt() -> None:
+                while not (log.exists() and '"GET"' in log.read_text()):
+                    time.sleep(0.01)
+                os.kill(os.getpid(), signal.SIGINT)
+
+            threading.Thread(target=interrupt, daemon=True).start()
+            interrupted = blpo(*command, "--api-base", base, "--batch-api", "--poll", "0.2")
+            refused = blpo(*command, "--api-base", base)
+            done = blpo(*command, "--api-base", base, "--batch-api", "--poll", "0.2")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert interrupted.exit_code == 130
+    last = interrupted.stderr.splitlines()[-1]
+    assert last.startswith("Interrupted. ")
+    assert last.endswith(" Under way: batch_000002; the same command takes their answers in.")
+    assert (refused.exit_code, "are under way (batch_000002); repeat the call with --batch-api" in refused.stderr) == (
+        2,
+        True,
+    )
+    assert (done.exit_code, "Batch of" in done.stderr) == (0, False)
+
+
+def test_options_that_do_not_fit_are_refused(command: list[str]) -> None:
+    """Before anything is read; so is a server without the endpoint, by its flag."""
+    plain = [part for part in command if part != "--out" and not part.endswith("p.csv")]
+    assert "--batch-api needs --out" in blpo(*plain, "--batch-api").stderr
+    stray = blpo(*command, "--price", "m=1,2", "--poll", "2").stderr
+    assert "--price and --poll of `blpo judge` belong to --batch-api" in stray
+    sharded = blpo(*command, "--batch-api", "--workers", "2").stderr
+    assert "it is judged in shards, by plain calls; leave out --batch-api" in sharded
+    with start_server(Options(batches=None)) as base:
+        refused = blpo(*command, "--api-base", base, "--batch-api")
+    assert refused.exit_code == 2
+    assert f"openai/embedded: there is no batch endpoint at {base} (it answers 404); leave out --batch-api" in (
+        refused.stderr
+    )

@@ -1,0 +1,85 @@
+"""The table of labels: valid for compile at any moment, and complete for several raters."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from label_pages import labelling, photos
+
+from blpo_dspy.data.examples import load_examples, load_rated
+from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.labelling.journal import journal_folder
+
+SCALE = LabelSpace.ordinal(1, 5)
+
+
+def test_compile_reads_it(tmp_path: Path) -> None:
+    """Images, labels and reasons; what nobody could tell is left out with a note."""
+    folder, out = photos(tmp_path / "photos"), tmp_path / "labels.csv"
+    (folder / "000.png").rename(folder / "=a\nb <b>.png")
+    with labelling(folder, out) as page:
+        for label in (1, 2, 3, 4, 5):
+            page.label(label, f"reason {label}")
+        page.label("", state="cannot tell")
+    with pytest.warns(UserWarning, match="1 row has no label"):
+        examples = load_examples(out, labels=SCALE, reason_column="reason")
+    assert [(example.label, example.reason) for example in examples] == [(i, f"reason {i}") for i in range(1, 6)]
+
+
+def test_the_labels_of_several_people_are_repeated_rows(tmp_path: Path) -> None:
+    """Each with its rater."""
+    folder, out = photos(tmp_path / "photos", 3), tmp_path / "labels.csv"
+    for rater, labels in (("ann", (1, 2, 3)), ("ben", (1, 2, 5)), ("cem", (1, 3))):
+        with labelling(folder, out, rater=rater) as page:
+            for label in labels:
+                page.label(label)
+    rated = load_rated(out, labels=SCALE, rater_column="rater")
+    assert sorted(example.label for example in rated.examples) == [1, 2, 3]
+    assert len(rated.rows) == 8
+    assert len({example.id for example in rated.examples}) == 3
+
+
+def test_labels_of_images_that_are_gone_are_kept(tmp_path: Path) -> None:
+    """The journal knows their rows."""
+    folder, out = photos(tmp_path / "photos", 3), tmp_path / "labels.csv"
+    with labelling(folder, out) as page:
+        page.label(1)
+        page.label(2)
+    before = out.read_text().splitlines()
+    (folder / before[1].split(",")[0].partition("/")[2]).unlink()
+    with labelling(folder, out) as page:
+        assert page.state()["progress"]["total"] == 2
+        page.label(3)
+    assert [line.split(",")[0] for line in out.read_text().splitlines()[:3]] == [line.split(",")[0] for line in before]
+
+
+def test_a_table_that_was_lost_is_written_again(tmp_path: Path) -> None:
+    """From the journals, with the next answer."""
+    folder, out = photos(tmp_path / "photos"), tmp_path / "labels.csv"
+    with labelling(folder, out) as page:
+        page.label(1)
+        out.unlink()
+        page.label(2)
+    assert [line.split(",")[1] for line in out.read_text().splitlines()[1:]] == ["1", "2"]
+
+
+@pytest.mark.slow
+def test_two_processes_lose_no_label_of_each_other(tmp_path: Path) -> None:
+    """They write the same table at once."""
+    folder, out = photos(tmp_path / "photos", 30), tmp_path / "labels.csv"
+    code = (
+        "import sys; sys.path[:0] = sys.argv[1:3]; from pathlib import Path\n"
+        "from label_pages import labelling\n"
+        "with labelling(Path(sys.argv[3]), Path(sys.argv[4]), rater=sys.argv[5]) as page:\n"
+        "    assert all(page.label(1 + i % 5).status_code == 200 for i in range(25))\n"
+    )
+    helpers = Path(__file__).parents[1]
+    command = [sys.executable, "-c", code, str(helpers), str(helpers / "hostile"), str(folder), str(out)]
+    processes = [subprocess.Popen([*command, rater]) for rater in ("ann", "ben", "cem")]
+    assert [process.wait(120) for process in processes] == [0, 0, 0]
+    lines = out.read_text().splitlines()[1:]
+    assert len(lines) == len({(line.split(",")[0], line.split(",")[3]) for line in lines}) == 75
+    assert len(list(journal_folder(out).glob("*.jsonl"))) == 3

@@ -783,8 +783,8 @@ def judge_(
 
     where = (out, image_column, max_calls, allow_outside)
     texts = context or []
-    how = (max_outage, orders, program, scale, batching, escalation)
-    job = JudgeJob(judge, images, texts, models, threads, *where, *how)
+    how = (scale, batching, escalation)
+    job = JudgeJob(judge, images, texts, models, threads, *where, max_outage, orders, program, *how)
     code = judge_images(job, Screen(as_json=as_json))
     if code:
         raise typer.Exit(code)

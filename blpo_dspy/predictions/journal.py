@@ -16,6 +16,7 @@ from blpo_dspy.calls.store import Answer
 FORMAT_VERSION = 3
 SUFFIX = ".journal.jsonl"
 _SYNC_SECONDS = 1.0
+_OPTIONAL: Mapping[str, type | tuple[type, ...]] = {"inconsistent": bool, "confidence": (int, float), "escalate": bool}
 
 
 class PredictionJournal(AnswerJournal):
@@ -104,7 +105,8 @@ def _check_row(line: Mapping[str, Any]) -> None:
     label = of_kind(row, "label", (str, int, float, type(None)))
     if isinstance(label, float) and not math.isfinite(label):
         raise ValueError(f"label: {label} is not one that a judge gives")
-    if "inconsistent" in row:
-        of_kind(row, "inconsistent", bool)
+    for name, kinds in _OPTIONAL.items():
+        if name in row:
+            of_kind(row, name, kinds)
     for name in ("description", "reasoning", "answer", "error"):
         of_kind(row, name, (str, type(None)))

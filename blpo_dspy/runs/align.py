@@ -26,7 +26,7 @@ from blpo_dspy.notebook import html_table
 from blpo_dspy.optimizers.bench.cards import known_prints
 from blpo_dspy.predictions.predict import models_of
 from blpo_dspy.programs.program_judge import ProgramJudge
-from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.programs.visual_judge import VisualJudge, single
 from blpo_dspy.report import load_run, write_report, write_report_data
 from blpo_dspy.report.html import relative_paths
 from blpo_dspy.report.run.folder import RESULT, RunFolder, ShownError
@@ -243,7 +243,7 @@ def align(
         BlpoError: If an option is unknown or cannot be used, or a cap was reached before anything was measured.
     """
     check_kind("start", start, VisualJudge, "judge", "VisualJudge(labels, instruction=…)")
-    search = search_of(options)
+    start, search = single(start), search_of(options)
     if search.fidelity and isinstance(start, ProgramJudge):
         raise BlpoError(
             "fidelity is measured with a VisualJudge; leave it out for a program of your own", option="fidelity"

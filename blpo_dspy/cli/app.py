@@ -808,7 +808,7 @@ def review(
     *,
     where: Where,
 ) -> None:
-    """Look again at doubtful labels and at what the judge still gets wrong, on a local page. Repeat to resume."""
+    """Look again at doubtful labels and remaining mistakes. A local page shows them; repeat to resume."""
     from blpo_dspy.cli.review import review_run
     from blpo_dspy.cli.screen import Screen
 
@@ -835,7 +835,7 @@ def rank(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Rank models by verdicts on pairs of their images (Bradley-Terry). It calls no model."""
+    """Rank models by verdicts on pairs of images. By Bradley and Terry; it calls no model."""
     from blpo_dspy.cli.rank import rank_models
     from blpo_dspy.cli.screen import Screen
 

@@ -666,7 +666,7 @@ def judge_(
         ),
     ],
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="FILE", help="Where verdicts go, .parquet, .csv or .jsonl; the same command resumes."),
     ] = None,
     *,
@@ -808,7 +808,7 @@ def review(
     *,
     where: Where,
 ) -> None:
-    """Look again at doubtful labels and remaining mistakes. A local page shows them; repeat to resume."""
+    """Review doubtful labels and wrong verdicts of a run. Repeat the command to resume."""
     from blpo_dspy.cli.review import review_run
     from blpo_dspy.cli.screen import Screen
 
@@ -835,7 +835,7 @@ def rank(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Rank models by verdicts on pairs of images. By Bradley and Terry; it calls no model."""
+    """Rank models by verdicts on pairs (Bradley-Terry). It calls no model."""
     from blpo_dspy.cli.rank import rank_models
     from blpo_dspy.cli.screen import Screen
 

@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from blpo_dspy.agreement.intervals import flips_in_words
@@ -21,7 +20,7 @@ from blpo_dspy.cli.flags import given_texts, with_flags
 from blpo_dspy.cli.screen import Screen, models_line, show_verdict, verdict_record, working
 from blpo_dspy.data.inputs import Inputs, checked, find_inputs
 from blpo_dspy.errors import BlpoError, ModelError, brief
-from blpo_dspy.predictions.files import check_target
+from blpo_dspy.predictions.files import Output
 from blpo_dspy.predictions.labelling import label_each
 from blpo_dspy.predictions.predict import Progress, kept_in, predict
 from blpo_dspy.programs.visual_judge import VisualJudge
@@ -39,7 +38,7 @@ def judge_images(job: JudgeJob, screen: Screen) -> int:
     judge, batches = load_judge(job.judge, job.program), BatchScreen(screen)
     options = batch_options(job, batches)
     if job.out is not None:
-        check_target(job.out)
+        Output.at(job.out)
     elif given := [name for name, value in _kept_options(job) if value is not None]:
         raise BlpoError(f"--{given[0].replace('_', '-')} needs --out, so that what was paid for is kept")
     inputs = find_inputs(
@@ -111,7 +110,7 @@ def _write_predictions(
     judge: VisualJudge,
     inputs: Inputs,
     job: JudgeJob,
-    out: Path,
+    out: str,
     screen: Screen,
     batches: BatchScreen,
     options: Mapping[str, Any],
@@ -182,7 +181,7 @@ class _Shown:
             self._screen.note(f"{verdicts} of earlier runs left out, as image or context is no longer there")
 
 
-def _how_to_resume(out: Path, progress: Progress | None) -> str:
+def _how_to_resume(out: str, progress: Progress | None) -> str:
     if progress is None:
         return f"{out} was not written; repeat the command to resume."
     kept = f"{progress.known:,} of {progress.total:,} rows are kept in {kept_in(out)}"
@@ -194,9 +193,9 @@ def _faults(progress: Progress) -> str:
     return f"{progress.invalid:,} invalid, {errors}"
 
 
-def _record(progress: Progress, out: Path, models: dict[str, str]) -> dict[str, Any]:
+def _record(progress: Progress, out: str, models: dict[str, str]) -> dict[str, Any]:
     return {
-        "out": str(out) if progress.complete else None,
+        "out": out if progress.complete else None,
         "rows": progress.total,
         "known": progress.known,
         "judged": progress.judged,
@@ -210,7 +209,7 @@ def _record(progress: Progress, out: Path, models: dict[str, str]) -> dict[str, 
     }
 
 
-def _show(screen: Screen, progress: Progress, out: Path, models: str) -> None:
+def _show(screen: Screen, progress: Progress, out: str, models: str) -> None:
     if progress.complete:
         screen.text(f"Wrote   {out} ({_rows(progress.total)})")
     else:

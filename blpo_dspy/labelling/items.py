@@ -17,8 +17,9 @@ from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.rows import Draft, RowReader
 from blpo_dspy.data.tables import TableRow
-from blpo_dspy.errors import BlpoError, DataError
+from blpo_dspy.errors import BlpoError, DataError, brief
 from blpo_dspy.files import spreadsheet_cell
+from blpo_dspy.predictions.reading import CHANCE
 
 LABEL, REASON, RATER = "label", "reason", "rater"
 """Columns of the output beside those of the source."""
@@ -131,6 +132,7 @@ def find_items(
         try:
             item = _item(row, inputs.reader, columns, out, check=not source.is_dir())
             found.setdefault(item.key, item)
+            _check_chance(item.cells.get(CHANCE, ""))
             label = _given(row, labels, label_column)
             if label is not None:
                 _add(label, given.setdefault(item.key, []))
@@ -244,6 +246,16 @@ def _given(row: TableRow, labels: LabelSpace, label_column: str) -> Given | None
         return None
     rater = _text(row.values.get(RATER)).strip() or EARLIER
     return Given(rater, labels.coerce(row.values[label_column]), _text(row.values.get(REASON)).strip())
+
+
+def _check_chance(text: str) -> None:
+    """Refuses what a table states as the probability of a row, unless it is one above 0."""
+    try:
+        usable = not text or 0 < float(text) <= 1
+    except ValueError:
+        usable = False
+    if not usable:
+        raise DataError(f"{CHANCE} {brief(repr(text))} is not a number above 0 and at most 1")
 
 
 def _add(label: Given, several: list[Given]) -> None:

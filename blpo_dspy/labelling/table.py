@@ -15,7 +15,6 @@ from blpo_dspy.files import replacing, spreadsheet_cell
 from blpo_dspy.labelling.items import LABEL, RATER, REASON, Given, Items
 from blpo_dspy.labelling.journal import (
     CANNOT_TELL,
-    SKIPPED,
     Answer,
     Answers,
     Draw,
@@ -25,9 +24,10 @@ from blpo_dspy.labelling.journal import (
     other_paths,
 )
 from blpo_dspy.labelling.ordering import Ordering
+from blpo_dspy.predictions.reading import CHANCE, STRATUM
 
-CANNOT, PROBABILITY, STRATUM = "cannot_tell", "inclusion_probability", "stratum"
-_OURS = (LABEL, REASON, RATER, CANNOT, PROBABILITY, STRATUM)
+CANNOT = "cannot_tell"
+_OURS = (LABEL, REASON, RATER, CANNOT, CHANCE, STRATUM)
 _SECONDS_TO_WAIT = 30
 
 
@@ -38,6 +38,8 @@ class TableError(BlpoError):
 @dataclass(frozen=True)
 class LabelTable:
     """A CSV with one row for each answer of each rater, which `blpo compile` reads.
+
+    What was skipped has a row without a label, as it was drawn.
 
     Attributes:
         path: The file.
@@ -96,11 +98,11 @@ class LabelTable:
         included = self.ordering.inclusion(draws)
         for item in self.items.items:
             for given in self.items.given.get(item.key, ()):
-                yield [*_cells(item.cells, columns), *_given_cells(given)]
+                yield [*_cells(item.cells, columns), *_given_cells(given, item.cells)]
         for rater, answers in people:
             for key, answer in answers.latest.items():
-                if answer.state != SKIPPED:
-                    yield [*_cells(answers.cells[key], columns), *_answer_cells(answer, rater, included[key])]
+                cells = answers.cells[key]
+                yield [*_cells(cells, columns), *_answer_cells(answer, rater, cells, included[key])]
 
 
 def shown_by(people: Sequence[tuple[str, Answers]]) -> dict[str, Draw]:
@@ -112,12 +114,19 @@ def _cells(cells: Mapping[str, str], columns: Sequence[str]) -> list[object]:
     return [cells.get(name, "") for name in columns]
 
 
-def _given_cells(given: Given) -> list[object]:
-    return [given.label, spreadsheet_cell(given.reason), given.rater, "", "", ""]
+def _given_cells(given: Given, cells: Mapping[str, str]) -> list[object]:
+    design = [cells.get(CHANCE, ""), cells.get(STRATUM, "")]
+    return [given.label, spreadsheet_cell(given.reason), given.rater, "", *design]
 
 
-def _answer_cells(answer: Answer, rater: str, probability: float | None) -> list[object]:
+def _answer_cells(answer: Answer, rater: str, cells: Mapping[str, str], share: float | None) -> list[object]:
+    """What is written about an answer.
+
+    A table that was itself drawn from a larger collection states with which probability; of the rows that are labelled
+    of it that is multiplied by their share.
+    """
     label = "" if answer.label is None else answer.label
     cannot = "yes" if answer.state == CANNOT_TELL else ""
-    included = "" if probability is None else f"{probability:.6g}"
-    return [label, spreadsheet_cell(answer.reason), rater, cannot, included, answer.draw.stratum]
+    included = "" if share is None else f"{share * float(cells.get(CHANCE) or 1):.6g}"
+    stratum = answer.draw.stratum or cells.get(STRATUM, "")
+    return [label, spreadsheet_cell(answer.reason), rater, cannot, included, stratum]

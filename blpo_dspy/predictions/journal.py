@@ -103,7 +103,7 @@ def _check_row(line: Mapping[str, Any]) -> None:
     of_kind(row, "invalid", bool)
     label = of_kind(row, "label", (str, int, float, type(None)))
     if isinstance(label, float) and not math.isfinite(label):
-        raise ValueError(f"label: {label!r} is not a number that a label can be")
+        raise ValueError(f"label: {label} is not one that a judge gives")
     if "inconsistent" in row:
         of_kind(row, "inconsistent", bool)
     for name in ("description", "reasoning", "answer", "error"):

@@ -34,7 +34,7 @@ from blpo_dspy.models.specs import ModelSpecs
 from blpo_dspy.predictions.batch_api import BatchApi, batch_api_of
 from blpo_dspy.predictions.batches import Batches, check_no_batches
 from blpo_dspy.predictions.cluster import Cluster
-from blpo_dspy.predictions.files import check_target, write_rows
+from blpo_dspy.predictions.files import Output, write_rows
 from blpo_dspy.predictions.journal import SUFFIX, PredictionJournal
 from blpo_dspy.predictions.labelling import label_each
 from blpo_dspy.predictions.pool import Pool
@@ -58,8 +58,9 @@ from blpo_dspy.programs.pairs import asked_in
 from blpo_dspy.programs.visual_judge import VisualJudge
 
 _GIVEN = "given_"
-# Shards for each process, so that none is idle for long at the end, and the fewest rows that are worth one.
-_SHARDS_EACH, _FEWEST_ROWS = 4, 16
+# Shards for each process, so that none is idle for long at the end; calls for each thread, so that threads are seldom
+# idle at the end of a shard; and the fewest rows that are worth one.
+_SHARDS_EACH, _CALLS_EACH, _FEWEST_ROWS = 4, 16, 16
 _CHANGED = Verdict(None, failure="the image was changed after the run began; the same call judges it as it is now")
 
 
@@ -145,8 +146,10 @@ def predict(
     Args:
         judge: The judge.
         source: A folder, in which images may lie anywhere; a .csv, .tsv, .jsonl or .parquet file; a table in memory
-            (`pandas.DataFrame`, list of dictionaries, `datasets.Dataset`); or images as a judge takes them.
-        out: The table, a .parquet, .csv or .jsonl file; its folder is made if need be.
+            (`pandas.DataFrame`, list of dictionaries, `datasets.Dataset`); or images as a judge takes them. A folder or
+            file may be an address that fsspec reads, such as s3://bucket/photos.
+        out: The table, a .parquet, .csv or .jsonl file; its folder is made if need be. A table with an address that
+            fsspec writes to (s3://…) is made in the current folder, where its journal is, and then copied.
         models: The models; the judge's own, or those of DSPy's settings, if None.
         image_column: The column of a table with the only image, where it has another name than the judge's input: a
             path from the table's folder, a URL or the image itself.
@@ -176,11 +179,12 @@ def predict(
             other models or other images altogether, or names batches under way and `batch_api` is not set.
     """
     check_kind("judge", judge, VisualJudge, "judge", "VisualJudge.load('judge.json')")
-    target, outages, caps = Path(out), Outages(max_outage, paces=True), (max_calls, max_usd)
+    output, outages, caps = Output.at(out), Outages(max_outage, paces=True), (max_calls, max_usd)
+    target = output.path
     alone, batch = Alone(*caps), batch_api_of(batch_api)
+    thread_count(num_threads)
     if max_in_flight is not None:
         check_least("max_in_flight", max_in_flight, 1)
-    check_target(target)
     models = models_of(judge) if models is None else models
     inputs = source if isinstance(source, Inputs) else _inputs(judge, source, image_column, texts, allow_outside)
     both = asked_in(judge.labels, orders) > 1
@@ -194,8 +198,8 @@ def predict(
         with _processes(workers, cluster) as where, writing(folder_of(target)):
             threads = _threads(num_threads, max_in_flight, where.processes)
             office = Office(*caps, holders=len(threads))
-            rows = min(SHARD_ROWS, max(_FEWEST_ROWS, len(inputs.rows) // (_SHARDS_EACH * len(threads))))
-            plan = _plan(judge, inputs, target, models, orders, max_outage, on_read, on_progress, rows)
+            rows = _shard_rows(len(inputs.rows), len(threads), threads[0])
+            plan = _plan(judge, inputs, output, models, orders, max_outage, on_read, on_progress, rows)
             return plan.run(partial(where.run, judge_shard, threads=threads), office, max_in_flight)
     _check_output(target, inputs, journal_of(target))
     journal = PredictionJournal(journal_of(target), _fingerprint(judge, models, both=both))
@@ -214,6 +218,7 @@ def predict(
         progress = session.progress()
         if progress.complete:
             session.write(target)
+            output.send()
         _log_judged(progress, target)
         return progress
     finally:
@@ -243,9 +248,10 @@ def in_shards(out: Path) -> bool:
     return (folder_of(out) / MANIFEST).exists()
 
 
-def kept_in(out: Path) -> Path:
+def kept_in(out: str | os.PathLike[str]) -> Path:
     """Returns the file or folder from which an output resumes."""
-    return folder_of(out) if in_shards(out) else journal_of(out)
+    path = Output.at(out).path
+    return folder_of(path) if in_shards(path) else journal_of(path)
 
 
 @contextlib.contextmanager
@@ -268,6 +274,12 @@ def _threads(num_threads: int | None, max_in_flight: int | None, processes: int)
     processes = min(processes, max_in_flight)
     share, more = divmod(max_in_flight, processes)
     return [min(own, share + (number < more)) for number in range(processes)]
+
+
+def _shard_rows(rows: int, processes: int, threads: int) -> int:
+    """About how many contents a new shard gets."""
+    wanted = max(rows // (_SHARDS_EACH * processes), _CALLS_EACH * threads)
+    return min(SHARD_ROWS, max(_FEWEST_ROWS, min(rows // processes, wanted)))
 
 
 @dataclass
@@ -325,10 +337,14 @@ class _Session:
         self._check_overlap()
         self._gone = len(journal.done - set(self._keys))
         self._times = Counter(self._keys)
-        results = [self._result(key) for key in self._keys]
-        self._counts = Counter(_kind(result) for result in results if result)
-        self._inconsistent = Counter(result.get("inconsistent") for result in results if result)
-        self._served = any(result.get("served_by") for result in results if result)
+        self._count()
+
+    def _count(self) -> None:
+        """Counts what is known of all rows."""
+        results = [result for key in self._keys if (result := self._result(key))]
+        self._counts = Counter(map(_kind, results))
+        self._inconsistent = Counter(result.get("inconsistent") for result in results)
+        self._served = any(result.get("served_by") for result in results)
 
     def _check_overlap(self) -> None:
         """Refuses other images altogether, with which an earlier table would be overwritten by mistake."""
@@ -456,10 +472,13 @@ class _Session:
         counts = Counter(groups)
         return {str(name): counts[name] for name in names}
 
+    def columns(self) -> dict[str, type]:
+        """The columns that are found, with their types."""
+        served: dict[str, type] = {"served_by": str} if self._served else {}
+        return {**_found_columns(self._judge, both=self._both), **served}
+
     def write(self, target: Path) -> None:
-        found = _found_columns(self._judge, both=self._both)
-        if self._served:
-            found["served_by"] = str
+        found = self.columns()
         given = {name: _free(name, found, self._inputs.columns) for name in self._inputs.columns}
 
         def rows() -> Iterator[dict[str, Any]]:
@@ -552,10 +571,8 @@ class _Sharded(_Session):
                     f"{self._manifest.part(number)}: was judged, but cannot be read here; the folder of the output "
                     "must be the same for all processes"
                 )
-        results = [result for key in self._keys if (result := self._result(key))]
-        self._counts = Counter(_kind(result) for result in results)
-        self._inconsistent = Counter(result.get("inconsistent") for result in results)
-        self._served = any(result.get("served_by") for result in results)
+        if self._reports:
+            self._count()
 
     def progress(self) -> Progress:
         return replace(super().progress(), ledger=self._ledger, earlier=self._earlier)
@@ -573,8 +590,8 @@ class ShardPlan:
             under the same paths.
     """
 
-    def __init__(self, session: _Sharded, shards: Sequence[Shard], target: Path) -> None:
-        self._session, self._target = session, target
+    def __init__(self, session: _Sharded, shards: Sequence[Shard], output: Output) -> None:
+        self._session, self._output = session, output
         self.shards = tuple(shards)
 
     def run(self, run: Callable[[Sequence[Shard], Desk], None], office: Office, max_in_flight: int | None) -> Progress:
@@ -598,8 +615,9 @@ class ShardPlan:
         self._session.merge()
         progress = self._session.progress()
         if progress.complete:
-            self._session.write(self._target)
-        _log_judged(progress, self._target)
+            self._session.write(self._output.path)
+            self._output.send()
+        _log_judged(progress, self._output.path)
         return progress
 
 
@@ -644,19 +662,18 @@ def plan_shards(
     """
     check_kind("judge", judge, VisualJudge, "judge", "VisualJudge.load('judge.json')")
     check_least("shard_rows", shard_rows, 1)
-    target = Path(out)
-    check_target(target)
+    output = Output.at(out)
     Outages(max_outage)
     models = models_of(judge) if models is None else models
     inputs = source if isinstance(source, Inputs) else _inputs(judge, source, image_column, texts, allow_outside)
-    with writing(folder_of(target)):
-        return _plan(judge, inputs, target, models, orders, max_outage, on_read, on_progress, shard_rows, num_threads)
+    with writing(folder_of(output.path)):
+        return _plan(judge, inputs, output, models, orders, max_outage, on_read, on_progress, shard_rows, num_threads)
 
 
 def _plan(
     judge: VisualJudge,
     inputs: Inputs,
-    target: Path,
+    output: Output,
     models: Models,
     orders: Orders,
     max_outage: float,
@@ -665,7 +682,7 @@ def _plan(
     shard_rows: int,
     num_threads: int | None = None,
 ) -> ShardPlan:
-    specs, both = ModelSpecs.of(models), asked_in(judge.labels, orders) > 1
+    specs, both, target = ModelSpecs.of(models), asked_in(judge.labels, orders) > 1, output.path
     _check_output(target, inputs, folder_of(target) / MANIFEST)
     if journal_of(target).exists():
         raise BlpoError(
@@ -688,7 +705,7 @@ def _plan(
         max_outage=max_outage,
         orders=orders,
     )
-    return ShardPlan(session, session.left(shard), target)
+    return ShardPlan(session, session.left(shard), output)
 
 
 def judge_shard(
@@ -730,8 +747,7 @@ def judge_shard(
                 session.run(models, workers, LeasedCap(line.ask, line.stopped), outages, answered=shard.answered)
             finally:
                 spent = session.progress().spent
-                columns = {**_found_columns(judge, both=both), "served_by": str}
-                write_part(shard.part, shard.contents, columns, journal.row, spent)
+                write_part(shard.part, shard.contents, session.columns(), journal.row, spent)
             return session.report(shard.number)
     finally:
         journal.close()

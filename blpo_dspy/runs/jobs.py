@@ -445,6 +445,7 @@ class Batching:
         metavar="SECONDS",
         min=0,
     )
+    abandon: bool = option("Forget the batches under way, and pay for their requests again.", False, heading=_BATCHES)
 
 
 @dataclass(frozen=True)
@@ -457,7 +458,7 @@ class JudgeJob:
         context: A NAME=TEXT for each context input that is the same for all images.
         models: Its models.
         threads: Concurrent LM calls.
-        out: The table that the verdicts go to; standard output if None.
+        out: The path or address of the table that the verdicts go to; standard output if None.
         image_column: The column of a table with the only image, where it has another name than the judge's input.
         max_calls: The most LM calls.
         allow_outside: Whether images may lie outside the folder, or that of the table.
@@ -473,7 +474,7 @@ class JudgeJob:
     context: list[str]
     models: ModelNames
     threads: int | None
-    out: Path | None = None
+    out: str | None = None
     image_column: str | None = None
     max_calls: int | None = None
     allow_outside: bool = False

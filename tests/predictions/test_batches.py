@@ -297,6 +297,21 @@ def test_a_batch_cancelled_at_the_provider_ends_the_call_and_keeps_its_answers(s
         assert set((at.paid("POST") + at.paid("BATCH")).values()) == {1}
 
 
+def test_a_batch_that_the_provider_does_not_know_is_named_and_may_be_abandoned(small: World) -> None:
+    """Its requests are then submitted again."""
+
+    def interrupt(waiting: Waiting) -> None:
+        raise KeyboardInterrupt
+
+    with small.served(Options(batches=BatchOptions(seconds=60))) as at, pytest.raises(KeyboardInterrupt):
+        small.predict(at, "p.jsonl", batch_api=replace(QUICK, on_wait=interrupt))
+    with small.served() as at:
+        with pytest.raises(ModelError, match=r"batch_\d+ cannot be looked at: .*; use the key .*, abandon=True, which"):
+            small.predict(at, "p.jsonl", batch_api=QUICK)
+        assert small.predict(at, "p.jsonl", batch_api=replace(QUICK, abandon=True)).complete
+        assert at.submitted() == 1
+
+
 @pytest.mark.parametrize(
     ("name", "options", "reason"),
     [

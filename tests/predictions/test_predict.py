@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from dspy import lm15
-from engines import Seen, scripted_lm
+from engines import ScriptedServer, Seen, completion, scripted_lm
 from image_files import encoded
 from judges import SAFETY, SCALE, answers
 from PIL import Image
@@ -24,7 +25,7 @@ from pyarrow import parquet
 
 from blpo_dspy.agreement.measure import Flips
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.errors import BlpoError, ModelError
+from blpo_dspy.errors import BlpoError, BlpoWarning, ModelError
 from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.predict import Progress, journal_of, predict
 from blpo_dspy.programs import VisualJudge
@@ -190,6 +191,42 @@ def test_a_cap_ends_a_session_and_the_next_one_goes_on(photos: Path, tmp_path: P
     assert (sessions, world.calls) == (3, 24)
     World().predict(photos, tmp_path / "whole.jsonl")
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_a_cap_in_dollars_ends_a_session_and_one_that_cannot_be_kept_says_why(photos: Path, tmp_path: Path) -> None:
+    """At most what was under way is above it; without a price the first answers end it."""
+    priced = completion("[[ ## label ## ]]\nSafe\n\n[[ ## completed ## ]]")
+    with ScriptedServer(lambda body: (200, {**priced, "model": body["model"]}, {})) as server:
+        judge = VisualJudge(SAFETY, instruction="Judge how safe it is.", evidence="image")
+        for name, known in (("openai/gpt-4o-mini", True), ("openai/x", False)):
+            lm = dspy.LM(name, api_base=server.url, api_key="EMPTY", cache=False)
+            options: dict[str, Any] = {"models": Models(lm, lm, lm), "out": tmp_path / f"{known}.csv", "num_threads": 2}
+            if known:
+                price = predict(judge, photos, max_calls=1, **options).ledger.total.usd
+                assert price > 0
+                done = predict(judge, photos, max_usd=5.5 * price, **options)
+                assert (done.complete, done.ledger.total.calls) == (False, 5)
+            else:
+                with pytest.warns(BlpoWarning, match="max_usd=5 can't be kept"):
+                    done = predict(judge, photos, max_usd=5, **options)
+                assert (done.complete, done.ledger.total.calls <= 4) == (False, True)
+
+
+def test_max_in_flight_bounds_the_calls_at_once(photos: Path, tmp_path: Path) -> None:
+    """Whatever the number of threads."""
+    lock, now, most = threading.Lock(), [0], [0]
+
+    def script(seen: Seen) -> Any:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.005)
+        with lock:
+            now[0] -= 1
+        return "Safe"
+
+    World(script, evidence="image").predict(photos, tmp_path / "o.csv", num_threads=8, max_in_flight=2)
+    assert most[0] == 2
 
 
 @pytest.mark.parametrize(

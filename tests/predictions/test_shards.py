@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import dspy
+import fsspec
 import pytest
 from engines import ScriptedServer, completion
 from image_files import encoded
@@ -22,7 +23,7 @@ from blpo_dspy.calls.journal_file import JournalError, JournalInUseError
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.models.lm import Models
-from blpo_dspy.predictions import judge_shard, plan_shards
+from blpo_dspy.predictions import Progress, judge_shard, plan_shards
 from blpo_dspy.predictions.journal import PredictionJournal
 from blpo_dspy.predictions.predict import journal_of, predict
 from blpo_dspy.predictions.shards import CONTENT, folder_of
@@ -308,3 +309,30 @@ def test_many_refused_images_at_the_start_of_a_later_shard_are_no_wrong_model(tm
         with pytest.raises(ModelError, match="refused every one of the first 20 images"):
             judge_shard(shard)
         assert judge_shard(replace(shard, answered=True)).counts == {"error": 24}
+
+
+@pytest.mark.parametrize("shards", [True, False])
+def test_a_table_with_an_address_is_made_here_and_copied(
+    shards: bool, world: World, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From images at an address; where that fails the table stays, and the same call copies it at no cost."""
+    memory = fsspec.filesystem("memory")
+    memory.store.clear()
+    for file in photos.iterdir():
+        memory.pipe(f"/bucket/photos/{file.name}", file.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("a file where a folder would have to be")
+
+    def judged(out: str) -> Progress:
+        if not shards:
+            return predict(world.judge, "memory://bucket/photos", out=out, models=world.models, num_threads=2)
+        plan = world.plan("memory://bucket/photos", out)
+        return plan.merge(map(judge_shard, plan.shards))
+
+    with pytest.raises(BlpoError, match=r"cannot be written .*; the table is complete in o\.csv, and the same call"):
+        judged(f"file://{tmp_path}/taken/o.csv")
+    assert judged("memory://bucket/results/o.csv").judged == 0
+    assert memory.cat("/bucket/results/o.csv") == Path("o.csv").read_bytes()
+    assert len(memory.cat("/bucket/results/o.csv").splitlines()) == 13
+    assert world.calls == 22
+    memory.store.clear()

@@ -263,6 +263,7 @@ def test_the_readme_names_files_and_options_that_exist() -> None:
         "--moments",
         "--port",
         "--raters",
+        "--rare-labels",
         "--raw",
         "--smoke",
         "--start",

@@ -212,6 +212,12 @@ class VisualJudge(dspy.Module):
                 description = _described(_outcome(self.verbalizer, prepared))
             return self._judged(_outcome(self.judge, self._evidence(prepared, description)), description)
 
+    def describe(self, *image: Any, **inputs: Any) -> str:
+        """Returns the verbalizer's description, the first call of judging with one; arguments as for `forward`."""
+        prepared = self.prepare(**self._named(image, inputs))
+        with lean_calls():
+            return _described(_outcome(self.verbalizer, prepared))
+
     async def aforward(self, *image: Any, **inputs: Any) -> dspy.Prediction:
         """Judges without blocking the event loop; arguments as for `forward`."""
         prepared = await asyncio.to_thread(self.prepare, **self._named(image, inputs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,9 @@ def _check_row(line: Mapping[str, Any]) -> None:
     of_kind(line, "key", str)
     row = of_kind(line, "data", dict)
     of_kind(row, "invalid", bool)
-    of_kind(row, "label", (str, int, float, type(None)))
+    label = of_kind(row, "label", (str, int, float, type(None)))
+    if isinstance(label, float) and not math.isfinite(label):
+        raise ValueError(f"label: {label} is not one that a judge gives")
     if "inconsistent" in row:
         of_kind(row, "inconsistent", bool)
     for name in ("description", "reasoning", "answer", "error"):

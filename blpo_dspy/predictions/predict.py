@@ -344,7 +344,7 @@ class _Session:
         results = [result for key in self._keys if (result := self._result(key))]
         self._counts = Counter(map(_kind, results))
         self._inconsistent = Counter(result.get("inconsistent") for result in results)
-        self._served = any("served_by" in result for result in results)
+        self._served = any(result.get("served_by") for result in results)
 
     def _check_overlap(self) -> None:
         """Refuses other images altogether, with which an earlier table would be overwritten by mistake."""

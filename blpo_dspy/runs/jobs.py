@@ -445,6 +445,7 @@ class Batching:
         metavar="SECONDS",
         min=0,
     )
+    abandon: bool = option("Forget the batches under way, and pay for their requests again.", False, heading=_BATCHES)
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ pytestmark = pytest.mark.slow
 def test_intervals_hold_the_truth_and_a_good_judge_makes_them_short(
     name: str, judge: str, longest: float, design: str
 ) -> None:
-    """All but one of eight runs at least; a naive one of a judge that errs to one side does not always."""
+    """All but one of six runs at least; a naive one of a judge that errs to one side does not always."""
     found = population.simulate(name, judge, design, runs=60, images=1500, n=100)
-    assert found.coverage("ours") > 0.87
+    assert found.coverage("ours") > 0.83
     assert found.ratio < longest
     assert judge != "good" or found.coverage("naive") < 1
 

@@ -105,7 +105,7 @@ def test_caps_and_rate_limits_hold_over_all_processes_and_the_next_call_continue
     def script(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
         times.append(time.monotonic())
         if len(times) == 10:
-            return 429, {"error": {"message": "slow down"}}, {"Retry-After": "1.5"}
+            return 429, {"error": {"message": "slow down"}}, {"Retry-After": "4"}
         time.sleep(0.02)
         return 200, SAFE, {}
 
@@ -115,7 +115,7 @@ def test_caps_and_rate_limits_hold_over_all_processes_and_the_next_call_continue
         first = predict(JUDGE, photos, out=out, models=models, workers=2, num_threads=2, max_calls=25)
         assert (first.ledger.total.calls, len(times), first.known, first.complete) == (25, 25, 24, False)
         # A few were sent before the others heard of it.
-        assert sum(0.3 < when - times[9] < 1.4 for when in times) == 0
+        assert sum(1.5 < when - times[9] < 3.9 for when in times) == 0
         assert [record.event for record in caplog.records] == ["retry", "judged"]  # type: ignore[attr-defined]
         price = first.ledger.total.usd / 24
         assert price > 0

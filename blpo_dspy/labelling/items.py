@@ -15,7 +15,7 @@ from blpo_dspy.data.images.prepare import ImageSource, is_reference
 from blpo_dspy.data.inputs import TABLE_SUFFIXES, Inputs, find_inputs
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.data.rows import Draft, RowReader
+from blpo_dspy.data.rows import Draft, RowReader, blamed_option
 from blpo_dspy.data.tables import TableRow
 from blpo_dspy.errors import BlpoError, DataError, brief
 from blpo_dspy.files import spreadsheet_cell
@@ -123,8 +123,7 @@ def find_items(
     if inputs.stored is not None:
         raise DataError(f"{source}: its images are inside the file; write them to a folder and label that")
     inside, left_out = _inside(inputs, source, allow_outside)
-    extra = {label_column, REASON, RATER}
-    columns = tuple(name for name in inputs.columns if name not in extra)
+    columns = tuple(name for name in inputs.columns if name not in (label_column, REASON, RATER))
     found: dict[str, Item] = {}
     given: dict[str, list[Given]] = {}
     problems: list[str] = []
@@ -132,26 +131,22 @@ def find_items(
         try:
             item = _item(row, inputs.reader, columns, out, check=not source.is_dir())
             found.setdefault(item.key, item)
-            _check_chance(item.cells.get(CHANCE, ""))
             label = _given(row, labels, label_column)
             if label is not None:
                 _add(label, given.setdefault(item.key, []))
         except BlpoError as error:
             problems.append(f"{row.where}: {error}")
     if problems:
-        raise DataError(
-            f"{source}: {len(problems)} of {len(inside)} rows cannot be used; repair or remove them:", problems
-        )
-    repeated = len(inside) - len(found)
-    rows = "1 row repeats" if repeated == 1 else f"{repeated} rows repeat"
-    twice = [f"{rows} the images and texts of another; each is shown once"] if repeated else []
-    return Items(
-        tuple(found.values()),
-        columns,
-        inputs.reader,
-        {key: tuple(several) for key, several in given.items()},
-        (*inputs.notes, *left_out, *twice),
-    )
+        summary = f"{source}: {len(problems)} of {len(inside)} rows cannot be used; repair or remove them:"
+        raise DataError(summary, problems, option=blamed_option(problems))
+    notes = (*inputs.notes, *left_out, *_repeated(len(inside) - len(found)))
+    kept = {key: tuple(several) for key, several in given.items()}
+    return Items(tuple(found.values()), columns, inputs.reader, kept, notes)
+
+
+def _repeated(count: int) -> list[str]:
+    rows = "1 row repeats" if count == 1 else f"{count} rows repeat"
+    return [f"{rows} the images and texts of another; each is shown once"] if count else []
 
 
 def _inside(inputs: Inputs, source: Path, allow_outside: bool) -> tuple[Sequence[TableRow], list[str]]:
@@ -162,7 +157,10 @@ def _inside(inputs: Inputs, source: Path, allow_outside: bool) -> tuple[Sequence
     rows = [row for row in inputs.rows if not _leaves(source / row.where, base)]
     outside = len(inputs.rows) - len(rows)
     if not rows:
-        raise DataError(f"{source}: all images are links to files outside the folder; allow_outside=True takes them")
+        raise DataError(
+            f"{source}: all images are links to files outside the folder; allow_outside=True takes them",
+            option="allow_outside",
+        )
     links = "1 link to a file" if outside == 1 else f"{outside} links to files"
     return rows, [f"{links} outside the folder left out; --allow-outside takes them"] if outside else []
 
@@ -190,6 +188,7 @@ def _item(row: TableRow, reader: RowReader, columns: Sequence[str], out: Path, *
         pictures = {name: [path_cell(reader.base / row.where, out)] for name in images}
     cells = {name: "|".join(pictures[name]) if name in pictures else _text(row.values.get(name)) for name in columns}
     identity = [list(pictures.values()), {name: cells[name] for name in reader.columns.context}]
+    _check_chance(cells.get(CHANCE, ""))
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:_KEY]
     return Item(key, cells, row)
 

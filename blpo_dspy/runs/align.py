@@ -40,7 +40,7 @@ from blpo_dspy.runs.progress import watching
 from blpo_dspy.runs.record import Aligned, SplitAgreement, result
 from blpo_dspy.runs.reviewing import write_review
 from blpo_dspy.runs.seal import run_of, seal
-from blpo_dspy.runs.sets import Labelled, Sets, divided, is_list, loaded_set, sizes_in_words
+from blpo_dspy.runs.sets import Labelled, Sets, divided, is_list, loaded_set, origin_of, sizes_in_words
 
 JUDGE = "judge.json"
 _OTHER_NAMES = {"num_threads": "threads"}
@@ -319,7 +319,8 @@ def _sets(
         how = ", ".join(f"{name} {len(examples)}" for name, examples in loaded.items())
     check_disjoint(**sets)
     check_labels([example.label for example in sets["train"]], start.labels)
-    return Sets(sets["train"], sets["val"], sets["test"], f"{sizes_in_words(sets, start.labels)}; {how}")
+    in_words = f"{sizes_in_words(sets, start.labels)}; {how}"
+    return Sets(sets["train"], sets["val"], sets["test"], in_words, origin=origin_of(start, given))
 
 
 def write_run(

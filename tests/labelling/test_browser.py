@@ -150,7 +150,7 @@ def test_reason_skip_cannot_tell_back_and_next(browser: Any, tmp_path: Path) -> 
         tab.press("5", "b", "n")
         tab.check()
     assert [(row["label"], row["cannot_tell"], row["reason"]) for row in rows(out)] == [
-        ("5", "", "4 stars? too dark, s"), ("", "yes", ""),
+        ("5", "", "4 stars? too dark, s"), ("", "yes", ""), ("", "", ""),
     ]  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from blpo_dspy.labelling.items import EARLIER, Items, shares
 from blpo_dspy.labelling.journal import CANNOT_TELL, LABELLED, SKIPPED, Answer, Answers, Draw, RaterJournal
 from blpo_dspy.labelling.ordering import Ordering
 from blpo_dspy.labelling.table import LabelTable
+from blpo_dspy.predictions.reading import CHOSEN
 
 _AHEAD = 3
 _LONGEST_TEXT = 20_000  # characters of a context text that are shown
@@ -115,8 +116,8 @@ class LabelSession:
         item = self.items.items[position]
         answers = self.journal.answers
         known = answers.latest.get(item.key)
-        # How it came to be shown: as it did the first time; "chosen" if no ordering drew it.
-        draw = self._offered.get(item.key, Draw("chosen")) if known is None else known.draw
+        # How it came to be shown: as it did the first time; chosen if no ordering drew it.
+        draw = self._offered.get(item.key, Draw(CHOSEN)) if known is None else known.draw
         answer = stated(action, self.labels, draw)
         if is_new(action, answers, item.key, answer):
             self.journal.put(item.key, answer, item.cells, now())

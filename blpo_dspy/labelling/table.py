@@ -25,9 +25,10 @@ from blpo_dspy.labelling.journal import (
     other_paths,
 )
 from blpo_dspy.labelling.ordering import Ordering
+from blpo_dspy.predictions.reading import CHANCE, DRAWN, STRATUM
 
-CANNOT, PROBABILITY, STRATUM = "cannot_tell", "inclusion_probability", "stratum"
-_OURS = (LABEL, REASON, RATER, CANNOT, PROBABILITY, STRATUM)
+CANNOT = "cannot_tell"
+_OURS = (LABEL, REASON, RATER, CANNOT, DRAWN, CHANCE, STRATUM)
 _SECONDS_TO_WAIT = 30
 
 
@@ -99,7 +100,8 @@ class LabelTable:
                 yield [*_cells(item.cells, columns), *_given_cells(given)]
         for rater, answers in people:
             for key, answer in answers.latest.items():
-                if answer.state != SKIPPED:
+                # What was skipped is part of a sample like what nobody can tell.
+                if answer.state != SKIPPED or included[key] is not None:
                     yield [*_cells(answers.cells[key], columns), *_answer_cells(answer, rater, included[key])]
 
 
@@ -113,11 +115,11 @@ def _cells(cells: Mapping[str, str], columns: Sequence[str]) -> list[object]:
 
 
 def _given_cells(given: Given) -> list[object]:
-    return [given.label, spreadsheet_cell(given.reason), given.rater, "", "", ""]
+    return [given.label, spreadsheet_cell(given.reason), given.rater, "", "", "", ""]
 
 
 def _answer_cells(answer: Answer, rater: str, probability: float | None) -> list[object]:
     label = "" if answer.label is None else answer.label
     cannot = "yes" if answer.state == CANNOT_TELL else ""
     included = "" if probability is None else f"{probability:.6g}"
-    return [label, spreadsheet_cell(answer.reason), rater, cannot, included, answer.draw.stratum]
+    return [label, spreadsheet_cell(answer.reason), rater, cannot, answer.draw.by, included, answer.draw.stratum]

@@ -12,7 +12,7 @@ from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling.chosen import ChosenOrder
 from blpo_dspy.labelling.items import Items
 from blpo_dspy.labelling.judged import judge_items, opinions_in
-from blpo_dspy.labelling.looks import Look, look_of
+from blpo_dspy.labelling.looks import looks_of
 from blpo_dspy.labelling.opening import Work
 from blpo_dspy.labelling.ordering import Ordering
 from blpo_dspy.predictions.predict import Progress
@@ -69,9 +69,4 @@ def chosen_order(
     opinions, notes = opinions_in(predictions, items, work.labels)
     for note in notes:
         screen.note(note)
-    places = {item.key: place for place, item in enumerate(items.items)}
-
-    def look(key: str) -> Look | None:
-        return look_of(items.sources(places[key]))
-
-    return lambda keys: ChosenOrder(keys, opinions, look, seed=seed, share=share)
+    return lambda keys: ChosenOrder(keys, opinions, looks_of(items), seed=seed, share=share)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ from PIL import Image
 
 from blpo_dspy.data.images.encoding import PixelLimits, conform
 from blpo_dspy.data.images.prepare import ImageError, ImageSource, content
+from blpo_dspy.labelling.items import Items
 
 Look = npt.NDArray[np.float32]
 
@@ -35,6 +36,12 @@ def look_of(sources: Sequence[tuple[str, ImageSource]]) -> Look | None:
     except ImageError:
         return None
     return np.concatenate([np.mean(several, axis=0) for several in looks.values()])
+
+
+def looks_of(items: Items) -> Callable[[str], Look | None]:
+    """Returns what gives the look of an item by key; no image is opened before it is asked for."""
+    places = {item.key: place for place, item in enumerate(items.items)}
+    return lambda key: look_of(items.sources(places[key]))
 
 
 def _look(source: ImageSource) -> Look:

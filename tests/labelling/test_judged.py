@@ -17,7 +17,7 @@ from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.labelling.chosen import ChosenOrder, Opinion
 from blpo_dspy.labelling.items import Items, find_items
 from blpo_dspy.labelling.judged import judge_items, opinions_in
-from blpo_dspy.labelling.looks import look_of
+from blpo_dspy.labelling.looks import looks_of
 from blpo_dspy.labelling.opening import Work, open_session
 from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.predict import predict
@@ -128,12 +128,7 @@ def test_population_takes_the_random_draws_and_sets_what_was_chosen_aside(tmp_pa
     items = work.items()
     file, _ = judge_items(items, JUDGE, offline, out)
     opinions, _ = opinions_in(file, items, SCALE)
-    places = {item.key: place for place, item in enumerate(items.items)}
-
-    def look(key: str) -> Any:
-        return look_of(items.sources(places[key]))
-
-    session = open_session(work, items, lambda keys: ChosenOrder(keys, opinions, look, share=0.5))
+    session = open_session(work, items, lambda keys: ChosenOrder(keys, opinions, looks_of(items), share=0.5))
     for number in range(20):
         item = session.view()["item"]
         state = {3: "skip", 6: "cannot tell"}.get(number, "label")

@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--raters", type=int, default=1, help=f"how many of {', '.join(RATERS)}")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--images", type=int, default=120, help="in the collection")
-    parser.add_argument("--calls", type=int, default=100, help="LM calls of each compilation")
+    parser.add_argument("--calls", type=int, default=180, help="LM calls of each compilation")
     given = parser.parse_args()
     found: dict[tuple[str, int], list[float]] = {}
     for rater in list(RATERS)[: given.raters]:

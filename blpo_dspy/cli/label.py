@@ -17,8 +17,8 @@ from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling.chosen import RANDOM_SHARE
 from blpo_dspy.labelling.items import RATER, REASON
 from blpo_dspy.labelling.opening import Work, open_session
-from blpo_dspy.labelling.ordering import RANDOM, Ordering, RandomOrder
-from blpo_dspy.labelling.session import Session
+from blpo_dspy.labelling.ordering import RANDOM, RandomOrder
+from blpo_dspy.labelling.session import LabelSession, Session
 from blpo_dspy.labelling.table import LabelTable
 from blpo_dspy.runs.jobs import ModelNames, Where
 
@@ -62,7 +62,7 @@ def label_images(job: LabelJob, screen: Screen) -> None:
     items = work.items()
     for note in items.notes:
         screen.note(note)
-    session = open_session(work, items, _order(job, items, screen))
+    session = _opened(job, items, screen)
     try:
         left = session.view()["progress"]
         done = left["labelled"] + left["cannot"] + left["before"]
@@ -73,14 +73,15 @@ def label_images(job: LabelJob, screen: Screen) -> None:
         session.journal.close()
 
 
-def _order(job: LabelJob, items: Items, screen: Screen) -> Callable[[list[str]], Ordering]:
-    """What makes the order in which some keys come next."""
+def _opened(job: LabelJob, items: Items, screen: Screen) -> LabelSession:
+    """The session, with what comes next in it."""
     if job.next == RANDOM:
-        return lambda keys: RandomOrder(keys, job.seed)
-    from blpo_dspy.cli.label_next import chosen_order, judged  # noqa: PLC0415 - a judge takes long to import
+        return open_session(job.work, items, lambda keys: RandomOrder(keys, job.seed))
+    from blpo_dspy.cli.label_next import next_by_judge  # noqa: PLC0415 - a judge takes long to import
 
-    predictions = judged(job.next, job.work, items, (job.models, job.threads), screen)
-    return chosen_order(predictions, job.work, items, screen, seed=job.seed, share=job.random_share)
+    asked = (job.models, job.threads)
+    found = next_by_judge(job.next, job.work, items, asked, screen, job.seed, job.random_share)
+    return open_session(job.work, items, found.order, found.verdict)
 
 
 def serve_page(session: Session, where: Where, screen: Screen, second_page: Callable[[], str] | None = None) -> None:

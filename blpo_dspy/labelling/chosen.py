@@ -11,6 +11,7 @@ from itertools import islice
 
 import numpy as np
 
+from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling.journal import Draw
 from blpo_dspy.labelling.looks import Look
@@ -28,10 +29,12 @@ class Opinion:
     Attributes:
         stratum: Its label, or bin of scores; "" where its answer states none.
         doubt: From 0 for certain to 1; 0 where that is not known.
+        label: Its label, None if its answer states none.
     """
 
     stratum: str
     doubt: float
+    label: Label | None = None
 
 
 class ChosenOrder:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
+import dspy
+
+from blpo_dspy.data.examples import item_prints
 from blpo_dspy.data.inputs import Inputs
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.rows import RowReader, TableColumns
@@ -15,6 +19,7 @@ from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.labelling.chosen import Opinion
 from blpo_dspy.labelling.items import Item, Items
 from blpo_dspy.models.lm import Models, identity
+from blpo_dspy.optimizers.bench.cards import known_prints
 from blpo_dspy.predictions.predict import Progress, predict
 from blpo_dspy.predictions.reading import key_of, text_in, verdicts_in, whole_table
 from blpo_dspy.programs.visual_judge import VisualJudge
@@ -105,7 +110,7 @@ def opinions_in(predictions: Path, items: Items, labels: LabelSpace) -> tuple[di
         if label is None and not undecided and text_in(row.values, "invalid").lower() != "true":
             continue
         doubt = 1.0 if undecided or label is None else 1.0 - (1.0 if sure is None else sure)
-        found.setdefault(key_of(row.values, names), Opinion(stratum, doubt))
+        found.setdefault(key_of(row.values, names), Opinion(stratum, doubt, label))
     known = {item.key: found[name] for item in items.items for name in _names_of(item, names) if name in found}
     if not known:
         raise DataError(
@@ -114,6 +119,28 @@ def opinions_in(predictions: Path, items: Items, labels: LabelSpace) -> tuple[di
         )
     left = len(items.items) - len(known)
     return known, [f"{left} of {len(items.items)} images have no verdict and are drawn by chance alone"] * bool(left)
+
+
+def compiled_with(judge: VisualJudge, items: Items) -> Callable[[str], bool]:
+    """Returns what says by key whether a judge, or one that it was compiled from, was compiled with an item.
+
+    An item that cannot be read counts as one: agreement on it would say nothing.
+    """
+    prints = known_prints(judge.card)
+    places = {item.key: place for place, item in enumerate(items.items)}
+
+    @cache
+    def found(key: str) -> bool:
+        item = items.items[places[key]]
+        try:
+            images = items.reader.read(item.row).sources
+            texts = {name: item.cells[name] for name in judge.context}
+            prepared = judge.fields.prepare({**images, **texts}, judge.pixel_policy)
+        except BlpoError:
+            return True
+        return item_prints([dspy.Example(**prepared).with_inputs(*prepared)]) in prints
+
+    return found if prints else lambda key: False
 
 
 def _names_of(item: Item, names: list[str]) -> Iterator[str]:

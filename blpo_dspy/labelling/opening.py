@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blpo_dspy.data.fields import InputFields
+from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import check_path, writable_folder
@@ -61,13 +62,19 @@ class Work:
         )
 
 
-def open_session(work: Work, items: Items, order: Callable[[list[str]], Ordering] = RandomOrder) -> LabelSession:
+def open_session(
+    work: Work,
+    items: Items,
+    order: Callable[[list[str]], Ordering] = RandomOrder,
+    verdict: Callable[[str], Label | None] | None = None,
+) -> LabelSession:
     """Returns the session of a rater, and writes the table; the caller closes its journal.
 
     Args:
         work: What is labelled, and by whom.
         items: Its items.
         order: Returns what says which of some keys comes next.
+        verdict: As `LabelSession` takes it.
 
     Raises:
         BlpoError: If something cannot be written, or somebody labels under this name already.
@@ -76,7 +83,7 @@ def open_session(work: Work, items: Items, order: Callable[[list[str]], Ordering
     journal = RaterJournal(work.out, work.rater, work.labels, items.fields.names)
     try:
         table = LabelTable(work.out, items, journal, ordering)
-        session = LabelSession(items, work.labels, journal, table, ordering, work.task)
+        session = LabelSession(items, work.labels, journal, table, ordering, work.task, verdict)
         table.write()
     except BaseException:
         journal.close()

@@ -10,13 +10,14 @@ import pytest
 from image_files import write_photos
 from label_pages import SCALE, photos
 
+from blpo_dspy.data.examples import item_prints, load_images
 from blpo_dspy.data.fields import InputFields
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.embedded import embedded_lm
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.labelling.chosen import ChosenOrder, Opinion
 from blpo_dspy.labelling.items import Items, find_items
-from blpo_dspy.labelling.judged import judge_items, opinions_in
+from blpo_dspy.labelling.judged import compiled_with, judge_items, opinions_in
 from blpo_dspy.labelling.looks import looks_of
 from blpo_dspy.labelling.opening import Work, open_session
 from blpo_dspy.models.lm import Models
@@ -91,10 +92,27 @@ def test_doubt_is_want_of_confidence_disagreement_or_no_label(tmp_path: Path) ->
     opinions, (note,) = opinions_in(table(tmp_path / "said.csv", rows), items, SCALE)
     said = {item.row.where: opinions.get(item.key) for item in items.items}
     assert said == {
-        "000.png": Opinion("3", 0.25), "001.png": Opinion("5", 0.0), "002.png": Opinion("4", 1.0),
+        "000.png": Opinion("3", 0.25, 3), "001.png": Opinion("5", 0.0, 5), "002.png": Opinion("4", 1.0, 4),
         "003.png": Opinion("", 1.0), "004.png": None, "005.png": None,
     }  # fmt: skip
     assert note == "2 of 6 images have no verdict and are drawn by chance alone"
+
+
+def test_what_a_judge_was_compiled_with_is_known_by_its_content(tmp_path: Path) -> None:
+    """Whatever its name; what cannot be read counts too, as agreement on it would say nothing."""
+    folder, out = photos(tmp_path / "photos", 4), tmp_path / "labels.csv"
+    items = found(folder, out)
+    examples = load_images(folder)
+    (folder / "000.png").rename(folder / "renamed.png")
+    (folder / "001.png").write_bytes(b"broken")
+    items = found(folder, out)
+    judge = VisualJudge(SCALE, instruction="Rate it.")
+    judge.card = {"data": {"train": {"n": 1, "prints": item_prints(examples[:1])}}}
+    known = compiled_with(judge, items)
+    assert {item.row.where: known(item.key) for item in items.items} == {
+        "001.png": True, "002.png": False, "003.png": False, "renamed.png": True,
+    }  # fmt: skip
+    assert not compiled_with(JUDGE, items)(items.items[0].key)
 
 
 def test_verdicts_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -291,7 +291,7 @@ class VisualJudge(dspy.Module):
         """Returns the verbalizer's description, the first call of judging with one; arguments as for `forward`."""
         prepared = self.prepare(**self._named(image, inputs))
         with lean_calls():
-            return _described(_outcome(self.verbalizer, prepared))
+            return _described(_outcome(self.verbalizer, prepared, {}))
 
     async def aforward(self, *image: Any, **inputs: Any) -> dspy.Prediction:
         """Judges without blocking the event loop; arguments as for `forward`."""

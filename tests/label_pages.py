@@ -58,6 +58,7 @@ class Page:
     """A page in this process, as a client asks for it."""
 
     def __init__(self, session: Any, second_page: Any = None) -> None:
+        self.session = session
         self.server = LabelServer(session, "127.0.0.1", TOKEN, second_page)
         self.client = TestClient(self.server.app, base_url=HOST, raise_server_exceptions=False)
 

@@ -864,8 +864,18 @@ def label(
     ] = "annotator",
     task: Annotated[str, typer.Option(metavar="TEXT", help="The question, shown on the page.")] = "",
     next: Annotated[
-        str, typer.Option(metavar="ORDER", help="What is labelled next: random, a plain random sample.")
+        str,
+        typer.Option(
+            metavar="random|JUDGE|PREDICTIONS",
+            help="What is labelled next: a random sample, or what teaches a judge most, by a judge.json, which first "
+            "judges the images, or by what `blpo judge --out` wrote.",
+        ),
     ] = "random",
+    random_share: Annotated[
+        float, typer.Option(metavar="X", help="The share of random draws beside what teaches most.")
+    ] = 0.3,
+    models: _JudgeModels,
+    threads: Threads = None,
     seed: Seed = 0,
     allow_outside: AllowOutside = False,
     where: Where,
@@ -874,13 +884,12 @@ def label(
     from blpo_dspy.cli.label import LabelJob, label_images
     from blpo_dspy.cli.screen import Screen
     from blpo_dspy.data.fields import InputFields
+    from blpo_dspy.labelling.opening import Work
 
     space = parse_labels(labels, scale, scores, None, pairs)
     fields = InputFields.of(names(images or "image"), names(context or ""))
-    job = LabelJob(
-        source, space, out, fields, where, rater, task.strip(), next, seed, image_column, label_column, allow_outside
-    )
-    label_images(job, Screen(as_json=False))
+    work = Work(source, space, out, fields, rater, task.strip(), image_column, label_column, allow_outside)
+    label_images(LabelJob(work, where, next, models, threads, seed, random_share), Screen(as_json=False))
 
 
 @_command("review")

@@ -8,21 +8,19 @@ import shlex
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blpo_dspy.cli.screen import Screen
 from blpo_dspy.cli.serve import TOKEN
-from blpo_dspy.data.fields import InputFields
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.files import check_path, writable_folder
-from blpo_dspy.labelling.items import RATER, REASON, find_items
-from blpo_dspy.labelling.journal import RaterJournal, journal_folder
-from blpo_dspy.labelling.ordering import RANDOM, Ordering, RandomOrder
+from blpo_dspy.labelling.chosen import RANDOM_SHARE
+from blpo_dspy.labelling.items import RATER, REASON
+from blpo_dspy.labelling.opening import Work, open_session
+from blpo_dspy.labelling.ordering import RANDOM, RandomOrder
 from blpo_dspy.labelling.session import LabelSession, Session
 from blpo_dspy.labelling.table import LabelTable
-from blpo_dspy.runs.jobs import Where
+from blpo_dspy.runs.jobs import ModelNames, Where
 
 if TYPE_CHECKING:
     from blpo_dspy.labelling.items import Items
@@ -35,32 +33,22 @@ class LabelJob:
     """One `blpo label`.
 
     Attributes:
-        source: A folder or table.
-        labels: The closed set of labels.
-        out: The table that labels go to.
-        fields: The images and texts that are shown.
+        work: What is labelled, and by whom.
         where: Where the page is served.
-        rater: Who labels.
-        task: The question that the page states.
-        next: What is labelled next: "random".
+        next: What is labelled next: "random", a judge's file, or the table with its verdicts.
+        models: The judge's models.
+        threads: Concurrent LM calls.
         seed: Of the order.
-        image_column: The column of the only image, where it has another name than its input.
-        label_column: The column with labels that are there already.
-        allow_outside: Whether images may lie outside the folder, or that of the table.
+        random_share: The share of random draws beside what a judge's verdicts choose.
     """
 
-    source: Path
-    labels: LabelSpace
-    out: Path
-    fields: InputFields
+    work: Work
     where: Where
-    rater: str = "annotator"
-    task: str = ""
     next: str = RANDOM
+    models: ModelNames = ModelNames()  # noqa: RUF009 - it is frozen
+    threads: int | None = None
     seed: int = 0
-    image_column: str | None = None
-    label_column: str = "label"
-    allow_outside: bool = False
+    random_share: float = RANDOM_SHARE
 
 
 def label_images(job: LabelJob, screen: Screen) -> None:
@@ -68,43 +56,32 @@ def label_images(job: LabelJob, screen: Screen) -> None:
 
     Raises:
         BlpoError: If something cannot be used or written, the extra is not installed, or an option doesn't fit.
+        ModelError: If a model that judges stops answering.
     """
-    _check_out(job)
-    items = find_items(
-        job.source,
-        job.labels,
-        job.out,
-        fields=job.fields,
-        image_column=job.image_column,
-        label_column=job.label_column,
-        allow_outside=job.allow_outside,
-    )
+    work = job.work
+    items = work.items()
     for note in items.notes:
         screen.note(note)
-    ordering = ordering_of(job.next, items, job.seed)
-    journal = RaterJournal(job.out, job.rater, job.labels, items.fields.names)
+    session = _opened(job, items, screen)
     try:
-        table = LabelTable(job.out, items, journal, ordering)
-        session = LabelSession(items, job.labels, journal, table, ordering, job.task)
-        table.write()
         left = session.view()["progress"]
         done = left["labelled"] + left["cannot"] + left["before"]
-        screen.text(f"Labels  {job.out}, by {job.rater}: {done} of {left['total']} answered")
-        serve_page(session, job.where, screen, lambda: _agreement_page(table))
-        screen.text(f"Next    {next_command(job, table)}")
+        screen.text(f"Labels  {work.out}, by {work.rater}: {done} of {left['total']} answered")
+        serve_page(session, job.where, screen, lambda: _agreement_page(session.table))
+        screen.text(f"Next    {next_command(work, session.table)}")
     finally:
-        journal.close()
+        session.journal.close()
 
 
-def ordering_of(choice: str, items: Items, seed: int) -> Ordering:
-    """Returns what says which item comes next.
+def _opened(job: LabelJob, items: Items, screen: Screen) -> LabelSession:
+    """The session, with what comes next in it."""
+    if job.next == RANDOM:
+        return open_session(job.work, items, lambda keys: RandomOrder(keys, job.seed))
+    from blpo_dspy.cli.label_next import next_by_judge  # noqa: PLC0415 - a judge takes long to import
 
-    Raises:
-        BlpoError: If there is no such ordering.
-    """
-    if choice != RANDOM:
-        raise BlpoError(f"--next {choice!r} is not an order; write --next random")
-    return RandomOrder([item.key for item in items.items if item.key not in items.given], seed)
+    asked = (job.models, job.threads)
+    found = next_by_judge(job.next, job.work, items, asked, screen, job.seed, job.random_share)
+    return open_session(job.work, items, found.order, found.verdict)
 
 
 def serve_page(session: Session, where: Where, screen: Screen, second_page: Callable[[], str] | None = None) -> None:
@@ -167,22 +144,7 @@ def _agreement_page(table: LabelTable) -> str:
     return agreement_page(table.ratings())
 
 
-def _check_out(job: LabelJob) -> None:
-    out = job.out
-    if out.suffix != ".csv":
-        raise BlpoError(f"{out}: the labels are written as CSV, so the name should end in .csv")
-    check_path(out)
-    writable_folder(out.parent)
-    if job.source.exists() and out.exists() and out.samefile(job.source):
-        raise BlpoError(f"{out}: --out is the TABLE itself, whose other rows would be lost; name another file")
-    if out.exists() and not journal_folder(out).is_dir():
-        raise BlpoError(
-            f"{out}: this file was not written by `blpo label` and would be overwritten; name another --out, and give "
-            "this file as the TABLE to label the rest of it"
-        )
-
-
-def next_command(job: LabelJob, table: LabelTable) -> str:
+def next_command(job: Work, table: LabelTable) -> str:
     """Returns the command that aligns a judge with the labels."""
     words = ["blpo", "compile", str(job.out), *label_words(job.labels), "--task", job.task or "…"]
     columns = job.fields.names[: len(job.fields.images)]

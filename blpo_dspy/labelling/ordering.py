@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Protocol
 
 from blpo_dspy.labelling.journal import Draw
@@ -14,7 +14,13 @@ RANDOM = "random"
 
 
 class Ordering(Protocol):
-    """Chooses what is labelled next."""
+    """Chooses what is labelled next.
+
+    Attributes:
+        share: The share of random draws, in (0, 1].
+    """
+
+    share: float
 
     def upcoming(self, done: Collection[str], count: int) -> list[tuple[str, Draw]]:
         """Returns the next items that aren't done, each with how it was drawn.
@@ -43,10 +49,15 @@ class RandomOrder:
     The number depends on seed and item alone. So raters with the same seed are shown the same images, which lets their
     agreement be measured, and items that are added later are part of the sample like all others.
 
+    An item belongs to the sample once all before it were shown, whatever drew them. So the sample stays fair although
+    other draws pick from the same items: without what they picked it would lack the very images that they look for.
+
     Args:
         keys: Of all items to draw from.
         seed: Seeds the numbers.
     """
+
+    share = 1.0
 
     def __init__(self, keys: Sequence[str], seed: int = 0) -> None:
         self._keys, self._seed = tuple(keys), seed
@@ -54,10 +65,6 @@ class RandomOrder:
     @cached_property
     def _order(self) -> list[str]:
         return sorted(self._keys, key=lambda key: hashlib.sha256(f"{self._seed}:{key}".encode()).digest())
-
-    @cached_property
-    def _ranks(self) -> dict[str, int]:
-        return {key: rank for rank, key in enumerate(self._order, 1)}
 
     def upcoming(self, done: Collection[str], count: int) -> list[tuple[str, Draw]]:
         """Returns the next items of the sample, as `Ordering` does."""
@@ -67,11 +74,9 @@ class RandomOrder:
     def inclusion(self, draws: Mapping[str, Draw]) -> dict[str, float | None]:
         """Returns the share of all items that the sample holds, whoever was shown them, for each of its items.
 
-        One that was shown but got no label is part of the sample. It is None for what another ordering drew.
+        One that was shown but got no label is part of the sample. The sample ends before the first item that was not
+        shown: where others pick too, that makes its shares unbiased (Haldane 1945, inverse sampling).
         """
-        own = {key for key, draw in draws.items() if draw.by == RANDOM and draw.seed == self._seed}
-        size = max((self._ranks[key] for key in own if key in self._ranks), default=0)
-        return {
-            key: size / len(self._keys) if key in own and key in self._ranks else draw.probability
-            for key, draw in draws.items()
-        }
+        sample = set(takewhile(draws.__contains__, self._order))
+        share = len(sample) / max(1, len(self._keys))
+        return {key: share if key in sample else draw.probability for key, draw in draws.items()}

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from blpo_dspy.data.images.prepare import ImageSource
+from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.reasons import reason_text
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.labelling.enough import EVERY, enough
 from blpo_dspy.labelling.items import EARLIER, Items, shares
 from blpo_dspy.labelling.journal import CANNOT_TELL, LABELLED, SKIPPED, Answer, Answers, Draw, RaterJournal
 from blpo_dspy.labelling.ordering import Ordering
-from blpo_dspy.labelling.table import LabelTable
+from blpo_dspy.labelling.table import LabelTable, shown_by
+from blpo_dspy.predictions.reading import CHOSEN
 
 _AHEAD = 3
 _LONGEST_TEXT = 20_000  # characters of a context text that are shown
@@ -54,6 +57,7 @@ class LabelSession:
         table: The table that the labels go to.
         ordering: What comes next.
         task: The question, as the page states it.
+        verdict: Returns a judge's label of an item by key, None where it has no say; None without a judge.
     """
 
     items: Items
@@ -62,8 +66,10 @@ class LabelSession:
     table: LabelTable
     ordering: Ordering
     task: str = ""
+    verdict: Callable[[str], Label | None] | None = None
 
     def __post_init__(self) -> None:
+        self._enough: tuple[int, dict[str, Any] | None] = (0, None)
         self._lock = threading.Lock()
         self._offered: dict[str, Draw] = {}
         self._positions = {item.key: position for position, item in enumerate(self.items.items)}
@@ -115,8 +121,8 @@ class LabelSession:
         item = self.items.items[position]
         answers = self.journal.answers
         known = answers.latest.get(item.key)
-        # How it came to be shown: as it did the first time; "chosen" if no ordering drew it.
-        draw = self._offered.get(item.key, Draw("chosen")) if known is None else known.draw
+        # How it came to be shown: as it did the first time; chosen if no ordering drew it.
+        draw = self._offered.get(item.key, Draw(CHOSEN)) if known is None else known.draw
         answer = stated(action, self.labels, draw)
         if is_new(action, answers, item.key, answer):
             self.journal.put(item.key, answer, item.cells, now())
@@ -144,6 +150,7 @@ class LabelSession:
             "last": None if self.journal.answers.last is None else self._positions.get(self.journal.answers.last),
             "done": f"Every picture has an answer of {self.journal.rater}. The labels are in {self.table.path.name}.",
             "figures": True,
+            "enough": self._sufficiency(),
             "ahead": [self._pictures(place) for place in ahead],
             "progress": self._progress(),
         }
@@ -169,6 +176,22 @@ class LabelSession:
         for column, image in self.items.reader.columns.images.items():
             names += [image.name] * (item.cells[column].count("|") + 1 if image.several else 1)
         return pictures(position, names, item.key)
+
+    def _sufficiency(self) -> dict[str, Any] | None:
+        """How exactly labels tell a judge's agreement, looked at after so many labels again."""
+        labelled = {key: a.label for key, a in self.journal.answers.latest.items() if a.label is not None}
+        step = len(labelled) // EVERY
+        if step != self._enough[0]:
+            included = self.ordering.inclusion(shown_by(self.table.everyone()))
+            sample = {key: label for key, label in labelled.items() if included[key] is not None}
+            right = None
+            if self.verdict is not None:
+                said = {key: self.verdict(key) for key in sample}
+                sample = {key: label for key, label in sample.items() if said[key] is not None}
+                right = sum(self.labels.right(label, said[key]) for key, label in sample.items())
+            size, share = len(self.items.items), self.ordering.share
+            self._enough = step, enough(len(sample), right, images=size, share=share)
+        return self._enough[1]
 
     def _progress(self) -> dict[str, Any]:
         latest = [a for key, a in self.journal.answers.latest.items() if key in self._positions]

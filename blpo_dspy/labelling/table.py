@@ -15,6 +15,7 @@ from blpo_dspy.files import replacing, spreadsheet_cell
 from blpo_dspy.labelling.items import LABEL, RATER, REASON, Given, Items
 from blpo_dspy.labelling.journal import (
     CANNOT_TELL,
+    SKIPPED,
     Answer,
     Answers,
     Draw,
@@ -24,10 +25,10 @@ from blpo_dspy.labelling.journal import (
     other_paths,
 )
 from blpo_dspy.labelling.ordering import Ordering
-from blpo_dspy.predictions.reading import CHANCE, STRATUM
+from blpo_dspy.predictions.reading import CHANCE, DRAWN, STRATUM
 
 CANNOT = "cannot_tell"
-_OURS = (LABEL, REASON, RATER, CANNOT, CHANCE, STRATUM)
+_OURS = (LABEL, REASON, RATER, CANNOT, DRAWN, CHANCE, STRATUM)
 _SECONDS_TO_WAIT = 30
 
 
@@ -102,7 +103,9 @@ class LabelTable:
         for rater, answers in people:
             for key, answer in answers.latest.items():
                 cells = answers.cells[key]
-                yield [*_cells(cells, columns), *_answer_cells(answer, rater, cells, included[key])]
+                # What was skipped is part of a sample like what nobody can tell.
+                if answer.state != SKIPPED or included[key] is not None:
+                    yield [*_cells(cells, columns), *_answer_cells(answer, rater, cells, included[key])]
 
 
 def shown_by(people: Sequence[tuple[str, Answers]]) -> dict[str, Draw]:
@@ -115,7 +118,7 @@ def _cells(cells: Mapping[str, str], columns: Sequence[str]) -> list[object]:
 
 
 def _given_cells(given: Given, cells: Mapping[str, str]) -> list[object]:
-    design = [cells.get(CHANCE, ""), cells.get(STRATUM, "")]
+    design = [cells.get(name, "") for name in (DRAWN, CHANCE, STRATUM)]
     return [given.label, spreadsheet_cell(given.reason), given.rater, "", *design]
 
 
@@ -129,4 +132,4 @@ def _answer_cells(answer: Answer, rater: str, cells: Mapping[str, str], share: f
     cannot = "yes" if answer.state == CANNOT_TELL else ""
     included = "" if share is None else f"{share * float(cells.get(CHANCE) or 1):.6g}"
     stratum = answer.draw.stratum or cells.get(STRATUM, "")
-    return [label, spreadsheet_cell(answer.reason), rater, cannot, included, stratum]
+    return [label, spreadsheet_cell(answer.reason), rater, cannot, answer.draw.by, included, stratum]

@@ -14,7 +14,9 @@ from blpo_dspy.data.tables import Table, TableSource, read_table, require_column
 from blpo_dspy.errors import BlpoError, DataError, brief
 
 LABEL, CONFIDENCE, SERVED_BY = "label", "confidence", "served_by"
-CHANCE, STRATUM = "inclusion_probability", "stratum"
+CHANCE, STRATUM, DRAWN = "inclusion_probability", "stratum", "drawn"
+CHOSEN = "chosen"
+"""What stands in the column `drawn` of an image that nobody drew at random."""
 _TEXTS = ("description", "reasoning", "answer")
 ADDED = (LABEL, *_TEXTS, "invalid", "inconsistent", CONFIDENCE, "escalate", SERVED_BY, "error")
 """The columns that a judge adds to a table."""
@@ -103,7 +105,7 @@ def key_columns(first: Table, second: Table, key: Sequence[str] | None) -> tuple
         for table in (first, second):
             require_columns(table.name, table.columns, key, advice="", option="key")
         return tuple(key)
-    apart = {*ADDED, CHANCE, STRATUM}
+    apart = {*ADDED, CHANCE, STRATUM, DRAWN}
     shared = tuple(name for name in first.columns if name in second.columns and name not in apart)
     if not shared:
         raise DataError(

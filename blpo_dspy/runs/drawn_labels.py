@@ -18,6 +18,8 @@ from blpo_dspy.errors import BlpoError, DataError, brief
 from blpo_dspy.optimizers.bench.cards import known_prints
 from blpo_dspy.predictions.reading import (
     CHANCE,
+    CHOSEN,
+    DRAWN,
     LABEL,
     STRATUM,
     Verdicts,
@@ -109,7 +111,7 @@ def _drawn_rows(
     known = {name: position for position, name in enumerate(verdicts.keys)}
     keys = [key_of(row.values, key) for row in people.rows]
     problems = repeated([row.where for row in people.rows], keys)
-    drawn, undrawn, blank, own = [], 0, 0, 0
+    drawn, undrawn, chosen, blank, own = [], 0, 0, 0, 0
     for number, (row, name) in enumerate(zip(people.rows, keys, strict=True)):
         try:
             label = labels.coerce(row.values[LABEL]) if text_in(row.values, LABEL) else None
@@ -120,7 +122,9 @@ def _drawn_rows(
             problems.append(f"{row.where}: {error}")
             continue
         if chance is None:
-            undrawn += label is not None
+            if label is not None:
+                by_choice = text_in(row.values, DRAWN) == CHOSEN
+                chosen, undrawn = chosen + by_choice, undrawn + (not by_choice)
             continue
         blank += label is None
         if label is not None and number in trained:
@@ -132,6 +136,7 @@ def _drawn_rows(
     if all(row.label is None for row in drawn):
         raise BlpoError(f"{people.name}: no row that was drawn has a label that counts; label some of the images first")
     aside = {
+        f"{counted(chosen, 'label')} set aside: chosen as the judge was in doubt, not drawn at random": chosen,
         f"{counted(undrawn, 'label')} set aside: without {CHANCE}, so not of the draw": undrawn,
         f"{counted(own, 'label')} set aside: the judge or an ancestor of it was compiled with the image": own,
         f"{counted(blank, 'image')} of the draw not labelled; the others of their stratum stand for them": blank,

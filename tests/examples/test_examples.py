@@ -57,7 +57,7 @@ def test_every_example_is_tested() -> None:
     """A new file needs a test below."""
     assert EXAMPLES == [
         "act_on_it", "align_from_csv", "compare_optimizers", "compose_pipeline", "custom_program", "endpoints",
-        "judge_as_metric", "pairwise", "ray_judge", "reference", "reproduce_paper",
+        "judge_as_metric", "label_loop", "pairwise", "ray_judge", "reference", "reproduce_paper",
     ]  # fmt: skip
 
 
@@ -124,6 +124,16 @@ def test_every_recipe_is_shown_and_those_for_ones_own_server_answer(tmp_path: Pa
     for where in ("vLLM", "Ollama", "llama.cpp", "LM Studio", "OpenRouter", "Azure", "Bedrock", "Gemini"):
         assert re.search(rf"^{re.escape(where)}: ", shown, re.MULTILINE)
     assert re.findall(r"→ (\d)$", shown, re.MULTILINE) == ["4"] * 4
+
+
+def test_a_folder_without_labels_becomes_a_judge_in_four_sittings(tmp_path: Path) -> None:
+    """Both arms begin alike and end far above the start; which of them is ahead is a matter of many runs."""
+    shown = run("label_loop", tmp_path)
+    (start,) = figures(shown, r"without labels: (\d\.\d+)")
+    rows = [figures(line, r"(\d+(?:\.\d+)?) \|") for line in shown.splitlines()[4:]]
+    assert [row[0] for row in rows] == [40, 60, 80, 100]
+    assert rows[0][1] == rows[0][2]
+    assert min(rows[-1][1:3]) > start + 0.15
 
 
 def test_a_judge_of_pairs_is_compiled_and_ranks_models(tmp_path: Path) -> None:

@@ -205,6 +205,18 @@ def test_two_people_label_blindly_and_see_how_far_they_agree(browser: Any, tmp_p
     assert len(rows(out)) == 14
 
 
+def test_how_many_labels_suffice_is_said_on_a_phone(browser: Any, tmp_path: Path) -> None:
+    """In a line that fits; the picture stays large."""
+    with labelling(photos(tmp_path / "photos", 30), tmp_path / "labels.csv") as page, listening(page) as url:
+        for number in range(20):
+            page.label(number % 5 + 1)
+        tab = Tab(browser, url, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+        assert "20 images drawn at random" in tab.text("#enough")
+        assert tab.page.evaluate("document.documentElement.scrollWidth") == 390
+        assert tab.page.query_selector("figure").bounding_box()["height"] >= 300
+        tab.check()
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_pair_with_a_text_by_arrows_on_a_phone_and_a_desk(browser: Any, tmp_path: Path, width: int) -> None:
     """All of it fits the screen; both pictures are large, and named."""

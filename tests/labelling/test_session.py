@@ -173,3 +173,20 @@ def test_scores_are_typed(tmp_path: Path) -> None:
         assert page.label("11").status_code == 400
         assert page.label("7.5").json()["progress"]["labelled"] == 1
     assert rows(out)[0]["label"] == "7.5"
+
+
+def test_after_twenty_labels_it_says_how_exactly_they_tell_the_agreement(tmp_path: Path) -> None:
+    """And after forty again, of a judge by the images that it has a say on; undo counts."""
+    folder, out = photos(tmp_path / "photos", 45), tmp_path / "labels.csv"
+    with labelling(folder, out) as page:
+        for number in range(40):
+            shown = page.label(number % 5 + 1).json()["enough"]
+            expected = None if number < 19 else 20 if number < 39 else 40
+            assert (shown and shown["labels"]) == expected
+        assert page.post({"do": "undo"}).json()["enough"]["labels"] == 39
+    with labelling(folder, out) as page:
+        page.session.verdict = {item.key: 3 for item in page.session.items.items[:30]}.get
+        shown = page.state()["enough"]
+        places = [int(row["image"][-7:-4]) for row in rows(out)]
+        assert shown["labels"] == sum(place < 30 for place in places) < 39
+        assert shown["right"] == sum(row["label"] == "3" for row, at in zip(rows(out), places, strict=True) if at < 30)

@@ -218,6 +218,8 @@ function show(found, said = "") {
   $("done").hidden = Boolean(item);
   if (!item) $("done-text").textContent = view.done;
   $("figures").hidden = !view.figures;
+  $("enough").hidden = !view.enough;
+  $("enough").textContent = view.enough?.text ?? "";
   if (item && !same) showPictures(item);
   showTexts(item?.texts);
   showLabels();

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from blpo_dspy.optimizers import BLPO
     from blpo_dspy.predictions.predict import predict
     from blpo_dspy.predictions.ranking import rank
-    from blpo_dspy.programs import VisualJudge
+    from blpo_dspy.programs import Cascade, VisualJudge
     from blpo_dspy.runs.align import align
+    from blpo_dspy.runs.calibrating import calibrate
     from blpo_dspy.runs.drift import measure_drift
     from blpo_dspy.runs.measure import measure
     from blpo_dspy.runs.population import estimate_population
@@ -36,6 +37,7 @@ __all__ = [
     "BlpoError",
     "BlpoWarning",
     "Budget",
+    "Cascade",
     "DataError",
     "LabelSpace",
     "ModelError",
@@ -43,6 +45,7 @@ __all__ = [
     "VisualJudge",
     "__version__",
     "align",
+    "calibrate",
     "compare",
     "draw_to_label",
     "estimate_population",
@@ -62,12 +65,14 @@ _HOME = {
     "BlpoError": "errors",
     "BlpoWarning": "errors",
     "Budget": "calls.budget",
+    "Cascade": "programs",
     "DataError": "errors",
     "LabelSpace": "data.labels.space",
     "ModelError": "errors",
     "Models": "models.lm",
     "VisualJudge": "programs",
     "align": "runs.align",
+    "calibrate": "runs.calibrating",
     "compare": "comparison.compare",
     "draw_to_label": "runs.to_label",
     "estimate_population": "runs.population",

@@ -2,17 +2,15 @@
 
 `plan_shards` divides the images, `judge_shard` judges a shard wherever it is called, and `merge` writes the table. A
 shard that is tried again resumes from its journal, so that a lost process repeats no more than the calls that it had
-under way. Where Ray is not installed, processes of this machine stand in for it.
+under way. Where Ray is not installed, this process judges one shard after the other.
 
 usage: python examples/ray_judge.py
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -32,12 +30,6 @@ def on_ray(shards: Sequence[Shard]) -> list[Report]:
     return reports
 
 
-def on_processes(shards: Sequence[Shard]) -> list[Report]:
-    """Judges shards in two processes."""
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return list(pool.map(judge_shard, shards))
-
-
 def main() -> None:
     """Judges forty photographs in shards of ten."""
     judge = VisualJudge(LabelSpace.ordinal(1, 5), instruction="Rate the technical quality of this photograph.")
@@ -46,8 +38,8 @@ def main() -> None:
         out = Path(folder) / "predictions.parquet"
         plan = plan_shards(judge, f"{folder}/images", out=out, models=Models.named("embedded"), shard_rows=10)
         ray = find_spec("ray") is not None
-        print(f"{len(plan.shards)} shards, judged by {'Ray' if ray else 'processes, as Ray is not installed'}")
-        done = plan.merge((on_ray if ray else on_processes)(plan.shards))
+        print(f"{len(plan.shards)} shards, judged {'by Ray' if ray else 'in this process, as Ray is not installed'}")
+        done = plan.merge(on_ray(plan.shards) if ray else map(judge_shard, plan.shards))
         print(f"{done.known} of {done.total} rows in {out.name}: {dict(done.labels)}, {done.errors} errors")
 
 

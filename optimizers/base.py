@@ -22,7 +22,7 @@ from blpo_dspy.optimizers.estimates.costs import USUAL, call_costs, shortfall
 from blpo_dspy.optimizers.estimates.plan import Plan
 from blpo_dspy.optimizers.options import OptimizerOptions
 from blpo_dspy.programs.pairs import mirrored
-from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.programs.visual_judge import VisualJudge, single
 
 Program = TypeVar("Program", bound=dspy.Module)
 
@@ -50,7 +50,8 @@ class JudgeOptimizer(OptimizerOptions, Teleprompter):
         """Returns an optimized copy of the student, with `candidate_programs` and `detailed_results`.
 
         Args:
-            student: A program with a verbalizing and a judging predictor, such as `VisualJudge`.
+            student: A program with a verbalizing and a judging predictor, such as `VisualJudge`; one with a confidence
+                is compiled without, as its calibration ends with its instructions.
             trainset: Labelled examples that the search works on.
             teacher: Not used; part of DSPy's calling convention.
             valset: Labelled examples that the returned program is picked on. If None it is picked on the trainset: a
@@ -65,6 +66,7 @@ class JudgeOptimizer(OptimizerOptions, Teleprompter):
         """
         if teacher is not None:
             notice(f"{self.algorithm} takes no teacher; it is ignored")
+        student = single(student)
         with (
             dspy.context(disable_history=True, trace=[]),
             Workers(self.num_threads) as workers,
@@ -103,7 +105,7 @@ class JudgeOptimizer(OptimizerOptions, Teleprompter):
             BlpoError: As `compile`, if the arguments don't fit together.
             JournalError: If the log folder holds another run.
         """
-        with Workers(1) as workers, Run(self, student, trainset, valset, workers):
+        with Workers(1) as workers, Run(self, single(student), trainset, valset, workers):
             return
 
     def _untested(self, run: Run) -> str | None:

@@ -18,6 +18,7 @@ from blpo_dspy.optimizers.base import JudgeOptimizer
 from blpo_dspy.optimizers.bench.bench import find_predictors
 from blpo_dspy.optimizers.bench.setup import dataset, label_space, program_lms
 from blpo_dspy.optimizers.estimates.costs import MOST, USUAL, call_costs, shortfall, times
+from blpo_dspy.programs.visual_judge import single
 
 LATENCY = 2.0
 """Seconds that a call takes unless stated otherwise."""
@@ -140,6 +141,7 @@ def estimate(
     """
     if not latency > 0:
         raise BlpoError(f"latency={latency!r} is not a valid time for a call; give seconds")
+    student = single(student)
     predictors = find_predictors(student, optimizer.verbalizer, optimizer.judge)
     data = dataset(student, trainset, valset, optimizer.label_field)
     label_space(optimizer.labels, student, data.examples, optimizer.label_field, optimizer.metric)

@@ -13,10 +13,14 @@ from blpo_dspy.files import as_path
 FORMAT = "blpo-dspy judge"
 PROGRAM_FORMAT = "blpo-dspy program"
 """The format of the state of a program of one's own (`ProgramJudge`)."""
+CASCADE_FORMAT = "blpo-dspy cascade"
+"""The format of several judges in a row (`Cascade`)."""
 FORMAT_VERSION = 1
 NEXT_VERSION = 2
 """Of a judge that earlier releases cannot build: with scores, or with other inputs than one `image`."""
-_VERSIONS = (FORMAT_VERSION, NEXT_VERSION)
+CONFIDENT_VERSION = 3
+"""Of a judge with a confidence, or with a threshold below which it escalates, which earlier releases would ignore."""
+_VERSIONS = (FORMAT_VERSION, NEXT_VERSION, CONFIDENT_VERSION)
 _CLOSED = ("nominal", "ordinal")  # the label spaces that the first version has
 _REQUIRED = ("labels", "evidence", "context", "reasoning", "pixel_policy", "verbalizer", "judge", "card")
 # How DSPy writes an image into a state, and how pixels are written as text.
@@ -58,6 +62,8 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def format_version(shape: Mapping[str, Any]) -> int:
     """Returns the lowest format version that has what a judge of this shape needs."""
+    if "confidence" in shape:
+        return CONFIDENT_VERSION
     plain = "images" not in shape and shape["labels"]["kind"] in _CLOSED
     return FORMAT_VERSION if plain else NEXT_VERSION
 
@@ -78,6 +84,8 @@ def check_judge(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
             f"{path}: the state of a program of somebody's own, without its code; build it and call load(path) "
             "of its ProgramJudge, or name it on the command line with --program module:factory"
         )
+    if data.get("format") == CASCADE_FORMAT:
+        raise ArtifactError(f"{path}: several judges in a row; they are loaded by Cascade.load")
     if not is_judge(data):
         raise ArtifactError(
             f"{path}: not a judge saved by VisualJudge.save() (its 'format' is not {FORMAT!r}); for a plain DSPy state "

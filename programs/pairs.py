@@ -83,7 +83,8 @@ class BothOrders:
 
     The prediction has the label on which both orders agree, else the tie, or None where the labels have none. Its
     `inconsistent` is whether the label changed with the order, None where one of the two answers states no label. The
-    description and the reasoning are those of the given order.
+    description and the reasoning are those of the given order, the confidence is the lower one, and 0 where the label
+    changes with the order.
 
     Args:
         judge: The judge.
@@ -105,4 +106,10 @@ def _combined(given: dspy.Prediction, other: dspy.Prediction, labels: LabelSpace
         label = labels.tie if inconsistent else given.label
     agreed = inconsistent is False
     answer = given.answer if agreed else f"{given.answer} / in the other order: {other.answer}"
-    return dspy.Prediction(**{**dict(given.items()), "label": label, "answer": answer, "inconsistent": inconsistent})
+    found = {**dict(given.items()), "label": label, "answer": answer, "inconsistent": inconsistent}
+    if "confidence" in given:
+        both = (given.confidence, other.confidence)
+        found["confidence"] = 0.0 if not agreed else None if None in both else min(both)
+    if "escalate" in given:
+        found["escalate"] = not agreed or given.escalate or other.escalate
+    return dspy.Prediction(**found)

@@ -148,6 +148,14 @@ class ProgramJudge(VisualJudge):
         except AdapterParseError as error:
             return self._unreadable(error)
 
+    def confident(self, *method: Any, **options: Any) -> Any:
+        """Refuses: how often a program of one's own is asked, and for what, is the program's to say.
+
+        Raises:
+            BlpoError: Always.
+        """
+        raise BlpoError("a program of your own has no confidence here; use a VisualJudge for one")
+
     def _read(self, prediction: Any) -> dspy.Prediction:
         check_kind("the program's result", prediction, dspy.Prediction, "prediction", "dspy.Prediction(label=…)")
         if self.label_field not in prediction:

@@ -7,7 +7,7 @@ import copy
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar, get_args, overload
 
@@ -17,11 +17,13 @@ from dspy.utils.exceptions import AdapterParseError
 from blpo_dspy.data.fields import IMAGE, InputFields
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.labels.normalize import Label
-from blpo_dspy.data.labels.space import LabelSpace, check_space
-from blpo_dspy.errors import ArtifactError, BlpoError, brief, check_kind, notice
+from blpo_dspy.data.labels.space import LabelSpace, Method, check_space
+from blpo_dspy.errors import ArtifactError, BlpoError, ModelError, brief, check_kind, notice
 from blpo_dspy.files import as_path, check_path, write_json
 from blpo_dspy.models.credentials import fit_to_show
 from blpo_dspy.models.lean import lean_calls
+from blpo_dspy.models.lm import rollout_seed
+from blpo_dspy.models.logprobs import tokens_of
 from blpo_dspy.models.seams import get_dependency_versions
 from blpo_dspy.notebook import html_table
 from blpo_dspy.programs.artifact import (
@@ -34,6 +36,15 @@ from blpo_dspy.programs.artifact import (
     read_json,
 )
 from blpo_dspy.programs.batching import Item, batch_inputs, listed, run_batch
+from blpo_dspy.programs.confidence import (
+    TEMPERATURE,
+    VIEWS,
+    VOTES,
+    Confidence,
+    elected,
+    label_probability,
+    share_agreeing,
+)
 from blpo_dspy.programs.metric import judge_metric
 from blpo_dspy.programs.pairs import check_pair
 from blpo_dspy.programs.predictor import MALFORMED, FittingPredict, JudgingPredict
@@ -45,6 +56,7 @@ Evidence = Literal["both", "image", "description"]
 _SHOWN = 1000  # characters of an instruction in a notebook
 
 _J = TypeVar("_J", bound="VisualJudge")
+_P = TypeVar("_P", bound=dspy.Module)
 
 
 class _Load:
@@ -67,7 +79,8 @@ class VisualJudge(dspy.Module):
 
     A call `judge(image=…, **context)`, each image under its name, returns a `dspy.Prediction` with `label` (one of the
     label space, or None where the model's answer states none), `answer` (what the model wrote for it), `description`
-    unless the evidence is the image alone, and `reasoning` if requested.
+    unless the evidence is the image alone, and `reasoning` if requested; see `confident` for `confidence`, and
+    `blpo_dspy.calibrate` for `escalate`.
 
     Args:
         labels: The closed set of labels.
@@ -92,6 +105,11 @@ class VisualJudge(dspy.Module):
             evidence unknown, `reasoning` neither true nor false, or the labels compare two images of which it doesn't
             take two.
     """
+
+    confidence: Confidence | None = None
+    """How its confidence is found; None if it has none."""
+    threshold: float | None = None
+    """The confidence in [0, 1] below which it escalates; None if it isn't calibrated."""
 
     def __init__(
         self,
@@ -137,6 +155,7 @@ class VisualJudge(dspy.Module):
             ("evidence", self.evidence),
             ("judge instruction", self.instruction),
             ("verbalizer instruction", self.verbalizer_instruction),
+            *([] if self.confidence is None else [("confidence", self._doubt())]),
         ]
         return html_table([("VisualJudge", ""), *((name, brief(str(value), _SHOWN)) for name, value in rows)])
 
@@ -149,6 +168,8 @@ class VisualJudge(dspy.Module):
             _check(self.evidence, self.reasoning, self.instruction, self.verbalizer_instruction)
             check_kind("card", self.card, dict, "dictionary", "{}")
             check_kind("pixel_policy", self.pixel_policy, PixelPolicy, "pixel policy", "PixelPolicy()")
+            if self.confidence is not None:
+                self._take_doubt(self._doubt())
         except MALFORMED as error:
             raise ArtifactError(
                 f"the saved program was changed, or is of another version: {error}; save the judge again"
@@ -188,6 +209,8 @@ class VisualJudge(dspy.Module):
     @property
     def roles(self) -> tuple[str, ...]:
         """The role of each LM call that judging takes."""
+        if self.confidence is not None:
+            return self.confidence.roles(self.evidence)
         return ("judge",) if self.evidence == "image" else ("verbalizer", "judge")
 
     @property
@@ -203,23 +226,134 @@ class VisualJudge(dspy.Module):
         """
         return self.fields.prepare(inputs, self.pixel_policy)
 
+    def confident(
+        self: _J, method: Method | None = "votes", *, votes: int = VOTES, temperature: float = TEMPERATURE
+    ) -> _J:
+        """Returns a copy whose predictions have a `confidence` in [0, 1]; it is a judge like any other.
+
+        `calls_per_image` says what it costs. The copy isn't calibrated: see `blpo_dspy.calibrate`.
+
+        Args:
+            method: How the confidence is found, see `Confidence`; None for a judge without.
+            votes: Of "votes", how often the judge is asked.
+            temperature: Of "votes", at which temperature.
+
+        Raises:
+            BlpoError: If the method is unknown, or a number is not a possible one.
+        """
+        copied = self._copied()
+        copied.confidence = None if method is None else Confidence(method, votes, temperature)
+        copied.threshold, copied.card = None, {k: v for k, v in self.card.items() if k != "calibration"}
+        return copied
+
+    def calibrated(self: _J, threshold: float, calibration: Mapping[str, Any] | None = None) -> _J:
+        """Returns a copy that escalates below a threshold, with what its card is to say of how that was found.
+
+        Raises:
+            BlpoError: If this judge has no confidence, or the threshold is not in [0, 1].
+        """
+        copied = self._copied()
+        copied._take_doubt({**self._doubt(), "threshold": threshold})
+        copied.card = {k: v for k, v in self.card.items() if k != "calibration"}
+        if calibration is not None:
+            copied.card["calibration"] = dict(calibration)
+        return copied
+
+    def _copied(self: _J) -> _J:
+        """A copy with the same LMs, not copies of them."""
+        copied: _J = self.deepcopy()
+        for (_, own), (_, other) in zip(self.named_predictors(), copied.named_predictors(), strict=True):
+            other.lm = own.lm
+        return copied
+
+    def escalates(self, label: Label | None, confidence: float | None) -> bool | None:
+        """Returns whether a label of this confidence is for the next judge, or people, to give; None if uncalibrated.
+
+        An answer without a label, and one whose confidence is not known, always is.
+        """
+        if self.threshold is None:
+            return None
+        return label is None or confidence is None or confidence < self.threshold
+
     def forward(self, *image: Any, **inputs: Any) -> dspy.Prediction:
         """Judges one image, which may be given without its name if it is the only one, or those of one row."""
         prepared = self.prepare(**self._named(image, inputs))
         with lean_calls():
-            description = None
-            if self.evidence != "image":
-                description = _described(_outcome(self.verbalizer, prepared))
-            return self._judged(_outcome(self.judge, self._evidence(prepared, description)), description)
+            steps = self._steps(prepared)
+            try:
+                call = next(steps)
+                while True:
+                    call = steps.send(_outcome(*call))
+            except StopIteration as done:
+                return _prediction(done)
+
+    def describe(self, *image: Any, **inputs: Any) -> str:
+        """Returns the verbalizer's description, the first call of judging with one; arguments as for `forward`."""
+        prepared = self.prepare(**self._named(image, inputs))
+        with lean_calls():
+            return _described(_outcome(self.verbalizer, prepared, {}))
 
     async def aforward(self, *image: Any, **inputs: Any) -> dspy.Prediction:
         """Judges without blocking the event loop; arguments as for `forward`."""
         prepared = await asyncio.to_thread(self.prepare, **self._named(image, inputs))
         with lean_calls():
-            description = None
-            if self.evidence != "image":
-                description = _described(await _aoutcome(self.verbalizer, prepared))
-            return self._judged(await _aoutcome(self.judge, self._evidence(prepared, description)), description)
+            steps = self._steps(prepared)
+            try:
+                call = next(steps)
+                while True:
+                    call = steps.send(await _aoutcome(*call))
+            except StopIteration as done:
+                return _prediction(done)
+
+    def _steps(self, prepared: Mapping[str, Any]) -> _Steps:
+        """The calls of a judgement, one after the other, each answered by its outcome."""
+        description = None
+        if self.evidence != "image":
+            description = _described((yield self.verbalizer, prepared, {}))
+        evidence = self._evidence(prepared, description, self.evidence)
+        method = None if self.confidence is None else self.confidence.method
+        if method == "votes":
+            judged, confidence = yield from self._voted(evidence, description)
+        else:
+            outcome = yield self.judge, evidence, {"logprobs": True} if method == "logprobs" else {}
+            judged = self._judged(outcome, description)
+            confidence = None
+            if method == "logprobs":
+                confidence = _probability(outcome, judged.label)
+            elif method == "views":
+                confidence = yield from self._viewed(prepared, judged.label, description)
+        if method is None:
+            return judged
+        escalate = self.escalates(judged.label, confidence)
+        found = {"confidence": confidence, **({} if escalate is None else {"escalate": escalate})}
+        return dspy.Prediction(**dict(judged.items()), **found)
+
+    def _voted(self, evidence: Mapping[str, Any], description: str | None) -> _Votes:
+        """The answer that most of several rollouts agree with, and their share."""
+        assert self.confidence is not None
+        judged = []
+        for rollout in range(1, self.confidence.votes + 1):
+            lm = self.judge.lm or dspy.settings.lm
+            sampled = {"temperature": self.confidence.temperature, "rollout_id": rollout, **rollout_seed(lm, rollout)}
+            judged.append(self._judged((yield self.judge, evidence, sampled), description))
+        place, share = elected(self.labels, [each.label for each in judged])
+        return judged[place], share
+
+    def _viewed(self, prepared: Mapping[str, Any], label: Label | None, description: str | None) -> _Shares:
+        """The share of judgements from different evidence that agree with the label; demonstrations fit one alone."""
+        if description is None:
+            description = _described((yield self.verbalizer, prepared, {}))
+        others = []
+        for view in VIEWS:
+            if view != self.evidence:
+                signature = judge_signature(
+                    self.instruction, self.labels, self.fields, evidence=view, reasoning=self.reasoning
+                )
+                predictor = JudgingPredict(signature, self.pixel_policy)
+                predictor.lm = self.judge.lm
+                outcome = yield predictor, self._evidence(prepared, description, view), {}
+                others.append(self.labels.parse(_field(outcome, "label")))
+        return share_agreeing(self.labels, label, others)
 
     def _named(self, image: tuple[Any, ...], inputs: dict[str, Any]) -> dict[str, Any]:
         if not image:
@@ -229,12 +363,12 @@ class VisualJudge(dspy.Module):
             raise BlpoError(f"this judge takes {', '.join(self.fields.names)}: give each by its name, judge({name}=…)")
         return {name: image[0], **inputs}
 
-    def _evidence(self, prepared: Mapping[str, Any], description: str | None) -> dict[str, Any]:
+    def _evidence(self, prepared: Mapping[str, Any], description: str | None, view: str) -> dict[str, Any]:
         evidence = dict(prepared)
-        if self.evidence == "description":
+        if view == "description":
             for image in self.fields.images:
                 del evidence[image.name]
-        if description is not None:
+        if view != "image":
             evidence["description"] = description
         return evidence
 
@@ -380,7 +514,28 @@ class VisualJudge(dspy.Module):
             "evidence": self.evidence,
             "context": list(self.context),
             "reasoning": self.reasoning,
+            **({} if self.confidence is None else {"confidence": self._doubt()}),
         }
+
+    def _doubt(self) -> dict[str, Any]:
+        """How the confidence is found and, of a calibrated judge, the threshold, as plain data."""
+        if self.confidence is None:
+            raise BlpoError("this judge has no confidence; give it one, judge.confident('votes')")
+        calibrated = {} if self.threshold is None else {"threshold": self.threshold}
+        return {**self.confidence.to_dict(), **calibrated}
+
+    def _take_doubt(self, data: Mapping[str, Any]) -> None:
+        """Takes over what `_doubt` returned.
+
+        Raises:
+            BlpoError: If the data is not of that form.
+        """
+        check_kind("confidence", data, Mapping, "dictionary", "what the file of a judge says")
+        threshold = data.get("threshold")
+        if threshold is not None and not (isinstance(threshold, (int, float)) and 0 <= threshold <= 1):
+            raise BlpoError(f"the threshold {brief(repr(threshold))} is not a number from 0 to 1")
+        self.confidence = Confidence.from_dict({name: value for name, value in data.items() if name != "threshold"})
+        self.threshold = threshold
 
     @classmethod
     def _from_file(cls: type[_J], path: str | os.PathLike[str]) -> _J:
@@ -390,7 +545,11 @@ class VisualJudge(dspy.Module):
             ArtifactError: If the file is missing, damaged, no judge, or one of another format version, or if its
                 predictors are made for other labels, evidence or context than it names.
         """
-        data = read_json(path)
+        return cls._built(path, read_json(path))
+
+    @classmethod
+    def _built(cls: type[_J], path: str | os.PathLike[str], data: Mapping[str, Any]) -> _J:
+        """Returns the judge of the data of a file, which `path` names in errors."""
         check_judge(path, data)
         try:
             names = {"images": data.get("images", [IMAGE]), "context": data["context"]}
@@ -405,6 +564,8 @@ class VisualJudge(dspy.Module):
                 evidence=data["evidence"],
                 reasoning=data["reasoning"],
             )
+            if "confidence" in data:
+                judge._take_doubt(data["confidence"])
             judge._restore(data)
         except MALFORMED as error:
             raise ArtifactError(f"{path}: not a judge that can be built ({error}); save the judge again") from error
@@ -437,7 +598,7 @@ class VisualJudge(dspy.Module):
         check_judge(path, data)
         differing = [
             f"{key} {brief(data.get(key))} (this judge: {brief(own)})"
-            for key, own in {"images": None, **self._shape()}.items()
+            for key, own in {"images": None, "confidence": None, **self._shape()}.items()
             if data.get(key) != own
         ]
         if differing:
@@ -467,6 +628,13 @@ class VisualJudge(dspy.Module):
         pixel_policy, card = PixelPolicy.from_dict(data["pixel_policy"]), dict(data["card"])
         self.load_state({name: predictor_state(data[name]) for name in ("verbalizer", "judge")})
         self.pixel_policy, self.card = pixel_policy, card
+
+
+def single(program: _P) -> _P:
+    """Returns a program as an optimizer takes it: a judge with a confidence as one that gives a single answer."""
+    if isinstance(program, VisualJudge) and program.confidence is not None:
+        return program.confident(None)
+    return program
 
 
 def check_policy(policy: object) -> None:
@@ -500,22 +668,46 @@ def state_of(predictor: dspy.Predict) -> dict[str, Any]:
 
 
 _Outcome: TypeAlias = "dspy.Prediction | AdapterParseError"
+_Call: TypeAlias = tuple[dspy.Predict, Mapping[str, Any], dict[str, Any]]
+_Steps: TypeAlias = Generator[_Call, _Outcome, dspy.Prediction]
+_Votes: TypeAlias = Generator[_Call, _Outcome, tuple[dspy.Prediction, float]]
+_Shares: TypeAlias = Generator[_Call, _Outcome, float]
 
 
-def _outcome(predictor: dspy.Predict, inputs: Mapping[str, Any]) -> _Outcome:
+def _outcome(predictor: dspy.Predict, inputs: Mapping[str, Any], config: dict[str, Any]) -> _Outcome:
     try:
         with fit_to_show(predictor.lm or dspy.settings.lm):
-            return predictor(**inputs)
+            return predictor(**inputs, config=config)
     except AdapterParseError as error:
         return error
 
 
-async def _aoutcome(predictor: dspy.Predict, inputs: Mapping[str, Any]) -> _Outcome:
+async def _aoutcome(predictor: dspy.Predict, inputs: Mapping[str, Any], config: dict[str, Any]) -> _Outcome:
     try:
         with fit_to_show(predictor.lm or dspy.settings.lm):
-            return await predictor.acall(**inputs)
+            return await predictor.acall(**inputs, config=config)
     except AdapterParseError as error:
         return error
+
+
+def _prediction(done: StopIteration) -> dspy.Prediction:
+    """What a judgement came to."""
+    prediction: dspy.Prediction = done.value
+    return prediction
+
+
+def _probability(outcome: _Outcome, label: Label | None) -> float | None:
+    """The probability of an answer's label; None where the answer is out of form, as DSPy loses its tokens then."""
+    if isinstance(outcome, AdapterParseError):
+        return None
+    tokens = tokens_of(outcome.get("logprobs"))
+    if not tokens:
+        raise ModelError(
+            "the model's server returns no log probabilities, from which confidence='logprobs' is found; use 'votes' "
+            "or 'views', or a model that returns them",
+            option="confidence",
+        )
+    return label_probability(tokens, label)
 
 
 def _field(outcome: _Outcome, name: str) -> Any:

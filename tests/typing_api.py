@@ -10,6 +10,7 @@ from blpo_dspy import (
     BlpoError,
     BlpoWarning,
     Budget,
+    Cascade,
     DataError,
     LabelSpace,
     ModelError,
@@ -17,6 +18,7 @@ from blpo_dspy import (
     VisualJudge,
     __version__,
     align,
+    calibrate,
     compare,
     draw_to_label,
     estimate_population,
@@ -55,6 +57,7 @@ from blpo_dspy.optimizers import (
 from blpo_dspy.optimizers.estimate import Estimate, estimate
 from blpo_dspy.predictions.predict import Progress
 from blpo_dspy.runs.align import Alignment
+from blpo_dspy.runs.calibrated import Calibrated
 from blpo_dspy.runs.drift import Drift
 from blpo_dspy.runs.measure import Measurement
 from blpo_dspy.runs.population import Population
@@ -105,6 +108,14 @@ align(start)  # type: ignore[call-arg]
 
 pairs: LabelSpace = LabelSpace.pairwise("A", "B", tie="tie")
 ranking: Ranking = rank("predictions.parquet", labels=pairs, seed=1)
+
+doubting: VisualJudge = judge.confident("votes", votes=7)
+found: Calibrated = calibrate(doubting, "new_labels.csv", agreement=0.95, risk=0.05, models=models)
+threshold: float | None = found.judge.threshold
+cascade: Cascade = Cascade([doubting, judge.confident("logprobs")])
+calibrate(cascade, examples, models=[models, models], prices={"openai/gpt-4o": (2.5, 10.0)}).judge.save("cascade.json")
+loaded: Cascade = Cascade.load("cascade.json")
+judge.confident("stated")  # type: ignore[arg-type]
 drawn: int = len(draw_to_label("predictions.csv", n=200, out="to_label.csv").chosen)
 population: Population = estimate_population("predictions.csv", "to_label.csv", judge=judge, by="site")
 drift: Drift = measure_drift(judge, "then.csv", "now.csv", labelled="labels.csv")

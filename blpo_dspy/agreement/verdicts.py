@@ -28,6 +28,8 @@ class Verdict:
         refused: Whether the model refused the request.
         inconsistent: Of a pair that was judged in both orders whether its label changes with the order, so that it is
             the tie or None; None where that was not found out.
+        confidence: How sure the judge is, in [0, 1]; None where that is not known.
+        escalate: Of a calibrated judge whether the next judge, or people, have to label it; None of any other.
         served_by: The versions of the models that servers report, "" where those are the names that were asked for.
     """
 
@@ -40,6 +42,8 @@ class Verdict:
     stopped: bool = False
     refused: bool = False
     inconsistent: bool | None = None
+    confidence: float | None = None
+    escalate: bool | None = None
     served_by: str = ""
 
     @property

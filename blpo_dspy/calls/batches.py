@@ -137,7 +137,7 @@ class BatchMeter(Meter):
         return self._seen(found)
 
     def take(
-        self, role: str, key: str, received: Received, options: Mapping[str, Any], *, images: int, repeated: bool
+        self, role: str, key: str, received: Received, options: Mapping[str, Any], *, images: int, repeated: int
     ) -> LMError | None:
         """Takes in the answer to a request, read as that to a plain call; returns why it cannot be used, if so."""
         lm, sent = self._lms[role], Usage(calls=1, retries=int(repeated))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.failures import RunStoppedError
 from blpo_dspy.calls.ledger import Ledger, Usage
-from blpo_dspy.errors import check_least
+from blpo_dspy.errors import check_least, notice
 
 # The most calls that are granted at once, and of how many portions for each holder the rest is one: enough that a
 # process seldom asks, few enough to lose with one that dies.
@@ -108,8 +108,8 @@ class Office:
         if self._usd is None:
             return math.inf, ""
         accounts = self._accounts.values()
-        if unpriced := sum(each.used.unpriced for each in accounts):
-            return 0.0, f"max_usd={self._usd} can't be kept: {unpriced} answers have no known price; give max_calls"
+        if sum(each.used.unpriced for each in accounts):
+            return 0.0, self._unpriced()
         usd, answered = sum(each.used.usd for each in accounts), sum(each.answered for each in accounts)
         reason = f"the budget is spent (max_usd={self._usd})"
         if usd >= self._usd or not answered:
@@ -117,6 +117,12 @@ class Office:
         if not usd:
             return math.inf, reason
         return (self._usd - usd) * answered / usd - sum(each.reserved for each in accounts), reason
+
+    def _unpriced(self) -> str:
+        reason = f"max_usd={self._usd} can't be kept: an answer has no known price; give max_calls= instead"
+        if not self.refused:
+            notice(reason, option=("max_usd", "max_calls"))
+        return reason
 
 
 @dataclass

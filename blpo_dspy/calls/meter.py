@@ -55,6 +55,19 @@ def observe_answers() -> Iterator[list[Answer]]:
         _observed.reset(token)
 
 
+_ahead: ContextVar[bool] = ContextVar("blpo_asking_ahead", default=False)
+
+
+@contextlib.contextmanager
+def asking_ahead() -> Iterator[None]:
+    """Makes requests inside the block in the name of the next equal ones, which are not counted."""
+    token = _ahead.set(True)
+    try:
+        yield
+    finally:
+        _ahead.reset(token)
+
+
 class Meter:
     """Counts, bounds and remembers the LM calls of one run.
 
@@ -93,6 +106,7 @@ class Meter:
         self._under_way: dict[str, Future[Answer]] = {}
         self._usage = self._store.failed()
         self._answered: dict[str, set[str]] = {role: set() for role in ROLES}
+        self._asked_ahead: set[str] = set()
         self._refused = Ledger({})
         self._refusals: dict[str, LMError] = {}
         self._waited = False
@@ -148,6 +162,8 @@ class Meter:
         """Returns the answer to a request, from memory where there is one."""
         role, key = request.role, request.key
         with self._lock:
+            counts = _ahead.get() or key not in self._asked_ahead
+            (self._asked_ahead.add if _ahead.get() else self._asked_ahead.discard)(key)
             known = self._store.get(key)
             if known is not None and known[1].calls:
                 # An answer that another session paid for counts against the cap of this run like a call.
@@ -156,7 +172,7 @@ class Meter:
                 except BaseException:
                     self._refused += Ledger({role: known[1]})
                     raise
-            if known is not None:
+            if known is not None and counts:
                 self._count(role, known[1])
                 self._answered[role].add(key)
             pending, refusal = self._under_way.get(key), self._refusals.get(key)
@@ -168,7 +184,7 @@ class Meter:
             return self._seen(known[0])
         if pending is not None:
             answer = pending.result()
-            self._add(role, Usage(cached=1))
+            self._add(role, Usage(cached=int(counts)))
             return self._seen(answer)
         try:
             answer = self._ask(request)
@@ -180,6 +196,7 @@ class Meter:
             if isinstance(error, LMError) and not is_outage(error):
                 self._refusals[key] = error
             mine.set_exception(error)
+            self._asked_ahead.discard(key)
             raise
         finally:
             with self._lock:

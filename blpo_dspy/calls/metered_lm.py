@@ -19,6 +19,8 @@ from blpo_dspy.calls.request import Request
 from blpo_dspy.calls.served import note_served, served_in
 from blpo_dspy.calls.store import Answer
 from blpo_dspy.models.credentials import CREDENTIAL_ERRORS, described, fit_to_show
+from blpo_dspy.models.lm import rollout_seed
+from blpo_dspy.models.logprobs import plain_logprobs
 from blpo_dspy.models.prices import Price, cost
 from blpo_dspy.models.seams import CLIENT_KEYS, UsageTracker, extend
 from blpo_dspy.models.splicing import SplicingMixin, filling_of
@@ -81,16 +83,14 @@ class _MeteredMixin:
         return outputs
 
     def _sampling(self, kwargs: dict[str, Any], rollout: int) -> dict[str, int]:
-        """The seed of a further sample, for a custom engine only.
-
-        Rollout ids end before the engine, so one that is deterministic would answer every sample alike; providers draw
-        by themselves, and some refuse a seed.
-        """
+        """The seed of a further sample; that of a rollout which the call states stands."""
         options = {**self.kwargs, **kwargs}  # type: ignore[attr-defined]
-        own = not isinstance(getattr(self, "engine", "auto"), str)
-        if not own or not rollout or options.get("temperature") == 0:
+        if not rollout or options.get("temperature") == 0:
             return {}
-        return {"seed": (options.get("seed") or 0) + rollout}
+        seed, given = rollout_seed(self, rollout), kwargs.get("seed")
+        if not seed or given is None:
+            return seed
+        return {} if given == seed["seed"] else {"seed": given + rollout}
 
     async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         # asyncify and not asyncio.to_thread: DSPy streams only from the threads of AnyIO.
@@ -120,7 +120,7 @@ class _MeteredMixin:
             # DSPy reports price, usage and finish reason in the history entry only: update_history keeps it from any
             # list.
             with dspy.context(disable_history=False, usage_tracker=tracker):
-                outputs = super().__call__(prompt, messages=messages, **options)  # type: ignore[misc]
+                outputs = [plain_logprobs(o) for o in super().__call__(prompt, messages=messages, **options)]  # type: ignore[misc]
             entry = self._entry.get()
         except CREDENTIAL_ERRORS as error:
             error.args = (described(error, self.model),)

@@ -101,7 +101,11 @@ class Workers:
         Raises:
             BaseException: The first failing item's own error, once no task of this call is waiting to start.
         """
-        futures = self.submit(function, items)
+        return self.results(self.submit(function, items))
+
+    @staticmethod
+    def results(futures: list[Future[R]]) -> list[R]:
+        """Waits for tasks and returns their results in order; see `map`."""
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
         finally:

@@ -24,17 +24,19 @@ from blpo_dspy.cli.flags import (
     three_sizes,
     with_flags,
 )
-from blpo_dspy.data.labels.space import Orders
+from blpo_dspy.data.labels.space import Method, Orders
 from blpo_dspy.data.sources import SOURCES
 from blpo_dspy.errors import BlpoError, DataError, brief, gathered
 from blpo_dspy.files import writing_output
 from blpo_dspy.runs.jobs import (
     Batching,
+    CalibrateJob,
     Columns,
     CompareJob,
     CompileJob,
     Data,
     DriftJob,
+    Escalation,
     EvaluateJob,
     EvidenceOption,
     JudgeJob,
@@ -514,6 +516,69 @@ def _evaluate_job(
     return EvaluateJob(judge, data, models, threads, draw, seed, against, max_outage, orders, program)
 
 
+def _escalation(
+    confidence: Annotated[
+        Method | None,
+        typer.Option(
+            metavar="METHOD",
+            help="How sure the judge is: votes (several answers), logprobs (the label's probability) or views (image, "
+            "description and both).",
+        ),
+    ] = None,
+    votes: Annotated[int, typer.Option(metavar="K", min=2, help="Answers of a judge, for votes.")] = 5,
+    temperature: Annotated[float, typer.Option(metavar="X", help="Temperature of these answers.")] = 1.0,
+    escalate_to: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="A further judge.json to ask where the one before escalates, and so on; last of all a table for "
+            "people, such as people.csv.",
+        ),
+    ] = None,
+    escalate_model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL", help="The model of each further judge, in order (default: the first one's)."),
+    ] = None,
+) -> Escalation:
+    """The options for how sure a judge is, and who is asked where it isn't."""
+    return Escalation(confidence, votes, temperature, tuple(escalate_to or ()), tuple(escalate_model or ()))
+
+
+def _calibrate_job(
+    judge: JudgeFile,
+    data: Data,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the calibrated judge goes, a .json file.")],
+    agreement: Annotated[
+        float, typer.Option(metavar="X", help="Share of the automatic labels that has to agree with people's.")
+    ] = 0.9,
+    risk: Annotated[float, typer.Option(metavar="X", help="Probability with which fewer may.")] = 0.1,
+    within: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Levels of a scale that labels may be apart and still agree.")
+    ] = 0,
+    *,
+    escalation: Escalation,
+    models: _JudgeModels,
+    orders: InOrders = "both",
+    draw: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Images of a source (default: as in the paper's test set).")
+    ] = None,
+    price: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL=IN,OUT", help="A model's dollars per million prompt and completion tokens."),
+    ] = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+    max_outage: MaxOutage = MAX_OUTAGE,
+) -> CalibrateJob:
+    """The options of calibrate."""
+    if draw is not None and data.source is None:
+        raise BlpoError("--draw belongs to --source; a TABLE is used whole")
+    promised = (agreement, risk, within)
+    return CalibrateJob(
+        judge, data, models, out, *promised, escalation, threads, draw, seed, max_outage, orders, model_prices(price)
+    )
+
+
 def _page(
     host: Annotated[
         str | None,
@@ -534,6 +599,8 @@ _GROUPS: Mapping[Any, Callable[..., Any]] = {
     Data: _data,
     Start: _start,
     EvaluateJob: _evaluate_job,
+    Escalation: _escalation,
+    CalibrateJob: _calibrate_job,
     Where: _page,
 }
 
@@ -545,6 +612,7 @@ _HEADINGS: Mapping[Any, str] = {
     RaterChoice | None: "Several people per image",
     Start: "Start",
     ModelNames: "Models",
+    Escalation: "Confidence",
 }
 
 
@@ -654,6 +722,17 @@ def evaluate(job: EvaluateJob, as_json: AsJson = False) -> None:
     run(job, Screen(as_json=as_json))
 
 
+@_command("calibrate")
+def calibrate(job: CalibrateJob, as_json: AsJson = False) -> None:
+    """Find the confidence from which on a judge can be trusted. The exit code is 1 if there is none."""
+    from blpo_dspy.cli.calibrate import calibrate_judge
+    from blpo_dspy.cli.screen import Screen
+
+    code = calibrate_judge(job, Screen(as_json=as_json))
+    if code:
+        raise typer.Exit(code)
+
+
 @_command("judge")
 def judge_(
     judge: JudgeFile,
@@ -666,10 +745,11 @@ def judge_(
         ),
     ],
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="FILE", help="Where verdicts go, .parquet, .csv or .jsonl; the same command resumes."),
     ] = None,
     *,
+    escalation: Escalation,
     models: _JudgeModels,
     image_column: Annotated[
         str | None,
@@ -703,7 +783,8 @@ def judge_(
 
     where = (out, image_column, max_calls, allow_outside)
     texts = context or []
-    job = JudgeJob(judge, images, texts, models, threads, *where, max_outage, orders, program, scale, batching)
+    how = (scale, batching, escalation)
+    job = JudgeJob(judge, images, texts, models, threads, *where, max_outage, orders, program, *how)
     code = judge_images(job, Screen(as_json=as_json))
     if code:
         raise typer.Exit(code)
@@ -855,7 +936,7 @@ def review(
     *,
     where: Where,
 ) -> None:
-    """Look again at doubtful labels and at what the judge still gets wrong, on a local page. Repeat to resume."""
+    """Review doubtful labels and wrong verdicts of a run. Repeat the command to resume."""
     from blpo_dspy.cli.review import review_run
     from blpo_dspy.cli.screen import Screen
 
@@ -882,7 +963,7 @@ def rank(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Rank models by verdicts on pairs of their images (Bradley-Terry). It calls no model."""
+    """Rank models by verdicts on pairs (Bradley-Terry). It calls no model."""
     from blpo_dspy.cli.rank import rank_models
     from blpo_dspy.cli.screen import Screen
 

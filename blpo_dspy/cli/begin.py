@@ -22,6 +22,7 @@ from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.data.splits import check_labels
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.models.lm import Models, is_embedded
+from blpo_dspy.programs.cascade import load_judge_file
 from blpo_dspy.programs.program_judge import ProgramJudge
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.drawing import draw_sets
@@ -72,14 +73,14 @@ def _as_parent(start: Start, parent: VisualJudge) -> Start:
 
 
 def load_judge(path: Path, program: str | None) -> VisualJudge:
-    """Returns the judge of a file; with `program`, "module:factory", that of a program of the user's own.
+    """Returns the judge or cascade of a file; with `program`, "module:factory", that of a program of the user's own.
 
     Raises:
         BlpoError: If the module or the factory cannot be found, or gives no judge.
         ArtifactError: If the file cannot be loaded.
     """
     if program is None:
-        return VisualJudge.load(path)
+        return load_judge_file(path)
     module, _, factory = program.partition(":")
     if not module or not factory:
         raise BlpoError(f"--program {program!r} is not MODULE:FACTORY, such as my_judges:build")

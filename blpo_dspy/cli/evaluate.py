@@ -15,7 +15,7 @@ from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.drawing import draw_set
-from blpo_dspy.runs.jobs import EvaluateJob
+from blpo_dspy.runs.jobs import Data, EvaluateJob
 from blpo_dspy.runs.measure import Measurement, measured, own_data
 from blpo_dspy.runs.sets import load_set
 
@@ -30,7 +30,7 @@ def evaluate(job: EvaluateJob, screen: Screen) -> None:
             f"{job.judge} labels with {labels}, {job.against} with {judges[1].labels}; only judges with the same "
             "labels can be compared"
         )
-    loaded = [_load(job, judge, screen, noted=judge is judges[0]) for judge in judges]
+    loaded = [labelled(job.data, judge, screen, job.draw, job.seed, noted=judge is judges[0]) for judge in judges]
     examples, people = loaded[0]
     if any([e.id for e in others] != [e.id for e in examples] for others, _ in loaded):
         raise BlpoError("the two judges prepare images differently, and some images are usable for only one of them")
@@ -56,16 +56,28 @@ def evaluate(job: EvaluateJob, screen: Screen) -> None:
     show_evaluated(screen, shown, list(map(str, paths)), where, used, headline, found.paired)
 
 
-def _load(
-    job: EvaluateJob, judge: VisualJudge, screen: Screen, *, noted: bool
+def labelled(
+    data: Data, judge: VisualJudge, screen: Screen, draw: int | None, seed: int, *, noted: bool = True
 ) -> tuple[list[dspy.Example], People | None]:
-    """The examples as this judge takes them."""
-    if job.data.source is None:
+    """Returns the examples as a judge takes them, and what several people said about them.
+
+    Args:
+        data: Where they come from.
+        judge: The judge.
+        screen: Where the reading of the data is shown.
+        draw: How many images a source is asked for.
+        seed: Of the draw.
+        noted: Whether remarks on the draw are shown.
+
+    Raises:
+        DataError: Naming all rows that cannot be used.
+    """
+    if data.source is None:
         with noting(screen):
-            return load_set(job.data, judge.labels, judge.fields, judge.pixel_policy)
+            return load_set(data, judge.labels, judge.fields, judge.pixel_policy)
     task = Task(judge.labels, judge.instruction, images=judge.images, context=judge.context)
     with working(screen) as watch:
-        examples, seen = draw_set(job.data, task, job.draw, job.seed, judge.pixel_policy, watch)
+        examples, seen = draw_set(data, task, draw, seed, judge.pixel_policy, watch)
     for line in seen if noted else ():
         screen.note(line)
     return examples, None

@@ -14,6 +14,7 @@ from blpo_dspy.runs.jobs import Search, Start
 _WRITTEN = {
     "allow_fewer": ("; allow_fewer=True takes what there is", ""),
     "allow_outside": ("allow_outside=True", "--allow-outside"),
+    "abandon": ("abandon=True", "--abandon"),
     "batch_api": ("batch_api=True", "--batch-api"),
     "prices": ("prices={model: (prompt, completion)}", "--price MODEL=IN,OUT"),
     "scores": ("LabelSpace.scores(low, high)", "--scores LOW-HIGH"),

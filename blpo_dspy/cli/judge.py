@@ -16,14 +16,16 @@ from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.cli.batches import BatchScreen, batch_options
-from blpo_dspy.cli.begin import connect, load_judge, note_offline
+from blpo_dspy.cli.begin import load_judge, note_offline
+from blpo_dspy.cli.escalation import connected, doubting, for_people, names_by_role, note_cost
 from blpo_dspy.cli.flags import given_texts, with_flags
 from blpo_dspy.cli.screen import Screen, models_line, show_verdict, verdict_record, working
 from blpo_dspy.data.inputs import Inputs, checked, find_inputs
 from blpo_dspy.errors import BlpoError, ModelError, brief
-from blpo_dspy.predictions.files import check_target
-from blpo_dspy.predictions.labelling import label_each
+from blpo_dspy.predictions.files import Output
+from blpo_dspy.predictions.labelling import label_each, note_other_models
 from blpo_dspy.predictions.predict import Progress, kept_in, predict
+from blpo_dspy.programs.cascade import Cascade
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.jobs import JudgeJob
 from blpo_dspy.runs.progress import Watch
@@ -36,12 +38,16 @@ _MOST_NOTES = 5
 
 def judge_images(job: JudgeJob, screen: Screen) -> int:
     """Judges images; returns the exit code: 0 if all of them got a label, 1 if not, 130 after Ctrl-C."""
-    judge, batches = load_judge(job.judge, job.program), BatchScreen(screen)
+    judge, batches = doubting(load_judge(job.judge, job.program), job.judge, job.escalation), BatchScreen(screen)
+    if isinstance(judge, Cascade):
+        judge.check_calibrated()
     options = batch_options(job, batches)
     if job.out is not None:
-        check_target(job.out)
+        Output.at(job.out)
     elif given := [name for name, value in _kept_options(job) if value is not None]:
         raise BlpoError(f"--{given[0].replace('_', '-')} needs --out, so that what was paid for is kept")
+    elif (people := for_people(job.escalation)) is not None:
+        raise BlpoError(f"--escalate-to {people} needs --out, where all verdicts go")
     inputs = find_inputs(
         job.images,
         fields=judge.fields,
@@ -55,6 +61,7 @@ def judge_images(job: JudgeJob, screen: Screen) -> int:
         screen.note(with_flags(note, ["allow_outside"]))
     if len(inputs.notes) > _MOST_NOTES:
         screen.note(f"… and {len(inputs.notes) - _MOST_NOTES} more")
+    note_cost(judge, len(inputs.rows), job.orders, screen)
     if job.out is None:
         return 0 if _print_verdicts(judge, inputs, job, screen) else 1
     return _write_predictions(judge, inputs, job, job.out, screen, batches, options)
@@ -67,8 +74,9 @@ def _kept_options(job: JudgeJob) -> list[tuple[str, object]]:
 
 def _print_verdicts(judge: VisualJudge, inputs: Inputs, job: JudgeJob, screen: Screen) -> bool:
     """Prints a verdict for each image, in order; returns whether all of them got a label."""
-    models = connect(job.models)
+    models = connected(judge, job.models, job.escalation)
     note_offline(job.models, screen, "model")
+    note_other_models(judge, models)
     waiting: deque[tuple[str, Verdict | None]] = deque()
     labelled: list[bool] = []
 
@@ -111,13 +119,13 @@ def _write_predictions(
     judge: VisualJudge,
     inputs: Inputs,
     job: JudgeJob,
-    out: Path,
+    out: str,
     screen: Screen,
     batches: BatchScreen,
     options: Mapping[str, Any],
 ) -> int:
     """Writes a table with a verdict for each image; returns the exit code."""
-    models = connect(job.models)
+    models = connected(judge, job.models, job.escalation)
     note_offline(job.models, screen, "model")
     shown = _Shown(screen)
     try:
@@ -129,6 +137,7 @@ def _write_predictions(
                 inputs,
                 out=out,
                 models=models,
+                escalated=for_people(job.escalation),
                 num_threads=job.threads,
                 max_calls=job.max_calls,
                 **asdict(job.scale),
@@ -145,11 +154,11 @@ def _write_predictions(
         how = f"{_how_to_resume(out, shown.last)}{batches.under_way()}"
         screen.err.print(f"Interrupted. {how}", markup=False, soft_wrap=True)
         return _INTERRUPTED
-    names = {role: name for role, name in job.models.by_role().items() if role != "optimizer"}
+    names = names_by_role(job.models, job.escalation)
     if screen.as_json:
         screen.json(_record(progress, out, names))
     else:
-        _show(screen, progress, out, models_line(names))
+        _show(screen, progress, out, models_line(names), for_people(job.escalation))
     return 0 if progress.complete and not progress.invalid and not progress.errors else 1
 
 
@@ -182,7 +191,7 @@ class _Shown:
             self._screen.note(f"{verdicts} of earlier runs left out, as image or context is no longer there")
 
 
-def _how_to_resume(out: Path, progress: Progress | None) -> str:
+def _how_to_resume(out: str, progress: Progress | None) -> str:
     if progress is None:
         return f"{out} was not written; repeat the command to resume."
     kept = f"{progress.known:,} of {progress.total:,} rows are kept in {kept_in(out)}"
@@ -194,15 +203,16 @@ def _faults(progress: Progress) -> str:
     return f"{progress.invalid:,} invalid, {errors}"
 
 
-def _record(progress: Progress, out: Path, models: dict[str, str]) -> dict[str, Any]:
+def _record(progress: Progress, out: str, models: dict[str, str]) -> dict[str, Any]:
     return {
-        "out": str(out) if progress.complete else None,
+        "out": out if progress.complete else None,
         "rows": progress.total,
         "known": progress.known,
         "judged": progress.judged,
         "labels": dict(progress.labels),
         "invalid": progress.invalid,
         "errors": progress.errors,
+        **({} if progress.escalated is None else {"escalated": progress.escalated}),
         **({} if progress.flips is None else {"flips": asdict(progress.flips), "flip_rate": progress.flips.rate}),
         "calls": progress.ledger.calls(),
         "spent": {role: usage for role, usage in progress.spent.to_dict().items() if role in models},
@@ -210,7 +220,7 @@ def _record(progress: Progress, out: Path, models: dict[str, str]) -> dict[str, 
     }
 
 
-def _show(screen: Screen, progress: Progress, out: Path, models: str) -> None:
+def _show(screen: Screen, progress: Progress, out: str, models: str, people: Path | None) -> None:
     if progress.complete:
         screen.text(f"Wrote   {out} ({_rows(progress.total)})")
     else:
@@ -221,6 +231,9 @@ def _show(screen: Screen, progress: Progress, out: Path, models: str) -> None:
     if progress.flips is not None:
         screen.text(f"Orders  {flips_in_words(progress.flips)}")
     screen.text(f"Errors  {progress.errors:,}{more}")
+    if progress.escalated is not None:
+        to = "" if people is None else f"; they are in {people}"
+        screen.text(f"People  {progress.escalated:,} of {_images(progress.total)} escalated{to}")
     screen.text(f"Models  {models}")
     now, before = progress.ledger, progress.earlier
     by_role = ", ".join(f"{role} {now[role].calls:,}" for role in ("judge", "verbalizer"))

@@ -105,7 +105,10 @@ def serve_page(session: Session, where: Where, screen: Screen, second_page: Call
     host = where.host or "127.0.0.1"
     server = LabelServer(session, host, token, second_page)
     if not is_loopback(host):
-        screen.note(f"other machines reach {host}: whoever has the address below can label, so treat it as a password")
+        screen.note(
+            f"other machines reach {host}: whoever has the address below can label, so treat it as a password; for "
+            "0.0.0.0 or [::] in it, put an address of this machine"
+        )
     shown = f"[{host}]" if ":" in host else host
     config = uvicorn.Config(
         server.app,

@@ -333,6 +333,10 @@ def verdict_record(image: str, verdict: Verdict, *, described: bool) -> dict[str
     record["invalid"] = verdict.invalid
     if verdict.inconsistent is not None:
         record["inconsistent"] = verdict.inconsistent
+    if verdict.confidence is not None:
+        record["confidence"] = verdict.confidence
+    if verdict.escalate is not None:
+        record["escalate"] = verdict.escalate
     record["error"] = verdict.failure or None
     return record
 
@@ -346,6 +350,10 @@ def show_verdict(screen: Screen, image: str, verdict: Verdict) -> None:
         cells.append("another label in the other order")
     elif verdict.label is None:
         cells.append(f"no label in the answer {_one_line(verdict.answer)!r}")
+    if verdict.confidence is not None:
+        cells.append(f"confidence {verdict.confidence:.2f}")
+    if verdict.escalate:
+        cells.append("escalated")
     screen.line("\t".join(cells))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -146,6 +146,12 @@ class RowReader:
     require_labels: bool = True
     remote: RemoteFolder | None = None
 
+    @cached_property
+    def _root(self) -> Path:
+        """The folder without links."""
+        assert self.base is not None
+        return self.base.resolve()
+
     def is_unlabelled(self, row: TableRow) -> bool:
         """Whether a row is to be left out, as it has no label."""
         name = self.columns.label
@@ -220,7 +226,7 @@ class RowReader:
         if self.base is None:
             return value
         try:
-            inside = (self.base / value).resolve().is_relative_to(self.base.resolve())
+            inside = (self.base / value).resolve().is_relative_to(self._root)
         except (OSError, ValueError, RuntimeError) as error:  # a NUL, or links in a circle
             raise ImageError(f"not a usable path ({getattr(error, 'strerror', None) or error})", brief(value)) from None
         if not inside and not self.allow_outside:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import dspy
@@ -17,6 +17,7 @@ from dspy import lm15
 from dspy.clients.engines.base import validate_request
 
 from blpo_dspy.embedded.answers import answer
+from blpo_dspy.embedded.likelihood import DRAWS, log_probabilities
 from blpo_dspy.embedded.reading.request import read
 from blpo_dspy.embedded.sight.perception import Perception
 from blpo_dspy.embedded.sight.senses import TEMPERAMENTS, Senses, Traits
@@ -28,6 +29,7 @@ VERSION = 6
 _CHARACTERS_PER_TOKEN = 4
 _TOKENS_PER_IMAGE = 85
 _PERCEPTION = Perception()
+_FIRST_DRAW = 2**40  # seeds from here on are those of no request
 
 
 class EmbeddedEngine:
@@ -56,11 +58,14 @@ class EmbeddedEngine:
             dspy.lm15.InvalidRequestError: If an image of the request cannot be decoded.
         """
         validate_request(request)
+        reading = read(request)
+        further = 0 if request.config.logprobs is None else DRAWS
         try:
-            text = answer(read(request), self._senses)
+            text = answer(reading, self._senses)
+            draws = [answer(dataclasses.replace(reading, seed=_FIRST_DRAW + i), self._senses) for i in range(further)]
         except BlpoError as error:
             raise lm15.InvalidRequestError(str(error)) from error
-        return _response(request, text)
+        return _response(request, text, draws)
 
     def stream(self, request: lm15.Request) -> Iterator[Any]:
         """Yields the answer as stream events."""
@@ -125,20 +130,20 @@ def embedded_lm(
     )
 
 
-def _response(request: lm15.Request, text: str) -> lm15.Response:
+def _response(request: lm15.Request, answered: str, draws: Sequence[str]) -> lm15.Response:
     """The answer as a response: cut at the request's token limit, with rough token counts."""
     limit = request.config.max_tokens
-    cut = limit is not None and len(text) > limit * _CHARACTERS_PER_TOKEN
-    if cut and limit is not None:
-        text = text[: limit * _CHARACTERS_PER_TOKEN]
+    most = None if limit is None else limit * _CHARACTERS_PER_TOKEN
+    text = answered[:most]
     sent = _tokens(request)
     received = -(-len(text) // _CHARACTERS_PER_TOKEN)
     return lm15.Response(
         id="embedded-" + hashlib.sha256(text.encode()).hexdigest()[:16],
         model=request.model,
         message=lm15.Message.assistant([lm15.TextPart(text)]),
-        finish_reason="length" if cut else "stop",
+        finish_reason="length" if text != answered else "stop",
         usage=lm15.Usage(input_tokens=sent, output_tokens=received, total_tokens=sent + received),
+        logprobs=log_probabilities(text, [draw[:most] for draw in draws]) if draws else None,
     )
 
 

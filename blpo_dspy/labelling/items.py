@@ -15,10 +15,11 @@ from blpo_dspy.data.images.prepare import ImageSource, is_reference
 from blpo_dspy.data.inputs import TABLE_SUFFIXES, Inputs, find_inputs
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.data.rows import Draft, RowReader
+from blpo_dspy.data.rows import Draft, RowReader, blamed_option
 from blpo_dspy.data.tables import TableRow
-from blpo_dspy.errors import BlpoError, DataError
+from blpo_dspy.errors import BlpoError, DataError, brief
 from blpo_dspy.files import spreadsheet_cell
+from blpo_dspy.predictions.reading import CHANCE
 
 LABEL, REASON, RATER = "label", "reason", "rater"
 """Columns of the output beside those of the source."""
@@ -122,8 +123,7 @@ def find_items(
     if inputs.stored is not None:
         raise DataError(f"{source}: its images are inside the file; write them to a folder and label that")
     inside, left_out = _inside(inputs, source, allow_outside)
-    extra = {label_column, REASON, RATER}
-    columns = tuple(name for name in inputs.columns if name not in extra)
+    columns = tuple(name for name in inputs.columns if name not in (label_column, REASON, RATER))
     found: dict[str, Item] = {}
     given: dict[str, list[Given]] = {}
     problems: list[str] = []
@@ -137,19 +137,16 @@ def find_items(
         except BlpoError as error:
             problems.append(f"{row.where}: {error}")
     if problems:
-        raise DataError(
-            f"{source}: {len(problems)} of {len(inside)} rows cannot be used; repair or remove them:", problems
-        )
-    repeated = len(inside) - len(found)
-    rows = "1 row repeats" if repeated == 1 else f"{repeated} rows repeat"
-    twice = [f"{rows} the images and texts of another; each is shown once"] if repeated else []
-    return Items(
-        tuple(found.values()),
-        columns,
-        inputs.reader,
-        {key: tuple(several) for key, several in given.items()},
-        (*inputs.notes, *left_out, *twice),
-    )
+        summary = f"{source}: {len(problems)} of {len(inside)} rows cannot be used; repair or remove them:"
+        raise DataError(summary, problems, option=blamed_option(problems))
+    notes = (*inputs.notes, *left_out, *_repeated(len(inside) - len(found)))
+    kept = {key: tuple(several) for key, several in given.items()}
+    return Items(tuple(found.values()), columns, inputs.reader, kept, notes)
+
+
+def _repeated(count: int) -> list[str]:
+    rows = "1 row repeats" if count == 1 else f"{count} rows repeat"
+    return [f"{rows} the images and texts of another; each is shown once"] if count else []
 
 
 def _inside(inputs: Inputs, source: Path, allow_outside: bool) -> tuple[Sequence[TableRow], list[str]]:
@@ -160,7 +157,10 @@ def _inside(inputs: Inputs, source: Path, allow_outside: bool) -> tuple[Sequence
     rows = [row for row in inputs.rows if not _leaves(source / row.where, base)]
     outside = len(inputs.rows) - len(rows)
     if not rows:
-        raise DataError(f"{source}: all images are links to files outside the folder; allow_outside=True takes them")
+        raise DataError(
+            f"{source}: all images are links to files outside the folder; allow_outside=True takes them",
+            option="allow_outside",
+        )
     links = "1 link to a file" if outside == 1 else f"{outside} links to files"
     return rows, [f"{links} outside the folder left out; --allow-outside takes them"] if outside else []
 
@@ -188,6 +188,7 @@ def _item(row: TableRow, reader: RowReader, columns: Sequence[str], out: Path, *
         pictures = {name: [path_cell(reader.base / row.where, out)] for name in images}
     cells = {name: "|".join(pictures[name]) if name in pictures else _text(row.values.get(name)) for name in columns}
     identity = [list(pictures.values()), {name: cells[name] for name in reader.columns.context}]
+    _check_chance(cells.get(CHANCE, ""))
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:_KEY]
     return Item(key, cells, row)
 
@@ -244,6 +245,16 @@ def _given(row: TableRow, labels: LabelSpace, label_column: str) -> Given | None
         return None
     rater = _text(row.values.get(RATER)).strip() or EARLIER
     return Given(rater, labels.coerce(row.values[label_column]), _text(row.values.get(REASON)).strip())
+
+
+def _check_chance(text: str) -> None:
+    """Refuses what a table states as the probability of a row, unless it is one above 0."""
+    try:
+        usable = not text or 0 < float(text) <= 1
+    except ValueError:
+        usable = False
+    if not usable:
+        raise DataError(f"{CHANCE} {brief(repr(text))} is not a number above 0 and at most 1")
 
 
 def _add(label: Given, several: list[Given]) -> None:

@@ -76,7 +76,7 @@ def find_originals(folder: Path, data: ReviewData, labels: LabelSpace) -> Origin
     rows: dict[tuple[str, str], Row] = {}
     missing = []
     for split, ids in data.ids.items():
-        there = known[tables.paths[split]]
+        there = known[tables.paths[split]] if ids else {}
         for name in ids:
             if name in there:
                 rows[split, name] = there[name]

@@ -40,6 +40,8 @@ class TableError(BlpoError):
 class LabelTable:
     """A CSV with one row for each answer of each rater, which `blpo compile` reads.
 
+    What was skipped has a row without a label, as it was drawn.
+
     Attributes:
         path: The file.
         items: What is labelled; the labels that its table held already are in the file too.
@@ -97,12 +99,13 @@ class LabelTable:
         included = self.ordering.inclusion(draws)
         for item in self.items.items:
             for given in self.items.given.get(item.key, ()):
-                yield [*_cells(item.cells, columns), *_given_cells(given)]
+                yield [*_cells(item.cells, columns), *_given_cells(given, item.cells)]
         for rater, answers in people:
             for key, answer in answers.latest.items():
+                cells = answers.cells[key]
                 # What was skipped is part of a sample like what nobody can tell.
                 if answer.state != SKIPPED or included[key] is not None:
-                    yield [*_cells(answers.cells[key], columns), *_answer_cells(answer, rater, included[key])]
+                    yield [*_cells(cells, columns), *_answer_cells(answer, rater, cells, included[key])]
 
 
 def shown_by(people: Sequence[tuple[str, Answers]]) -> dict[str, Draw]:
@@ -114,12 +117,19 @@ def _cells(cells: Mapping[str, str], columns: Sequence[str]) -> list[object]:
     return [cells.get(name, "") for name in columns]
 
 
-def _given_cells(given: Given) -> list[object]:
-    return [given.label, spreadsheet_cell(given.reason), given.rater, "", "", "", ""]
+def _given_cells(given: Given, cells: Mapping[str, str]) -> list[object]:
+    design = [cells.get(name, "") for name in (DRAWN, CHANCE, STRATUM)]
+    return [given.label, spreadsheet_cell(given.reason), given.rater, "", *design]
 
 
-def _answer_cells(answer: Answer, rater: str, probability: float | None) -> list[object]:
+def _answer_cells(answer: Answer, rater: str, cells: Mapping[str, str], share: float | None) -> list[object]:
+    """What is written about an answer.
+
+    A table that was itself drawn from a larger collection states with which probability; of the rows that are labelled
+    of it that is multiplied by their share.
+    """
     label = "" if answer.label is None else answer.label
     cannot = "yes" if answer.state == CANNOT_TELL else ""
-    included = "" if probability is None else f"{probability:.6g}"
-    return [label, spreadsheet_cell(answer.reason), rater, cannot, answer.draw.by, included, answer.draw.stratum]
+    included = "" if share is None else f"{share * float(cells.get(CHANCE) or 1):.6g}"
+    stratum = answer.draw.stratum or cells.get(STRATUM, "")
+    return [label, spreadsheet_cell(answer.reason), rater, cannot, answer.draw.by, included, stratum]

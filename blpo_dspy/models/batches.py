@@ -43,7 +43,7 @@ class BatchEndpointError(ModelError):
     """
 
     def __init__(self, text: str, status: int | None) -> None:
-        super().__init__(text, option="batch_api")
+        super().__init__(text, option=("batch_api", "abandon"))
         self.status = status
 
     @property
@@ -113,8 +113,8 @@ class BatchEndpoint:
             raise self._explained(error) from error
         return self._text(uploaded, "id")
 
-    def create(self, file: str, metadata: Mapping[str, str]) -> BatchState:
-        """Submits the requests of a file.
+    def create(self, file: str, name: str) -> BatchState:
+        """Submits the requests of a file, under a name in the metadata of the batch.
 
         Raises:
             BatchEndpointError: If that fails, or no answer came: then the batch may be there all the same.
@@ -126,24 +126,26 @@ class BatchEndpoint:
                     completion_window="24h",
                     endpoint=self.path,
                     input_file_id=file,
-                    metadata=dict(metadata),
+                    metadata={"name": name},
                 )
             )
         except BatchEndpointError as error:
             raise self._explained(error) from error
 
-    def find(self, file: str, since: float) -> BatchState | None:
+    def find(self, file: str, name: str, since: float) -> BatchState | None:
         """Returns the batch that was made of a file, None if there is none.
 
         Args:
             file: The name of the file at the provider.
+            name: The name that the batch was given, as not every provider lists the file.
             since: No batch that is older, in seconds since 1970, is looked at.
 
         Raises:
             BatchEndpointError: If the list cannot be read.
         """
         for batch in self._listed():
-            if getattr(batch, "input_file_id", None) == file:
+            named = (getattr(batch, "metadata", None) or {}).get("name")
+            if name == named or file == getattr(batch, "input_file_id", None):
                 return self._state(batch)
             if (getattr(batch, "created_at", None) or since) < since:
                 return None
@@ -276,9 +278,10 @@ def check_batched(lm: dspy.BaseLM) -> bool:
     Raises:
         BlpoError: If the model has no batch endpoint for sure.
     """
-    if not isinstance(getattr(lm, "engine", None), str) or getattr(lm, "model_type", None) == "text":
+    # A subclass may send requests by itself, an engine of its own answers them.
+    if type(lm) is not dspy.LM or not isinstance(lm.engine, str) or lm.model_type == "text":
         raise BlpoError(
-            f"{lm.model}: an engine that makes its own connection, or answers in this process, has no batch endpoint; "
+            f"{lm.model}: a model that makes its own connection, or answers in this process, has no batch endpoint; "
             "leave out batch_api=True, or name a model of a provider that has one",
             option="batch_api",
         )

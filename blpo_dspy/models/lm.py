@@ -143,6 +143,17 @@ class Models:
         )
 
 
+def rollout_seed(lm: dspy.BaseLM, rollout: int) -> dict[str, int]:
+    """Returns the seed by which a custom engine distinguishes the rollouts of a request; nothing for providers.
+
+    Rollout ids end before the engine, so one that is deterministic would answer every rollout alike; providers draw by
+    themselves, and some refuse a seed.
+    """
+    if isinstance(getattr(lm, "engine", "auto"), str):
+        return {}
+    return {"seed": (lm.kwargs.get("seed") or 0) + rollout}
+
+
 def identity(lm: dspy.BaseLM) -> dict[str, Any]:
     """Returns what an LM's answers depend on, as plain data: neither its connection nor what may be a secret."""
     options = {k: v for k, v in sorted(lm.kwargs.items()) if k not in CLIENT_KEYS and not SECRET_NAME.search(k)}

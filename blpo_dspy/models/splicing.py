@@ -58,7 +58,7 @@ class SplicingMixin:
         if filling is None or prompt is not None:
             return super().__call__(prompt, messages=messages, **options)  # type: ignore[misc]
         try:
-            if _may_be_spliced(self) and (selection := select_backend(self, options)).native:
+            if (selection := _selection(self, options)) is not None:
                 return _called(self, selection, filling, options)
         except LMUnsupportedFeatureError:
             if filling.sent:
@@ -71,12 +71,6 @@ class SplicingMixin:
             entry["messages"] = filling.whole()
         super().update_history(entry)  # type: ignore[misc]
 
-    async def acall(self, prompt: Any = None, *, messages: Any = None, **options: Any) -> Any:
-        """Answers as `dspy.LM` does, which is sent the whole messages."""
-        if filling := filling_of(messages):
-            messages = _restored(filling)
-        return await super().acall(prompt, messages=messages, **options)  # type: ignore[misc]
-
 
 def _restored(filling: Filling) -> list[dict[str, Any]]:
     """The messages, whole from now on; in place, as DSPy recognizes those of its adapters by their identity."""
@@ -86,14 +80,17 @@ def _restored(filling: Filling) -> list[dict[str, Any]]:
     return filling.restore()
 
 
-def _may_be_spliced(lm: Any) -> bool:
-    """Whether DSPy may send a request by its native engine, streams nothing, and no callback looks at it."""
-    return (
-        isinstance(lm.engine, str)
-        and lm.model_type == "chat"
-        and dspy.settings.send_stream is None
-        and not is_watched(lm.callbacks, "on_lm_start", "on_lm_end")
-    )
+def _selection(lm: Any, options: dict[str, Any]) -> Any:
+    """The engine that DSPy chooses if it is the native one; None else, or where it streams or a callback looks on."""
+    if not isinstance(lm.engine, str) or lm.model_type != "chat" or "forward" in vars(lm):
+        return None
+    if dspy.settings.send_stream is not None or is_watched(lm.callbacks, "on_lm_start", "on_lm_end"):
+        return None
+    try:
+        selection = select_backend(lm, options)
+    except (lm15.LM15Error, TypeError, ValueError):  # DSPy's own call raises it as its own error
+        return None
+    return selection if selection.native else None
 
 
 def _called(lm: Any, selection: Any, filling: Filling, options: dict[str, Any]) -> Any:
@@ -105,7 +102,8 @@ def _called(lm: Any, selection: Any, filling: Filling, options: dict[str, Any]) 
     call.known = {**call.key(lm, False), "messages": filling.whole()} if call.cache else None
     settings = {name: value for name, value in call.legacy.items() if name not in _NOT_IN_A_REQUEST}
     key = (selection.resolution, repr(sorted(settings.items(), key=lambda item: item[0])))
-    call.request = None if settings.get("logprobs") else filling.prompt.requests.get(key)
+    if not settings.get("logprobs") and not any(map(callable, settings.values())):  # a class says little of itself
+        call.request = filling.prompt.requests.get(key)
     routed = object.__new__(type(lm))
     routed.__dict__.update(lm.__dict__)
     routed.kwargs = {**lm.kwargs, **selection.clients}

@@ -73,6 +73,7 @@ class BatchApi:
         poll: Seconds between two looks at a batch at first; they double up to a minute.
         most_requests: The most requests of a batch.
         largest_file: The most bytes of a batch's requests.
+        abandon: Whether batches under way are forgotten in place of waited for; their requests are paid for again.
         on_submit: Called before requests are submitted.
         on_wait: Called whenever batches were looked at.
 
@@ -85,6 +86,7 @@ class BatchApi:
     poll: float = 1.0
     most_requests: int = MOST_REQUESTS
     largest_file: int = LARGEST_FILE
+    abandon: bool = False
     on_submit: Callable[[Offer], None] = field(default=lambda offer: None, compare=False)
     on_wait: Callable[[Waiting], None] = field(default=lambda waiting: None, compare=False)
 

@@ -228,7 +228,7 @@ class Batches:
 
         def upload() -> str:
             part.file.seek(0)
-            return endpoint.upload(f"blpo-{record.name}.jsonl", part.file)
+            return endpoint.upload(f"{_name(record)}.jsonl", part.file)
 
         try:
             record = record.step(file=self._patiently(upload))
@@ -247,7 +247,7 @@ class Batches:
 
         def create() -> BatchState:
             try:
-                return endpoint.create(file, {"blpo_dspy": record.name})
+                return endpoint.create(file, _name(record))
             except BatchEndpointError as error:
                 if not error.refused and (found := self._found(record, endpoint)) is not None:
                     return found
@@ -268,14 +268,14 @@ class Batches:
         file = record.file
         for pause in (0.0, self._api.poll, 2 * self._api.poll):
             time.sleep(pause)
-            found = self._patiently(lambda: endpoint.find(file, record.began - _CLOCKS))
+            found = self._patiently(partial(endpoint.find, file, _name(record), record.began - _CLOCKS))
             if found is not None:
                 return found
         return None
 
     def _recover(self, record: BatchRecord) -> None:
         """Takes up a batch of an earlier session wherever that was cut short."""
-        if record.file is None:  # nothing can have been submitted
+        if record.file is None or self._api.abandon:  # without a file nothing can have been submitted
             self._journal.put_batch(record.step(closed=True))
             return
         endpoint = self.meter.endpoints[record.role]
@@ -296,9 +296,12 @@ class Batches:
             for record in records.values():
                 endpoint, batch = self.meter.endpoints[record.role], record.batch
                 assert batch is not None
-                states[record.name] = state = self._patiently(partial(endpoint.state, batch))
-                if state.over:
-                    self._end(record, state, endpoint)
+                try:
+                    states[record.name] = state = self._patiently(partial(endpoint.state, batch))
+                    if state.over:
+                        self._end(record, state, endpoint)
+                except BatchEndpointError as error:
+                    raise _lost(batch, error) from error
             self._api.on_wait(_waiting(sum(requests.values()), states.values()))
             if self._journal.batches:
                 time.sleep(delay)
@@ -310,7 +313,7 @@ class Batches:
         if state.status == "failed":
             self._refused(record, state)
             return
-        missing, fatal, answered = set(record.images), None, 0
+        missing, repeated, fatal, answered = set(record.images), set(record.repeated), None, 0
         for file in state.files:
             for key, received in self._patiently(partial(_lines, endpoint, file)):
                 if key not in missing or received is None:
@@ -318,8 +321,8 @@ class Batches:
                 missing.discard(key)
                 if self._journal.knows(key):
                     continue
-                images, repeated = record.images[key], key in record.repeated
-                error = self.meter.take(record.role, key, received, record.options, images=images, repeated=repeated)
+                about = {"images": record.images[key], "repeated": key in repeated}
+                error = self.meter.take(record.role, key, received, record.options, **about)
                 answered += error is None
                 fatal = fatal or (error if isinstance(error, FATAL_ERRORS) else None)
                 if error is not None:
@@ -370,6 +373,22 @@ class Batches:
                     raise
             time.sleep(min(delay, self._api.poll))
             delay = min(2 * delay, _LONGEST_DELAY)
+
+
+def _lost(batch: str, error: BatchEndpointError) -> BatchEndpointError:
+    """The error of a batch that is under way, with what to do where the provider does not know it."""
+    if error.passing:
+        return error
+    return BatchEndpointError(
+        f"the batch {batch} cannot be looked at: {error}; use the key that it was submitted with, or, if it is gone, "
+        "abandon=True, which forgets it and pays for its requests again",
+        error.status,
+    )
+
+
+def _name(record: BatchRecord) -> str:
+    """The name of a batch at the provider."""
+    return f"blpo-{record.name}"
 
 
 def check_no_batches(journal: AnswerJournal) -> None:

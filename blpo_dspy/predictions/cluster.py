@@ -82,10 +82,12 @@ class Cluster:
             yield found
 
     def _check_workers(self) -> None:
+        import distributed  # noqa: PLC0415 - an extra
+
         try:
             self.client.wait_for_workers(1, timeout=_CONNECTING)
             self.client.run(_receive, "")
-        except TimeoutError as error:
+        except distributed.TimeoutError as error:
             raise BlpoError(f"{self.client.scheduler.address}: the cluster has no workers; start some") from error
         except (ImportError, AttributeError) as error:
             raise BlpoError(

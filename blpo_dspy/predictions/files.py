@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import math
-import re
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.data.images.remote import FAILURES, copied, is_remote
+from blpo_dspy.errors import BlpoError, brief, cause
 from blpo_dspy.files import check_path, replacing, spreadsheet_cell
 
 if TYPE_CHECKING:
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 _ROWS_AT_ONCE = 1024
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # of the two slashes a path keeps one
 
 Rows = Callable[[], Iterator[Mapping[str, Any]]]
 
@@ -27,19 +28,57 @@ def check_target(path: Path) -> None:
     """Checks that a table can be written under a name.
 
     Raises:
-        BlpoError: If the suffix is none of those that can be written, no file can have that name, it is an address such
-            as s3://…, or a folder is in the way.
+        BlpoError: If the suffix is none of those that can be written, no file can have that name, or a folder is in the
+            way.
     """
-    if _ADDRESS.match(str(path)):
-        raise BlpoError(
-            f"{path}: an address, where no journal can grow and nothing can be locked; write to a file system that all "
-            "processes see, and copy the table when it is there"
-        )
     if path.suffix.lower() not in SUFFIXES:
         raise BlpoError(f"{path}: its name should end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
     check_path(path)
     if path.is_dir():
         raise BlpoError(f"{path}: a folder of this name is in the way; give the path of a file")
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where a table is made, and where it goes from there.
+
+    A journal grows and is locked, which no object store allows: a table with an address is made in the current folder,
+    under the name that the address ends with, and copied to the address when it is complete.
+
+    Attributes:
+        path: The file.
+        url: The address that it is copied to, "" for none.
+    """
+
+    path: Path
+    url: str = ""
+
+    @classmethod
+    def at(cls, out: str | os.PathLike[str]) -> Output:
+        """Returns the output of a path or an address, such as s3://bucket/predictions.parquet.
+
+        Raises:
+            BlpoError: As `check_target`.
+        """
+        name = os.fspath(out)
+        output = cls(Path(name.rpartition("/")[2]), name) if is_remote(name) else cls(Path(name))
+        check_target(output.path)
+        return output
+
+    def send(self) -> None:
+        """Copies the table to its address, if it has one.
+
+        Raises:
+            BlpoError: If it cannot be written there; the table stays.
+        """
+        if self.url:
+            try:
+                copied(self.path, self.url)
+            except FAILURES as error:
+                raise BlpoError(
+                    f"{self.url}: cannot be written ({brief(cause(error))}); the table is complete in {self.path}, and "
+                    "the same call copies it"
+                ) from error
 
 
 def write_rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from blpo_dspy.calls.store import Answer
 FORMAT_VERSION = 3
 SUFFIX = ".journal.jsonl"
 _SYNC_SECONDS = 1.0
+_OPTIONAL: Mapping[str, type | tuple[type, ...]] = {"inconsistent": bool, "confidence": (int, float), "escalate": bool}
 
 
 class PredictionJournal(AnswerJournal):
@@ -100,8 +102,11 @@ def _check_row(line: Mapping[str, Any]) -> None:
     of_kind(line, "key", str)
     row = of_kind(line, "data", dict)
     of_kind(row, "invalid", bool)
-    of_kind(row, "label", (str, int, float, type(None)))
-    if "inconsistent" in row:
-        of_kind(row, "inconsistent", bool)
+    label = of_kind(row, "label", (str, int, float, type(None)))
+    if isinstance(label, float) and not math.isfinite(label):
+        raise ValueError(f"label: {label} is not one that a judge gives")
+    for name, kinds in _OPTIONAL.items():
+        if name in row:
+            of_kind(row, name, kinds)
     for name in ("description", "reasoning", "answer", "error"):
         of_kind(row, name, (str, type(None)))

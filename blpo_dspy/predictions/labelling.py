@@ -19,9 +19,10 @@ from blpo_dspy.calls.served import noting_served
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.data.labels.space import Orders
-from blpo_dspy.errors import ModelError
+from blpo_dspy.errors import ModelError, brief, notice
 from blpo_dspy.models.failures import FATAL_ERRORS
 from blpo_dspy.models.lm import Models
+from blpo_dspy.programs.cascade import Cascade, models_of_stages, stages_of
 from blpo_dspy.programs.pairs import BothOrders, asked_in
 from blpo_dspy.programs.visual_judge import VisualJudge
 
@@ -37,7 +38,7 @@ _QUEUED = 4
 
 def label_images(
     judge: VisualJudge,
-    models: Models,
+    models: Models | Sequence[Models],
     inputs: Sequence[Mapping[str, Any]],
     *,
     workers: Workers,
@@ -49,7 +50,7 @@ def label_images(
 
     Args:
         judge: The judge; it is copied, never changed.
-        models: Its models.
+        models: Its models; of a cascade those of each judge, or of all of them.
         inputs: The keyword arguments of one call each.
         workers: Where the calls run.
         meter: What they pass through.
@@ -71,7 +72,7 @@ def label_images(
 
 def label_each(
     judge: VisualJudge,
-    models: Models,
+    models: Models | Sequence[Models],
     inputs: Iterable[Mapping[str, Any]],
     *,
     workers: Workers,
@@ -121,15 +122,56 @@ def inputs_of(examples: Sequence[dspy.Example]) -> list[dict[str, Any]]:
 
 
 def metered(
-    judge: VisualJudge, models: Models, meter: Meter, orders: Orders = "both"
+    judge: VisualJudge, models: Models | Sequence[Models], meter: Meter, orders: Orders = "both"
 ) -> Callable[..., dspy.Prediction]:
-    """Returns a copy of a judge whose calls go to these models and pass this meter; pairs are asked in `orders`."""
+    """Returns a copy of a judge whose calls go to these models and pass this meter; pairs are asked in `orders`.
+
+    Args:
+        judge: The judge; of a cascade each judge is asked in these orders.
+        models: Its models; of a cascade those of each judge, or of all of them.
+        meter: What the calls pass through.
+        orders: Whether a judge of pairs is asked in "both" orders of the images or "one".
+
+    Raises:
+        BlpoError: If a cascade has another number of judges than there are models.
+    """
+    twice = asked_in(judge.labels, orders) > 1
     program: VisualJudge = judge.deepcopy()
-    lms = {role: meter.wrap(getattr(models, role), role) for role in ("verbalizer", "judge")}
-    verbalizer = program.verbalizer
-    for _, predictor in program.named_predictors():
-        predictor.lm = lms["verbalizer" if predictor is verbalizer else "judge"]
-    return BothOrders(program) if asked_in(judge.labels, orders) > 1 else program
+    for one, own in zip(stages_of(program), models_of_stages(judge, models), strict=True):
+        lms = {role: meter.wrap(getattr(own, role), role) for role in ("verbalizer", "judge")}
+        verbalizer = one.verbalizer
+        for _, predictor in one.named_predictors():
+            predictor.lm = lms["verbalizer" if predictor is verbalizer else "judge"]
+    if not isinstance(program, Cascade):
+        return BothOrders(program) if twice else program
+    return partial(program.ask, [BothOrders(one) if twice else one for one in program.judges])
+
+
+def note_other_models(judge: VisualJudge, models: Models | Sequence[Models]) -> None:
+    """Issues a warning where a judge was calibrated with other models, as its level of agreement isn't theirs."""
+    now = names_of(judge, models)
+    stages = [(stage.card, [own]) for stage, own in zip(stages_of(judge), now, strict=True)]
+    for card, asked in [(judge.card, now), *stages]:
+        calibration = card.get("calibration")
+        before = calibration.get("models") if isinstance(calibration, Mapping) else None
+        if before is not None and before != asked:
+            notice(
+                f"the judge was calibrated with {_listed(before)}, and is asked with {_listed(asked)}: the agreement "
+                "that its threshold promises is not that of these models; calibrate it again with them"
+            )
+            return
+
+
+def _listed(names: Sequence[Mapping[str, str]]) -> str:
+    return brief(" then ".join(", ".join(dict.fromkeys(map(str, roles.values()))) for roles in names))
+
+
+def names_of(judge: VisualJudge, models: Models | Sequence[Models]) -> list[dict[str, str]]:
+    """Returns for each judge of a cascade, or the only one, the names of the models that it asks, by role."""
+    return [
+        {role: str(getattr(own, role).model) for role in ("judge", "verbalizer") if role in stage.roles}
+        for stage, own in zip(stages_of(judge), models_of_stages(judge, models), strict=True)
+    ]
 
 
 def label_one(program: Callable[..., dspy.Prediction], inputs: Mapping[str, Any]) -> Verdict:
@@ -158,6 +200,8 @@ def label_one(program: Callable[..., dspy.Prediction], inputs: Mapping[str, Any]
         description,
         str(reasoning),
         inconsistent=inconsistent,
+        confidence=prediction.get("confidence"),
+        escalate=prediction.get("escalate"),
         served_by=" + ".join(served),
     )
 

@@ -16,7 +16,7 @@ import threading
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
@@ -26,6 +26,7 @@ from blpo_dspy.calls.leases import Grant
 from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.calls.meter import GRACE
 from blpo_dspy.errors import BlpoError, BlpoWarning, ModelError, check_least, notice
+from blpo_dspy.log import LOGGER, log_event
 from blpo_dspy.predictions.shards import Desk, Report, Shard
 
 # How often a shard is given to another process after one has died without a new verdict.
@@ -34,6 +35,8 @@ _LIVES = 3
 _REPORTED = 0.25
 # Seconds in which a process that was asked to end does.
 _ENDING = 2.0
+
+_OF_EVERY_RECORD = vars(logging.makeLogRecord({})).keys()
 
 Judge = Callable[..., Report]
 """`judge_shard`, or another function of a shard and a `line` that can be pickled."""
@@ -190,6 +193,9 @@ class _Run:
     def _on_notice(self, worker: _Worker, text: str, options: Sequence[str]) -> None:
         notice(text, option=options)
 
+    def _on_log(self, worker: _Worker, text: str, figures: Mapping[str, Any]) -> None:
+        log_event(text=text, **figures)
+
     def _on_done(self, worker: _Worker, report: Report) -> None:
         self._desk.office.end(worker.holder, report.ledger)
         self._desk.hear(report)
@@ -292,16 +298,31 @@ class _PipeLine:
         self._pause = pause
 
 
+class _Events(logging.Handler):
+    """Sends the events of a process to the parent, which logs them as its own."""
+
+    def __init__(self, line: _PipeLine) -> None:
+        super().__init__()
+        self._line = line
+
+    def emit(self, record: logging.LogRecord) -> None:
+        figures = {name: value for name, value in vars(record).items() if name not in _OF_EVERY_RECORD}
+        self._line.send("log", record.getMessage(), figures)
+
+
 def serve(descriptor: int) -> None:
     """Judges shards as the parent says; the work of a process of the pool.
 
     Args:
         descriptor: Of the connection to the parent.
     """
-    logging.disable(logging.WARNING)  # what libraries say of single calls; what matters is counted or raised
+    for library in ("dspy", "LiteLLM"):  # what they say of single calls; what matters is counted or raised
+        logging.getLogger(library).setLevel(logging.ERROR)
     connection = Connection(descriptor)
     (judge,) = connection.recv()
     line = _PipeLine(connection)
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.addHandler(_Events(line))
     warnings.showwarning = lambda message, *_, **__: (
         line.send("notice", str(message), message.options) if isinstance(message, BlpoWarning) else None
     )

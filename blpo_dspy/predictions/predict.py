@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from blpo_dspy.calls.outages import MAX_OUTAGE, Outages
 from blpo_dspy.calls.workers import Workers, thread_count
 from blpo_dspy.data.images.prepare import ImageError, ImageSource
 from blpo_dspy.data.inputs import Inputs, checked, find_inputs, images_key, read_content
-from blpo_dspy.data.labels.space import Orders
+from blpo_dspy.data.labels.space import Method, Orders
 from blpo_dspy.data.rows import Draft
 from blpo_dspy.data.tables import TableRow, TableSource, in_memory
 from blpo_dspy.errors import BlpoError, ModelError, check_kind, check_least
@@ -34,9 +35,10 @@ from blpo_dspy.models.specs import ModelSpecs
 from blpo_dspy.predictions.batch_api import BatchApi, batch_api_of
 from blpo_dspy.predictions.batches import Batches, check_no_batches
 from blpo_dspy.predictions.cluster import Cluster
-from blpo_dspy.predictions.files import check_target, write_rows
+from blpo_dspy.predictions.escalated import write_escalated
+from blpo_dspy.predictions.files import Output, check_target, write_rows
 from blpo_dspy.predictions.journal import SUFFIX, PredictionJournal
-from blpo_dspy.predictions.labelling import label_each
+from blpo_dspy.predictions.labelling import label_each, note_other_models
 from blpo_dspy.predictions.pool import Pool
 from blpo_dspy.predictions.shards import (
     MANIFEST,
@@ -54,12 +56,14 @@ from blpo_dspy.predictions.shards import (
     write_part,
     writing,
 )
+from blpo_dspy.programs.cascade import Cascade, models_of_stages, stages_of
 from blpo_dspy.programs.pairs import asked_in
 from blpo_dspy.programs.visual_judge import VisualJudge
 
-_GIVEN = "given_"
-# Shards for each process, so that none is idle for long at the end, and the fewest rows that are worth one.
-_SHARDS_EACH, _FEWEST_ROWS = 4, 16
+_GIVEN, _ESCALATED = "given_", "escalated"
+# Shards for each process, so that none is idle for long at the end; calls for each thread, so that threads are seldom
+# idle at the end of a shard; and the fewest rows that are worth one.
+_SHARDS_EACH, _CALLS_EACH, _FEWEST_ROWS = 4, 16, 16
 _CHANGED = Verdict(None, failure="the image was changed after the run began; the same call judges it as it is now")
 
 
@@ -78,6 +82,7 @@ class Progress:
         ledger: The LM calls of this session.
         earlier: Those of the sessions before it.
         gone: Verdicts of the sessions before it on images, or with context, that are no longer there.
+        escalated: Rows that a calibrated judge escalates to people; None of any other judge.
     """
 
     total: int
@@ -90,6 +95,7 @@ class Progress:
     earlier: Ledger
     gone: int = 0
     flips: Flips | None = None
+    escalated: int | None = None
 
     @property
     def complete(self) -> bool:
@@ -107,7 +113,9 @@ def predict(
     source: TableSource | Sequence[ImageSource] | Inputs,
     *,
     out: str | os.PathLike[str],
-    models: Models | None = None,
+    models: Models | Sequence[Models] | None = None,
+    confidence: Method | None = None,
+    escalated: str | os.PathLike[str] | None = None,
     image_column: str | None = None,
     texts: Mapping[str, str] | None = None,
     allow_outside: bool = False,
@@ -127,9 +135,10 @@ def predict(
 
     The table has the columns of the source (one that is named like a column below becomes `given_…`), then `label`,
     `description` and `reasoning` as far as the judge gives them, `answer` where it states no label, `invalid`, and
-    `error` where there is no answer; for pairs in both orders also `inconsistent`; and `served_by` where a server
-    reports another version of a model than the name that was asked for. Images are loaded as their turn comes: a few
-    for each thread lie in memory.
+    `error` where there is no answer; for pairs in both orders also `inconsistent`; of a judge with a confidence
+    `confidence`, and of a calibrated judge `escalate`; and `served_by` where a server reports another version of a
+    model than the name that was asked for. A Parquet file says in its metadata how the confidence was found
+    (`blpo_confidence`). Images are loaded as their turn comes: a few for each thread lie in memory.
 
     Next to the table, `<out>.journal.jsonl` keeps what was paid for, so that the same call resumes after a crash, and
     later judges what is missing only: new rows, replaced images, rows with an error. A verdict belongs to the bytes of
@@ -145,9 +154,15 @@ def predict(
     Args:
         judge: The judge.
         source: A folder, in which images may lie anywhere; a .csv, .tsv, .jsonl or .parquet file; a table in memory
-            (`pandas.DataFrame`, list of dictionaries, `datasets.Dataset`); or images as a judge takes them.
-        out: The table, a .parquet, .csv or .jsonl file; its folder is made if need be.
-        models: The models; the judge's own, or those of DSPy's settings, if None.
+            (`pandas.DataFrame`, list of dictionaries, `datasets.Dataset`); or images as a judge takes them. A folder or
+            file may be an address that fsspec reads, such as s3://bucket/photos.
+        out: The table, a .parquet, .csv or .jsonl file; its folder is made if need be. A table with an address that
+            fsspec writes to (s3://…) is made in the current folder, where its journal is, and then copied.
+        models: The models, of a cascade also a list with those of each judge; the judge's own, or those of DSPy's
+            settings, if None.
+        confidence: How a confidence is found, with the options of `VisualJudge.confident`; as the judge has it if None.
+        escalated: A table for people, a .parquet, .csv or .jsonl file: the rows that a calibrated judge escalates, with
+            its label as `judge_label` and an empty `label`.
         image_column: The column of a table with the only image, where it has another name than the judge's input: a
             path from the table's folder, a URL or the image itself.
         texts: Context texts that are the same for all images; others come from the columns of their names.
@@ -173,15 +188,22 @@ def predict(
         DataError: If the source cannot be read, or none of its rows can be used.
         ModelError: If a model cannot be used at all, or stops answering; what is done stays.
         BlpoError: If `out` cannot be written or is there without a journal, or its journal is that of another judge,
-            other models or other images altogether, or names batches under way and `batch_api` is not set.
+            other models or other images altogether, or names batches under way and `batch_api` is not set; if
+            `escalated` cannot be written, or the judge escalates nothing.
     """
     check_kind("judge", judge, VisualJudge, "judge", "VisualJudge.load('judge.json')")
-    target, outages, caps = Path(out), Outages(max_outage, paces=True), (max_calls, max_usd)
+    judge = judge if confidence is None else judge.confident(confidence)
+    output, outages, caps = Output.at(out), Outages(max_outage, paces=True), (max_calls, max_usd)
+    target = output.path
     alone, batch = Alone(*caps), batch_api_of(batch_api)
+    thread_count(num_threads)
     if max_in_flight is not None:
         check_least("max_in_flight", max_in_flight, 1)
-    check_target(target)
-    models = models_of(judge) if models is None else models
+    for_people = None if escalated is None else Path(escalated)
+    _check_escalated(for_people, target, judge)
+    asked = given_models(judge, models)
+    note_other_models(judge, asked)
+    _check_plain(judge, batch=batch is not None, shards=workers is not None or cluster is not None)
     inputs = source if isinstance(source, Inputs) else _inputs(judge, source, image_column, texts, allow_outside)
     both = asked_in(judge.labels, orders) > 1
     if workers is not None or cluster is not None or in_shards(target):
@@ -194,11 +216,12 @@ def predict(
         with _processes(workers, cluster) as where, writing(folder_of(target)):
             threads = _threads(num_threads, max_in_flight, where.processes)
             office = Office(*caps, holders=len(threads))
-            rows = min(SHARD_ROWS, max(_FEWEST_ROWS, len(inputs.rows) // (_SHARDS_EACH * len(threads))))
-            plan = _plan(judge, inputs, target, models, orders, max_outage, on_read, on_progress, rows)
+            rows = _shard_rows(len(inputs.rows), len(threads), threads[0])
+            plan = _plan(judge, inputs, output, asked[0], orders, max_outage, on_read, on_progress, rows)
+            plan.escalate_to(for_people)
             return plan.run(partial(where.run, judge_shard, threads=threads), office, max_in_flight)
     _check_output(target, inputs, journal_of(target))
-    journal = PredictionJournal(journal_of(target), _fingerprint(judge, models, both=both))
+    journal = PredictionJournal(journal_of(target), _fingerprint(judge, asked, both=both))
     cap, num_threads = LeasedCap(alone.ask), _threads(num_threads, max_in_flight, 1)[0]
     try:
         if batch is None:
@@ -210,10 +233,12 @@ def predict(
             batches = Batches(batch, journal, max_outage=max_outage, earlier=journal.earlier)
             batches.max_calls, batches.max_usd = max_calls, max_usd
         with Workers(num_threads) as pool:
-            session.run(models, pool, cap, outages, batches=batches)
+            session.run(asked, pool, cap, outages, batches=batches)
+        session.for_people = for_people
         progress = session.progress()
         if progress.complete:
             session.write(target)
+            output.send()
         _log_judged(progress, target)
         return progress
     finally:
@@ -243,9 +268,10 @@ def in_shards(out: Path) -> bool:
     return (folder_of(out) / MANIFEST).exists()
 
 
-def kept_in(out: Path) -> Path:
+def kept_in(out: str | os.PathLike[str]) -> Path:
     """Returns the file or folder from which an output resumes."""
-    return folder_of(out) if in_shards(out) else journal_of(out)
+    path = Output.at(out).path
+    return folder_of(path) if in_shards(path) else journal_of(path)
 
 
 @contextlib.contextmanager
@@ -268,6 +294,12 @@ def _threads(num_threads: int | None, max_in_flight: int | None, processes: int)
     processes = min(processes, max_in_flight)
     share, more = divmod(max_in_flight, processes)
     return [min(own, share + (number < more)) for number in range(processes)]
+
+
+def _shard_rows(rows: int, processes: int, threads: int) -> int:
+    """About how many contents a new shard gets."""
+    wanted = max(rows // (_SHARDS_EACH * processes), _CALLS_EACH * threads)
+    return min(SHARD_ROWS, max(_FEWEST_ROWS, min(rows // processes, wanted)))
 
 
 @dataclass
@@ -304,7 +336,13 @@ def _read_contents(judge: VisualJudge, inputs: Inputs, on_read: Callable[[int], 
 
 
 class _Session:
-    """One call of `predict`: what is missing is judged and noted, each content once."""
+    """One call of `predict`: what is missing is judged and noted, each content once.
+
+    Attributes:
+        for_people: The table that what is escalated goes to.
+    """
+
+    for_people: Path | None = None
 
     def __init__(
         self,
@@ -325,10 +363,14 @@ class _Session:
         self._check_overlap()
         self._gone = len(journal.done - set(self._keys))
         self._times = Counter(self._keys)
-        results = [self._result(key) for key in self._keys]
-        self._counts = Counter(_kind(result) for result in results if result)
-        self._inconsistent = Counter(result.get("inconsistent") for result in results if result)
-        self._served = any("served_by" in result for result in results if result)
+        self._count()
+
+    def _count(self) -> None:
+        """Counts what is known of all rows."""
+        results = [result for key in self._keys if (result := self._result(key))]
+        self._counts = Counter(map(_kind, results))
+        self._marks = Counter(mark for result in results for mark in _marks(result))
+        self._served = any(result.get("served_by") for result in results)
 
     def _check_overlap(self) -> None:
         """Refuses other images altogether, with which an earlier table would be overwritten by mistake."""
@@ -342,7 +384,7 @@ class _Session:
 
     def run(
         self,
-        models: Models,
+        models: Sequence[Models],
         workers: Workers,
         cap: LeasedCap,
         outages: Outages,
@@ -365,7 +407,7 @@ class _Session:
         orders: Orders = "both" if self._both else "one"
         if batches is not None:
             first = {numbers[0]: key for key, numbers in left.items()}
-            batches.buy(self._judge, models, workers, partial(self._inputs_of, first), first, orders)
+            batches.buy(self._judge, models[0], workers, partial(self._inputs_of, first), first, orders)
         options: dict[str, Any] = {"workers": workers, "meter": self._meter, "orders": orders, "answered": answered}
         judge = partial(label_each, self._judge, models, **options)
         while not self._stopped and (wanted := {numbers.pop(0): key for key, numbers in left.items() if numbers}):
@@ -410,11 +452,12 @@ class _Session:
         before = self._result(key)
         if before is not None:
             self._counts[_kind(before)] -= self._times[key]
+            self._marks.subtract(dict.fromkeys(_marks(before), self._times[key]))
         row = _row(verdict)
         assert isinstance(self._journal, PredictionJournal)
         self._journal.put_row(key, row)
         self._counts[_kind(row)] += self._times[key]
-        self._inconsistent[verdict.inconsistent] += self._times[key]
+        self._marks.update(dict.fromkeys(_marks(row), self._times[key]))
         self._served = self._served or bool(verdict.served_by)
         self._judged += self._times[key]
         self._on_change(self)
@@ -423,11 +466,11 @@ class _Session:
         """Returns how far the session has got with the shard of this number."""
         assert isinstance(self._journal, PredictionJournal)
         ledger = Ledger({}) if self._meter is None else self._meter.ledger
-        counts, inconsistent = Counter(self._counts), Counter(self._inconsistent)
-        return Report(number, counts, inconsistent, self._judged, ledger, self._journal.earlier)
+        counts, marks = Counter(self._counts), Counter(self._marks)
+        return Report(number, counts, marks, self._judged, ledger, self._journal.earlier)
 
     def progress(self) -> Progress:
-        flipped = self._inconsistent[True]
+        flipped = self._marks[True]
         return Progress(
             total=len(self._keys),
             known=self._counts.total(),
@@ -438,7 +481,8 @@ class _Session:
             ledger=Ledger({}) if self._meter is None else self._meter.ledger,
             earlier=self._journal.earlier,
             gone=self._gone,
-            flips=Flips(flipped + self._inconsistent[False], flipped) if self._both else None,
+            flips=Flips(flipped + self._marks[False], flipped) if self._both else None,
+            escalated=self._marks[_ESCALATED] if _escalating(self._judge) else None,
         )
 
     def _label_counts(self) -> dict[str, int]:
@@ -456,10 +500,13 @@ class _Session:
         counts = Counter(groups)
         return {str(name): counts[name] for name in names}
 
+    def columns(self) -> dict[str, type]:
+        """The columns that are found, with their types."""
+        served: dict[str, type] = {"served_by": str} if self._served else {}
+        return {**_found_columns(self._judge, both=self._both), **served}
+
     def write(self, target: Path) -> None:
-        found = _found_columns(self._judge, both=self._both)
-        if self._served:
-            found["served_by"] = str
+        found = self.columns()
         given = {name: _free(name, found, self._inputs.columns) for name in self._inputs.columns}
 
         def rows() -> Iterator[dict[str, Any]]:
@@ -469,7 +516,11 @@ class _Session:
                 yield {**{new: values.get(name) for name, new in given.items()}, **{n: result.get(n) for n in found}}
 
         types = {**{given[name]: str for name in self._inputs.image_columns}, **found}
-        write_rows(target, [*given.values(), *found], rows, types)
+        method = [None if stage.confidence is None else stage.confidence.to_dict() for stage in stages_of(self._judge)]
+        note = {"blpo_confidence": json.dumps(method)} if any(method) else None
+        write_rows(target, [*given.values(), *found], rows, types, note=note)
+        if self.for_people is not None:
+            write_escalated(self.for_people, list(given.values()), found, rows, types)
 
 
 class _Sharded(_Session):
@@ -518,8 +569,8 @@ class _Sharded(_Session):
         unsaid = 0 if first else report.counts.total() - before.counts.total()
         self._counts.update(report.counts)
         self._counts.subtract(before.counts)
-        self._inconsistent.update(report.inconsistent)
-        self._inconsistent.subtract(before.inconsistent)
+        self._marks.update(report.marks)
+        self._marks.subtract(before.marks)
         self._judged += max(report.judged - before.judged, unsaid)
         self._ledger = _changed(_changed(self._ledger, before.ledger, report.ledger), before.earlier, report.earlier)
         self._reports[report.number] = report
@@ -531,8 +582,8 @@ class _Sharded(_Session):
         self._earlier = _changed(self._earlier, kept, report.earlier)
         results = [result for row in self._rows[report.number] if (result := self._result(self._keys[row]))]
         counts = Counter(_kind(result) for result in results)
-        orders = Counter(result.get("inconsistent") for result in results)
-        return Report(report.number, counts, orders, 0, Ledger({}), report.earlier)
+        marks = Counter(mark for result in results for mark in _marks(result))
+        return Report(report.number, counts, marks, 0, Ledger({}), report.earlier)
 
     def lost(self, number: int) -> None:
         """Notes that a process has died; what the next one says it has judged is on top of that."""
@@ -552,9 +603,8 @@ class _Sharded(_Session):
                     f"{self._manifest.part(number)}: was judged, but cannot be read here; the folder of the output "
                     "must be the same for all processes"
                 )
-        results = [result for key in self._keys if (result := self._result(key))]
-        self._counts = Counter(_kind(result) for result in results)
-        self._inconsistent = Counter(result.get("inconsistent") for result in results)
+        if self._reports:
+            self._count()
 
     def progress(self) -> Progress:
         return replace(super().progress(), ledger=self._ledger, earlier=self._earlier)
@@ -572,9 +622,13 @@ class ShardPlan:
             under the same paths.
     """
 
-    def __init__(self, session: _Sharded, shards: Sequence[Shard], target: Path) -> None:
-        self._session, self._target = session, target
+    def __init__(self, session: _Sharded, shards: Sequence[Shard], output: Output) -> None:
+        self._session, self._output = session, output
         self.shards = tuple(shards)
+
+    def escalate_to(self, path: Path | None) -> None:
+        """Names the table that what is escalated goes to."""
+        self._session.for_people = path
 
     def run(self, run: Callable[[Sequence[Shard], Desk], None], office: Office, max_in_flight: int | None) -> Progress:
         """Has the shards judged, and merges them."""
@@ -597,8 +651,9 @@ class ShardPlan:
         self._session.merge()
         progress = self._session.progress()
         if progress.complete:
-            self._session.write(self._target)
-        _log_judged(progress, self._target)
+            self._session.write(self._output.path)
+            self._output.send()
+        _log_judged(progress, self._output.path)
         return progress
 
 
@@ -643,19 +698,20 @@ def plan_shards(
     """
     check_kind("judge", judge, VisualJudge, "judge", "VisualJudge.load('judge.json')")
     check_least("shard_rows", shard_rows, 1)
-    target = Path(out)
-    check_target(target)
+    output = Output.at(out)
     Outages(max_outage)
     models = models_of(judge) if models is None else models
+    note_other_models(judge, models)
+    _check_plain(judge, batch=False, shards=True)
     inputs = source if isinstance(source, Inputs) else _inputs(judge, source, image_column, texts, allow_outside)
-    with writing(folder_of(target)):
-        return _plan(judge, inputs, target, models, orders, max_outage, on_read, on_progress, shard_rows, num_threads)
+    with writing(folder_of(output.path)):
+        return _plan(judge, inputs, output, models, orders, max_outage, on_read, on_progress, shard_rows, num_threads)
 
 
 def _plan(
     judge: VisualJudge,
     inputs: Inputs,
-    target: Path,
+    output: Output,
     models: Models,
     orders: Orders,
     max_outage: float,
@@ -664,14 +720,14 @@ def _plan(
     shard_rows: int,
     num_threads: int | None = None,
 ) -> ShardPlan:
-    specs, both = ModelSpecs.of(models), asked_in(judge.labels, orders) > 1
+    specs, both, target = ModelSpecs.of(models), asked_in(judge.labels, orders) > 1, output.path
     _check_output(target, inputs, folder_of(target) / MANIFEST)
     if journal_of(target).exists():
         raise BlpoError(
             f"{journal_of(target)}: this is the journal of a run in one process, which shards do not continue; repeat "
             "the call without workers= and cluster=, or name another output"
         )
-    fingerprint = _fingerprint(judge, models, both=both)
+    fingerprint = _fingerprint(judge, [models], both=both)
     manifest = Manifest.of(folder_of(target), fingerprint)
     contents = _read_contents(judge, inputs, on_read)
     session = _Sharded(
@@ -687,7 +743,7 @@ def _plan(
         max_outage=max_outage,
         orders=orders,
     )
-    return ShardPlan(session, session.left(shard), target)
+    return ShardPlan(session, session.left(shard), output)
 
 
 def judge_shard(
@@ -726,10 +782,10 @@ def judge_shard(
         with dspy.context(adapter=adapter), Workers(shard.num_threads) as workers:
             session = _Session(judge, shard.inputs, journal, contents, changed, both=both)
             try:
-                session.run(models, workers, LeasedCap(line.ask, line.stopped), outages, answered=shard.answered)
+                session.run([models], workers, LeasedCap(line.ask, line.stopped), outages, answered=shard.answered)
             finally:
                 spent = session.progress().spent
-                write_part(shard.part, shard.contents, _found_columns(judge, both=both), journal.row, spent)
+                write_part(shard.part, shard.contents, session.columns(), journal.row, spent)
             return session.report(shard.number)
     finally:
         journal.close()
@@ -768,7 +824,13 @@ def _row(verdict: Verdict) -> dict[str, Any]:
         "error": verdict.failure or None,
         **({"served_by": verdict.served_by} if verdict.served_by else {}),
     }
-    return row if verdict.inconsistent is None else {**row, "inconsistent": verdict.inconsistent}
+    more = {name: getattr(verdict, name) for name in ("inconsistent", "confidence", "escalate")}
+    return {**row, **{name: value for name, value in more.items() if value is not None}}
+
+
+def _marks(row: Mapping[str, Any]) -> list[bool | str | None]:
+    """What a row is counted for beside its label: whether its orders disagree, and that it is escalated."""
+    return [row.get("inconsistent"), *([_ESCALATED] if row.get("escalate") else [])]
 
 
 def _kind(row: Mapping[str, Any]) -> str:
@@ -785,7 +847,49 @@ def _found_columns(judge: VisualJudge, *, both: bool) -> dict[str, type]:
         columns["description"] = str
     if judge.reasoning:
         columns["reasoning"] = str
-    return {**columns, "answer": str, "invalid": bool, **({"inconsistent": bool} if both else {}), "error": str}
+    columns |= {"answer": str, "invalid": bool, **({"inconsistent": bool} if both else {}), "error": str}
+    if any(stage.confidence is not None for stage in stages_of(judge)):
+        columns["confidence"] = float
+    return {**columns, **({"escalate": bool} if _escalating(judge) else {})}
+
+
+def _escalating(judge: VisualJudge) -> bool:
+    """Whether a judge, or the last judge of a cascade, escalates to people."""
+    return stages_of(judge)[-1].threshold is not None
+
+
+def _check_plain(judge: VisualJudge, *, batch: bool, shards: bool) -> None:
+    """Refuses what a judge that is asked several times cannot use."""
+    if batch and judge.calls_per_image != len(set(judge.roles)):
+        raise BlpoError(
+            "a batch holds one answer of each model to an image, and this judge is asked several times; leave out "
+            "batch_api=True, or use confidence='logprobs'",
+            option="batch_api",
+        )
+    if shards and isinstance(judge, Cascade):
+        raise BlpoError(
+            "a cascade is judged in one process, which has the models of all its judges; leave out workers= and "
+            "cluster=",
+            option=("workers", "cluster"),
+        )
+    if isinstance(judge, Cascade):
+        judge.check_calibrated()
+
+
+def _check_escalated(path: Path | None, out: Path, judge: VisualJudge) -> None:
+    if path is None:
+        return
+    check_target(path)
+    if path.resolve() == out.resolve():
+        raise BlpoError(f"{path}: all verdicts go there; name another file for what is escalated", option="escalated")
+    if not _escalating(judge):
+        raise BlpoError(
+            f"{path} would be empty, as the judge escalates nothing to people: it isn't calibrated; calibrate it first "
+            "(blpo_dspy.calibrate, blpo calibrate)",
+            option="escalated",
+        )
+    if path.exists() and not kept_in(out).exists():
+        raise BlpoError(f"{path}: there is such a file already; name another one, or remove it", option="escalated")
 
 
 def _free(name: str, taken: Collection[str], columns: Collection[str]) -> str:
@@ -828,6 +932,16 @@ def models_of(judge: VisualJudge) -> Models:
     return Models(found["judge"], found["verbalizer"], found["judge"])
 
 
+def given_models(judge: VisualJudge, models: Models | Sequence[Models] | None) -> list[Models]:
+    """Returns the models of each judge of a cascade, or the only one: those given, or else its own.
+
+    Raises:
+        ModelError: If there are none.
+        BlpoError: If there are as many models as judges neither given nor one for all.
+    """
+    return [models_of(stage) for stage in stages_of(judge)] if models is None else models_of_stages(judge, models)
+
+
 def _check_output(target: Path, inputs: Inputs, kept: Path) -> None:
     """Refuses an output that is the source, or that is there without what an earlier call has kept of it."""
     if target.exists() and os.path.exists(inputs.name) and os.path.samefile(target, inputs.name):
@@ -839,8 +953,11 @@ def _check_output(target: Path, inputs: Inputs, kept: Path) -> None:
         )
 
 
-def _fingerprint(judge: VisualJudge, models: Models, *, both: bool) -> dict[str, Any]:
+def _fingerprint(judge: VisualJudge, models: Sequence[Models], *, both: bool) -> dict[str, Any]:
     """What verdicts depend on apart from the rows."""
-    lms = {"judge": models.judge, **({} if judge.evidence == "image" else {"verbalizer": models.verbalizer})}
+    used = [
+        {role: identity(getattr(own, role)) for role in ("judge", "verbalizer") if role in stage.roles}
+        for stage, own in zip(stages_of(judge), models, strict=True)
+    ]
     orders = {"orders": "both" if both else "one"} if judge.labels.paired else {}
-    return {"judge": judge.identity(), "models": {role: identity(lm) for role, lm in lms.items()}, **orders}
+    return {"judge": judge.identity(), "models": used if isinstance(judge, Cascade) else used[0], **orders}

@@ -112,7 +112,7 @@ class Report:
     Attributes:
         number: The shard.
         counts: Rows by what was found about them.
-        inconsistent: Rows by whether the order of their images decided.
+        marks: Rows by whether the order of their images decided, and how many are escalated.
         judged: Rows that this process has judged.
         ledger: The LM calls of this process.
         earlier: Those that its journal had when the process began.
@@ -120,7 +120,7 @@ class Report:
 
     number: int
     counts: Counter[str]
-    inconsistent: Counter[bool | None]
+    marks: Counter[bool | str | None]
     judged: int
     ledger: Ledger
     earlier: Ledger

@@ -26,7 +26,7 @@ from blpo_dspy.notebook import html_table
 from blpo_dspy.optimizers.bench.cards import known_prints
 from blpo_dspy.predictions.predict import models_of
 from blpo_dspy.programs.program_judge import ProgramJudge
-from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.programs.visual_judge import VisualJudge, single
 from blpo_dspy.report import load_run, write_report, write_report_data
 from blpo_dspy.report.html import relative_paths
 from blpo_dspy.report.run.folder import RESULT, RunFolder, ShownError
@@ -40,7 +40,7 @@ from blpo_dspy.runs.progress import watching
 from blpo_dspy.runs.record import Aligned, SplitAgreement, result
 from blpo_dspy.runs.reviewing import write_review
 from blpo_dspy.runs.seal import run_of, seal
-from blpo_dspy.runs.sets import Labelled, Sets, divided, is_list, loaded_set, sizes_in_words
+from blpo_dspy.runs.sets import Labelled, Sets, divided, is_list, loaded_set, origin_of, sizes_in_words
 
 JUDGE = "judge.json"
 _OTHER_NAMES = {"num_threads": "threads"}
@@ -243,7 +243,7 @@ def align(
         BlpoError: If an option is unknown or cannot be used, or a cap was reached before anything was measured.
     """
     check_kind("start", start, VisualJudge, "judge", "VisualJudge(labels, instruction=…)")
-    search = search_of(options)
+    start, search = single(start), search_of(options)
     if search.fidelity and isinstance(start, ProgramJudge):
         raise BlpoError(
             "fidelity is measured with a VisualJudge; leave it out for a program of your own", option="fidelity"
@@ -319,7 +319,8 @@ def _sets(
         how = ", ".join(f"{name} {len(examples)}" for name, examples in loaded.items())
     check_disjoint(**sets)
     check_labels([example.label for example in sets["train"]], start.labels)
-    return Sets(sets["train"], sets["val"], sets["test"], f"{sizes_in_words(sets, start.labels)}; {how}")
+    in_words = f"{sizes_in_words(sets, start.labels)}; {how}"
+    return Sets(sets["train"], sets["val"], sets["test"], in_words, origin=origin_of(start, given))
 
 
 def write_run(

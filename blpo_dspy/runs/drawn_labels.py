@@ -31,6 +31,7 @@ from blpo_dspy.predictions.reading import (
 from blpo_dspy.programs.visual_judge import VisualJudge
 
 _FITS = 1e-6
+_ROUNDED = 0.01  # how far probabilities that people rounded may be off
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def _uneven(people: Table, drawn: Sequence[_Drawn]) -> list[str]:
 def _check_design(people: Table, drawn: Sequence[_Drawn], images: int) -> None:
     """Refuses a draw that is not one from as many images, or of which whole strata are not labelled."""
     total = sum(1 / row.chance for row in drawn)
-    if abs(total - images) > max(0.5, 1e-3 * images):
+    if abs(total - images) > max(0.5, _ROUNDED * images):
         raise BlpoError(
             f"{people.name}: by {CHANCE} its {len(drawn):,} rows were drawn from {total:,.0f} images, but there are "
             f"{images:,} predictions; give the predictions that it was drawn from, and keep all rows of the draw, with "

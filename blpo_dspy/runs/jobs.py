@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.calls.outages import MAX_OUTAGE
-from blpo_dspy.data.labels.space import LabelSpace, Orders
+from blpo_dspy.data.labels.space import LabelSpace, Method, Orders
 from blpo_dspy.errors import BlpoError
 
 EMBEDDED = "embedded"
@@ -445,6 +445,63 @@ class Batching:
         metavar="SECONDS",
         min=0,
     )
+    abandon: bool = option("Forget the batches under way, and pay for their requests again.", False, heading=_BATCHES)
+
+
+@dataclass(frozen=True)
+class Escalation:
+    """How sure a judge has to be, and who is asked where it isn't.
+
+    Attributes:
+        confidence: How the confidence is found; as the judge's file has it if None.
+        votes: How often a judge is asked, where it is found by votes.
+        temperature: At which temperature.
+        to: The files of further judges, each asked where the one before escalates; the last may be a table for people.
+        models: The model of each of them; that of the first judge if there are none.
+    """
+
+    confidence: Method | None = None
+    votes: int = 5
+    temperature: float = 1.0
+    to: tuple[Path, ...] = ()
+    models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CalibrateJob:
+    """One `blpo calibrate`.
+
+    Attributes:
+        judge: The judge's file.
+        data: The labelled images; the context columns are the judge's own.
+        models: Its models.
+        out: Where the calibrated judge goes.
+        agreement: The share of automatic labels that has to agree with people's.
+        risk: The probability with which fewer may.
+        within: How many levels of an ordinal scale apart labels still agree.
+        escalation: How sure the judge has to be, and which judges are asked where it isn't.
+        threads: Concurrent LM calls.
+        draw: How many images a source is asked for; as many as the paper's test set has if None.
+        seed: Of the draw.
+        max_outage: Seconds that a server which has stopped answering is waited for.
+        orders: Whether a judge of pairs is asked in both orders of the images or one.
+        prices: By model US dollars per million prompt and completion tokens.
+    """
+
+    judge: Path
+    data: Data
+    models: ModelNames
+    out: Path
+    agreement: float = 0.9
+    risk: float = 0.1
+    within: int = 0
+    escalation: Escalation = field(default_factory=Escalation)
+    threads: int | None = None
+    draw: int | None = None
+    seed: int = 0
+    max_outage: float = MAX_OUTAGE
+    orders: Orders = "both"
+    prices: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -457,7 +514,7 @@ class JudgeJob:
         context: A NAME=TEXT for each context input that is the same for all images.
         models: Its models.
         threads: Concurrent LM calls.
-        out: The table that the verdicts go to; standard output if None.
+        out: The path or address of the table that the verdicts go to; standard output if None.
         image_column: The column of a table with the only image, where it has another name than the judge's input.
         max_calls: The most LM calls.
         allow_outside: Whether images may lie outside the folder, or that of the table.
@@ -466,6 +523,7 @@ class JudgeJob:
         program: The module and factory of a program of the user's own, whose state the file holds.
         scale: Where and under which further caps a table is made.
         batching: Whether and how a provider's batch endpoint is used.
+        escalation: How sure the judge has to be, and who is asked where it isn't.
     """
 
     judge: Path
@@ -473,7 +531,7 @@ class JudgeJob:
     context: list[str]
     models: ModelNames
     threads: int | None
-    out: Path | None = None
+    out: str | None = None
     image_column: str | None = None
     max_calls: int | None = None
     allow_outside: bool = False
@@ -482,6 +540,7 @@ class JudgeJob:
     program: str | None = None
     scale: Scale = Scale()
     batching: Batching = Batching()
+    escalation: Escalation = Escalation()
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from blpo_dspy.models.lm import Models
 from blpo_dspy.notebook import html_table
 from blpo_dspy.optimizers.bench.cards import ancestors_of, prints_of, sets_of
 from blpo_dspy.predictions.labelling import inputs_of, label_images
-from blpo_dspy.predictions.predict import models_of
+from blpo_dspy.predictions.predict import given_models
+from blpo_dspy.programs.cascade import stages_of
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.progress import Watch, watching
 from blpo_dspy.runs.sets import Labelled, loaded_set
@@ -82,7 +83,7 @@ def measure(
     testset: Labelled,
     *,
     against: VisualJudge | None = None,
-    models: Models | None = None,
+    models: Models | Sequence[Models] | None = None,
     num_threads: int | None = None,
     max_outage: float = MAX_OUTAGE,
     seed: int = 0,
@@ -97,7 +98,8 @@ def measure(
         judge: The judge.
         testset: Labelled examples, or a table as `load_examples` takes it.
         against: A second judge with the same labels and inputs, which judges the same images.
-        models: The models of both; each judge's own, or those of DSPy's settings, if None.
+        models: The models of both, of a cascade also a list with those of each judge; each judge's own, or those of
+            DSPy's settings, if None.
         num_threads: The most LM calls under way at once; DSPy's setting if None.
         max_outage: Seconds that a server which has stopped answering is waited for.
         seed: Of the intervals.
@@ -117,13 +119,13 @@ def measure(
     for line in own_data(judge, examples):
         notice(f"the judge was compiled with {line}")
     judges = [judge] if against is None else [judge, against]
-    asked = [(each, models_of(each) if models is None else models, examples) for each in judges]
+    asked = [(each, given_models(each, models), examples) for each in judges]
     with watching(progress, resumes=None) as watch:
         return measured(asked, watch, num_threads=num_threads, max_outage=max_outage, seed=seed, orders=orders)
 
 
 def measured(
-    asked: Sequence[tuple[VisualJudge, Models, Sequence[dspy.Example]]],
+    asked: Sequence[tuple[VisualJudge, Models | Sequence[Models], Sequence[dspy.Example]]],
     watch: Watch,
     *,
     num_threads: int | None,
@@ -157,15 +159,24 @@ def measured(
 def own_data(judge: VisualJudge, examples: Sequence[dspy.Example]) -> Iterator[str]:
     """Yields a remark for each set that a judge, or one that it was compiled from, was compiled with images of."""
     images = frozenset(item_prints(examples).split())
-    own = {which: prints_of(part) for which, part in sets_of(judge.card).items()}
-    earlier: dict[str, frozenset[str]] = {}
-    for sets in ancestors_of(judge.card):
-        for which, part in sets.items():
-            earlier[which] = earlier.get(which, frozenset()) | prints_of(part)
-    for whose, known in (("its {}", own), ("the {} of a judge that it was compiled from", earlier)):
-        for which, prints in known.items():
-            shared = len(images & prints)
-            if shared:
-                which_ones = "these very images" if shared == len(images) else f"{shared} of these {len(images)} images"
-                which_set = whose.format("train and val set" if which == "folds" else f"{which} set")
-                yield f"{which_ones} ({which_set}): its figures here are too good"
+    for which_set, prints in known_sets(judge):
+        shared = len(images & prints)
+        if shared:
+            which_ones = "these very images" if shared == len(images) else f"{shared} of these {len(images)} images"
+            yield f"{which_ones} ({which_set}): its figures here are too good"
+
+
+def known_sets(judge: VisualJudge) -> Iterator[tuple[str, frozenset[str]]]:
+    """Yields the sets that a judge, or one that it was compiled from, was compiled with: their name, and their images.
+
+    Those of the judges of a cascade are its own.
+    """
+    for stage in stages_of(judge):
+        own = {which: prints_of(part) for which, part in sets_of(stage.card).items()}
+        earlier: dict[str, frozenset[str]] = {}
+        for sets in ancestors_of(stage.card):
+            for which, part in sets.items():
+                earlier[which] = earlier.get(which, frozenset()) | prints_of(part)
+        for whose, known in (("its {}", own), ("the {} of a judge that it was compiled from", earlier)):
+            for which, prints in known.items():
+                yield whose.format("train and val set" if which == "folds" else f"{which} set"), prints

@@ -154,6 +154,8 @@ def estimate_population(
     whole = maker.group("", np.ones(len(verdicts.labels), dtype=bool))
     if not whole.estimates:
         raise BlpoError(f"{people.name}: {whole.missing}; label more of the images")
+    if whole.missing:
+        notes.append(f"there is no mean: {whole.missing}")
     return Population(whole, parts, by or "", level, tuple(notes))
 
 

@@ -24,7 +24,7 @@ from blpo_dspy.data.tables import TableSource, in_memory, read_table
 from blpo_dspy.errors import DataError, check_kind
 from blpo_dspy.optimizers.bench.cards import known_prints
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.runs.jobs import Data, RaterChoice, Start
+from blpo_dspy.runs.jobs import Columns, Data, RaterChoice, Start
 
 Labelled: TypeAlias = "Sequence[dspy.Example] | TableSource"
 """Labelled images: examples, or a table as `load_examples` takes it."""
@@ -380,3 +380,17 @@ def loaded_set(judge: VisualJudge, name: str, source: Labelled) -> list[dspy.Exa
         example if example.get("id") is not None else example.copy(id=f"{name} {position}")
         for position, example in enumerate(examples)
     ]
+
+
+def origin_of(judge: VisualJudge, given: Mapping[str, Labelled | None]) -> Origin | None:
+    """Returns the tables that a judge's labelled examples were read from; None if any is in memory.
+
+    Args:
+        judge: The judge, whose inputs are columns.
+        given: By set what was given for it; what is None was split off the training examples, if there is any.
+    """
+    sources = [source for source in given.values() if source is not None]
+    if not all(isinstance(source, (str, Path)) for source in sources):
+        return None
+    tables = {name: Path(str(given["train"] if source is None else source)) for name, source in given.items()}
+    return Origin(tables, Data(tables["train"], None, Columns(images=judge.images, context=tuple(judge.context))))

@@ -23,7 +23,7 @@ from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.outages import Outages
 from blpo_dspy.errors import BlpoError, ModelError, check_least
 from blpo_dspy.models.lm import Models
-from blpo_dspy.predictions.labelling import label_one, metered
+from blpo_dspy.predictions.labelling import label_one, metered, note_other_models
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.serving import openapi
 from blpo_dspy.serving.body import BodyReader
@@ -31,6 +31,7 @@ from blpo_dspy.serving.metrics import Metrics
 from blpo_dspy.serving.web import BodyError, refusal
 
 _RETRY_AFTER = "1"  # seconds
+_OPTIONAL = ("inconsistent", "confidence", "escalate")
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class JudgeServer:
         token: str | None = None,
         allow_urls: bool = False,
     ) -> None:
+        note_other_models(judge, models)
         self._judge, self._models, self._token = judge.deepcopy(), models, token
         self._limits = Limits() if limits is None else limits
         self._reader = BodyReader(judge.fields, self._limits.max_body, allow_urls)
@@ -152,7 +154,7 @@ class JudgeServer:
                 "description": verdict.description,
                 "reasoning": verdict.reasoning or None,
                 "invalid": verdict.label is None and not verdict.inconsistent,
-                **({} if verdict.inconsistent is None else {"inconsistent": verdict.inconsistent}),
+                **{name: value for name in _OPTIONAL if (value := getattr(verdict, name)) is not None},
             }
         )
 

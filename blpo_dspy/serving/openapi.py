@@ -30,6 +30,8 @@ def document(judge: VisualJudge) -> dict[str, Any]:
         "description": {"type": ["string", "null"]},
         "reasoning": {"type": ["string", "null"]},
         "invalid": {"type": "boolean"},
+        "confidence": {"type": "number", "description": "of a judge that has one, from 0 to 1"},
+        "escalate": {"type": "boolean", "description": "of a calibrated judge, whether people have to label it"},
     }
     ok = {
         "description": "A verdict",

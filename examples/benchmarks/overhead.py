@@ -12,7 +12,7 @@ reads the file, splices its base64 into the text of the very body that the judge
 judge called one image after the other, `judge.batch` and `predict`, both in 8 threads; each in turn, block by block of
 images. Their ratios are to stay at or below 3.
 
-usage: python examples/benchmarks/overhead.py [--raw] [--images 200] [--quick]
+usage: python examples/benchmarks/overhead.py [--raw] [--images 400] [--quick]
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ def measure_raw(address: str, evidence: Evidence, files: list[Path], folder: Pat
 def main() -> None:
     """Measures a judge of one call and one of two."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--quick", action="store_true", help="20 images")
     parser.add_argument("--raw", action="store_true", help="over a raw HTTP client instead of a bare dspy.Predict")
     arguments = parser.parse_args()

@@ -33,6 +33,7 @@ _SENSITIVITY = {"good": 0.85, "mediocre": 0.6}
 _FALSE = {"good": 0.06, "mediocre": 0.4}  # false yes, over the share of yes
 _NOISE = {"good": 0.5, "mediocre": 1.5}
 _BIAS = 0.2
+_FEWEST_IMAGES = 4000
 _IMAGES_PER_LABEL = 5
 _LEVELS, _COMMON = np.arange(1.0, 6.0), [0.1, 0.2, 0.4, 0.2, 0.1]
 
@@ -122,9 +123,10 @@ def table(runs: int, labels: int, rare_labels: int, seed: int) -> Iterator[str]:
     yield "| --- | --- | --- | --: | --: | --: | --: | --: |"
     for name in SHARES:
         n = rare_labels if name == "1 %" else labels
+        images = max(_FEWEST_IMAGES, _IMAGES_PER_LABEL * n)
         for design in DESIGNS:
             for judge in JUDGES:
-                found = simulate(name, judge, design, runs=runs, images=_IMAGES_PER_LABEL * n, n=n, seed=seed)
+                found = simulate(name, judge, design, runs=runs, images=images, n=n, seed=seed)
                 ours, alone, naive = (f"{found.coverage(kind):.3f}" for kind in ("ours", "alone", "naive"))
                 yield f"| {name} | {design} | {judge} | {n} | {ours} | {found.ratio:.2f} | {alone} | {naive} |"
 

@@ -16,6 +16,7 @@ from blpo_dspy.data.reasons import reason_of
 from blpo_dspy.errors import BlpoError, ModelError, check_kind
 from blpo_dspy.models.adapter import one_call_adapter
 from blpo_dspy.models.failures import FATAL_ERRORS
+from blpo_dspy.optimizers.bench.ahead import Ahead
 from blpo_dspy.optimizers.bench.records import Instructions, Judgement
 from blpo_dspy.optimizers.bench.scoring import Metric, scored
 from blpo_dspy.text import as_data
@@ -125,9 +126,9 @@ class Bench:
         program, key = self._with_lms(instructions), self._key(instructions)
         known = {i: self._judged[key, i] for i in examples if (key, i) in self._judged}
         wanted = [i for i in dict.fromkeys(examples) if i not in known]
-        described = sum((instructions.verbalizer, i) in self._described for i in wanted)
-        self._afford(self._per_example * len(wanted) - described)
-        fresh, size = self._workers.map(lambda i: self._judge_one(program, i), wanted), len(set(examples))
+        undescribed = [i for i in wanted if (instructions.verbalizer, i) not in self._described]
+        self._afford((self._per_example - 1) * len(wanted) + len(undescribed))
+        fresh, size = self._judge_all(program, wanted, undescribed), len(set(examples))
         if any(judgement.outage for judgement in fresh):
             fresh = self._judged_again(instructions, fresh, size)
         self._check_failures("model", [j.failure for j in fresh if j.outage], size)
@@ -141,6 +142,14 @@ class Bench:
         self._check_answers(fresh)
         judged = {**known, **{judgement.example: judgement for judgement in fresh}}
         return [judged[i] for i in examples]
+
+    def _judge_all(self, program: dspy.Module, wanted: Sequence[int], undescribed: Sequence[int]) -> list[Judgement]:
+        with Ahead(program, self.examples, undescribed, self._workers) as ahead:
+            futures = []
+            for position in wanted:
+                ahead.keep_up()
+                futures += self._workers.submit(lambda i: self._judge_one(program, i, ahead), [position])
+            return self._workers.results(futures)
 
     def _check_failures(self, role: str, failures: Sequence[str], of: int) -> None:
         """A step that an outage took too much of is void: what is left of it would not be comparable."""
@@ -286,11 +295,13 @@ class Bench:
             raise refusals[0]
         return judged
 
-    def _judge_one(self, program: dspy.Module, position: int) -> Judgement:
+    def _judge_one(self, program: dspy.Module, position: int, ahead: Ahead | None = None) -> Judgement:
         example = self.examples[position]
         label = example[self._label_field]
         with dspy.context(trace=[]):
             try:
+                if ahead is not None:
+                    ahead.check(position)
                 prediction = program(**example.inputs())
             except AdapterParseError as error:
                 answer = as_data(error.lm_response)

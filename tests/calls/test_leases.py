@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from blpo_dspy.calls.leases import LeasedCap, Office
 from blpo_dspy.calls.ledger import Ledger, Usage
 from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.workers import Workers
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.errors import BlpoError, BlpoWarning
 
 
 def asking(office: Office, holder: str, script: Callable[[Seen], Any] = lambda seen: "hi", **options: Any) -> Any:
@@ -107,7 +108,12 @@ def test_a_cap_in_dollars_reserves_what_was_granted() -> None:
 def test_a_free_model_is_not_stopped_by_a_cap_in_dollars_and_one_without_a_price_is() -> None:
     """Nothing is known to be left of the cap there."""
     assert Office(max_usd=1.0).ask("a", used(8), 0).calls >= 1
-    assert "2 answers have no known price" in Office(max_usd=1.0).ask("a", used(2, unpriced=2), 0).refusal
+    office = Office(max_usd=1.0)
+    with pytest.warns(BlpoWarning, match="max_usd=1.0 can't be kept: an answer has no known price; give max_calls="):
+        assert "no known price" in office.ask("a", used(2, unpriced=2), 0).refusal
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert office.ask("b", used(0), 0).refusal
 
 
 def test_failed_calls_count_against_the_cap_on_calls() -> None:

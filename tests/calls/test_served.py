@@ -47,29 +47,53 @@ def test_it_is_noted_where_someone_wants_to_know() -> None:
     assert list(names) == ["b", "a"]
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_verdicts_say_which_version_of_the_model_they_are_by(suffix: str, tmp_path: Path) -> None:
-    """Of a real answer over HTTP; a run that resumes keeps it, and one that is answered as asked has no such column."""
-    versions = ["engine-1"]
+class World:
+    """A server, which says that another version answers than was asked for, and a folder of photographs."""
 
-    def script(handler: Raw) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.version, self.photos = "engine-1", folder / "photos"
+        self.judge = VisualJudge(SAFETY, instruction="Is it safe?", evidence="image")
+        self.photos.mkdir()
+
+    def add(self, number: int) -> None:
+        """One more photograph."""
+        (self.photos / f"{number}.png").write_bytes(encoded(Image.new("RGB", (8, 8), (99 * number,) * 3)))
+
+    def script(self, handler: Raw) -> None:
+        """Answers by the version of now."""
         message = {"role": "assistant", "content": "[[ ## label ## ]]\nSafe\n\n[[ ## completed ## ]]"}
         choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
         usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
         answer = {"id": "1", "object": "chat.completion", "created": 1, "choices": choices, "usage": usage}
-        handler.send(200, json.dumps({**answer, "model": versions[-1]}).encode())
+        handler.send(200, json.dumps({**answer, "model": self.version}).encode())
 
-    photos, out = tmp_path / "photos", tmp_path / f"said{suffix}"
-    photos.mkdir()
-    judge = VisualJudge(SAFETY, instruction="Is it safe?", evidence="image")
-    with raw_server(script) as address:
-        models = Models.named("openai/engine", api_base=address, api_key="none", cache=False)
-        for number in range(2):
-            (photos / f"{number}.png").write_bytes(encoded(Image.new("RGB", (8, 8), (99 * number,) * 3)))
-            predict(judge, photos, out=out, models=models, num_threads=1)
-            versions.append("engine-2")
-        rows = read_table(out, ["label", "served_by"]).rows
-        assert [row.values["served_by"] for row in rows] == ["engine-1", "engine-2"]
-        versions.append("engine")
-        predict(judge, photos, out=tmp_path / f"again{suffix}", models=models, num_threads=1)
+    def served(self, address: str, out: Path, **options: Any) -> list[Any]:
+        """Judges the photographs and returns who answered, None without such a column."""
+        models = Models.named("openai/engine", api_base=address, cache=False)
+        predict(self.judge, self.photos, out=out, models=models, **options)
+        return [row.values.get("served_by") for row in read_table(out, ["label", "served_by"]).rows]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_verdicts_say_which_version_of_the_model_they_are_by(suffix: str, tmp_path: Path) -> None:
+    """Of a real answer over HTTP; a run that resumes keeps it, and one that is answered as asked has no such column."""
+    world, out = World(tmp_path), tmp_path / f"said{suffix}"
+    with raw_server(world.script) as address:
+        world.add(0)
+        assert world.served(address, out, num_threads=1) == ["engine-1"]
+        world.version = "engine-2"
+        world.add(1)
+        assert world.served(address, out, num_threads=1) == ["engine-1", "engine-2"]
+        world.version = "engine"
+        assert world.served(address, tmp_path / f"again{suffix}", num_threads=1) == [None, None]
     assert "served_by" not in read_table(tmp_path / f"again{suffix}", ["label"]).columns
+
+
+@pytest.mark.slow
+def test_verdicts_of_other_processes_say_so_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As shards keep it."""
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    world = World(tmp_path)
+    world.add(0)
+    with raw_server(world.script) as address:
+        assert world.served(address, tmp_path / "said.csv", workers=1) == ["engine-1"]

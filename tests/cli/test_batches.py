@@ -21,7 +21,7 @@ from blpo_dspy.embedded.server.batches import BatchOptions
 from blpo_dspy.embedded.server.http import Options, start_server
 from blpo_dspy.programs import VisualJudge
 
-pytestmark = [pytest.mark.slow, pytest.mark.wheel]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -40,6 +40,7 @@ def blpo(*arguments: str) -> Any:
     return CliRunner().invoke(app, arguments, catch_exceptions=False)
 
 
+@pytest.mark.wheel
 def test_the_cost_comes_before_the_batch_and_the_ledger_after_it(command: list[str]) -> None:
     """The price of batches is half of that given; then plain calls have nothing to do."""
     with start_server() as base:
@@ -62,7 +63,7 @@ def test_ctrl_c_ends_the_wait_and_names_the_batches(command: list[str]) -> None:
     """The same command takes their answers in; until then plain calls are refused."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with start_server(Options(batches=BatchOptions(seconds=1.5), log=Path(command[2]) / "log.txt")) as base:
+        with start_server(Options(batches=BatchOptions(seconds=4), log=Path(command[2]) / "log.txt")) as base:
             log = Path(command[2]) / "log.txt"
 
             def interrupt() -> None:

@@ -14,6 +14,7 @@ from blpo_dspy.cli.app import app
 pytestmark = [pytest.mark.slow, pytest.mark.wheel]
 
 LABELLED = ["demo/train.csv", "--scale", "1-5", "--task", "Rate this photograph.", "--judge-model", "embedded"]
+PROMISE = ["--agreement", "0.3", "--within", "1", "--confidence", "logprobs"]
 SMALL = ["--rounds", "1", "--inner-steps", "1", "--batch-size", "4"]
 
 # In an order in which each finds what it needs, with a file that it leaves.
@@ -22,6 +23,7 @@ COMMANDS = {
     "estimate": ([*LABELLED, *SMALL], None),
     "compile": ([*LABELLED, *SMALL, "--out", "judge.json", "--run-dir", "run"], "judge.json"),
     "evaluate": (["judge.json", "demo/test.csv", "--model", "embedded"], None),
+    "calibrate": (["judge.json", "demo/test.csv", "--model", "embedded", *PROMISE, "--out", "sure.json"], "sure.json"),
     "judge": (["judge.json", "demo/images", "--model", "embedded", "--out", "labels.parquet"], "labels.parquet"),
     "compare": ([*LABELLED, "--optimizers", "none", "--max-calls", "100", "--out", "compared"], "compared/plot.png"),
     "report": (["run", "--out", "again.html"], "again.html"),

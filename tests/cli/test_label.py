@@ -124,7 +124,10 @@ def test_kill_9_at_random_moments_loses_no_confirmed_label_and_writes_none_twice
         process, url = started()
         labeller = threading.Thread(target=label_on, args=(url, ["1", "2", "3", "4", "5"], confirmed))
         labeller.start()
-        time.sleep(draw.uniform(0.01, 0.2))
+        wanted, until = len(confirmed) + draw.randint(0, 4), time.monotonic() + 20
+        while len(confirmed) < wanted and time.monotonic() < until:
+            time.sleep(0.001)
+        time.sleep(draw.uniform(0, 0.03))
         os.kill(process, signal.SIGKILL)
         labeller.join(30)
         written = rows(tmp_path / "labels.csv")

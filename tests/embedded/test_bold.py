@@ -49,12 +49,14 @@ def scene(hue: str = "reds", detail: str = "broad areas", tone: str = "medium to
 
 def revised(errors: list[JudgementError], signature: Any = PLAIN, current: str = TASK, **options: Any) -> str:
     """Returns the instruction that an engine writes about some mistakes."""
-    right = options.pop("right", [])
+    right, labels = options.pop("right", []), options.pop("labels", FIVE)
     lm = embedded_lm(options.pop("seed", 0), cache=False, **options)
     with dspy.context(lm=lm, trace=None, disable_history=True):
-        inputs = {"current_instruction": current, "labels": FIVE.describe(), "errors": errors, "right": right}
+        inputs = {"current_instruction": current, "labels": labels.describe(), "errors": errors, "right": right}
         return str(dspy.Predict(signature)(**inputs, feedback="none").improved_instruction)
 
+
+SIDES = ("left side", "right side", "upper part", "lower part")
 
 UNRELATED = [
     error(f"{scene('reds', 'fine structures')} There is a severe blur.", 4, 1),
@@ -111,6 +113,26 @@ def test_a_prompt_for_shared_rules_is_obeyed_as_far_as_told() -> None:
     assert len(read_cases(deaf)) == len(UNRELATED)
     some = [len(read_cases(revised(UNRELATED, SHARED, temperament="bold", seed=seed))) for seed in range(20)]
     assert 0 < sum(some) < 0.3 * 20 * len(UNRELATED)
+
+
+@pytest.mark.parametrize(
+    ("labels", "people", "judge", "weight"),
+    [
+        (FIVE, (1, 2, 2, 3), 4, 0.62),  # all within a level of the fit, two of them hit
+        (FIVE, (1, 1, 3, 4), 5, 0.38),  # two are
+        (LabelSpace.ordinal(1, 2), (1, 1, 2, 2), 2, 0.38),  # two of two labels are not near each other
+    ],
+)
+def test_a_fit_that_puts_most_pictures_within_a_level_is_taken_nearly_whole(
+    labels: LabelSpace, people: tuple[int, ...], judge: int, weight: float
+) -> None:
+    """Else it moves the weight a little; of few labels only the very one is near."""
+    errors = [
+        error(f"{scene(side=side)} There is a severe blur.", one, judge)
+        for side, one in zip(SIDES, people, strict=True)
+    ]
+    text = revised(errors, SHARED, labels=labels, traits=Traits(temperament="bold", obedience=1.0))
+    assert v.read_weights(text) == {"blur": weight}
 
 
 def test_what_three_mistakes_share_gets_a_rule_even_so() -> None:

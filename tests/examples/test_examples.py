@@ -56,8 +56,8 @@ def figures(shown: str, pattern: str) -> list[float]:
 def test_every_example_is_tested() -> None:
     """A new file needs a test below."""
     assert EXAMPLES == [
-        "align_from_csv", "compare_optimizers", "compose_pipeline", "custom_program", "endpoints", "judge_as_metric",
-        "label_loop", "pairwise", "ray_judge", "reference", "reproduce_paper",
+        "act_on_it", "align_from_csv", "compare_optimizers", "compose_pipeline", "custom_program", "endpoints",
+        "judge_as_metric", "label_loop", "pairwise", "ray_judge", "reference", "reproduce_paper",
     ]  # fmt: skip
 
 
@@ -79,6 +79,17 @@ def test_compiling_in_an_example_raises_agreement_on_its_test_images(name, tmp_p
     shown = run(name, tmp_path)
     before, after = figures(shown, r"macro-F1 (\d\.\d\d)")
     assert after > before + 0.15
+
+
+def test_a_cascade_agrees_more_than_its_cheap_judge_and_costs_less_than_its_strong_one(tmp_path: Path) -> None:
+    """And every photograph of the folder gets a label or is for people."""
+    shown = run("act_on_it", tmp_path)
+    assert "With probability 0.9, at least 90% of its labels agree" in shown
+    table = re.findall(r"^(judge \d alone|calibrated) +(\d+\.\d)% +(\d+\.\d)% +\d+\.\d +\$(\S+)", shown, re.MULTILINE)
+    cheap, strong, together = ((float(agreement), float(usd)) for _, _, agreement, usd in table)
+    assert together[0] > cheap[0] + 3
+    assert cheap[1] < together[1] < 0.8 * strong[1]
+    assert re.search(r"^Photographs  150: .* escalated to people$", shown, re.MULTILINE)
 
 
 def test_a_judge_works_inside_a_pipeline_and_survives_its_save_and_load(tmp_path: Path) -> None:
@@ -137,11 +148,11 @@ def test_a_judge_of_pairs_is_compiled_and_ranks_models(tmp_path: Path) -> None:
     assert ranked[-1][0] == "tinted"
 
 
-def test_shards_are_judged_on_ray_or_in_processes(tmp_path: Path) -> None:
+def test_shards_are_judged_on_ray_or_one_by_one(tmp_path: Path) -> None:
     """Which of them is said; every row is in the table."""
     shown = run("ray_judge", tmp_path)
     assert re.match(
-        r"4 shards, judged by (Ray|processes, as Ray is not installed)\n40 of 40 rows in predictions", shown
+        r"4 shards, judged (by Ray|in this process, as Ray is not installed)\n40 of 40 rows in predictions", shown
     )
     assert shown.endswith(", 0 errors\n")
 
@@ -259,8 +270,10 @@ def test_the_readme_names_files_and_options_that_exist() -> None:
         "--test",
         "--limit-mm-per-prompt",
         "--mmproj",
+        "--moments",
         "--port",
         "--raters",
+        "--rare-labels",
         "--raw",
         "--smoke",
         "--start",

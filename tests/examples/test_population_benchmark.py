@@ -22,11 +22,11 @@ pytestmark = pytest.mark.slow
 def test_intervals_hold_the_truth_and_a_good_judge_makes_them_short(
     name: str, judge: str, longest: float, design: str
 ) -> None:
-    """All but one of eight runs at least; a naive one of a judge that errs to one side does not always."""
-    found = population.simulate(name, judge, design, runs=60, images=1500, n=100)
-    assert found.coverage("ours") > 0.87
+    """All but one of five runs at least; a naive one of a judge that errs to one side seldom."""
+    found = population.simulate(name, judge, design, runs=30, images=800, n=80)
+    assert found.coverage("ours") > 0.8
     assert found.ratio < longest
-    assert judge != "good" or found.coverage("naive") < 1
+    assert name != "mean" or found.coverage("naive") < 0.5
 
 
 def test_the_useless_judge_answers_regardless_and_the_good_one_hardly_errs() -> None:

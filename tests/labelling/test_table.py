@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from label_pages import labelling, photos
 
 from blpo_dspy.data.examples import load_examples, load_rated
 from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.errors import DataError
 from blpo_dspy.labelling.journal import journal_folder
 
 SCALE = LabelSpace.ordinal(1, 5)
@@ -40,6 +42,27 @@ def test_the_labels_of_several_people_are_repeated_rows(tmp_path: Path) -> None:
     assert sorted(example.label for example in rated.examples) == [1, 2, 3]
     assert len(rated.rows) == 8
     assert len({example.id for example in rated.examples}) == 3
+
+
+def test_the_design_of_a_drawn_table_is_kept(tmp_path: Path) -> None:
+    """Its probabilities count for the share of it that was shown, and what was skipped was drawn too."""
+    photos(tmp_path, 4)
+    lines = ["image,label,inclusion_probability,stratum", *(f"00{i}.png,,0.{i + 1},{i % 2}" for i in range(4))]
+    (tmp_path / "to_label.csv").write_text("\n".join(lines))
+    out = tmp_path / "labels.csv"
+    with labelling(tmp_path / "to_label.csv", out) as page:
+        page.label(3)
+        page.label("", state="skip")
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["label"] for row in rows] == ["3", ""]
+    for row in rows:
+        number = int(row["image"][:3])
+        assert float(row["inclusion_probability"]) == pytest.approx(0.5 * (number + 1) / 10)
+        assert row["stratum"] == str(number % 2)
+    (tmp_path / "to_label.csv").write_text("image,inclusion_probability\n000.png,2\n001.png,x\n002.png,\n")
+    with pytest.raises(DataError, match="2 of 3 rows"), labelling(tmp_path / "to_label.csv", out):
+        pass
 
 
 def test_labels_of_images_that_are_gone_are_kept(tmp_path: Path) -> None:

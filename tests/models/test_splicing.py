@@ -221,6 +221,34 @@ def test_a_subclass_of_dspys_lm_is_called_as_it_is(server: ScriptedServer) -> No
     assert not is_spliced(lm)
 
 
+def test_an_lm_with_a_forward_of_its_own_gets_the_images(server: ScriptedServer) -> None:
+    """DSPy calls it, and no engine."""
+    lm, seen = lm_of(server), []
+
+    def forward(prompt: Any = None, messages: Any = None, **options: Any) -> Any:
+        seen.append(json.dumps(messages))
+        raise RuntimeError("enough")
+
+    lm.forward = forward  # type: ignore[method-assign]
+    with (
+        dspy.context(lm=lm),
+        pytest.raises(RuntimeError, match="enough"),
+        pytest.warns(DeprecationWarning, match="forward"),
+    ):
+        judge_of(evidence="image")(image=picture(9), prompt="it")
+    assert picture(9) in seen[0]
+
+
+def test_a_model_that_no_engine_reaches_is_dspys_error() -> None:
+    """The same as without."""
+    lm, errors = dspy.LM("nowhere/x", engine="lm15", cache=False), []
+    for program in (judge_of(evidence="image"), plain(judge_of(evidence="image"))):
+        with dspy.context(lm=lm), pytest.raises(LMError) as error:
+            program(image=picture(9), prompt="it")
+        errors.append(repr(error.value))
+    assert errors[0] == errors[1]
+
+
 def test_an_engine_of_ones_own_gets_the_images() -> None:
     """It is no server."""
     lm = scripted_lm(answers())

@@ -235,7 +235,7 @@ def test_a_cap_in_dollars_is_used_up_over_several_batches(tmp_path: Path) -> Non
 def test_large_jobs_are_split_and_wait_for_room(small: World) -> None:
     """By number and size of the requests; a batch that the account has no room for is submitted after the others."""
     offers: list[Offer] = []
-    with small.served(Options(batches=BatchOptions(seconds=0.2, limit=2))) as at:
+    with small.served(Options(batches=BatchOptions(seconds=2, limit=2))) as at:
         small.predict(at, "p.jsonl", batch_api=replace(QUICK, most_requests=2, on_submit=offers.append))
         assert set(at.paid("BATCH").values()) == {1}
         assert at.submitted() == 3
@@ -284,7 +284,7 @@ def test_a_batch_cancelled_at_the_provider_ends_the_call_and_keeps_its_answers(s
     def interrupt(waiting: Waiting) -> None:
         raise KeyboardInterrupt
 
-    with small.served(Options(batches=BatchOptions(seconds=0.4))) as at:
+    with small.served(Options(batches=BatchOptions(seconds=6))) as at:
         with pytest.raises(KeyboardInterrupt):
             small.predict(at, "p.jsonl", batch_api=replace(QUICK, on_wait=interrupt))
         with pytest.raises(
@@ -295,6 +295,21 @@ def test_a_batch_cancelled_at_the_provider_ends_the_call_and_keeps_its_answers(s
             small.predict(at, "p.jsonl", batch_api=replace(QUICK, on_wait=cancel))
         assert small.predict(at, "p.jsonl").complete
         assert set((at.paid("POST") + at.paid("BATCH")).values()) == {1}
+
+
+def test_a_batch_that_the_provider_does_not_know_is_named_and_may_be_abandoned(small: World) -> None:
+    """Its requests are then submitted again."""
+
+    def interrupt(waiting: Waiting) -> None:
+        raise KeyboardInterrupt
+
+    with small.served(Options(batches=BatchOptions(seconds=60))) as at, pytest.raises(KeyboardInterrupt):
+        small.predict(at, "p.jsonl", batch_api=replace(QUICK, on_wait=interrupt))
+    with small.served() as at:
+        with pytest.raises(ModelError, match=r"batch_\d+ cannot be looked at: .*; use the key .*, abandon=True, which"):
+            small.predict(at, "p.jsonl", batch_api=QUICK)
+        assert small.predict(at, "p.jsonl", batch_api=replace(QUICK, abandon=True)).complete
+        assert at.submitted() == 1
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from dspy import lm15
-from engines import Seen, scripted_lm
+from engines import ScriptedServer, Seen, completion, scripted_lm
 from image_files import encoded
 from judges import SAFETY, SCALE, answers
 from PIL import Image
@@ -24,10 +25,10 @@ from pyarrow import parquet
 
 from blpo_dspy.agreement.measure import Flips
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.errors import BlpoError, ModelError
+from blpo_dspy.errors import BlpoError, BlpoWarning, ModelError
 from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.predict import Progress, journal_of, predict
-from blpo_dspy.programs import VisualJudge
+from blpo_dspy.programs import Cascade, VisualJudge
 
 
 def png(grey: int = 0) -> bytes:
@@ -190,6 +191,42 @@ def test_a_cap_ends_a_session_and_the_next_one_goes_on(photos: Path, tmp_path: P
     assert (sessions, world.calls) == (3, 24)
     World().predict(photos, tmp_path / "whole.jsonl")
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_a_cap_in_dollars_ends_a_session_and_one_that_cannot_be_kept_says_why(photos: Path, tmp_path: Path) -> None:
+    """At most what was under way is above it; without a price the first answers end it."""
+    priced = completion("[[ ## label ## ]]\nSafe\n\n[[ ## completed ## ]]")
+    with ScriptedServer(lambda body: (200, {**priced, "model": body["model"]}, {})) as server:
+        judge = VisualJudge(SAFETY, instruction="Judge how safe it is.", evidence="image")
+        for name, known in (("openai/gpt-4o-mini", True), ("openai/x", False)):
+            lm = dspy.LM(name, api_base=server.url, api_key="EMPTY", cache=False)
+            options: dict[str, Any] = {"models": Models(lm, lm, lm), "out": tmp_path / f"{known}.csv", "num_threads": 2}
+            if known:
+                price = predict(judge, photos, max_calls=1, **options).ledger.total.usd
+                assert price > 0
+                done = predict(judge, photos, max_usd=5.5 * price, **options)
+                assert (done.complete, done.ledger.total.calls) == (False, 5)
+            else:
+                with pytest.warns(BlpoWarning, match="max_usd=5 can't be kept"):
+                    done = predict(judge, photos, max_usd=5, **options)
+                assert (done.complete, done.ledger.total.calls <= 4) == (False, True)
+
+
+def test_max_in_flight_bounds_the_calls_at_once(photos: Path, tmp_path: Path) -> None:
+    """Whatever the number of threads."""
+    lock, now, most = threading.Lock(), [0], [0]
+
+    def script(seen: Seen) -> Any:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.005)
+        with lock:
+            now[0] -= 1
+        return "Safe"
+
+    World(script, evidence="image").predict(photos, tmp_path / "o.csv", num_threads=8, max_in_flight=2)
+    assert most[0] == 2
 
 
 @pytest.mark.parametrize(
@@ -460,3 +497,96 @@ def test_pairs_are_judged_in_both_orders_into_a_table(suffix: str, photos: Path,
     one = world.predict(table, tmp_path / f"one{suffix}", orders="one")
     assert (world.calls, one.flips, one.labels) == (9, None, {"A": 2, "B": 1})
     assert "inconsistent" not in read(tmp_path / f"one{suffix}")[0]
+
+
+# How sure it is, and what is escalated
+
+
+def by_seed(seen: Seen) -> Any:
+    """Is of two minds about bright pictures, by the rollout."""
+    odd = (seen.request.config.seed or 0) % 2 == 1
+    return {"label": "Unsafe" if grey(seen) > 128 and odd else "Safe"}
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".csv"])
+def test_a_confidence_is_a_column_and_its_method_is_recorded(suffix: str, photos: Path, tmp_path: Path) -> None:
+    """In the metadata of Parquet, and in the journal of every format; each vote is paid for once."""
+    world, out = World(by_seed, evidence="image"), tmp_path / f"o{suffix}"
+    done = world.predict(photos, out, confidence="votes")
+    rows = read(out)
+    assert list(rows[0]) == ["image", "label", "answer", "invalid", "error", "confidence"]
+    assert [float(row["confidence"]) for row in rows] == [1.0] * 7 + [0.6] * 5
+    assert (world.calls, done.ledger["judge"].calls, done.escalated) == (60, 60, None)
+    method = {"method": "votes", "votes": 5, "temperature": 1.0}
+    if suffix == ".parquet":
+        assert json.loads(parquet.read_schema(out).metadata[b"blpo_confidence"]) == [method]
+    head = json.loads(journal_of(out).read_text().splitlines()[0])
+    assert method == json.loads(json.dumps(head))["fingerprint"]["judge"]["confidence"]
+    out.unlink()
+    world.predict(photos, out, confidence="votes")
+    assert (world.calls, read(out)) == (60, rows)
+
+
+def test_votes_that_were_paid_for_are_taken_up_after_a_stop(photos: Path, tmp_path: Path) -> None:
+    """In the middle of an image, too: no rollout is asked twice."""
+    world, out = World(by_seed, evidence="image"), tmp_path / "o.csv"
+    first = world.predict(photos, out, confidence="votes", max_calls=13, num_threads=1)
+    assert (first.complete, world.calls) == (False, 13)
+    assert world.predict(photos, out, confidence="votes").complete
+    assert world.calls == 60
+
+
+def test_a_calibrated_judge_escalates_to_a_table_for_people(photos: Path, tmp_path: Path) -> None:
+    """With the columns of the source, the judge's label, and an empty one to fill in."""
+    (photos / "t.csv").write_text("id,image\n1,03.png\n2,11.png\n3,10.png\n")
+    world, out, people = World(by_seed, evidence="image"), tmp_path / "o.csv", tmp_path / "people.csv"
+    world.judge = world.judge.confident("votes").calibrated(0.8)
+    done = world.predict(photos / "t.csv", out, escalated=people)
+    assert [(row["id"], row["confidence"], row["escalate"]) for row in read(out)] == [
+        ("1", "1.0", "False"), ("2", "0.6", "True"), ("3", "0.6", "True"),
+    ]  # fmt: skip
+    assert read(people) == [
+        {"id": "2", "image": "11.png", "judge_label": "Unsafe", "confidence": "0.6", "label": ""},
+        {"id": "3", "image": "10.png", "judge_label": "Unsafe", "confidence": "0.6", "label": ""},
+    ]
+    assert done.escalated == 2
+    again = world.predict(photos / "t.csv", out, escalated=people)
+    assert (again.escalated, world.calls) == (2, 15)
+
+
+def test_a_cascade_asks_its_second_judge_about_what_is_escalated(photos: Path, tmp_path: Path) -> None:
+    """Each on its own models, in one table and one journal."""
+    world, out = World(by_seed, evidence="image"), tmp_path / "o.jsonl"
+    strong = scripted_lm(lambda seen: {"label": "Unsafe"}, name="scripted/strong", num_retries=0)
+    stage = world.judge.confident("votes")
+    cascade = Cascade([stage.calibrated(0.8), world.judge])
+    models = [world.models, Models(strong, strong, strong)]
+    done = predict(cascade, photos, out=out, models=models, num_threads=2)
+    assert [(row["label"], row["confidence"]) for row in read(out)] == [("Safe", 1.0)] * 7 + [("Unsafe", None)] * 5
+    assert (world.calls, len(strong.engine.seen), done.escalated) == (60, 5, None)
+    with pytest.raises(BlpoError, match="another run"):
+        predict(cascade, photos, out=out, models=world.models)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"confidence": "stated"}, "confidence 'stated' is unknown"),
+        ({"escalated": "people.csv"}, r"people\.csv would be empty, as the judge escalates nothing to people"),
+        ({"escalated": "people.png"}, r"people\.png: its name should end in"),
+    ],
+)
+def test_a_bad_confidence_or_escalation_is_refused(options: Any, message: str, photos: Path, tmp_path: Path) -> None:
+    """Before any call; nothing is written."""
+    world = World(evidence="image")
+    options = {name: str(tmp_path / value) if name == "escalated" else value for name, value in options.items()}
+    with pytest.raises(BlpoError, match=message):
+        world.predict(photos, tmp_path / "o.csv", **options)
+    judge = world.judge.confident("votes").calibrated(0.8)
+    (tmp_path / "there.csv").write_text("")
+    for taken, said in ((tmp_path / "o.csv", "all verdicts go there"), (tmp_path / "there.csv", "such a file already")):
+        with pytest.raises(BlpoError, match=said):
+            predict(judge, photos, out=tmp_path / "o.csv", models=world.models, escalated=taken)
+    with pytest.raises(BlpoError, match="isn't calibrated"):
+        predict(Cascade([world.judge, world.judge]), photos, out=tmp_path / "o.csv", models=world.models)
+    assert (world.calls, sorted(path.name for path in tmp_path.iterdir())) == (0, ["photos", "there.csv"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import dspy
+import fsspec
 import pytest
 from engines import ScriptedServer, completion
 from image_files import encoded
@@ -22,11 +24,11 @@ from blpo_dspy.calls.journal_file import JournalError, JournalInUseError
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.models.lm import Models
-from blpo_dspy.predictions import judge_shard, plan_shards
+from blpo_dspy.predictions import Progress, judge_shard, plan_shards
 from blpo_dspy.predictions.journal import PredictionJournal
 from blpo_dspy.predictions.predict import journal_of, predict
 from blpo_dspy.predictions.shards import CONTENT, folder_of
-from blpo_dspy.programs import VisualJudge
+from blpo_dspy.programs import Cascade, VisualJudge
 
 
 def png(grey: int) -> bytes:
@@ -308,3 +310,77 @@ def test_many_refused_images_at_the_start_of_a_later_shard_are_no_wrong_model(tm
         with pytest.raises(ModelError, match="refused every one of the first 20 images"):
             judge_shard(shard)
         assert judge_shard(replace(shard, answered=True)).counts == {"error": 24}
+
+
+@pytest.mark.parametrize("shards", [True, False])
+def test_a_table_with_an_address_is_made_here_and_copied(
+    shards: bool, world: World, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From images at an address; where that fails the table stays, and the same call copies it at no cost."""
+    memory = fsspec.filesystem("memory")
+    memory.store.clear()
+    for file in photos.iterdir():
+        memory.pipe(f"/bucket/photos/{file.name}", file.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("a file where a folder would have to be")
+
+    def judged(out: str) -> Progress:
+        if not shards:
+            return predict(world.judge, "memory://bucket/photos", out=out, models=world.models, num_threads=2)
+        plan = world.plan("memory://bucket/photos", out)
+        return plan.merge(map(judge_shard, plan.shards))
+
+    with pytest.raises(BlpoError, match=r"cannot be written .*; the table is complete in o\.csv, and the same call"):
+        judged(f"file://{tmp_path}/taken/o.csv")
+    assert judged("memory://bucket/results/o.csv").judged == 0
+    assert memory.cat("/bucket/results/o.csv") == Path("o.csv").read_bytes()
+    assert len(memory.cat("/bucket/results/o.csv").splitlines()) == 13
+    assert world.calls == 22
+    memory.store.clear()
+
+
+def unsure(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """Says safe at a log probability that differs between pictures."""
+    text = "[[ ## label ## ]]\nSafe\n\n[[ ## completed ## ]]"
+    answer = completion(text)
+    sure = hashlib.sha256(json.dumps(body["messages"]).encode()).digest()[0] % 2
+    tokens = [("[[ ## label ## ]]\n", 0.0), ("Safe", -0.01 if sure else -3.0), ("\n\n[[ ## completed ## ]]", 0.0)]
+    answer["choices"][0]["logprobs"] = {"content": [{"token": t, "logprob": p, "bytes": None} for t, p in tokens]}
+    return 200, answer, {}
+
+
+def test_a_calibrated_judge_escalates_from_shards_as_from_one_process(photos: Path, tmp_path: Path) -> None:
+    """The same tables, also the one for people, and the same count."""
+    with ScriptedServer(unsure) as server:
+        world = World(server, evidence="image")
+        world.judge = world.judge.confident("logprobs").calibrated(0.5)
+        plan = world.plan(photos, tmp_path / "shards.csv")
+        plan.escalate_to(tmp_path / "people.csv")
+        done = plan.merge([judge_shard(shard) for shard in plan.shards])
+        one = predict(
+            world.judge,
+            photos,
+            out=tmp_path / "one.csv",
+            escalated=tmp_path / "also.csv",
+            models=world.models,
+            num_threads=2,
+        )
+    assert (tmp_path / "shards.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
+    assert (tmp_path / "people.csv").read_bytes() == (tmp_path / "also.csv").read_bytes()
+    assert one.escalated is not None
+    assert done.escalated == one.escalated == len((tmp_path / "also.csv").read_text().splitlines()) - 1
+    assert 0 < one.escalated < 12
+    assert "confidence,escalate" in (tmp_path / "one.csv").read_text()
+
+
+def test_a_cascade_is_not_judged_in_shards_nor_votes_in_batches(world: World, photos: Path, tmp_path: Path) -> None:
+    """The errors say what to leave out; nothing is written."""
+    votes = world.judge.confident("votes")
+    cascade = Cascade([votes.calibrated(0.5), world.judge])
+    options: dict[str, Any] = {"out": tmp_path / "o.csv", "models": world.models}
+    with pytest.raises(BlpoError, match=r"a cascade is judged in one process.*leave out workers="):
+        predict(cascade, photos, workers=2, **options)
+    for judge in (votes, cascade):
+        with pytest.raises(BlpoError, match="this judge is asked several times; leave out batch_api=True"):
+            predict(judge, photos, batch_api=True, **options)
+    assert (world.calls, sorted(path.name for path in tmp_path.iterdir())) == (0, ["photos"])

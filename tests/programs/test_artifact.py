@@ -239,13 +239,13 @@ def test_every_truncated_file_is_refused(tmp_path: Path) -> None:
             VisualJudge.load(cut)
 
 
-@pytest.mark.parametrize("version", [0, 3, "1", 1.0, True, None])
+@pytest.mark.parametrize("version", [0, 4, "1", 1.0, True, None])
 def test_another_format_version_is_refused(version: Any, saved: Path) -> None:
     """The error says which version the file has and which one is read."""
     change(saved, format_version=version)
     for load in (VisualJudge.load, judge_of().load):
         with pytest.raises(
-            ArtifactError, match=f"format version {version!r}, but this blpo-dspy reads versions up to 2"
+            ArtifactError, match=f"format version {version!r}, but this blpo-dspy reads versions up to 3"
         ):
             load(saved)
 

@@ -145,3 +145,22 @@ def test_a_copied_judge_of_pairs_is_checked_as_it_is_taken_over() -> None:
     judge.labels = broken
     with pytest.raises(ArtifactError, match="labels of pairs are two"):
         copy.deepcopy(judge)
+
+
+@pytest.mark.parametrize(
+    ("script", "label", "confidence", "escalate"),
+    [
+        (brighter, "B", 1.0, False),
+        (lambda seen: {"label": "A"}, "tie", 0.0, True),
+        (lambda seen: "who knows", None, 0.0, True),
+    ],
+)
+def test_the_confidence_in_a_pair_is_that_of_both_orders(
+    script: Any, label: Any, confidence: float, escalate: bool
+) -> None:
+    """The lower one, and none where they disagree; a calibrated judge escalates that whatever its threshold."""
+    judge = pair_judge(script).confident("votes", votes=2)
+    found = BothOrders(judge)(left=picture(0), right=picture(200))
+    assert (found.label, found.confidence, "escalate" in found) == (label, confidence, False)
+    found = BothOrders(judge.calibrated(0.0))(left=picture(0), right=picture(200))
+    assert found.escalate is escalate

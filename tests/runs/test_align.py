@@ -22,6 +22,7 @@ from blpo_dspy.errors import BlpoError, BlpoWarning, DataError, ModelError
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.programs import VisualJudge
+from blpo_dspy.report.run.to_review import load_review_data
 from blpo_dspy.runs.align import Alignment, align
 
 pytestmark = pytest.mark.slow
@@ -85,9 +86,13 @@ def test_a_table_is_split_and_tables_of_their_own_are_not(tmp_path: Path) -> Non
     counts = {name: whole.run.result["data"][name]["n"] for name in ("train", "val", "test")}
     assert sum(counts.values()) == 40
     assert min(counts.values()) > 0
+    tables = load_review_data(whole.folder).tables
+    assert tables is not None
+    assert {(whole.folder / path).resolve() for path in tables.paths.values()} == {tmp_path.resolve() / "train.csv"}
     frame = pd.read_csv(tmp_path / "test.csv").assign(image=lambda t: [tmp_path / name for name in t["image"]])
     mixed = align(start, train=tmp_path / "train.csv", val=SETS["val"], test=frame, models=offline(), **FEW)
     assert [mixed.run.result["data"][name]["n"] for name in ("train", "val", "test")] == [40, 5, 10]
+    assert load_review_data(mixed.folder).tables is None
     sized = align(start, train=tmp_path / "train.csv", sizes=(10, 5, 5), models=offline(), **FEW)
     assert [sized.run.result["data"][name]["n"] for name in ("train", "val", "test")] == [10, 5, 5]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from worlds import LABELS, TRAIN, VALIDATION, examples, mind, student, world
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.cli.app import app
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.photographs import RATERS, write_dataset
 from blpo_dspy.models.lm import Models
-from blpo_dspy.optimizers.bench.records import Batch, BLPOResult, Instructions, Judgement, Round
-from blpo_dspy.runs.checks import fidelity_sample, find_label_errors, late_verdicts
+from blpo_dspy.optimizers.bench.records import Batch, BLPOResult, Instructions, Judgement, Round, Validation
+from blpo_dspy.programs.pairs import to_swap
+from blpo_dspy.runs.checks import fidelity_sample, find_label_errors, late_verdicts, validated_verdicts
 from blpo_dspy.runs.compiling import compile_and_measure
 from blpo_dspy.runs.costs import costs_after
 from blpo_dspy.runs.jobs import Search
@@ -130,6 +133,35 @@ def test_only_what_later_rounds_said_of_training_examples_counts() -> None:
         1: ["bright", "dark"],
         2: ["bright"],
     }
+
+
+def test_what_the_result_said_of_validation_examples_is_found_again() -> None:
+    """Each with its example; of a pair that was shown in the other order the label is turned back."""
+    texts, other = Instructions("p", "q"), Instructions("p0", "q0")
+    said = (judged(10, "bright"), judged(12, "dark"))
+    run = replace(
+        record(),
+        validations=(
+            Validation(0, other, 0.5, 2, judgements=said[::-1]),
+            Validation(1, texts, 0.5, 2, judgements=said),
+        ),
+    )
+    found = validated_verdicts(run, NAMED[:10], NAMED[10:13], LABELS)
+    assert [(example.id, verdict.label) for example, verdict in found] == [("x10", "bright"), ("x12", "dark")]
+    assert "judgements" not in run.validations[0].to_dict()
+    assert validated_verdicts(replace(run, validated_on="train"), NAMED[:10], NAMED[10:13], LABELS) == []
+    assert validated_verdicts(record(), NAMED[:10], NAMED[10:13], LABELS) == []
+
+    pairs, val = LabelSpace.pairwise(), [dspy.Example(id=f"p{i}", label="A") for i in range(8)]
+    run = replace(
+        record(),
+        validations=(Validation(1, texts, 1.0, 8, judgements=tuple(judged(i, "A", "A") for i in range(8))),),
+        options={"seed": 0},
+    )
+    labels = [verdict.label for _, verdict in validated_verdicts(run, [], val, pairs)]
+    swapped = to_swap(["A"] * 8, 0, "val")
+    assert labels == ["B" if i in swapped else "A" for i in range(8)]
+    assert len(swapped) == 4
 
 
 def errors_in(final: dict[str, Verdict], most: int, seed: int = 0) -> tuple[list[tuple[str, int]], int, list[str]]:

@@ -96,6 +96,18 @@ def test_levels_scores_and_pairs_have_a_mean_or_a_win_rate() -> None:
     assert undecided.judged == undecided.value == 0.5
 
 
+def test_a_single_label_gives_wide_intervals_of_shares_and_a_note_in_place_of_a_mean() -> None:
+    """Of scores, which have no shares, an error."""
+    rows = [{"image": str(i), "label": 1 + i % 5} for i in range(20)]
+    given = [{"image": "0", "label": 1, "inclusion_probability": 0.05}]
+    found = estimate_population(rows, given, labels=LabelSpace.ordinal(1, 5))
+    assert [each.what for each in found.whole.estimates] == ["1", "2", "3", "4", "5"]
+    assert all(each.interval.high - each.interval.low > 0.5 for each in found.whole.estimates)
+    assert found.notes[-1] == "there is no mean: 1 labelled image of it: a mean needs at least 3"
+    with pytest.raises(BlpoError, match="a mean needs at least 3; label more of the images"):
+        estimate_population(rows, given, labels=LabelSpace.scores(1, 5))
+
+
 def test_named_levels_count_from_one() -> None:
     """Their mean says so."""
     rows = [{"image": str(i), "label": ("bad", "good")[i % 2]} for i in range(20)]

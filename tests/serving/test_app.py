@@ -95,6 +95,27 @@ def test_an_image_gets_a_verdict_however_it_is_sent() -> None:
     assert len({seen.text for seen in served.lm.engine.seen}) == 2
 
 
+def test_a_calibrated_judge_says_how_sure_it_is_and_escalates() -> None:
+    """Beside what every judge says; the document names both."""
+    judge = VisualJudge(SAFETY, instruction="Is it safe?", evidence="image").confident(votes=2).calibrated(0.9)
+    lm = scripted_lm(lambda seen: {"label": "Safe" if (seen.request.config.seed or 0) % 2 else "Unsafe"})
+    server = JudgeServer(judge, Models(lm, lm, lm))
+    transport = httpx.ASGITransport(app=server.app)
+
+    async def asked() -> tuple[httpx.Response, httpx.Response]:
+        async with httpx.AsyncClient(transport=transport, base_url="http://judge") as client:
+            image = {"content-type": "image/png"}
+            return await client.post("/judge", content=PNG, headers=image), await client.get("/openapi.json")
+
+    verdict, document = asyncio.run(asked())
+    server.close()
+    assert verdict.json() == {
+        "label": "Safe", "answer": "Safe", "description": None, "reasoning": None, "invalid": False,
+        "confidence": 0.5, "escalate": True,
+    }  # fmt: skip
+    assert {"confidence", "escalate"} <= set(re.findall(r'"(\w+)"', document.text))
+
+
 def test_several_images_and_context_are_named_fields() -> None:
     """In a form or in JSON; the model gets all of them."""
     fields: dict[str, Any] = {"images": ["left", "views: list[dspy.Image]"], "context": ["prompt"]}

@@ -20,8 +20,9 @@ from blpo_dspy.errors import DataError, brief
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+)://.", re.IGNORECASE)
 _OF_THE_WEB = ("http", "https", "data")
 _REFERENCES = ("gs",)  # of which an image is passed on to the model's provider
-# What file systems raise for what a user can put right; one whose package is missing raises an ImportError.
-_FAILURES = (OSError, ValueError, ImportError)
+# One whose package is missing raises an ImportError.
+FAILURES = (OSError, ValueError, ImportError)
+"""The errors of a file system for what a user can put right."""
 
 
 def is_remote(source: object) -> bool:
@@ -61,7 +62,7 @@ class RemoteImage:
                 data: bytes = file.read(largest + 1)
         except FileNotFoundError:
             raise ImageError("no such file") from None
-        except _FAILURES as error:
+        except FAILURES as error:
             raise ImageError(f"cannot be read ({brief(str(error) or type(error).__name__)})") from error
         if len(data) > largest:
             raise ImageError(f"the file has more than {largest} bytes")
@@ -100,7 +101,7 @@ class RemoteFolder:
 
             system, root = fsspec.core.url_to_fs(self.url)
             found = [posixpath.relpath(path, root) for path in system.find(root)]
-        except _FAILURES as error:
+        except FAILURES as error:
             raise unread(self.url, error) from error
         return sorted(path for path in found if not any(part.startswith(".") for part in path.split("/")))
 
@@ -115,9 +116,21 @@ def fetched(url: str, folder: Path) -> Path:
     try:
         with _opened(url) as source, path.open("wb") as file:
             shutil.copyfileobj(source, file)
-    except _FAILURES as error:
+    except FAILURES as error:
         raise unread(url, error) from error
     return path
+
+
+def copied(path: Path, url: str) -> None:
+    """Copies a file to an address.
+
+    Raises:
+        OSError, ValueError, ImportError: If it cannot be written there.
+    """
+    import fsspec  # noqa: PLC0415 - only where an output is an address
+
+    with path.open("rb") as source, fsspec.open(url, "wb") as file:
+        shutil.copyfileobj(source, file)
 
 
 def unread(url: str, error: Exception) -> DataError:

@@ -21,6 +21,9 @@ MAX_LABELS = 1024
 Orders = Literal["both", "one"]
 """Whether a judge of pairs is asked about a pair twice, the images changing places, or once, as they are given."""
 
+Method = Literal["votes", "logprobs", "views"]
+"""How a judge's confidence in its label is found; see `blpo_dspy.programs.confidence.Confidence`."""
+
 # The most labels that an error lists, and the longest cell for which it suggests a label.
 _LISTED, _LONGEST_SLIP = 50, 200
 # Control characters, line and paragraph separators: a prompt states all labels in one line.

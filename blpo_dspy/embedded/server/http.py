@@ -162,7 +162,7 @@ class Service:
             wanted = body.get("stream_options")
             with_usage = isinstance(wanted, dict) and bool(wanted.get("include_usage"))
             return Reply(200, events=wire.events(responses, model, usage=with_usage), usage=usage)
-        return Reply(200, wire.completion(responses, model, logprobs=bool(body.get("logprobs"))), usage=usage)
+        return Reply(200, wire.completion(responses, model), usage=usage)
 
     def _answer(self, request: lm15.Request) -> lm15.Response:
         if not self.options.garbage:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,7 +12,6 @@ from dspy import lm15
 from blpo_dspy.errors import BlpoError
 
 _CHUNK = 64
-_WORD = re.compile(r"\s*\S+|\s+")
 _FINISH = {"stop": "stop", "length": "length"}
 
 
@@ -45,7 +43,7 @@ def to_request(body: Mapping[str, Any], *, sample: int = 0) -> lm15.Request:
         model=str(body.get("model") or "embedded"),
         system="\n".join(system) or None,
         messages=tuple(_message(m) for m in others),
-        config=lm15.Config(seed=seed, max_tokens=limit),
+        config=lm15.Config(seed=seed, max_tokens=limit, logprobs=0 if body.get("logprobs") else None),
     )
 
 
@@ -96,11 +94,8 @@ def _image(url: str) -> Any:
         raise BlpoError(f"an image_url cannot be used: {error}") from error
 
 
-def completion(responses: Sequence[lm15.Response], model: str, *, logprobs: bool = False) -> dict[str, Any]:
-    """Returns the chat completion that holds one choice for each response.
-
-    With `logprobs` every word of an answer is a token that was certain, as the engine always answers alike.
-    """
+def completion(responses: Sequence[lm15.Response], model: str) -> dict[str, Any]:
+    """Returns the chat completion that holds one choice for each response."""
     return {
         "id": responses[0].id,
         "object": "chat.completion",
@@ -111,7 +106,7 @@ def completion(responses: Sequence[lm15.Response], model: str, *, logprobs: bool
                 "index": i,
                 "message": {"role": "assistant", "content": _answer(response)},
                 "finish_reason": _FINISH.get(response.finish_reason, "stop"),
-                **({"logprobs": {"content": _certain(_answer(response))}} if logprobs else {}),
+                **({} if response.logprobs is None else {"logprobs": {"content": _tokens(response.logprobs)}}),
             }
             for i, response in enumerate(responses)
         ],
@@ -119,9 +114,12 @@ def completion(responses: Sequence[lm15.Response], model: str, *, logprobs: bool
     }
 
 
-def _certain(text: str) -> list[dict[str, Any]]:
-    tokens = [{"token": word, "logprob": 0.0, "bytes": list(word.encode())} for word in _WORD.findall(text)]
-    return [{**token, "top_logprobs": [token]} for token in tokens]
+def _tokens(logprobs: Sequence[lm15.TokenLogprob]) -> list[dict[str, Any]]:
+    return [{**_token(token), "top_logprobs": [_token(top) for top in token.top]} for token in logprobs]
+
+
+def _token(token: lm15.TokenLogprob | lm15.TopLogprob) -> dict[str, Any]:
+    return {"token": token.token, "logprob": token.logprob, "bytes": list(token.bytes or ())}
 
 
 def events(responses: Sequence[lm15.Response], model: str, *, usage: bool) -> Iterator[bytes]:

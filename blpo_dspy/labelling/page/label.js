@@ -128,7 +128,7 @@ async function failed(frame, url) {
   } catch (error) {
     why = error.message;
   }
-  frame.append(element("div", `${why}. Skip it, or answer “can’t tell”.`, { class: "wrong", role: "alert" }));
+  frame.append(element("div", `${why[0].toUpperCase()}${why.slice(1)}. Skip it, or answer “can’t tell”.`, { class: "wrong", role: "alert" }));
 }
 
 function showTexts(texts) {

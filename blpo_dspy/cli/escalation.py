@@ -1,0 +1,111 @@
+"""How sure a judge has to be, and who is asked where it isn't: what the options of `judge` and `calibrate` state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from blpo_dspy.cli.begin import connect, load_judge
+from blpo_dspy.cli.screen import Screen
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.models.lm import Models
+from blpo_dspy.programs.cascade import Cascade, stages_of
+from blpo_dspy.programs.pairs import asked_in
+from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.runs.jobs import Escalation, ModelNames
+
+
+def doubting(judge: VisualJudge, path: Path, escalation: Escalation) -> VisualJudge:
+    """Returns a judge with the confidence that the options state, and the judges behind it.
+
+    Args:
+        judge: The judge.
+        path: Its file, for messages.
+        escalation: The options.
+
+    Raises:
+        BlpoError: If the judge is calibrated for another confidence, or the judges don't fit together.
+        ArtifactError: If a file cannot be loaded.
+    """
+    others, _ = _further(escalation)
+    named = [(path, judge), *((file, load_judge(file, None)) for file in others)]
+    if others and any(isinstance(each, Cascade) for _, each in named):
+        raise BlpoError("--escalate-to names single judges, and one of these files holds a cascade already")
+    if escalation.confidence is None:
+        return Cascade([each for _, each in named]) if others else judge
+    for file, each in named:
+        if any(stage.threshold is not None for stage in stages_of(each)):
+            raise BlpoError(
+                f"{file} is calibrated with a confidence of its own, for which its threshold holds; leave out "
+                "--confidence"
+            )
+    made = [
+        each.confident(escalation.confidence, votes=escalation.votes, temperature=escalation.temperature)
+        if each.confidence is None
+        else each
+        for _, each in named
+    ]
+    return Cascade(made) if others else made[0]
+
+
+def for_people(escalation: Escalation) -> Path | None:
+    """Returns the table for people that the options name, None if they name none."""
+    return _further(escalation)[1]
+
+
+def _further(escalation: Escalation) -> tuple[list[Path], Path | None]:
+    """The files of further judges, and the table for people."""
+    judges = [path for path in escalation.to if path.suffix.lower() == ".json"]
+    tables = [path for path in escalation.to if path not in judges]
+    if len(tables) > 1 or (tables and escalation.to[-1] != tables[0]):
+        raise BlpoError(
+            "--escalate-to names judges (.json), in the order in which they are asked, and last of all at most one "
+            f"table for people (.csv, .jsonl or .parquet), not {', '.join(map(str, escalation.to))}"
+        )
+    return judges, tables[0] if tables else None
+
+
+def connected(judge: VisualJudge, names: ModelNames, escalation: Escalation) -> list[Models]:
+    """Returns the models of each judge of a cascade, or the only one, as `connect` does.
+
+    Raises:
+        BlpoError: If models are named for another number of judges, or one cannot be used.
+        ModelError: If no server answers.
+    """
+    further = len(stages_of(judge)) - 1
+    if escalation.models and len(escalation.models) != further:
+        raise BlpoError(
+            f"--escalate-model is given {len(escalation.models)} times, and there are {further} judges to escalate to; "
+            "give it once for each, in order"
+        )
+    first = connect(names)
+    return [first, *(connect(replace(names, judge=name, verbalizer=None)) for name in escalation.models)] + [first] * (
+        further - len(escalation.models)
+    )
+
+
+def names_by_role(names: ModelNames, escalation: Escalation) -> dict[str, str]:
+    """Returns the names of the models that are asked, by role; of a cascade in their order."""
+    rows = [names, *(replace(names, judge=name, verbalizer=None) for name in escalation.models)]
+    each = [row.by_role() for row in rows]
+    return {role: ", then ".join(dict.fromkeys(row[role] for row in each)) for role in ("judge", "verbalizer")}
+
+
+def note_cost(judge: VisualJudge, images: int, orders: str, screen: Screen) -> None:
+    """Remarks on what the confidence costs, before the first call."""
+    stages: Sequence[VisualJudge] = stages_of(judge)
+    if all(stage.confidence is None for stage in stages):
+        return
+    each = [stage.calls_per_image * asked_in(judge.labels, orders) for stage in stages]
+    if len(each) == 1:
+        method = stages[0].confidence.method if stages[0].confidence is not None else ""
+        calls = f"{_calls(each[0])} an image for a confidence by {method}"
+    else:
+        then = ", ".join(f"{count} more where judge {place} escalates" for place, count in enumerate(each[1:], 1))
+        calls = f"{_calls(each[0])} an image, {then}"
+    screen.note(f"{calls}: up to {_calls(sum(each) * images)} for {images:,} image{'s' if images != 1 else ''}")
+
+
+def _calls(count: int) -> str:
+    return "1 LM call" if count == 1 else f"{count:,} LM calls"

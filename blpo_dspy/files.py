@@ -7,7 +7,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: str | os.PathLike[str], data: Mapping[str, Any], *, indent: int | None = 2) -> None:
+def write_json(
+    path: str | os.PathLike[str], data: Mapping[str, Any] | Sequence[Any], *, indent: int | None = 2
+) -> None:
     """Writes JSON so that the file is either complete or as it was before.
 
     Raises:

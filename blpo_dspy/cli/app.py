@@ -892,6 +892,44 @@ def label(
     label_images(LabelJob(work, where, next, models, threads, seed, random_share), Screen(as_json=False))
 
 
+@app.command("label-studio")
+def label_studio(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="EXPORT|PREDICTIONS",
+            help="An export of Label Studio, .json or .csv; or verdicts, as `blpo judge --out` writes them.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="A .csv for an export's labels, or a .json for tasks with predictions.")
+    ],
+    folder: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the images of an export are, in it or below.")
+    ] = None,
+    images: Annotated[
+        str, typer.Option(metavar="A,B,…", help="The fields of tasks, or columns, with images.")
+    ] = "image",
+    label_tag: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The control tag with the label (default: the only one).")
+    ] = None,
+    reason_tag: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The text field with the reason (default: the only one).")
+    ] = None,
+    prefix: Annotated[
+        str, typer.Option(metavar="TEXT", help="What Label Studio needs before the path of an image.")
+    ] = "/data/local-files/?d=",
+) -> None:
+    """Read labels from an export of Label Studio, or write verdicts as tasks for it. It calls no model."""
+    from blpo_dspy.cli.label_studio import StudioJob
+    from blpo_dspy.cli.label_studio import label_studio as run
+    from blpo_dspy.cli.screen import Screen
+
+    job = StudioJob(source, out, folder, names(images), label_tag, reason_tag, prefix)
+    run(job, Screen(as_json=False))
+
+
 @_command("review")
 def review(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run.", show_default=False)],

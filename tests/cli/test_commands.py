@@ -30,6 +30,7 @@ COMMANDS = {
     "rank": (["verdicts.csv"], None),
     "sample": (["labels.parquet", "--n", "20", "--out", "to_label.csv"], "to_label.csv"),
     "population": (["said.csv", "--labels", "people.csv"], None),
+    "label-studio": (["said.csv", "--out", "tasks.json"], "tasks.json"),
     "drift": (["judge.json", "--reference", "labels.parquet", "--current", "labels.parquet"], None),
 }
 SERVING = {"serve", "label", "review"}  # until they are stopped: see test_serve.py, test_label.py, test_demo.py

@@ -216,11 +216,12 @@ def _of_rows(export: Path, rows: Sequence[Mapping[str, Any]], label: str | None,
                 f"{export}: nothing says which column is the {option}: there are {there}; name it: {option}_tag=…",
                 option=f"{option}_tag",
             )
+    assert by_label is not None
     apart = {*_OWN, by_label, by_reason}
     said = []
     for number, row in enumerate(rows, 1):
         data = {name: value for name, value in row.items() if name and name not in apart}
-        values = {LABEL: _parsed(row.get(by_label)), REASON: _parsed(row.get(by_reason))}
+        values = {LABEL: _parsed(row.get(by_label)), REASON: _parsed(row.get(by_reason or ""))}
         said.append(_Said(f"row {number}", data, values, _rater(row.get("annotator"))))
     return said
 

@@ -14,7 +14,7 @@ from blpo_dspy.data.labels.space import Method
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling.chosen import ChosenOrder
 from blpo_dspy.labelling.items import Items
-from blpo_dspy.labelling.judged import compiled_with, judge_items, opinions_in
+from blpo_dspy.labelling.judged import compiled_with, judge_items, label_of, opinions_in
 from blpo_dspy.labelling.looks import looks_of
 from blpo_dspy.labelling.opening import Work
 from blpo_dspy.labelling.ordering import Ordering
@@ -66,11 +66,9 @@ def next_by_judge(
         ModelError: If a model cannot be used, or stops answering; what is done stays.
     """
     file = Path(choice)
+    known: Callable[[str], bool] = lambda key: False  # noqa: E731 - what a table knows
     if file.suffix.lower() in TABLE_SUFFIXES:
         screen.note(f"{file} does not say which images its judge was compiled with; their agreement counts too")
-
-        def known(_: str) -> bool:
-            return False
     elif file.suffix.lower() == ".json":
         judge = load_judge(file, None)
         if judge.labels != work.labels:
@@ -86,10 +84,9 @@ def next_by_judge(
     for note in notes:
         screen.note(note)
 
-    def verdict(key: str) -> Label | None:
-        return None if key not in opinions or known(key) else opinions[key].label
-
-    return Next(lambda keys: ChosenOrder(keys, opinions, looks_of(items), seed=seed, share=share), verdict)
+    return Next(
+        lambda keys: ChosenOrder(keys, opinions, looks_of(items), seed=seed, share=share), label_of(opinions, known)
+    )
 
 
 def _judged(

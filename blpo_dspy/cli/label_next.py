@@ -84,9 +84,12 @@ def next_by_judge(
     for note in notes:
         screen.note(note)
 
-    return Next(
-        lambda keys: ChosenOrder(keys, opinions, looks_of(items), seed=seed, share=share), label_of(opinions, known)
-    )
+    def order(keys: list[str]) -> Ordering:
+        made = ChosenOrder(keys, opinions, looks_of(items), seed=seed, share=share)
+        made.prepare()
+        return made
+
+    return Next(order, label_of(opinions, known))
 
 
 def _judged(

@@ -29,7 +29,7 @@ from blpo_dspy.labelling.items import find_items
 from blpo_dspy.labelling.journal import RaterJournal
 from blpo_dspy.labelling.ordering import RandomOrder
 from blpo_dspy.labelling.originals import find_originals
-from blpo_dspy.labelling.review import ReviewSession
+from blpo_dspy.labelling.review import ReviewSession, review_journal
 from blpo_dspy.labelling.session import LabelSession
 from blpo_dspy.labelling.table import LabelTable
 from blpo_dspy.report.run.to_review import (
@@ -137,7 +137,7 @@ def reviewing(run: Path) -> Iterator[Page]:
     """Yields the page of a review."""
     data = load_review_data(run)
     originals = find_originals(run, data, SCALE)
-    journal = RaterJournal(run / "relabelled.csv", "reviewer", SCALE, originals.fields.names)
+    journal = review_journal(run / "relabelled.csv", data, SCALE, originals.fields.names)
     try:
         yield Page(ReviewSession(run, data, SCALE, originals, journal))
     finally:

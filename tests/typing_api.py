@@ -55,7 +55,7 @@ from blpo_dspy.optimizers import (
     Validation,
 )
 from blpo_dspy.optimizers.estimate import Estimate, estimate
-from blpo_dspy.predictions.predict import Progress
+from blpo_dspy.predictions.progress import Progress
 from blpo_dspy.runs.align import Alignment
 from blpo_dspy.runs.calibrated import Calibrated
 from blpo_dspy.runs.drift import Drift

@@ -8,7 +8,7 @@ from typing import Any
 
 from blpo_dspy.cli.screen import Screen
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.predictions.batch_api import BatchApi, Offer, Waiting
+from blpo_dspy.predictions.batches.api import BatchApi, Offer, Waiting
 from blpo_dspy.runs.jobs import JudgeJob
 from blpo_dspy.runs.progress import Watch
 

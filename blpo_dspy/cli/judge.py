@@ -24,7 +24,9 @@ from blpo_dspy.data.inputs import Inputs, checked, find_inputs
 from blpo_dspy.errors import BlpoError, ModelError, brief
 from blpo_dspy.predictions.files import Output
 from blpo_dspy.predictions.labelling import label_each, note_other_models
-from blpo_dspy.predictions.predict import Progress, kept_in, predict
+from blpo_dspy.predictions.outputs import kept_in
+from blpo_dspy.predictions.predict import predict
+from blpo_dspy.predictions.progress import Progress
 from blpo_dspy.programs.cascade import Cascade
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.jobs import JudgeJob

@@ -18,7 +18,7 @@ from blpo_dspy.labelling.judged import compiled_with, judge_items, label_of, opi
 from blpo_dspy.labelling.looks import looks_of
 from blpo_dspy.labelling.opening import Work
 from blpo_dspy.labelling.ordering import Ordering
-from blpo_dspy.predictions.predict import Progress
+from blpo_dspy.predictions.progress import Progress
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.jobs import ModelNames
 

@@ -10,13 +10,10 @@ from blpo_dspy.cli.screen import Screen
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import writable_folder
-from blpo_dspy.labelling.journal import RaterJournal
 from blpo_dspy.labelling.originals import find_originals
-from blpo_dspy.labelling.review import TABLE, ReviewSession
+from blpo_dspy.labelling.review import TABLE, ReviewSession, review_journal
 from blpo_dspy.report.run.to_review import ReviewData, load_review_data
 from blpo_dspy.runs.jobs import Where
-
-_REVIEWER = "reviewer"
 
 
 def review_run(folder: Path, where: Where, screen: Screen) -> None:
@@ -33,7 +30,8 @@ def review_run(folder: Path, where: Where, screen: Screen) -> None:
     data = load_review_data(folder)
     labels = LabelSpace.from_dict(data.labels)
     originals = find_originals(folder, data, labels)
-    journal = RaterJournal(writable_folder(folder) / TABLE, _REVIEWER, labels, originals.fields.names)
+    table = writable_folder(folder) / TABLE
+    journal = review_journal(table, data, labels, originals.fields.names)
     try:
         session = ReviewSession(folder, data, labels, originals, journal)
         if not len(session):

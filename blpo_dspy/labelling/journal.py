@@ -148,18 +148,29 @@ class RaterJournal:
         rater: Who labels.
         labels: The closed set of labels.
         shown: The names of the images and texts that are shown.
+        run: The run that is reviewed, if one is.
+        elsewhere: What the user can do instead of continuing the journal, for the messages.
 
     Raises:
         JournalError: As `JournalFile`, so if somebody labels under this name already.
         BlpoError: If the name is none.
     """
 
-    def __init__(self, out: Path, rater: str, labels: LabelSpace, shown: Sequence[str]) -> None:
+    def __init__(
+        self,
+        out: Path,
+        rater: str,
+        labels: LabelSpace,
+        shown: Sequence[str],
+        *,
+        run: str | None = None,
+        elsewhere: str = _ELSEWHERE,
+    ) -> None:
         self.rater, self.labels = check_rater(rater), labels
         self.answers = Answers()
         path = journal_folder(out) / _file_name(rater)
-        fingerprint = {"rater": rater, **_task(labels, shown)}
-        self._file = JournalFile(path, fingerprint, self._take, version=FORMAT_VERSION, elsewhere=_ELSEWHERE)
+        fingerprint = {"rater": rater, **_task(labels, shown), **({} if run is None else {"run": run})}
+        self._file = JournalFile(path, fingerprint, self._take, version=FORMAT_VERSION, elsewhere=elsewhere)
 
     def _take(self, line: dict[str, Any], _: Place) -> None:
         self.answers.take(line, self.labels)

@@ -21,7 +21,8 @@ from blpo_dspy.labelling.chosen import Opinion
 from blpo_dspy.labelling.items import Item, Items
 from blpo_dspy.models.lm import Models, identity
 from blpo_dspy.optimizers.bench.cards import known_prints
-from blpo_dspy.predictions.predict import Progress, predict
+from blpo_dspy.predictions.predict import predict
+from blpo_dspy.predictions.progress import Progress
 from blpo_dspy.predictions.reading import key_of, text_in, verdicts_in, whole_table
 from blpo_dspy.programs.visual_judge import VisualJudge
 

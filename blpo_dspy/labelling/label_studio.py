@@ -198,8 +198,9 @@ def _of_tasks(export: Path, tasks: Sequence[Mapping[str, Any]], label: str | Non
 
 def _results(annotation: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     results = annotation.get("result")
-    given = isinstance(results, list) and not annotation.get("was_cancelled")
-    for result in (results or ()) if given else ():
+    if annotation.get("was_cancelled") or not isinstance(results, list):
+        return
+    for result in results:
         if isinstance(result, dict) and isinstance(result.get("value"), dict):
             yield result
 

@@ -22,7 +22,7 @@ from blpo_dspy.labelling.opening import Work, open_session
 from blpo_dspy.labelling.ordering import RandomOrder
 from blpo_dspy.labelling.session import LabelSession
 from blpo_dspy.models.lm import Models
-from blpo_dspy.predictions.predict import models_of
+from blpo_dspy.predictions.given import models_of
 from blpo_dspy.programs.visual_judge import VisualJudge
 
 # A notebook of this machine, in a browser or in an editor.

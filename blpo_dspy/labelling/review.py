@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,17 @@ from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.files import replacing, spreadsheet_cell, write_json
-from blpo_dspy.labelling.journal import CANNOT_TELL, DECISIONS, DROP, KEEP, SKIPPED, Answer, Draw, RaterJournal
+from blpo_dspy.labelling.journal import (
+    CANNOT_TELL,
+    DECISIONS,
+    DROP,
+    KEEP,
+    SKIPPED,
+    Answer,
+    Draw,
+    RaterJournal,
+    journal_folder,
+)
 from blpo_dspy.labelling.originals import NewLabel, Originals, Row, write_again
 from blpo_dspy.labelling.session import (
     ConflictError,
@@ -32,6 +42,7 @@ from blpo_dspy.labelling.table import TableError
 from blpo_dspy.report.run.to_review import REVIEWED, ReviewCase, ReviewData
 
 TABLE = "relabelled.csv"
+_REVIEWER = "reviewer"
 _AHEAD = 3
 _COLUMNS = ("id", "split", "why", "label", "answer", "judged", "decision", "new_label", "reason")
 _TEST = (
@@ -241,6 +252,22 @@ class ReviewSession:
         reviewed = self.folder / REVIEWED
         if used or reviewed.exists():
             write_json(reviewed, {"reviewed": {"run": self.data.run, "on": now()[:10], "prints": used}})
+
+
+def review_journal(table: Path, data: ReviewData, labels: LabelSpace, shown: Sequence[str]) -> RaterJournal:
+    """Returns the journal of a review, which belongs to one run.
+
+    Args:
+        table: The list of decisions, next to which it is.
+        data: What the run left.
+        labels: Its label space.
+        shown: The names of the images and texts that are shown.
+
+    Raises:
+        JournalError: As `RaterJournal`, so if it holds the review of an earlier run in the same folder.
+    """
+    elsewhere = f"move {table} and {journal_folder(table)} to another folder"
+    return RaterJournal(table, _REVIEWER, labels, shown, run=data.run, elsewhere=elsewhere)
 
 
 def _key(case: ReviewCase) -> str:

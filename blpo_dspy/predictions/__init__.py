@@ -1,7 +1,9 @@
 """A judge over a folder or a table of images, in one process, over all cores or over a cluster."""
 
-from blpo_dspy.predictions.predict import Progress, ShardPlan, judge_shard, plan_shards, predict
+from blpo_dspy.predictions.predict import predict
+from blpo_dspy.predictions.progress import Progress
 from blpo_dspy.predictions.ranking import rank
-from blpo_dspy.predictions.shards import Report, Shard
+from blpo_dspy.predictions.shards.parts import Report, Shard
+from blpo_dspy.predictions.shards.plan import ShardPlan, judge_shard, plan_shards
 
 __all__ = ["Progress", "Report", "Shard", "ShardPlan", "judge_shard", "plan_shards", "predict", "rank"]

@@ -24,7 +24,7 @@ from blpo_dspy.files import writable_folder, write_json
 from blpo_dspy.models.lm import Models
 from blpo_dspy.notebook import html_table
 from blpo_dspy.optimizers.bench.cards import known_prints
-from blpo_dspy.predictions.predict import models_of
+from blpo_dspy.predictions.given import models_of
 from blpo_dspy.programs.program_judge import ProgramJudge
 from blpo_dspy.programs.visual_judge import VisualJudge, single
 from blpo_dspy.report import load_run, write_report, write_report_data

@@ -12,8 +12,8 @@ from blpo_dspy.calls.workers import Workers
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.batches import check_batched
 from blpo_dspy.models.lm import Models
-from blpo_dspy.predictions.batch_api import BatchApi, Offer, Waiting
-from blpo_dspy.predictions.batches import Batches
+from blpo_dspy.predictions.batches.api import BatchApi, Offer, Waiting
+from blpo_dspy.predictions.batches.submission import Batches
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import Watch

@@ -33,8 +33,8 @@ from blpo_dspy.errors import BlpoError, DataError, check_kind, check_least
 from blpo_dspy.models.lm import Models
 from blpo_dspy.models.prices import Prices
 from blpo_dspy.optimizers.bench.cards import described
+from blpo_dspy.predictions.given import given_models
 from blpo_dspy.predictions.labelling import inputs_of, label_images, names_of
-from blpo_dspy.predictions.predict import given_models
 from blpo_dspy.programs.cascade import Cascade, stages_of
 from blpo_dspy.programs.pairs import asked_in
 from blpo_dspy.programs.visual_judge import VisualJudge

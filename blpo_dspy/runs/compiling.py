@@ -27,7 +27,7 @@ from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.bench.records import BLPOResult
 from blpo_dspy.optimizers.bench.run import unmeasured
 from blpo_dspy.optimizers.blpo.algorithm import BLPO
-from blpo_dspy.predictions.batches import check_no_batches
+from blpo_dspy.predictions.batches.submission import check_no_batches
 from blpo_dspy.predictions.labelling import inputs_of, label_images
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.batched import BatchedAnswers, check_search

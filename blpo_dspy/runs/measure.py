@@ -22,8 +22,8 @@ from blpo_dspy.errors import BlpoError, check_kind, notice
 from blpo_dspy.models.lm import Models
 from blpo_dspy.notebook import html_table
 from blpo_dspy.optimizers.bench.cards import ancestors_of, prints_of, sets_of
+from blpo_dspy.predictions.given import given_models
 from blpo_dspy.predictions.labelling import inputs_of, label_images
-from blpo_dspy.predictions.predict import given_models
 from blpo_dspy.programs.cascade import stages_of
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.progress import Watch, watching

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from label_pages import CASES, SCALE, SECRET, Page, photos, reviewing, run_folder
 
+from blpo_dspy.calls.journal_file import JournalError
 from blpo_dspy.data.examples import item_prints, load_examples
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.report.run.to_review import ReviewCase, load_review_data
@@ -164,4 +165,15 @@ def test_what_cannot_be_reviewed_is_refused(tmp_path: Path) -> None:
     assert len(caught.value.problems) == 6
     (tmp_path / "data" / "table.csv").unlink()
     with pytest.raises(DataError, match="no such table"), reviewing(run):
+        pass
+
+
+def test_the_review_of_another_run_is_not_continued(tmp_path: Path) -> None:
+    """Its decisions were about other labels; the message says what to move away."""
+    run = run_folder(tmp_path)
+    with reviewing(run) as page:
+        page.label(4)
+    data = json.loads((run / "review.json").read_text())
+    (run / "review.json").write_text(json.dumps({**data, "run": "another"}))
+    with pytest.raises(JournalError, match=r"move .*relabelled\.csv and .*relabelled\.csv\.journal"), reviewing(run):
         pass

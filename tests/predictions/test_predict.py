@@ -27,7 +27,9 @@ from blpo_dspy.agreement.measure import Flips
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, BlpoWarning, ModelError
 from blpo_dspy.models.lm import Models
-from blpo_dspy.predictions.predict import Progress, journal_of, predict
+from blpo_dspy.predictions.outputs import journal_of
+from blpo_dspy.predictions.predict import predict
+from blpo_dspy.predictions.progress import Progress
 from blpo_dspy.programs import Cascade, VisualJudge
 
 

@@ -26,8 +26,9 @@ from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions import Progress, judge_shard, plan_shards
 from blpo_dspy.predictions.journal import PredictionJournal
-from blpo_dspy.predictions.predict import journal_of, predict
-from blpo_dspy.predictions.shards import CONTENT, folder_of
+from blpo_dspy.predictions.outputs import journal_of
+from blpo_dspy.predictions.predict import predict
+from blpo_dspy.predictions.shards.parts import CONTENT, folder_of
 from blpo_dspy.programs import Cascade, VisualJudge
 
 

@@ -23,8 +23,9 @@ from blpo_dspy.embedded.server.faults import Faults
 from blpo_dspy.embedded.server.http import Options, start_server
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.models.lm import Models
-from blpo_dspy.predictions.batch_api import BatchApi, Offer, Waiting
-from blpo_dspy.predictions.predict import Progress, predict
+from blpo_dspy.predictions.batches.api import BatchApi, Offer, Waiting
+from blpo_dspy.predictions.predict import predict
+from blpo_dspy.predictions.progress import Progress
 from blpo_dspy.programs import VisualJudge
 
 pytestmark = pytest.mark.slow

@@ -23,9 +23,10 @@ from PIL import Image
 from blpo_dspy.calls.leases import Office
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.models.lm import Models
-from blpo_dspy.predictions import judge_shard, plan_shards, pool, predict
-from blpo_dspy.predictions.pool import Pool
-from blpo_dspy.predictions.shards import Desk
+from blpo_dspy.predictions import judge_shard, plan_shards, predict
+from blpo_dspy.predictions.shards import pool
+from blpo_dspy.predictions.shards.parts import Desk
+from blpo_dspy.predictions.shards.pool import Pool
 from blpo_dspy.programs import VisualJudge
 
 pytestmark = pytest.mark.slow
@@ -53,7 +54,7 @@ def children() -> list[int]:
     """The processes that this one has started."""
     command = ["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())]
     listed = subprocess.run(command, capture_output=True, text=True, check=True)
-    return [int(line.split()[0]) for line in listed.stdout.splitlines() if "predictions.pool" in line]
+    return [int(line.split()[0]) for line in listed.stdout.splitlines() if "predictions.shards.pool" in line]
 
 
 class Slow:

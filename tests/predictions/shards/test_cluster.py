@@ -149,6 +149,6 @@ def test_an_address_where_no_scheduler_answers_is_refused(
 ) -> None:
     """Naming it."""
     pytest.importorskip("distributed", reason="the extra dask is not installed")
-    monkeypatch.setattr("blpo_dspy.predictions.cluster._CONNECTING", 0.2)
+    monkeypatch.setattr("blpo_dspy.predictions.shards.cluster._CONNECTING", 0.2)
     with pytest.raises(BlpoError, match=r"cluster='tcp://127\.0\.0\.1:1': no Dask scheduler answers there"):
         predict(JUDGE, photos, out=tmp_path / "o.csv", models=Models.named("embedded"), cluster="tcp://127.0.0.1:1")

@@ -27,7 +27,7 @@ from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.calls.meter import GRACE
 from blpo_dspy.errors import BlpoError, BlpoWarning, ModelError, check_least, notice
 from blpo_dspy.log import LOGGER, log_event
-from blpo_dspy.predictions.shards import Desk, Report, Shard
+from blpo_dspy.predictions.shards.parts import Desk, Report, Shard
 
 # How often a shard is given to another process after one has died without a new verdict.
 _LIVES = 3
@@ -123,7 +123,7 @@ class _Run:
     def start(self, threads: int) -> None:
         """Starts a process."""
         ours, theirs = Pipe()
-        code = f"from blpo_dspy.predictions.pool import serve; serve({theirs.fileno()})"
+        code = f"from blpo_dspy.predictions.shards.pool import serve; serve({theirs.fileno()})"
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         process = subprocess.Popen(
             [sys.executable, "-c", code],

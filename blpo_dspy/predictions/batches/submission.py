@@ -31,8 +31,8 @@ from blpo_dspy.models.batches import BatchEndpoint, BatchEndpointError, BatchSta
 from blpo_dspy.models.failures import FATAL_ERRORS
 from blpo_dspy.models.lm import Models
 from blpo_dspy.models.prices import check_priced
-from blpo_dspy.predictions.batch_api import BatchApi, Offer, Waiting
-from blpo_dspy.predictions.batch_costs import Cost, request_cost
+from blpo_dspy.predictions.batches.api import BatchApi, Offer, Waiting
+from blpo_dspy.predictions.batches.costs import Cost, request_cost
 from blpo_dspy.predictions.journal import PredictionJournal
 from blpo_dspy.predictions.labelling import metered
 from blpo_dspy.programs.pairs import asked_in, swapped

@@ -9,7 +9,7 @@ import pytest
 from judges import picture
 
 from blpo_dspy.calls.ledger import Usage
-from blpo_dspy.predictions.batch_costs import request_cost
+from blpo_dspy.predictions.batches.costs import request_cost
 
 PRICE = (1e6, 1e6)  # a dollar a token
 GPT = "openai/gpt-4o"

@@ -23,7 +23,7 @@ from blpo_dspy.calls.journal_file import JournalInUseError
 from blpo_dspy.calls.leases import Grant
 from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.errors import BlpoError, ModelError, cause
-from blpo_dspy.predictions.shards import Desk, Report, Shard
+from blpo_dspy.predictions.shards.parts import Desk, Report, Shard
 
 if TYPE_CHECKING:
     from distributed import Client, Future

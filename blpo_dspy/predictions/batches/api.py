@@ -10,7 +10,7 @@ from numbers import Real
 from blpo_dspy.errors import BlpoError, check_kind, check_least
 from blpo_dspy.models.batches import LARGEST_FILE, MOST_REQUESTS
 from blpo_dspy.models.prices import Prices, checked_prices
-from blpo_dspy.predictions.batch_costs import Cost
+from blpo_dspy.predictions.batches.costs import Cost
 
 
 @dataclass(frozen=True)

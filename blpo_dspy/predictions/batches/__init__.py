@@ -1,0 +1,1 @@
+"""Predictions through a provider's batch endpoint."""

@@ -1,0 +1,77 @@
+"""What a call of `predict` is given: models, images, and what its judge can do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+
+import dspy
+import numpy as np
+from PIL import Image
+
+from blpo_dspy.data.images.prepare import ImageSource
+from blpo_dspy.data.inputs import Inputs, checked, find_inputs
+from blpo_dspy.data.tables import TableSource, in_memory
+from blpo_dspy.errors import BlpoError, ModelError, check_kind
+from blpo_dspy.models.lm import Models
+from blpo_dspy.programs.cascade import Cascade, models_of_stages, stages_of
+from blpo_dspy.programs.visual_judge import VisualJudge
+
+
+def models_of(judge: VisualJudge) -> Models:
+    """Returns a judge's own models, or those of DSPy's settings; the judge's writes instructions.
+
+    Raises:
+        ModelError: If there are none.
+    """
+    found = {role: getattr(judge, role).lm or dspy.settings.lm for role in ("judge", "verbalizer")}
+    if None in found.values():
+        raise ModelError("the judge has no model: give models=Models.named(…), or dspy.configure(lm=…)")
+    return Models(found["judge"], found["verbalizer"], found["judge"])
+
+
+def given_models(judge: VisualJudge, models: Models | Sequence[Models] | None) -> list[Models]:
+    """Returns the models of each judge of a cascade, or the only one: those given, or else its own.
+
+    Raises:
+        ModelError: If there are none.
+        BlpoError: If there are as many models as judges neither given nor one for all.
+    """
+    return [models_of(stage) for stage in stages_of(judge)] if models is None else models_of_stages(judge, models)
+
+
+def inputs_of(
+    judge: VisualJudge,
+    source: TableSource | Sequence[ImageSource],
+    image_column: str | None,
+    texts: Mapping[str, str] | None,
+    allow_outside: bool,
+) -> Inputs:
+    """Returns the rows of a folder, a table or images, or raises `DataError` if none can be used."""
+    if isinstance(source, (str, bytes, os.PathLike, Mapping, Image.Image, np.ndarray, dspy.Image)):
+        source = [source]
+    elif not in_memory(source):
+        check_kind("source", source, Iterable, "folder, table or list of images", "predict(judge, 'photos', out=…)")
+        source = list(source)
+    found = find_inputs(
+        source, fields=judge.fields, texts=texts, image_column=image_column, allow_outside=allow_outside
+    )
+    return checked(found)
+
+
+def check_plain(judge: VisualJudge, *, batch: bool, shards: bool) -> None:
+    """Refuses what a judge that is asked several times cannot use."""
+    if batch and judge.calls_per_image != len(set(judge.roles)):
+        raise BlpoError(
+            "a batch holds one answer of each model to an image, and this judge is asked several times; leave out "
+            "batch_api=True, or use confidence='logprobs'",
+            option="batch_api",
+        )
+    if shards and isinstance(judge, Cascade):
+        raise BlpoError(
+            "a cascade is judged in one process, which has the models of all its judges; leave out workers= and "
+            "cluster=",
+            option=("workers", "cluster"),
+        )
+    if isinstance(judge, Cascade):
+        judge.check_calibrated()

@@ -1,0 +1,75 @@
+"""Where predictions are kept, and which earlier ones a call may continue."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from blpo_dspy.data.inputs import Inputs
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.models.lm import Models, identity
+from blpo_dspy.predictions.files import Output, check_target
+from blpo_dspy.predictions.journal import SUFFIX
+from blpo_dspy.predictions.results import escalates_to_people
+from blpo_dspy.predictions.shards.parts import (
+    MANIFEST,
+    folder_of,
+)
+from blpo_dspy.programs.cascade import Cascade, stages_of
+from blpo_dspy.programs.visual_judge import VisualJudge
+
+
+def journal_of(out: Path) -> Path:
+    """Returns the path of the journal of an output."""
+    return out.with_name(out.name + SUFFIX)
+
+
+def in_shards(out: Path) -> bool:
+    """Whether an output is being judged in shards."""
+    return (folder_of(out) / MANIFEST).exists()
+
+
+def kept_in(out: str | os.PathLike[str]) -> Path:
+    """Returns the file or folder from which an output resumes."""
+    path = Output.at(out).path
+    return folder_of(path) if in_shards(path) else journal_of(path)
+
+
+def check_output(target: Path, inputs: Inputs, kept: Path) -> None:
+    """Refuses an output that is the source, or that is there without what an earlier call has kept of it."""
+    if target.exists() and os.path.exists(inputs.name) and os.path.samefile(target, inputs.name):
+        raise BlpoError(f"{target}: this is the table to be judged; name another output")
+    if target.exists() and not kept.exists():
+        raise BlpoError(
+            f"{target}: there is such a file already, but no journal of a run to continue; name another "
+            "output, or remove it"
+        )
+
+
+def check_escalated(path: Path | None, out: Path, judge: VisualJudge) -> None:
+    """Refuses a table for people that would be empty, or that would overwrite another file."""
+    if path is None:
+        return
+    check_target(path)
+    if path.resolve() == out.resolve():
+        raise BlpoError(f"{path}: all verdicts go there; name another file for what is escalated", option="escalated")
+    if not escalates_to_people(judge):
+        raise BlpoError(
+            f"{path} would be empty, as the judge escalates nothing to people: it isn't calibrated; calibrate it first "
+            "(blpo_dspy.calibrate, blpo calibrate)",
+            option="escalated",
+        )
+    if path.exists() and not kept_in(out).exists():
+        raise BlpoError(f"{path}: there is such a file already; name another one, or remove it", option="escalated")
+
+
+def fingerprint_of(judge: VisualJudge, models: Sequence[Models], *, both: bool) -> dict[str, Any]:
+    """What verdicts depend on apart from the rows."""
+    used = [
+        {role: identity(getattr(own, role)) for role in ("judge", "verbalizer") if role in stage.roles}
+        for stage, own in zip(stages_of(judge), models, strict=True)
+    ]
+    orders = {"orders": "both" if both else "one"} if judge.labels.paired else {}
+    return {"judge": judge.identity(), "models": used if isinstance(judge, Cascade) else used[0], **orders}

@@ -1,0 +1,282 @@
+"""One call of `predict`: what is missing is judged and noted, each content once."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from blpo_dspy.agreement.measure import Flips
+from blpo_dspy.agreement.verdicts import Verdict
+from blpo_dspy.calls.leases import LeasedCap
+from blpo_dspy.calls.ledger import Ledger
+from blpo_dspy.calls.meter import Meter
+from blpo_dspy.calls.outages import Outages
+from blpo_dspy.calls.workers import Workers
+from blpo_dspy.data.images.prepare import ImageError
+from blpo_dspy.data.inputs import Inputs, images_key, read_content
+from blpo_dspy.data.labels.space import Orders
+from blpo_dspy.data.rows import Draft
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.models.lm import Models
+from blpo_dspy.predictions.batches.submission import Batches
+from blpo_dspy.predictions.escalated import write_escalated
+from blpo_dspy.predictions.files import write_rows
+from blpo_dspy.predictions.journal import PredictionJournal
+from blpo_dspy.predictions.labelling import label_each
+from blpo_dspy.predictions.progress import Progress
+from blpo_dspy.predictions.results import (
+    ESCALATED,
+    escalates_to_people,
+    found_columns,
+    free_name,
+    kind_of,
+    marks_of,
+    pictured,
+    row_of,
+)
+from blpo_dspy.predictions.shards.parts import (
+    Parts,
+    Report,
+)
+from blpo_dspy.programs.cascade import stages_of
+from blpo_dspy.programs.visual_judge import VisualJudge
+
+_CHANGED = Verdict(None, failure="the image was changed after the run began; the same call judges it as it is now")
+
+
+@dataclass
+class Contents:
+    """What the rows of a job hold.
+
+    Attributes:
+        keys: The content of each row.
+        places: A short name for the images of each row.
+        images: A hash of the images of each content.
+        unusable: The rows of those that cannot be used, by content.
+    """
+
+    keys: list[str] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
+    images: dict[str, str] = field(default_factory=dict)
+    unusable: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def read_contents(judge: VisualJudge, inputs: Inputs, on_read: Callable[[int], None]) -> Contents:
+    """Reads all images once."""
+    found, several = Contents(), len(judge.fields.images) > 1
+    for number, draft in inputs.drafts(range(len(inputs.rows))):
+        try:
+            images, key = read_content(draft)
+            found.images[key] = images_key(images) if several else key
+        except ImageError as error:
+            key = f"row {number}"
+            found.unusable[key] = row_of(Verdict(None, failure=error.reason))
+        found.places.append(draft.place)
+        found.keys.append(key)
+        on_read(number + 1)
+    return found
+
+
+class Session:
+    """One call of `predict`: what is missing is judged and noted, each content once.
+
+    Attributes:
+        for_people: The table that what is escalated goes to.
+    """
+
+    for_people: Path | None = None
+
+    def __init__(
+        self,
+        judge: VisualJudge,
+        inputs: Inputs,
+        journal: PredictionJournal | Parts,
+        contents: Contents,
+        on_change: Callable[[Session], None],
+        *,
+        both: bool,
+    ) -> None:
+        self._judge, self._inputs, self._journal, self._on_change = judge, inputs, journal, on_change
+        self._both = both
+        self._meter: Meter | None = None
+        self._judged = 0
+        self._stopped = False
+        self._keys, self._places, self._unusable = contents.keys, contents.places, contents.unusable
+        self._check_overlap()
+        self._gone = len(journal.done - set(self._keys))
+        self._times = Counter(self._keys)
+        self._count()
+
+    def _count(self) -> None:
+        """Counts what is known of all rows."""
+        results = [result for key in self._keys if (result := self._result(key))]
+        self._counts = Counter(map(kind_of, results))
+        self._marks = Counter(mark for result in results for mark in marks_of(result))
+        self._served = any(result.get("served_by") for result in results)
+
+    def _check_overlap(self) -> None:
+        """Refuses other images altogether, with which an earlier table would be overwritten by mistake."""
+        judged = self._journal.done
+        if judged and judged.isdisjoint(self._keys):
+            raise BlpoError(
+                f"{self._journal.path}: this is the journal of other images or other context: of the {len(judged):,} "
+                f"that it knows, none is in {self._inputs.name}; name another output, or remove this one and its "
+                "journal"
+            )
+
+    def run(
+        self,
+        models: Sequence[Models],
+        workers: Workers,
+        cap: LeasedCap,
+        outages: Outages,
+        *,
+        answered: bool = False,
+        batches: Batches | None = None,
+    ) -> None:
+        """Judges what is missing, until a cap or a server stops it."""
+        assert isinstance(self._journal, PredictionJournal)
+        self._on_change(self)
+        known = self._journal.done | self._unusable.keys()
+        left: dict[str, list[int]] = {}
+        for number, key in enumerate(self._keys):
+            if key not in known:
+                left.setdefault(key, []).append(number)
+        if batches is None:
+            self._meter = Meter(num_threads=workers.num_threads, store=self._journal, admit=cap, outages=outages)
+        else:
+            self._meter = batches.meter
+        cap.under_way = lambda: 0 if self._meter is None else self._meter.under_way
+        orders: Orders = "both" if self._both else "one"
+        if batches is not None:
+            first = {numbers[0]: key for key, numbers in left.items()}
+            batches.buy(self._judge, models[0], workers, partial(self._inputs_of, first), first, orders)
+        options: dict[str, Any] = {"workers": workers, "meter": self._meter, "orders": orders, "answered": answered}
+        judge = partial(label_each, self._judge, models, **options)
+        while not self._stopped and (wanted := {numbers.pop(0): key for key, numbers in left.items() if numbers}):
+            self._judge_rows(judge, wanted, left)
+
+    def _judge_rows(self, judge: Callable[..., None], wanted: Mapping[int, str], left: Mapping[str, list[int]]) -> None:
+        """Judges a row of each content; one that has changed leaves it to the next row of that content."""
+        waiting: deque[str] = deque()
+
+        def calls() -> Iterator[dict[str, Any]]:
+            for number, draft in self._inputs.drafts(wanted):
+                if self._stopped:
+                    return
+                key = wanted[number]
+                images = _images_of(draft, key)
+                if images is not None:
+                    waiting.append(key)
+                    yield {**images, **draft.context}
+                elif not left[key]:
+                    self._note(key, _CHANGED)
+
+        def done(verdict: Verdict) -> None:
+            key = waiting.popleft()
+            self._stopped = self._stopped or verdict.stopped
+            if not verdict.stopped:
+                left[key].clear()
+                self._note(key, verdict)
+
+        judge(calls(), done=done)
+
+    def _inputs_of(self, keys: Mapping[int, str], wanted: Collection[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Position and inputs of rows, without those whose images have changed."""
+        for number, draft in self._inputs.drafts(wanted):
+            images = _images_of(draft, keys[number])
+            if images is not None:
+                yield number, {**images, **draft.context}
+
+    def _result(self, key: str) -> dict[str, Any] | None:
+        return self._unusable.get(key) or self._journal.row(key)
+
+    def _note(self, key: str, verdict: Verdict) -> None:
+        before = self._result(key)
+        if before is not None:
+            self._counts[kind_of(before)] -= self._times[key]
+            self._marks.subtract(dict.fromkeys(marks_of(before), self._times[key]))
+        row = row_of(verdict)
+        assert isinstance(self._journal, PredictionJournal)
+        self._journal.put_row(key, row)
+        self._counts[kind_of(row)] += self._times[key]
+        self._marks.update(dict.fromkeys(marks_of(row), self._times[key]))
+        self._served = self._served or bool(verdict.served_by)
+        self._judged += self._times[key]
+        self._on_change(self)
+
+    def report(self, number: int) -> Report:
+        """Returns how far the session has got with the shard of this number."""
+        assert isinstance(self._journal, PredictionJournal)
+        ledger = Ledger({}) if self._meter is None else self._meter.ledger
+        counts, marks = Counter(self._counts), Counter(self._marks)
+        return Report(number, counts, marks, self._judged, ledger, self._journal.earlier)
+
+    def progress(self) -> Progress:
+        """Returns where the session stands."""
+        flipped = self._marks[True]
+        return Progress(
+            total=len(self._keys),
+            known=self._counts.total(),
+            judged=self._judged,
+            labels=self._label_counts(),
+            invalid=self._counts["invalid"],
+            errors=self._counts["error"],
+            ledger=Ledger({}) if self._meter is None else self._meter.ledger,
+            earlier=self._journal.earlier,
+            gone=self._gone,
+            flips=Flips(flipped + self._marks[False], flipped) if self._both else None,
+            escalated=self._marks[ESCALATED] if escalates_to_people(self._judge) else None,
+        )
+
+    def _label_counts(self) -> dict[str, int]:
+        """How often each label was given; of scores, how many are in each bin."""
+        labels = self._judge.labels
+        if labels.kind != "scores":
+            return {name: self._counts[f"label {name}"] for name in labels.names}
+        given = [
+            labels.coerce(kind.removeprefix("label "))
+            for kind, count in self._counts.items()
+            if kind.startswith("label ")
+            for _ in range(count)
+        ]
+        names, groups = labels.strata(given)
+        counts = Counter(groups)
+        return {str(name): counts[name] for name in names}
+
+    def columns(self) -> dict[str, type]:
+        """The columns that are found, with their types."""
+        served: dict[str, type] = {"served_by": str} if self._served else {}
+        return {**found_columns(self._judge, both=self._both), **served}
+
+    def write(self, target: Path) -> None:
+        """Writes the table, and what is escalated into that for people."""
+        found = self.columns()
+        given = {name: free_name(name, found, self._inputs.columns) for name in self._inputs.columns}
+
+        def rows() -> Iterator[dict[str, Any]]:
+            for row, place, key in zip(self._inputs.rows, self._places, self._keys, strict=True):
+                result = self._result(key) or {}
+                values = {**row.values, **pictured(self._inputs, row, place)}
+                yield {**{new: values.get(name) for name, new in given.items()}, **{n: result.get(n) for n in found}}
+
+        types = {**{given[name]: str for name in self._inputs.image_columns}, **found}
+        method = [None if stage.confidence is None else stage.confidence.to_dict() for stage in stages_of(self._judge)]
+        note = {"blpo_confidence": json.dumps(method)} if any(method) else None
+        write_rows(target, [*given.values(), *found], rows, types, note=note)
+        if self.for_people is not None:
+            write_escalated(self.for_people, list(given.values()), found, rows, types)
+
+
+def _images_of(draft: Draft, key: str) -> dict[str, Any] | None:
+    """A row's images, if they are still what they were when the run began."""
+    try:
+        images, now = read_content(draft)
+    except ImageError:
+        return None
+    return images if now == key else None

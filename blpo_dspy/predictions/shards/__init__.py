@@ -1,0 +1,1 @@
+"""Predictions in shards, judged by several processes or on a cluster."""

@@ -876,6 +876,10 @@ def label(
     ] = 0.3,
     models: _JudgeModels,
     threads: Threads = None,
+    confidence: Annotated[
+        Method | None,
+        typer.Option(metavar="METHOD", help="How sure the judge is: votes, logprobs or views, as of `blpo judge`."),
+    ] = None,
     seed: Seed = 0,
     allow_outside: AllowOutside = False,
     where: Where,
@@ -889,7 +893,7 @@ def label(
     space = parse_labels(labels, scale, scores, None, pairs)
     fields = InputFields.of(names(images or "image"), names(context or ""))
     work = Work(source, space, out, fields, rater, task.strip(), image_column, label_column, allow_outside)
-    label_images(LabelJob(work, where, next, models, threads, seed, random_share), Screen(as_json=False))
+    label_images(LabelJob(work, where, next, models, threads, confidence, seed, random_share), Screen(as_json=False))
 
 
 @app.command("label-studio")

@@ -30,6 +30,7 @@ from blpo_dspy.cli.options import (
     Seed,
     Threads,
 )
+from blpo_dspy.data.labels.space import Method
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.runs.jobs import (
     Batching,

@@ -128,7 +128,7 @@ def compiled_with(judge: VisualJudge, items: Items) -> Callable[[str], bool]:
 
     An item that cannot be read counts as one: agreement on it would say nothing.
     """
-    prints = known_prints(judge.card)
+    prints = known_prints(judge)
     places = {item.key: place for place, item in enumerate(items.items)}
 
     @cache

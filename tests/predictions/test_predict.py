@@ -155,6 +155,7 @@ def test_what_cannot_be_judged_has_its_reason_and_costs_no_other_its_verdict(pho
     assert (done.errors, done.invalid, done.complete) == (3, 1, True)
 
 
+@pytest.mark.slow
 def test_the_same_call_again_pays_for_nothing_and_tries_errors_again(photos: Path, tmp_path: Path) -> None:
     """An image that was repaired and a model that recovered get their verdicts; the others keep theirs."""
     whole = (photos / "01.png").read_bytes()
@@ -182,6 +183,7 @@ def test_the_same_call_again_pays_for_nothing_and_tries_errors_again(photos: Pat
     assert [row["label"] for row in read(out)] == ["Safe"] * 7 + ["Unsafe"] * 5
 
 
+@pytest.mark.slow
 def test_a_cap_ends_a_session_and_the_next_one_goes_on(photos: Path, tmp_path: Path) -> None:
     """Never more calls than the cap; the table is written once it is whole, and is the same as without a cap."""
     world, out = World(), tmp_path / "o.jsonl"
@@ -399,6 +401,7 @@ def test_a_model_that_cannot_be_used_ends_it_and_what_is_done_stays(photos: Path
     assert done.complete
 
 
+@pytest.mark.slow
 def test_a_server_that_falls_silent_ends_it(photos: Path, tmp_path: Path) -> None:
     """After some failures in a row, not after one for each image."""
     for number in range(12, 60):

@@ -348,7 +348,10 @@ def label_studio(
         str, typer.Option(metavar="TEXT", help="What Label Studio needs before the path of an image.")
     ] = "/data/local-files/?d=",
 ) -> None:
-    """Read labels from an export of Label Studio, or write verdicts as tasks for it. It calls no model."""
+    """Exchange labels with Label Studio.
+
+    Reads labels from an export, or writes verdicts as tasks. It calls no model.
+    """
     from blpo_dspy.cli.label_studio import StudioJob
     from blpo_dspy.cli.label_studio import label_studio as run
     from blpo_dspy.cli.screen import Screen

@@ -9,6 +9,8 @@ works, not what it gains with real people and models.
 
     python examples/label_loop.py                          # one rater, one seed
     python examples/label_loop.py --raters 5 --seeds 4     # 20 pairs of loops, with an interval of the difference
+
+The result of 20 pairs is in examples/benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -130,7 +132,7 @@ def main() -> None:
     parser.add_argument("--raters", type=int, default=1, help=f"how many of {', '.join(RATERS)}")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--images", type=int, default=120, help="in the collection")
-    parser.add_argument("--calls", type=int, default=180, help="LM calls of each compilation")
+    parser.add_argument("--calls", type=int, default=220, help="LM calls of each compilation")
     given = parser.parse_args()
     found: dict[tuple[str, int], list[float]] = {}
     for rater in list(RATERS)[: given.raters]:

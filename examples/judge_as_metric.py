@@ -53,7 +53,7 @@ def main() -> None:
     """Runs the example."""
     dspy.disable_logging()
     lm = embedded_lm()
-    photos = rated_photographs(RATER, train=60, val=90, test=120)
+    photos = rated_photographs(RATER, train=60, val=60, test=90)
     judge = aligned_judge()
     judge.set_lm(lm)
     metric = judge.as_metric(fields={"image": "pick"})
@@ -65,7 +65,7 @@ def main() -> None:
         ]
 
     with dspy.context(lm=lm):
-        optimizer = dspy.GEPA(metric=metric, reflection_lm=lm, max_metric_calls=250, num_threads=4, seed=0)
+        optimizer = dspy.GEPA(metric=metric, reflection_lm=lm, max_metric_calls=150, num_threads=4, seed=0)
         bars = io.StringIO()  # GEPA draws one for every step
         with contextlib.redirect_stdout(bars), contextlib.redirect_stderr(bars):
             picker = optimizer.compile(Picker(), trainset=choices(photos.train), valset=choices(photos.val))

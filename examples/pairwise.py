@@ -78,7 +78,7 @@ def main() -> None:
     pairs = rated_pairs(RATERS["colour"], train=60, val=40, test=60, labels=LABELS)
     train, val, test = (labelled(part) for part in (pairs.train, pairs.val, pairs.test))
     optimizer = BLPO(
-        prompt_model=models.optimizer, task_model=models.judge, verbalizer_model=models.verbalizer, rounds=12
+        prompt_model=models.optimizer, task_model=models.judge, verbalizer_model=models.verbalizer, rounds=6
     )
     judge = optimizer.compile(start_judge(), trainset=train, valset=val)
     print("instruction:", judge.instruction)
@@ -88,7 +88,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        done = predict(judge, write_pairs(folder, 45), out=folder / "verdicts.csv", models=models)
+        done = predict(judge, write_pairs(folder, 30), out=folder / "verdicts.csv", models=models)
         print(f"{done.judged} pairs judged in both orders, {done.ledger.total.calls} calls")
         for row in rank(folder / "verdicts.csv", labels=LABELS).models:
             print(f"{row.model:<8}{row.strength:+.2f}  ({row.interval.low:+.2f} to {row.interval.high:+.2f})")

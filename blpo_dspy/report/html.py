@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -62,6 +63,12 @@ def _without_address(word: str, previous: str) -> str:
 
 def fill(template: str, page: object, package: str = "blpo_dspy.report", folder: str = ".") -> str:
     """Returns a page of this package with every text escaped; its template is in a folder of one of our rooms."""
+    return _templates(package, folder).get_template(template).render(page=page, version=metadata.version("blpo-dspy"))
+
+
+@cache
+def _templates(package: str, folder: str) -> jinja2.Environment:
+    """The templates of a folder, which are compiled once in a process."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader(package, folder),
         autoescape=True,
@@ -70,7 +77,7 @@ def fill(template: str, page: object, package: str = "blpo_dspy.report", folder:
         lstrip_blocks=True,
     )
     environment.filters.update(figure=figure, amount=amount, ends=ends)
-    return environment.get_template(template).render(page=page, version=metadata.version("blpo-dspy"))
+    return environment
 
 
 def write_page(file: Path, text: str) -> Path:

@@ -24,7 +24,20 @@ from blpo_dspy.runs.sets import Sets
 
 pytestmark = pytest.mark.slow
 
-SMALL = ["--scale", "1-5", "--rounds", "1", "--inner-steps", "0", "--batch-size", "4", "--judge-model", "embedded"]
+SMALL = [
+    "--scale",
+    "1-5",
+    "--judge-model",
+    "embedded",
+    "--rounds",
+    "1",
+    "--inner-steps",
+    "0",
+    "--batch-size",
+    "4",
+    "--label-errors",
+    "0",
+]
 
 
 def blpo(*arguments: object) -> Any:

@@ -22,6 +22,10 @@ T = TypeVar("T")
 _MAX_USD = "Maximum cost of the same calls in dollars, if prices are known."
 _MAX_OUTAGE = "Maximum time to wait for a server that has stopped answering."
 _PRICES = "A model's dollars per million prompt and completion tokens."
+_ALLOW_OUTSIDE = "Take images outside the folder, or that of the table."
+_KEY = "Columns by which an image is known in both tables (default: all they share)."
+_SEED = "Seeds every draw."
+_PROGRAM = "A function that returns the ProgramJudge whose state the file holds."
 _MANY = "Many images, with --out"  # a heading of the help
 _BATCHES = "Batches of a provider"
 _PREFLIGHT = "First check that the models see, also the largest images, and that the sets are apart."
@@ -118,6 +122,11 @@ def option_of(text: str, *, heading: str | None = None, **shown: Any) -> dict[st
     return {"help": text, "heading": heading, "shown": shown}
 
 
+def argument_of(text: str, metavar: str) -> dict[str, Any]:
+    """Returns the metadata of a field that the command line takes without a flag."""
+    return {**option_of(text, metavar=metavar, show_default=False), "argument": True}
+
+
 def described(cls: type[T]) -> type[T]:
     """Adds the options of a class to its docstring."""
     listed = [f"    {each.name}: {each.metadata['help']}" for each in fields(cls) if each.metadata]  # type: ignore[arg-type]
@@ -125,6 +134,7 @@ def described(cls: type[T]) -> type[T]:
     return cls
 
 
+_VERDICTS = argument_of("Verdicts, as `blpo judge --out` writes them: .csv, .tsv, .jsonl or .parquet.", "PREDICTIONS")
 _search, _guards = partial(option, heading="Search"), partial(option, heading="Guards")
 
 
@@ -156,7 +166,7 @@ class Search:
     paper: bool = _search(
         "The paper's algorithm to the letter; its judge sees the image alone: --evidence image.", default=False
     )
-    seed: int = _search("Seeds every draw.", default=0, metavar="N")
+    seed: int = _search(_SEED, default=0, metavar="N")
     threads: int | None = _search("Concurrent LM calls (default 8); results don't depend on it.", metavar="N", min=1)
     max_calls: int | None = _search("Maximum number of LM calls in total, the test split included.", metavar="N", min=1)
     max_tokens: int | None = _search("Maximum number of tokens, likewise.", metavar="N", min=1)
@@ -543,73 +553,60 @@ class JudgeJob:
     escalation: Escalation = Escalation()
 
 
+@described
 @dataclass(frozen=True)
 class SampleJob:
-    """One `blpo sample`.
+    """One `blpo sample`."""
 
-    Attributes:
-        predictions: The table of verdicts.
-        n: How many images are drawn.
-        out: The table that people label.
-        seed: Of the draw.
-    """
-
-    predictions: Path
-    n: int
-    out: Path
-    seed: int = 0
+    predictions: Path = field(metadata=_VERDICTS)
+    out: Path = field(
+        metadata=option_of("The table for people to label: .csv, .jsonl or .parquet, a new file.", metavar="FILE")
+    )
+    n: int = option("How many images are drawn.", default=200, metavar="N", min=1)
+    seed: int = option(_SEED, default=0, metavar="N")
 
 
+@described
 @dataclass(frozen=True)
 class PopulationJob:
-    """One `blpo population`.
+    """One `blpo population`."""
 
-    Attributes:
-        predictions: The table of verdicts on the collection.
-        labels: The table of people's labels.
-        judge: The judge's file, whose own images are set aside.
-        space: The labels, where there is no judge; those in the tables if None.
-        by: A column of which each value gets estimates of its own.
-        key: The columns by which an image is known again; those of both tables if None.
-        level: Nominal coverage of the intervals.
-        allow_outside: Whether images may lie outside the folder of the labels.
-        program: The module and factory of a program of the user's own, whose state the judge's file holds.
-    """
-
-    predictions: Path
-    labels: Path
-    judge: Path | None = None
-    space: LabelSpace | None = None
-    by: str | None = None
-    key: tuple[str, ...] | None = None
-    level: float = 0.95
-    allow_outside: bool = False
-    program: str | None = None
+    predictions: Path = field(metadata=_VERDICTS)
+    labels: Path = field(
+        metadata=option_of(
+            "What `blpo sample` drew, labelled; or your own draw with its probabilities.", metavar="TABLE"
+        )
+    )
+    judge: Path | None = option(  # noqa: RUF009 - a field
+        "The judge.json: labels of images it was compiled with are set aside.", metavar="JUDGE"
+    )
+    by: str | None = option("Also for each value of this column of PREDICTIONS.", metavar="NAME")
+    space: LabelSpace | None = option(  # noqa: RUF009 - a field
+        "The labels compare two images; without --judge.", metavar="A,B[,TIE]"
+    )
+    key: tuple[str, ...] | None = option(_KEY, metavar="A,B,…")
+    level: float = option("How often the intervals are to hold.", default=0.95, metavar="X")
+    allow_outside: bool = option(_ALLOW_OUTSIDE, default=False)
+    program: str | None = option(_PROGRAM, metavar="MODULE:FACTORY")
 
 
+@described
 @dataclass(frozen=True)
 class DriftJob:
-    """One `blpo drift`.
+    """One `blpo drift`."""
 
-    Attributes:
-        judge: The judge's file.
-        reference: The table of verdicts then.
-        current: That of now.
-        labels: The table of people's labels, if there are any.
-        key: The columns by which an image is known again; those that the tables share if None.
-        alpha: The level of the tests.
-        allow_outside: Whether images may lie outside the folder of the labels.
-        program: The module and factory of a program of the user's own, whose state the file holds.
-    """
-
-    judge: Path
-    reference: Path
-    current: Path
-    labels: Path | None = None
-    key: tuple[str, ...] | None = None
-    alpha: float = 0.05
-    allow_outside: bool = False
-    program: str | None = None
+    judge: Path = field(metadata=argument_of("A judge.json.", "JUDGE"))
+    reference: Path = field(
+        metadata=option_of("Its verdicts then, as `blpo judge --out` wrote them.", metavar="PREDICTIONS")
+    )
+    current: Path = field(metadata=option_of("Its verdicts now, on the same images or others.", metavar="PREDICTIONS"))
+    labels: Path | None = option(  # noqa: RUF009 - a field
+        "A few new labels of images, to see whether agreement fell.", metavar="TABLE"
+    )
+    key: tuple[str, ...] | None = option(_KEY, metavar="A,B,…")
+    alpha: float = option("How often chance may raise an alarm, over all tests.", default=0.05, metavar="X")
+    allow_outside: bool = option(_ALLOW_OUTSIDE, default=False)
+    program: str | None = option(_PROGRAM, metavar="MODULE:FACTORY")
 
 
 @dataclass(frozen=True)

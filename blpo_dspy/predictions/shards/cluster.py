@@ -23,7 +23,8 @@ from blpo_dspy.calls.journal_file import JournalInUseError
 from blpo_dspy.calls.leases import Grant
 from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.errors import BlpoError, ModelError, cause
-from blpo_dspy.predictions.shards.parts import Desk, Report, Shard
+from blpo_dspy.predictions.shards.line import Desk, Report
+from blpo_dspy.predictions.shards.shard import Shard
 
 if TYPE_CHECKING:
     from distributed import Client, Future

@@ -27,7 +27,8 @@ from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.calls.meter import GRACE
 from blpo_dspy.errors import BlpoError, BlpoWarning, ModelError, check_least, notice
 from blpo_dspy.log import LOGGER, log_event
-from blpo_dspy.predictions.shards.parts import Desk, Report, Shard
+from blpo_dspy.predictions.shards.line import Desk, Report
+from blpo_dspy.predictions.shards.shard import Shard
 
 # How often a shard is given to another process after one has died without a new verdict.
 _LIVES = 3

@@ -12,7 +12,6 @@ from blpo_dspy.calls.outages import MAX_OUTAGE
 from blpo_dspy.cli.command import command
 from blpo_dspy.cli.exits import Exits
 from blpo_dspy.cli.flags import parse_labels, parse_pairs, parse_scores
-from blpo_dspy.cli.groups import JudgeModels
 from blpo_dspy.cli.options import (
     AllowOutside,
     AsJson,
@@ -38,6 +37,7 @@ from blpo_dspy.runs.jobs import (
     Escalation,
     EvaluateJob,
     JudgeJob,
+    JudgeModels,
     PopulationJob,
     SampleJob,
     Scale,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from blpo_dspy.data.labels.space import Orders
-from blpo_dspy.runs.jobs import DriftJob, Search
+from blpo_dspy.runs.jobs import DriftJob, EvaluateJob, Search
 
 
 def _of_search(name: str) -> Any:
@@ -43,13 +43,7 @@ Timeout = Annotated[
     ),
 ]
 MaxOutage = Annotated[float, _of_search("max_outage")]
-InOrders = Annotated[
-    Orders,
-    typer.Option(
-        metavar="ORDERS",
-        help='Of a judge of pairs: "both" asks twice, the images changing places; "one" costs one call.',
-    ),
-]
+InOrders = Annotated[Orders, _of(EvaluateJob, "orders")]
 AllowOutside = Annotated[bool, _of(DriftJob, "allow_outside", "--allow-outside")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Bypass DSPy's cache: call the models for every answer.")]
 JudgeFile = Annotated[Path, typer.Argument(metavar="JUDGE", help="A judge.json.", show_default=False)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NewType, TypeVar
 
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.ledger import Usage
@@ -23,6 +23,9 @@ _MAX_USD = "Maximum cost of the same calls in dollars, if prices are known."
 _MAX_OUTAGE = "Maximum time to wait for a server that has stopped answering."
 _PRICES = "A model's dollars per million prompt and completion tokens."
 _ALLOW_OUTSIDE = "Take images outside the folder, or that of the table."
+_DRAW = "Images of a source (default: as in the paper's test set)."
+_ORDERS = 'Of a judge of pairs: "both" asks twice, the images changing places; "one" costs one call.'
+_THREADS = "Concurrent LM calls (default 8); results don't depend on it."
 _KEY = "Columns by which an image is known in both tables (default: all they share)."
 _SEED = "Seeds every draw."
 _PROGRAM = "A function that returns the ProgramJudge whose state the file holds."
@@ -84,6 +87,10 @@ class ModelNames:
         return {"judge": judge, "verbalizer": self.verbalizer or judge, "optimizer": self.optimizer or judge}
 
 
+JudgeModels = NewType("JudgeModels", ModelNames)
+"""The models of a judge, without an optimizer's."""
+
+
 @dataclass(frozen=True)
 class Columns:
     """Which columns of a table hold what.
@@ -134,6 +141,7 @@ def described(cls: type[T]) -> type[T]:
     return cls
 
 
+_JUDGE = argument_of("A judge.json.", "JUDGE")
 _VERDICTS = argument_of("Verdicts, as `blpo judge --out` writes them: .csv, .tsv, .jsonl or .parquet.", "PREDICTIONS")
 _search, _guards = partial(option, heading="Search"), partial(option, heading="Guards")
 
@@ -167,7 +175,7 @@ class Search:
         "The paper's algorithm to the letter; its judge sees the image alone: --evidence image.", default=False
     )
     seed: int = _search(_SEED, default=0, metavar="N")
-    threads: int | None = _search("Concurrent LM calls (default 8); results don't depend on it.", metavar="N", min=1)
+    threads: int | None = _search(_THREADS, metavar="N", min=1)
     max_calls: int | None = _search("Maximum number of LM calls in total, the test split included.", metavar="N", min=1)
     max_tokens: int | None = _search("Maximum number of tokens, likewise.", metavar="N", min=1)
     max_usd: float | None = _search(_MAX_USD, metavar="X", min=0)
@@ -389,33 +397,31 @@ class CompareJob:
     max_outage: float = option(_MAX_OUTAGE, default=MAX_OUTAGE, metavar="SECONDS", min=0)
 
 
+@described
 @dataclass(frozen=True)
 class EvaluateJob:
-    """One `blpo evaluate`.
+    """One `blpo evaluate`; the context columns are the judge's own."""
 
-    Attributes:
-        judge: The judge's file.
-        data: The labelled images; the context columns are the judge's own.
-        models: Its models.
-        threads: Concurrent LM calls.
-        draw: How many images a source is asked for; as many as the paper's test set has if None.
-        seed: Of the draw and of the intervals.
-        against: The file of a second judge that the first is compared with, if there is one.
-        max_outage: Seconds that a server which has stopped answering is waited for.
-        orders: Whether a judge of pairs is asked in both orders of the images or one.
-        program: The module and factory of a program of the user's own, whose state the file holds.
-    """
-
-    judge: Path
+    judge: Path = field(metadata=_JUDGE)
     data: Data
-    models: ModelNames
-    threads: int | None
-    draw: int | None = None
-    seed: int = 0
-    against: Path | None = None
-    max_outage: float = MAX_OUTAGE
-    orders: Orders = "both"
-    program: str | None = None
+    models: JudgeModels
+    draw: int | None = option(_DRAW, metavar="N", min=1)
+    against: Path | None = option(  # noqa: RUF009 - a field
+        "A second judge.json to compare with on the same images.", metavar="OTHER"
+    )
+    orders: Orders = option(_ORDERS, default="both", metavar="ORDERS")  # noqa: RUF009 - a field
+    program: str | None = option(_PROGRAM, metavar="MODULE:FACTORY")
+    seed: int = option(_SEED, default=0, metavar="N")
+    threads: int | None = option(_THREADS, metavar="N", min=1)
+    max_outage: float = option(_MAX_OUTAGE, default=MAX_OUTAGE, metavar="SECONDS", min=0)
+
+    def __post_init__(self) -> None:
+        _check_draw(self.draw, self.data)
+
+
+def _check_draw(draw: int | None, data: Data) -> None:
+    if draw is not None and data.source is None:
+        raise BlpoError("--draw belongs to --source; a TABLE is used whole")
 
 
 @described
@@ -477,41 +483,32 @@ class Escalation:
     models: tuple[str, ...] = ()
 
 
+@described
 @dataclass(frozen=True)
 class CalibrateJob:
-    """One `blpo calibrate`.
+    """One `blpo calibrate`: of which judge, on which images, and what its automatic labels have to keep."""
 
-    Attributes:
-        judge: The judge's file.
-        data: The labelled images; the context columns are the judge's own.
-        models: Its models.
-        out: Where the calibrated judge goes.
-        agreement: The share of automatic labels that has to agree with people's.
-        risk: The probability with which fewer may.
-        within: How many levels of an ordinal scale apart labels still agree.
-        escalation: How sure the judge has to be, and which judges are asked where it isn't.
-        threads: Concurrent LM calls.
-        draw: How many images a source is asked for; as many as the paper's test set has if None.
-        seed: Of the draw.
-        max_outage: Seconds that a server which has stopped answering is waited for.
-        orders: Whether a judge of pairs is asked in both orders of the images or one.
-        prices: By model US dollars per million prompt and completion tokens.
-    """
-
-    judge: Path
+    judge: Path = field(metadata=_JUDGE)
     data: Data
-    models: ModelNames
-    out: Path
-    agreement: float = 0.9
-    risk: float = 0.1
-    within: int = 0
-    escalation: Escalation = field(default_factory=Escalation)
-    threads: int | None = None
-    draw: int | None = None
-    seed: int = 0
-    max_outage: float = MAX_OUTAGE
-    orders: Orders = "both"
-    prices: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    out: Path = field(metadata=option_of("Where the calibrated judge goes, a .json file.", metavar="FILE"))
+    agreement: float = option(
+        "Share of the automatic labels that has to agree with people's.", default=0.9, metavar="X"
+    )
+    risk: float = option("Probability with which fewer may.", default=0.1, metavar="X")
+    within: int = option("Levels of a scale that labels may be apart and still agree.", default=0, metavar="N", min=0)
+    escalation: Escalation = Escalation()
+    models: JudgeModels = JudgeModels(ModelNames())  # noqa: RUF009 - it is frozen
+    orders: Orders = option(_ORDERS, default="both", metavar="ORDERS")  # noqa: RUF009 - a field
+    draw: int | None = option(_DRAW, metavar="N", min=1)
+    prices: Mapping[str, tuple[float, float]] = field(
+        default_factory=dict, metadata=option_of(_PRICES, metavar="MODEL=IN,OUT")
+    )
+    seed: int = option(_SEED, default=0, metavar="N")
+    threads: int | None = option(_THREADS, metavar="N", min=1)
+    max_outage: float = option(_MAX_OUTAGE, default=MAX_OUTAGE, metavar="SECONDS", min=0)
+
+    def __post_init__(self) -> None:
+        _check_draw(self.draw, self.data)
 
 
 @dataclass(frozen=True)
@@ -595,7 +592,7 @@ class PopulationJob:
 class DriftJob:
     """One `blpo drift`."""
 
-    judge: Path = field(metadata=argument_of("A judge.json.", "JUDGE"))
+    judge: Path = field(metadata=_JUDGE)
     reference: Path = field(
         metadata=option_of("Its verdicts then, as `blpo judge --out` wrote them.", metavar="PREDICTIONS")
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from blpo_dspy.calls.leases import Grant, Office
 from blpo_dspy.calls.ledger import Ledger
@@ -78,6 +81,38 @@ class Alone:
 
     def on_pause(self, pause: Callable[[str, float], None]) -> None:
         """Does nothing."""
+
+
+class Remote(ABC):
+    """The line of a process that sends messages to the one that planned the shards, which answers with grants.
+
+    Args:
+        every: Seconds from one report to the next.
+    """
+
+    def __init__(self, every: float) -> None:
+        self._every, self._reported = every, 0.0
+        self._changed = threading.Condition()
+        self._grants: deque[Grant] = deque()
+        self._pause: Callable[[str, float], None] = lambda quota, seconds: None
+
+    @abstractmethod
+    def send(self, *message: Any) -> None:
+        """Sends a message."""
+
+    def report(self, make: Callable[[], Report]) -> None:
+        """Reports now and then."""
+        if time.monotonic() - self._reported >= self._every:
+            self._reported = time.monotonic()
+            self.send("report", make())
+
+    def paused(self, quota: str, seconds: float) -> None:
+        """Says so to the planner, which says so to the others."""
+        self.send("pause", quota, seconds)
+
+    def on_pause(self, pause: Callable[[str, float], None]) -> None:
+        """Takes what is called for the pauses of others."""
+        self._pause = pause
 
 
 @dataclass

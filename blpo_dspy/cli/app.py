@@ -12,7 +12,6 @@ from blpo_dspy.calls.outages import MAX_OUTAGE
 from blpo_dspy.cli.command import command
 from blpo_dspy.cli.exits import Exits
 from blpo_dspy.cli.flags import parse_labels, parse_pairs, parse_scores
-from blpo_dspy.cli.groups import JudgeModels
 from blpo_dspy.cli.options import (
     AllowOutside,
     AsJson,
@@ -20,9 +19,7 @@ from blpo_dspy.cli.options import (
     InnerSteps,
     InOrders,
     JudgeFile,
-    KeyColumns,
     MaxOutage,
-    Predictions,
     ProgramFactory,
     Rounds,
     Scores,
@@ -41,6 +38,7 @@ from blpo_dspy.runs.jobs import (
     Escalation,
     EvaluateJob,
     JudgeJob,
+    JudgeModels,
     PopulationJob,
     SampleJob,
     Scale,
@@ -403,84 +401,30 @@ def rank(
     rank_models(predictions, parse_pairs(pairs), named, seed, Screen(as_json=as_json))
 
 
-@app.command()
-def sample(
-    predictions: Predictions,
-    out: Annotated[
-        Path, typer.Option(metavar="FILE", help="The table for people to label: .csv, .jsonl or .parquet, a new file.")
-    ],
-    n: Annotated[int, typer.Option("--n", metavar="N", min=1, help="How many images are drawn.")] = 200,
-    seed: Seed = 0,
-    as_json: AsJson = False,
-) -> None:
+@_command("sample")
+def sample(job: SampleJob, as_json: AsJson = False) -> None:
     """Draw images for people to label. It calls no model."""
     from blpo_dspy.cli.sample import sample as run
     from blpo_dspy.cli.screen import Screen
 
-    run(SampleJob(predictions, n, out, seed), Screen(as_json=as_json))
+    run(job, Screen(as_json=as_json))
 
 
-@app.command()
-def population(
-    predictions: Predictions,
-    labels: Annotated[
-        Path,
-        typer.Option(
-            metavar="TABLE", help="What `blpo sample` drew, labelled; or your own draw with its probabilities."
-        ),
-    ],
-    judge: Annotated[
-        Path | None,
-        typer.Option(metavar="JUDGE", help="The judge.json: labels of images it was compiled with are set aside."),
-    ] = None,
-    by: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Also for each value of this column of PREDICTIONS.")
-    ] = None,
-    pairs: Annotated[
-        str | None, typer.Option(metavar="A,B[,TIE]", help="The labels compare two images; without --judge.")
-    ] = None,
-    key: KeyColumns = None,
-    level: Annotated[float, typer.Option(metavar="X", help="How often the intervals are to hold.")] = 0.95,
-    allow_outside: AllowOutside = False,
-    program: ProgramFactory = None,
-    as_json: AsJson = False,
-) -> None:
+@_command("population")
+def population(job: PopulationJob, as_json: AsJson = False) -> None:
     """Estimate what a judged collection is like. It calls no model."""
     from blpo_dspy.cli.population import population as run
     from blpo_dspy.cli.screen import Screen
 
-    space = None if pairs is None else parse_pairs(pairs)
-    columns = None if key is None else names(key)
-    job = PopulationJob(predictions, labels, judge, space, by, columns, level, allow_outside, program)
     run(job, Screen(as_json=as_json))
 
 
-@app.command()
-def drift(
-    judge: JudgeFile,
-    reference: Annotated[
-        Path, typer.Option(metavar="PREDICTIONS", help="Its verdicts then, as `blpo judge --out` wrote them.")
-    ],
-    current: Annotated[
-        Path, typer.Option(metavar="PREDICTIONS", help="Its verdicts now, on the same images or others.")
-    ],
-    labels: Annotated[
-        Path | None, typer.Option(metavar="TABLE", help="A few new labels of images, to see whether agreement fell.")
-    ] = None,
-    key: KeyColumns = None,
-    alpha: Annotated[
-        float, typer.Option(metavar="X", help="How often chance may raise an alarm, over all tests.")
-    ] = 0.05,
-    allow_outside: AllowOutside = False,
-    program: ProgramFactory = None,
-    as_json: AsJson = False,
-) -> None:
+@_command("drift")
+def drift(job: DriftJob, as_json: AsJson = False) -> None:
     """Look for drift. The exit code is 0 for no sign, 3 for look, 4 for re-align. It calls no model."""
     from blpo_dspy.cli.drift import drift as run
     from blpo_dspy.cli.screen import Screen
 
-    columns = None if key is None else names(key)
-    job = DriftJob(judge, reference, current, labels, columns, alpha, allow_outside, program)
     code = run(job, Screen(as_json=as_json))
     if code:
         raise typer.Exit(code)

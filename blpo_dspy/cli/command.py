@@ -11,8 +11,9 @@ from typing import Annotated, Any, cast
 import typer
 from typer.core import TyperCommand
 
-from blpo_dspy.cli.flags import model_prices, seed_list
+from blpo_dspy.cli.flags import model_prices, parse_pairs, seed_list
 from blpo_dspy.cli.groups import GROUPS, HEADINGS
+from blpo_dspy.runs.jobs import names
 
 
 class _Command(TyperCommand):
@@ -35,9 +36,11 @@ class _Command(TyperCommand):
 _PARSED: Mapping[str, tuple[Callable[[Any], Any], Any, Any]] = {
     "prices": (model_prices, list[str] | None, None),
     "seeds": (seed_list, str, "0"),
+    "key": (lambda text: None if text is None else names(text), str | None, None),
+    "space": (lambda text: None if text is None else parse_pairs(text), str | None, None),
 }
 # Options that are written in another way than their fields.
-_WRITTEN = {"prices": "--price"}
+_WRITTEN = {"prices": "--price", "space": "--pairs", "n": "--n"}
 
 
 def _options(function: Callable[..., Any], heading: str | None = None) -> list[inspect.Parameter]:
@@ -62,10 +65,9 @@ def _option(parameter: inspect.Parameter, metadata: Mapping[str, Any]) -> inspec
     name, kind, default = parameter.name, parameter.annotation, parameter.default
     if name in _PARSED:
         _, kind, default = _PARSED[name]
-    written = [f"--{name.replace('_', '-')}"] if kind is bool else []
-    option = typer.Option(
-        *([_WRITTEN[name]] if name in _WRITTEN else written), help=metadata["help"], **metadata["shown"]
-    )
+    written = [_WRITTEN[name]] if name in _WRITTEN else [f"--{name.replace('_', '-')}"] * (kind is bool)
+    make = typer.Argument if metadata.get("argument") else typer.Option
+    option = make(*written, help=metadata["help"], **metadata["shown"])
     return parameter.replace(annotation=_under(metadata["heading"], Annotated[kind, option]), default=default)
 
 

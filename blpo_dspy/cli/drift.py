@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from rich.table import Table
-from rich.text import Text
-
 from blpo_dspy.cli.begin import load_judge
-from blpo_dspy.cli.screen import Screen, noting
-from blpo_dspy.errors import shown
+from blpo_dspy.cli.screen import Screen, noting, plain_table
 from blpo_dspy.runs.drift import Drift, measure_drift
 from blpo_dspy.runs.jobs import DriftJob
 
@@ -28,9 +24,10 @@ def drift(job: DriftJob, screen: Screen) -> int:
     if screen.as_json:
         screen.json(found.to_dict())
         return found.code
-    screen.table(_table(found.rows()))
+    head, *rows = found.rows()
+    screen.table(plain_table(head, rows))
     screen.text()
-    screen.table(_table(_tests(found)))
+    screen.table(plain_table(("compared", "p", "corrected", "test"), _tests(found), left=("compared", "test")))
     screen.text()
     screen.text(found.wording[0].upper() + found.wording[1:] + ".")
     for note in found.notes:
@@ -39,17 +36,4 @@ def drift(job: DriftJob, screen: Screen) -> int:
 
 
 def _tests(found: Drift) -> list[list[str]]:
-    rows = [["compared", "p", "corrected", "test"]]
-    for shift in found.shifts:
-        rows.append([shift.what, f"{shift.p_value:.2g}", f"{shift.corrected:.2g}", shift.test])
-    return rows
-
-
-def _table(rows: list[list[str]]) -> Table:
-    head, *body = rows
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in head:
-        table.add_column(name, justify="left" if name in ("", "compared", "test") else "right", no_wrap=True)
-    for cells in body:
-        table.add_row(*(Text(shown(cell)) for cell in cells))
-    return table
+    return [[s.what, f"{s.p_value:.2g}", f"{s.corrected:.2g}", s.test] for s in found.shifts]

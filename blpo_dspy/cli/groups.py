@@ -5,24 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, NewType
+from typing import Annotated, Any
 
 import typer
 
-from blpo_dspy.calls.outages import MAX_OUTAGE
-from blpo_dspy.cli.flags import model_prices, parse_labels, three_sizes
+from blpo_dspy.cli.flags import parse_labels, three_sizes
 from blpo_dspy.cli.options import (
     AllowOutside,
     ApiBase,
-    InOrders,
-    JudgeFile,
-    MaxOutage,
     Model,
     NoCache,
-    ProgramFactory,
     Scores,
-    Seed,
-    Threads,
     Timeout,
     VerbalizerModel,
 )
@@ -30,12 +23,11 @@ from blpo_dspy.data.labels.space import Method
 from blpo_dspy.data.sources import SOURCES
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.runs.jobs import (
-    CalibrateJob,
     Columns,
     Data,
     Escalation,
-    EvaluateJob,
     EvidenceOption,
+    JudgeModels,
     ModelNames,
     RaterChoice,
     RaterRule,
@@ -281,9 +273,6 @@ def _check_start(task: str | None, *, of_table: bool, own_splits: bool, sized: b
         raise BlpoError("--sizes splits one table; with --val or --test the tables have their own sizes")
 
 
-JudgeModels = NewType("JudgeModels", ModelNames)
-
-
 def _judge_models(
     model: Model = None,
     verbalizer_model: VerbalizerModel = None,
@@ -293,29 +282,6 @@ def _judge_models(
 ) -> ModelNames:
     """The options for the models of a judge."""
     return ModelNames(model, verbalizer_model, None, api_base, not no_cache, timeout)
-
-
-def _evaluate_job(
-    judge: JudgeFile,
-    data: Data,
-    *,
-    models: JudgeModels,
-    draw: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Images of a source (default: as in the paper's test set).")
-    ] = None,
-    against: Annotated[
-        Path | None, typer.Option(metavar="OTHER", help="A second judge.json to compare with on the same images.")
-    ] = None,
-    orders: InOrders = "both",
-    program: ProgramFactory = None,
-    seed: Seed = 0,
-    threads: Threads = None,
-    max_outage: MaxOutage = MAX_OUTAGE,
-) -> EvaluateJob:
-    """The options of evaluate."""
-    if draw is not None and data.source is None:
-        raise BlpoError("--draw belongs to --source; a TABLE is used whole")
-    return EvaluateJob(judge, data, models, threads, draw, seed, against, max_outage, orders, program)
 
 
 def _escalation(
@@ -346,41 +312,6 @@ def _escalation(
     return Escalation(confidence, votes, temperature, tuple(escalate_to or ()), tuple(escalate_model or ()))
 
 
-def _calibrate_job(
-    judge: JudgeFile,
-    data: Data,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the calibrated judge goes, a .json file.")],
-    agreement: Annotated[
-        float, typer.Option(metavar="X", help="Share of the automatic labels that has to agree with people's.")
-    ] = 0.9,
-    risk: Annotated[float, typer.Option(metavar="X", help="Probability with which fewer may.")] = 0.1,
-    within: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Levels of a scale that labels may be apart and still agree.")
-    ] = 0,
-    *,
-    escalation: Escalation,
-    models: JudgeModels,
-    orders: InOrders = "both",
-    draw: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Images of a source (default: as in the paper's test set).")
-    ] = None,
-    price: Annotated[
-        list[str] | None,
-        typer.Option(metavar="MODEL=IN,OUT", help="A model's dollars per million prompt and completion tokens."),
-    ] = None,
-    seed: Seed = 0,
-    threads: Threads = None,
-    max_outage: MaxOutage = MAX_OUTAGE,
-) -> CalibrateJob:
-    """The options of calibrate."""
-    if draw is not None and data.source is None:
-        raise BlpoError("--draw belongs to --source; a TABLE is used whole")
-    promised = (agreement, risk, within)
-    return CalibrateJob(
-        judge, data, models, out, *promised, escalation, threads, draw, seed, max_outage, orders, model_prices(price)
-    )
-
-
 def _page(
     host: Annotated[
         str | None,
@@ -400,9 +331,7 @@ GROUPS: Mapping[Any, Callable[..., Any]] = {
     JudgeModels: _judge_models,
     Data: _data,
     Start: _start,
-    EvaluateJob: _evaluate_job,
     Escalation: _escalation,
-    CalibrateJob: _calibrate_job,
     Where: _page,
 }
 

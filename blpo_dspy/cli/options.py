@@ -9,13 +9,18 @@ from typing import Annotated, Any
 import typer
 
 from blpo_dspy.data.labels.space import Orders
-from blpo_dspy.runs.jobs import Search
+from blpo_dspy.runs.jobs import DriftJob, EvaluateJob, Search
 
 
 def _of_search(name: str) -> Any:
     """An option of a search, as its field describes it."""
-    metadata = next(each.metadata for each in fields(Search) if each.name == name)
-    return typer.Option(help=metadata["help"], **metadata["shown"])
+    return _of(Search, name)
+
+
+def _of(job: Any, name: str, *written: str) -> Any:
+    """An option of a job, as its field describes it."""
+    metadata = next(each.metadata for each in fields(job) if each.name == name)
+    return typer.Option(*written, help=metadata["help"], **metadata["shown"])
 
 
 Seed = Annotated[int, _of_search("seed")]
@@ -38,16 +43,8 @@ Timeout = Annotated[
     ),
 ]
 MaxOutage = Annotated[float, _of_search("max_outage")]
-InOrders = Annotated[
-    Orders,
-    typer.Option(
-        metavar="ORDERS",
-        help='Of a judge of pairs: "both" asks twice, the images changing places; "one" costs one call.',
-    ),
-]
-AllowOutside = Annotated[
-    bool, typer.Option("--allow-outside", help="Take images outside the folder, or that of the table.")
-]
+InOrders = Annotated[Orders, _of(EvaluateJob, "orders")]
+AllowOutside = Annotated[bool, _of(DriftJob, "allow_outside", "--allow-outside")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Bypass DSPy's cache: call the models for every answer.")]
 JudgeFile = Annotated[Path, typer.Argument(metavar="JUDGE", help="A judge.json.", show_default=False)]
 Model = Annotated[
@@ -57,22 +54,5 @@ VerbalizerModel = Annotated[
     str | None, typer.Option(metavar="MODEL", help="The verbalizer's model (default: the judge's).")
 ]
 Seconds = Annotated[float, typer.Option(metavar="SECONDS", help="Mean duration of an LM call.")]
-ProgramFactory = Annotated[
-    str | None,
-    typer.Option(metavar="MODULE:FACTORY", help="A function that returns the ProgramJudge whose state the file holds."),
-]
+ProgramFactory = Annotated[str | None, _of(DriftJob, "program")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
-
-
-Predictions = Annotated[
-    Path,
-    typer.Argument(
-        metavar="PREDICTIONS",
-        help="Verdicts, as `blpo judge --out` writes them: .csv, .tsv, .jsonl or .parquet.",
-        show_default=False,
-    ),
-]
-KeyColumns = Annotated[
-    str | None,
-    typer.Option(metavar="A,B,…", help="Columns by which an image is known in both tables (default: all they share)."),
-]

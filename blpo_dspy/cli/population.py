@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from rich.table import Table
-from rich.text import Text
-
 from blpo_dspy.cli.begin import load_judge
-from blpo_dspy.cli.screen import Screen, noting
-from blpo_dspy.errors import shown
+from blpo_dspy.cli.screen import Screen, noting, plain_table
 from blpo_dspy.runs.jobs import PopulationJob
-from blpo_dspy.runs.population import Population, estimate_population
+from blpo_dspy.runs.population import estimate_population
 
 
 def population(job: PopulationJob, screen: Screen) -> None:
@@ -32,7 +28,8 @@ def population(job: PopulationJob, screen: Screen) -> None:
     whole = found.whole
     screen.text(f"{job.predictions}: {whole.images:,} judged images, {whole.labelled:,} labels")
     screen.text()
-    screen.table(_table(found))
+    head, *rows = found.rows()
+    screen.table(plain_table(head, rows))
     screen.text()
     screen.text(
         "The interval is valid although the judge errs. labels alone: of as many labels drawn uniformly, without the "
@@ -40,14 +37,3 @@ def population(job: PopulationJob, screen: Screen) -> None:
     )
     for note in found.notes:
         screen.note(note)
-
-
-def _table(found: Population) -> Table:
-    head, *rows = found.rows()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(head[0], no_wrap=True)
-    for name in head[1:]:
-        table.add_column(name, justify="right", no_wrap=True)
-    for cells in rows:
-        table.add_row(*(Text(shown(cell)) for cell in cells))
-    return table

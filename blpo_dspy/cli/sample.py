@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from rich.table import Table
-from rich.text import Text
-
-from blpo_dspy.cli.screen import Screen
-from blpo_dspy.errors import shown
+from blpo_dspy.cli.screen import Screen, plain_table
 from blpo_dspy.runs.jobs import SampleJob
 from blpo_dspy.runs.to_label import draw_to_label
 
@@ -20,15 +16,12 @@ def sample(job: SampleJob, screen: Screen) -> None:
         strata = [{**asdict(each), "stratum": str(number)} for number, each in enumerate(drawn.strata, 1)]
         screen.json({"out": str(job.out), "n": len(drawn.chosen), "strata": strata})
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, justify in (("stratum", "left"), ("judge's label", "left"), ("confidence", "left")):
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    for name in ("images", "drawn"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for number, each in sorted(enumerate(drawn.strata, 1), key=lambda item: (item[1].label, item[1].confidence)):
-        cells = (str(number), each.label or "none", each.confidence or "any", f"{each.size:,}", f"{each.drawn:,}")
-        table.add_row(*(Text(shown(cell)) for cell in cells))
-    screen.table(table)
+    rows = [
+        (str(number), each.label or "none", each.confidence or "any", f"{each.size:,}", f"{each.drawn:,}")
+        for number, each in sorted(enumerate(drawn.strata, 1), key=lambda item: (item[1].label, item[1].confidence))
+    ]
+    left = ("stratum", "judge's label", "confidence")
+    screen.table(plain_table((*left, "images", "drawn"), rows, left=left))
     screen.text()
     screen.text(
         f"Wrote {job.out} with {len(drawn.chosen):,} images, without the judge's verdicts. Fill in its column label, "

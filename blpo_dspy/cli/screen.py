@@ -7,7 +7,7 @@ import sys
 import textwrap
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,21 +235,27 @@ def _wrapped(lead: str, text: str, width: int) -> str:
     return lead + "\n".join(lines)[len(lead) :]
 
 
-def agreement_table(rows: Sequence[tuple[str, str, Agreement | None]]) -> Table:
+def plain_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: Collection[str] = ("",)) -> Table:
+    """Returns a table, its columns aligned to the right but for those that `left` names."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in head:
+        table.add_column(name, justify="left" if name in left else "right", no_wrap=True)
+    for cells in rows:
+        table.add_row(*(Text(shown(cell)) for cell in cells))
+    return table
+
+
+def agreement_table(measures: Sequence[tuple[str, str, Agreement | None]]) -> Table:
     """Returns the figures as a table, one row for each split and judge that was measured."""
-    measured = [(split, name, agreement) for split, name, agreement in rows if agreement is not None]
+    measured = [(split, name, agreement) for split, name, agreement in measures if agreement is not None]
     figures = table_figures(measured[0][2].labels) if measured else {}
     failed = any(agreement.failed for _, _, agreement in measured)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("split", "judge"):
-        table.add_column(name, no_wrap=True)
-    for name in ["n", *figures.values(), "invalid", *(["failed"] if failed else [])]:
-        table.add_column(name, justify="right", no_wrap=True)
+    head = ["split", "judge", "n", *figures.values(), "invalid", *(["failed"] if failed else [])]
+    rows = []
     for split, name, a in measured:
         cells = [str(a.n), *(_figure(getattr(a, figure)) for figure in figures), str(a.invalid)]
-        cells += [str(a.failed)] if failed else []
-        table.add_row(Text(shown(split)), Text(shown(name)), *cells)
-    return table
+        rows.append([split, name, *cells, *([str(a.failed)] if failed else [])])
+    return plain_table(head, rows, left=("split", "judge"))
 
 
 def confusion_table(agreement: Agreement) -> Table:

@@ -28,7 +28,6 @@ from blpo_dspy.labelling.journal import (
 )
 from blpo_dspy.labelling.originals import NewLabel, Originals, Row, write_again
 from blpo_dspy.labelling.session import (
-    ConflictError,
     answer_shown,
     cut,
     is_new,
@@ -36,6 +35,7 @@ from blpo_dspy.labelling.session import (
     now,
     pictures,
     stated,
+    undone,
     whole,
 )
 from blpo_dspy.labelling.table import TableError
@@ -120,9 +120,7 @@ class ReviewSession:
         """
         with self._lock:
             if action.get("do") == "undo":
-                key = self.journal.undo(now())
-                if key is None:
-                    raise ConflictError("nothing is left to undo")
+                key = undone(self.journal)
                 self.write()
                 return self._view(self._positions.get(key))
             if action.get("do") not in ("answer", "decide"):

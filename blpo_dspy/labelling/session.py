@@ -106,9 +106,7 @@ class LabelSession:
         """
         with self._lock:
             if action.get("do") == "undo":
-                key = self.journal.undo(now())
-                if key is None:
-                    raise ConflictError("nothing is left to undo")
+                key = undone(self.journal)
                 self.table.write()
                 return self._view(self._positions.get(key))
             if action.get("do") != "answer":
@@ -233,6 +231,18 @@ def labels_shown(labels: LabelSpace) -> dict[str, Any]:
 def cut(name: str, text: str) -> dict[str, Any]:
     """Returns a text as the page shows it: its beginning, and how long it is in all."""
     return {"name": name, "text": text[:_LONGEST_TEXT], "length": len(text), "cut": len(text) > _LONGEST_TEXT}
+
+
+def undone(journal: RaterJournal) -> str:
+    """Takes back a rater's last answer, and returns the key of its item.
+
+    Raises:
+        ConflictError: If there is none.
+    """
+    key = journal.undo(now())
+    if key is None:
+        raise ConflictError("nothing is left to undo")
+    return key
 
 
 def whole(action: Mapping[str, Any], name: str, below: int | None = None) -> int:

@@ -13,10 +13,7 @@ from blpo_dspy.models.lm import Models, identity
 from blpo_dspy.predictions.files import Output, check_target
 from blpo_dspy.predictions.journal import SUFFIX
 from blpo_dspy.predictions.results import escalates_to_people
-from blpo_dspy.predictions.shards.parts import (
-    MANIFEST,
-    folder_of,
-)
+from blpo_dspy.predictions.shards.manifest import MANIFEST, folder_of
 from blpo_dspy.programs.cascade import Cascade, stages_of
 from blpo_dspy.programs.visual_judge import VisualJudge
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,8 @@ from blpo_dspy.predictions.progress import Progress, log_judged
 from blpo_dspy.predictions.seen import SeenFiles
 from blpo_dspy.predictions.session import Session, read_contents
 from blpo_dspy.predictions.shards.cluster import Cluster
-from blpo_dspy.predictions.shards.parts import (
-    SHARD_ROWS,
-    Alone,
-    folder_of,
-    writing,
-)
+from blpo_dspy.predictions.shards.line import Alone
+from blpo_dspy.predictions.shards.manifest import SHARD_ROWS, folder_of, writing
 from blpo_dspy.predictions.shards.plan import judge_shard, planned
 from blpo_dspy.predictions.shards.pool import Pool
 from blpo_dspy.programs.pairs import asked_in
@@ -132,8 +129,7 @@ def predict(
     check_kind("judge", judge, VisualJudge, "judge", "VisualJudge.load('judge.json')")
     judge = judge if confidence is None else judge.confident(confidence)
     output, outages, caps = Output.at(out), Outages(max_outage, paces=True), (max_calls, max_usd)
-    target = output.path
-    alone, batch = Alone(*caps), batch_api_of(batch_api)
+    target, alone, batch = output.path, Alone(*caps), batch_api_of(batch_api)
     thread_count(num_threads)
     if max_in_flight is not None:
         check_least("max_in_flight", max_in_flight, 1)
@@ -143,36 +139,66 @@ def predict(
     note_other_models(judge, asked)
     check_plain(judge, batch=batch is not None, shards=workers is not None or cluster is not None)
     inputs = source if isinstance(source, Inputs) else inputs_of(judge, source, image_column, texts, allow_outside)
-    both = asked_in(judge.labels, orders) > 1
-    if workers is not None or cluster is not None or in_shards(target):
-        if batch is not None:
-            raise BlpoError(
-                f"{target}: it is judged in shards, by plain calls; leave out batch_api=True, or leave out workers and "
-                "cluster and name another output",
-                option="batch_api",
-            )
-        with _processes(workers, cluster) as where, writing(folder_of(target)):
-            threads = _threads(num_threads, max_in_flight, where.processes)
-            office = Office(*caps, holders=len(threads))
-            rows = _shard_rows(len(inputs.rows), len(threads), threads[0])
-            plan = planned(judge, inputs, output, asked[0], orders, max_outage, on_read, on_progress, rows)
-            plan.escalate_to(for_people)
-            return plan.run(partial(where.run, judge_shard, threads=threads), office, max_in_flight)
+    job = _Job(judge, inputs, output, asked, for_people, orders, num_threads, max_in_flight, on_read, on_progress)
+    if workers is None and cluster is None and not in_shards(target):
+        return _judged_here(job, alone, outages, None if batch is None else partial(_batches, batch, max_outage, caps))
+    if batch is not None:
+        raise BlpoError(
+            f"{target}: it is judged in shards, by plain calls; leave out batch_api=True, or leave out workers and "
+            "cluster and name another output",
+            option="batch_api",
+        )
+    with _processes(workers, cluster) as where, writing(folder_of(target)):
+        return _judged_in_shards(job, where, caps, max_outage)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a call of `predict` is given, as it names it, with the models of each judge of a cascade."""
+
+    judge: VisualJudge
+    inputs: Inputs
+    output: Output
+    models: list[Models]
+    for_people: Path | None
+    orders: Orders
+    num_threads: int | None
+    max_in_flight: int | None
+    on_read: Callable[[int], None]
+    on_progress: Callable[[Progress], None]
+
+
+def _judged_in_shards(
+    job: _Job, where: Pool | Cluster, caps: tuple[int | None, float | None], max_outage: float
+) -> Progress:
+    """Has other processes judge."""
+    threads = _threads(job.num_threads, job.max_in_flight, where.processes)
+    office = Office(*caps, holders=len(threads))
+    rows = _shard_rows(len(job.inputs.rows), len(threads), threads[0])
+    hooks = (job.on_read, job.on_progress)
+    plan = planned(job.judge, job.inputs, job.output, job.models[0], job.orders, max_outage, *hooks, rows)
+    plan.escalate_to(job.for_people)
+    return plan.run(partial(where.run, judge_shard, threads=threads), office, job.max_in_flight)
+
+
+def _judged_here(
+    job: _Job, alone: Alone, outages: Outages, batches_of: Callable[[PredictionJournal], Batches] | None
+) -> Progress:
+    """Judges in this process, by plain calls or in batches."""
+    judge, inputs, output, target = job.judge, job.inputs, job.output, job.output.path
+    both = asked_in(judge.labels, job.orders) > 1
     check_output(target, inputs, journal_of(target))
-    journal = PredictionJournal(journal_of(target), fingerprint_of(judge, asked, both=both))
-    cap, num_threads = LeasedCap(alone.ask), _threads(num_threads, max_in_flight, 1)[0]
+    journal = PredictionJournal(journal_of(target), fingerprint_of(judge, job.models, both=both))
+    cap, num_threads = LeasedCap(alone.ask), _threads(job.num_threads, job.max_in_flight, 1)[0]
     try:
-        if batch is None:
+        if batches_of is None:
             check_no_batches(journal)
-        contents = read_contents(judge, inputs, on_read, SeenFiles(files_of(target)), journal.done)
-        session = Session(judge, inputs, journal, contents, lambda s: on_progress(s.progress()), both=both)
-        batches = None
-        if batch is not None:
-            batches = Batches(batch, journal, max_outage=max_outage, earlier=journal.earlier)
-            batches.max_calls, batches.max_usd = max_calls, max_usd
+        contents = read_contents(judge, inputs, job.on_read, SeenFiles(files_of(target)), journal.done)
+        session = Session(judge, inputs, journal, contents, lambda s: job.on_progress(s.progress()), both=both)
+        batches = None if batches_of is None else batches_of(journal)
         with Workers(num_threads) as pool:
-            session.run(asked, pool, cap, outages, batches=batches)
-        session.for_people = for_people
+            session.run(job.models, pool, cap, outages, batches=batches)
+        session.for_people = job.for_people
         progress = session.progress()
         if progress.complete:
             session.write(target)
@@ -181,6 +207,15 @@ def predict(
         return progress
     finally:
         journal.close()
+
+
+def _batches(
+    api: BatchApi, max_outage: float, caps: tuple[int | None, float | None], journal: PredictionJournal
+) -> Batches:
+    """The batches of a run, with its caps."""
+    batches = Batches(api, journal, max_outage=max_outage, earlier=journal.earlier)
+    batches.max_calls, batches.max_usd = caps
+    return batches
 
 
 @contextlib.contextmanager

@@ -11,8 +11,9 @@ from blpo_dspy.agreement.bradley_terry import Comparison, Ranking, bradley_terry
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.tables import read_table, require_columns
 from blpo_dspy.errors import BlpoError, DataError, brief
+from blpo_dspy.predictions.reading import LABEL, text_in
 
-_LABEL, _INCONSISTENT = "label", "inconsistent"
+_INCONSISTENT = "inconsistent"
 
 
 def rank(
@@ -42,12 +43,12 @@ def rank(
     space = LabelSpace.pairwise(tie="tie") if labels is None else labels
     if not space.paired or len(columns) != 2:
         raise BlpoError("a ranking needs labels that compare two images, LabelSpace.pairwise(…), and two columns")
-    table = read_table(predictions, [_LABEL, _INCONSISTENT, *columns])
+    table = read_table(predictions, [LABEL, _INCONSISTENT, *columns])
     advice = (
         "`blpo judge --out` keeps the columns of the table that it judges, so add the models' names there, or name "
         "their columns"
     )
-    require_columns(table.name, table.columns, (_LABEL, *columns), advice, option=())
+    require_columns(table.name, table.columns, (LABEL, *columns), advice, option=())
     found: list[Comparison] = []
     problems, left_out = list(table.problems), 0
     for row in table.rows:
@@ -69,15 +70,11 @@ def rank(
 
 def _comparison(values: Mapping[str, Any], labels: LabelSpace, columns: Sequence[str]) -> Comparison | None:
     """The verdict of a row, None if it has none."""
-    first, second = (_text(values.get(name)) for name in columns)
+    first, second = (text_in(values, name) for name in columns)
     if not first or not second:
         raise BlpoError(f"column {columns[bool(first)]!r} is empty; it names the model that made the image")
     if first == second:
         raise BlpoError(f"both images are by {brief(first)}; a comparison needs two models")
-    if not _text(values.get(_LABEL)):
-        return Comparison(first, second, 0.5) if _text(values.get(_INCONSISTENT)).lower() == "true" else None
-    return Comparison(first, second, (1.0, 0.0, 0.5)[labels.index(labels.coerce(values[_LABEL]))])
-
-
-def _text(value: object) -> str:
-    return "" if value is None else str(value).strip()
+    if not text_in(values, LABEL):
+        return Comparison(first, second, 0.5) if text_in(values, _INCONSISTENT).lower() == "true" else None
+    return Comparison(first, second, (1.0, 0.0, 0.5)[labels.index(labels.coerce(values[LABEL]))])

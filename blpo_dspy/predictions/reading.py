@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,7 +115,7 @@ def key_columns(first: Table, second: Table, key: Sequence[str] | None) -> tuple
     return shared
 
 
-def key_of(values: dict[str, Any], key: Sequence[str]) -> str:
+def key_of(values: Mapping[str, Any], key: Sequence[str]) -> str:
     """Returns by what a row is known again; "" where a column of it is empty in all."""
     parts = [text_in(values, name) for name in key]
     return "\x1f".join(parts) if any(parts) else ""
@@ -134,14 +134,14 @@ def repeated(places: Sequence[str], keys: Sequence[str]) -> list[str]:
     return empty + twice
 
 
-def text_in(values: dict[str, Any], name: str) -> str:
+def text_in(values: Mapping[str, Any], name: str) -> str:
     """Returns a cell as text without white space around it, "" if it holds nothing."""
     value = values.get(name)
     empty = value is None or (isinstance(value, float) and math.isnan(value))
     return "" if empty else str(value).strip()
 
 
-def number_in(values: dict[str, Any], name: str) -> float | None:
+def number_in(values: Mapping[str, Any], name: str) -> float | None:
     """Returns a cell as a number, None if it is empty.
 
     Raises:

@@ -40,10 +40,8 @@ from blpo_dspy.predictions.results import (
     row_of,
 )
 from blpo_dspy.predictions.seen import SeenFiles
-from blpo_dspy.predictions.shards.parts import (
-    Parts,
-    Report,
-)
+from blpo_dspy.predictions.shards.line import Report
+from blpo_dspy.predictions.shards.parts import Parts
 from blpo_dspy.programs.cascade import stages_of
 from blpo_dspy.programs.visual_judge import VisualJudge
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NewType, TypeVar
 
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.ledger import Usage
@@ -22,6 +22,13 @@ T = TypeVar("T")
 _MAX_USD = "Maximum cost of the same calls in dollars, if prices are known."
 _MAX_OUTAGE = "Maximum time to wait for a server that has stopped answering."
 _PRICES = "A model's dollars per million prompt and completion tokens."
+_ALLOW_OUTSIDE = "Take images outside the folder, or that of the table."
+_DRAW = "Images of a source (default: as in the paper's test set)."
+_ORDERS = 'Of a judge of pairs: "both" asks twice, the images changing places; "one" costs one call.'
+_THREADS = "Concurrent LM calls (default 8); results don't depend on it."
+_KEY = "Columns by which an image is known in both tables (default: all they share)."
+_SEED = "Seeds every draw."
+_PROGRAM = "A function that returns the ProgramJudge whose state the file holds."
 _MANY = "Many images, with --out"  # a heading of the help
 _BATCHES = "Batches of a provider"
 _PREFLIGHT = "First check that the models see, also the largest images, and that the sets are apart."
@@ -80,6 +87,10 @@ class ModelNames:
         return {"judge": judge, "verbalizer": self.verbalizer or judge, "optimizer": self.optimizer or judge}
 
 
+JudgeModels = NewType("JudgeModels", ModelNames)
+"""The models of a judge, without an optimizer's."""
+
+
 @dataclass(frozen=True)
 class Columns:
     """Which columns of a table hold what.
@@ -118,6 +129,11 @@ def option_of(text: str, *, heading: str | None = None, **shown: Any) -> dict[st
     return {"help": text, "heading": heading, "shown": shown}
 
 
+def argument_of(text: str, metavar: str) -> dict[str, Any]:
+    """Returns the metadata of a field that the command line takes without a flag."""
+    return {**option_of(text, metavar=metavar, show_default=False), "argument": True}
+
+
 def described(cls: type[T]) -> type[T]:
     """Adds the options of a class to its docstring."""
     listed = [f"    {each.name}: {each.metadata['help']}" for each in fields(cls) if each.metadata]  # type: ignore[arg-type]
@@ -125,6 +141,8 @@ def described(cls: type[T]) -> type[T]:
     return cls
 
 
+_JUDGE = argument_of("A judge.json.", "JUDGE")
+_VERDICTS = argument_of("Verdicts, as `blpo judge --out` writes them: .csv, .tsv, .jsonl or .parquet.", "PREDICTIONS")
 _search, _guards = partial(option, heading="Search"), partial(option, heading="Guards")
 
 
@@ -156,8 +174,8 @@ class Search:
     paper: bool = _search(
         "The paper's algorithm to the letter; its judge sees the image alone: --evidence image.", default=False
     )
-    seed: int = _search("Seeds every draw.", default=0, metavar="N")
-    threads: int | None = _search("Concurrent LM calls (default 8); results don't depend on it.", metavar="N", min=1)
+    seed: int = _search(_SEED, default=0, metavar="N")
+    threads: int | None = _search(_THREADS, metavar="N", min=1)
     max_calls: int | None = _search("Maximum number of LM calls in total, the test split included.", metavar="N", min=1)
     max_tokens: int | None = _search("Maximum number of tokens, likewise.", metavar="N", min=1)
     max_usd: float | None = _search(_MAX_USD, metavar="X", min=0)
@@ -379,33 +397,31 @@ class CompareJob:
     max_outage: float = option(_MAX_OUTAGE, default=MAX_OUTAGE, metavar="SECONDS", min=0)
 
 
+@described
 @dataclass(frozen=True)
 class EvaluateJob:
-    """One `blpo evaluate`.
+    """One `blpo evaluate`; the context columns are the judge's own."""
 
-    Attributes:
-        judge: The judge's file.
-        data: The labelled images; the context columns are the judge's own.
-        models: Its models.
-        threads: Concurrent LM calls.
-        draw: How many images a source is asked for; as many as the paper's test set has if None.
-        seed: Of the draw and of the intervals.
-        against: The file of a second judge that the first is compared with, if there is one.
-        max_outage: Seconds that a server which has stopped answering is waited for.
-        orders: Whether a judge of pairs is asked in both orders of the images or one.
-        program: The module and factory of a program of the user's own, whose state the file holds.
-    """
-
-    judge: Path
+    judge: Path = field(metadata=_JUDGE)
     data: Data
-    models: ModelNames
-    threads: int | None
-    draw: int | None = None
-    seed: int = 0
-    against: Path | None = None
-    max_outage: float = MAX_OUTAGE
-    orders: Orders = "both"
-    program: str | None = None
+    models: JudgeModels
+    draw: int | None = option(_DRAW, metavar="N", min=1)
+    against: Path | None = option(  # noqa: RUF009 - a field
+        "A second judge.json to compare with on the same images.", metavar="OTHER"
+    )
+    orders: Orders = option(_ORDERS, default="both", metavar="ORDERS")  # noqa: RUF009 - a field
+    program: str | None = option(_PROGRAM, metavar="MODULE:FACTORY")
+    seed: int = option(_SEED, default=0, metavar="N")
+    threads: int | None = option(_THREADS, metavar="N", min=1)
+    max_outage: float = option(_MAX_OUTAGE, default=MAX_OUTAGE, metavar="SECONDS", min=0)
+
+    def __post_init__(self) -> None:
+        _check_draw(self.draw, self.data)
+
+
+def _check_draw(draw: int | None, data: Data) -> None:
+    if draw is not None and data.source is None:
+        raise BlpoError("--draw belongs to --source; a TABLE is used whole")
 
 
 @described
@@ -467,41 +483,32 @@ class Escalation:
     models: tuple[str, ...] = ()
 
 
+@described
 @dataclass(frozen=True)
 class CalibrateJob:
-    """One `blpo calibrate`.
+    """One `blpo calibrate`: of which judge, on which images, and what its automatic labels have to keep."""
 
-    Attributes:
-        judge: The judge's file.
-        data: The labelled images; the context columns are the judge's own.
-        models: Its models.
-        out: Where the calibrated judge goes.
-        agreement: The share of automatic labels that has to agree with people's.
-        risk: The probability with which fewer may.
-        within: How many levels of an ordinal scale apart labels still agree.
-        escalation: How sure the judge has to be, and which judges are asked where it isn't.
-        threads: Concurrent LM calls.
-        draw: How many images a source is asked for; as many as the paper's test set has if None.
-        seed: Of the draw.
-        max_outage: Seconds that a server which has stopped answering is waited for.
-        orders: Whether a judge of pairs is asked in both orders of the images or one.
-        prices: By model US dollars per million prompt and completion tokens.
-    """
-
-    judge: Path
+    judge: Path = field(metadata=_JUDGE)
     data: Data
-    models: ModelNames
-    out: Path
-    agreement: float = 0.9
-    risk: float = 0.1
-    within: int = 0
-    escalation: Escalation = field(default_factory=Escalation)
-    threads: int | None = None
-    draw: int | None = None
-    seed: int = 0
-    max_outage: float = MAX_OUTAGE
-    orders: Orders = "both"
-    prices: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    out: Path = field(metadata=option_of("Where the calibrated judge goes, a .json file.", metavar="FILE"))
+    agreement: float = option(
+        "Share of the automatic labels that has to agree with people's.", default=0.9, metavar="X"
+    )
+    risk: float = option("Probability with which fewer may.", default=0.1, metavar="X")
+    within: int = option("Levels of a scale that labels may be apart and still agree.", default=0, metavar="N", min=0)
+    escalation: Escalation = Escalation()
+    models: JudgeModels = JudgeModels(ModelNames())  # noqa: RUF009 - it is frozen
+    orders: Orders = option(_ORDERS, default="both", metavar="ORDERS")  # noqa: RUF009 - a field
+    draw: int | None = option(_DRAW, metavar="N", min=1)
+    prices: Mapping[str, tuple[float, float]] = field(
+        default_factory=dict, metadata=option_of(_PRICES, metavar="MODEL=IN,OUT")
+    )
+    seed: int = option(_SEED, default=0, metavar="N")
+    threads: int | None = option(_THREADS, metavar="N", min=1)
+    max_outage: float = option(_MAX_OUTAGE, default=MAX_OUTAGE, metavar="SECONDS", min=0)
+
+    def __post_init__(self) -> None:
+        _check_draw(self.draw, self.data)
 
 
 @dataclass(frozen=True)
@@ -543,73 +550,60 @@ class JudgeJob:
     escalation: Escalation = Escalation()
 
 
+@described
 @dataclass(frozen=True)
 class SampleJob:
-    """One `blpo sample`.
+    """One `blpo sample`."""
 
-    Attributes:
-        predictions: The table of verdicts.
-        n: How many images are drawn.
-        out: The table that people label.
-        seed: Of the draw.
-    """
-
-    predictions: Path
-    n: int
-    out: Path
-    seed: int = 0
+    predictions: Path = field(metadata=_VERDICTS)
+    out: Path = field(
+        metadata=option_of("The table for people to label: .csv, .jsonl or .parquet, a new file.", metavar="FILE")
+    )
+    n: int = option("How many images are drawn.", default=200, metavar="N", min=1)
+    seed: int = option(_SEED, default=0, metavar="N")
 
 
+@described
 @dataclass(frozen=True)
 class PopulationJob:
-    """One `blpo population`.
+    """One `blpo population`."""
 
-    Attributes:
-        predictions: The table of verdicts on the collection.
-        labels: The table of people's labels.
-        judge: The judge's file, whose own images are set aside.
-        space: The labels, where there is no judge; those in the tables if None.
-        by: A column of which each value gets estimates of its own.
-        key: The columns by which an image is known again; those of both tables if None.
-        level: Nominal coverage of the intervals.
-        allow_outside: Whether images may lie outside the folder of the labels.
-        program: The module and factory of a program of the user's own, whose state the judge's file holds.
-    """
-
-    predictions: Path
-    labels: Path
-    judge: Path | None = None
-    space: LabelSpace | None = None
-    by: str | None = None
-    key: tuple[str, ...] | None = None
-    level: float = 0.95
-    allow_outside: bool = False
-    program: str | None = None
+    predictions: Path = field(metadata=_VERDICTS)
+    labels: Path = field(
+        metadata=option_of(
+            "What `blpo sample` drew, labelled; or your own draw with its probabilities.", metavar="TABLE"
+        )
+    )
+    judge: Path | None = option(  # noqa: RUF009 - a field
+        "The judge.json: labels of images it was compiled with are set aside.", metavar="JUDGE"
+    )
+    by: str | None = option("Also for each value of this column of PREDICTIONS.", metavar="NAME")
+    space: LabelSpace | None = option(  # noqa: RUF009 - a field
+        "The labels compare two images; without --judge.", metavar="A,B[,TIE]"
+    )
+    key: tuple[str, ...] | None = option(_KEY, metavar="A,B,…")
+    level: float = option("How often the intervals are to hold.", default=0.95, metavar="X")
+    allow_outside: bool = option(_ALLOW_OUTSIDE, default=False)
+    program: str | None = option(_PROGRAM, metavar="MODULE:FACTORY")
 
 
+@described
 @dataclass(frozen=True)
 class DriftJob:
-    """One `blpo drift`.
+    """One `blpo drift`."""
 
-    Attributes:
-        judge: The judge's file.
-        reference: The table of verdicts then.
-        current: That of now.
-        labels: The table of people's labels, if there are any.
-        key: The columns by which an image is known again; those that the tables share if None.
-        alpha: The level of the tests.
-        allow_outside: Whether images may lie outside the folder of the labels.
-        program: The module and factory of a program of the user's own, whose state the file holds.
-    """
-
-    judge: Path
-    reference: Path
-    current: Path
-    labels: Path | None = None
-    key: tuple[str, ...] | None = None
-    alpha: float = 0.05
-    allow_outside: bool = False
-    program: str | None = None
+    judge: Path = field(metadata=_JUDGE)
+    reference: Path = field(
+        metadata=option_of("Its verdicts then, as `blpo judge --out` wrote them.", metavar="PREDICTIONS")
+    )
+    current: Path = field(metadata=option_of("Its verdicts now, on the same images or others.", metavar="PREDICTIONS"))
+    labels: Path | None = option(  # noqa: RUF009 - a field
+        "A few new labels of images, to see whether agreement fell.", metavar="TABLE"
+    )
+    key: tuple[str, ...] | None = option(_KEY, metavar="A,B,…")
+    alpha: float = option("How often chance may raise an alarm, over all tests.", default=0.05, metavar="X")
+    allow_outside: bool = option(_ALLOW_OUTSIDE, default=False)
+    program: str | None = option(_PROGRAM, metavar="MODULE:FACTORY")
 
 
 @dataclass(frozen=True)

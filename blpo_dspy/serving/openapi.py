@@ -8,21 +8,21 @@ from typing import Any
 
 from blpo_dspy.programs.visual_judge import VisualJudge
 
+_ERRORS = {
+    "400": "The request cannot be read, or lacks an input",
+    "401": "The token is missing or wrong",
+    "403": "Images by URL are not allowed, or the URL leads to a private address",
+    "413": "The body is too large",
+    "415": "The content type is not read",
+    "502": "The model failed",
+    "503": "The queue is full, or the server is stopping; see Retry-After",
+    "504": "The model took too long",
+}
+
 
 def document(judge: VisualJudge) -> dict[str, Any]:
     """Returns the OpenAPI 3.1 document of a judge's server."""
-    image = {"type": "string", "description": "base64, a data URI, or a URL where the server allows it"}
-    binary = {"type": "string", "format": "binary"}
-    forms: dict[str, dict[str, Any]] = {"application/json": {}, "multipart/form-data": {}}
-    for kind, one in (("application/json", image), ("multipart/form-data", binary)):
-        fields = judge.fields
-        properties: dict[str, Any] = {
-            field.name: {"type": "array", "items": one} if field.several else one for field in fields.images
-        }
-        properties.update({name: {"type": "string"} for name in fields.context})
-        forms[kind] = {"schema": {"type": "object", "required": list(fields.names), "properties": properties}}
-    if len(judge.fields.names) == 1 and not judge.fields.images[0].several:
-        forms["image/*"] = {"schema": binary}
+    forms = _forms(judge)
     label = {"type": ["number" if judge.labels.numeric else "string", "null"]}
     answer = {
         "label": {**label, "description": "null where the answer states none"},
@@ -37,17 +37,7 @@ def document(judge: VisualJudge) -> dict[str, Any]:
         "description": "A verdict",
         "content": {"application/json": {"schema": {"type": "object", "properties": answer}}},
     }
-    errors = {
-        "400": "The request cannot be read, or lacks an input",
-        "401": "The token is missing or wrong",
-        "403": "Images by URL are not allowed, or the URL leads to a private address",
-        "413": "The body is too large",
-        "415": "The content type is not read",
-        "502": "The model failed",
-        "503": "The queue is full, or the server is stopping; see Retry-After",
-        "504": "The model took too long",
-    }
-    responses = {"200": ok, **{status: {"description": text} for status, text in errors.items()}}
+    responses = {"200": ok, **{status: {"description": text} for status, text in _ERRORS.items()}}
     return {
         "openapi": "3.1.0",
         "info": {"title": "blpo-dspy judge", "version": "1", "description": judge.instruction},
@@ -62,6 +52,23 @@ def document(judge: VisualJudge) -> dict[str, Any]:
             "/metrics": {"get": {"summary": "Counts, for Prometheus", "responses": {"200": {"description": "Text"}}}},
         },
     }
+
+
+def _forms(judge: VisualJudge) -> dict[str, dict[str, Any]]:
+    """The content types of a request."""
+    image = {"type": "string", "description": "base64, a data URI, or a URL where the server allows it"}
+    binary = {"type": "string", "format": "binary"}
+    forms: dict[str, dict[str, Any]] = {"application/json": {}, "multipart/form-data": {}}
+    for kind, one in (("application/json", image), ("multipart/form-data", binary)):
+        fields = judge.fields
+        properties: dict[str, Any] = {
+            field.name: {"type": "array", "items": one} if field.several else one for field in fields.images
+        }
+        properties.update({name: {"type": "string"} for name in fields.context})
+        forms[kind] = {"schema": {"type": "object", "required": list(fields.names), "properties": properties}}
+    if len(judge.fields.names) == 1 and not judge.fields.images[0].several:
+        forms["image/*"] = {"schema": binary}
+    return forms
 
 
 def page(judge: VisualJudge) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import pickle
 import secrets
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +22,8 @@ from blpo_dspy.calls.journal_file import JournalInUseError
 from blpo_dspy.calls.leases import Grant
 from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.errors import BlpoError, ModelError, cause
-from blpo_dspy.predictions.shards.parts import Desk, Report, Shard
+from blpo_dspy.predictions.shards.line import Desk, Remote, Report
+from blpo_dspy.predictions.shards.shard import Shard
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -221,19 +221,16 @@ class _Run:
 _lines: dict[str, _EventLine] = {}
 
 
-class _EventLine:
+class _EventLine(Remote):
     """The connection of a task to the process that planned the shards; see `Line`."""
 
     def __init__(self, topic: str, number: int) -> None:
         import distributed  # noqa: PLC0415 - an extra
 
+        super().__init__(_REPORTED)
         self.name = secrets.token_hex(8)
         self._worker, self._topic, self._number = distributed.get_worker(), topic, number
         self._task = self._worker.get_current_task()
-        self._changed = threading.Condition()
-        self._grants: deque[Grant] = deque()
-        self._reported = 0.0
-        self._pause: Callable[[str, float], None] = lambda quota, seconds: None
 
     def send(self, *message: Any) -> None:
         """Sends a message by way of the scheduler."""
@@ -264,20 +261,6 @@ class _EventLine:
         """Returns why the task is to end early: Dask does not stop one that it has cancelled."""
         task = self._worker.state.tasks.get(self._task)
         return "the task was cancelled" if task is None or task.state == "cancelled" else ""
-
-    def report(self, make: Callable[[], Report]) -> None:
-        """Reports now and then."""
-        if time.monotonic() - self._reported >= _REPORTED:
-            self._reported = time.monotonic()
-            self.send("report", make())
-
-    def paused(self, quota: str, seconds: float) -> None:
-        """Tells the planner, which tells the other tasks."""
-        self.send("pause", quota, seconds)
-
-    def on_pause(self, pause: Callable[[str, float], None]) -> None:
-        """Takes what is called for the pauses of others."""
-        self._pause = pause
 
 
 def _judged(judge: Judge, shard: Shard, topic: str) -> Report:

@@ -32,22 +32,10 @@ from blpo_dspy.predictions.progress import Progress, log_judged
 from blpo_dspy.predictions.results import kind_of, marks_of
 from blpo_dspy.predictions.seen import SeenFiles
 from blpo_dspy.predictions.session import Contents, Session, read_contents
-from blpo_dspy.predictions.shards.parts import (
-    MANIFEST,
-    SHARD_ROWS,
-    Alone,
-    Desk,
-    Line,
-    Manifest,
-    Parts,
-    Report,
-    Shard,
-    folder_of,
-    packed,
-    unpacked,
-    write_part,
-    writing,
-)
+from blpo_dspy.predictions.shards.line import Alone, Desk, Line, Report
+from blpo_dspy.predictions.shards.manifest import MANIFEST, SHARD_ROWS, Manifest, folder_of, writing
+from blpo_dspy.predictions.shards.parts import Parts, write_part
+from blpo_dspy.predictions.shards.shard import Shard, packed, unpacked
 from blpo_dspy.programs.pairs import asked_in
 from blpo_dspy.programs.visual_judge import VisualJudge
 

@@ -27,7 +27,8 @@ from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.calls.meter import GRACE
 from blpo_dspy.errors import BlpoError, BlpoWarning, ModelError, check_least, notice
 from blpo_dspy.log import LOGGER, log_event
-from blpo_dspy.predictions.shards.parts import Desk, Report, Shard
+from blpo_dspy.predictions.shards.line import Desk, Remote, Report
+from blpo_dspy.predictions.shards.shard import Shard
 
 # How often a shard is given to another process after one has died without a new verdict.
 _LIVES = 3
@@ -229,16 +230,14 @@ class _Run:
         self.start(worker.threads)
 
 
-class _PipeLine:
+class _PipeLine(Remote):
     """The end of the connection in a process that judges; see `Line`."""
 
     def __init__(self, connection: Connection) -> None:
+        super().__init__(_REPORTED)
         self._connection, self._sending = connection, threading.Lock()
-        self._changed = threading.Condition()
         self._shards: deque[Shard | None] = deque()
-        self._grants: deque[Grant] = deque()
-        self._stopped, self._reported = "", 0.0
-        self._pause: Callable[[str, float], None] = lambda quota, seconds: None
+        self._stopped = ""
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
@@ -282,20 +281,6 @@ class _PipeLine:
     def stopped(self) -> str:
         """Returns why the process is to end early."""
         return self._stopped
-
-    def report(self, make: Callable[[], Report]) -> None:
-        """Reports now and then."""
-        if time.monotonic() - self._reported >= _REPORTED:
-            self._reported = time.monotonic()
-            self.send("report", make())
-
-    def paused(self, quota: str, seconds: float) -> None:
-        """Tells the parent, which tells the others."""
-        self.send("pause", quota, seconds)
-
-    def on_pause(self, pause: Callable[[str, float], None]) -> None:
-        """Takes what is called for the pauses of others."""
-        self._pause = pause
 
 
 class _Events(logging.Handler):

@@ -29,7 +29,8 @@ from blpo_dspy.predictions import Progress, judge_shard, plan_shards
 from blpo_dspy.predictions.journal import PredictionJournal
 from blpo_dspy.predictions.outputs import journal_of
 from blpo_dspy.predictions.predict import predict
-from blpo_dspy.predictions.shards.parts import CONTENT, folder_of
+from blpo_dspy.predictions.shards.manifest import folder_of
+from blpo_dspy.predictions.shards.parts import CONTENT
 from blpo_dspy.programs import Cascade, VisualJudge
 
 

@@ -25,7 +25,7 @@ from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions import judge_shard, plan_shards, predict
 from blpo_dspy.predictions.shards import pool
-from blpo_dspy.predictions.shards.parts import Desk
+from blpo_dspy.predictions.shards.line import Desk
 from blpo_dspy.predictions.shards.pool import Pool
 from blpo_dspy.programs import VisualJudge
 

@@ -142,9 +142,10 @@ def _write_parquet(
     schema = pyarrow.schema(
         [(name, _type_of(found[name]) if name in found else known[types[name]]) for name in columns], note
     )
+    fit = {field.name: _text if pyarrow.types.is_string(field.type) else _same for field in schema}
     with parquet.ParquetWriter(path, schema) as writer:
         for part in _parts(rows()):
-            arrays = [pyarrow.array([_fit(row.get(f.name), f.type) for row in part], f.type) for f in schema]
+            arrays = [pyarrow.array([fit[f.name](row.get(f.name)) for row in part], f.type) for f in schema]
             writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
 
 
@@ -172,11 +173,11 @@ def _type_of(values: Sequence[Any]) -> pyarrow.DataType:
     return pyarrow.string() if pyarrow.types.is_null(found) else found
 
 
-def _fit(value: Any, kind: pyarrow.DataType) -> Any:
-    import pyarrow  # noqa: PLC0415
+def _same(value: Any) -> Any:
+    return value
 
-    if not pyarrow.types.is_string(kind):
-        return value
+
+def _text(value: Any) -> str | None:
     flat = _flat(value)
     return None if flat is None else str(flat).encode("utf-8", "replace").decode()
 
@@ -189,10 +190,12 @@ def _flat(value: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     """A value as JSON knows it; what JSON doesn't know becomes text, and NaN nothing."""
+    if value is None or isinstance(value, (str, int)):  # most values
+        return value
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
+    return value if isinstance(value, float) else str(value)

@@ -221,7 +221,7 @@ _NOT_IN_A_URL = re.compile(r'[\s<>"\ud800-\udfff]')
 
 def is_reference(text: str) -> bool:
     """Whether a text is an http(s) or gs URL, which is passed on by reference; one with white space or <>" is not."""
-    if _NOT_IN_A_URL.search(text) or not text[:8].lower().startswith(("http://", "https://", "gs://")):
+    if not text[:8].lower().startswith(("http://", "https://", "gs://")) or _NOT_IN_A_URL.search(text):
         return False
     if _PLAIN_HOST.match(text):
         return True

@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CHROMIUM ?= chromium
+# Of the tests only those with these markers, as an expression of pytest; all of them by default.
+MARKED ?=
 # The silenced warning is about an editable install, which is intended here.
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --quiet --disable-pip-version-check
 
@@ -16,7 +18,7 @@ demo: $(VENV)/.installed ## Align a judge with rated photographs, offline, into 
 	$(BIN)/blpo demo --out demo
 
 test: $(VENV)/.developing ## Run the tests
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "$(MARKED)"
 
 check: $(VENV)/.developing ## Check format, lint and types
 	$(BIN)/ruff format --check .

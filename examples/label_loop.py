@@ -52,18 +52,17 @@ def label(work: Work, answers: Mapping[str, object], count: int, order: Order) -
 
 
 def teaching(judge: VisualJudge, work: Work, models: Models, seed: int) -> Order:
-    """Returns the order in which labels teach the judge most; it labels the collection for that."""
+    """Returns the order in which labels teach the judge most; for that it labels the collection, from three views."""
     items = work.items()
-    predictions, _ = judge_items(items, judge, models, work.out)
+    predictions, _ = judge_items(items, judge.confident("views"), models, work.out)
     opinions, _ = opinions_in(predictions, items, LABELS)
     return lambda keys: ChosenOrder(keys, opinions, looks_of(items), seed=seed)
 
 
 def compiled(start: VisualJudge, table: Path, models: Models, calls: int, seed: int) -> VisualJudge:
-    """Returns the judge compiled further with all labels so far; each third one validates."""
+    """Returns the judge compiled further with all labels so far; half of the first, random ones validate."""
     examples = load_examples(table, labels=LABELS)
-    val = examples[2::3]
-    train = [example for place, example in enumerate(examples) if place % 3 != 2]
+    val, train = examples[:FIRST:2], [*examples[1:FIRST:2], *examples[FIRST:]]
     optimizer = BLPO(
         prompt_model=models.optimizer,
         task_model=models.judge,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +26,8 @@ os.environ.update(
 for _name in [name for name in os.environ if name.startswith(("OPENAI_", "LITELLM_"))]:
     del os.environ[_name]
 
-settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+# Half as many examples as usual: as each run draws the same, more of them find nothing new the next time.
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=50)
 settings.load_profile("repeatable")
 
 
@@ -32,6 +35,16 @@ settings.load_profile("repeatable")
 def pytest_xdist_auto_num_workers() -> int:
     """Three workers for two cores, since a third of the time is spent waiting for servers, browsers and processes."""
     return (os.cpu_count() or 1) * 3 // 2
+
+
+_WHOLLY_SLOW = re.compile(r"^pytestmark = .*\bpytest\.mark\.slow\b", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leaves files that are slow as a whole out of `-m "not slow"`, since importing them takes as long as the tests."""
+    if config.getoption("markexpr") != "not slow" or not collection_path.match("test_*.py"):
+        return None
+    return True if _WHOLLY_SLOW.search(collection_path.read_text(encoding="utf-8")) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -27,6 +27,7 @@ def compiled(**options: Any) -> int:
     return inspect.currentframe().f_lineno - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("callbacks", [[], [BaseCallback()]])
 def test_warnings_of_compile_point_at_its_caller(callbacks: list[BaseCallback], tmp_path: Path) -> None:
     """Neither into DSPy, which wraps `compile`, nor into this library; whatever stands between."""

@@ -175,6 +175,7 @@ def circle(graph: dict[str, set[str]]) -> set[str]:
         left -= ends
 
 
+@pytest.mark.slow
 def test_imports_point_down() -> None:
     """Every room stands on one of eight floors and imports from lower ones; no two files import each other."""
     graph = imports(PACKAGE)

@@ -141,6 +141,7 @@ def labels_with(caption: str, said: str = "", evidence: str = "both") -> list[ob
     return [judge(image=image, caption=caption).label for image in images]
 
 
+@pytest.mark.slow
 def test_a_caption_that_gives_orders_does_not_move_the_embedded_judge() -> None:
     """Up to the noise that any change of a request brings: the mean stays within a third of a level."""
     plain = labels_with("a photograph")
@@ -195,6 +196,7 @@ OPTIMIZERS: list[tuple[Any, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "options"), OPTIMIZERS, ids=[f"{k.__name__}{i}" for i, (k, _) in enumerate(OPTIMIZERS)]
 )

@@ -14,8 +14,6 @@ import pytest
 
 import blpo_dspy
 
-pytestmark = [pytest.mark.slow, pytest.mark.wheel]
-
 ROOT = Path(__file__).resolve().parents[1]
 HOUSES = {"blpo_dspy": "blpo_dspy", "programs": "blpo_dspy/programs", "optimizers": "blpo_dspy/optimizers"}
 
@@ -23,8 +21,6 @@ HOUSES = {"blpo_dspy": "blpo_dspy", "programs": "blpo_dspy/programs", "optimizer
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the sdist, built from the repository, and the wheel built from that sdist alone."""
-    if not (ROOT / "programs").is_dir():
-        pytest.skip("the sources are out of reach: the installed package is under test")
     if importlib.util.find_spec("build") is None:
         pytest.skip("`build` is not installed")
     out = tmp_path_factory.mktemp("dist")
@@ -58,18 +54,21 @@ def in_wheel(built: Path) -> set[str]:
     return set(zipfile.ZipFile(wheel).namelist())
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_every_file_of_the_folders_and_nothing_else(built: Path) -> None:
     """A sub-package that [tool.setuptools] does not name, or a kind of file that package-data does not, shows here."""
     shipped = {name for name in in_wheel(built) if ".dist-info/" not in name}
     assert shipped == on_disk()
 
 
+@pytest.mark.slow
 def test_nothing_named_programs_or_optimizers_reaches_site_packages(built: Path) -> None:
     """The wheel brings one package and its metadata."""
     tops = {name.partition("/")[0] for name in in_wheel(built)}
     assert tops == {"blpo_dspy", f"blpo_dspy-{blpo_dspy.__version__}.dist-info"}
 
 
+@pytest.mark.slow
 def test_the_sdist_holds_the_repository_as_it_is(built: Path) -> None:
     """The two mapped folders are at its top and not a second time inside the package; the tests come whole."""
     (sdist,) = built.glob("*.tar.gz")
@@ -79,22 +78,26 @@ def test_the_sdist_holds_the_repository_as_it_is(built: Path) -> None:
     assert not [name for name in names if name.startswith(("blpo_dspy/programs", "blpo_dspy/optimizers"))]
 
 
+@pytest.mark.wheel
 def test_the_version_is_stated_once() -> None:
     """What pip knows is what the package says."""
     assert metadata.version("blpo-dspy") == blpo_dspy.__version__
 
 
+@pytest.mark.wheel
 def test_the_command_is_installed() -> None:
     """`blpo` leads to the command line's entry point."""
     (script,) = metadata.entry_points(group="console_scripts", name="blpo")
     assert callable(script.load())
 
 
+@pytest.mark.wheel
 def test_the_package_is_typed() -> None:
     """Type checkers read our annotations."""
     assert (Path(blpo_dspy.__file__).parent / "py.typed").is_file()
 
 
+@pytest.mark.wheel
 def test_the_mapped_folders_import_by_one_name_only(tmp_path: Path) -> None:
     """A second import path would make a second class object; an editable install must not open one either."""
     code = (

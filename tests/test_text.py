@@ -33,6 +33,7 @@ PIECES = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=12).map("".join))
 @example(f"<<CUSTOM-TYPE-{START}START-IDENTIFIER>>")

@@ -27,6 +27,7 @@ from blpo_dspy.cli.options import (
     Seed,
     Threads,
 )
+from blpo_dspy.data.labels.space import Method
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.runs.jobs import (
     Batching,
@@ -296,6 +297,10 @@ def label(
     ] = 0.3,
     models: JudgeModels,
     threads: Threads = None,
+    confidence: Annotated[
+        Method | None,
+        typer.Option(metavar="METHOD", help="How sure the judge is: votes, logprobs or views, as of `blpo judge`."),
+    ] = None,
     seed: Seed = 0,
     allow_outside: AllowOutside = False,
     where: Where,
@@ -309,7 +314,7 @@ def label(
     space = parse_labels(labels, scale, scores, None, pairs)
     fields = InputFields.of(names(images or "image"), names(context or ""))
     work = Work(source, space, out, fields, rater, task.strip(), image_column, label_column, allow_outside)
-    label_images(LabelJob(work, where, next, models, threads, seed, random_share), Screen(as_json=False))
+    label_images(LabelJob(work, where, next, models, threads, confidence, seed, random_share), Screen(as_json=False))
 
 
 @app.command("label-studio")
@@ -341,7 +346,10 @@ def label_studio(
         str, typer.Option(metavar="TEXT", help="What Label Studio needs before the path of an image.")
     ] = "/data/local-files/?d=",
 ) -> None:
-    """Read labels from an export of Label Studio, or write verdicts as tasks for it. It calls no model."""
+    """Exchange labels with Label Studio.
+
+    Reads labels from an export, or writes verdicts as tasks. It calls no model.
+    """
     from blpo_dspy.cli.label_studio import StudioJob
     from blpo_dspy.cli.label_studio import label_studio as run
     from blpo_dspy.cli.screen import Screen

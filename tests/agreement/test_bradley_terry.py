@@ -20,6 +20,7 @@ def drawn(count: int, seed: int = 0) -> list[Comparison]:
     return [Comparison(a, b, float(rng.random() < 1 / (1 + math.exp(TRUE[b] - TRUE[a])))) for a, b in pairs]
 
 
+@pytest.mark.slow
 def test_known_strengths_are_found() -> None:
     """In order, within their intervals, and with a mean of zero."""
     ranking = bradley_terry(drawn(600), resamples=60)
@@ -45,6 +46,7 @@ def test_a_model_that_won_all_has_a_finite_strength_and_a_wide_interval() -> Non
     assert (first.model, second.wins) == ("a", 0.0)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_intervals() -> None:
     """Another one others; the order of the verdicts doesn't matter."""
     verdicts = drawn(40)

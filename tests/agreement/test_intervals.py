@@ -78,6 +78,7 @@ def test_figures_of_resamples_equal_scikit_learn_and_scipy(case: Case) -> None:
             assert np.isnan(found[name][i]) if value is None else found[name][i] == pytest.approx(value)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(judged(), st.sampled_from([0.5, 0.9, 0.95]))
 def test_an_interval_holds_its_estimate_and_grows_with_its_level(case: Case, level: float) -> None:
@@ -221,6 +222,7 @@ def brute_sign_flip(changes: list[int]) -> Fraction:
     return Fraction(as_far, 2 ** len(changes))
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(st.lists(st.sampled_from([-4, -1, 1, 1, 2, 2, 3]), min_size=100, max_size=200))
 def test_the_sign_flip_test_is_exact_where_hardly_any_pattern_is_as_far(changes: list[int]) -> None:
@@ -231,6 +233,7 @@ def test_the_sign_flip_test_is_exact_where_hardly_any_pattern_is_as_far(changes:
         assert p == pytest.approx(float(brute_sign_flip(tried)), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_a_long_scale_costs_no_more_than_what_occurs_on_it() -> None:
     """A hundred images on a scale of 101 levels, of whose tables hardly a cell is filled."""
     space, rng = LabelSpace.ordinal(0, 100), random.Random(0)
@@ -276,6 +279,7 @@ def test_a_large_gain_is_called_better_and_a_large_loss_worse(space: LabelSpace)
     assert simulate(space, 0, 0.7, 0.1).verdict == "worse"
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(judged())
 def test_the_wording_follows_the_numbers(case: Case) -> None:
@@ -334,6 +338,7 @@ def test_seeds_that_answer_alike_are_as_sure_as_one() -> None:
     assert alone.differences["macro_f1"] == one.differences["macro_f1"]
 
 
+@pytest.mark.slow
 def test_seeds_that_err_apart_are_surer_together() -> None:
     """The mean over seeds varies less with the images than any of them; the difference is that of the means."""
     rng = random.Random(0)
@@ -396,6 +401,7 @@ def of_scores(n: int, seed: int = 0) -> list[float]:
     return [round(x, 2) for x in random.Random(seed).sample([i / 100 for i in range(10_001)], n)]
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.lists(st.tuples(st.integers(0, 40), st.none() | st.integers(0, 40)), min_size=2, max_size=25))
 def test_figures_of_resampled_scores_equal_those_measured(pairs: list[tuple[int, int | None]]) -> None:
@@ -415,6 +421,7 @@ def test_figures_of_resampled_scores_equal_those_measured(pairs: list[tuple[int,
             assert found[name][row] == pytest.approx(np.nan if value is None else value, nan_ok=True), name
 
 
+@pytest.mark.slow
 def test_a_better_judge_of_scores_is_found_better_and_chance_is_not() -> None:
     """The verdict is on the mean loss; fixed and broken count by the tolerance."""
     truth = of_scores(150)
@@ -433,6 +440,7 @@ def test_a_better_judge_of_scores_is_found_better_and_chance_is_not() -> None:
     assert set(seeds.differences) == {"mean_loss", "spearman"}
 
 
+@pytest.mark.slow
 def test_intervals_of_scores_have_a_width_and_cover() -> None:
     """Scores are all different, so that strata of equal ones would leave nothing to vary."""
     population = of_scores(4000, seed=9)

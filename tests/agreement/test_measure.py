@@ -52,6 +52,7 @@ def brute_kappa(space: LabelSpace, truth: list[Label], predicted: list[Label | N
     return 1 - observed / expected if len(set(true)) > 1 else None
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(judged())
 def test_every_figure_equals_its_definition(case: tuple[LabelSpace, list[Label], list[Label | None]]) -> None:
@@ -85,6 +86,7 @@ def assert_ordinal_figures(result: Agreement, valid: list[tuple[int, int]]) -> N
     assert result.spearman == (pytest.approx((ranks[0] * ranks[1]).sum() / spread) if spread else None)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(judged(), st.integers(0, 3))
 def test_agreement_survives_json_without_nan(
@@ -177,6 +179,7 @@ SCORES = LabelSpace.scores(0, 100)
 numbers = st.integers(0, 1000).map(lambda n: n / 10)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.lists(st.tuples(numbers, st.none() | numbers), min_size=1, max_size=40))
 def test_every_figure_of_scores_equals_its_definition(pairs: list[tuple[float, float | None]]) -> None:

@@ -93,6 +93,7 @@ def test_repeated_rows_without_a_repeated_image_are_told(photos: Path) -> None:
         load_rated(photos / "once.csv", labels=SCALE)
 
 
+@pytest.mark.slow
 def test_the_record_tells_how_far_people_agree_and_the_judge_with_them(photos: Path, tmp_path: Path) -> None:
     """The figures are those of the raters' module; the images on which people disagree are listed."""
     done = blpo(
@@ -114,6 +115,7 @@ def test_the_record_tells_how_far_people_agree_and_the_judge_with_them(photos: P
     assert "3 raters, labels by majority" in said
 
 
+@pytest.mark.slow
 def test_people_and_the_judge_are_compared_on_the_same_images(photos: Path, tmp_path: Path) -> None:
     """Those of the test set, with intervals."""
     done = blpo(
@@ -137,6 +139,7 @@ def test_people_and_the_judge_are_compared_on_the_same_images(photos: Path, tmp_
     assert humans["headline"].endswith(f"on the same {len(tested)} images")
 
 
+@pytest.mark.slow
 def test_repeated_rows_without_names_have_an_alpha_and_no_kappa_between_people(photos: Path, tmp_path: Path) -> None:
     """The list of disagreements stands beside the judge where there is no run folder."""
     done = blpo("compile", photos / "long.csv", "--repeated-rows", *COMPILE, "--out", tmp_path / "judge.json", "--json")
@@ -149,6 +152,7 @@ def test_repeated_rows_without_names_have_an_alpha_and_no_kappa_between_people(p
     assert {path.name for path in tmp_path.iterdir()} == {"judge.json", "judge.disagreements.csv"}
 
 
+@pytest.mark.slow
 def test_evaluate_shows_the_peoples_agreement_beside_the_judges(photos: Path, tmp_path: Path) -> None:
     """On the screen and in the record."""
     blpo("compile", photos / "wide.csv", "--label-column", "ann", *COMPILE, "--out", tmp_path / "judge.json")
@@ -252,6 +256,7 @@ def test_people_and_judge_on_scores_are_compared_by_spearman() -> None:
     assert set(plain["intervals"]) == {"spearman", "alpha", "before", "after"}
 
 
+@pytest.mark.slow
 def test_scores_of_several_people_become_labels_on_the_command_line(photos: Path, tmp_path: Path) -> None:
     """By their mean, with decimals; the report has the ceiling in words."""
     rows = [

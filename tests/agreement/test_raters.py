@@ -70,6 +70,7 @@ def brute_alpha(space: LabelSpace, table: list[list[Label | None]]) -> float | N
     return 1 - observed / n / (expected / n / (n - 1)) if expected else None
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(
     st.sampled_from([NOMINAL, ORDINAL]),
@@ -171,6 +172,7 @@ def test_ordinal_ratings_are_combined_by_the_stated_rule(columns: tuple[str, ...
     assert combine_raters(ratings(ORDINAL, *columns), rule).labels == {"item 0": label}
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=7))
 def test_the_mean_label_is_the_nearest_level(given_labels: list[int]) -> None:

@@ -39,6 +39,7 @@ def test_an_answer_that_trickles_in_is_given_up_when_its_time_is_over(engine: st
     assert time.monotonic() - began < 40  # the first call of LiteLLM imports it
 
 
+@pytest.mark.slow
 def test_a_call_that_was_given_up_lets_its_connection_go() -> None:
     """At the next byte, so that a server which trickles to every retry holds none of them."""
     left = threading.Event()

@@ -23,6 +23,7 @@ def ledger_of(calls: int = 0, tokens: int = 0, usd: float = 0.0) -> Ledger:
     )
 
 
+@pytest.mark.slow
 @given(CAPS, CAPS, CAPS, CAPS, st.tuples(*[st.integers(0, 100)] * 4))
 def test_a_budget_is_exhausted_as_soon_as_one_cap_is_reached(
     calls: int | None, tokens: int | None, usd: int | None, seconds: int | None, used: tuple[int, ...]

@@ -88,6 +88,7 @@ def test_what_was_written_is_read_again_up_to_a_cut_anywhere(
         assert journal.get("new") is not None
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(st.data())
 def test_a_journal_changed_anywhere_is_never_continued_as_something_else(
@@ -166,6 +167,7 @@ def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path) -> None:
         assert (tmp_path / FILE_NAME).read_text() == content
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
     """The second is refused; once the first has ended it may continue."""
     with opened(tmp_path, seed=1):
@@ -179,6 +181,7 @@ def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
 
 
+@pytest.mark.slow
 def test_the_lock_of_a_killed_run_is_free(tmp_path: Path) -> None:
     """The lock file that it leaves keeps nobody out, and the next run removes it."""
     code = (
@@ -192,6 +195,7 @@ def test_the_lock_of_a_killed_run_is_free(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
 
 
+@pytest.mark.slow
 def test_of_many_runs_that_start_at_once_one_at_a_time_writes(tmp_path: Path) -> None:
     """A lock file that is removed while another run opens it does not let two runs in."""
     inside, most, refused = [], [], []
@@ -309,6 +313,7 @@ def compiled(lm: dspy.LM, folder: Path | None, **options: Any) -> dspy.Module:
     return made.compile(student(), trainset=TRAIN[::3], valset=VALIDATION[::3])
 
 
+@pytest.mark.slow
 def test_a_warm_cache_of_dspys_mixes_with_a_journal(tmp_path: Path) -> None:
     """Whatever DSPy remembers of an earlier run costs nothing, is journaled, and costs nothing again."""
     lm = world(name="scripted/cached", cache=True)
@@ -326,6 +331,7 @@ def test_a_warm_cache_of_dspys_mixes_with_a_journal(tmp_path: Path) -> None:
     assert again.detailed_results.rounds == first.detailed_results.rounds
 
 
+@pytest.mark.slow
 def test_a_lost_journal_is_still_cheap_with_dspys_cache(tmp_path: Path) -> None:
     """Half a journal and a warm cache: nothing is sent twice."""
     lm = world(name="scripted/cached", cache=True)
@@ -378,6 +384,7 @@ def test_ctrl_c_keeps_the_answers_that_are_under_way(tmp_path: Path) -> None:
     assert len(lm.engine.seen) == whole.detailed_results.ledger.total.calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("grace", "presses"), [(0.2, 1), (60.0, 2)])
 def test_ctrl_c_abandons_a_call_that_hangs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grace: float, presses: int

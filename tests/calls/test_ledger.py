@@ -21,6 +21,7 @@ USAGES = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(st.lists(USAGES, max_size=12), st.randoms(use_true_random=False), st.integers(1, 4))
 def test_usages_add_up_in_any_order_and_grouping(usages: list[Usage], random: object, parts: int) -> None:

@@ -245,6 +245,7 @@ def test_answers_and_failed_attempts_come_to_what_the_ledger_counted() -> None:
     assert counted.seconds == pytest.approx(meter.ledger["judge"].seconds)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(
     st.lists(st.tuples(st.sampled_from(ROLES), st.integers(0, 5), st.integers(0, 3)), max_size=24), st.integers(1, 8)

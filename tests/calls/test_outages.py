@@ -57,6 +57,7 @@ def metered(server: Server, max_outage: float, retries: int = 1, **options: Any)
     return meter, judge
 
 
+@pytest.mark.slow
 def test_an_outage_is_waited_out_with_a_notice_and_few_requests() -> None:
     """Eight calls meet it; each is retried as its LM says, and then one at a time looks whether the server is back."""
     server = Server(0.6)
@@ -130,6 +131,7 @@ def test_a_request_that_fails_while_others_are_answered_is_no_outage() -> None:
         going.result()
 
 
+@pytest.mark.slow
 def test_a_wait_ends_with_the_time_of_the_run() -> None:
     """A cap is reached while nobody answers."""
     server = Server(60)
@@ -145,6 +147,7 @@ def test_a_wait_ends_with_the_time_of_the_run() -> None:
         judge("a")
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_after_an_outage_as_if_there_had_been_none() -> None:
     """The same rounds; without waiting it ends."""
     plain = compiled(world())

@@ -1,4 +1,4 @@
-"""Every command, from data to reports, as a user of the installed package runs it: in a process of its own."""
+"""Every command, from data to reports, one after the other as a user runs them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from blpo_dspy.cli.app import app
 
@@ -39,14 +40,23 @@ PEOPLE = "image,label,inclusion_probability\n1,Safe,0.5\n2,Unsafe,0.5\n"
 VERDICTS = "model_a,model_b,label\na,b,A\nb,a,B\na,b,A\nb,a,A\na,b,tie\n"
 
 
-def test_every_command_runs_and_leaves_its_files(tmp_path: Path) -> None:
+def test_every_command_runs_and_leaves_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A new command needs a line above."""
+    monkeypatch.chdir(tmp_path)
     for name, text in {"verdicts": VERDICTS, "said": SAID, "people": PEOPLE}.items():
-        (tmp_path / f"{name}.csv").write_text(text)
+        Path(f"{name}.csv").write_text(text)
     assert {*COMMANDS, *SERVING} == set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
     for name, (words, left) in COMMANDS.items():
-        command = [sys.executable, "-m", "blpo_dspy.cli.app", name, *words]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False)
-        assert done.returncode == 0, (name, done.stderr)
+        done = CliRunner().invoke(app, [name, *words], catch_exceptions=False)
+        assert done.exit_code == 0, (name, done.stderr)
         assert done.stdout, name
-        assert left is None or (tmp_path / left).stat().st_size > 0, name
+        assert left is None or Path(left).stat().st_size > 0, name
+
+
+def test_a_command_is_a_process_of_its_own(tmp_path: Path) -> None:
+    """The module that the script `blpo` names runs, and says nothing on standard error."""
+    (tmp_path / "verdicts.csv").write_text(VERDICTS)
+    command = [sys.executable, "-m", "blpo_dspy.cli.app", "rank", "verdicts.csv"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout

@@ -156,6 +156,7 @@ def test_the_table_fits_a_terminal(width: int) -> None:
     assert len(shown.splitlines()) <= 6
 
 
+@pytest.mark.slow
 def test_the_files_are_written_beside_the_results(tmp_path: Path) -> None:
     """A Markdown table and a picture."""
     found = comparison(*NONE, *BLPO)
@@ -185,6 +186,7 @@ def test_a_method_that_knew_of_nothing_but_the_start_has_no_line() -> None:
     assert one.corners == ()
 
 
+@pytest.mark.slow
 def test_a_comparison_without_curves_still_has_a_plot(tmp_path: Path) -> None:
     """Where every method failed there is an empty one."""
     plot(comparison(FAILED), tmp_path / "plot.png")

@@ -747,6 +747,7 @@ def current_folder(path: str) -> Iterator[None]:
 KINDS = (*WRITERS, "frame", "list", "dataset")
 
 
+@pytest.mark.slow
 @settings(max_examples=40, derandomize=True, deadline=None)
 @given(
     st.sampled_from(KINDS),

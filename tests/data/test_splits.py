@@ -138,6 +138,7 @@ def test_groups_fill_exact_sizes_where_they_can() -> None:
     assert_apart(splits)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, derandomize=True, deadline=None)
 @given(grouped(), st.tuples(st.integers(1, 4), st.integers(0, 3), st.integers(0, 4)), st.integers(0, 5))
 def test_splits_by_size_are_exact_or_refused(
@@ -154,6 +155,7 @@ def test_splits_by_size_are_exact_or_refused(
         assert counts(part) == Counter({label: n for label in SCALE.labels if n})
 
 
+@pytest.mark.slow
 @settings(max_examples=100, derandomize=True, deadline=None)
 @given(
     st.lists(st.integers(0, 12), min_size=3, max_size=3),
@@ -196,6 +198,7 @@ def test_a_balanced_table_gives_balanced_fractions() -> None:
     assert [counts(part) for part in parts(splits)] == [dict.fromkeys(SCALE.labels, n) for n in (25, 10, 15)]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, derandomize=True, deadline=None)
 @given(grouped(), st.sampled_from([(0.4, 0.2, 0.4), (0.8, 0.0, 0.2), (0.5, 0.5, 0.0)]), st.integers(0, 5))
 def test_splits_by_fraction_keep_groups_whole_and_lose_nothing(
@@ -212,6 +215,7 @@ def test_splits_by_fraction_keep_groups_whole_and_lose_nothing(
     assert [bool(part) for part in parts(splits)] == [share > 0 for share in fractions]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, derandomize=True, deadline=None)
 @given(st.lists(st.integers(3, 60), min_size=3, max_size=3), st.integers(0, 9))
 def test_without_groups_each_label_is_within_one_of_its_share(have: list[int], seed: int) -> None:
@@ -369,6 +373,7 @@ def test_thinning_keeps_order_and_label_proportions(labels: list[Label], most: i
 SCORES = LabelSpace.scores(0, 100)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.lists(st.integers(0, 1000).map(lambda n: n / 10), min_size=20, max_size=80), st.integers(0, 5))
 def test_splits_of_scores_are_balanced_by_bins(scores: list[float], seed: int) -> None:

@@ -104,6 +104,7 @@ def test_a_memory_of_real_pictures_holds_through_the_verbalizer() -> None:
     assert sum(after[i] == labels[i] for i in wrong) >= 0.9 * len(wrong)
 
 
+@pytest.mark.slow
 def test_a_prompt_for_shared_rules_is_obeyed_as_far_as_told() -> None:
     """Fully no single case gets a rule and no single mistake a weight; deaf as if it had not been asked."""
     obeying = revised(UNRELATED[2:], SHARED, traits=Traits(temperament="bold", obedience=1.0))

@@ -41,6 +41,7 @@ def test_answers_depend_on_neither_order_nor_threads() -> None:
         assert [text_of(r) for r in pool.map(EmbeddedEngine(1).complete, asked)] == first
 
 
+@pytest.mark.slow
 def test_other_seeds_give_other_noise() -> None:
     """The engine's own seed and the request's."""
     asked = requests()

@@ -208,6 +208,7 @@ def test_a_generic_caption_mentions_severe_flaws_only_and_seldom() -> None:
     assert all(level == 3 for levels in found for level in levels.values())
 
 
+@pytest.mark.slow
 def test_asked_for_everything_it_overlooks_about_half() -> None:
     """A span of four for eight flaws, named one by one or all together as quality."""
     image = photograph_with("blur").image
@@ -216,6 +217,7 @@ def test_asked_for_everything_it_overlooks_about_half() -> None:
         assert 18 <= sum(levels.get("blur", 0) > 0 for levels in found) <= 42
 
 
+@pytest.mark.slow
 def test_many_pictures_in_one_request_blur_its_sight() -> None:
     """With twenty pictures in the request the last one is seen far less well."""
     image, others = photograph_with("blur").image, [row.image for row in photographs()[:19]]

@@ -1,25 +1,20 @@
-"""Every example runs offline and shows what it says; code and commands of the README and the guide work as written."""
+"""Every example runs offline and shows what it says."""
 
 from __future__ import annotations
 
 import json
 import re
 import runpy
-import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from blpo_dspy.calls.ledger import ROLES
 from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.workers import Workers
-from blpo_dspy.cli.app import app
-from blpo_dspy.data.sources.photographs import RATERS, rated_edits, rated_pairs, write_dataset
+from blpo_dspy.data.sources.photographs import RATERS, rated_edits, rated_pairs
 from blpo_dspy.embedded.server.http import Options, start_server
 from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.labelling import inputs_of, label_images
@@ -28,8 +23,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.wheel]
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
-PAGES = [ROOT / name / "README.md" for name in ("", "examples", "examples/paper", "examples/benchmarks")]
-README = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
 
 def run(name: str, tmp_path: Path, *, warns: bool = False) -> str:
@@ -81,8 +74,10 @@ def test_compiling_in_an_example_raises_agreement_on_its_test_images(name, tmp_p
     assert after > before + 0.15
 
 
-def test_a_cascade_agrees_more_than_its_cheap_judge_and_costs_less_than_its_strong_one(tmp_path: Path) -> None:
-    """And every photograph of the folder gets a label or is for people."""
+def test_a_cascade_agrees_more_than_its_cheap_judge_and_costs_less_than_its_strong_one(
+    tmp_path: Path,
+) -> None:
+    """Every photograph of a folder gets a label or is for people, and the shares are near the true ones."""
     shown = run("act_on_it", tmp_path)
     assert "With probability 0.9, at least 90% of its labels agree" in shown
     table = re.findall(r"^(judge \d alone|calibrated) +(\d+\.\d)% +(\d+\.\d)% +\d+\.\d +\$(\S+)", shown, re.MULTILINE)
@@ -90,6 +85,11 @@ def test_a_cascade_agrees_more_than_its_cheap_judge_and_costs_less_than_its_stro
     assert together[0] > cheap[0] + 3
     assert cheap[1] < together[1] < 0.8 * strong[1]
     assert re.search(r"^Photographs  150: .* escalated to people$", shown, re.MULTILINE)
+    row = r"^(\d|mean) +[\d.]+%?, ([\d.]+)%? to ([\d.]+)%?; judge alone ([\d.]+)%?; true ([\d.]+)%?$"
+    found = [tuple(map(float, each[1:])) for each in re.findall(row, shown, re.MULTILINE)]
+    assert len(found) == 6
+    assert sum(low <= true <= high for low, high, _, true in found) >= 5
+    assert not all(low <= alone <= high for low, high, alone, _ in found)
 
 
 def test_a_judge_works_inside_a_pipeline_and_survives_its_save_and_load(tmp_path: Path) -> None:
@@ -188,100 +188,3 @@ def test_the_papers_protocol_states_its_cost_and_spends_nothing(tmp_path: Path) 
     shown = run("reproduce_paper", tmp_path)
     assert re.findall(r"^\| (\w+) \| main \|", shown, re.MULTILINE) == ["unsafebench", "seetrue", "imagereward", "agin"]
     assert "Nothing was fetched and no model was asked." in shown
-
-
-@pytest.fixture
-def with_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with what `make demo` leaves, in small; it is the current one."""
-    write_dataset(tmp_path / "demo", RATERS["colour"], train=40, val=10, test=10)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def blocks(language: str) -> list[str]:
-    """The code blocks in a language, of the README and then of the guide."""
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-
-
-def test_the_python_of_the_readme_runs_as_written(
-    with_demo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One block after the other; the first is the quickstart, eight lines long, and leaves a judge."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", (with_demo / "mlruns").as_uri())
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    first, *others = blocks("python")
-    assert len([line for line in first.splitlines() if line.strip()]) <= 9, "the import and eight lines"
-    names: dict[str, Any] = {}
-    exec(first, names)
-    assert (with_demo / "judge.json").is_file()
-    assert "test after" in capsys.readouterr().out
-    for block in others:
-        exec(block, names)
-    label, accuracy = capsys.readouterr().out.split()[:2]
-    assert label in "12345"
-    assert 0 <= float(accuracy) <= 1
-    assert 0 <= names["mean"] <= 1
-    assert 0 <= names["rewards"][0] <= 1
-
-
-def commands() -> list[list[str]]:
-    """The `blpo` commands of the README's console blocks, as words."""
-    lines = "\n".join(blocks("console")).replace("\\\n", " ").splitlines()
-    return [shlex.split(line[2:], comments=True)[1:] for line in lines if line.startswith("$ blpo ")]
-
-
-def test_the_commands_of_the_readme_work_as_written(with_demo: Path) -> None:
-    """Those on the offline engine run; all others state options that exist."""
-    offline = 0
-    for words in commands():
-        command = typer.main.get_command(app).commands[words[0]]  # type: ignore[attr-defined]
-        command.make_context(words[0], list(words[1:]))  # raises on an option that is none
-        if "embedded" in words:
-            done = CliRunner().invoke(app, words, catch_exceptions=False)
-            assert (done.exit_code, done.stderr) == (0, ""), words
-            offline += 1
-    assert offline == 5
-    for left in ("runs/first/result.json", "runs/first/report.html", "predictions.parquet"):
-        assert (with_demo / left).is_file()
-
-
-def headings(page: Path) -> set[str]:
-    """The headings of a page, as links name them."""
-    lines = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in lines}
-
-
-def test_the_readme_names_files_and_options_that_exist() -> None:
-    """Links lead to files and to headings of these pages; options mentioned in the text are some command's."""
-    for page in PAGES:
-        for target, heading in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8")):
-            file = (page.parent / target) if target else page
-            assert file.exists() or not (ROOT / "programs").is_dir(), target
-            assert not heading or heading in headings(file), (page, target, heading)
-    names = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    helped = "".join(CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "300"}).stdout for name in names)
-    elsewhere = {
-        "--caps",
-        "--describing-noise",
-        "--forms",
-        "--help",
-        "--label-noise",
-        "--methods",
-        "--test",
-        "--limit-mm-per-prompt",
-        "--mmproj",
-        "--moments",
-        "--port",
-        "--raters",
-        "--rare-labels",
-        "--raw",
-        "--smoke",
-        "--start",
-        "--sweeps",
-        "--temperaments",
-        "--train",
-        "--variants",
-        "--yes",
-    }
-    mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - elsewhere
-    assert mentioned <= set(re.findall(r"--[a-z][a-z-]+", helped))

@@ -9,7 +9,7 @@ import nbclient
 import nbformat
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.wheel]
+pytestmark = [pytest.mark.slow, pytest.mark.wheel, pytest.mark.xdist_group("notebook")]  # it is run once
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "notebook.ipynb"
 LONGEST = 1500  # characters of an output

@@ -86,9 +86,12 @@ def test_noisy_descriptions_and_temperaments_are_other_engines() -> None:
 
 
 def test_finished_runs_are_kept_and_only_new_ones_are_made(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A second command makes none of them again, also after a break that tore the last line."""
-    first = runs.run_all([task(1, "none")], out=str(tmp_path), processes=1)
-    assert "1 of 1 runs done" in capfd.readouterr().err
+    """A second command makes none of them again, also after a break that tore the last line; one that fails is none."""
+    first = runs.run_all([task(1, "blpo", cap=-1), task(1, "none")], out=str(tmp_path), processes=1)
+    told = capfd.readouterr().err
+    assert "Error: " in told
+    assert "2 of 2 runs done" in told
+    assert set(first) == {task(1, "none")}
     path = tmp_path / "runs.jsonl"
     path.write_text(path.read_text() + '{"key": "torn')
     again = runs.run_all([task(1, "none"), task(2, "none")], out=str(tmp_path), processes=1)
@@ -107,13 +110,6 @@ def test_a_run_is_kept_by_everything_that_decides_it(tmp_path: Path) -> None:
     others = [task(2), task(1, "earlier"), task(1, cap=300), task(1, label_noise=0.0), task(1, evidence="image")]
     assert len({task(1).key, *(other.key for other in others)}) == 6
     assert json.loads(task(1).key)[0] == runs.VERSION
-
-
-def test_a_method_that_fails_leaves_no_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The others go on; it is made again next time."""
-    found = runs.run_all([task(1, "blpo", cap=-1), task(1, "none")], out=str(tmp_path), processes=1)
-    assert set(found) == {task(1, "none")}
-    assert "Error: " in capfd.readouterr().err
 
 
 def test_the_interval_of_paired_differences() -> None:

@@ -54,13 +54,13 @@ class Case:
 
 
 def cases(family: Iterable[Case]) -> pytest.MarkDecorator:
-    """Returns the parametrization of a test over a family of cases, named by their recipes; they are many, so slow."""
+    """Returns the parametrization of a test over a family of cases, named by their recipes."""
     found = list(family)
     names = [case.recipe.encode("ascii", "backslashreplace").decode() for case in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     assert not twice, f"recipes that don't tell cases apart: {twice}"
     assert not any(" at 0x" in name for name in names), "a recipe that no other process would write"
-    params = [pytest.param(case, id=name, marks=pytest.mark.slow) for case, name in zip(found, names, strict=True)]
+    params = [pytest.param(case, id=name) for case, name in zip(found, names, strict=True)]
     return pytest.mark.parametrize("case", params)
 
 

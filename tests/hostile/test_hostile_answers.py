@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import dspy
+import pytest
 from engines import scripted_lm
 from hostile_case import Case, cases, hold, in_folder
 from judges import SAFETY, SCALE, judge_with, picture
@@ -17,6 +18,8 @@ from mutations import SNIPPETS
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.programs import VisualJudge
+
+pytestmark = pytest.mark.slow
 
 SEVERITY = LabelSpace("none", "mild", "severe", ordered=True)
 SPACES = {"safety": SAFETY, "scale": SCALE, "severity": SEVERITY, "parts": LabelSpace("A", "A*", "B")}

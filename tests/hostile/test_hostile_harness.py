@@ -29,6 +29,8 @@ from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, BlpoWarning
 from blpo_dspy.programs import VisualJudge
 
+pytestmark = pytest.mark.slow
+
 
 def caught(case: Case, folder: Path, bound: float = 5.0) -> bool:
     """Returns whether a case fails."""

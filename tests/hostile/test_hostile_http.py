@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import dspy
+import pytest
 from engines import completion
 from hostile_case import Case, cases, check_text, hold, import_litellm
 from image_files import write_photos
@@ -22,6 +23,8 @@ from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.predict import predict
 from blpo_dspy.programs import VisualJudge
+
+pytestmark = pytest.mark.slow
 
 KEY = "sk-hostile-0123456789abcdef"
 TIMEOUT = 1.0

@@ -15,12 +15,15 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hostile_case import Case, cases, hold, in_folder
 from image_files import animated, content, encoded, noise, photo, png, png_header, turned
 from mutations import damaged
 from PIL import Image, features
 
 from blpo_dspy.data.images.prepare import PixelPolicy, PreparedImage, fingerprint
+
+pytestmark = pytest.mark.slow
 
 POLICY = PixelPolicy(max_side=32, max_bytes=4096)
 DECODING = PixelPolicy(max_side=32, max_bytes=4096, check="decode")

@@ -14,6 +14,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 from engines import scripted_lm
 from hostile_case import Case, cases, hold
 from image_files import write_photos
@@ -29,6 +30,8 @@ from blpo_dspy.optimizers import BLPO
 from blpo_dspy.predictions.journal import SUFFIX
 from blpo_dspy.predictions.predict import predict
 from blpo_dspy.programs import VisualJudge
+
+pytestmark = pytest.mark.slow
 
 CHANGED, LINES, DAMAGED = 48, 14, 18
 PHOTOS = 3

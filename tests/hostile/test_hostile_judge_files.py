@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import dspy
+import pytest
 from engines import scripted_lm
 from hostile_case import Case, cases, hold
 from judges import answers, picture
@@ -19,6 +20,8 @@ from mutations import VALUES, changed, damaged, places
 
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.programs import VisualJudge
+
+pytestmark = pytest.mark.slow
 
 LABELS = LabelSpace("Safe", "Unsafe")
 CHANGED, DAMAGED, STATES = 70, 30, 40

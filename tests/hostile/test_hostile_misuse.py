@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import dspy
+import pytest
 from engines import scripted_lm
 from hostile_case import Case, cases, hold, import_litellm
 from image_files import write_photos
@@ -28,6 +29,8 @@ from blpo_dspy.optimizers.estimate import estimate
 from blpo_dspy.optimizers.proposals.guards import Guards
 from blpo_dspy.predictions.predict import predict
 from blpo_dspy.programs import VisualJudge
+
+pytestmark = pytest.mark.slow
 
 NAN, INF = float("nan"), float("inf")
 NO_NUMBER: tuple[Any, ...] = ("x", [], {}, NAN)

@@ -26,6 +26,8 @@ from blpo_dspy.data.images.prepare import PixelPolicy, PreparedImage, fingerprin
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import DataError
 
+pytestmark = pytest.mark.slow
+
 LABELS = LabelSpace("Safe", "Unsafe")
 IMAGES = {f"{name}.png": encoded(photo(8, 6, seed=seed)) for seed, name in enumerate("abc")}
 ROWS = [{"image": name, "label": LABELS.names[i % 2], "prompt": f"a {i}, “b”"} for i, name in enumerate(IMAGES)]

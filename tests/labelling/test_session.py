@@ -132,6 +132,7 @@ def test_raters_are_shown_the_same_images_and_not_each_others_labels(tmp_path: P
     assert [(row["rater"], row["label"]) for row in rows(out)] == [("ann", "5"), ("ann", "3"), ("ben", "4")]
 
 
+@pytest.mark.slow
 def test_long_and_hostile_texts_are_data(tmp_path: Path) -> None:
     """Shown cut, as text; the table has them in full."""
     photos(tmp_path, 1)

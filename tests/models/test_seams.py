@@ -51,6 +51,7 @@ def imported(text: str) -> set[str]:
     return {name for name in found if name.partition(".")[0] == "dspy"}
 
 
+@pytest.mark.slow
 def test_only_the_seams_import_internals_of_dspy() -> None:
     """Another module takes them from there."""
     found = {path: imported(text) - PUBLIC for path, text in sources().items()}

@@ -142,6 +142,7 @@ def test_options_reach_the_server_as_they_do_from_dspy(server: ScriptedServer, o
     assert outcomes[0] == outcomes[1]
 
 
+@pytest.mark.slow
 @given(st.text(st.characters(codec="utf-8")), st.sampled_from([dspy.ChatAdapter, dspy.JSONAdapter]))
 def test_any_text_is_put_in_as_an_adapter_writes_it(text: str, adapter: type[dspy.Adapter]) -> None:
     """Also with markers of DSPy's own in it, which take the text apart."""

@@ -81,6 +81,7 @@ def test_a_run_that_nothing_cuts_short_says_why_it_ended(steps: Any, ended: str,
     assert (result.stop_reason, result.capped, len(result.rounds)) == (reason, False, len(steps))
 
 
+@pytest.mark.slow
 def test_the_start_the_end_of_every_minibatch_and_the_last_round_are_validated() -> None:
     """Each once; rounds in between are not. The best of them is returned, or what the algorithm ends with."""
     steps = (*above(60, ends=False), *above(120), *above(90, 30, ends=False))
@@ -92,6 +93,7 @@ def test_the_start_the_end_of_every_minibatch_and_the_last_round_are_validated()
     assert found((), select="last", ended="x").returned == found((), ended="x").returned == result.start
 
 
+@pytest.mark.slow
 def test_a_validation_stands_at_the_calls_that_led_to_it() -> None:
     """Those of the rounds before it and its own, but never more than at the end of the next round."""
     result = found(above(60, None, 120))
@@ -101,6 +103,7 @@ def test_a_validation_stands_at_the_calls_that_led_to_it() -> None:
     assert result.ledger.total.calls == 24
 
 
+@pytest.mark.slow
 def test_hooks_are_called_with_each_round_and_each_validation() -> None:
     """In order, as they are recorded."""
     heard: list[Any] = []
@@ -110,6 +113,7 @@ def test_hooks_are_called_with_each_round_and_each_validation() -> None:
     assert validated == [v.instructions for v in result.validations]
 
 
+@pytest.mark.slow
 def test_the_journal_holds_rounds_validations_and_the_end(tmp_path: Path) -> None:
     """Each with its number."""
     found(above(60, 90), log_dir=tmp_path)
@@ -120,6 +124,7 @@ def test_the_journal_holds_rounds_validations_and_the_end(tmp_path: Path) -> Non
     assert written[-1] == ("end", 0)
 
 
+@pytest.mark.slow
 def test_guards_check_what_was_validated_and_need_the_best_of_it() -> None:
     """What they refuse isn't returned, however well it scored."""
     steps, strict = above(200), Guards(label_shift=0.0)

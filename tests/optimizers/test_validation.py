@@ -40,6 +40,7 @@ def validating(seen: Seen) -> bool:
     return seen.fields == ["label"] and any(f"data:image/png;base64,{image}" in VALIDATED for image in seen.images)
 
 
+@pytest.mark.slow
 def test_instructions_that_are_refused_the_hard_images_are_not_returned() -> None:
     """The few that they are right on would make them the best; the record says why they are not."""
 
@@ -54,6 +55,7 @@ def test_instructions_that_are_refused_the_hard_images_are_not_returned() -> Non
     assert last.refused == f"the model failed for {last.agreement.failed} of {len(VALIDATION)} examples"
 
 
+@pytest.mark.slow
 def test_an_update_that_is_refused_most_of_its_batch_has_no_score() -> None:
     """It is not chosen, whatever it says about the rest."""
 
@@ -107,6 +109,7 @@ def test_images_that_are_refused_are_not_images_without_mistakes() -> None:
         found(squeamish)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*hardly pays")
 @pytest.mark.parametrize("cap", [180, 220, 260])
 def test_a_short_outage_costs_a_capped_run_no_validation(cap: int) -> None:
@@ -125,6 +128,7 @@ def test_a_short_outage_costs_a_capped_run_no_validation(cap: int) -> None:
     assert record.returned != record.start
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*hardly pays")
 def test_a_validation_stands_without_the_few_images_that_keep_failing() -> None:
     """Within the allowed share the others say enough, whether or not the budget pays for a second attempt."""
@@ -152,6 +156,7 @@ def validator(script: Any = mind, *, evidence: str = "image", **options: Any) ->
 Q = "Describe this image in detail."
 
 
+@pytest.mark.slow
 def test_each_instructions_are_judged_once_and_stand_wherever_they_were_reached() -> None:
     """What an earlier validation measured costs a later one nothing."""
     start, later = Instructions("Bright is above 20", Q), Instructions("Bright is above 128", Q)
@@ -180,6 +185,7 @@ def test_a_part_of_the_validation_set_has_as_many_of_each_label_as_it_can() -> N
         assert found.calls == 42
 
 
+@pytest.mark.slow
 def test_what_a_cap_cuts_short_is_not_measured() -> None:
     """Half a validation set would not be comparable."""
     with validator(budget=Budget(max_calls=50)) as (found, run, heard):
@@ -196,6 +202,7 @@ def test_what_a_cap_cuts_short_is_not_measured() -> None:
     assert not heard
 
 
+@pytest.mark.slow
 def test_later_instructions_that_fail_on_too_much_are_refused_and_the_start_ends_the_run() -> None:
     """With how many; within the allowed share the gain is that on the rest."""
 

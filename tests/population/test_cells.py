@@ -27,6 +27,7 @@ def sample(values: Any, judged: Any, collection: Any, strata: Any = None, sizes:
     )
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=4, max_size=60), st.integers(0, 200))
 @settings(max_examples=80, deadline=None)
 def test_the_estimate_is_the_difference_estimator_with_the_weight_of_least_variance(

@@ -12,6 +12,7 @@ from blpo_dspy.errors import BlpoError
 from blpo_dspy.population.design import draw
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from("abc"), min_size=40, max_size=300), st.integers(6, 40), st.integers(0, 3))
 @settings(max_examples=60, deadline=None)
 def test_a_draw_has_n_different_images_and_states_how_likely_each_was(labels: list[str], n: int, seed: int) -> None:

@@ -20,6 +20,7 @@ def cell(weight: float, count: int, n: int, left: float = 1.0) -> Cell:
     return Cell(weight, n, count / n, left)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))), st.sampled_from([0.8, 0.95]))
 @settings(max_examples=60, deadline=None)
 def test_of_a_single_cell_it_is_wilsons(drawn: tuple[int, int], level: float) -> None:
@@ -60,6 +61,7 @@ def test_of_two_cells_its_ends_are_where_the_score_test_just_rejects(
         assert abs(end - estimate) / math.sqrt(variance) == pytest.approx(float(norm.ppf(0.975)), rel=1e-3)
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(st.integers(1, 50), st.floats(0, 1), st.floats(0.05, 1), st.floats(0, 1)), min_size=1, max_size=5

@@ -15,6 +15,7 @@ from blpo_dspy.population.shifts import Shift, corrected, fall, label_shift, num
 COUNTS = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300)), min_size=1, max_size=6)
 
 
+@pytest.mark.slow
 @given(COUNTS)
 @settings(max_examples=80, deadline=None)
 def test_any_counts_of_labels_give_a_p_value(counts: list[tuple[int, int]]) -> None:
@@ -41,6 +42,7 @@ def test_numbers_are_compared_by_kolmogorov_and_smirnov() -> None:
     assert number_shift("confidence", [], second).p_value == 1
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=12))
 @settings(max_examples=80, deadline=None)
 def test_a_fall_on_the_same_images_is_tested_exactly(pairs: list[tuple[bool, bool]]) -> None:
@@ -65,6 +67,7 @@ def test_holms_correction() -> None:
     assert corrected([Shift("a", "", 0.9), Shift("b", "", 0.8)])[0].corrected == 1
 
 
+@pytest.mark.slow
 def test_without_a_change_hardly_any_of_many_seeds_raises_an_alarm() -> None:
     """At a level of 5 % over both tests."""
     alarms = 0

@@ -55,6 +55,7 @@ def test_what_was_written_is_known_again(tmp_path: Path) -> None:
     journal.close()
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(data=st.data())
 def test_a_journal_cut_at_any_byte_can_be_continued(

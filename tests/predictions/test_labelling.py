@@ -91,6 +91,7 @@ def test_a_refused_key_ends_it_with_one_message() -> None:
         run(lambda seen: lm15.AuthError("bad key"), 10)
 
 
+@pytest.mark.slow
 def test_inputs_are_taken_as_their_turn_comes() -> None:
     """A few for each thread ahead of the verdicts, so that a thousand images never lie in memory."""
     taken: list[int] = []
@@ -123,6 +124,7 @@ def test_an_image_that_cannot_be_read_is_its_own_failure(tmp_path: Path) -> None
     assert not any(verdict.outage for verdict in verdicts)
 
 
+@pytest.mark.slow
 def test_a_server_that_falls_silent_in_the_middle_ends_it() -> None:
     """After some rounds of failures on all threads; single failures in between don't add up to that."""
 
@@ -158,6 +160,7 @@ def test_agreement_counts_failures_apart_from_answers() -> None:
     assert judge.judge.lm is None, "the caller's judge got an LM"
 
 
+@pytest.mark.slow
 def test_a_model_that_refuses_every_image_is_not_asked_about_all() -> None:
     """After twenty refusals from the first image on it isn't the images; one answer among them, and it may be."""
     asked: list[int] = []

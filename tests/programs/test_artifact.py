@@ -130,6 +130,7 @@ def labels_of(judge: VisualJudge, images: list[str]) -> list[str]:
         return [str(judge(image=image, prompt="a thing", style="none").label) for image in images]
 
 
+@pytest.mark.slow
 def test_a_fresh_process_in_another_folder_gives_the_same_labels(tmp_path: Path) -> None:
     """Nothing but the file is needed."""
     images = [str(tmp_path / f"image{grey}.png") for grey in range(16)]
@@ -229,6 +230,7 @@ def test_a_missing_file_and_a_folder_are_refused_with_the_reason(tmp_path: Path)
             VisualJudge.load(path)
 
 
+@pytest.mark.slow
 def test_every_truncated_file_is_refused(tmp_path: Path) -> None:
     """Wherever a file breaks off, but for its last line break, it is not a judge."""
     judge_of().save(tmp_path / "judge.json")
@@ -250,6 +252,7 @@ def test_another_format_version_is_refused(version: Any, saved: Path) -> None:
             load(saved)
 
 
+@pytest.mark.slow
 def test_a_judge_of_scores_is_a_file_of_the_next_version_and_others_are_not(tmp_path: Path) -> None:
     """Earlier releases refuse what they can't read, and read all else."""
     scores = LabelSpace.scores(0, 100, tolerance=2.5)
@@ -555,6 +558,7 @@ def test_a_state_in_a_larger_program_brings_its_pixel_policy(tmp_path: Path) -> 
     assert prompts(parent.judge) == prompts(judge_of())
 
 
+@pytest.mark.slow
 def test_how_images_are_checked_is_kept_where_it_is_not_the_default(tmp_path: Path) -> None:
     """A file of a default policy is as it was before there was a choice; nothing else in a file depends on it."""
     usual, full = judge_of(pixel_policy=PixelPolicy()), judge_of(pixel_policy=PixelPolicy(check="decode"))

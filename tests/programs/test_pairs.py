@@ -90,6 +90,7 @@ def test_only_pairs_are_asked_about_twice() -> None:
         asked_in(PAIR, "two")
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(PAIR.labels), max_size=40), st.integers(0, 99))
 def test_half_of_each_label_is_swapped(labels: list[Any], seed: int) -> None:
     """Of an odd number one more or one less; the same seed draws the same."""

@@ -288,6 +288,7 @@ def test_an_image_that_fails_costs_no_other_its_verdict(threads: int, tmp_path: 
         assert [result is None for result in judge.batch(items, **options)] == [False, *[True] * 13, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 8])
 def test_failures_between_answers_cost_nothing_but_themselves(threads: int) -> None:
     """Every 8th call of 200 meets a connection error, more than DSPy allows: one warning names the cause."""

@@ -54,6 +54,7 @@ def test_a_chart_stays_within_its_frame(values: list[float], spent: list[float])
                 assert all(-1 <= y + moved[1] <= height + 1 for y in at[1::2])
 
 
+@pytest.mark.slow
 def test_a_method_alone_is_drawn_on_an_axis_from_0_to_1() -> None:
     """With a line or without; several methods, and a negative figure, have an axis of their own."""
 
@@ -69,6 +70,7 @@ def test_a_method_alone_is_drawn_on_an_axis_from_0_to_1() -> None:
     assert "0.0" not in axis(lone, Series("opro", (Point(0.9, None, "", 300),)))
 
 
+@pytest.mark.slow
 def test_each_point_tells_its_figure_to_who_points_and_to_who_listens() -> None:
     """As a title and in the label of the drawing."""
     for chart in (line_chart(TWO, "accuracy"), dot_chart(TWO, "accuracy", None)):
@@ -89,6 +91,7 @@ def test_text_of_data_is_text() -> None:
             assert [text for text in svg.iter("text") if (text.text or "").endswith("<script>alert(1)</script> $…")]
 
 
+@pytest.mark.slow
 def test_a_chart_is_the_pages_own() -> None:
     """Every colour is one of the page's, and nothing in it has an id, an address, a font or a style sheet."""
     page = (Path(blpo_dspy.report.__file__).parent / "base.html").read_text()
@@ -113,6 +116,7 @@ def test_the_legend_shows_what_is_drawn() -> None:
     assert lines == {"dot": 0, "line": 2}
 
 
+@pytest.mark.slow
 def test_the_same_figures_make_the_same_bytes_whatever_a_user_set() -> None:
     """And what a user set stays as it was."""
     first = [line_chart(TWO, "F1"), dot_chart(TWO, "F1", 0.5)]
@@ -138,6 +142,7 @@ def test_drawing_says_nothing_on_the_terminal_and_opens_no_window(tmp_path: Path
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_a_picture_has_all_methods_and_none(tmp_path: Path) -> None:
     """Where there is no series there is an empty frame."""
     for series in ((), TWO):
@@ -145,6 +150,7 @@ def test_a_picture_has_all_methods_and_none(tmp_path: Path) -> None:
         assert (tmp_path / "plot.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_a_scatter_plot_shows_the_pairs_within_its_squares() -> None:
     """One square a judge, dots and band inside; of many pairs evenly picked ones, so that a page stays small."""
     planes = [Plane(f"before {HOSTILE}", ((0, 0), (100, 100), (32.5, 80))), Plane("after", ())]

@@ -71,6 +71,7 @@ def rated(tmp_path: Path) -> Path:
     return tmp_path / "rated"
 
 
+@pytest.mark.slow
 def test_compile_takes_task_labels_and_sizes_from_a_source(unsafe: Path, tmp_path: Path) -> None:
     """Like a table; what was seen is noted, and nothing but the judge and the names of its images is written."""
     out = tmp_path / "out" / "judge.json"
@@ -133,6 +134,7 @@ def test_what_the_user_says_counts_for_more_than_the_source(seetrue: Path, tmp_p
     assert "for research only" in done.stderr
 
 
+@pytest.mark.slow
 def test_estimate_and_compare_take_a_source_too(seetrue: Path, tmp_path: Path) -> None:
     """The comparison keeps the names of the drawn images."""
     source = ("--source", "seetrue", "--local-dir", seetrue, "--sizes", "16,8,16", "--judge-model", "embedded")
@@ -144,6 +146,7 @@ def test_estimate_and_compare_take_a_source_too(seetrue: Path, tmp_path: Path) -
     assert {name: len(ids) for name, ids in names.items()} == {"train": 16, "val": 8, "test": 16}
 
 
+@pytest.mark.slow
 def test_any_dataset_of_the_hub_is_a_source_by_its_columns(
     rated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +243,7 @@ def test_offline_a_gate_and_a_renamed_column_are_one_message_each(
         assert re.fullmatch(r"Error: .*\n", done.stderr)
 
 
+@pytest.mark.slow
 def test_a_judge_of_other_labels_or_texts_is_told(unsafe: Path, seetrue: Path, tmp_path: Path) -> None:
     """By evaluate, which takes labels and context from the judge."""
     out = tmp_path / "judge.json"
@@ -253,6 +257,7 @@ def test_a_judge_of_other_labels_or_texts_is_told(unsafe: Path, seetrue: Path, t
     assert json.loads(good.stdout)["n"] == 22
 
 
+@pytest.mark.slow
 def test_mean_opinion_scores_are_levels_or_scores_and_never_one_for_the_other(tmp_path: Path) -> None:
     """A level is not read as a score: the message says how the source gives scores."""
     rows = [

@@ -46,6 +46,7 @@ def people(rows: Rows, wrong: int = 0) -> Rows:
     ]
 
 
+@pytest.mark.slow
 def test_without_a_change_at_most_two_of_twenty_seeds_raise_an_alarm() -> None:
     """On other images, with labels and confidence compared."""
     found = [measure_drift(judge(), verdicts(seed=seed), verdicts(seed=100 + seed, start=900)) for seed in range(20)]

@@ -50,6 +50,7 @@ def watched(*, terminal: bool, shown: bool = True) -> tuple[str, VisualJudge]:
     return console.file.getvalue(), judge
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_rounds_calls_and_agreement() -> None:
     """The agreement shown is that on all validation examples, of the start and of the best so far."""
     shown, judge = watched(terminal=True)
@@ -64,6 +65,7 @@ def test_a_terminal_shows_rounds_calls_and_agreement() -> None:
     assert int(last[3]) == round(100 * returned.agreement.accuracy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("terminal", "shown"), [(False, True), (True, False)])
 def test_nothing_is_drawn_elsewhere_or_when_not_wanted(terminal, shown) -> None:
     """A log file gets no live line."""
@@ -96,6 +98,7 @@ def test_warnings_of_this_library_are_passed_on_as_they_are_issued() -> None:
     assert (str(warning), warning.options) == ("ours", ("max_calls",))
 
 
+@pytest.mark.slow
 def test_a_failure_that_is_waited_for_is_told_once() -> None:
     """A server that is away looks like a halt; a second failure of its kind says nothing new."""
     failed = 0

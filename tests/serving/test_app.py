@@ -77,6 +77,7 @@ def serving(
         assert not served.thread.is_alive()
 
 
+@pytest.mark.slow
 def test_an_image_gets_a_verdict_however_it_is_sent() -> None:
     """As it is, in a form, as base64 or as a data URI."""
     encoded_image = base64.b64encode(PNG).decode()
@@ -175,6 +176,7 @@ def test_hostile_bodies_are_refused_without_a_call(request_: dict[str, Any], sta
         assert served.image().status_code == 200
 
 
+@pytest.mark.slow
 def test_a_body_is_not_read_beyond_its_limit() -> None:
     """Neither one that states ten gigabytes nor one that doesn't state its length; a bomb of pixels is refused."""
     with serving(limits=Limits(max_body=20_000)) as served:

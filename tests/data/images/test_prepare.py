@@ -212,6 +212,7 @@ def test_a_large_image_is_fitted_and_keeps_its_proportions() -> None:
     assert decoded(SMALL.prepare(photo(5000, 1)).url).size == (64, 1)
 
 
+@pytest.mark.slow
 def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size() -> None:
     """A hundred times the pixels take no more memory, and the side still comes out exactly."""
     taken = []
@@ -354,6 +355,7 @@ def test_metadata_is_left_out_of_a_file_that_is_not_built_as_it_should_be() -> N
     assert b"SECRET" not in content(POLICY.prepare(data).url)[1]
 
 
+@pytest.mark.slow
 @given(st.sampled_from(["JPEG", "PNG", "WEBP", "GIF"]), st.data())
 def test_metadata_of_a_damaged_file_raises_nothing(kind: str, data: st.DataObject) -> None:
     """Whatever is cut or overwritten."""
@@ -397,6 +399,7 @@ def sources(draw: st.DrawFn) -> bytes | Image.Image:
     return encoded(image, kind, **({"exif": exif} if kind in ("PNG", "JPEG", "WEBP", "TIFF") else {}))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, derandomize=True, deadline=None)
 @given(sources(), st.sampled_from([SMALL, PixelPolicy(max_side=100, max_bytes=20_000), POLICY]))
 def test_any_image_comes_out_within_the_policy_and_only_once(source: bytes | Image.Image, policy: PixelPolicy) -> None:
@@ -414,6 +417,7 @@ def test_any_image_comes_out_within_the_policy_and_only_once(source: bytes | Ima
     assert policy.prepare(source).url == prepared.url
 
 
+@pytest.mark.slow
 @settings(max_examples=120, derandomize=True, deadline=None)
 @given(st.sampled_from(["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP"]), st.data())
 def test_a_damaged_file_is_prepared_or_refused_in_one_line(kind: str, data: st.DataObject) -> None:
@@ -431,6 +435,7 @@ def test_a_damaged_file_is_prepared_or_refused_in_one_line(kind: str, data: st.D
     assert "\n" not in outcome if isinstance(outcome, str) else max(outcome.size) <= POLICY.max_side
 
 
+@pytest.mark.slow
 @settings(max_examples=100, derandomize=True, deadline=None)
 @given(st.sampled_from([("PNG", {}), ("JPEG", {}), ("JPEG", {"progressive": True}), ("WEBP", {})]), st.data())
 def test_a_file_cut_short_is_refused(kind: tuple[str, dict[str, bool]], data: st.DataObject) -> None:
@@ -535,6 +540,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 def test_a_deep_image_with_transparency_takes_few_copies_of_its_pixels(tmp_path: Path) -> None:
     """Some 10 bytes for each pixel: as it was decoded, and flattened."""
     files = [tmp_path / "small.png", tmp_path / "large.png"]
@@ -546,6 +552,7 @@ def test_a_deep_image_with_transparency_takes_few_copies_of_its_pixels(tmp_path:
     assert int(done.stdout) * unit < 14 * 3000 * 3000
 
 
+@pytest.mark.slow
 def test_large_images_are_flattened_as_small_ones_are() -> None:
     """In strips, the last of which is lower."""
     clear = photo(1500, 1000)
@@ -636,6 +643,7 @@ def test_a_url_is_passed_on_and_never_fetched(url: str) -> None:
 # Once per image
 
 
+@pytest.mark.slow
 def test_a_prepared_image_comes_back_at_once() -> None:
     """The same object, in a fraction of the time of any decoding."""
     prepared = POLICY.prepare(noise(1000, 1000))

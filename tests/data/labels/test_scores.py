@@ -106,6 +106,7 @@ def test_a_range_says_in_words_what_a_score_is() -> None:
 # --- loss ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(scored(count=2))
 @checked
 def test_the_loss_is_the_distance_as_a_part_of_the_range(case: tuple[LabelSpace, list[float]]) -> None:
@@ -158,6 +159,7 @@ def test_a_label_that_is_no_score_has_no_loss() -> None:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(scored(), st.sampled_from(["{}", " {} ", "**{}**", "Score: {}", "score = {}.", '"{}"', "{} points", "({})"]))
 @checked
 def test_a_score_is_read_in_any_wrapping(case: tuple[LabelSpace, list[float]], form: str) -> None:
@@ -230,6 +232,7 @@ def test_answers_that_state_no_score_or_two(answer: object) -> None:
     assert PERCENT.parse(answer) is None
 
 
+@pytest.mark.slow
 @given(scored(count=2))
 @checked
 def test_two_different_scores_are_no_answer(case: tuple[LabelSpace, list[float]]) -> None:
@@ -257,6 +260,7 @@ def test_any_text_is_a_score_of_the_range_or_none(text: str) -> None:
         assert read is None or read in space
 
 
+@pytest.mark.slow
 @given(scored())
 @checked
 def test_a_cell_is_the_score_it_states(case: tuple[LabelSpace, list[float]]) -> None:
@@ -282,6 +286,7 @@ def test_a_cell_with_a_decimal_comma_is_refused_with_the_way_to_write_it() -> No
 # --- parts of the range ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 1000).map(lambda n: n / 10), min_size=1, max_size=80), st.integers(1, 12))
 @checked
 def test_bins_hold_equal_scores_together_and_in_order(scores: list[float], least: int) -> None:

@@ -103,6 +103,7 @@ def test_loss_of_nominal_labels_is_zero_or_one() -> None:
     assert [SAFETY.loss("Safe", x) for x in ("Safe", "Unsafe", None)] == [0.0, 1.0, 1.0]
 
 
+@pytest.mark.slow
 @checked
 @given(st.integers(-5, 5), st.integers(1, 9), st.data())
 def test_loss_of_ordinal_labels_grows_with_the_distance(low: int, steps: int, data: st.DataObject) -> None:
@@ -385,6 +386,7 @@ LEADS = ["{}", "Label: {}", "**Answer:** {}", "The rating is {}", "Final verdict
 TAILS = ["{}", "{}\n\nThe light is soft.", "I looked closely at it.\n\n{}"]
 
 
+@pytest.mark.slow
 @checked
 @given(
     labelled(SPACES), st.lists(st.sampled_from(WRAPPERS), max_size=2), st.sampled_from(LEADS), st.sampled_from(TAILS)
@@ -406,6 +408,7 @@ SENTENCES = ["The image is {}.", "I would rate this image as {}.", "It is clearl
 CLAUSES = ["{}, it fits the rule", "{}, which the light shows.", "{}, though the light is harsh"]
 
 
+@pytest.mark.slow
 @checked
 @given(labelled(SPACES), st.sampled_from([*DECORATIONS, *SENTENCES]), st.sampled_from(["{}", *CLAUSES]))
 def test_a_plain_sentence_with_one_label_is_read(pair: tuple[LabelSpace, Label], around: str, clause: str) -> None:
@@ -415,6 +418,7 @@ def test_a_plain_sentence_with_one_label_is_read(pair: tuple[LabelSpace, Label],
     assert space.parse(around.format(answer)) == label
 
 
+@pytest.mark.slow
 @checked
 @given(
     st.sampled_from(PAIRS), st.sampled_from(SENTENCES), st.sampled_from([", unlike {}", ", {} being worse", ", or {}"])
@@ -431,6 +435,7 @@ def test_a_sentence_with_a_rival_label_is_not_read(
 LABEL_TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=8)
 
 
+@pytest.mark.slow
 @checked
 @given(st.lists(LABEL_TEXT, min_size=2, max_size=4), st.sampled_from(WRAPPERS), st.data())
 def test_labels_of_any_characters_are_read_and_never_confused(
@@ -449,6 +454,7 @@ def test_labels_of_any_characters_are_read_and_never_confused(
 DENIALS = ["not {}", "isn't {}", "It isn't {}.", "never {}", "no {}", "not\n{}", "{}: no", "{}? No.", "anything but {}"]
 
 
+@pytest.mark.slow
 @checked
 @given(
     labelled([SAFETY, STARS, BINARY, NAMED]),
@@ -465,6 +471,7 @@ def test_a_denied_label_is_never_read(pair: tuple[LabelSpace, Label], denial: st
 JOINERS = [" or ", "/", ", ", "\n", " and ", " - ", "\nor\n", "; ", ". ", " rather than ", " (not ", ": "]
 
 
+@pytest.mark.slow
 @checked
 @given(st.sampled_from(PAIRS), st.sampled_from(JOINERS), st.sampled_from(LEADS[:-1]))
 def test_two_labels_are_never_read_as_one(pair: tuple[LabelSpace, Label, Label], joiner: str, lead: str) -> None:
@@ -502,6 +509,7 @@ GLUE = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.sampled_from([SAFETY, STARS, SIGNED, BINARY]), st.lists(st.sampled_from(WORDS + GLUE), max_size=12))
 def test_only_a_label_that_the_text_contains_is_ever_read(space: LabelSpace, pieces: list[str]) -> None:
@@ -511,6 +519,7 @@ def test_only_a_label_that_the_text_contains_is_ever_read(space: LabelSpace, pie
     assert label is None or str(label).casefold() in text.casefold()
 
 
+@pytest.mark.slow
 @checked
 @given(st.sampled_from(SPACES), st.text(max_size=200))
 def test_any_text_is_a_label_or_invalid(space: LabelSpace, text: str) -> None:

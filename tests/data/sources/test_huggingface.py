@@ -132,6 +132,7 @@ def test_a_table_of_json_lines_is_read(tmp_path: Path) -> None:
     assert len(opened(tmp_path, LabelSpace("a", "b")).draw(8).examples) == 8
 
 
+@pytest.mark.slow
 def test_over_http_the_configuration_and_split_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The card of a dataset says which files belong to which configuration and split."""
     card = "---\nconfigs:\n- config_name: small\n  data_files:\n  - split: dev\n    path: data/train-*\n---\n"

@@ -16,6 +16,7 @@ WEIGHTS = st.dictionaries(st.sampled_from(FLAWS), st.sampled_from([0.0, 0.25, 0.
 LEVELS = st.dictionaries(st.sampled_from(FLAWS), st.integers(1, 3))
 
 
+@pytest.mark.slow
 @given(weights=WEIGHTS)
 @settings(max_examples=100)
 def test_written_weights_are_read_back(weights: dict[str, float]) -> None:
@@ -23,6 +24,7 @@ def test_written_weights_are_read_back(weights: dict[str, float]) -> None:
     assert v.read_weights(v.write_weights(weights)) == weights
 
 
+@pytest.mark.slow
 @given(levels=LEVELS, seed=st.integers(0, 999))
 @settings(max_examples=100)
 def test_written_levels_are_read_back(levels: dict[str, int], seed: int) -> None:
@@ -32,6 +34,7 @@ def test_written_levels_are_read_back(levels: dict[str, int], seed: int) -> None
     assert v.read_levels(text) == {**levels, **dict.fromkeys(absent, 0)}
 
 
+@pytest.mark.slow
 @given(weights=WEIGHTS, changes=WEIGHTS, rest=st.text("abc dx,\n", max_size=30))
 @settings(max_examples=100)
 def test_new_weights_leave_the_rest_of_an_instruction_word_for_word(

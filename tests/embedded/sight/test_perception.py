@@ -33,6 +33,7 @@ def test_levels_are_read_from_crops_it_was_not_fitted_on() -> None:
     assert exact[there].mean() > 0.85
 
 
+@pytest.mark.slow
 def test_an_ordinary_photograph_shows_no_severe_flaw() -> None:
     """The sample photographs as they are, large and not normalised, pass without a severe fault."""
     for name in NAMES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pytest
 from embedded_requests import ask, photographs
 
 from blpo_dspy.embedded import EmbeddedEngine
@@ -24,6 +25,7 @@ def test_a_setting_is_measured_from_the_pixels() -> None:
     assert measured(np.clip(pixels * 0.5, 0, 255))["tone"] == "dark tone"
 
 
+@pytest.mark.slow
 def test_every_value_occurs_and_no_two_pictures_in_three_share_a_setting() -> None:
     """Otherwise a rule could not be for one picture only."""
     settings = [measured(decode(row.image)) for row in photographs(count=100)]

@@ -147,6 +147,7 @@ def test_at_most_eight_children_of_a_parent_are_tried_beside_the_beam() -> None:
     assert len({t.judge for t in second.trials}) == len(second.trials)
 
 
+@pytest.mark.slow
 def test_rejection_on_errors_keeps_the_children_that_correct_most() -> None:
     """With reject_on_errors twice as many children are tried on the errors, and the best of them stay."""
     program, _ = compiled(rounds=1, max_expansion=3, reject_on_errors=True)
@@ -158,6 +159,7 @@ def test_rejection_on_errors_keeps_the_children_that_correct_most() -> None:
     assert sum(kept) > sum(random_ones)
 
 
+@pytest.mark.slow
 def test_twice_as_many_children_as_may_stay_are_tried_on_sixteen_errors() -> None:
     """Drawn at random; where all may stay, or nothing is rejected on errors, none is judged."""
     children = [Trial("proposal", "q", f"Bright is above {threshold}") for threshold in (30, 60, 90, 110, 120)]
@@ -197,6 +199,7 @@ def brightness_of(image: str) -> int:
     return STEP * list(LABEL_OF).index(image)
 
 
+@pytest.mark.slow
 def test_the_best_estimate_is_returned_and_the_best_four_are_the_next_beam() -> None:
     """Trials are ranked by the bandit's estimate; the first ends the round, the first four are expanded next."""
     program, _ = compiled(rounds=3, eval_rounds=6, eval_prompts_per_round=8)
@@ -212,6 +215,7 @@ def test_the_best_estimate_is_returned_and_the_best_four_are_the_next_beam() -> 
     assert result(program).validations == ()
 
 
+@pytest.mark.slow
 def test_of_equal_estimates_the_older_instruction_wins() -> None:
     """Paraphrases that judge alike don't displace what they were made from, nor do children that repeat it."""
 
@@ -272,6 +276,7 @@ def test_failed_and_unusable_answers_are_recorded() -> None:
     assert program.instruction == "Bright is above 20"
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_threads_and_the_seed_draws_the_minibatch() -> None:
     """One thread and eight give the same records; another seed draws other examples."""
     one, eight, other = (
@@ -297,6 +302,7 @@ def test_a_spent_budget_returns_the_best_candidate_tried_so_far() -> None:
     assert (program.instruction, len(seen)) == ("Bright is above 20", expansion)
 
 
+@pytest.mark.slow
 def test_the_best_validated_program_is_returned_within_the_budget_if_asked_for() -> None:
     """select="best" keeps enough of a budget to validate start and end, and is never worse than the start there."""
     program, seen = compiled(select="best", budget=Budget(max_calls=160))
@@ -307,6 +313,7 @@ def test_the_best_validated_program_is_returned_within_the_budget_if_asked_for()
     assert len(found.validations) >= 2
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_taken_from_its_journal(tmp_path: Any) -> None:
     """The same call again makes no call and gives the same result."""
     first, _ = compiled(log_dir=tmp_path)

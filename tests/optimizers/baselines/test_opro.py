@@ -61,6 +61,7 @@ def accuracy(instruction: str) -> float:
     return sum(met) / len(TRAIN)
 
 
+@pytest.mark.slow
 def test_a_step_follows_the_published_order() -> None:
     """The start is scored on the whole training set; then eight samples a step, each scored on the whole of it."""
     program, seen = compiled(num_threads=1)
@@ -72,6 +73,7 @@ def test_a_step_follows_the_published_order() -> None:
     assert [len(r.trials) for r in result(program).rounds] == [8, 8]
 
 
+@pytest.mark.slow
 def test_trials_are_scored_by_training_accuracy_and_the_best_ends_the_step() -> None:
     """Each score is the share of training labels met; a step ends with the first of the best if it beats all before."""
     program, _ = compiled(steps=3)
@@ -88,6 +90,7 @@ def test_trials_are_scored_by_training_accuracy_and_the_best_ends_the_step() -> 
     assert score > accuracy("Bright is above 20")
 
 
+@pytest.mark.slow
 def test_the_prompt_holds_the_twenty_best_in_ascending_order_with_whole_scores() -> None:
     """After 25 scored instructions the meta-prompt lists the best twenty, lowest first, scores from 0 to 100."""
 
@@ -108,6 +111,7 @@ def test_the_prompt_holds_the_twenty_best_in_ascending_order_with_whole_scores()
     assert all(isinstance(entry["score"], int) for entry in shown)
 
 
+@pytest.mark.slow
 def test_low_scores_are_hidden_but_never_the_best() -> None:
     """Instructions under the threshold aren't shown; where all are, the best one is."""
     _, seen = compiled(steps=2, score_threshold=0.7)
@@ -132,6 +136,7 @@ def test_exemplars_are_three_images_with_their_labels_drawn_anew_for_each_step()
     assert result(program).ledger["optimizer"].images == 2 * 8 * 3
 
 
+@pytest.mark.slow
 def test_exemplars_can_be_descriptions_or_left_out() -> None:
     """Verbalized exemplars put no image into the prompt, and none at all leave the field out."""
     program, seen = compiled(start=student(verbalizer_instruction="Say how bright it is."), exemplars_as="descriptions")
@@ -144,6 +149,7 @@ def test_exemplars_can_be_descriptions_or_left_out() -> None:
     assert result(program).ledger.calls()["verbalizer"] == result(program).ledger["optimizer"].images == 0
 
 
+@pytest.mark.slow
 def test_samples_are_told_apart_by_number_and_drawn_at_temperature_one() -> None:
     """Eight equal requests would be one; the number in the prompt makes them eight."""
     _, seen = compiled(steps=1)
@@ -197,6 +203,7 @@ def test_proposals_that_cannot_be_used_are_dropped_without_another_call() -> Non
     assert program.instruction == "Bright is above 20"
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_threads_and_the_seed_draws_the_exemplars() -> None:
     """One thread and eight give the same records; another seed shows other exemplars."""
     one, eight, other = (result(compiled(num_threads=n, seed=s)[0]) for n, s in ((1, 0), (8, 0), (8, 1)))
@@ -219,6 +226,7 @@ def test_a_spent_budget_returns_the_best_instruction_scored_so_far() -> None:
     assert (program.instruction, len(seen)) == ("Bright is above 20", 0)
 
 
+@pytest.mark.slow
 def test_a_budget_leaves_the_last_validation_its_share() -> None:
     """With select="best" the search ends in time to validate the start and the end, also in the middle of a step."""
     cap = 5 * len(TRAIN) + 8 + 3 * len(VALIDATION)
@@ -249,6 +257,7 @@ def test_the_best_validated_program_is_returned_if_asked_for() -> None:
     assert [v.after_round for v in result(program).validations] == [0, 1]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_taken_from_its_journal(tmp_path: Any) -> None:
     """The same call again makes no call and gives the same result."""
     first, _ = compiled(log_dir=tmp_path)

@@ -75,6 +75,7 @@ def test_a_step_follows_the_published_order() -> None:
     assert [len(r.trials) for r in result(program).rounds] == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_epochs_are_shuffled_anew_and_end_after_four_steps() -> None:
     """The defaults make 3 x 4 updates; without a limit an epoch goes through everything, its rest as a small batch."""
     program, seen = compiled(epochs=3)
@@ -178,6 +179,7 @@ def test_momentum_and_gradient_memory_show_earlier_steps() -> None:
         assert json.loads(updates[number].field("past_feedback")) == ["\n".join(rounds[number - 1].trials[0].criticism)]
 
 
+@pytest.mark.slow
 def test_a_fall_on_the_validation_set_is_taken_back_if_asked_for() -> None:
     """With revert an update that scores less on the validation set than the instruction before it is not taken."""
 
@@ -262,6 +264,7 @@ def test_ordinal_evaluations_say_how_far_and_which_way_they_miss() -> None:
     }
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_threads_and_the_seed_draws_the_batches() -> None:
     """One thread and eight give the same records; another seed draws other examples."""
     one, eight, other = (result(compiled(num_threads=n, seed=s)[0]) for n, s in ((1, 0), (8, 0), (8, 1)))
@@ -289,6 +292,7 @@ def test_the_best_validated_program_is_returned_within_the_budget_if_asked_for()
     assert found.after.score > found.before.score
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_taken_from_its_journal(tmp_path: Any) -> None:
     """The same call again makes no call and gives the same result."""
     first, _ = compiled(log_dir=tmp_path)

@@ -145,6 +145,7 @@ def test_of_equally_good_candidates_the_earlier_is_the_best() -> None:
     assert tracker.best() == ProgramState.of(judge)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(st.lists(st.tuples(st.floats(0, 1), st.integers(1, 2)), min_size=1, max_size=5))
 def test_without_validation_the_best_mean_of_those_tried_enough_wins(found: list[tuple[float, int]]) -> None:

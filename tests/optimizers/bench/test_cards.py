@@ -26,6 +26,7 @@ def compiled(make: Any = BLPO, **options: Any) -> VisualJudge:
     return optimizer.compile(student(), trainset=TRAIN, valset=VALIDATION)
 
 
+@pytest.mark.slow
 def test_a_judge_that_was_compiled_in_python_says_how(tmp_path: Path) -> None:
     """Options, seed, answers, end, data, agreement before and after, versions: in the saved file, too."""
     judge = compiled(rounds=1, inner_steps=1)
@@ -44,6 +45,7 @@ def test_a_judge_that_was_compiled_in_python_says_how(tmp_path: Path) -> None:
     assert card["versions"] == versions()
 
 
+@pytest.mark.slow
 def test_every_candidate_says_how_far_it_agrees_itself() -> None:
     """The card of a candidate is not that of the returned judge, nor of the one that compiling began with."""
     candidates = compiled(rounds=4, inner_steps=1).candidate_programs
@@ -64,6 +66,7 @@ def prints(examples: list[Any]) -> str:
     return str(described(examples)["prints"])
 
 
+@pytest.mark.slow
 def test_a_judge_knows_what_all_the_judges_before_it_were_compiled_with(tmp_path: Path) -> None:
     """Two generations on, through the saved file, and each set once."""
     lm = world()
@@ -89,6 +92,7 @@ def test_a_card_without_a_known_past_has_no_ancestors(card: dict[str, Any]) -> N
     assert optimizer.compile(start, trainset=TRAIN, valset=VALIDATION).card["ancestors"] == []
 
 
+@pytest.mark.slow
 def test_figures_of_the_training_images_are_called_that() -> None:
     """Without a validation set a warning is issued, and neither card nor record names them "val"."""
     lm = world()
@@ -125,6 +129,7 @@ def pairs(values: range) -> list[dspy.Example]:
     ]
 
 
+@pytest.mark.slow
 def test_half_of_the_pairs_are_shown_in_the_other_order_and_the_card_says_so() -> None:
     """Balanced by label and drawn by the seed; what identifies the sets is the order in which they were given."""
     train, val = pairs(range(0, 250, 12)), pairs(range(6, 250, 12))

@@ -42,6 +42,7 @@ def positions(judged: Sequence[Judgement]) -> list[int]:
 losses = st.lists(st.sampled_from([0.0, 0.5, 1.0, None]), min_size=1, max_size=60)
 
 
+@pytest.mark.slow
 @given(losses, st.integers(1, 40), st.integers(1, 2))
 def test_a_minibatch_has_enough_mistakes_or_there_are_none_left(
     found: list[float | None], size: int, least: int

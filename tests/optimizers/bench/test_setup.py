@@ -110,6 +110,7 @@ def marked(metric: Any = None, labels: Any = LABELS, rows: Any = TRAIN, lm: Any 
     return fingerprint(student(), data, "label", {"judge": lm or world()}, metric, labels)
 
 
+@pytest.mark.slow
 def test_runs_are_the_same_with_the_same_data_program_models_and_metric() -> None:
     """Each of them tells two runs apart, and nothing else."""
     assert marked() == marked()

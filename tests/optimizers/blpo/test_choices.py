@@ -145,6 +145,7 @@ def test_where_a_round_begins() -> None:
         assert named == [first, later]
 
 
+@pytest.mark.slow
 def test_a_round_tries_its_start_first_and_then_proposals() -> None:
     """With a fixed verbalizer instruction each step shows the errors from the next one on."""
     options = {"inner_loop": "all_steps", "verbalizer_search": "fixed", "keep_back": "never"}

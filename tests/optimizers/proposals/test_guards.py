@@ -95,6 +95,7 @@ def told_apart(seen: Seen, answer: Any) -> Any:
     return {"description": f"{answer['description']}, {story(brightness(seen))}"} if described else answer
 
 
+@pytest.mark.slow
 def test_an_optimizer_that_quotes_is_asked_again_with_the_reason() -> None:
     """The rejection is on record, and no instruction of the result holds the quote."""
     result = compiled(quoting).detailed_results
@@ -103,6 +104,7 @@ def test_an_optimizer_that_quotes_is_asked_again_with_the_reason() -> None:
     assert result.options["guards"]["copied_words"] == 8
 
 
+@pytest.mark.slow
 def test_the_guard_can_be_switched_off_and_the_paper_has_none() -> None:
     """Then the quote goes through."""
     result = compiled(quoting, guards=Guards(copied_words=None)).detailed_results
@@ -134,6 +136,7 @@ def copycat(seen: Seen) -> Any:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shown_as", ["images", "descriptions"])
 @pytest.mark.parametrize(("kind", "shows", "options"), BASELINES, ids=["opro", "apo", "textgrad"])
 def test_the_baselines_refuse_quotes_of_what_they_were_shown(
@@ -164,6 +167,7 @@ def test_the_baselines_keep_the_guards_that_validate_where_they_pick_by_validati
     assert kind(prompt_model=world(), guards=strict, select="best").guards == strict
 
 
+@pytest.mark.slow
 def test_a_baseline_returns_nothing_that_a_guard_refuses() -> None:
     """The start, if everything found is worse for a part."""
 
@@ -179,6 +183,7 @@ def test_a_baseline_returns_nothing_that_a_guard_refuses() -> None:
     assert result.validations[-1].score > result.validations[0].score
 
 
+@pytest.mark.slow
 def test_an_instruction_past_the_cap_on_tokens_is_refused_with_its_length() -> None:
     """Four characters count as a token."""
 
@@ -324,6 +329,7 @@ def overshooting(seen: Seen) -> Any:
     return far if seen.fields == ["improved_instruction"] else mind(seen)
 
 
+@pytest.mark.slow
 def test_what_a_guard_refuses_is_not_returned() -> None:
     """The mean improved, but not for the bright ones: the start comes back, and the validations say why."""
     free, strict = compiled(overshooting), compiled(overshooting, guards=Guards(part_loss=0.05))
@@ -344,6 +350,7 @@ def lopsided(seen: Seen) -> Any:
     return mind(seen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "guards", "why"),
     [

@@ -59,6 +59,7 @@ def compiled(tracked: MLflowCallback, script: Any = mind, **options: Any) -> Vis
     return program
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("live", [True, False])
 def test_a_compile_is_a_run_with_options_rounds_and_the_judge(client: Any, tmp_path: Path, live: bool) -> None:
     """The same figures, whether rounds are told as they end or at the end."""
@@ -82,6 +83,7 @@ def test_a_compile_is_a_run_with_options_rounds_and_the_judge(client: Any, tmp_p
     assert json.loads(logged["result.json"])["returned"]["judge"] == program.instruction
 
 
+@pytest.mark.slow
 def test_rounds_show_while_the_run_goes_on(client: Any) -> None:
     """With `on_round`."""
     tracked = MLflowCallback(experiment="bright", tracking_uri=client.tracking_uri)
@@ -107,6 +109,7 @@ def test_a_run_that_fails_is_marked_with_the_reason(client: Any) -> None:
     assert "wrong key" in run.data.tags["reason"]
 
 
+@pytest.mark.slow
 def test_a_store_that_is_lost_on_the_way_does_not_end_the_run(client: Any) -> None:
     """What was paid for is worth more than a figure in MLflow."""
     tracked = MLflowCallback(experiment="bright", tracking_uri=client.tracking_uri)

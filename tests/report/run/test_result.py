@@ -158,6 +158,7 @@ def test_nearer_to_people_but_less_often_right_is_no_plain_gain() -> None:
     assert any(sentence.startswith("Exactly right: change −40 points") for sentence in told.sentences)
 
 
+@pytest.mark.slow
 def test_a_small_verified_change_is_not_rounded_to_none() -> None:
     """Nine of five thousand: one digit more, for both numbers and the interval too."""
     said: list[Said] = [("Safe", "Unsafe", "Safe")] * 9 + [("Safe", "Safe", "Safe")] * 4991

@@ -164,6 +164,7 @@ def packed(count: int) -> bytes:
     return file.getvalue()
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(
     st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=6), st.integers(0, 2000), st.integers(0, 40)
@@ -200,6 +201,7 @@ def test_what_is_no_archive_is_said_plainly(data: bytes) -> None:
         list(ZipImages(lambda: over(data), "images.zip").read(["a.png"]))
 
 
+@pytest.mark.slow
 def test_only_sampled_members_and_the_directory_cross_the_wire(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an archive on a server the bytes of the members asked for are fetched, each once, and its directory."""
     members = {f"images/{i}.png": picture(i) * 8 for i in range(400)}

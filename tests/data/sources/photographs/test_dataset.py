@@ -23,6 +23,7 @@ def rows(table: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_the_files_are_balanced_by_label_and_complete(tmp_path: Path) -> None:
     """Every row's picture is there, every label equally often, no picture twice."""
     paths = write_dataset(tmp_path / "demo", RATERS["colour"], seed=3, train=20, val=10, test=15)
@@ -42,6 +43,7 @@ def test_the_files_are_balanced_by_label_and_complete(tmp_path: Path) -> None:
     assert "Creative Commons" in (paths.folder / "CREDITS.txt").read_text()
 
 
+@pytest.mark.slow
 def test_names_and_order_say_nothing_about_labels(tmp_path: Path) -> None:
     """Names are running numbers, shuffled; labels do not come sorted."""
     paths = write_dataset(tmp_path, RATERS["sharp"], train=25, val=0, test=25)
@@ -56,6 +58,7 @@ def test_names_and_order_say_nothing_about_labels(tmp_path: Path) -> None:
     assert abs(spread) < 0.5 * sum((n - mean) ** 2 for n in numbers) ** 0.5 * sum((y - 3) ** 2 for y in labels) ** 0.5
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
     """Everything follows from the seed."""
     folders = [tmp_path / name for name in "abc"]
@@ -94,6 +97,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         write_dataset(tmp_path / "taken", RATERS["sharp"], train=5, val=0, test=0)
 
 
+@pytest.mark.slow
 def test_label_noise_moves_a_share_of_the_labels_a_level_off_and_leaves_the_photographs() -> None:
     """The same pictures and meanings; inwards at both ends; the same slips every time."""
     clean = rated_photographs(RATERS["sharp"], seed=2, train=100, val=0, test=0).train

@@ -6,6 +6,7 @@ import io
 from collections import Counter
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from blpo_dspy.data.sources.photographs import RATERS, rated_edits
@@ -17,6 +18,7 @@ def pixels(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)), dtype=np.float64)
 
 
+@pytest.mark.slow
 def test_edits_are_balanced_by_label_and_no_picture_is_in_two() -> None:
     """The same seed draws the same."""
     splits = rated_edits(RATERS["colour"], seed=1, train=10, val=4, test=6)

@@ -12,6 +12,7 @@ from blpo_dspy.data.sources.photographs import RATERS, rated_pairs, rated_photog
 FORCED = LabelSpace.pairwise("left", "right")
 
 
+@pytest.mark.slow
 def test_no_photograph_is_in_two_pairs() -> None:
     """Nor in two splits; the same seed draws the same."""
     splits = rated_pairs(RATERS["colour"], seed=1, train=10, val=5, test=10)

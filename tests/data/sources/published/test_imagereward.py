@@ -53,6 +53,7 @@ def test_a_draw_is_balanced_over_the_seven_ratings(tmp_path: Path) -> None:
     assert drawn.ids[0].startswith("images/train/train_1/")
 
 
+@pytest.mark.slow
 def test_pairs_of_a_prompt_are_drawn_where_they_are_wanted(tmp_path: Path) -> None:
     """The authors' measure compares images of one prompt."""
     write(tmp_path, [row(i) for i in range(280)])
@@ -63,6 +64,7 @@ def test_pairs_of_a_prompt_are_drawn_where_they_are_wanted(tmp_path: Path) -> No
     assert all(e.preference < 0 for e in together)
 
 
+@pytest.mark.slow
 def test_a_draw_among_many_prompts_has_pairs_where_they_are_wanted(tmp_path: Path) -> None:
     """Images of a prompt are too few among all for chance to bring two together; a split tears none of them apart."""
     write(tmp_path, [row(i, prompt_id=f"{i // 7:06d}-0001") for i in range(700)])
@@ -118,6 +120,7 @@ def test_rare_ratings_are_a_shortfall(tmp_path: Path) -> None:
     assert error.value.problems == ("1: 0 of 10",)
 
 
+@pytest.mark.slow
 def test_over_http_only_the_archives_of_drawn_images_are_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,7 @@ def test_quantiles_have_equal_numbers_but_never_part_equal_scores() -> None:
     assert levels == [1, 1, 1, 1, 2]
 
 
+@pytest.mark.slow
 @given(SCORES, st.sampled_from(["round", "equal_width", "quantile"]), st.integers(2, 9))
 def test_levels_keep_the_order_of_scores(scores: list[float], rule: Any, count: int) -> None:
     """A higher score never has a lower level, equal scores have equal levels, and all are on the scale."""

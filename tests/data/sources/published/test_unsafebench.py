@@ -138,6 +138,7 @@ def test_several_splits_are_drawn_from_together(tmp_path: Path) -> None:
     assert len(set(drawn.ids)) == 44
 
 
+@pytest.mark.slow
 def test_over_http_only_the_row_groups_of_drawn_images_are_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,8 @@ works, not what it gains with real people and models.
 
     python examples/label_loop.py                          # one rater, one seed
     python examples/label_loop.py --raters 5 --seeds 4     # 20 pairs of loops, with an interval of the difference
+
+The result of 20 pairs is in examples/benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -52,18 +54,17 @@ def label(work: Work, answers: Mapping[str, object], count: int, order: Order) -
 
 
 def teaching(judge: VisualJudge, work: Work, models: Models, seed: int) -> Order:
-    """Returns the order in which labels teach the judge most; it labels the collection for that."""
+    """Returns the order in which labels teach the judge most; for that it labels the collection, from three views."""
     items = work.items()
-    predictions, _ = judge_items(items, judge, models, work.out)
+    predictions, _ = judge_items(items, judge.confident("views"), models, work.out)
     opinions, _ = opinions_in(predictions, items, LABELS)
     return lambda keys: ChosenOrder(keys, opinions, looks_of(items), seed=seed)
 
 
 def compiled(start: VisualJudge, table: Path, models: Models, calls: int, seed: int) -> VisualJudge:
-    """Returns the judge compiled further with all labels so far; each third one validates."""
+    """Returns the judge compiled further with all labels so far; half of the first, random ones validate."""
     examples = load_examples(table, labels=LABELS)
-    val = examples[2::3]
-    train = [example for place, example in enumerate(examples) if place % 3 != 2]
+    val, train = examples[:FIRST:2], [*examples[1:FIRST:2], *examples[FIRST:]]
     optimizer = BLPO(
         prompt_model=models.optimizer,
         task_model=models.judge,
@@ -131,7 +132,7 @@ def main() -> None:
     parser.add_argument("--raters", type=int, default=1, help=f"how many of {', '.join(RATERS)}")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--images", type=int, default=120, help="in the collection")
-    parser.add_argument("--calls", type=int, default=180, help="LM calls of each compilation")
+    parser.add_argument("--calls", type=int, default=220, help="LM calls of each compilation")
     given = parser.parse_args()
     found: dict[tuple[str, int], list[float]] = {}
     for rater in list(RATERS)[: given.raters]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+import dspy
 
 from blpo_dspy.errors import ArtifactError, BlpoError, brief
 from blpo_dspy.files import as_path
+from blpo_dspy.models.seams import get_dependency_versions
 
 FORMAT = "blpo-dspy judge"
 PROGRAM_FORMAT = "blpo-dspy program"
@@ -68,6 +72,53 @@ def format_version(shape: Mapping[str, Any]) -> int:
     return FORMAT_VERSION if plain else NEXT_VERSION
 
 
+def judge_artifact(
+    shape: Mapping[str, Any],
+    predictors: Iterable[tuple[str, dspy.Predict]],
+    pixel_policy: Mapping[str, Any],
+    card: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Returns what the file of a judge holds.
+
+    Raises:
+        BlpoError: If a demonstration holds an image.
+    """
+    state = {}
+    for name, predictor in predictors:
+        state[name] = state_of(predictor)
+        if holds_images(state[name]["demos"]):
+            raise BlpoError(
+                f"the {name} has demonstrations with images, which a judge.json doesn't hold; "
+                "save it with save_program=True, or compile without demonstrations"
+            )
+    return {
+        "format": FORMAT,
+        "format_version": format_version(shape),
+        **shape,
+        "pixel_policy": pixel_policy,
+        "card": card,
+        **state,
+        "metadata": {"dependency_versions": get_dependency_versions()},
+    }
+
+
+def check_same(path: str | os.PathLike[str], data: Mapping[str, Any], shape: Mapping[str, Any]) -> None:
+    """Checks that a file is that of a judge of this shape.
+
+    Raises:
+        ArtifactError: If it isn't.
+    """
+    differing = [
+        f"{key} {brief(data.get(key))} (this judge: {brief(own)})"
+        for key, own in {"images": None, "confidence": None, **shape}.items()
+        if data.get(key) != own
+    ]
+    if differing:
+        raise ArtifactError(
+            f"{path}: saved with {'; '.join(differing)}; use VisualJudge.load({str(path)!r}) to build it as saved"
+        )
+
+
 def is_judge(data: Mapping[str, Any]) -> bool:
     """Whether `VisualJudge.save` wrote the data, in whatever version."""
     return data.get("format") == FORMAT
@@ -100,6 +151,16 @@ def check_judge(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
     missing = [key for key in _REQUIRED if key not in data]
     if missing:
         raise ArtifactError(f"{path}: incomplete judge, {missing} missing; save the judge again")
+
+
+def state_of(predictor: dspy.Predict) -> dict[str, Any]:
+    """Returns DSPy's state of a predictor without its LM, and without the pixel policy that a judge file has once.
+
+    The LM belongs to the process: no endpoint, key or engine is in the state.
+    """
+    bare = copy.copy(predictor)
+    bare.lm, bare.traces, bare.train = None, [], []
+    return {key: value for key, value in bare.dump_state().items() if key != "pixel_policy"}
 
 
 def predictor_state(saved: Mapping[str, Any]) -> dict[str, Any]:

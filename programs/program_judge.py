@@ -16,10 +16,10 @@ from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.errors import ArtifactError, BlpoError, brief, check_kind
 from blpo_dspy.files import as_path, write_json
 from blpo_dspy.models.seams import get_dependency_versions
-from blpo_dspy.programs.artifact import PROGRAM_FORMAT, predictor_state, read_json
+from blpo_dspy.programs.artifact import PROGRAM_FORMAT, predictor_state, read_json, state_of
 from blpo_dspy.programs.pairs import check_pair
 from blpo_dspy.programs.predictor import MALFORMED
-from blpo_dspy.programs.visual_judge import VisualJudge, check_policy, state_of
+from blpo_dspy.programs.visual_judge import VisualJudge, check_policy
 
 _VERSION = 1
 

@@ -3,53 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import hashlib
 import json
 import os
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar, get_args, overload
+from typing import Any, Literal, TypeVar, get_args, overload
 
 import dspy
-from dspy.utils.exceptions import AdapterParseError
 
 from blpo_dspy.data.fields import IMAGE, InputFields
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace, Method, check_space
-from blpo_dspy.errors import ArtifactError, BlpoError, ModelError, brief, check_kind, notice
+from blpo_dspy.errors import ArtifactError, BlpoError, brief, check_kind, notice
 from blpo_dspy.files import as_path, check_path, write_json
-from blpo_dspy.models.credentials import fit_to_show
 from blpo_dspy.models.lean import lean_calls
-from blpo_dspy.models.lm import rollout_seed
-from blpo_dspy.models.logprobs import tokens_of
-from blpo_dspy.models.seams import get_dependency_versions
 from blpo_dspy.notebook import html_table
 from blpo_dspy.programs.artifact import (
-    FORMAT,
     check_judge,
-    format_version,
-    holds_images,
+    check_same,
     is_judge,
+    judge_artifact,
     predictor_state,
     read_json,
+    state_of,
 )
 from blpo_dspy.programs.batching import Item, batch_inputs, listed, run_batch
-from blpo_dspy.programs.confidence import (
-    TEMPERATURE,
-    VIEWS,
-    VOTES,
-    Confidence,
-    elected,
-    label_probability,
-    share_agreeing,
-)
+from blpo_dspy.programs.confidence import TEMPERATURE, VOTES, Confidence, doubt_from_dict, doubt_to_dict
+from blpo_dspy.programs.judging import Judgement, arun, describe, run
 from blpo_dspy.programs.metric import judge_metric
 from blpo_dspy.programs.pairs import check_pair
 from blpo_dspy.programs.predictor import MALFORMED, FittingPredict, JudgingPredict
 from blpo_dspy.programs.signatures import default_verbalizer_instruction, judge_signature, verbalize_signature
-from blpo_dspy.text import as_data
 
 Evidence = Literal["both", "image", "description"]
 
@@ -279,81 +265,30 @@ class VisualJudge(dspy.Module):
         """Judges one image, which may be given without its name if it is the only one, or those of one row."""
         prepared = self.prepare(**self._named(image, inputs))
         with lean_calls():
-            steps = self._steps(prepared)
-            try:
-                call = next(steps)
-                while True:
-                    call = steps.send(_outcome(*call))
-            except StopIteration as done:
-                return _prediction(done)
+            return self._escalated(run(self._judgement().steps(prepared)))
 
     def describe(self, *image: Any, **inputs: Any) -> str:
         """Returns the verbalizer's description, the first call of judging with one; arguments as for `forward`."""
         prepared = self.prepare(**self._named(image, inputs))
         with lean_calls():
-            return _described(_outcome(self.verbalizer, prepared, {}))
+            return describe(self.verbalizer, prepared)
 
     async def aforward(self, *image: Any, **inputs: Any) -> dspy.Prediction:
         """Judges without blocking the event loop; arguments as for `forward`."""
         prepared = await asyncio.to_thread(self.prepare, **self._named(image, inputs))
         with lean_calls():
-            steps = self._steps(prepared)
-            try:
-                call = next(steps)
-                while True:
-                    call = steps.send(await _aoutcome(*call))
-            except StopIteration as done:
-                return _prediction(done)
+            return self._escalated(await arun(self._judgement().steps(prepared)))
 
-    def _steps(self, prepared: Mapping[str, Any]) -> _Steps:
-        """The calls of a judgement, one after the other, each answered by its outcome."""
-        description = None
-        if self.evidence != "image":
-            description = _described((yield self.verbalizer, prepared, {}))
-        evidence = self._evidence(prepared, description, self.evidence)
-        method = None if self.confidence is None else self.confidence.method
-        if method == "votes":
-            judged, confidence = yield from self._voted(evidence, description)
-        else:
-            outcome = yield self.judge, evidence, {"logprobs": True} if method == "logprobs" else {}
-            judged = self._judged(outcome, description)
-            confidence = None
-            if method == "logprobs":
-                confidence = _probability(outcome, judged.label)
-            elif method == "views":
-                confidence = yield from self._viewed(prepared, judged.label, description)
-        if method is None:
-            return judged
-        escalate = self.escalates(judged.label, confidence)
-        found = {"confidence": confidence, **({} if escalate is None else {"escalate": escalate})}
-        return dspy.Prediction(**dict(judged.items()), **found)
+    def _judgement(self) -> Judgement:
+        parts = (self.verbalizer, self.judge, self.labels, self.fields)
+        return Judgement(*parts, self.evidence, self.reasoning, self.confidence)
 
-    def _voted(self, evidence: Mapping[str, Any], description: str | None) -> _Votes:
-        """The answer that most of several rollouts agree with, and their share."""
-        assert self.confidence is not None
-        judged = []
-        for rollout in range(1, self.confidence.votes + 1):
-            lm = self.judge.lm or dspy.settings.lm
-            sampled = {"temperature": self.confidence.temperature, "rollout_id": rollout, **rollout_seed(lm, rollout)}
-            judged.append(self._judged((yield self.judge, evidence, sampled), description))
-        place, share = elected(self.labels, [each.label for each in judged])
-        return judged[place], share
-
-    def _viewed(self, prepared: Mapping[str, Any], label: Label | None, description: str | None) -> _Shares:
-        """The share of judgements from different evidence that agree with the label; demonstrations fit one alone."""
-        if description is None:
-            description = _described((yield self.verbalizer, prepared, {}))
-        others = []
-        for view in VIEWS:
-            if view != self.evidence:
-                signature = judge_signature(
-                    self.instruction, self.labels, self.fields, evidence=view, reasoning=self.reasoning
-                )
-                predictor = JudgingPredict(signature, self.pixel_policy)
-                predictor.lm = self.judge.lm
-                outcome = yield predictor, self._evidence(prepared, description, view), {}
-                others.append(self.labels.parse(_field(outcome, "label")))
-        return share_agreeing(self.labels, label, others)
+    def _escalated(self, prediction: dspy.Prediction) -> dspy.Prediction:
+        """The prediction, of a calibrated judge with whether it escalates."""
+        if self.confidence is None or self.threshold is None:
+            return prediction
+        escalate = self.escalates(prediction.label, prediction.confidence)
+        return dspy.Prediction(**dict(prediction.items()), escalate=escalate)
 
     def _named(self, image: tuple[Any, ...], inputs: dict[str, Any]) -> dict[str, Any]:
         if not image:
@@ -362,24 +297,6 @@ class VisualJudge(dspy.Module):
         if len(image) > 1 or len(self.fields.images) > 1 or name in inputs:
             raise BlpoError(f"this judge takes {', '.join(self.fields.names)}: give each by its name, judge({name}=…)")
         return {name: image[0], **inputs}
-
-    def _evidence(self, prepared: Mapping[str, Any], description: str | None, view: str) -> dict[str, Any]:
-        evidence = dict(prepared)
-        if view == "description":
-            for image in self.fields.images:
-                del evidence[image.name]
-        if view != "image":
-            evidence["description"] = description
-        return evidence
-
-    def _judged(self, outcome: _Outcome, description: str | None) -> dspy.Prediction:
-        """The prediction; an answer out of DSPy's form is still read for a label, never requested again."""
-        answered = (outcome.parsed_result or {}) if isinstance(outcome, AdapterParseError) else outcome
-        fields = {"reasoning": answered.get("reasoning") or ""} if self.reasoning else {}
-        if description is not None:
-            fields["description"] = description
-        answer = _field(outcome, "label")
-        return dspy.Prediction(label=self.labels.parse(answer), answer=answer, **fields)
 
     def batch(
         self,
@@ -474,23 +391,7 @@ class VisualJudge(dspy.Module):
     load = _Load()
 
     def _artifact(self) -> dict[str, Any]:
-        state = {}
-        for name, predictor in self.named_predictors():
-            state[name] = state_of(predictor)
-            if holds_images(state[name]["demos"]):
-                raise BlpoError(
-                    f"the {name} has demonstrations with images, which a judge.json doesn't hold; "
-                    "save it with save_program=True, or compile without demonstrations"
-                )
-        return {
-            "format": FORMAT,
-            "format_version": format_version(self._shape()),
-            **self._shape(),
-            "pixel_policy": self.pixel_policy.to_dict(),
-            "card": self.card,
-            **state,
-            "metadata": {"dependency_versions": get_dependency_versions()},
-        }
+        return judge_artifact(self._shape(), self.named_predictors(), self.pixel_policy.to_dict(), self.card)
 
     def identity(self) -> dict[str, Any]:
         """Returns what its verdicts depend on apart from the models, as plain data: equal if two judges judge alike."""
@@ -521,8 +422,7 @@ class VisualJudge(dspy.Module):
         """How the confidence is found and, of a calibrated judge, the threshold, as plain data."""
         if self.confidence is None:
             raise BlpoError("this judge has no confidence; give it one, judge.confident('votes')")
-        calibrated = {} if self.threshold is None else {"threshold": self.threshold}
-        return {**self.confidence.to_dict(), **calibrated}
+        return doubt_to_dict(self.confidence, self.threshold)
 
     def _take_doubt(self, data: Mapping[str, Any]) -> None:
         """Takes over what `_doubt` returned.
@@ -530,12 +430,7 @@ class VisualJudge(dspy.Module):
         Raises:
             BlpoError: If the data is not of that form.
         """
-        check_kind("confidence", data, Mapping, "dictionary", "what the file of a judge says")
-        threshold = data.get("threshold")
-        if threshold is not None and not (isinstance(threshold, (int, float)) and 0 <= threshold <= 1):
-            raise BlpoError(f"the threshold {brief(repr(threshold))} is not a number from 0 to 1")
-        self.confidence = Confidence.from_dict({name: value for name, value in data.items() if name != "threshold"})
-        self.threshold = threshold
+        self.confidence, self.threshold = doubt_from_dict(data)
 
     @classmethod
     def _from_file(cls: type[_J], path: str | os.PathLike[str]) -> _J:
@@ -596,15 +491,7 @@ class VisualJudge(dspy.Module):
                 ) from error
             return
         check_judge(path, data)
-        differing = [
-            f"{key} {brief(data.get(key))} (this judge: {brief(own)})"
-            for key, own in {"images": None, "confidence": None, **self._shape()}.items()
-            if data.get(key) != own
-        ]
-        if differing:
-            raise ArtifactError(
-                f"{path}: saved with {'; '.join(differing)}; use VisualJudge.load({str(path)!r}) to build it as saved"
-            )
+        check_same(path, data, self._shape())
         try:
             self._restore(data)
         except MALFORMED as error:
@@ -655,68 +542,3 @@ def _check(evidence: str, reasoning: bool, instruction: str, verbalizer_instruct
             raise BlpoError(f"{name} is empty or not a text; say in a sentence what the model is to do")
     if not isinstance(reasoning, bool):
         raise BlpoError(f"reasoning {reasoning!r} is neither True nor False")
-
-
-def state_of(predictor: dspy.Predict) -> dict[str, Any]:
-    """Returns DSPy's state of a predictor without its LM, and without the pixel policy that a judge file has once.
-
-    The LM belongs to the process: no endpoint, key or engine is in the state.
-    """
-    bare = copy.copy(predictor)
-    bare.lm, bare.traces, bare.train = None, [], []
-    return {key: value for key, value in bare.dump_state().items() if key != "pixel_policy"}
-
-
-_Outcome: TypeAlias = "dspy.Prediction | AdapterParseError"
-_Call: TypeAlias = tuple[dspy.Predict, Mapping[str, Any], dict[str, Any]]
-_Steps: TypeAlias = Generator[_Call, _Outcome, dspy.Prediction]
-_Votes: TypeAlias = Generator[_Call, _Outcome, tuple[dspy.Prediction, float]]
-_Shares: TypeAlias = Generator[_Call, _Outcome, float]
-
-
-def _outcome(predictor: dspy.Predict, inputs: Mapping[str, Any], config: dict[str, Any]) -> _Outcome:
-    try:
-        with fit_to_show(predictor.lm or dspy.settings.lm):
-            return predictor(**inputs, config=config)
-    except AdapterParseError as error:
-        return error
-
-
-async def _aoutcome(predictor: dspy.Predict, inputs: Mapping[str, Any], config: dict[str, Any]) -> _Outcome:
-    try:
-        with fit_to_show(predictor.lm or dspy.settings.lm):
-            return await predictor.acall(**inputs, config=config)
-    except AdapterParseError as error:
-        return error
-
-
-def _prediction(done: StopIteration) -> dspy.Prediction:
-    """What a judgement came to."""
-    prediction: dspy.Prediction = done.value
-    return prediction
-
-
-def _probability(outcome: _Outcome, label: Label | None) -> float | None:
-    """The probability of an answer's label; None where the answer is out of form, as DSPy loses its tokens then."""
-    if isinstance(outcome, AdapterParseError):
-        return None
-    tokens = tokens_of(outcome.get("logprobs"))
-    if not tokens:
-        raise ModelError(
-            "the model's server returns no log probabilities, from which confidence='logprobs' is found; use 'votes' "
-            "or 'views', or a model that returns them",
-            option="confidence",
-        )
-    return label_probability(tokens, label)
-
-
-def _field(outcome: _Outcome, name: str) -> Any:
-    """A field of the answer, or all of an answer that DSPy finds no such field in."""
-    if isinstance(outcome, AdapterParseError):
-        return (outcome.parsed_result or {}).get(name, outcome.lm_response)
-    return outcome[name]
-
-
-def _described(outcome: _Outcome) -> str:
-    """A description is text: an answer out of DSPy's form is taken as it stands."""
-    return as_data(_field(outcome, "description")).strip()

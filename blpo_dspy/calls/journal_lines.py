@@ -11,6 +11,10 @@ from typing import Any
 from blpo_dspy.calls.ledger import ROLES, Usage
 from blpo_dspy.calls.store import Answer
 
+_COUNTS: dict[str, type | tuple[type, ...]] = {
+    field.name: int if type(field.default) is int else (int, float) for field in fields(Usage)
+}
+
 
 def encoded(entry: Any) -> bytes:
     """Returns an entry as JSON; any text, half a surrogate pair too, is read again as it was."""
@@ -50,9 +54,9 @@ def usage_in(line: Mapping[str, Any]) -> Usage:
     Raises:
         As `answer_in`.
     """
-    usage, kinds = dict(of_kind(line, "usage", dict)), {field.name: type(field.default) for field in fields(Usage)}
+    usage = dict(of_kind(line, "usage", dict))
     for name in usage:
-        value = of_kind(usage, name, int if kinds[name] is int else (int, float))
+        value = of_kind(usage, name, _COUNTS[name])
         if not (math.isfinite(value) and value >= 0):
             raise ValueError(f"usage.{name}: {value!r} is not a count")
     return Usage(**usage)

@@ -16,7 +16,7 @@ from blpo_dspy.errors import BlpoError
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.drawing import draw_set
 from blpo_dspy.runs.jobs import Data, EvaluateJob
-from blpo_dspy.runs.measure import Measurement, measured, own_data
+from blpo_dspy.runs.measure import Measurement, calibration_data, measured, own_data
 from blpo_dspy.runs.sets import load_set
 
 
@@ -37,6 +37,8 @@ def evaluate(job: EvaluateJob, screen: Screen) -> None:
     for path, judge, (own, _) in zip(paths, judges, loaded, strict=True):
         for line in own_data(judge, own):
             screen.note(f"{path} was compiled with {line}")
+        for line in calibration_data(judge, own):
+            screen.note(f"{path} was calibrated on {line}")
     models = connect(job.models)
     note_offline(job.models, screen, "model")
     asked = [(judge, models, own) for judge, (own, _) in zip(judges, loaded, strict=True)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from blpo_dspy.cli.screen import Screen
 from blpo_dspy.cli.serve import TOKEN
-from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.data.labels.space import LabelSpace, Method
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling.chosen import RANDOM_SHARE
 from blpo_dspy.labelling.items import RATER, REASON
@@ -38,6 +38,7 @@ class LabelJob:
         next: What is labelled next: "random", a judge's file, or the table with its verdicts.
         models: The judge's models.
         threads: Concurrent LM calls.
+        confidence: How the judge's confidence is found; as its file has it if None.
         seed: Of the order.
         random_share: The share of random draws beside what a judge's verdicts choose.
     """
@@ -47,6 +48,7 @@ class LabelJob:
     next: str = RANDOM
     models: ModelNames = ModelNames()  # noqa: RUF009 - it is frozen
     threads: int | None = None
+    confidence: Method | None = None
     seed: int = 0
     random_share: float = RANDOM_SHARE
 
@@ -79,8 +81,17 @@ def _opened(job: LabelJob, items: Items, screen: Screen) -> LabelSession:
         return open_session(job.work, items, lambda keys: RandomOrder(keys, job.seed))
     from blpo_dspy.cli.label_next import next_by_judge  # noqa: PLC0415 - a judge takes long to import
 
-    asked = (job.models, job.threads)
-    found = next_by_judge(job.next, job.work, items, asked, screen, job.seed, job.random_share)
+    found = next_by_judge(
+        job.next,
+        job.work,
+        items,
+        screen,
+        names=job.models,
+        threads=job.threads,
+        confidence=job.confidence,
+        seed=job.seed,
+        share=job.random_share,
+    )
     return open_session(job.work, items, found.order, found.verdict)
 
 

@@ -10,10 +10,11 @@ from blpo_dspy.cli.begin import connect, load_judge, note_offline
 from blpo_dspy.cli.screen import Screen, working
 from blpo_dspy.data.inputs import TABLE_SUFFIXES
 from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.data.labels.space import Method
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling.chosen import ChosenOrder
 from blpo_dspy.labelling.items import Items
-from blpo_dspy.labelling.judged import compiled_with, judge_items, opinions_in
+from blpo_dspy.labelling.judged import compiled_with, judge_items, label_of, opinions_in
 from blpo_dspy.labelling.looks import looks_of
 from blpo_dspy.labelling.opening import Work
 from blpo_dspy.labelling.ordering import Ordering
@@ -36,7 +37,16 @@ class Next:
 
 
 def next_by_judge(
-    choice: str, work: Work, items: Items, asked: tuple[ModelNames, int | None], screen: Screen, seed: int, share: float
+    choice: str,
+    work: Work,
+    items: Items,
+    screen: Screen,
+    *,
+    names: ModelNames,
+    threads: int | None,
+    confidence: Method | None,
+    seed: int,
+    share: float,
 ) -> Next:
     """Returns what a judge says of what comes next; images without a verdict are judged first.
 
@@ -44,8 +54,10 @@ def next_by_judge(
         choice: A judge's file, or the table with its verdicts.
         work: What is labelled.
         items: Its items.
-        asked: The judge's models, and how many LM calls may be under way at once.
         screen: Where it says what it did.
+        names: The judge's models.
+        threads: How many LM calls may be under way at once.
+        confidence: How the judge's confidence is found; as its file has it if None.
         seed: Of the order.
         share: The share of random draws.
 
@@ -54,14 +66,15 @@ def next_by_judge(
         ModelError: If a model cannot be used, or stops answering; what is done stays.
     """
     file = Path(choice)
+    known: Callable[[str], bool] = lambda key: False  # noqa: E731 - what a table knows
     if file.suffix.lower() in TABLE_SUFFIXES:
         screen.note(f"{file} does not say which images its judge was compiled with; their agreement counts too")
-        known: Callable[[str], bool] = lambda key: False  # noqa: E731
     elif file.suffix.lower() == ".json":
         judge = load_judge(file, None)
         if judge.labels != work.labels:
             raise BlpoError(f"{file} labels {judge.labels}, not {work.labels}; state the labels of the judge")
-        file, known = _judged(judge, work, items, asked, screen), compiled_with(judge, items)
+        judge = judge if confidence is None else judge.confident(confidence)
+        file, known = _judged(judge, work, items, screen, names, threads), compiled_with(judge, items)
     else:
         raise BlpoError(
             f"--next {choice!r} is not an order; write --next random, or name a judge.json, or what "
@@ -71,15 +84,18 @@ def next_by_judge(
     for note in notes:
         screen.note(note)
 
-    def verdict(key: str) -> Label | None:
-        return None if key not in opinions or known(key) else opinions[key].label
+    def order(keys: list[str]) -> Ordering:
+        made = ChosenOrder(keys, opinions, looks_of(items), seed=seed, share=share)
+        made.prepare()
+        return made
 
-    return Next(lambda keys: ChosenOrder(keys, opinions, looks_of(items), seed=seed, share=share), verdict)
+    return Next(order, label_of(opinions, known))
 
 
-def _judged(judge: VisualJudge, work: Work, items: Items, asked: tuple[ModelNames, int | None], screen: Screen) -> Path:
+def _judged(
+    judge: VisualJudge, work: Work, items: Items, screen: Screen, names: ModelNames, threads: int | None
+) -> Path:
     """The table with a judge's verdicts on the items."""
-    names, threads = asked
     models = connect(names)
     note_offline(names, screen, "model")
     with working(screen) as watch:

@@ -61,5 +61,7 @@ def label_studio(job: StudioJob, screen: Screen) -> None:
     write_rows(out, found.columns, lambda: iter(found.rows))
     for note in found.notes:
         screen.note(note)
+    if any(row[name].startswith("../") for row in found.rows for name in job.images):
+        screen.note(f"images lie outside the folder of {out}; `blpo compile` reads them with --allow-outside")
     people = len({row["rater"] for row in found.rows})
     screen.text(f"Wrote {out} with {len(found.rows):,} labels of {people} {'person' if people == 1 else 'people'}")

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from blpo_dspy.data.fields import InputFields, holds_media
 from blpo_dspy.data.images.prepare import ImageError, ImageSource, content, is_reference
@@ -33,6 +33,8 @@ _PARQUET = (".parquet", ".pq")
 _READ_AT_ONCE = 16
 _SHOWN = 10
 _ONE_IMAGE = InputFields()
+Print: TypeAlias = tuple[str, str]
+"""What an image is, "url" or "bytes", and the hash of that."""
 
 
 @dataclass(frozen=True)
@@ -334,31 +336,46 @@ def _problems(draft: Draft) -> list[str]:
 
 
 def read_content(draft: Draft) -> tuple[dict[str, Any], str]:
-    """Returns a row's images by input, as their bytes or URLs, and the key of its verdict: a hash of them and context.
+    """Returns a row's images by input, as their bytes or URLs, and the key of its verdict.
 
     Raises:
         ImageError: If the row cannot be used, or an image cannot be read.
     """
+    contents = list(_contents(draft))
+    return draft.filled(contents), content_key(draft, [_print(each) for each in contents])
+
+
+def read_prints(draft: Draft) -> list[Print]:
+    """Returns the hashes of a row's images, in order.
+
+    Raises:
+        ImageError: If the row cannot be used, or an image cannot be read.
+    """
+    return [_print(each) for each in _contents(draft)]
+
+
+def _contents(draft: Draft) -> Iterator[bytes | str]:
     if draft.problems:
         raise ImageError("; ".join(draft.problems))
-    contents = []
     for name, source in draft.images:
         try:
-            contents.append(content(source))
+            yield content(source)
         except ImageError as error:
             where = "" if len(draft.images) == 1 else f"{name}: {draft.place}: "
             raise ImageError(f"{where}{error.reason}") from error.__cause__
-    prints = [_print(each) for each in contents]
+
+
+def content_key(draft: Draft, prints: Sequence[Print]) -> str:
+    """Returns the key of a row's verdict: a hash of its images, given by theirs, and its context."""
     belongs = [*prints[0], draft.context] if len(prints) == 1 else [draft.filled(prints), draft.context]
-    return draft.filled(contents), hashlib.sha256(json.dumps(belongs).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(belongs).encode()).hexdigest()
 
 
-def images_key(images: Mapping[str, Any]) -> str:
-    """Returns a hash of a row's images alone, whatever their order and the context."""
-    each = [one for value in images.values() for one in (value if isinstance(value, list) else [value])]
-    return hashlib.sha256(json.dumps(sorted(map(_print, each))).encode()).hexdigest()
+def images_key(prints: Sequence[Print]) -> str:
+    """Returns a hash of a row's images alone, given by theirs, whatever their order and the context."""
+    return hashlib.sha256(json.dumps(sorted(prints)).encode()).hexdigest()
 
 
-def _print(image: bytes | str) -> tuple[str, str]:
+def _print(image: bytes | str) -> Print:
     kind, data = ("url", image.encode()) if isinstance(image, str) else ("bytes", image)
     return kind, hashlib.sha256(data).hexdigest()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import stat
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -152,6 +154,11 @@ class RowReader:
         assert self.base is not None
         return self.base.resolve()
 
+    @cached_property
+    def _folders(self) -> dict[str, bool]:
+        """Whether the folders of images are inside; a large table has few."""
+        return {}
+
     def is_unlabelled(self, row: TableRow) -> bool:
         """Whether a row is to be left out, as it has no label."""
         name = self.columns.label
@@ -226,13 +233,27 @@ class RowReader:
         if self.base is None:
             return value
         try:
-            inside = (self.base / value).resolve().is_relative_to(self._root)
+            path = self.base / value
+            inside = self._inside(path)
         except (OSError, ValueError, RuntimeError) as error:  # a NUL, or links in a circle
             raise ImageError(f"not a usable path ({getattr(error, 'strerror', None) or error})", brief(value)) from None
         if not inside and not self.allow_outside:
             named = "" if value == where else brief(value)
             raise ImageError("leaves the folder of the table; allow_outside=True permits it", named)
-        return self.base / value
+        return path
+
+    def _inside(self, path: Path) -> bool:
+        """Whether a path stays in the folder once all links are followed."""
+        try:
+            link = stat.S_ISLNK(os.lstat(path).st_mode)
+        except OSError:  # such as no such file, which is reported where it is read
+            link = False
+        if link or path.name == "..":
+            return path.resolve().is_relative_to(self._root)
+        folder = os.path.dirname(path)
+        if folder not in self._folders:
+            self._folders[folder] = Path(folder).resolve().is_relative_to(self._root)
+        return self._folders[folder] or path.resolve() == self._root
 
 
 def assign_ids(drafts: list[Draft], *, given: bool) -> None:

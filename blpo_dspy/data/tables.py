@@ -388,8 +388,9 @@ def _files(folder: Path, follow_links: bool) -> _Files:
         seen.add(os.path.realpath(parent))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         links += [Path(parent, name) for name in folders if not follow_links and Path(parent, name).is_symlink()]
-        found += [Path(parent, name) for name in files if not name.startswith(".")]
-    paths = sorted(path.relative_to(folder) for path in found)
+        below = Path(parent).relative_to(folder)
+        found += [below / name for name in files if not name.startswith(".")]
+    paths = sorted(found)
     images = [path for path in paths if path.suffix.lower() in _IMAGES]
     others = [path for path in paths if path.suffix.lower() not in _IMAGES]
     return _Files(images, others, [link.relative_to(folder) for link in links])

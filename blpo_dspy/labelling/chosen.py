@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from threading import Thread
 
 import numpy as np
 
@@ -101,6 +102,13 @@ class ChosenOrder:
     def inclusion(self, draws: Mapping[str, Draw]) -> dict[str, float | None]:
         """Returns the probabilities of the random sample; what lies beyond it and was chosen has none."""
         return self._random.inclusion(draws)
+
+    def prepare(self) -> Thread:
+        """Looks at the first shortlist of each label in a thread, while the person looks at the first picture."""
+        first = [key for keys in self._candidates.values() for key in keys[:_SHORTLIST]]
+        thread = Thread(target=lambda: [self._look_of(key) for key in first], daemon=True)
+        thread.start()
+        return thread
 
     def _chosen(self, taken: Collection[str]) -> str | None:
         known: dict[str, list[str]] = {}

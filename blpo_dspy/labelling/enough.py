@@ -36,13 +36,12 @@ def enough(n: int, right: int | None, *, images: int, share: float) -> dict[str,
     low, high = _interval(agreement, n)
     then = _interval(agreement, further)
     half, later = (high - low) / 2, (then[1] - then[0]) / 2
-    drawn = f"{n} images drawn at random"
+    points, what = f"±{100 * half:.0f} points", "all" if further == images else f"{MORE} more"
     if right is None:
-        said = f"From {drawn}, a judge’s agreement with you is known to ±{100 * half:.0f} points at worst"
+        said = f"{n} random images tell a judge’s agreement to {points} at worst"
     else:
-        said = f"The judge agrees with you on {right} of {drawn}: {low:.0%} to {high:.0%}, ±{100 * half:.0f} points"
-    what = "all" if further == images else f"{MORE} more labels"
-    more = f"; with {what}, to ±{100 * later:.0f}." if further > n else "."
+        said = f"The judge agrees on {right} of {n} random images: {low:.0%} to {high:.0%}, {points}"
+    more = f"; with {what}, ±{100 * later:.0f}." if further > n else "."
     found = {"labels": n, "right": right, "half_width": half, "later_labels": further, "later_half_width": later}
     return {**found, "text": said + more}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import dspy
 
 from blpo_dspy.data.examples import item_prints
 from blpo_dspy.data.inputs import Inputs
+from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.rows import RowReader, TableColumns
 from blpo_dspy.data.tables import TableRow
@@ -127,7 +128,7 @@ def compiled_with(judge: VisualJudge, items: Items) -> Callable[[str], bool]:
 
     An item that cannot be read counts as one: agreement on it would say nothing.
     """
-    prints = known_prints(judge.card)
+    prints = known_prints(judge)
     places = {item.key: place for place, item in enumerate(items.items)}
 
     @cache
@@ -142,6 +143,11 @@ def compiled_with(judge: VisualJudge, items: Items) -> Callable[[str], bool]:
         return item_prints([dspy.Example(**prepared).with_inputs(*prepared)]) in prints
 
     return found if prints else lambda key: False
+
+
+def label_of(opinions: Mapping[str, Opinion], known: Callable[[str], bool]) -> Callable[[str], Label | None]:
+    """Returns what gives the judge's label of an item by key: None where it has no say, or was compiled with it."""
+    return lambda key: None if key not in opinions or known(key) else opinions[key].label
 
 
 def _names_of(item: Item, names: list[str]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from blpo_dspy.data.images.encoding import PixelLimits, conform
 from blpo_dspy.data.images.prepare import ImageError, ImageSource, content
+from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling.items import Items
 
 Look = npt.NDArray[np.float32]
@@ -39,9 +40,16 @@ def look_of(sources: Sequence[tuple[str, ImageSource]]) -> Look | None:
 
 
 def looks_of(items: Items) -> Callable[[str], Look | None]:
-    """Returns what gives the look of an item by key; no image is opened before it is asked for."""
+    """Returns what gives the look of an item by key, None if it has none; no image is opened before that."""
     places = {item.key: place for place, item in enumerate(items.items)}
-    return lambda key: look_of(items.sources(places[key]))
+
+    def look(key: str) -> Look | None:
+        try:
+            return look_of(items.sources(places[key]))
+        except BlpoError:  # its row cannot be used any more
+            return None
+
+    return look
 
 
 def _look(source: ImageSource) -> Look:

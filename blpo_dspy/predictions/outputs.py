@@ -26,6 +26,11 @@ def journal_of(out: Path) -> Path:
     return out.with_name(out.name + SUFFIX)
 
 
+def files_of(out: Path) -> Path:
+    """Returns the path of what is known of the image files of an output."""
+    return out.with_name(out.name + ".files.json")
+
+
 def in_shards(out: Path) -> bool:
     """Whether an output is being judged in shards."""
     return (folder_of(out) / MANIFEST).exists()

@@ -24,8 +24,9 @@ from blpo_dspy.predictions.files import Output
 from blpo_dspy.predictions.given import check_plain, given_models, inputs_of
 from blpo_dspy.predictions.journal import PredictionJournal
 from blpo_dspy.predictions.labelling import note_other_models
-from blpo_dspy.predictions.outputs import check_escalated, check_output, fingerprint_of, in_shards, journal_of
+from blpo_dspy.predictions.outputs import check_escalated, check_output, files_of, fingerprint_of, in_shards, journal_of
 from blpo_dspy.predictions.progress import Progress, log_judged
+from blpo_dspy.predictions.seen import SeenFiles
 from blpo_dspy.predictions.session import Session, read_contents
 from blpo_dspy.predictions.shards.cluster import Cluster
 from blpo_dspy.predictions.shards.parts import (
@@ -79,11 +80,12 @@ def predict(
     Next to the table, `<out>.journal.jsonl` keeps what was paid for, so that the same call resumes after a crash, and
     later judges what is missing only: new rows, replaced images, rows with an error. A verdict belongs to the bytes of
     an image (or to its URL) and its context, not to its name; so all images are read before the first call, and equal
-    rows are judged once. An image that changes after that has an error. Rows that are gone are left out. Remove the
-    journal when you are done.
+    rows are judged once. An image that changes after that has an error. Rows that are gone are left out. A file with a
+    verdict is not read by a later call as long as its path, size, times and inode are those that `<out>.files.json`
+    has, unless it was modified within 2 s of being read. Remove the journal and that file when you are done.
 
     With `workers` or `cluster` other processes judge, in shards of up to about 500 contents: `<out>.shards` takes the
-    place of the journal, and the same holds for it. The models are built there from their names and options, with keys
+    place of both files, and the same holds for it. The models are built there from their names and options, with keys
     from the environment of those processes. A process that dies is replaced, at the price of the calls that it had
     under way. All of them keep to the caps together, and wait where one is asked to wait by a rate limit.
 
@@ -162,7 +164,7 @@ def predict(
     try:
         if batch is None:
             check_no_batches(journal)
-        contents = read_contents(judge, inputs, on_read)
+        contents = read_contents(judge, inputs, on_read, SeenFiles(files_of(target)), journal.done)
         session = Session(judge, inputs, journal, contents, lambda s: on_progress(s.progress()), both=both)
         batches = None
         if batch is not None:

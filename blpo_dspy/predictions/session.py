@@ -39,6 +39,7 @@ from blpo_dspy.predictions.results import (
     pictured,
     row_of,
 )
+from blpo_dspy.predictions.seen import SeenFiles
 from blpo_dspy.predictions.shards.parts import (
     Parts,
     Report,
@@ -66,19 +67,22 @@ class Contents:
     unusable: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def read_contents(judge: VisualJudge, inputs: Inputs, on_read: Callable[[int], None]) -> Contents:
-    """Reads all images once."""
+def read_contents(
+    judge: VisualJudge, inputs: Inputs, on_read: Callable[[int], None], seen: SeenFiles, done: Collection[str]
+) -> Contents:
+    """Reads all images once, but no files that are as they were seen and whose verdicts, by key, are `done`."""
     found, several = Contents(), len(judge.fields.images) > 1
     for number, draft in inputs.drafts(range(len(inputs.rows))):
         try:
-            images, key = read_content(draft)
-            found.images[key] = images_key(images) if several else key
+            key, prints = seen.content(draft, done)
+            found.images[key] = images_key(prints) if several else key
         except ImageError as error:
             key = f"row {number}"
             found.unusable[key] = row_of(Verdict(None, failure=error.reason))
         found.places.append(draft.place)
         found.keys.append(key)
         on_read(number + 1)
+    seen.save()
     return found
 
 

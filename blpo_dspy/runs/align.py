@@ -310,7 +310,7 @@ def _sets(
     loaded = {name: loaded_set(start, name, source) for name, source in given.items() if source is not None}
     table = None if is_list(train) else str(train) if isinstance(train, (str, Path)) else "the table"
     if table is not None and val is None and test is None:
-        sets, how = divided(loaded["train"], start.labels, seed=seed, sizes=sizes, known=known_prints(start.card))
+        sets, how = divided(loaded["train"], start.labels, seed=seed, sizes=sizes, known=known_prints(start))
         how = f"{table}: {how}"
     elif sizes is not None:
         raise BlpoError("sizes are for one table that is split; leave them out, or val and test", option="sizes")

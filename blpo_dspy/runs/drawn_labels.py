@@ -197,7 +197,7 @@ def trained_rows(judge: VisualJudge, people: Table, labelled: TableSource, allow
     Raises:
         DataError: If an image cannot be read.
     """
-    known = known_prints(judge.card)
+    known = known_prints(judge)
     if not known:
         return frozenset()
     examples = load_images(

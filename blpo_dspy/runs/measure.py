@@ -92,7 +92,7 @@ def measure(
 ) -> Measurement:
     """Measures how far a judge agrees with people, and, with `against`, how it compares with another judge.
 
-    A warning is issued where the judge was compiled with some of these images.
+    A warning is issued where the judge was compiled with, or calibrated on, some of these images.
 
     Args:
         judge: The judge.
@@ -118,6 +118,8 @@ def measure(
     examples = loaded_set(judge, "testset", testset)
     for line in own_data(judge, examples):
         notice(f"the judge was compiled with {line}")
+    for line in calibration_data(judge, examples):
+        notice(f"the judge was calibrated on {line}")
     judges = [judge] if against is None else [judge, against]
     asked = [(each, given_models(each, models), examples) for each in judges]
     with watching(progress, resumes=None) as watch:
@@ -158,12 +160,26 @@ def measured(
 
 def own_data(judge: VisualJudge, examples: Sequence[dspy.Example]) -> Iterator[str]:
     """Yields a remark for each set that a judge, or one that it was compiled from, was compiled with images of."""
-    images = frozenset(item_prints(examples).split())
     for which_set, prints in known_sets(judge):
-        shared = len(images & prints)
-        if shared:
-            which_ones = "these very images" if shared == len(images) else f"{shared} of these {len(images)} images"
+        if which_ones := _shared(prints, examples):
             yield f"{which_ones} ({which_set}): its figures here are too good"
+
+
+def calibration_data(judge: VisualJudge, examples: Sequence[dspy.Example]) -> Iterator[str]:
+    """Yields a remark if a judge, or a judge of a cascade, was calibrated on some of these images."""
+    cards = (each.card.get("calibration") for each in (judge, *stages_of(judge)))
+    data = [card["data"] for card in cards if isinstance(card, dict) and isinstance(card.get("data"), dict)]
+    if which_ones := _shared(frozenset().union(*map(prints_of, data)), examples):
+        yield f"{which_ones}: its threshold was chosen by them, so that agreement on what it labels is too good here"
+
+
+def _shared(prints: frozenset[str], examples: Sequence[dspy.Example]) -> str:
+    """How many of the images are known, in words; "" for none."""
+    images = frozenset(item_prints(examples).split())
+    shared = len(images & prints)
+    if not shared:
+        return ""
+    return "these very images" if shared == len(images) else f"{shared} of these {len(images)} images"
 
 
 def known_sets(judge: VisualJudge) -> Iterator[tuple[str, frozenset[str]]]:

@@ -179,7 +179,7 @@ def load_sets(start: Start, labels: LabelSpace, seed: int, parent: VisualJudge |
             sizes=start.sizes,
             balanced=start.balanced,
             fractions=fractions,
-            known=frozenset() if parent is None else known_prints(parent.card),
+            known=frozenset() if parent is None else known_prints(parent),
         )
         sets = {
             "train": parts["train"],

@@ -11,6 +11,8 @@ import dspy
 
 from blpo_dspy.data.examples import dataset_fingerprint, item_prints
 from blpo_dspy.optimizers.bench.records import BLPOResult, Validation
+from blpo_dspy.programs.cascade import stages_of
+from blpo_dspy.programs.visual_judge import VisualJudge
 
 _LIBRARIES = ("blpo-dspy", "dspy", "litellm", "pillow", "scikit-learn", "numpy")
 
@@ -74,9 +76,10 @@ def ancestors_of(compiled: Mapping[str, Any]) -> list[dict[str, dict[str, Any]]]
     )
 
 
-def known_prints(compiled: Mapping[str, Any]) -> frozenset[str]:
-    """Returns the hash of each example that the judge of a card, or an ancestor of it, was compiled with."""
-    parts = (part for sets in (sets_of(compiled), *ancestors_of(compiled)) for part in sets.values())
+def known_prints(judge: VisualJudge) -> frozenset[str]:
+    """Returns the hash of each example that a judge, one of a cascade, or an ancestor of it was compiled with."""
+    cards = [stage.card for stage in stages_of(judge)]
+    parts = (part for own in cards for sets in (sets_of(own), *ancestors_of(own)) for part in sets.values())
     return frozenset().union(*map(prints_of, parts))
 
 

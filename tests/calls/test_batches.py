@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import dspy
@@ -17,7 +18,7 @@ from blpo_dspy.calls.failures import RunStoppedError, UnreadableAnswerError, is_
 from blpo_dspy.calls.store import MemoryStore
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.lm import Models, make_lm
-from blpo_dspy.predictions.labelling import metered
+from blpo_dspy.predictions.labelling import label_one, metered
 from blpo_dspy.programs import VisualJudge
 
 pytestmark = pytest.mark.slow
@@ -31,7 +32,7 @@ def asked(request: pytest.FixtureRequest) -> tuple[BatchMeter, Any]:
     lm = make_lm(NAME, api_base="http://127.0.0.1:9/v1", api_key="secret-key", cache=False, engine=request.param)
     meter = BatchMeter(store=MemoryStore(), prices={NAME: (2.0, 4.0)}, share=0.5)
     judge = metered(VisualJudge(SAFETY, instruction="Safe?", evidence="image"), Models(lm, lm, lm), meter)
-    return meter, lambda: judge(image=picture())
+    return meter, lambda image=None: judge(image=image or picture())
 
 
 def received(status: int, body: Any) -> Received:
@@ -56,6 +57,16 @@ def test_a_request_is_taken_down_and_its_answer_read_as_that_of_a_plain_call(ask
     assert (total.calls, total.retries, total.images, total.prompt_tokens) == (1, 1, 1, 1000)
     assert total.usd == pytest.approx((1000 * 1 + 100 * 2) / 1e6)
     assert meter.endpoints["judge"].options["api_base"] == "http://127.0.0.1:9/v1"
+
+
+def test_the_version_that_a_server_reports_is_in_the_verdict(asked: tuple[BatchMeter, Any]) -> None:
+    """As of a plain call, so that drift sees it change; the name asked for says nothing new."""
+    meter, call = asked
+    for number, (name, noted) in enumerate({"gpt-4o-mini": "", "gpt-4o-mini-2026": "gpt-4o-mini-2026"}.items()):
+        (request,) = meter.gather(partial(call, image=picture(number)))
+        answer = received(200, {**completion("[[ ## label ## ]]\nSafe\n\n[[ ## completed ## ]]"), "model": name})
+        meter.take("judge", request.key, answer, request.options, images=1, repeated=False)
+        assert label_one(call, {"image": picture(number)}).served_by == noted
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 from blpo_dspy.cli.app import app
 from blpo_dspy.data.examples import load_examples
 from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.programs import VisualJudge
 
 KILLS = int(os.environ.get("BLPO_TEST_KILLS", "15"))  # each takes a seventh of a second of processor time
 WORDS = ("photos", "--scale", "1-5", "--out", "labels.csv")
@@ -179,3 +180,30 @@ def test_a_port_that_is_taken_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     with socket.create_server(("127.0.0.1", 0)) as taken:
         code, said = blpo("label", *WORDS, "--port", taken.getsockname()[1])
     assert (code, "choose another --port" in said) == (2, True)
+
+
+@pytest.mark.slow
+def test_a_judge_says_what_comes_next(tmp_path: Path) -> None:
+    """By its file or its table of verdicts alike; one of other labels is refused."""
+    photos(tmp_path / "photos", 12)
+    judge = VisualJudge(LabelSpace.ordinal(1, 5), instruction="Rate this photograph.")
+    judge.save(tmp_path / "judge.json")
+    words = [*WORDS, "--next", "judge.json", "--confidence", "views", "--model", "embedded", "--random-share", "0.2"]
+    with served(tmp_path, "label", *words) as page:
+        first = httpx.get(page.url + "state").json()
+        confirmed: dict[int, str] = {}
+        label_on(page.url, ["4"], confirmed)
+        assert len(confirmed) == 12
+    written = rows(tmp_path / "labels.csv")
+    assert {row["drawn"] for row in written} == {"random", "chosen"}
+    assert {row["inclusion_probability"] for row in written} == {"1"}
+    (verdicts,) = tmp_path.glob("labels.judged-*.csv")
+    assert all(row["confidence"] for row in rows(verdicts))
+    other = ["photos", "--scale", "1-5", "--out", "other.csv", "--random-share", "0.2", "--next"]
+    with served(tmp_path, "label", *other, verdicts.name) as page:
+        assert httpx.get(page.url + "state").json()["item"] == first["item"]
+    judge = VisualJudge(LabelSpace("a", "b"), instruction="Rate this photograph.")
+    judge.save(tmp_path / "judge.json")
+    out = ["--scale", "1-5", "--out", tmp_path / "new.csv"]
+    code, said = blpo("label", tmp_path / "photos", *out, "--next", tmp_path / "judge.json")
+    assert (code, "state the labels of the judge" in said) == (2, True)

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from blpo_dspy.cli.app import app
 from blpo_dspy.data.sources.photographs import RATERS, rated_photographs
 from blpo_dspy.optimizers.bench.cards import known_prints, prints_of
+from blpo_dspy.programs import VisualJudge
 
 pytestmark = pytest.mark.slow
 
@@ -53,8 +54,8 @@ def test_a_judge_is_compiled_further_and_compared_with_its_parent_on_images_new_
     assert f"Against {world / 'old.json'} on the sealed test images: mean loss" in shown
     before, after = (json.loads((world / f"{name}.json").read_text()) for name in ("old", "new"))
     assert after["judge"]["signature"]["fields"] == before["judge"]["signature"]["fields"]
-    known = known_prints(before["card"])
-    assert known <= known_prints(after["card"])
+    known = known_prints(VisualJudge.load(world / "old.json"))
+    assert known <= known_prints(VisualJudge.load(new))
     for name in ("val", "test"):
         assert not known & prints_of(after["card"]["data"][name])
     noted = blpo("evaluate", new, world / "old.csv", "--model", "embedded", "--against", world / "old.json").stderr

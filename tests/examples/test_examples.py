@@ -74,8 +74,10 @@ def test_compiling_in_an_example_raises_agreement_on_its_test_images(name, tmp_p
     assert after > before + 0.15
 
 
-def test_a_cascade_agrees_more_than_its_cheap_judge_and_costs_less_than_its_strong_one(tmp_path: Path) -> None:
-    """And every photograph of the folder gets a label or is for people."""
+def test_a_cascade_agrees_more_than_its_cheap_judge_and_costs_less_than_its_strong_one(
+    tmp_path: Path,
+) -> None:
+    """Every photograph of a folder gets a label or is for people, and the shares are near the true ones."""
     shown = run("act_on_it", tmp_path)
     assert "With probability 0.9, at least 90% of its labels agree" in shown
     table = re.findall(r"^(judge \d alone|calibrated) +(\d+\.\d)% +(\d+\.\d)% +\d+\.\d +\$(\S+)", shown, re.MULTILINE)
@@ -83,6 +85,11 @@ def test_a_cascade_agrees_more_than_its_cheap_judge_and_costs_less_than_its_stro
     assert together[0] > cheap[0] + 3
     assert cheap[1] < together[1] < 0.8 * strong[1]
     assert re.search(r"^Photographs  150: .* escalated to people$", shown, re.MULTILINE)
+    row = r"^(\d|mean) +[\d.]+%?, ([\d.]+)%? to ([\d.]+)%?; judge alone ([\d.]+)%?; true ([\d.]+)%?$"
+    found = [tuple(map(float, each[1:])) for each in re.findall(row, shown, re.MULTILINE)]
+    assert len(found) == 6
+    assert sum(low <= true <= high for low, high, _, true in found) >= 5
+    assert not all(low <= alone <= high for low, high, alone, _ in found)
 
 
 def test_a_judge_works_inside_a_pipeline_and_survives_its_save_and_load(tmp_path: Path) -> None:

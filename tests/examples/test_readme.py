@@ -92,6 +92,7 @@ def test_the_readme_names_files_and_options_that_exist() -> None:
     names = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     helped = "".join(CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "300"}).stdout for name in names)
     elsewhere = {
+        "--calls",
         "--caps",
         "--describing-noise",
         "--forms",

@@ -74,6 +74,21 @@ def test_few_images_are_decoded() -> None:
     assert 0 < len(seen) == len(set(seen)) < 40
 
 
+def test_the_first_shortlists_are_looked_at_beforehand() -> None:
+    """Then the first items of each label are chosen without a wait."""
+    seen = []
+
+    def look(key: str) -> Look | None:
+        seen.append(key)
+        return blank(key)
+
+    ordering = ChosenOrder(KEYS, EVEN, look, share=1e-9)
+    ordering.prepare().join(10)
+    assert len(seen) == 48
+    ordering.upcoming((), 4)
+    assert len(seen) == 48 + 2
+
+
 def test_a_share_of_the_draws_is_random_and_says_so() -> None:
     """Each is the next of the plain random sample that is not labelled yet."""
     found = ChosenOrder(KEYS, EVEN, blank, seed=3, share=0.3).upcoming((), 60)

@@ -185,7 +185,9 @@ def test_the_command_goes_both_ways(folder: Path) -> None:
         return CliRunner().invoke(app, ["label-studio", *map(str, words)], catch_exceptions=False)
 
     done = blpo(*words)
-    assert (done.exit_code, "2 labels of 1 person" in done.stdout) == (0, True)
+    assert (done.exit_code, "2 labels of 1 person" in done.stdout, done.stderr) == (0, True, "")
+    elsewhere = blpo(*words[:3], "--out", root / "deep" / "labels.csv")
+    assert "reads them with --allow-outside" in elsewhere.stderr
     labels = LabelSpace("a", "b")
     assert [example.label for example in load_examples(root / "labels.csv", labels=labels)] == ["a", "b"]
     again = blpo(*words)

@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -27,7 +28,7 @@ from blpo_dspy.agreement.measure import Flips
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, BlpoWarning, ModelError
 from blpo_dspy.models.lm import Models
-from blpo_dspy.predictions.outputs import journal_of
+from blpo_dspy.predictions.outputs import files_of, journal_of
 from blpo_dspy.predictions.predict import predict
 from blpo_dspy.predictions.progress import Progress
 from blpo_dspy.programs import Cascade, VisualJudge
@@ -272,6 +273,45 @@ def test_new_and_replaced_images_alone_are_judged_and_gone_ones_are_left_out(pho
         "=grey 20", "=grey 255", "=grey 60", "=grey 60", "=grey 30",
     ]  # fmt: skip
     assert sum(done.labels.values()) == 13
+
+
+def test_files_that_stay_as_they_were_are_recognised_without_reading_them(photos: Path, tmp_path: Path) -> None:
+    """The table has the same bytes as before; a journal without what is known of the files is continued as well."""
+    for path in photos.iterdir():
+        os.utime(path, (1e9, 1e9))
+    world, out = World(evidence="image"), tmp_path / "o.parquet"
+    world.predict(photos, out)
+    table, kept, calls = out.read_bytes(), files_of(out), world.calls
+    known = kept.read_bytes()
+    kept.unlink()
+    assert (world.predict(photos, out).judged, out.read_bytes(), kept.read_bytes()) == (0, table, known)
+    data = json.loads(known)
+    path, last = (str(photos / name) for name in ("00.png", "11.png"))
+    data["files"][path] = data["files"][last][:64] + data["files"][path][64:]
+    kept.write_text(json.dumps(data))
+    assert world.predict(photos, out).judged == 0
+    labels = parquet.read_table(out).column("label").to_pylist()
+    assert (labels[0], labels[-1]) == ("Unsafe", "Unsafe")  # of what it is said to hold
+    os.utime(path, (1e9 + 1, 1e9 + 1))
+    assert (world.predict(photos, out).judged, out.read_bytes(), world.calls) == (0, table, calls)
+
+
+def test_a_replaced_image_of_the_same_size_and_time_is_judged_as_it_is_now(photos: Path, tmp_path: Path) -> None:
+    """Its own time or its inode differ; one that was modified just before it was read is read in any case."""
+    world, out = World(evidence="image"), tmp_path / "o.jsonl"
+    for number, then in ((3, 1e9), (4, time.time())):
+        pixels = Image.new("RGB", (8, 8), (number, 10, 10))
+        pixels.save(photos / f"{number:02}.png", compress_level=0)
+        os.utime(photos / f"{number:02}.png", (then, then))
+    world.predict(photos, out)
+    for name in ("03.png", "04.png"):
+        before = (photos / name).stat()
+        Image.new("RGB", (8, 8), (200, 10, 10)).save(photos / name, compress_level=0)
+        os.utime(photos / name, ns=(before.st_atime_ns, before.st_mtime_ns))
+        now = (photos / name).stat()
+        assert (now.st_size, now.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert world.predict(photos, out).judged == 2
+    assert [read(out)[number]["label"] for number in (3, 4)] == ["Unsafe", "Unsafe"]
 
 
 def test_an_image_that_changes_before_its_turn_gets_no_verdict(photos: Path, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from judges import SAFETY, SCALE, answers, judge_with, picture, seen_by
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, BlpoWarning
 from blpo_dspy.optimizers.bench.cards import described
-from blpo_dspy.runs.measure import measure
+from blpo_dspy.programs import Cascade
+from blpo_dspy.runs.measure import calibration_data, measure
 
 TESTSET = [
     dspy.Example(image=dspy.Image(picture(10 * i)), label="Safe" if i % 4 else "Unsafe").with_inputs("image")
@@ -61,6 +62,18 @@ def test_images_that_the_judge_was_compiled_with_are_remarked_on() -> None:
     judge.card = {"data": {"train": described(TESTSET[:4])}}
     with pytest.warns(BlpoWarning, match=r"compiled with 4 of these 12 images \(its train set\)"):
         measure(judge, TESTSET, progress=False)
+
+
+def test_images_that_the_judge_was_calibrated_on_are_remarked_on() -> None:
+    """A judge and a cascade; other images aren't."""
+    judge = judge_with(answers("Safe"), evidence="image").confident("views")
+    sure = judge.calibrated(0.5, {"data": described(TESTSET[:4])})
+    with pytest.warns(BlpoWarning, match=r"calibrated on 4 of these 12 images: its threshold was chosen by them"):
+        measure(sure, TESTSET, progress=False)
+    assert list(calibration_data(sure, TESTSET[4:])) == []
+    cascade = Cascade([judge.calibrated(0.5), judge])
+    cascade.card = {"calibration": {"data": described(TESTSET)}}
+    assert [line.partition(":")[0] for line in calibration_data(cascade, TESTSET)] == ["these very images"]
 
 
 def test_a_failed_call_and_an_answer_without_a_label_are_counted_apart() -> None:

@@ -15,7 +15,7 @@ from blpo_dspy.data.examples import item_prints, load_images
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.predictions.files import write_rows
-from blpo_dspy.programs import VisualJudge
+from blpo_dspy.programs import Cascade, VisualJudge
 from blpo_dspy.runs.population import estimate_population
 from blpo_dspy.runs.to_label import draw_to_label
 
@@ -148,6 +148,10 @@ def test_images_that_the_judge_or_its_parent_was_compiled_with_are_set_aside(tmp
     found = estimate_population(rows, people, judge=judge)
     assert found.whole.labelled == 7
     assert found.notes[0] == "3 labels set aside: the judge or an ancestor of it was compiled with the image"
+    sure = judge.confident("views").calibrated(0.5)
+    behind = VisualJudge(judge.labels, instruction="Rate it.")
+    behind.card = {"data": {"val": {"prints": item_prints(images[3:4])}}}
+    assert estimate_population(rows, people, judge=Cascade([sure, behind])).whole.labelled == 6
 
 
 def test_a_judge_that_abstains_on_all_leaves_the_labels_alone() -> None:

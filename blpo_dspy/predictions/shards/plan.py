@@ -30,6 +30,7 @@ from blpo_dspy.predictions.labelling import note_other_models
 from blpo_dspy.predictions.outputs import check_output, fingerprint_of, journal_of
 from blpo_dspy.predictions.progress import Progress, log_judged
 from blpo_dspy.predictions.results import kind_of, marks_of
+from blpo_dspy.predictions.seen import SeenFiles
 from blpo_dspy.predictions.session import Contents, Session, read_contents
 from blpo_dspy.predictions.shards.parts import (
     MANIFEST,
@@ -259,9 +260,10 @@ def planned(
         )
     fingerprint = fingerprint_of(judge, [models], both=both)
     manifest = Manifest.of(folder_of(target), fingerprint)
-    contents = read_contents(judge, inputs, on_read)
+    parts, seen = Parts(manifest), SeenFiles(folder_of(target) / "files.json")
+    contents = read_contents(judge, inputs, on_read, seen, parts.done)
     session = ShardedSession(
-        judge, inputs, Parts(manifest), contents, lambda s: on_progress(s.progress()), manifest=manifest, both=both
+        judge, inputs, parts, contents, lambda s: on_progress(s.progress()), manifest=manifest, both=both
     )
     session.plan(contents.images, shard_rows)
     shard = partial(

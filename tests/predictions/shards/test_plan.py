@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
 import threading
 from collections import Counter
@@ -172,6 +173,25 @@ def test_new_replaced_and_gone_images_change_what_has_to_be_judged(world: World,
     assert [(shard.number, len(shard.contents)) for shard in plan.shards] == [(3, 1)]
     done = plan.merge(map(judge_shard, plan.shards))
     assert (done.total, done.judged, done.gone, world.calls - before) == (12, 1, 2, 2)
+
+
+def test_a_finished_plan_is_recognised_without_reading_its_files(world: World, photos: Path, tmp_path: Path) -> None:
+    """What is known of them lies beside the manifest, and a key that has a verdict needs no bytes."""
+    for path in photos.iterdir():
+        os.utime(path, (1e9, 1e9))
+    out = tmp_path / "o.csv"
+    plan = world.plan(photos, out)
+    plan.merge(map(judge_shard, plan.shards))
+    table, kept = out.read_bytes(), folder_of(out) / "files.json"
+    data = json.loads(kept.read_bytes())
+    assert len(data["files"]) == 12
+    assert (world.plan(photos, out).merge(()).judged, out.read_bytes()) == (0, table)
+    first, last = (str(photos / name) for name in ("00.png", "11.png"))
+    data["files"][first] = data["files"][last][:64] + data["files"][first][64:]
+    kept.write_text(json.dumps(data))
+    assert world.plan(photos, out).merge(()).gone == 1  # the first file is taken for what it is said to hold
+    os.utime(first, (1e9 + 1, 1e9 + 1))
+    assert world.plan(photos, out).merge(()).gone == 0
 
 
 def test_rows_with_an_error_are_tried_again_by_the_next_plan(photos: Path, tmp_path: Path) -> None:

@@ -1,0 +1,118 @@
+"""What is known of image files, so that they need not be read again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blpo_dspy.data.inputs import Inputs, find_inputs, read_content
+from blpo_dspy.predictions.seen import SeenFiles
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with two files of the same size, modified an hour ago."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        (folder / name).write_bytes(name.encode())
+        age(folder / name, 3600)
+    return folder
+
+
+def age(path: Path, seconds: float) -> None:
+    """Sets when a file was modified."""
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+
+
+def keys(inputs: Inputs, kept: Path, done: Collection[str] = ()) -> list[str]:
+    """Returns the keys of all rows, and keeps what was seen."""
+    seen = SeenFiles(kept)
+    found = [seen.content(draft, done)[0] for _, draft in inputs.drafts(range(len(inputs.rows)))]
+    seen.save()
+    return found
+
+
+def true_keys(inputs: Inputs) -> list[str]:
+    """Returns the keys of all rows by reading them."""
+    return [read_content(draft)[1] for _, draft in inputs.drafts(range(len(inputs.rows)))]
+
+
+def mislead(kept: Path, photos: Path) -> None:
+    """Exchanges the hashes of the two files, so that a key shows whether its file was read."""
+    data = json.loads(kept.read_bytes())
+    a, b = (data["files"][str(photos / name)] for name in ("a.png", "b.png"))
+    data["files"] = {str(photos / "a.png"): b[:64] + a[64:], str(photos / "b.png"): a[:64] + b[64:]}
+    kept.write_text(json.dumps(data))
+
+
+def test_a_file_that_stays_as_it_was_is_read_again_only_without_a_verdict(photos: Path, tmp_path: Path) -> None:
+    """The hash that was kept stands in for reading what is done, and for nothing else."""
+    inputs, kept = find_inputs([photos]), tmp_path / "files.json"
+    a, b = true_keys(inputs)
+    assert keys(inputs, kept) == [a, b]
+    mislead(kept, photos)
+    assert keys(inputs, kept, {a, b}) == [b, a]
+    assert keys(inputs, kept) == [a, b]
+
+
+def test_another_state_of_a_file_means_that_it_is_read(photos: Path, tmp_path: Path) -> None:
+    """The size and the time of modification may be the same: replacing a file changes its inode or its own time."""
+    inputs, kept = find_inputs([photos]), tmp_path / "files.json"
+    before = keys(inputs, kept)
+    status = (photos / "a.png").stat()
+    (photos / "a.png").write_bytes(b"A.png")
+    os.utime(photos / "a.png", ns=(status.st_atime_ns, status.st_mtime_ns))
+    after = keys(inputs, kept, before)
+    assert after == true_keys(inputs)
+    assert (after[0] != before[0], after[1] == before[1]) == (True, True)
+    shutil.copy2(photos / "b.png", tmp_path / "new.png")
+    os.replace(tmp_path / "new.png", photos / "a.png")
+    assert keys(inputs, kept, {*before, *after}) == [before[1], before[1]]
+
+
+@pytest.mark.parametrize("seconds", [0.5, -60])
+def test_what_was_modified_just_before_it_was_read_is_not_kept(seconds: float, photos: Path, tmp_path: Path) -> None:
+    """Such a file may change once more in the same tick of its clock, and one from the future at any time."""
+    inputs, kept = find_inputs([photos]), tmp_path / "files.json"
+    age(photos / "a.png", seconds)
+    keys(inputs, kept)
+    assert list(json.loads(kept.read_bytes())["files"]) == [str(photos / "b.png")]
+
+
+def test_files_alone_are_kept(photos: Path, tmp_path: Path) -> None:
+    """URLs and bytes have no state."""
+    rows = [{"image": source} for source in (str(photos / "a.png"), b"bytes", "https://x.org/a.png")]
+    inputs, kept = find_inputs(rows, allow_outside=True), tmp_path / "files.json"
+    known = keys(inputs, kept)
+    assert list(json.loads(kept.read_bytes())["files"]) == [str(photos / "a.png")]
+    assert keys(inputs, kept, known) == known == true_keys(inputs)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b'{"format_version": 2, "files": {}}', b'{"format_version": 1, "files": {"a": 1}}', b"\xff"],
+)
+def test_a_damaged_file_of_hashes_counts_as_missing(content: Any, photos: Path, tmp_path: Path) -> None:
+    """It is written again."""
+    inputs, kept = find_inputs([photos]), tmp_path / "files.json"
+    kept.write_bytes(content)
+    assert keys(inputs, kept) == true_keys(inputs)
+    assert len(json.loads(kept.read_bytes())["files"]) == 2
+
+
+def test_files_that_are_gone_are_forgotten(photos: Path, tmp_path: Path) -> None:
+    """What is kept does not grow with files that are no longer among the rows."""
+    kept = tmp_path / "files.json"
+    keys(find_inputs([photos]), kept)
+    (photos / "a.png").unlink()
+    keys(find_inputs([photos]), kept)
+    assert list(json.loads(kept.read_bytes())["files"]) == [str(photos / "b.png")]

@@ -29,7 +29,7 @@ def main() -> None:
             testset=splits.test,
             models=Models.named("embedded"),
             optimizers="blpo,gepa",  # all of them if left out
-            max_calls=300,
+            max_calls=400,
             seeds=[0],
             out=f"{folder}/comparison",  # the same call with the same folder resumes
         )

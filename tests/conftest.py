@@ -26,6 +26,10 @@ os.environ.update(
 for _name in [name for name in os.environ if name.startswith(("OPENAI_", "LITELLM_"))]:
     del os.environ[_name]
 
+# Where no bytecode is written, each worker and each process that a test starts compiles package and tests again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # Half as many examples as usual: as each run draws the same, more of them find nothing new the next time.
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=50)
 settings.load_profile("repeatable")

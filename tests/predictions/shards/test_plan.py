@@ -109,6 +109,7 @@ def test_shards_judged_one_by_one_give_the_table_of_one_process(world: World, ph
     assert (again.merge([]).judged, again.merge([]).earlier.total.calls) == (0, 22)
 
 
+@pytest.mark.slow
 def test_the_manifest_says_what_the_verdicts_depend_on_and_where_each_content_is(
     world: World, photos: Path, tmp_path: Path
 ) -> None:
@@ -127,6 +128,7 @@ def test_the_manifest_says_what_the_verdicts_depend_on_and_where_each_content_is
     assert parts == data["shards"]
 
 
+@pytest.mark.slow
 def test_a_pair_and_the_same_pair_in_the_other_order_are_in_one_shard(photos: Path, tmp_path: Path) -> None:
     """So that what both ask is paid for once; also where one of them comes later."""
     pairs = [{"left": str(photos / f"{n:02}.png"), "right": str(photos / f"{n + 5:02}.png")} for n in range(5)]
@@ -145,6 +147,7 @@ def test_a_pair_and_the_same_pair_in_the_other_order_are_in_one_shard(photos: Pa
     assert (done.flips.pairs, done.flips.flipped) == (10, 10)
 
 
+@pytest.mark.slow
 def test_a_shard_resumes_from_its_journal_under_a_cap_of_its_own(world: World, photos: Path, tmp_path: Path) -> None:
     """Nothing is paid for twice, and a part with what is known is there after each session."""
     out, sessions = tmp_path / "o.csv", 0
@@ -161,6 +164,7 @@ def test_a_shard_resumes_from_its_journal_under_a_cap_of_its_own(world: World, p
     assert (done.earlier.total.calls, done.ledger.total.calls) == (20, 2)
 
 
+@pytest.mark.slow
 def test_new_replaced_and_gone_images_change_what_has_to_be_judged(world: World, photos: Path, tmp_path: Path) -> None:
     """New contents get further shards; verdicts on those that are gone stay where they are."""
     out = tmp_path / "o.csv"
@@ -195,6 +199,7 @@ def test_a_finished_plan_is_recognised_without_reading_its_files(world: World, p
     assert world.plan(photos, out).merge(()).gone == 0
 
 
+@pytest.mark.slow
 def test_rows_with_an_error_are_tried_again_by_the_next_plan(photos: Path, tmp_path: Path) -> None:
     """An image that cannot be read is in no shard, and one that a model failed for is in its old one."""
     (photos / "03.png").write_bytes(b"")
@@ -217,6 +222,7 @@ def test_rows_with_an_error_are_tried_again_by_the_next_plan(photos: Path, tmp_p
     assert (second.errors, second.judged, second.labels["Safe"]) == (0, 3, 12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["damaged", "removed", "foreign", "doubled"])
 def test_a_part_that_is_not_what_the_manifest_says_is_made_again_from_the_journal(
     how: str, world: World, photos: Path, tmp_path: Path
@@ -307,6 +313,7 @@ def test_images_inside_a_parquet_file_are_read_where_they_are_judged(
     assert parquet.read_table(tmp_path / "o.parquet")["n"].to_pylist() == list(range(12))
 
 
+@pytest.mark.slow
 def test_relative_paths_are_those_of_the_planning_process(
     world: World, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,6 +327,7 @@ def test_relative_paths_are_those_of_the_planning_process(
     assert Counter(path.name for path in tmp_path.glob("?.csv")) == {"a.csv": 1, "b.csv": 1}
 
 
+@pytest.mark.slow
 def test_many_refused_images_at_the_start_of_a_later_shard_are_no_wrong_model(tmp_path: Path) -> None:
     """A model that has answered before is known; in the first shard they end the run."""
     folder = tmp_path / "many"

@@ -145,9 +145,9 @@ def predict(
     if workers is not None or cluster is not None or in_shards(target):
         if batch is not None:
             raise BlpoError(
-                f"{target}: it is judged in shards, by plain calls; leave out batch_api=True, or leave out workers and "
-                "cluster and name another output",
-                option="batch_api",
+                f"{target}: it is judged in shards, by plain calls; leave out batch_api=True, or leave out workers= "
+                "and cluster= and name another output",
+                option=("batch_api", "workers", "cluster"),
             )
         with _processes(workers, cluster) as where, writing(folder_of(target)):
             threads = _threads(num_threads, max_in_flight, where.processes)
@@ -188,7 +188,10 @@ def _processes(workers: int | None, cluster: Any) -> Iterator[Pool | Cluster]:
         yield Pool(1 if workers is None else workers)
         return
     if workers is not None:
-        raise BlpoError("workers= starts processes here and cluster= uses those of Dask; give one of them")
+        raise BlpoError(
+            "workers= starts processes here and cluster= uses those of Dask; give one of them",
+            option=("workers", "cluster"),
+        )
     with Cluster.at(cluster) as connected:
         yield connected
 

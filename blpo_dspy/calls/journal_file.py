@@ -34,7 +34,8 @@ class JournalFile:
 
     Args:
         path: The file; it and its folder are created if missing.
-        fingerprint: What the run is: data, options, models. A file of another run is refused.
+        fingerprint: What the run is: data, options, models. A file of another run is refused, unless that run kept
+            nothing in it.
         take: Called with each line after the first and its place; a KeyError, TypeError or ValueError means damage.
         version: The format version of the lines.
         elsewhere: What the user can do instead of continuing the file, for the messages.
@@ -107,16 +108,20 @@ class JournalFile:
                 except (KeyError, TypeError, ValueError) as error:
                     raise damage(self.path, number, error, self._elsewhere) from error
                 if number == 1:
-                    self._check(entry, run)
+                    alone = self.path.stat().st_size == len(line)
+                    self._check(entry, run, alone=alone)
+                    if alone:  # nothing was kept, as when a model could not be used: this run takes its place
+                        break
                 self._end += len(line)
         if torn:
             notice(f"{self.path}: dropped an incomplete last line ({len(torn)} bytes)")
             self._file.truncate(self._end)
         self._written = self._end
         if not self._end:
+            self._file.truncate(0)
             self.append(run)
 
-    def _check(self, found: dict[str, Any], run: dict[str, Any]) -> None:
+    def _check(self, found: dict[str, Any], run: dict[str, Any], *, alone: bool) -> None:
         known, version = run["format_version"], found.get("format_version")
         if found.get("kind") != "run" or version != known:
             raise JournalError(
@@ -124,7 +129,7 @@ class JournalFile:
                 f"not {known}); {self._elsewhere}"
             )
         differing = differences(found.get("fingerprint"), run["fingerprint"])
-        if differing:
+        if differing and not alone:
             raise JournalError(
                 f"{self.path}: this is the journal of another run, which differs in:\n"
                 + "\n".join(f"  - {difference}" for difference in differing)

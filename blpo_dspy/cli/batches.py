@@ -62,7 +62,7 @@ def batch_options(job: JudgeJob, shown: BatchScreen) -> dict[str, Any]:
     given = {"--price": how.prices or None, "--poll": how.poll, "--abandon": how.abandon or None}
     if not how.batch_api:
         if stray := [name for name, value in given.items() if value is not None]:
-            raise BlpoError(f"{' and '.join(stray)} of `blpo judge` belong to --batch-api; give it, or leave them out")
+            raise BlpoError(f"{' and '.join(stray)}: only for --batch-api; give that too, or leave this out")
         return {}
     if job.out is None:
         raise BlpoError("--batch-api needs --out, so that batches under way are found again")

@@ -201,8 +201,10 @@ def with_flags(text: str, options: Iterable[str]) -> str:
         options: Their names, as a `BlpoError` or `BlpoWarning` carries them.
     """
     for option in options:
-        written, flag = _WRITTEN.get(option, (f"{option}=", f"--{option.replace('_', '-')} "))
-        text = text.replace(written, flag)
+        flag = f"--{option.replace('_', '-')}"
+        # A name that is followed by no value stands alone.
+        text = re.sub(rf"\b{option}=(?![^\s,;.)])", flag, text)
+        text = text.replace(*_WRITTEN.get(option, (f"{option}=", f"{flag} ")))
     return text
 
 

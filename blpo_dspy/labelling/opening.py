@@ -51,6 +51,10 @@ class Work:
             BlpoError: If something cannot be used, or labels could not be written.
         """
         _check_out(self.out, self.source)
+        if self.labels.paired:
+            from blpo_dspy.programs.pairs import check_pair  # noqa: PLC0415 - it imports DSPy, which takes long
+
+            check_pair(self.labels, self.fields)
         return find_items(
             self.source,
             self.labels,

@@ -99,7 +99,8 @@ def _variable(lm: dspy.BaseLM, name: str, value: object) -> str:
     if found is None:
         raise ModelError(
             f"model {lm.model!r}: its option {name} is not the value of an environment variable, and keys are not "
-            "passed on to other processes; export it, or run in one process (without workers= and cluster=)"
+            "passed on to other processes; export it, or run in one process (without workers= and cluster=)",
+            option=("workers", "cluster"),
         )
     return found
 
@@ -107,5 +108,6 @@ def _variable(lm: dspy.BaseLM, name: str, value: object) -> str:
 def _not_built(lm: dspy.BaseLM, reason: str) -> ModelError:
     return ModelError(
         f"model {lm.model!r} cannot be built in another process ({reason}); name it, as in Models.named("
-        "'openai/gpt-4o'), or run in one process (without workers= and cluster=)"
+        "'openai/gpt-4o'), or run in one process (without workers= and cluster=)",
+        option=("workers", "cluster"),
     )

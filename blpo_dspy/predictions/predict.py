@@ -144,9 +144,9 @@ def predict(
         return _judged_here(job, alone, outages, None if batch is None else partial(_batches, batch, max_outage, caps))
     if batch is not None:
         raise BlpoError(
-            f"{target}: it is judged in shards, by plain calls; leave out batch_api=True, or leave out workers and "
-            "cluster and name another output",
-            option="batch_api",
+            f"{target}: it is judged in shards, by plain calls; leave out batch_api=True, or leave out workers= "
+            "and cluster= and name another output",
+            option=("batch_api", "workers", "cluster"),
         )
     with _processes(workers, cluster) as where, writing(folder_of(target)):
         return _judged_in_shards(job, where, caps, max_outage)
@@ -225,7 +225,10 @@ def _processes(workers: int | None, cluster: Any) -> Iterator[Pool | Cluster]:
         yield Pool(1 if workers is None else workers)
         return
     if workers is not None:
-        raise BlpoError("workers= starts processes here and cluster= uses those of Dask; give one of them")
+        raise BlpoError(
+            "workers= starts processes here and cluster= uses those of Dask; give one of them",
+            option=("workers", "cluster"),
+        )
     with Cluster.at(cluster) as connected:
         yield connected
 

@@ -147,8 +147,8 @@ def test_a_line_of_another_shape_is_damage(tmp_path: Path, line: str, reason: st
 
 def test_another_fingerprint_is_refused_naming_all_that_differs(tmp_path: Path) -> None:
     """Each difference has its place, both values, and what to do."""
-    with opened(tmp_path, data={"train": "abc"}, options={"seed": 1, "rounds": 2}):
-        pass
+    with opened(tmp_path, data={"train": "abc"}, options={"seed": 1, "rounds": 2}) as journal:
+        journal.put("k", "judge", Answer(("x",), None, Usage(calls=1)))
     with pytest.raises(JournalError) as caught:
         Journal(tmp_path, {"data": {"train": "abd"}, "options": {"seed": 1, "rounds": 3, "merge": True}})
     text = str(caught.value)
@@ -156,6 +156,18 @@ def test_another_fingerprint_is_refused_naming_all_that_differs(tmp_path: Path) 
         assert difference in text
     assert "options.seed" not in text
     assert "choose another folder" in text
+
+
+def test_a_run_that_kept_nothing_gives_way_to_another(tmp_path: Path) -> None:
+    """As after a wrong model name; what the other one keeps is then its own."""
+    with opened(tmp_path, model="wrong"):
+        pass
+    with opened(tmp_path, model="right") as journal:
+        journal.put("k", "judge", Answer(("x",), None, Usage(calls=1)))
+    with pytest.raises(JournalError, match="model: 'right' there, 'wrong' now"):
+        Journal(tmp_path, {"model": "wrong"})
+    with opened(tmp_path, model="right") as again:
+        assert again.knows("k")
 
 
 def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path) -> None:

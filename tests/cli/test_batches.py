@@ -93,7 +93,7 @@ def test_options_that_do_not_fit_are_refused(command: list[str]) -> None:
     plain = [part for part in command if part != "--out" and not part.endswith("p.csv")]
     assert "--batch-api needs --out" in blpo(*plain, "--batch-api").stderr
     stray = blpo(*command, "--price", "m=1,2", "--poll", "2").stderr
-    assert "--price and --poll of `blpo judge` belong to --batch-api" in stray
+    assert "--price and --poll: only for --batch-api" in stray
     sharded = blpo(*command, "--batch-api", "--workers", "2").stderr
     assert "it is judged in shards, by plain calls; leave out --batch-api" in sharded
     with start_server(Options(batches=None)) as base:

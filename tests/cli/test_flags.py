@@ -183,6 +183,10 @@ def test_a_message_names_the_flags_of_the_options_that_it_is_about() -> None:
     text = "max_usd=2 and max_calls=3; allow_outside=True permits it"
     assert with_flags(text, ["max_usd", "allow_outside"]) == "--max-usd 2 and max_calls=3; --allow-outside permits it"
     assert with_flags(text, ()) == text
+    alone = "give max_calls= instead; without workers= and cluster=, or workers=2"
+    assert with_flags(alone, ["max_calls", "workers", "cluster"]) == (
+        "give --max-calls instead; without --workers and --cluster, or --workers 2"
+    )
 
 
 def test_options_of_a_source_have_flags_of_their_own_form() -> None:

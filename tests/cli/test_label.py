@@ -148,6 +148,7 @@ def test_kill_9_at_random_moments_loses_no_confirmed_label_and_writes_none_twice
         (["photos", "--scale", "1-5", "--out", "labels.csv", "--rater", "a/b"], "is not a name"),
         (["photos", "--scale", "1-5", "--out", "labels.csv", "--next", "alphabetic"], "write --next random"),
         (["table.csv", "--scale", "1-5", "--out", "table.csv"], "--out is the TABLE itself"),
+        (["photos", "--pairs", "A,B", "--out", "labels.csv"], "name two with --images …, such as left and right"),
         (["photos", "--scale", "1-5", "--out", "table.csv"], "was not written by `blpo label`"),
     ],
 )

@@ -121,7 +121,9 @@ def test_the_same_name_labels_once_at_a_time_and_others_beside_it(tmp_path: Path
 def test_a_journal_of_another_task_is_refused(tmp_path: Path) -> None:
     """Other labels, by the same rater or by another."""
     out, other = tmp_path / "labels.csv", LabelSpace("Safe", "Unsafe")
-    opened(out).close()
+    ann = opened(out)
+    ann.put("a", said(3), CELLS, "now")
+    ann.close()
     with pytest.raises(JournalError, match="differs in"):
         opened(out, labels=other)
     (path,) = other_paths(out, "ben")

@@ -67,6 +67,9 @@ class Cluster:
             client = cluster
             if not isinstance(cluster, distributed.Client):
                 try:
+                    # A client that refuses an address waits a minute to close itself, so that it is read before.
+                    if isinstance(cluster, str) and not cluster.startswith("inproc:"):
+                        distributed.comm.get_address_host_port(cluster)
                     client = distributed.Client(cluster, timeout=_CONNECTING, set_as_default=False)
                 except (OSError, ValueError, TypeError) as error:  # a time-out is an OSError
                     raise BlpoError(

@@ -244,7 +244,8 @@ def planned(
     if journal_of(target).exists():
         raise BlpoError(
             f"{journal_of(target)}: this is the journal of a run in one process, which shards do not continue; repeat "
-            "the call without workers= and cluster=, or name another output"
+            "the call without workers= and cluster=, or name another output",
+            option=("workers", "cluster"),
         )
     fingerprint = fingerprint_of(judge, [models], both=both)
     manifest = Manifest.of(folder_of(target), fingerprint)

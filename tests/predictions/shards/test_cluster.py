@@ -144,6 +144,23 @@ def test_a_scheduler_that_goes_away_ends_the_call_and_what_is_done_stays(photos:
         assert len(server.bodies) <= 48 + 1
 
 
+def test_what_is_not_an_address_is_refused_without_a_client(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client would wait a minute to close itself, and then print a traceback."""
+    distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
+
+    class Never(distributed.Client):  # type: ignore[misc]
+        def __init__(self, *_: object, **__: object) -> None:
+            raise AssertionError("a client was started")
+
+        def __del__(self) -> None: ...
+
+    monkeypatch.setattr(distributed, "Client", Never)
+    with pytest.raises(BlpoError, match=r"cluster='nonsense': no Dask scheduler answers there .*missing port"):
+        predict(JUDGE, photos, out=tmp_path / "o.csv", models=Models.named("embedded"), cluster="nonsense")
+
+
 def test_an_address_where_no_scheduler_answers_is_refused(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

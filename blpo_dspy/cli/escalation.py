@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from blpo_dspy.cli.begin import connect, load_judge
 from blpo_dspy.cli.screen import Screen
@@ -32,8 +33,8 @@ def doubting(judge: VisualJudge, path: Path, escalation: Escalation) -> VisualJu
     named = [(path, judge), *((file, load_judge(file, None)) for file in others)]
     if others and any(isinstance(each, Cascade) for _, each in named):
         raise BlpoError("--escalate-to names single judges, and one of these files holds a cascade already")
-    sampling = {"votes": escalation.votes, "temperature": escalation.temperature}
-    sampling = {name: value for name, value in sampling.items() if value is not None}
+    asked = {"votes": escalation.votes, "temperature": escalation.temperature}
+    sampling: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     if sampling and escalation.confidence != "votes":
         raise BlpoError(f"--{next(iter(sampling))} belongs to --confidence votes; give both, or leave it out")
     if escalation.confidence is None:

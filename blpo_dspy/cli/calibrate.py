@@ -6,7 +6,7 @@ from blpo_dspy.calls.workers import Workers
 from blpo_dspy.cli.begin import load_judge, note_offline, note_prices
 from blpo_dspy.cli.escalation import connected, doubting, for_people, names_by_role, note_cost
 from blpo_dspy.cli.evaluate import labelled
-from blpo_dspy.cli.screen import Screen, models_line, working
+from blpo_dspy.cli.screen import Screen, cost_in_words, models_line, working
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import as_path, check_path
 from blpo_dspy.runs.calibrating import Promise, calibrated_on, check_calibration_set, with_confidence
@@ -24,7 +24,7 @@ def calibrate_judge(job: CalibrateJob, screen: Screen) -> int:
     promise = Promise(job.agreement, job.risk, job.within, job.orders)
     promise.check(judge.labels)
     examples, _ = labelled(job.data, judge, screen, job.draw, job.seed)
-    check_calibration_set(judge, examples)
+    check_calibration_set(judge, examples, promise)
     models = connected(judge, job.models, job.escalation)
     note_offline(job.models, screen, "model")
     note_prices(job.prices, job.models, screen)
@@ -40,5 +40,6 @@ def calibrate_judge(job: CalibrateJob, screen: Screen) -> int:
         screen.text(found.summary())
         screen.text()
         screen.text(f"Models  {models_line(used)}")
+        screen.text(f"Calls   {found.ledger.total.calls:,}; {cost_in_words(found.ledger)}")
         screen.text("Nothing was written." if found.chosen is None else f"Wrote   {job.out}")
     return 0 if found.chosen is not None else 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from blpo_dspy.cli.begin import connect, load_judge
 from blpo_dspy.cli.screen import Screen
@@ -32,6 +33,10 @@ def doubting(judge: VisualJudge, path: Path, escalation: Escalation) -> VisualJu
     named = [(path, judge), *((file, load_judge(file, None)) for file in others)]
     if others and any(isinstance(each, Cascade) for _, each in named):
         raise BlpoError("--escalate-to names single judges, and one of these files holds a cascade already")
+    asked = {"votes": escalation.votes, "temperature": escalation.temperature}
+    sampling: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    if sampling and escalation.confidence != "votes":
+        raise BlpoError(f"--{next(iter(sampling))} belongs to --confidence votes; give both, or leave it out")
     if escalation.confidence is None:
         return Cascade([each for _, each in named]) if others else judge
     for file, each in named:
@@ -40,12 +45,7 @@ def doubting(judge: VisualJudge, path: Path, escalation: Escalation) -> VisualJu
                 f"{file} is calibrated with a confidence of its own, for which its threshold holds; leave out "
                 "--confidence"
             )
-    made = [
-        each.confident(escalation.confidence, votes=escalation.votes, temperature=escalation.temperature)
-        if each.confidence is None
-        else each
-        for _, each in named
-    ]
+    made = [each.confident(escalation.confidence, **sampling) if each.confidence is None else each for _, each in named]
     return Cascade(made) if others else made[0]
 
 

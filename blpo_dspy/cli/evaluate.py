@@ -10,6 +10,7 @@ import dspy
 from blpo_dspy.agreement.intervals import agreement_intervals, plain_intervals
 from blpo_dspy.agreement.people import Ceiling, People, ceiling_of
 from blpo_dspy.cli.begin import connect, load_judge, note_offline
+from blpo_dspy.cli.escalation import note_cost
 from blpo_dspy.cli.screen import Evaluated, Screen, noting, show_evaluated, working
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.errors import BlpoError
@@ -39,6 +40,7 @@ def evaluate(job: EvaluateJob, screen: Screen) -> None:
             screen.note(f"{path} was compiled with {line}")
         for line in calibration_data(judge, own):
             screen.note(f"{path} was calibrated on {line}")
+        note_cost(judge, len(own), job.orders, screen)
     models = connect(job.models)
     note_offline(job.models, screen, "model")
     asked = [(judge, models, own) for judge, (own, _) in zip(judges, loaded, strict=True)]

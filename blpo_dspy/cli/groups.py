@@ -293,8 +293,12 @@ def _escalation(
             "description and both).",
         ),
     ] = None,
-    votes: Annotated[int, typer.Option(metavar="K", min=2, help="Answers of a judge, for votes.")] = 5,
-    temperature: Annotated[float, typer.Option(metavar="X", help="Temperature of these answers.")] = 1.0,
+    votes: Annotated[
+        int | None, typer.Option(metavar="K", min=2, help="Answers of a judge, for --confidence votes (default 5).")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(metavar="X", help="Temperature of these answers (default 1).")
+    ] = None,
     escalate_to: Annotated[
         list[Path] | None,
         typer.Option(

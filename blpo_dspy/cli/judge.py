@@ -11,7 +11,6 @@ from typing import Any
 
 from blpo_dspy.agreement.intervals import flips_in_words
 from blpo_dspy.agreement.verdicts import Verdict
-from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.workers import Workers
@@ -19,7 +18,7 @@ from blpo_dspy.cli.batches import BatchScreen, batch_options
 from blpo_dspy.cli.begin import load_judge, note_offline
 from blpo_dspy.cli.escalation import connected, doubting, for_people, names_by_role, note_cost
 from blpo_dspy.cli.flags import given_texts, with_flags
-from blpo_dspy.cli.screen import Screen, models_line, show_verdict, verdict_record, working
+from blpo_dspy.cli.screen import Screen, cost_in_words, models_line, show_verdict, verdict_record, working
 from blpo_dspy.data.inputs import Inputs, checked, find_inputs
 from blpo_dspy.errors import BlpoError, ModelError, brief
 from blpo_dspy.predictions.files import Output
@@ -240,7 +239,7 @@ def _show(screen: Screen, progress: Progress, out: str, models: str, people: Pat
     now, before = progress.ledger, progress.earlier
     by_role = ", ".join(f"{role} {now[role].calls:,}" for role in ("judge", "verbalizer"))
     earlier = f"; {before.total.calls:,} in earlier sessions" if before.total.calls else ""
-    screen.text(f"Calls   {now.total.calls:,} ({by_role}){earlier}; {_cost(progress.spent)}")
+    screen.text(f"Calls   {now.total.calls:,} ({by_role}){earlier}; {cost_in_words(progress.spent)}")
 
 
 def _images(count: int) -> str:
@@ -249,11 +248,3 @@ def _images(count: int) -> str:
 
 def _rows(count: int) -> str:
     return "1 row" if count == 1 else f"{count:,} rows"
-
-
-def _cost(ledger: Ledger) -> str:
-    total = ledger.total
-    usd = f"${total.usd:,.4f}" if 0 < total.usd < 1 else f"${total.usd:,.2f}"
-    if total.unpriced:
-        return f"at least {usd}" if total.usd else "price unknown"
-    return usd

@@ -21,7 +21,7 @@ from blpo_dspy.agreement.figures import table_figures
 from blpo_dspy.agreement.intervals import Interval, PairedComparison, flips_in_words
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.verdicts import Verdict
-from blpo_dspy.calls.ledger import ROLES
+from blpo_dspy.calls.ledger import ROLES, Ledger
 from blpo_dspy.cli.flags import with_flags
 from blpo_dspy.errors import BlpoWarning, in_json, shown
 from blpo_dspy.files import writing_output
@@ -130,6 +130,15 @@ def working(screen: Screen, *, live: bool = True) -> Iterator[Watch]:
         yield watch
     for note in quiet.notes():
         screen.note(note)
+
+
+def cost_in_words(ledger: Ledger) -> str:
+    """Returns what LM calls cost, as far as their prices are known."""
+    total = ledger.total
+    usd = f"${total.usd:,.4f}" if 0 < total.usd < 1 else f"${total.usd:,.2f}"
+    if total.unpriced:
+        return f"at least {usd}" if total.usd else "price unknown"
+    return usd
 
 
 def models_line(models: Mapping[str, str]) -> str:

@@ -132,8 +132,10 @@ def _varies(sample: Sample, strata: list[_Stratum]) -> bool:
 
 def _slope(sample: Sample) -> float:
     """The slope of people's labels over the judge's, in [0, 1]; each image weighs what it stands for."""
+    if not np.ptp(sample.judged) > 0:  # a variance of equal numbers may be above 0 by rounding
+        return 0.0
     together = np.cov(sample.values, sample.judged, aweights=sample.weights)
-    return min(1.0, max(0.0, float(together[0, 1] / together[1, 1]))) if together[1, 1] > 0 else 0.0
+    return min(1.0, max(0.0, float(together[0, 1] / together[1, 1])))
 
 
 def _between(sample: Sample, rest: Floats, strata: list[_Stratum]) -> float:

@@ -57,7 +57,9 @@ def whole_table(source: TableSource) -> Table:
     if table.rows and set(table.columns) - set(table.rows[0].values):
         table = read_table(source, table.columns)
     if table.problems:
-        raise DataError(f"{table.name}: {len(table.problems)} rows cannot be read; repair them:", table.problems)
+        raise DataError(
+            f"{table.name}: {counted(len(table.problems), 'row')} cannot be read; repair them:", table.problems
+        )
     if not table.rows:
         raise DataError(f"{table.name}: no rows; give a table that `blpo judge --out` wrote")
     return table
@@ -88,7 +90,7 @@ def verdicts_in(table: Table, labels: LabelSpace, key: Sequence[str] = ()) -> Ve
     keys = [key_of(row.values, key) for row in table.rows] if key else []
     problems += repeated([row.where for row in table.rows], keys)
     if problems:
-        raise DataError(f"{table.name}: {len(problems)} rows cannot be used; repair them:", problems)
+        raise DataError(f"{table.name}: {counted(len(problems), 'row')} cannot be used; repair them:", problems)
     undecided = tuple(text_in(row.values, "inconsistent").lower() == "true" for row in table.rows)
     return Verdicts(table, tuple(keys), tuple(found), tuple(sure), undecided)
 
@@ -132,6 +134,11 @@ def repeated(places: Sequence[str], keys: Sequence[str]) -> list[str]:
         if key and times[key] > 1
     ]
     return empty + twice
+
+
+def counted(count: int, what: str) -> str:
+    """Returns a number of things in words."""
+    return f"1 {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def text_in(values: Mapping[str, Any], name: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from blpo_dspy.agreement.guarantee import POWER, SettingTest, exact_interval, labels_needed, least_selected, lower_bound
+from blpo_dspy.agreement.guarantee import POWER, SettingTest, exact_interval, labels_needed, lower_bound
 from blpo_dspy.agreement.intervals import Interval
 from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.errors import BlpoError
@@ -135,9 +135,6 @@ class Calibrated:
         most = max(test.selected for test in self.tests)
         if not most:
             return f"on none of the {self.n} images the judge gave a label that could be accepted"
-        least = least_selected(self.agreement, self.tests[0].risk)
-        if self.n < least:
-            return f"there are too few images ({self.n}), even if all labels agreed; label at least {least}"
         needed = self.labels_needed
         if needed is None:
             shares = [test.agreement for test in self.tests if test.risk and test.agreement is not None]

@@ -16,6 +16,7 @@ from blpo_dspy.agreement.guarantee import (
     accepting,
     check_promise,
     counts_of,
+    least_selected,
     lower_bound,
     sequence_tests,
     staircase,
@@ -88,8 +89,8 @@ def calibrate(
         The result, whose `judge` returns `label`, `confidence` and `escalate`.
 
     Raises:
-        DataError: Naming all examples that cannot be used: those that the judge was trained or validated on, and images
-            that are there twice.
+        DataError: If there are too few examples, whatever the judge says of them, or naming all that cannot be used:
+            those that the judge was trained or validated on, and images that are there twice.
         ModelError: If a model cannot be used, or stops answering.
         BlpoError: If an option is not a possible one.
     """
@@ -98,7 +99,7 @@ def calibrate(
     promise.check(judge.labels)
     doubting = with_confidence(judge, confidence)
     loaded = loaded_set(judge, "examples", examples)
-    check_calibration_set(judge, loaded)
+    check_calibration_set(doubting, loaded, promise)
     asked = given_models(doubting, models)
     with watching(progress, resumes=None) as watch, Workers(num_threads) as workers:
         return calibrated_on(doubting, loaded, promise, asked, prices, max_outage, watch, workers)
@@ -153,11 +154,11 @@ def with_confidence(judge: VisualJudge, method: Method | None, **options: Any) -
     return cascade
 
 
-def check_calibration_set(judge: VisualJudge, examples: Sequence[dspy.Example]) -> None:
-    """Refuses images that the judge was trained or validated on, and images that are there twice.
+def check_calibration_set(judge: VisualJudge, examples: Sequence[dspy.Example], promise: Promise) -> None:
+    """Refuses images that the judge was trained or validated on, images that are there twice, and too few.
 
     Raises:
-        DataError: Naming all of them.
+        DataError: Naming all of the former, or how many images it takes at least.
     """
     if not examples:
         raise DataError("there are no labelled images to calibrate the judge on; label some")
@@ -176,6 +177,22 @@ def check_calibration_set(judge: VisualJudge, examples: Sequence[dspy.Example]) 
             "too good, and images that recur are not independent; leave them out",
             problems,
         )
+    least = least_selected(promise.agreement, promise.risk / len(_sequence(judge)[1]))
+    if len(examples) < least:
+        raise DataError(
+            f"{len(examples)} labelled images are too few to promise an agreement of {promise.agreement:g} with a risk "
+            f"of {promise.risk:g}, even if all labels agreed; label at least {least}, more if some won't agree, or use "
+            "a lower level"
+        )
+
+
+def _sequence(judge: VisualJudge) -> tuple[list[tuple[float, ...]], list[int]]:
+    """The thresholds to test, in order, and the places where their sequence starts."""
+    doubts = [stage.confidence for stage in stages_of(judge) if stage.confidence is not None]
+    starts = {*doubts[-1].starts}
+    if len(doubts) > 1:  # also where the last judge gives every label that it can, which selects the most images
+        starts.add(len(doubts[-1].thresholds) - 1)
+    return staircase([doubt.thresholds for doubt in doubts]), sorted(starts)
 
 
 def calibrated_on(
@@ -226,13 +243,8 @@ def _found(
     right = np.array(
         [[promise.agrees(judge.labels, y, v.label) for y, v in zip(truth, each, strict=True)] for each in said]
     )
-    doubts = [stage.confidence for stage in stages if stage.confidence is not None]
-    settings = staircase([doubt.thresholds for doubt in doubts])
-    counts = counts_of(confidences, right, settings)
-    starts = {*doubts[-1].starts}
-    if len(doubts) > 1:  # also where the last judge gives every label that it can, which selects the most images
-        starts.add(len(doubts[-1].thresholds) - 1)
-    tests = sequence_tests(counts, promise.agreement, promise.risk, sorted(starts))
+    settings, starts = _sequence(judge)
+    tests = sequence_tests(counts_of(confidences, right, settings), promise.agreement, promise.risk, starts)
     passed = [place for place, test in enumerate(tests) if test.passed]
     # The first of those that select the most, and ask the fewest judges.
     chosen = max(passed, key=lambda i: (tests[i].selected, -_asked(accepting(confidences, settings[i]))), default=None)

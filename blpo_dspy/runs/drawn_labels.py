@@ -23,6 +23,7 @@ from blpo_dspy.predictions.reading import (
     LABEL,
     STRATUM,
     Verdicts,
+    counted,
     key_of,
     number_in,
     repeated,
@@ -132,7 +133,9 @@ def _drawn_rows(
         drawn.append(_Drawn(known.get(name, -1), label, text_in(row.values, STRATUM) or f"{chance:.9g}", chance))
     problems += _uneven(people, drawn)
     if problems:
-        raise DataError(f"{people.name}: {len(problems)} rows cannot be used; repair or remove them:", problems)
+        raise DataError(
+            f"{people.name}: {counted(len(problems), 'row')} cannot be used; repair or remove them:", problems
+        )
     if all(row.label is None for row in drawn):
         raise BlpoError(f"{people.name}: no row that was drawn has a label that counts; label some of the images first")
     aside = {
@@ -142,11 +145,6 @@ def _drawn_rows(
         f"{counted(blank, 'image')} of the draw not labelled; the others of their stratum stand for them": blank,
     }
     return drawn, tuple(note for note, count in aside.items() if count)
-
-
-def counted(count: int, what: str) -> str:
-    """Returns a number of things in words."""
-    return f"1 {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def _chance(values: dict[str, Any]) -> float | None:

@@ -18,6 +18,7 @@ from blpo_dspy.predictions.reading import (
     LABEL,
     SERVED_BY,
     Verdicts,
+    counted,
     key_columns,
     key_of,
     repeated,
@@ -26,7 +27,7 @@ from blpo_dspy.predictions.reading import (
     whole_table,
 )
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.runs.drawn_labels import counted, trained_rows
+from blpo_dspy.runs.drawn_labels import trained_rows
 
 NO_SIGN, LOOK, REALIGN = "no sign", "look", "re-align"
 _CODES = {NO_SIGN: 0, LOOK: 3, REALIGN: 4}
@@ -283,7 +284,9 @@ def _truth(
         if label is not None and number not in trained:
             truth[name] = label
     if problems:
-        raise DataError(f"{people.name}: {len(problems)} rows cannot be used; repair or remove them:", problems)
+        raise DataError(
+            f"{people.name}: {counted(len(problems), 'row')} cannot be used; repair or remove them:", problems
+        )
     aside = f"{counted(own, 'label')} set aside: the judge or an ancestor of it was compiled with the image"
     return truth, [aside] if own else []
 

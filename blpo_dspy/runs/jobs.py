@@ -470,15 +470,15 @@ class Escalation:
 
     Attributes:
         confidence: How the confidence is found; as the judge's file has it if None.
-        votes: How often a judge is asked, where it is found by votes.
-        temperature: At which temperature.
+        votes: How often a judge is asked, where it is found by votes; 5 times if None.
+        temperature: At which temperature; at 1 if None.
         to: The files of further judges, each asked where the one before escalates; the last may be a table for people.
         models: The model of each of them; that of the first judge if there are none.
     """
 
     confidence: Method | None = None
-    votes: int = 5
-    temperature: float = 1.0
+    votes: int | None = None
+    temperature: float | None = None
     to: tuple[Path, ...] = ()
     models: tuple[str, ...] = ()
 

@@ -18,9 +18,18 @@ from blpo_dspy.errors import BlpoError
 from blpo_dspy.notebook import html_table
 from blpo_dspy.population.cells import Sample
 from blpo_dspy.population.estimates import Estimate, estimate_mean, estimate_share
-from blpo_dspy.predictions.reading import LABEL, Verdicts, key_columns, space_of, text_in, verdicts_in, whole_table
+from blpo_dspy.predictions.reading import (
+    LABEL,
+    Verdicts,
+    counted,
+    key_columns,
+    space_of,
+    text_in,
+    verdicts_in,
+    whole_table,
+)
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.runs.drawn_labels import Given, counted, labels_of_draw, trained_rows
+from blpo_dspy.runs.drawn_labels import Given, labels_of_draw, trained_rows
 
 _MOST_GROUPS = 100
 _FEW = 30

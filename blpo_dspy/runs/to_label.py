@@ -6,10 +6,22 @@ import os
 from pathlib import Path
 
 from blpo_dspy.data.tables import Table, TableSource
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.population.design import Draw, draw
 from blpo_dspy.predictions.files import check_target, write_rows
-from blpo_dspy.predictions.reading import ADDED, CHANCE, LABEL, STRATUM, space_of, text_in, verdicts_in, whole_table
+from blpo_dspy.predictions.reading import (
+    ADDED,
+    CHANCE,
+    LABEL,
+    STRATUM,
+    counted,
+    key_of,
+    repeated,
+    space_of,
+    text_in,
+    verdicts_in,
+    whole_table,
+)
 
 
 def draw_to_label(predictions: TableSource, *, n: int, out: str | os.PathLike[str], seed: int = 0) -> Draw:
@@ -31,7 +43,8 @@ def draw_to_label(predictions: TableSource, *, n: int, out: str | os.PathLike[st
         The draw, with its strata.
 
     Raises:
-        DataError: If the predictions cannot be read, naming all rows that cannot be used.
+        DataError: If the predictions cannot be read, naming all rows that cannot be used; an image that is there twice
+            could not be told from itself in the labels.
         BlpoError: If n is too large or too small, or the file is there already or cannot be written.
     """
     target = Path(out)
@@ -46,6 +59,8 @@ def draw_to_label(predictions: TableSource, *, n: int, out: str | os.PathLike[st
     columns = [name for name in table.columns if name not in (*ADDED, CHANCE, STRATUM)]
     if not columns:
         raise BlpoError(f"{table.name}: no column says which image a verdict is about; keep the column of the images")
+    if twice := repeated([row.where for row in table.rows], [key_of(row.values, columns) for row in table.rows]):
+        raise DataError(f"{table.name}: {counted(len(twice), 'row')} cannot be used; repair or remove them:", twice)
     rows = []
     for position, at in drawn.chosen:
         values = table.rows[position].values

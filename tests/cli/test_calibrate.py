@@ -58,7 +58,7 @@ def test_a_judge_is_calibrated_and_written(folder: Path, tmp_path: Path) -> None
     )
     text = " ".join(done.stdout.split())
     assert text.startswith("With probability 0.9, at least 60% of its labels agree with people's (here")
-    for shown in ("confidence labelled agreeing", "chosen", "judge alone 100.0%", f"Wrote {out}"):
+    for shown in ("confidence labelled agreeing", "chosen", "judge alone 100.0%", "Calls 400; $0.00", f"Wrote {out}"):
         assert shown in text
     assert VisualJudge.load(out).threshold is not None
 
@@ -124,6 +124,9 @@ def test_a_cascade_is_calibrated_written_and_used(folder: Path, tmp_path: Path) 
         ("calibrate", ["--within", "4"], "--within 4: with 5 levels every label would agree"),
         ("calibrate", ["--out", "judge.txt"], "--out judge.txt: a judge is saved as JSON"),
         ("calibrate", ["--escalate-to", "people.csv"], "people.csv is a table for people"),
+        ("calibrate", ["--votes", "3"], "--votes belongs to --confidence votes"),
+        ("judge", ["--temperature", "1", "--confidence", "views"], "--temperature belongs to --confidence votes"),
+        ("calibrate", ["--agreement", "0.99"], "80 labelled images are too few to promise an agreement of 0.99"),
         ("calibrate", ["--draw", "3"], "--draw belongs to --source"),
         ("calibrate", ["--temperature", "0", "--confidence", "votes"], "--temperature 0.0"),
         ("judge", ["--escalate-to", "people.csv"], "--escalate-to people.csv needs --out, where all verdicts go"),

@@ -67,6 +67,13 @@ def test_strata_are_weighed_and_their_variances_have_one_degree_of_freedom_less(
     assert (found.value, found.low, found.high) == pytest.approx((6.0, 6.0 - half, 6.0 + half))
 
 
+def test_a_judge_that_says_the_same_of_all_has_no_weight() -> None:
+    """Whatever rounding makes of the variance of its verdicts."""
+    chances = [1 / 3] * 3 + [0.35] * 7
+    drawn = sample([1, 2, 3, 4, 5, 4, 3, 2, 1, 5], [3] * 10, [3] * 29, [0] * 3 + [1] * 7, chances)
+    assert mean_interval(drawn, step=1.0).weight == 0
+
+
 @pytest.mark.parametrize("judged", [[1, 2, 3, 4], [3, 3, 3, 3]])
 def test_labels_without_a_single_error_do_not_make_it_certain(judged: list[float]) -> None:
     """One image that is off by a step may not have been drawn."""

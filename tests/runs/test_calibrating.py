@@ -119,8 +119,6 @@ def test_a_cascade_is_calibrated_as_a_whole() -> None:
 @pytest.mark.parametrize(
     ("count", "models", "options", "said"),
     [
-        (1, voter(99, 99), {}, "too few images (1), even if all labels agreed; label at least"),
-        (20, voter(99, 99), {}, "too few images (20), even if all labels agreed; label at least 22"),
         (60, voter(0, 40), {}, "no image has the confidence with which the tests start"),
         (60, voter(55, 40), {}, "clearly above that (at best 73%), so that more labels would not help"),
         (45, voter(99, 43), {}, "too few images (45). If agreement and confidence are as on these, about"),
@@ -128,13 +126,25 @@ def test_a_cascade_is_calibrated_as_a_whole() -> None:
     ],
 )
 def test_where_no_threshold_qualifies_it_says_why(count: int, models: Models, options: Any, said: str) -> None:
-    """And the judge is not there; one label, no disagreement, one image and many."""
+    """And the judge is not there."""
     result = found(models, count, **options)
     assert (result.chosen, result.thresholds, result.coverage, result.coverage_interval) == (None, None, 0.0, None)
     assert said in " ".join(result.summary().split())
     with pytest.raises(BlpoError, match="no threshold qualifies"):
         _ = result.judge
     assert not any(isinstance(value, float) and math.isnan(value) for value in result.to_dict().values())
+
+
+@pytest.mark.parametrize(("count", "method", "least"), [(1, "votes", 22), (21, "votes", 22), (32, "logprobs", 33)])
+def test_too_few_images_are_refused_before_any_call(count: int, method: Any, least: int) -> None:
+    """Even if all labels agreed nothing could be promised; with as many as are said it can."""
+    asked: list[Seen] = []
+    lm = scripted_lm(asked.append)
+    with pytest.raises(DataError, match=f"{count} labelled images are too few .*; label at least {least}, more"):
+        calibrate(judge(), examples(count), confidence=method, models=Models(lm, lm, lm), progress=False)
+    assert asked == []
+    if method == "votes":
+        assert found(voter(99, 99), least).chosen is not None
 
 
 def test_more_labels_are_asked_for_where_they_would_help() -> None:

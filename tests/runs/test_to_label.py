@@ -53,6 +53,9 @@ def test_nothing_is_written_over_or_from_bad_rows(tmp_path: Path) -> None:
             [*ROWS, {"image": "x", "label": "Safe", "confidence": 2}, {"image": "y", "confidence": "?"}], n=9, out=out
         )
     assert len(caught.value.problems) == 2
+    with pytest.raises(DataError, match="2 rows cannot be used") as caught:
+        draw_to_label([*ROWS, {**ROWS[0], "label": "Unsafe"}], n=9, out=out)
+    assert all("0.png" in problem and "2 times" in problem for problem in caught.value.problems)
     with pytest.raises(BlpoError, match="no label in the tables"):
         draw_to_label([{"image": "x"}], n=1, out=out)
     with pytest.raises(BlpoError, match="no column says which image"):

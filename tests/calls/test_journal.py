@@ -357,6 +357,7 @@ def test_a_lost_journal_is_still_cheap_with_dspys_cache(tmp_path: Path) -> None:
     assert again.detailed_results.returned == first.detailed_results.returned
 
 
+@pytest.mark.slow
 def test_a_cap_can_be_raised_to_go_on(tmp_path: Path) -> None:
     """The budget is not part of what makes a run the same run."""
     lm = world()
@@ -371,6 +372,7 @@ def test_a_cap_can_be_raised_to_go_on(tmp_path: Path) -> None:
     assert len(lm.engine.seen) < spent + whole.detailed_results.ledger.total.calls
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_answers_that_are_under_way(tmp_path: Path) -> None:
     """An interrupted run sends nothing new, waits for what it has paid for, and later resumes with the rest."""
     pressed = threading.Event()

@@ -115,6 +115,7 @@ def test_without_a_verdict_an_item_is_drawn_by_chance_alone() -> None:
     assert {key for key, draw in found if draw.by == "chosen"} <= {"001"}
 
 
+@pytest.mark.slow
 def test_the_random_sample_is_fair_although_the_doubtful_are_chosen() -> None:
     """Over many seeds its share of doubtful images is theirs; that of all labelled is far from it."""
     opinions = {key: Opinion("a", 1.0 if key < "020" else 0.0) for key in KEYS}

@@ -98,6 +98,7 @@ def test_a_start_that_is_refused_too_many_images_ends_the_run_with_their_names(o
         optimizer(prompt_model=lm, task_model=lm, num_threads=4, max_failed_share=0.1).compile(student(), **sets)
 
 
+@pytest.mark.slow
 def test_images_that_are_refused_are_not_images_without_mistakes() -> None:
     """A judge that is refused whatever it would be wrong on isn't taken for one that is right."""
 

@@ -251,6 +251,7 @@ def test_a_score_between_two_steps_is_none() -> None:
     assert LabelSpace.scores(0, 10, 1).parse("7.5") is None
 
 
+@pytest.mark.slow
 @given(st.text(max_size=60))
 @checked
 def test_any_text_is_a_score_of_the_range_or_none(text: str) -> None:

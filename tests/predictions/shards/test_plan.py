@@ -296,6 +296,7 @@ def test_what_one_process_began_is_not_paid_for_again_in_shards(world: World, ph
     assert world.calls == 3
 
 
+@pytest.mark.slow
 def test_images_inside_a_parquet_file_are_read_where_they_are_judged(
     world: World, photos: Path, tmp_path: Path
 ) -> None:
@@ -379,6 +380,7 @@ def unsure(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
     return 200, answer, {}
 
 
+@pytest.mark.slow
 def test_a_calibrated_judge_escalates_from_shards_as_from_one_process(photos: Path, tmp_path: Path) -> None:
     """The same tables, also the one for people, and the same count."""
     with ScriptedServer(unsure) as server:

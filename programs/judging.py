@@ -146,7 +146,7 @@ async def arun(steps: Steps) -> dspy.Prediction:
 def _outcome(predictor: dspy.Predict, inputs: Mapping[str, Any], config: dict[str, Any]) -> Outcome:
     try:
         with fit_to_show(predictor.lm or dspy.settings.lm):
-            return predictor(**inputs, config=config)
+            return predictor(**inputs, **({"config": config} if config else {}))
     except AdapterParseError as error:
         return error
 
@@ -154,7 +154,7 @@ def _outcome(predictor: dspy.Predict, inputs: Mapping[str, Any], config: dict[st
 async def _aoutcome(predictor: dspy.Predict, inputs: Mapping[str, Any], config: dict[str, Any]) -> Outcome:
     try:
         with fit_to_show(predictor.lm or dspy.settings.lm):
-            return await predictor.acall(**inputs, config=config)
+            return await predictor.acall(**inputs, **({"config": config} if config else {}))
     except AdapterParseError as error:
         return error
 

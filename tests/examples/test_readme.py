@@ -96,6 +96,7 @@ def test_the_readme_names_files_and_options_that_exist() -> None:
         "--caps",
         "--describing-noise",
         "--forms",
+        "--kills",
         "--help",
         "--label-noise",
         "--methods",

@@ -56,6 +56,8 @@ def begin(start: Start, seed: int, screen: Screen) -> tuple[VisualJudge, Sets]:
         return first_judge(task, reasoning=start.reasoning), sets
     for line in own_data(parent, [*sets.val, *sets.test]):
         screen.note(f"{start.judge} was compiled with {line}")
+    if parent.confidence is not None:
+        screen.note(f"the confidence of {start.judge} is not kept: blpo calibrate finds that of the new judge")
     return parent, sets
 
 

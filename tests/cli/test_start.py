@@ -72,6 +72,15 @@ def test_tables_of_their_own_with_images_of_the_parent_are_noted(world: Path) ->
     assert "old.json was compiled with 10 of these 35 images (its train set)" in " ".join(done.stderr.split())
 
 
+def test_a_confidence_of_the_parent_is_not_kept_and_that_is_said(world: Path) -> None:
+    """It belongs to the parent's instructions."""
+    VisualJudge.load(world / "old.json").confident("views").save(world / "sure.json")
+    done = blpo("estimate", world / "new.csv", "--start", world / "sure.json", *SMALL)
+    assert done.exit_code == 0
+    assert "the confidence of" in done.stderr
+    assert "is not kept: blpo calibrate finds that of the new judge" in " ".join(done.stderr.split())
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

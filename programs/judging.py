@@ -33,7 +33,7 @@ class Judgement:
     """The calls of a judgement.
 
     Attributes:
-        verbalizer: Describes images.
+        verbalizer: Describes images; None only where no step needs a description.
         judge: Labels them.
         labels: The label space.
         fields: The inputs.
@@ -42,7 +42,7 @@ class Judgement:
         confidence: How its confidence is found; None if it has none.
     """
 
-    verbalizer: dspy.Predict
+    verbalizer: dspy.Predict | None
     judge: JudgingPredict
     labels: LabelSpace
     fields: InputFields

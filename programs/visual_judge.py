@@ -280,7 +280,8 @@ class VisualJudge(dspy.Module):
             return self._escalated(await arun(self._judgement().steps(prepared)))
 
     def _judgement(self) -> Judgement:
-        parts = (self.verbalizer, self.judge, self.labels, self.fields)
+        # An optimizer may be shown the judge without a verbalizer that it has no use for.
+        parts = (getattr(self, "verbalizer", None), self.judge, self.labels, self.fields)
         return Judgement(*parts, self.evidence, self.reasoning, self.confidence)
 
     def _escalated(self, prediction: dspy.Prediction) -> dspy.Prediction:

@@ -83,7 +83,7 @@ def test_what_cannot_be_ranked_is_one_error(compiled: Path, tmp_path: Path) -> N
     table = tmp_path / "t.csv"
     table.write_text("model_a,model_b,label\nx,y,left\n")
     for words, said in (
-        ((compiled / "pairs.csv", "--columns", "model_a,other"), "no column other"),
+        ((compiled / "pairs.csv", "--columns", "model_a,other"), "no column 'other'"),
         ((table,), "unknown label 'left'"),
         ((table, "--columns", "model_a"), "name two columns"),
         ((table, "--pairs", "left"), "is not FIRST,SECOND"),

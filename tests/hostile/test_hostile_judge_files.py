@@ -205,7 +205,7 @@ def refused() -> dict[str, tuple[bytes | str, str]]:
         "UTF-16 without a mark": (saved().encode("utf-16-le")[1:], "not valid JSON"),
         "a byte that is no UTF-8": (saved().encode().replace(b"knives", b"kni\xffes"), "not valid JSON"),
         "two judges": (saved() * 2, "not valid JSON"),
-        "version 3": (with_(format_version=3), "format version 3"),
+        "version 4": (with_(format_version=4), "format version 4"),
         "version true": (with_(format_version=True), "format version True"),
         "version 1.0": (with_(format_version=1.0), "format version 1.0"),
         "another format": (with_(format="x"), "not a judge"),

@@ -120,7 +120,7 @@ def test_verdicts_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     items = found(photos(tmp_path / "photos", 2), tmp_path / "labels.csv")
     for row, message in (
         ({"image": "x.png", "label": 3}, "has a verdict on none of the images"),
-        ({"image": "000.png", "label": 9}, "1 rows cannot be used"),
+        ({"image": "000.png", "label": 9}, "1 row cannot be used"),
         ({"picture": "000.png", "label": 3}, "none of the columns image"),
     ):
         with pytest.raises(DataError, match=message):

@@ -161,6 +161,11 @@ def in_json(text: str) -> str:
     return _UNSAFE.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
 
 
+def counted(count: int, what: str) -> str:
+    """Returns a number of things in words."""
+    return f"1 {what}" if count == 1 else f"{count:,} {what}s"
+
+
 def brief(text: object, longest: int = 200) -> str:
     """Returns text of others as `shown` does, with its middle left out if it is long."""
     text = str(text)

@@ -9,7 +9,7 @@ from typing import Any
 
 from blpo_dspy.cli.begin import connect, load_judge
 from blpo_dspy.cli.screen import Screen
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.errors import BlpoError, counted
 from blpo_dspy.models.lm import Models
 from blpo_dspy.programs.cascade import Cascade, stages_of
 from blpo_dspy.programs.pairs import asked_in
@@ -100,12 +100,8 @@ def note_cost(judge: VisualJudge, images: int, orders: str, screen: Screen) -> N
     each = [stage.calls_per_image * asked_in(judge.labels, orders) for stage in stages]
     if len(each) == 1:
         method = stages[0].confidence.method if stages[0].confidence is not None else ""
-        calls = f"{_calls(each[0])} an image for a confidence by {method}"
+        calls = f"{counted(each[0], 'LM call')} an image for a confidence by {method}"
     else:
         then = ", ".join(f"{count} more where judge {place} escalates" for place, count in enumerate(each[1:], 1))
-        calls = f"{_calls(each[0])} an image, {then}"
-    screen.note(f"{calls}: up to {_calls(sum(each) * images)} for {images:,} image{'s' if images != 1 else ''}")
-
-
-def _calls(count: int) -> str:
-    return "1 LM call" if count == 1 else f"{count:,} LM calls"
+        calls = f"{counted(each[0], 'LM call')} an image, {then}"
+    screen.note(f"{calls}: up to {counted(sum(each) * images, 'LM call')} for {counted(images, 'image')}")

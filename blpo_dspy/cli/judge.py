@@ -20,7 +20,7 @@ from blpo_dspy.cli.escalation import connected, doubting, for_people, names_by_r
 from blpo_dspy.cli.flags import given_texts, with_flags
 from blpo_dspy.cli.screen import Screen, cost_in_words, models_line, show_verdict, verdict_record, working
 from blpo_dspy.data.inputs import Inputs, checked, find_inputs
-from blpo_dspy.errors import BlpoError, ModelError, brief
+from blpo_dspy.errors import BlpoError, ModelError, brief, counted
 from blpo_dspy.predictions.files import Output
 from blpo_dspy.predictions.labelling import label_each, note_other_models
 from blpo_dspy.predictions.outputs import kept_in
@@ -185,10 +185,10 @@ class _Shown:
     def _tell_known(self, progress: Progress) -> None:
         known = progress.known - progress.errors
         if known:
-            left = progress.total - known
-            self._screen.note(f"{_images(progress.total)}: {known:,} known from earlier runs, {left:,} to judge")
+            images, left = counted(progress.total, "image"), progress.total - known
+            self._screen.note(f"{images}: {known:,} known from earlier runs, {left:,} to judge")
         if progress.gone:
-            verdicts = "1 verdict" if progress.gone == 1 else f"{progress.gone:,} verdicts"
+            verdicts = counted(progress.gone, "verdict")
             self._screen.note(f"{verdicts} of earlier runs left out, as image or context is no longer there")
 
 
@@ -200,7 +200,7 @@ def _how_to_resume(out: str, progress: Progress | None) -> str:
 
 
 def _faults(progress: Progress) -> str:
-    errors = "1 error" if progress.errors == 1 else f"{progress.errors:,} errors"
+    errors = counted(progress.errors, "error")
     return f"{progress.invalid:,} invalid, {errors}"
 
 
@@ -223,7 +223,7 @@ def _record(progress: Progress, out: str, models: dict[str, str]) -> dict[str, A
 
 def _show(screen: Screen, progress: Progress, out: str, models: str, people: Path | None) -> None:
     if progress.complete:
-        screen.text(f"Wrote   {out} ({_rows(progress.total)})")
+        screen.text(f"Wrote   {out} ({counted(progress.total, 'row')})")
     else:
         screen.text(f"Stopped at a cap. {_how_to_resume(out, progress)}")
     screen.text("Labels  " + ", ".join(f"{name}: {count:,}" for name, count in progress.labels.items()))
@@ -234,17 +234,9 @@ def _show(screen: Screen, progress: Progress, out: str, models: str, people: Pat
     screen.text(f"Errors  {progress.errors:,}{more}")
     if progress.escalated is not None:
         to = "" if people is None else f"; they are in {people}"
-        screen.text(f"People  {progress.escalated:,} of {_images(progress.total)} escalated{to}")
+        screen.text(f"People  {progress.escalated:,} of {counted(progress.total, 'image')} escalated{to}")
     screen.text(f"Models  {models}")
     now, before = progress.ledger, progress.earlier
     by_role = ", ".join(f"{role} {now[role].calls:,}" for role in ("judge", "verbalizer"))
     earlier = f"; {before.total.calls:,} in earlier sessions" if before.total.calls else ""
     screen.text(f"Calls   {now.total.calls:,} ({by_role}){earlier}; {cost_in_words(progress.spent)}")
-
-
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count:,} images"
-
-
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count:,} rows"

@@ -11,7 +11,7 @@ from typing import Any
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.tables import Table, TableSource, read_table, require_columns
-from blpo_dspy.errors import BlpoError, DataError, brief
+from blpo_dspy.errors import BlpoError, DataError, brief, counted
 
 LABEL, CONFIDENCE, SERVED_BY = "label", "confidence", "served_by"
 CHANCE, STRATUM, DRAWN = "inclusion_probability", "stratum", "drawn"
@@ -134,11 +134,6 @@ def repeated(places: Sequence[str], keys: Sequence[str]) -> list[str]:
         if key and times[key] > 1
     ]
     return empty + twice
-
-
-def counted(count: int, what: str) -> str:
-    """Returns a number of things in words."""
-    return f"1 {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def text_in(values: Mapping[str, Any], name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from blpo_dspy.agreement.guarantee import POWER, SettingTest, exact_interval, labels_needed, lower_bound
 from blpo_dspy.agreement.intervals import Interval
 from blpo_dspy.calls.ledger import Ledger
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.errors import BlpoError, counted
 from blpo_dspy.notebook import html_table
 from blpo_dspy.programs.visual_judge import VisualJudge
 
@@ -142,9 +142,9 @@ class Calibrated:
                 return "no image has the confidence with which the tests start; use another confidence, or fewer votes"
             best = max(shares)
             return (
-                f"at none that was tested is the agreement on these {_images(self.n)} clearly above that (at best "
-                f"{best:.0%}), so that more labels would not help; use a lower level, a better judge or another "
-                "confidence"
+                f"at none that was tested is the agreement on these {counted(self.n, 'image')} clearly above that "
+                f"(at best {best:.0%}), so that more labels would not help; use a lower level, a better judge or "
+                "another confidence"
             )
         return (
             f"there are too few images ({self.n:,}). If agreement and confidence are as on these, about "
@@ -156,7 +156,7 @@ class Calibrated:
         verdict = self.verdict()
         lines = textwrap.wrap(verdict[:1].upper() + verdict[1:], _WIDTH)
         if self.failed:
-            lines += textwrap.wrap(f"{_images(self.failed)} left out, as a call failed", _WIDTH)
+            lines += textwrap.wrap(f"{counted(self.failed, 'image')} left out, as a call failed", _WIDTH)
         return "\n".join([*lines, "", *_aligned(self.table()), "", *_aligned(self.comparison())])
 
     def table(self) -> list[list[str]]:
@@ -240,7 +240,3 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _percent(share: float | None) -> str:
     return "–" if share is None else f"{share:.1%}"
-
-
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count:,} images"

@@ -14,7 +14,7 @@ from blpo_dspy.data.examples import item_prints, load_images
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.tables import Table, TableSource, require_columns
-from blpo_dspy.errors import BlpoError, DataError, brief
+from blpo_dspy.errors import BlpoError, DataError, brief, counted
 from blpo_dspy.optimizers.bench.cards import known_prints
 from blpo_dspy.predictions.reading import (
     CHANCE,
@@ -23,7 +23,6 @@ from blpo_dspy.predictions.reading import (
     LABEL,
     STRATUM,
     Verdicts,
-    counted,
     key_of,
     number_in,
     repeated,

@@ -11,14 +11,13 @@ from typing import Any
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.tables import Table, TableSource, require_columns
-from blpo_dspy.errors import BlpoError, DataError, brief, check_kind
+from blpo_dspy.errors import BlpoError, DataError, brief, check_kind, counted
 from blpo_dspy.notebook import html_table
 from blpo_dspy.population.shifts import Shift, corrected, fall, label_shift, number_shift, paired_fall
 from blpo_dspy.predictions.reading import (
     LABEL,
     SERVED_BY,
     Verdicts,
-    counted,
     key_columns,
     key_of,
     repeated,

@@ -14,14 +14,13 @@ from blpo_dspy.agreement.resampling import Floats
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.tables import TableSource, require_columns
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.errors import BlpoError, counted
 from blpo_dspy.notebook import html_table
 from blpo_dspy.population.cells import Sample
 from blpo_dspy.population.estimates import Estimate, estimate_mean, estimate_share
 from blpo_dspy.predictions.reading import (
     LABEL,
     Verdicts,
-    counted,
     key_columns,
     space_of,
     text_in,

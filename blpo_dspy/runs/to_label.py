@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from blpo_dspy.data.tables import Table, TableSource
-from blpo_dspy.errors import BlpoError, DataError
+from blpo_dspy.errors import BlpoError, DataError, counted
 from blpo_dspy.population.design import Draw, draw
 from blpo_dspy.predictions.files import check_target, write_rows
 from blpo_dspy.predictions.reading import (
@@ -14,7 +14,6 @@ from blpo_dspy.predictions.reading import (
     CHANCE,
     LABEL,
     STRATUM,
-    counted,
     key_of,
     repeated,
     space_of,

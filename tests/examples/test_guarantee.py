@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from scripts import script
 
 pytestmark = pytest.mark.slow
-
-BENCHMARK = Path(__file__).parents[2] / "examples" / "benchmarks" / "guarantee.py"
 
 
 @pytest.fixture(scope="module")
 def guarantee() -> ModuleType:
     """The benchmark as a module."""
-    spec = importlib.util.spec_from_file_location("guarantee", BENCHMARK)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return script("benchmarks/guarantee")
 
 
 def population(guarantee: ModuleType, agreement: tuple[float, float, float]) -> Any:

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
+from scripts import script
 
 pytestmark = pytest.mark.slow
-
-BENCHMARK = Path(__file__).parents[2] / "examples" / "benchmarks" / "noise.py"
 
 
 @pytest.fixture(scope="module")
 def noise() -> ModuleType:
     """The benchmark as a module."""
-    spec = importlib.util.spec_from_file_location("noise", BENCHMARK)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return script("benchmarks/noise")
 
 
 @pytest.mark.parametrize(("seed", "shuffled", "tone"), [(0, True, "none"), (2, False, "good")])

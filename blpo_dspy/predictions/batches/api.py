@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from numbers import Real
 
-from blpo_dspy.errors import BlpoError, check_kind, check_least
+from blpo_dspy.errors import BlpoError, check_kind, check_least, counted
 from blpo_dspy.models.batches import LARGEST_FILE, MOST_REQUESTS
 from blpo_dspy.models.prices import Prices, checked_prices
 from blpo_dspy.predictions.batches.costs import Cost
@@ -32,7 +32,7 @@ class Offer:
     whole: float | None
 
     def __str__(self) -> str:
-        number = "1 request" if self.requests == 1 else f"{self.requests:,} requests"
+        number = counted(self.requests, "request")
         about = f"Batch of {number} to {self.model} ({self.role}): "
         if self.cost is None or self.whole is None:
             return about + "price unknown"

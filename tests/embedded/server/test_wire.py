@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import dspy
 import pytest
 from engines import ScriptedServer, completion
+from scripts import script
 from typer.testing import CliRunner
 
 from blpo_dspy.calls.meter import Meter
@@ -124,24 +122,13 @@ def test_several_answers_and_logprobs_come_through(engine: str) -> None:
     assert "".join(token["token"] for token in tokens) == answer["text"]
 
 
-def endpoints() -> ModuleType:
-    """Returns examples/endpoints.py as a module."""
-    spec = importlib.util.spec_from_file_location("endpoints", ROOT / "examples" / "endpoints.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["endpoints"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-RECIPES = {recipe.where: recipe for recipe in endpoints().RECIPES}
+RECIPES = {recipe.where: recipe for recipe in script("endpoints").RECIPES}
 
 
 @pytest.mark.parametrize("where", [name for name, recipe in RECIPES.items() if recipe.api_base])
 def test_a_recipe_for_a_server_of_ones_own_reaches_its_chat_endpoint(where: str, tmp_path: Path) -> None:
     """At the path that its address has, without a key, with an image that it can read."""
-    shown = endpoints().asked(RECIPES[where], PHOTOGRAPHS.test[0].image, tmp_path)
+    shown = script("endpoints").asked(RECIPES[where], PHOTOGRAPHS.test[0].image, tmp_path)
     assert shown.startswith(f"{where}: POST /v1/chat/completions → ")
     assert SCALE.parse(shown[-1]) is not None
 

@@ -462,8 +462,8 @@ class Paid(RecordingEngine):
 def say(*event):
     global left
     print(*event, flush=True)
-    if event[:2] == {killed!r}[:2]:
-        left = {killed!r}[2]
+    if killed and event[:2] == killed[:2]:
+        left = killed[2]
         count()
 
 def count():
@@ -475,35 +475,38 @@ def count():
                 os.kill(os.getpid(), signal.SIGKILL)
 
 left, lock = None, threading.Lock()
-paid = os.open({paid!r}, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
-lms = [dspy.LM("embedded/paid", engine=Paid(role, Recording()), cache=False) for role in ROLES]
-compare(
-    student(), **photographs(), models=Models(*lms), max_calls=50, optimizers={optimizers!r}, out={out!r},
-    num_threads=2, on_start=lambda method, seed: say("start", method),
-    on_row=lambda row: say("row", row.method, row.error),
-)
+for out, killed in {runs!r}:
+    print("run", flush=True)
+    process = os.fork()  # so that the library is imported once
+    if not process:
+        paid = os.open(out + ".paid", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+        lms = [dspy.LM("embedded/paid", engine=Paid(role, Recording()), cache=False) for role in ROLES]
+        compare(
+            student(), **photographs(), models=Models(*lms), max_calls=50, optimizers="fixed,copro", out=out,
+            num_threads=2, on_start=lambda method, seed: say("start", method),
+            on_row=lambda row: say("row", row.method, row.error),
+        )
+        os._exit(0)
+    print("ended", os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
 """
 
 
-def _run_script(folder: Path, paid: Path, killed: tuple[str, ...] | tuple[str, str, int] = ()) -> list[str]:
-    """Runs a comparison in a process of its own, which dies so many requests after an event; returns its output."""
-    tests = str(Path(__file__).parents[1])
-    script = SCRIPT.format(tests=tests, paid=str(paid), out=str(folder), optimizers="fixed,copro", killed=killed)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == (-signal.SIGKILL if killed else 0), done.stderr
-    return done.stdout.splitlines()
+def _run_script(runs: list[tuple[str, tuple[str, str, int] | None]]) -> list[list[str]]:
+    """Runs comparisons in processes of their own, which die so many requests after an event; returns their output."""
+    script = SCRIPT.format(tests=str(Path(__file__).parents[1]), runs=runs)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300)
+    return [events.splitlines() for events in done.stdout.split("run\n")[1:]]
 
 
 def test_a_comparison_that_is_killed_again_and_again_ends_as_one_that_is_not(tmp_path: Path) -> None:
     """With kill -9 in the measurement of the start, in both searches and between: the same rows, none paid twice."""
-    paid, out = tmp_path / "paid", tmp_path / "out"
-    for killed in (("start", "none", 9), ("start", "fixed", 20), ("row", "fixed", 0), ("start", "copro", 30)):
-        _run_script(out, paid, killed)
-    whole, other = tmp_path / "whole", tmp_path / "other"
-    events, _ = _run_script(out, paid), _run_script(whole, other)
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    kills = [("start", "none", 9), ("start", "fixed", 20), ("row", "fixed", 0), ("start", "copro", 30)]
+    *killed, events, _ = _run_script([*((str(out), kill) for kill in kills), (str(out), None), (str(whole), None)])
+    assert [lines[-1] for lines in killed] == [f"ended {-signal.SIGKILL}"] * len(kills)
     assert [event for event in events if event.startswith("start")] == ["start copro"], "finished runs aren't repeated"
     assert [event for event in events if event.startswith("row")] == ["row none ", "row fixed ", "row copro "]
     assert told(load_comparison(out)) == told(load_comparison(whole))
-    requests = Counter(paid.read_text().splitlines())
-    assert set(requests) == set(other.read_text().splitlines())
+    requests = Counter(Path(f"{out}.paid").read_text().splitlines())
+    assert set(requests) == set(Path(f"{whole}.paid").read_text().splitlines())
     assert sum(requests.values()) - len(requests) <= 2 * 4, "at most what was under way at each kill"

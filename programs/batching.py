@@ -12,7 +12,7 @@ import dspy
 import numpy as np
 from dspy.utils.exceptions import LMInvalidRequestError
 
-from blpo_dspy.data.images.prepare import ImageSource
+from blpo_dspy.data.images.prepare import ImageSource, unwrapped
 from blpo_dspy.data.tables import TableSource, in_memory, read_table, require_columns
 from blpo_dspy.errors import BlpoError, ModelError, cause, check_kind, check_least, notice
 from blpo_dspy.models.failures import FATAL_ERRORS
@@ -184,14 +184,7 @@ def listed(items: Iterable[Item], names: Sequence[str]) -> list[Item]:
         return list(items)
     table = read_table(cast(TableSource, items), names)
     require_columns(table.name, table.columns, names, "a batch needs a column for each input of the judge", option=())
-    return [{name: _cell(row.values[name]) for name in names} for row in table.rows]
-
-
-def _cell(value: Any) -> Any:
-    """A cell as a judge takes it: of an image that `datasets` stores, its bytes or its path."""
-    if isinstance(value, Mapping) and {"bytes", "path"} & set(value):
-        return value.get("path") if value.get("bytes") is None else value["bytes"]
-    return value
+    return [{name: unwrapped(row.values[name]) for name in names} for row in table.rows]
 
 
 def batch_inputs(items: Iterable[Item], names: Sequence[str]) -> list[dict[str, Any]]:

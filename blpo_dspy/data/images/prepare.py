@@ -35,6 +35,7 @@ __all__ = [
     "fingerprint",
     "is_reference",
     "try_prepare_all",
+    "unwrapped",
 ]
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | dspy.Image | RemoteImage
@@ -200,6 +201,13 @@ def content(source: ImageSource) -> bytes | str:
         (source if source.mode in _PNG_MODES else source.convert("RGB")).save(buffer, "PNG", compress_level=1)
         return buffer.getvalue()
     return source if isinstance(source, str) and is_reference(source) else _read(source)
+
+
+def unwrapped(cell: Any) -> Any:
+    """Returns of an image as `datasets` stores it its bytes, or else its path; anything else as it is."""
+    if isinstance(cell, Mapping) and {"bytes", "path"} & set(cell):
+        return cell.get("path") if cell.get("bytes") is None else cell["bytes"]
+    return cell
 
 
 def _of_array(pixels: NDArray[Any]) -> Image.Image:

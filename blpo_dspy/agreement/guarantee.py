@@ -22,7 +22,6 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from blpo_dspy.agreement.intervals import Interval
 from blpo_dspy.agreement.resampling import Floats, Ints
 from blpo_dspy.errors import BlpoError
 
@@ -99,16 +98,6 @@ def lower_bound(test: SettingTest) -> float:
     if not test.agreeing or not test.risk:
         return 0.0
     return float(beta.ppf(test.risk, test.agreeing, test.selected - test.agreeing + 1))
-
-
-def exact_interval(count: int, n: int, *, level: float = 0.95) -> Interval | None:
-    """Returns the Clopper-Pearson interval of a share of n, None if n is zero."""
-    from scipy.stats import binomtest  # noqa: PLC0415
-
-    if n == 0:
-        return None
-    ends = binomtest(count, n).proportion_ci(level, method="exact")
-    return Interval(float(ends.low), float(ends.high), level, "Clopper-Pearson interval", 0)
 
 
 def least_selected(level: float, risk: float) -> int:

@@ -7,17 +7,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from blpo_dspy.agreement.figures import Tables, figures_of, pair_figure
-from blpo_dspy.agreement.intervals import ITEMS_METHOD, Interval, percentile_interval
+from blpo_dspy.agreement.intervals import ITEMS_METHOD, LEVEL, Interval, percentile_interval
 from blpo_dspy.agreement.outcomes import Outcomes
 from blpo_dspy.agreement.resampling import MISSING, RESAMPLES, Floats, Items, distinct, drawn_anew
 
 
 def bootstrap_interval(
-    items: Items,
-    outcomes: Sequence[int],
-    figure: Callable[[Items], Floats],
-    *,
-    seed: int = 0,
+    items: Items, outcomes: Sequence[int], figure: Callable[[Items], Floats], *, seed: int
 ) -> Interval | None:
     """Returns the 95 % bootstrap interval of a figure of items, None if it is undefined.
 
@@ -31,7 +27,7 @@ def bootstrap_interval(
     if estimate is None:
         return None
     drawn = drawn_anew(items, outcomes, strata=None, resamples=RESAMPLES, seed=seed)
-    return percentile_interval(estimate, np.concatenate([figure(part) for part in drawn]), 0.95, ITEMS_METHOD)
+    return percentile_interval(estimate, np.concatenate([figure(part) for part in drawn]), LEVEL, ITEMS_METHOD)
 
 
 def value_of(items: Items, figure: Callable[[Items], Floats]) -> float | None:

@@ -32,11 +32,7 @@ _IMAGE_TRACES = ("CUSTOM-TYPE-START-IDENTIFIER", ";base64,")
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Returns the JSON object in a file; no code of the file is run.
-
-    Raises:
-        ArtifactError: If the file is missing or holds no JSON object (truncated, a pickle, an image, …).
-    """
+    """Returns the JSON object in a file; no code of the file is run."""
     file = as_path(path)
     try:
         folder = file.is_dir()
@@ -79,11 +75,7 @@ def artifact(form: str, version: int, **contents: Any) -> dict[str, Any]:
 
 
 def states_of(predictors: Iterable[tuple[str, dspy.Predict]]) -> dict[str, Any]:
-    """Returns the state of each predictor.
-
-    Raises:
-        BlpoError: If a demonstration holds an image.
-    """
+    """Returns the state of each predictor."""
     states = {}
     for name, predictor in predictors:
         states[name] = state_of(predictor)
@@ -105,11 +97,7 @@ def differences(data: Mapping[str, Any], shape: Mapping[str, Any], what: str) ->
 
 
 def check_judge(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
-    """Checks that the data of a file is a whole judge of this format version.
-
-    Raises:
-        ArtifactError: If it isn't.
-    """
+    """Checks that the data of a file is a whole judge of this format version."""
     if data.get("format") == PROGRAM_FORMAT:
         raise ArtifactError(
             f"{path}: the state of a program of somebody's own, without its code; build it and call load(path) "
@@ -147,9 +135,6 @@ def predictor_state(saved: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the DSPy state of a predictor with no more from the file than its texts.
 
     DSPy sets every entry of a state as an attribute, the options of LM calls (an endpoint, say) among them.
-
-    Raises:
-        BlpoError: If a demonstration holds an image.
     """
     demos = [dict(demo) for demo in saved["demos"]]
     if holds_images(demos):

@@ -188,11 +188,7 @@ def listed(items: Iterable[Item], names: Sequence[str]) -> list[Item]:
 
 
 def batch_inputs(items: Iterable[Item], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns the keyword arguments of a call for each item of a batch.
-
-    Args:
-        items: Examples with their inputs set, mappings of inputs, or images alone.
-        names: What the judge takes, the image first.
+    """Returns the keyword arguments of a call for each item of a batch: an example, a mapping, or an image alone.
 
     Raises:
         BlpoError: If an item lacks an input or has one too many, whatever their values, or an example has none set.

@@ -65,10 +65,7 @@ def mirrored(example: dspy.Example, labels: LabelSpace, label_field: str = "labe
 def to_swap(labels: Sequence[Label], seed: int, name: str) -> frozenset[int]:
     """Returns the positions of the pairs that a search shows in the other order: half of those of each label.
 
-    Args:
-        labels: The label of each pair.
-        seed: Draws the pairs.
-        name: The set that they are.
+    The seed draws them, for each name of a set others.
     """
     drawn: set[int] = set()
     for label in dict.fromkeys(labels):

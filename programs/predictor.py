@@ -34,11 +34,7 @@ class FittingPredict(dspy.Predict):
             return super().forward(**inputs, lm=lm)
 
     def load_state(self, state: Mapping[str, Any], *, allow_unsafe_lm_state: bool = False) -> FittingPredict:
-        """Takes over instructions and demonstrations; see `dspy.Predict.load_state`.
-
-        Raises:
-            ArtifactError: If the state is damaged, or of a predictor with other labels, evidence or context.
-        """
+        """Takes over instructions and demonstrations; see `dspy.Predict.load_state`."""
         own = _descriptions(self.signature.dump_state()["fields"])
         try:
             saved = _descriptions(state["signature"]["fields"])

@@ -17,11 +17,7 @@ def bootstrap_interval(
 ) -> Interval | None:
     """Returns the 95 % bootstrap interval of a figure of items, None if it is undefined.
 
-    Args:
-        items: What was observed.
-        outcomes: How many labels there are to choose from in each column.
-        figure: Returns the figure of each resample.
-        seed: The same seed gives the same interval.
+    `outcomes` are the numbers of labels to choose from in each column; the figure is that of each resample.
     """
     estimate = value_of(items, figure)
     if estimate is None:

@@ -52,10 +52,7 @@ def longest_call(lm: Any) -> float | None:
 def within(seconds: float, call: Callable[[], R], late: Callable[[], BaseException]) -> R:
     """Returns what a call returns; once its time is over it is left to itself, which ends it at its next byte.
 
-    Args:
-        seconds: The most that it may take.
-        call: The call; it is made in a thread of its own, in the caller's context.
-        late: Makes the error for a call that takes longer.
+    It is made in a thread of its own, in the caller's context. `late` makes the error for one that takes longer.
     """
     result: Future[R] = Future()
 

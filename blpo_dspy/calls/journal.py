@@ -72,11 +72,7 @@ class AnswerJournal:
         return None if place is None else answer_in(self._file.read(place))
 
     def put(self, key: str, role: str, answer: Answer) -> None:
-        """Writes an answer to the file, then remembers it.
-
-        Raises:
-            JournalError: If it cannot be written.
-        """
+        """Writes an answer to the file, then remembers it."""
         place = self._file.append(
             {"kind": "answer", "key": key, "role": role, **vars(answer), "usage": vars(answer.usage)}
         )
@@ -84,11 +80,7 @@ class AnswerJournal:
             self._answers[key] = place
 
     def put_failed(self, role: str, usage: Usage) -> None:
-        """Writes down an attempt that failed.
-
-        Raises:
-            JournalError: If it cannot be written.
-        """
+        """Writes down an attempt that failed."""
         self._file.append({"kind": "failed", "role": role, "usage": asdict(usage)})
 
     @property
@@ -97,11 +89,7 @@ class AnswerJournal:
         return dict(self._batches)
 
     def put_batch(self, record: BatchRecord) -> None:
-        """Writes where a batch stands; it is on disk once this returns.
-
-        Raises:
-            JournalError: If it cannot be written.
-        """
+        """Writes where a batch stands; it is on disk once this returns."""
         self._file.append(record.line())
         self._file.sync()
         self._note_batch(record)
@@ -203,11 +191,7 @@ class Journal(AnswerJournal):
         return self._recorded.get((kind, number))
 
     def record(self, kind: str, number: int, data: Any) -> None:
-        """Writes a result of the run (a round, a validation, the end), once.
-
-        Raises:
-            JournalError: If it cannot be written.
-        """
+        """Writes a result of the run (a round, a validation, the end), once."""
         entry = parsed(encoded({"kind": "record", "type": kind, "number": number, "data": data}))
         if self._recorded.get((kind, number)) != entry["data"]:
             self._file.append(entry)

@@ -170,11 +170,7 @@ class JournalFile:
         self._written += len(lines)
 
     def sync(self) -> None:
-        """Waits until every line is on disk.
-
-        Raises:
-            JournalError: If it cannot be written.
-        """
+        """Waits until every line is on disk."""
         with self._writing:
             try:
                 self._sync()
@@ -186,11 +182,7 @@ class JournalFile:
         self._synced = time.monotonic()
 
     def read(self, place: Place) -> dict[str, Any]:
-        """Returns the line at a place.
-
-        Raises:
-            JournalError: If the file was closed.
-        """
+        """Returns the line at a place."""
         start, length = place
         with self._reading:
             if self._reader.closed:

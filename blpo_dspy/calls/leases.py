@@ -75,12 +75,9 @@ class Office:
         self.refused = False
 
     def ask(self, holder: Hashable, ledger: Ledger, under_way: int) -> Grant:
-        """Grants a holder more calls; with no cap, all that it will ever make.
+        """Grants a holder that has used so much more calls; with no cap, all that it will ever make.
 
-        Args:
-            holder: Who asks.
-            ledger: All that it has used so far.
-            under_way: How many of these calls are not answered yet.
+        Of its calls some, those under way, are not answered yet.
         """
         if self._calls is None and self._usd is None:
             return Grant(math.inf)

@@ -67,11 +67,7 @@ class Inputs:
         return tuple(self.reader.columns.images)
 
     def drafts(self, wanted: Collection[int]) -> Iterator[tuple[int, Draft]]:
-        """Yields position and content of the wanted rows, in order; a row that cannot be used has `problems`.
-
-        Raises:
-            DataError: If the table that holds the images has changed.
-        """
+        """Yields position and content of the wanted rows, in order; a row that cannot be used has `problems`."""
         numbered = ((number, row) for number, row in enumerate(self.rows) if number in wanted)
         if self.stored is None:
             yield from ((number, self.reader.read(row)) for number, row in numbered)
@@ -302,11 +298,7 @@ def _is_text(kind: Any) -> bool:
 
 
 def checked(inputs: Inputs) -> Inputs:
-    """Returns the inputs, with a note on rows that cannot be used, without opening any image.
-
-    Raises:
-        DataError: If none of them can be used.
-    """
+    """Returns the inputs, with a note on rows that cannot be used, without opening any image."""
     if inputs.stored is not None:
         return inputs
     found = [(row.where, _problems(inputs.reader.read(row))) for row in inputs.rows]

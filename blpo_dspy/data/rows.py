@@ -65,11 +65,7 @@ class TableColumns:
         rater: str | None = None,
         reason: str | None = None,
     ) -> TableColumns:
-        """Returns the columns that fill a judge's inputs: those of their names, or `image_column` for its only image.
-
-        Raises:
-            BlpoError: If there is such a column, but several image inputs, or the reasons are an input or the label.
-        """
+        """Returns the columns that fill a judge's inputs: those of their names, or that of the only image."""
         images = {image.name: image for image in fields.images}
         if image_column is not None:
             if len(images) > 1:

@@ -151,12 +151,6 @@ def cut_folds(
 
     Examples with the same `group`, or that share a byte-identical image, always stay together.
 
-    Args:
-        examples: With images, `label` and perhaps `group`.
-        labels: The label space.
-        folds: How many, at least 2.
-        seed: Decides which example goes where.
-
     Raises:
         DataError: If a label that occurs is in fewer groups of examples than there are folds; it prints the label
             histogram.

@@ -79,11 +79,7 @@ def _has_rows(source: Sequence[object]) -> bool:
 
 
 def read_table(source: TableSource, columns: Sequence[str]) -> Table:
-    """Returns the rows of a table; of the columns, at least those named that exist.
-
-    Args:
-        source: A file (by its suffix), a DataFrame, a list of dictionaries, or a Dataset.
-        columns: The columns that are needed.
+    """Returns the rows of a table in memory or a file (by its suffix); of the columns, at least those that are named.
 
     Raises:
         DataError: If the source cannot be read as a table.
@@ -356,11 +352,7 @@ def read_folder(folder: Path, image_column: str, label_column: str | None, *, fo
 
 
 def listed_images(name: str, paths: Sequence[str], image_column: str) -> Table:
-    """Returns one row per image, by its suffix, of a list of files below a folder that `name` names.
-
-    Raises:
-        DataError: If there is none.
-    """
+    """Returns one row per image, by its suffix, of a list of files below a folder that `name` names."""
     images = [path for path in paths if path.lower().endswith(_IMAGES)]
     if not images:
         raise DataError(f"{name}: no images")
@@ -427,11 +419,7 @@ def require_columns(
     advice: str = RENAMED,
     option: str | Sequence[str] = ("revision", "local_dir"),
 ) -> None:
-    """Checks that a table has the columns that are read.
-
-    Raises:
-        DataError: If one is missing; it lists the columns that are there, and ends with the advice.
-    """
+    """Checks that a table has the columns that are read."""
     missing = [repr(name) for name in needed if name not in seen]
     if missing:
         advised = f"; {advice}" if advice else ""

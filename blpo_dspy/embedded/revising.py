@@ -83,13 +83,9 @@ def _share(mistake: Mistake, flaw: str) -> float:
 
 
 def write_instruction(name: str, reading: Reading, senses: Senses, variant: int = 0) -> str:
-    """Returns the instruction that a prompt asks for: merged, reworded, for reports or for a judge.
+    """Returns the instruction that a prompt asks for in a field: merged, reworded, for reports or for a judge.
 
-    Args:
-        name: The name of the requested field.
-        reading: The prompt.
-        senses: The engine's abilities.
-        variant: Number of the answer where several are asked for.
+    Of several answers each is another `variant`.
     """
     rng = senses.rng(reading.seed, f"write:{variant}", reading.prompt, *(x for x in reading.images if x))
     request = f"{name.replace('_', ' ')} {reading.objective if reading.inputs else without_images(reading.prompt)}"

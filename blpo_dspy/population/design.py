@@ -61,9 +61,6 @@ def draw(labels: Sequence[str], confidence: Sequence[float | None], n: int, *, s
         confidence: Its confidence in each, None where it is unknown.
         n: How many images people label.
         seed: The same seed gives the same draw.
-
-    Raises:
-        BlpoError: If there are fewer images, or n is too small for two of each label.
     """
     if not 1 <= n <= len(labels):
         raise BlpoError(f"n={n} images cannot be drawn from {len(labels):,}; draw 1 to {len(labels):,}", option="n")

@@ -173,9 +173,6 @@ def conform(data: bytes, policy: PixelLimits) -> tuple[str, bytes]:
     """Returns the media type and the bytes of an encoded image as the policy wants it.
 
     An image that conforms already keeps its bytes, without metadata.
-
-    Raises:
-        ImageError: If the data is not an image, is damaged, or has more pixels than the policy allows.
     """
     if not data:
         raise ImageError("the file is empty (0 bytes)")

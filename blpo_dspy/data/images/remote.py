@@ -52,11 +52,7 @@ class RemoteImage:
     url: str
 
     def read(self, largest: int) -> bytes:
-        """Returns its bytes.
-
-        Raises:
-            ImageError: If it cannot be read, or has more bytes than `largest`.
-        """
+        """Returns its bytes."""
         try:
             with _opened(self.url) as file:
                 data: bytes = file.read(largest + 1)
@@ -80,22 +76,14 @@ class RemoteFolder:
     url: str
 
     def image(self, name: str) -> RemoteImage:
-        """Returns the image of a path below it.
-
-        Raises:
-            ImageError: If the path leaves the folder.
-        """
+        """Returns the image of a path below it."""
         path = posixpath.normpath(name)
         if path.startswith(("..", "/")):
             raise ImageError("leaves the folder of the table, which is not possible at an address", brief(name))
         return RemoteImage(f"{self.url}/{path}")
 
     def files(self) -> list[str]:
-        """Returns the paths of all files below it, sorted, hidden ones aside.
-
-        Raises:
-            DataError: If it cannot be listed.
-        """
+        """Returns the paths of all files below it, sorted, hidden ones aside."""
         try:
             import fsspec  # noqa: PLC0415 - only where a source is an address
 
@@ -107,11 +95,7 @@ class RemoteFolder:
 
 
 def fetched(url: str, folder: Path) -> Path:
-    """Copies a file by address into a folder, and returns its path.
-
-    Raises:
-        DataError: If it cannot be read.
-    """
+    """Copies a file by address into a folder, and returns its path."""
     path = folder / url.rpartition("/")[2]
     try:
         with _opened(url) as source, path.open("wb") as file:

@@ -80,11 +80,7 @@ def shipped_model() -> PerceptionModel:
 
 
 def decode(data: bytes) -> NDArray[np.float64]:
-    """Returns the pixels of an encoded image, RGB in [0, 255], no side above `LARGEST_SIDE`.
-
-    Raises:
-        BlpoError: If the bytes are not an image that Pillow can decode.
-    """
+    """Returns the pixels of an encoded image, RGB in [0, 255], no side above `LARGEST_SIDE`."""
     try:
         with Image.open(io.BytesIO(data)) as opened:
             opened.draft("RGB", (LARGEST_SIDE, LARGEST_SIDE))
@@ -107,11 +103,7 @@ class Perception:
         self._lock = threading.Lock()
 
     def __call__(self, data: bytes) -> Percept:
-        """Returns what the image shows.
-
-        Raises:
-            BlpoError: If the bytes are not an image.
-        """
+        """Returns what the image shows."""
         key = hashlib.sha256(data).digest()
         with self._lock:
             if key in self._memory:

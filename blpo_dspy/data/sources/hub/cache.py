@@ -18,11 +18,7 @@ class ImageCache:
     folder: Path
 
     def get(self, *key: object) -> bytes | None:
-        """Returns the image stored under this key, None if there is none.
-
-        Raises:
-            DataError: If the folder cannot be read.
-        """
+        """Returns the image stored under this key, None if there is none."""
         try:
             return self._path(key).read_bytes()
         except FileNotFoundError:
@@ -31,11 +27,7 @@ class ImageCache:
             raise DataError(unusable_cache(self.folder, error)) from error
 
     def put(self, data: bytes, *key: object) -> None:
-        """Stores an image; a partial file is never left behind.
-
-        Raises:
-            DataError: If the folder cannot be written.
-        """
+        """Stores an image; a partial file is never left behind."""
         try:
             with replacing(self._path(key)) as temporary:
                 temporary.write_bytes(data)

@@ -44,13 +44,7 @@ class Repository(ABC):
 
 
 def explain(error: BaseException, hub: Repository, name: str = "") -> str:
-    """Returns a message that explains an error of the Hub and what to do about it.
-
-    Args:
-        error: The error that its libraries raised.
-        hub: The requested repository.
-        name: The requested file.
-    """
+    """Returns a message that explains an error of the Hub's libraries and what to do about it."""
     from huggingface_hub import errors  # noqa: PLC0415 - slow to import, and only needed where the Hub is used
 
     causes = list(_causes(error))

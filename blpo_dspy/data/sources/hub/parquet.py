@@ -47,9 +47,6 @@ def open_rows(hub: Hub, split: str, config: str | None = None) -> HubRows:
 
     Parquet files are read in ranges: label columns first, then the row groups with the wanted images. Files in other
     formats are loaded as a whole.
-
-    Raises:
-        DataError: If the Hub refuses access or cannot be reached, or the repository has no such split.
     """
     import datasets  # noqa: PLC0415 - slow to import, and only needed where a Hub dataset is read
     from huggingface_hub.errors import HTTPError  # noqa: PLC0415

@@ -55,11 +55,7 @@ class RangeFile(io.RawIOBase):
         return None
 
     def read_at(self, start: int, stop: int) -> bytes:
-        """Returns the bytes from `start` up to `stop`, whatever the current position; thread-safe.
-
-        Raises:
-            DataError: If the answer has another length.
-        """
+        """Returns the bytes from `start` up to `stop`, whatever the current position; thread-safe."""
         data = self._read_range(start, stop) if stop > start else b""
         if len(data) != max(stop - start, 0):
             raise DataError(f"{len(data)} bytes were received for the range {start} to {stop}; try again")

@@ -24,11 +24,7 @@ class Hub(Repository):
 
     @cached_property
     def commit(self) -> str | None:
-        """The commit of the revision; None for a local copy.
-
-        Raises:
-            DataError: If the Hub refuses access or cannot be reached.
-        """
+        """The commit of the revision; None for a local copy."""
         if self.local_dir is not None or (self.revision and _COMMIT.fullmatch(self.revision)):
             return self.revision
         from huggingface_hub import HfApi  # noqa: PLC0415 - slow to import, and only needed where the Hub is used
@@ -37,11 +33,7 @@ class Hub(Repository):
             return HfApi(token=self.token).dataset_info(self.repo, revision=self.revision).sha
 
     def check_access(self) -> None:
-        """Checks that the files may be read, as this gives a clearer error than reading them.
-
-        Raises:
-            DataError: If the Hub refuses access or cannot be reached, or there is no such local copy.
-        """
+        """Checks that the files may be read, as this gives a clearer error than reading them."""
         if self.local_dir is None:
             from huggingface_hub import HfApi  # noqa: PLC0415
 
@@ -51,11 +43,7 @@ class Hub(Repository):
             raise DataError(f"{self.local_dir}: no such folder; {self._copy}", option="local_dir")
 
     def download(self, name: str) -> Path:
-        """Returns the path of a whole file, fetched once and kept in the cache of huggingface_hub.
-
-        Raises:
-            DataError: If there is no such file, the Hub refuses access or it cannot be reached.
-        """
+        """Returns the path of a whole file, fetched once and kept in the cache of huggingface_hub."""
         if self.local_dir is not None:
             return self._local(name)
         from huggingface_hub import hf_hub_download  # noqa: PLC0415
@@ -133,11 +121,7 @@ class Hub(Repository):
 
     @contextmanager
     def clear_errors(self, name: str = "") -> Iterator[None]:
-        """Turns the errors of the Hub's libraries into one clear message about a file.
-
-        Raises:
-            DataError: In place of their errors.
-        """
+        """Turns the errors of the Hub's libraries into one clear message about a file."""
         from huggingface_hub.errors import HFValidationError, HTTPError  # noqa: PLC0415
 
         try:

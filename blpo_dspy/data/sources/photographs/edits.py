@@ -38,16 +38,7 @@ def rated_edits(
 ) -> Splits[RatedEdit]:
     """Returns edited photographs with their originals in three splits, each balanced by label.
 
-    Args:
-        rater: Whose taste the labels follow.
-        seed: Draws the crops, their flaws, the rater's noise and the order.
-        train: Number of training examples; likewise `val` and `test`.
-        val: Number of validation examples.
-        test: Number of test examples.
-        labels: The labels the rater chooses from.
-
-    Raises:
-        BlpoError: As `rated_photographs`.
+    Arguments and errors are those of `rated_photographs`.
     """
     recipes = balanced_recipes(rater, {"train": train, "val": val, "test": test}, labels, seed)
     splits = {name: [_rated(recipe, seed) for recipe in chosen] for name, chosen in recipes.items()}

@@ -169,11 +169,7 @@ def _listed(positions: Sequence[int]) -> str:
 
 
 def listed(items: Iterable[Item], names: Sequence[str]) -> list[Item]:
-    """Returns the items of a batch: those of a list, or of a DataFrame or Dataset the inputs in each row.
-
-    Raises:
-        BlpoError: If they are one item, which would be taken apart, or a table lacks a column.
-    """
+    """Returns the items of a batch: those of a list, or of a DataFrame or Dataset the inputs in each row."""
     if isinstance(items, (str, bytes, os.PathLike, Mapping, np.ndarray, dspy.Example, dspy.Image)):
         raise BlpoError(
             f"a batch is a list of images or examples, but a {type(items).__name__} is one; put it into a list. "
@@ -188,11 +184,7 @@ def listed(items: Iterable[Item], names: Sequence[str]) -> list[Item]:
 
 
 def batch_inputs(items: Iterable[Item], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns the keyword arguments of a call for each item of a batch: an example, a mapping, or an image alone.
-
-    Raises:
-        BlpoError: If an item lacks an input or has one too many, whatever their values, or an example has none set.
-    """
+    """Returns the keyword arguments of a call for each item of a batch: an example, a mapping, or an image alone."""
     found = []
     for position, item in enumerate(items):
         if isinstance(item, dspy.Example):

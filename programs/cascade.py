@@ -124,11 +124,7 @@ class Cascade(VisualJudge):
         return prediction
 
     def check_calibrated(self) -> None:
-        """Checks that each judge before the last one escalates.
-
-        Raises:
-            BlpoError: If one isn't calibrated.
-        """
+        """Checks that each judge before the last one escalates."""
         for position, judge in enumerate(self.judges[:-1]):
             if judge.threshold is None:
                 raise BlpoError(
@@ -141,11 +137,7 @@ class Cascade(VisualJudge):
         return self.judges[-1].escalates(label, confidence)
 
     def confident(self, *method: Any, **options: Any) -> Any:
-        """Refuses: each judge has its own confidence.
-
-        Raises:
-            BlpoError: Always.
-        """
+        """Refuses: each judge has its own confidence."""
         raise BlpoError("each judge of a cascade has its own confidence: Cascade([judge.confident('votes'), …])")
 
     def identity(self) -> dict[str, Any]:
@@ -186,11 +178,7 @@ class Cascade(VisualJudge):
 
 
 def load_judge_file(path: str | os.PathLike[str]) -> VisualJudge:
-    """Returns the judge, or the cascade, of a file.
-
-    Raises:
-        ArtifactError: If the file holds neither.
-    """
+    """Returns the judge, or the cascade, of a file."""
     if read_json(path).get("format") == CASCADE_FORMAT:
         return Cascade.load(path)
     return VisualJudge.load(path)
@@ -202,11 +190,7 @@ def stages_of(judge: VisualJudge) -> list[VisualJudge]:
 
 
 def models_of_stages(judge: VisualJudge, models: Models | Sequence[Models]) -> list[Models]:
-    """Returns the models of each judge of a cascade, or of the only one.
-
-    Raises:
-        BlpoError: If there is another number of them.
-    """
+    """Returns the models of each judge of a cascade, or of the only one."""
     count = len(stages_of(judge))
     if isinstance(models, Models):
         return [models] * count

@@ -19,11 +19,7 @@ TRAIN = "train"
 
 
 def check_pair(labels: LabelSpace, fields: InputFields) -> None:
-    """Checks that a judge whose labels compare two images takes two.
-
-    Raises:
-        BlpoError: If it doesn't.
-    """
+    """Checks that a judge whose labels compare two images takes two."""
     if labels.paired and (len(fields.images) != 2 or any(image.several for image in fields.images)):
         raise BlpoError(
             f"the labels {labels.describe()} compare two images, but the image inputs are "
@@ -33,11 +29,7 @@ def check_pair(labels: LabelSpace, fields: InputFields) -> None:
 
 
 def asked_in(labels: LabelSpace, orders: str = "both") -> int:
-    """Returns in how many orders a judge of these labels is asked.
-
-    Raises:
-        BlpoError: If the orders are unknown.
-    """
+    """Returns in how many orders a judge of these labels is asked."""
     if orders not in get_args(Orders):
         raise BlpoError(f"orders={orders!r} is unknown; choose one of {', '.join(get_args(Orders))}")
     return 2 if labels.paired and orders == "both" else 1
@@ -50,11 +42,7 @@ def swapped(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 
 def mirrored(example: dspy.Example, labels: LabelSpace, label_field: str = "label") -> dspy.Example:
-    """Returns a labelled pair in the other order, with the label that then says the same.
-
-    Raises:
-        BlpoError: If the example does not have two image inputs, each one image.
-    """
+    """Returns a labelled pair in the other order, with the label that then says the same."""
     images = images_of(example)
     if len(images) != 2 or any(len(several) != 1 for several in images.values()):
         raise BlpoError(f"it has the image inputs {', '.join(images) or 'none'}; a pair has two, each one image")

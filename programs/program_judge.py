@@ -143,11 +143,7 @@ class ProgramJudge(VisualJudge):
             return self._unreadable(error)
 
     def confident(self, *method: Any, **options: Any) -> Any:
-        """Refuses: how often a program of one's own is asked, and for what, is the program's to say.
-
-        Raises:
-            BlpoError: Always.
-        """
+        """Refuses: how often a program of one's own is asked, and for what, is the program's to say."""
         raise BlpoError("a program of your own has no confidence here; use a VisualJudge for one")
 
     def _read(self, prediction: Any) -> dspy.Prediction:

@@ -431,11 +431,7 @@ class VisualJudge(dspy.Module):
         return {**self.confidence.to_dict(), **({} if self.threshold is None else {"threshold": self.threshold})}
 
     def _take_doubt(self, data: Mapping[str, Any]) -> None:
-        """Takes over what `_doubt` returned.
-
-        Raises:
-            BlpoError: If the data is not of that form.
-        """
+        """Takes over what `_doubt` returned."""
         check_kind("confidence", data, Mapping, "dictionary", "what the file of a judge says")
         threshold = data.get("threshold")
         if threshold is not None and not (isinstance(threshold, (int, float)) and 0 <= threshold <= 1):
@@ -539,11 +535,7 @@ def single(program: _P) -> _P:
 
 
 def check_policy(policy: object) -> None:
-    """Refuses what is not a pixel policy.
-
-    Raises:
-        BlpoError: Saying so.
-    """
+    """Refuses what is not a pixel policy."""
     check_kind("pixel_policy", policy, PixelPolicy, "pixel policy", "PixelPolicy(max_side=1024)")
 
 

@@ -271,11 +271,7 @@ def interval_over_seeds(
     failed: Sequence[Collection[int]],
     figure: str,
 ) -> Interval | None:
-    """Returns the interval of a figure's mean over seeds, None where it is undefined; see `compare_over_seeds`.
-
-    Raises:
-        BlpoError: If a label is not in the space, or a seed has no example that was answered.
-    """
+    """Returns the interval of a figure's mean over seeds, None where it is undefined; see `compare_over_seeds`."""
     outcomes = Outcomes.of(labels, [*truth, *(label for one in predicted for label in one)])
     observed = distinct(np.column_stack([outcomes.true_positions(truth), _columns(outcomes, predicted, failed)]))
     mean = _by_judge(outcomes, Items(observed.codes, observed.counts[None]), [figure])[figure][0].mean()
@@ -284,11 +280,7 @@ def interval_over_seeds(
 
 
 def mean_sd(values: Sequence[float]) -> MeanSd:
-    """Returns mean and standard deviation over seeds.
-
-    Raises:
-        BlpoError: If there are no values.
-    """
+    """Returns mean and standard deviation over seeds."""
     if not values:
         raise BlpoError("no values to average; a figure that is undefined for every seed has no mean")
     return MeanSd(fmean(values), stdev(values) if len(values) > 1 else None, len(values))

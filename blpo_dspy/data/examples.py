@@ -239,12 +239,7 @@ def load_images(
     policy: PixelPolicy | None = None,
     allow_outside: bool = False,
 ) -> list[dspy.Example]:
-    """Returns unlabelled examples, as `load_examples` does; in a folder, images may lie anywhere.
-
-    Raises:
-        DataError: As for `load_examples`.
-        BlpoError: As for `load_examples`.
-    """
+    """Returns unlabelled examples, as `load_examples` does; in a folder, images may lie anywhere."""
     columns = TableColumns.of(InputFields.of(images, context), image_column, group=group_column, id=id_column)
     return [example for _, example in _load(source, columns, None, policy or PixelPolicy(), allow_outside)]
 

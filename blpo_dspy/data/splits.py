@@ -185,9 +185,6 @@ def check_labels(given: Sequence[Label], labels: LabelSpace) -> None:
     """Checks that a train split has two labels or more; issues a warning for labels without examples.
 
     Of pairs the mirrored labels count too, as a search shows half of them in the other order.
-
-    Raises:
-        DataError: If all examples have the same label; it prints the label histogram.
     """
     counts = Counter([*given, *(map(labels.mirror, given) if labels.paired else ())])
     shown = _in_words(given, labels)

@@ -172,11 +172,7 @@ def _attempt(source: ImageSource, policy: PixelPolicy) -> PreparedImage | ImageE
 
 
 def fingerprint(image: dspy.Image) -> str:
-    """Returns the SHA-256 of an image's encoded content in hex, or of the URL of one passed by reference.
-
-    Raises:
-        ImageError: If the image holds a data URI that cannot be decoded.
-    """
+    """Returns the SHA-256 of an image's encoded content in hex, or of the URL of one passed by reference."""
     if isinstance(image, PreparedImage) and image._fingerprint is not None:
         return image._fingerprint
     content = image.url.encode() if is_reference(image.url) else _decode_uri(image.url)

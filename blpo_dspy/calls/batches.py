@@ -15,8 +15,7 @@ from blpo_dspy.calls.exchange import Deferred, LiteLLMWire, Received, Sent, Wire
 from blpo_dspy.calls.failures import RunStoppedError, UnreadableAnswerError
 from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.calls.meter import Meter
-from blpo_dspy.calls.request import Request
-from blpo_dspy.calls.store import Answer, AnswerStore
+from blpo_dspy.calls.store import Answer, AnswerStore, Request
 from blpo_dspy.models.batches import BatchEndpoint, check_batched, endpoint_at, endpoint_of
 from blpo_dspy.models.prices import Price, Prices, batch_price
 from blpo_dspy.models.seams import CLIENT_KEYS

@@ -18,21 +18,22 @@ from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.journal_file import JournalFile, Place, damage
 from blpo_dspy.calls.journal_lines import answer_in, encoded, of_kind, parsed, role_in, usage_in
 from blpo_dspy.calls.ledger import Ledger, Usage
-from blpo_dspy.calls.store import Answer
+from blpo_dspy.calls.store import Answer, AnswerStore
 
 FILE_NAME = "journal.jsonl"
 FORMAT_VERSION = 1
 _ELSEWHERE = "choose another folder"
 
 
-class AnswerJournal:
-    """Answers and failed attempts in a file, of which memory holds the places alone; for a `Meter`, its `AnswerStore`.
+class AnswerJournal(AnswerStore):
+    """Answers and failed attempts in a file, of which memory holds the places alone.
 
     A subclass says which other lines there are, and what the usage of earlier sessions counts for. It calls `_open` at
     the end of its `__init__`.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self._lock = threading.Lock()
         self._answers: dict[str, Place] = {}
         self._failed: dict[str, Usage] = {}

@@ -15,9 +15,8 @@ from dspy.utils.exceptions import LMUnexpectedError
 from blpo_dspy.calls.bounds import LARGEST_ANSWER, RECEIVED, TOO_LARGE
 from blpo_dspy.calls.failures import UnreadableAnswerError
 from blpo_dspy.calls.ledger import Usage
-from blpo_dspy.calls.request import Request
 from blpo_dspy.calls.served import note_served, served_in
-from blpo_dspy.calls.store import Answer
+from blpo_dspy.calls.store import Answer, Request
 from blpo_dspy.models.credentials import CREDENTIAL_ERRORS, described, fit_to_show
 from blpo_dspy.models.lm import rollout_seed
 from blpo_dspy.models.logprobs import plain_logprobs

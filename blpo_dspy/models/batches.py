@@ -120,15 +120,8 @@ class BatchEndpoint:
             BatchEndpointError: If that fails, or no answer came: then the batch may be there all the same.
         """
         try:
-            return self._state(
-                self._ask(
-                    "create_batch",
-                    completion_window="24h",
-                    endpoint=self.path,
-                    input_file_id=file,
-                    metadata={"name": name},
-                )
-            )
+            named = {"input_file_id": file, "metadata": {"name": name}}
+            return self._state(self._ask("create_batch", completion_window="24h", endpoint=self.path, **named))
         except BatchEndpointError as error:
             raise self._explained(error) from error
 

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from dspy.utils.exceptions import (
-    LMAuthError,
-    LMBillingError,
-    LMConfigurationError,
-    LMUnexpectedError,
-    LMUnsupportedFeatureError,
-    LMUnsupportedModelError,
-)
+from dspy.utils import exceptions as dspys
 
 # Errors that no further call of the run could mend: the first one ends it.
 FATAL_ERRORS = (
-    LMAuthError,
-    LMBillingError,
-    LMConfigurationError,
-    LMUnexpectedError,
-    LMUnsupportedFeatureError,
-    LMUnsupportedModelError,
+    dspys.LMAuthError,
+    dspys.LMBillingError,
+    dspys.LMConfigurationError,
+    dspys.LMUnexpectedError,
+    dspys.LMUnsupportedFeatureError,
+    dspys.LMUnsupportedModelError,
 )

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dspy.utils import exceptions as dspys
+from dspy.utils.exceptions import (
+    LMAuthError,
+    LMBillingError,
+    LMConfigurationError,
+    LMUnexpectedError,
+    LMUnsupportedFeatureError,
+    LMUnsupportedModelError,
+)
 
 # Errors that no further call of the run could mend: the first one ends it.
 FATAL_ERRORS = (
-    dspys.LMAuthError,
-    dspys.LMBillingError,
-    dspys.LMConfigurationError,
-    dspys.LMUnexpectedError,
-    dspys.LMUnsupportedFeatureError,
-    dspys.LMUnsupportedModelError,
+    LMAuthError,
+    LMBillingError,
+    LMConfigurationError,
+    LMUnexpectedError,
+    LMUnsupportedFeatureError,
+    LMUnsupportedModelError,
 )

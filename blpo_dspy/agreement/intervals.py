@@ -202,6 +202,8 @@ def compare_paired(
     Raises:
         BlpoError: If there is nothing to compare, the lengths differ, or a label is not in the space.
     """
+    from scipy.stats import binomtest  # noqa: PLC0415  (slow to import)
+
     if not len(truth) == len(before) == len(after) > 0:
         raise BlpoError(
             f"{len(truth)} human labels, {len(before)} labels before and {len(after)} after: a paired comparison needs "
@@ -212,7 +214,8 @@ def compare_paired(
         [labels.right(true, said) for true, said in zip(truth, answers, strict=True)] for answers in (before, after)
     ]
     fixed, broken = (sum(is_ and not was for was, is_ in zip(*two, strict=True)) for two in (right, right[::-1]))
-    numbers = (len(truth), fixed, broken, _mcnemar_p(fixed, broken), found.p_value)
+    mcnemar_p = float(binomtest(fixed, fixed + broken).pvalue) if fixed + broken else 1.0
+    numbers = (len(truth), fixed, broken, mcnemar_p, found.p_value)
     return PairedComparison(*numbers, found.differences, found.headline, found.verdict)
 
 
@@ -382,12 +385,6 @@ def _differences(
         if interval is not None:
             found[name] = Difference(old, new, new - old, interval)
     return found
-
-
-def _mcnemar_p(fixed: int, broken: int) -> float:
-    from scipy.stats import binomtest  # noqa: PLC0415
-
-    return float(binomtest(fixed, fixed + broken).pvalue) if fixed + broken else 1.0
 
 
 def _sign_flip_p(changes: Floats) -> float:

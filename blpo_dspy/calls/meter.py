@@ -289,7 +289,8 @@ class Meter:
         if (left is None and request.seconds is None) or dspy.settings.send_stream is not None:
             return request.attempt()  # DSPy streams only from the threads of AnyIO
         if left is not None and (request.seconds is None or left < request.seconds):
-            return within(left, request.attempt, _out_of_time)
+            over = "the time of the run was over before the model answered"
+            return within(left, request.attempt, lambda: RunStoppedError(over))
         assert request.seconds is not None
         return within(request.seconds, request.attempt, request.too_late)
 
@@ -306,10 +307,6 @@ class Meter:
         if observed is not None:
             observed.append(answer)
         return answer
-
-
-def _out_of_time() -> RunStoppedError:
-    return RunStoppedError("the time of the run was over before the model answered")
 
 
 def _hint(error: LMError) -> float | None:

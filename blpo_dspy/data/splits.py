@@ -124,7 +124,11 @@ def split_examples(
         if _some_empty(shares, chosen):
             chosen = _distribute_units(names, units, lambda heads: _fraction_quotas(shares, heads, strata), seed)
         if _some_empty(shares, chosen):
-            raise DataError(_too_few(Counter(names), strata, len(units)))
+            raise DataError(
+                f"too few examples to split: {len(names)} ({_histogram(Counter(names), strata)}) in {len(units)} "
+                "groups that stay whole would leave a split empty; label more images, or give separate tables for "
+                "validation and test"
+            )
         percent = "/".join(f"{100 * share:g}" for share in shares)
         within = "label" if labels.kind != "scores" else "bin of scores"
         how = f"split {percent} within each {within}, seed {seed}"
@@ -403,13 +407,6 @@ def _shortfall(
         return f"too few examples: {what} ({', '.join(short)}); {advice}"
     why = "groups that stay whole do not fit into these sizes" if grouped else "they do not fit"
     return f"{what}, and {why}; ask for smaller splits, or for fractions instead of sizes"
-
-
-def _too_few(counts: Counter[Label], strata: Sequence[Label], units: int) -> str:
-    return (
-        f"too few examples to split: {counts.total()} ({_histogram(counts, strata)}) in {units} groups that stay whole "
-        "would leave a split empty; label more images, or give separate tables for validation and test"
-    )
 
 
 def _too_few_for_folds(

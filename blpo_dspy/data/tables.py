@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from blpo_dspy.data.images.encoding import kind_of
 from blpo_dspy.data.images.prepare import MAX_FILE
@@ -71,11 +71,8 @@ def in_memory(source: object) -> bool:
     """Whether a source is a table in memory: a DataFrame, a Dataset, or a list of dictionaries."""
     if type(source).__module__.partition(".")[0] in ("pandas", "datasets"):
         return True
-    return isinstance(source, Sequence) and not isinstance(source, (str, bytes)) and _has_rows(source)
-
-
-def _has_rows(source: Sequence[object]) -> bool:
-    return any(isinstance(row, Mapping) for row in source)
+    listed = isinstance(source, Sequence) and not isinstance(source, (str, bytes))
+    return listed and any(isinstance(row, Mapping) for row in cast("Sequence[object]", source))
 
 
 def read_table(source: TableSource, columns: Sequence[str]) -> Table:

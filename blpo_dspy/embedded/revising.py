@@ -130,10 +130,10 @@ def weight_changes(
     current: str, reading: Reading, senses: Senses, rng: random.Random, variant: int = 0
 ) -> dict[str, float]:
     """Returns the new weights of the flaws to blame; further answers one later flaw each."""
-    weights = vocabulary.read_weights(current)
+    weights, finest = vocabulary.read_weights(current), _STEPS[-1][1]
     changes: dict[str, float] = {}
     for blame in _rotated(blames(reading, senses, rng), variant):
-        old = _nearest_step(weights.get(blame.flaw, senses.traits.prior))
+        old = round(weights.get(blame.flaw, senses.traits.prior) / finest) * finest
         step = next(step for least, step in _STEPS if blame.error >= least)
         new = min(1.0, max(0.0, old + (step if blame.total > 0 else -step)))
         if new != old or blame.flaw not in weights:
@@ -141,10 +141,6 @@ def weight_changes(
         if len(changes) == (1 if variant else senses.traits.edits):
             break
     return changes
-
-
-def _nearest_step(weight: float) -> float:
-    return round(weight / _STEPS[-1][1]) * _STEPS[-1][1]
 
 
 def _rotated(found: list[Blame], variant: int) -> list[Blame]:

@@ -40,19 +40,8 @@ _STRIP = 2**20  # pixels that are flattened at a time
 
 # What Pillow's decoders are known to raise on damaged files.
 _DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    KeyError,
-    IndexError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    OverflowError,
-    RuntimeError,
-    struct.error,
-    zlib.error,
+    *(OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, AttributeError, AssertionError),
+    *(OverflowError, RuntimeError, struct.error, zlib.error),
 )
 
 _ORIENTATION = 274  # EXIF tag, Exif 2.32 §4.6.4

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias, cast
+from typing import Any, ClassVar, TypeAlias, cast
 
 from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.data.sources.draw import Fetched
@@ -27,6 +27,8 @@ class RowSource(HubSource):
         config: The configuration (subset) of the dataset; its default if None.
     """
 
+    _optional: ClassVar[tuple[str, ...]] = ()  # columns that are read if the table has them
+
     split: str = "train"
     config: str | None = None
 
@@ -39,11 +41,6 @@ class RowSource(HubSource):
     @abstractmethod
     def _needed(self) -> tuple[str, ...]:
         """The other columns that are required."""
-
-    @property
-    def _optional(self) -> tuple[str, ...]:
-        """Columns that are read if the table has them."""
-        return ()
 
     @abstractmethod
     def _record(self, id_: str, key: RowKey, row: Mapping[str, Any]) -> Record:

@@ -12,8 +12,16 @@ import dspy
 from blpo_dspy.agreement.figures import pair_figure
 from blpo_dspy.agreement.intervals import Interval, plain_intervals
 from blpo_dspy.agreement.outcomes import Outcomes
-from blpo_dspy.agreement.rater_figures import bootstrap_interval, mean_defined, pair_figures, rated_items, value_of
-from blpo_dspy.agreement.raters import HumanAgreement, human_agreement, rater_intervals
+from blpo_dspy.agreement.raters import (
+    HumanAgreement,
+    bootstrap_interval,
+    human_agreement,
+    mean_defined,
+    pair_figures,
+    rated_items,
+    rater_intervals,
+    value_of,
+)
 from blpo_dspy.agreement.resampling import Floats, Items
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.data.labels.normalize import Label

@@ -195,17 +195,15 @@ def _read_json_lines(path: Path) -> Table:
             beginning = beginning or line.lstrip()[0]
             try:
                 values = json.loads(line, object_pairs_hook=_object)
+                if not isinstance(values, dict):
+                    raise BlpoError(f"not a JSON object but {type(values).__name__}")
             except BlpoError as error:
                 problems.append(f"{where}: {error}")
-                continue
             except (ValueError, RecursionError) as error:
                 problems.append(f"{where}: not JSON ({error})")
-                continue
-            if not isinstance(values, dict):
-                problems.append(f"{where}: not a JSON object but {type(values).__name__}")
-                continue
-            names.update(dict.fromkeys(values))
-            rows.append(TableRow(where, values))
+            else:
+                names.update(dict.fromkeys(values))
+                rows.append(TableRow(where, values))
     if problems and not rows:
         why = "the file is one JSON array" if beginning == "[" else "none of its lines is a JSON object"
         raise DataError(

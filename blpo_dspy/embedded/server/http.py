@@ -25,7 +25,7 @@ from dspy import lm15
 from blpo_dspy.embedded.engine import EmbeddedEngine
 from blpo_dspy.embedded.server import wire
 from blpo_dspy.embedded.server.batches import LARGEST_FILE, Batches, BatchOptions
-from blpo_dspy.embedded.server.faults import Fault, Faults, FaultyLine, garbage, misshapen
+from blpo_dspy.embedded.server.faults import Fault, Faults, FaultyLine, spoiled
 from blpo_dspy.errors import BlpoError
 
 HOST = "127.0.0.1"
@@ -144,7 +144,7 @@ class Service:
         if fault == "500":
             return Reply(500, wire.error("The server had an error.", "server_error"), fault=fault)
         if fault in ("garbage", "shape"):
-            return Reply(200, (garbage if fault == "garbage" else misshapen)(data), fault=fault)
+            return Reply(200, spoiled(fault, data), fault=fault)
         return Reply(0, fault=fault)
 
     def _completion(self, body: Any) -> Reply:

@@ -96,8 +96,7 @@ def decode(data: bytes) -> NDArray[np.float64]:
 class Perception:
     """Perceives images, each once: a bounded memory by content, safe to share between threads."""
 
-    def __init__(self, model: PerceptionModel | None = None, *, remembered: int = _REMEMBERED) -> None:
-        self._model = model
+    def __init__(self, *, remembered: int = _REMEMBERED) -> None:
         self._remembered = remembered
         self._memory: OrderedDict[bytes, Percept] = OrderedDict()
         self._lock = threading.Lock()
@@ -110,7 +109,7 @@ class Perception:
                 self._memory.move_to_end(key)
                 return self._memory[key]
         pixels = decode(data)
-        found = (self._model or shipped_model()).levels(measure(pixels))
+        found = shipped_model().levels(measure(pixels))
         levels = MappingProxyType({flaw: int(x) for flaw, x in zip(flaws.FLAWS, found, strict=True) if x})
         setting = measured(pixels)
         percept = Percept(levels, setting, write_setting(setting, pixels))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 import zipfile
 import zlib
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.data.sources.hub.ranges import RangeFile
@@ -20,26 +19,10 @@ if TYPE_CHECKING:
     from pyarrow import parquet
 
 Cells = dict[str, Any]
+HubRows: TypeAlias = "_ParquetRows | _LoadedRows"
+"""The rows of one split: the names of all columns, what some hold in every row, the cells of one in some rows."""
 
 _GAP = 1 << 14  # bytes; fetching a gap of this size is cheaper than one more request
-
-
-class HubRows(ABC):
-    """The rows of one split.
-
-    Attributes:
-        columns: The names of all columns.
-    """
-
-    columns: tuple[str, ...]
-
-    @abstractmethod
-    def read(self, columns: Sequence[str]) -> list[Cells]:
-        """Returns these columns of every row; class labels by name, not number."""
-
-    @abstractmethod
-    def cells(self, column: str, rows: Sequence[int]) -> Iterator[tuple[int, Any]]:
-        """Yields the cell of this column in each of these rows, or the error, in any order."""
 
 
 def open_rows(hub: Hub, split: str, config: str | None = None) -> HubRows:
@@ -74,7 +57,7 @@ def open_rows(hub: Hub, split: str, config: str | None = None) -> HubRows:
     return _LoadedRows(dataset, paths=builder.name == "imagefolder")
 
 
-class _ParquetRows(HubRows):
+class _ParquetRows:
     def __init__(self, hub: Hub, names: Sequence[str]) -> None:
         self._files = [_parquet_file(hub, name) for name in names]
         self.columns = tuple(self._files[0][1].schema_arrow.names)
@@ -141,7 +124,7 @@ def _named(rows: list[Cells], schema: Any) -> list[Cells]:
     return [named(row, classes) for row in rows]
 
 
-class _LoadedRows(HubRows):
+class _LoadedRows:
     def __init__(self, dataset: datasets.Dataset, paths: bool) -> None:
         self._dataset = dataset
         self._paths = paths  # an image folder's paths are of files that datasets itself found

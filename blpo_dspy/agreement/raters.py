@@ -18,6 +18,8 @@ from blpo_dspy.agreement.resampling import MISSING, RESAMPLES, Floats, Items, di
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.ratings import Ratings
 
+_Figure = Callable[[Items], Floats]
+
 
 @dataclass(frozen=True)
 class Disagreement:
@@ -96,7 +98,7 @@ def krippendorff_alpha(ratings: Ratings) -> float | None:
     return value_of(items, figures["alpha"])
 
 
-def _measured(ratings: Ratings) -> tuple[Outcomes, Items, dict[str, Callable[[Items], Floats]]]:
+def _measured(ratings: Ratings) -> tuple[Outcomes, Items, dict[str, _Figure]]:
     """The labels, the items with more than one rating as positions of labels, and the figures of such items."""
     outcomes = Outcomes.of(ratings.labels, [label for row in ratings.table for label in row])
     rated = [row for row in ratings.table if sum(label is not None for label in row) > 1]
@@ -109,13 +111,11 @@ def _measured(ratings: Ratings) -> tuple[Outcomes, Items, dict[str, Callable[[It
     def pairwise(drawn: Items) -> Floats:
         return mean_defined(pair_figures(outcomes, drawn, pairs, peers=True))
 
-    figures = {pair_figure(ratings.labels): pairwise, "alpha": partial(alphas, outcomes)}
+    figures: dict[str, _Figure] = {pair_figure(ratings.labels): pairwise, "alpha": partial(alphas, outcomes)}
     return outcomes, rated_items(codes, max(map(len, ratings.table), default=0)), figures
 
 
-def bootstrap_interval(
-    items: Items, outcomes: Sequence[int], figure: Callable[[Items], Floats], *, seed: int
-) -> Interval | None:
+def bootstrap_interval(items: Items, outcomes: Sequence[int], figure: _Figure, *, seed: int) -> Interval | None:
     """Returns the 95 % bootstrap interval of a figure of items, None if it is undefined.
 
     `outcomes` are the numbers of labels to choose from in each column; the figure is that of each resample.
@@ -127,7 +127,7 @@ def bootstrap_interval(
     return percentile_interval(estimate, np.concatenate([figure(part) for part in drawn]), LEVEL, ITEMS_METHOD)
 
 
-def value_of(items: Items, figure: Callable[[Items], Floats]) -> float | None:
+def value_of(items: Items, figure: _Figure) -> float | None:
     """Returns a figure of items as they were observed, None if it is undefined."""
     value = float(figure(Items(items.codes, items.counts[None]))[0])
     return None if np.isnan(value) else value

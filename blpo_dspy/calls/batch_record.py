@@ -12,7 +12,14 @@ from blpo_dspy.calls.journal_lines import of_kind, role_in
 
 _PLAIN = (bool, int, float, str, type(None))
 _TEXT = (str, type(None))
-_KINDS = {"name": str, "options": dict, "began": (int, float), "file": _TEXT, "batch": _TEXT, "closed": bool}
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "name": str,
+    "options": dict,
+    "began": (int, float),
+    "file": _TEXT,
+    "batch": _TEXT,
+    "closed": bool,
+}
 
 
 @dataclass(frozen=True)

@@ -118,9 +118,6 @@ class Journal(AnswerJournal):
         fingerprint: What the run is: data, options, models. A journal of another run is refused.
         file_name: The journal's file in the folder; it belongs to one run at a time.
         known: Answers by request that were paid for elsewhere; taking one adds nothing to the ledger here.
-
-    Raises:
-        JournalError: As `JournalFile`.
     """
 
     def __init__(

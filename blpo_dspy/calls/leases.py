@@ -61,9 +61,6 @@ class Office:
         max_calls: The most calls; None for no cap.
         max_usd: The most dollars; None for no cap.
         holders: How many processes share the rest when it gets small.
-
-    Raises:
-        BlpoError: If a cap is not a number, max_calls is below 0, or max_usd not above 0.
     """
 
     def __init__(self, max_calls: int | None = None, max_usd: float | None = None, *, holders: int = 1) -> None:

@@ -27,7 +27,8 @@ TableSource: TypeAlias = "str | os.PathLike[str] | pandas.DataFrame | Sequence[M
 
 _DELIMITED = (".csv", ".tsv")
 _JSON_LINES = (".jsonl", ".ndjson")
-_PARQUET = (".parquet", ".pq")
+PARQUET = (".parquet", ".pq")
+TABLE_SUFFIXES = (*_DELIMITED, *_JSON_LINES, *PARQUET)
 _LONGEST_CELL = MAX_FILE * 4 // 3 + 1000  # base64 and the prefix of a data URI
 _IMAGES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
@@ -91,13 +92,13 @@ def read_table(source: TableSource, columns: Sequence[str]) -> Table:
             return _read_delimited(path, columns)
         if suffix in _JSON_LINES:
             return _read_json_lines(path)
-        if suffix in _PARQUET:
+        if suffix in PARQUET:
             return _read_parquet(path, columns)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    known = ", ".join(_DELIMITED + _JSON_LINES + _PARQUET)
+    known = ", ".join(TABLE_SUFFIXES)
     raise DataError(f"{path}: not a table that can be read; it should end in one of {known}, or be an image folder")
 
 
@@ -337,7 +338,7 @@ def read_folder(folder: Path, image_column: str, label_column: str | None, *, fo
     misnamed = {} if label_column is None else _misnamed(folder, found.others, follow_links)
     problems += misnamed.values()
     if not rows:
-        tables = sorted(f.name for f in folder.iterdir() if f.suffix.lower() in _DELIMITED + _JSON_LINES + _PARQUET)
+        tables = sorted(f.name for f in folder.iterdir() if f.suffix.lower() in TABLE_SUFFIXES)
         hint = f"; to use the table in it, name {' or '.join(tables)}" if tables else ""
         needed = "no images" if label_column is None else "no class sub-folders with images"
         raise DataError(f"{folder}: {needed}{hint}", problems)

@@ -37,9 +37,6 @@ class ScoreRange:
         high: The highest score.
         step: How far neighbouring scores are apart; None if any decimal is a score.
         tolerance: Up to this distance, in points, two scores count as the same.
-
-    Raises:
-        BlpoError: If one is not a number, `low` is not below `high`, or step or tolerance don't fit into the range.
     """
 
     low: float

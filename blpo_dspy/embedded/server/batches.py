@@ -132,14 +132,8 @@ class Batches:
         if not isinstance(given, dict) or given.get("input_file_id") not in self._files:
             raise BlpoError(f"no file {given.get('input_file_id') if isinstance(given, dict) else given!r}")
         lines = self._files[given["input_file_id"]].splitlines()
-        batch = _Batch(
-            self._name("batch"),
-            given["input_file_id"],
-            str(given.get("endpoint")),
-            given.get("metadata") or {},
-            lines,
-            int(time.time()),
-        )
+        endpoint, metadata = str(given.get("endpoint")), given.get("metadata") or {}
+        batch = _Batch(self._name("batch"), given["input_file_id"], endpoint, metadata, lines, int(time.time()))
         with self._lock:
             under_way = sum(len(other.lines) for other in self._batches.values() if other.status not in _OVER)
             number = len(self._batches)

@@ -39,9 +39,6 @@ class Faults:
         prow: A request of a batch fails with an internal error: a share of these requests, on its own.
         retry_after: Seconds that the Retry-After header names.
         seed: Draws which requests fail.
-
-    Raises:
-        BlpoError: If a share is negative, or their sum is more than 1.
     """
 
     p429: float = 0.0

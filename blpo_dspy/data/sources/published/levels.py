@@ -28,9 +28,6 @@ class Binning:
         rule: One of these.
         levels: How many levels, at least 2.
         scale: Lowest and highest score that raters could give; inferred from the scores if None.
-
-    Raises:
-        BlpoError: If an option is out of range.
     """
 
     rule: Rule = "round"

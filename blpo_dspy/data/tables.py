@@ -233,15 +233,15 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
             values = file.read(columns=[name for name in schema.names if name in columns]).to_pylist()
     except pyarrow.ArrowException as error:
         raise DataError(f"{path}: not readable as Parquet ({' '.join(str(error).split())})") from None
-    classes = _class_names(schema.metadata)
+    classes = class_names(schema)
     rows = tuple(TableRow(f"{path.name}, row {i}", named(row, classes)) for i, row in enumerate(values, 1))
     return Table(str(path), tuple(schema.names), rows, path.parent)
 
 
-def _class_names(metadata: Any) -> dict[str, list[str]]:
-    """The names of class labels by column, as `datasets` keeps them in the metadata of a schema."""
+def class_names(schema: Any) -> dict[str, list[str]]:
+    """Returns the names of class labels by column, as `datasets` keeps them in the metadata of a schema of Arrow."""
     try:
-        features = json.loads(metadata[b"huggingface"])["info"]["features"]
+        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
         named = {name: f for name, f in features.items() if isinstance(f, dict) and f.get("_type") == "ClassLabel"}
         return {name: list(f["names"]) for name, f in named.items()}
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):  # no metadata, or that of another writer

@@ -8,10 +8,12 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+from fsspec.utils import merge_offset_ranges
+
 from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.data.sources.hub.ranges import RangeFile
 from blpo_dspy.data.sources.hub.repository import Hub
-from blpo_dspy.data.tables import named, require_columns
+from blpo_dspy.data.tables import class_names, named, require_columns
 from blpo_dspy.errors import DataError
 
 if TYPE_CHECKING:
@@ -77,7 +79,8 @@ class _ParquetRows:
             source.prefetch(_spans(file.metadata, columns))
             rows += file.read(columns=list(columns)).to_pylist()
             source.prefetch([])
-        return _named(rows, self._files[0][1].schema_arrow)
+        classes = class_names(self._files[0][1].schema_arrow)
+        return [named(row, classes) for row in rows]
 
     def cells(self, column: str, rows: Sequence[int]) -> Iterator[tuple[int, Any]]:
         for start, size, file, group in self._groups:
@@ -106,22 +109,9 @@ def _spans(metadata: Any, columns: Sequence[str]) -> list[tuple[int, int]]:
         if any(chunk.path_in_schema == name or chunk.path_in_schema.startswith(f"{name}.") for name in columns):
             start = min(chunk.data_page_offset, chunk.dictionary_page_offset or chunk.data_page_offset)
             spans.append((start, start + chunk.total_compressed_size))
-    merged: list[tuple[int, int]] = []
-    for start, stop in sorted(spans):
-        if merged and start <= merged[-1][1] + _GAP:
-            merged[-1] = merged[-1][0], max(stop, merged[-1][1])
-        else:
-            merged.append((start, stop))
-    return merged
-
-
-def _named(rows: list[Cells], schema: Any) -> list[Cells]:
-    """Rows with the names of class labels in place of their numbers."""
-    import datasets  # noqa: PLC0415
-
-    features = datasets.Features.from_arrow_schema(schema).items()
-    classes = {name: list(kind.names) for name, kind in features if isinstance(kind, datasets.ClassLabel)}
-    return [named(row, classes) for row in rows]
+    starts, stops = ([span[end] for span in spans] for end in (0, 1))
+    _, starts, stops = merge_offset_ranges([""] * len(spans), starts, stops, max_gap=_GAP)
+    return list(zip(starts, stops, strict=True))
 
 
 class _LoadedRows:
@@ -132,7 +122,8 @@ class _LoadedRows:
 
     def read(self, columns: Sequence[str]) -> list[Cells]:
         rows = self._dataset.select_columns(list(columns))
-        return _named(rows.to_list(), rows.features.arrow_schema)
+        classes = class_names(rows.features.arrow_schema)
+        return [named(row, classes) for row in rows.to_list()]
 
     def cells(self, column: str, rows: Sequence[int]) -> Iterator[tuple[int, Any]]:
         import datasets  # noqa: PLC0415

@@ -11,6 +11,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
+from fsspec.implementations.local import LocalFileSystem
+
 from blpo_dspy.data.sources.hub.errors import OPTIONS, Repository, explain, unusable_cache
 from blpo_dspy.data.sources.hub.ranges import RangeFile
 from blpo_dspy.errors import DataError
@@ -87,22 +89,18 @@ class Hub(Repository):
         """
         if self.local_dir is not None:
             path = self._local(name)
-            return RangeFile(partial(_read_local, path), path.stat().st_size)
+            return RangeFile(partial(LocalFileSystem().cat_file, str(path)), path.stat().st_size)
         with self.clear_errors(name):
             return RangeFile(partial(self._read_remote, name), self._remote.info(f"{self._root}/{name}")["size"])
 
     def _read_remote(self, name: str, start: int, stop: int) -> bytes:
+        # The read-ahead of fsspec's other caches would fetch megabytes around each small range.
+        read = partial(self._remote.cat_file, f"{self._root}/{name}", start, stop, cache_type="none")
         with self.clear_errors(name):
             try:
-                return self._fetch_range(name, start, stop)
+                return cast(bytes, read())
             except RuntimeError:  # a thread that cannot connect closes the client that all threads share
-                return self._fetch_range(name, start, stop)
-
-    def _fetch_range(self, name: str, start: int, stop: int) -> bytes:
-        # The read-ahead of fsspec's other caches would fetch megabytes around each small range.
-        with self._remote.open(f"{self._root}/{name}", "rb", cache_type="none") as file:
-            file.seek(start)
-            return cast(bytes, file.read(stop - start))
+                return cast(bytes, read())
 
     def name_of(self, address: str) -> str | None:
         """Returns the name of a file that `datasets` addresses; None if it is outside this repository."""
@@ -156,9 +154,3 @@ class Hub(Repository):
             yield
         except (HTTPError, HFValidationError, OSError, RuntimeError) as error:
             raise DataError(explain(error, self, name), option=OPTIONS) from error
-
-
-def _read_local(path: Path, start: int, stop: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(start)
-        return file.read(stop - start)

@@ -226,14 +226,9 @@ def compare_over_seeds(
     after: Sequence[Sequence[Label | None]],
     failed: Sequence[Collection[int]],
 ) -> SeedsComparison:
-    """Compares the means over seeds of two judges on the same examples.
+    """Compares the means over seeds of two judges on the same examples; labels as for `compare_paired`, of each seed.
 
-    Args:
-        labels: The label space.
-        truth: Human labels.
-        before: For each seed the labels of the first judge, None for an invalid answer.
-        after: Likewise of the second judge.
-        failed: For each seed the positions of the examples that one of the two didn't answer; they are left out.
+    Of each seed the examples at the positions in `failed`, which one of the two didn't answer, are left out.
 
     Raises:
         BlpoError: If a label is not in the space, or a seed has no example that both answered.

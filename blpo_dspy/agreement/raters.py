@@ -92,12 +92,6 @@ def rater_intervals(ratings: Ratings, *, seed: int = 0) -> dict[str, Interval | 
     return {name: bootstrap_interval(items, choices, figure, seed=seed) for name, figure in figures.items()}
 
 
-def krippendorff_alpha(ratings: Ratings) -> float | None:
-    """Returns Krippendorff's alpha, nominal, ordinal or interval as the labels are; None if ratings are equal."""
-    _, items, figures = _measured(ratings)
-    return value_of(items, figures["alpha"])
-
-
 def _measured(ratings: Ratings) -> tuple[Outcomes, Items, dict[str, _Figure]]:
     """The labels, the items with more than one rating as positions of labels, and the figures of such items."""
     outcomes = Outcomes.of(ratings.labels, [label for row in ratings.table for label in row])

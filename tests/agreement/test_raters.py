@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from blpo_dspy.agreement.raters import human_agreement, krippendorff_alpha, rater_intervals
+from blpo_dspy.agreement.raters import human_agreement, rater_intervals
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.ratings import Ratings, combine_raters, ratings_from_columns, ratings_from_rows
@@ -49,7 +49,7 @@ FOUR_OBSERVERS = (
 )
 def test_alpha_equals_published_examples(space: LabelSpace, columns: tuple[str, ...], alpha: float) -> None:
     """K. Krippendorff, "Computing Krippendorff's Alpha-Reliability", 2011."""
-    assert krippendorff_alpha(ratings(space, *columns)) == pytest.approx(alpha, abs=0.0005)
+    assert human_agreement(ratings(space, *columns)).alpha == pytest.approx(alpha, abs=0.0005)
 
 
 def brute_alpha(space: LabelSpace, table: list[list[Label | None]]) -> float | None:
@@ -79,9 +79,9 @@ def brute_alpha(space: LabelSpace, table: list[list[Label | None]]) -> float | N
 def test_alpha_equals_its_definition(space: LabelSpace, table: list[list[Label | None]]) -> None:
     """Any table, missing ratings included, against plain Python; the order of raters doesn't matter."""
     items = tuple(str(i) for i in range(len(table)))
-    found = krippendorff_alpha(Ratings(space, items, tuple(map(tuple, table))))
+    found = human_agreement(Ratings(space, items, tuple(map(tuple, table)))).alpha
     assert found == pytest.approx(brute_alpha(space, table))
-    assert found == pytest.approx(krippendorff_alpha(Ratings(space, items, tuple(tuple(r[::-1]) for r in table))))
+    assert found == pytest.approx(human_agreement(Ratings(space, items, tuple(tuple(r[::-1]) for r in table))).alpha)
 
 
 def test_human_agreement_is_the_mean_over_pairs_and_lists_disagreements_widest_first() -> None:

@@ -66,11 +66,7 @@ class BatchStoppedError(ModelError):
 class _Judging:
     """The judge, as DSPy's threads call it: it ends at an error that every call would meet, or at too many.
 
-    Args:
-        judge: The judge.
-        inputs: The keyword arguments of each call.
-        most: How many calls may fail.
-        in_a_row: Whether an answer sets their number back to none.
+    With `in_a_row` an answer sets the number of failed calls back to none.
     """
 
     def __init__(

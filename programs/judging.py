@@ -30,17 +30,7 @@ _Shares: TypeAlias = Generator[Call, Outcome, float]
 
 @dataclass(frozen=True)
 class Judgement:
-    """The calls of a judgement.
-
-    Attributes:
-        verbalizer: Describes images; None only where no step needs a description.
-        judge: Labels them.
-        labels: The label space.
-        fields: The inputs.
-        evidence: What the judge reads: "both", "image" or "description".
-        reasoning: Whether the judge states what decides before its label.
-        confidence: How its confidence is found; None if it has none.
-    """
+    """The calls of a judgement; the verbalizer is None only where no step needs a description."""
 
     verbalizer: dspy.Predict | None
     judge: JudgingPredict

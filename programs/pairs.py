@@ -70,9 +70,6 @@ class BothOrders:
     `inconsistent` is whether the label changed with the order, None where one of the two answers states no label. The
     description and the reasoning are those of the given order, the confidence is the lower one, and 0 where the label
     changes with the order.
-
-    Args:
-        judge: The judge.
     """
 
     def __init__(self, judge: Judge) -> None:

@@ -58,12 +58,7 @@ class FittingPredict(dspy.Predict):
 
 
 class JudgingPredict(FittingPredict):
-    """The predictor that labels; the pixel policy of its program is part of its state.
-
-    Args:
-        signature: Evidence in, a label out.
-        pixel_policy: How the images of the program are brought into shape.
-    """
+    """The predictor that labels; the pixel policy of its program is part of its state."""
 
     def __init__(self, signature: type[dspy.Signature], pixel_policy: PixelPolicy) -> None:
         super().__init__(signature)

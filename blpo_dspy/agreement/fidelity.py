@@ -35,12 +35,9 @@ _VERDICTS = (
 
 @dataclass(frozen=True)
 class Stated:
-    """Descriptions that give a verdict, which the verbalizer is to leave to the judge.
+    """How many of n descriptions give a verdict, which the verbalizer is to leave to the judge.
 
-    Attributes:
-        n: Descriptions that were looked at.
-        count: How many of them do.
-        examples: Id and text of the first few.
+    The examples are id and text of the first few.
     """
 
     n: int = 0

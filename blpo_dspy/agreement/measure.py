@@ -15,12 +15,7 @@ from blpo_dspy.notebook import html_table, share
 
 @dataclass(frozen=True)
 class Flips:
-    """Pairs of images that were judged in both orders: of how many the label changes with the order.
-
-    Attributes:
-        pairs: Those with a label in both orders.
-        flipped: Those with another label in the other order.
-    """
+    """Pairs of images with a label in both orders, and how many of them have another one in the other order."""
 
     pairs: int
     flipped: int

@@ -23,15 +23,7 @@ from blpo_dspy.models.seams import CLIENT_KEYS
 
 @dataclass(frozen=True)
 class Gathered:
-    """A request that waits for a batch.
-
-    Attributes:
-        key: What distinguishes it from other requests.
-        role: The role of its model.
-        body: Its body, byte for byte that of a plain call.
-        options: The options of the call.
-        images: How many images it holds.
-    """
+    """A request that waits for a batch; its body is byte for byte that of a plain call."""
 
     key: str
     role: str

@@ -19,12 +19,7 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Grant:
-    """An answer of the office.
-
-    Attributes:
-        calls: How many calls the asking process may have made in all, with those before.
-        refusal: Why it gets no more; "" if it does.
-    """
+    """How many calls a process may have made in all, with those before, and why it gets no more, if so."""
 
     calls: float
     refusal: str = ""

@@ -32,13 +32,7 @@ def checked_outage(seconds: float) -> float:
 
 @dataclass
 class _Outage:
-    """A time without any answer.
-
-    Attributes:
-        since: When it began, by the monotonic clock.
-        delay: Seconds from the next request to the one after it.
-        turn: When the next request may be made, None before any call waits.
-    """
+    """A time without any answer: since when, seconds between two requests, and when the next one is due, if any is."""
 
     since: float
     delay: float = _FIRST_DELAY

@@ -28,12 +28,7 @@ _IMAGE_INPUT = re.compile(r"([^:]*?)\s*(?::\s*(?:dspy\.)?(?:Image|(list)\[\s*(?:
 
 @dataclass(frozen=True)
 class ImageInput:
-    """An image input: one image, or a list of them.
-
-    Attributes:
-        name: Its name.
-        several: Whether its value is a list of images.
-    """
+    """An image input of this name: one image, or, with `several`, a list of them."""
 
     name: str
     several: bool = False
@@ -61,12 +56,7 @@ class ImageInput:
 
 @dataclass(frozen=True)
 class InputFields:
-    """What a judge takes: its images in order, then its context texts.
-
-    Attributes:
-        images: At least one image input.
-        context: Names of text inputs.
-    """
+    """What a judge takes: its images in order, at least one, then the names of its context texts."""
 
     images: tuple[ImageInput, ...] = (ImageInput(IMAGE),)
     context: tuple[str, ...] = ()

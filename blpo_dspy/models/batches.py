@@ -36,11 +36,7 @@ _MISSING = (404, 405, 501)
 
 
 class BatchEndpointError(ModelError):
-    """A request to a batch endpoint that failed.
-
-    Attributes:
-        status: The HTTP status; None where no answer came.
-    """
+    """A request to a batch endpoint that failed; its HTTP status is None where no answer came."""
 
     def __init__(self, text: str, status: int | None) -> None:
         super().__init__(text, option=("batch_api", "abandon"))
@@ -87,13 +83,9 @@ class BatchState:
 
 @dataclass(frozen=True)
 class BatchEndpoint:
-    """The batch endpoint behind a model.
+    """The batch endpoint behind a model: LiteLLM's name of its provider, and the options of the connection.
 
-    Attributes:
-        model: The model's name.
-        provider: LiteLLM's name of the provider.
-        path: The path of a single request, such as "/v1/chat/completions".
-        options: The connection.
+    The path is that of a single request, such as "/v1/chat/completions".
     """
 
     model: str

@@ -18,12 +18,7 @@ _PLACEHOLDER = "EMPTY"  # the key that `make_lm` sends to a server that needs no
 
 @dataclass(frozen=True)
 class LMSpec:
-    """The state of an LM as DSPy writes it.
-
-    Attributes:
-        state: Model and options, without keys.
-        keys: The environment variable that holds the value of each option that is a secret.
-    """
+    """The state of an LM as DSPy writes it, without keys, and the environment variable of each option that is one."""
 
     state: Mapping[str, Any]
     keys: Mapping[str, str]

@@ -39,11 +39,9 @@ class Stratum:
 
 @dataclass(frozen=True)
 class Draw:
-    """A stratified draw from a collection.
+    """A stratified draw: its strata, and pairs of a position in the collection and one among them.
 
-    Attributes:
-        strata: In random order, so that their numbers say nothing to people who label.
-        chosen: Pairs of a position in the collection and one in `strata`, in random order.
+    Both are in random order, so that they say nothing to people who label.
     """
 
     strata: tuple[Stratum, ...]

@@ -14,13 +14,9 @@ _LEAST_EXPECTED = 5.0  # Cochran's rule for the chi-square distribution
 
 @dataclass(frozen=True)
 class Shift:
-    """A test of one difference.
+    """A test of a difference in "labels", "confidence" or "agreement": its name, and its p-value.
 
-    Attributes:
-        what: What is compared: "labels", "confidence" or "agreement".
-        test: Which test it is, in words.
-        p_value: Its p-value.
-        corrected: The p-value after Holm's correction for all tests that were made.
+    `corrected` is the p-value after Holm's correction for all tests that were made.
     """
 
     what: str

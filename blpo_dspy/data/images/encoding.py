@@ -57,11 +57,7 @@ _UPRIGHT = {
 
 
 class MemoryBudget:
-    """An amount of memory that threads share; one that needs more than is left waits, first come, first served.
-
-    Args:
-        total: In bytes.
-    """
+    """Bytes of memory that threads share; one that needs more than are left waits, first come, first served."""
 
     def __init__(self, total: int) -> None:
         self._total = self._left = total

@@ -43,11 +43,7 @@ def is_remote_table(url: str) -> bool:
 
 @dataclass(frozen=True)
 class RemoteImage:
-    """An image below a folder by address.
-
-    Attributes:
-        url: Its address.
-    """
+    """An image below a folder by address."""
 
     url: str
 
@@ -67,11 +63,7 @@ class RemoteImage:
 
 @dataclass(frozen=True)
 class RemoteFolder:
-    """A folder by address.
-
-    Attributes:
-        url: Its address, without a slash at the end.
-    """
+    """A folder by its address, without a slash at the end."""
 
     url: str
 

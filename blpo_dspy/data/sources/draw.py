@@ -30,8 +30,7 @@ _AT_ONCE = 32  # images in memory before they are prepared
 class Source(ABC):
     """A published set of labelled images: labels are read first, and only drawn images are fetched.
 
-    Attributes:
-        name: Short name, as `open_source` takes it.
+    Its short name is the one that `open_source` takes.
     """
 
     name: ClassVar[str]

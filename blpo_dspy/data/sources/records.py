@@ -38,12 +38,7 @@ class Record:
 
 
 class BadRow(Exception):  # noqa: N818 - a finding about data that is counted, not an error that ends a run
-    """A row that cannot be used.
-
-    Args:
-        kind: The kind of fault, by which rows are counted.
-        detail: What this row holds.
-    """
+    """A row that cannot be used: the kind of fault, by which rows are counted, and what this row holds."""
 
     def __init__(self, kind: str, detail: str = "") -> None:
         self.kind = kind

@@ -77,12 +77,7 @@ class _Batch:
 
 
 class Batches:
-    """The files and batches of a server; safe to use from several threads.
-
-    Args:
-        options: How batches are worked on.
-        answer: Answers one request of a batch.
-    """
+    """The files and batches of a server; safe to use from several threads."""
 
     def __init__(self, options: BatchOptions, answer: Answer) -> None:
         self._options, self._answer = options, answer

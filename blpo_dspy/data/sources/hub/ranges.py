@@ -18,11 +18,9 @@ _THREADS = 8
 
 
 class RangeFile(io.RawIOBase):
-    """A read-only seekable file that fetches the ranges that are read, or serves them from prefetched ones.
+    """A read-only seekable file of a size that fetches the ranges that are read, or serves them from prefetched ones.
 
-    Args:
-        read_range: Returns the bytes from `start` up to `stop`; called in several threads at once.
-        size: Bytes in the file.
+    `read_range` returns the bytes from `start` up to `stop`; it is called in several threads at once.
     """
 
     def __init__(self, read_range: ReadRange, size: int) -> None:

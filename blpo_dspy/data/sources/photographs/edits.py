@@ -22,10 +22,7 @@ KEPT = LabelSpace("reject", "keep")
 class RatedEdit:
     """A photograph before and after an edit, as PNG bytes, and the rater's label for the edit.
 
-    Attributes:
-        original: The photograph before, which may have a flaw of its own.
-        candidate: The photograph after, with what the edit has done to it.
-        label: The label, by the flaws that the edit has added.
+    The original may have a flaw of its own; the label is by the flaws that the edit has added.
     """
 
     original: bytes

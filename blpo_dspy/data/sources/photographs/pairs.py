@@ -17,13 +17,7 @@ PAIR = LabelSpace.pairwise("A", "B", tie="tie")
 
 @dataclass(frozen=True)
 class RatedPair:
-    """Two photographs as PNG bytes, and which of them the rater rates higher.
-
-    Attributes:
-        left: The first photograph.
-        right: The second.
-        label: The label by the ratings that were written down.
-    """
+    """Two photographs as PNG bytes, and which of them the rater rates higher, by the ratings that were written down."""
 
     left: bytes
     right: bytes

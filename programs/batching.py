@@ -70,12 +70,7 @@ class _Judging:
     """
 
     def __init__(
-        self,
-        judge: Callable[..., dspy.Prediction],
-        inputs: Sequence[Mapping[str, Any]],
-        most: int,
-        *,
-        in_a_row: bool,
+        self, judge: Callable[..., dspy.Prediction], inputs: Sequence[Mapping[str, Any]], most: int, *, in_a_row: bool
     ) -> None:
         self._judge, self._inputs, self._most, self._in_a_row = judge, inputs, most, in_a_row
         self._lock, self._failed = threading.Lock(), 0

@@ -28,10 +28,7 @@ class Judge(Protocol):
 
 
 def judge_metric(
-    judge: Judge,
-    *,
-    fields: Mapping[str, str] | None = None,
-    scores: Mapping[Label, float] | None = None,
+    judge: Judge, *, fields: Mapping[str, str] | None = None, scores: Mapping[Label, float] | None = None
 ) -> Callable[..., dspy.Prediction]:
     """Returns `metric(example, prediction, trace=None, pred_name=None, pred_trace=None)` for DSPy's optimizers.
 

@@ -358,10 +358,7 @@ class VisualJudge(dspy.Module):
         return batch.predictions
 
     def as_metric(
-        self,
-        *,
-        fields: Mapping[str, str] | None = None,
-        scores: Mapping[Label, float] | None = None,
+        self, *, fields: Mapping[str, str] | None = None, scores: Mapping[Label, float] | None = None
     ) -> Callable[..., dspy.Prediction]:
         """Returns a DSPy metric that scores another program's output by this judge; see `judge_metric`."""
         return judge_metric(self, fields=fields, scores=scores)

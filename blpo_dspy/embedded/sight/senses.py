@@ -54,11 +54,7 @@ class Traits:
 
 
 TEMPERAMENTS: Mapping[str, Traits] = MappingProxyType(
-    {
-        "careful": Traits(),
-        "bold": Traits(temperament="bold"),
-        "bold-deaf": Traits(temperament="bold", obedience=0.0),
-    }
+    {"careful": Traits(), "bold": Traits(temperament="bold"), "bold-deaf": Traits(temperament="bold", obedience=0.0)}
 )
 """The engines that a model's name can mean, the first by default."""
 

@@ -119,8 +119,8 @@ def _unexpected(causes: list[BaseException], hub: Repository, name: str, status:
 def _gate(hub: Repository, status: int | None) -> str:
     why = "the request had no valid token" if status == 401 else "this account may not read it (yet)"
     return (
-        f"{hub.repo} is gated and {why}: log in at {hub.page}, accept the terms there (approval may take a day or two), "
-        "make a token with read access at https://huggingface.co/settings/tokens, and set HF_TOKEN or pass token=…"
+        f"{hub.repo} is gated and {why}: log in at {hub.page}, accept the terms there (approval may take a day or two)"
+        ", make a token with read access at https://huggingface.co/settings/tokens, and set HF_TOKEN or pass token=…"
     )
 
 

@@ -69,11 +69,7 @@ class JudgingPredict(FittingPredict):
         return {**super().dump_state(json_mode), "pixel_policy": self.pixel_policy.to_dict()}
 
     def load_state(self, state: Mapping[str, Any], *, allow_unsafe_lm_state: bool = False) -> JudgingPredict:
-        """Takes over instructions, demonstrations and pixel policy; see `FittingPredict.load_state`.
-
-        Raises:
-            BlpoError: If the pixel policy is not valid.
-        """
+        """Takes over instructions, demonstrations and pixel policy; see `FittingPredict.load_state`."""
         policy, saved = self.pixel_policy, state
         if isinstance(state, Mapping) and "pixel_policy" in state:
             policy = PixelPolicy.from_dict(state["pixel_policy"])

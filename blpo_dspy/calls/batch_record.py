@@ -72,12 +72,7 @@ class BatchRecord:
 
     @classmethod
     def read(cls, line: Mapping[str, Any]) -> BatchRecord:
-        """Returns what a line says.
-
-        Raises:
-            KeyError: If a part of it is missing.
-            ValueError: If a part of it is not what `line` writes.
-        """
+        """Returns what a line says; errors are those of `of_kind`."""
         images, repeated = of_kind(line, "images", dict), of_kind(line, "repeated", list)
         if any(not isinstance(count, int) or count < 0 for count in images.values()):
             raise ValueError("images: not the number of images of each request")

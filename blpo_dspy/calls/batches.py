@@ -66,12 +66,7 @@ class BatchMeter(Meter):
         self.failures: dict[str, LMError] = {}
 
     def wrap(self, lm: dspy.BaseLM, role: str) -> dspy.BaseLM:
-        """Returns a copy of the LM whose calls pass this meter; the first one of a role stands for all.
-
-        Raises:
-            BlpoError: If it has no batch endpoint.
-            LMError: If it cannot be used, as there is no key for it.
-        """
+        """Returns a copy of the LM whose calls pass this meter; the first one of a role stands for all."""
         if role in self._lms:
             known: dspy.BaseLM = self._lms[role]
             return known

@@ -197,11 +197,7 @@ class Journal(AnswerJournal):
 
 
 def answers_in(folder: str | os.PathLike[str]) -> dict[str, Answer]:
-    """Returns by request the answers in a folder's journal, which no run is writing any more.
-
-    Raises:
-        JournalError: If a line of it is damaged.
-    """
+    """Returns by request the answers in a folder's journal, which no run is writing any more."""
     path, answers = Path(folder) / FILE_NAME, {}
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:

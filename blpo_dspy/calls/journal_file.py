@@ -137,11 +137,7 @@ class JournalFile:
             )
 
     def append(self, entry: Mapping[str, Any]) -> Place:
-        """Writes a line and returns its place; threads that append at once share one write.
-
-        Raises:
-            JournalError: If it cannot be written, or the file was closed.
-        """
+        """Writes a line and returns its place; threads that append at once share one write."""
         line = encoded(entry) + b"\n"
         with self._queueing:
             place = (self._end, len(line))

@@ -63,12 +63,7 @@ def role_in(line: Mapping[str, Any]) -> str:
 
 
 def of_kind(line: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
-    """Returns a part of a line.
-
-    Raises:
-        KeyError: If it is missing.
-        ValueError: If it is of another type.
-    """
+    """Returns a part of a line; a KeyError says that it is missing, a ValueError that it is of another type."""
     value = line[name]
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ValueError(f"{name}: {_short(value)} is of the wrong type")

@@ -336,11 +336,7 @@ def read_content(draft: Draft) -> tuple[dict[str, Any], str]:
 
 
 def read_prints(draft: Draft) -> list[Print]:
-    """Returns the hashes of a row's images, in order.
-
-    Raises:
-        ImageError: If the row cannot be used, or an image cannot be read.
-    """
+    """Returns the hashes of a row's images, in order."""
     return [_print(each) for each in _contents(draft)]
 
 

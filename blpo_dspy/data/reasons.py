@@ -34,11 +34,7 @@ def joined(said: Iterable[tuple[str | None, Label | None, str]]) -> str:
 
 
 def reason_of(example: dspy.Example) -> str:
-    """Returns an example's reason as data for a prompt, cut if it is very long; "" if it has none.
-
-    Raises:
-        BlpoError: If it is not text.
-    """
+    """Returns an example's reason as data for a prompt, cut if it is very long; "" if it has none."""
     value = example.get(REASON)
     if value is None or value == "" or _is_input(example):
         return ""

@@ -94,11 +94,7 @@ class BatchEndpoint:
     options: Mapping[str, Any]
 
     def upload(self, name: str, file: IO[bytes]) -> str:
-        """Uploads a file of requests and returns its name at the provider.
-
-        Raises:
-            BatchEndpointError: If that fails; with advice where there is no such endpoint.
-        """
+        """Uploads a file of requests and returns its name at the provider."""
         try:
             uploaded = self._ask("create_file", file=(name, file, "application/jsonl"), purpose="batch")
         except BatchEndpointError as error:
@@ -147,11 +143,7 @@ class BatchEndpoint:
         return self._state(self._ask("retrieve_batch", batch_id=batch))
 
     def content(self, file: str) -> bytes:
-        """Returns the content of a file.
-
-        Raises:
-            BatchEndpointError: If it cannot be read.
-        """
+        """Returns the content of a file."""
         found = self._ask("file_content", file_id=file)
         content = found if isinstance(found, bytes) else getattr(found, "content", None)
         if not isinstance(content, bytes):

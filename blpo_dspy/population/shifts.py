@@ -62,7 +62,7 @@ def paired_fall(before: Sequence[bool], after: Sequence[bool]) -> Shift:
 
 
 def fall(before: tuple[int, int], after: tuple[int, int]) -> Shift:
-    """Returns Fisher's test of whether a smaller share of verdicts (right ones, all of them) is right than before."""
+    """Returns Fisher's test of whether fewer are right than before, of (right, all) verdicts on other images."""
     from scipy.stats import fisher_exact  # noqa: PLC0415
 
     table = np.array([[right, n - right] for right, n in (before, after)], dtype=np.int64)

@@ -186,11 +186,7 @@ def conform(data: bytes, policy: PixelLimits) -> tuple[str, bytes]:
 
 
 def conform_image(image: Image.Image, policy: PixelLimits) -> tuple[str, bytes]:
-    """Returns the media type and the bytes for an image in memory, which stays as it is.
-
-    Raises:
-        ImageError: If it cannot be decoded, has no pixels or has more than the policy allows.
-    """
+    """Returns the media type and the bytes for an image in memory, which stays as it is."""
     with _reasons(b""):
         _check_size(image, policy)
         with _decoding(image):

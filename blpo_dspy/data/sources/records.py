@@ -117,7 +117,7 @@ def strata_of(records: Iterable[Record], labels: LabelSpace) -> tuple[str, ...]:
 
 
 def collect(rows: Iterable[tuple[str, T]], make: Callable[[str, T], Record]) -> tuple[tuple[Record, ...], Skipped]:
-    """Returns a record for each row, with its name in messages, that `make` accepts, and the others with their reasons.
+    """Returns a record for each row, given with its name, that `make` accepts; the others are skipped for its `BadRow`.
 
     Of repeated rows the first counts; rows that give the same image different labels are all skipped.
     """

@@ -188,11 +188,7 @@ class Batches:
 
 
 def body_of(line: bytes) -> bytes:
-    """Returns the body of a request in a line of a file, byte for byte.
-
-    Raises:
-        ValueError: If the line is not JSON with a body.
-    """
+    """Returns the body of a request in a line of a file, byte for byte."""
     text = line.decode()
     start = text.index('"body":') + len('"body":')
     start += len(text[start:]) - len(text[start:].lstrip())

@@ -13,14 +13,7 @@ OPTIONS = ("revision", "token", "local_dir")
 
 @dataclass(frozen=True)
 class Repository(ABC):
-    """One dataset repository at one revision.
-
-    Args:
-        repo: Its id, "owner/name".
-        revision: A commit, branch or tag; the newest commit of the main branch if None.
-        token: An access token; without it that of HF_TOKEN or of `hf auth login` is used.
-        local_dir: A folder with a copy of the repository's files; the Hub is then not contacted.
-    """
+    """One dataset repository at one revision, or a copy of it in a folder; see `HubSource` for the fields."""
 
     repo: str
     revision: str | None = None

@@ -82,11 +82,7 @@ class Hub(Repository):
             return Path(hf_hub_download(self.repo, name, repo_type="dataset", revision=self.commit, token=self.token))
 
     def open(self, name: str) -> RangeFile:
-        """Returns a seekable file; only the ranges that are read are fetched.
-
-        Raises:
-            DataError: If there is no such file, the Hub refuses access or it cannot be reached; so do its reads.
-        """
+        """Returns a seekable file; only the ranges that are read are fetched."""
         if self.local_dir is not None:
             path = self._local(name)
             return RangeFile(partial(LocalFileSystem().cat_file, str(path)), path.stat().st_size)

@@ -87,11 +87,7 @@ class HubSource(Source):
 
 
 def open_images(hub: Hub, archive: str) -> ZipImages | ImageFolder:
-    """Returns the images in a zip archive of a repository; a local copy may hold it unpacked, in a folder of its name.
-
-    Raises:
-        DataError: When it is first read, if it is not there.
-    """
+    """Returns the images in a zip archive of a repository; a local copy may hold it unpacked, as a folder so named."""
     folder = None if hub.local_dir is None else hub.local_dir / archive.removesuffix(".zip")
     if folder is not None and folder.is_dir() and not Path(f"{folder}.zip").exists():
         return ImageFolder(folder)

@@ -119,7 +119,7 @@ class Meter:
     def wrap(self, lm: dspy.BaseLM, role: str) -> dspy.BaseLM:
         """Returns a copy of the LM whose calls pass this meter; the user's LM is left as it is."""
         metered: dspy.BaseLM = metered_copy(lm)
-        metered._meter, metered._role, metered._retries = self, role, getattr(lm, "num_retries", 0)
+        metered._ask, metered._role, metered._retries = self.call, role, getattr(lm, "num_retries", 0)
         metered._price = own_price(lm, self._prices)
         metered._server = str(lm.kwargs.get("api_base") or lm.model.partition("/")[0])
         metered._seconds, metered._engine_store = longest_call(lm), Engines(self._wire)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any
 
 import dspy
 from dspy.utils.exceptions import LMUnexpectedError
@@ -42,18 +42,11 @@ class _Billed(UsageTracker):
             self._outer.add_usage(lm, usage_entry)
 
 
-class Caller(Protocol):
-    """What a metered LM needs of its meter."""
-
-    def call(self, request: Request) -> Answer:
-        """Returns the answer to a request, which is sent only if no equal one was answered."""
-
-
 class _MeteredMixin:
     """The LM's own class, with every call passed through a meter."""
 
     model: str
-    _meter: Caller
+    _ask: Callable[[Request], Answer]  # the meter, which sends a request only if no equal one was answered
     _role: str
     _retries: int
     _price: Price | None
@@ -76,7 +69,7 @@ class _MeteredMixin:
             attempt = functools.partial(self._attempt, prompt, messages, options)
             at = (self.model, self._server, self._retries, self._seconds)
             request = Request(self._role, key, attempt, *at, options, _images(messages))
-            answer = self._meter.call(request)
+            answer = self._ask(request)
             note_served(answer.served)
             outputs += answer.outputs
         return outputs

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 
@@ -53,10 +52,6 @@ class HumanAgreement:
     alpha: float | None
     disagreements: tuple[Disagreement, ...]
     spearman: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns plain data for JSON."""
-        return asdict(self)
 
 
 def human_agreement(ratings: Ratings) -> HumanAgreement:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from dataclasses import asdict
 from itertools import combinations, permutations
 
 import pytest
@@ -97,7 +98,7 @@ def test_human_agreement_is_the_mean_over_pairs_and_lists_disagreements_widest_f
     pairs = [("1 5 4 3", "1 4 4 5"), ("1 5 4", "1 5 5"), ("1 4 4", "1 5 5")]
     kappas = [human_agreement(ratings(ORDINAL, *pair)).kappa for pair in pairs]
     assert found.kappa == pytest.approx(sum(k for k in kappas if k is not None) / 3)
-    json.dumps(found.to_dict(), allow_nan=False)
+    json.dumps(asdict(found), allow_nan=False)
 
 
 def test_perfect_and_undefined_agreement() -> None:
@@ -231,7 +232,7 @@ def test_unknown_raters_have_an_alpha_but_no_kappa() -> None:
 def test_no_ratings_at_all_are_undefined_not_an_error() -> None:
     """An empty table has no agreement and no labels."""
     empty = ratings_from_rows(ORDINAL, [])
-    assert human_agreement(empty).to_dict()["alpha"] is None
+    assert human_agreement(empty).alpha is None
     assert combine_raters(empty).labels == {}
 
 

@@ -22,11 +22,7 @@ def encoded(entry: Any) -> bytes:
 
 
 def parsed(line: bytes) -> dict[str, Any]:
-    """Returns the entry that a line holds.
-
-    Raises:
-        ValueError: If it is not a JSON object.
-    """
+    """Returns the entry that a line holds."""
     entry = json.loads(line)
     if not isinstance(entry, dict):
         raise ValueError("not a JSON object")
@@ -49,11 +45,7 @@ def answer_in(line: Mapping[str, Any]) -> Answer:
 
 
 def usage_in(line: Mapping[str, Any]) -> Usage:
-    """Returns the usage that a line holds; counts are never negative.
-
-    Raises:
-        As `answer_in`.
-    """
+    """Returns the usage that a line holds; counts are never negative."""
     usage = dict(of_kind(line, "usage", dict))
     for name in usage:
         value = of_kind(usage, name, _COUNTS[name])
@@ -63,11 +55,7 @@ def usage_in(line: Mapping[str, Any]) -> Usage:
 
 
 def role_in(line: Mapping[str, Any]) -> str:
-    """Returns the role that a line names.
-
-    Raises:
-        As `answer_in`.
-    """
+    """Returns the role that a line names."""
     role: str = of_kind(line, "role", str)
     if role not in ROLES:
         raise ValueError(f"role: {role!r} is not one of {', '.join(ROLES)}")
@@ -75,12 +63,7 @@ def role_in(line: Mapping[str, Any]) -> str:
 
 
 def of_kind(line: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
-    """Returns a part of a line.
-
-    Raises:
-        KeyError: If it is missing.
-        ValueError: If it is of another type.
-    """
+    """Returns a part of a line; a KeyError says that it is missing, a ValueError that it is of another type."""
     value = line[name]
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ValueError(f"{name}: {_short(value)} is of the wrong type")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from blpo_dspy.cli.begin import connect, load_judge, note_offline
 from blpo_dspy.cli.screen import Screen, working
-from blpo_dspy.data.inputs import TABLE_SUFFIXES
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import Method
+from blpo_dspy.data.tables import TABLE_SUFFIXES
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling.chosen import ChosenOrder
 from blpo_dspy.labelling.items import Items

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from blpo_dspy.data.fields import ImageInput, InputFields, context_text
-from blpo_dspy.data.images.prepare import ImageError, ImageSource, is_reference
+from blpo_dspy.data.images.prepare import ImageError, ImageSource, is_reference, unwrapped
 from blpo_dspy.data.images.remote import RemoteFolder
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
@@ -65,11 +65,7 @@ class TableColumns:
         rater: str | None = None,
         reason: str | None = None,
     ) -> TableColumns:
-        """Returns the columns that fill a judge's inputs: those of their names, or `image_column` for its only image.
-
-        Raises:
-            BlpoError: If there is such a column, but several image inputs, or the reasons are an input or the label.
-        """
+        """Returns the columns that fill a judge's inputs: those of their names, or that of the only image."""
         images = {image.name: image for image in fields.images}
         if image_column is not None:
             if len(images) > 1:
@@ -215,8 +211,7 @@ class RowReader:
 
     def _source(self, value: object, where: str) -> ImageSource:
         """The image in a cell, if it may be used; `where` names the row."""
-        if isinstance(value, Mapping) and {"bytes", "path"} & set(value):  # as datasets stores images
-            value = value.get("path") if value.get("bytes") is None else value["bytes"]
+        value = unwrapped(value)
         if isinstance(value, (bytes, Path, Image.Image, np.ndarray, dspy.Image)):
             return value
         if _is_empty(value):

@@ -19,7 +19,7 @@ from blpo_dspy.cli.begin import load_judge, note_offline
 from blpo_dspy.cli.escalation import connected, doubting, for_people, names_by_role, note_cost
 from blpo_dspy.cli.flags import given_texts, with_flags
 from blpo_dspy.cli.screen import Screen, cost_in_words, models_line, show_verdict, verdict_record, working
-from blpo_dspy.data.inputs import Inputs, checked, find_inputs
+from blpo_dspy.data.inputs import Inputs, check_usable, find_inputs
 from blpo_dspy.errors import BlpoError, ModelError, brief, counted
 from blpo_dspy.predictions.files import Output
 from blpo_dspy.predictions.labelling import label_each, note_other_models
@@ -57,9 +57,9 @@ def judge_images(job: JudgeJob, screen: Screen) -> int:
         allow_outside=job.allow_outside,
     )
     if job.out is not None:
-        inputs = checked(inputs)
+        check_usable(inputs)
     for note in inputs.notes[:_MOST_NOTES]:
-        screen.note(with_flags(note, ["allow_outside"]))
+        screen.note(note)
     if len(inputs.notes) > _MOST_NOTES:
         screen.note(f"… and {len(inputs.notes) - _MOST_NOTES} more")
     note_cost(judge, len(inputs.rows), job.orders, screen)
@@ -183,6 +183,8 @@ class _Shown:
             self._screen.err.print(f"judged {status}", markup=False, soft_wrap=True)
 
     def _tell_known(self, progress: Progress) -> None:
+        if progress.note:
+            self._screen.note(with_flags(progress.note, ["allow_outside"]))
         known = progress.known - progress.errors
         if known:
             images, left = counted(progress.total, "image"), progress.total - known

@@ -301,30 +301,28 @@ def _is_text(kind: Any) -> bool:
     return bool(types.is_string(kind) or types.is_large_string(kind))
 
 
-def checked(inputs: Inputs) -> Inputs:
-    """Returns the inputs, with a note on rows that cannot be used, without opening any image.
+def check_usable(inputs: Inputs) -> None:
+    """Checks that a row can be used, without opening any image; it reads no row after the first that can.
 
     Raises:
         DataError: If none of them can be used.
     """
     if inputs.stored is not None:
-        return inputs
-    found = [(row.where, _problems(inputs.reader.read(row))) for row in inputs.rows]
-    lines = [f"{where}: {'; '.join(problems)}" for where, problems in found if problems]
-    if len(lines) == len(inputs.rows):
-        more = [f"… and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-        base = inputs.reader.base
-        where = "" if base is None else f" (paths start from the folder {base})"
-        raise DataError(
-            f"{inputs.name}: none of the images can be used{where}:",
-            [*lines[:_SHOWN], *more],
-            option=blamed_option(lines),
-        )
-    if not lines:
-        return inputs
-    rows = "1 of {} rows" if len(lines) == 1 else f"{len(lines)} of {{}} rows"
-    note = f"{rows.format(len(inputs.rows))} cannot be used and will have an error; the first is {lines[0]}"
-    return replace(inputs, notes=(*inputs.notes, note))
+        return
+    lines = []
+    for row in inputs.rows:
+        problems = _problems(inputs.reader.read(row))
+        if not problems:
+            return
+        lines.append(f"{row.where}: {'; '.join(problems)}")
+    more = [f"… and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    base = inputs.reader.base
+    where = "" if base is None else f" (paths start from the folder {base})"
+    raise DataError(
+        f"{inputs.name}: none of the images can be used{where}:",
+        [*lines[:_SHOWN], *more],
+        option=blamed_option(lines),
+    )
 
 
 def _problems(draft: Draft) -> list[str]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from blpo_dspy.data.images.prepare import ImageSource, is_reference
+from blpo_dspy.data.images.prepare import ImageSource
 from blpo_dspy.data.inputs import Print, content_key, read_prints
 from blpo_dspy.data.rows import Draft
 from blpo_dspy.errors import BlpoError
@@ -75,10 +75,10 @@ class SeenFiles:
 
 def _state(source: ImageSource, now: int) -> tuple[str, str, bool] | None:
     """The path of a file, its state, and whether that tells it from what it may become; None for any other source."""
-    if not isinstance(source, (str, os.PathLike)):
+    if not isinstance(source, (str, Path)):
         return None
     path = os.fspath(source)
-    if path[:5].lower() == "data:" or is_reference(path):
+    if "://" in path or path[:5].lower() == "data:":
         return None
     try:
         found = os.stat(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.data.inputs import Inputs, images_key, read_content
 from blpo_dspy.data.labels.space import Orders
 from blpo_dspy.data.rows import Draft
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.errors import BlpoError, brief
 from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.batches.submission import Batches
 from blpo_dspy.predictions.escalated import write_escalated
@@ -30,13 +30,12 @@ from blpo_dspy.predictions.journal import PredictionJournal
 from blpo_dspy.predictions.labelling import label_each
 from blpo_dspy.predictions.progress import Progress
 from blpo_dspy.predictions.results import (
-    ESCALATED,
+    UNUSABLE,
+    Outcome,
     escalates_to_people,
     found_columns,
     free_name,
-    kind_of,
-    marks_of,
-    pictured,
+    picturing,
     row_of,
 )
 from blpo_dspy.predictions.seen import SeenFiles
@@ -57,12 +56,21 @@ class Contents:
         places: A short name for the images of each row.
         images: A hash of the images of each content.
         unusable: The rows of those that cannot be used, by content.
+        first: Where the first of these is, and what is wrong with it.
     """
 
     keys: list[str] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
     images: dict[str, str] = field(default_factory=dict)
     unusable: dict[str, dict[str, Any]] = field(default_factory=dict)
+    first: str = ""
+
+    @property
+    def note(self) -> str:
+        """What is to be known of rows that cannot be used, "" if all can."""
+        rows = "1 of {:,} rows" if len(self.unusable) == 1 else f"{len(self.unusable):,} of {{:,}} rows"
+        said = f"{rows.format(len(self.keys))} cannot be used and will have an error; the first is {self.first}"
+        return said if self.unusable else ""
 
 
 def read_contents(
@@ -77,11 +85,18 @@ def read_contents(
         except ImageError as error:
             key = f"row {number}"
             found.unusable[key] = row_of(Verdict(None, failure=error.reason))
+            found.first = found.first or _placed(draft, error.reason)
         found.places.append(draft.place)
         found.keys.append(key)
         on_read(number + 1)
     seen.save()
     return found
+
+
+def _placed(draft: Draft, reason: str) -> str:
+    """What is wrong with a row, and where it is."""
+    place = "" if draft.problems or draft.place == draft.where else f"{brief(draft.place)}: "
+    return f"{draft.where}: {place}{reason}"
 
 
 class Session:
@@ -109,17 +124,18 @@ class Session:
         self._judged = 0
         self._stopped = False
         self._keys, self._places, self._unusable = contents.keys, contents.places, contents.unusable
+        self._note_on_rows = contents.note
         self._check_overlap()
         self._gone = len(journal.done - set(self._keys))
         self._times = Counter(self._keys)
-        self._count()
+        self._counts = self._counted(self._keys)
 
-    def _count(self) -> None:
-        """Counts what is known of all rows."""
-        results = [result for key in self._keys if (result := self._result(key))]
-        self._counts = Counter(map(kind_of, results))
-        self._marks = Counter(mark for result in results for mark in marks_of(result))
-        self._served = any(result.get("served_by") for result in results)
+    def _counted(self, keys: Iterable[str]) -> Counter[Outcome]:
+        """Counts what is known of rows."""
+        return Counter(outcome for key in keys if (outcome := self._outcome(key)))
+
+    def _outcome(self, key: str) -> Outcome | None:
+        return UNUSABLE if key in self._unusable else self._journal.outcome(key)
 
     def _check_overlap(self) -> None:
         """Refuses other images altogether, with which an earlier table would be overwritten by mistake."""
@@ -199,16 +215,11 @@ class Session:
         return self._unusable.get(key) or self._journal.row(key)
 
     def _note(self, key: str, verdict: Verdict) -> None:
-        before = self._result(key)
-        if before is not None:
-            self._counts[kind_of(before)] -= self._times[key]
-            self._marks.subtract(dict.fromkeys(marks_of(before), self._times[key]))
-        row = row_of(verdict)
         assert isinstance(self._journal, PredictionJournal)
-        self._journal.put_row(key, row)
-        self._counts[kind_of(row)] += self._times[key]
-        self._marks.update(dict.fromkeys(marks_of(row), self._times[key]))
-        self._served = self._served or bool(verdict.served_by)
+        before = self._outcome(key)
+        if before is not None:
+            self._counts[before] -= self._times[key]
+        self._counts[self._journal.put_row(key, row_of(verdict))] += self._times[key]
         self._judged += self._times[key]
         self._on_change(self)
 
@@ -216,55 +227,49 @@ class Session:
         """Returns how far the session has got with the shard of this number."""
         assert isinstance(self._journal, PredictionJournal)
         ledger = Ledger({}) if self._meter is None else self._meter.ledger
-        counts, marks = Counter(self._counts), Counter(self._marks)
-        return Report(number, counts, marks, self._judged, ledger, self._journal.earlier)
+        return Report(number, Counter(self._counts), self._judged, ledger, self._journal.earlier)
 
     def progress(self) -> Progress:
         """Returns where the session stands."""
-        flipped = self._marks[True]
+        counts, both, escalates = Counter(self._counts), self._both, escalates_to_people(self._judge)
+
+        def rows(wanted: Callable[[Outcome], bool]) -> int:
+            return sum(times for outcome, times in counts.items() if wanted(outcome))
+
         return Progress(
             total=len(self._keys),
-            known=self._counts.total(),
+            known=counts.total(),
             judged=self._judged,
-            labels=self._label_counts(),
-            invalid=self._counts["invalid"],
-            errors=self._counts["error"],
+            invalid=rows(lambda outcome: outcome.kind == "invalid"),
+            errors=rows(lambda outcome: outcome.kind == "error"),
             ledger=Ledger({}) if self._meter is None else self._meter.ledger,
             earlier=self._journal.earlier,
+            counts=counts,
+            space=self._judge.labels,
             gone=self._gone,
-            flips=Flips(flipped + self._marks[False], flipped) if self._both else None,
-            escalated=self._marks[ESCALATED] if escalates_to_people(self._judge) else None,
+            flips=Flips(rows(lambda o: o.inconsistent is not None), rows(lambda o: bool(o.inconsistent)))
+            if both
+            else None,
+            escalated=rows(lambda outcome: outcome.escalated) if escalates else None,
+            note=self._note_on_rows,
         )
-
-    def _label_counts(self) -> dict[str, int]:
-        """How often each label was given; of scores, how many are in each bin."""
-        labels = self._judge.labels
-        if labels.kind != "scores":
-            return {name: self._counts[f"label {name}"] for name in labels.names}
-        given = [
-            labels.coerce(kind.removeprefix("label "))
-            for kind, count in self._counts.items()
-            if kind.startswith("label ")
-            for _ in range(count)
-        ]
-        names, groups = labels.strata(given)
-        counts = Counter(groups)
-        return {str(name): counts[name] for name in names}
 
     def columns(self) -> dict[str, type]:
         """The columns that are found, with their types."""
-        served: dict[str, type] = {"served_by": str} if self._served else {}
+        others = any(outcome.served for outcome, times in self._counts.items() if times)
+        served: dict[str, type] = {"served_by": str} if others else {}
         return {**found_columns(self._judge, both=self._both), **served}
 
     def write(self, target: Path) -> None:
         """Writes the table, and what is escalated into that for people."""
         found = self.columns()
         given = {name: free_name(name, found, self._inputs.columns) for name in self._inputs.columns}
+        picture = picturing(self._inputs)
 
         def rows() -> Iterator[dict[str, Any]]:
             for row, place, key in zip(self._inputs.rows, self._places, self._keys, strict=True):
                 result = self._result(key) or {}
-                values = {**row.values, **pictured(self._inputs, row, place)}
+                values = {**row.values, **picture(row, place)}
                 yield {**{new: values.get(name) for name, new in given.items()}, **{n: result.get(n) for n in found}}
 
         types = {**{given[name]: str for name in self._inputs.image_columns}, **found}

@@ -473,7 +473,19 @@ def test_progress_counts_every_row_once(photos: Path, tmp_path: Path) -> None:
     assert begun == list(range(1, 13))
     assert [progress.known for progress in reported] == list(range(13))
     assert [sum(p.labels.values()) + p.invalid + p.errors for p in reported] == list(range(13))
-    assert reported[-1].errors == 1
+    assert (reported[-1].errors, reported[0].note) == (1, "")
+
+
+def test_rows_that_cannot_be_used_are_noted_before_the_first_call(photos: Path, tmp_path: Path) -> None:
+    """How many, and the first of them: where it is, and why."""
+    (photos / "t.csv").write_text("image\n00.png\n../00.png\nnowhere.png\n''\n")
+    reported: list[Progress] = []
+    done = World(evidence="image").predict(photos / "t.csv", tmp_path / "o.csv", on_progress=reported.append)
+    said = "3 of 4 rows cannot be used and will have an error; the first is t.csv:3: ../00.png: leaves the folder"
+    assert (done.errors, reported[0].note.startswith(said)) == (3, True)
+    (photos / "t.csv").write_text("image\n00.png\nnowhere.png\n")
+    noted = World(evidence="image").predict(photos / "t.csv", tmp_path / "o.csv").note
+    assert noted == "1 of 2 rows cannot be used and will have an error; the first is t.csv:3: nowhere.png: no such file"
 
 
 def test_rows_of_two_images_are_judged_together(photos: Path, tmp_path: Path) -> None:

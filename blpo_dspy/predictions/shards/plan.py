@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -29,7 +28,6 @@ from blpo_dspy.predictions.journal import PredictionJournal
 from blpo_dspy.predictions.labelling import note_other_models
 from blpo_dspy.predictions.outputs import check_output, fingerprint_of, journal_of
 from blpo_dspy.predictions.progress import Progress, log_judged
-from blpo_dspy.predictions.results import kind_of, marks_of
 from blpo_dspy.predictions.seen import SeenFiles
 from blpo_dspy.predictions.session import Contents, Session, read_contents
 from blpo_dspy.predictions.shards.line import Alone, Desk, Line, Report
@@ -86,8 +84,6 @@ class ShardedSession(Session):
         unsaid = 0 if first else report.counts.total() - before.counts.total()
         self._counts.update(report.counts)
         self._counts.subtract(before.counts)
-        self._marks.update(report.marks)
-        self._marks.subtract(before.marks)
         self._judged += max(report.judged - before.judged, unsaid)
         self._ledger = _changed(_changed(self._ledger, before.ledger, report.ledger), before.earlier, report.earlier)
         self._reports[report.number] = report
@@ -97,10 +93,8 @@ class ShardedSession(Session):
         """What was known of a shard before its first report; the journal may hold more than the part says."""
         kept = self._journal.spent.get(report.number, Ledger({}))
         self._earlier = _changed(self._earlier, kept, report.earlier)
-        results = [result for row in self._rows[report.number] if (result := self._result(self._keys[row]))]
-        counts = Counter(kind_of(result) for result in results)
-        marks = Counter(mark for result in results for mark in marks_of(result))
-        return Report(report.number, counts, marks, 0, Ledger({}), report.earlier)
+        keys = (self._keys[row] for row in self._rows[report.number])
+        return Report(report.number, self._counted(keys), 0, Ledger({}), report.earlier)
 
     def lost(self, number: int) -> None:
         """Notes that a process has died; what the next one says it has judged is on top of that."""
@@ -121,7 +115,7 @@ class ShardedSession(Session):
                     "must be the same for all processes"
                 )
         if self._reports:
-            self._count()
+            self._counts = self._counted(self._keys)
 
     def progress(self) -> Progress:
         """Returns where all processes stand together."""

@@ -29,6 +29,7 @@ from blpo_dspy.predictions import Progress, judge_shard, plan_shards
 from blpo_dspy.predictions.journal import PredictionJournal
 from blpo_dspy.predictions.outputs import journal_of
 from blpo_dspy.predictions.predict import predict
+from blpo_dspy.predictions.results import Outcome
 from blpo_dspy.predictions.shards.manifest import folder_of
 from blpo_dspy.predictions.shards.parts import CONTENT
 from blpo_dspy.programs import Cascade, VisualJudge
@@ -340,7 +341,7 @@ def test_many_refused_images_at_the_start_of_a_later_shard_are_no_wrong_model(tm
         (shard,) = world.plan(folder, tmp_path / "o.csv", shard_rows=50).shards
         with pytest.raises(ModelError, match="refused every one of the first 20 images"):
             judge_shard(shard)
-        assert judge_shard(replace(shard, answered=True)).counts == {"error": 24}
+        assert judge_shard(replace(shard, answered=True)).counts == {Outcome("error"): 24}
 
 
 @pytest.mark.parametrize("shards", [True, False])

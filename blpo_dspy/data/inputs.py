@@ -333,34 +333,22 @@ def _problems(draft: Draft) -> list[str]:
     return [f"{draft.place if alone else file}: no such file" for file in files if not os.path.exists(file)]
 
 
-def read_content(draft: Draft) -> tuple[dict[str, Any], str]:
-    """Returns a row's images by input, as their bytes or URLs, and the key of its verdict.
+def read_images(draft: Draft) -> list[bytes | str]:
+    """Returns a row's images as their bytes or URLs, in order.
 
     Raises:
         ImageError: If the row cannot be used, or an image cannot be read.
     """
-    contents = list(_contents(draft))
-    return draft.filled(contents), content_key(draft, [_print(each) for each in contents])
-
-
-def read_prints(draft: Draft) -> list[Print]:
-    """Returns the hashes of a row's images, in order.
-
-    Raises:
-        ImageError: If the row cannot be used, or an image cannot be read.
-    """
-    return [_print(each) for each in _contents(draft)]
-
-
-def _contents(draft: Draft) -> Iterator[bytes | str]:
     if draft.problems:
         raise ImageError("; ".join(draft.problems))
+    found = []
     for name, source in draft.images:
         try:
-            yield content(source)
+            found.append(content(source))
         except ImageError as error:
             where = "" if len(draft.images) == 1 else f"{name}: {draft.place}: "
             raise ImageError(f"{where}{error.reason}") from error.__cause__
+    return found
 
 
 def content_key(draft: Draft, prints: Sequence[Print]) -> str:
@@ -374,6 +362,7 @@ def images_key(prints: Sequence[Print]) -> str:
     return hashlib.sha256(json.dumps(sorted(prints)).encode()).hexdigest()
 
 
-def _print(image: bytes | str) -> Print:
+def print_of(image: bytes | str) -> Print:
+    """Returns what an image is, and its hash."""
     kind, data = ("url", image.encode()) if isinstance(image, str) else ("bytes", image)
     return kind, hashlib.sha256(data).hexdigest()

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from blpo_dspy.data.images.prepare import ImageSource
-from blpo_dspy.data.inputs import Print, content_key, read_prints
+from blpo_dspy.data.inputs import Print, content_key, print_of, read_images
 from blpo_dspy.data.rows import Draft
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import replacing
@@ -51,11 +51,16 @@ class SeenFiles:
             if key in done:
                 self._now.update((state[0], entry) for state, entry in zip(states, known, strict=True) if state)
                 return key, prints
-        prints = read_prints(draft)
+        prints = list(map(print_of, read_images(draft)))
         for state, (_, digest) in zip(states, prints, strict=True):
             if state and state[2]:
                 self._now[state[0]] = f"{digest} {state[1]}"
         return content_key(draft, prints), prints
+
+    def unchanged(self, draft: Draft) -> bool:
+        """Whether all images of a row are files that are as they were when this call read them."""
+        states = [_state(source, 0) for _, source in draft.images]
+        return all(state and self._now.get(state[0], "")[65:] == state[1] for state in states)
 
     def save(self) -> None:
         """Keeps the hashes of the files that this call has seen.

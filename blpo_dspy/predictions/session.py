@@ -18,7 +18,7 @@ from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.images.prepare import ImageError
-from blpo_dspy.data.inputs import Inputs, images_key, read_content
+from blpo_dspy.data.inputs import Inputs, content_key, images_key, print_of, read_images
 from blpo_dspy.data.labels.space import Orders
 from blpo_dspy.data.rows import Draft
 from blpo_dspy.errors import BlpoError, brief
@@ -57,6 +57,7 @@ class Contents:
         images: A hash of the images of each content.
         unusable: The rows of those that cannot be used, by content.
         first: Where the first of these is, and what is wrong with it.
+        unchanged: Whether a row's images are known to be what they were, once they were read again.
     """
 
     keys: list[str] = field(default_factory=list)
@@ -64,6 +65,7 @@ class Contents:
     images: dict[str, str] = field(default_factory=dict)
     unusable: dict[str, dict[str, Any]] = field(default_factory=dict)
     first: str = ""
+    unchanged: Callable[[Draft], bool] = lambda draft: False
 
     @property
     def note(self) -> str:
@@ -77,7 +79,7 @@ def read_contents(
     judge: VisualJudge, inputs: Inputs, on_read: Callable[[int], None], seen: SeenFiles, done: Collection[str]
 ) -> Contents:
     """Reads all images once, but no files that are as they were seen and whose verdicts, by key, are `done`."""
-    found, several = Contents(), len(judge.fields.images) > 1
+    found, several = Contents(unchanged=seen.unchanged), len(judge.fields.images) > 1
     for number, draft in inputs.drafts(range(len(inputs.rows))):
         try:
             key, prints = seen.content(draft, done)
@@ -124,7 +126,7 @@ class Session:
         self._judged = 0
         self._stopped = False
         self._keys, self._places, self._unusable = contents.keys, contents.places, contents.unusable
-        self._note_on_rows = contents.note
+        self._note_on_rows, self._unchanged = contents.note, contents.unchanged
         self._check_overlap()
         self._gone = len(journal.done - set(self._keys))
         self._times = Counter(self._keys)
@@ -188,7 +190,7 @@ class Session:
                 if self._stopped:
                     return
                 key = wanted[number]
-                images = _images_of(draft, key)
+                images = self._images_of(draft, key)
                 if images is not None:
                     waiting.append(key)
                     yield {**images, **draft.context}
@@ -207,9 +209,18 @@ class Session:
     def _inputs_of(self, keys: Mapping[int, str], wanted: Collection[int]) -> Iterator[tuple[int, dict[str, Any]]]:
         """Position and inputs of rows, without those whose images have changed."""
         for number, draft in self._inputs.drafts(wanted):
-            images = _images_of(draft, keys[number])
+            images = self._images_of(draft, keys[number])
             if images is not None:
                 yield number, {**images, **draft.context}
+
+    def _images_of(self, draft: Draft, key: str) -> dict[str, Any] | None:
+        """A row's images, if they are still what they were when the run began."""
+        try:
+            images = read_images(draft)
+        except ImageError:
+            return None
+        same = self._unchanged(draft) or content_key(draft, list(map(print_of, images))) == key
+        return draft.filled(images) if same else None
 
     def _result(self, key: str) -> dict[str, Any] | None:
         return self._unusable.get(key) or self._journal.row(key)
@@ -278,12 +289,3 @@ class Session:
         write_rows(target, [*given.values(), *found], rows, types, note=note)
         if self.for_people is not None:
             write_escalated(self.for_people, list(given.values()), found, rows, types)
-
-
-def _images_of(draft: Draft, key: str) -> dict[str, Any] | None:
-    """A row's images, if they are still what they were when the run began."""
-    try:
-        images, now = read_content(draft)
-    except ImageError:
-        return None
-    return images if now == key else None

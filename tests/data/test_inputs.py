@@ -15,7 +15,7 @@ from pyarrow import parquet
 
 from blpo_dspy.data.fields import InputFields
 from blpo_dspy.data.images.prepare import ImageError
-from blpo_dspy.data.inputs import check_usable, find_inputs, read_content
+from blpo_dspy.data.inputs import check_usable, content_key, find_inputs, print_of, read_images
 from blpo_dspy.errors import BlpoError, DataError
 
 WITH_PROMPT = InputFields.of(context=["prompt"])
@@ -130,13 +130,16 @@ def test_a_subset_reads_its_own_rows_from_any_folder(tmp_path: Path, monkeypatch
     subsets = [find_inputs(source).subset([1, 4, 5, 9]).subset([1, 3]) for source in sources]
     monkeypatch.chdir(tmp_path.parent)
     for subset in subsets:
-        read = [(number, read_content(draft)[0]) for number, draft in subset.drafts({0, 1})]
+        read = [(number, draft.filled(read_images(draft))) for number, draft in subset.drafts({0, 1})]
         assert read == [(0, {"image": png(4)}), (1, {"image": png(9)})]
 
 
 def keys(inputs: Any) -> list[str]:
     """What the verdicts on the rows belong to."""
-    return [read_content(draft)[1] for _, draft in inputs.drafts(range(len(inputs.rows)))]
+    return [
+        content_key(draft, list(map(print_of, read_images(draft))))
+        for _, draft in inputs.drafts(range(len(inputs.rows)))
+    ]
 
 
 def test_a_verdict_belongs_to_the_bytes_of_an_image_and_its_context(tmp_path: Path) -> None:
@@ -183,9 +186,9 @@ def test_a_row_that_cannot_be_used_belongs_to_nothing(tmp_path: Path) -> None:
     path = table(tmp_path / "t.csv", [{"image": "a.png", "prompt": ""}, {"image": "nowhere.jpg", "prompt": "x"}])
     (_, untold), (_, gone) = find_inputs([path], fields=WITH_PROMPT).drafts({0, 1})
     with pytest.raises(ImageError, match="no text in context column 'prompt'"):
-        read_content(untold)
+        read_images(untold)
     with pytest.raises(ImageError, match="no such file"):
-        read_content(gone)
+        read_images(gone)
 
 
 def test_what_is_no_source_is_refused(tmp_path: Path) -> None:

@@ -314,12 +314,15 @@ def test_a_replaced_image_of_the_same_size_and_time_is_judged_as_it_is_now(photo
     assert [read(out)[number]["label"] for number in (3, 4)] == ["Unsafe", "Unsafe"]
 
 
-def test_an_image_that_changes_before_its_turn_gets_no_verdict(photos: Path, tmp_path: Path) -> None:
-    """And costs nothing; the same call judges it as it is by then."""
+@pytest.mark.parametrize("then", [time.time(), 1e9], ids=["new file", "old file"])
+def test_an_image_that_changes_before_its_turn_gets_no_verdict(then: float, photos: Path, tmp_path: Path) -> None:
+    """And costs nothing; the same call judges it as it is by then. Its time of modification may stay as it was."""
+    os.utime(photos / "05.png", (then, then))
 
     def change(progress: Progress) -> None:
         if not progress.known:
             (photos / "05.png").write_bytes(png(250))
+            os.utime(photos / "05.png", (then, then))
 
     world, out = World(evidence="image"), tmp_path / "o.jsonl"
     first = world.predict(photos, out, on_progress=change)

@@ -274,7 +274,7 @@ def test_one_process_at_a_time_writes_a_shard(world: World, photos: Path, tmp_pa
 def test_another_judge_or_a_damaged_manifest_is_refused(world: World, photos: Path, tmp_path: Path) -> None:
     """By name of what differs, before any call; so is a table that is there without shards."""
     out = tmp_path / "o.csv"
-    world.plan(photos, out)
+    judge_shard(world.plan(photos, out).shards[0], max_calls=1)
     other = World(world.server, instruction="Judge otherwise.")
     with pytest.raises(JournalError, match=r"another run, which differs in:\n  - judge\.judge\.instruction"):
         other.plan(photos, out)
@@ -284,7 +284,21 @@ def test_another_judge_or_a_damaged_manifest_is_refused(world: World, photos: Pa
     (tmp_path / "mine.csv").write_text("mine")
     with pytest.raises(BlpoError, match="no journal of a run to continue"):
         world.plan(photos, tmp_path / "mine.csv")
-    assert world.calls == 0
+    assert world.calls == 1
+
+
+def test_shards_that_kept_nothing_give_way_to_another_judge(world: World, photos: Path, tmp_path: Path) -> None:
+    """As when the first command was wrong; a verdict binds, also one whose journal is gone."""
+    out = tmp_path / "o.csv"
+    wrong = World(world.server, instruction="Judge otherwise.")
+    assert [judge_shard(shard, max_calls=0).judged for shard in wrong.plan(photos, out, shard_rows=2).shards] == [0] * 6
+    done = world.plan(photos, out)
+    assert [len(shard.contents) for shard in done.shards] == [4, 4, 3]
+    assert done.merge(map(judge_shard, done.shards)).complete
+    for journal in folder_of(out).glob("*.jsonl"):
+        journal.unlink()
+    with pytest.raises(JournalError, match="another run, which differs in"):
+        wrong.plan(photos, out)
 
 
 def test_what_one_process_began_is_not_paid_for_again_in_shards(world: World, photos: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from blpo_dspy.data.labels.space import Orders
 from blpo_dspy.data.rows import Draft
 from blpo_dspy.errors import BlpoError, brief
 from blpo_dspy.models.lm import Models
+from blpo_dspy.models.prices import Prices
 from blpo_dspy.predictions.batches.submission import Batches
 from blpo_dspy.predictions.escalated import write_escalated
 from blpo_dspy.predictions.files import write_rows
@@ -158,6 +159,7 @@ class Session:
         *,
         answered: bool = False,
         batches: Batches | None = None,
+        prices: Prices | None = None,
     ) -> None:
         """Judges what is missing, until a cap or a server stops it."""
         assert isinstance(self._journal, PredictionJournal)
@@ -168,7 +170,9 @@ class Session:
             if key not in known:
                 left.setdefault(key, []).append(number)
         if batches is None:
-            self._meter = Meter(num_threads=workers.num_threads, store=self._journal, admit=cap, outages=outages)
+            self._meter = Meter(
+                num_threads=workers.num_threads, store=self._journal, admit=cap, outages=outages, prices=prices
+            )
         else:
             self._meter = batches.meter
         cap.under_way = lambda: 0 if self._meter is None else self._meter.under_way

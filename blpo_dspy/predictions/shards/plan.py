@@ -21,6 +21,7 @@ from blpo_dspy.data.labels.space import Orders
 from blpo_dspy.data.tables import TableSource
 from blpo_dspy.errors import BlpoError, check_kind, check_least
 from blpo_dspy.models.lm import Models
+from blpo_dspy.models.prices import Prices, checked_prices
 from blpo_dspy.models.specs import ModelSpecs
 from blpo_dspy.predictions.files import Output
 from blpo_dspy.predictions.given import check_plain, inputs_of, models_of
@@ -181,6 +182,7 @@ def plan_shards(
     num_threads: int | None = None,
     max_outage: float = MAX_OUTAGE,
     orders: Orders = "both",
+    prices: Prices | None = None,
     shard_rows: int = SHARD_ROWS,
     on_read: Callable[[int], None] = lambda done: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
@@ -201,6 +203,7 @@ def plan_shards(
         num_threads: The most LM calls under way at once in each shard that is being judged.
         max_outage: See `predict`.
         orders: See `predict`.
+        prices: See `predict`.
         shard_rows: About how many contents a new shard gets; equal images are in one shard.
         on_read: See `predict`.
         on_progress: Called with each report that is merged.
@@ -212,12 +215,25 @@ def plan_shards(
     check_least("shard_rows", shard_rows, 1)
     output = Output.at(out)
     Outages(max_outage)
+    checked_prices(prices)
     models = models_of(judge) if models is None else models
     note_other_models(judge, models)
     check_plain(judge, batch=False, shards=True)
     inputs = source if isinstance(source, Inputs) else inputs_of(judge, source, image_column, texts, allow_outside)
     with writing(folder_of(output.path)):
-        return planned(judge, inputs, output, models, orders, max_outage, on_read, on_progress, shard_rows, num_threads)
+        return planned(
+            judge,
+            inputs,
+            output,
+            models,
+            orders,
+            max_outage,
+            on_read,
+            on_progress,
+            shard_rows,
+            prices=prices,
+            num_threads=num_threads,
+        )
 
 
 def planned(
@@ -230,6 +246,8 @@ def planned(
     on_read: Callable[[int], None],
     on_progress: Callable[[Progress], None],
     shard_rows: int,
+    *,
+    prices: Prices | None,
     num_threads: int | None = None,
 ) -> ShardPlan:
     """Returns the plan of an output whose source was read; arguments as for `plan_shards`."""
@@ -257,6 +275,7 @@ def planned(
         num_threads=num_threads,
         max_outage=max_outage,
         orders=orders,
+        prices=prices,
     )
     return ShardPlan(session, session.left(shard), output)
 
@@ -297,7 +316,8 @@ def judge_shard(
         with dspy.context(adapter=adapter), Workers(shard.num_threads) as workers:
             session = Session(judge, shard.inputs, journal, contents, changed, both=both)
             try:
-                session.run([models], workers, LeasedCap(line.ask, line.stopped), outages, answered=shard.answered)
+                cap, answered = LeasedCap(line.ask, line.stopped), shard.answered
+                session.run([models], workers, cap, outages, answered=answered, prices=shard.prices)
             finally:
                 spent = session.progress().spent
                 write_part(shard.part, shard.contents, session.columns(), journal.row, spent)

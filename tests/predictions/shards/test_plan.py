@@ -90,7 +90,7 @@ def world() -> Any:
 def test_shards_judged_one_by_one_give_the_table_of_one_process(world: World, photos: Path, tmp_path: Path) -> None:
     """Whatever judges them, in whatever order, from whatever folder: they are picklable, and hold no key."""
     out = tmp_path / "new" / "o.csv"
-    plan = world.plan(photos, out)
+    plan = world.plan(photos, out, prices={"openai/x": (1.0, 2.0)})
     assert [len(shard.contents) for shard in plan.shards] == [4, 4, 3]
     assert [len(shard.keys) for shard in plan.shards] == [4, 4, 4], "equal images are in one shard"
     shards = pickle.loads(pickle.dumps(plan.shards))
@@ -102,7 +102,9 @@ def test_shards_judged_one_by_one_give_the_table_of_one_process(world: World, ph
         True,
         {"Safe": 12, "Unsafe": 0},
     )
-    assert (world.calls, done.ledger.total.calls, done.earlier.total.calls) == (22, 22, 0)
+    total = done.ledger.total
+    assert (world.calls, total.calls, total.unpriced, done.earlier.total.calls) == (22, 22, 0, 0)
+    assert total.usd == pytest.approx((total.prompt_tokens + 2 * total.completion_tokens) / 1e6)
     predict(world.judge, photos, out=tmp_path / "one.csv", models=world.models, num_threads=2)
     assert out.read_bytes() == (tmp_path / "one.csv").read_bytes()
     again = world.plan(photos, out)

@@ -450,8 +450,8 @@ class Batching:
     prices: Mapping[str, tuple[float, float]] = field(
         default_factory=dict,
         metadata=option_of(
-            "A model's dollars per million prompt and completion tokens of single calls.",
-            heading=_BATCHES,
+            "A model's dollars per million prompt and completion tokens of single calls, for --out.",
+            heading=_MANY,
             metavar="MODEL=IN,OUT",
         ),
     )

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import Any
 
+from blpo_dspy.cli.jobs import JudgeJob
 from blpo_dspy.cli.screen import Screen
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.predictions.batches.api import BatchApi, Offer, Waiting
-from blpo_dspy.runs.jobs import JudgeJob
 from blpo_dspy.runs.progress import Watch
-
-# Seconds between the progress lines of a long wait in a log file.
-_PULSE = 60.0
 
 
 class BatchScreen:
@@ -22,12 +18,12 @@ class BatchScreen:
     watch: Watch
 
     def __init__(self, screen: Screen) -> None:
-        self._screen, self._logged = screen, time.monotonic()
+        self._screen = screen
         self._last: Waiting | None = None
 
     def offer(self, offer: Offer) -> None:
         """Says what requests cost that are about to be submitted."""
-        self._say(str(offer))
+        self._screen.remark(str(offer))
 
     def wait(self, waiting: Waiting) -> None:
         """Shows how far batches are."""
@@ -36,10 +32,9 @@ class BatchScreen:
         if not waiting.ids:
             return
         if new:
-            self._say(f"Waiting for {', '.join(waiting.ids)}; Ctrl-C ends the wait, not the batches")
-        elif not self._screen.err.is_terminal and time.monotonic() - self._logged >= _PULSE:
-            self._logged = time.monotonic()
-            self._say(f"waiting, {waiting}")
+            self._screen.remark(f"Waiting for {', '.join(waiting.ids)}; Ctrl-C ends the wait, not the batches")
+        else:
+            self._screen.pulse(f"waiting, {waiting}")
 
     def under_way(self) -> str:
         """Returns a sentence about batches that go on without this command; empty if there are none."""
@@ -47,9 +42,6 @@ class BatchScreen:
         if not ids:
             return ""
         return f" Under way: {', '.join(ids)}; the same command takes their answers in."
-
-    def _say(self, text: str) -> None:
-        self._screen.err.print(text, markup=False, soft_wrap=True)
 
 
 def batch_options(job: JudgeJob, shown: BatchScreen) -> dict[str, Any]:

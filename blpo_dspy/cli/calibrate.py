@@ -6,11 +6,11 @@ from blpo_dspy.calls.workers import Workers
 from blpo_dspy.cli.begin import load_judge, note_offline, note_prices
 from blpo_dspy.cli.escalation import connected, doubting, for_people, names_by_role, note_cost
 from blpo_dspy.cli.evaluate import labelled
+from blpo_dspy.cli.jobs import CalibrateJob
 from blpo_dspy.cli.screen import Screen, cost_in_words, models_line, working
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import as_path, check_path
 from blpo_dspy.runs.calibrating import Promise, calibrated_on, check_calibration_set, with_confidence
-from blpo_dspy.runs.jobs import CalibrateJob
 
 
 def calibrate_judge(job: CalibrateJob, screen: Screen) -> int:

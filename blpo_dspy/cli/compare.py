@@ -13,7 +13,8 @@ import typer
 from blpo_dspy.agreement.figures import main_figure, main_words
 from blpo_dspy.agreement.people import ceiling_of
 from blpo_dspy.cli.begin import begin, connect, keep_choice, note_offline, note_prices
-from blpo_dspy.cli.prechecks import preflight
+from blpo_dspy.cli.jobs import CompareJob
+from blpo_dspy.cli.prechecks import Meters, preflight
 from blpo_dspy.cli.screen import Screen, models_line
 from blpo_dspy.comparison.compare import Comparison, ComparisonRow, compare
 from blpo_dspy.comparison.figures import no_evidence, remarks
@@ -26,7 +27,7 @@ from blpo_dspy.files import writable_folder, writing_output
 from blpo_dspy.models.lm import is_embedded
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.report.numbers import figure
-from blpo_dspy.runs.jobs import CompareJob, Search
+from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import Watch, quiet_libraries
 from blpo_dspy.runs.seal import seal
 from blpo_dspy.runs.sets import Sets
@@ -50,7 +51,8 @@ def compare_methods(job: CompareJob, screen: Screen) -> None:
         screen.note(together)
     if job.preflight:
         search = Search(threads=job.threads, prices=job.prices, max_outage=job.max_outage)
-        preflight(student, sets.named(), models, search, folder, screen)
+        with Meters(search, folder) as meters:
+            preflight(student, sets.named(), models, meters.another("preflight"), screen)
     files = keep_choice(sets, folder / "drawn.json", folder / "disagreements.csv")
     with quiet_libraries(), Watch(screen.err) as watch:
         watch.say(f"Data    {sets.how}")

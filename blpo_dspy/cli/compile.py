@@ -13,6 +13,7 @@ from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.cli.begin import begin, connect, contradicting, keep_choice, note_offline, note_prices
 from blpo_dspy.cli.flags import check_folds, with_flags
 from blpo_dspy.cli.folds import about_folds, cut_into_folds, searches_in_words, shares_in_words, show_folds
+from blpo_dspy.cli.jobs import CompileJob, EstimateJob
 from blpo_dspy.cli.prechecks import precheck_calls, prechecks_in_words, run_prechecks
 from blpo_dspy.cli.screen import Screen, models_line, noting, show_aligned, working
 from blpo_dspy.errors import BlpoError
@@ -24,7 +25,7 @@ from blpo_dspy.runs.align import Judged, write_judge, write_run
 from blpo_dspy.runs.compiling import claim, compile_and_measure, make_optimizer
 from blpo_dspy.runs.costs import costs_after, not_paid_for
 from blpo_dspy.runs.folds import Folds, align_folds, searches_of, share
-from blpo_dspy.runs.jobs import CompileJob, Search
+from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.record import Aligned, result
 from blpo_dspy.runs.seal import run_of, seal
 from blpo_dspy.runs.sets import Sets
@@ -150,8 +151,9 @@ def _remarks(sets: Sets) -> Iterator[str]:
     yield from contradicting([*sets.train, *sets.val, *sets.test])
 
 
-def estimate_cost(job: CompileJob, latency: float, screen: Screen) -> None:
+def estimate_cost(asked: EstimateJob, screen: Screen) -> None:
     """Prints the cost of `compile_judge`; no LM is called and nothing is written."""
+    job, latency = asked.compile, asked.latency
     start, sets, cut = _begin(job, screen)
     note_prices(job.search.prices, job.start.models, screen)
     models = Models.named(**job.start.models.by_role(), **job.start.models.connection())

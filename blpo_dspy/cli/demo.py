@@ -9,9 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from blpo_dspy.cli.begin import connect
+from blpo_dspy.cli.flags import parse_scores
+from blpo_dspy.cli.jobs import DemoJob
 from blpo_dspy.cli.screen import Screen, models_line, show_aligned, working
 from blpo_dspy.data.examples import load_examples
-from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.photographs.ceiling import ceiling_instruction, ceiling_verbalizer_instruction
 from blpo_dspy.data.sources.photographs.dataset import FIVE, REASON_COLUMN, write_dataset
 from blpo_dspy.data.sources.photographs.raters import RATERS, Rater
@@ -29,35 +30,33 @@ from blpo_dspy.runs.sets import Origin, Sets
 _TASK = "Rate the technical quality of this photograph from {} (worst) to {} (best)."
 DEMO_TASK = _TASK.format(1, 5)
 DEMO_RATER = "colour"
+_FIDELITY = 50  # images; the offline engine costs nothing
 _TABLES = ("train.csv", "val.csv", "test.csv")
 
 
-def run_demo(
-    out: Path, search: Search, screen: Screen, *, taste: Path | None, labels: LabelSpace | None, reasons: bool
-) -> None:
-    """Makes rated photographs, aligns a judge with them offline, and measures one that states the taste.
-
-    Args:
-        out: The folder for photographs, tables, judge and record.
-        search: How BLPO searches.
-        screen: Where the result goes.
-        taste: A file with the taste to discover; a ready one if None.
-        labels: What the rater chooses from; the levels from 1 to 5 if None.
-        reasons: Whether the rater writes reasons, which the optimizer reads.
-    """
-    rater = RATERS[DEMO_RATER] if taste is None else Rater.from_file(taste)
-    labels, seed = labels or FIVE, search.seed
+def run_demo(job: DemoJob, screen: Screen) -> None:
+    """Makes rated photographs, aligns a judge with them offline, and measures one that states the taste."""
+    search = Search(
+        rounds=job.rounds,
+        inner_steps=job.inner_steps,
+        batch_size=job.batch_size,
+        seed=job.seed,
+        threads=job.threads,
+        fidelity=_FIDELITY,
+    )
+    rater = RATERS[DEMO_RATER] if job.rater is None else Rater.from_file(job.rater)
+    labels = FIVE if job.scores is None else parse_scores(job.scores)
     scores = labels.score_range
     task = DEMO_TASK if scores is None else _TASK.format(scores.low, scores.high)
-    folder = _folder_for_demo(out)
+    folder = _folder_for_demo(job.out)
     names = ModelNames()
     with working(screen) as watch:
         watch.begin("making photographs")
-        write_dataset(folder, rater, seed=seed, labels=labels, reasons=reasons)
+        write_dataset(folder, rater, seed=job.seed, labels=labels, reasons=job.reasons)
         write_json(folder / "rater.json", {"weights": dict(rater.weights), "noise": rater.noise})
-        column = REASON_COLUMN if reasons else None
+        column = REASON_COLUMN if job.reasons else None
         train, val, test = (load_examples(folder / name, labels=labels, reason_column=column) for name in _TABLES)
-        how = f"train {len(train)}, val {len(val)}, test {len(test)} photographs in {folder}, balanced, seed {seed}"
+        how = f"train {len(train)}, val {len(val)}, test {len(test)} photographs in {folder}, balanced, seed {job.seed}"
         sets = Sets(train, val, test, how, origin=_origin(folder, column))
         ceiling = VisualJudge(
             labels,

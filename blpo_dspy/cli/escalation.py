@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from blpo_dspy.cli.begin import connect, load_judge
+from blpo_dspy.cli.groups import Escalation
 from blpo_dspy.cli.screen import Screen
 from blpo_dspy.errors import BlpoError, counted
 from blpo_dspy.models.lm import Models
 from blpo_dspy.programs.cascade import Cascade, stages_of
 from blpo_dspy.programs.pairs import asked_in
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.runs.jobs import Escalation, ModelNames
+from blpo_dspy.runs.jobs import ModelNames
 
 
 def doubting(judge: VisualJudge, path: Path, escalation: Escalation) -> VisualJudge:
@@ -56,12 +57,12 @@ def for_people(escalation: Escalation) -> Path | None:
 
 def _further(escalation: Escalation) -> tuple[list[Path], Path | None]:
     """The files of further judges, and the table for people."""
-    judges = [path for path in escalation.to if path.suffix.lower() == ".json"]
-    tables = [path for path in escalation.to if path not in judges]
-    if len(tables) > 1 or (tables and escalation.to[-1] != tables[0]):
+    judges = [path for path in escalation.escalate_to if path.suffix.lower() == ".json"]
+    tables = [path for path in escalation.escalate_to if path not in judges]
+    if len(tables) > 1 or (tables and escalation.escalate_to[-1] != tables[0]):
         raise BlpoError(
             "--escalate-to names judges (.json), in the order in which they are asked, and last of all at most one "
-            f"table for people (.csv, .jsonl or .parquet), not {', '.join(map(str, escalation.to))}"
+            f"table for people (.csv, .jsonl or .parquet), not {', '.join(map(str, escalation.escalate_to))}"
         )
     return judges, tables[0] if tables else None
 
@@ -74,20 +75,20 @@ def connected(judge: VisualJudge, names: ModelNames, escalation: Escalation) -> 
         ModelError: If no server answers.
     """
     further = len(stages_of(judge)) - 1
-    if escalation.models and len(escalation.models) != further:
+    if escalation.escalate_model and len(escalation.escalate_model) != further:
         raise BlpoError(
-            f"--escalate-model is given {len(escalation.models)} times, and there are {further} judges to escalate to; "
-            "give it once for each, in order"
+            f"--escalate-model is given {len(escalation.escalate_model)} times, and there are {further} judges to "
+            "escalate to; give it once for each, in order"
         )
     first = connect(names)
-    return [first, *(connect(replace(names, judge=name, verbalizer=None)) for name in escalation.models)] + [first] * (
-        further - len(escalation.models)
-    )
+    return [first, *(connect(replace(names, judge=name, verbalizer=None)) for name in escalation.escalate_model)] + [
+        first
+    ] * (further - len(escalation.escalate_model))
 
 
 def names_by_role(names: ModelNames, escalation: Escalation) -> dict[str, str]:
     """Returns the names of the models that are asked, by role; of a cascade in their order."""
-    rows = [names, *(replace(names, judge=name, verbalizer=None) for name in escalation.models)]
+    rows = [names, *(replace(names, judge=name, verbalizer=None) for name in escalation.escalate_model)]
     each = [row.by_role() for row in rows]
     return {role: ", then ".join(dict.fromkeys(row[role] for row in each)) for role in ("judge", "verbalizer")}
 

@@ -11,12 +11,13 @@ from blpo_dspy.agreement.intervals import agreement_intervals, plain_intervals
 from blpo_dspy.agreement.people import Ceiling, People, ceiling_of
 from blpo_dspy.cli.begin import connect, load_judge, note_offline
 from blpo_dspy.cli.escalation import note_cost
+from blpo_dspy.cli.jobs import EvaluateJob
 from blpo_dspy.cli.screen import Evaluated, Screen, noting, show_evaluated, working
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.drawing import draw_set
-from blpo_dspy.runs.jobs import Data, EvaluateJob
+from blpo_dspy.runs.jobs import Data
 from blpo_dspy.runs.measure import Measurement, calibration_data, measured, own_data
 from blpo_dspy.runs.sets import load_set
 

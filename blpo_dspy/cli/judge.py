@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from blpo_dspy.cli.batches import BatchScreen, batch_options
 from blpo_dspy.cli.begin import load_judge, note_offline
 from blpo_dspy.cli.escalation import connected, doubting, for_people, names_by_role, note_cost
 from blpo_dspy.cli.flags import given_texts, with_flags
+from blpo_dspy.cli.jobs import JudgeJob
 from blpo_dspy.cli.screen import Screen, cost_in_words, models_line, show_verdict, verdict_record, working
 from blpo_dspy.data.inputs import Inputs, checked, find_inputs
 from blpo_dspy.errors import BlpoError, ModelError, brief, counted
@@ -28,12 +28,9 @@ from blpo_dspy.predictions.predict import predict
 from blpo_dspy.predictions.progress import Progress
 from blpo_dspy.programs.cascade import Cascade
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.runs.jobs import JudgeJob
 from blpo_dspy.runs.progress import Watch
 
 _INTERRUPTED = 130
-# Seconds between the progress lines of a long run in a log file.
-_PULSE = 60.0
 _MOST_NOTES = 5
 
 
@@ -94,9 +91,8 @@ def _print_verdicts(judge: VisualJudge, inputs: Inputs, job: JudgeJob, screen: S
 
     def calls() -> Iterator[dict[str, Any]]:
         for _, draft in inputs.drafts(range(len(inputs.rows))):
-            failure = "; ".join(draft.problems).removeprefix(
-                f"{brief(draft.place)}: "
-            )  # its cell comes first in the line
+            # Its cell comes first in the line.
+            failure = "; ".join(draft.problems).removeprefix(f"{brief(draft.place)}: ")
             waiting.append((draft.place, Verdict(None, failure=failure) if failure else None))
             if not failure:
                 yield {**draft.sources, **draft.context}
@@ -153,7 +149,7 @@ def _write_predictions(
         raise ModelError(f"{error}\n{how}", option=error.options) from error
     except KeyboardInterrupt:
         how = f"{_how_to_resume(out, shown.last)}{batches.under_way()}"
-        screen.err.print(f"Interrupted. {how}", markup=False, soft_wrap=True)
+        screen.remark(f"Interrupted. {how}")
         return _INTERRUPTED
     names = names_by_role(job.models, job.escalation)
     if screen.as_json:
@@ -169,7 +165,7 @@ class _Shown:
     watch: Watch
 
     def __init__(self, screen: Screen) -> None:
-        self._screen, self._logged = screen, time.monotonic()
+        self._screen = screen
         self.last: Progress | None = None
 
     def update(self, progress: Progress) -> None:
@@ -178,9 +174,7 @@ class _Shown:
         self.last = progress
         status = f"{progress.known:,} of {progress.total:,}, {_faults(progress)}, {progress.ledger.total.calls:,} calls"
         self.watch.show("judging", progress.known, status)
-        if not self._screen.err.is_terminal and time.monotonic() - self._logged >= _PULSE:
-            self._logged = time.monotonic()
-            self._screen.err.print(f"judged {status}", markup=False, soft_wrap=True)
+        self._screen.pulse(f"judged {status}")
 
     def _tell_known(self, progress: Progress) -> None:
         known = progress.known - progress.errors

@@ -7,50 +7,26 @@ import os
 import shlex
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from blpo_dspy.cli.flags import parse_labels
+from blpo_dspy.cli.groups import Where
+from blpo_dspy.cli.jobs import LabelJob
 from blpo_dspy.cli.screen import Screen
 from blpo_dspy.cli.serve import TOKEN
-from blpo_dspy.data.labels.space import LabelSpace, Method
+from blpo_dspy.data.fields import InputFields
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labelling.chosen import RANDOM_SHARE
 from blpo_dspy.labelling.items import RATER, REASON
 from blpo_dspy.labelling.opening import Work, open_session
 from blpo_dspy.labelling.ordering import RANDOM, RandomOrder
 from blpo_dspy.labelling.session import LabelSession, Session
 from blpo_dspy.labelling.table import LabelTable
-from blpo_dspy.runs.jobs import ModelNames, Where
 
 if TYPE_CHECKING:
     from blpo_dspy.labelling.items import Items
 
 _SHORTEST_TOKEN = 16
-
-
-@dataclass(frozen=True)
-class LabelJob:
-    """One `blpo label`.
-
-    Attributes:
-        work: What is labelled, and by whom.
-        where: Where the page is served.
-        next: What is labelled next: "random", a judge's file, or the table with its verdicts.
-        models: The judge's models.
-        threads: Concurrent LM calls.
-        confidence: How the judge's confidence is found; as its file has it if None.
-        seed: Of the order.
-        random_share: The share of random draws beside what a judge's verdicts choose.
-    """
-
-    work: Work
-    where: Where
-    next: str = RANDOM
-    models: ModelNames = ModelNames()  # noqa: RUF009 - it is frozen
-    threads: int | None = None
-    confidence: Method | None = None
-    seed: int = 0
-    random_share: float = RANDOM_SHARE
 
 
 def label_images(job: LabelJob, screen: Screen) -> None:
@@ -60,11 +36,22 @@ def label_images(job: LabelJob, screen: Screen) -> None:
         BlpoError: If something cannot be used or written, the extra is not installed, or an option doesn't fit.
         ModelError: If a model that judges stops answering.
     """
-    work = job.work
+    space = parse_labels(job.labels, job.scale, job.scores, None, job.pairs)
+    work = Work(
+        job.source,
+        space,
+        job.out,
+        InputFields.of(job.images, job.context),
+        job.rater,
+        job.task.strip(),
+        job.image_column,
+        job.label_column,
+        job.allow_outside,
+    )
     items = work.items()
     for note in items.notes:
         screen.note(note)
-    session = _opened(job, items, screen)
+    session = _opened(job, work, items, screen)
     try:
         left = session.view()["progress"]
         done = left["labelled"] + left["cannot"] + left["before"]
@@ -75,24 +62,13 @@ def label_images(job: LabelJob, screen: Screen) -> None:
         session.journal.close()
 
 
-def _opened(job: LabelJob, items: Items, screen: Screen) -> LabelSession:
+def _opened(job: LabelJob, work: Work, items: Items, screen: Screen) -> LabelSession:
     """The session, with what comes next in it."""
     if job.next == RANDOM:
-        return open_session(job.work, items, lambda keys: RandomOrder(keys, job.seed))
+        return open_session(work, items, lambda keys: RandomOrder(keys, job.seed))
     from blpo_dspy.cli.label_next import next_by_judge  # noqa: PLC0415 - a judge takes long to import
 
-    found = next_by_judge(
-        job.next,
-        job.work,
-        items,
-        screen,
-        names=job.models,
-        threads=job.threads,
-        confidence=job.confidence,
-        seed=job.seed,
-        share=job.random_share,
-    )
-    return open_session(job.work, items, found.order, found.verdict)
+    return open_session(work, items, *next_by_judge(job, work, items, screen))
 
 
 def serve_page(session: Session, where: Where, screen: Screen, second_page: Callable[[], str] | None = None) -> None:

@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
+from blpo_dspy.cli.jobs import StudioJob
 from blpo_dspy.cli.screen import Screen
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import check_path, writable_folder, write_json
 from blpo_dspy.labelling.label_studio import from_label_studio, to_label_studio
 from blpo_dspy.predictions.files import write_rows
-
-
-@dataclass(frozen=True)
-class StudioJob:
-    """One `blpo label-studio`.
-
-    Attributes:
-        source: An export, or a judge's verdicts.
-        out: A .csv for labels, or a .json for tasks.
-        folder: Where the images of an export are.
-        images: The fields, or columns, with images.
-        label_tag: The control tag with the label; the only one if None.
-        reason_tag: The text field with the reason; the only one if None.
-        prefix: What Label Studio needs before the path of an image.
-    """
-
-    source: Path
-    out: Path
-    folder: Path | None
-    images: Sequence[str]
-    label_tag: str | None
-    reason_tag: str | None
-    prefix: str
 
 
 def label_studio(job: StudioJob, screen: Screen) -> None:

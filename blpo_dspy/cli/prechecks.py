@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeAlias
 
 import dspy
@@ -21,6 +21,7 @@ from blpo_dspy.calls.ledger import Ledger, Usage
 from blpo_dspy.calls.meter import GRACE, Meter
 from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.workers import Workers, thread_count
+from blpo_dspy.cli.jobs import CompileJob
 from blpo_dspy.cli.screen import Screen, noting, working
 from blpo_dspy.data.fields import all_images
 from blpo_dspy.data.images.prepare import PixelPolicy
@@ -28,7 +29,7 @@ from blpo_dspy.errors import ModelError
 from blpo_dspy.models.lm import Models, is_embedded
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.costs import calls_of
-from blpo_dspy.runs.jobs import CompileJob, Search
+from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.preflight import (
     PROBES,
     image_limits,
@@ -97,9 +98,9 @@ def run_prechecks(
     began = time.monotonic()
     calls = precheck_calls(job, start, train, models).total()
     job.search.after(Usage(calls=calls))  # or none would be left for the search
-    with noting(screen), _Meters(job.search, job.run_dir) as meters:
+    with noting(screen), Meters(job.search, job.run_dir) as meters:
         if job.preflight:
-            _preflight(start, sets, models, meters.another("preflight"), screen)
+            preflight(start, sets, models, meters.another("preflight"), screen)
         repeated = None
         if job.repeat is not None:
             with working(screen) as watch, Workers(job.search.threads, grace=GRACE) as workers:
@@ -117,55 +118,20 @@ def run_prechecks(
     return Prechecks(meters.ledger(), repeated, time.monotonic() - began)
 
 
-def preflight(
-    start: VisualJudge,
-    sets: Mapping[str, _Examples],
-    models: Models,
-    search: Search,
-    run_dir: Path | None,
-    screen: Screen,
-) -> None:
-    """Does what `--preflight` asks for.
-
-    Args:
-        start: The judge to start from.
-        sets: The labelled images by the name of their set, which have to be apart.
-        models: The models by role.
-        search: The threads, the prices, and the cap on calls if there is one.
-        run_dir: The folder of the run, which remembers the answers, if there is one.
-        screen: Where notes go.
-
-    Raises:
-        ModelError: If a model cannot be used, or does not see images.
-    """
-    with _Meters(search, run_dir) as meters:
-        _preflight(start, sets, models, meters.another("preflight"), screen)
-
-
-class _Meters:
+class Meters(ExitStack):
     """Meters used one after the other under one budget, each with a memory of its own, which a run's folder keeps."""
 
     def __init__(self, search: Search, run_dir: Path | None) -> None:
+        super().__init__()
         self._search, self._run_dir = search, run_dir
         self._allowance = Allowance(search.budget(), self.ledger, _spent_early)
         self._meters: list[Meter] = []
-        self._journals: list[Journal] = []
-
-    def __enter__(self) -> _Meters:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for journal in self._journals:
-            journal.close()
 
     def another(self, name: str) -> Meter:
         """Returns a meter with nothing in its memory but what an earlier session of the same run asked for."""
         journal = None
         if self._run_dir is not None:
-            journal = Journal(self._run_dir / "beforehand", {}, file_name=f"{name}.jsonl")
-            self._journals.append(journal)
+            journal = self.enter_context(closing(Journal(self._run_dir / "beforehand", {}, file_name=f"{name}.jsonl")))
         before = self.ledger()
         meter = Meter(
             num_threads=thread_count(self._search.threads),
@@ -202,8 +168,12 @@ def _asked_as(roles: str) -> str:
     return roles.partition(" ")[0]
 
 
-def _preflight(start: VisualJudge, sets: Mapping[str, _Examples], models: Models, meter: Meter, screen: Screen) -> None:
-    """Notes what is wrong with the sets, and refuses a model that doesn't see images or takes none of this size."""
+def preflight(start: VisualJudge, sets: Mapping[str, _Examples], models: Models, meter: Meter, screen: Screen) -> None:
+    """Notes what is wrong with the sets, and refuses a model that doesn't see images or takes none of this size.
+
+    Raises:
+        ModelError: If a model cannot be used, or does not see images.
+    """
     lines = [*scarce_labels(sets, start.labels), *near_duplicates(sets)]
     for line in lines[:_MOST_NOTES]:
         screen.note(line)

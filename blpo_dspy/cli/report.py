@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
+from blpo_dspy.cli.jobs import ReportJob
 from blpo_dspy.cli.screen import Screen
 from blpo_dspy.comparison.page import is_comparison, write_comparison_report
 from blpo_dspy.errors import BlpoError
@@ -12,22 +10,21 @@ from blpo_dspy.files import writable_folder
 from blpo_dspy.report import load_run, write_report
 
 
-def report(run_dir: Path, out: Path | None, screen: Screen, *, images: bool, blur: Sequence[str] | None) -> None:
+def report(job: ReportJob, screen: Screen) -> None:
     """Writes the report of a run, or of a comparison, and prints its path.
 
     Raises:
         BlpoError: If the folder holds no run, a label to blur is none of its labels, or the file cannot be written.
     """
-    comparison = is_comparison(run_dir)
-    run = None if comparison else load_run(run_dir)
-    file = out or run_dir / "report.html"
+    run = None if is_comparison(job.run_dir) else load_run(job.run_dir)
+    file = job.out or job.run_dir / "report.html"
     if file.suffix != ".html":
         raise BlpoError(f"{file}: the report is HTML, so its name should end in .html")
     writable_folder(file.parent)
     if run is None:
-        write_comparison_report(run_dir, file)
+        write_comparison_report(job.run_dir, file)
     else:
-        write_report(run, file, images=images, blur=blur)
+        write_report(run, file, images=not job.no_images, blur=job.blur)
     if screen.as_json:
         screen.json({"report": str(file), "bytes": file.stat().st_size})
     else:

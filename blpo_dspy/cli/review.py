@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from blpo_dspy.cli.jobs import ReviewJob
 from blpo_dspy.cli.label import label_words, serve_page
 from blpo_dspy.cli.screen import Screen
 from blpo_dspy.data.labels.space import LabelSpace
@@ -13,20 +14,15 @@ from blpo_dspy.files import writable_folder
 from blpo_dspy.labelling.originals import find_originals
 from blpo_dspy.labelling.review import TABLE, ReviewSession, review_journal
 from blpo_dspy.report.run.to_review import ReviewData, load_review_data
-from blpo_dspy.runs.jobs import Where
 
 
-def review_run(folder: Path, where: Where, screen: Screen) -> None:
+def review_run(job: ReviewJob, screen: Screen) -> None:
     """Serves the page until it is stopped; the same command resumes.
-
-    Args:
-        folder: The folder of a run.
-        where: Where the page is served.
-        screen: Where its address and the results are printed.
 
     Raises:
         BlpoError: If the folder holds no run, there is nothing to look at again, or the page cannot be served.
     """
+    folder = job.run_dir
     data = load_review_data(folder)
     labels = LabelSpace.from_dict(data.labels)
     originals = find_originals(folder, data, labels)
@@ -42,7 +38,7 @@ def review_run(folder: Path, where: Where, screen: Screen) -> None:
         reasons = [case.why for case in data.cases]
         counts = ", ".join(f"{reasons.count(why)} {why}" for why in dict.fromkeys(reasons))
         screen.text(f"Review  {len(session)} pictures ({counts})")
-        serve_page(session, where, screen)
+        serve_page(session, job.where, screen)
         for file in session.files:
             screen.text(f"Wrote   {file}")
         screen.text(f"Next    {next_command(data, session.files[1:])}")

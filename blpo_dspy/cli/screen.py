@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
+import time
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -23,8 +24,9 @@ from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.calls.ledger import ROLES, Ledger
 from blpo_dspy.cli.flags import with_flags
-from blpo_dspy.errors import BlpoWarning, in_json, shown
+from blpo_dspy.errors import BlpoWarning, counted, in_json, shown
 from blpo_dspy.files import writing_output
+from blpo_dspy.notebook import share
 from blpo_dspy.optimizers.bench.records import Rejection
 from blpo_dspy.runs.checks import Checks
 from blpo_dspy.runs.jobs import EMBEDDED
@@ -33,6 +35,7 @@ from blpo_dspy.runs.record import Aligned
 
 _OFFLINE = "the offline engine, not a multimodal LLM"
 _WIDEST_TEXT = 100
+_PULSE = 60.0  # seconds
 _UNBOUNDED = 10_000
 _MOST_REASONS = 3
 
@@ -54,6 +57,7 @@ class Screen:
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
         self._warned: set[str] = set()
+        self._logged = time.monotonic()
         # Made for each command, as a test or a caller may have replaced the streams since the last.
         self.out = _Console(file=sys.stdout, highlight=False)
         self.err = _Console(file=sys.stderr, highlight=False)
@@ -97,6 +101,16 @@ class Screen:
         # A log keeps a remark on one line.
         self.err.print(Text(f"Note: {shown(line)}", style="yellow"), soft_wrap=not self.err.is_terminal)
 
+    def remark(self, line: str) -> None:
+        """Prints a line about the work under way beside the results."""
+        self.err.print(line, markup=False, soft_wrap=True)
+
+    def pulse(self, line: str) -> None:
+        """Does so now and then, in the log file of a long run; a terminal has a live line."""
+        if not self.err.is_terminal and time.monotonic() - self._logged >= _PULSE:
+            self._logged = time.monotonic()
+            self.remark(line)
+
     def warn(self, warning: Warning | str) -> None:
         """Shows a warning as a remark, once if several steps of a command issue it."""
         options = warning.options if isinstance(warning, BlpoWarning) else ()
@@ -122,8 +136,7 @@ def working(screen: Screen, *, live: bool = True) -> Iterator[Watch]:
     watch = Watch(screen.err, shown=live)
 
     def on_warning(warning: Warning | str) -> None:
-        if str(warning) not in watch.warnings:
-            watch.warnings.append(str(warning))
+        if watch.keep(warning):
             screen.warn(warning)
 
     with quiet_libraries(on_warning) as quiet, watch:
@@ -206,8 +219,7 @@ def _checks_in_words(checks: Checks) -> dict[str, str]:
             f"{stated.count} of {stated.n} descriptions name a label or a rating, which is the judge's to give"
         )
     if checks.label_errors:
-        found = len(checks.label_errors)
-        facts["Labels"] = f"{found} training label{'s' if found > 1 else ''} to look at again"
+        facts["Labels"] = f"{counted(len(checks.label_errors), 'training label')} to look at again"
     return facts
 
 
@@ -218,8 +230,7 @@ def _rejections_in_words(rejections: Sequence[Rejection]) -> dict[str, str]:
     kinds = Counter(rejection.kind for rejection in rejections).most_common()
     reasons = [f"{kind} ({count})" for kind, count in kinds[:_MOST_REASONS]]
     reasons += ["…"] if len(kinds) > _MOST_REASONS else []
-    count = len(rejections)
-    return {"Refused": f"{count} proposal{'s' if count > 1 else ''}: {'; '.join(reasons)}"}
+    return {"Refused": f"{counted(len(rejections), 'proposal')}: {'; '.join(reasons)}"}
 
 
 def _show_facts(screen: Screen, facts: Mapping[str, str]) -> None:
@@ -262,7 +273,7 @@ def agreement_table(measures: Sequence[tuple[str, str, Agreement | None]]) -> Ta
     head = ["split", "judge", "n", *figures.values(), "invalid", *(["failed"] if failed else [])]
     rows = []
     for split, name, a in measured:
-        cells = [str(a.n), *(_figure(getattr(a, figure)) for figure in figures), str(a.invalid)]
+        cells = [str(a.n), *(share(getattr(a, figure)) for figure in figures), str(a.invalid)]
         rows.append([split, name, *cells, *([str(a.failed)] if failed else [])])
     return plain_table(head, rows, left=("split", "judge"))
 
@@ -370,10 +381,6 @@ def show_verdict(screen: Screen, image: str, verdict: Verdict) -> None:
     if verdict.escalate:
         cells.append("escalated")
     screen.line("\t".join(cells))
-
-
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
 
 
 def _one_line(text: str, longest: int = 300) -> str:

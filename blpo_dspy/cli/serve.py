@@ -3,42 +3,23 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from blpo_dspy.cli.begin import connect, load_judge, note_offline
+from blpo_dspy.cli.jobs import ServeJob
 from blpo_dspy.cli.screen import Screen, models_line
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.runs.jobs import ModelNames
 
 TOKEN = "BLPO_TOKEN"
 _GRACE = 600  # seconds that a stop waits for requests under way; each has a limit of its own
 
 
-def serve(
-    file: Path,
-    program: str | None,
-    names: ModelNames,
-    screen: Screen,
-    *,
-    address: tuple[str, int],
-    limits: tuple[int | None, int, float, int],
-    allow_urls: bool,
-) -> None:
+def serve(job: ServeJob, screen: Screen) -> None:
     """Serves a judge until it is stopped by Ctrl-C or SIGTERM; what is under way is finished first.
-
-    Args:
-        file: The judge's file.
-        program: As `load_judge` takes it.
-        names: The models.
-        screen: Where it says what it serves.
-        address: Host and port.
-        limits: As `Limits` takes them; its own number of threads if None.
-        allow_urls: Whether an image may be a URL.
 
     Raises:
         BlpoError: If the judge cannot be loaded, the extra is not installed, or the address needs a token.
     """
-    judge = load_judge(file, program)
+    judge = load_judge(job.judge, job.program)
     try:
         import uvicorn  # noqa: PLC0415 - of an extra
 
@@ -46,7 +27,7 @@ def serve(
         from blpo_dspy.serving.web import is_loopback  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise BlpoError(f"{error.name} is not installed; pip install 'blpo-dspy[serve]'") from error
-    (host, port), (threads, queue, seconds, body) = address, limits
+    host, port, names = job.host, job.port, job.models
     token = os.environ.get(TOKEN) or None
     if token is None and not is_loopback(host):
         raise BlpoError(
@@ -55,11 +36,10 @@ def serve(
         )
     models = connect(names)
     note_offline(names, screen, "model")
-    server = JudgeServer(
-        judge, models, Limits(threads or Limits.threads, queue, seconds, body), token=token, allow_urls=allow_urls
-    )
+    limits = Limits(job.threads or Limits.threads, job.queue, job.request_timeout, job.max_body)
+    server = JudgeServer(judge, models, limits, token=token, allow_urls=job.allow_urls)
     used = {role: name for role, name in names.by_role().items() if role != "optimizer"}
-    screen.text(f"Judge   {file} with {models_line(used)}")
+    screen.text(f"Judge   {job.judge} with {models_line(used)}")
     screen.text(f"Serving http://{host}:{port}/ (POST /judge, /health, /metrics); Ctrl-C stops it")
     config = uvicorn.Config(
         server.app, host, port, log_level="warning", timeout_graceful_shutdown=_GRACE, access_log=False

@@ -196,7 +196,7 @@ def _overridden(source: Source, start: Start) -> Task:
         "instruction": start.task,
         "verbalizer_instruction": start.verbalizer_instruction,
         "context": None if columns.context is None else check_context(columns.context),
-        "evidence": None if start.evidence is None else start.evidence.value,
+        "evidence": start.evidence,
     }
     if start.labels is not None and (start.labels.kind == "scores") != (task.labels.kind == "scores"):
         own = " (with --source-option binning=scores and scale=LOWEST-HIGHEST they are scores)"

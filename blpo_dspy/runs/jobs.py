@@ -1,60 +1,23 @@
-"""The jobs of the command line, as plain values; nothing heavy is imported here."""
+"""What a run is asked for, as plain values; nothing heavy is imported here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any, NewType, TypeVar
+from typing import Any, Literal, TypeVar
 
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.calls.outages import MAX_OUTAGE
-from blpo_dspy.data.labels.space import LabelSpace, Method, Orders
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 
 EMBEDDED = "embedded"
 T = TypeVar("T")
-
-# What several jobs say of an option.
-_MAX_USD = "Maximum cost of the same calls in dollars, if prices are known."
-_MAX_OUTAGE = "Maximum time to wait for a server that has stopped answering."
-_PRICES = "A model's dollars per million prompt and completion tokens."
-_ALLOW_OUTSIDE = "Take images outside the folder, or that of the table."
-_DRAW = "Images of a source (default: as in the paper's test set)."
-_ORDERS = 'Of a judge of pairs: "both" asks twice, the images changing places; "one" costs one call.'
-_THREADS = "Concurrent LM calls (default 8); results don't depend on it."
-_KEY = "Columns by which an image is known in both tables (default: all they share)."
-_SEED = "Seeds every draw."
-_PROGRAM = "A function that returns the ProgramJudge whose state the file holds."
-_MANY = "Many images, with --out"  # a heading of the help
-_BATCHES = "Batches of a provider"
-_PREFLIGHT = "First check that the models see, also the largest images, and that the sets are apart."
-
-
-class EvidenceOption(str, Enum):
-    """What the judge reads."""
-
-    BOTH = "both"
-    IMAGE = "image"
-    DESCRIPTION = "description"
-
-
-class KeepBackOption(str, Enum):
-    """From when mistakes are kept back from the optimizer model."""
-
-    AUTO = "auto"
-    ALWAYS = "always"
-    NEVER = "never"
-
-
-class RaterRule(str, Enum):
-    """How several people's labels become one."""
-
-    MAJORITY = "majority"
-    MEAN = "mean"
+Evidence = Literal["both", "image", "description"]
+Rule = Literal["majority", "mean"]
 
 
 @dataclass(frozen=True)
@@ -87,10 +50,6 @@ class ModelNames:
         return {"judge": judge, "verbalizer": self.verbalizer or judge, "optimizer": self.optimizer or judge}
 
 
-JudgeModels = NewType("JudgeModels", ModelNames)
-"""The models of a judge, without an optimizer's."""
-
-
 @dataclass(frozen=True)
 class Columns:
     """Which columns of a table hold what.
@@ -112,26 +71,27 @@ class Columns:
     reason: str | None = None
 
 
-def option(text: str, default: Any = None, *, heading: str | None = None, **shown: Any) -> Any:
+def option(
+    text: str,
+    default: Any = None,
+    *,
+    heading: str | None = None,
+    flag: str | None = None,
+    argument: bool = False,
+    **shown: Any,
+) -> Any:
     """Returns a field that the command line offers as an option.
 
     Args:
         text: What it is, for the help.
-        default: Its default.
+        default: Its default, or a function that makes it; `MISSING` if it has to be given.
         heading: The part of the help that lists it.
+        flag: How the command line writes it, where that doesn't follow from its name.
+        argument: Whether it is given without a flag.
         **shown: What else `typer.Option` takes, such as metavar and min.
     """
-    return field(default=default, metadata=option_of(text, heading=heading, **shown))
-
-
-def option_of(text: str, *, heading: str | None = None, **shown: Any) -> dict[str, Any]:
-    """Returns the metadata of such a field, where it has no default or makes one."""
-    return {"help": text, "heading": heading, "shown": shown}
-
-
-def argument_of(text: str, metavar: str) -> dict[str, Any]:
-    """Returns the metadata of a field that the command line takes without a flag."""
-    return {**option_of(text, metavar=metavar, show_default=False), "argument": True}
+    metadata = {"help": text, "heading": heading, "flag": flag, "argument": argument, "shown": shown}
+    return field(metadata=metadata, **{"default_factory" if callable(default) else "default": default})
 
 
 def described(cls: type[T]) -> type[T]:
@@ -141,8 +101,6 @@ def described(cls: type[T]) -> type[T]:
     return cls
 
 
-_JUDGE = argument_of("A judge.json.", "JUDGE")
-_VERDICTS = argument_of("Verdicts, as `blpo judge --out` writes them: .csv, .tsv, .jsonl or .parquet.", "PREDICTIONS")
 _search, _guards = partial(option, heading="Search"), partial(option, heading="Guards")
 
 
@@ -162,7 +120,7 @@ class Search:
         "Right examples shown with the mistakes (default 4; 0 with --paper).", metavar="N", min=0
     )
     minibatch_size: int | None = _search("Images judged in a round (default 20; all with --paper).", metavar="N", min=1)
-    keep_back: KeepBackOption | None = _search(  # noqa: RUF009 - a field
+    keep_back: Literal["auto", "always", "never"] | None = _search(
         "Whether to hide half of the mistakes from the optimizer model and score updates on them (default auto: once "
         "it corrects all that it is shown; never with --paper)."
     )
@@ -174,11 +132,13 @@ class Search:
     paper: bool = _search(
         "The paper's algorithm to the letter; its judge sees the image alone: --evidence image.", default=False
     )
-    seed: int = _search(_SEED, default=0, metavar="N")
-    threads: int | None = _search(_THREADS, metavar="N", min=1)
+    seed: int = _search("Seeds every draw.", default=0, metavar="N")
+    threads: int | None = _search("Concurrent LM calls (default 8); results don't depend on it.", metavar="N", min=1)
     max_calls: int | None = _search("Maximum number of LM calls in total, the test split included.", metavar="N", min=1)
     max_tokens: int | None = _search("Maximum number of tokens, likewise.", metavar="N", min=1)
-    max_usd: float | None = _search(_MAX_USD, metavar="X", min=0)
+    max_usd: float | None = _search(
+        "Maximum cost of the same calls in dollars, if prices are known.", metavar="X", min=0
+    )
     max_seconds: float | None = _search("Maximum time in seconds, likewise.", metavar="X", min=0)
     fidelity: int = _search(
         "Test images to check on, at 2 or 4 calls each, whether descriptions carry what the pixels show.",
@@ -204,10 +164,15 @@ class Search:
     part_loss: float | None = _guards(
         "Refuse a judge that is worse by X in [0, 1] for a label or a group.", metavar="X"
     )
-    prices: Mapping[str, tuple[float, float]] = field(
-        default_factory=dict, metadata=option_of(_PRICES, heading="Search", metavar="MODEL=IN,OUT")
+    prices: Mapping[str, tuple[float, float]] = _search(
+        "A model's dollars per million prompt and completion tokens.",
+        default=dict,
+        flag="--price",
+        metavar="MODEL=IN,OUT",
     )
-    max_outage: float = _search(_MAX_OUTAGE, default=MAX_OUTAGE, metavar="SECONDS", min=0)
+    max_outage: float = _search(
+        "Maximum time to wait for a server that has stopped answering.", default=MAX_OUTAGE, metavar="SECONDS", min=0
+    )
     batch_api: bool = _search(
         "After the search, use the provider's batch endpoint, with --run-dir: test split, label errors.", default=False
     )
@@ -283,12 +248,12 @@ class RaterChoice:
     Attributes:
         columns: One column for each rater; if there are none, each row is one rating of its image.
         name_column: The column with the rater of a row, if that is known.
-        rule: "majority" or "mean".
+        rule: What makes one label of them.
     """
 
     columns: tuple[str, ...] = ()
     name_column: str | None = None
-    rule: str = "majority"
+    rule: Rule = "majority"
 
 
 @dataclass(frozen=True)
@@ -340,283 +305,10 @@ class Start:
     test: Path | None = None
     sizes: tuple[int, int, int] | None = None
     balanced: bool = True
-    evidence: EvidenceOption | None = None
+    evidence: Evidence | None = None
     verbalizer_instruction: str | None = None
     reasoning: bool = False
     judge: Path | None = None
-
-
-@described
-@dataclass(frozen=True)
-class CompileJob:
-    """One `blpo compile`: what it begins with, how BLPO searches, and what it leaves."""
-
-    start: Start
-    search: Search
-    out: Path = field(metadata=option_of("Where the judge goes, a .json file.", metavar="FILE"))
-    result: Path | None = option(  # noqa: RUF009 - a field
-        "Where to record the run, a .json file.", metavar="FILE"
-    )
-    preflight: bool = option(_PREFLIGHT, default=False)
-    repeat: int | None = option(
-        "First judge ten images N times: how far does the judge agree with itself?", metavar="N", min=2
-    )
-    folds: int | None = option(
-        "For 60 to 100 images: no test set, but K folds, each judged by a judge compiled on the others; K + 1 "
-        "searches, among which all caps are shared out equally.",
-        metavar="K",
-        min=2,
-    )
-    run_dir: Path | None = option(  # noqa: RUF009 - a field
-        "Folder for journal, judge.json, result.json, report.html; continues a run cut short.", metavar="DIR"
-    )
-
-
-@described
-@dataclass(frozen=True)
-class CompareJob:
-    """One `blpo compare`: what every method begins with, and the caps of each search."""
-
-    start: Start
-    max_calls: int = field(metadata=option_of("Maximum number of LM calls of each search.", metavar="N", min=1))
-    out: Path = field(
-        metadata=option_of("Folder for the journal, report.html, results.json, table.md, plot.png.", metavar="DIR")
-    )
-    optimizers: str | None = option("Methods, such as blpo,gepa,opro (default: all).", metavar="A,B,…")
-    seeds: tuple[int, ...] = option(
-        "One run of each method per seed; the first draws the splits.", default=(0,), metavar="A,B,…"
-    )
-    threads: int | None = option(
-        "Concurrent LM calls (default 8); results of our own optimizers don't depend on it.", metavar="N", min=1
-    )
-    max_usd: float | None = option(_MAX_USD, metavar="X", min=0)
-    prices: Mapping[str, tuple[float, float]] = field(
-        default_factory=dict, metadata=option_of(_PRICES, metavar="MODEL=IN,OUT")
-    )
-    preflight: bool = option(_PREFLIGHT, default=False)
-    max_outage: float = option(_MAX_OUTAGE, default=MAX_OUTAGE, metavar="SECONDS", min=0)
-
-
-@described
-@dataclass(frozen=True)
-class EvaluateJob:
-    """One `blpo evaluate`; the context columns are the judge's own."""
-
-    judge: Path = field(metadata=_JUDGE)
-    data: Data
-    models: JudgeModels
-    draw: int | None = option(_DRAW, metavar="N", min=1)
-    against: Path | None = option(  # noqa: RUF009 - a field
-        "A second judge.json to compare with on the same images.", metavar="OTHER"
-    )
-    orders: Orders = option(_ORDERS, default="both", metavar="ORDERS")  # noqa: RUF009 - a field
-    program: str | None = option(_PROGRAM, metavar="MODULE:FACTORY")
-    seed: int = option(_SEED, default=0, metavar="N")
-    threads: int | None = option(_THREADS, metavar="N", min=1)
-    max_outage: float = option(_MAX_OUTAGE, default=MAX_OUTAGE, metavar="SECONDS", min=0)
-
-    def __post_init__(self) -> None:
-        _check_draw(self.draw, self.data)
-
-
-def _check_draw(draw: int | None, data: Data) -> None:
-    if draw is not None and data.source is None:
-        raise BlpoError("--draw belongs to --source; a TABLE is used whole")
-
-
-@described
-@dataclass(frozen=True)
-class Scale:
-    """How `blpo judge --out` uses several processes."""
-
-    workers: int | None = option(
-        "Judge in so many processes, each with --threads calls.", heading=_MANY, metavar="N", min=1
-    )
-    cluster: str | None = option(
-        "Judge on the workers of a Dask cluster, such as tcp://10.0.0.5:8786.", heading=_MANY, metavar="ADDRESS"
-    )
-    max_in_flight: int | None = option(
-        "Maximum number of LM calls at once, over all.", heading=_MANY, metavar="N", min=1
-    )
-    max_usd: float | None = option("Maximum cost in dollars, if prices are known.", heading=_MANY, metavar="X", min=0)
-
-
-@described
-@dataclass(frozen=True)
-class Batching:
-    """Whether and how `blpo judge --out` uses the provider's batch endpoint."""
-
-    batch_api: bool = option("Answered within a day, at half of the price as a rule.", False, heading=_BATCHES)
-    prices: Mapping[str, tuple[float, float]] = field(
-        default_factory=dict,
-        metadata=option_of(
-            "A model's dollars per million prompt and completion tokens of single calls.",
-            heading=_BATCHES,
-            metavar="MODEL=IN,OUT",
-        ),
-    )
-    poll: float | None = option(
-        "First delay between two looks at a batch; it doubles up to a minute (default 1).",
-        heading=_BATCHES,
-        metavar="SECONDS",
-        min=0,
-    )
-    abandon: bool = option("Forget the batches under way, and pay for their requests again.", False, heading=_BATCHES)
-
-
-@dataclass(frozen=True)
-class Escalation:
-    """How sure a judge has to be, and who is asked where it isn't.
-
-    Attributes:
-        confidence: How the confidence is found; as the judge's file has it if None.
-        votes: How often a judge is asked, where it is found by votes; 5 times if None.
-        temperature: At which temperature; at 1 if None.
-        to: The files of further judges, each asked where the one before escalates; the last may be a table for people.
-        models: The model of each of them; that of the first judge if there are none.
-    """
-
-    confidence: Method | None = None
-    votes: int | None = None
-    temperature: float | None = None
-    to: tuple[Path, ...] = ()
-    models: tuple[str, ...] = ()
-
-
-@described
-@dataclass(frozen=True)
-class CalibrateJob:
-    """One `blpo calibrate`: of which judge, on which images, and what its automatic labels have to keep."""
-
-    judge: Path = field(metadata=_JUDGE)
-    data: Data
-    out: Path = field(metadata=option_of("Where the calibrated judge goes, a .json file.", metavar="FILE"))
-    agreement: float = option(
-        "Share of the automatic labels that has to agree with people's.", default=0.9, metavar="X"
-    )
-    risk: float = option("Probability with which fewer may.", default=0.1, metavar="X")
-    within: int = option("Levels of a scale that labels may be apart and still agree.", default=0, metavar="N", min=0)
-    escalation: Escalation = Escalation()
-    models: JudgeModels = JudgeModels(ModelNames())  # noqa: RUF009 - it is frozen
-    orders: Orders = option(_ORDERS, default="both", metavar="ORDERS")  # noqa: RUF009 - a field
-    draw: int | None = option(_DRAW, metavar="N", min=1)
-    prices: Mapping[str, tuple[float, float]] = field(
-        default_factory=dict, metadata=option_of(_PRICES, metavar="MODEL=IN,OUT")
-    )
-    seed: int = option(_SEED, default=0, metavar="N")
-    threads: int | None = option(_THREADS, metavar="N", min=1)
-    max_outage: float = option(_MAX_OUTAGE, default=MAX_OUTAGE, metavar="SECONDS", min=0)
-
-    def __post_init__(self) -> None:
-        _check_draw(self.draw, self.data)
-
-
-@dataclass(frozen=True)
-class JudgeJob:
-    """One `blpo judge`.
-
-    Attributes:
-        judge: The judge's file.
-        images: Paths or URLs, or one folder or table.
-        context: A NAME=TEXT for each context input that is the same for all images.
-        models: Its models.
-        threads: Concurrent LM calls.
-        out: The path or address of the table that the verdicts go to; standard output if None.
-        image_column: The column of a table with the only image, where it has another name than the judge's input.
-        max_calls: The most LM calls.
-        allow_outside: Whether images may lie outside the folder, or that of the table.
-        max_outage: Seconds that a server which has stopped answering is waited for.
-        orders: Whether a judge of pairs is asked in both orders of the images or one.
-        program: The module and factory of a program of the user's own, whose state the file holds.
-        scale: Where and under which further caps a table is made.
-        batching: Whether and how a provider's batch endpoint is used.
-        escalation: How sure the judge has to be, and who is asked where it isn't.
-    """
-
-    judge: Path
-    images: list[str]
-    context: list[str]
-    models: ModelNames
-    threads: int | None
-    out: str | None = None
-    image_column: str | None = None
-    max_calls: int | None = None
-    allow_outside: bool = False
-    max_outage: float = MAX_OUTAGE
-    orders: Orders = "both"
-    program: str | None = None
-    scale: Scale = Scale()
-    batching: Batching = Batching()
-    escalation: Escalation = Escalation()
-
-
-@described
-@dataclass(frozen=True)
-class SampleJob:
-    """One `blpo sample`."""
-
-    predictions: Path = field(metadata=_VERDICTS)
-    out: Path = field(
-        metadata=option_of("The table for people to label: .csv, .jsonl or .parquet, a new file.", metavar="FILE")
-    )
-    n: int = option("How many images are drawn.", default=200, metavar="N", min=1)
-    seed: int = option(_SEED, default=0, metavar="N")
-
-
-@described
-@dataclass(frozen=True)
-class PopulationJob:
-    """One `blpo population`."""
-
-    predictions: Path = field(metadata=_VERDICTS)
-    labels: Path = field(
-        metadata=option_of(
-            "What `blpo sample` drew, labelled; or your own draw with its probabilities.", metavar="TABLE"
-        )
-    )
-    judge: Path | None = option(  # noqa: RUF009 - a field
-        "The judge.json: labels of images it was compiled with are set aside.", metavar="JUDGE"
-    )
-    by: str | None = option("Also for each value of this column of PREDICTIONS.", metavar="NAME")
-    space: LabelSpace | None = option(  # noqa: RUF009 - a field
-        "The labels compare two images; without --judge.", metavar="A,B[,TIE]"
-    )
-    key: tuple[str, ...] | None = option(_KEY, metavar="A,B,…")
-    level: float = option("How often the intervals are to hold.", default=0.95, metavar="X")
-    allow_outside: bool = option(_ALLOW_OUTSIDE, default=False)
-    program: str | None = option(_PROGRAM, metavar="MODULE:FACTORY")
-
-
-@described
-@dataclass(frozen=True)
-class DriftJob:
-    """One `blpo drift`."""
-
-    judge: Path = field(metadata=_JUDGE)
-    reference: Path = field(
-        metadata=option_of("Its verdicts then, as `blpo judge --out` wrote them.", metavar="PREDICTIONS")
-    )
-    current: Path = field(metadata=option_of("Its verdicts now, on the same images or others.", metavar="PREDICTIONS"))
-    labels: Path | None = option(  # noqa: RUF009 - a field
-        "A few new labels of images, to see whether agreement fell.", metavar="TABLE"
-    )
-    key: tuple[str, ...] | None = option(_KEY, metavar="A,B,…")
-    alpha: float = option("How often chance may raise an alarm, over all tests.", default=0.05, metavar="X")
-    allow_outside: bool = option(_ALLOW_OUTSIDE, default=False)
-    program: str | None = option(_PROGRAM, metavar="MODULE:FACTORY")
-
-
-@dataclass(frozen=True)
-class Where:
-    """Where a page for people is served.
-
-    Attributes:
-        host: The address to listen on; loopback if None.
-        port: The port.
-    """
-
-    host: str | None
-    port: int
 
 
 def names(text: str) -> tuple[str, ...]:

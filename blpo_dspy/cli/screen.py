@@ -315,17 +315,7 @@ def show_evaluated(
     people: str | None,
     paired: PairedComparison | None,
 ) -> None:
-    """Prints how far judges agree with people.
-
-    Args:
-        screen: Where.
-        done: The agreement of each judge; of two the second is what the first is compared with.
-        judges: Their files.
-        data: What they judged.
-        models: The models by role.
-        people: How far people agree with each other, in a sentence, if that is known.
-        paired: The comparison of the two.
-    """
+    """Prints how far judges agree with people; of two the second is what the first is compared with."""
     screen.text(f"{' against '.join(judges)} on {data} with {models_line(models)}")
     screen.text()
     same = len({Path(judge).name for judge in judges}) < len(judges)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, get_args
 
 import dspy
@@ -104,50 +104,39 @@ def _reading(judge: VisualJudge, evidence: Evidence) -> VisualJudge:
 
 
 def late_verdicts(record: BLPOResult, train: Sequence[dspy.Example], labels: LabelSpace) -> dict[int, list[Verdict]]:
-    """Returns by position what the judges of the later half of the rounds said about training examples.
-
-    Args:
-        record: What the search recorded; its later judges know the task best.
-        train: The training examples, which come first among the positions.
-        labels: The label space; what was said of a pair in the other order is mirrored.
-    """
-    swapped = to_swap([example.label for example in train], record.options["seed"], TRAIN) if labels.paired else ()
+    """Returns by position what the judges of the later rounds, who know the task best, said about training examples."""
+    late = record.rounds[len(record.rounds) // 2 :]
+    judgements = [judgement for completed in late for judgement in completed.batch.judgements]
     found: dict[int, list[Verdict]] = {}
-    for completed in record.rounds[len(record.rounds) // 2 :]:
-        for judgement in completed.batch.judgements:
-            if judgement.example < len(train):
-                verdict = _verdict(judgement)
-                if judgement.example in swapped and verdict.label is not None:
-                    verdict = replace(verdict, label=labels.mirror(verdict.label))
-                found.setdefault(judgement.example, []).append(verdict)
+    for position, verdict in _said(judgements, 0, train, TRAIN, record, labels):
+        found.setdefault(position, []).append(verdict)
     return found
 
 
 def validated_verdicts(
     record: BLPOResult, train: Sequence[dspy.Example], val: Sequence[dspy.Example], labels: LabelSpace
 ) -> list[tuple[dspy.Example, Verdict]]:
-    """Returns the validation examples that the search judged with its result, and what that said about each.
-
-    Args:
-        record: What the search recorded.
-        train: The training examples, which come first among the positions.
-        val: The validation examples.
-        labels: The label space; what was said of a pair in the other order is mirrored.
-    """
+    """Returns the validation examples that the search judged with its result, and what that said about each."""
     if record.after is None or record.validated_on != "val":
         return []
-    swapped = to_swap([example.label for example in val], record.options["seed"], "val") if labels.paired else ()
-    found = []
-    for judgement in record.after.judgements:
-        position, verdict = judgement.example - len(train), _verdict(judgement)
-        if position in swapped and verdict.label is not None:
-            verdict = replace(verdict, label=labels.mirror(verdict.label))
-        found.append((val[position], verdict))
-    return found
+    return [(val[at], said) for at, said in _said(record.after.judgements, len(train), val, "val", record, labels)]
 
 
-def _verdict(judgement: Judgement) -> Verdict:
-    return Verdict(judgement.predicted, judgement.answer, judgement.description, failure=judgement.failure)
+def _said(
+    judgements: Sequence[Judgement],
+    first: int,
+    examples: Sequence[dspy.Example],
+    name: str,
+    record: BLPOResult,
+    labels: LabelSpace,
+) -> Iterator[tuple[int, Verdict]]:
+    """What was said about examples, by their place among them, mirrored where the search showed the other order."""
+    swapped = to_swap([example.label for example in examples], record.options["seed"], name) if labels.paired else ()
+    for judgement in judgements:
+        place, label = judgement.example - first, judgement.predicted
+        if 0 <= place < len(examples):
+            label = labels.mirror(label) if place in swapped and label is not None else label
+            yield place, Verdict(label, judgement.answer, judgement.description, failure=judgement.failure)
 
 
 def find_label_errors(

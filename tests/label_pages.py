@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from starlette.testclient import TestClient
 
 from blpo_dspy.data.fields import InputFields
 from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.files import write_json
 from blpo_dspy.labelling.agreement import agreement_page
 from blpo_dspy.labelling.app import LabelServer
 from blpo_dspy.labelling.items import find_items
@@ -34,11 +35,11 @@ from blpo_dspy.labelling.session import LabelSession
 from blpo_dspy.labelling.table import LabelTable
 from blpo_dspy.report.run.to_review import (
     FORMAT,
+    REVIEW,
     ReviewCase,
     ReviewData,
     ReviewTables,
     load_review_data,
-    write_review_data,
 )
 
 SCALE = LabelSpace.ordinal(1, 5)
@@ -128,7 +129,8 @@ def run_folder(folder: Path, cases: Sequence[ReviewCase] = CASES, **tables: Any)
         **{"paths": paths, "images": ("image",), "group_column": "group", "reason_column": "why", **tables}
     )
     ids = {"train": ("000.png", "001.png", "002.png"), "val": ("004.png", "005.png"), "test": ("006.png", "007.png")}
-    write_review_data(run, ReviewData(FORMAT, "a-run", SCALE.to_dict(), "How good?", known, ids, tuple(cases)))
+    data = ReviewData(FORMAT, "a-run", SCALE.to_dict(), "How good?", known, ids, tuple(cases))
+    write_json(run / REVIEW, asdict(data))
     return run
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import dspy
@@ -11,16 +12,17 @@ import dspy
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.data.examples import item_prints
 from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.files import write_json
 from blpo_dspy.report.run.to_review import (
     DISAGREEMENT,
     DOUBTFUL,
     FORMAT,
+    REVIEW,
     WRONG,
     ReviewCase,
     ReviewData,
     ReviewTables,
     by_example,
-    write_review_data,
 )
 from blpo_dspy.runs.record import Aligned
 from blpo_dspy.runs.sets import Origin, Sets
@@ -29,13 +31,7 @@ from blpo_dspy.runs.sets import Origin, Sets
 def write_review(
     folder: Path, aligned: Aligned, sets: Sets, tested: tuple[Sequence[dspy.Example], Sequence[Verdict]]
 ) -> None:
-    """Writes to a run's folder what people are to look at again.
-
-    Args:
-        folder: The folder.
-        aligned: The compiled judge and what was measured.
-        sets: The labelled examples.
-        tested: What was judged after the search, and what the compiled judge said.
+    """Writes to a run's folder what people are to look at again; `tested` is what the compiled judge said.
 
     Raises:
         BlpoError: If it cannot be written.
@@ -48,18 +44,16 @@ def write_review(
         *_wrong(labels, list(zip(*tested, strict=True)) if tested[1] else [], splits),
         *_disagreements(sets, splits),
     ]
-    write_review_data(
-        folder,
-        ReviewData(
-            format=FORMAT,
-            run="" if sets.seal is None else sets.seal.run,
-            labels=labels.to_dict(),
-            task=aligned.record.start.judge,
-            tables=None if sets.origin is None else _tables(folder, sets.origin),
-            ids={name: tuple(str(example.id) for example in examples) for name, examples in sets.named().items()},
-            cases=by_example(cases),
-        ),
+    data = ReviewData(
+        format=FORMAT,
+        run="" if sets.seal is None else sets.seal.run,
+        labels=labels.to_dict(),
+        task=aligned.record.start.judge,
+        tables=None if sets.origin is None else _tables(folder, sets.origin),
+        ids={name: tuple(str(example.id) for example in examples) for name, examples in sets.named().items()},
+        cases=by_example(cases),
     )
+    write_json(folder / REVIEW, asdict(data))
 
 
 def _tables(folder: Path, origin: Origin) -> ReviewTables:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -22,6 +22,7 @@ from blpo_dspy.report.run.record import FORMAT
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
+T = TypeVar("T")
 RESULT = "result.json"
 _THUMBNAIL = re.compile(r"[0-9a-f]{16}\.jpg")
 _LARGEST_THUMBNAIL = 100_000  # bytes
@@ -93,16 +94,22 @@ def load_run(folder: Path) -> RunFolder:
     Raises:
         BlpoError: If the folder holds no run, or a file of it is damaged.
     """
-    result, data = _read(folder / RESULT, "rounds"), _report_data(folder / REPORT_DATA)
+    result, data = _read(folder / RESULT, "rounds"), read_data(folder / REPORT_DATA, ReportData, FORMAT, "items")
     return RunFolder(folder, result, data.command, data.items, data.doubtful, data.on)
 
 
-def _report_data(file: Path) -> ReportData:
-    data = _read(file, "items")
-    if data.get("format") != FORMAT:
-        raise BlpoError(f"{file}: not the report data of this version; run the command again")
+def read_data(file: Path, kind: type[T], form: str, key: str) -> T:
+    """Returns the content of a file that a run wrote: of this format, with this key.
+
+    Raises:
+        BlpoError: If it is not such a file; as `DataError`, naming all entries that are damaged.
+    """
+    data = _read(file, key)
+    if data.get("format") != form:
+        raise BlpoError(f"{file}: not the {form.removeprefix('blpo-dspy ')} of this version; run the command again")
     try:
-        return _adapter().validate_json(json.dumps(data), strict=True)
+        content: T = _adapter(kind).validate_json(json.dumps(data), strict=True)
+        return content
     except ValidationError as error:
         found = dict(map(_problem, error.errors(include_url=False)))  # text or a number: a problem for each of the two
         raise DataError(
@@ -112,9 +119,9 @@ def _report_data(file: Path) -> ReportData:
 
 
 @cache
-def _adapter() -> TypeAdapter[ReportData]:
-    """Reads report.json; made when first used, as that takes time."""
-    return TypeAdapter(ReportData)
+def _adapter(kind: Hashable) -> TypeAdapter[Any]:
+    """Reads a file of a run; made when first used, as that takes time."""
+    return TypeAdapter(kind)
 
 
 def _problem(found: ErrorDetails) -> tuple[str, str]:

@@ -66,9 +66,9 @@ def _opened(job: LabelJob, work: Work, items: Items, screen: Screen) -> LabelSes
     """The session, with what comes next in it."""
     if job.next == RANDOM:
         return open_session(work, items, lambda keys: RandomOrder(keys, job.seed))
-    from blpo_dspy.cli.label_next import next_by_judge  # noqa: PLC0415 - a judge takes long to import
+    from blpo_dspy.cli.label_next import session_of_next  # noqa: PLC0415 - a judge takes long to import
 
-    return open_session(work, items, *next_by_judge(job, work, items, screen))
+    return session_of_next(job, work, items, screen)
 
 
 def serve_page(session: Session, where: Where, screen: Screen, second_page: Callable[[], str] | None = None) -> None:

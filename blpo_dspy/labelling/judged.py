@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -17,8 +17,11 @@ from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.rows import RowReader, TableColumns
 from blpo_dspy.data.tables import TableRow
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.labelling.chosen import Opinion
+from blpo_dspy.labelling.chosen import ChosenOrder, Opinion
 from blpo_dspy.labelling.items import Item, Items
+from blpo_dspy.labelling.looks import looks_of
+from blpo_dspy.labelling.opening import Work, open_session
+from blpo_dspy.labelling.session import LabelSession
 from blpo_dspy.models.lm import Models, identity
 from blpo_dspy.optimizers.bench.cards import known_prints
 from blpo_dspy.predictions.predict import predict
@@ -41,14 +44,6 @@ def judge_items(
     """Judges the items; in the table with the verdicts images are named as in the table of labels.
 
     It lies next to that table, one for each judge and its models. The same call judges what is missing only.
-
-    Args:
-        items: What is to be labelled.
-        judge: The judge.
-        models: Its models.
-        out: The table of labels.
-        num_threads: The most LM calls under way at once; DSPy's setting if None.
-        on_progress: As `predict` calls it.
 
     Returns:
         That table, and how it went.
@@ -88,11 +83,6 @@ def opinions_in(predictions: Path, items: Items, labels: LabelSpace) -> tuple[di
     """Returns by key what a judge said of the items, and notes on the rest.
 
     An answer without a label counts as one in doubt. A call that failed says nothing.
-
-    Args:
-        predictions: What `judge_items` or `blpo judge --out` wrote.
-        items: What is to be labelled.
-        labels: The closed set of labels.
 
     Raises:
         DataError: If the table cannot be read, holds other labels, or none of the items.
@@ -145,9 +135,29 @@ def compiled_with(judge: VisualJudge, items: Items) -> Callable[[str], bool]:
     return found if prints else lambda key: False
 
 
-def label_of(opinions: Mapping[str, Opinion], known: Callable[[str], bool]) -> Callable[[str], Label | None]:
-    """Returns what gives the judge's label of an item by key: None where it has no say, or was compiled with it."""
-    return lambda key: None if key not in opinions or known(key) else opinions[key].label
+def session_by_judge(
+    work: Work, items: Items, predictions: Path, judge: VisualJudge | None, *, seed: int, share: float
+) -> tuple[LabelSession, list[str]]:
+    """Returns the session of a rater in which a judge's verdicts say what comes next, and notes on the verdicts.
+
+    The agreement of a judge that is given is not measured on what it was compiled with.
+
+    Raises:
+        DataError: As `opinions_in`.
+        BlpoError: As `open_session`.
+    """
+    opinions, notes = opinions_in(predictions, items, work.labels)
+    look, known = looks_of(items), None if judge is None else compiled_with(judge, items)
+
+    def order(keys: list[str]) -> ChosenOrder:
+        made = ChosenOrder(keys, opinions, look, seed=seed, share=share)
+        made.prepare()
+        return made
+
+    def verdict(key: str) -> Label | None:
+        return None if key not in opinions or (known is not None and known(key)) else opinions[key].label
+
+    return open_session(work, items, order, verdict), notes
 
 
 def _names_of(item: Item, names: list[str]) -> Iterator[str]:

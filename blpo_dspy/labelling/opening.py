@@ -72,13 +72,7 @@ def open_session(
     order: Callable[[list[str]], Ordering] = RandomOrder,
     verdict: Callable[[str], Label | None] | None = None,
 ) -> LabelSession:
-    """Returns the session of a rater, and writes the table; the caller closes its journal.
-
-    Args:
-        work: What is labelled, and by whom.
-        items: Its items.
-        order: Returns what says which of some keys comes next.
-        verdict: As `LabelSession` takes it.
+    """Returns the session of a rater, and writes the table; the caller closes its journal. `order` chooses among keys.
 
     Raises:
         BlpoError: If something cannot be written, or somebody labels under this name already.

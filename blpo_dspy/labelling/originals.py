@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import warnings
@@ -18,9 +17,9 @@ from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.ratings import combine_raters, ratings_from_rows
 from blpo_dspy.data.rows import Draft
 from blpo_dspy.errors import BlpoError, DataError, brief
-from blpo_dspy.files import replacing, spreadsheet_cell
+from blpo_dspy.files import spreadsheet_cell
 from blpo_dspy.labelling.items import path_cell
-from blpo_dspy.labelling.table import TableError
+from blpo_dspy.labelling.table import write_csv
 from blpo_dspy.report.run.to_review import ReviewData, ReviewTables
 
 SPLITS = ("train", "val", "test")
@@ -56,11 +55,6 @@ class Originals:
 
 def find_originals(folder: Path, data: ReviewData, labels: LabelSpace) -> Originals:
     """Returns the rows of a run; no image is opened.
-
-    Args:
-        folder: The run's folder, from which the paths of its tables start.
-        data: What the run left.
-        labels: Its label space.
 
     Raises:
         BlpoError: If it was not made of tables.
@@ -165,13 +159,7 @@ def _write(
 ) -> None:
     fields = originals.fields
     header = [*fields.names, _LABEL, _GROUP, *([_REASON] if reasons else []), RELABELLED]
-    try:
-        with replacing(file) as temporary, temporary.open("w", encoding="utf-8", newline="") as opened:
-            writer = csv.writer(opened)
-            writer.writerow(header)
-            writer.writerows(_cells(file, originals, keys, decided, reasons))
-    except OSError as error:
-        raise TableError(f"{file}: cannot be written ({error.strerror or error})") from error
+    write_csv(file, header, _cells(file, originals, keys, decided, reasons))
 
 
 def _cells(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +12,13 @@ from blpo_dspy.data.images.prepare import ImageSource
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, DataError
-from blpo_dspy.files import replacing, spreadsheet_cell, write_json
+from blpo_dspy.files import spreadsheet_cell, write_json
 from blpo_dspy.labelling.journal import (
     CANNOT_TELL,
     DECISIONS,
     DROP,
     KEEP,
+    RELABEL,
     SKIPPED,
     Answer,
     Draw,
@@ -27,23 +26,12 @@ from blpo_dspy.labelling.journal import (
     journal_folder,
 )
 from blpo_dspy.labelling.originals import NewLabel, Originals, Row, write_again
-from blpo_dspy.labelling.session import (
-    answer_shown,
-    cut,
-    is_new,
-    labels_shown,
-    now,
-    pictures,
-    stated,
-    undone,
-    whole,
-)
-from blpo_dspy.labelling.table import TableError
+from blpo_dspy.labelling.session import Session, cut, is_new, now, stated, whole
+from blpo_dspy.labelling.table import write_csv
 from blpo_dspy.report.run.to_review import REVIEWED, ReviewCase, ReviewData
 
 TABLE = "relabelled.csv"
 _REVIEWER = "reviewer"
-_AHEAD = 3
 _COLUMNS = ("id", "split", "why", "label", "answer", "judged", "decision", "new_label", "reason")
 _TEST = (
     "This is a test picture. If its label changes, it is recorded as used: a figure on it is no longer one of a sealed "
@@ -61,7 +49,7 @@ class Case:
 
 
 @dataclass
-class ReviewSession:
+class ReviewSession(Session):
     """Shows what a run leaves to look at again, one row after the other.
 
     Attributes:
@@ -79,60 +67,42 @@ class ReviewSession:
     journal: RaterJournal
 
     def __post_init__(self) -> None:
-        self._lock = threading.Lock()
         self._cases = [
             Case(_key(case), case, self.originals.rows[case.split, case.id])
             for case in self.data.cases
             if (case.split, case.id) in self.originals.rows
         ]
-        self._positions = {case.key: position for position, case in enumerate(self._cases)}
         self.files: list[Path] = []
+        super().__post_init__()
 
     def __len__(self) -> int:
         return len(self._cases)
 
     def sources(self, position: int) -> list[tuple[str, ImageSource]]:
-        """Returns the images of a row.
-
-        Raises:
-            DataError: If they may not be used.
-        """
+        """Returns the images of a row."""
         draft = self._cases[position].row.draft
         if draft.problems:
             raise DataError("; ".join(draft.problems))
         return draft.images
 
-    def view(self, position: int | None = None) -> dict[str, Any]:
-        """Returns what the page shows: the row at a position, or the next one; none where all are decided."""
-        with self._lock:
-            return self._view(position)
+    def _keys(self) -> Iterable[str]:
+        return (case.key for case in self._cases)
 
-    def act(self, action: Mapping[str, Any]) -> dict[str, Any]:
-        """Records an answer or a decision, or takes the last one back, and returns what the page shows then.
+    def _shown(self, position: int) -> tuple[Sequence[str], Mapping[str, str]]:
+        draft = self._cases[position].row.draft
+        return [name for name, _ in draft.images], draft.context
 
-        Args:
-            action: "do" is "answer", "decide" or "undo"; the first two have "position" and "version", an answer
-                "state", "label", "reason", a decision "decision", "label".
-
-        Raises:
-            ConflictError: If the row was answered otherwise since.
-            BlpoError: If the action cannot be read, or cannot be written to the disk.
-        """
-        with self._lock:
-            if action.get("do") == "undo":
-                key = undone(self.journal)
-                self.write()
-                return self._view(self._positions.get(key))
-            if action.get("do") not in ("answer", "decide"):
-                raise BlpoError("the request asks for nothing that this page does; reload the page")
-            position = whole(action, "position", len(self._cases))
-            case, answers = self._cases[position], self.journal.answers
-            decides = action["do"] == "decide"
-            answer = self._decided(case, action) if decides else stated(action, self.labels, Draw("review"))
-            if is_new(action, answers, case.key, answer):
-                self.journal.put(case.key, answer, {"id": case.about.id, "split": case.about.split}, now())
-            self.write()
-            return self._view(None if decides or answer.state == SKIPPED else position)
+    def _done(self, action: Mapping[str, Any]) -> int | None:
+        if action.get("do") not in ("answer", "decide"):
+            raise BlpoError("the request asks for nothing that this page does; reload the page")
+        position = whole(action, "position", len(self._cases))
+        case, answers = self._cases[position], self.journal.answers
+        decides = action["do"] == "decide"
+        answer = self._decided(case, action) if decides else stated(action, self.labels, Draw("review"))
+        if is_new(action, answers, case.key, answer):
+            self.journal.put(case.key, answer, {"id": case.about.id, "split": case.about.split}, now())
+        self.write()
+        return None if decides or answer.state == SKIPPED else position
 
     def _decided(self, case: Case, action: Mapping[str, Any]) -> Answer:
         answer, decision = self.journal.answers.latest.get(case.key), action.get("decision")
@@ -148,47 +118,26 @@ class ReviewSession:
     def _decisions(self) -> dict[str, Answer]:
         return {key: answer for key, answer in self.journal.answers.latest.items() if answer.decision}
 
-    def _view(self, position: int | None) -> dict[str, Any]:
-        latest = self.journal.answers.latest
-        pending = [place for place, case in enumerate(self._cases) if not self._is_settled(latest.get(case.key))]
+    def _upcoming(self) -> list[int]:
+        """What is not decided, what was skipped last."""
+        latest, decided = self.journal.answers.latest, self._decisions()
+        pending = [place for place, case in enumerate(self._cases) if case.key not in decided]
         pending.sort(key=lambda place: (a := latest.get(self._cases[place].key)) is not None and a.state == SKIPPED)
-        if position is None:
-            position = pending[0] if pending else None
-        ahead = [place for place in pending if place != position][:_AHEAD]
-        last = self.journal.answers.last
+        return pending
+
+    def _about(self) -> dict[str, Any]:
         return {
             "mode": "review",
             "task": self.data.task,
-            "rater": self.journal.rater,
-            **labels_shown(self.labels),
-            "item": None if position is None else self._item(position),
-            "last": None if last is None else self._positions.get(last),
             "done": f"Everything is decided. {TABLE} and the tables to compile with again are in the run's folder.",
             "figures": False,
-            "ahead": [self._pictures(place) for place in ahead],
-            "progress": self._progress(len(pending)),
+            "progress": self._progress(),
         }
-
-    @staticmethod
-    def _is_settled(answer: Answer | None) -> bool:
-        return answer is not None and bool(answer.decision)
-
-    def _pictures(self, position: int) -> dict[str, Any]:
-        case = self._cases[position]
-        return pictures(position, [name for name, _ in case.row.draft.images], case.key)
 
     def _item(self, position: int) -> dict[str, Any]:
-        if not 0 <= position < len(self._cases):
-            raise BlpoError(f"there are {len(self._cases)} pictures; reload the page")
-        case, answers = self._cases[position], self.journal.answers
-        answer, before = answers.latest.get(case.key), answers.before(case.key)
-        item = {
-            **self._pictures(position),
-            "texts": [cut(name, text) for name, text in case.row.draft.context.items()],
-            "version": answers.versions.get(case.key, 0),
-            "answer": answer_shown(answer),
-            "before": None if before is None else self._positions.get(before),
-        }
+        item = super()._item(position)
+        case = self._cases[position]
+        answer = self.journal.answers.latest.get(case.key)
         if answer is not None and answer.state != SKIPPED:
             item.update(reveal=self._reveal(case, answer), decided=bool(answer.decision))
         return item
@@ -211,11 +160,11 @@ class ReviewSession:
             "warning": _TEST if about.split == "test" else "",
         }
 
-    def _progress(self, pending: int) -> dict[str, Any]:
+    def _progress(self) -> dict[str, Any]:
         states = [answer.state for answer in self.journal.answers.latest.values()]
         decisions = [answer.decision for answer in self._decisions().values()]
         return {
-            "labelled": len(self._cases) - pending,
+            "labelled": len(self._cases) - len(self._upcoming()),
             "cannot": 0,
             "skipped": states.count(SKIPPED),
             "before": 0,
@@ -233,13 +182,7 @@ class ReviewSession:
         decisions = self._decisions()
         decided = [(case, decisions[case.key]) for case in self._cases if case.key in decisions]
         table = self.folder / TABLE
-        try:
-            with replacing(table) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file)
-                writer.writerow(_COLUMNS)
-                writer.writerows(_cells(case, answer) for case, answer in decided)
-        except OSError as error:
-            raise TableError(f"{table}: cannot be written ({error.strerror or error})") from error
+        write_csv(table, _COLUMNS, (_cells(case, answer) for case, answer in decided))
         new = {
             (case.about.split, case.about.id): NewLabel(answer.final, answer.reason, answer.final != case.about.label)
             for case, answer in decided
@@ -254,12 +197,6 @@ class ReviewSession:
 
 def review_journal(table: Path, data: ReviewData, labels: LabelSpace, shown: Sequence[str]) -> RaterJournal:
     """Returns the journal of a review, which belongs to one run.
-
-    Args:
-        table: The list of decisions, next to which it is.
-        data: What the run left.
-        labels: Its label space.
-        shown: The names of the images and texts that are shown.
 
     Raises:
         JournalError: As `RaterJournal`, so if it holds the review of an earlier run in the same folder.
@@ -285,18 +222,8 @@ def _in_words(answer: Answer) -> str:
 def _choices(about: ReviewCase, answer: Answer) -> list[dict[str, Any]]:
     """What can be decided, first what the answer suggests."""
     keep = {"text": f"Keep {about.label}", "key": "K", "decision": KEEP, "label": None}
-    own = {
-        "text": f"Relabel to {answer.label}, as you say",
-        "key": "R",
-        "decision": "relabel",
-        "label": _plain(answer.label),
-    }
-    judges = {
-        "text": f"Relabel to {about.judged}, as the judge says",
-        "key": "J",
-        "decision": "relabel",
-        "label": _plain(about.judged),
-    }
+    own = _relabel(answer.label, "R", "as you say")
+    judges = _relabel(about.judged, "J", "as the judge says")
     drop = {"text": "Drop the picture", "key": "D", "decision": DROP, "label": None}
     found = [own] if answer.label is not None and answer.label != about.label else []
     if about.label is not None:
@@ -306,22 +233,13 @@ def _choices(about: ReviewCase, answer: Answer) -> list[dict[str, Any]]:
     return [*found, drop]
 
 
-def _plain(label: Label | None) -> str | None:
-    return None if label is None else str(label)
+def _relabel(label: Label | None, key: str, why: str) -> dict[str, Any]:
+    return {"text": f"Relabel to {label}, {why}", "key": key, "decision": RELABEL, "label": str(label)}
 
 
 def _cells(case: Case, answer: Answer) -> list[object]:
     about = case.about
     said = "can't tell" if answer.state == CANNOT_TELL else answer.label
-    found = [
-        about.id,
-        about.split,
-        about.why,
-        about.label,
-        said,
-        about.judged,
-        answer.decision,
-        answer.final,
-        answer.reason,
-    ]
+    judged = (about.id, about.split, about.why, about.label, said, about.judged)
+    found = (*judged, answer.decision, answer.final, answer.reason)
     return ["" if value is None else spreadsheet_cell(value) for value in found]

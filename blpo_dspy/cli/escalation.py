@@ -21,11 +21,6 @@ from blpo_dspy.runs.jobs import ModelNames
 def doubting(judge: VisualJudge, path: Path, escalation: Escalation) -> VisualJudge:
     """Returns a judge with the confidence that the options state, and the judges behind it.
 
-    Args:
-        judge: The judge.
-        path: Its file, for messages.
-        escalation: The options.
-
     Raises:
         BlpoError: If the judge is calibrated for another confidence, or the judges don't fit together.
         ArtifactError: If a file cannot be loaded.

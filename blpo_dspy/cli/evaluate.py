@@ -64,15 +64,7 @@ def evaluate(job: EvaluateJob, screen: Screen) -> None:
 def labelled(
     data: Data, judge: VisualJudge, screen: Screen, draw: int | None, seed: int, *, noted: bool = True
 ) -> tuple[list[dspy.Example], People | None]:
-    """Returns the examples as a judge takes them, and what several people said about them.
-
-    Args:
-        data: Where they come from.
-        judge: The judge.
-        screen: Where the reading of the data is shown.
-        draw: How many images a source is asked for.
-        seed: Of the draw.
-        noted: Whether remarks on the draw are shown.
+    """Returns the examples as a judge takes them, `draw` of a source, and what several people said about them.
 
     Raises:
         DataError: Naming all rows that cannot be used.

@@ -83,14 +83,6 @@ def run_prechecks(
 ) -> Prechecks:
     """Does what `--preflight` and `--repeat` ask for, and notes the result.
 
-    Args:
-        job: What is asked for.
-        start: The judge to start from.
-        sets: The labelled images by the name of their set, which have to be apart.
-        train: Those that the start may judge repeatedly.
-        models: The models by role.
-        screen: Where notes go.
-
     Raises:
         BlpoError: If the cap on calls leaves nothing for the search.
         ModelError: If a model cannot be used, or does not see images.

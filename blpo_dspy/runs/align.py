@@ -328,13 +328,7 @@ def write_run(
 ) -> list[Path]:
     """Fills a run's folder with judge, record, doubtful labels and report, and returns the last two.
 
-    Args:
-        folder: The folder.
-        aligned: The compiled judge and what was measured.
-        sets: The labelled examples.
-        record: The content of result.json.
-        judged: The examples that were judged before and after, with the verdicts; those of the test set if None.
-        command: The command line that made the run.
+    The report shows the examples in `judged`, with the verdicts before and after; those of the test set if None.
 
     Raises:
         BlpoError: If the folder cannot be written to.

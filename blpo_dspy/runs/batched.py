@@ -44,11 +44,6 @@ def check_search(search: Search, judge: VisualJudge, models: Models, log_dir: Pa
 class BatchedAnswers:
     """The answers for the measurements of a run, bought in batches.
 
-    Args:
-        journal: Where answers and batches are noted.
-        search: The options of the run.
-        watch: Where progress shows.
-
     Attributes:
         meter: Hands the answers out.
     """
@@ -68,15 +63,7 @@ class BatchedAnswers:
         spent: Ledger,
         reserve: int,
     ) -> None:
-        """Buys answers for inputs, as far as the caps allow it.
-
-        Args:
-            judge: Who judges them.
-            models: Its models.
-            workers: Where requests are made.
-            inputs: The inputs of each image.
-            spent: What the run has spent so far.
-            reserve: The calls that are kept for what comes after these.
+        """Buys answers for inputs as far as the caps allow it, `reserve` calls being kept for what comes after these.
 
         Raises:
             ModelError: As `Batches.buy`.

@@ -61,14 +61,8 @@ def compile_and_measure(
 ) -> Aligned:
     """Returns the judge compiled from a start, its card filled in, with its agreement before and after.
 
-    Args:
-        start: The judge to begin with.
-        sets: The labelled examples.
-        models: The models by role.
-        search: How BLPO searches.
-        watch: Where progress shows.
-        ceiling: A judge whose instruction states the truth, to be measured on the test split.
-        log_dir: Where the journals go, so that the same call continues a run that was cut short.
+    With a log folder the same call continues a run that was cut short. A ceiling is a judge whose instruction states
+    the truth, which is measured on the test split.
 
     Raises:
         BlpoError: As `BLPO.compile`, or if a cap was reached, or a model failed, before anything was measured. A model

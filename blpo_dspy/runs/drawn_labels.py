@@ -66,14 +66,7 @@ class _Drawn:
 def labels_of_draw(
     people: Table, labels: LabelSpace, key: Sequence[str], verdicts: Verdicts, trained: frozenset[int]
 ) -> Given:
-    """Returns people's labels of a random draw from a judged collection.
-
-    Args:
-        people: The table with the draw.
-        labels: The labels.
-        key: The columns by which an image is known again.
-        verdicts: The collection.
-        trained: The rows of the table that the judge was compiled with.
+    """Returns people's labels of a random draw from a judged collection; of `trained` rows they don't count.
 
     Raises:
         DataError: If a column is missing, or naming all rows or strata that cannot be used.

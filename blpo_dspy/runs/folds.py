@@ -69,12 +69,6 @@ class Folds:
 def make_folds(examples: Sequence[dspy.Example], labels: LabelSpace, *, folds: int, seed: int = 0) -> Folds:
     """Returns folds of labelled examples, balanced by label, with groups and byte-identical images kept whole.
 
-    Args:
-        examples: With `image`, `label` and perhaps `group`.
-        labels: The label space.
-        folds: How many, at least 2.
-        seed: Decides which example goes where.
-
     Raises:
         DataError: If there are too few examples of a label.
         BlpoError: If that is not a valid number of folds.
@@ -249,14 +243,8 @@ def align_folds(
 ) -> Folded:
     """Compiles the judge to keep on all images, and one like it for each fold, which is measured there.
 
-    Args:
-        start: The judge to begin with.
-        cut: The folds.
-        models: The models by role.
-        search: How BLPO searches; its caps hold for all searches together.
-        watch: Where progress shows.
-        log_dir: Where the journals go, each fold's in a folder of its own, so that the same call continues a run that
-            was cut short.
+    The caps of the search hold for all of them together. With a log folder, in which each fold has one of its own, the
+    same call continues a run that was cut short.
 
     Raises:
         BlpoError: As `BLPO.compile`, or if the cap on calls is too small, or a fold could not be judged.

@@ -81,13 +81,7 @@ def repeatability(
 ) -> Repeatability:
     """Asks a judge several times about the same ten images, of all labels in turn; no cache answers.
 
-    Args:
-        judge: The judge.
-        models: Its models.
-        examples: Labelled images to take the ten from.
-        times: How often, at least 2.
-        workers: Where the calls run.
-        meters: Returns for each turn, from 0, the meter of its calls; one for each, as a meter remembers answers.
+    `meters` returns for each turn, from 0, the meter of its calls: one for each, as a meter remembers answers.
 
     Raises:
         ModelError: If a model cannot be used at all.

@@ -26,7 +26,7 @@ from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.files import write_json
 from blpo_dspy.labelling.agreement import agreement_page
 from blpo_dspy.labelling.app import LabelServer
-from blpo_dspy.labelling.items import find_items
+from blpo_dspy.labelling.items import Work, find_items
 from blpo_dspy.labelling.journal import RaterJournal
 from blpo_dspy.labelling.ordering import RandomOrder
 from blpo_dspy.labelling.originals import find_originals
@@ -98,7 +98,7 @@ def labelling(
     **options: Any,
 ) -> Iterator[Page]:
     """Yields the page of a rater."""
-    items = find_items(source, labels, out, fields=InputFields.of(images, context), **options)
+    items = find_items(Work(source, labels, out, InputFields.of(images, context), **options))
     journal = RaterJournal(out, rater, labels, items.fields.names)
     ordering = RandomOrder([item.key for item in items.items if item.key not in items.given])
     table = LabelTable(out, items, journal, ordering)

@@ -9,7 +9,6 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from blpo_dspy.cli.flags import parse_labels
 from blpo_dspy.cli.groups import Where
 from blpo_dspy.cli.jobs import LabelJob
 from blpo_dspy.cli.screen import Screen
@@ -17,11 +16,11 @@ from blpo_dspy.cli.serve import TOKEN
 from blpo_dspy.data.fields import InputFields
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labelling.items import RATER, REASON
-from blpo_dspy.labelling.opening import Work, open_session
+from blpo_dspy.labelling.items import RATER, REASON, Work
 from blpo_dspy.labelling.ordering import RANDOM, RandomOrder
-from blpo_dspy.labelling.session import LabelSession, Session
+from blpo_dspy.labelling.session import LabelSession, Session, open_session
 from blpo_dspy.labelling.table import LabelTable
+from blpo_dspy.runs.stated import parse_labels
 
 if TYPE_CHECKING:
     from blpo_dspy.labelling.items import Items

@@ -9,9 +9,8 @@ from blpo_dspy.cli.jobs import LabelJob
 from blpo_dspy.cli.screen import Screen, working
 from blpo_dspy.data.inputs import TABLE_SUFFIXES
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labelling.items import Items
+from blpo_dspy.labelling.items import Items, Work
 from blpo_dspy.labelling.judged import judge_items, session_by_judge
-from blpo_dspy.labelling.opening import Work
 from blpo_dspy.labelling.session import LabelSession
 from blpo_dspy.predictions.progress import Progress
 from blpo_dspy.programs.visual_judge import VisualJudge

@@ -31,6 +31,7 @@ _FILES = {
     "label.css": "text/css",
     "icon.svg": "image/svg+xml",
 }
+_STATUS = ((ConflictError, 409), (JournalError, 507), (TableError, 507))
 _WEEK = "private, max-age=604800, immutable"
 
 
@@ -104,14 +105,9 @@ class LabelServer:
             return JSONResponse(await asyncio.to_thread(self._session.act, action))
         except (TimeoutError, asyncio.TimeoutError):
             return refusal(408, f"the request was not complete within {_SECONDS_FOR_BODY} seconds")
-        except BodyError as error:
-            return refusal(error.status, str(error))
-        except ConflictError as error:
-            return refusal(409, str(error))
-        except (JournalError, TableError) as error:
-            return refusal(507, str(error))
         except BlpoError as error:
-            return refusal(400, str(error))
+            own = error.status if isinstance(error, BodyError) else 400
+            return refusal(next((status for kind, status in _STATUS if isinstance(error, kind)), own), str(error))
 
     async def _image(self, request: Request) -> Response:
         try:

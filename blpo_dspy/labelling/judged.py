@@ -18,10 +18,9 @@ from blpo_dspy.data.rows import RowReader, TableColumns
 from blpo_dspy.data.tables import TableRow
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.labelling.chosen import ChosenOrder, Opinion
-from blpo_dspy.labelling.items import Item, Items
+from blpo_dspy.labelling.items import Item, Items, Work
 from blpo_dspy.labelling.looks import looks_of
-from blpo_dspy.labelling.opening import Work, open_session
-from blpo_dspy.labelling.session import LabelSession
+from blpo_dspy.labelling.session import LabelSession, open_session
 from blpo_dspy.models.lm import Models, identity
 from blpo_dspy.optimizers.bench.cards import known_prints
 from blpo_dspy.predictions.predict import predict

@@ -15,10 +15,10 @@ from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling.agreement import agreement_page
 from blpo_dspy.labelling.chosen import RANDOM_SHARE
+from blpo_dspy.labelling.items import Work
 from blpo_dspy.labelling.judged import judge_items, session_by_judge
-from blpo_dspy.labelling.opening import Work, open_session
 from blpo_dspy.labelling.ordering import RandomOrder
-from blpo_dspy.labelling.session import LabelSession
+from blpo_dspy.labelling.session import LabelSession, open_session
 from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.given import models_of
 from blpo_dspy.programs.visual_judge import VisualJudge

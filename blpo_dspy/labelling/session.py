@@ -15,9 +15,9 @@ from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.reasons import reason_text
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling.enough import EVERY, enough
-from blpo_dspy.labelling.items import EARLIER, Items, shares
+from blpo_dspy.labelling.items import EARLIER, Items, Work, shares
 from blpo_dspy.labelling.journal import CANNOT_TELL, LABELLED, SKIPPED, Answer, Answers, Draw, RaterJournal
-from blpo_dspy.labelling.ordering import Ordering
+from blpo_dspy.labelling.ordering import Ordering, RandomOrder
 from blpo_dspy.labelling.table import LabelTable, shown_by
 from blpo_dspy.predictions.reading import CHOSEN
 
@@ -252,6 +252,29 @@ class LabelSession(Session):
             "shares": shares(self.labels, given) if given or self.labels.score_range is None else [],
             "undo": self.journal.answers.last is not None,
         }
+
+
+def open_session(
+    work: Work,
+    items: Items,
+    order: Callable[[list[str]], Ordering] = RandomOrder,
+    verdict: Callable[[str], Label | None] | None = None,
+) -> LabelSession:
+    """Returns the session of a rater, and writes the table; the caller closes its journal. `order` chooses among keys.
+
+    Raises:
+        BlpoError: If something cannot be written, or somebody labels under this name already.
+    """
+    ordering = order([item.key for item in items.items if item.key not in items.given])
+    journal = RaterJournal(work.out, work.rater, work.labels, items.fields.names)
+    try:
+        table = LabelTable(work.out, items, journal, ordering)
+        session = LabelSession(items, work.labels, journal, table, ordering, work.task, verdict)
+        table.write()
+    except BaseException:
+        journal.close()
+        raise
+    return session
 
 
 def labels_shown(labels: LabelSpace) -> dict[str, Any]:

@@ -11,15 +11,14 @@ from image_files import write_photos
 from label_pages import SCALE, photos
 
 from blpo_dspy.data.examples import item_prints, load_images
-from blpo_dspy.data.fields import InputFields
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.embedded import embedded_lm
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.labelling.chosen import ChosenOrder, Opinion
-from blpo_dspy.labelling.items import Items, find_items
+from blpo_dspy.labelling.items import Items, Work, find_items
 from blpo_dspy.labelling.judged import compiled_with, judge_items, opinions_in
 from blpo_dspy.labelling.looks import looks_of
-from blpo_dspy.labelling.opening import Work, open_session
+from blpo_dspy.labelling.session import open_session
 from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.predict import predict
 from blpo_dspy.programs import VisualJudge
@@ -28,7 +27,7 @@ from blpo_dspy.runs.population import estimate_population
 
 def found(source: Path, out: Path, **options: Any) -> Items:
     """What is to be labelled."""
-    return find_items(source, SCALE, out, fields=InputFields.of(), **options)
+    return find_items(Work(source, SCALE, out, **options))
 
 
 def table(path: Path, rows: list[dict[str, Any]]) -> Path:

@@ -26,9 +26,10 @@ from blpo_dspy.programs.cascade import load_judge_file
 from blpo_dspy.programs.program_judge import ProgramJudge
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.drawing import draw_sets
-from blpo_dspy.runs.jobs import ModelNames, Start
+from blpo_dspy.runs.jobs import ModelNames
 from blpo_dspy.runs.measure import own_data
 from blpo_dspy.runs.sets import Sets, load_sets
+from blpo_dspy.runs.start import Start
 
 
 def begin(start: Start, seed: int, screen: Screen) -> tuple[VisualJudge, Sets]:
@@ -63,11 +64,10 @@ def begin(start: Start, seed: int, screen: Screen) -> tuple[VisualJudge, Sets]:
 
 def _as_parent(start: Start, parent: VisualJudge) -> Start:
     """The start with the labels, task and inputs of the judge that is compiled further."""
-    columns = replace(start.data.columns, images=parent.images, context=parent.context)
     return replace(
         start,
-        data=replace(start.data, columns=columns),
-        labels=parent.labels,
+        data=replace(start.data, images=parent.images, context=parent.context),
+        space=parent.labels,
         task=parent.instruction,
         verbalizer_instruction=parent.verbalizer_instruction,
         evidence=parent.evidence,
@@ -114,15 +114,15 @@ def first_judge(task: Task, *, reasoning: bool = False) -> VisualJudge:
 
 
 def _task_of_table(start: Start) -> Task:
-    labels, instruction = start.labels, start.task
+    labels, instruction = start.space, start.task
     assert labels is not None
     assert instruction is not None
     return Task(
         labels=labels,
         instruction=instruction,
         verbalizer_instruction=start.verbalizer_instruction,
-        images=start.data.columns.images,
-        context=start.data.columns.context or (),
+        images=start.data.images,
+        context=start.data.context or (),
         evidence=start.evidence or "both",
     )
 

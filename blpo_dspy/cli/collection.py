@@ -6,13 +6,13 @@ from dataclasses import asdict
 
 from blpo_dspy.agreement.bradley_terry import Ranked
 from blpo_dspy.cli.begin import load_judge
-from blpo_dspy.cli.flags import parse_pairs
 from blpo_dspy.cli.jobs import DriftJob, PopulationJob, RankJob, SampleJob
 from blpo_dspy.cli.screen import Screen, noting, plain_table
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.predictions.ranking import rank
 from blpo_dspy.runs.drift import Drift, measure_drift
 from blpo_dspy.runs.population import estimate_population
+from blpo_dspy.runs.stated import parse_pairs
 from blpo_dspy.runs.to_label import draw_to_label
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from importlib import import_module
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from blpo_dspy.cli.flags import model_prices, seed_list
-from blpo_dspy.runs.jobs import names
+from blpo_dspy.runs.stated import names, three_sizes
 
 _JSON = "Print JSON, and nothing else, on standard output."
 
@@ -37,25 +37,27 @@ class _Command(TyperCommand):
 _PARSED: Mapping[Any, tuple[Any, Callable[[Any], Any]]] = {
     Mapping[str, tuple[float, float]]: (list[str] | None, model_prices),
     tuple[int, ...]: (str, seed_list),
+    tuple[int, int, int] | None: (str | None, three_sizes),
     tuple[str, ...]: (str, names),
     tuple[str, ...] | None: (str | None, lambda text: None if text is None else names(text)),
 }
 
 
-def _group(kind: Any) -> Any:
-    """The class of a field that is made of options of its own, None of a single option."""
-    if get_origin(kind) is Annotated:
-        return get_args(kind)[1]
-    return kind if is_dataclass(kind) else None
+def _parts(group: Any) -> Iterator[tuple[Field[Any], Any, Any]]:
+    """The fields of a job or group that are options or groups of them, with their types and the class of a group."""
+    kinds = get_type_hints(group, include_extras=True)
+    for each in fields(group):
+        kind = kinds[each.name]
+        made_by = get_args(kind)[1] if get_origin(kind) is Annotated else kind if is_dataclass(kind) else None
+        if made_by is not None or each.metadata:
+            yield each, kind, made_by
 
 
 def _options(group: Any, heading: str | None = None) -> list[inspect.Parameter]:
     """The options of a job or group, with those of the groups among its fields in their place."""
-    kinds, heading = get_type_hints(group, include_extras=True), getattr(group, "heading", heading)
-    listed = []
-    for each in fields(group):
-        inner = _group(kinds[each.name])
-        listed += [_option(each, kinds[each.name], heading)] if inner is None else _options(inner, heading)
+    heading, listed = getattr(group, "heading", heading), []
+    for each, kind, inner in _parts(group):
+        listed += [_option(each, kind, heading)] if inner is None else _options(inner, heading)
     return listed
 
 
@@ -81,13 +83,12 @@ def _option(described: Field[Any], kind: Any, heading: str | None) -> inspect.Pa
 
 def _made(group: Any, given: Mapping[str, Any]) -> Any:
     """A job or group with the options that are given, or what a group makes of them."""
-    kinds, values = get_type_hints(group, include_extras=True), {}
-    for name in (each.name for each in fields(group)):
-        kind = kinds[name]
-        if (inner := _group(kind)) is not None:
-            values[name] = _made(inner, given)
+    values = {}
+    for each, kind, inner in _parts(group):
+        if inner is not None:
+            values[each.name] = _made(inner, given)
         else:
-            values[name] = _PARSED[kind][1](given[name]) if kind in _PARSED else given[name]
+            values[each.name] = _PARSED[kind][1](given[each.name]) if kind in _PARSED else given[each.name]
     found = group(**values)
     return found.made() if hasattr(found, "made") else found
 

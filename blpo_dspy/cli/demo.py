@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from blpo_dspy.cli.begin import connect
-from blpo_dspy.cli.flags import parse_scores
 from blpo_dspy.cli.jobs import DemoJob
 from blpo_dspy.cli.screen import Screen, models_line, show_aligned, working
 from blpo_dspy.data.examples import load_examples
@@ -22,10 +21,12 @@ from blpo_dspy.files import writable_folder, write_json
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.align import write_run
 from blpo_dspy.runs.compiling import compile_and_measure
-from blpo_dspy.runs.jobs import Columns, Data, ModelNames, Search
+from blpo_dspy.runs.jobs import ModelNames, Search
 from blpo_dspy.runs.record import result
 from blpo_dspy.runs.seal import run_of, seal
 from blpo_dspy.runs.sets import Origin, Sets
+from blpo_dspy.runs.start import Data
+from blpo_dspy.runs.stated import parse_scores
 
 _TASK = "Rate the technical quality of this photograph from {} (worst) to {} (best)."
 DEMO_TASK = _TASK.format(1, 5)
@@ -82,7 +83,7 @@ def run_demo(job: DemoJob, screen: Screen) -> None:
 def _origin(folder: Path, reason_column: str | None) -> Origin:
     """Where the demo's rows are."""
     tables = {name: folder / table for name, table in zip(NAMES, _TABLES, strict=True)}
-    return Origin(tables, Data(tables["train"], None, Columns(reason=reason_column)))
+    return Origin(tables, Data(table=tables["train"], reason_column=reason_column))
 
 
 def review_command(folder: Path) -> str:

@@ -17,9 +17,9 @@ from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.drawing import draw_set
-from blpo_dspy.runs.jobs import Data
 from blpo_dspy.runs.measure import Measurement, calibration_data, measured, own_data
 from blpo_dspy.runs.sets import load_set
+from blpo_dspy.runs.start import Data
 
 
 def evaluate(job: EvaluateJob, screen: Screen) -> None:
@@ -49,14 +49,14 @@ def evaluate(job: EvaluateJob, screen: Screen) -> None:
     with working(screen) as watch:
         found = measured(asked, watch, seed=job.seed, **how)
     ceiling = None if people is None else ceiling_of(labels, examples, None, found.verdicts, seed=job.seed)
-    shown = [Evaluated(found.agreement, found.intervals)]
+    shown: list[Evaluated] = [(found.agreement, found.intervals)]
     if found.against is not None:
-        shown.append(Evaluated(found.against, agreement_intervals(found.against, seed=job.seed)))
+        shown.append((found.against, agreement_intervals(found.against, seed=job.seed)))
     used = {role: name for role, name in job.models.by_role().items() if role != "optimizer"}
     if screen.as_json:
         screen.json({**_record(shown, found, people, ceiling), "calls": found.ledger.calls(), "models": used})
         return
-    where = str(job.data.table) if job.data.source is None else job.data.source.name
+    where = str(job.data.table if job.data.source is None else job.data.source.source)
     headline = None if ceiling is None else ceiling.headline
     show_evaluated(screen, shown, list(map(str, paths)), where, used, headline, found.paired)
 
@@ -83,7 +83,9 @@ def labelled(
 def _record(
     shown: Sequence[Evaluated], found: Measurement, people: People | None, ceiling: Ceiling | None
 ) -> dict[str, Any]:
-    record, *against = ({**one.agreement.to_dict(), "intervals": plain_intervals(one.intervals)} for one in shown)
+    record, *against = (
+        {**agreement.to_dict(), "intervals": plain_intervals(intervals)} for agreement, intervals in shown
+    )
     record["humans"] = None if people is None or ceiling is None else people.to_dict(ceiling)
     if against:
         paired = None if found.paired is None else found.paired.to_dict()

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from blpo_dspy.agreement.figures import table_figures
 from blpo_dspy.agreement.intervals import MeanSd
-from blpo_dspy.cli.screen import Evaluated, Screen, agreement_table
+from blpo_dspy.calls.budget import CAPS
+from blpo_dspy.cli.screen import Screen, agreement_table, intervals_in_words
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.folds import Folded, Folds, make_folds
 from blpo_dspy.runs.jobs import Search
@@ -24,17 +25,12 @@ def cut_into_folds(folds: int, start: VisualJudge, sets: Sets, seed: int) -> Fol
 
 def shares_in_words(search: Search, each: Search, folds: int) -> list[str]:
     """Returns how the caps are shared out."""
-    caps = {
-        "--max-calls": "max_calls",
-        "--max-tokens": "max_tokens",
-        "--max-usd": "max_usd",
-        "--max-seconds": "max_seconds",
-    }
-    return [
-        f"{option} {cap:g} is shared out equally: {getattr(each, name):g} for each of {folds} folds and for all images"
-        for option, name in caps.items()
-        if (cap := getattr(search, name)) is not None
-    ]
+    lines = []
+    for name in CAPS:
+        if (cap := getattr(search, name)) is not None:
+            shares = f"{getattr(each, name):g} for each of {folds} folds and for all images"
+            lines.append(f"--{name.replace('_', '-')} {cap:g} is shared out equally: {shares}")
+    return lines
 
 
 def show_folds(screen: Screen, found: Folded) -> None:
@@ -48,8 +44,7 @@ def show_folds(screen: Screen, found: Folded) -> None:
     screen.table(agreement_table([*rows, *((f"all {folds}", when, pooled[when]) for when in pooled)]))
     screen.text()
     lines = [
-        f"95% intervals {when}: {Evaluated(pooled[when], spans).in_words()}"
-        for when, spans in found.intervals().items()
+        f"95% intervals {when}: {intervals_in_words(pooled[when], spans)}" for when, spans in found.intervals().items()
     ]
     lines.append(f"Over {folds} folds, mean ± sd: {_spread(found)}")
     if paired is not None:

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
 
-from blpo_dspy.cli.groups import (
-    DataOptions,
-    Escalation,
-    JudgeModels,
-    StartOptions,
-    Where,
-    argument,
-    same,
-)
+from blpo_dspy.cli.groups import Batching, Escalation, Prices, Scale, Where
 from blpo_dspy.data.labels.space import Method, Orders
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.runs.jobs import Data, Search, Start, option
-
-Prices = Mapping[str, tuple[float, float]]
+from blpo_dspy.runs.jobs import JudgeModels, Search
+from blpo_dspy.runs.options import argument, option, same
+from blpo_dspy.runs.start import Data, Start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +21,7 @@ class DemoJob:
     seed: int = same(Search, "seed")
     rater: Path | None = option('The taste to discover, as JSON: {"blur": 0.9, "noise": 0.3}.', metavar="FILE")
     reasons: bool = option("The rater writes reasons beside the labels, for the optimizer to read.", False)
-    scores: str | None = same(StartOptions, "scores")
+    scores: str | None = same(Start, "scores")
     rounds: int | None = same(Search, "rounds")
     inner_steps: int | None = same(Search, "inner_steps")
     batch_size: int | None = same(Search, "batch_size")
@@ -42,7 +32,7 @@ class DemoJob:
 class CompileJob:
     """Align a judge with your labelled images."""
 
-    start: Annotated[Start, StartOptions]
+    start: Start
     search: Search
     out: Path = option("Where the judge goes, a .json file.", MISSING, metavar="FILE")
     result: Path | None = option("Where to record the run, a .json file.", metavar="FILE")
@@ -75,7 +65,7 @@ class EstimateJob:
 class CompareJob:
     """Run every optimizer on your labels at equal spend. Repeat the command to resume after an interruption."""
 
-    start: Annotated[Start, StartOptions]
+    start: Start
     max_calls: int = option("Maximum number of LM calls of each search.", MISSING, metavar="N", min=1)
     out: Path = option("Folder for the journal, report.html, results.json, table.md, plot.png.", MISSING, metavar="DIR")
     optimizers: str | None = option("Methods, such as blpo,gepa,opro (default: all).", metavar="A,B,…")
@@ -96,7 +86,7 @@ class EvaluateJob:
     """Measure how far a judge agrees with human labels."""
 
     judge: Path = argument("A judge.json.", metavar="JUDGE")
-    data: Annotated[Data, DataOptions]
+    data: Data
     models: JudgeModels
     draw: int | None = option("Images of a source (default: as in the paper's test set).", metavar="N", min=1)
     against: Path | None = option("A second judge.json to compare with on the same images.", metavar="OTHER")
@@ -126,7 +116,7 @@ class CalibrateJob:
     """Find the confidence from which on a judge can be trusted. The exit code is 1 if there is none."""
 
     judge: Path = same(EvaluateJob, "judge")
-    data: Annotated[Data, DataOptions]
+    data: Data
     out: Path = option("Where the calibrated judge goes, a .json file.", MISSING, metavar="FILE")
     agreement: float = option("Share of the automatic labels that has to agree with people's.", 0.9, metavar="X")
     risk: float = option("Probability with which fewer may.", 0.1, metavar="X")
@@ -142,37 +132,6 @@ class CalibrateJob:
 
     def __post_init__(self) -> None:
         _check_draw(self.draw, self.data)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scale:
-    """How `blpo judge --out` uses several processes."""
-
-    heading: ClassVar[str] = "Many images, with --out"
-    workers: int | None = option("Judge in so many processes, each with --threads calls.", metavar="N", min=1)
-    cluster: str | None = option(
-        "Judge on the workers of a Dask cluster, such as tcp://10.0.0.5:8786.", metavar="ADDRESS"
-    )
-    max_in_flight: int | None = option("Maximum number of LM calls at once, over all.", metavar="N", min=1)
-    max_usd: float | None = option("Maximum cost in dollars, if prices are known.", metavar="X", min=0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batching:
-    """Whether and how `blpo judge --out` uses the provider's batch endpoint."""
-
-    heading: ClassVar[str] = "Batches of a provider"
-    batch_api: bool = option("Answered within a day, at half of the price as a rule.", False)
-    prices: Prices = option(
-        "A model's dollars per million prompt and completion tokens of single calls.",
-        dict,
-        flag="--price",
-        metavar="MODEL=IN,OUT",
-    )
-    poll: float | None = option(
-        "First delay between two looks at a batch; it doubles up to a minute (default 1).", metavar="SECONDS", min=0
-    )
-    abandon: bool = option("Forget the batches under way, and pay for their requests again.", False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +153,7 @@ class JudgeJob:
     context: list[str] = option(
         "A text that the judge gets with every image, in place of a column.", list, metavar="NAME=TEXT"
     )
-    allow_outside: bool = same(DataOptions, "allow_outside")
+    allow_outside: bool = same(Data, "allow_outside")
     orders: Orders = same(EvaluateJob, "orders")
     program: str | None = same(EvaluateJob, "program")
     threads: int | None = same(Search, "threads")
@@ -231,9 +190,9 @@ class LabelJob:
         metavar="FOLDER|TABLE",
     )
     out: Path = option("Where the labels go, a .csv file.", MISSING, metavar="FILE")
-    labels: str | None = same(StartOptions, "labels")
-    scale: str | None = same(StartOptions, "scale")
-    scores: str | None = same(StartOptions, "scores")
+    labels: str | None = same(Start, "labels")
+    scale: str | None = same(Start, "scale")
+    scores: str | None = same(Start, "scores")
     pairs: str | None = option("Or labels that compare the two images of --images.", metavar="A,B[,TIE]")
     images: tuple[str, ...] = option(
         "Where a row has several images: the columns with them.", ("image",), metavar="A,B,…", show_default=False
@@ -260,7 +219,7 @@ class LabelJob:
         "How sure the judge is: votes, logprobs or views, as of `blpo judge`.", metavar="METHOD"
     )
     seed: int = same(Search, "seed")
-    allow_outside: bool = same(DataOptions, "allow_outside")
+    allow_outside: bool = same(Data, "allow_outside")
     where: Where
 
 
@@ -320,7 +279,7 @@ class PopulationJob:
         "Columns by which an image is known in both tables (default: all they share).", metavar="A,B,…"
     )
     level: float = option("How often the intervals are to hold.", 0.95, metavar="X")
-    allow_outside: bool = same(DataOptions, "allow_outside")
+    allow_outside: bool = same(Data, "allow_outside")
     program: str | None = same(EvaluateJob, "program")
 
 
@@ -334,7 +293,7 @@ class DriftJob:
     labels: Path | None = option("A few new labels of images, to see whether agreement fell.", metavar="TABLE")
     key: tuple[str, ...] | None = same(PopulationJob, "key")
     alpha: float = option("How often chance may raise an alarm, over all tests.", 0.05, metavar="X")
-    allow_outside: bool = same(DataOptions, "allow_outside")
+    allow_outside: bool = same(Data, "allow_outside")
     program: str | None = same(EvaluateJob, "program")
 
 

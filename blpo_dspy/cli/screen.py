@@ -10,9 +10,8 @@ import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from rich.console import Console
 from rich.table import Table
@@ -292,18 +291,15 @@ def confusion_table(agreement: Agreement) -> Table:
     return table
 
 
-@dataclass(frozen=True)
-class Evaluated:
-    """Agreement of a judge with its intervals; an interval is None where its figure is undefined."""
+Evaluated: TypeAlias = tuple[Agreement, Mapping[str, Interval | None]]
+"""Agreement of a judge with its intervals; an interval is None where its figure is undefined."""
 
-    agreement: Agreement
-    intervals: Mapping[str, Interval | None]
 
-    def in_words(self) -> str:
-        """Returns the intervals in words."""
-        shown = table_figures(self.agreement.labels)
-        found = [(word, interval) for name, word in shown.items() if (interval := self.intervals.get(name))]
-        return ", ".join(f"{word} {interval.low:.2f} to {interval.high:.2f}" for word, interval in found)
+def intervals_in_words(agreement: Agreement, intervals: Mapping[str, Interval | None]) -> str:
+    """Returns the intervals that are defined, in words."""
+    words = table_figures(agreement.labels)
+    found = [(word, interval) for name, word in words.items() if (interval := intervals.get(name))]
+    return ", ".join(f"{word} {interval.low:.2f} to {interval.high:.2f}" for word, interval in found)
 
 
 def show_evaluated(
@@ -321,24 +317,23 @@ def show_evaluated(
     same = len({Path(judge).name for judge in judges}) < len(judges)
     names = [judge if same else Path(judge).name for judge in judges]
     shown = list(zip(names, done, strict=True))[::-1]
-    screen.table(agreement_table([(Path(data).name, name, found.agreement) for name, found in shown]))
+    screen.table(agreement_table([(Path(data).name, name, agreement) for name, (agreement, _) in shown]))
     screen.text()
-    for name, found in shown:
-        lead = f"95% intervals{f' of {name}' if len(done) > 1 else ''}: "
-        screen.text(textwrap.fill(f"{lead}{found.in_words()}", screen.width))
-        if found.agreement.flips is not None:
-            which = f" of {name}" if len(done) > 1 else ""
-            screen.text(textwrap.fill(f"Orders{which}: {flips_in_words(found.agreement.flips)}", screen.width))
+    for name, (agreement, intervals) in shown:
+        which = f" of {name}" if len(done) > 1 else ""
+        screen.text(textwrap.fill(f"95% intervals{which}: {intervals_in_words(agreement, intervals)}", screen.width))
+        if agreement.flips is not None:
+            screen.text(textwrap.fill(f"Orders{which}: {flips_in_words(agreement.flips)}", screen.width))
     if people is not None:
         screen.text(textwrap.fill(people[:1].upper() + people[1:], screen.width))
     if paired is not None:
         screen.text(textwrap.fill(f"{names[1]} → {names[0]}: {paired.wording}", screen.width))
-    if not done[0].agreement.confusion:
+    if not done[0][0].confusion:
         return  # scores are no cells of a table
     screen.text()
     if len(done) > 1:
         screen.text(names[0])
-    screen.table(confusion_table(done[0].agreement))
+    screen.table(confusion_table(done[0][0]))
 
 
 def verdict_record(image: str, verdict: Verdict, *, described: bool) -> dict[str, Any]:
@@ -347,12 +342,9 @@ def verdict_record(image: str, verdict: Verdict, *, described: bool) -> dict[str
     if described:
         record["description"] = verdict.description
     record["invalid"] = verdict.invalid
-    if verdict.inconsistent is not None:
-        record["inconsistent"] = verdict.inconsistent
-    if verdict.confidence is not None:
-        record["confidence"] = verdict.confidence
-    if verdict.escalate is not None:
-        record["escalate"] = verdict.escalate
+    for name in ("inconsistent", "confidence", "escalate"):
+        if (value := getattr(verdict, name)) is not None:
+            record[name] = value
     record["error"] = verdict.failure or None
     return record
 

@@ -18,9 +18,9 @@ from blpo_dspy.data.sources.drawn import Drawn, Manifest
 from blpo_dspy.data.sources.published.rated_folder import RatedFolder
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.runs.jobs import Columns, Data, SourceChoice, Start
 from blpo_dspy.runs.progress import Watch
 from blpo_dspy.runs.sets import Sets, sizes_in_words
+from blpo_dspy.runs.start import Data, SourceChoice, Start
 
 
 def label_pairs(text: str, labels: LabelSpace) -> dict[str, Label]:
@@ -47,7 +47,7 @@ def draw_sets(start: Start, seed: int, watch: Watch) -> tuple[Task, Sets, list[s
     """
     choice = start.data.source
     assert choice is not None
-    source = open_choice(choice, start.data.columns, start.labels, start.task)
+    source = open_choice(choice, start.data, start.space, start.task)
     manifest = None if choice.manifest is None else Manifest.load(choice.manifest)
     sizes = start.sizes or _paper_sizes(source.task)
     drawn = _draw(source, sum(sizes), seed, manifest, PixelPolicy(), watch)
@@ -83,8 +83,8 @@ def draw_set(
     """
     choice = data.source
     assert choice is not None
-    columns = replace(data.columns, images=task.images, context=task.context)
-    source = open_choice(choice, columns, task.labels, task.instruction)
+    data = replace(data, images=task.images, context=task.context)
+    source = open_choice(choice, data, task.labels, task.instruction)
     manifest = None if choice.manifest is None else Manifest.load(choice.manifest)
     if manifest is not None and manifest.splits:
         test = set(manifest.splits["test"])
@@ -93,57 +93,55 @@ def draw_set(
     return _fitting(drawn.examples, task, source), drawn.report.describe().splitlines()
 
 
-def open_choice(choice: SourceChoice, columns: Columns, labels: LabelSpace | None, task: str | None) -> Source:
+def open_choice(choice: SourceChoice, data: Data, labels: LabelSpace | None, task: str | None) -> Source:
     """Returns the source that the options name.
 
     Raises:
         BlpoError: If there is none, or an option doesn't belong to it.
     """
-    given = _given(choice)
-    if columns.images != (IMAGE,):
+    given, chosen = _given(choice), choice.source or ""
+    if data.images != (IMAGE,):
         raise BlpoError(
-            f"--source {choice.name}: what is drawn has one input `image`, but there are {', '.join(columns.images)}; "
+            f"--source {chosen}: what is drawn has one input `image`, but there are {', '.join(data.images)}; "
             "write a table with a column for each image"
         )
-    if "/" in choice.name:
+    if "/" in chosen:
         if labels is None or task is None:
             raise BlpoError(
-                f"{choice.name} is not a source with a task of its own: give --task, and --labels, --scale or --scores"
+                f"{chosen} is not a source with a task of its own: give --task, and --labels, --scale or --scores"
             )
         if "label_names" in given:
             given["label_names"] = label_pairs(given["label_names"], labels)
         of_table: dict[str, Any] = {
-            "id": choice.name,
+            "id": chosen,
             "labels": labels,
             "instruction": task,
-            "image_column": columns.image or IMAGE,
-            "label_column": columns.label,
-            "context": columns.context or (),
-            "group_column": columns.group,
+            "image_column": data.image_column or IMAGE,
+            "label_column": data.label_column,
+            "context": data.context or (),
+            "group_column": data.group_column,
         }
         twice = sorted(set(given) & set(of_table))
         if twice:
             raise BlpoError(f"--source-option {twice[0]}=…: this has an option of its own, or follows from --source")
         return open_source(_HUB, **given, **of_table)
     published = [name for name in SOURCES if name != _HUB]
-    if choice.name.lower() not in published:
+    if chosen.lower() not in published:
         raise BlpoError(
-            f"no source {choice.name!r}; --source takes owner/name of a dataset on the Hub, or one of "
-            f"{', '.join(published)}"
+            f"no source {chosen!r}; --source takes owner/name of a dataset on the Hub, or one of {', '.join(published)}"
         )
-    usual = Columns()
-    if (columns.image, columns.label, columns.group) != (usual.image, usual.label, usual.group):
+    if (data.image_column, data.label_column, data.group_column) != (None, "label", None):
         raise BlpoError(
-            f"{choice.name} knows its own columns: --image-column, --label-column and --group-column are for tables "
+            f"{chosen} knows its own columns: --image-column, --label-column and --group-column are for tables "
             "and for --source owner/name"
         )
-    return open_source(choice.name.lower(), **given)
+    return open_source(chosen.lower(), **given)
 
 
 def _given(choice: SourceChoice) -> dict[str, Any]:
     """The fields of a source's class that the options set."""
     given: dict[str, Any] = {}
-    for pair in choice.options:
+    for pair in choice.source_option:
         name, equals, value = pair.partition("=")
         if not equals:
             raise BlpoError(f"--source-option {pair!r} is not NAME=VALUE; write it as in --source-option split=test")
@@ -190,18 +188,18 @@ def _scaled(sizes: tuple[int, int, int], total: int) -> tuple[int, int, int]:
 
 def _overridden(source: Source, start: Start) -> Task:
     """The source's task, with what the options say instead."""
-    task, columns = source.task, start.data.columns
+    task, context = source.task, start.data.context
     said: dict[str, Any] = {
-        "labels": start.labels,
+        "labels": start.space,
         "instruction": start.task,
         "verbalizer_instruction": start.verbalizer_instruction,
-        "context": None if columns.context is None else check_context(columns.context),
+        "context": None if context is None else check_context(context),
         "evidence": start.evidence,
     }
-    if start.labels is not None and (start.labels.kind == "scores") != (task.labels.kind == "scores"):
+    if start.space is not None and (start.space.kind == "scores") != (task.labels.kind == "scores"):
         own = " (with --source-option binning=scores and scale=LOWEST-HIGHEST they are scores)"
         raise BlpoError(
-            f"{source.identity} has the labels {task.labels}{own * isinstance(source, RatedFolder)}, not {start.labels}"
+            f"{source.identity} has the labels {task.labels}{own * isinstance(source, RatedFolder)}, not {start.space}"
         )
     return replace(task, **{name: value for name, value in said.items() if value is not None})
 

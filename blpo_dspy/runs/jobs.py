@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.calls.outages import MAX_OUTAGE
-from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.runs.options import described, option, same
 
 EMBEDDED = "embedded"
-T = TypeVar("T")
-Evidence = Literal["both", "image", "description"]
-Rule = Literal["majority", "mean"]
 
 
 @dataclass(frozen=True)
@@ -50,55 +46,53 @@ class ModelNames:
         return {"judge": judge, "verbalizer": self.verbalizer or judge, "optimizer": self.optimizer or judge}
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Which columns of a table hold what.
+@dataclass(frozen=True, kw_only=True)
+class ConnectionOptions:
+    """The options for all models of a command."""
 
-    Attributes:
-        image: The column of the only image, where it has another name than its input.
-        label: The label.
-        images: The image inputs, as `load_examples` takes them.
-        context: The context texts; None leaves them to the source.
-        group: What must stay together.
-        reason: What people wrote beside the label.
-    """
+    api_base: str | None = option(
+        "Your own server, e.g. http://localhost:8000/v1, for all but `embedded`.", metavar="URL"
+    )
+    timeout: float | None = option(
+        "Timeout of an LM call (default 120; 300 for an optimizer and for models that reason first).",
+        metavar="SECONDS",
+    )
+    no_cache: bool = option("Bypass DSPy's cache: call the models for every answer.", False)
 
-    image: str | None = None
-    label: str = "label"
-    images: tuple[str, ...] = ("image",)
-    context: tuple[str, ...] | None = None
-    group: str | None = None
-    reason: str | None = None
+    def models(self, judge: str | None, verbalizer: str | None, optimizer: str | None = None) -> ModelNames:
+        """Returns models of these names."""
+        return ModelNames(judge, verbalizer, optimizer, self.api_base, not self.no_cache, self.timeout)
 
 
-def option(
-    text: str,
-    default: Any = None,
-    *,
-    heading: str | None = None,
-    flag: str | None = None,
-    argument: bool = False,
-    **shown: Any,
-) -> Any:
-    """Returns a field that the command line offers as an option.
+@dataclass(frozen=True, kw_only=True)
+class JudgeModelOptions:
+    """The options for the models of a judge."""
 
-    Args:
-        text: What it is, for the help.
-        default: Its default, or a function that makes it; `MISSING` if it has to be given.
-        heading: The part of the help that lists it.
-        flag: How the command line writes it, where that doesn't follow from its name.
-        argument: Whether it is given without a flag.
-        **shown: What else `typer.Option` takes, such as metavar and min.
-    """
-    metadata = {"help": text, "heading": heading, "flag": flag, "argument": argument, "shown": shown}
-    return field(metadata=metadata, **{"default_factory" if callable(default) else "default": default})
+    model: str | None = option("The judge's model, e.g. openai/gpt-4o (default `embedded`).", metavar="MODEL")
+    verbalizer_model: str | None = option("The verbalizer's model (default: the judge's).", metavar="MODEL")
+    connection: ConnectionOptions
+
+    def made(self) -> ModelNames:
+        """Returns the models."""
+        return self.connection.models(self.model, self.verbalizer_model)
 
 
-def described(cls: type[T]) -> type[T]:
-    """Adds the options of a class to its docstring."""
-    listed = [f"    {each.name}: {each.metadata['help']}" for each in fields(cls) if each.metadata]  # type: ignore[arg-type]
-    cls.__doc__ = "\n".join([f"{cls.__doc__}\n\nAttributes:", *listed])
-    return cls
+JudgeModels = Annotated[ModelNames, JudgeModelOptions]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """The options for the models of an optimizer."""
+
+    heading: ClassVar[str] = "Models"
+    judge_model: str | None = same(JudgeModelOptions, "model")
+    verbalizer_model: str | None = same(JudgeModelOptions, "verbalizer_model")
+    optimizer_model: str | None = option("The optimizer's model (default: the judge's).", metavar="MODEL")
+    connection: ConnectionOptions
+
+    def made(self) -> ModelNames:
+        """Returns the models."""
+        return self.connection.models(self.judge_model, self.verbalizer_model, self.optimizer_model)
 
 
 _search, _guards = partial(option, heading="Search"), partial(option, heading="Guards")
@@ -222,95 +216,3 @@ class Search:
         given = {name: getattr(self, name) for name in ("copied_words", "label_shift", "part_loss")}
         set_ones = {name: value for name, value in given.items() if value is not None}
         return {**set_ones, **({"copied_words": None} if self.copied_words == 0 else {})}
-
-
-@dataclass(frozen=True)
-class SourceChoice:
-    """A published set of labelled images.
-
-    Attributes:
-        name: As `open_source` takes it, or the id of a dataset on the Hugging Face Hub, "owner/name".
-        options: A NAME=VALUE for each field of the source's class that is set.
-        local_dir: A folder with a copy of its files.
-        manifest: A file that names the images to take again; a new draw if None.
-    """
-
-    name: str
-    options: tuple[str, ...] = ()
-    local_dir: Path | None = None
-    manifest: Path | None = None
-
-
-@dataclass(frozen=True)
-class RaterChoice:
-    """Where the ratings of several people are, and how they become one label.
-
-    Attributes:
-        columns: One column for each rater; if there are none, each row is one rating of its image.
-        name_column: The column with the rater of a row, if that is known.
-        rule: What makes one label of them.
-    """
-
-    columns: tuple[str, ...] = ()
-    name_column: str | None = None
-    rule: Rule = "majority"
-
-
-@dataclass(frozen=True)
-class Data:
-    """Where labelled images come from: a table or a source.
-
-    Attributes:
-        table: A table or a folder; None if there is a source.
-        source: A published set; None if there is a table.
-        columns: Which columns hold what.
-        raters: Where several people's ratings are; None if each image has one label.
-        allow_outside: Whether images may lie outside the folder, or that of the table.
-        require_labels: Whether a row without a label is refused, in place of left out.
-    """
-
-    table: Path | None
-    source: SourceChoice | None
-    columns: Columns
-    raters: RaterChoice | None = None
-    allow_outside: bool = False
-    require_labels: bool = False
-
-
-@dataclass(frozen=True)
-class Start:
-    """What compile, estimate and compare begin with: labelled images and the first judge.
-
-    Attributes:
-        data: The labelled images.
-        labels: Their label space; the source's if None.
-        task: The judge instruction to start from; the source's if None.
-        models: The models by role.
-        val: A table of its own for validation; split off the data if None.
-        test: Likewise for the sealed test.
-        sizes: How many images train, val and test get; shares of all, up to `MOST_EXAMPLES`, if None.
-        balanced: Whether `sizes` are balanced by label, in place of in the label proportions of the whole.
-        evidence: What the judge reads; the source's choice or the library's default if None.
-        verbalizer_instruction: The verbalizer instruction to start from; the source's or the library's if None.
-        reasoning: Whether the judge states the evidence that decides before its label.
-        judge: The file of a judge to compile further, which has labels, task and inputs of its own; None to begin
-            with a task.
-    """
-
-    data: Data
-    labels: LabelSpace | None
-    task: str | None
-    models: ModelNames
-    val: Path | None = None
-    test: Path | None = None
-    sizes: tuple[int, int, int] | None = None
-    balanced: bool = True
-    evidence: Evidence | None = None
-    verbalizer_instruction: str | None = None
-    reasoning: bool = False
-    judge: Path | None = None
-
-
-def names(text: str) -> tuple[str, ...]:
-    """Returns the names of a comma-separated list; the empty text lists none."""
-    return tuple(name.strip() for name in text.split(",")) if text.strip() else ()

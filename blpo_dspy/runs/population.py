@@ -206,6 +206,7 @@ class _Maker:
 
     def __init__(self, labels: LabelSpace, verdicts: Verdicts, given: Given, level: float) -> None:
         self._given, self._level, self._scale = given, level, _scale(labels)
+        self._paired = labels.paired
         self._answered = np.array([label is not None for label in verdicts.labels]) | np.array(verdicts.undecided)
         codes = {label: code for code, label in enumerate(labels.labels)}
         judged, people = (
@@ -216,7 +217,7 @@ class _Maker:
             _Numbers(str(label), (judged == code).astype(float), (people == code).astype(float))
             for label, code in codes.items()
         ]
-        self._mean = None if self._scale is None else self._scale.numbers(verdicts, given)
+        self._mean = None if self._scale is None else _numbers(self._scale.what, labels, verdicts, given)
 
     def group(self, name: str, chosen: _Chosen) -> Group:
         """Returns the estimates for the chosen images."""
@@ -230,8 +231,9 @@ class _Maker:
         missing = ""
         if self._mean is not None and self._scale is not None:
             sample, answered = self._sample(self._mean, chosen, inside), bool(self._answered[chosen].any())
+            scale, how = self._scale, {"judged": answered, "share": self._paired}
             try:
-                found.append(self._scale.estimate(sample, judged=answered, level=self._level))
+                found.append(estimate_mean(scale.what, sample, scale.span, scale.step, level=self._level, **how))
             except BlpoError as error:
                 missing = str(error)
         return Group(name, images, count, tuple(found), missing)
@@ -253,45 +255,40 @@ class _Scale:
     """Labels as numbers: what their mean is, their ends, and the step that matters."""
 
     what: str
-    labels: LabelSpace
     span: tuple[float, float]
     step: float
-
-    def estimate(self, sample: Sample, *, judged: bool, level: float) -> Estimate:
-        """Returns the estimate of the mean."""
-        share = self.labels.paired
-        return estimate_mean(self.what, sample, self.span, self.step, judged=judged, share=share, level=level)
-
-    def numbers(self, verdicts: Verdicts, given: Given) -> _Numbers:
-        """Returns labels as numbers; where the judge gave none, the mean of the others, which says nothing."""
-        judged = np.array([np.nan if label is None else self.number(label) for label in verdicts.labels])
-        if self.labels.paired:
-            judged[np.array(verdicts.undecided)] = _TIE
-        known = ~np.isnan(judged)
-        judged = np.where(known, judged, judged[known].mean() if known.any() else 0.0)
-        return _Numbers(self.what, judged, np.array([self.number(label) for label in given.labels]))
-
-    def number(self, label: Label) -> float:
-        """Returns a label as a number."""
-        if self.labels.paired:
-            return (1.0, 0.0, _TIE)[self.labels.index(label)]
-        if self.labels.kind == "scores" or self.labels.numeric:
-            return float(label)
-        return float(self.labels.index(label) + 1)
 
 
 def _scale(labels: LabelSpace) -> _Scale | None:
     """How labels are numbers, None for names."""
     if labels.paired:
-        return _Scale(f"win rate of {labels.labels[0]}", labels, (0.0, 1.0), _TIE)
+        return _Scale(f"win rate of {labels.labels[0]}", (0.0, 1.0), _TIE)
     if labels.score_range is not None:
         low, high = labels.score_range.low, labels.score_range.high
-        return _Scale("mean", labels, (low, high), labels.tolerated * labels.span or labels.span / 10)
+        return _Scale("mean", (low, high), labels.tolerated * labels.span or labels.span / 10)
     if labels.kind == "nominal":
         return None
-    ends = [_Scale("", labels, (0.0, 0.0), 0.0).number(label) for label in (labels.labels[0], labels.labels[-1])]
     what = "mean" if labels.numeric else f"mean ({labels.names[0]} = 1)"
-    return _Scale(what, labels, (ends[0], ends[1]), 1.0)
+    return _Scale(what, (_number(labels, labels.labels[0]), _number(labels, labels.labels[-1])), 1.0)
+
+
+def _number(labels: LabelSpace, label: Label) -> float:
+    """A label as a number."""
+    if labels.paired:
+        return (1.0, 0.0, _TIE)[labels.index(label)]
+    if labels.kind == "scores" or labels.numeric:
+        return float(label)
+    return float(labels.index(label) + 1)
+
+
+def _numbers(what: str, labels: LabelSpace, verdicts: Verdicts, given: Given) -> _Numbers:
+    """Labels as numbers; where the judge gave none, the mean of the others, which says nothing."""
+    judged = np.array([np.nan if label is None else _number(labels, label) for label in verdicts.labels])
+    if labels.paired:
+        judged[np.array(verdicts.undecided)] = _TIE
+    known = ~np.isnan(judged)
+    judged = np.where(known, judged, judged[known].mean() if known.any() else 0.0)
+    return _Numbers(what, judged, np.array([_number(labels, label) for label in given.labels]))
 
 
 def _plain(group: Group) -> dict[str, Any]:
@@ -307,9 +304,7 @@ def _cells(estimate: Estimate) -> list[str]:
     def ends(interval: Interval) -> str:
         return f"{shown(interval.low)} to {shown(interval.high)}"
 
-    alone = "–"
-    if estimate.judged is not None:
-        alone = shown(estimate.judged)
+    alone = "–" if estimate.judged is None else shown(estimate.judged)
     worth = "–" if estimate.worth is None else f"{estimate.worth:,} labels"
     return [
         shown(estimate.value),

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import dspy
 
@@ -25,7 +26,7 @@ from blpo_dspy.report.run.to_review import (
     by_example,
 )
 from blpo_dspy.runs.record import Aligned
-from blpo_dspy.runs.sets import Origin, Sets
+from blpo_dspy.runs.sets import READ_BY, Origin, Sets
 
 
 def write_review(
@@ -58,21 +59,16 @@ def write_review(
 
 def _tables(folder: Path, origin: Origin) -> ReviewTables:
     base = folder.resolve()
-    columns, raters = origin.data.columns, origin.data.raters
+    data, raters = origin.data, origin.data.raters
+    ratings: dict[str, Any] = {}
+    if raters is not None:
+        ratings = {"rater_columns": raters.rater_columns or (), "repeated": raters.rater_columns is None}
+        ratings |= {"rater_column": raters.rater_column, "rule": raters.rater_rule}
     return ReviewTables(
         paths={name: Path(os.path.relpath(path.resolve(), base)).as_posix() for name, path in origin.tables.items()},
-        images=tuple(columns.images),
-        context=tuple(columns.context or ()),
-        image_column=columns.image,
-        label_column=columns.label,
-        group_column=columns.group,
-        reason_column=columns.reason,
-        rater_columns=() if raters is None else raters.columns,
-        repeated=raters is not None and not raters.columns,
-        rater_column=None if raters is None else raters.name_column,
-        rule="majority" if raters is None else raters.rule,
-        allow_outside=origin.data.allow_outside,
-        require_labels=origin.data.require_labels,
+        context=tuple(data.context or ()),
+        **{name: getattr(data, name) for name in READ_BY},
+        **ratings,
     )
 
 

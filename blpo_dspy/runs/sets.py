@@ -24,12 +24,17 @@ from blpo_dspy.data.tables import TableSource, in_memory, read_table
 from blpo_dspy.errors import DataError, check_kind
 from blpo_dspy.optimizers.bench.cards import known_prints
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.runs.jobs import Columns, Data, RaterChoice, Start
+from blpo_dspy.runs.start import Data, RaterChoice, Start
 
 Labelled: TypeAlias = "Sequence[dspy.Example] | TableSource"
 """Labelled images: examples, or a table as `load_examples` takes it."""
 
 _MOST_NAMED = 3
+READ_BY = (
+    *("images", "image_column", "label_column", "group_column", "reason_column"),
+    *("allow_outside", "require_labels"),
+)
+"""What `Data` says of how a table is read, by the names of `load_examples`."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +182,7 @@ def load_sets(start: Start, labels: LabelSpace, seed: int, parent: VisualJudge |
             labels,
             seed=seed,
             sizes=start.sizes,
-            balanced=start.balanced,
+            balanced=not start.unbalanced,
             fractions=fractions,
             known=frozenset() if parent is None else known_prints(parent),
         )
@@ -263,8 +268,7 @@ def load_set(
     table = data.table
     assert table is not None
     images = tuple(map(str, fields.images))
-    data = replace(data, columns=replace(data.columns, images=images, context=fields.context))
-    loaded, people = _load([table], labels, data, policy)
+    loaded, people = _load([table], labels, replace(data, images=images, context=fields.context), policy)
     return loaded[table], people
 
 
@@ -292,12 +296,8 @@ def _load(
                 loaded[table] = load_examples(table, labels=labels, **options)
                 continue
             raters = data.raters
-            who: dict[str, Any] = {
-                "rater_columns": raters.columns,
-                "rater_column": raters.name_column,
-                "rule": raters.rule,
-            }
-            rated[table] = load_rated(table, labels=labels, **who, **options)
+            who: dict[str, Any] = {"rater_columns": raters.rater_columns or (), "rater_column": raters.rater_column}
+            rated[table] = load_rated(table, labels=labels, rule=raters.rater_rule, **who, **options)
             loaded[table] = rated[table].examples
         except DataError as error:
             errors.append(error)
@@ -313,26 +313,15 @@ def _load(
 
 def _with_reasons(data: Data, table: Path) -> Data:
     """The data as read from the table for validation or test, where reasons are for the report and may be missing."""
-    column = data.columns.reason
+    column = data.reason_column
     if column is None or (table.is_file() and column in read_table(table, [column]).columns):
         return data
-    return replace(data, columns=replace(data.columns, reason=None))
+    return replace(data, reason_column=None)
 
 
 def _options(data: Data, policy: PixelPolicy | None) -> dict[str, Any]:
     """How a table is read, as `load_examples` and `load_rated` take it."""
-    columns = data.columns
-    return {
-        "images": columns.images,
-        "image_column": columns.image,
-        "label_column": columns.label,
-        "context": columns.context or (),
-        "group_column": columns.group,
-        "reason_column": columns.reason,
-        "policy": policy,
-        "allow_outside": data.allow_outside,
-        "require_labels": data.require_labels,
-    }
+    return {**{name: getattr(data, name) for name in READ_BY}, "context": data.context or (), "policy": policy}
 
 
 def _people(rated: dict[Path, Rated], labels: LabelSpace, choice: RaterChoice) -> People:
@@ -342,7 +331,7 @@ def _people(rated: dict[Path, Rated], labels: LabelSpace, choice: RaterChoice) -
         labels, [(lead[table] + item, who, label) for table, part in rated.items() for item, who, label in part.rows]
     )
     return People(
-        rule=choice.rule,
+        rule=choice.rater_rule,
         raters=len(ratings.raters) or max(len(row) for row in ratings.table),
         agreement=human_agreement(ratings),
         labels={lead[table] + i: label for table, part in rated.items() for i, label in part.combined.labels.items()},
@@ -393,4 +382,4 @@ def origin_of(judge: VisualJudge, given: Mapping[str, Labelled | None]) -> Origi
     if not all(isinstance(source, (str, Path)) for source in sources):
         return None
     tables = {name: Path(str(given["train"] if source is None else source)) for name, source in given.items()}
-    return Origin(tables, Data(tables["train"], None, Columns(images=judge.images, context=tuple(judge.context))))
+    return Origin(tables, Data(table=tables["train"], images=judge.images, context=tuple(judge.context)))

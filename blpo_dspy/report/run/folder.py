@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -22,7 +22,6 @@ from blpo_dspy.report.run.record import FORMAT
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-T = TypeVar("T")
 RESULT = "result.json"
 _THUMBNAIL = re.compile(r"[0-9a-f]{16}\.jpg")
 _LARGEST_THUMBNAIL = 100_000  # bytes
@@ -94,11 +93,12 @@ def load_run(folder: Path) -> RunFolder:
     Raises:
         BlpoError: If the folder holds no run, or a file of it is damaged.
     """
-    result, data = _read(folder / RESULT, "rounds"), read_data(folder / REPORT_DATA, ReportData, FORMAT, "items")
+    result = _read(folder / RESULT, "rounds")
+    data: ReportData = read_data(folder / REPORT_DATA, ReportData, FORMAT, "items")
     return RunFolder(folder, result, data.command, data.items, data.doubtful, data.on)
 
 
-def read_data(file: Path, kind: type[T], form: str, key: str) -> T:
+def read_data(file: Path, kind: Any, form: str, key: str) -> Any:
     """Returns the content of a file that a run wrote: of this format, with this key.
 
     Raises:
@@ -108,8 +108,7 @@ def read_data(file: Path, kind: type[T], form: str, key: str) -> T:
     if data.get("format") != form:
         raise BlpoError(f"{file}: not the {form.removeprefix('blpo-dspy ')} of this version; run the command again")
     try:
-        content: T = _adapter(kind).validate_json(json.dumps(data), strict=True)
-        return content
+        return _adapter(kind).validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
         found = dict(map(_problem, error.errors(include_url=False)))  # text or a number: a problem for each of the two
         raise DataError(
@@ -119,7 +118,7 @@ def read_data(file: Path, kind: type[T], form: str, key: str) -> T:
 
 
 @cache
-def _adapter(kind: Hashable) -> TypeAdapter[Any]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     """Reads a file of a run; made when first used, as that takes time."""
     return TypeAdapter(kind)
 

@@ -108,7 +108,8 @@ def load_review_data(folder: Path) -> ReviewData:
     Raises:
         BlpoError: If the folder holds no run, or one of an earlier version, or the file is damaged.
     """
-    return read_data(folder / REVIEW, ReviewData, FORMAT, "cases")
+    data: ReviewData = read_data(folder / REVIEW, ReviewData, FORMAT, "cases")
+    return data
 
 
 def by_example(cases: Sequence[ReviewCase]) -> tuple[ReviewCase, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from image_files import encoded
 from PIL import Image
+from processes import ctrl_c
 from typer.testing import CliRunner
 
 from blpo_dspy.cli.app import app
@@ -61,22 +62,18 @@ def test_the_cost_comes_before_the_batch_and_the_ledger_after_it(command: list[s
 
 def test_ctrl_c_ends_the_wait_and_names_the_batches(command: list[str]) -> None:
     """The same command takes their answers in; until then plain calls are refused."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with start_server(Options(batches=BatchOptions(seconds=4), log=Path(command[2]) / "log.txt")) as base:
-            log = Path(command[2]) / "log.txt"
+    log = Path(command[1]).with_name("log.txt")
 
-            def interrupt() -> None:
-                while not (log.exists() and '"GET"' in log.read_text()):
-                    time.sleep(0.01)
-                os.kill(os.getpid(), signal.SIGINT)
+    def interrupt() -> None:
+        while not log.exists() or log.read_text().count("/batches/batch_") < 2:  # states asked for
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
 
-            threading.Thread(target=interrupt, daemon=True).start()
-            interrupted = blpo(*command, "--api-base", base, "--batch-api", "--poll", "0.2")
-            refused = blpo(*command, "--api-base", base)
-            done = blpo(*command, "--api-base", base, "--batch-api", "--poll", "0.2")
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with ctrl_c(), start_server(Options(batches=BatchOptions(seconds=4), log=log)) as base:
+        threading.Thread(target=interrupt, daemon=True).start()
+        interrupted = blpo(*command, "--api-base", base, "--batch-api", "--poll", "0.2")
+        refused = blpo(*command, "--api-base", base)
+        done = blpo(*command, "--api-base", base, "--batch-api", "--poll", "0.2")
     assert interrupted.exit_code == 130
     last = interrupted.stderr.splitlines()[-1]
     assert last.startswith("Interrupted. ")

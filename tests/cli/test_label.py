@@ -27,7 +27,7 @@ from blpo_dspy.data.examples import load_examples
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.programs import VisualJudge
 
-KILLS = int(os.environ.get("BLPO_TEST_KILLS", "15"))  # each takes a seventh of a second of processor time
+KILLS = int(os.environ.get("BLPO_TEST_KILLS", "6"))  # each takes most of a second of processor time
 WORDS = ("photos", "--scale", "1-5", "--out", "labels.csv")
 
 

@@ -25,12 +25,12 @@ from blpo_dspy.data.fields import InputFields
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.files import write_json
 from blpo_dspy.labelling.agreement import agreement_page
-from blpo_dspy.labelling.app import LabelServer
 from blpo_dspy.labelling.items import Work, find_items
 from blpo_dspy.labelling.journal import RaterJournal
-from blpo_dspy.labelling.ordering import RandomOrder
-from blpo_dspy.labelling.originals import find_originals
-from blpo_dspy.labelling.review import ReviewSession, review_journal
+from blpo_dspy.labelling.order.ordering import RandomOrder
+from blpo_dspy.labelling.reviewing.originals import find_originals
+from blpo_dspy.labelling.reviewing.review import ReviewSession, review_journal
+from blpo_dspy.labelling.server.app import LabelServer
 from blpo_dspy.labelling.session import LabelSession
 from blpo_dspy.labelling.table import LabelTable
 from blpo_dspy.report.run.to_review import (

@@ -41,27 +41,27 @@ def _root(
 
 
 _command = partial(command, app)
-_command("demo", jobs.DemoJob, "demo:run_demo")
-_command("compile", jobs.CompileJob, "compile:compile_judge")
-_command("estimate", jobs.EstimateJob, "compile:estimate_cost", out=Path("judge.json"))
-_command("compare", jobs.CompareJob, "compare:compare_methods")
-_command("evaluate", jobs.EvaluateJob, "evaluate:evaluate")
-_command("calibrate", jobs.CalibrateJob, "calibrate:calibrate_judge")
+_command("demo", jobs.DemoJob, "aligning.demo:run_demo")
+_command("compile", jobs.CompileJob, "aligning.compile:compile_judge")
+_command("estimate", jobs.EstimateJob, "aligning.compile:estimate_cost", out=Path("judge.json"))
+_command("compare", jobs.CompareJob, "aligning.compare:compare_methods")
+_command("evaluate", jobs.EvaluateJob, "judging.evaluate:evaluate")
+_command("calibrate", jobs.CalibrateJob, "judging.calibrate:calibrate_judge")
 _command(
     "judge",
     jobs.JudgeJob,
-    "judge:judge_images",
+    "judging.judge:judge_images",
     json="Print one JSON object per image and line; with --out, one of all.",
 )
-_command("serve", jobs.ServeJob, "serve:serve")
-_command("label", jobs.LabelJob, "label:label_images", json=None)
-_command("label-studio", jobs.StudioJob, "label_studio:label_studio", json=None)
-_command("review", jobs.ReviewJob, "review:review_run", json=None)
+_command("serve", jobs.ServeJob, "judging.serve:serve")
+_command("label", jobs.LabelJob, "people.label:label_images", json=None)
+_command("label-studio", jobs.StudioJob, "people.label_studio:label_studio", json=None)
+_command("review", jobs.ReviewJob, "people.review:review_run", json=None)
 _command("rank", jobs.RankJob, "collection:rank_models")
 _command("sample", jobs.SampleJob, "collection:sample")
 _command("population", jobs.PopulationJob, "collection:population")
 _command("drift", jobs.DriftJob, "collection:drift")
-_command("report", jobs.ReportJob, "report:report")
+_command("report", jobs.ReportJob, "aligning.report:report")
 
 
 def main() -> None:

@@ -25,11 +25,11 @@ from blpo_dspy.models.lm import Models, is_embedded
 from blpo_dspy.programs.cascade import load_judge_file
 from blpo_dspy.programs.program_judge import ProgramJudge
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.runs.drawing import draw_sets
+from blpo_dspy.runs.data.drawing import draw_sets
+from blpo_dspy.runs.data.sets import Sets, load_sets
 from blpo_dspy.runs.jobs import ModelNames
 from blpo_dspy.runs.measure import own_data
-from blpo_dspy.runs.sets import Sets, load_sets
-from blpo_dspy.runs.start import Start
+from blpo_dspy.runs.options.start import Start
 
 
 def begin(start: Start, seed: int, screen: Screen) -> tuple[VisualJudge, Sets]:

@@ -10,10 +10,10 @@ from blpo_dspy.cli.jobs import DriftJob, PopulationJob, RankJob, SampleJob
 from blpo_dspy.cli.screen import Screen, noting, plain_table
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.predictions.ranking import rank
-from blpo_dspy.runs.drift import Drift, measure_drift
-from blpo_dspy.runs.population import estimate_population
-from blpo_dspy.runs.stated import parse_pairs
-from blpo_dspy.runs.to_label import draw_to_label
+from blpo_dspy.runs.collection.drift import Drift, measure_drift
+from blpo_dspy.runs.collection.population import estimate_population
+from blpo_dspy.runs.collection.to_label import draw_to_label
+from blpo_dspy.runs.options.texts import parse_pairs
 
 
 def sample(job: SampleJob, screen: Screen) -> None:

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from blpo_dspy.cli.flags import model_prices, seed_list
-from blpo_dspy.runs.stated import names, three_sizes
+from blpo_dspy.runs.options.texts import names, three_sizes
 
 _JSON = "Print JSON, and nothing else, on standard output."
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.runs.jobs import Search
-from blpo_dspy.runs.start import Start
+from blpo_dspy.runs.options.start import Start
 
 # How a message writes an option of Python, and how the command line does, where neither follows from the name.
 _WRITTEN = {

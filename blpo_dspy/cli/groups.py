@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from blpo_dspy.data.labels.space import Method
-from blpo_dspy.runs.options import option
+from blpo_dspy.runs.options.fields import option
 
 Prices = Mapping[str, tuple[float, float]]
 

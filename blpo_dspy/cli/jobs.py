@@ -9,8 +9,8 @@ from blpo_dspy.cli.groups import Batching, Escalation, Prices, Scale, Where
 from blpo_dspy.data.labels.space import Method, Orders
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.runs.jobs import JudgeModels, Search
-from blpo_dspy.runs.options import argument, option, same
-from blpo_dspy.runs.start import Data, Start
+from blpo_dspy.runs.options.fields import argument, option, same
+from blpo_dspy.runs.options.start import Data, Start
 
 
 @dataclass(frozen=True, kw_only=True)

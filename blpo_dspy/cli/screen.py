@@ -27,7 +27,7 @@ from blpo_dspy.errors import BlpoWarning, counted, in_json, shown
 from blpo_dspy.files import writing_output
 from blpo_dspy.notebook import share
 from blpo_dspy.optimizers.bench.records import Rejection
-from blpo_dspy.runs.checks import Checks
+from blpo_dspy.runs.checks.after import Checks
 from blpo_dspy.runs.jobs import EMBEDDED
 from blpo_dspy.runs.progress import Watch, quiet_libraries
 from blpo_dspy.runs.record import Aligned

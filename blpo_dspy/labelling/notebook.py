@@ -14,10 +14,10 @@ from blpo_dspy.data.fields import InputFields
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling.agreement import agreement_page
-from blpo_dspy.labelling.chosen import RANDOM_SHARE
 from blpo_dspy.labelling.items import Work
-from blpo_dspy.labelling.judged import judge_items, session_by_judge
-from blpo_dspy.labelling.ordering import RandomOrder
+from blpo_dspy.labelling.order.chosen import RANDOM_SHARE
+from blpo_dspy.labelling.order.judged import judge_items, session_by_judge
+from blpo_dspy.labelling.order.ordering import RandomOrder
 from blpo_dspy.labelling.session import LabelSession, open_session
 from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.given import models_of
@@ -41,7 +41,7 @@ class LabelPage:
         try:
             import uvicorn  # noqa: PLC0415 - of an extra
 
-            from blpo_dspy.labelling.app import LabelServer  # noqa: PLC0415
+            from blpo_dspy.labelling.server.app import LabelServer  # noqa: PLC0415
         except ModuleNotFoundError as error:
             raise BlpoError(f"{error.name} is not installed; pip install 'blpo-dspy[label]'") from error
         self.out, self._session, self._height = session.table.path, session, height

@@ -14,10 +14,10 @@ from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.reasons import reason_text
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labelling.enough import EVERY, enough
 from blpo_dspy.labelling.items import EARLIER, Items, Work, shares
 from blpo_dspy.labelling.journal import CANNOT_TELL, LABELLED, SKIPPED, Answer, Answers, Draw, RaterJournal
-from blpo_dspy.labelling.ordering import Ordering, RandomOrder
+from blpo_dspy.labelling.order.enough import EVERY, enough
+from blpo_dspy.labelling.order.ordering import Ordering, RandomOrder
 from blpo_dspy.labelling.table import LabelTable, shown_by
 from blpo_dspy.predictions.reading import CHOSEN
 

@@ -26,7 +26,7 @@ from blpo_dspy.labelling.journal import (
     journal_folder,
     other_paths,
 )
-from blpo_dspy.labelling.ordering import Ordering
+from blpo_dspy.labelling.order.ordering import Ordering
 from blpo_dspy.predictions.reading import CHANCE, DRAWN, STRATUM
 
 CANNOT = "cannot_tell"

@@ -32,15 +32,15 @@ from blpo_dspy.report.html import relative_paths
 from blpo_dspy.report.run.folder import RESULT, RunFolder, ShownError
 from blpo_dspy.report.run.headline import headline_of, models_and_day
 from blpo_dspy.report.run.measured import WHEN, agreement_in, measured_of
+from blpo_dspy.runs.checks.costs import costs_after, not_paid_for
 from blpo_dspy.runs.compiling import claim, compile_and_measure, measure_compiled
-from blpo_dspy.runs.costs import costs_after, not_paid_for
+from blpo_dspy.runs.data.seal import run_of, seal
+from blpo_dspy.runs.data.sets import Labelled, Sets, divided, is_list, loaded_set, origin_of, sizes_in_words
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.measure import own_data
 from blpo_dspy.runs.progress import watching
 from blpo_dspy.runs.record import Aligned, SplitAgreement, result
 from blpo_dspy.runs.reviewing import write_review
-from blpo_dspy.runs.seal import run_of, seal
-from blpo_dspy.runs.sets import Labelled, Sets, divided, is_list, loaded_set, origin_of, sizes_in_words
 
 JUDGE = "judge.json"
 _OTHER_NAMES = {"num_threads": "threads"}

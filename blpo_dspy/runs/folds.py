@@ -32,12 +32,12 @@ from blpo_dspy.data.splits import cut_folds, split_examples
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.lm import Models
 from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.runs.checks.costs import costs_after
 from blpo_dspy.runs.compiling import compile_and_measure
-from blpo_dspy.runs.costs import costs_after
+from blpo_dspy.runs.data.sets import WITHOUT_TEST, Sets, sizes_in_words
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import Watch
 from blpo_dspy.runs.record import Aligned, SplitAgreement
-from blpo_dspy.runs.sets import WITHOUT_TEST, Sets, sizes_in_words
 
 OUT_OF_FOLD = (
     "out-of-fold estimates: every image was judged once, by a judge that was compiled in the same way on the other "

@@ -11,7 +11,7 @@ from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.calls.outages import MAX_OUTAGE
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.runs.options import described, option, same
+from blpo_dspy.runs.options.fields import described, option, same
 
 EMBEDDED = "embedded"
 

@@ -25,8 +25,8 @@ from blpo_dspy.report.run.to_review import (
     ReviewTables,
     by_example,
 )
+from blpo_dspy.runs.data.sets import READ_BY, Origin, Sets
 from blpo_dspy.runs.record import Aligned
-from blpo_dspy.runs.sets import READ_BY, Origin, Sets
 
 
 def write_review(

@@ -150,7 +150,7 @@ def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
 def test_models_default_to_the_judges_and_the_judges_to_the_offline_engine() -> None:
     """No paid model is used unasked."""
     assert set(ModelNames().by_role().values()) == {"embedded"}
-    named = ModelNames("openai/gpt-4o", optimizer="openai/o3").by_role()
+    named = ModelNames("openai/gpt-4o", optimizer_model="openai/o3").by_role()
     assert named == {"judge": "openai/gpt-4o", "verbalizer": "openai/gpt-4o", "optimizer": "openai/o3"}
 
 

@@ -64,8 +64,9 @@ class Batching:
     heading: ClassVar[str] = "Batches of a provider"
     batch_api: bool = option("Answered within a day, at half of the price as a rule.", False)
     prices: Prices = option(
-        "A model's dollars per million prompt and completion tokens of single calls.",
+        "A model's dollars per million prompt and completion tokens of single calls, for --out.",
         dict,
+        heading=Scale.heading,
         flag="--price",
         metavar="MODEL=IN,OUT",
     )

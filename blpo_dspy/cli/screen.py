@@ -148,10 +148,15 @@ def working(screen: Screen, *, live: bool = True) -> Iterator[Watch]:
 def cost_in_words(ledger: Ledger) -> str:
     """Returns what LM calls cost, as far as their prices are known."""
     total = ledger.total
-    usd = f"${total.usd:,.4f}" if 0 < total.usd < 1 else f"${total.usd:,.2f}"
+    usd = in_dollars(total.usd)
     if total.unpriced:
         return f"at least {usd}" if total.usd else "price unknown"
     return usd
+
+
+def in_dollars(usd: float) -> str:
+    """Returns an amount, one below a dollar to a hundredth of a cent."""
+    return f"${usd:,.4f}" if 0 < usd < 1 else f"${usd:,.2f}"
 
 
 def models_line(models: Mapping[str, str]) -> str:

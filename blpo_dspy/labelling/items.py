@@ -13,11 +13,11 @@ from typing import Any
 
 from blpo_dspy.data.fields import InputFields
 from blpo_dspy.data.images.prepare import ImageSource, is_reference
-from blpo_dspy.data.inputs import TABLE_SUFFIXES, Inputs, find_inputs
+from blpo_dspy.data.inputs import Inputs, find_inputs
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.rows import Draft, RowReader, blamed_option
-from blpo_dspy.data.tables import TableRow
+from blpo_dspy.data.tables import TABLE_SUFFIXES, TableRow
 from blpo_dspy.errors import BlpoError, DataError, brief
 from blpo_dspy.files import check_path, spreadsheet_cell, writable_folder
 from blpo_dspy.labelling.journal import journal_folder

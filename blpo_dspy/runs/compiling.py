@@ -18,7 +18,7 @@ from blpo_dspy.calls.journal import FILE_NAME, Journal, answers_in
 from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.calls.meter import GRACE, Meter
 from blpo_dspy.calls.outages import Outages
-from blpo_dspy.calls.store import AnswerStore, MemoryStore
+from blpo_dspy.calls.store import AnswerStore
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.examples import dataset_fingerprint
 from blpo_dspy.data.labels.space import LabelSpace
@@ -294,7 +294,7 @@ def make_optimizer(models: Models, search: Search, reserved: int, log_dir: Path 
         max_outage=search.max_outage,
         guards=replace(guards, **search.guards()),
         log_dir=log_dir,
-        answers=MemoryStore() if log_dir is None else None,
+        answers=AnswerStore() if log_dir is None else None,
         **search.given(),
     )
 

@@ -12,9 +12,8 @@ from blpo_dspy.cli.begin import connect
 from blpo_dspy.cli.jobs import DemoJob
 from blpo_dspy.cli.screen import Screen, models_line, show_aligned, working
 from blpo_dspy.data.examples import load_examples
-from blpo_dspy.data.sources.photographs.ceiling import ceiling_instruction, ceiling_verbalizer_instruction
 from blpo_dspy.data.sources.photographs.dataset import FIVE, REASON_COLUMN, write_dataset
-from blpo_dspy.data.sources.photographs.raters import RATERS, Rater
+from blpo_dspy.data.sources.photographs.raters import RATERS, Rater, ceiling_instruction, ceiling_verbalizer_instruction
 from blpo_dspy.data.splits import NAMES
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import writable_folder, write_json

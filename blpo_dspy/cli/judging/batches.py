@@ -51,12 +51,12 @@ def batch_options(job: JudgeJob, shown: BatchScreen) -> dict[str, Any]:
         BlpoError: If there are options of it without it, or it without a file to resume from.
     """
     how = job.batching
-    given = {"--price": how.prices or None, "--poll": how.poll, "--abandon": how.abandon or None}
+    given = {"--poll": how.poll, "--abandon": how.abandon or None}
     if not how.batch_api:
         if stray := [name for name, value in given.items() if value is not None]:
             raise BlpoError(f"{' and '.join(stray)}: only for --batch-api; give that too, or leave this out")
         return {}
     if job.out is None:
         raise BlpoError("--batch-api needs --out, so that batches under way are found again")
-    api = BatchApi(prices=how.prices, abandon=how.abandon, on_submit=shown.offer, on_wait=shown.wait)
+    api = BatchApi(abandon=how.abandon, on_submit=shown.offer, on_wait=shown.wait)
     return {"batch_api": api if how.poll is None else replace(api, poll=how.poll)}

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dspy
+
 from blpo_dspy.cli.begin import connect, load_judge
 from blpo_dspy.cli.groups import Escalation
-from blpo_dspy.cli.screen import Screen
+from blpo_dspy.cli.screen import Screen, in_dollars
+from blpo_dspy.data.images.prepare import ImageError
+from blpo_dspy.data.inputs import Inputs
 from blpo_dspy.errors import BlpoError, counted
 from blpo_dspy.models.lm import Models
+from blpo_dspy.models.prices import Prices, known_price
 from blpo_dspy.programs.cascade import Cascade, stages_of
+from blpo_dspy.programs.costs import judging_cost
 from blpo_dspy.programs.pairs import asked_in
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.jobs import ModelNames
+
+# Images by which it is estimated what all of them cost.
+_ENOUGH = 8
 
 
 def doubting(judge: VisualJudge, path: Path, escalation: Escalation) -> VisualJudge:
@@ -87,6 +97,42 @@ def names_by_role(names: ModelNames, escalation: Escalation) -> dict[str, str]:
     rows = [names, *(replace(names, judge_model=name, verbalizer_model=None) for name in escalation.escalate_model)]
     each = [row.by_role() for row in rows]
     return {role: ", then ".join(dict.fromkeys(row[role] for row in each)) for role in ("judge", "verbalizer")}
+
+
+def cost_of(
+    judge: VisualJudge, models: Sequence[Models], inputs: Inputs, images: int, orders: str, prices: Prices
+) -> str:
+    """Returns in words what judging so many images usually costs, by a few of them; "" where there is nothing to pay.
+
+    Args:
+        judge: The judge.
+        models: Those of each judge of a cascade, or of the only one.
+        inputs: What is judged.
+        images: How many are left.
+        orders: In how many orders a pair is asked about.
+        prices: The user's prices.
+    """
+    stages = stages_of(judge)
+    examples = _some(stages[0], inputs)
+    asked = {getattr(own, role) for stage, own in zip(stages, models, strict=True) for role in stage.roles}
+    if unknown := sorted({lm.model for lm in asked if known_price(lm, prices) is None}):
+        return f"cost unknown, as {', '.join(unknown)} has no known price; --price states it"
+    if not examples:
+        return ""
+    times = images * asked_in(judge.labels, orders)
+    each = [times * (judging_cost(*pair, examples, prices) or 0.0) for pair in zip(stages, models, strict=True)]
+    ends = dict.fromkeys(in_dollars(usd) for usd in (each[0], sum(each)))
+    return f"about {', at most about '.join(ends)}" if sum(each) else ""
+
+
+def _some(judge: VisualJudge, inputs: Inputs) -> list[dspy.Example]:
+    """A few of the inputs that can be used, as a judge prepares them."""
+    found = []
+    for _, draft in inputs.drafts(range(0, len(inputs.rows), max(1, len(inputs.rows) // _ENOUGH))):
+        with contextlib.suppress(ImageError):
+            prepared = {} if draft.problems else judge.prepare(**draft.sources, **draft.context)
+            found += [dspy.Example(**prepared).with_inputs(*prepared)] if prepared else []
+    return found
 
 
 def note_cost(judge: VisualJudge, images: int, orders: str, screen: Screen) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from blpo_dspy.cli.begin import load_judge, note_offline
 from blpo_dspy.cli.flags import given_texts, with_flags
 from blpo_dspy.cli.jobs import JudgeJob
 from blpo_dspy.cli.judging.batches import BatchScreen, batch_options
-from blpo_dspy.cli.judging.escalation import connected, doubting, for_people, names_by_role, note_cost
+from blpo_dspy.cli.judging.escalation import connected, cost_of, doubting, for_people, names_by_role, note_cost
 from blpo_dspy.cli.screen import Screen, cost_in_words, models_line, show_verdict, verdict_record, working
-from blpo_dspy.data.inputs import Inputs, checked, find_inputs
+from blpo_dspy.data.inputs import Inputs, check_usable, find_inputs
 from blpo_dspy.errors import BlpoError, ModelError, brief, counted
 from blpo_dspy.predictions.files import Output
 from blpo_dspy.predictions.labelling import label_each, note_other_models
@@ -42,9 +42,7 @@ def judge_images(job: JudgeJob, screen: Screen) -> int:
     options = batch_options(job, batches)
     if job.out is not None:
         Output.at(job.out)
-    elif given := [
-        name for name, value in {"max_calls": job.max_calls, **asdict(job.scale)}.items() if value is not None
-    ]:
+    elif given := [name for name, value in _kept_options(job).items() if value is not None]:
         raise BlpoError(f"--{given[0].replace('_', '-')} needs --out, so that what was paid for is kept")
     elif (people := for_people(job.escalation)) is not None:
         raise BlpoError(f"--escalate-to {people} needs --out, where all verdicts go")
@@ -56,15 +54,20 @@ def judge_images(job: JudgeJob, screen: Screen) -> int:
         allow_outside=job.allow_outside,
     )
     if job.out is not None:
-        inputs = checked(inputs)
+        check_usable(inputs)
     for note in inputs.notes[:_MOST_NOTES]:
-        screen.note(with_flags(note, ["allow_outside"]))
+        screen.note(note)
     if len(inputs.notes) > _MOST_NOTES:
         screen.note(f"… and {len(inputs.notes) - _MOST_NOTES} more")
     note_cost(judge, len(inputs.rows), job.orders, screen)
     if job.out is None:
         return 0 if _print_verdicts(judge, inputs, job, screen) else 1
     return _write_predictions(judge, inputs, job, job.out, screen, batches, options)
+
+
+def _kept_options(job: JudgeJob) -> dict[str, object]:
+    """The options of a command whose answers are kept."""
+    return {"max_calls": job.max_calls, **asdict(job.scale), "price": job.batching.prices or None}
 
 
 def _print_verdicts(judge: VisualJudge, inputs: Inputs, job: JudgeJob, screen: Screen) -> bool:
@@ -121,7 +124,8 @@ def _write_predictions(
     """Writes a table with a verdict for each image; returns the exit code."""
     models = connected(judge, job.models, job.escalation)
     note_offline(job.models, screen, "model")
-    shown = _Shown(screen)
+    prices, batching = job.batching.prices, job.batching.batch_api  # batches say themselves what they cost
+    shown = _Shown(screen, lambda left: "" if batching else cost_of(judge, models, inputs, left, job.orders, prices))
     try:
         with working(screen) as shown.watch:
             batches.watch = shown.watch
@@ -137,6 +141,7 @@ def _write_predictions(
                 **asdict(job.scale),
                 max_outage=job.max_outage,
                 orders=job.orders,
+                prices=prices,
                 **options,
                 on_read=shown.watch.advance,
                 on_progress=shown.update,
@@ -161,8 +166,8 @@ class _Shown:
 
     watch: Watch
 
-    def __init__(self, screen: Screen) -> None:
-        self._screen = screen
+    def __init__(self, screen: Screen, cost: Callable[[int], str]) -> None:
+        self._screen, self._cost = screen, cost
         self.last: Progress | None = None
 
     def update(self, progress: Progress) -> None:
@@ -175,10 +180,15 @@ class _Shown:
         self._screen.pulse(f"judged {status}")
 
     def _tell_known(self, progress: Progress) -> None:
+        if progress.note:
+            self._screen.note(with_flags(progress.note, ["allow_outside"]))
         known = progress.known - progress.errors
+        images, left = counted(progress.total, "image"), progress.total - known
+        cost = self._cost(left) if left else ""
         if known:
-            images, left = counted(progress.total, "image"), progress.total - known
-            self._screen.note(f"{images}: {known:,} known from earlier runs, {left:,} to judge")
+            self._screen.note(f"{images}: {known:,} known from earlier runs, {left:,} to judge{cost and '; '}{cost}")
+        elif cost:
+            self._screen.note(f"{images}: {cost}")
         if progress.gone:
             verdicts = counted(progress.gone, "verdict")
             self._screen.note(f"{verdicts} of earlier runs left out, as image or context is no longer there")

@@ -7,7 +7,7 @@ from pathlib import Path
 from blpo_dspy.cli.begin import connect, load_judge, note_offline
 from blpo_dspy.cli.jobs import LabelJob
 from blpo_dspy.cli.screen import Screen, working
-from blpo_dspy.data.inputs import TABLE_SUFFIXES
+from blpo_dspy.data.tables import TABLE_SUFFIXES
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling.items import Items, Work
 from blpo_dspy.labelling.order.judged import judge_items, session_by_judge

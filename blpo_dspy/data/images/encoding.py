@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -37,22 +37,12 @@ DECODED_AT_ONCE = 2**30
 
 _BYTES_PER_PIXEL = 8  # as it was decoded, and flattened
 _STRIP = 2**20  # pixels that are flattened at a time
+_MOST_BONES = 2**14  # bytes of a JPEG without the data of its pixels up to which its check is remembered
 
 # What Pillow's decoders are known to raise on damaged files.
 _DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    KeyError,
-    IndexError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    OverflowError,
-    RuntimeError,
-    struct.error,
-    zlib.error,
+    *(OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, AttributeError, AssertionError),
+    *(OverflowError, RuntimeError, struct.error, zlib.error),
 )
 
 _ORIENTATION = 274  # EXIF tag, Exif 2.32 §4.6.4
@@ -68,11 +58,7 @@ _UPRIGHT = {
 
 
 class MemoryBudget:
-    """An amount of memory that threads share; one that needs more than is left waits, first come, first served.
-
-    Args:
-        total: In bytes.
-    """
+    """Bytes of memory that threads share; one that needs more than are left waits, first come, first served."""
 
     def __init__(self, total: int) -> None:
         self._total = self._left = total
@@ -173,9 +159,6 @@ def conform(data: bytes, policy: PixelLimits) -> tuple[str, bytes]:
     """Returns the media type and the bytes of an encoded image as the policy wants it.
 
     An image that conforms already keeps its bytes, without metadata.
-
-    Raises:
-        ImageError: If the data is not an image, is damaged, or has more pixels than the policy allows.
     """
     if not data:
         raise ImageError("the file is empty (0 bytes)")
@@ -204,11 +187,7 @@ def conform(data: bytes, policy: PixelLimits) -> tuple[str, bytes]:
 
 
 def conform_image(image: Image.Image, policy: PixelLimits) -> tuple[str, bytes]:
-    """Returns the media type and the bytes for an image in memory, which stays as it is.
-
-    Raises:
-        ImageError: If it cannot be decoded, has no pixels or has more than the policy allows.
-    """
+    """Returns the media type and the bytes for an image in memory, which stays as it is."""
     with _reasons(b""):
         _check_size(image, policy)
         with _decoding(image):
@@ -259,17 +238,26 @@ def _whole(image: Image.Image, kind: str, data: bytes, policy: PixelLimits) -> b
     if found is None:
         return None
     bare, bones = found
+    if kind == "JPEG":
+        decodable = _is_decodable if len(bones) <= _MOST_BONES else _is_decodable.__wrapped__
+        return bare if _conforms(image, kind, data, policy) and decodable(bones) else None
     try:
         with _open(bones) as read:
-            if not _conforms(image if kind == "JPEG" else read, kind, data, policy):
-                return None
-            if kind == "JPEG":
-                with _decoding(read):
-                    read.draft("L", (1, 1))
-                    read.load()
+            return bare if _conforms(read, kind, data, policy) else None
     except _DAMAGE:
         return None
-    return bare
+
+
+@lru_cache(maxsize=256)
+def _is_decodable(bones: bytes) -> bool:
+    """Whether a decoder takes a JPEG without the data of its pixels; those from one source are often all alike."""
+    try:
+        with _open(bones) as image, _decoding(image):
+            image.draft("L", (1, 1))
+            image.load()
+    except _DAMAGE:
+        return False
+    return True
 
 
 def _orientation(image: Image.Image) -> int | None:

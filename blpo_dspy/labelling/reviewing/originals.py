@@ -15,7 +15,7 @@ from blpo_dspy.data.images.prepare import ImageSource
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.ratings import combine_raters, ratings_from_rows
-from blpo_dspy.data.rows import Draft
+from blpo_dspy.data.rows import Draft, TableColumns
 from blpo_dspy.errors import BlpoError, DataError, brief
 from blpo_dspy.files import spreadsheet_cell
 from blpo_dspy.labelling.items import path_cell
@@ -87,20 +87,16 @@ def _rows_of(path: Path, tables: ReviewTables, labels: LabelSpace) -> dict[str, 
     """The rows of a table by id; those that several people labelled are one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of rows without a label: the run has said so
-        drafts = read_rows(
-            path,
-            labels=labels,
-            images=tables.images,
-            image_column=tables.image_column,
-            label_column=None if tables.rater_columns else tables.label_column,
-            context=tables.context,
-            group_column=tables.group_column,
-            reason_column=tables.reason_column,
-            rater_columns=tables.rater_columns,
-            rater_column=tables.rater_column,
-            allow_outside=tables.allow_outside,
-            require_labels=tables.require_labels,
+        columns = TableColumns.of(
+            InputFields.of(tables.images, tables.context),
+            tables.image_column,
+            None if tables.rater_columns else tables.label_column,
+            group=tables.group_column,
+            raters=tuple(tables.rater_columns),
+            rater=tables.rater_column,
+            reason=tables.reason_column,
         )
+        _, drafts = read_rows(path, columns, labels, tables.allow_outside, tables.require_labels)
     if not tables.repeated and not tables.rater_columns:
         return {str(draft.id): Row(draft, draft.label) for draft in drafts}
     found: dict[str, Draft] = {}

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from blpo_dspy.agreement.guarantee import POWER, SettingTest, exact_interval, labels_needed, lower_bound
-from blpo_dspy.agreement.intervals import Interval
+from blpo_dspy.agreement.guarantee import POWER, SettingTest, labels_needed, lower_bound
+from blpo_dspy.agreement.intervals import Interval, proportion_interval
 from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.errors import BlpoError, counted
 from blpo_dspy.notebook import html_table
@@ -108,7 +108,9 @@ class Calibrated:
     @property
     def coverage_interval(self) -> Interval | None:
         """Its 95 % Clopper-Pearson interval; None if no threshold qualifies."""
-        return None if self.chosen is None else exact_interval(self.tests[self.chosen].selected, self.n)
+        return (
+            None if self.chosen is None else proportion_interval(self.tests[self.chosen].selected, self.n, exact=True)
+        )
 
     @property
     def labels_needed(self) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -60,6 +61,24 @@ def test_the_cost_comes_before_the_batch_and_the_ledger_after_it(command: list[s
     assert (plain["judged"], plain["calls"]["judge"]) == (0, 0)
 
 
+def test_plain_calls_say_what_they_usually_cost_before_the_first_one(command: list[str]) -> None:
+    """For what is left, by the price that is given; without one they say so."""
+    with start_server() as base:
+        other = [part.replace("p.csv", "other.csv") for part in command]
+        unknown = blpo(*other, "--api-base", base, "--max-calls", "1").stderr
+        at = [*command, "--api-base", base, "--price", "openai/embedded=20,40", "--json"]
+        capped = blpo(*at, "--max-calls", "1")
+        done = blpo(*at)
+    assert "4 images: cost unknown, as openai/embedded has no known price; --price states it" in unknown
+    first, left = (re.search(r"about \$(\d\.\d{4})\n", run.stderr) for run in (capped, done))
+    assert first is not None
+    assert left is not None
+    assert left[0] in done.stderr.partition("4 images: 1 known from earlier runs, 3 to judge; ")[2]
+    spent = json.loads(done.stdout)["spent"]["judge"]["usd"]
+    assert float(left[1]) == pytest.approx(0.75 * float(first[1]), abs=1e-4)
+    assert spent < float(first[1]) < 10 * spent, "what an image costs is not documented for this model"
+
+
 def test_ctrl_c_ends_the_wait_and_names_the_batches(command: list[str]) -> None:
     """The same command takes their answers in; until then plain calls are refused."""
     log = Path(command[1]).with_name("log.txt")
@@ -89,8 +108,9 @@ def test_options_that_do_not_fit_are_refused(command: list[str]) -> None:
     """Before anything is read; so is a server without the endpoint, by its flag."""
     plain = [part for part in command if part != "--out" and not part.endswith("p.csv")]
     assert "--batch-api needs --out" in blpo(*plain, "--batch-api").stderr
-    stray = blpo(*command, "--price", "m=1,2", "--poll", "2").stderr
-    assert "--price and --poll: only for --batch-api" in stray
+    stray = blpo(*command, "--poll", "2", "--abandon").stderr
+    assert "--poll and --abandon: only for --batch-api" in stray
+    assert "--price needs --out" in blpo(*plain, "--price", "m=1,2").stderr
     sharded = blpo(*command, "--batch-api", "--workers", "2").stderr
     assert "it is judged in shards, by plain calls; leave out --batch-api" in sharded
     with start_server(Options(batches=None)) as base:

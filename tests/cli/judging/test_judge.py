@@ -129,18 +129,22 @@ def test_single_images_may_go_to_a_table_and_folders_to_the_screen(world: Path, 
 
 
 def test_an_unreadable_image_in_the_middle_is_a_row_with_an_error(world: Path, tmp_path: Path) -> None:
-    """The exit code says that not all got a label; repaired, it is the only one to be paid for."""
+    """The exit code says that not all got a label; repaired, it is the only one to be paid for. A link is noted."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for image in sorted((world / "photos" / "images").iterdir())[:5]:
         (folder / image.name).write_bytes(image.read_bytes())
     whole = (folder / "photo-0003.png").read_bytes()
     (folder / "photo-0003.png").write_bytes(whole[:1000])
+    (folder / "x.png").symlink_to(world / "photos" / "images" / "photo-0003.png")
     command = ("judge", world / "judge.json", folder, "--out", tmp_path / "p.csv", *OFFLINE)
     done = blpo(*command)
     assert done.exit_code == 1
-    assert "Errors  1 (in column error; the same command tries them again)" in done.stdout
-    assert [bool(row["error"]) for row in rows_of(tmp_path / "p.csv")] == [False, False, True, False, False]
+    assert "Errors  2 (in column error; the same command tries them again)" in done.stdout
+    assert [bool(row["error"]) for row in rows_of(tmp_path / "p.csv")] == [False, False, True, False, False, True]
+    said = "1 of 6 rows cannot be used and will have an error; the first is x.png: leaves the folder of the table"
+    assert f"{said}; --allow-outside permits it" in " ".join(done.stderr.split())
+    (folder / "x.png").unlink()
     (folder / "photo-0003.png").write_bytes(whole)
     again = blpo(*command)
     assert again.exit_code == 0

@@ -12,7 +12,7 @@ from judges import SAFETY
 from PIL import Image
 from raw_servers import Raw, raw_server
 
-from blpo_dspy.calls.served import note_served, noting_served, served_in
+from blpo_dspy.calls.metered_lm import served_in
 from blpo_dspy.data.tables import read_table
 from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.predict import predict
@@ -35,16 +35,6 @@ def test_a_version_is_what_differs_from_the_name_asked_for(reported: Any, system
     """Without what could reach a terminal as a command."""
     response = type("Response", (), {"provider_data": {"system_fingerprint": system}})()
     assert served_in({"response_model": reported, "response": response}, "openai/gpt-4o") == served
-
-
-def test_it_is_noted_where_someone_wants_to_know() -> None:
-    """Each once, in order; outside of the block nothing is."""
-    note_served("lost")
-    with noting_served() as names:
-        for name in ("b", "a", None, "b"):
-            note_served(name)
-    note_served("lost")
-    assert list(names) == ["b", "a"]
 
 
 class World:

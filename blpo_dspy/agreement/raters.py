@@ -157,8 +157,7 @@ def mean_defined(values: Floats) -> Floats:
     """Returns the mean of each row over what is defined."""
     defined = ~np.isnan(values)
     count = defined.sum(axis=1)
-    mean: Floats = np.where(count > 0, np.where(defined, values, 0).sum(axis=1) / np.maximum(count, 1), np.nan)
-    return mean
+    return np.where(count > 0, np.where(defined, values, 0).sum(axis=1) / np.maximum(count, 1), np.nan)
 
 
 def alphas(outcomes: Outcomes, items: Items) -> Floats:

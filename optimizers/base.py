@@ -18,9 +18,10 @@ from blpo_dspy.optimizers.bench.cards import card, described
 from blpo_dspy.optimizers.bench.records import BLPOResult, Instructions, Validation
 from blpo_dspy.optimizers.bench.run import Run
 from blpo_dspy.optimizers.bench.setup import Dataset
-from blpo_dspy.optimizers.estimates.costs import USUAL, call_costs, shortfall
+from blpo_dspy.optimizers.estimates.costs import call_costs, shortfall
 from blpo_dspy.optimizers.estimates.plan import Plan
 from blpo_dspy.optimizers.options import OptimizerOptions
+from blpo_dspy.programs.costs import USUAL
 from blpo_dspy.programs.pairs import mirrored
 from blpo_dspy.programs.visual_judge import VisualJudge, single
 

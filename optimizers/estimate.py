@@ -17,7 +17,8 @@ from blpo_dspy.notebook import html_table
 from blpo_dspy.optimizers.base import JudgeOptimizer
 from blpo_dspy.optimizers.bench.bench import find_predictors
 from blpo_dspy.optimizers.bench.setup import dataset, label_space, program_lms
-from blpo_dspy.optimizers.estimates.costs import MOST, USUAL, call_costs, shortfall, times
+from blpo_dspy.optimizers.estimates.costs import call_costs, shortfall, times
+from blpo_dspy.programs.costs import MOST, USUAL
 from blpo_dspy.programs.visual_judge import single
 
 LATENCY = 2.0

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from functools import partial
@@ -91,6 +91,8 @@ def within(seconds: float, call: Callable[[], R], late: Callable[[], BaseExcepti
     It is made in a thread of its own, in the caller's context. `late` makes the error for one that takes longer.
     """
     result: Future[R] = Future()
+    ended = threading.Lock()  # of all ways to wait for a thread the one that takes the least time
+    ended.acquire()
 
     def work() -> None:
         _until.set(time.monotonic() + seconds + _AFTER)
@@ -98,13 +100,15 @@ def within(seconds: float, call: Callable[[], R], late: Callable[[], BaseExcepti
             result.set_result(call())
         except BaseException as error:
             result.set_exception(error)
+        finally:
+            ended.release()
 
     try:
         caller = _idle.pop()
     except IndexError:
         caller = _Caller()
     caller.work.put(partial(copy_context().run, work))
-    if not wait([result], min(max(0.0, seconds), threading.TIMEOUT_MAX)).done:
+    if not ended.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX)):
         raise late()
     return result.result()
 

@@ -16,7 +16,7 @@ from typing import Any
 from blpo_dspy.calls.batch_record import BatchRecord
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.journal_file import JournalFile, Place, damage
-from blpo_dspy.calls.journal_lines import answer_in, encoded, of_kind, parsed, role_in, usage_in
+from blpo_dspy.calls.journal_lines import answer_in, check_answer, encoded, of_kind, parsed, role_in, usage_in
 from blpo_dspy.calls.ledger import Ledger, Usage
 from blpo_dspy.calls.store import Answer, AnswerStore
 
@@ -49,7 +49,7 @@ class AnswerJournal(AnswerStore):
 
     def _take(self, line: dict[str, Any], place: Place) -> None:
         if line["kind"] == "answer":
-            usage, role, key = answer_in(line).usage, role_in(line), of_kind(line, "key", str)
+            usage, role, key = check_answer(line), role_in(line), of_kind(line, "key", str)
             self._answers[key] = place
             self._take_answer(key, role, usage)
         elif line["kind"] == "failed":
@@ -60,8 +60,8 @@ class AnswerJournal(AnswerStore):
         else:
             self._take_other(line, place)
 
-    def _take_answer(self, key: str, role: str, usage: Usage) -> None:
-        """Notes an answer that an earlier session paid for."""
+    def _take_answer(self, key: str, role: str, usage: Mapping[str, Any]) -> None:
+        """Notes the fields of the usage of an answer that an earlier session paid for."""
         raise NotImplementedError
 
     def _take_other(self, line: dict[str, Any], place: Place) -> None:
@@ -137,8 +137,8 @@ class Journal(AnswerJournal):
         self._recorded: dict[tuple[str, int], Any] = {}
         self._open(Path(folder) / file_name, fingerprint, version=FORMAT_VERSION, elsewhere=_ELSEWHERE)
 
-    def _take_answer(self, key: str, role: str, usage: Usage) -> None:
-        self._unclaimed[key] = Ledger({role: usage})
+    def _take_answer(self, key: str, role: str, usage: Mapping[str, Any]) -> None:
+        self._unclaimed[key] = Ledger({role: Usage(**usage)})
 
     def _take_other(self, line: dict[str, Any], place: Place) -> None:
         if line["kind"] != "record":

@@ -69,7 +69,7 @@ class JournalFile:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - open for the length of the run
-            self._reader = open(path, "rb", buffering=0)  # noqa: SIM115
+            self._reader = open(path, "rb")  # noqa: SIM115 - buffered, as lines are often read in their order
         except OSError as error:
             raise self._cannot_write(error) from error
         try:

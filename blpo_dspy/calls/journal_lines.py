@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+import orjson
+
 from blpo_dspy.calls.ledger import ROLES, Usage
 from blpo_dspy.calls.store import Answer
 
-_COUNTS: dict[str, type | tuple[type, ...]] = {
-    field.name: int if type(field.default) is int else (int, float) for field in fields(Usage)
+_COUNTS: dict[str, tuple[type, ...]] = {
+    field.name: (int,) if type(field.default) is int else (int, float) for field in fields(Usage)
 }
 
 
@@ -23,7 +25,10 @@ def encoded(entry: Any) -> bytes:
 
 def parsed(line: bytes) -> dict[str, Any]:
     """Returns the entry that a line holds."""
-    entry = json.loads(line)
+    try:
+        entry = orjson.loads(line)
+    except orjson.JSONDecodeError:  # half a surrogate pair, NaN, or damage
+        entry = json.loads(line)
     if not isinstance(entry, dict):
         raise ValueError("not a JSON object")
     return entry
@@ -33,6 +38,16 @@ def answer_in(line: Mapping[str, Any]) -> Answer:
     """Returns the answer that a line holds.
 
     Raises:
+        As `check_answer`.
+    """
+    usage = Usage(**check_answer(line))
+    return Answer(tuple(line["outputs"]), line["finish_reason"], usage, line.get("served"))
+
+
+def check_answer(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of the usage of the answer that a line holds.
+
+    Raises:
         KeyError: If a part of it is missing.
         ValueError: If a part of it is not what a journal writes.
     """
@@ -40,18 +55,25 @@ def answer_in(line: Mapping[str, Any]) -> Answer:
     texts = [output.get("text") if isinstance(output, dict) else output for output in outputs]
     if not outputs or not all(text is None or isinstance(text, str) for text in texts):
         raise ValueError(f"outputs: {_short(outputs)} are not the texts of an answer")
-    served = of_kind(line, "served", (str, type(None))) if "served" in line else None
-    return Answer(tuple(outputs), of_kind(line, "finish_reason", (str, type(None))), usage_in(line), served)
+    if "served" in line:
+        of_kind(line, "served", (str, type(None)))
+    of_kind(line, "finish_reason", (str, type(None)))
+    return _usage_fields(line)
 
 
 def usage_in(line: Mapping[str, Any]) -> Usage:
     """Returns the usage that a line holds; counts are never negative."""
-    usage = dict(of_kind(line, "usage", dict))
-    for name in usage:
-        value = of_kind(usage, name, _COUNTS[name])
-        if not (math.isfinite(value) and value >= 0):
+    return Usage(**_usage_fields(line))
+
+
+def _usage_fields(line: Mapping[str, Any]) -> dict[str, Any]:
+    usage: dict[str, Any] = of_kind(line, "usage", dict)
+    for name, value in usage.items():
+        if type(value) not in _COUNTS[name]:  # of_kind says so, and takes longer to find it
+            of_kind(usage, name, _COUNTS[name])
+        if not 0 <= value < math.inf:
             raise ValueError(f"usage.{name}: {value!r} is not a count")
-    return Usage(**usage)
+    return usage
 
 
 def role_in(line: Mapping[str, Any]) -> str:

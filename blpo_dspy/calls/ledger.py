@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -45,10 +45,16 @@ class Usage:
     uncounted: int = 0
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(*map(operator.add, _COUNTS(self), _COUNTS(other)))
+        return self._with(operator.add, other)
 
     def __sub__(self, other: Usage) -> Usage:
-        return Usage(*map(operator.sub, _COUNTS(self), _COUNTS(other)))
+        return self._with(operator.sub, other)
+
+    def _with(self, combine: Callable[[float, float], float], other: Usage) -> Usage:
+        """Both combined count by count; without `__init__`, which sets each of them on its own."""
+        found = object.__new__(Usage)
+        found.__dict__.update(zip(_NAMES, map(combine, _COUNTS(self), _COUNTS(other)), strict=True))
+        return found
 
     @property
     def tokens(self) -> int:
@@ -63,8 +69,10 @@ class Usage:
         return {**data, **dict.fromkeys(unknown)}
 
 
-# Usages are summed before every call.
-_COUNTS = operator.attrgetter(*(field.name for field in fields(Usage)))
+# Usages are summed several times for every call.
+_NAMES = tuple(field.name for field in fields(Usage))
+_COUNTS = operator.attrgetter(*_NAMES)
+_NONE = Usage()
 
 
 @dataclass(frozen=True)
@@ -81,9 +89,11 @@ class Ledger:
     answered: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     def __getitem__(self, role: str) -> Usage:
-        return self.roles.get(role, Usage())
+        return self.roles.get(role, _NONE)
 
     def __add__(self, other: Ledger) -> Ledger:
+        if not (other.roles or other.answered):
+            return self
         roles = {role: self[role] + other[role] for role in {**self.roles, **other.roles}}
         return Ledger(roles, Counter(self.answered) + Counter(other.answered))
 

@@ -299,7 +299,7 @@ class Meter:
             self._count(role, usage)
 
     def _count(self, role: str, usage: Usage) -> None:
-        self._usage[role] = self._usage.get(role, Usage()) + usage
+        self._usage[role] = self._usage[role] + usage if role in self._usage else usage
 
     @staticmethod
     def _seen(answer: Answer) -> Answer:

@@ -21,7 +21,7 @@ from blpo_dspy.models.credentials import CREDENTIAL_ERRORS, described, fit_to_sh
 from blpo_dspy.models.lm import rollout_seed
 from blpo_dspy.models.logprobs import plain_logprobs
 from blpo_dspy.models.prices import Price, cost
-from blpo_dspy.models.seams import CLIENT_KEYS, UsageTracker, extend
+from blpo_dspy.models.seams import CLIENT_KEYS, UsageTracker, extend, known_prices
 from blpo_dspy.models.splicing import SplicingMixin, filling_of
 
 # `n` is always one: several answers are several requests.
@@ -111,7 +111,7 @@ class _MeteredMixin:
         try:
             # DSPy reports price, usage and finish reason in the history entry only: update_history keeps it from any
             # list.
-            with dspy.context(disable_history=False, usage_tracker=tracker):
+            with dspy.context(disable_history=False, usage_tracker=tracker), known_prices():
                 outputs = [plain_logprobs(o) for o in super().__call__(prompt, messages=messages, **options)]  # type: ignore[misc]
             entry = self._entry.get()
         except CREDENTIAL_ERRORS as error:

@@ -295,26 +295,28 @@ def _is_text(kind: Any) -> bool:
     return bool(types.is_string(kind) or types.is_large_string(kind))
 
 
-def checked(inputs: Inputs) -> Inputs:
-    """Returns the inputs, with a note on rows that cannot be used, without opening any image."""
+def check_usable(inputs: Inputs) -> None:
+    """Checks that a row can be used, without opening any image; it reads no row after the first that can.
+
+    Raises:
+        DataError: If none of them can be used.
+    """
     if inputs.stored is not None:
-        return inputs
-    found = [(row.where, _problems(inputs.reader.read(row))) for row in inputs.rows]
-    lines = [f"{where}: {'; '.join(problems)}" for where, problems in found if problems]
-    if len(lines) == len(inputs.rows):
-        more = [f"… and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-        base = inputs.reader.base
-        where = "" if base is None else f" (paths start from the folder {base})"
-        raise DataError(
-            f"{inputs.name}: none of the images can be used{where}:",
-            [*lines[:_SHOWN], *more],
-            option=blamed_option(lines),
-        )
-    if not lines:
-        return inputs
-    rows = "1 of {} rows" if len(lines) == 1 else f"{len(lines)} of {{}} rows"
-    note = f"{rows.format(len(inputs.rows))} cannot be used and will have an error; the first is {lines[0]}"
-    return replace(inputs, notes=(*inputs.notes, note))
+        return
+    lines = []
+    for row in inputs.rows:
+        problems = _problems(inputs.reader.read(row))
+        if not problems:
+            return
+        lines.append(f"{row.where}: {'; '.join(problems)}")
+    more = [f"… and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    base = inputs.reader.base
+    where = "" if base is None else f" (paths start from the folder {base})"
+    raise DataError(
+        f"{inputs.name}: none of the images can be used{where}:",
+        [*lines[:_SHOWN], *more],
+        option=blamed_option(lines),
+    )
 
 
 def _problems(draft: Draft) -> list[str]:
@@ -325,30 +327,22 @@ def _problems(draft: Draft) -> list[str]:
     return [f"{draft.place if alone else file}: no such file" for file in files if not os.path.exists(file)]
 
 
-def read_content(draft: Draft) -> tuple[dict[str, Any], str]:
-    """Returns a row's images by input, as their bytes or URLs, and the key of its verdict.
+def read_images(draft: Draft) -> list[bytes | str]:
+    """Returns a row's images as their bytes or URLs, in order.
 
     Raises:
         ImageError: If the row cannot be used, or an image cannot be read.
     """
-    contents = list(_contents(draft))
-    return draft.filled(contents), content_key(draft, [_print(each) for each in contents])
-
-
-def read_prints(draft: Draft) -> list[Print]:
-    """Returns the hashes of a row's images, in order."""
-    return [_print(each) for each in _contents(draft)]
-
-
-def _contents(draft: Draft) -> Iterator[bytes | str]:
     if draft.problems:
         raise ImageError("; ".join(draft.problems))
+    found = []
     for name, source in draft.images:
         try:
-            yield content(source)
+            found.append(content(source))
         except ImageError as error:
             where = "" if len(draft.images) == 1 else f"{name}: {draft.place}: "
             raise ImageError(f"{where}{error.reason}") from error.__cause__
+    return found
 
 
 def content_key(draft: Draft, prints: Sequence[Print]) -> str:
@@ -362,6 +356,7 @@ def images_key(prints: Sequence[Print]) -> str:
     return hashlib.sha256(json.dumps(sorted(prints)).encode()).hexdigest()
 
 
-def _print(image: bytes | str) -> Print:
+def print_of(image: bytes | str) -> Print:
+    """Returns what an image is, and its hash."""
     kind, data = ("url", image.encode()) if isinstance(image, str) else ("bytes", image)
     return kind, hashlib.sha256(data).hexdigest()

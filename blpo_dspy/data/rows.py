@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from blpo_dspy.data.fields import ImageInput, InputFields, context_text
-from blpo_dspy.data.images.prepare import ImageError, ImageSource, is_reference, unwrapped
+from blpo_dspy.data.images.prepare import ImageError, ImageSource, unwrapped
 from blpo_dspy.data.images.remote import RemoteFolder
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
@@ -211,9 +211,10 @@ class RowReader:
 
     def _source(self, value: object, where: str) -> ImageSource:
         """The image in a cell, if it may be used; `where` names the row."""
-        value = unwrapped(value)
-        if isinstance(value, (bytes, Path, Image.Image, np.ndarray, dspy.Image)):
-            return value
+        if not isinstance(value, str):  # the type of most values
+            value = unwrapped(value)
+            if isinstance(value, (bytes, Path, Image.Image, np.ndarray, dspy.Image)):
+                return value
         if _is_empty(value):
             raise ImageError("no image")
         if not isinstance(value, str):
@@ -221,7 +222,7 @@ class RowReader:
                 f"a {type(value).__name__} is not an image; expected a path, a URL, a data URI, bytes, a PIL image or "
                 "a NumPy array"
             )
-        if is_reference(value) or value[:5].lower() == "data:" or "://" in value:
+        if "://" in value or value[:5].lower() == "data:":
             return value
         if self.remote is not None:
             return self.remote.image(value)
@@ -320,6 +321,13 @@ def _parts(value: object) -> list[object]:
     return parts
 
 
+def _stored(value: object) -> object:
+    """The bytes or path of an image that `datasets` stores, any other value as it is."""
+    if isinstance(value, Mapping) and {"bytes", "path"} & set(value):
+        return value.get("path") if value.get("bytes") is None else value["bytes"]
+    return value
+
+
 def _place(values: Sequence[object], row: TableRow) -> str:
     """A short name for a row's images: their paths or URLs, or else the place of the row."""
     names = [_name(value) for value in values]
@@ -328,6 +336,8 @@ def _place(values: Sequence[object], row: TableRow) -> str:
 
 
 def _name(value: object) -> str | None:
+    if isinstance(value, str):
+        return None if value[:5].lower() == "data:" else value
     if isinstance(value, Mapping):
         return Path(str(value["path"])).name if value.get("path") else None
     if isinstance(value, Path):
@@ -335,4 +345,4 @@ def _name(value: object) -> str | None:
     if isinstance(value, (list, tuple)):
         names = [_name(part) for part in value]
         return "|".join(filter(None, names)) if all(names) else None
-    return value if isinstance(value, str) and value[:5].lower() != "data:" else None
+    return None

@@ -13,7 +13,7 @@ from typing import Any
 import dspy
 
 from blpo_dspy.models.adapter import one_call_adapter
-from blpo_dspy.models.seams import PROCESS_TRACE
+from blpo_dspy.models.seams import PROCESS_TRACE, known_prices
 
 _LONGEST = 1000  # characters; texts of an image part that are longer are its pixels
 
@@ -47,7 +47,7 @@ def lean_calls() -> Iterator[None]:
         changes["caller_modules"] = [*(settings.caller_modules or ()), _Owner]
     if settings.trace is PROCESS_TRACE:  # one given to dspy.context or dspy.configure is another list
         changes["trace"] = None
-    with dspy.context(**changes):
+    with dspy.context(**changes), known_prices():
         yield
 
 

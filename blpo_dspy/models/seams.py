@@ -6,9 +6,10 @@ imports DSPy's internals, and CONTRIBUTING.md lists them.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -66,6 +67,7 @@ __all__ = [
     "format_field_value",
     "get_dependency_versions",
     "is_output",
+    "known_prices",
     "litellm_errors",
     "litellm_module",
     "model_info",
@@ -88,12 +90,32 @@ def model_info(provider: str, model: str, *, namespaces: Iterable[str] | None = 
     """Returns DSPy's entry for a model, empty if there is none; looked up once, as DSPy loads its table only once.
 
     DSPy's own look-up copies the entry, and compares all of the thousands of entries where a model has none: twice for
-    each call, to estimate its cost. So it takes this one there, for the whole process; it reads the entry only.
+    each call, to estimate its cost.
     """
     return _known_info(provider, model, None if namespaces is None else tuple(namespaces))
 
 
-costs.model_info = model_info
+_estimating: contextvars.ContextVar[bool] = contextvars.ContextVar("blpo_known_prices", default=False)
+_dspy_model_info = costs.model_info
+
+
+@contextlib.contextmanager
+def known_prices() -> Iterator[None]:
+    """Has DSPy estimate the costs of calls inside the block, in this thread, with the look-up above."""
+    token = _estimating.set(True)
+    try:
+        yield
+    finally:
+        _estimating.reset(token)
+
+
+def _model_info(*about: Any, **namespaces: Any) -> Mapping[str, Any]:
+    return (model_info if _estimating.get() else _dspy_model_info)(*about, **namespaces)
+
+
+# DSPy's function for the cost of a call takes no look-up, so that its module is given this one. For all calls but ours
+# it is the one that was there.
+costs.model_info = _model_info
 
 
 def litellm_module() -> Any:

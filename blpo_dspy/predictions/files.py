@@ -178,6 +178,8 @@ def _same(value: Any) -> Any:
 
 
 def _text(value: Any) -> str | None:
+    if value is None or (isinstance(value, str) and value.isascii()):  # most values
+        return value
     flat = _flat(value)
     return None if flat is None else str(flat).encode("utf-8", "replace").decode()
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from blpo_dspy.data.images.prepare import ImageSource
-from blpo_dspy.data.inputs import Inputs, checked, find_inputs
+from blpo_dspy.data.inputs import Inputs, check_usable, find_inputs
 from blpo_dspy.data.tables import TableSource, in_memory
 from blpo_dspy.errors import BlpoError, ModelError, check_kind
 from blpo_dspy.models.lm import Models
@@ -56,7 +56,8 @@ def inputs_of(
     found = find_inputs(
         source, fields=judge.fields, texts=texts, image_column=image_column, allow_outside=allow_outside
     )
-    return checked(found)
+    check_usable(found)
+    return found
 
 
 def check_plain(judge: VisualJudge, *, batch: bool, shards: bool) -> None:

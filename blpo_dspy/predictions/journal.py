@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from blpo_dspy.calls.journal_file import Place
 from blpo_dspy.calls.journal_lines import of_kind
 from blpo_dspy.calls.ledger import Ledger, Usage
 from blpo_dspy.calls.store import Answer
+from blpo_dspy.predictions.results import Outcome, outcome_of
 
 FORMAT_VERSION = 3
 SUFFIX = ".journal.jsonl"
@@ -27,15 +29,18 @@ class PredictionJournal(AnswerJournal):
         fingerprint: What verdicts depend on apart from the rows: judge and models. A journal with another is refused.
         patience: Seconds for which another process that is writing it is waited for.
 
+    Attributes:
+        earlier: The usage of earlier sessions.
+
     Raises:
         JournalError: As `JournalFile`.
     """
 
     def __init__(self, path: Path, fingerprint: Mapping[str, Any], *, patience: float = 0.0) -> None:
         super().__init__()
-        self._rows: dict[str, Place] = {}
-        self._done: set[str] = set()
-        self._answered: dict[str, Usage] = {}
+        self._rows: dict[str, tuple[Place, Outcome]] = {}
+        self._outcomes: dict[Outcome, Outcome] = {}  # one object for all rows that are alike
+        self._answered: dict[str, Counter[str]] = {}
         self._open(
             path,
             fingerprint,
@@ -44,9 +49,13 @@ class PredictionJournal(AnswerJournal):
             patience=patience,
             sync_seconds=_SYNC_SECONDS,
         )
+        answered = {role: Usage(**total) for role, total in self._answered.items()}
+        self.earlier = Ledger(answered) + Ledger(self._failed)
 
-    def _take_answer(self, key: str, role: str, usage: Usage) -> None:
-        self._answered[role] = self._answered.get(role, Usage()) + usage
+    def _take_answer(self, key: str, role: str, usage: Mapping[str, Any]) -> None:
+        total = self._answered.setdefault(role, Counter())
+        for name, value in usage.items():
+            total[name] += value
 
     def _take_other(self, line: dict[str, Any], place: Place) -> None:
         if line["kind"] != "row":
@@ -57,31 +66,35 @@ class PredictionJournal(AnswerJournal):
     @property
     def done(self) -> frozenset[str]:
         """The keys of rows that need no further call: those with an error are tried again."""
-        return frozenset(self._done)
+        return frozenset(key for key, (_, outcome) in self._rows.items() if outcome.kind != "error")
 
-    @property
-    def earlier(self) -> Ledger:
-        """The usage of earlier sessions."""
-        return Ledger(self._answered) + Ledger(self._failed)
+    def outcome(self, key: str) -> Outcome | None:
+        """Returns what rows of this content are counted for."""
+        found = self._rows.get(key)
+        return None if found is None else found[1]
 
     def row(self, key: str) -> dict[str, Any] | None:
         """Returns what was last written about rows of this content."""
-        place = self._rows.get(key)
-        return None if place is None else self._file.read(place)["data"]
+        found = self._rows.get(key)
+        return None if found is None else self._file.read(found[0])["data"]
 
-    def put_row(self, key: str, data: Mapping[str, Any]) -> None:
+    def put_row(self, key: str, data: Mapping[str, Any]) -> Outcome:
         """Writes the verdict on rows of this content; rows with an error are tried again by the next session.
+
+        Returns:
+            What such a row is counted for.
 
         Raises:
             JournalError: If it cannot be written.
         """
         entry = {"kind": "row", "key": key, "data": dict(data)}
-        self._note_row(entry, self._file.append(entry))
+        return self._note_row(entry, self._file.append(entry))
 
-    def _note_row(self, entry: Mapping[str, Any], place: Place) -> None:
-        self._rows[entry["key"]] = place
-        if entry["data"]["error"] is None:
-            self._done.add(entry["key"])
+    def _note_row(self, entry: Mapping[str, Any], place: Place) -> Outcome:
+        outcome = outcome_of(entry["data"])
+        outcome = self._outcomes.setdefault(outcome, outcome)
+        self._rows[entry["key"]] = place, outcome
+        return outcome
 
     def get(self, key: str) -> tuple[Answer, Usage] | None:
         """Returns a known answer, which costs nothing (see `AnswerStore`)."""

@@ -19,6 +19,7 @@ from blpo_dspy.data.labels.space import Method, Orders
 from blpo_dspy.data.tables import TableSource
 from blpo_dspy.errors import BlpoError, check_kind, check_least
 from blpo_dspy.models.lm import Models
+from blpo_dspy.models.prices import Prices, checked_prices
 from blpo_dspy.predictions.batches.api import BatchApi, batch_api_of
 from blpo_dspy.predictions.batches.submission import Batches, check_no_batches
 from blpo_dspy.predictions.files import Output
@@ -61,6 +62,7 @@ def predict(
     max_usd: float | None = None,
     max_outage: float = MAX_OUTAGE,
     orders: Orders = "both",
+    prices: Prices | None = None,
     batch_api: bool | BatchApi = False,
     on_read: Callable[[int], None] = lambda done: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
@@ -113,6 +115,8 @@ def predict(
         max_outage: Seconds that a server which has stopped answering is waited for.
         orders: Of a judge of pairs: "both" asks twice, the images changing places, and gives the label on which both
             orders agree, else the tie or none; "one" costs one call.
+        prices: US dollars per million prompt and completion tokens of single calls by model, where DSPy's tables lack
+            them; with `batch_api` they may be in the `BatchApi` instead.
         batch_api: Whether requests go through the provider's batch endpoint, which answers within a day at a lower
             price. The call waits for it; a call cut short takes up the batches under way. Evidence with a description
             takes two batches, one after the other. `max_calls` is then the most requests that are submitted.
@@ -129,7 +133,7 @@ def predict(
     check_kind("judge", judge, VisualJudge, "judge", "VisualJudge.load('judge.json')")
     judge = judge if confidence is None else judge.confident(confidence)
     output, outages, caps = Output.at(out), Outages(max_outage, paces=True), (max_calls, max_usd)
-    target, alone, batch = output.path, Alone(*caps), batch_api_of(batch_api)
+    target, alone, batch = output.path, Alone(*caps), batch_api_of(batch_api, checked_prices(prices))
     thread_count(num_threads)
     if max_in_flight is not None:
         check_least("max_in_flight", max_in_flight, 1)
@@ -139,7 +143,8 @@ def predict(
     note_other_models(judge, asked)
     check_plain(judge, batch=batch is not None, shards=workers is not None or cluster is not None)
     inputs = source if isinstance(source, Inputs) else inputs_of(judge, source, image_column, texts, allow_outside)
-    job = _Job(judge, inputs, output, asked, for_people, orders, num_threads, max_in_flight, on_read, on_progress)
+    limits = (num_threads, max_in_flight)
+    job = _Job(judge, inputs, output, asked, for_people, orders, prices, *limits, on_read, on_progress)
     if workers is None and cluster is None and not in_shards(target):
         return _judged_here(job, alone, outages, None if batch is None else partial(_batches, batch, max_outage, caps))
     if batch is not None:
@@ -162,6 +167,7 @@ class _Job:
     models: list[Models]
     for_people: Path | None
     orders: Orders
+    prices: Prices | None
     num_threads: int | None
     max_in_flight: int | None
     on_read: Callable[[int], None]
@@ -176,7 +182,9 @@ def _judged_in_shards(
     office = Office(*caps, holders=len(threads))
     rows = _shard_rows(len(job.inputs.rows), len(threads), threads[0])
     hooks = (job.on_read, job.on_progress)
-    plan = planned(job.judge, job.inputs, job.output, job.models[0], job.orders, max_outage, *hooks, rows)
+    plan = planned(
+        job.judge, job.inputs, job.output, job.models[0], job.orders, max_outage, *hooks, rows, prices=job.prices
+    )
     plan.escalate_to(job.for_people)
     return plan.run(partial(where.run, judge_shard, threads=threads), office, job.max_in_flight)
 
@@ -197,7 +205,7 @@ def _judged_here(
         session = Session(judge, inputs, journal, contents, lambda s: job.on_progress(s.progress()), both=both)
         batches = None if batches_of is None else batches_of(journal)
         with Workers(num_threads) as pool:
-            session.run(job.models, pool, cap, outages, batches=batches)
+            session.run(job.models, pool, cap, outages, batches=batches, prices=job.prices)
         session.for_people = job.for_people
         progress = session.progress()
         if progress.complete:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from blpo_dspy.agreement.measure import Flips
 from blpo_dspy.calls.ledger import ROLES, Ledger
+from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.log import log_event
+from blpo_dspy.predictions.results import Outcome
 
 
 @dataclass(frozen=True)
@@ -19,27 +23,42 @@ class Progress:
         total: Rows in all.
         known: Rows with a verdict or an error, of earlier sessions too.
         judged: Rows that this session has judged.
-        labels: How often each label was given, in the order of the label space; of scores each of up to five bins.
         invalid: Rows whose answer states no label.
         flips: How often the order of two images decided; None where pairs were not judged in both orders.
         errors: Rows without an answer: the image cannot be used, or the model failed.
         ledger: The LM calls of this session.
         earlier: Those of the sessions before it.
+        counts: Rows by what they are counted for.
+        space: The judge's labels.
         gone: Verdicts of the sessions before it on images, or with context, that are no longer there.
         escalated: Rows that a calibrated judge escalates to people; None of any other judge.
+        note: What is to be known of rows that cannot be used, "" if all can.
     """
 
     total: int
     known: int
     judged: int
-    labels: Mapping[str, int]
     invalid: int
     errors: int
     ledger: Ledger
     earlier: Ledger
+    counts: Mapping[Outcome, int] = field(repr=False)
+    space: LabelSpace = field(repr=False)
     gone: int = 0
     flips: Flips | None = None
     escalated: int | None = None
+    note: str = ""
+
+    @cached_property
+    def labels(self) -> Mapping[str, int]:
+        """How often each label was given, in the order of the label space; of scores each of up to five bins."""
+        times = Counter[str]()
+        for outcome, rows in self.counts.items():
+            times.update({} if outcome.label is None else {outcome.label: rows})
+        if self.space.kind == "scores":
+            names, groups = self.space.strata([self.space.coerce(name) for name in times.elements()])
+            return {str(name): groups.count(name) for name in names}
+        return {name: times[name] for name in self.space.names}
 
     @property
     def complete(self) -> bool:

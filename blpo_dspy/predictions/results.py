@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
 
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.data.inputs import Inputs
@@ -11,7 +11,33 @@ from blpo_dspy.data.tables import TableRow
 from blpo_dspy.programs.cascade import stages_of
 from blpo_dspy.programs.visual_judge import VisualJudge
 
-_GIVEN, ESCALATED = "given_", "escalated"
+_GIVEN, _LABEL = "given_", "label "
+
+
+class Outcome(NamedTuple):
+    """What a row is counted for.
+
+    Attributes:
+        kind: Its label ("label …"), "invalid" for an answer that states none, "none" for one that decides on none, or
+            "error".
+        inconsistent: Whether its orders disagree, None where it was not judged in both.
+        escalated: Whether it is escalated.
+        served: Whether a server reported another version of the model.
+    """
+
+    kind: str
+    inconsistent: bool | None = None
+    escalated: bool = False
+    served: bool = False
+
+    @property
+    def label(self) -> str | None:
+        """The label as text, None if there is none."""
+        return self.kind.removeprefix(_LABEL) if self.kind.startswith(_LABEL) else None
+
+
+UNUSABLE = Outcome("error")
+"""That of a row which cannot be used."""
 
 
 def row_of(verdict: Verdict) -> dict[str, Any]:
@@ -30,16 +56,13 @@ def row_of(verdict: Verdict) -> dict[str, Any]:
     return {**row, **{name: value for name, value in more.items() if value is not None}}
 
 
-def marks_of(row: Mapping[str, Any]) -> list[bool | str | None]:
-    """What a row is counted for beside its label: whether its orders disagree, and that it is escalated."""
-    return [row.get("inconsistent"), *([ESCALATED] if row.get("escalate") else [])]
-
-
-def kind_of(row: Mapping[str, Any]) -> str:
-    """Returns what a row counts as: its label, an invalid answer, none, or an error."""
+def outcome_of(row: Mapping[str, Any]) -> Outcome:
+    """Returns what a row is counted for."""
     if row["error"] is not None:
-        return "error"
-    return "invalid" if row["invalid"] else "none" if row["label"] is None else f"label {row['label']}"
+        kind = "error"
+    else:
+        kind = "invalid" if row["invalid"] else "none" if row["label"] is None else f"{_LABEL}{row['label']}"
+    return Outcome(kind, row.get("inconsistent"), bool(row.get("escalate")), bool(row.get("served_by")))
 
 
 def found_columns(judge: VisualJudge, *, both: bool) -> dict[str, type]:
@@ -71,11 +94,15 @@ def free_name(name: str, taken: Collection[str], columns: Collection[str]) -> st
     return name
 
 
-def pictured(inputs: Inputs, row: TableRow, place: str) -> dict[str, str]:
-    """What a table of verdicts has in the columns of the images: names and addresses, never an image itself."""
-    if len(inputs.image_columns) == 1 and not inputs.reader.columns.images[inputs.image_columns[0]].several:
-        return {inputs.image_columns[0]: place}
-    return {name: _named(row.values.get(name), row.where) for name in inputs.image_columns}
+def picturing(inputs: Inputs) -> Callable[[TableRow, str], dict[str, str]]:
+    """Returns what says of a row and its place what a table of verdicts has in the columns of the images.
+
+    These are names and addresses, never an image itself.
+    """
+    columns = inputs.image_columns
+    if len(columns) == 1 and not inputs.reader.columns.images[columns[0]].several:
+        return lambda row, place: {columns[0]: place}
+    return lambda row, place: {name: _named(row.values.get(name), row.where) for name in columns}
 
 
 def _named(value: object, where: str) -> str:

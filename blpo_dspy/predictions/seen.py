@@ -9,8 +9,8 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from blpo_dspy.data.images.prepare import ImageSource, is_reference
-from blpo_dspy.data.inputs import Print, content_key, read_prints
+from blpo_dspy.data.images.prepare import ImageSource
+from blpo_dspy.data.inputs import Print, content_key, print_of, read_images
 from blpo_dspy.data.rows import Draft
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import replacing
@@ -51,11 +51,16 @@ class SeenFiles:
             if key in done:
                 self._now.update((state[0], entry) for state, entry in zip(states, known, strict=True) if state)
                 return key, prints
-        prints = read_prints(draft)
+        prints = list(map(print_of, read_images(draft)))
         for state, (_, digest) in zip(states, prints, strict=True):
             if state and state[2]:
                 self._now[state[0]] = f"{digest} {state[1]}"
         return content_key(draft, prints), prints
+
+    def unchanged(self, draft: Draft) -> bool:
+        """Whether all images of a row are files that are as they were when this call read them."""
+        states = [_state(source, 0) for _, source in draft.images]
+        return all(state and self._now.get(state[0], "")[65:] == state[1] for state in states)
 
     def save(self) -> None:
         """Keeps the hashes of the files that this call has seen.
@@ -75,10 +80,10 @@ class SeenFiles:
 
 def _state(source: ImageSource, now: int) -> tuple[str, str, bool] | None:
     """The path of a file, its state, and whether that tells it from what it may become; None for any other source."""
-    if not isinstance(source, (str, os.PathLike)):
+    if not isinstance(source, (str, Path)):
         return None
     path = os.fspath(source)
-    if path[:5].lower() == "data:" or is_reference(path):
+    if "://" in path or path[:5].lower() == "data:":
         return None
     try:
         found = os.stat(path)

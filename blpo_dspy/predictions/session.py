@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,11 +18,12 @@ from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.images.prepare import ImageError
-from blpo_dspy.data.inputs import Inputs, images_key, read_content
+from blpo_dspy.data.inputs import Inputs, content_key, images_key, print_of, read_images
 from blpo_dspy.data.labels.space import Orders
 from blpo_dspy.data.rows import Draft
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.errors import BlpoError, brief
 from blpo_dspy.models.lm import Models
+from blpo_dspy.models.prices import Prices
 from blpo_dspy.predictions.batches.submission import Batches
 from blpo_dspy.predictions.escalated import write_escalated
 from blpo_dspy.predictions.files import write_rows
@@ -30,13 +31,12 @@ from blpo_dspy.predictions.journal import PredictionJournal
 from blpo_dspy.predictions.labelling import label_each
 from blpo_dspy.predictions.progress import Progress
 from blpo_dspy.predictions.results import (
-    ESCALATED,
+    UNUSABLE,
+    Outcome,
     escalates_to_people,
     found_columns,
     free_name,
-    kind_of,
-    marks_of,
-    pictured,
+    picturing,
     row_of,
 )
 from blpo_dspy.predictions.seen import SeenFiles
@@ -57,19 +57,30 @@ class Contents:
         places: A short name for the images of each row.
         images: A hash of the images of each content.
         unusable: The rows of those that cannot be used, by content.
+        first: Where the first of these is, and what is wrong with it.
+        unchanged: Whether a row's images are known to be what they were, once they were read again.
     """
 
     keys: list[str] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
     images: dict[str, str] = field(default_factory=dict)
     unusable: dict[str, dict[str, Any]] = field(default_factory=dict)
+    first: str = ""
+    unchanged: Callable[[Draft], bool] = lambda draft: False
+
+    @property
+    def note(self) -> str:
+        """What is to be known of rows that cannot be used, "" if all can."""
+        rows = "1 of {:,} rows" if len(self.unusable) == 1 else f"{len(self.unusable):,} of {{:,}} rows"
+        said = f"{rows.format(len(self.keys))} cannot be used and will have an error; the first is {self.first}"
+        return said if self.unusable else ""
 
 
 def read_contents(
     judge: VisualJudge, inputs: Inputs, on_read: Callable[[int], None], seen: SeenFiles, done: Collection[str]
 ) -> Contents:
     """Reads all images once, but no files that are as they were seen and whose verdicts, by key, are `done`."""
-    found, several = Contents(), len(judge.fields.images) > 1
+    found, several = Contents(unchanged=seen.unchanged), len(judge.fields.images) > 1
     for number, draft in inputs.drafts(range(len(inputs.rows))):
         try:
             key, prints = seen.content(draft, done)
@@ -77,11 +88,18 @@ def read_contents(
         except ImageError as error:
             key = f"row {number}"
             found.unusable[key] = row_of(Verdict(None, failure=error.reason))
+            found.first = found.first or _placed(draft, error.reason)
         found.places.append(draft.place)
         found.keys.append(key)
         on_read(number + 1)
     seen.save()
     return found
+
+
+def _placed(draft: Draft, reason: str) -> str:
+    """What is wrong with a row, and where it is."""
+    place = "" if draft.problems or draft.place == draft.where else f"{brief(draft.place)}: "
+    return f"{draft.where}: {place}{reason}"
 
 
 class Session:
@@ -109,17 +127,18 @@ class Session:
         self._judged = 0
         self._stopped = False
         self._keys, self._places, self._unusable = contents.keys, contents.places, contents.unusable
+        self._note_on_rows, self._unchanged = contents.note, contents.unchanged
         self._check_overlap()
         self._gone = len(journal.done - set(self._keys))
         self._times = Counter(self._keys)
-        self._count()
+        self._counts = self._counted(self._keys)
 
-    def _count(self) -> None:
-        """Counts what is known of all rows."""
-        results = [result for key in self._keys if (result := self._result(key))]
-        self._counts = Counter(map(kind_of, results))
-        self._marks = Counter(mark for result in results for mark in marks_of(result))
-        self._served = any(result.get("served_by") for result in results)
+    def _counted(self, keys: Iterable[str]) -> Counter[Outcome]:
+        """Counts what is known of rows."""
+        return Counter(outcome for key in keys if (outcome := self._outcome(key)))
+
+    def _outcome(self, key: str) -> Outcome | None:
+        return UNUSABLE if key in self._unusable else self._journal.outcome(key)
 
     def _check_overlap(self) -> None:
         """Refuses other images altogether, with which an earlier table would be overwritten by mistake."""
@@ -140,6 +159,7 @@ class Session:
         *,
         answered: bool = False,
         batches: Batches | None = None,
+        prices: Prices | None = None,
     ) -> None:
         """Judges what is missing, until a cap or a server stops it."""
         assert isinstance(self._journal, PredictionJournal)
@@ -150,7 +170,9 @@ class Session:
             if key not in known:
                 left.setdefault(key, []).append(number)
         if batches is None:
-            self._meter = Meter(num_threads=workers.num_threads, store=self._journal, admit=cap, outages=outages)
+            self._meter = Meter(
+                num_threads=workers.num_threads, store=self._journal, admit=cap, outages=outages, prices=prices
+            )
         else:
             self._meter = batches.meter
         cap.under_way = lambda: 0 if self._meter is None else self._meter.under_way
@@ -172,7 +194,7 @@ class Session:
                 if self._stopped:
                     return
                 key = wanted[number]
-                images = _images_of(draft, key)
+                images = self._images_of(draft, key)
                 if images is not None:
                     waiting.append(key)
                     yield {**images, **draft.context}
@@ -191,24 +213,28 @@ class Session:
     def _inputs_of(self, keys: Mapping[int, str], wanted: Collection[int]) -> Iterator[tuple[int, dict[str, Any]]]:
         """Position and inputs of rows, without those whose images have changed."""
         for number, draft in self._inputs.drafts(wanted):
-            images = _images_of(draft, keys[number])
+            images = self._images_of(draft, keys[number])
             if images is not None:
                 yield number, {**images, **draft.context}
+
+    def _images_of(self, draft: Draft, key: str) -> dict[str, Any] | None:
+        """A row's images, if they are still what they were when the run began."""
+        try:
+            images = read_images(draft)
+        except ImageError:
+            return None
+        same = self._unchanged(draft) or content_key(draft, list(map(print_of, images))) == key
+        return draft.filled(images) if same else None
 
     def _result(self, key: str) -> dict[str, Any] | None:
         return self._unusable.get(key) or self._journal.row(key)
 
     def _note(self, key: str, verdict: Verdict) -> None:
-        before = self._result(key)
-        if before is not None:
-            self._counts[kind_of(before)] -= self._times[key]
-            self._marks.subtract(dict.fromkeys(marks_of(before), self._times[key]))
-        row = row_of(verdict)
         assert isinstance(self._journal, PredictionJournal)
-        self._journal.put_row(key, row)
-        self._counts[kind_of(row)] += self._times[key]
-        self._marks.update(dict.fromkeys(marks_of(row), self._times[key]))
-        self._served = self._served or bool(verdict.served_by)
+        before = self._outcome(key)
+        if before is not None:
+            self._counts[before] -= self._times[key]
+        self._counts[self._journal.put_row(key, row_of(verdict))] += self._times[key]
         self._judged += self._times[key]
         self._on_change(self)
 
@@ -216,55 +242,49 @@ class Session:
         """Returns how far the session has got with the shard of this number."""
         assert isinstance(self._journal, PredictionJournal)
         ledger = Ledger({}) if self._meter is None else self._meter.ledger
-        counts, marks = Counter(self._counts), Counter(self._marks)
-        return Report(number, counts, marks, self._judged, ledger, self._journal.earlier)
+        return Report(number, Counter(self._counts), self._judged, ledger, self._journal.earlier)
 
     def progress(self) -> Progress:
         """Returns where the session stands."""
-        flipped = self._marks[True]
+        counts, both, escalates = Counter(self._counts), self._both, escalates_to_people(self._judge)
+
+        def rows(wanted: Callable[[Outcome], bool]) -> int:
+            return sum(times for outcome, times in counts.items() if wanted(outcome))
+
         return Progress(
             total=len(self._keys),
-            known=self._counts.total(),
+            known=counts.total(),
             judged=self._judged,
-            labels=self._label_counts(),
-            invalid=self._counts["invalid"],
-            errors=self._counts["error"],
+            invalid=rows(lambda outcome: outcome.kind == "invalid"),
+            errors=rows(lambda outcome: outcome.kind == "error"),
             ledger=Ledger({}) if self._meter is None else self._meter.ledger,
             earlier=self._journal.earlier,
+            counts=counts,
+            space=self._judge.labels,
             gone=self._gone,
-            flips=Flips(flipped + self._marks[False], flipped) if self._both else None,
-            escalated=self._marks[ESCALATED] if escalates_to_people(self._judge) else None,
+            flips=Flips(rows(lambda o: o.inconsistent is not None), rows(lambda o: bool(o.inconsistent)))
+            if both
+            else None,
+            escalated=rows(lambda outcome: outcome.escalated) if escalates else None,
+            note=self._note_on_rows,
         )
-
-    def _label_counts(self) -> dict[str, int]:
-        """How often each label was given; of scores, how many are in each bin."""
-        labels = self._judge.labels
-        if labels.kind != "scores":
-            return {name: self._counts[f"label {name}"] for name in labels.names}
-        given = [
-            labels.coerce(kind.removeprefix("label "))
-            for kind, count in self._counts.items()
-            if kind.startswith("label ")
-            for _ in range(count)
-        ]
-        names, groups = labels.strata(given)
-        counts = Counter(groups)
-        return {str(name): counts[name] for name in names}
 
     def columns(self) -> dict[str, type]:
         """The columns that are found, with their types."""
-        served: dict[str, type] = {"served_by": str} if self._served else {}
+        others = any(outcome.served for outcome, times in self._counts.items() if times)
+        served: dict[str, type] = {"served_by": str} if others else {}
         return {**found_columns(self._judge, both=self._both), **served}
 
     def write(self, target: Path) -> None:
         """Writes the table, and what is escalated into that for people."""
         found = self.columns()
         given = {name: free_name(name, found, self._inputs.columns) for name in self._inputs.columns}
+        picture = picturing(self._inputs)
 
         def rows() -> Iterator[dict[str, Any]]:
             for row, place, key in zip(self._inputs.rows, self._places, self._keys, strict=True):
                 result = self._result(key) or {}
-                values = {**row.values, **pictured(self._inputs, row, place)}
+                values = {**row.values, **picture(row, place)}
                 yield {**{new: values.get(name) for name, new in given.items()}, **{n: result.get(n) for n in found}}
 
         types = {**{given[name]: str for name in self._inputs.image_columns}, **found}
@@ -273,12 +293,3 @@ class Session:
         write_rows(target, [*given.values(), *found], rows, types, note=note)
         if self.for_people is not None:
             write_escalated(self.for_people, list(given.values()), found, rows, types)
-
-
-def _images_of(draft: Draft, key: str) -> dict[str, Any] | None:
-    """A row's images, if they are still what they were when the run began."""
-    try:
-        images, now = read_content(draft)
-    except ImageError:
-        return None
-    return images if now == key else None

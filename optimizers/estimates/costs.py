@@ -2,45 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from statistics import mean
-from typing import Any
 
 import dspy
-from PIL import Image
 
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.ledger import Usage
-from blpo_dspy.data.fields import images_of
-from blpo_dspy.models.adapter import one_call_adapter
-from blpo_dspy.models.image_tokens import image_tokens
 from blpo_dspy.models.prices import known_price
 from blpo_dspy.optimizers.estimates.plan import MetaPrompt, Plan
 from blpo_dspy.optimizers.options import OptimizerOptions
-
-_UNKNOWN_SIDE = 1024  # pixels, of an image by URL
-
-
-@dataclass(frozen=True)
-class Assumed:
-    """What is unknown beforehand, in tokens."""
-
-    per_character: float
-    label: int
-    reasoned_label: int
-    description: int
-    verdict: int  # both labels of a misjudged example, with the format
-    instruction: float
-    listed: float  # earlier instructions in a meta-prompt
-    over: Callable[[Iterable[float]], float]  # the value of several examples
-
-
-USUAL = Assumed(1 / 4, 15, 120, 150, 30, 300, 3, mean)
-MOST = Assumed(1 / 2.5, 100, 800, 800, 160, math.inf, math.inf, max)
+from blpo_dspy.programs.costs import Assumed, characters, given_tokens, shown_tokens, text_tokens
 
 
 def call_costs(
@@ -56,8 +30,7 @@ def call_costs(
     named = dict(student.named_predictors())
     judging = [name for name in named if name != verbalizer]
     instruction = min(assumed.instruction, optimizer.max_instruction_tokens + 100)
-    texts = assumed.over(sum(map(len, _texts(example).values())) for example in examples) * assumed.per_character
-    blank = {**examples[0].inputs(), **dict.fromkeys(_texts(examples[0]), "")}
+    texts = given_tokens(examples, assumed)
 
     def usage(lm: dspy.BaseLM, text: float, answer: float, images: float = 0) -> Usage:
         price = known_price(lm, optimizer.prices)
@@ -66,20 +39,16 @@ def call_costs(
         usd = (prompt * rate + written * written_rate) / 1e6
         return Usage(1, 0, 0, 0, prompt, written, math.ceil(images), usd, int(price is None))
 
-    def text(predictor: dspy.Predict) -> float:
-        missing = set(predictor.signature.input_fields) - set(blank)  # descriptions, which the verbalizer writes
-        prompt = _characters(predictor.signature, predictor.demos, blank) * assumed.per_character
-        return prompt + texts + assumed.description * len(missing) + instruction
-
     def predicted(names: Sequence[str], answer: float) -> Usage:
-        lm, fields = lms[names[-1]], named[names[-1]].signature.input_fields
-        images = assumed.over(_image_tokens(lm.model, example, fields, assumed) for example in examples)
-        return usage(lm, mean(text(named[name]) for name in names), answer, images)
+        lm = lms[names[-1]]
+        images = shown_tokens(lm.model, named[names[-1]], examples, assumed)
+        text = mean(text_tokens(named[name], examples, assumed) + instruction for name in names)
+        return usage(lm, text, answer, images)
 
     def update(prompt: MetaPrompt) -> float:
         errors = prompt.errors * (assumed.verdict + assumed.description + texts)
         listed = instruction * min(assumed.listed, prompt.instructions)
-        return _characters(prompt.signature, [], {}) * assumed.per_character + errors + listed
+        return characters(prompt.signature, [], {}) * assumed.per_character + errors + listed
 
     label = assumed.reasoned_label if getattr(student, "reasoning", False) else assumed.label
     return {
@@ -115,29 +84,3 @@ def shortfall(budget: Budget, plan: Plan, usual: Mapping[str, Usage]) -> str | N
                 "fewer examples, inner_steps or a smaller minibatch_size"
             )
     return None
-
-
-def _texts(example: dspy.Example) -> dict[str, str]:
-    return {name: value for name, value in example.inputs().items() if isinstance(value, str)}
-
-
-def _characters(signature: type[dspy.Signature], demos: Sequence[Any], inputs: Mapping[str, Any]) -> int:
-    """The characters of a prompt, images left out."""
-    known = {name: inputs.get(name, "") for name in signature.input_fields}
-    contents = [message["content"] for message in one_call_adapter().format(signature, list(demos), known)]
-    parts = [part for c in contents for part in (c if isinstance(c, list) else [{"text": c}])]
-    return sum(len(part.get("text", "")) for part in parts)
-
-
-def _image_tokens(model: str, example: dspy.Example, fields: Mapping[str, Any], assumed: Assumed) -> float:
-    images = [image for name, several in images_of(example).items() if name in fields for image in several]
-    counted = [image_tokens(model, *_size(image.url)) for image in images]
-    return sum(assumed.over((each.low, each.high)) for each in counted)
-
-
-def _size(url: str) -> tuple[int, int]:
-    head, _, data = url.partition(",")
-    if not head.startswith("data:"):
-        return _UNKNOWN_SIDE, _UNKNOWN_SIDE
-    with Image.open(io.BytesIO(base64.b64decode(data))) as image:
-        return image.size

@@ -15,7 +15,7 @@ from pyarrow import parquet
 
 from blpo_dspy.data.fields import InputFields
 from blpo_dspy.data.images.prepare import ImageError
-from blpo_dspy.data.inputs import checked, find_inputs, read_content
+from blpo_dspy.data.inputs import check_usable, content_key, find_inputs, print_of, read_images
 from blpo_dspy.errors import BlpoError, DataError
 
 WITH_PROMPT = InputFields.of(context=["prompt"])
@@ -66,14 +66,10 @@ def test_links_that_leave_the_folder_are_not_followed_unless_asked_to(tmp_path: 
         (place / "a.png").write_bytes(png())
     (folder / "b.png").symlink_to(outside / "a.png")
     (folder / "more").symlink_to(outside)
-    inputs = checked(find_inputs([folder]))
+    inputs = find_inputs([folder])
     assert places(inputs) == ["a.png", "b.png"]
     assert [bool(found) for found in problems(inputs)] == [False, True]
     assert any(note.startswith("more: a link to another folder") for note in inputs.notes)
-    assert inputs.notes[-1] == (
-        "1 of 2 rows cannot be used and will have an error; the first is b.png: leaves the folder of the table; "
-        "allow_outside=True permits it"
-    )
     followed = find_inputs([folder], allow_outside=True)
     assert places(followed) == ["a.png", "b.png", "more/a.png"]
     assert problems(followed) == [[], [], []]
@@ -90,14 +86,12 @@ def test_a_table_gives_images_context_and_all_its_columns(tmp_path: Path) -> Non
             {"n": "4", "image": "", "prompt": "x"},
         ],
     )
-    inputs = checked(find_inputs([path], fields=WITH_PROMPT))
+    inputs = find_inputs([path], fields=WITH_PROMPT)
+    check_usable(inputs)
     assert inputs.columns == ("n", "image", "prompt")
     (_, first), *_ = inputs.drafts({0})
     assert (first.sources, first.context) == ({"image": tmp_path / "a.png"}, {"prompt": "a cat"})
     assert problems(inputs) == [[], ["no text in context column 'prompt'"], [], ["no image"]]
-    assert inputs.notes == (
-        "3 of 4 rows cannot be used and will have an error; the first is t.csv:3: no text in context column 'prompt'",
-    )
 
 
 def test_a_text_for_all_images_stands_in_for_a_column(tmp_path: Path) -> None:
@@ -116,7 +110,7 @@ def test_images_inside_a_parquet_file_are_read_as_their_turn_comes(as_struct: bo
     cells = [{"bytes": data, "path": f"{n}.png"} if as_struct else data for n, data in enumerate(pictures)]
     path = tmp_path / "t.parquet"
     parquet.write_table(pyarrow.table({"image": cells, "n": list(range(40))}), path)
-    inputs = checked(find_inputs([path]))
+    inputs = find_inputs([path])
     assert inputs.columns == ("image", "n")
     assert all("image" not in row.values for row in inputs.rows)
     found = list(inputs.drafts({3, 17, 39}))
@@ -136,13 +130,16 @@ def test_a_subset_reads_its_own_rows_from_any_folder(tmp_path: Path, monkeypatch
     subsets = [find_inputs(source).subset([1, 4, 5, 9]).subset([1, 3]) for source in sources]
     monkeypatch.chdir(tmp_path.parent)
     for subset in subsets:
-        read = [(number, read_content(draft)[0]) for number, draft in subset.drafts({0, 1})]
+        read = [(number, draft.filled(read_images(draft))) for number, draft in subset.drafts({0, 1})]
         assert read == [(0, {"image": png(4)}), (1, {"image": png(9)})]
 
 
 def keys(inputs: Any) -> list[str]:
     """What the verdicts on the rows belong to."""
-    return [read_content(draft)[1] for _, draft in inputs.drafts(range(len(inputs.rows)))]
+    return [
+        content_key(draft, list(map(print_of, read_images(draft))))
+        for _, draft in inputs.drafts(range(len(inputs.rows)))
+    ]
 
 
 def test_a_verdict_belongs_to_the_bytes_of_an_image_and_its_context(tmp_path: Path) -> None:
@@ -189,9 +186,9 @@ def test_a_row_that_cannot_be_used_belongs_to_nothing(tmp_path: Path) -> None:
     path = table(tmp_path / "t.csv", [{"image": "a.png", "prompt": ""}, {"image": "nowhere.jpg", "prompt": "x"}])
     (_, untold), (_, gone) = find_inputs([path], fields=WITH_PROMPT).drafts({0, 1})
     with pytest.raises(ImageError, match="no text in context column 'prompt'"):
-        read_content(untold)
+        read_images(untold)
     with pytest.raises(ImageError, match="no such file"):
-        read_content(gone)
+        read_images(gone)
 
 
 def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
@@ -227,9 +224,9 @@ def test_a_source_without_a_single_usable_image_is_refused(tmp_path: Path) -> No
     rows = [{"image": f"sub/{n}.jpg"} for n in range(30)]
     path = table(tmp_path / "t.csv", rows)
     with pytest.raises(DataError, match=r"none of the images can be used \(paths start from the folder") as raised:
-        checked(find_inputs([path]))
+        check_usable(find_inputs([path]))
     assert len(raised.value.problems) == 11
     assert raised.value.problems[-1] == "… and 20 more"
     with pytest.raises(DataError, match=r"nowhere.png: no such file"):
-        checked(find_inputs(["nowhere.png"]))
-    assert checked(find_inputs(["https://example.org/a.png"])).notes == ()
+        check_usable(find_inputs(["nowhere.png"]))
+    check_usable(find_inputs(["nowhere.png", "https://example.org/a.png"]))

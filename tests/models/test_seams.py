@@ -6,19 +6,23 @@ import ast
 import copy
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dspy
 import pytest
-from dspy.clients import costs, model_metadata
+from dspy.clients import model_metadata
 from engines import ScriptedServer, completion, scripted_lm
+from judges import SAFETY
+from PIL import Image
 
 import blpo_dspy
 from blpo_dspy.calls.bounds import Engines, longest_call
 from blpo_dspy.calls.meter import Meter
 from blpo_dspy.models import seams
 from blpo_dspy.models.prices import known_price
+from blpo_dspy.programs import VisualJudge
 
 ROOT = Path(blpo_dspy.__file__).parent
 # Documented: errors, callbacks and teleprompters, the types of requests, and the contract of a custom engine.
@@ -131,7 +135,7 @@ def cost_of_a_call(server: ScriptedServer, name: str) -> float | None:
 
 @pytest.mark.parametrize("name", ["gpt-4o-mini", "no-such-model"])
 def test_dspy_looks_the_price_of_a_model_up_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the number of calls, with the same cost as by its own look-up, listed or not."""
+    """For a judge and for metered calls, with the same cost as by its own look-up, which a user's calls keep."""
     looked_up: list[str] = []
     look_up = model_metadata.model_info
 
@@ -142,15 +146,25 @@ def test_dspy_looks_the_price_of_a_model_up_once(name: str, monkeypatch: pytest.
     def answered(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
         return 200, {**completion("hi"), "model": name}, {}
 
-    assert costs.model_info is seams.model_info
     monkeypatch.setattr(model_metadata, "model_info", counted)
     seams._known_info.cache_clear()
+    judge = VisualJudge(SAFETY, instruction="Judge how safe it is.", evidence="image")
     with ScriptedServer(answered) as server:
-        found = [cost_of_a_call(server, f"openai/{name}") for _ in range(3)]
+        lm = dspy.LM(f"openai/{name}", api_base=server.url, api_key="x", cache=False)
+        own = [cost_of_a_call(server, lm.model) for _ in range(3)]
+        assert looked_up == []
+        with seams.known_prices():
+            assert [cost_of_a_call(server, lm.model) for _ in range(3)] == own
         assert looked_up == [name]
-        monkeypatch.setattr(costs, "model_info", look_up)
-        assert found == [cost_of_a_call(server, f"openai/{name}") for _ in range(3)]
-    assert (found[0] is None) is (name == "no-such-model")
+        for call in (
+            partial(judge, image=Image.new("RGB", (8, 8))),
+            partial(Meter(num_threads=1).wrap(lm, "judge"), "a"),
+        ):
+            seams._known_info.cache_clear()
+            with dspy.context(lm=lm):
+                call()
+        assert looked_up == [name] * 3
+    assert (own[0] is None) is (name == "no-such-model")
 
 
 def test_an_entry_of_the_table_cannot_be_changed() -> None:

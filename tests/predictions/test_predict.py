@@ -314,12 +314,15 @@ def test_a_replaced_image_of_the_same_size_and_time_is_judged_as_it_is_now(photo
     assert [read(out)[number]["label"] for number in (3, 4)] == ["Unsafe", "Unsafe"]
 
 
-def test_an_image_that_changes_before_its_turn_gets_no_verdict(photos: Path, tmp_path: Path) -> None:
-    """And costs nothing; the same call judges it as it is by then."""
+@pytest.mark.parametrize("then", [time.time(), 1e9], ids=["new file", "old file"])
+def test_an_image_that_changes_before_its_turn_gets_no_verdict(then: float, photos: Path, tmp_path: Path) -> None:
+    """And costs nothing; the same call judges it as it is by then. Its time of modification may stay as it was."""
+    os.utime(photos / "05.png", (then, then))
 
     def change(progress: Progress) -> None:
         if not progress.known:
             (photos / "05.png").write_bytes(png(250))
+            os.utime(photos / "05.png", (then, then))
 
     world, out = World(evidence="image"), tmp_path / "o.jsonl"
     first = world.predict(photos, out, on_progress=change)
@@ -473,7 +476,19 @@ def test_progress_counts_every_row_once(photos: Path, tmp_path: Path) -> None:
     assert begun == list(range(1, 13))
     assert [progress.known for progress in reported] == list(range(13))
     assert [sum(p.labels.values()) + p.invalid + p.errors for p in reported] == list(range(13))
-    assert reported[-1].errors == 1
+    assert (reported[-1].errors, reported[0].note) == (1, "")
+
+
+def test_rows_that_cannot_be_used_are_noted_before_the_first_call(photos: Path, tmp_path: Path) -> None:
+    """How many, and the first of them: where it is, and why."""
+    (photos / "t.csv").write_text("image\n00.png\n../00.png\nnowhere.png\n''\n")
+    reported: list[Progress] = []
+    done = World(evidence="image").predict(photos / "t.csv", tmp_path / "o.csv", on_progress=reported.append)
+    said = "3 of 4 rows cannot be used and will have an error; the first is t.csv:3: ../00.png: leaves the folder"
+    assert (done.errors, reported[0].note.startswith(said)) == (3, True)
+    (photos / "t.csv").write_text("image\n00.png\nnowhere.png\n")
+    noted = World(evidence="image").predict(photos / "t.csv", tmp_path / "o.csv").note
+    assert noted == "1 of 2 rows cannot be used and will have an error; the first is t.csv:3: nowhere.png: no such file"
 
 
 def test_rows_of_two_images_are_judged_together(photos: Path, tmp_path: Path) -> None:

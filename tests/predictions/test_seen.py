@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from blpo_dspy.data.inputs import Inputs, find_inputs, read_content
+from blpo_dspy.data.inputs import Inputs, content_key, find_inputs, print_of, read_images
 from blpo_dspy.predictions.seen import SeenFiles
 
 
@@ -43,7 +43,10 @@ def keys(inputs: Inputs, kept: Path, done: Collection[str] = ()) -> list[str]:
 
 def true_keys(inputs: Inputs) -> list[str]:
     """Returns the keys of all rows by reading them."""
-    return [read_content(draft)[1] for _, draft in inputs.drafts(range(len(inputs.rows)))]
+    return [
+        content_key(draft, list(map(print_of, read_images(draft))))
+        for _, draft in inputs.drafts(range(len(inputs.rows)))
+    ]
 
 
 def mislead(kept: Path, photos: Path) -> None:

@@ -113,7 +113,7 @@ def test_figures_of_the_training_images_are_called_so() -> None:
         ({"round": 3}, "no option 'round'; did you mean rounds?"),
         ({"num_threads": 3}, "no option 'num_threads'; did you mean threads?"),
         ({"colour": 3}, "no option 'colour'; the options are rounds"),
-        ({"keep_back": "sometimes"}, "keep_back='sometimes' is none of auto, always, never"),
+        ({"keep_back": "sometimes"}, "keep_back='sometimes' is not one of 'auto', 'always', 'never'"),
         ({"sizes": (3, 3, 3)}, "sizes are for one table that is split"),
         ({"train": ["a.png"]}, r"train\[0\]='a.png' is not a dspy.Example"),
         ({"train": "nowhere.csv"}, "nowhere.csv: no such table"),

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -37,6 +37,7 @@ DECODED_AT_ONCE = 2**30
 
 _BYTES_PER_PIXEL = 8  # as it was decoded, and flattened
 _STRIP = 2**20  # pixels that are flattened at a time
+_MOST_BONES = 2**14  # bytes of a JPEG without the data of its pixels up to which its check is remembered
 
 # What Pillow's decoders are known to raise on damaged files.
 _DAMAGE = (
@@ -237,17 +238,26 @@ def _whole(image: Image.Image, kind: str, data: bytes, policy: PixelLimits) -> b
     if found is None:
         return None
     bare, bones = found
+    if kind == "JPEG":
+        decodable = _is_decodable if len(bones) <= _MOST_BONES else _is_decodable.__wrapped__
+        return bare if _conforms(image, kind, data, policy) and decodable(bones) else None
     try:
         with _open(bones) as read:
-            if not _conforms(image if kind == "JPEG" else read, kind, data, policy):
-                return None
-            if kind == "JPEG":
-                with _decoding(read):
-                    read.draft("L", (1, 1))
-                    read.load()
+            return bare if _conforms(read, kind, data, policy) else None
     except _DAMAGE:
         return None
-    return bare
+
+
+@lru_cache(maxsize=256)
+def _is_decodable(bones: bytes) -> bool:
+    """Whether a decoder takes a JPEG without the data of its pixels; those from one source are often all alike."""
+    try:
+        with _open(bones) as image, _decoding(image):
+            image.draft("L", (1, 1))
+            image.load()
+    except _DAMAGE:
+        return False
+    return True
 
 
 def _orientation(image: Image.Image) -> int | None:

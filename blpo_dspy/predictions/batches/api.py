@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
 
 from blpo_dspy.errors import BlpoError, check_kind, check_least, counted
@@ -101,13 +101,15 @@ class BatchApi:
         check_least("largest_file", self.largest_file, 1)
 
 
-def batch_api_of(given: bool | BatchApi) -> BatchApi | None:
-    """Returns how verdicts are bought through a batch endpoint; None for plain calls.
+def batch_api_of(given: bool | BatchApi, prices: Prices | None = None) -> BatchApi | None:
+    """Returns how verdicts are bought through a batch endpoint, with further prices; None for plain calls.
 
     Raises:
         BlpoError: If that is neither a truth value nor a `BatchApi`.
     """
     check_kind("batch_api", given, (bool, BatchApi), "truth value or BatchApi", "True, or BatchApi(poll=60)")
-    if isinstance(given, BatchApi):
-        return given
-    return BatchApi() if given else None
+    if not given:
+        return None
+    api = BatchApi() if given is True else given
+    assert isinstance(api, BatchApi), "checked above"
+    return replace(api, prices={**(prices or {}), **(api.prices or {})})

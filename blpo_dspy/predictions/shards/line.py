@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from blpo_dspy.calls.leases import Grant, Office
 from blpo_dspy.calls.ledger import Ledger
+from blpo_dspy.predictions.results import Outcome
 
 
 @dataclass(frozen=True)
@@ -21,15 +22,13 @@ class Report:
     Attributes:
         number: The shard.
         counts: Rows by what was found about them.
-        marks: Rows by whether the order of their images decided, and how many are escalated.
         judged: Rows that this process has judged.
         ledger: The LM calls of this process.
         earlier: Those that its journal had when the process began.
     """
 
     number: int
-    counts: Counter[str]
-    marks: Counter[bool | str | None]
+    counts: Counter[Outcome]
     judged: int
     ledger: Ledger
     earlier: Ledger

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +72,8 @@ class Manifest:
     def of(cls, folder: Path, fingerprint: Mapping[str, Any]) -> Manifest:
         """Returns the manifest in a folder, or an empty one.
 
+        That of another run gives way where its shards kept nothing, as when a model could not be used.
+
         Raises:
             JournalError: If it is damaged, of another version, or that of another judge or other models.
         """
@@ -85,6 +88,8 @@ class Manifest:
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise JournalError(f"{path}: cannot be read ({error}); restore it, or name another output") from error
         if differing := differences(found.fingerprint, plain):
+            if not any(_kept(path) for kind in ("parquet", "jsonl") for path in folder.glob(f"part-*.{kind}")):
+                return cls(path, plain)
             listed = "\n".join(f"  - {difference}" for difference in differing)
             raise JournalError(
                 f"{path}: these are the shards of another run, which differs in:\n{listed}\nrepeat the call as it was "
@@ -125,3 +130,22 @@ class Manifest:
     def part(self, number: int) -> Path:
         """Returns the file of a shard's verdicts."""
         return self.path.with_name(f"part-{number:05}.parquet")
+
+
+def _kept(path: Path) -> bool:
+    """Whether a part holds a row, or its journal a line after the first one, which says whose it is."""
+    if path.suffix == ".parquet":
+        return _rows_of(path) > 0
+    with path.open("rb") as lines:
+        return len(lines.readline()) < os.path.getsize(path)
+
+
+def _rows_of(part: Path) -> int:
+    """The rows of a part; none of one that is damaged, as its journal has them all."""
+    import pyarrow  # noqa: PLC0415 - slow to import, and seldom needed here
+    from pyarrow import parquet  # noqa: PLC0415
+
+    try:
+        return int(parquet.read_metadata(part).num_rows)
+    except (OSError, pyarrow.ArrowException):
+        return 0

@@ -14,10 +14,13 @@ from blpo_dspy.calls.journal_lines import role_in, usage_in
 from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.predictions.files import write_rows
+from blpo_dspy.predictions.results import Outcome, outcome_of
 from blpo_dspy.predictions.shards.manifest import Manifest
 
 CONTENT = "content"
 _SPENT = "blpo_spent"
+_NEEDED = {CONTENT, "label", "invalid", "error"}
+_COUNTED = {*_NEEDED, "inconsistent", "escalate", "served_by"}
 # Parts whose rows are kept in memory while the table is written.
 _PARTS_KEPT = 32
 
@@ -53,8 +56,7 @@ class Parts:
         self.path = manifest.path
         self._manifest = manifest
         self._shard: dict[str, int] = {}
-        self._failed: dict[str, int] = {}
-        self._done: set[str] = set()
+        self._outcomes: dict[str, Outcome] = {}
         self.spent: dict[int, Ledger] = {}
         self._loaded: OrderedDict[int, dict[str, dict[str, Any]]] = OrderedDict()
         for number in range(len(manifest.shards)):
@@ -63,7 +65,7 @@ class Parts:
     def read(self, number: int) -> None:
         """Takes up what the part of a shard says now."""
         self._loaded.pop(number, None)
-        found = _read(self._manifest.part(number), [CONTENT, "error"])
+        found = _read(self._manifest.part(number), _COUNTED)
         keys = self._manifest.shards[number]
         self._shard.update(dict.fromkeys(keys, number))
         if found is None or not _all_once([row[CONTENT] for row in found[0]], keys):
@@ -71,30 +73,30 @@ class Parts:
             return
         rows, self.spent[number] = found
         for key in keys:
-            self._failed.pop(key, None)
-        for row in rows:
-            if row["error"] is None:
-                self._done.add(row[CONTENT])
-            else:
-                self._failed[row[CONTENT]] = number
+            self._outcomes.pop(key, None)
+        self._outcomes.update((row[CONTENT], outcome_of(row)) for row in rows)
 
     @property
     def done(self) -> frozenset[str]:
         """The contents with a verdict."""
-        return frozenset(self._done)
+        return frozenset(key for key, outcome in self._outcomes.items() if outcome.kind != "error")
 
     @property
     def earlier(self) -> Ledger:
         """The LM calls that the parts have cost."""
         return sum(self.spent.values(), Ledger({}))
 
+    def outcome(self, key: str) -> Outcome | None:
+        """Returns what rows of a content are counted for; None if it was not judged."""
+        return self._outcomes.get(key)
+
     def row(self, key: str) -> dict[str, Any] | None:
         """Returns the verdict on a content, or why there is none; None if it was not judged."""
-        if key not in self._done and key not in self._failed:
+        if key not in self._outcomes:
             return None
         number = self._shard[key]
         if number not in self._loaded:
-            found = _read(self._manifest.part(number), None)
+            found = _read(self._manifest.part(number))
             if found is None:
                 raise BlpoError(f"{self._manifest.part(number)}: was removed or damaged meanwhile; repeat the call")
             self._loaded[number] = {row.pop(CONTENT): row for row in found[0]}
@@ -108,15 +110,22 @@ def _all_once(found: Sequence[str], planned: Collection[str]) -> bool:
     return len(set(found)) == len(found) and set(found) <= set(planned)
 
 
-def _read(path: Path, columns: list[str] | None) -> tuple[list[dict[str, Any]], Ledger] | None:
-    """The rows of a part and what it has cost; None if there is no such file, or it cannot be read."""
+def _read(path: Path, columns: Collection[str] = ()) -> tuple[list[dict[str, Any]], Ledger] | None:
+    """The rows of a part, with those of the columns that it has or all, and what it has cost.
+
+    None if there is no such file, or it cannot be read.
+    """
     import pyarrow  # noqa: PLC0415 - slow to import
     from pyarrow import parquet  # noqa: PLC0415
 
     if not os.path.exists(path):
         return None
     try:
-        table = parquet.read_table(path, columns=columns)
+        with parquet.ParquetFile(path) as file:
+            there = file.schema_arrow.names
+            table = file.read(columns=[name for name in there if name in columns or not columns])
+        if not _NEEDED.issubset(there):
+            return None
         spent = json.loads(table.schema.metadata[_SPENT.encode()])
         usage = {role_in({"role": role}): usage_in({"usage": used}) for role, used in spent.items()}
     except (OSError, KeyError, TypeError, ValueError, pyarrow.ArrowException):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,6 +21,7 @@ from blpo_dspy.data.labels.space import Orders
 from blpo_dspy.data.tables import TableSource
 from blpo_dspy.errors import BlpoError, check_kind, check_least
 from blpo_dspy.models.lm import Models
+from blpo_dspy.models.prices import Prices, checked_prices
 from blpo_dspy.models.specs import ModelSpecs
 from blpo_dspy.predictions.files import Output
 from blpo_dspy.predictions.given import check_plain, inputs_of, models_of
@@ -29,7 +29,6 @@ from blpo_dspy.predictions.journal import PredictionJournal
 from blpo_dspy.predictions.labelling import note_other_models
 from blpo_dspy.predictions.outputs import check_output, fingerprint_of, journal_of
 from blpo_dspy.predictions.progress import Progress, log_judged
-from blpo_dspy.predictions.results import kind_of, marks_of
 from blpo_dspy.predictions.seen import SeenFiles
 from blpo_dspy.predictions.session import Contents, Session, read_contents
 from blpo_dspy.predictions.shards.line import Alone, Desk, Line, Report
@@ -86,8 +85,6 @@ class ShardedSession(Session):
         unsaid = 0 if first else report.counts.total() - before.counts.total()
         self._counts.update(report.counts)
         self._counts.subtract(before.counts)
-        self._marks.update(report.marks)
-        self._marks.subtract(before.marks)
         self._judged += max(report.judged - before.judged, unsaid)
         self._ledger = _changed(_changed(self._ledger, before.ledger, report.ledger), before.earlier, report.earlier)
         self._reports[report.number] = report
@@ -97,10 +94,8 @@ class ShardedSession(Session):
         """What was known of a shard before its first report; the journal may hold more than the part says."""
         kept = self._journal.spent.get(report.number, Ledger({}))
         self._earlier = _changed(self._earlier, kept, report.earlier)
-        results = [result for row in self._rows[report.number] if (result := self._result(self._keys[row]))]
-        counts = Counter(kind_of(result) for result in results)
-        marks = Counter(mark for result in results for mark in marks_of(result))
-        return Report(report.number, counts, marks, 0, Ledger({}), report.earlier)
+        keys = (self._keys[row] for row in self._rows[report.number])
+        return Report(report.number, self._counted(keys), 0, Ledger({}), report.earlier)
 
     def lost(self, number: int) -> None:
         """Notes that a process has died; what the next one says it has judged is on top of that."""
@@ -121,7 +116,7 @@ class ShardedSession(Session):
                     "must be the same for all processes"
                 )
         if self._reports:
-            self._count()
+            self._counts = self._counted(self._keys)
 
     def progress(self) -> Progress:
         """Returns where all processes stand together."""
@@ -187,6 +182,7 @@ def plan_shards(
     num_threads: int | None = None,
     max_outage: float = MAX_OUTAGE,
     orders: Orders = "both",
+    prices: Prices | None = None,
     shard_rows: int = SHARD_ROWS,
     on_read: Callable[[int], None] = lambda done: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
@@ -207,6 +203,7 @@ def plan_shards(
         num_threads: The most LM calls under way at once in each shard that is being judged.
         max_outage: See `predict`.
         orders: See `predict`.
+        prices: See `predict`.
         shard_rows: About how many contents a new shard gets; equal images are in one shard.
         on_read: See `predict`.
         on_progress: Called with each report that is merged.
@@ -218,12 +215,25 @@ def plan_shards(
     check_least("shard_rows", shard_rows, 1)
     output = Output.at(out)
     Outages(max_outage)
+    checked_prices(prices)
     models = models_of(judge) if models is None else models
     note_other_models(judge, models)
     check_plain(judge, batch=False, shards=True)
     inputs = source if isinstance(source, Inputs) else inputs_of(judge, source, image_column, texts, allow_outside)
     with writing(folder_of(output.path)):
-        return planned(judge, inputs, output, models, orders, max_outage, on_read, on_progress, shard_rows, num_threads)
+        return planned(
+            judge,
+            inputs,
+            output,
+            models,
+            orders,
+            max_outage,
+            on_read,
+            on_progress,
+            shard_rows,
+            prices=prices,
+            num_threads=num_threads,
+        )
 
 
 def planned(
@@ -236,6 +246,8 @@ def planned(
     on_read: Callable[[int], None],
     on_progress: Callable[[Progress], None],
     shard_rows: int,
+    *,
+    prices: Prices | None,
     num_threads: int | None = None,
 ) -> ShardPlan:
     """Returns the plan of an output whose source was read; arguments as for `plan_shards`."""
@@ -263,6 +275,7 @@ def planned(
         num_threads=num_threads,
         max_outage=max_outage,
         orders=orders,
+        prices=prices,
     )
     return ShardPlan(session, session.left(shard), output)
 
@@ -303,7 +316,8 @@ def judge_shard(
         with dspy.context(adapter=adapter), Workers(shard.num_threads) as workers:
             session = Session(judge, shard.inputs, journal, contents, changed, both=both)
             try:
-                session.run([models], workers, LeasedCap(line.ask, line.stopped), outages, answered=shard.answered)
+                cap, answered = LeasedCap(line.ask, line.stopped), shard.answered
+                session.run([models], workers, cap, outages, answered=answered, prices=shard.prices)
             finally:
                 spent = session.progress().spent
                 write_part(shard.part, shard.contents, session.columns(), journal.row, spent)

@@ -13,6 +13,7 @@ import dspy
 from blpo_dspy.data.inputs import Inputs
 from blpo_dspy.data.labels.space import Orders
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.models.prices import Prices
 from blpo_dspy.models.specs import ModelSpecs
 from blpo_dspy.programs.visual_judge import VisualJudge
 
@@ -35,6 +36,7 @@ class Shard:
         orders: In how many orders a judge of pairs is asked.
         patience: Seconds for which another process that still writes the shard is waited for.
         answered: Whether the models have answered before, so that a failure is an outage and no wrong address.
+        prices: What tokens cost where DSPy's tables lack it.
     """
 
     number: int
@@ -50,6 +52,7 @@ class Shard:
     orders: Orders
     patience: float = 60.0
     answered: bool = False
+    prices: Prices | None = None
 
 
 def packed(judge: VisualJudge) -> bytes:

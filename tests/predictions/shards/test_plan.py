@@ -29,6 +29,7 @@ from blpo_dspy.predictions import Progress, judge_shard, plan_shards
 from blpo_dspy.predictions.journal import PredictionJournal
 from blpo_dspy.predictions.outputs import journal_of
 from blpo_dspy.predictions.predict import predict
+from blpo_dspy.predictions.results import Outcome
 from blpo_dspy.predictions.shards.manifest import folder_of
 from blpo_dspy.predictions.shards.parts import CONTENT
 from blpo_dspy.programs import Cascade, VisualJudge
@@ -89,7 +90,7 @@ def world() -> Any:
 def test_shards_judged_one_by_one_give_the_table_of_one_process(world: World, photos: Path, tmp_path: Path) -> None:
     """Whatever judges them, in whatever order, from whatever folder: they are picklable, and hold no key."""
     out = tmp_path / "new" / "o.csv"
-    plan = world.plan(photos, out)
+    plan = world.plan(photos, out, prices={"openai/x": (1.0, 2.0)})
     assert [len(shard.contents) for shard in plan.shards] == [4, 4, 3]
     assert [len(shard.keys) for shard in plan.shards] == [4, 4, 4], "equal images are in one shard"
     shards = pickle.loads(pickle.dumps(plan.shards))
@@ -101,7 +102,9 @@ def test_shards_judged_one_by_one_give_the_table_of_one_process(world: World, ph
         True,
         {"Safe": 12, "Unsafe": 0},
     )
-    assert (world.calls, done.ledger.total.calls, done.earlier.total.calls) == (22, 22, 0)
+    total = done.ledger.total
+    assert (world.calls, total.calls, total.unpriced, done.earlier.total.calls) == (22, 22, 0, 0)
+    assert total.usd == pytest.approx((total.prompt_tokens + 2 * total.completion_tokens) / 1e6)
     predict(world.judge, photos, out=tmp_path / "one.csv", models=world.models, num_threads=2)
     assert out.read_bytes() == (tmp_path / "one.csv").read_bytes()
     again = world.plan(photos, out)
@@ -273,7 +276,7 @@ def test_one_process_at_a_time_writes_a_shard(world: World, photos: Path, tmp_pa
 def test_another_judge_or_a_damaged_manifest_is_refused(world: World, photos: Path, tmp_path: Path) -> None:
     """By name of what differs, before any call; so is a table that is there without shards."""
     out = tmp_path / "o.csv"
-    world.plan(photos, out)
+    judge_shard(world.plan(photos, out).shards[0], max_calls=1)
     other = World(world.server, instruction="Judge otherwise.")
     with pytest.raises(JournalError, match=r"another run, which differs in:\n  - judge\.judge\.instruction"):
         other.plan(photos, out)
@@ -283,7 +286,21 @@ def test_another_judge_or_a_damaged_manifest_is_refused(world: World, photos: Pa
     (tmp_path / "mine.csv").write_text("mine")
     with pytest.raises(BlpoError, match="no journal of a run to continue"):
         world.plan(photos, tmp_path / "mine.csv")
-    assert world.calls == 0
+    assert world.calls == 1
+
+
+def test_shards_that_kept_nothing_give_way_to_another_judge(world: World, photos: Path, tmp_path: Path) -> None:
+    """As when the first command was wrong; a verdict binds, also one whose journal is gone."""
+    out = tmp_path / "o.csv"
+    wrong = World(world.server, instruction="Judge otherwise.")
+    assert [judge_shard(shard, max_calls=0).judged for shard in wrong.plan(photos, out, shard_rows=2).shards] == [0] * 6
+    done = world.plan(photos, out)
+    assert [len(shard.contents) for shard in done.shards] == [4, 4, 3]
+    assert done.merge(map(judge_shard, done.shards)).complete
+    for journal in folder_of(out).glob("*.jsonl"):
+        journal.unlink()
+    with pytest.raises(JournalError, match="another run, which differs in"):
+        wrong.plan(photos, out)
 
 
 def test_what_one_process_began_is_not_paid_for_again_in_shards(world: World, photos: Path, tmp_path: Path) -> None:
@@ -340,7 +357,7 @@ def test_many_refused_images_at_the_start_of_a_later_shard_are_no_wrong_model(tm
         (shard,) = world.plan(folder, tmp_path / "o.csv", shard_rows=50).shards
         with pytest.raises(ModelError, match="refused every one of the first 20 images"):
             judge_shard(shard)
-        assert judge_shard(replace(shard, answered=True)).counts == {"error": 24}
+        assert judge_shard(replace(shard, answered=True)).counts == {Outcome("error"): 24}
 
 
 @pytest.mark.parametrize("shards", [True, False])

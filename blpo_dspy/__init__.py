@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from blpo_dspy.predictions.ranking import rank
     from blpo_dspy.programs import Cascade, VisualJudge
     from blpo_dspy.runs.align import align
-    from blpo_dspy.runs.calibrating import calibrate
-    from blpo_dspy.runs.drift import measure_drift
+    from blpo_dspy.runs.calibration.calibrating import calibrate
+    from blpo_dspy.runs.collection.drift import measure_drift
+    from blpo_dspy.runs.collection.population import estimate_population
+    from blpo_dspy.runs.collection.to_label import draw_to_label
     from blpo_dspy.runs.measure import measure
-    from blpo_dspy.runs.population import estimate_population
-    from blpo_dspy.runs.to_label import draw_to_label
 
 __version__ = "0.1.0"
 

@@ -26,11 +26,12 @@ import numpy as np
 
 from blpo_dspy import BLPO, Budget, LabelSpace, Models, VisualJudge, load_examples, measure_agreement
 from blpo_dspy.data.sources.photographs import RATERS, rated_photographs
-from blpo_dspy.labelling.chosen import ChosenOrder
-from blpo_dspy.labelling.judged import judge_items, opinions_in
-from blpo_dspy.labelling.looks import looks_of
-from blpo_dspy.labelling.opening import Work, open_session
-from blpo_dspy.labelling.ordering import Ordering, RandomOrder
+from blpo_dspy.labelling.items import Work
+from blpo_dspy.labelling.order.chosen import ChosenOrder
+from blpo_dspy.labelling.order.judged import judge_items, opinions_in
+from blpo_dspy.labelling.order.looks import looks_of
+from blpo_dspy.labelling.order.ordering import Ordering, RandomOrder
+from blpo_dspy.labelling.session import open_session
 
 LABELS = LabelSpace.ordinal(1, 5)
 TASK = "Rate the technical quality of this photograph."

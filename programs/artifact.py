@@ -32,11 +32,7 @@ _IMAGE_TRACES = ("CUSTOM-TYPE-START-IDENTIFIER", ";base64,")
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Returns the JSON object in a file; no code of the file is run.
-
-    Raises:
-        ArtifactError: If the file is missing or holds no JSON object (truncated, a pickle, an image, …).
-    """
+    """Returns the JSON object in a file; no code of the file is run."""
     file = as_path(path)
     try:
         folder = file.is_dir()
@@ -72,64 +68,36 @@ def format_version(shape: Mapping[str, Any]) -> int:
     return FORMAT_VERSION if plain else NEXT_VERSION
 
 
-def judge_artifact(
-    shape: Mapping[str, Any],
-    predictors: Iterable[tuple[str, dspy.Predict]],
-    pixel_policy: Mapping[str, Any],
-    card: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Returns what the file of a judge holds.
+def artifact(form: str, version: int, **contents: Any) -> dict[str, Any]:
+    """Returns what the file of a judge, a program or a cascade holds."""
+    metadata = {"dependency_versions": get_dependency_versions()}
+    return {"format": form, "format_version": version, **contents, "metadata": metadata}
 
-    Raises:
-        BlpoError: If a demonstration holds an image.
-    """
-    state = {}
+
+def states_of(predictors: Iterable[tuple[str, dspy.Predict]]) -> dict[str, Any]:
+    """Returns the state of each predictor."""
+    states = {}
     for name, predictor in predictors:
-        state[name] = state_of(predictor)
-        if holds_images(state[name]["demos"]):
+        states[name] = state_of(predictor)
+        if holds_images(states[name]["demos"]):
             raise BlpoError(
                 f"the {name} has demonstrations with images, which a judge.json doesn't hold; "
                 "save it with save_program=True, or compile without demonstrations"
             )
-    return {
-        "format": FORMAT,
-        "format_version": format_version(shape),
-        **shape,
-        "pixel_policy": pixel_policy,
-        "card": card,
-        **state,
-        "metadata": {"dependency_versions": get_dependency_versions()},
-    }
+    return states
 
 
-def check_same(path: str | os.PathLike[str], data: Mapping[str, Any], shape: Mapping[str, Any]) -> None:
-    """Checks that a file is that of a judge of this shape.
-
-    Raises:
-        ArtifactError: If it isn't.
-    """
-    differing = [
-        f"{key} {brief(data.get(key))} (this judge: {brief(own)})"
-        for key, own in {"images": None, "confidence": None, **shape}.items()
+def differences(data: Mapping[str, Any], shape: Mapping[str, Any], what: str) -> str:
+    """Returns in words how the data of a file differ from the shape of this judge or program; "" if they don't."""
+    return "; ".join(
+        f"{key} {brief(data.get(key))} (this {what}: {brief(own)})"
+        for key, own in shape.items()
         if data.get(key) != own
-    ]
-    if differing:
-        raise ArtifactError(
-            f"{path}: saved with {'; '.join(differing)}; use VisualJudge.load({str(path)!r}) to build it as saved"
-        )
-
-
-def is_judge(data: Mapping[str, Any]) -> bool:
-    """Whether `VisualJudge.save` wrote the data, in whatever version."""
-    return data.get("format") == FORMAT
+    )
 
 
 def check_judge(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
-    """Checks that the data of a file is a whole judge of this format version.
-
-    Raises:
-        ArtifactError: If it isn't.
-    """
+    """Checks that the data of a file is a whole judge of this format version."""
     if data.get("format") == PROGRAM_FORMAT:
         raise ArtifactError(
             f"{path}: the state of a program of somebody's own, without its code; build it and call load(path) "
@@ -137,7 +105,7 @@ def check_judge(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
         )
     if data.get("format") == CASCADE_FORMAT:
         raise ArtifactError(f"{path}: several judges in a row; they are loaded by Cascade.load")
-    if not is_judge(data):
+    if data.get("format") != FORMAT:
         raise ArtifactError(
             f"{path}: not a judge saved by VisualJudge.save() (its 'format' is not {FORMAT!r}); for a plain DSPy state "
             "build the judge first and call judge.load(path) on it"
@@ -167,9 +135,6 @@ def predictor_state(saved: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the DSPy state of a predictor with no more from the file than its texts.
 
     DSPy sets every entry of a state as an attribute, the options of LM calls (an endpoint, say) among them.
-
-    Raises:
-        BlpoError: If a demonstration holds an image.
     """
     demos = [dict(demo) for demo in saved["demos"]]
     if holds_images(demos):

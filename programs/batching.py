@@ -12,7 +12,7 @@ import dspy
 import numpy as np
 from dspy.utils.exceptions import LMInvalidRequestError
 
-from blpo_dspy.data.images.prepare import ImageSource
+from blpo_dspy.data.images.prepare import ImageSource, unwrapped
 from blpo_dspy.data.tables import TableSource, in_memory, read_table, require_columns
 from blpo_dspy.errors import BlpoError, ModelError, cause, check_kind, check_least, notice
 from blpo_dspy.models.failures import FATAL_ERRORS
@@ -66,20 +66,11 @@ class BatchStoppedError(ModelError):
 class _Judging:
     """The judge, as DSPy's threads call it: it ends at an error that every call would meet, or at too many.
 
-    Args:
-        judge: The judge.
-        inputs: The keyword arguments of each call.
-        most: How many calls may fail.
-        in_a_row: Whether an answer sets their number back to none.
+    With `in_a_row` an answer sets the number of failed calls back to none.
     """
 
     def __init__(
-        self,
-        judge: Callable[..., dspy.Prediction],
-        inputs: Sequence[Mapping[str, Any]],
-        most: int,
-        *,
-        in_a_row: bool,
+        self, judge: Callable[..., dspy.Prediction], inputs: Sequence[Mapping[str, Any]], most: int, *, in_a_row: bool
     ) -> None:
         self._judge, self._inputs, self._most, self._in_a_row = judge, inputs, most, in_a_row
         self._lock, self._failed = threading.Lock(), 0
@@ -169,11 +160,7 @@ def _listed(positions: Sequence[int]) -> str:
 
 
 def listed(items: Iterable[Item], names: Sequence[str]) -> list[Item]:
-    """Returns the items of a batch: those of a list, or of a DataFrame or Dataset the inputs in each row.
-
-    Raises:
-        BlpoError: If they are one item, which would be taken apart, or a table lacks a column.
-    """
+    """Returns the items of a batch: those of a list, or of a DataFrame or Dataset the inputs in each row."""
     if isinstance(items, (str, bytes, os.PathLike, Mapping, np.ndarray, dspy.Example, dspy.Image)):
         raise BlpoError(
             f"a batch is a list of images or examples, but a {type(items).__name__} is one; put it into a list. "
@@ -184,26 +171,11 @@ def listed(items: Iterable[Item], names: Sequence[str]) -> list[Item]:
         return list(items)
     table = read_table(cast(TableSource, items), names)
     require_columns(table.name, table.columns, names, "a batch needs a column for each input of the judge", option=())
-    return [{name: _cell(row.values[name]) for name in names} for row in table.rows]
-
-
-def _cell(value: Any) -> Any:
-    """A cell as a judge takes it: of an image that `datasets` stores, its bytes or its path."""
-    if isinstance(value, Mapping) and {"bytes", "path"} & set(value):
-        return value.get("path") if value.get("bytes") is None else value["bytes"]
-    return value
+    return [{name: unwrapped(row.values[name]) for name in names} for row in table.rows]
 
 
 def batch_inputs(items: Iterable[Item], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns the keyword arguments of a call for each item of a batch.
-
-    Args:
-        items: Examples with their inputs set, mappings of inputs, or images alone.
-        names: What the judge takes, the image first.
-
-    Raises:
-        BlpoError: If an item lacks an input or has one too many, whatever their values, or an example has none set.
-    """
+    """Returns the keyword arguments of a call for each item of a batch: an example, a mapping, or an image alone."""
     found = []
     for position, item in enumerate(items):
         if isinstance(item, dspy.Example):

@@ -4,34 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import dspy
 
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.errors import ArtifactError, BlpoError, brief, check_kind
-from blpo_dspy.files import as_path, write_json
 from blpo_dspy.models.lm import Models
-from blpo_dspy.models.seams import get_dependency_versions
-from blpo_dspy.programs.artifact import CASCADE_FORMAT, read_json
+from blpo_dspy.programs.artifact import CASCADE_FORMAT, FORMAT_VERSION, artifact, read_json
 from blpo_dspy.programs.predictor import MALFORMED
 from blpo_dspy.programs.program_judge import ProgramJudge
 from blpo_dspy.programs.visual_judge import VisualJudge
 
-_VERSION = 1
 _MOST_JUDGES = 10
 
 _C = TypeVar("_C", bound="Cascade")
-
-
-class _Load:
-    """`Cascade.load(path)` builds the cascade of a file."""
-
-    def __get__(self, instance: Cascade | None, owner: type[_C]) -> Callable[..., Any]:
-        if instance is not None:
-            raise BlpoError("a cascade is built from its file: Cascade.load(path)")
-        return owner._from_file
 
 
 class Cascade(VisualJudge):
@@ -51,7 +38,7 @@ class Cascade(VisualJudge):
         BlpoError: If there are fewer or more judges, they differ in labels or inputs, or one is a program of one's own.
     """
 
-    load = _Load()
+    _suffixes = (".json",)
 
     def __init__(self, judges: Sequence[VisualJudge]) -> None:
         dspy.Module.__init__(self)
@@ -137,11 +124,7 @@ class Cascade(VisualJudge):
         return prediction
 
     def check_calibrated(self) -> None:
-        """Checks that each judge before the last one escalates.
-
-        Raises:
-            BlpoError: If one isn't calibrated.
-        """
+        """Checks that each judge before the last one escalates."""
         for position, judge in enumerate(self.judges[:-1]):
             if judge.threshold is None:
                 raise BlpoError(
@@ -154,38 +137,16 @@ class Cascade(VisualJudge):
         return self.judges[-1].escalates(label, confidence)
 
     def confident(self, *method: Any, **options: Any) -> Any:
-        """Refuses: each judge has its own confidence.
-
-        Raises:
-            BlpoError: Always.
-        """
+        """Refuses: each judge has its own confidence."""
         raise BlpoError("each judge of a cascade has its own confidence: Cascade([judge.confident('votes'), …])")
 
     def identity(self) -> dict[str, Any]:
         """Returns what its verdicts depend on apart from the models, as plain data."""
         return {"cascade": [judge.identity() for judge in self.judges]}
 
-    def save(
-        self, path: str | os.PathLike[str], save_program: bool = False, modules_to_serialize: list[Any] | None = None
-    ) -> None:
-        """Writes all judges and the card to one JSON file, which `Cascade.load(path)` reads.
-
-        Raises:
-            BlpoError: If the file would not be JSON, or a demonstration holds an image.
-        """
-        if save_program:
-            dspy.Module.save(self, path, save_program=True, modules_to_serialize=modules_to_serialize)
-            return
-        if as_path(path).suffix != ".json":
-            raise BlpoError(f"{path}: a cascade is saved as JSON; name a .json file")
-        data = {
-            "format": CASCADE_FORMAT,
-            "format_version": _VERSION,
-            "judges": [judge._artifact() for judge in self.judges],
-            "card": self.card,
-            "metadata": {"dependency_versions": get_dependency_versions()},
-        }
-        write_json(path, data)
+    def _artifact(self) -> dict[str, Any]:
+        judges = [judge._artifact() for judge in self.judges]
+        return artifact(CASCADE_FORMAT, FORMAT_VERSION, judges=judges, card=self.card)
 
     @classmethod
     def _from_file(cls: type[_C], path: str | os.PathLike[str]) -> _C:
@@ -195,10 +156,10 @@ class Cascade(VisualJudge):
             ArtifactError: If the file is damaged, or holds no cascade of this version.
         """
         data = read_json(path)
-        if data.get("format") != CASCADE_FORMAT or data.get("format_version") != _VERSION:
+        if data.get("format") != CASCADE_FORMAT or data.get("format_version") != FORMAT_VERSION:
             raise ArtifactError(
-                f"{path}: not a cascade saved by Cascade.save() in version {_VERSION}; a single judge is loaded by "
-                "VisualJudge.load"
+                f"{path}: not a cascade saved by Cascade.save() in version {FORMAT_VERSION}; a single judge is loaded "
+                "by VisualJudge.load"
             )
         try:
             judges, card = data["judges"], dict(data["card"])
@@ -212,15 +173,14 @@ class Cascade(VisualJudge):
         cascade.card = card
         return cascade
 
+    def _load_into(self, *path: Any, **options: Any) -> None:
+        raise BlpoError("a cascade is built from its file: Cascade.load(path)")
+
 
 def load_judge_file(path: str | os.PathLike[str]) -> VisualJudge:
-    """Returns the judge, or the cascade, of a file.
-
-    Raises:
-        ArtifactError: If the file holds neither.
-    """
+    """Returns the judge, or the cascade, of a file."""
     if read_json(path).get("format") == CASCADE_FORMAT:
-        return Cascade.load(Path(path))  # type: ignore[no-any-return]
+        return Cascade.load(path)
     return VisualJudge.load(path)
 
 
@@ -230,11 +190,7 @@ def stages_of(judge: VisualJudge) -> list[VisualJudge]:
 
 
 def models_of_stages(judge: VisualJudge, models: Models | Sequence[Models]) -> list[Models]:
-    """Returns the models of each judge of a cascade, or of the only one.
-
-    Raises:
-        BlpoError: If there is another number of them.
-    """
+    """Returns the models of each judge of a cascade, or of the only one."""
     count = len(stages_of(judge))
     if isinstance(models, Models):
         return [models] * count

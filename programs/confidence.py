@@ -100,24 +100,6 @@ class Confidence:
         return cls(**data)
 
 
-def doubt_to_dict(confidence: Confidence, threshold: float | None) -> dict[str, Any]:
-    """Returns how a confidence is found and, of a calibrated judge, the threshold, as plain data for JSON."""
-    return {**confidence.to_dict(), **({} if threshold is None else {"threshold": threshold})}
-
-
-def doubt_from_dict(data: Mapping[str, Any]) -> tuple[Confidence, float | None]:
-    """Returns the confidence and the threshold that `doubt_to_dict` wrote.
-
-    Raises:
-        BlpoError: If the data is not of that form.
-    """
-    check_kind("confidence", data, Mapping, "dictionary", "what the file of a judge says")
-    threshold = data.get("threshold")
-    if threshold is not None and not (isinstance(threshold, (int, float)) and 0 <= threshold <= 1):
-        raise BlpoError(f"the threshold {brief(repr(threshold))} is not a number from 0 to 1")
-    return Confidence.from_dict({name: value for name, value in data.items() if name != "threshold"}), threshold
-
-
 def elected(labels: LabelSpace, answers: Sequence[Label | None]) -> tuple[int, float]:
     """Returns the position of the answer that most answers agree with, the first of equals, and their share.
 

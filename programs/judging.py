@@ -30,17 +30,7 @@ _Shares: TypeAlias = Generator[Call, Outcome, float]
 
 @dataclass(frozen=True)
 class Judgement:
-    """The calls of a judgement.
-
-    Attributes:
-        verbalizer: Describes images; None only where no step needs a description.
-        judge: Labels them.
-        labels: The label space.
-        fields: The inputs.
-        evidence: What the judge reads: "both", "image" or "description".
-        reasoning: Whether the judge states what decides before its label.
-        confidence: How its confidence is found; None if it has none.
-    """
+    """The calls of a judgement; the verbalizer is None only where no step needs a description."""
 
     verbalizer: dspy.Predict | None
     judge: JudgingPredict
@@ -125,22 +115,24 @@ def describe(verbalizer: dspy.Predict, prepared: Mapping[str, Any]) -> str:
 
 def run(steps: Steps) -> dspy.Prediction:
     """Makes the calls of a judgement, and returns its prediction."""
+    outcome: Any = None
     try:
-        call = next(steps)
         while True:
-            call = steps.send(_outcome(*call))
+            outcome = _outcome(*steps.send(outcome))
     except StopIteration as done:
-        return _prediction(done)
+        prediction: dspy.Prediction = done.value
+        return prediction
 
 
 async def arun(steps: Steps) -> dspy.Prediction:
     """Makes the calls of a judgement without blocking the event loop."""
+    outcome: Any = None
     try:
-        call = next(steps)
         while True:
-            call = steps.send(await _aoutcome(*call))
+            outcome = await _aoutcome(*steps.send(outcome))
     except StopIteration as done:
-        return _prediction(done)
+        prediction: dspy.Prediction = done.value
+        return prediction
 
 
 def _outcome(predictor: dspy.Predict, inputs: Mapping[str, Any], config: dict[str, Any]) -> Outcome:
@@ -157,12 +149,6 @@ async def _aoutcome(predictor: dspy.Predict, inputs: Mapping[str, Any], config: 
             return await predictor.acall(**inputs, **({"config": config} if config else {}))
     except AdapterParseError as error:
         return error
-
-
-def _prediction(done: StopIteration) -> dspy.Prediction:
-    """What a judgement came to."""
-    prediction: dspy.Prediction = done.value
-    return prediction
 
 
 def _probability(outcome: Outcome, label: Label | None) -> float | None:

@@ -28,10 +28,7 @@ class Judge(Protocol):
 
 
 def judge_metric(
-    judge: Judge,
-    *,
-    fields: Mapping[str, str] | None = None,
-    scores: Mapping[Label, float] | None = None,
+    judge: Judge, *, fields: Mapping[str, str] | None = None, scores: Mapping[Label, float] | None = None
 ) -> Callable[..., dspy.Prediction]:
     """Returns `metric(example, prediction, trace=None, pred_name=None, pred_trace=None)` for DSPy's optimizers.
 
@@ -78,11 +75,7 @@ def judge_metric(
 
 
 def holders_of(inputs: InputFields, fields: Mapping[str, str] | None) -> dict[str, str]:
-    """Returns for each input of a judge the name of what holds it: that in `fields`, else its own.
-
-    Raises:
-        BlpoError: If `fields` names an input that the judge doesn't have.
-    """
+    """Returns for each input of a judge the name of what holds it: that in `fields`, else its own."""
     if fields is not None:
         check_kind("fields", fields, Mapping, "dictionary", "fields={'image': 'render'}")
     if unknown := [name for name in fields or () if name not in inputs.names]:

@@ -19,11 +19,7 @@ TRAIN = "train"
 
 
 def check_pair(labels: LabelSpace, fields: InputFields) -> None:
-    """Checks that a judge whose labels compare two images takes two.
-
-    Raises:
-        BlpoError: If it doesn't.
-    """
+    """Checks that a judge whose labels compare two images takes two."""
     if labels.paired and (len(fields.images) != 2 or any(image.several for image in fields.images)):
         raise BlpoError(
             f"the labels {labels.describe()} compare two images, but the image inputs are "
@@ -33,11 +29,7 @@ def check_pair(labels: LabelSpace, fields: InputFields) -> None:
 
 
 def asked_in(labels: LabelSpace, orders: str = "both") -> int:
-    """Returns in how many orders a judge of these labels is asked.
-
-    Raises:
-        BlpoError: If the orders are unknown.
-    """
+    """Returns in how many orders a judge of these labels is asked."""
     if orders not in get_args(Orders):
         raise BlpoError(f"orders={orders!r} is unknown; choose one of {', '.join(get_args(Orders))}")
     return 2 if labels.paired and orders == "both" else 1
@@ -50,11 +42,7 @@ def swapped(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 
 def mirrored(example: dspy.Example, labels: LabelSpace, label_field: str = "label") -> dspy.Example:
-    """Returns a labelled pair in the other order, with the label that then says the same.
-
-    Raises:
-        BlpoError: If the example does not have two image inputs, each one image.
-    """
+    """Returns a labelled pair in the other order, with the label that then says the same."""
     images = images_of(example)
     if len(images) != 2 or any(len(several) != 1 for several in images.values()):
         raise BlpoError(f"it has the image inputs {', '.join(images) or 'none'}; a pair has two, each one image")
@@ -65,10 +53,7 @@ def mirrored(example: dspy.Example, labels: LabelSpace, label_field: str = "labe
 def to_swap(labels: Sequence[Label], seed: int, name: str) -> frozenset[int]:
     """Returns the positions of the pairs that a search shows in the other order: half of those of each label.
 
-    Args:
-        labels: The label of each pair.
-        seed: Draws the pairs.
-        name: The set that they are.
+    The seed draws them, for each name of a set others.
     """
     drawn: set[int] = set()
     for label in dict.fromkeys(labels):
@@ -85,9 +70,6 @@ class BothOrders:
     `inconsistent` is whether the label changed with the order, None where one of the two answers states no label. The
     description and the reasoning are those of the given order, the confidence is the lower one, and 0 where the label
     changes with the order.
-
-    Args:
-        judge: The judge.
     """
 
     def __init__(self, judge: Judge) -> None:

@@ -34,11 +34,7 @@ class FittingPredict(dspy.Predict):
             return super().forward(**inputs, lm=lm)
 
     def load_state(self, state: Mapping[str, Any], *, allow_unsafe_lm_state: bool = False) -> FittingPredict:
-        """Takes over instructions and demonstrations; see `dspy.Predict.load_state`.
-
-        Raises:
-            ArtifactError: If the state is damaged, or of a predictor with other labels, evidence or context.
-        """
+        """Takes over instructions and demonstrations; see `dspy.Predict.load_state`."""
         own = _descriptions(self.signature.dump_state()["fields"])
         try:
             saved = _descriptions(state["signature"]["fields"])
@@ -62,12 +58,7 @@ class FittingPredict(dspy.Predict):
 
 
 class JudgingPredict(FittingPredict):
-    """The predictor that labels; the pixel policy of its program is part of its state.
-
-    Args:
-        signature: Evidence in, a label out.
-        pixel_policy: How the images of the program are brought into shape.
-    """
+    """The predictor that labels; the pixel policy of its program is part of its state."""
 
     def __init__(self, signature: type[dspy.Signature], pixel_policy: PixelPolicy) -> None:
         super().__init__(signature)
@@ -78,11 +69,7 @@ class JudgingPredict(FittingPredict):
         return {**super().dump_state(json_mode), "pixel_policy": self.pixel_policy.to_dict()}
 
     def load_state(self, state: Mapping[str, Any], *, allow_unsafe_lm_state: bool = False) -> JudgingPredict:
-        """Takes over instructions, demonstrations and pixel policy; see `FittingPredict.load_state`.
-
-        Raises:
-            BlpoError: If the pixel policy is not valid.
-        """
+        """Takes over instructions, demonstrations and pixel policy; see `FittingPredict.load_state`."""
         policy, saved = self.pixel_policy, state
         if isinstance(state, Mapping) and "pixel_policy" in state:
             policy = PixelPolicy.from_dict(state["pixel_policy"])

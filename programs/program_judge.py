@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError
@@ -13,27 +13,21 @@ from dspy.utils.exceptions import AdapterParseError
 from blpo_dspy.data.fields import InputFields
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.labels.space import LabelSpace, check_space
-from blpo_dspy.errors import ArtifactError, BlpoError, brief, check_kind
-from blpo_dspy.files import as_path, write_json
-from blpo_dspy.models.seams import get_dependency_versions
-from blpo_dspy.programs.artifact import PROGRAM_FORMAT, predictor_state, read_json, state_of
+from blpo_dspy.errors import ArtifactError, BlpoError, check_kind
+from blpo_dspy.programs.artifact import (
+    FORMAT_VERSION,
+    PROGRAM_FORMAT,
+    artifact,
+    differences,
+    predictor_state,
+    read_json,
+    state_of,
+)
 from blpo_dspy.programs.pairs import check_pair
 from blpo_dspy.programs.predictor import MALFORMED
 from blpo_dspy.programs.visual_judge import VisualJudge, check_policy
 
-_VERSION = 1
-
-
-class _Load:
-    """`judge.load(path)` takes over a saved state; the class cannot build a program from a file."""
-
-    def __get__(self, instance: ProgramJudge | None, owner: type[ProgramJudge]) -> Callable[..., Any]:
-        if instance is None:
-            raise BlpoError(
-                "a file of a program of your own holds its state, not its code: build the program, then load into it, "
-                "judge = ProgramJudge(program, labels); judge.load(path)"
-            )
-        return instance._load_into
+_J = TypeVar("_J", bound="ProgramJudge")
 
 
 class ProgramJudge(VisualJudge):
@@ -56,7 +50,7 @@ class ProgramJudge(VisualJudge):
         BlpoError: If a predictor or an input cannot be found, or the program takes others.
     """
 
-    load = _Load()
+    _suffixes = (".json",)
 
     def __init__(
         self,
@@ -149,11 +143,7 @@ class ProgramJudge(VisualJudge):
             return self._unreadable(error)
 
     def confident(self, *method: Any, **options: Any) -> Any:
-        """Refuses: how often a program of one's own is asked, and for what, is the program's to say.
-
-        Raises:
-            BlpoError: Always.
-        """
+        """Refuses: how often a program of one's own is asked, and for what, is the program's to say."""
         raise BlpoError("a program of your own has no confidence here; use a VisualJudge for one")
 
     def _read(self, prediction: Any) -> dspy.Prediction:
@@ -194,29 +184,15 @@ class ProgramJudge(VisualJudge):
         states = {name: state_of(predictor) for name, predictor in self.named_predictors()}
         return {**self._shape(), "pixel_policy": self.pixel_policy.to_dict(), "states": states}
 
-    def save(
-        self, path: str | os.PathLike[str], save_program: bool = False, modules_to_serialize: list[Any] | None = None
-    ) -> None:
-        """Writes the program's state and the card to one JSON file, which `judge.load(path)` reads.
+    def _artifact(self) -> dict[str, Any]:
+        return artifact(PROGRAM_FORMAT, FORMAT_VERSION, **self.identity(), card=self.card)
 
-        Raises:
-            BlpoError: If the file would not be JSON.
-        """
-        if save_program:
-            dspy.Module.save(self, path, save_program=True, modules_to_serialize=modules_to_serialize)
-            return
-        if as_path(path).suffix != ".json":
-            raise BlpoError(f"{path}: a judge is saved as JSON; name a .json file")
-        data = {
-            "format": PROGRAM_FORMAT,
-            "format_version": _VERSION,
-            **self._shape(),
-            "pixel_policy": self.pixel_policy.to_dict(),
-            "card": self.card,
-            "states": {name: state_of(predictor) for name, predictor in self.named_predictors()},
-            "metadata": {"dependency_versions": get_dependency_versions()},
-        }
-        write_json(path, data)
+    @classmethod
+    def _from_file(cls: type[_J], path: str | os.PathLike[str]) -> _J:
+        raise BlpoError(
+            "a file of a program of your own holds its state, not its code: build the program, then load into it, "
+            "judge = ProgramJudge(program, labels); judge.load(path)"
+        )
 
     def _load_into(
         self, path: str | os.PathLike[str], allow_pickle: bool = False, allow_unsafe_lm_state: bool = False
@@ -227,17 +203,10 @@ class ProgramJudge(VisualJudge):
             ArtifactError: If the file is damaged, or of another program.
         """
         data = read_json(path)
-        if data.get("format") != PROGRAM_FORMAT or data.get("format_version") != _VERSION:
-            raise ArtifactError(f"{path}: not a program saved by ProgramJudge.save() in version {_VERSION}")
-        differing = [
-            f"{key} {brief(data.get(key))} (this program: {brief(own)})"
-            for key, own in self._shape().items()
-            if data.get(key) != own
-        ]
-        if differing:
-            raise ArtifactError(
-                f"{path}: saved by another program: {'; '.join(differing)}; build the one it was saved by"
-            )
+        if data.get("format") != PROGRAM_FORMAT or data.get("format_version") != FORMAT_VERSION:
+            raise ArtifactError(f"{path}: not a program saved by ProgramJudge.save() in version {FORMAT_VERSION}")
+        if differing := differences(data, self._shape(), "program"):
+            raise ArtifactError(f"{path}: saved by another program: {differing}; build the one it was saved by")
         try:
             policy, card, states = PixelPolicy.from_dict(data["pixel_policy"]), dict(data["card"]), data["states"]
             for name, predictor in self.named_predictors():

@@ -46,7 +46,7 @@ def is_default_verbalizer_instruction(instruction: str) -> bool:
 def verbalize_signature(instruction: str, fields: InputFields) -> type[dspy.Signature]:
     """Returns g(x; q): images and context texts in, a description out."""
     signature: type[dspy.Signature] = VerbalizeImage.with_instructions(instruction)
-    if not _is_plain(fields):
+    if fields.images != (ImageInput(IMAGE),):
         signature = signature.delete(IMAGE)
         for position, image in enumerate(fields.images):
             field = dspy.InputField(desc=_described(image, fields, "describe"))
@@ -77,11 +77,6 @@ def judge_signature(
     if reasoning:
         signature = signature.prepend("reasoning", dspy.OutputField(desc="the evidence that decides, briefly"), str)
     return signature
-
-
-def _is_plain(fields: InputFields) -> bool:
-    """Whether there is one image, of the usual name."""
-    return fields.images == (ImageInput(IMAGE),)
 
 
 def _described(image: ImageInput, fields: InputFields, purpose: str) -> str:

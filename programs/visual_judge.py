@@ -21,16 +21,18 @@ from blpo_dspy.files import as_path, check_path, write_json
 from blpo_dspy.models.lean import lean_calls
 from blpo_dspy.notebook import html_table
 from blpo_dspy.programs.artifact import (
+    FORMAT,
+    artifact,
     check_judge,
-    check_same,
-    is_judge,
-    judge_artifact,
+    differences,
+    format_version,
     predictor_state,
     read_json,
     state_of,
+    states_of,
 )
 from blpo_dspy.programs.batching import Item, batch_inputs, listed, run_batch
-from blpo_dspy.programs.confidence import TEMPERATURE, VOTES, Confidence, doubt_from_dict, doubt_to_dict
+from blpo_dspy.programs.confidence import TEMPERATURE, VOTES, Confidence
 from blpo_dspy.programs.judging import Judgement, arun, describe, run
 from blpo_dspy.programs.metric import judge_metric
 from blpo_dspy.programs.pairs import check_pair
@@ -356,10 +358,7 @@ class VisualJudge(dspy.Module):
         return batch.predictions
 
     def as_metric(
-        self,
-        *,
-        fields: Mapping[str, str] | None = None,
-        scores: Mapping[Label, float] | None = None,
+        self, *, fields: Mapping[str, str] | None = None, scores: Mapping[Label, float] | None = None
     ) -> Callable[..., dspy.Prediction]:
         """Returns a DSPy metric that scores another program's output by this judge; see `judge_metric`."""
         return judge_metric(self, fields=fields, scores=scores)
@@ -379,7 +378,7 @@ class VisualJudge(dspy.Module):
                 pixels.
         """
         suffix = as_path(path).suffix
-        if not save_program and suffix not in (".json", ".pkl"):
+        if not save_program and suffix not in self._suffixes:
             raise BlpoError(f"{path}: a judge is saved as JSON; name a .json file")
         if suffix == ".pkl":
             notice(f"{path} is a pickle, which VisualJudge.load doesn't read; a judge that it does is a .json file")
@@ -390,9 +389,12 @@ class VisualJudge(dspy.Module):
         write_json(path, self._artifact())
 
     load = _Load()
+    _suffixes: tuple[str, ...] = (".json", ".pkl")
 
     def _artifact(self) -> dict[str, Any]:
-        return judge_artifact(self._shape(), self.named_predictors(), self.pixel_policy.to_dict(), self.card)
+        shape, policy = self._shape(), self.pixel_policy.to_dict()
+        states = states_of(self.named_predictors())
+        return artifact(FORMAT, format_version(shape), **shape, pixel_policy=policy, card=self.card, **states)
 
     def identity(self) -> dict[str, Any]:
         """Returns what its verdicts depend on apart from the models, as plain data: equal if two judges judge alike."""
@@ -423,15 +425,16 @@ class VisualJudge(dspy.Module):
         """How the confidence is found and, of a calibrated judge, the threshold, as plain data."""
         if self.confidence is None:
             raise BlpoError("this judge has no confidence; give it one, judge.confident('votes')")
-        return doubt_to_dict(self.confidence, self.threshold)
+        return {**self.confidence.to_dict(), **({} if self.threshold is None else {"threshold": self.threshold})}
 
     def _take_doubt(self, data: Mapping[str, Any]) -> None:
-        """Takes over what `_doubt` returned.
-
-        Raises:
-            BlpoError: If the data is not of that form.
-        """
-        self.confidence, self.threshold = doubt_from_dict(data)
+        """Takes over what `_doubt` returned."""
+        check_kind("confidence", data, Mapping, "dictionary", "what the file of a judge says")
+        threshold = data.get("threshold")
+        if threshold is not None and not (isinstance(threshold, (int, float)) and 0 <= threshold <= 1):
+            raise BlpoError(f"the threshold {brief(repr(threshold))} is not a number from 0 to 1")
+        confidence = Confidence.from_dict({name: value for name, value in data.items() if name != "threshold"})
+        self.confidence, self.threshold = confidence, threshold
 
     @classmethod
     def _from_file(cls: type[_J], path: str | os.PathLike[str]) -> _J:
@@ -481,7 +484,7 @@ class VisualJudge(dspy.Module):
             super().load(path, allow_pickle, allow_unsafe_lm_state)
             return
         data = read_json(path)
-        if not is_judge(data):
+        if data.get("format") != FORMAT:
             try:
                 super().load(path, allow_pickle, allow_unsafe_lm_state)
             except BlpoError as error:
@@ -492,7 +495,10 @@ class VisualJudge(dspy.Module):
                 ) from error
             return
         check_judge(path, data)
-        check_same(path, data, self._shape())
+        if differing := differences(data, {"images": None, "confidence": None, **self._shape()}, "judge"):
+            raise ArtifactError(
+                f"{path}: saved with {differing}; use VisualJudge.load({str(path)!r}) to build it as saved"
+            )
         try:
             self._restore(data)
         except MALFORMED as error:
@@ -526,11 +532,7 @@ def single(program: _P) -> _P:
 
 
 def check_policy(policy: object) -> None:
-    """Refuses what is not a pixel policy.
-
-    Raises:
-        BlpoError: Saying so.
-    """
+    """Refuses what is not a pixel policy."""
     check_kind("pixel_policy", policy, PixelPolicy, "pixel policy", "PixelPolicy(max_side=1024)")
 
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +23,23 @@ from starlette.testclient import TestClient
 
 from blpo_dspy.data.fields import InputFields
 from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.files import write_json
 from blpo_dspy.labelling.agreement import agreement_page
-from blpo_dspy.labelling.app import LabelServer
-from blpo_dspy.labelling.items import find_items
+from blpo_dspy.labelling.items import Work, find_items
 from blpo_dspy.labelling.journal import RaterJournal
-from blpo_dspy.labelling.ordering import RandomOrder
-from blpo_dspy.labelling.originals import find_originals
-from blpo_dspy.labelling.review import ReviewSession, review_journal
+from blpo_dspy.labelling.order.ordering import RandomOrder
+from blpo_dspy.labelling.reviewing.originals import find_originals
+from blpo_dspy.labelling.reviewing.review import ReviewSession, review_journal
+from blpo_dspy.labelling.server.app import LabelServer
 from blpo_dspy.labelling.session import LabelSession
 from blpo_dspy.labelling.table import LabelTable
 from blpo_dspy.report.run.to_review import (
     FORMAT,
+    REVIEW,
     ReviewCase,
     ReviewData,
     ReviewTables,
     load_review_data,
-    write_review_data,
 )
 
 SCALE = LabelSpace.ordinal(1, 5)
@@ -97,7 +98,7 @@ def labelling(
     **options: Any,
 ) -> Iterator[Page]:
     """Yields the page of a rater."""
-    items = find_items(source, labels, out, fields=InputFields.of(images, context), **options)
+    items = find_items(Work(source, labels, out, InputFields.of(images, context), **options))
     journal = RaterJournal(out, rater, labels, items.fields.names)
     ordering = RandomOrder([item.key for item in items.items if item.key not in items.given])
     table = LabelTable(out, items, journal, ordering)
@@ -128,7 +129,8 @@ def run_folder(folder: Path, cases: Sequence[ReviewCase] = CASES, **tables: Any)
         **{"paths": paths, "images": ("image",), "group_column": "group", "reason_column": "why", **tables}
     )
     ids = {"train": ("000.png", "001.png", "002.png"), "val": ("004.png", "005.png"), "test": ("006.png", "007.png")}
-    write_review_data(run, ReviewData(FORMAT, "a-run", SCALE.to_dict(), "How good?", known, ids, tuple(cases)))
+    data = ReviewData(FORMAT, "a-run", SCALE.to_dict(), "How good?", known, ids, tuple(cases))
+    write_json(run / REVIEW, asdict(data))
     return run
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import itertools
+import re
 import subprocess
 import sys
 import tarfile
@@ -107,3 +110,29 @@ def test_the_mapped_folders_import_by_one_name_only(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert done.stdout.strip() == "[False, False, True, True]"
+
+
+# What a requirement brings along: datasets pandas, pydantic its core; type checkers bring their own stubs.
+BROUGHT = {"pandas", "pydantic-core", "typeshed"}
+
+
+@pytest.mark.wheel
+def test_every_package_that_is_imported_is_a_requirement() -> None:
+    """At the top of a module or within; what only an extra needs is part of an extra."""
+
+    def normal(name: str) -> str:
+        return re.sub(r"[-_.]+", "-", name).strip("-").lower()
+
+    folder = Path(blpo_dspy.__file__).parent
+    modules: set[str] = set()
+    for node in itertools.chain.from_iterable(ast.walk(ast.parse(path.read_text())) for path in folder.rglob("*.py")):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules.add(node.module.partition(".")[0])
+    providers = metadata.packages_distributions()
+    imported = {
+        normal(providers.get(module, [module])[0]) for module in modules - sys.stdlib_module_names - {"blpo_dspy"}
+    }
+    required = {normal(re.split(r"[^\w.-]", one)[0]) for one in metadata.requires("blpo-dspy") or ()}
+    assert imported - required == BROUGHT

@@ -57,10 +57,10 @@ from blpo_dspy.optimizers import (
 from blpo_dspy.optimizers.estimate import Estimate, estimate
 from blpo_dspy.predictions.progress import Progress
 from blpo_dspy.runs.align import Alignment
-from blpo_dspy.runs.calibrated import Calibrated
-from blpo_dspy.runs.drift import Drift
+from blpo_dspy.runs.calibration.calibrated import Calibrated
+from blpo_dspy.runs.collection.drift import Drift
+from blpo_dspy.runs.collection.population import Population
 from blpo_dspy.runs.measure import Measurement
-from blpo_dspy.runs.population import Population
 
 version: str = __version__
 errors: tuple[type[BlpoError], ...] = (ArtifactError, DataError, ModelError)

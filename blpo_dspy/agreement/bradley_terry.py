@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from blpo_dspy.agreement.intervals import Interval, percentile_interval
+from blpo_dspy.agreement.intervals import LEVEL, Interval, percentile_interval
 from blpo_dspy.agreement.resampling import Floats
 from blpo_dspy.errors import BlpoError, brief
 
@@ -71,15 +71,12 @@ class Ranking:
         return {**asdict(self), "models": [asdict(model) for model in self.models]}
 
 
-def bradley_terry(
-    comparisons: Sequence[Comparison], *, seed: int = 0, level: float = 0.95, resamples: int = _RESAMPLES
-) -> Ranking:
+def bradley_terry(comparisons: Sequence[Comparison], *, seed: int = 0, resamples: int = _RESAMPLES) -> Ranking:
     """Returns the models of some verdicts, the strongest first.
 
     Args:
         comparisons: The verdicts.
         seed: The same seed gives the same intervals.
-        level: Nominal coverage of the intervals in (0, 1).
         resamples: Number of bootstrap resamples.
 
     Raises:
@@ -99,7 +96,7 @@ def bradley_terry(
     for i, name in enumerate(names):
         there = [one for one in comparisons if name in (one.first, one.second)]
         own = [one.share if one.first == name else 1 - one.share for one in there]
-        interval = percentile_interval(float(estimate[i]), draws[:, i], level, METHOD)
+        interval = percentile_interval(float(estimate[i]), draws[:, i], LEVEL, METHOD)
         assert interval is not None
         rows.append(Ranked(name, len(own), sum(own), float(estimate[i]), interval))
     ties = sum(one.share == 0.5 for one in comparisons)

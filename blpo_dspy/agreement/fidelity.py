@@ -35,12 +35,9 @@ _VERDICTS = (
 
 @dataclass(frozen=True)
 class Stated:
-    """Descriptions that give a verdict, which the verbalizer is to leave to the judge.
+    """How many of n descriptions give a verdict, which the verbalizer is to leave to the judge.
 
-    Attributes:
-        n: Descriptions that were looked at.
-        count: How many of them do.
-        examples: Id and text of the first few.
+    The examples are id and text of the first few.
     """
 
     n: int = 0
@@ -55,13 +52,8 @@ class Stated:
 def fidelity(labels: LabelSpace, from_pixels: Sequence[Verdict], from_text: Sequence[Verdict]) -> Agreement:
     """Returns how far the labels judged from descriptions alone agree with those judged from the pixels.
 
-    The rows of the confusion matrix are the labels from the pixels, so that it also shows the fidelity of each label
-    (of a closed set).
-
-    Args:
-        labels: The label space.
-        from_pixels: Verdicts of the judge with evidence "image".
-        from_text: Verdicts of the same judge with evidence "description", in the same order.
+    The verdicts are of the same judge with the evidence "image" and "description". The rows of the confusion matrix are
+    the labels from the pixels, so that it also shows the fidelity of each label (of a closed set).
     """
     pairs = [(p, t) for p, t in zip(from_pixels, from_text, strict=True) if not p.failure and not t.failure]
     stated = [(p.label, t.label) for p, t in pairs if p.label is not None]

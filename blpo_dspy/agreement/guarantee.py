@@ -22,7 +22,6 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from blpo_dspy.agreement.intervals import Interval
 from blpo_dspy.agreement.resampling import Floats, Ints
 from blpo_dspy.errors import BlpoError
 
@@ -58,11 +57,7 @@ class SettingTest:
 
 
 def check_promise(level: float, risk: float) -> None:
-    """Checks the level of agreement and the risk of a guarantee.
-
-    Raises:
-        BlpoError: If one of them is not a number between 0 and 1.
-    """
+    """Checks the level of agreement and the risk of a guarantee."""
     for name, value in (("agreement", level), ("risk", risk)):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
             raise BlpoError(f"{name}={value!r} is not a number between 0 and 1, such as 0.9", option=name)
@@ -101,31 +96,16 @@ def lower_bound(test: SettingTest) -> float:
     return float(beta.ppf(test.risk, test.agreeing, test.selected - test.agreeing + 1))
 
 
-def exact_interval(count: int, n: int, *, level: float = 0.95) -> Interval | None:
-    """Returns the Clopper-Pearson interval of a share of n, None if n is zero."""
-    from scipy.stats import binomtest  # noqa: PLC0415
-
-    if n == 0:
-        return None
-    ends = binomtest(count, n).proportion_ci(level, method="exact")
-    return Interval(float(ends.low), float(ends.high), level, "Clopper-Pearson interval", 0)
-
-
 def least_selected(level: float, risk: float) -> int:
     """Returns how many images a setting has to select at least to pass, where all of them agree."""
     return math.ceil(math.log(risk) / math.log(level) - 1e-9)
 
 
 def labels_needed(tests: Sequence[SettingTest], n: int, level: float) -> int | None:
-    """Returns how many labelled images would suffice for one of the tested settings, with probability `POWER`.
+    """Returns of how many labelled images some would suffice for a tested setting, with probability `POWER`.
 
-    Agreement and share of what a setting selects are taken for those of the population. None if no setting's agreement
-    is above the level, or if more than 100,000 would be needed.
-
-    Args:
-        tests: The tests that were made.
-        n: Of how many labelled images.
-        level: The agreement to keep.
+    Agreement and share of what a setting selects, of n images, are taken for those of the population. None if no
+    setting's agreement is above the level, or if more than 100,000 would be needed.
     """
     needed = [
         math.ceil(_selected_needed(test, level) * n / test.selected)
@@ -180,13 +160,7 @@ def accepting(confidences: Floats, setting: Sequence[float]) -> Ints:
 
 
 def counts_of(confidences: Floats, right: Bools, settings: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
-    """Returns for each setting how many images it selects, and how many of these labels agree with people's.
-
-    Args:
-        confidences: As for `accepting`.
-        right: Shape (judges, images); whether the judge's label agrees.
-        settings: The settings.
-    """
+    """Returns how many images each setting selects, and how many of these labels are right; see `accepting`."""
     found = []
     images = np.arange(confidences.shape[1])
     for setting in settings:

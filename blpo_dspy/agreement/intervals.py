@@ -26,6 +26,9 @@ from blpo_dspy.errors import BlpoError
 METHOD = "percentile bootstrap stratified by true label, smoothed by one example with a random outcome"
 SCORES_METHOD = "percentile bootstrap, smoothed by one example with a random outcome"
 ITEMS_METHOD = "percentile bootstrap of the items, smoothed by one item with a random outcome"
+LEVEL = 0.95
+"""The nominal coverage of intervals."""
+
 BETTER, WORSE, NO_CHANGE = "better", "worse", "not distinguishable from no change"
 
 
@@ -138,7 +141,7 @@ def plain_intervals(intervals: Mapping[str, Interval | None]) -> dict[str, dict[
 
 
 def agreement_intervals(
-    agreement: Agreement, *, seed: int = 0, level: float = 0.95, resamples: int = RESAMPLES
+    agreement: Agreement, *, seed: int = 0, level: float = LEVEL, resamples: int = RESAMPLES
 ) -> dict[str, Interval | None]:
     """Returns an interval for each figure of an agreement; None where the figure is undefined.
 
@@ -164,12 +167,10 @@ def agreement_intervals(
     return found
 
 
-def mean_loss_interval(
-    agreement: Agreement, *, seed: int = 0, level: float = 0.95, resamples: int = RESAMPLES
-) -> Interval | None:
+def mean_loss_interval(agreement: Agreement, *, seed: int = 0) -> Interval | None:
     """Returns an interval for an agreement's mean loss, None if it is undefined; arguments as `agreement_intervals`."""
-    draws = _agreement_draws(agreement, ["mean_loss"], resamples, seed)
-    return percentile_interval(agreement.mean_loss, draws["mean_loss"][:, 0], level, interval_method(agreement.labels))
+    draws = _agreement_draws(agreement, ["mean_loss"], RESAMPLES, seed)["mean_loss"][:, 0]
+    return percentile_interval(agreement.mean_loss, draws, LEVEL, interval_method(agreement.labels))
 
 
 def interval_method(labels: LabelSpace) -> str:
@@ -184,7 +185,6 @@ def compare_paired(
     after: Sequence[Label | None],
     *,
     seed: int = 0,
-    level: float = 0.95,
     resamples: int = RESAMPLES,
     figures: Sequence[str] | None = None,
 ) -> PairedComparison:
@@ -196,39 +196,27 @@ def compare_paired(
         before: Labels of the first judge, None for an invalid answer.
         after: Labels of the second judge in the same order.
         seed: The same seed gives the same intervals.
-        level: Nominal coverage in (0, 1).
         resamples: Number of bootstrap resamples.
         figures: Which differences to return in addition to the headline's, all if None; a few take less time.
 
     Raises:
         BlpoError: If there is nothing to compare, the lengths differ, or a label is not in the space.
     """
+    from scipy.stats import binomtest  # noqa: PLC0415  (slow to import)
+
     if not len(truth) == len(before) == len(after) > 0:
         raise BlpoError(
             f"{len(truth)} human labels, {len(before)} labels before and {len(after)} after: a paired comparison needs "
             "one of each for every example, and at least one example"
         )
-    outcomes = Outcomes.of(labels, [*truth, *before, *after])
-    rows = np.array(outcomes.true_positions(truth))
-    first, second = (np.array(outcomes.positions(values)) for values in (before, after))
-    headline = headline_figure(labels)
-    names = [name for name in figure_names(labels) if figures is None or name in (headline, *figures)]
-    observed = distinct(np.stack([rows, first, second], axis=1))
-    differences = _differences(outcomes, observed, names, level, resamples, seed)
-    right = [outcomes.right(rows, said) for said in (first, second)]
-    fixed, broken = int(np.sum(~right[0] & right[1])), int(np.sum(right[0] & ~right[1]))
-    changes = outcomes.distances(rows, second) - outcomes.distances(rows, first)
-    p_value = _sign_flip_p(outcomes.whole_steps(changes))
-    return PairedComparison(
-        n=len(rows),
-        fixed=fixed,
-        broken=broken,
-        mcnemar_p=_mcnemar_p(fixed, broken),
-        p_value=p_value,
-        differences=differences,
-        headline=headline,
-        verdict=_verdict(differences[headline], p_value, lower_is_better=headline == "mean_loss"),
-    )
+    found = _compared(labels, truth, [before], [after], [()], figures, resamples, seed)
+    right = [
+        [labels.right(true, said) for true, said in zip(truth, answers, strict=True)] for answers in (before, after)
+    ]
+    fixed, broken = (sum(is_ and not was for was, is_ in zip(*two, strict=True)) for two in (right, right[::-1]))
+    mcnemar_p = float(binomtest(fixed, fixed + broken).pvalue) if fixed + broken else 1.0
+    numbers = (len(truth), fixed, broken, mcnemar_p, found.p_value)
+    return PairedComparison(*numbers, found.differences, found.headline, found.verdict)
 
 
 def compare_over_seeds(
@@ -237,33 +225,35 @@ def compare_over_seeds(
     before: Sequence[Sequence[Label | None]],
     after: Sequence[Sequence[Label | None]],
     failed: Sequence[Collection[int]],
-    *,
-    seed: int = 0,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
 ) -> SeedsComparison:
-    """Compares the means over seeds of two judges on the same examples.
+    """Compares the means over seeds of two judges on the same examples; labels as for `compare_paired`, of each seed.
 
-    Args:
-        labels: The label space.
-        truth: Human labels.
-        before: For each seed the labels of the first judge, None for an invalid answer.
-        after: Likewise of the second judge.
-        failed: For each seed the positions of the examples that one of the two didn't answer; they are left out.
-        seed: The same seed gives the same intervals.
-        level: Nominal coverage in (0, 1).
-        resamples: Number of bootstrap resamples.
+    Of each seed the examples at the positions in `failed`, which one of the two didn't answer, are left out.
 
     Raises:
         BlpoError: If a label is not in the space, or a seed has no example that both answered.
     """
+    return _compared(labels, truth, before, after, failed, [main_figure(labels)], RESAMPLES, 0)
+
+
+def _compared(
+    labels: LabelSpace,
+    truth: Sequence[Label],
+    before: Sequence[Sequence[Label | None]],
+    after: Sequence[Sequence[Label | None]],
+    failed: Sequence[Collection[int]],
+    figures: Sequence[str] | None,
+    resamples: int,
+    seed: int,
+) -> SeedsComparison:
+    """Means over seeds compared by the headline and some figures, all if None."""
     outcomes = Outcomes.of(labels, [*truth, *(label for one in (*before, *after) for label in one)])
     rows = np.array(outcomes.true_positions(truth))
     first, second = (_columns(outcomes, predicted, failed) for predicted in (before, after))
     headline = headline_figure(labels)
-    names = [name for name in figure_names(labels) if name in (main_figure(labels), headline)]
+    names = [name for name in figure_names(labels) if figures is None or name in (headline, *figures)]
     observed = distinct(np.column_stack([rows, first, second]))
-    differences = _differences(outcomes, observed, names, level, resamples, seed)
+    differences = _differences(outcomes, observed, names, resamples, seed)
     truths = np.broadcast_to(rows[:, None], first.shape)
     moved = outcomes.distances(truths, second) - outcomes.distances(truths, first)
     changes = np.where(first == MISSING, 0.0, outcomes.whole_steps(moved))
@@ -278,29 +268,17 @@ def interval_over_seeds(
     predicted: Sequence[Sequence[Label | None]],
     failed: Sequence[Collection[int]],
     figure: str,
-    *,
-    seed: int = 0,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
 ) -> Interval | None:
-    """Returns the interval of a figure's mean over seeds, None where it is undefined; see `compare_over_seeds`.
-
-    Raises:
-        BlpoError: If a label is not in the space, or a seed has no example that was answered.
-    """
+    """Returns the interval of a figure's mean over seeds, None where it is undefined; see `compare_over_seeds`."""
     outcomes = Outcomes.of(labels, [*truth, *(label for one in predicted for label in one)])
     observed = distinct(np.column_stack([outcomes.true_positions(truth), _columns(outcomes, predicted, failed)]))
     mean = _by_judge(outcomes, Items(observed.codes, observed.counts[None]), [figure])[figure][0].mean()
-    draws = _draws(outcomes, observed, [figure], resamples, seed, judges=1)[figure].mean(axis=1)
-    return percentile_interval(float(mean), draws, level, interval_method(labels))
+    draws = _draws(outcomes, observed, [figure], RESAMPLES, 0, judges=1)[figure].mean(axis=1)
+    return percentile_interval(float(mean), draws, LEVEL, interval_method(labels))
 
 
 def mean_sd(values: Sequence[float]) -> MeanSd:
-    """Returns mean and standard deviation over seeds.
-
-    Raises:
-        BlpoError: If there are no values.
-    """
+    """Returns mean and standard deviation over seeds."""
     if not values:
         raise BlpoError("no values to average; a figure that is undefined for every seed has no mean")
     return MeanSd(fmean(values), stdev(values) if len(values) > 1 else None, len(values))
@@ -317,14 +295,15 @@ def percentile_interval(estimate: float | None, draws: Floats, level: float, met
     return Interval(min(float(low), estimate), max(float(high), estimate), level, method, len(draws))
 
 
-def proportion_interval(count: int, n: int, *, level: float = 0.95) -> Interval | None:
-    """Returns Wilson's score interval of a share of n, None if n is zero."""
+def proportion_interval(count: int, n: int, *, level: float = LEVEL, exact: bool = False) -> Interval | None:
+    """Returns Wilson's score interval of a share of n, or that of Clopper and Pearson; None if n is zero."""
     from scipy.stats import binomtest  # noqa: PLC0415  (slow to import, and needed only here)
 
     if n == 0:
         return None
-    ends = binomtest(count, n).proportion_ci(level, method="wilson")
-    return Interval(float(ends.low), float(ends.high), level, "Wilson score interval", 0)
+    ends = binomtest(count, n).proportion_ci(level, method="exact" if exact else "wilson")
+    method = "Clopper-Pearson interval" if exact else "Wilson score interval"
+    return Interval(float(ends.low), float(ends.high), level, method, 0)
 
 
 def flips_in_words(flips: Flips) -> str:
@@ -388,7 +367,7 @@ def _by_judge(outcomes: Outcomes, items: Items, names: Sequence[str]) -> dict[st
 
 
 def _differences(
-    outcomes: Outcomes, observed: Items, names: Sequence[str], level: float, resamples: int, seed: int
+    outcomes: Outcomes, observed: Items, names: Sequence[str], resamples: int, seed: int
 ) -> dict[str, Difference]:
     """Differences of (true label, outcomes before, outcomes after), with a column for each seed."""
     figures = _by_judge(outcomes, Items(observed.codes, observed.counts[None]), names)
@@ -397,16 +376,10 @@ def _differences(
     for name in names:
         old, new = (float(half.mean()) for half in np.split(figures[name][0], 2))
         before, after = (half.mean(axis=1) for half in np.split(draws[name], 2, axis=1))
-        interval = percentile_interval(new - old, after - before, level, interval_method(outcomes.labels))
+        interval = percentile_interval(new - old, after - before, LEVEL, interval_method(outcomes.labels))
         if interval is not None:
             found[name] = Difference(old, new, new - old, interval)
     return found
-
-
-def _mcnemar_p(fixed: int, broken: int) -> float:
-    from scipy.stats import binomtest  # noqa: PLC0415
-
-    return float(binomtest(fixed, fixed + broken).pvalue) if fixed + broken else 1.0
 
 
 def _sign_flip_p(changes: Floats) -> float:

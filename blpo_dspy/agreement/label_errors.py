@@ -97,10 +97,6 @@ def with_examples(
 
 
 def write_label_errors(path: str | os.PathLike[str], errors: Sequence[LikelyError]) -> None:
-    """Writes a CSV for relabelling, with an empty column "new_label".
-
-    Raises:
-        BlpoError: If the file cannot be written.
-    """
+    """Writes a CSV for relabelling, with an empty column "new_label"."""
     header = [*(field.name for field in fields(LikelyError)), "new_label"]
     write_sheet(path, [header, *([*astuple(error), ""] for error in errors)])

@@ -15,12 +15,7 @@ from blpo_dspy.notebook import html_table, share
 
 @dataclass(frozen=True)
 class Flips:
-    """Pairs of images that were judged in both orders: of how many the label changes with the order.
-
-    Attributes:
-        pairs: Those with a label in both orders.
-        flipped: Those with another label in the other order.
-    """
+    """Pairs of images with a label in both orders, and how many of them have another one in the other order."""
 
     pairs: int
     flipped: int
@@ -160,50 +155,34 @@ def measure_agreement(
     check_space(labels)
     if len(truth) != len(predicted):
         raise BlpoError(f"{len(truth)} human labels but {len(predicted)} predictions; there must be one for each")
-    measure = _of_scores if labels.kind == "scores" else _of_closed_set
-    return measure(labels, truth, predicted, failed)
-
-
-def _of_closed_set(
-    labels: LabelSpace, truth: Sequence[Label], predicted: Sequence[Label | None], failed: int
-) -> Agreement:
-    outcomes = Outcomes.of(labels)
-    true, guess, n, size = outcomes.true_positions(truth), outcomes.positions(predicted), len(truth), len(labels)
-    valid = [(i, j) for i, j in zip(true, guess, strict=True) if j < size]
-    invalid = n - len(valid)
-    return Agreement(
-        n=n,
-        accuracy=sum(i == j for i, j in valid) / n if n else None,
-        macro_f1=_macro_f1(true, guess, size),
-        kappa=_kappa(labels, true, guess),
-        invalid=invalid,
-        invalid_rate=invalid / n if n else None,
-        spearman=_correlation("spearmanr", valid) if labels.ordered else None,
-        mae=sum(abs(i - j) for i, j in valid) / len(valid) if labels.ordered and valid else None,
-        confusion=_confusion(true, guess, size),
-        labels=labels,
-        failed=failed,
-    )
-
-
-def _of_scores(labels: LabelSpace, truth: Sequence[Label], predicted: Sequence[Label | None], failed: int) -> Agreement:
     pairs, n = tuple(zip(truth, predicted, strict=True)), len(truth)
-    valid = [(labels.score(true), labels.score(said)) for true, said in pairs if said is not None]
-    right = sum(labels.right(true, said) for true, said in pairs)
+    valid: list[tuple[float, float]]
+    own: dict[str, Any]
+    if labels.kind == "scores":
+        valid = [(labels.score(true), labels.score(said)) for true, said in pairs if said is not None]
+        own = {
+            "macro_f1": None,
+            "kappa": None,
+            "confusion": (),
+            "pearson": _correlation("pearsonr", valid),
+            "pairs": pairs,
+        }
+    else:
+        outcomes, size = Outcomes.of(labels), len(labels)
+        true, guess = outcomes.true_positions(truth), outcomes.positions(predicted)
+        valid = [(i, j) for i, j in zip(true, guess, strict=True) if j < size]
+        own = {"macro_f1": _macro_f1(true, guess, size), "kappa": _kappa(labels, true, guess)}
+        own["confusion"] = _confusion(true, guess, size)
     return Agreement(
         n=n,
-        accuracy=right / n if n else None,
-        macro_f1=None,
-        kappa=None,
+        accuracy=sum(labels.right(true, said) for true, said in pairs) / n if n else None,
         invalid=n - len(valid),
         invalid_rate=(n - len(valid)) / n if n else None,
-        spearman=_correlation("spearmanr", valid),
-        mae=sum(abs(true - said) for true, said in valid) / len(valid) if valid else None,
-        confusion=(),
+        spearman=_correlation("spearmanr", valid) if labels.ordered else None,
+        mae=sum(abs(true - said) for true, said in valid) / len(valid) if labels.ordered and valid else None,
         labels=labels,
         failed=failed,
-        pearson=_correlation("pearsonr", valid),
-        pairs=pairs,
+        **own,
     )
 
 

@@ -27,11 +27,7 @@ class Outcomes:
 
     @classmethod
     def of(cls, labels: LabelSpace, given: Iterable[Label | None] = ()) -> Outcomes:
-        """Returns the outcomes of items with these labels, None for an invalid answer.
-
-        Raises:
-            BlpoError: If a label is not in the space.
-        """
+        """Returns the outcomes of items with these labels, None for an invalid answer."""
         if labels.score_range is None:
             return cls(labels, labels.labels)
         return cls(labels, tuple(sorted({labels.score(label) for label in given if label is not None})))
@@ -40,22 +36,14 @@ class Outcomes:
         return len(self.values)
 
     def true_positions(self, given: Sequence[Label]) -> list[int]:
-        """Returns the position of each human label.
-
-        Raises:
-            BlpoError: If one is not among the outcomes.
-        """
+        """Returns the position of each human label."""
         found = self.positions(given)
         if len(self) in found:
             raise BlpoError(f"None is not one of the labels {self.labels.describe()}")
         return found
 
     def positions(self, given: Sequence[Label | None]) -> list[int]:
-        """Returns the position of each label; len(self) for None, an invalid answer.
-
-        Raises:
-            BlpoError: If one is not among the outcomes.
-        """
+        """Returns the position of each label; len(self) for None, an invalid answer."""
         places = self._places
         strange = [label for label in given if label is not None and label not in places]
         if strange:

@@ -12,8 +12,16 @@ import dspy
 from blpo_dspy.agreement.figures import pair_figure
 from blpo_dspy.agreement.intervals import Interval, plain_intervals
 from blpo_dspy.agreement.outcomes import Outcomes
-from blpo_dspy.agreement.rater_figures import bootstrap_interval, mean_defined, pair_figures, rated_items, value_of
-from blpo_dspy.agreement.raters import HumanAgreement, human_agreement, rater_intervals
+from blpo_dspy.agreement.raters import (
+    HumanAgreement,
+    bootstrap_interval,
+    human_agreement,
+    mean_defined,
+    pair_figures,
+    rated_items,
+    rater_intervals,
+    value_of,
+)
 from blpo_dspy.agreement.resampling import Floats, Items
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.data.labels.normalize import Label
@@ -132,14 +140,9 @@ def ceiling_of(
     *,
     seed: int = 0,
 ) -> Ceiling:
-    """Returns how far people agree on examples, and judges with them.
+    """Returns how far people agree on examples with `ratings`, and judges with them, as far as they were asked.
 
-    Args:
-        labels: The label space.
-        examples: With `ratings`, as `load_rated` returns them.
-        before: What the start said about each, None if it was not asked.
-        after: What the judge said about each, None if it was not asked.
-        seed: The same seed gives the same intervals.
+    The same seed gives the same intervals.
     """
     ratings = ratings_from_rows(
         labels, [(str(i), who, label) for i, e in enumerate(examples) for who, label in e.ratings]
@@ -161,12 +164,6 @@ def agreement_with_people(
 
     Of scores it is Spearman's correlation. Where it is unknown who gave which rating it is the figure with the combined
     label. Failed calls don't count.
-
-    Args:
-        labels: The label space.
-        examples: With `ratings`, as `load_rated` returns them.
-        verdicts: What the judge said about each.
-        seed: The same seed gives the same interval.
     """
     answered = [(example, verdict) for example, verdict in zip(examples, verdicts, strict=True) if not verdict.failure]
     named = sorted({who for example, _ in answered for who, _ in example.ratings if who is not None})
@@ -191,11 +188,7 @@ def agreement_with_people(
 
 
 def write_disagreements(path: Path, people: People) -> None:
-    """Writes a CSV with the images on which people disagree, the widest disagreement first.
-
-    Raises:
-        BlpoError: If the file cannot be written.
-    """
+    """Writes a CSV with the images on which people disagree, the widest disagreement first."""
     rows = [
         [found.item, people.labels.get(found.item, ""), f"{found.degree:.3f}", " | ".join(map(str, found.ratings))]
         for found in people.agreement.disagreements

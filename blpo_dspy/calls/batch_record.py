@@ -11,6 +11,15 @@ from typing import Any
 from blpo_dspy.calls.journal_lines import of_kind, role_in
 
 _PLAIN = (bool, int, float, str, type(None))
+_TEXT = (str, type(None))
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "name": str,
+    "options": dict,
+    "began": (int, float),
+    "file": _TEXT,
+    "batch": _TEXT,
+    "closed": bool,
+}
 
 
 @dataclass(frozen=True)
@@ -59,38 +68,13 @@ class BatchRecord:
 
     def line(self) -> dict[str, Any]:
         """Returns the line of the journal."""
-        return {
-            "kind": "batch",
-            "name": self.name,
-            "role": self.role,
-            "images": dict(self.images),
-            "repeated": list(self.repeated),
-            "options": dict(self.options),
-            "began": self.began,
-            "file": self.file,
-            "batch": self.batch,
-            "closed": self.closed,
-        }
+        return {"kind": "batch", **vars(self)}
 
     @classmethod
     def read(cls, line: Mapping[str, Any]) -> BatchRecord:
-        """Returns what a line says.
-
-        Raises:
-            KeyError: If a part of it is missing.
-            ValueError: If a part of it is not what `line` writes.
-        """
+        """Returns what a line says; errors are those of `of_kind`."""
         images, repeated = of_kind(line, "images", dict), of_kind(line, "repeated", list)
         if any(not isinstance(count, int) or count < 0 for count in images.values()):
             raise ValueError("images: not the number of images of each request")
-        return cls(
-            of_kind(line, "name", str),
-            role_in(line),
-            images,
-            tuple(map(str, repeated)),
-            of_kind(line, "options", dict),
-            of_kind(line, "began", (int, float)),
-            of_kind(line, "file", (str, type(None))),
-            of_kind(line, "batch", (str, type(None))),
-            of_kind(line, "closed", bool),
-        )
+        others = {name: of_kind(line, name, kind) for name, kind in _KINDS.items()}
+        return cls(role=role_in(line), images=images, repeated=tuple(map(str, repeated)), **others)

@@ -15,8 +15,7 @@ from blpo_dspy.calls.exchange import Deferred, LiteLLMWire, Received, Sent, Wire
 from blpo_dspy.calls.failures import RunStoppedError, UnreadableAnswerError
 from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.calls.meter import Meter
-from blpo_dspy.calls.request import Request
-from blpo_dspy.calls.store import Answer, AnswerStore
+from blpo_dspy.calls.store import Answer, AnswerStore, Request
 from blpo_dspy.models.batches import BatchEndpoint, check_batched, endpoint_at, endpoint_of
 from blpo_dspy.models.prices import Price, Prices, batch_price
 from blpo_dspy.models.seams import CLIENT_KEYS
@@ -24,15 +23,7 @@ from blpo_dspy.models.seams import CLIENT_KEYS
 
 @dataclass(frozen=True)
 class Gathered:
-    """A request that waits for a batch.
-
-    Attributes:
-        key: What distinguishes it from other requests.
-        role: The role of its model.
-        body: Its body, byte for byte that of a plain call.
-        options: The options of the call.
-        images: How many images it holds.
-    """
+    """A request that waits for a batch; its body is byte for byte that of a plain call."""
 
     key: str
     role: str
@@ -75,12 +66,7 @@ class BatchMeter(Meter):
         self.failures: dict[str, LMError] = {}
 
     def wrap(self, lm: dspy.BaseLM, role: str) -> dspy.BaseLM:
-        """Returns a copy of the LM whose calls pass this meter; the first one of a role stands for all.
-
-        Raises:
-            BlpoError: If it has no batch endpoint.
-            LMError: If it cannot be used, as there is no key for it.
-        """
+        """Returns a copy of the LM whose calls pass this meter; the first one of a role stands for all."""
         if role in self._lms:
             known: dspy.BaseLM = self._lms[role]
             return known

@@ -1,4 +1,4 @@
-"""What a call to a server may take at most: seconds for all of it, and bytes of an answer.
+"""How many calls may be under way, and what one may take at most: seconds for all of it, and bytes of an answer.
 
 The time-outs of DSPy's engines bound the silence between two bytes, and nothing bounds how many come.
 """
@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -40,6 +41,41 @@ RECEIVED: ContextVar[bool] = ContextVar("blpo_answer_received", default=False)
 """Set once the native engine has read a server's answer to its end, whatever DSPy then makes of it."""
 
 
+class Gate:
+    """Limits the number of calls under way at once.
+
+    Args:
+        slots: The most calls under way.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self._free = self._slots = slots
+        self._changed = threading.Condition()
+
+    @property
+    def taken(self) -> int:
+        """How many calls are under way."""
+        return self._slots - self._free
+
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        """Waits for one of the slots, and holds it while the block runs."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._free)
+            self._free -= 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += 1
+                self._changed.notify_all()
+
+    def settle(self, seconds: float) -> bool:
+        """Waits until no call is under way; returns whether that was in time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._free == self._slots, seconds)
+
+
 def longest_call(lm: Any) -> float | None:
     """Returns the most seconds of a whole call to an LM; None where an engine of its own makes the connection."""
     if not isinstance(getattr(lm, "engine", None), str):
@@ -52,10 +88,7 @@ def longest_call(lm: Any) -> float | None:
 def within(seconds: float, call: Callable[[], R], late: Callable[[], BaseException]) -> R:
     """Returns what a call returns; once its time is over it is left to itself, which ends it at its next byte.
 
-    Args:
-        seconds: The most that it may take.
-        call: The call; it is made in a thread of its own, in the caller's context.
-        late: Makes the error for a call that takes longer.
+    It is made in a thread of its own, in the caller's context. `late` makes the error for one that takes longer.
     """
     result: Future[R] = Future()
     ended = threading.Lock()  # of all ways to wait for a thread the one that takes the least time

@@ -63,12 +63,7 @@ class Budget:
     def spent(self, ledger: Ledger, seconds: float) -> dict[str, float]:
         """Returns the share of each cap that is used, 1.0 for all of it."""
         total = ledger.total
-        used = {
-            "max_calls": total.calls,
-            "max_tokens": total.tokens,
-            "max_usd": total.usd,
-            "max_seconds": seconds,
-        }
+        used = {"max_calls": total.calls, "max_tokens": total.tokens, "max_usd": total.usd, "max_seconds": seconds}
         return {name: used[name] / cap for name, cap in self.caps().items()}
 
     def exhausted(self, ledger: Ledger, seconds: float) -> str | None:

@@ -109,12 +109,7 @@ class _Response:
 
 
 class LiteLLMWire:
-    """An engine without a connection, in place of DSPy's for LiteLLM.
-
-    Args:
-        name: What LiteLLM calls the model.
-        options: Those of the LM.
-    """
+    """An engine without a connection, in place of DSPy's for LiteLLM, by whose name it calls the model."""
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         self._name, self._engine = name, LiteLLMEngine()

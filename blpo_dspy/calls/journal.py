@@ -18,21 +18,22 @@ from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.journal_file import JournalFile, Place, damage
 from blpo_dspy.calls.journal_lines import answer_in, check_answer, encoded, of_kind, parsed, role_in, usage_in
 from blpo_dspy.calls.ledger import Ledger, Usage
-from blpo_dspy.calls.store import Answer
+from blpo_dspy.calls.store import Answer, AnswerStore
 
 FILE_NAME = "journal.jsonl"
 FORMAT_VERSION = 1
 _ELSEWHERE = "choose another folder"
 
 
-class AnswerJournal:
-    """Answers and failed attempts in a file, of which memory holds the places alone; for a `Meter`, its `AnswerStore`.
+class AnswerJournal(AnswerStore):
+    """Answers and failed attempts in a file, of which memory holds the places alone.
 
     A subclass says which other lines there are, and what the usage of earlier sessions counts for. It calls `_open` at
     the end of its `__init__`.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self._lock = threading.Lock()
         self._answers: dict[str, Place] = {}
         self._failed: dict[str, Usage] = {}
@@ -72,11 +73,7 @@ class AnswerJournal:
         return None if place is None else answer_in(self._file.read(place))
 
     def put(self, key: str, role: str, answer: Answer) -> None:
-        """Writes an answer to the file, then remembers it.
-
-        Raises:
-            JournalError: If it cannot be written.
-        """
+        """Writes an answer to the file, then remembers it."""
         place = self._file.append(
             {"kind": "answer", "key": key, "role": role, **vars(answer), "usage": vars(answer.usage)}
         )
@@ -84,11 +81,7 @@ class AnswerJournal:
             self._answers[key] = place
 
     def put_failed(self, role: str, usage: Usage) -> None:
-        """Writes down an attempt that failed.
-
-        Raises:
-            JournalError: If it cannot be written.
-        """
+        """Writes down an attempt that failed."""
         self._file.append({"kind": "failed", "role": role, "usage": asdict(usage)})
 
     @property
@@ -97,11 +90,7 @@ class AnswerJournal:
         return dict(self._batches)
 
     def put_batch(self, record: BatchRecord) -> None:
-        """Writes where a batch stands; it is on disk once this returns.
-
-        Raises:
-            JournalError: If it cannot be written.
-        """
+        """Writes where a batch stands; it is on disk once this returns."""
         self._file.append(record.line())
         self._file.sync()
         self._note_batch(record)
@@ -129,9 +118,6 @@ class Journal(AnswerJournal):
         fingerprint: What the run is: data, options, models. A journal of another run is refused.
         file_name: The journal's file in the folder; it belongs to one run at a time.
         known: Answers by request that were paid for elsewhere; taking one adds nothing to the ledger here.
-
-    Raises:
-        JournalError: As `JournalFile`.
     """
 
     def __init__(
@@ -203,11 +189,7 @@ class Journal(AnswerJournal):
         return self._recorded.get((kind, number))
 
     def record(self, kind: str, number: int, data: Any) -> None:
-        """Writes a result of the run (a round, a validation, the end), once.
-
-        Raises:
-            JournalError: If it cannot be written.
-        """
+        """Writes a result of the run (a round, a validation, the end), once."""
         entry = parsed(encoded({"kind": "record", "type": kind, "number": number, "data": data}))
         if self._recorded.get((kind, number)) != entry["data"]:
             self._file.append(entry)
@@ -215,11 +197,7 @@ class Journal(AnswerJournal):
 
 
 def answers_in(folder: str | os.PathLike[str]) -> dict[str, Answer]:
-    """Returns by request the answers in a folder's journal, which no run is writing any more.
-
-    Raises:
-        JournalError: If a line of it is damaged.
-    """
+    """Returns by request the answers in a folder's journal, which no run is writing any more."""
     path, answers = Path(folder) / FILE_NAME, {}
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:

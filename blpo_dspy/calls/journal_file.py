@@ -137,11 +137,7 @@ class JournalFile:
             )
 
     def append(self, entry: Mapping[str, Any]) -> Place:
-        """Writes a line and returns its place; threads that append at once share one write.
-
-        Raises:
-            JournalError: If it cannot be written, or the file was closed.
-        """
+        """Writes a line and returns its place; threads that append at once share one write."""
         line = encoded(entry) + b"\n"
         with self._queueing:
             place = (self._end, len(line))
@@ -170,11 +166,7 @@ class JournalFile:
         self._written += len(lines)
 
     def sync(self) -> None:
-        """Waits until every line is on disk.
-
-        Raises:
-            JournalError: If it cannot be written.
-        """
+        """Waits until every line is on disk."""
         with self._writing:
             try:
                 self._sync()
@@ -186,11 +178,7 @@ class JournalFile:
         self._synced = time.monotonic()
 
     def read(self, place: Place) -> dict[str, Any]:
-        """Returns the line at a place.
-
-        Raises:
-            JournalError: If the file was closed.
-        """
+        """Returns the line at a place."""
         start, length = place
         with self._reading:
             if self._reader.closed:

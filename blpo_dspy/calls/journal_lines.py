@@ -24,11 +24,7 @@ def encoded(entry: Any) -> bytes:
 
 
 def parsed(line: bytes) -> dict[str, Any]:
-    """Returns the entry that a line holds.
-
-    Raises:
-        ValueError: If it is not a JSON object.
-    """
+    """Returns the entry that a line holds."""
     try:
         entry = orjson.loads(line)
     except orjson.JSONDecodeError:  # half a surrogate pair, NaN, or damage
@@ -66,11 +62,7 @@ def check_answer(line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def usage_in(line: Mapping[str, Any]) -> Usage:
-    """Returns the usage that a line holds; counts are never negative.
-
-    Raises:
-        As `check_answer`.
-    """
+    """Returns the usage that a line holds; counts are never negative."""
     return Usage(**_usage_fields(line))
 
 
@@ -85,11 +77,7 @@ def _usage_fields(line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def role_in(line: Mapping[str, Any]) -> str:
-    """Returns the role that a line names.
-
-    Raises:
-        As `check_answer`.
-    """
+    """Returns the role that a line names."""
     role: str = of_kind(line, "role", str)
     if role not in ROLES:
         raise ValueError(f"role: {role!r} is not one of {', '.join(ROLES)}")
@@ -97,12 +85,7 @@ def role_in(line: Mapping[str, Any]) -> str:
 
 
 def of_kind(line: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
-    """Returns a part of a line.
-
-    Raises:
-        KeyError: If it is missing.
-        ValueError: If it is of another type.
-    """
+    """Returns a part of a line; a KeyError says that it is missing, a ValueError that it is of another type."""
     value = line[name]
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ValueError(f"{name}: {_short(value)} is of the wrong type")

@@ -19,12 +19,7 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Grant:
-    """An answer of the office.
-
-    Attributes:
-        calls: How many calls the asking process may have made in all, with those before.
-        refusal: Why it gets no more; "" if it does.
-    """
+    """How many calls a process may have made in all, with those before, and why it gets no more, if so."""
 
     calls: float
     refusal: str = ""
@@ -61,9 +56,6 @@ class Office:
         max_calls: The most calls; None for no cap.
         max_usd: The most dollars; None for no cap.
         holders: How many processes share the rest when it gets small.
-
-    Raises:
-        BlpoError: If a cap is not a number, max_calls is below 0, or max_usd not above 0.
     """
 
     def __init__(self, max_calls: int | None = None, max_usd: float | None = None, *, holders: int = 1) -> None:
@@ -75,12 +67,9 @@ class Office:
         self.refused = False
 
     def ask(self, holder: Hashable, ledger: Ledger, under_way: int) -> Grant:
-        """Grants a holder more calls; with no cap, all that it will ever make.
+        """Grants a holder that has used so much more calls; with no cap, all that it will ever make.
 
-        Args:
-            holder: Who asks.
-            ledger: All that it has used so far.
-            under_way: How many of these calls are not answered yet.
+        Of its calls some, those under way, are not answered yet.
         """
         if self._calls is None and self._usd is None:
             return Grant(math.inf)

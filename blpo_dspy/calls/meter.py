@@ -18,14 +18,12 @@ from typing import Any
 import dspy
 from dspy.utils.exceptions import LMError, LMRateLimitError
 
-from blpo_dspy.calls.bounds import Engines, longest_call, within
+from blpo_dspy.calls.bounds import Engines, Gate, longest_call, within
 from blpo_dspy.calls.failures import RunStoppedError, UnreadableAnswerError, is_outage
-from blpo_dspy.calls.gate import Gate
 from blpo_dspy.calls.ledger import ROLES, Ledger, Usage
 from blpo_dspy.calls.metered_lm import metered_copy
 from blpo_dspy.calls.outages import Outages
-from blpo_dspy.calls.request import Request
-from blpo_dspy.calls.store import Answer, AnswerStore, MemoryStore
+from blpo_dspy.calls.store import Answer, AnswerStore, Request
 from blpo_dspy.errors import notice
 from blpo_dspy.models.failures import FATAL_ERRORS
 from blpo_dspy.models.prices import Prices, checked_prices, own_price
@@ -81,6 +79,10 @@ class Meter:
         prices: What tokens cost where DSPy's tables lack it or have it wrong.
         deadline: When the time of the run is over, by the monotonic clock: a little later calls under way are given up.
         outages: How long a server that has stopped answering is waited for, where an LM's calls are retried at all.
+
+    Attributes:
+        fatal: The error that ended the run for good, if there was one.
+        failure: The last error of an attempt, if there was one.
     """
 
     # What requests go through in place of a connection to the server.
@@ -98,7 +100,7 @@ class Meter:
     ) -> None:
         self._deadline = deadline
         self._outages = Outages() if outages is None else outages
-        self._store: AnswerStore = MemoryStore() if store is None else store
+        self._store = AnswerStore() if store is None else store
         self._prices = checked_prices(prices)
         self._admit = admit
         self._gate = Gate(num_threads)
@@ -111,13 +113,13 @@ class Meter:
         self._refusals: dict[str, LMError] = {}
         self._waited = False
         self._stopped = threading.Event()
-        self._fatal: LMError | None = None
-        self._failure: LMError | None = None
+        self.fatal: LMError | None = None
+        self.failure: LMError | None = None
 
     def wrap(self, lm: dspy.BaseLM, role: str) -> dspy.BaseLM:
         """Returns a copy of the LM whose calls pass this meter; the user's LM is left as it is."""
         metered: dspy.BaseLM = metered_copy(lm)
-        metered._meter, metered._role, metered._retries = self, role, getattr(lm, "num_retries", 0)
+        metered._ask, metered._role, metered._retries = self.call, role, getattr(lm, "num_retries", 0)
         metered._price = own_price(lm, self._prices)
         metered._server = str(lm.kwargs.get("api_base") or lm.model.partition("/")[0])
         metered._seconds, metered._engine_store = longest_call(lm), Engines(self._wire)
@@ -139,16 +141,6 @@ class Meter:
     def unused(self) -> Ledger:
         """The usage of answers that were paid for earlier and not used so far; see `AnswerStore`."""
         return self._store.unused() + self._refused
-
-    @property
-    def fatal(self) -> LMError | None:
-        """The error that ended the run for good, if there was one."""
-        return self._fatal
-
-    @property
-    def failure(self) -> LMError | None:
-        """The last error of an attempt, if there was one."""
-        return self._failure
 
     def stop(self) -> None:
         """Refuses every further call and ends the waiting before retries."""
@@ -213,7 +205,7 @@ class Meter:
                     return self._attempt(request, Usage(calls=1, retries=repeated))
             except LMError as error:
                 if isinstance(error, FATAL_ERRORS):
-                    self._fatal = error
+                    self.fatal = error
                 if not is_outage(error):
                     raise
                 before, failed = failed, time.monotonic()
@@ -242,8 +234,8 @@ class Meter:
         self._admit(self.ledger)
 
     def _check(self) -> None:
-        if self._fatal is not None:
-            raise self._fatal.with_traceback(None)  # which would grow with every thread that raises it
+        if self.fatal is not None:
+            raise self.fatal.with_traceback(None)  # which would grow with every thread that raises it
         if self._stopped.is_set():
             raise RunStoppedError("the run was stopped")
 
@@ -279,7 +271,7 @@ class Meter:
             if isinstance(error, UnreadableAnswerError):
                 failure += error.usage
             if isinstance(error, LMError):
-                self._failure = error
+                self.failure = error
             self._add(role, failure)
             self._store.put_failed(role, sent + failure)
             raise
@@ -297,7 +289,8 @@ class Meter:
         if (left is None and request.seconds is None) or dspy.settings.send_stream is not None:
             return request.attempt()  # DSPy streams only from the threads of AnyIO
         if left is not None and (request.seconds is None or left < request.seconds):
-            return within(left, request.attempt, _out_of_time)
+            over = "the time of the run was over before the model answered"
+            return within(left, request.attempt, lambda: RunStoppedError(over))
         assert request.seconds is not None
         return within(request.seconds, request.attempt, request.too_late)
 
@@ -314,10 +307,6 @@ class Meter:
         if observed is not None:
             observed.append(answer)
         return answer
-
-
-def _out_of_time() -> RunStoppedError:
-    return RunStoppedError("the time of the run was over before the model answered")
 
 
 def _hint(error: LMError) -> float | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any
 
 import dspy
 from dspy.utils.exceptions import LMUnexpectedError
@@ -15,9 +15,8 @@ from dspy.utils.exceptions import LMUnexpectedError
 from blpo_dspy.calls.bounds import LARGEST_ANSWER, RECEIVED, TOO_LARGE
 from blpo_dspy.calls.failures import UnreadableAnswerError
 from blpo_dspy.calls.ledger import Usage
-from blpo_dspy.calls.request import Request
-from blpo_dspy.calls.served import note_served, served_in
-from blpo_dspy.calls.store import Answer
+from blpo_dspy.calls.store import Answer, Request
+from blpo_dspy.errors import brief
 from blpo_dspy.models.credentials import CREDENTIAL_ERRORS, described, fit_to_show
 from blpo_dspy.models.lm import rollout_seed
 from blpo_dspy.models.logprobs import plain_logprobs
@@ -27,6 +26,7 @@ from blpo_dspy.models.splicing import SplicingMixin, filling_of
 
 # `n` is always one: several answers are several requests.
 _NOT_PART_OF_A_REQUEST = CLIENT_KEYS | {"cache", "num_retries", "n"}
+_LONGEST_NAME = 100
 
 
 class _Billed(UsageTracker):
@@ -43,18 +43,11 @@ class _Billed(UsageTracker):
             self._outer.add_usage(lm, usage_entry)
 
 
-class Caller(Protocol):
-    """What a metered LM needs of its meter."""
-
-    def call(self, request: Request) -> Answer:
-        """Returns the answer to a request, which is sent only if no equal one was answered."""
-
-
 class _MeteredMixin:
     """The LM's own class, with every call passed through a meter."""
 
     model: str
-    _meter: Caller
+    _ask: Callable[[Request], Answer]  # the meter, which sends a request only if no equal one was answered
     _role: str
     _retries: int
     _price: Price | None
@@ -77,8 +70,7 @@ class _MeteredMixin:
             attempt = functools.partial(self._attempt, prompt, messages, options)
             at = (self.model, self._server, self._retries, self._seconds)
             request = Request(self._role, key, attempt, *at, options, _images(messages))
-            answer = self._meter.call(request)
-            note_served(answer.served)
+            answer = self._ask(request)
             outputs += answer.outputs
         return outputs
 
@@ -163,6 +155,19 @@ def _request_key(role: str, lm: Any, prompt: Any, messages: Any, options: dict[s
     for piece in pieces:
         key.update(piece)
     return key.hexdigest()
+
+
+def served_in(entry: dict[str, Any], asked: str) -> str | None:
+    """Returns the model that DSPy's history entry says has answered, with the server's fingerprint of its system.
+
+    None where that is just the name that was asked for.
+    """
+    named = str(entry.get("response_model") or "")
+    data = getattr(entry.get("response"), "provider_data", None)
+    system = data.get("system_fingerprint") if isinstance(data, dict) else None
+    if not system and named in ("", asked, asked.rpartition("/")[2], asked.partition("/")[2]):
+        return None
+    return brief(f"{named} ({system})" if system else named, _LONGEST_NAME)
 
 
 def _finish_reason(response: Any) -> str | None:

@@ -21,11 +21,7 @@ _SHOWN = 200
 
 
 def checked_outage(seconds: float) -> float:
-    """Returns the seconds for which an outage is waited out.
-
-    Raises:
-        BlpoError: If they are not a number of at least 0.
-    """
+    """Returns the seconds for which an outage is waited out."""
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
         raise BlpoError(
             f"max_outage={seconds!r} is not a number of seconds; write one such as 300, or 0 for no waiting",
@@ -36,13 +32,7 @@ def checked_outage(seconds: float) -> float:
 
 @dataclass
 class _Outage:
-    """A time without any answer.
-
-    Attributes:
-        since: When it began, by the monotonic clock.
-        delay: Seconds from the next request to the one after it.
-        turn: When the next request may be made, None before any call waits.
-    """
+    """A time without any answer: since when, seconds between two requests, and when the next one is due, if any is."""
 
     since: float
     delay: float = _FIRST_DELAY
@@ -100,13 +90,7 @@ class Outages:
             log_event("retry", f"{server} failed to answer; calls are retried", server=server)
 
     def pause(self, quota: str, seconds: float, *, tell: bool = True) -> None:
-        """Holds back the calls to a model, if rate limits do so.
-
-        Args:
-            quota: The server and the model.
-            seconds: For how long from now.
-            tell: Whether `on_pause` is called.
-        """
+        """Holds back the calls to a model of a server for some seconds, if rate limits do so."""
         if self.paces and seconds > 0:
             self._until[quota] = max(self._until.get(quota, 0.0), time.monotonic() + seconds)
             if tell:

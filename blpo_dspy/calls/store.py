@@ -1,9 +1,12 @@
-"""Answers that were paid for, and where they are kept."""
+"""Requests as they pass the meter, answers that were paid for, and where they are kept."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
+
+from dspy.utils.exceptions import LMTimeoutError
 
 from blpo_dspy.calls.ledger import Ledger, Usage
 
@@ -42,47 +45,64 @@ class Answer:
         return not texts and not self.usage.completion_tokens and self.finish_reason in (None, "stop")
 
 
-class AnswerStore(Protocol):
-    """Where the answers of a run are remembered, by request."""
+@dataclass(frozen=True)
+class Request:
+    """A request as it passes the meter.
+
+    Attributes:
+        role: The role of the model that is called.
+        key: A hash that distinguishes it from other requests.
+        attempt: Sends it once.
+        model: The model's name.
+        server: Who answers it.
+        retries: How often it is repeated where it fails for a reason that may pass.
+        seconds: The most that an attempt may take as a whole; None for no such bound.
+        options: The options of this call.
+        images: How many images it holds.
+    """
+
+    role: str
+    key: str
+    attempt: Callable[[], Answer]
+    model: str
+    server: str
+    retries: int
+    seconds: float | None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    images: int = 0
+
+    @property
+    def quota(self) -> str:
+        """Whose rate limit it counts against."""
+        return f"{self.server} {self.model}"
+
+    def too_late(self) -> LMTimeoutError:
+        """Returns the error for an attempt that takes longer."""
+        return LMTimeoutError(f"no complete answer within {self.seconds:g} s (timeout)", model=self.model)
+
+
+class AnswerStore:
+    """Where the answers of a run are remembered, by request: in memory here, on disk in a journal."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Answer] = {}
 
     def get(self, key: str) -> tuple[Answer, Usage] | None:
         """Returns the answer to an equal request and what taking it adds to the ledger, or None."""
-
-    def put(self, key: str, role: str, answer: Answer) -> None:
-        """Remembers an answer before anyone uses it."""
-
-    def put_failed(self, role: str, usage: Usage) -> None:
-        """Remembers that an attempt failed, and its usage."""
-
-    def failed(self) -> dict[str, Usage]:
-        """Returns the usage of the failed attempts of earlier sessions, by role."""
-
-    def unused(self) -> Ledger:
-        """Returns the usage of answers that were paid for earlier and not used so far; it counts against the cap."""
-
-
-class MemoryStore:
-    """Answers kept in memory for the length of a run."""
-
-    def __init__(self) -> None:
-        self._answers: dict[str, Answer] = {}
-
-    def get(self, key: str) -> tuple[Answer, Usage] | None:
-        """Returns the answer to an earlier equal request, which costs nothing, or None."""
-        answer = self._answers.get(key)
+        answer = self._kept.get(key)
         return None if answer is None else (answer, Usage(cached=1))
 
     def put(self, key: str, role: str, answer: Answer) -> None:
-        """Remembers an answer."""
-        self._answers[key] = answer
+        """Remembers an answer before anyone uses it."""
+        self._kept[key] = answer
 
     def put_failed(self, role: str, usage: Usage) -> None:
-        """Does nothing: there is no later session."""
+        """Remembers that an attempt failed, and its usage, for a later session if there may be one."""
 
     def failed(self) -> dict[str, Usage]:
-        """Returns nothing: there was no earlier session."""
+        """Returns the usage of the failed attempts of earlier sessions, by role."""
         return {}
 
     def unused(self) -> Ledger:
-        """Returns nothing, for the same reason."""
+        """Returns the usage of answers that were paid for earlier and not used so far; it counts against the cap."""
         return Ledger({})

@@ -31,11 +31,7 @@ _own = threading.local()
 
 
 def thread_count(num_threads: int | None) -> int:
-    """Returns how many LM calls may be under way at once: DSPy's setting unless given.
-
-    Raises:
-        BlpoError: If that is not a whole number of at least 1.
-    """
+    """Returns how many LM calls may be under way at once: DSPy's setting unless given."""
     count = (dspy.settings.num_threads or 8) if num_threads is None else num_threads
     check_least("num_threads", count, 1)
     return int(count)

@@ -20,15 +20,16 @@ from blpo_dspy.cli.screen import Screen, noting, working
 from blpo_dspy.data.examples import contradictions
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.data.splits import check_labels
-from blpo_dspy.errors import BlpoError, ModelError
+from blpo_dspy.errors import BlpoError, ModelError, counted
 from blpo_dspy.models.lm import Models, is_embedded
 from blpo_dspy.programs.cascade import load_judge_file
 from blpo_dspy.programs.program_judge import ProgramJudge
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.runs.drawing import draw_sets
-from blpo_dspy.runs.jobs import EvidenceOption, ModelNames, Start
+from blpo_dspy.runs.data.drawing import draw_sets
+from blpo_dspy.runs.data.sets import Sets, load_sets
+from blpo_dspy.runs.jobs import ModelNames
 from blpo_dspy.runs.measure import own_data
-from blpo_dspy.runs.sets import Sets, load_sets
+from blpo_dspy.runs.options.start import Start
 
 
 def begin(start: Start, seed: int, screen: Screen) -> tuple[VisualJudge, Sets]:
@@ -63,14 +64,13 @@ def begin(start: Start, seed: int, screen: Screen) -> tuple[VisualJudge, Sets]:
 
 def _as_parent(start: Start, parent: VisualJudge) -> Start:
     """The start with the labels, task and inputs of the judge that is compiled further."""
-    columns = replace(start.data.columns, images=parent.images, context=parent.context)
     return replace(
         start,
-        data=replace(start.data, columns=columns),
-        labels=parent.labels,
+        data=replace(start.data, images=parent.images, context=parent.context),
+        space=parent.labels,
         task=parent.instruction,
         verbalizer_instruction=parent.verbalizer_instruction,
-        evidence=EvidenceOption(parent.evidence),
+        evidence=parent.evidence,
     )
 
 
@@ -114,16 +114,16 @@ def first_judge(task: Task, *, reasoning: bool = False) -> VisualJudge:
 
 
 def _task_of_table(start: Start) -> Task:
-    labels, instruction = start.labels, start.task
+    labels, instruction = start.space, start.task
     assert labels is not None
     assert instruction is not None
     return Task(
         labels=labels,
         instruction=instruction,
         verbalizer_instruction=start.verbalizer_instruction,
-        images=start.data.columns.images,
-        context=start.data.columns.context or (),
-        evidence=(start.evidence or EvidenceOption.BOTH).value,
+        images=start.data.images,
+        context=start.data.context or (),
+        evidence=start.evidence or "both",
     )
 
 
@@ -131,8 +131,8 @@ def contradicting(examples: Sequence[dspy.Example]) -> Iterator[str]:
     """Yields a remark if there are images with more than one label."""
     disagreeing = contradictions(examples)
     if disagreeing:
-        have = "1 image has" if len(disagreeing) == 1 else f"{len(disagreeing)} images have"
-        yield f"{have} more than one label; for example, {disagreeing[0]}"
+        have = "has" if len(disagreeing) == 1 else "have"
+        yield f"{counted(len(disagreeing), 'image')} {have} more than one label; for example, {disagreeing[0]}"
 
 
 def keep_choice(sets: Sets, drawn: Path, disagreements: Path) -> list[Path]:

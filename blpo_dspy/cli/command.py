@@ -1,19 +1,20 @@
-"""A command whose options are those of the values that it takes."""
+"""Commands whose options are the fields of the jobs that they take."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from copy import copy
-from dataclasses import fields, is_dataclass
-from typing import Annotated, Any, cast
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from importlib import import_module
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperCommand
 
-from blpo_dspy.cli.flags import model_prices, parse_pairs, seed_list
-from blpo_dspy.cli.groups import GROUPS, HEADINGS
-from blpo_dspy.runs.jobs import names
+from blpo_dspy.cli.flags import model_prices, seed_list
+from blpo_dspy.runs.options.texts import names, three_sizes
+
+_JSON = "Print JSON, and nothing else, on standard output."
 
 
 class _Command(TyperCommand):
@@ -32,82 +33,93 @@ class _Command(TyperCommand):
                 formatter.write_dl(records)
 
 
-# Fields whose value is parsed from what the option states: the function, the option's type and its default.
-_PARSED: Mapping[str, tuple[Callable[[Any], Any], Any, Any]] = {
-    "prices": (model_prices, list[str] | None, None),
-    "seeds": (seed_list, str, "0"),
-    "key": (lambda text: None if text is None else names(text), str | None, None),
-    "space": (lambda text: None if text is None else parse_pairs(text), str | None, None),
+# By the type of a field: what an option gives in its place, and how that is parsed.
+_PARSED: Mapping[Any, tuple[Any, Callable[[Any], Any]]] = {
+    Mapping[str, tuple[float, float]]: (list[str] | None, model_prices),
+    tuple[int, ...]: (str, seed_list),
+    tuple[int, int, int] | None: (str | None, three_sizes),
+    tuple[str, ...]: (str, names),
+    tuple[str, ...] | None: (str | None, lambda text: None if text is None else names(text)),
 }
-# Options that are written in another way than their fields.
-_WRITTEN = {"prices": "--price", "space": "--pairs", "n": "--n"}
 
 
-def _options(function: Callable[..., Any], heading: str | None = None) -> list[inspect.Parameter]:
-    """The parameters of a function or job, each group of options in place of the value that is made of it."""
-    listed: list[inspect.Parameter] = []
-    metadata = {each.name: each.metadata for each in fields(function)} if is_dataclass(function) else {}
-    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
-        kind = parameter.annotation
-        if metadata.get(name):
-            listed.append(_option(parameter, metadata[name]))
-        elif kind in GROUPS:
-            listed += _options(GROUPS[kind], HEADINGS.get(kind))
-        elif is_dataclass(kind):
-            listed += _options(cast("Callable[..., Any]", kind))
-        else:
-            listed.append(parameter.replace(annotation=_under(heading, kind)))
+def _parts(group: Any) -> Iterator[tuple[Field[Any], Any, Any]]:
+    """The fields of a job or group that are options or groups of them, with their types and the class of a group."""
+    kinds = get_type_hints(group, include_extras=True)
+    for each in fields(group):
+        kind = kinds[each.name]
+        made_by = get_args(kind)[1] if get_origin(kind) is Annotated else kind if is_dataclass(kind) else None
+        if made_by is not None or each.metadata:
+            yield each, kind, made_by
+
+
+def _options(group: Any, heading: str | None = None) -> list[inspect.Parameter]:
+    """The options of a job or group, with those of the groups among its fields in their place."""
+    heading, listed = getattr(group, "heading", heading), []
+    for each, kind, inner in _parts(group):
+        listed += [_option(each, kind, heading)] if inner is None else _options(inner, heading)
     return listed
 
 
-def _option(parameter: inspect.Parameter, metadata: Mapping[str, Any]) -> inspect.Parameter:
-    """The option that a field of a job describes."""
-    name, kind, default = parameter.name, parameter.annotation, parameter.default
-    if name in _PARSED:
-        _, kind, default = _PARSED[name]
-    written = [_WRITTEN[name]] if name in _WRITTEN else [f"--{name.replace('_', '-')}"] * (kind is bool)
-    make = typer.Argument if metadata.get("argument") else typer.Option
-    option = make(*written, help=metadata["help"], **metadata["shown"])
-    return parameter.replace(annotation=_under(metadata["heading"], Annotated[kind, option]), default=default)
+def _option(described: Field[Any], kind: Any, heading: str | None) -> inspect.Parameter:
+    """The option that a field describes."""
+    about, default = described.metadata, described.default
+    if kind in _PARSED:
+        kind = _PARSED[kind][0]
+        default = ",".join(map(str, default)) if isinstance(default, tuple) else default
+    default = inspect.Parameter.empty if default is MISSING and described.default_factory is MISSING else default
+    written = about["flag"] or (f"--{described.name.replace('_', '-')}" if kind is bool else None)
+    make = typer.Argument if about["argument"] else typer.Option
+    option = make(
+        *filter(None, [written]), help=about["help"], rich_help_panel=about["heading"] or heading, **about["shown"]
+    )
+    return inspect.Parameter(
+        described.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=[] if default is MISSING else default,
+        annotation=Annotated[kind, option],
+    )
 
 
-def _under(heading: str | None, annotation: Any) -> Any:
-    """An option under the heading of its group."""
-    option = copy(annotation.__metadata__[0])
-    option.rich_help_panel = heading
-    return Annotated[annotation.__origin__, option]
-
-
-def _call(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
-    """Calls a function or class with its options, from which the groups among its parameters are made."""
+def _made(group: Any, given: Mapping[str, Any]) -> Any:
+    """A job or group with the options that are given, or what a group makes of them."""
     values = {}
-    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
-        kind = parameter.annotation
-        if kind in GROUPS or is_dataclass(kind):
-            values[name] = _call(GROUPS.get(kind, kind), given)
+    for each, kind, inner in _parts(group):
+        if inner is not None:
+            values[each.name] = _made(inner, given)
         else:
-            values[name] = _PARSED[name][0](given[name]) if name in _PARSED else given[name]
-    return function(**values)
+            values[each.name] = _PARSED[kind][1](given[each.name]) if kind in _PARSED else given[each.name]
+    found = group(**values)
+    return found.made() if hasattr(found, "made") else found
 
 
-def command(app: typer.Typer, name: str, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Registers an action as a command with all options of the groups that it takes.
+def command(app: typer.Typer, name: str, job: type, run: str, *, json: str | None = _JSON, **defaults: Any) -> None:
+    """Registers a command, whose help is the docstring of its job.
 
     Args:
         app: The command line.
         name: The command's name.
-        **defaults: Options that a group requires and this command doesn't.
+        job: What it takes.
+        run: The module of the command line, and the function in it that takes the job and a screen and may return an
+            exit code; it is imported when the command runs.
+        json: The help of its option --json, None if it has none.
+        **defaults: Options that the job requires and this command doesn't.
     """
 
-    def register(action: Callable[..., None]) -> Callable[..., None]:
-        def run(**given: Any) -> None:
-            _call(action, given)
+    def action(*, as_json: bool = False, **given: Any) -> None:
+        from blpo_dspy.cli.screen import Screen  # noqa: PLC0415 - slow to import, and `blpo --help` doesn't need it
 
-        options = [o.replace(default=defaults.get(o.name, o.default), kind=o.KEYWORD_ONLY) for o in _options(action)]
-        run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
-        run.__annotations__ = {o.name: o.annotation for o in options}
-        run.__doc__ = action.__doc__
-        app.command(name, cls=_Command)(run)
-        return action
+        module, _, function = run.partition(":")
+        made = _made(job, given)
+        code = getattr(import_module(f"blpo_dspy.cli.{module}"), function)(made, Screen(as_json=as_json))
+        if code:
+            raise typer.Exit(code)
 
-    return register
+    options = [option.replace(default=defaults.get(option.name, option.default)) for option in _options(job)]
+    if json is not None:
+        shown = Annotated[bool, typer.Option("--json", help=json)]
+        options.append(inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=shown))
+    action.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    action.__annotations__ = {option.name: option.annotation for option in options}
+    action.__doc__ = job.__doc__
+    app.command(name, cls=_Command)(action)

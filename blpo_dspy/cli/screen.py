@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
+import time
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from rich.console import Console
 from rich.table import Table
@@ -23,16 +23,18 @@ from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.calls.ledger import ROLES, Ledger
 from blpo_dspy.cli.flags import with_flags
-from blpo_dspy.errors import BlpoWarning, in_json, shown
+from blpo_dspy.errors import BlpoWarning, counted, in_json, shown
 from blpo_dspy.files import writing_output
+from blpo_dspy.notebook import share
 from blpo_dspy.optimizers.bench.records import Rejection
-from blpo_dspy.runs.checks import Checks
+from blpo_dspy.runs.checks.after import Checks
 from blpo_dspy.runs.jobs import EMBEDDED
 from blpo_dspy.runs.progress import Watch, quiet_libraries
 from blpo_dspy.runs.record import Aligned
 
 _OFFLINE = "the offline engine, not a multimodal LLM"
 _WIDEST_TEXT = 100
+_PULSE = 60.0  # seconds
 _UNBOUNDED = 10_000
 _MOST_REASONS = 3
 
@@ -54,6 +56,7 @@ class Screen:
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
         self._warned: set[str] = set()
+        self._logged = time.monotonic()
         # Made for each command, as a test or a caller may have replaced the streams since the last.
         self.out = _Console(file=sys.stdout, highlight=False)
         self.err = _Console(file=sys.stderr, highlight=False)
@@ -97,6 +100,16 @@ class Screen:
         # A log keeps a remark on one line.
         self.err.print(Text(f"Note: {shown(line)}", style="yellow"), soft_wrap=not self.err.is_terminal)
 
+    def remark(self, line: str) -> None:
+        """Prints a line about the work under way beside the results."""
+        self.err.print(line, markup=False, soft_wrap=True)
+
+    def pulse(self, line: str) -> None:
+        """Does so now and then, in the log file of a long run; a terminal has a live line."""
+        if not self.err.is_terminal and time.monotonic() - self._logged >= _PULSE:
+            self._logged = time.monotonic()
+            self.remark(line)
+
     def warn(self, warning: Warning | str) -> None:
         """Shows a warning as a remark, once if several steps of a command issue it."""
         options = warning.options if isinstance(warning, BlpoWarning) else ()
@@ -122,8 +135,7 @@ def working(screen: Screen, *, live: bool = True) -> Iterator[Watch]:
     watch = Watch(screen.err, shown=live)
 
     def on_warning(warning: Warning | str) -> None:
-        if str(warning) not in watch.warnings:
-            watch.warnings.append(str(warning))
+        if watch.keep(warning):
             screen.warn(warning)
 
     with quiet_libraries(on_warning) as quiet, watch:
@@ -211,8 +223,7 @@ def _checks_in_words(checks: Checks) -> dict[str, str]:
             f"{stated.count} of {stated.n} descriptions name a label or a rating, which is the judge's to give"
         )
     if checks.label_errors:
-        found = len(checks.label_errors)
-        facts["Labels"] = f"{found} training label{'s' if found > 1 else ''} to look at again"
+        facts["Labels"] = f"{counted(len(checks.label_errors), 'training label')} to look at again"
     return facts
 
 
@@ -223,8 +234,7 @@ def _rejections_in_words(rejections: Sequence[Rejection]) -> dict[str, str]:
     kinds = Counter(rejection.kind for rejection in rejections).most_common()
     reasons = [f"{kind} ({count})" for kind, count in kinds[:_MOST_REASONS]]
     reasons += ["…"] if len(kinds) > _MOST_REASONS else []
-    count = len(rejections)
-    return {"Refused": f"{count} proposal{'s' if count > 1 else ''}: {'; '.join(reasons)}"}
+    return {"Refused": f"{counted(len(rejections), 'proposal')}: {'; '.join(reasons)}"}
 
 
 def _show_facts(screen: Screen, facts: Mapping[str, str]) -> None:
@@ -267,7 +277,7 @@ def agreement_table(measures: Sequence[tuple[str, str, Agreement | None]]) -> Ta
     head = ["split", "judge", "n", *figures.values(), "invalid", *(["failed"] if failed else [])]
     rows = []
     for split, name, a in measured:
-        cells = [str(a.n), *(_figure(getattr(a, figure)) for figure in figures), str(a.invalid)]
+        cells = [str(a.n), *(share(getattr(a, figure)) for figure in figures), str(a.invalid)]
         rows.append([split, name, *cells, *([str(a.failed)] if failed else [])])
     return plain_table(head, rows, left=("split", "judge"))
 
@@ -286,18 +296,15 @@ def confusion_table(agreement: Agreement) -> Table:
     return table
 
 
-@dataclass(frozen=True)
-class Evaluated:
-    """Agreement of a judge with its intervals; an interval is None where its figure is undefined."""
+Evaluated: TypeAlias = tuple[Agreement, Mapping[str, Interval | None]]
+"""Agreement of a judge with its intervals; an interval is None where its figure is undefined."""
 
-    agreement: Agreement
-    intervals: Mapping[str, Interval | None]
 
-    def in_words(self) -> str:
-        """Returns the intervals in words."""
-        shown = table_figures(self.agreement.labels)
-        found = [(word, interval) for name, word in shown.items() if (interval := self.intervals.get(name))]
-        return ", ".join(f"{word} {interval.low:.2f} to {interval.high:.2f}" for word, interval in found)
+def intervals_in_words(agreement: Agreement, intervals: Mapping[str, Interval | None]) -> str:
+    """Returns the intervals that are defined, in words."""
+    words = table_figures(agreement.labels)
+    found = [(word, interval) for name, word in words.items() if (interval := intervals.get(name))]
+    return ", ".join(f"{word} {interval.low:.2f} to {interval.high:.2f}" for word, interval in found)
 
 
 def show_evaluated(
@@ -309,40 +316,29 @@ def show_evaluated(
     people: str | None,
     paired: PairedComparison | None,
 ) -> None:
-    """Prints how far judges agree with people.
-
-    Args:
-        screen: Where.
-        done: The agreement of each judge; of two the second is what the first is compared with.
-        judges: Their files.
-        data: What they judged.
-        models: The models by role.
-        people: How far people agree with each other, in a sentence, if that is known.
-        paired: The comparison of the two.
-    """
+    """Prints how far judges agree with people; of two the second is what the first is compared with."""
     screen.text(f"{' against '.join(judges)} on {data} with {models_line(models)}")
     screen.text()
     same = len({Path(judge).name for judge in judges}) < len(judges)
     names = [judge if same else Path(judge).name for judge in judges]
     shown = list(zip(names, done, strict=True))[::-1]
-    screen.table(agreement_table([(Path(data).name, name, found.agreement) for name, found in shown]))
+    screen.table(agreement_table([(Path(data).name, name, agreement) for name, (agreement, _) in shown]))
     screen.text()
-    for name, found in shown:
-        lead = f"95% intervals{f' of {name}' if len(done) > 1 else ''}: "
-        screen.text(textwrap.fill(f"{lead}{found.in_words()}", screen.width))
-        if found.agreement.flips is not None:
-            which = f" of {name}" if len(done) > 1 else ""
-            screen.text(textwrap.fill(f"Orders{which}: {flips_in_words(found.agreement.flips)}", screen.width))
+    for name, (agreement, intervals) in shown:
+        which = f" of {name}" if len(done) > 1 else ""
+        screen.text(textwrap.fill(f"95% intervals{which}: {intervals_in_words(agreement, intervals)}", screen.width))
+        if agreement.flips is not None:
+            screen.text(textwrap.fill(f"Orders{which}: {flips_in_words(agreement.flips)}", screen.width))
     if people is not None:
         screen.text(textwrap.fill(people[:1].upper() + people[1:], screen.width))
     if paired is not None:
         screen.text(textwrap.fill(f"{names[1]} → {names[0]}: {paired.wording}", screen.width))
-    if not done[0].agreement.confusion:
+    if not done[0][0].confusion:
         return  # scores are no cells of a table
     screen.text()
     if len(done) > 1:
         screen.text(names[0])
-    screen.table(confusion_table(done[0].agreement))
+    screen.table(confusion_table(done[0][0]))
 
 
 def verdict_record(image: str, verdict: Verdict, *, described: bool) -> dict[str, Any]:
@@ -351,12 +347,9 @@ def verdict_record(image: str, verdict: Verdict, *, described: bool) -> dict[str
     if described:
         record["description"] = verdict.description
     record["invalid"] = verdict.invalid
-    if verdict.inconsistent is not None:
-        record["inconsistent"] = verdict.inconsistent
-    if verdict.confidence is not None:
-        record["confidence"] = verdict.confidence
-    if verdict.escalate is not None:
-        record["escalate"] = verdict.escalate
+    for name in ("inconsistent", "confidence", "escalate"):
+        if (value := getattr(verdict, name)) is not None:
+            record[name] = value
     record["error"] = verdict.failure or None
     return record
 
@@ -375,10 +368,6 @@ def show_verdict(screen: Screen, image: str, verdict: Verdict) -> None:
     if verdict.escalate:
         cells.append("escalated")
     screen.line("\t".join(cells))
-
-
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
 
 
 def _one_line(text: str, longest: int = 300) -> str:

@@ -17,10 +17,10 @@ from blpo_dspy.agreement.intervals import agreement_intervals, plain_intervals
 from blpo_dspy.agreement.verdicts import Verdict, agreement_of, compare_verdicts
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.journal import Journal
-from blpo_dspy.calls.ledger import ROLES, Ledger, Usage
+from blpo_dspy.calls.ledger import ROLES, Usage
 from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.outages import MAX_OUTAGE, Outages, checked_outage
-from blpo_dspy.calls.store import Answer
+from blpo_dspy.calls.store import Answer, AnswerStore
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.comparison.methods import Method, chosen
 from blpo_dspy.data.examples import dataset_fingerprint, item_prints, reasons_fingerprint
@@ -270,10 +270,14 @@ def _about(student: VisualJudge, sets: Splits[dspy.Example], models: Models, max
     }
 
 
-class _SharedAnswers:
-    """One run's view of the answers that all runs share: each is counted once as if this run had paid for it."""
+class _SharedAnswers(AnswerStore):
+    """One run's view of the answers that all runs share: each is counted once as if this run had paid for it.
+
+    Which run an attempt of an earlier session failed in is not known, so that it counts for none.
+    """
 
     def __init__(self, journal: Journal, on_calls: Callable[[int], None] = lambda calls: None) -> None:
+        super().__init__()
         self._journal, self._on_calls = journal, on_calls
         self._claimed: set[str] = set()
         self._calls, self._lock = 0, threading.Lock()
@@ -301,13 +305,6 @@ class _SharedAnswers:
             with self._lock:
                 self._calls += usage.calls
                 self._on_calls(self._calls)
-
-    def failed(self) -> dict[str, Usage]:
-        """Nothing: which run an attempt of an earlier session failed in is not known."""
-        return {}
-
-    def unused(self) -> Ledger:
-        return Ledger({})
 
 
 @dataclass(frozen=True)

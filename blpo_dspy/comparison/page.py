@@ -26,12 +26,6 @@ def is_comparison(folder: Path) -> bool:
 def report_comparison(comparison: Comparison, folder: Path, how: str, command: Sequence[str]) -> Path:
     """Writes the report of a comparison into its folder, with the data to make it again, and returns its path.
 
-    Args:
-        comparison: The comparison.
-        folder: Its folder.
-        how: Where its data came from, in words.
-        command: The command line; addresses in it are left out.
-
     Raises:
         BlpoError: If a file cannot be written.
     """
@@ -52,11 +46,6 @@ def write_comparison_report(folder: Path, file: Path) -> Path:
 
 def render_comparison(comparison: Comparison, about: About, folder: Path = Path()) -> str:
     """Returns a comparison's report as one HTML page that loads nothing and runs no script.
-
-    Args:
-        comparison: The comparison.
-        about: What its folder holds besides the rows.
-        folder: Its folder, which an error names.
 
     Raises:
         BlpoError: If its record is damaged.

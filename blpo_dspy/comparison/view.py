@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from blpo_dspy.agreement.figures import main_figure
 from blpo_dspy.agreement.intervals import BETTER, WORSE, interval_method
 from blpo_dspy.comparison.compare import Comparison, ComparisonRow
 from blpo_dspy.comparison.figures import (
     FAILED,
-    Cells,
     Change,
     measured,
     method_cells,
@@ -48,86 +48,42 @@ class About:
     on: str = ""
 
 
-@dataclass(frozen=True)
-class MethodView:
-    """One method: what it is, its rows, and the instructions of each seed.
-
-    Attributes:
-        name: Its name.
-        about: What it is, in a sentence.
-        mean: The row of the method.
-        seeds: A row for each seed, none where there is but one.
-        texts: Seed, judge and verbalizer instruction.
-    """
-
-    name: str
-    about: str
-    mean: Cells
-    seeds: tuple[Cells, ...]
-    texts: tuple[tuple[int, str, str], ...]
-
-
-@dataclass(frozen=True)
-class ComparisonPage:
-    """Everything on the page, in its order."""
-
-    task: str
-    about: str
-    tone: str
-    title: str
-    sentences: tuple[str, ...]
-    seeds: tuple[int, ...]
-    dots: str | None
-    base: float | None
-    chart: str | None
-    measured: str
-    figure: str
-    methods: tuple[MethodView, ...]
-    contrasts: tuple[tuple[str, Change], ...]
-    no_evidence: str
-    remarks: tuple[str, ...]
-    facts: tuple[tuple[str, str], ...]
-    command: str
-    versions: tuple[tuple[str, str], ...]
-    interval_method: str
-
-
-def comparison_page(comparison: Comparison, about: About) -> ComparisonPage:
-    """Returns what the report of a comparison shows."""
+def comparison_page(comparison: Comparison, about: About) -> dict[str, Any]:
+    """Returns what the report of a comparison shows, by the names that its template has for it."""
     names = list(dict.fromkeys(row.method for row in comparison.rows))
-    labels = comparison.labels
     by_method = {name: [row for row in comparison.rows if row.method == name] for name in names}
-    seeds = tuple(dict.fromkeys(row.seed for row in comparison.rows))
-    methods = tuple(_method(comparison, method, rows) for method, rows in by_method.items())
-    verdicts = {one.name: one.mean.vs.verdict for one in methods if one.mean.vs.verdict not in ("", FAILED)}
-    title, tone, sentences = _headline(verdicts, len(seeds))
-    name = main_figure(labels)
-    figure_title = _TITLES[name]
-    dots, base = _dots(by_method, name)
-    lines = curves(comparison)
-    return ComparisonPage(
-        task=comparison.about["student"]["judge"],
-        about=models_and_day({role: model["model"] for role, model in comparison.about["models"].items()}, about.on),
-        tone=tone,
-        title=title,
-        sentences=sentences,
-        seeds=seeds,
-        dots=dots,
-        base=base,
-        chart=line_chart(lines, "validation agreement") if lines else None,
-        measured="mean distance from the human rating" if labels.ordered else "accuracy",
-        figure=figure_title,
-        methods=methods,
-        contrasts=tuple(
-            (one, Change.of(found, name)) for one in names if (found := versus(comparison, one, _OURS)) is not None
-        ),
-        no_evidence=no_evidence(comparison),
-        remarks=tuple(remarks(comparison)),
-        facts=_facts(comparison, labels, seeds, about),
-        command=about.command,
-        versions=about.versions,
-        interval_method=interval_method(labels),
+    seeds = list(dict.fromkeys(row.seed for row in comparison.rows))
+    methods = [_method(comparison, method, rows) for method, rows in by_method.items()]
+    found = {method["name"]: method["mean"].vs.verdict for method in methods}
+    title, tone, sentences = _headline(
+        {name: one for name, one in found.items() if one not in ("", FAILED)}, len(seeds)
     )
+    labels = comparison.labels
+    main = main_figure(labels)
+    dots, base = _dots(by_method, main)
+    lines = curves(comparison)
+    against = {name: versus(comparison, name, _OURS) for name in names}
+    return {
+        "task": comparison.about["student"]["judge"],
+        "about": models_and_day({role: model["model"] for role, model in comparison.about["models"].items()}, about.on),
+        "tone": tone,
+        "title": title,
+        "sentences": sentences,
+        "seeds": seeds,
+        "dots": dots,
+        "base": base,
+        "chart": line_chart(lines, "validation agreement") if lines else None,
+        "measured": "mean distance from the human rating" if labels.ordered else "accuracy",
+        "figure": _TITLES[main],
+        "methods": methods,
+        "contrasts": [(name, Change.of(one, main)) for name, one in against.items() if one is not None],
+        "no_evidence": no_evidence(comparison),
+        "remarks": remarks(comparison),
+        "facts": _facts(comparison, labels, seeds, about),
+        "command": about.command,
+        "versions": about.versions,
+        "interval_method": interval_method(labels),
+    }
 
 
 def _headline(verdicts: Mapping[str, str], seeds: int) -> tuple[str, str, tuple[str, ...]]:
@@ -171,11 +127,17 @@ def _dot_label(seed: int, value: float, low: float, high: float) -> str:
     return f"seed {seed}: {value:.2f}, 95% interval {low:.2f} to {high:.2f}"
 
 
-def _method(comparison: Comparison, name: str, rows: Sequence[ComparisonRow]) -> MethodView:
-    about = METHODS[name].about if name in METHODS else ""
-    texts = tuple((row.seed, text["judge"], text["verbalizer"]) for row in measured(rows) if (text := row.instructions))
-    seeds = tuple(run_cells(comparison, row) for row in rows) if len(rows) > 1 else ()
-    return MethodView(name, about, method_cells(comparison, name), seeds, texts)
+def _method(comparison: Comparison, name: str, rows: Sequence[ComparisonRow]) -> dict[str, Any]:
+    """A method: what it is, its row and those of its seeds, and the instructions of each seed."""
+    return {
+        "name": name,
+        "about": METHODS[name].about if name in METHODS else "",
+        "mean": method_cells(comparison, name),
+        "seeds": [run_cells(comparison, row) for row in rows] if len(rows) > 1 else [],
+        "texts": [
+            (row.seed, text["judge"], text["verbalizer"]) for row in measured(rows) if (text := row.instructions)
+        ],
+    }
 
 
 def _facts(

@@ -193,59 +193,16 @@ def load_rated(
     return Rated(examples, rows, combined)
 
 
-def read_rows(
-    source: TableSource,
-    *,
-    labels: LabelSpace,
-    images: Sequence[str] = (IMAGE,),
-    image_column: str | None = None,
-    label_column: str | None = "label",
-    context: Sequence[str] = (),
-    group_column: str | None = None,
-    reason_column: str | None = None,
-    rater_columns: Sequence[str] = (),
-    rater_column: str | None = None,
-    allow_outside: bool = False,
-    require_labels: bool = False,
-) -> list[Draft]:
-    """Returns what the rows of a table say, with the ids that `load_examples` and `load_rated` give them.
-
-    No image is opened. Arguments as for those two; a row that cannot be used has `problems`.
-
-    Raises:
-        DataError: If the table cannot be read, lacks a column, or has no rows or no labels.
-        BlpoError: As for `load_examples`.
-    """
-    columns = TableColumns.of(
-        InputFields.of(images, context),
-        image_column,
-        label_column,
-        group=group_column,
-        raters=tuple(rater_columns),
-        rater=rater_column,
-        reason=reason_column,
-    )
-    return _drafts(source, columns, labels, allow_outside, require_labels)[1]
-
-
 def load_images(
     source: TableSource,
     *,
     images: Sequence[str] = (IMAGE,),
-    image_column: str | None = None,
     context: Sequence[str] = (),
-    group_column: str | None = None,
-    id_column: str | None = None,
     policy: PixelPolicy | None = None,
     allow_outside: bool = False,
 ) -> list[dspy.Example]:
-    """Returns unlabelled examples, as `load_examples` does; in a folder, images may lie anywhere.
-
-    Raises:
-        DataError: As for `load_examples`.
-        BlpoError: As for `load_examples`.
-    """
-    columns = TableColumns.of(InputFields.of(images, context), image_column, group=group_column, id=id_column)
+    """Returns unlabelled examples, as `load_examples` does; in a folder, images may lie anywhere."""
+    columns = TableColumns.of(InputFields.of(images, context))
     return [example for _, example in _load(source, columns, None, policy or PixelPolicy(), allow_outside)]
 
 
@@ -295,7 +252,7 @@ def _load(
     require_labels: bool = True,
 ) -> list[tuple[Draft, dspy.Example]]:
     """The rows of a table, each with its example."""
-    table, drafts = _drafts(source, columns, labels, allow_outside, require_labels)
+    table, drafts = read_rows(source, columns, labels, allow_outside, require_labels)
     prepared = iter(try_prepare_all([source for draft in drafts for _, source in draft.images], policy))
     examples = []
     for draft in drafts:
@@ -313,10 +270,10 @@ def _load(
     return examples
 
 
-def _drafts(
+def read_rows(
     source: TableSource, columns: TableColumns, labels: LabelSpace | None, allow_outside: bool, require_labels: bool
 ) -> tuple[Table, list[Draft]]:
-    """A table, and what its rows say before any image is opened, each with its id."""
+    """Returns a table, and what its rows say before any image is opened, each with its id and perhaps `problems`."""
     table = _table(source, columns, allow_outside)
     reader = RowReader(columns, labels, table.base, allow_outside, require_labels)
     drafts = [reader.read(row) for row in table.rows if not reader.is_unlabelled(row)]

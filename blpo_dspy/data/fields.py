@@ -28,12 +28,7 @@ _IMAGE_INPUT = re.compile(r"([^:]*?)\s*(?::\s*(?:dspy\.)?(?:Image|(list)\[\s*(?:
 
 @dataclass(frozen=True)
 class ImageInput:
-    """An image input: one image, or a list of them.
-
-    Attributes:
-        name: Its name.
-        several: Whether its value is a list of images.
-    """
+    """An image input of this name: one image, or, with `several`, a list of them."""
 
     name: str
     several: bool = False
@@ -47,11 +42,7 @@ class ImageInput:
         return list[dspy.Image] if self.several else dspy.Image
 
     def prepare(self, value: Any, policy: PixelPolicy) -> Any:
-        """Returns the image, or the list of them, under a pixel policy.
-
-        Raises:
-            BlpoError: If the value is a list where one image is expected, or the reverse, or an image cannot be used.
-        """
+        """Returns the image, or the list of them, under a pixel policy."""
         is_list = isinstance(value, (list, tuple))
         if is_list != self.several:
             takes = "a list of images" if self.several else "one image"
@@ -65,12 +56,7 @@ class ImageInput:
 
 @dataclass(frozen=True)
 class InputFields:
-    """What a judge takes: its images in order, then its context texts.
-
-    Attributes:
-        images: At least one image input.
-        context: Names of text inputs.
-    """
+    """What a judge takes: its images in order, at least one, then the names of its context texts."""
 
     images: tuple[ImageInput, ...] = (ImageInput(IMAGE),)
     context: tuple[str, ...] = ()
@@ -91,22 +77,14 @@ class InputFields:
         return (*(image.name for image in self.images), *self.context)
 
     def check(self, inputs: Mapping[str, Any]) -> None:
-        """Checks that each input has a value, and that there is no other.
-
-        Raises:
-            BlpoError: If one is missing or unknown.
-        """
+        """Checks that each input has a value, and that there is no other."""
         missing = [name for name in self.names if inputs.get(name) is None]
         unknown = [name for name in inputs if name not in self.names]
         if missing or unknown:
             raise BlpoError(f"this judge takes {', '.join(self.names)}; missing: {missing}, unknown: {unknown}")
 
     def prepare(self, inputs: Mapping[str, Any], policy: PixelPolicy) -> dict[str, Any]:
-        """Returns the inputs as predictors take them: images under the pixel policy, context as plain data.
-
-        Raises:
-            BlpoError: If an input is missing, unknown or of the wrong kind, or an image cannot be used.
-        """
+        """Returns the inputs as predictors take them: images under the pixel policy, context as plain data."""
         self.check(inputs)
         texts = {name: context_text(name, inputs[name]) for name in self.context}
         return {**{image.name: image.prepare(inputs[image.name], policy) for image in self.images}, **texts}

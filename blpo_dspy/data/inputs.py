@@ -16,6 +16,8 @@ from blpo_dspy.data.images.prepare import ImageError, ImageSource, content, is_r
 from blpo_dspy.data.images.remote import RemoteFolder, fetched, is_remote, is_remote_table
 from blpo_dspy.data.rows import Draft, RowReader, TableColumns, blamed_option
 from blpo_dspy.data.tables import (
+    PARQUET,
+    TABLE_SUFFIXES,
     Table,
     TableRow,
     TableSource,
@@ -27,8 +29,6 @@ from blpo_dspy.data.tables import (
 )
 from blpo_dspy.errors import BlpoError, DataError
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
-_PARQUET = (".parquet", ".pq")
 # Rows of a Parquet file whose images are read at a time.
 _READ_AT_ONCE = 16
 _SHOWN = 10
@@ -67,11 +67,7 @@ class Inputs:
         return tuple(self.reader.columns.images)
 
     def drafts(self, wanted: Collection[int]) -> Iterator[tuple[int, Draft]]:
-        """Yields position and content of the wanted rows, in order; a row that cannot be used has `problems`.
-
-        Raises:
-            DataError: If the table that holds the images has changed.
-        """
+        """Yields position and content of the wanted rows, in order; a row that cannot be used has `problems`."""
         numbered = ((number, row) for number, row in enumerate(self.rows) if number in wanted)
         if self.stored is None:
             yield from ((number, self.reader.read(row)) for number, row in numbered)
@@ -172,10 +168,11 @@ def find_inputs(
             "belongs together"
         )
     _check_texts(context, texts)
-    columns = TableColumns.of(fields)
+    columns, column = TableColumns.of(fields), fields.images[0].name
     if several:
-        return _of_folder(Path(given[0]), columns, texts, allow_outside)
-    return _of_images(given, columns, texts)
+        table = read_folder(Path(given[0]), column, None, follow_links=allow_outside)
+        return _of_listed(table, columns, texts, allow_outside)
+    return _of_listed(_table_of(given, column), columns, texts)
 
 
 def _of_address(url: str, fields: InputFields, image_column: str | None, texts: Mapping[str, str]) -> Inputs:
@@ -189,11 +186,10 @@ def _of_address(url: str, fields: InputFields, image_column: str | None, texts: 
             )
         folder_url = url.rpartition("/")[0]
     else:
-        columns, folder_url = TableColumns.of(fields), url.rstrip("/")
+        folder_url = url.rstrip("/")
         _check_texts(fields.context, texts)
-        table = listed_images(url, RemoteFolder(folder_url).files(), next(iter(columns.images)))
-        reader = RowReader(columns, None, None, False)
-        found = Inputs(url, (*table.columns, *texts), _with_texts(table.rows, texts), reader, table.notes)
+        table = listed_images(url, RemoteFolder(folder_url).files(), fields.images[0].name)
+        found = _of_listed(table, TableColumns.of(fields), texts)
     return replace(found, name=url, reader=replace(found.reader, base=None, remote=RemoteFolder(folder_url)))
 
 
@@ -224,25 +220,23 @@ def _with_texts(rows: Sequence[TableRow], texts: Mapping[str, str]) -> Sequence[
     return [TableRow(row.where, {**row.values, **texts}) for row in rows] if texts else rows
 
 
-def _of_images(images: Sequence[ImageSource], columns: TableColumns, texts: Mapping[str, str]) -> Inputs:
-    (column,) = columns.images
+def _table_of(images: Sequence[ImageSource], column: str) -> Table:
     named = [os.fspath(image) if isinstance(image, os.PathLike) else image for image in images]
-    rows = [TableRow(f"image {number}", {column: image, **texts}) for number, image in enumerate(named, 1)]
-    return Inputs("the images", (column, *texts), rows, RowReader(columns, None, None, False))
+    rows = (TableRow(f"image {number}", {column: image}) for number, image in enumerate(named, 1))
+    return Table("the images", (column,), tuple(rows), None)
 
 
-def _of_folder(folder: Path, columns: TableColumns, texts: Mapping[str, str], allow_outside: bool) -> Inputs:
-    (column,) = columns.images
-    table = read_folder(folder, column, None, follow_links=allow_outside)
-    rows = _with_texts(table.rows, texts)
-    reader = RowReader(columns, None, folder, allow_outside)
-    return Inputs(str(folder), (column, *texts), rows, reader, (*table.problems, *table.notes))
+def _of_listed(table: Table, columns: TableColumns, texts: Mapping[str, str], allow_outside: bool = False) -> Inputs:
+    """The rows of images that were listed one by one."""
+    reader = RowReader(columns, None, table.base, allow_outside)
+    notes = (*table.problems, *table.notes)
+    return Inputs(table.name, (*table.columns, *texts), _with_texts(table.rows, texts), reader, notes)
 
 
 def _of_table(path: Path, columns: TableColumns, texts: Mapping[str, str], allow_outside: bool) -> Inputs:
     images = tuple(columns.images)
     expected = [*images, *(name for name in columns.context if name not in texts)]
-    names, inside = _columns_of_parquet(path, images) if path.suffix.lower() in _PARQUET else (None, ())
+    names, inside = _columns_of_parquet(path, images) if path.suffix.lower() in PARQUET else (None, ())
     read = expected if names is None else [name for name in names if name not in inside]
     table = read_table(path, read)
     rows = _checked_rows(table, columns, expected, texts)

@@ -53,11 +53,7 @@ class Combined:
 
 
 def ratings_from_columns(labels: LabelSpace, items: Sequence[str], columns: Mapping[str, Sequence[object]]) -> Ratings:
-    """Reads one column of cells per rater; an empty cell, None or NaN is a missing rating.
-
-    Raises:
-        DataError: If columns differ in length, an item occurs twice, or cells are not labels (all of them are named).
-    """
+    """Reads one column of cells per rater; an empty cell, None or NaN is a missing rating."""
     if any(len(cells) != len(items) for cells in columns.values()):
         lengths = ", ".join(f"{rater}: {len(cells)}" for rater, cells in columns.items())
         raise DataError(f"every rater's column needs one cell for each of the {len(items)} items; got {lengths}")
@@ -66,12 +62,7 @@ def ratings_from_columns(labels: LabelSpace, items: Sequence[str], columns: Mapp
 
 
 def ratings_from_rows(labels: LabelSpace, rows: Iterable[tuple[str, str | None, object]]) -> Ratings:
-    """Reads one (item, rater, label) per rating; rater is None throughout if the raters are unknown.
-
-    Raises:
-        DataError: If a rater rated an item twice, some raters are named and others not, or labels are not in the
-            space (all of them are named).
-    """
+    """Reads one (item, rater, label) per rating; rater is None throughout if the raters are unknown."""
     rows = list(rows)
     items, raters = (tuple(dict.fromkeys(row[i] for row in rows)) for i in (0, 1))
     if None in raters and len(raters) > 1:

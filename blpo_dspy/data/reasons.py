@@ -18,15 +18,7 @@ _NEEDED = "write in words what the person said, or leave it empty"
 
 
 def reason_text(what: str, value: object) -> str:
-    """Returns a reason as it stands.
-
-    Args:
-        what: The column or field, as messages name it.
-        value: Its value, which isn't empty.
-
-    Raises:
-        BlpoError: If it is not text, or is an image written as text.
-    """
+    """Returns a reason, which isn't empty, as it stands; messages call its column or field by `what`."""
     if not isinstance(value, str):
         raise BlpoError(f"{what} holds a {type(value).__name__}, and a reason is text; {_NEEDED}")
     if value.lstrip()[:11].lower() == "data:image/":
@@ -42,11 +34,7 @@ def joined(said: Iterable[tuple[str | None, Label | None, str]]) -> str:
 
 
 def reason_of(example: dspy.Example) -> str:
-    """Returns an example's reason as data for a prompt, cut if it is very long; "" if it has none.
-
-    Raises:
-        BlpoError: If it is not text.
-    """
+    """Returns an example's reason as data for a prompt, cut if it is very long; "" if it has none."""
     value = example.get(REASON)
     if value is None or value == "" or _is_input(example):
         return ""

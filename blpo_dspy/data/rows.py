@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from blpo_dspy.data.fields import ImageInput, InputFields, context_text
-from blpo_dspy.data.images.prepare import ImageError, ImageSource
+from blpo_dspy.data.images.prepare import ImageError, ImageSource, unwrapped
 from blpo_dspy.data.images.remote import RemoteFolder
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
@@ -65,11 +65,7 @@ class TableColumns:
         rater: str | None = None,
         reason: str | None = None,
     ) -> TableColumns:
-        """Returns the columns that fill a judge's inputs: those of their names, or `image_column` for its only image.
-
-        Raises:
-            BlpoError: If there is such a column, but several image inputs, or the reasons are an input or the label.
-        """
+        """Returns the columns that fill a judge's inputs: those of their names, or that of the only image."""
         images = {image.name: image for image in fields.images}
         if image_column is not None:
             if len(images) > 1:
@@ -216,7 +212,7 @@ class RowReader:
     def _source(self, value: object, where: str) -> ImageSource:
         """The image in a cell, if it may be used; `where` names the row."""
         if not isinstance(value, str):  # the type of most values
-            value = _stored(value)
+            value = unwrapped(value)
             if isinstance(value, (bytes, Path, Image.Image, np.ndarray, dspy.Image)):
                 return value
         if _is_empty(value):

@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from numbers import Real
 from typing import Generic, TypeVar
 
@@ -120,11 +121,15 @@ def split_examples(
         how += f", {left} of {len(names)} examples left out" if left else ""
     else:
         shares = _checked_fractions(fractions or DEFAULT_FRACTIONS)
-        chosen = _distribute(names, units, _fraction_quotas(shares, Counter(names), strata), seed)
+        chosen = _distribute(names, units, _shared_quotas(shares, Counter(names), strata), seed)
         if _some_empty(shares, chosen):
-            chosen = _distribute_units(names, units, lambda heads: _fraction_quotas(shares, heads, strata), seed)
+            chosen = _distribute_units(names, units, lambda heads: _shared_quotas(shares, heads, strata), seed)
         if _some_empty(shares, chosen):
-            raise DataError(_too_few(Counter(names), strata, len(units)))
+            raise DataError(
+                f"too few examples to split: {len(names)} ({_histogram(Counter(names), strata)}) in {len(units)} "
+                "groups that stay whole would leave a split empty; label more images, or give separate tables for "
+                "validation and test"
+            )
         percent = "/".join(f"{100 * share:g}" for share in shares)
         within = "label" if labels.kind != "scores" else "bin of scores"
         how = f"split {percent} within each {within}, seed {seed}"
@@ -151,12 +156,6 @@ def cut_folds(
 
     Examples with the same `group`, or that share a byte-identical image, always stay together.
 
-    Args:
-        examples: With images, `label` and perhaps `group`.
-        labels: The label space.
-        folds: How many, at least 2.
-        seed: Decides which example goes where.
-
     Raises:
         DataError: If a label that occurs is in fewer groups of examples than there are folds; it prints the label
             histogram.
@@ -171,9 +170,10 @@ def cut_folds(
     if short or not units:
         feasible = min(spread.values(), default=0)
         raise DataError(_too_few_for_folds(Counter(names), strata, short, folds, len(units) < len(names), feasible))
-    chosen = _distribute(names, units, _fold_quotas(folds, Counter(names), strata), seed)
+    quotas_of = partial(_shared_quotas, [1.0] * folds, strata=strata, even=True)
+    chosen = _distribute(names, units, quotas_of(Counter(names)), seed)
     if not all(chosen):
-        chosen = _distribute_units(names, units, lambda heads: _fold_quotas(folds, heads, strata), seed)
+        chosen = _distribute_units(names, units, quotas_of, seed)
     return [[examples[i] for i in part] for part in chosen]
 
 
@@ -191,9 +191,6 @@ def check_labels(given: Sequence[Label], labels: LabelSpace) -> None:
     """Checks that a train split has two labels or more; issues a warning for labels without examples.
 
     Of pairs the mirrored labels count too, as a search shows half of them in the other order.
-
-    Raises:
-        DataError: If all examples have the same label; it prints the label histogram.
     """
     counts = Counter([*given, *(map(labels.mirror, given) if labels.paired else ())])
     shown = _in_words(given, labels)
@@ -269,24 +266,17 @@ def _sized_quotas(sizes: Sequence[int], counts: Counter[Label], strata: Sequence
     return tuple(quotas)
 
 
-def _fraction_quotas(shares: Sequence[float], counts: Counter[Label], strata: Sequence[Label]) -> Quotas:
-    by_split = [Counter[Label]() for _ in shares]
+def _shared_quotas(
+    shares: Sequence[float], counts: Counter[Label], strata: Sequence[Label], *, even: bool = False
+) -> Quotas:
+    """Each label in these shares; with `even` the remainder goes to the parts that are the smallest so far."""
+    found = tuple(Counter[Label]() for _ in shares)
     for label in strata:
-        parts = _apportion(counts[label], dict(enumerate(shares)), Counter())
-        for split, quota in enumerate(by_split):
-            quota[label] = parts[split]
-    return tuple(by_split)
-
-
-def _fold_quotas(folds: int, counts: Counter[Label], strata: Sequence[Label]) -> Quotas:
-    """Each label in equal shares; the remainder goes to the folds that are the smallest so far."""
-    by_fold = tuple(Counter[Label]() for _ in range(folds))
-    for label in strata:
-        room = Counter[Label]({fold: -quota.total() for fold, quota in enumerate(by_fold)})
-        parts = _apportion(counts[label], dict.fromkeys(range(folds), 1.0), room)
-        for fold, quota in enumerate(by_fold):
-            quota[label] = parts[fold]
-    return by_fold
+        room = Counter[Label]({part: -quota.total() for part, quota in enumerate(found)} if even else ())
+        parts = _apportion(counts[label], dict(enumerate(shares)), room)
+        for part, quota in enumerate(found):
+            quota[label] = parts[part]
+    return found
 
 
 def _apportion(total: int, weights: dict[Label, float], counts: Counter[Label]) -> Counter[Label]:
@@ -412,13 +402,6 @@ def _shortfall(
         return f"too few examples: {what} ({', '.join(short)}); {advice}"
     why = "groups that stay whole do not fit into these sizes" if grouped else "they do not fit"
     return f"{what}, and {why}; ask for smaller splits, or for fractions instead of sizes"
-
-
-def _too_few(counts: Counter[Label], strata: Sequence[Label], units: int) -> str:
-    return (
-        f"too few examples to split: {counts.total()} ({_histogram(counts, strata)}) in {units} groups that stay whole "
-        "would leave a split empty; label more images, or give separate tables for validation and test"
-    )
 
 
 def _too_few_for_folds(

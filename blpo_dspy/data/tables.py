@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from blpo_dspy.data.images.encoding import kind_of
 from blpo_dspy.data.images.prepare import MAX_FILE
@@ -27,7 +27,8 @@ TableSource: TypeAlias = "str | os.PathLike[str] | pandas.DataFrame | Sequence[M
 
 _DELIMITED = (".csv", ".tsv")
 _JSON_LINES = (".jsonl", ".ndjson")
-_PARQUET = (".parquet", ".pq")
+PARQUET = (".parquet", ".pq")
+TABLE_SUFFIXES = (*_DELIMITED, *_JSON_LINES, *PARQUET)
 _LONGEST_CELL = MAX_FILE * 4 // 3 + 1000  # base64 and the prefix of a data URI
 _IMAGES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
@@ -71,19 +72,12 @@ def in_memory(source: object) -> bool:
     """Whether a source is a table in memory: a DataFrame, a Dataset, or a list of dictionaries."""
     if type(source).__module__.partition(".")[0] in ("pandas", "datasets"):
         return True
-    return isinstance(source, Sequence) and not isinstance(source, (str, bytes)) and _has_rows(source)
-
-
-def _has_rows(source: Sequence[object]) -> bool:
-    return any(isinstance(row, Mapping) for row in source)
+    listed = isinstance(source, Sequence) and not isinstance(source, (str, bytes))
+    return listed and any(isinstance(row, Mapping) for row in cast("Sequence[object]", source))
 
 
 def read_table(source: TableSource, columns: Sequence[str]) -> Table:
-    """Returns the rows of a table; of the columns, at least those named that exist.
-
-    Args:
-        source: A file (by its suffix), a DataFrame, a list of dictionaries, or a Dataset.
-        columns: The columns that are needed.
+    """Returns the rows of a table in memory or a file (by its suffix); of the columns, at least those that are named.
 
     Raises:
         DataError: If the source cannot be read as a table.
@@ -98,13 +92,13 @@ def read_table(source: TableSource, columns: Sequence[str]) -> Table:
             return _read_delimited(path, columns)
         if suffix in _JSON_LINES:
             return _read_json_lines(path)
-        if suffix in _PARQUET:
+        if suffix in PARQUET:
             return _read_parquet(path, columns)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    known = ", ".join(_DELIMITED + _JSON_LINES + _PARQUET)
+    known = ", ".join(TABLE_SUFFIXES)
     raise DataError(f"{path}: not a table that can be read; it should end in one of {known}, or be an image folder")
 
 
@@ -202,17 +196,15 @@ def _read_json_lines(path: Path) -> Table:
             beginning = beginning or line.lstrip()[0]
             try:
                 values = json.loads(line, object_pairs_hook=_object)
+                if not isinstance(values, dict):
+                    raise BlpoError(f"not a JSON object but {type(values).__name__}")
             except BlpoError as error:
                 problems.append(f"{where}: {error}")
-                continue
             except (ValueError, RecursionError) as error:
                 problems.append(f"{where}: not JSON ({error})")
-                continue
-            if not isinstance(values, dict):
-                problems.append(f"{where}: not a JSON object but {type(values).__name__}")
-                continue
-            names.update(dict.fromkeys(values))
-            rows.append(TableRow(where, values))
+            else:
+                names.update(dict.fromkeys(values))
+                rows.append(TableRow(where, values))
     if problems and not rows:
         why = "the file is one JSON array" if beginning == "[" else "none of its lines is a JSON object"
         raise DataError(
@@ -241,15 +233,15 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
             values = file.read(columns=[name for name in schema.names if name in columns]).to_pylist()
     except pyarrow.ArrowException as error:
         raise DataError(f"{path}: not readable as Parquet ({' '.join(str(error).split())})") from None
-    classes = _class_names(schema.metadata)
+    classes = class_names(schema)
     rows = tuple(TableRow(f"{path.name}, row {i}", named(row, classes)) for i, row in enumerate(values, 1))
     return Table(str(path), tuple(schema.names), rows, path.parent)
 
 
-def _class_names(metadata: Any) -> dict[str, list[str]]:
-    """The names of class labels by column, as `datasets` keeps them in the metadata of a schema."""
+def class_names(schema: Any) -> dict[str, list[str]]:
+    """Returns the names of class labels by column, as `datasets` keeps them in the metadata of a schema of Arrow."""
     try:
-        features = json.loads(metadata[b"huggingface"])["info"]["features"]
+        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
         named = {name: f for name, f in features.items() if isinstance(f, dict) and f.get("_type") == "ClassLabel"}
         return {name: list(f["names"]) for name, f in named.items()}
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):  # no metadata, or that of another writer
@@ -346,7 +338,7 @@ def read_folder(folder: Path, image_column: str, label_column: str | None, *, fo
     misnamed = {} if label_column is None else _misnamed(folder, found.others, follow_links)
     problems += misnamed.values()
     if not rows:
-        tables = sorted(f.name for f in folder.iterdir() if f.suffix.lower() in _DELIMITED + _JSON_LINES + _PARQUET)
+        tables = sorted(f.name for f in folder.iterdir() if f.suffix.lower() in TABLE_SUFFIXES)
         hint = f"; to use the table in it, name {' or '.join(tables)}" if tables else ""
         needed = "no images" if label_column is None else "no class sub-folders with images"
         raise DataError(f"{folder}: {needed}{hint}", problems)
@@ -356,11 +348,7 @@ def read_folder(folder: Path, image_column: str, label_column: str | None, *, fo
 
 
 def listed_images(name: str, paths: Sequence[str], image_column: str) -> Table:
-    """Returns one row per image, by its suffix, of a list of files below a folder that `name` names.
-
-    Raises:
-        DataError: If there is none.
-    """
+    """Returns one row per image, by its suffix, of a list of files below a folder that `name` names."""
     images = [path for path in paths if path.lower().endswith(_IMAGES)]
     if not images:
         raise DataError(f"{name}: no images")
@@ -427,11 +415,7 @@ def require_columns(
     advice: str = RENAMED,
     option: str | Sequence[str] = ("revision", "local_dir"),
 ) -> None:
-    """Checks that a table has the columns that are read.
-
-    Raises:
-        DataError: If one is missing; it lists the columns that are there, and ends with the advice.
-    """
+    """Checks that a table has the columns that are read."""
     missing = [repr(name) for name in needed if name not in seen]
     if missing:
         advised = f"; {advice}" if advice else ""

@@ -6,10 +6,4 @@ from blpo_dspy.embedded.engine import AsyncEmbeddedEngine, EmbeddedEngine, embed
 from blpo_dspy.embedded.sight.flaws import FLAWS
 from blpo_dspy.embedded.sight.senses import Traits
 
-__all__ = [
-    "FLAWS",
-    "AsyncEmbeddedEngine",
-    "EmbeddedEngine",
-    "Traits",
-    "embedded_lm",
-]
+__all__ = ["FLAWS", "AsyncEmbeddedEngine", "EmbeddedEngine", "Traits", "embedded_lm"]

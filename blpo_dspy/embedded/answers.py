@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Callable
@@ -68,23 +69,14 @@ def answer(reading: Reading, senses: Senses) -> str:
     """Returns the engine's answer to a request, in the form the request asks for."""
     if reading.form == "plain" or not reading.outputs:
         return _plain(reading, senses)
-    values = {field.name: _typed(field, _value(field, reading, senses)) for field in reading.outputs}
+    values = {f.name: _typed(f, _ANSWERS[_role(f, reading, senses)](f, reading, senses)) for f in reading.outputs}
     if reading.form == "json":
         return json.dumps(values, ensure_ascii=False)
     texts = {name: x if isinstance(x, str) else json.dumps(x, ensure_ascii=False) for name, x in values.items()}
     if reading.form == "xml":
-        return "\n".join(f"<{name}>\n{_escaped(text)}\n</{name}>" for name, text in texts.items())
+        return "\n".join(f"<{name}>\n{html.escape(text, quote=False)}\n</{name}>" for name, text in texts.items())
     sections = [f"[[ ## {name} ## ]]\n{text}" for name, text in texts.items()]
     return "\n\n".join([*sections, "[[ ## completed ## ]]"])
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _value(field: OutputField, reading: Reading, senses: Senses) -> Any:
-    """The value of one requested field."""
-    return _ANSWERS[_role(field, reading, senses)](field, reading, senses)
 
 
 def _role(field: OutputField, reading: Reading, senses: Senses) -> str:
@@ -133,10 +125,6 @@ def _bounded(number: str) -> int:
     return min(_MOST, max(1, _NUMBERS.get(number.lower()) or int(number)))
 
 
-def _other(field: OutputField, reading: Reading, senses: Senses) -> str:
-    return _GENERAL.get(field.name.lower(), _ANYTHING)
-
-
 def _advice(field: OutputField, reading: Reading, senses: Senses) -> Any:
     """Advice for a judge says how much flaws count, for a describer what to look for; one for each module named."""
     rng = senses.rng(reading.seed, "advice", reading.prompt)
@@ -162,7 +150,7 @@ _ANSWERS: dict[str, Callable[[OutputField, Reading, Senses], Any]] = {
     "critique": _critique,
     "verdict": judging.judge,
     "description": lambda field, reading, senses: describing.describe(reading, senses),
-    "other": _other,
+    "other": lambda field, reading, senses: _GENERAL.get(field.name.lower(), _ANYTHING),
 }
 
 

@@ -68,13 +68,7 @@ def corrected(
 ) -> str | None:
     """Returns the instruction with what the shown pictures teach; None where none of them is a mistake.
 
-    Args:
-        current: The instruction.
-        shown: Mistakes, and pictures that the judge gets right.
-        size: Number of labels.
-        prompt: What the prompt demands.
-        traits: The engine's abilities.
-        rng: Draws what is obeyed, and how much a rule says of a picture.
+    Right judgements are shown, too. `size` is the number of labels, `prompt` what is demanded.
     """
     wrong = [one for one in shown if one.mistake.too_high]
     if not wrong or size < 2:

@@ -172,11 +172,9 @@ def _preferred(labels: tuple[str, ...], reading: Reading, senses: Senses) -> str
 
 
 def place_of_pair(excess: float, *, ties: bool) -> int:
-    """Returns which picture of a pair is better, 1 the first, −1 the second, 0 neither.
+    """Returns which picture of a pair is better, 1 the first, −1 the second, 0, with `ties`, neither.
 
-    Args:
-        excess: What the flaws of the first weigh more than those of the second.
-        ties: Whether neither may be better.
+    The excess is what the flaws of the first weigh more than those of the second.
     """
     if ties and abs(excess) < CLOSE:
         return 0

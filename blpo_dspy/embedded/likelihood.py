@@ -17,9 +17,7 @@ _WORD = re.compile(r"\s*\S+|\s+")
 def log_probabilities(text: str, draws: Sequence[str]) -> tuple[lm15.TokenLogprob, ...]:
     """Returns the words of an answer as tokens, each with its probability given the words before it.
 
-    Args:
-        text: The answer.
-        draws: What the engine answers to the same request with other draws of its noise.
+    The draws are what the engine answers to the same request with other draws of its noise.
     """
     alike, found = [_WORD.findall(draw) for draw in draws], []
     for place, word in enumerate(_WORD.findall(text)):

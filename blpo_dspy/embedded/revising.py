@@ -83,13 +83,9 @@ def _share(mistake: Mistake, flaw: str) -> float:
 
 
 def write_instruction(name: str, reading: Reading, senses: Senses, variant: int = 0) -> str:
-    """Returns the instruction that a prompt asks for: merged, reworded, for reports or for a judge.
+    """Returns the instruction that a prompt asks for in a field: merged, reworded, for reports or for a judge.
 
-    Args:
-        name: The name of the requested field.
-        reading: The prompt.
-        senses: The engine's abilities.
-        variant: Number of the answer where several are asked for.
+    Of several answers each is another `variant`.
     """
     rng = senses.rng(reading.seed, f"write:{variant}", reading.prompt, *(x for x in reading.images if x))
     request = f"{name.replace('_', ' ')} {reading.objective if reading.inputs else without_images(reading.prompt)}"
@@ -134,10 +130,10 @@ def weight_changes(
     current: str, reading: Reading, senses: Senses, rng: random.Random, variant: int = 0
 ) -> dict[str, float]:
     """Returns the new weights of the flaws to blame; further answers one later flaw each."""
-    weights = vocabulary.read_weights(current)
+    weights, finest = vocabulary.read_weights(current), _STEPS[-1][1]
     changes: dict[str, float] = {}
     for blame in _rotated(blames(reading, senses, rng), variant):
-        old = _nearest_step(weights.get(blame.flaw, senses.traits.prior))
+        old = round(weights.get(blame.flaw, senses.traits.prior) / finest) * finest
         step = next(step for least, step in _STEPS if blame.error >= least)
         new = min(1.0, max(0.0, old + (step if blame.total > 0 else -step)))
         if new != old or blame.flaw not in weights:
@@ -145,10 +141,6 @@ def weight_changes(
         if len(changes) == (1 if variant else senses.traits.edits):
             break
     return changes
-
-
-def _nearest_step(weight: float) -> float:
-    return round(weight / _STEPS[-1][1]) * _STEPS[-1][1]
 
 
 def _rotated(found: list[Blame], variant: int) -> list[Blame]:

@@ -9,16 +9,18 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from blpo_dspy.data.fields import InputFields
 from blpo_dspy.data.images.prepare import ImageSource, is_reference
-from blpo_dspy.data.inputs import TABLE_SUFFIXES, Inputs, find_inputs
+from blpo_dspy.data.inputs import Inputs, find_inputs
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.rows import Draft, RowReader, blamed_option
-from blpo_dspy.data.tables import TableRow
+from blpo_dspy.data.tables import TABLE_SUFFIXES, TableRow
 from blpo_dspy.errors import BlpoError, DataError, brief
-from blpo_dspy.files import spreadsheet_cell
+from blpo_dspy.files import check_path, spreadsheet_cell, writable_folder
+from blpo_dspy.labelling.journal import journal_folder
 from blpo_dspy.predictions.reading import CHANCE
 
 LABEL, REASON, RATER = "label", "reason", "rater"
@@ -91,47 +93,85 @@ class Items:
         return {name: str(values[name]) for name in self.fields.context}
 
 
-def find_items(
-    source: Path,
-    labels: LabelSpace,
-    out: Path,
-    *,
-    fields: InputFields,
-    image_column: str | None = None,
-    label_column: str = LABEL,
-    allow_outside: bool = False,
-) -> Items:
-    """Returns what a folder or table holds to be labelled.
+@dataclass(frozen=True)
+class Work:
+    """What is labelled, and by whom.
 
-    Args:
-        source: A folder, in which images may lie anywhere, or a table; rows of it may have labels.
+    Attributes:
+        source: A folder or table.
         labels: The closed set of labels.
-        out: The table that the labels go to.
+        out: The table that labels go to, a .csv file.
         fields: The images and texts that are shown.
+        rater: Who labels.
+        task: The question that the page states.
         image_column: The column of the only image, where it has another name than its input.
-        label_column: The column with labels that are there already, if the table has it.
+        label_column: The column with labels that are there already.
         allow_outside: Whether images may lie outside the folder, or that of the table.
+    """
+
+    source: Path
+    labels: LabelSpace
+    out: Path
+    fields: InputFields = InputFields()  # noqa: RUF009 - it is frozen
+    rater: str = "annotator"
+    task: str = ""
+    image_column: str | None = None
+    label_column: str = LABEL
+    allow_outside: bool = False
+
+    def items(self) -> Items:
+        """Returns what is to be labelled.
+
+        Raises:
+            BlpoError: If something cannot be used, or labels could not be written.
+        """
+        _check_out(self.out, self.source)
+        if self.labels.paired:
+            from blpo_dspy.programs.pairs import check_pair  # noqa: PLC0415 - it imports DSPy, which takes long
+
+            check_pair(self.labels, self.fields)
+        return find_items(self)
+
+
+def _check_out(out: Path, source: Path) -> None:
+    if out.suffix != ".csv":
+        raise BlpoError(f"{out}: the labels are written as CSV, so the name should end in .csv")
+    check_path(out)
+    writable_folder(out.parent)
+    if source.exists() and out.exists() and out.samefile(source):
+        raise BlpoError(f"{out}: --out is the TABLE itself, whose other rows would be lost; name another file")
+    if out.exists() and not journal_folder(out).is_dir():
+        raise BlpoError(
+            f"{out}: this file was not written by `blpo label` and would be overwritten; name another --out, and give "
+            "this file as the TABLE to label the rest of it"
+        )
+
+
+def find_items(work: Work) -> Items:
+    """Returns what a folder, in which images may lie anywhere, or a table holds to be labelled.
 
     Raises:
         DataError: If the source cannot be read, or naming all rows that cannot be used.
     """
+    source = work.source
     if not source.is_dir() and not (source.is_file() and source.suffix.lower() in TABLE_SUFFIXES):
         raise DataError(
             f"{source}: no folder or table; give a folder with images, or one of {', '.join(TABLE_SUFFIXES)}"
         )
-    inputs = find_inputs([source], fields=fields, image_column=image_column, allow_outside=allow_outside)
+    how: dict[str, Any] = {"image_column": work.image_column, "allow_outside": work.allow_outside}
+    inputs = find_inputs([source], fields=work.fields, **how)
     if inputs.stored is not None:
         raise DataError(f"{source}: its images are inside the file; write them to a folder and label that")
-    inside, left_out = _inside(inputs, source, allow_outside)
-    columns = tuple(name for name in inputs.columns if name not in (label_column, REASON, RATER))
+    inside, left_out = _inside(inputs, source, work.allow_outside)
+    columns = tuple(name for name in inputs.columns if name not in (work.label_column, REASON, RATER))
     found: dict[str, Item] = {}
     given: dict[str, list[Given]] = {}
     problems: list[str] = []
     for row in inside:
         try:
-            item = _item(row, inputs.reader, columns, out, check=not source.is_dir())
+            item = _item(row, inputs.reader, columns, work.out, check=not source.is_dir())
             found.setdefault(item.key, item)
-            label = _given(row, labels, label_column)
+            label = _given(row, work.labels, work.label_column)
             if label is not None:
                 _add(label, given.setdefault(item.key, []))
         except BlpoError as error:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import quoteattr
 
 from blpo_dspy.data.tables import TableSource, read_folder, require_columns
-from blpo_dspy.errors import DataError, brief
+from blpo_dspy.errors import DataError, brief, counted
 from blpo_dspy.labelling.items import LABEL, RATER, REASON, path_cell
 from blpo_dspy.predictions.reading import ADDED, space_of, text_in, verdicts_in, whole_table
 
@@ -101,9 +101,10 @@ def from_label_studio(
         raise DataError(f"{export}: {len(problems)} of {len(said)} annotations cannot be used:", problems)
     if not rows:
         raise DataError(f"{export}: no annotation has a label")
-    left = "1 annotation" if empty == 1 else f"{empty} annotations"
     columns = (*images, *renamed.values(), LABEL, REASON, RATER)
-    return Imported(columns, tuple(rows), (f"{left} skipped or without a label left out",) if empty else ())
+    return Imported(
+        columns, tuple(rows), (f"{counted(empty, 'annotation')} skipped or without a label left out",) if empty else ()
+    )
 
 
 def to_label_studio(

@@ -14,13 +14,11 @@ from blpo_dspy.data.fields import InputFields
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling.agreement import agreement_page
-from blpo_dspy.labelling.chosen import RANDOM_SHARE, ChosenOrder
-from blpo_dspy.labelling.items import Items
-from blpo_dspy.labelling.judged import compiled_with, judge_items, label_of, opinions_in
-from blpo_dspy.labelling.looks import looks_of
-from blpo_dspy.labelling.opening import Work, open_session
-from blpo_dspy.labelling.ordering import RandomOrder
-from blpo_dspy.labelling.session import LabelSession
+from blpo_dspy.labelling.items import Work
+from blpo_dspy.labelling.order.chosen import RANDOM_SHARE
+from blpo_dspy.labelling.order.judged import judge_items, session_by_judge
+from blpo_dspy.labelling.order.ordering import RandomOrder
+from blpo_dspy.labelling.session import LabelSession, open_session
 from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.given import models_of
 from blpo_dspy.programs.visual_judge import VisualJudge
@@ -43,7 +41,7 @@ class LabelPage:
         try:
             import uvicorn  # noqa: PLC0415 - of an extra
 
-            from blpo_dspy.labelling.app import LabelServer  # noqa: PLC0415
+            from blpo_dspy.labelling.server.app import LabelServer  # noqa: PLC0415
         except ModuleNotFoundError as error:
             raise BlpoError(f"{error.name} is not installed; pip install 'blpo-dspy[label]'") from error
         self.out, self._session, self._height = session.table.path, session, height
@@ -146,8 +144,11 @@ def label_in_notebook(
     items = work.items()
     if judge is None:
         session = open_session(work, items, lambda keys: RandomOrder(keys, seed))
+    elif judge.labels != labels:
+        raise BlpoError(f"the judge labels {judge.labels}, not {labels}; give its labels")
     else:
-        session = _by_judge(work, items, judge, models or models_of(judge), seed, random_share)
+        predictions, _ = judge_items(items, judge, models or models_of(judge), work.out)
+        session, _ = session_by_judge(work, items, predictions, judge, seed=seed, share=random_share)
     try:
         page = LabelPage(session, height)
         page.start()
@@ -156,17 +157,3 @@ def label_in_notebook(
         raise
     _open[place] = page
     return page
-
-
-def _by_judge(
-    work: Work, items: Items, judge: VisualJudge, models: Models, seed: int, random_share: float
-) -> LabelSession:
-    """The session in which a judge's labels say what comes next."""
-    if judge.labels != work.labels:
-        raise BlpoError(f"the judge labels {judge.labels}, not {work.labels}; give its labels")
-    predictions, _ = judge_items(items, judge, models, work.out)
-    opinions, _ = opinions_in(predictions, items, work.labels)
-    looks, verdict = looks_of(items), label_of(opinions, compiled_with(judge, items))
-    return open_session(
-        work, items, lambda keys: ChosenOrder(keys, opinions, looks, seed=seed, share=random_share), verdict
-    )

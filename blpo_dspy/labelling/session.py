@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, Protocol
+from typing import Any
 
 from blpo_dspy.data.images.prepare import ImageSource
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.reasons import reason_text
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labelling.enough import EVERY, enough
-from blpo_dspy.labelling.items import EARLIER, Items, shares
+from blpo_dspy.labelling.items import EARLIER, Items, Work, shares
 from blpo_dspy.labelling.journal import CANNOT_TELL, LABELLED, SKIPPED, Answer, Answers, Draw, RaterJournal
-from blpo_dspy.labelling.ordering import Ordering
+from blpo_dspy.labelling.order.enough import EVERY, enough
+from blpo_dspy.labelling.order.ordering import Ordering, RandomOrder
 from blpo_dspy.labelling.table import LabelTable, shown_by
 from blpo_dspy.predictions.reading import CHOSEN
 
-_AHEAD = 3
+AHEAD = 3
 _LONGEST_TEXT = 20_000  # characters of a context text that are shown
 _LONGEST_REASON = 2_000
 _MOST_KEYS = 9
@@ -30,24 +31,118 @@ class ConflictError(BlpoError):
     """An answer to an item that has been answered otherwise since the page was shown it."""
 
 
-class Session(Protocol):
-    """What the server of a page needs."""
+class Session(ABC):
+    """One person in front of a page, who is shown one item after the other.
+
+    Attributes:
+        labels: The closed set of labels.
+        journal: Of the person.
+    """
+
+    labels: LabelSpace
+    journal: RaterJournal
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._order = tuple(self._keys())
+        self._positions = {key: position for position, key in enumerate(self._order)}
+
+    @abstractmethod
+    def sources(self, position: int) -> list[tuple[str, ImageSource]]:
+        """Returns the images of an item.
+
+        Raises:
+            BlpoError: If they may not be used.
+        """
+
+    @abstractmethod
+    def write(self) -> None:
+        """Writes the tables.
+
+        Raises:
+            TableError: If one cannot be written.
+        """
+
+    @abstractmethod
+    def _keys(self) -> Iterable[str]:
+        """The keys of all items, in order."""
+
+    @abstractmethod
+    def _shown(self, position: int) -> tuple[Sequence[str], Mapping[str, str]]:
+        """The names of an item's images, and its texts."""
+
+    @abstractmethod
+    def _upcoming(self) -> list[int]:
+        """The positions of what comes next, at least of the first few."""
+
+    @abstractmethod
+    def _done(self, action: Mapping[str, Any]) -> int | None:
+        """Does what a person asked for; returns the position that is shown then, None for what comes next."""
+
+    @abstractmethod
+    def _about(self) -> dict[str, Any]:
+        """What the page shows of the whole."""
 
     def view(self, position: int | None = None) -> dict[str, Any]:
-        """Returns what the page shows: an item, or what comes next."""
-        ...
+        """Returns what the page shows: the item at a position, or the next one; none where all are done."""
+        with self._lock:
+            return self._view(position)
 
     def act(self, action: Mapping[str, Any]) -> dict[str, Any]:
-        """Does what a person asked for, and returns what the page shows then."""
-        ...
+        """Records what a person says, or takes the last of it back, and returns what the page shows then.
 
-    def sources(self, position: int) -> list[tuple[str, ImageSource]]:
-        """Returns the images of an item."""
-        ...
+        Args:
+            action: "do" is "answer", "undo", or in a review "decide"; all but "undo" have "position" and "version", an
+                answer "state", "label", "reason", a decision "decision", "label".
+
+        Raises:
+            ConflictError: If the item was answered otherwise since.
+            BlpoError: If the action cannot be read, or cannot be written to the disk.
+        """
+        with self._lock:
+            if action.get("do") != "undo":
+                return self._view(self._done(action))
+            key = self.journal.undo(now())
+            if key is None:
+                raise ConflictError("nothing is left to undo")
+            self.write()
+            return self._view(self._positions.get(key))
+
+    def _view(self, position: int | None) -> dict[str, Any]:
+        upcoming, last = self._upcoming(), self.journal.answers.last
+        if position is None:
+            position = upcoming[0] if upcoming else None
+        return {
+            "rater": self.journal.rater,
+            **labels_shown(self.labels),
+            "item": None if position is None else self._item(position),
+            "last": None if last is None else self._positions.get(last),
+            "ahead": [self._pictures(place) for place in upcoming if place != position][:AHEAD],
+            **self._about(),
+        }
+
+    def _item(self, position: int) -> dict[str, Any]:
+        if not 0 <= position < len(self._order):
+            raise BlpoError(f"there are {len(self._order)} pictures; reload the page")
+        key, answers = self._order[position], self.journal.answers
+        before = answers.before(key)
+        return {
+            **self._pictures(position),
+            "texts": [cut(name, text) for name, text in self._shown(position)[1].items()],
+            "version": answers.versions.get(key, 0),
+            "answer": answer_shown(answers.latest.get(key)),
+            "before": None if before is None else self._positions.get(before),
+        }
+
+    def _pictures(self, position: int) -> dict[str, Any]:
+        """The position of an item and its images as the page asks for them: by number, never by path."""
+        names, key = self._shown(position)[0], self._order[position]
+        images = [{"name": name, "url": f"image/{position}/{i}?{key[:8]}"} for i, name in enumerate(names)]
+        return {"position": position, "images": images}
 
 
 @dataclass
-class LabelSession:
+class LabelSession(Session):
     """Labels the items of a table one after the other.
 
     Attributes:
@@ -69,10 +164,9 @@ class LabelSession:
     verdict: Callable[[str], Label | None] | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._enough: tuple[int, dict[str, Any] | None] = (0, None)
-        self._lock = threading.Lock()
         self._offered: dict[str, Draw] = {}
-        self._positions = {item.key: position for position, item in enumerate(self.items.items)}
         rater = self.journal.rater
         # Labels of somebody else in the table leave an item to this rater; those of nobody in particular don't.
         self._given = {
@@ -82,41 +176,26 @@ class LabelSession:
         }
 
     def sources(self, position: int) -> list[tuple[str, ImageSource]]:
-        """Returns the images of an item.
-
-        Raises:
-            ImageError: If one may not be used.
-        """
+        """Returns the images of an item."""
         return self.items.sources(position)
 
-    def view(self, position: int | None = None) -> dict[str, Any]:
-        """Returns what the page shows: the item at a position, or the next one; none where all are labelled."""
-        with self._lock:
-            return self._view(position)
+    def write(self) -> None:
+        """Writes the table of labels."""
+        self.table.write()
 
-    def act(self, action: Mapping[str, Any]) -> dict[str, Any]:
-        """Records an answer, or takes the last one back, and returns what the page shows then.
+    def _keys(self) -> Iterable[str]:
+        return (item.key for item in self.items.items)
 
-        Args:
-            action: "do" is "answer" or "undo"; an answer has "position", "version", "state", "label", "reason".
+    def _shown(self, position: int) -> tuple[Sequence[str], Mapping[str, str]]:
+        names, cells = [], self.items.items[position].cells
+        for column, image in self.items.reader.columns.images.items():
+            names += [image.name] * (cells[column].count("|") + 1 if image.several else 1)
+        return names, self.items.texts(position)
 
-        Raises:
-            ConflictError: If the item was answered otherwise since.
-            BlpoError: If the action cannot be read, or cannot be written to the disk.
-        """
-        with self._lock:
-            if action.get("do") == "undo":
-                key = undone(self.journal)
-                self.table.write()
-                return self._view(self._positions.get(key))
-            if action.get("do") != "answer":
-                raise BlpoError("the request asks for nothing that this page does; reload the page")
-            self._answer(action)
-            return self._view(None)
-
-    def _answer(self, action: Mapping[str, Any]) -> None:
-        position = whole(action, "position", len(self.items.items))
-        item = self.items.items[position]
+    def _done(self, action: Mapping[str, Any]) -> None:
+        if action.get("do") != "answer":
+            raise BlpoError("the request asks for nothing that this page does; reload the page")
+        item = self.items.items[whole(action, "position", len(self.items.items))]
         answers = self.journal.answers
         known = answers.latest.get(item.key)
         # How it came to be shown: as it did the first time; chosen if no ordering drew it.
@@ -126,54 +205,23 @@ class LabelSession:
             self.journal.put(item.key, answer, item.cells, now())
         self.table.write()  # also if an earlier request could not
 
-    def _upcoming(self, count: int) -> list[tuple[str, Draw]]:
-        """What comes next: what is neither answered nor skipped, and then what was skipped."""
+    def _upcoming(self) -> list[int]:
+        """What is neither answered nor skipped, and then what was skipped."""
         latest = self.journal.answers.latest
-        found = self.ordering.upcoming({*latest, *self._given}, count)
+        found = self.ordering.upcoming({*latest, *self._given}, AHEAD + 1)
         self._offered.update(found)
-        skipped = [(key, answer.draw) for key, answer in latest.items() if answer.state == SKIPPED]
-        return [*found, *((key, draw) for key, draw in skipped if key in self._positions)][:count]
+        skipped = [key for key, answer in latest.items() if answer.state == SKIPPED and key in self._positions]
+        return [self._positions[key] for key in [*(key for key, _ in found), *skipped]][: AHEAD + 1]
 
-    def _view(self, position: int | None) -> dict[str, Any]:
-        upcoming = [self._positions[key] for key, _ in self._upcoming(_AHEAD + 1)]
-        if position is None:
-            position = upcoming[0] if upcoming else None
-        ahead = [place for place in upcoming if place != position][:_AHEAD]
+    def _about(self) -> dict[str, Any]:
         return {
             "mode": "label",
             "task": self.task,
-            "rater": self.journal.rater,
-            **labels_shown(self.labels),
-            "item": None if position is None else self._item(position),
-            "last": None if self.journal.answers.last is None else self._positions.get(self.journal.answers.last),
             "done": f"Every picture has an answer of {self.journal.rater}. The labels are in {self.table.path.name}.",
             "figures": True,
             "enough": self._sufficiency(),
-            "ahead": [self._pictures(place) for place in ahead],
             "progress": self._progress(),
         }
-
-    def _item(self, position: int) -> dict[str, Any]:
-        if not 0 <= position < len(self.items.items):
-            raise BlpoError(f"there are {len(self.items.items)} pictures; reload the page")
-        key = self.items.items[position].key
-        answers = self.journal.answers
-        answer = answers.latest.get(key)
-        before = answers.before(key)
-        return {
-            **self._pictures(position),
-            "texts": [cut(name, text) for name, text in self.items.texts(position).items()],
-            "version": answers.versions.get(key, 0),
-            "answer": answer_shown(answer),
-            "before": None if before is None else self._positions.get(before),
-        }
-
-    def _pictures(self, position: int) -> dict[str, Any]:
-        item = self.items.items[position]
-        names = []
-        for column, image in self.items.reader.columns.images.items():
-            names += [image.name] * (item.cells[column].count("|") + 1 if image.several else 1)
-        return pictures(position, names, item.key)
 
     def _sufficiency(self) -> dict[str, Any] | None:
         """How exactly labels tell a judge's agreement, looked at after so many labels again."""
@@ -206,12 +254,27 @@ class LabelSession:
         }
 
 
-def pictures(position: int, names: Sequence[str], key: str) -> dict[str, Any]:
-    """Returns the position of an item and its images as the page asks for them: by number, never by path."""
-    return {
-        "position": position,
-        "images": [{"name": name, "url": f"image/{position}/{i}?{key[:8]}"} for i, name in enumerate(names)],
-    }
+def open_session(
+    work: Work,
+    items: Items,
+    order: Callable[[list[str]], Ordering] = RandomOrder,
+    verdict: Callable[[str], Label | None] | None = None,
+) -> LabelSession:
+    """Returns the session of a rater, and writes the table; the caller closes its journal. `order` chooses among keys.
+
+    Raises:
+        BlpoError: If something cannot be written, or somebody labels under this name already.
+    """
+    ordering = order([item.key for item in items.items if item.key not in items.given])
+    journal = RaterJournal(work.out, work.rater, work.labels, items.fields.names)
+    try:
+        table = LabelTable(work.out, items, journal, ordering)
+        session = LabelSession(items, work.labels, journal, table, ordering, work.task, verdict)
+        table.write()
+    except BaseException:
+        journal.close()
+        raise
+    return session
 
 
 def labels_shown(labels: LabelSpace) -> dict[str, Any]:
@@ -231,18 +294,6 @@ def labels_shown(labels: LabelSpace) -> dict[str, Any]:
 def cut(name: str, text: str) -> dict[str, Any]:
     """Returns a text as the page shows it: its beginning, and how long it is in all."""
     return {"name": name, "text": text[:_LONGEST_TEXT], "length": len(text), "cut": len(text) > _LONGEST_TEXT}
-
-
-def undone(journal: RaterJournal) -> str:
-    """Takes back a rater's last answer, and returns the key of its item.
-
-    Raises:
-        ConflictError: If there is none.
-    """
-    key = journal.undo(now())
-    if key is None:
-        raise ConflictError("nothing is left to undo")
-    return key
 
 
 def whole(action: Mapping[str, Any], name: str, below: int | None = None) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from filelock import FileLock
@@ -24,7 +26,7 @@ from blpo_dspy.labelling.journal import (
     journal_folder,
     other_paths,
 )
-from blpo_dspy.labelling.ordering import Ordering
+from blpo_dspy.labelling.order.ordering import Ordering
 from blpo_dspy.predictions.reading import CHANCE, DRAWN, STRATUM
 
 CANNOT = "cannot_tell"
@@ -34,6 +36,28 @@ _SECONDS_TO_WAIT = 30
 
 class TableError(BlpoError):
     """A table that cannot be written; what was confirmed is in the journals."""
+
+
+def write_csv(
+    path: Path,
+    header: Sequence[str],
+    rows: Iterable[Iterable[object]],
+    lock: AbstractContextManager[object] | None = None,
+) -> None:
+    """Writes a table, complete or not at all, while a lock is held.
+
+    Raises:
+        TableError: If it cannot be written.
+    """
+    try:
+        with (
+            lock or nullcontext(),
+            replacing(path) as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as file,
+        ):
+            csv.writer(file).writerows(chain([header], rows))
+    except OSError as error:  # Timeout of a lock is one
+        raise TableError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 @dataclass(frozen=True)
@@ -64,13 +88,7 @@ class LabelTable:
         """
         lock = FileLock(journal_folder(self.path) / "table.lock", timeout=_SECONDS_TO_WAIT)
         columns = [name for name in self.items.columns if name not in _OURS]
-        try:
-            with lock, replacing(self.path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file)
-                writer.writerow([*columns, *_OURS])
-                writer.writerows(self._rows(columns))
-        except OSError as error:  # Timeout of the lock is one
-            raise TableError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+        write_csv(self.path, [*columns, *_OURS], self._rows(columns), lock)
 
     def everyone(self) -> list[tuple[str, Answers]]:
         """Returns what each rater has said so far, by name, so that it doesn't matter who writes."""

@@ -36,11 +36,7 @@ _MISSING = (404, 405, 501)
 
 
 class BatchEndpointError(ModelError):
-    """A request to a batch endpoint that failed.
-
-    Attributes:
-        status: The HTTP status; None where no answer came.
-    """
+    """A request to a batch endpoint that failed; its HTTP status is None where no answer came."""
 
     def __init__(self, text: str, status: int | None) -> None:
         super().__init__(text, option=("batch_api", "abandon"))
@@ -87,13 +83,9 @@ class BatchState:
 
 @dataclass(frozen=True)
 class BatchEndpoint:
-    """The batch endpoint behind a model.
+    """The batch endpoint behind a model: LiteLLM's name of its provider, and the options of the connection.
 
-    Attributes:
-        model: The model's name.
-        provider: LiteLLM's name of the provider.
-        path: The path of a single request, such as "/v1/chat/completions".
-        options: The connection.
+    The path is that of a single request, such as "/v1/chat/completions".
     """
 
     model: str
@@ -102,11 +94,7 @@ class BatchEndpoint:
     options: Mapping[str, Any]
 
     def upload(self, name: str, file: IO[bytes]) -> str:
-        """Uploads a file of requests and returns its name at the provider.
-
-        Raises:
-            BatchEndpointError: If that fails; with advice where there is no such endpoint.
-        """
+        """Uploads a file of requests and returns its name at the provider."""
         try:
             uploaded = self._ask("create_file", file=(name, file, "application/jsonl"), purpose="batch")
         except BatchEndpointError as error:
@@ -120,28 +108,15 @@ class BatchEndpoint:
             BatchEndpointError: If that fails, or no answer came: then the batch may be there all the same.
         """
         try:
-            return self._state(
-                self._ask(
-                    "create_batch",
-                    completion_window="24h",
-                    endpoint=self.path,
-                    input_file_id=file,
-                    metadata={"name": name},
-                )
-            )
+            named = {"input_file_id": file, "metadata": {"name": name}}
+            return self._state(self._ask("create_batch", completion_window="24h", endpoint=self.path, **named))
         except BatchEndpointError as error:
             raise self._explained(error) from error
 
     def find(self, file: str, name: str, since: float) -> BatchState | None:
-        """Returns the batch that was made of a file, None if there is none.
+        """Returns the batch that was made of a file at a time (in seconds since 1970) or later, None if there is none.
 
-        Args:
-            file: The name of the file at the provider.
-            name: The name that the batch was given, as not every provider lists the file.
-            since: No batch that is older, in seconds since 1970, is looked at.
-
-        Raises:
-            BatchEndpointError: If the list cannot be read.
+        It is found by its name, too, as not every provider lists the file.
         """
         for batch in self._listed():
             named = (getattr(batch, "metadata", None) or {}).get("name")
@@ -164,19 +139,11 @@ class BatchEndpoint:
             after = {"after": found[-1].id}
 
     def state(self, batch: str) -> BatchState:
-        """Returns where a batch stands.
-
-        Raises:
-            BatchEndpointError: If it does not answer.
-        """
+        """Returns where a batch stands."""
         return self._state(self._ask("retrieve_batch", batch_id=batch))
 
     def content(self, file: str) -> bytes:
-        """Returns the content of a file.
-
-        Raises:
-            BatchEndpointError: If it cannot be read.
-        """
+        """Returns the content of a file."""
         found = self._ask("file_content", file_id=file)
         content = found if isinstance(found, bytes) else getattr(found, "content", None)
         if not isinstance(content, bytes):
@@ -237,12 +204,7 @@ class BatchEndpoint:
 def endpoint_at(lm: dspy.LM, url: str, headers: Mapping[str, str]) -> BatchEndpoint | None:
     """Returns the endpoint beside the address to which a request of DSPy's own engine goes.
 
-    None where requests to it are not those of OpenAI, or batches aren't.
-
-    Args:
-        lm: The model.
-        url: The address.
-        headers: Those of the request, with names in lower case.
+    None where requests to it are not those of OpenAI, or batches aren't. Names of headers are in lower case.
     """
     if lm.model.partition("/")[0] in _OF_THEIR_OWN:
         return None
@@ -255,11 +217,7 @@ def endpoint_at(lm: dspy.LM, url: str, headers: Mapping[str, str]) -> BatchEndpo
 
 
 def endpoint_of(lm: dspy.LM) -> tuple[BatchEndpoint, str]:
-    """Returns the endpoint that LiteLLM carries for a model, and what it calls the model.
-
-    Raises:
-        BlpoError: If there is none.
-    """
+    """Returns the endpoint that LiteLLM carries for a model, and what it calls the model."""
     litellm = litellm_module()
     name, provider, *_ = litellm.get_llm_provider(lm.model)
     if provider not in _LISTED or lm.model_type != "chat":
@@ -273,11 +231,7 @@ def endpoint_of(lm: dspy.LM) -> tuple[BatchEndpoint, str]:
 
 
 def check_batched(lm: dspy.BaseLM) -> bool:
-    """Returns whether DSPy's own engine makes the requests of a model.
-
-    Raises:
-        BlpoError: If the model has no batch endpoint for sure.
-    """
+    """Returns whether DSPy's own engine makes the requests of a model."""
     # A subclass may send requests by itself, an engine of its own answers them.
     if type(lm) is not dspy.LM or not isinstance(lm.engine, str) or lm.model_type == "text":
         raise BlpoError(

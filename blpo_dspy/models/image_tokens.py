@@ -29,13 +29,7 @@ class TokenRange:
 
 
 def image_tokens(model: str, width: int, height: int) -> TokenRange:
-    """Returns the prompt tokens of an image of so many pixels.
-
-    Args:
-        model: A model name as for `dspy.LM`.
-        width: In pixels, as it is sent.
-        height: Likewise.
-    """
+    """Returns the prompt tokens that an image of so many pixels, as it is sent, counts as."""
     name = model.rpartition("/")[2].casefold()
     if model.startswith("embedded/"):
         return TokenRange(_EMBEDDED, _EMBEDDED)

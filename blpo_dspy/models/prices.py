@@ -23,11 +23,7 @@ _OFFLINE = "embedded/"
 
 
 def checked_prices(prices: Prices | None) -> dict[str, Price]:
-    """Returns the prices that a user gave.
-
-    Raises:
-        BlpoError: If one of them is not a pair of amounts.
-    """
+    """Returns the prices that a user gave."""
     checked = {}
     for model, price in (prices or {}).items():
         try:
@@ -65,10 +61,7 @@ def known_price(lm: dspy.BaseLM, prices: Prices | None) -> Price | None:
 def batch_price(lm: dspy.BaseLM, prices: Prices | None, share: float) -> Price | None:
     """Returns what the tokens of an LM cost through a batch endpoint, None if that is not known.
 
-    Args:
-        lm: The LM.
-        prices: The user's prices for single calls.
-        share: The share of that price where LiteLLM's table has none for batches.
+    That is a share of the price of a single call where LiteLLM's table has none for batches.
     """
     if lm.model not in (prices or {}):
         table = litellm_module().model_cost
@@ -82,11 +75,7 @@ def batch_price(lm: dspy.BaseLM, prices: Prices | None, share: float) -> Price |
 
 
 def check_priced(max_usd: float | None, lms: Sequence[dspy.BaseLM], prices: Prices | None) -> None:
-    """Checks that a cap in dollars can be kept, as every model has a price.
-
-    Raises:
-        BlpoError: If one has none.
-    """
+    """Checks that a cap in dollars can be kept, as every model has a price."""
     if max_usd is None:
         return
     unknown = sorted({lm.model for lm in lms if known_price(lm, prices) is None})

@@ -18,12 +18,7 @@ _PLACEHOLDER = "EMPTY"  # the key that `make_lm` sends to a server that needs no
 
 @dataclass(frozen=True)
 class LMSpec:
-    """The state of an LM as DSPy writes it.
-
-    Attributes:
-        state: Model and options, without keys.
-        keys: The environment variable that holds the value of each option that is a secret.
-    """
+    """The state of an LM as DSPy writes it, without keys, and the environment variable of each option that is one."""
 
     state: Mapping[str, Any]
     keys: Mapping[str, str]
@@ -50,11 +45,7 @@ class LMSpec:
         return spec
 
     def build(self) -> dspy.BaseLM:
-        """Returns an LM of this state; secrets come from the environment of this process.
-
-        Raises:
-            ModelError: If an environment variable is not set.
-        """
+        """Returns an LM of this state; secrets come from the environment of this process."""
         missing = [variable for variable in self.keys.values() if variable not in os.environ]
         if missing:
             raise ModelError(f"model {self.state['model']!r}: {', '.join(missing)} is not set where this process runs")
@@ -72,19 +63,11 @@ class ModelSpecs:
 
     @classmethod
     def of(cls, models: Models) -> ModelSpecs:
-        """Returns the specs of judge and verbalizer.
-
-        Raises:
-            ModelError: As `LMSpec.of`.
-        """
+        """Returns the specs of judge and verbalizer."""
         return cls(LMSpec.of(models.judge), LMSpec.of(models.verbalizer))
 
     def build(self) -> Models:
-        """Returns the models; no process but the first one writes instructions, so the judge's stands in for that.
-
-        Raises:
-            ModelError: As `LMSpec.build`.
-        """
+        """Returns the models; no process but the first one writes instructions, so the judge's stands in for that."""
         judge = self.judge.build()
         return Models(judge, self.verbalizer.build(), judge)
 

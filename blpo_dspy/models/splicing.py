@@ -124,13 +124,7 @@ class _Call(PreparedCall):
 
 
 class _Engines:
-    """The native engines of an LM where DSPy keeps them, those that splice beside the others.
-
-    Args:
-        store: Where DSPy keeps them.
-        filling: What is sent.
-        key: What its request is kept by, once an engine was given it.
-    """
+    """The native engines of an LM where DSPy keeps them; those that splice have keys of their own."""
 
     def __init__(self, store: Any, filling: Filling, key: Any) -> None:
         self._store, self._filling, self._key = store, filling, key

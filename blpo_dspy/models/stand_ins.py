@@ -31,12 +31,7 @@ _STANDARD = (dspy.ChatAdapter, dspy.JSONAdapter)
 
 
 class Prompt:
-    """Messages with words in their places.
-
-    Attributes:
-        messages: The messages.
-        requests: The requests that were made of them, by what they depend on apart from the messages.
-    """
+    """Messages with words in their places, and the requests made of them, by what these depend on otherwise."""
 
     def __init__(self, messages: list[dict[str, Any]]) -> None:
         self.messages = messages

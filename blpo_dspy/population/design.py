@@ -39,11 +39,9 @@ class Stratum:
 
 @dataclass(frozen=True)
 class Draw:
-    """A stratified draw from a collection.
+    """A stratified draw: its strata, and pairs of a position in the collection and one among them.
 
-    Attributes:
-        strata: In random order, so that their numbers say nothing to people who label.
-        chosen: Pairs of a position in the collection and one in `strata`, in random order.
+    Both are in random order, so that they say nothing to people who label.
     """
 
     strata: tuple[Stratum, ...]
@@ -61,9 +59,6 @@ def draw(labels: Sequence[str], confidence: Sequence[float | None], n: int, *, s
         confidence: Its confidence in each, None where it is unknown.
         n: How many images people label.
         seed: The same seed gives the same draw.
-
-    Raises:
-        BlpoError: If there are fewer images, or n is too small for two of each label.
     """
     if not 1 <= n <= len(labels):
         raise BlpoError(f"n={n} images cannot be drawn from {len(labels):,}; draw 1 to {len(labels):,}", option="n")

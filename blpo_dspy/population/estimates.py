@@ -58,13 +58,7 @@ class Estimate:
 def estimate_share(what: str, sample: Sample, *, level: float = 0.95) -> Estimate:
     """Returns the share of a label in a collection.
 
-    Args:
-        what: The label.
-        sample: The labelled images, with 1 where people, and the judge, gave the label, and 0 elsewhere.
-        level: Nominal coverage in (0, 1).
-
-    Raises:
-        BlpoError: If there is no labelled image.
+    The values of the sample are 1 where people, and the judge, gave the label, and 0 elsewhere.
     """
     n, known = len(sample.values), len(sample.collection)
     if not n:
@@ -104,9 +98,6 @@ def estimate_mean(
         judged: Whether the judge labelled any image of the collection.
         share: Whether the mean is a share.
         level: Nominal coverage in (0, 1).
-
-    Raises:
-        BlpoError: If fewer than three images are labelled.
     """
     n = len(sample.values)
     if n < LEAST:

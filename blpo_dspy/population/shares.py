@@ -20,10 +20,7 @@ _HALVINGS = 40
 def share_interval(cells: Sequence[Cell], *, level: float = 0.95, extra: float = 0.0) -> tuple[float, float]:
     """Returns the ends of the interval of Σ weight · mean, the means being shares of yes.
 
-    Args:
-        cells: The groups; their weights add up to 1.
-        level: Nominal coverage in (0, 1).
-        extra: A variance that the estimate has beside that of the means.
+    The weights of the cells add up to 1; `extra` is a variance that the estimate has beside that of the means.
     """
     from scipy.stats import norm  # noqa: PLC0415 - slow to import, and needed only here
 

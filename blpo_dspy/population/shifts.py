@@ -14,13 +14,9 @@ _LEAST_EXPECTED = 5.0  # Cochran's rule for the chi-square distribution
 
 @dataclass(frozen=True)
 class Shift:
-    """A test of one difference.
+    """A test of a difference in "labels", "confidence" or "agreement": its name, and its p-value.
 
-    Attributes:
-        what: What is compared: "labels", "confidence" or "agreement".
-        test: Which test it is, in words.
-        p_value: Its p-value.
-        corrected: The p-value after Holm's correction for all tests that were made.
+    `corrected` is the p-value after Holm's correction for all tests that were made.
     """
 
     what: str
@@ -30,13 +26,9 @@ class Shift:
 
 
 def label_shift(reference: Sequence[int], current: Sequence[int]) -> Shift:
-    """Returns a test of whether labels are given as often as before.
+    """Returns a test of whether labels are given as often as before, of how often each was given.
 
     Labels that are too rare for a chi-square test are taken together; of two that are rare, the test is Fisher's.
-
-    Args:
-        reference: How often each label was given.
-        current: Likewise now, in the same order.
     """
     from scipy.stats import chi2_contingency, fisher_exact  # noqa: PLC0415 - slow to import, and needed only here
 
@@ -51,13 +43,7 @@ def label_shift(reference: Sequence[int], current: Sequence[int]) -> Shift:
 
 
 def number_shift(what: str, reference: Sequence[float], current: Sequence[float]) -> Shift:
-    """Returns a test of whether numbers are distributed as before: Kolmogorov and Smirnov's.
-
-    Args:
-        what: What the numbers are.
-        reference: Those before.
-        current: Those now.
-    """
+    """Returns a test of whether numbers are distributed as before: Kolmogorov and Smirnov's."""
     from scipy.stats import ks_2samp  # noqa: PLC0415
 
     if not reference or not current:
@@ -66,12 +52,7 @@ def number_shift(what: str, reference: Sequence[float], current: Sequence[float]
 
 
 def paired_fall(before: Sequence[bool], after: Sequence[bool]) -> Shift:
-    """Returns an exact test of whether fewer verdicts on the same images are right than before.
-
-    Args:
-        before: Whether each was right.
-        after: Whether each is right now.
-    """
+    """Returns an exact test of whether fewer verdicts on the same images are right than before."""
     from scipy.stats import binomtest  # noqa: PLC0415
 
     broken = sum(was and not now for was, now in zip(before, after, strict=True))
@@ -81,12 +62,7 @@ def paired_fall(before: Sequence[bool], after: Sequence[bool]) -> Shift:
 
 
 def fall(before: tuple[int, int], after: tuple[int, int]) -> Shift:
-    """Returns Fisher's test of whether a smaller share of verdicts is right than before, on other images.
-
-    Args:
-        before: How many were right, and of how many.
-        after: Likewise now.
-    """
+    """Returns Fisher's test of whether fewer are right than before, of (right, all) verdicts on other images."""
     from scipy.stats import fisher_exact  # noqa: PLC0415
 
     table = np.array([[right, n - right] for right, n in (before, after)], dtype=np.int64)

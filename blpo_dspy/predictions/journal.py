@@ -101,14 +101,6 @@ class PredictionJournal(AnswerJournal):
         answer = self._answer(key)
         return None if answer is None else (answer, Usage(cached=1))
 
-    def failed(self) -> dict[str, Usage]:
-        """Returns nothing: the meter counts this session."""
-        return {}
-
-    def unused(self) -> Ledger:
-        """Returns nothing, for the same reason."""
-        return Ledger({})
-
 
 def _check_row(line: Mapping[str, Any]) -> None:
     """Refuses what `put_row` doesn't write."""

@@ -14,8 +14,7 @@ from dspy.utils.exceptions import LMError
 
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.calls.failures import RunStoppedError, is_outage
-from blpo_dspy.calls.meter import Meter
-from blpo_dspy.calls.served import noting_served
+from blpo_dspy.calls.meter import Meter, observe_answers
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.data.labels.space import Orders
@@ -180,7 +179,7 @@ def label_one(program: Callable[..., dspy.Prediction], inputs: Mapping[str, Any]
     Raises:
         ModelError: If the model cannot be used at all.
     """
-    with dspy.context(trace=[]), noting_served() as served:
+    with dspy.context(trace=[]), observe_answers() as answers:
         try:
             prediction = program(**inputs)
         except FATAL_ERRORS as error:
@@ -202,7 +201,7 @@ def label_one(program: Callable[..., dspy.Prediction], inputs: Mapping[str, Any]
         inconsistent=inconsistent,
         confidence=prediction.get("confidence"),
         escalate=prediction.get("escalate"),
-        served_by=" + ".join(served),
+        served_by=" + ".join(dict.fromkeys(answer.served for answer in answers if answer.served)),
     )
 
 

@@ -32,15 +32,15 @@ from blpo_dspy.report.html import relative_paths
 from blpo_dspy.report.run.folder import RESULT, RunFolder, ShownError
 from blpo_dspy.report.run.headline import headline_of, models_and_day
 from blpo_dspy.report.run.measured import WHEN, agreement_in, measured_of
+from blpo_dspy.runs.checks.costs import costs_after, not_paid_for
 from blpo_dspy.runs.compiling import claim, compile_and_measure, measure_compiled
-from blpo_dspy.runs.costs import costs_after, not_paid_for
-from blpo_dspy.runs.jobs import KeepBackOption, Search
+from blpo_dspy.runs.data.seal import run_of, seal
+from blpo_dspy.runs.data.sets import Labelled, Sets, divided, is_list, loaded_set, origin_of, sizes_in_words
+from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.measure import own_data
 from blpo_dspy.runs.progress import watching
 from blpo_dspy.runs.record import Aligned, SplitAgreement, result
 from blpo_dspy.runs.reviewing import write_review
-from blpo_dspy.runs.seal import run_of, seal
-from blpo_dspy.runs.sets import Labelled, Sets, divided, is_list, loaded_set, origin_of, sizes_in_words
 
 JUDGE = "judge.json"
 _OTHER_NAMES = {"num_threads": "threads"}
@@ -113,11 +113,12 @@ class Alignment:
         parts = {name: loaded_set(compiled, name, part) for name, part in given.items() if not is_list(part) or part}
         check_disjoint(**parts)
         models, search = models_of(compiled) if models is None else models, Search(threads=threads)
+        folder = None if run_dir is None else writable_folder(Path(run_dir))
         train, val, test = (parts.get(name, []) for name in given)
         sets = Sets(train, val, test, sizes_in_words(parts, compiled.labels))
         with watching(progress, resumes=None) as watch:
             aligned = measure_compiled(start, compiled, sets, models, search, watch)
-        return _written(aligned, sets, models, watch.warnings, run_dir)
+        return _written(aligned, sets, models, watch.warnings, folder)
 
     @cached_property
     def run(self) -> RunFolder:
@@ -261,15 +262,15 @@ def align(
     claim(start, sets, models, search, log_dir)
     with watching(progress, resumes=log_dir) as watch:
         aligned = compile_and_measure(start, sets, models, search, watch, log_dir=log_dir)
-    return _written(aligned, sets, models, watch.warnings, run_dir)
+    return _written(aligned, sets, models, watch.warnings, log_dir)
 
 
-def _written(
-    aligned: Aligned, sets: Sets, models: Models, warned: Sequence[str], run_dir: str | Path | None
-) -> Alignment:
+def _written(aligned: Aligned, sets: Sets, models: Models, warned: Sequence[str], folder: Path | None) -> Alignment:
     """What was measured, written to a folder, which is a temporary one if none is named; warnings are issued again."""
-    temporary = None if run_dir is not None else tempfile.TemporaryDirectory(prefix="blpo-")
-    folder = writable_folder(Path(temporary.name if temporary is not None else str(run_dir)))
+    temporary = None
+    if folder is None:
+        temporary = tempfile.TemporaryDirectory(prefix="blpo-")
+        folder = Path(temporary.name)
     names = {role: getattr(models, role).model for role in ("judge", "verbalizer", "optimizer")}
     write_run(folder, aligned, sets, {**result(aligned, sets, names), "warnings": list(warned)})
     for warning in warned:
@@ -289,13 +290,7 @@ def search_of(options: Mapping[str, Any]) -> Search:
             near = _OTHER_NAMES.get(name) or next(iter(difflib.get_close_matches(name, known, 1)), None)
             meant = f"; did you mean {near}?" if near else f"; the options are {', '.join(known)}"
             raise BlpoError(f"align has no option {name!r}{meant}", option=name)
-    given = dict(options)
-    if isinstance(given.get("keep_back"), str):
-        try:
-            given["keep_back"] = KeepBackOption(given["keep_back"])
-        except ValueError:
-            raise BlpoError(f"keep_back={given['keep_back']!r} is none of auto, always, never") from None
-    return Search(**given)
+    return Search(**options)
 
 
 def _sets(
@@ -333,13 +328,7 @@ def write_run(
 ) -> list[Path]:
     """Fills a run's folder with judge, record, doubtful labels and report, and returns the last two.
 
-    Args:
-        folder: The folder.
-        aligned: The compiled judge and what was measured.
-        sets: The labelled examples.
-        record: The content of result.json.
-        judged: The examples that were judged before and after, with the verdicts; those of the test set if None.
-        command: The command line that made the run.
+    The report shows the examples in `judged`, with the verdicts before and after; those of the test set if None.
 
     Raises:
         BlpoError: If the folder cannot be written to.

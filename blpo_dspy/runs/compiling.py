@@ -18,7 +18,7 @@ from blpo_dspy.calls.journal import FILE_NAME, Journal, answers_in
 from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.calls.meter import GRACE, Meter
 from blpo_dspy.calls.outages import Outages
-from blpo_dspy.calls.store import AnswerStore, MemoryStore
+from blpo_dspy.calls.store import AnswerStore
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.examples import dataset_fingerprint
 from blpo_dspy.data.labels.space import LabelSpace
@@ -30,8 +30,7 @@ from blpo_dspy.optimizers.blpo.algorithm import BLPO
 from blpo_dspy.predictions.batches.submission import check_no_batches
 from blpo_dspy.predictions.labelling import inputs_of, label_images
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.runs.batched import BatchedAnswers, check_search
-from blpo_dspy.runs.checks import (
+from blpo_dspy.runs.checks.after import (
     Ask,
     Checks,
     fidelity_sample,
@@ -41,11 +40,12 @@ from blpo_dspy.runs.checks import (
     text_fidelity,
     validated_verdicts,
 )
-from blpo_dspy.runs.costs import costs_after, optimizer_of
+from blpo_dspy.runs.checks.batched import BatchedAnswers, check_search
+from blpo_dspy.runs.checks.costs import costs_after, optimizer_of
+from blpo_dspy.runs.data.sets import Sets
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import CompileWatch, Watch
 from blpo_dspy.runs.record import Aligned, SplitAgreement, card
-from blpo_dspy.runs.sets import Sets
 
 _MEASURED = "measured"  # the folder in a log folder
 
@@ -61,14 +61,8 @@ def compile_and_measure(
 ) -> Aligned:
     """Returns the judge compiled from a start, its card filled in, with its agreement before and after.
 
-    Args:
-        start: The judge to begin with.
-        sets: The labelled examples.
-        models: The models by role.
-        search: How BLPO searches.
-        watch: Where progress shows.
-        ceiling: A judge whose instruction states the truth, to be measured on the test split.
-        log_dir: Where the journals go, so that the same call continues a run that was cut short.
+    With a log folder the same call continues a run that was cut short. A ceiling is a judge whose instruction states
+    the truth, which is measured on the test split.
 
     Raises:
         BlpoError: As `BLPO.compile`, or if a cap was reached, or a model failed, before anything was measured. A model
@@ -300,7 +294,7 @@ def make_optimizer(models: Models, search: Search, reserved: int, log_dir: Path 
         max_outage=search.max_outage,
         guards=replace(guards, **search.guards()),
         log_dir=log_dir,
-        answers=MemoryStore() if log_dir is None else None,
+        answers=AnswerStore() if log_dir is None else None,
         **search.given(),
     )
 

@@ -32,12 +32,12 @@ from blpo_dspy.data.splits import cut_folds, split_examples
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.lm import Models
 from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.runs.checks.costs import costs_after
 from blpo_dspy.runs.compiling import compile_and_measure
-from blpo_dspy.runs.costs import costs_after
+from blpo_dspy.runs.data.sets import WITHOUT_TEST, Sets, sizes_in_words
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import Watch
 from blpo_dspy.runs.record import Aligned, SplitAgreement
-from blpo_dspy.runs.sets import WITHOUT_TEST, Sets, sizes_in_words
 
 OUT_OF_FOLD = (
     "out-of-fold estimates: every image was judged once, by a judge that was compiled in the same way on the other "
@@ -68,12 +68,6 @@ class Folds:
 
 def make_folds(examples: Sequence[dspy.Example], labels: LabelSpace, *, folds: int, seed: int = 0) -> Folds:
     """Returns folds of labelled examples, balanced by label, with groups and byte-identical images kept whole.
-
-    Args:
-        examples: With `image`, `label` and perhaps `group`.
-        labels: The label space.
-        folds: How many, at least 2.
-        seed: Decides which example goes where.
 
     Raises:
         DataError: If there are too few examples of a label.
@@ -249,14 +243,8 @@ def align_folds(
 ) -> Folded:
     """Compiles the judge to keep on all images, and one like it for each fold, which is measured there.
 
-    Args:
-        start: The judge to begin with.
-        cut: The folds.
-        models: The models by role.
-        search: How BLPO searches; its caps hold for all searches together.
-        watch: Where progress shows.
-        log_dir: Where the journals go, each fold's in a folder of its own, so that the same call continues a run that
-            was cut short.
+    The caps of the search hold for all of them together. With a log folder, in which each fold has one of its own, the
+    same call continues a run that was cut short.
 
     Raises:
         BlpoError: As `BLPO.compile`, or if the cap on calls is too small, or a fold could not be judged.

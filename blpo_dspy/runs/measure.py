@@ -26,8 +26,8 @@ from blpo_dspy.predictions.given import given_models
 from blpo_dspy.predictions.labelling import inputs_of, label_images
 from blpo_dspy.programs.cascade import stages_of
 from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.runs.data.sets import Labelled, loaded_set
 from blpo_dspy.runs.progress import Watch, watching
-from blpo_dspy.runs.sets import Labelled, loaded_set
 
 
 @dataclass(frozen=True, repr=False)

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from blpo_dspy.calls.failures import is_outage
-from blpo_dspy.errors import BlpoWarning, shown
+from blpo_dspy.errors import BlpoWarning, counted, shown
 from blpo_dspy.optimizers.bench.records import Round, Validation
 from blpo_dspy.optimizers.blpo.algorithm import BLPO
 from blpo_dspy.optimizers.validation import best
@@ -74,6 +74,12 @@ class Watch:
     ) -> None:
         self._progress.stop()
 
+    def keep(self, warning: Warning | str) -> bool:
+        """Keeps the text of a warning, and returns whether it is a new one."""
+        new = str(warning) not in self.warnings
+        self.warnings += [str(warning)] * new
+        return new
+
     def say(self, text: str) -> None:
         """Leaves a line above the live one, on a terminal."""
         if self._says:
@@ -81,15 +87,22 @@ class Watch:
 
     def begin(self, what: str, steps: int | None = None) -> None:
         """Turns to a new piece of work."""
-        self._progress.reset(self._task, total=steps, description=what, status="")
+        self._progress.reset(self._task, description=what, status="")
+        self._progress.tasks[0].total = steps  # which None would leave as it is
+        self._changed(at_once=True)
 
     def advance(self, *_: Any) -> None:
         """One step of it is done."""
         self._progress.advance(self._task)
+        self._changed()
 
     def show(self, what: str, done: int, status: str) -> None:
         """Says where the work stands."""
         self._progress.update(self._task, description=what, completed=done, status=status)
+        self._changed()
+
+    def _changed(self, *, at_once: bool = False) -> None:
+        """Is called with each change; the line on a terminal draws itself."""
 
 
 class NotebookWatch(Watch):
@@ -98,7 +111,7 @@ class NotebookWatch(Watch):
     def __init__(self) -> None:
         super().__init__(Console(stderr=True), shown=False)
         self._lock = threading.Lock()
-        self._what, self._status, self._done, self._total, self._drawn = "starting", "", 0, 0, 0.0
+        self._drawn = 0.0
         self._said: list[str] = []
         self._shown: Any = None
         self._ipython: Any = None
@@ -112,41 +125,27 @@ class NotebookWatch(Watch):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with self._lock:
-            self._what, self._done = "done" if kind is None else f"ended by {kind.__name__}", self._total
-            self._status = f"{time.monotonic() - self._began:.0f} s"
-        self._draw(at_once=True)
+        task = self._progress.tasks[0]
+        self.show(
+            "done" if kind is None else f"ended by {kind.__name__}",
+            int(task.total or 0),
+            f"{time.monotonic() - self._began:.0f} s",
+        )
+        self._changed(at_once=True)
 
     def say(self, text: str) -> None:
         """Adds a line below the bar; the last few stay."""
-        with self._lock:
-            self._said = [*self._said, text][-_LINES_KEPT:]
-        self._draw(at_once=True)
-
-    def begin(self, what: str, steps: int | None = None) -> None:
-        """Turns to a new piece of work."""
-        with self._lock:
-            self._what, self._total, self._done, self._status = what, steps or 0, 0, ""
-        self._draw(at_once=True)
-
-    def advance(self, *_: Any) -> None:
-        """One step of it is done."""
-        with self._lock:
-            self._done += 1
-        self._draw()
-
-    def show(self, what: str, done: int, status: str) -> None:
-        """Says where the work stands."""
-        with self._lock:
-            self._what, self._done, self._status = what, done, status
-        self._draw()
+        self._said = [*self._said, text][-_LINES_KEPT:]
+        self._changed(at_once=True)
 
     def _page(self) -> str:
-        bar = f'<progress value="{min(self._done, self._total)}" max="{self._total}"></progress>' if self._total else ""
+        task = self._progress.tasks[0]
+        done, total = int(task.completed), int(task.total or 0)
+        bar = f'<progress value="{min(done, total)}" max="{total}"></progress>' if total else ""
         lines = "".join(f"<br>{html.escape(line)}" for line in self._said)
-        return f"<div>{html.escape(self._what)} {bar} {html.escape(self._status)}{lines}</div>"
+        return f"<div>{html.escape(task.description)} {bar} {html.escape(task.fields['status'])}{lines}</div>"
 
-    def _draw(self, *, at_once: bool = False) -> None:
+    def _changed(self, *, at_once: bool = False) -> None:
         with self._lock:
             now = time.monotonic()
             if self._shown is None or (not at_once and now - self._drawn < _REDRAW):
@@ -174,12 +173,8 @@ def watching(progress: bool | None, *, resumes: Path | None) -> Iterator[Watch]:
     drawn = (notebook or console.is_terminal) if progress is None else progress
     watch = NotebookWatch() if notebook and drawn else Watch(console, shown=drawn, lines=drawn)
 
-    def on_warning(warning: Warning | str) -> None:
-        if str(warning) not in watch.warnings:
-            watch.warnings.append(str(warning))
-
     try:
-        with quiet_libraries(on_warning), watch:
+        with quiet_libraries(watch.keep), watch:
             yield watch
     except KeyboardInterrupt:
         kept = (
@@ -259,46 +254,44 @@ def round_in_words(completed: Round) -> str:
     return f"{found}; the best update {change} the loss by {abs(score):.2f}"
 
 
-class Quiet:
-    """Counts of the libraries' messages while they were kept quiet."""
+class Quiet(logging.Handler):
+    """Counts the libraries' messages that are kept quiet."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.truncated = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Counts a message."""
+        self.truncated += "LM response was truncated" in str(record.msg)
 
     def notes(self) -> list[str]:
         """Returns remarks on them for the user."""
-        if not self.truncated:
-            return []
-        answers = "1 answer was" if self.truncated == 1 else f"{self.truncated} answers were"
-        return [f"{answers} cut off by the token limit of the model"]
-
-
-class _Counting(logging.Handler):
-    def __init__(self, quiet: Quiet) -> None:
-        super().__init__()
-        self._quiet = quiet
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._quiet.truncated += "LM response was truncated" in str(record.msg)
+        were = "was" if self.truncated == 1 else "were"
+        line = f"{counted(self.truncated, 'answer')} {were} cut off by the token limit of the model"
+        return [line] if self.truncated else []
 
 
 @contextlib.contextmanager
-def quiet_libraries(on_warning: Callable[[Warning | str], None] = lambda warning: None) -> Iterator[Quiet]:
+def quiet_libraries(on_warning: Callable[[Warning | str], object] = lambda warning: None) -> Iterator[Quiet]:
     """Keeps the libraries' logs and warnings off the terminal while the block runs.
 
     Args:
         on_warning: Called with each warning of this library, as it is issued.
     """
     quiet = Quiet()
-    handler = _Counting(quiet)
     loggers = [logging.getLogger(name) for name in _CHATTY]
     before = [(logger.handlers, logger.propagate) for logger in loggers]
     for logger in loggers:
-        logger.handlers, logger.propagate = [handler], False
+        logger.handlers, logger.propagate = [quiet], False
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        on_warning(message)
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", BlpoWarning)
-        warnings.showwarning = lambda message, *_, **__: on_warning(message)
+        warnings.showwarning = show
         try:
             yield quiet
         finally:

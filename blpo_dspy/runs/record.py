@@ -15,8 +15,8 @@ from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.optimizers.bench.cards import described, sets_of, versions
 from blpo_dspy.optimizers.bench.records import BLPOResult, Round
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.runs.checks import Checks
-from blpo_dspy.runs.sets import Sets
+from blpo_dspy.runs.checks.after import Checks
+from blpo_dspy.runs.data.sets import Sets
 
 
 @dataclass(frozen=True)

@@ -4,38 +4,35 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import dspy
 
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.data.examples import item_prints
 from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.files import write_json
 from blpo_dspy.report.run.to_review import (
     DISAGREEMENT,
     DOUBTFUL,
     FORMAT,
+    REVIEW,
     WRONG,
     ReviewCase,
     ReviewData,
     ReviewTables,
     by_example,
-    write_review_data,
 )
+from blpo_dspy.runs.data.sets import READ_BY, Origin, Sets
 from blpo_dspy.runs.record import Aligned
-from blpo_dspy.runs.sets import Origin, Sets
 
 
 def write_review(
     folder: Path, aligned: Aligned, sets: Sets, tested: tuple[Sequence[dspy.Example], Sequence[Verdict]]
 ) -> None:
-    """Writes to a run's folder what people are to look at again.
-
-    Args:
-        folder: The folder.
-        aligned: The compiled judge and what was measured.
-        sets: The labelled examples.
-        tested: What was judged after the search, and what the compiled judge said.
+    """Writes to a run's folder what people are to look at again; `tested` is what the compiled judge said.
 
     Raises:
         BlpoError: If it cannot be written.
@@ -48,37 +45,30 @@ def write_review(
         *_wrong(labels, list(zip(*tested, strict=True)) if tested[1] else [], splits),
         *_disagreements(sets, splits),
     ]
-    write_review_data(
-        folder,
-        ReviewData(
-            format=FORMAT,
-            run="" if sets.seal is None else sets.seal.run,
-            labels=labels.to_dict(),
-            task=aligned.record.start.judge,
-            tables=None if sets.origin is None else _tables(folder, sets.origin),
-            ids={name: tuple(str(example.id) for example in examples) for name, examples in sets.named().items()},
-            cases=by_example(cases),
-        ),
+    data = ReviewData(
+        format=FORMAT,
+        run="" if sets.seal is None else sets.seal.run,
+        labels=labels.to_dict(),
+        task=aligned.record.start.judge,
+        tables=None if sets.origin is None else _tables(folder, sets.origin),
+        ids={name: tuple(str(example.id) for example in examples) for name, examples in sets.named().items()},
+        cases=by_example(cases),
     )
+    write_json(folder / REVIEW, asdict(data))
 
 
 def _tables(folder: Path, origin: Origin) -> ReviewTables:
     base = folder.resolve()
-    columns, raters = origin.data.columns, origin.data.raters
+    data, raters = origin.data, origin.data.raters
+    ratings: dict[str, Any] = {}
+    if raters is not None:
+        ratings = {"rater_columns": raters.rater_columns or (), "repeated": raters.rater_columns is None}
+        ratings |= {"rater_column": raters.rater_column, "rule": raters.rater_rule}
     return ReviewTables(
         paths={name: Path(os.path.relpath(path.resolve(), base)).as_posix() for name, path in origin.tables.items()},
-        images=tuple(columns.images),
-        context=tuple(columns.context or ()),
-        image_column=columns.image,
-        label_column=columns.label,
-        group_column=columns.group,
-        reason_column=columns.reason,
-        rater_columns=() if raters is None else raters.columns,
-        repeated=raters is not None and not raters.columns,
-        rater_column=None if raters is None else raters.name_column,
-        rule="majority" if raters is None else raters.rule,
-        allow_outside=origin.data.allow_outside,
-        require_labels=origin.data.require_labels,
+        context=tuple(data.context or ()),
+        **{name: getattr(data, name) for name in READ_BY},
+        **ratings,
     )
 
 

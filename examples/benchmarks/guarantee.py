@@ -28,9 +28,8 @@ import numpy as np
 from blpo_dspy import LabelSpace, Models, VisualJudge, predict
 from blpo_dspy.agreement.guarantee import accepting, sequence_tests
 from blpo_dspy.agreement.resampling import Floats
-from blpo_dspy.data.sources.photographs.ceiling import ceiling_instruction
 from blpo_dspy.data.sources.photographs.dataset import rated_photographs
-from blpo_dspy.data.sources.photographs.raters import RATERS
+from blpo_dspy.data.sources.photographs.raters import RATERS, ceiling_instruction
 from blpo_dspy.embedded import embedded_lm
 from blpo_dspy.embedded.sight.senses import Traits
 

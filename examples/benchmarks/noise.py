@@ -34,10 +34,10 @@ from blpo_dspy.models.lm import Models
 from blpo_dspy.report import load_run, write_report_data
 from blpo_dspy.report.run.view import page_of
 from blpo_dspy.runs.compiling import compile_and_measure
+from blpo_dspy.runs.data.sets import Sets
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import Watch
 from blpo_dspy.runs.record import result
-from blpo_dspy.runs.sets import Sets
 
 TASK = "Rate the technical quality of this photograph."
 LABELS = LabelSpace.ordinal(1, 5)

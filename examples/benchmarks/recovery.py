@@ -20,9 +20,8 @@ from typing import Any
 import dspy
 
 from blpo_dspy import BLPO, LabelSpace, VisualJudge, measure_agreement
-from blpo_dspy.data.sources.photographs.ceiling import ceiling_instruction, ceiling_verbalizer_instruction
 from blpo_dspy.data.sources.photographs.dataset import RatedPhotograph, rated_photographs
-from blpo_dspy.data.sources.photographs.raters import RATERS
+from blpo_dspy.data.sources.photographs.raters import RATERS, ceiling_instruction, ceiling_verbalizer_instruction
 from blpo_dspy.embedded import embedded_lm
 
 TASK = "Rate the technical quality of this photograph."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import dspy
@@ -23,6 +24,7 @@ from blpo_dspy.text import as_data
 
 _SILENT_ANSWERS = 20
 _NAMED_FAILURES = 5
+_PROGRAMS = 4
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,8 @@ class Bench:
         self._described: set[tuple[str, int]] = set()
         self.answered = False
         self._verbalizes: bool | None = None
+        # A step judges with the same instructions several times, and making a program costs as much as some calls.
+        self._program = lru_cache(_PROGRAMS)(self._with_lms)
 
     def program(self, instructions: Instructions) -> dspy.Module:
         """Returns a copy of the student with these instructions and its own LMs."""
@@ -123,12 +127,12 @@ class Bench:
             ModelError: If an outage took more than the allowed share of the examples, twice, or the judge never
                 states a label.
         """
-        program, key = self._with_lms(instructions), self._key(instructions)
+        key = self._key(instructions)
         known = {i: self._judged[key, i] for i in examples if (key, i) in self._judged}
         wanted = [i for i in dict.fromkeys(examples) if i not in known]
         undescribed = [i for i in wanted if (instructions.verbalizer, i) not in self._described]
         self._afford((self._per_example - 1) * len(wanted) + len(undescribed))
-        fresh, size = self._judge_all(program, wanted, undescribed), len(set(examples))
+        fresh, size = self._judge_all(instructions, wanted, undescribed), len(set(examples))
         if any(judgement.outage for judgement in fresh):
             fresh = self._judged_again(instructions, fresh, size)
         self._check_failures("model", [j.failure for j in fresh if j.outage], size)
@@ -143,7 +147,12 @@ class Bench:
         judged = {**known, **{judgement.example: judgement for judgement in fresh}}
         return [judged[i] for i in examples]
 
-    def _judge_all(self, program: dspy.Module, wanted: Sequence[int], undescribed: Sequence[int]) -> list[Judgement]:
+    def _judge_all(
+        self, instructions: Instructions, wanted: Sequence[int], undescribed: Sequence[int]
+    ) -> list[Judgement]:
+        if not wanted:
+            return []
+        program = self._program(instructions)
         with Ahead(program, self.examples, undescribed, self._workers) as ahead:
             futures = []
             for position in wanted:
@@ -205,7 +214,7 @@ class Bench:
         Raises:
             ModelError: If an outage took more than the allowed share of the examples, twice.
         """
-        program = self._with_lms(Instructions("unused", verbalizer))
+        program = self._program(Instructions("unused", verbalizer))
         self._afford(sum((verbalizer, i) not in self._described for i in examples))
         described = self._workers.map(lambda i: self._describe_one(program, i), examples)
         if any(_outage(answer) for answer in described):
@@ -281,7 +290,7 @@ class Bench:
 
     def _judged_again(self, instructions: Instructions, judged: Sequence[Judgement], of: int) -> list[Judgement]:
         """The judgements, those that an outage took tried once more; a few that no budget pays for stand as failed."""
-        program, refusals = self._with_lms(instructions), list[RunStoppedError]()
+        program, refusals = self._program(instructions), list[RunStoppedError]()
 
         def again(judgement: Judgement) -> Judgement:
             try:

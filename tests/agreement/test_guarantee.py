@@ -17,7 +17,6 @@ from blpo_dspy.agreement.guarantee import (
     accepting,
     check_promise,
     counts_of,
-    exact_interval,
     labels_needed,
     least_selected,
     lower_bound,
@@ -129,16 +128,6 @@ def test_as_many_labels_as_are_said_to_be_needed_suffice_in_most_cases() -> None
 def test_no_number_of_labels_helps_where_agreement_is_not_above_the_level(counts: list[tuple[int, int]]) -> None:
     """Also where nothing is selected, or one image."""
     assert labels_needed(sequence_tests(counts, 0.9, 0.1), 50, 0.9) is None
-
-
-def test_the_interval_of_a_share_is_that_of_scipy() -> None:
-    """Clopper and Pearson's, and none of nothing."""
-    interval = exact_interval(7, 20)
-    assert interval is not None
-    ends = binomtest(7, 20).proportion_ci(0.95, "exact")
-    assert (interval.low, interval.high) == (ends.low, ends.high)
-    assert exact_interval(0, 0) is None
-    assert exact_interval(0, 1) is not None
 
 
 @pytest.mark.parametrize("name", ["agreement", "risk"])

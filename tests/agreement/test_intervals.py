@@ -28,6 +28,7 @@ from blpo_dspy.agreement.intervals import (
     interval_over_seeds,
     mean_loss_interval,
     mean_sd,
+    proportion_interval,
 )
 from blpo_dspy.agreement.measure import Agreement, measure_agreement
 from blpo_dspy.agreement.outcomes import Outcomes
@@ -464,3 +465,13 @@ def test_the_interval_over_seeds_of_scores_holds_the_mean() -> None:
     interval = interval_over_seeds(SCORES, truth, judges, [[], []], "spearman")
     assert interval is not None
     assert interval.low < sum(values) / 2 < interval.high
+
+
+def test_the_interval_of_a_share_is_that_of_scipy() -> None:
+    """Clopper and Pearson's, and none of nothing."""
+    interval = proportion_interval(7, 20, exact=True)
+    assert interval is not None
+    ends = binomtest(7, 20).proportion_ci(0.95, "exact")
+    assert (interval.low, interval.high) == (ends.low, ends.high)
+    assert proportion_interval(0, 0, exact=True) is None
+    assert proportion_interval(0, 1, exact=True) is not None

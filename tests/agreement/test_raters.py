@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from dataclasses import asdict
 from itertools import combinations, permutations
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from blpo_dspy.agreement.raters import human_agreement, krippendorff_alpha, rater_intervals
+from blpo_dspy.agreement.raters import human_agreement, rater_intervals
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.ratings import Ratings, combine_raters, ratings_from_columns, ratings_from_rows
@@ -49,7 +50,7 @@ FOUR_OBSERVERS = (
 )
 def test_alpha_equals_published_examples(space: LabelSpace, columns: tuple[str, ...], alpha: float) -> None:
     """K. Krippendorff, "Computing Krippendorff's Alpha-Reliability", 2011."""
-    assert krippendorff_alpha(ratings(space, *columns)) == pytest.approx(alpha, abs=0.0005)
+    assert human_agreement(ratings(space, *columns)).alpha == pytest.approx(alpha, abs=0.0005)
 
 
 def brute_alpha(space: LabelSpace, table: list[list[Label | None]]) -> float | None:
@@ -79,9 +80,9 @@ def brute_alpha(space: LabelSpace, table: list[list[Label | None]]) -> float | N
 def test_alpha_equals_its_definition(space: LabelSpace, table: list[list[Label | None]]) -> None:
     """Any table, missing ratings included, against plain Python; the order of raters doesn't matter."""
     items = tuple(str(i) for i in range(len(table)))
-    found = krippendorff_alpha(Ratings(space, items, tuple(map(tuple, table))))
+    found = human_agreement(Ratings(space, items, tuple(map(tuple, table)))).alpha
     assert found == pytest.approx(brute_alpha(space, table))
-    assert found == pytest.approx(krippendorff_alpha(Ratings(space, items, tuple(tuple(r[::-1]) for r in table))))
+    assert found == pytest.approx(human_agreement(Ratings(space, items, tuple(tuple(r[::-1]) for r in table))).alpha)
 
 
 def test_human_agreement_is_the_mean_over_pairs_and_lists_disagreements_widest_first() -> None:
@@ -97,7 +98,7 @@ def test_human_agreement_is_the_mean_over_pairs_and_lists_disagreements_widest_f
     pairs = [("1 5 4 3", "1 4 4 5"), ("1 5 4", "1 5 5"), ("1 4 4", "1 5 5")]
     kappas = [human_agreement(ratings(ORDINAL, *pair)).kappa for pair in pairs]
     assert found.kappa == pytest.approx(sum(k for k in kappas if k is not None) / 3)
-    json.dumps(found.to_dict(), allow_nan=False)
+    json.dumps(asdict(found), allow_nan=False)
 
 
 def test_perfect_and_undefined_agreement() -> None:
@@ -231,7 +232,7 @@ def test_unknown_raters_have_an_alpha_but_no_kappa() -> None:
 def test_no_ratings_at_all_are_undefined_not_an_error() -> None:
     """An empty table has no agreement and no labels."""
     empty = ratings_from_rows(ORDINAL, [])
-    assert human_agreement(empty).to_dict()["alpha"] is None
+    assert human_agreement(empty).alpha is None
     assert combine_raters(empty).labels == {}
 
 

@@ -23,6 +23,7 @@ import pytest
 from engines import Seen, scripted_lm
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import ctrl_c
 from worlds import TRAIN, VALIDATION, mind, student, world
 
 from blpo_dspy.calls.budget import Budget
@@ -408,24 +409,25 @@ def test_ctrl_c_abandons_a_call_that_hangs(
     What is under way is waited for, until time is up or Ctrl-C is pressed again.
     """
     monkeypatch.setattr(run, "GRACE", grace)
-    hung = threading.Event()
+    hangs, over = threading.Event(), threading.Event()
 
     def hanging(seen: Seen) -> Any:
         if seen.fields == ["description"]:
-            hung.wait(30)
+            hangs.set()
+            over.wait(300)
         return mind(seen)
 
+    def press() -> None:
+        hangs.wait(300)
+        for _ in range(presses):
+            time.sleep(0.5)
+            os.kill(os.getpid(), signal.SIGINT)
+
     lm = world(hanging)
-    timers = [threading.Timer(1.0 + n, lambda: os.kill(os.getpid(), signal.SIGINT)) for n in range(presses)]
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    began = time.monotonic()
-    try:
-        for timer in timers:
-            timer.start()
-        with pytest.raises(KeyboardInterrupt):
-            compiled(lm, tmp_path)
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    assert time.monotonic() - began < 10
-    hung.set()
+    presser = threading.Thread(target=press)
+    presser.start()
+    with ctrl_c(), pytest.raises(KeyboardInterrupt):
+        compiled(lm, tmp_path)
+    presser.join()
+    over.set()
     assert compiled(lm, tmp_path).detailed_results.rounds

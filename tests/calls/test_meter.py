@@ -28,7 +28,7 @@ from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.failures import RunStoppedError
 from blpo_dspy.calls.ledger import ROLES, Ledger, Usage
 from blpo_dspy.calls.meter import Meter, observe_answers
-from blpo_dspy.calls.store import Answer, MemoryStore
+from blpo_dspy.calls.store import Answer, AnswerStore
 from blpo_dspy.errors import BlpoWarning
 
 WAIT = 30  # seconds that a thread may take before a test gives up
@@ -144,7 +144,7 @@ def test_no_more_calls_are_under_way_than_threads_allowed() -> None:
 
 def test_a_request_counts_once_as_answered_whatever_failed_and_however_often_it_is_asked() -> None:
     """So that a flaky server, a resumed run and a faultless one come to the same."""
-    store = MemoryStore()
+    store = AnswerStore()
     meter = Meter(num_threads=1, store=store)
     judge = meter.wrap(scripted_lm(failing(lm15.ServerError("down", retry_after=0)), num_retries=1), "judge")
     assert [judge("a"), judge("a"), judge("b")] == [["hi"]] * 3
@@ -156,7 +156,7 @@ def test_a_request_counts_once_as_answered_whatever_failed_and_however_often_it_
 
 def test_answers_of_a_store_are_used_and_new_ones_put_into_it() -> None:
     """A store that outlives a meter spares the next run the calls."""
-    store, lm = MemoryStore(), scripted_lm(say())
+    store, lm = AnswerStore(), scripted_lm(say())
     Meter(num_threads=1, store=store).wrap(lm, "judge")("a")
     later = Meter(num_threads=1, store=store)
     assert later.wrap(lm, "judge")("a") == ["hi"]
@@ -167,7 +167,7 @@ def test_answers_of_a_store_are_used_and_new_ones_put_into_it() -> None:
 def test_an_answer_that_another_run_paid_for_counts_where_it_was_asked_for() -> None:
     """As if it had been paid for there."""
 
-    class Paid(MemoryStore):
+    class Paid(AnswerStore):
         def get(self, key: str) -> tuple[Answer, Usage] | None:
             known = super().get(key)
             return known and (known[0], known[0].usage)
@@ -216,7 +216,7 @@ def test_what_is_refused_once_is_not_asked_again() -> None:
     assert len(lm.engine.seen) == meter.ledger.total.calls == meter.ledger.total.failed == 4
 
 
-class Failures(MemoryStore):
+class Failures(AnswerStore):
     """A store that keeps the usage of failed attempts."""
 
     def __init__(self) -> None:

@@ -79,7 +79,7 @@ def test_an_outage_that_lasts_is_an_error_once_its_time_is_over() -> None:
     began = time.monotonic()
     with pytest.warns(UserWarning, match="stopped answering"), pytest.raises(LMServerError, match="restarting"):
         judge("a")
-    assert 0.3 <= time.monotonic() - began < 10
+    assert 0.3 <= time.monotonic() - began < 60
     asked = server.asked
     with pytest.raises(LMServerError):
         judge("b")
@@ -214,5 +214,5 @@ def test_a_pause_of_another_process_holds_back_calls_and_is_not_passed_on() -> N
     outages.pause("scripted scripted/other", 60.0, tell=False)
     judge = Meter(num_threads=1, outages=outages).wrap(scripted_lm(lambda seen: "yes"), "judge")
     assert judge("hi") == ["yes"]
-    assert 0.2 <= time.monotonic() - began < 10
+    assert 0.2 <= time.monotonic() - began < 60
     assert told == []

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from blpo_dspy.cli.flags import given_texts, parse_labels, three_sizes, with_flags
+from blpo_dspy.cli.flags import given_texts, with_flags
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import writable_file, writable_folder
-from blpo_dspy.runs.drawing import label_pairs
-from blpo_dspy.runs.jobs import ModelNames, Search, names
+from blpo_dspy.runs.data.drawing import label_pairs
+from blpo_dspy.runs.jobs import ModelNames, Search
+from blpo_dspy.runs.options.texts import names, parse_labels, three_sizes
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -445,7 +445,7 @@ def test_a_search_that_lost_some_calls_says_how_many(tmp_path: Path) -> None:
 
 
 SCRIPT = """
-import hashlib, os, sys, time
+import hashlib, os, signal, sys, threading, time
 sys.path.insert(0, {tests!r})
 import dspy
 from photographs import ROLES, RecordingEngine, Recording, photographs, student
@@ -456,46 +456,57 @@ class Paid(RecordingEngine):
         line = hashlib.sha256(repr(request).encode()).hexdigest() + chr(10)
         os.write(paid, line.encode())
         time.sleep(0.01)
+        count()
         return super().complete(request)
 
-paid = os.open({paid!r}, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
-lms = [dspy.LM("embedded/paid", engine=Paid(role, Recording()), cache=False) for role in ROLES]
-compare(
-    student(), **photographs(), models=Models(*lms), max_calls=50, optimizers={optimizers!r}, out={out!r},
-    num_threads=2, on_start=lambda method, seed: print("start", method, flush=True),
-    on_row=lambda row: print("row", row.method, row.error, flush=True),
-)
+def say(*event):
+    global left
+    print(*event, flush=True)
+    if killed and event[:2] == killed[:2]:
+        left = killed[2]
+        count()
+
+def count():
+    global left
+    with lock:
+        if left is not None:
+            left -= 1
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+left, lock = None, threading.Lock()
+for out, killed in {runs!r}:
+    print("run", flush=True)
+    process = os.fork()  # so that the library is imported once
+    if not process:
+        paid = os.open(out + ".paid", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+        lms = [dspy.LM("embedded/paid", engine=Paid(role, Recording()), cache=False) for role in ROLES]
+        compare(
+            student(), **photographs(), models=Models(*lms), max_calls=50, optimizers="fixed,copro", out=out,
+            num_threads=2, on_start=lambda method, seed: say("start", method),
+            on_row=lambda row: say("row", row.method, row.error),
+        )
+        os._exit(0)
+    print("ended", os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
 """
 
 
-def _script(paid: Path, out: Path, optimizers: str) -> str:
-    return SCRIPT.format(tests=str(Path(__file__).parents[1]), paid=str(paid), out=str(out), optimizers=optimizers)
-
-
-def _killed(script: str, event: str, seconds: float) -> None:
-    """Runs a script until so long after a line of its output, and kills it."""
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert any(line.startswith(event) for line in process.stdout)
-        time.sleep(seconds)
-        process.kill()
+def _run_script(runs: list[tuple[str, tuple[str, str, int] | None]]) -> list[list[str]]:
+    """Runs comparisons in processes of their own, which die so many requests after an event; returns their output."""
+    script = SCRIPT.format(tests=str(Path(__file__).parents[1]), runs=runs)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300)
+    return [events.splitlines() for events in done.stdout.split("run\n")[1:]]
 
 
 def test_a_comparison_that_is_killed_again_and_again_ends_as_one_that_is_not(tmp_path: Path) -> None:
     """With kill -9 in the measurement of the start, in both searches and between: the same rows, none paid twice."""
-    paid, out = tmp_path / "paid", tmp_path / "out"
-    script = _script(paid, out, "fixed,copro")
-    for event, seconds in (("start none", 0.1), ("start fixed", 0.2), ("row fixed", 0.0), ("start copro", 0.3)):
-        _killed(script, event, seconds)
-    whole, other = tmp_path / "whole", tmp_path / "other"
-    last, _ = (
-        subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True, timeout=120)
-        for text in (script, _script(other, whole, "fixed,copro"))
-    )
-    events = last.stdout.splitlines()
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    kills = [("start", "none", 9), ("start", "fixed", 20), ("row", "fixed", 0), ("start", "copro", 30)]
+    *killed, events, _ = _run_script([*((str(out), kill) for kill in kills), (str(out), None), (str(whole), None)])
+    assert [lines[-1] for lines in killed] == [f"ended {-signal.SIGKILL}"] * len(kills)
     assert [event for event in events if event.startswith("start")] == ["start copro"], "finished runs aren't repeated"
     assert [event for event in events if event.startswith("row")] == ["row none ", "row fixed ", "row copro "]
     assert told(load_comparison(out)) == told(load_comparison(whole))
-    requests = Counter(paid.read_text().splitlines())
-    assert set(requests) == set(other.read_text().splitlines())
+    requests = Counter(Path(f"{out}.paid").read_text().splitlines())
+    assert set(requests) == set(Path(f"{whole}.paid").read_text().splitlines())
     assert sum(requests.values()) - len(requests) <= 2 * 4, "at most what was under way at each kill"

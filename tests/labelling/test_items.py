@@ -11,13 +11,13 @@ from label_pages import SCALE, photos
 from blpo_dspy.data.fields import InputFields
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import DataError
-from blpo_dspy.labelling.items import Items, find_items
+from blpo_dspy.labelling.items import Items, Work, find_items
 
 
 def found(source: Path, out: Path | None = None, *images: str, context: tuple[str, ...] = ()) -> Items:
     """The items of a source."""
     fields = InputFields.of(images or ("image",), context)
-    return find_items(source, SCALE, out or source.parent / "labels.csv", fields=fields)
+    return find_items(Work(source, SCALE, out or source.parent / "labels.csv", fields))
 
 
 def test_paths_start_from_the_folder_of_the_output(tmp_path: Path) -> None:
@@ -124,5 +124,5 @@ def test_labels_of_other_kinds_are_read(tmp_path: Path) -> None:
     """As compile reads them."""
     photos(tmp_path, 1)
     (tmp_path / "t.csv").write_text("image,label\n000.png,safe\n")
-    items = find_items(tmp_path / "t.csv", LabelSpace("Safe", "Unsafe"), tmp_path / "o.csv", fields=InputFields())
+    items = find_items(Work(tmp_path / "t.csv", LabelSpace("Safe", "Unsafe"), tmp_path / "o.csv"))
     assert items.given[items.items[0].key][0].label == "Safe"

@@ -130,7 +130,7 @@ def test_the_same_figures_make_the_same_bytes_whatever_a_user_set() -> None:
 def test_drawing_says_nothing_on_the_terminal_and_opens_no_window(tmp_path: Path) -> None:
     """Not even where matplotlib finds no place for its cache and no letter in its font; it is imported only then."""
     code = (
-        "import sys, blpo_dspy.cli.compile, blpo_dspy.comparison.page as page\n"
+        "import sys, blpo_dspy.cli.aligning.compile, blpo_dspy.comparison.page as page\n"
         "import blpo_dspy.report.charts as c\n"
         "assert 'matplotlib' not in sys.modules\n"
         "c.dot_chart([c.Series('\\u65e5', (c.Point(0.5, None, ''),))], 'F1', None)\n"

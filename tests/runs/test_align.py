@@ -14,6 +14,7 @@ import dspy
 import pandas as pd
 import pytest
 from photographs import FIVE, TASK, Recording, photographs, recorded_models, student
+from processes import ctrl_c
 
 from blpo_dspy.data.sources.photographs import RATERS
 from blpo_dspy.data.sources.photographs.dataset import write_dataset
@@ -112,7 +113,7 @@ def test_figures_of_the_training_images_are_called_so() -> None:
         ({"round": 3}, "no option 'round'; did you mean rounds?"),
         ({"num_threads": 3}, "no option 'num_threads'; did you mean threads?"),
         ({"colour": 3}, "no option 'colour'; the options are rounds"),
-        ({"keep_back": "sometimes"}, "keep_back='sometimes' is none of auto, always, never"),
+        ({"keep_back": "sometimes"}, "keep_back='sometimes' is not one of 'auto', 'always', 'never'"),
         ({"sizes": (3, 3, 3)}, "sizes are for one table that is split"),
         ({"train": ["a.png"]}, r"train\[0\]='a.png' is not a dspy.Example"),
         ({"train": "nowhere.csv"}, "nowhere.csv: no such table"),
@@ -143,13 +144,13 @@ def test_an_interruption_says_how_to_resume(tmp_path: Path, capsys: pytest.Captu
     """Ctrl-C leaves a folder that the same call resumes from."""
 
     def interrupt() -> None:
-        while not (tmp_path / "journal.jsonl").exists():
+        journal = tmp_path / "journal.jsonl"
+        while not journal.exists() or journal.read_text().count("answer") < 5:
             time.sleep(0.01)
-        time.sleep(0.3)
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
+    with ctrl_c(), pytest.raises(KeyboardInterrupt):
         align(student(), **SETS, models=offline(), run_dir=tmp_path, **{**FEW, "rounds": 50, "max_calls": 50_000})
     assert f"Interrupted: the same call resumes from {tmp_path}." in capsys.readouterr().err.replace("\n", "")
 

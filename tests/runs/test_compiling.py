@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from dspy import lm15
 from engines import Seen
+from processes import ctrl_c
 from rich.console import Console
 from worlds import LABELS, TRAIN, VALIDATION, examples, mind, student, world
 
@@ -19,9 +20,9 @@ from blpo_dspy.calls import meter
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.lm import Models
 from blpo_dspy.runs.compiling import compile_and_measure
+from blpo_dspy.runs.data.sets import Sets
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import Watch
-from blpo_dspy.runs.sets import Sets
 
 pytestmark = pytest.mark.slow
 
@@ -170,12 +171,8 @@ def test_ctrl_c_after_the_search_keeps_what_is_paid_for(tmp_path: Path) -> None:
         return mind(seen)
 
     lm = world(slow)
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with Watch(Console(file=io.StringIO())) as watch, pytest.raises(KeyboardInterrupt):
-            compile_and_measure(student(), sets, Models(lm, lm, lm), SEARCH, watch, log_dir=tmp_path)
-    finally:
-        signal.signal(signal.SIGINT, previous)
+    with ctrl_c(), Watch(Console(file=io.StringIO())) as watch, pytest.raises(KeyboardInterrupt):
+        compile_and_measure(student(), sets, Models(lm, lm, lm), SEARCH, watch, log_dir=tmp_path)
     journals = (tmp_path / "journal.jsonl", tmp_path / "measured" / "journal.jsonl")
     kept = sum(json.loads(line)["kind"] == "answer" for path in journals for line in path.open())
     assert pressed.is_set()

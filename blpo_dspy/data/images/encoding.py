@@ -41,19 +41,8 @@ _MOST_BONES = 2**14  # bytes of a JPEG without the data of its pixels up to whic
 
 # What Pillow's decoders are known to raise on damaged files.
 _DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    KeyError,
-    IndexError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    OverflowError,
-    RuntimeError,
-    struct.error,
-    zlib.error,
+    *(OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, AttributeError, AssertionError),
+    *(OverflowError, RuntimeError, struct.error, zlib.error),
 )
 
 _ORIENTATION = 274  # EXIF tag, Exif 2.32 §4.6.4
@@ -69,11 +58,7 @@ _UPRIGHT = {
 
 
 class MemoryBudget:
-    """An amount of memory that threads share; one that needs more than is left waits, first come, first served.
-
-    Args:
-        total: In bytes.
-    """
+    """Bytes of memory that threads share; one that needs more than are left waits, first come, first served."""
 
     def __init__(self, total: int) -> None:
         self._total = self._left = total
@@ -174,9 +159,6 @@ def conform(data: bytes, policy: PixelLimits) -> tuple[str, bytes]:
     """Returns the media type and the bytes of an encoded image as the policy wants it.
 
     An image that conforms already keeps its bytes, without metadata.
-
-    Raises:
-        ImageError: If the data is not an image, is damaged, or has more pixels than the policy allows.
     """
     if not data:
         raise ImageError("the file is empty (0 bytes)")
@@ -205,11 +187,7 @@ def conform(data: bytes, policy: PixelLimits) -> tuple[str, bytes]:
 
 
 def conform_image(image: Image.Image, policy: PixelLimits) -> tuple[str, bytes]:
-    """Returns the media type and the bytes for an image in memory, which stays as it is.
-
-    Raises:
-        ImageError: If it cannot be decoded, has no pixels or has more than the policy allows.
-    """
+    """Returns the media type and the bytes for an image in memory, which stays as it is."""
     with _reasons(b""):
         _check_size(image, policy)
         with _decoding(image):

@@ -35,6 +35,7 @@ __all__ = [
     "fingerprint",
     "is_reference",
     "try_prepare_all",
+    "unwrapped",
 ]
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | dspy.Image | RemoteImage
@@ -171,11 +172,7 @@ def _attempt(source: ImageSource, policy: PixelPolicy) -> PreparedImage | ImageE
 
 
 def fingerprint(image: dspy.Image) -> str:
-    """Returns the SHA-256 of an image's encoded content in hex, or of the URL of one passed by reference.
-
-    Raises:
-        ImageError: If the image holds a data URI that cannot be decoded.
-    """
+    """Returns the SHA-256 of an image's encoded content in hex, or of the URL of one passed by reference."""
     if isinstance(image, PreparedImage) and image._fingerprint is not None:
         return image._fingerprint
     content = image.url.encode() if is_reference(image.url) else _decode_uri(image.url)
@@ -200,6 +197,13 @@ def content(source: ImageSource) -> bytes | str:
         (source if source.mode in _PNG_MODES else source.convert("RGB")).save(buffer, "PNG", compress_level=1)
         return buffer.getvalue()
     return source if isinstance(source, str) and is_reference(source) else _read(source)
+
+
+def unwrapped(cell: Any) -> Any:
+    """Returns of an image as `datasets` stores it its bytes, or else its path; anything else as it is."""
+    if isinstance(cell, Mapping) and {"bytes", "path"} & set(cell):
+        return cell.get("path") if cell.get("bytes") is None else cell["bytes"]
+    return cell
 
 
 def _of_array(pixels: NDArray[Any]) -> Image.Image:

@@ -43,20 +43,12 @@ def is_remote_table(url: str) -> bool:
 
 @dataclass(frozen=True)
 class RemoteImage:
-    """An image below a folder by address.
-
-    Attributes:
-        url: Its address.
-    """
+    """An image below a folder by address."""
 
     url: str
 
     def read(self, largest: int) -> bytes:
-        """Returns its bytes.
-
-        Raises:
-            ImageError: If it cannot be read, or has more bytes than `largest`.
-        """
+        """Returns its bytes."""
         try:
             with _opened(self.url) as file:
                 data: bytes = file.read(largest + 1)
@@ -71,31 +63,19 @@ class RemoteImage:
 
 @dataclass(frozen=True)
 class RemoteFolder:
-    """A folder by address.
-
-    Attributes:
-        url: Its address, without a slash at the end.
-    """
+    """A folder by its address, without a slash at the end."""
 
     url: str
 
     def image(self, name: str) -> RemoteImage:
-        """Returns the image of a path below it.
-
-        Raises:
-            ImageError: If the path leaves the folder.
-        """
+        """Returns the image of a path below it."""
         path = posixpath.normpath(name)
         if path.startswith(("..", "/")):
             raise ImageError("leaves the folder of the table, which is not possible at an address", brief(name))
         return RemoteImage(f"{self.url}/{path}")
 
     def files(self) -> list[str]:
-        """Returns the paths of all files below it, sorted, hidden ones aside.
-
-        Raises:
-            DataError: If it cannot be listed.
-        """
+        """Returns the paths of all files below it, sorted, hidden ones aside."""
         try:
             import fsspec  # noqa: PLC0415 - only where a source is an address
 
@@ -107,11 +87,7 @@ class RemoteFolder:
 
 
 def fetched(url: str, folder: Path) -> Path:
-    """Copies a file by address into a folder, and returns its path.
-
-    Raises:
-        DataError: If it cannot be read.
-    """
+    """Copies a file by address into a folder, and returns its path."""
     path = folder / url.rpartition("/")[2]
     try:
         with _opened(url) as source, path.open("wb") as file:

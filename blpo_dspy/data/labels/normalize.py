@@ -38,12 +38,7 @@ def as_text(value: object) -> str:
 
 
 def plain_lines(text: str, *, kept: Collection[str]) -> list[str]:
-    """Returns the lines of an answer that have a word in them, in normal form.
-
-    Args:
-        text: The answer.
-        kept: Characters of the labels, which are never removed.
-    """
+    """Returns the lines of an answer with a word in them, in normal form; characters of `kept` are never removed."""
     text = _MARKUP.sub("", _undecorated(_THINKING.sub("", text), kept))
     return [line for line in map(normal, text.splitlines()) if re.search(r"\w", line)]
 

@@ -194,11 +194,7 @@ def _stated(space: Answers, lines: Sequence[str]) -> Label | None:
 def _agreed(space: Answers, lines: Sequence[str], found: Mapping[int, _Statement], own_line: bool) -> Label | None:
     """The label of all statements, unless it is denied, retracted, or (without a line of its own) has a rival.
 
-    Args:
-        space: The labels.
-        lines: The answer.
-        found: Statements by the number of their line.
-        own_line: Whether a label has a line of its own.
+    Statements are by the number of their line; `own_line` says whether a label has a line of its own.
     """
     for i in found:
         after_label = i - 1 in found and found[i - 1].reason is None

@@ -37,9 +37,6 @@ class ScoreRange:
         high: The highest score.
         step: How far neighbouring scores are apart; None if any decimal is a score.
         tolerance: Up to this distance, in points, two scores count as the same.
-
-    Raises:
-        BlpoError: If one is not a number, `low` is not below `high`, or step or tolerance don't fit into the range.
     """
 
     low: float
@@ -70,11 +67,7 @@ class ScoreRange:
 
     @classmethod
     def of(cls, low: float, high: float, step: float | None, tolerance: float | None) -> ScoreRange:
-        """Returns a range; without a tolerance a tenth of its width.
-
-        Raises:
-            BlpoError: As the class.
-        """
+        """Returns a range; without a tolerance a tenth of its width."""
         if tolerance is None:
             tolerance = plain(round(_TOLERANCE * (cls(low, high, step, 0).span), _DIGITS))
         return cls(low, high, step, tolerance)
@@ -136,11 +129,7 @@ class ScoreRange:
         return f"a number from {self.low} to {self.high} ({steps})"
 
     def coerce(self, value: object) -> Label:
-        """Returns the score that a cell of a dataset stands for, a whole number without a decimal point.
-
-        Raises:
-            BlpoError: If it is not a number of the range.
-        """
+        """Returns the score that a cell of a dataset stands for, a whole number without a decimal point."""
         text = "" if isinstance(value, bool) else normal(as_text(value))
         if _CELL.fullmatch(text):
             score = plain(float(text)) if math.isfinite(float(text)) else math.inf
@@ -155,11 +144,7 @@ class ScoreRange:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ScoreRange:
-        """Returns the range that `to_dict` wrote.
-
-        Raises:
-            BlpoError: If the data is not of that form.
-        """
+        """Returns the range that `to_dict` wrote."""
         names = [field.name for field in fields(cls)]
         if set(data) != {"kind", *names}:
             raise BlpoError(
@@ -202,12 +187,8 @@ class ScoreRange:
 def quantile_bins(scores: Sequence[float], least: int = 1) -> tuple[tuple[str, ...], list[str]]:
     """Puts scores into at most five bins of equal size, as far as equal scores, which stay together, allow.
 
-    Args:
-        scores: The scores.
-        least: About how many scores a bin has at least.
-
-    Returns:
-        The names of the bins, lowest first ("0–17.5"), and for each score that of its bin.
+    Returns the names of the bins, lowest first ("0–17.5"), and for each score that of its bin, which has about `least`
+    scores at the least.
     """
     bins = max(1, min(BINS, len(scores) // max(1, least)))
     order = sorted(scores)

@@ -362,11 +362,7 @@ def _check_count(count: int) -> None:
 
 
 def check_space(labels: object) -> None:
-    """Checks that labels are a label space, not a list, say.
-
-    Raises:
-        BlpoError: Saying what to write instead.
-    """
+    """Checks that labels are a label space, not a list, say."""
     given = labels if isinstance(labels, (list, tuple, set)) else ("Safe", "Unsafe")
     written = f"LabelSpace({', '.join(map(repr, given))})"
     check_kind(

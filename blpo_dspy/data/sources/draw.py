@@ -8,8 +8,8 @@ import os
 import random
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import dspy
@@ -30,8 +30,7 @@ _AT_ONCE = 32  # images in memory before they are prepared
 class Source(ABC):
     """A published set of labelled images: labels are read first, and only drawn images are fetched.
 
-    Attributes:
-        name: Short name, as `open_source` takes it.
+    Its short name is the one that `open_source` takes.
     """
 
     name: ClassVar[str]
@@ -108,41 +107,25 @@ class Source(ABC):
             if manifest.source != self.identity:
                 raise BlpoError(f"these ids were drawn from {manifest.source!r}, not from {self.identity!r}")
             return _draw_again(self.at(manifest.revision), manifest, policy, on_progress)
-        wanted = 2 * self.task.size if size is None else size
-        return _draw_balanced(self, wanted, seed, distinct_groups, allow_fewer, policy, on_progress)
-
-
-def _draw_balanced(
-    source: Source,
-    size: int,
-    seed: int,
-    distinct_groups: bool,
-    allow_fewer: bool,
-    policy: PixelPolicy,
-    on_progress: Progress | None,
-) -> Drawn:
-    """A draw of `size` images, evenly over the strata; see `Source.draw`."""
-    listing = source.listing()
-    queues = _queues(listing, seed)
-    pool = listing.pool
-    quotas = _quotas(size, pool)
-    if not allow_fewer:
-        _check(source, quotas, pool, listing, listing.skipped)
-    collector = _Collector(source, listing, policy, quotas, on_progress)
-    used: set[str] = set()
-    while wanted := [
-        record
-        for stratum, queue in queues.items()
-        for record in _take(queue, collector.missing(stratum), used, distinct_groups)
-    ]:
-        collector.add(wanted)
-    drawn = {stratum: quotas[stratum] - collector.missing(stratum) for stratum in quotas}
-    if not allow_fewer:
-        _check(source, quotas, drawn, listing, collector.skipped)
-    if not collector.taken:
-        raise DataError(f"{source.page}: no usable image; skipped: {collector.skipped.describe()}")
-    order = {record.id: position for position, record in enumerate(listing.records)}
-    return collector.result(sorted(collector.taken, key=lambda item: order[item.record.id]))
+        listing = self.listing()
+        queues, pool = _queues(listing, seed), listing.pool
+        quotas = _quotas(2 * self.task.size if size is None else size, pool)
+        if not allow_fewer:
+            _check(self, quotas, pool, listing, listing.skipped)
+        collector = _Collector(self, listing, policy, quotas, on_progress)
+        used: set[str] = set()
+        while wanted := [
+            record
+            for stratum, queue in queues.items()
+            for record in _take(queue, collector.missing(stratum), used, distinct_groups)
+        ]:
+            collector.add(wanted)
+        if not allow_fewer:
+            _check(self, quotas, collector.counts, listing, collector.skipped)
+        if not collector.taken:
+            raise DataError(f"{self.page}: no usable image; skipped: {collector.skipped.describe()}")
+        order = {record.id: position for position, record in enumerate(listing.records)}
+        return collector.result(sorted(collector.taken, key=lambda item: order[item.record.id]))
 
 
 def _draw_again(source: Source, manifest: Manifest, policy: PixelPolicy, on_progress: Progress | None) -> Drawn:
@@ -178,74 +161,70 @@ class _Item:
     sha256: str
 
 
+@dataclass
 class _Collector:
     """Fetches records and keeps those whose image is usable, up to the quota of each stratum."""
 
-    def __init__(
-        self,
-        source: Source,
-        listing: Listing,
-        policy: PixelPolicy,
-        quotas: dict[str, int],
-        on_progress: Progress | None,
-        keep_repeated: bool = False,
-    ) -> None:
-        self._source, self._listing, self._policy, self._quotas = source, listing, policy, quotas
-        self._on_progress = on_progress or (lambda _done, _wanted: None)
-        self._seen: set[object] | None = None if keep_repeated else set()
-        self._skipped: list[tuple[str, BadRow]] = list(listing.skipped.rows)
-        self._counts: Counter[str] = Counter()
-        self.taken: list[_Item] = []
+    source: Source
+    listing: Listing
+    policy: PixelPolicy
+    quotas: Mapping[str, int]
+    on_progress: Progress | None
+    keep_repeated: bool = False
+    counts: Counter[str] = field(default_factory=Counter)
+    taken: list[_Item] = field(default_factory=list)
+    _seen: set[object] = field(default_factory=set)
+    _rejected: list[tuple[str, BadRow]] = field(default_factory=list)
 
     @property
     def skipped(self) -> Skipped:
-        return Skipped(tuple(self._skipped))
+        return Skipped((*self.listing.skipped.rows, *self._rejected))
 
     def missing(self, stratum: str) -> int:
-        return self._quotas[stratum] - self._counts[stratum]
+        return self.quotas[stratum] - self.counts[stratum]
 
     def add(self, records: Sequence[Record]) -> None:
         """Fetches these; the order in which they arrive has no effect."""
         arrived: dict[str, tuple[str, PreparedImage | ImageError]] = {}
-        for batch in _batches(self._source.fetch(records), _AT_ONCE):
+        for batch in _batches(self.source.fetch(records), _AT_ONCE):
             there = [(record.id, data) for record, data in batch if isinstance(data, bytes)]
-            images = try_prepare_all([data for _, data in there], self._policy)
+            images = try_prepare_all([data for _, data in there], self.policy)
             for (id_, data), image in zip(there, images, strict=True):
                 arrived[id_] = hashlib.sha256(data).hexdigest(), image
             for record, error in batch:
                 if isinstance(error, ImageError):
-                    self._skipped.append((record.id, BadRow("image missing", error.reason)))
-            self._on_progress(len(self.taken) + len(arrived), sum(self._quotas.values()))
+                    self._rejected.append((record.id, BadRow("image missing", error.reason)))
+            if self.on_progress is not None:
+                self.on_progress(len(self.taken) + len(arrived), sum(self.quotas.values()))
         for record in records:
             if record.id in arrived:
                 self._keep(record, *arrived[record.id])
 
     def _keep(self, record: Record, sha256: str, image: PreparedImage | ImageError) -> None:
         if isinstance(image, ImageError):
-            self._skipped.append((record.id, BadRow("image unusable", image.reason)))
+            self._rejected.append((record.id, BadRow("image unusable", image.reason)))
             return
         content = (sha256, *sorted(record.context.items()))
-        if self._seen is not None and content in self._seen:
-            self._skipped.append((record.id, BadRow("image already drawn")))
+        if content in self._seen and not self.keep_repeated:
+            self._rejected.append((record.id, BadRow("image already drawn")))
             return
-        if self._seen is not None:
-            self._seen.add(content)
-        self._counts[record.stratum] += 1
+        self._seen.add(content)
+        self.counts[record.stratum] += 1
         self.taken.append(_Item(record, image, sha256))
 
     def result(self, items: Sequence[_Item]) -> Drawn:
-        listing = self._listing
+        listing = self.listing
         entries = tuple(ManifestEntry(item.record.id, item.record.label, item.sha256) for item in items)
         report = Report(
-            self._source.page,
+            self.source.page,
             listing.columns,
             listing.pool,
-            {stratum: self._counts[stratum] for stratum in listing.strata if self._counts[stratum]},
+            {stratum: self.counts[stratum] for stratum in listing.strata if self.counts[stratum]},
             self.skipped,
             listing.notes,
         )
-        manifest = Manifest(self._source.identity, self._source.pinned, entries)
-        return Drawn([_example(item) for item in items], self._source.task, manifest, report)
+        manifest = Manifest(self.source.identity, self.source.pinned, entries)
+        return Drawn([_example(item) for item in items], self.source.task, manifest, report)
 
 
 def _example(item: _Item) -> dspy.Example:
@@ -292,7 +271,9 @@ def _take(queue: list[Record], count: int, used: set[str], distinct: bool) -> li
     return first + rest[:short]
 
 
-def _check(source: Source, quotas: dict[str, int], there: dict[str, int], listing: Listing, skipped: Skipped) -> None:
+def _check(
+    source: Source, quotas: dict[str, int], there: Mapping[str, int], listing: Listing, skipped: Skipped
+) -> None:
     """Raises a DataError with the histogram if a stratum cannot fill its quota."""
     pool = listing.pool
     lines = [f"{stratum}: {there[stratum]} of {quota}" for stratum, quota in quotas.items() if there[stratum] < quota]

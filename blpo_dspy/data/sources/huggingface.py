@@ -12,8 +12,8 @@ from blpo_dspy.data.fields import check_context
 from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.data.sources.hub.source import RowKey, RowSource
 from blpo_dspy.data.sources.records import BadRow, Record, text_of
-from blpo_dspy.data.sources.rows import RowKey, RowSource
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.errors import BlpoError
 

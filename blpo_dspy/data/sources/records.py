@@ -38,12 +38,7 @@ class Record:
 
 
 class BadRow(Exception):  # noqa: N818 - a finding about data that is counted, not an error that ends a run
-    """A row that cannot be used.
-
-    Args:
-        kind: The kind of fault, by which rows are counted.
-        detail: What this row holds.
-    """
+    """A row that cannot be used: the kind of fault, by which rows are counted, and what this row holds."""
 
     def __init__(self, kind: str, detail: str = "") -> None:
         self.kind = kind
@@ -122,13 +117,9 @@ def strata_of(records: Iterable[Record], labels: LabelSpace) -> tuple[str, ...]:
 
 
 def collect(rows: Iterable[tuple[str, T]], make: Callable[[str, T], Record]) -> tuple[tuple[Record, ...], Skipped]:
-    """Returns a record for each row that `make` accepts, and the others with their reasons.
+    """Returns a record for each row, given with its name, that `make` accepts; the others are skipped for its `BadRow`.
 
     Of repeated rows the first counts; rows that give the same image different labels are all skipped.
-
-    Args:
-        rows: Each with its name in messages.
-        make: Turns a row into a record or raises `BadRow`.
     """
     found: dict[Hashable, list[tuple[str, Record]]] = {}
     skipped: list[tuple[str, BadRow]] = []
@@ -151,22 +142,14 @@ def collect(rows: Iterable[tuple[str, T]], make: Callable[[str, T], Record]) -> 
 
 
 def text_of(value: object, kind: str) -> str:
-    """Returns the text in a cell.
-
-    Raises:
-        BadRow: Of this kind, if there is none.
-    """
+    """Returns the text in a cell; a `BadRow` of this kind is raised if there is none."""
     if not isinstance(value, str) or not value.strip():
         raise BadRow(kind, "" if value is None or value == "" else repr(value)[:80])
     return value
 
 
 def number_of(value: object, kind: str) -> float:
-    """Returns the finite number in a cell, which may be written as text.
-
-    Raises:
-        BadRow: Of this kind, if there is none.
-    """
+    """Returns the finite number in a cell, which may be written as text; else a `BadRow` of this kind is raised."""
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -177,11 +160,7 @@ def number_of(value: object, kind: str) -> float:
 
 
 def whole_of(value: object, low: int, high: int, kind: str) -> int:
-    """Returns the whole number from `low` to `high` in a cell.
-
-    Raises:
-        BadRow: Of this kind, if there is none.
-    """
+    """Returns the whole number from `low` to `high` in a cell; else a `BadRow` of this kind is raised."""
     number = number_of(value, kind)
     if number != int(number) or not low <= number <= high:
         raise BadRow(kind, f"{value!r} is not a whole number from {low} to {high}")

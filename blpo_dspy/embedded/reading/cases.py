@@ -14,13 +14,7 @@ _DEGREES = ("no", "slight", "moderate", "severe")
 
 @dataclass(frozen=True)
 class Case:
-    """A rule for the pictures with certain flaws in a certain setting.
-
-    Attributes:
-        levels: Flaw → level that the pictures have, give or take one.
-        setting: Traits that the pictures have.
-        label: Their label.
-    """
+    """A rule: the label of pictures with flaws of these levels, give or take one, and these traits of the setting."""
 
     levels: Mapping[str, int]
     setting: Setting

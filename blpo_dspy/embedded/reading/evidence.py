@@ -177,28 +177,22 @@ def _records(text: str) -> list[str]:
         pieces = [text[a:b] for a, b in zip(heads, [*heads[1:], len(text)], strict=True)]
         if sum(bool(_HUMAN.search(piece) or _OFF.search(piece)) for piece in pieces) >= 2:
             return pieces
-    pieces = [piece for piece in re.split(r"\n\s*\n", text) if piece.strip()]
+    found = []
+    for record in _gathered([piece for piece in re.split(r"\n\s*\n", text) if piece.strip()], ()):
+        several = len(list(_HUMAN.finditer(record))) > 1  # one a line, as a rule
+        found += _gathered(record.splitlines(), ("\ue000",)) if several else [record]
+    return found
+
+
+def _gathered(pieces: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Pieces put together, up to one with a further human label, or with others of the signs of a new record."""
     records, current = [], ""
     for piece in pieces:
-        if _HUMAN.search(current) and _HUMAN.search(piece):
+        if _HUMAN.search(current) and (_HUMAN.search(piece) or any(sign in piece for sign in others)):
             records.append(current)
             current = ""
         current += "\n" + piece
-    lines = [*records, current]
-    return [part for record in lines for part in _by_line(record)]
-
-
-def _by_line(record: str) -> list[str]:
-    """A record with one human label stays whole; one with several, one a line, is cut into its lines."""
-    if len(list(_HUMAN.finditer(record))) <= 1:
-        return [record]
-    parts, current = [], ""
-    for line in record.splitlines():
-        if _HUMAN.search(current) and (_HUMAN.search(line) or "\ue000" in line):
-            parts.append(current)
-            current = ""
-        current += "\n" + line
-    return [*parts, current]
+    return [*records, current]
 
 
 def _flat(value: Any, depth: int = 0) -> str:
@@ -215,15 +209,12 @@ def _flat(value: Any, depth: int = 0) -> str:
 def _human_and_judge(item: dict[str, Any]) -> tuple[str | None, str | None] | None:
     """The labels of a JSON object by its keys, else by what its feedback says; None if it reports no judgement."""
     leaves = dict(_leaves(item))
-    human = next((v for k, v in leaves.items() if re.search(rf"\b(?:{_HUMAN_KEY})", k.replace("_", " "), re.I)), None)
-    judged = next(
-        (
-            v
-            for k, v in leaves.items()
-            if re.search(rf"\b(?:{_JUDGE_KEY})\b.*\b(?:label|rating|score)", k.replace("_", " "), re.I)
-        ),
-        None,
-    ) or next(
+
+    def named(pattern: str) -> str | None:
+        return next((v for k, v in leaves.items() if re.search(pattern, k.replace("_", " "), re.I)), None)
+
+    human = named(rf"\b(?:{_HUMAN_KEY})")
+    judged = named(rf"\b(?:{_JUDGE_KEY})\b.*\b(?:label|rating|score)") or next(
         (v for k, v in leaves.items() if re.search(r"(?:predict|judge|output|label)", k, re.I) and v != human), None
     )
     text = _flat(item)

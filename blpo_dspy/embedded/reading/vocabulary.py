@@ -257,13 +257,10 @@ def read_levels(text: str) -> Mapping[str, int]:
 def _degree(sentence: str, start: int, flaw_start: int, flaw_end: int, end: int) -> int | None:
     """The level said of a flaw: by the nearest word before it in its own part of the sentence, else after it."""
     before = re.split(r"[,:()]|\b(?:and|but|with)\b", sentence[start:flaw_start])[-1]
-    words = list(_DEGREE.finditer(before))
-    if words:
-        return 0 if any(_degree_of(w) == 0 for w in words) else _degree_of(words[-1])
     after = re.split(r"[,)]|\b(?:and|but|with)\b", sentence[flaw_end:end])[0]
-    words = list(_DEGREE.finditer(after))
-    if words:
-        return 0 if any(_degree_of(w) == 0 for w in words) else _degree_of(words[0])
+    for part, nearest in ((before, -1), (after, 0)):
+        if degrees := list(map(_degree_of, _DEGREE.finditer(part))):
+            return 0 if 0 in degrees else degrees[nearest]
     return None
 
 

@@ -77,12 +77,7 @@ class _Batch:
 
 
 class Batches:
-    """The files and batches of a server; safe to use from several threads.
-
-    Args:
-        options: How batches are worked on.
-        answer: Answers one request of a batch.
-    """
+    """The files and batches of a server; safe to use from several threads."""
 
     def __init__(self, options: BatchOptions, answer: Answer) -> None:
         self._options, self._answer = options, answer
@@ -132,14 +127,8 @@ class Batches:
         if not isinstance(given, dict) or given.get("input_file_id") not in self._files:
             raise BlpoError(f"no file {given.get('input_file_id') if isinstance(given, dict) else given!r}")
         lines = self._files[given["input_file_id"]].splitlines()
-        batch = _Batch(
-            self._name("batch"),
-            given["input_file_id"],
-            str(given.get("endpoint")),
-            given.get("metadata") or {},
-            lines,
-            int(time.time()),
-        )
+        endpoint, metadata = str(given.get("endpoint")), given.get("metadata") or {}
+        batch = _Batch(self._name("batch"), given["input_file_id"], endpoint, metadata, lines, int(time.time()))
         with self._lock:
             under_way = sum(len(other.lines) for other in self._batches.values() if other.status not in _OVER)
             number = len(self._batches)
@@ -199,11 +188,7 @@ class Batches:
 
 
 def body_of(line: bytes) -> bytes:
-    """Returns the body of a request in a line of a file, byte for byte.
-
-    Raises:
-        ValueError: If the line is not JSON with a body.
-    """
+    """Returns the body of a request in a line of a file, byte for byte."""
     text = line.decode()
     start = text.index('"body":') + len('"body":')
     start += len(text[start:]) - len(text[start:].lstrip())

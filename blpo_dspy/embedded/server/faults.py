@@ -6,7 +6,7 @@ import hashlib
 import threading
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from blpo_dspy.errors import BlpoError
 
@@ -39,9 +39,6 @@ class Faults:
         prow: A request of a batch fails with an internal error: a share of these requests, on its own.
         retry_after: Seconds that the Retry-After header names.
         seed: Draws which requests fail.
-
-    Raises:
-        BlpoError: If a share is negative, or their sum is more than 1.
     """
 
     p429: float = 0.0
@@ -69,15 +66,8 @@ class Faults:
             drawn -= share
         return None
 
-    def _shares(self) -> tuple[tuple[Fault, float], ...]:
-        return (
-            ("429", self.p429),
-            ("500", self.p500),
-            ("drop", self.pdrop),
-            ("timeout", self.ptimeout),
-            ("garbage", self.pgarbage),
-            ("shape", self.pshape),
-        )
+    def _shares(self) -> list[tuple[Fault, float]]:
+        return [(fault, getattr(self, f"p{fault}")) for fault in get_args(Fault)]
 
 
 class FaultyLine:
@@ -97,11 +87,7 @@ class FaultyLine:
         return self._faults.draw(digest, attempt)
 
 
-def garbage(content: bytes) -> bytes:
-    """Returns a body that no client can read."""
-    return _GARBAGE[hashlib.sha256(content).digest()[0] % len(_GARBAGE)]
-
-
-def misshapen(content: bytes) -> bytes:
-    """Returns a JSON body that holds no answer."""
-    return _SHAPES[hashlib.sha256(content).digest()[0] % len(_SHAPES)]
+def spoiled(fault: Fault, content: bytes) -> bytes:
+    """Returns a body that no client can read ("garbage"), or one of JSON that holds no answer ("shape")."""
+    bodies = _GARBAGE if fault == "garbage" else _SHAPES
+    return bodies[hashlib.sha256(content).digest()[0] % len(bodies)]

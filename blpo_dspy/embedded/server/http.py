@@ -25,7 +25,7 @@ from dspy import lm15
 from blpo_dspy.embedded.engine import EmbeddedEngine
 from blpo_dspy.embedded.server import wire
 from blpo_dspy.embedded.server.batches import LARGEST_FILE, Batches, BatchOptions
-from blpo_dspy.embedded.server.faults import Fault, Faults, FaultyLine, garbage, misshapen
+from blpo_dspy.embedded.server.faults import Fault, Faults, FaultyLine, spoiled
 from blpo_dspy.errors import BlpoError
 
 HOST = "127.0.0.1"
@@ -100,13 +100,13 @@ class Service:
         if self._batches is not None and path.startswith(_BATCH_PATHS):
             return self._of_batches(self._batches, method, path, query, data)
         if (method, path) == ("POST", _CHAT):
-            return self._chat(data)
+            fault = self._line.draw(data)
+            return self._tried(data) if fault is None else self._failure(fault, data)
         return Reply(404, wire.error(f"{method} {path} is not served here", "not_found"))
 
-    def _chat(self, data: bytes) -> Reply:
-        fault = self._line.draw(data)
+    def _tried(self, data: bytes) -> Reply:
         try:
-            return self._completion(json.loads(data)) if fault is None else self._failure(fault, data)
+            return self._completion(json.loads(data))
         except (BlpoError, lm15.InvalidRequestError, ValueError) as error:
             return Reply(400, wire.error(str(error), "invalid_request_error"))
 
@@ -126,13 +126,7 @@ class Service:
     def _row(self, data: bytes) -> tuple[int, Mapping[str, Any]]:
         """Answers one request of a batch, and logs it."""
         started = time.perf_counter()
-        if self._rows.draw(data) is not None:
-            reply = Reply(500, wire.error("The server had an error.", "server_error"), fault="500")
-        else:
-            try:
-                reply = self._completion(json.loads(data))
-            except (BlpoError, lm15.InvalidRequestError, ValueError) as error:
-                reply = Reply(400, wire.error(str(error), "invalid_request_error"))
+        reply = self._tried(data) if self._rows.draw(data) is None else self._failure("500", data)
         self.log("BATCH", _CHAT, data, reply, time.perf_counter() - started)
         assert isinstance(reply.body, Mapping)
         return reply.status, reply.body
@@ -144,7 +138,7 @@ class Service:
         if fault == "500":
             return Reply(500, wire.error("The server had an error.", "server_error"), fault=fault)
         if fault in ("garbage", "shape"):
-            return Reply(200, (garbage if fault == "garbage" else misshapen)(data), fault=fault)
+            return Reply(200, spoiled(fault, data), fault=fault)
         return Reply(0, fault=fault)
 
     def _completion(self, body: Any) -> Reply:

@@ -18,12 +18,7 @@ _FINISH = {"stop": "stop", "length": "length"}
 def to_request(body: Mapping[str, Any], *, sample: int = 0) -> lm15.Request:
     """Returns the request that a chat body states, the same that DSPy hands to an engine in process.
 
-    Args:
-        body: The decoded JSON body.
-        sample: Index of the wanted choice; from the second on, the choices differ by the seed.
-
-    Raises:
-        BlpoError: If the body is not a chat request.
+    From the second sample on, the choices differ by the seed.
     """
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages or not all(isinstance(m, dict) for m in messages):

@@ -80,11 +80,7 @@ def shipped_model() -> PerceptionModel:
 
 
 def decode(data: bytes) -> NDArray[np.float64]:
-    """Returns the pixels of an encoded image, RGB in [0, 255], no side above `LARGEST_SIDE`.
-
-    Raises:
-        BlpoError: If the bytes are not an image that Pillow can decode.
-    """
+    """Returns the pixels of an encoded image, RGB in [0, 255], no side above `LARGEST_SIDE`."""
     try:
         with Image.open(io.BytesIO(data)) as opened:
             opened.draft("RGB", (LARGEST_SIDE, LARGEST_SIDE))
@@ -100,25 +96,20 @@ def decode(data: bytes) -> NDArray[np.float64]:
 class Perception:
     """Perceives images, each once: a bounded memory by content, safe to share between threads."""
 
-    def __init__(self, model: PerceptionModel | None = None, *, remembered: int = _REMEMBERED) -> None:
-        self._model = model
+    def __init__(self, *, remembered: int = _REMEMBERED) -> None:
         self._remembered = remembered
         self._memory: OrderedDict[bytes, Percept] = OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, data: bytes) -> Percept:
-        """Returns what the image shows.
-
-        Raises:
-            BlpoError: If the bytes are not an image.
-        """
+        """Returns what the image shows."""
         key = hashlib.sha256(data).digest()
         with self._lock:
             if key in self._memory:
                 self._memory.move_to_end(key)
                 return self._memory[key]
         pixels = decode(data)
-        found = (self._model or shipped_model()).levels(measure(pixels))
+        found = shipped_model().levels(measure(pixels))
         levels = MappingProxyType({flaw: int(x) for flaw, x in zip(flaws.FLAWS, found, strict=True) if x})
         setting = measured(pixels)
         percept = Percept(levels, setting, write_setting(setting, pixels))

@@ -54,11 +54,7 @@ class Traits:
 
 
 TEMPERAMENTS: Mapping[str, Traits] = MappingProxyType(
-    {
-        "careful": Traits(),
-        "bold": Traits(temperament="bold"),
-        "bold-deaf": Traits(temperament="bold", obedience=0.0),
-    }
+    {"careful": Traits(), "bold": Traits(temperament="bold"), "bold-deaf": Traits(temperament="bold", obedience=0.0)}
 )
 """The engines that a model's name can mean, the first by default."""
 
@@ -86,12 +82,8 @@ class Senses:
     def look(self, image: bytes, rng: random.Random, *, attention: float, noise: float, crowd: int) -> dict[str, int]:
         """Returns the level that the engine sees of every flaw, 0 included, in one look at a picture.
 
-        Args:
-            image: The encoded picture.
-            rng: Draws what is overlooked and misjudged.
-            attention: Probability of noticing a flaw that is there.
-            noise: Probability of seeing a flaw a level off.
-            crowd: Number of images in the request.
+        A flaw is noticed with the probability `attention` and seen a level off with the probability `noise`, both less
+        favourable the more images the request has (`crowd`).
         """
         levels = self.perception(image).levels
         attention *= min(1.0, self.traits.crowd / max(1, crowd))

@@ -13,7 +13,7 @@ from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.report.numbers import figure
 from blpo_dspy.report.run.figure_table import IntervalEstimate, figure_title
-from blpo_dspy.report.run.folder import RunFolder, ShownError
+from blpo_dspy.report.run.folder import RunFolder
 from blpo_dspy.report.run.measured import WHEN
 
 # Below this share, even at the upper end of its interval, descriptions leave out much of what decides; on a scale
@@ -45,117 +45,42 @@ class Share:
         return "" if self.interval is None else f"{self.interval.low:.0%} to {self.interval.high:.0%}"
 
 
-@dataclass(frozen=True)
-class FidelityTable:
-    """How often the description alone led to the label from the pixels: overall, then by that label.
-
-    On a scale, where a label next to it is nearly as good, `figures` are the two judges' weighted kappas (of scores,
-    rank correlations) of the same, named by `figure`.
-    """
-
-    rows: tuple[tuple[str, Share, Share], ...]
-    figures: tuple[float | None, float | None] | None
-    remark: str
-    figure: str = ""
-
-
-@dataclass(frozen=True)
-class StatedLabels:
-    """Descriptions that give a verdict: of which judge, how many of how many, and the first few."""
-
-    when: str
-    count: int
-    n: int
-    examples: tuple[Mapping[str, str], ...]
-
-
-@dataclass(frozen=True)
-class Doubt:
-    """A likely label error with its picture as a data URI, if it is shown."""
-
-    error: ShownError
-    picture: str | None
-    blurred: bool
-
-
-@dataclass(frozen=True)
-class Doubts:
-    """The likely label errors: how many, of how many looked at, those shown, and the file with all of them."""
-
-    count: int
-    looked_at: int
-    shown: tuple[Doubt, ...]
-    file: str = LABEL_ERRORS
-
-
-@dataclass(frozen=True)
-class Human:
-    """A line about people: what it is, the figure with its interval, and what it rests on."""
-
-    name: str
-    estimate: IntervalEstimate
-    remark: str
-
-
-@dataclass(frozen=True)
-class Humans:
-    """How far people agree with each other, the ceiling for a judge, and the judge with people."""
-
-    headline: str
-    rows: tuple[Human, ...]
-    remarks: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class OutOfFold:
-    """How the judges of the folds differ: each fold with its images, and each figure before and after in it.
-
-    Attributes:
-        figures: Their names.
-        rows: Number of a fold, how many of its images were judged, and its figures.
-        spread: Mean and standard deviation of the figures over the folds, by name.
-    """
-
-    figures: tuple[str, ...]
-    rows: tuple[tuple[str, int, tuple[str, ...]], ...]
-    spread: tuple[tuple[str, tuple[str, ...]], ...]
-
-
-def out_of_fold(result: Mapping[str, Any]) -> OutOfFold | None:
-    """Returns the figures of each fold of a run, None if it had no folds."""
+def out_of_fold(result: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns how the judges of the folds differ: each fold, and mean and spread; None of a run without folds."""
     found = result.get("folds")
     if not found:
         return None
     over = found["over_folds"]
     labels = LabelSpace.from_dict(result["labels"])
     titles = {"mae": figure_title("mean_loss", labels)}
-    figures = {name: titles.get(name) or figure_title(name, labels) for name in table_figures(labels)}
-    names = [name for name in figures if all(name in over[when] for when in WHEN)]
-    rows = tuple(
-        (
-            str(row["fold"]),
-            row["after"]["n"],
-            tuple(_change([row[when][name] for when in WHEN]) for name in names),
-        )
-        for row in found["rows"]
-    )
-    spread = tuple(
-        (title, tuple(_change([over[when][name][key] for when in WHEN]) for name in names))
-        for key, title in (("mean", "Mean"), ("sd", "Standard deviation"))
-    )
-    return OutOfFold(tuple(figures[name] for name in names), rows, spread)
+    names = [name for name in table_figures(labels) if all(name in over[when] for when in WHEN)]
+    return {
+        "figures": [titles.get(name) or figure_title(name, labels) for name in names],
+        "rows": [
+            (row["fold"], row["after"]["n"], [_change([row[when][name] for when in WHEN]) for name in names])
+            for row in found["rows"]
+        ],
+        "spread": [
+            (title, [_change([over[when][name][key] for when in WHEN]) for name in names])
+            for key, title in (("mean", "Mean"), ("sd", "Standard deviation"))
+        ],
+    }
 
 
 def _change(values: Sequence[float | None]) -> str:
     return " → ".join(map(figure, values))
 
 
-def fidelity_of(result: Mapping[str, Any]) -> FidelityTable | None:
-    """Returns the fidelity that a run recorded, None if it measured none."""
+def fidelity_of(result: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns how often the description alone led to the label from the pixels: overall, then by that label.
+
+    On a scale, where a label next to it is nearly as good, `figures` are the two judges' weighted kappas (of scores,
+    rank correlations) of the same, named by `figure`. It is None where a run measured none.
+    """
     recorded = result.get("fidelity")
     if recorded is None:
         return None
-    before, after = (Agreement.from_dict(recorded[when]) for when in ("before", "after"))
+    before, after = (Agreement.from_dict(recorded[when]) for when in WHEN)
     if not after.n or not before.n:
         return None
     rows = [("All", _right(before), _right(after))]
@@ -167,12 +92,13 @@ def fidelity_of(result: Mapping[str, Any]) -> FidelityTable | None:
         ]
     if after.labels.ordered:
         name = pair_figure(after.labels)
-        found = getattr(before, name), getattr(after, name)
-        poor = found[1] is not None and found[1] < _FAITHFUL_KAPPA
+        figures = [getattr(before, name), getattr(after, name)]
+        poor = figures[1] is not None and figures[1] < _FAITHFUL_KAPPA
         title = "Spearman’s ρ" if name == "spearman" else "Cohen’s κ (quadratic weights)"
-        return FidelityTable(tuple(rows), found, _POOR if poor else "", title)
+        return {"rows": rows, "figures": figures, "remark": _POOR if poor else "", "figure": title}
     upper = rows[0][2].interval
-    return FidelityTable(tuple(rows), None, _POOR if upper is not None and upper.high < _FAITHFUL else "")
+    poor = upper is not None and upper.high < _FAITHFUL
+    return {"rows": rows, "figures": None, "remark": _POOR if poor else ""}
 
 
 def _right(agreement: Agreement, row: int | None = None) -> Share:
@@ -184,33 +110,31 @@ def _right(agreement: Agreement, row: int | None = None) -> Share:
     return Share(count, n, proportion_interval(count, n))
 
 
-def stated_labels_of(result: Mapping[str, Any]) -> tuple[StatedLabels, ...]:
-    """Returns what a run recorded of descriptions that give a verdict; nothing where none was checked."""
+def stated_labels_of(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns what a run recorded of descriptions that give a verdict, by judge; nothing where none was checked."""
     recorded = result.get("stated_labels") or {}
-    return tuple(
-        StatedLabels(title, found["count"], found["n"], tuple(found["examples"]))
-        for when, title in (("before", "Before"), ("after", "After"))
-        if (found := recorded.get(when)) and found["n"]
-    )
+    return [{**found, "when": when.capitalize()} for when in WHEN if (found := recorded.get(when)) and found["n"]]
 
 
-def doubts_of(run: RunFolder, *, images: bool, blur: frozenset[str]) -> Doubts | None:
-    """Returns the likely label errors of a run, None if nothing was looked at."""
+def doubts_of(run: RunFolder, *, images: bool, blur: frozenset[str]) -> dict[str, Any] | None:
+    """Returns the likely label errors of a run: how many of how many, and those shown; None if none was looked for."""
     recorded = run.result.get("label_errors")
     if not recorded or not recorded["looked_at"]:
         return None
-    shown = tuple(
-        Doubt(error, run.picture(error.thumbnail) if images else None, _unsafe(error, blur)) for error in run.doubtful
-    )
-    return Doubts(len(recorded["found"]), recorded["looked_at"], shown)
+    shown = [
+        {
+            "error": error,
+            "picture": run.picture(error.thumbnail) if images else None,
+            "blurred": any(str(label) in blur for label in (error.label, error.judged)),
+        }
+        for error in run.doubtful
+    ]
+    about = {"count": len(recorded["found"]), "looked_at": recorded["looked_at"]}
+    return {**about, "shown": shown, "file": LABEL_ERRORS}
 
 
-def _unsafe(error: ShownError, blur: frozenset[str]) -> bool:
-    return any(str(label) in blur for label in (error.label, error.judged))
-
-
-def humans_of(result: Mapping[str, Any]) -> Humans | None:
-    """Returns what a run recorded about several raters, None if each image had one label."""
+def humans_of(result: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns how far people agree with each other, and the judge with them; None if each image had one label."""
     found = result.get("humans")
     if not found:
         return None
@@ -223,13 +147,12 @@ def humans_of(result: Mapping[str, Any]) -> Humans | None:
         "before": (f"The judge with people, {letter}, before", found["judge"]["before"], images),
         "after": (f"The judge with people, {letter}, after", found["judge"]["after"], images),
     }
-    rows = tuple(
-        Human(
-            title, IntervalEstimate(value, Interval(**ends) if (ends := found["intervals"].get(name)) else None), remark
-        )
+    intervals = {name: Interval(**ends) for name, ends in found["intervals"].items() if ends}
+    rows = [
+        {"name": title, "estimate": IntervalEstimate(value, intervals.get(name)), "remark": remark}
         for name, (title, value, remark) in named.items()
         if value is not None
-    )
+    ]
     left_out = found.get("left_out") or {}
     remarks = [
         f"{found['ratings']:,} ratings of {found['items']:,} images by more than one person; their label is the "
@@ -237,4 +160,4 @@ def humans_of(result: Mapping[str, Any]) -> Humans | None:
         f"People disagree on {found['disagreeing']:,} of them (disagreements.csv).",
         *(f"{count:,} images were left out: {reason}." for reason, count in left_out.items() if count),
     ]
-    return Humans(str(found.get("headline", "")), rows, tuple(remarks))
+    return {"headline": str(found.get("headline", "")), "rows": rows, "remarks": remarks}

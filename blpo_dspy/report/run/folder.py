@@ -93,16 +93,22 @@ def load_run(folder: Path) -> RunFolder:
     Raises:
         BlpoError: If the folder holds no run, or a file of it is damaged.
     """
-    result, data = _read(folder / RESULT, "rounds"), _report_data(folder / REPORT_DATA)
+    result = _read(folder / RESULT, "rounds")
+    data: ReportData = read_data(folder / REPORT_DATA, ReportData, FORMAT, "items")
     return RunFolder(folder, result, data.command, data.items, data.doubtful, data.on)
 
 
-def _report_data(file: Path) -> ReportData:
-    data = _read(file, "items")
-    if data.get("format") != FORMAT:
-        raise BlpoError(f"{file}: not the report data of this version; run the command again")
+def read_data(file: Path, kind: Any, form: str, key: str) -> Any:
+    """Returns the content of a file that a run wrote: of this format, with this key.
+
+    Raises:
+        BlpoError: If it is not such a file; as `DataError`, naming all entries that are damaged.
+    """
+    data = _read(file, key)
+    if data.get("format") != form:
+        raise BlpoError(f"{file}: not the {form.removeprefix('blpo-dspy ')} of this version; run the command again")
     try:
-        return _adapter().validate_json(json.dumps(data), strict=True)
+        return _adapter(kind).validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
         found = dict(map(_problem, error.errors(include_url=False)))  # text or a number: a problem for each of the two
         raise DataError(
@@ -112,9 +118,9 @@ def _report_data(file: Path) -> ReportData:
 
 
 @cache
-def _adapter() -> TypeAdapter[ReportData]:
-    """Reads report.json; made when first used, as that takes time."""
-    return TypeAdapter(ReportData)
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """Reads a file of a run; made when first used, as that takes time."""
+    return TypeAdapter(kind)
 
 
 def _problem(found: ErrorDetails) -> tuple[str, str]:

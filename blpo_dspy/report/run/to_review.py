@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from blpo_dspy.data.labels.normalize import Label
-from blpo_dspy.errors import BlpoError
-from blpo_dspy.files import write_json
+from blpo_dspy.report.run.folder import read_data
 
 FORMAT = "blpo-dspy review data"
 REVIEW = "review.json"
@@ -105,36 +102,13 @@ class ReviewData:
     cases: tuple[ReviewCase, ...] = field(default=())
 
 
-def write_review_data(folder: Path, data: ReviewData) -> None:
-    """Writes review.json to the folder of a run.
-
-    Raises:
-        BlpoError: If it cannot be written.
-    """
-    write_json(folder / REVIEW, asdict(data))
-
-
 def load_review_data(folder: Path) -> ReviewData:
     """Returns what `blpo compile --run-dir` or `blpo demo --out` left to look at again.
 
     Raises:
         BlpoError: If the folder holds no run, or one of an earlier version, or the file is damaged.
     """
-    file = folder / REVIEW
-    try:
-        text = file.read_text(encoding="utf-8")
-        data = TypeAdapter(ReviewData).validate_json(text, strict=True)
-    except OSError as error:
-        raise BlpoError(
-            f"{file}: cannot be read ({error.strerror or error}); give the folder of `blpo compile --run-dir` or `blpo "
-            "demo --out`, and run the command again if an earlier version made it"
-        ) from error
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise BlpoError(f"{file}: {place or 'the content'} is damaged; restore it, or run the command again") from error
-    if data.format != FORMAT:
-        raise BlpoError(f"{file}: not the review data of this version; run the command again")
+    data: ReviewData = read_data(folder / REVIEW, ReviewData, FORMAT, "cases")
     return data
 
 
@@ -146,5 +120,5 @@ def by_example(cases: Sequence[ReviewCase]) -> tuple[ReviewCase, ...]:
         if known is None:
             found[case.split, case.id] = case
         elif case.people and not known.people:
-            found[case.split, case.id] = ReviewCase(**{**vars(known), "people": case.people})
+            found[case.split, case.id] = replace(known, people=case.people)
     return tuple(found.values())

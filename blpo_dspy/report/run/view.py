@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -16,24 +15,19 @@ from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.report.charts import Plane, Point, Series, line_chart, scatter_chart
 from blpo_dspy.report.numbers import figure
 from blpo_dspy.report.run.checks import (
-    Doubts,
-    FidelityTable,
-    Humans,
-    OutOfFold,
-    StatedLabels,
     doubts_of,
     fidelity_of,
     humans_of,
     out_of_fold,
     stated_labels_of,
 )
-from blpo_dspy.report.run.figure_table import FigureTable, figure_table, right_in_words
+from blpo_dspy.report.run.figure_table import figure_table, right_in_words
 from blpo_dspy.report.run.folder import RunFolder
-from blpo_dspy.report.run.groups import GroupTable, groups_of
-from blpo_dspy.report.run.headline import Headline, headline_of, models_and_day
-from blpo_dspy.report.run.items import KINDS, Item, worth_showing
-from blpo_dspy.report.run.measured import Where, agreement_in, measured_of
-from blpo_dspy.report.words import Piece, word_diff
+from blpo_dspy.report.run.groups import groups_of
+from blpo_dspy.report.run.headline import headline_of, models_and_day
+from blpo_dspy.report.run.items import Item, worth_showing
+from blpo_dspy.report.run.measured import agreement_in, measured_of
+from blpo_dspy.report.words import word_diff
 
 _UNSAFE = re.compile(r"unsafe|nsfw|harm|explicit|violen|gore|porn|sexual|nud|hate|disturb|toxic|shock", re.IGNORECASE)
 _MOST_TRIALS, _MOST_LABELS = 40, 15
@@ -54,112 +48,6 @@ _COSTS = {
 }
 
 
-@dataclass(frozen=True)
-class Confusion:
-    """How often each human label met each label of a judge; `shares` are of the row, in percent."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[tuple[int, int, bool], ...]], ...]
-
-
-@dataclass(frozen=True)
-class ShownItem:
-    """An item with its picture as a data URI, if it is shown, and whether it was judged rightly before and after."""
-
-    item: Item
-    picture: str | None
-    blurred: bool
-    right: tuple[bool, bool]
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Items of one kind: how many there are, and those shown."""
-
-    kind: str
-    count: int
-    shown: tuple[ShownItem, ...]
-
-
-@dataclass(frozen=True)
-class Texts:
-    """Both instructions' changes."""
-
-    judge: tuple[Piece, ...]
-    verbalizer: tuple[Piece, ...]
-    judge_changed: bool
-    verbalizer_changed: bool
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A row of the inner search."""
-
-    origin: str
-    score: float | None
-    shown_gain: float | None
-    kept_back_gain: float | None
-    taken: bool
-    verbalizer: str | None
-    judge: tuple[Piece, ...] | None
-    rejections: tuple[Mapping[str, str], ...]
-    remarks: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class SearchRound:
-    """A round: what it changed, and its candidates; `left_out` are those beyond the most shown."""
-
-    number: int
-    spent: int
-    mistakes: int
-    shown: int
-    judged: int
-    changed: bool
-    texts: Texts
-    candidates: tuple[Candidate, ...]
-    left_out: int
-
-
-@dataclass(frozen=True)
-class Page:
-    """Everything on the page, in its order."""
-
-    task: str
-    about: str
-    headline: Headline
-    warning: str
-    repeatability: str
-    where: Where
-    figures: FigureTable
-    humans: Humans | None
-    folds: OutOfFold | None
-    chart: str | None
-    chart_measure: str
-    instructions: Texts
-    confusions: tuple[Confusion, ...]
-    groups: tuple[GroupTable, ...]
-    ordered: bool
-    galleries: tuple[Gallery, ...]
-    pictures: bool
-    fidelity: FidelityTable | None
-    stated: tuple[StatedLabels, ...]
-    doubts: Doubts | None
-    rounds: tuple[SearchRound, ...]
-    guards: tuple[tuple[str, int, str], ...]
-    ledger: tuple[tuple[str, Mapping[str, Any]], ...]
-    costs: Mapping[str, str]
-    facts: tuple[tuple[str, str], ...]
-    options: tuple[tuple[str, str], ...]
-    versions: tuple[tuple[str, str], ...]
-    command: str
-    scatter: str | None
-    right: str
-    unit: str
-    method: str
-
-
 def labels_to_blur(labels: LabelSpace, named: Sequence[str] | None) -> frozenset[str]:
     """Returns the labels whose pictures are blurred until clicked: those named, or those that sound unsafe if None.
 
@@ -171,51 +59,45 @@ def labels_to_blur(labels: LabelSpace, named: Sequence[str] | None) -> frozenset
     return frozenset(str(labels.coerce(name)) for name in named)
 
 
-def page_of(run: RunFolder, *, images: bool, blurred: frozenset[str]) -> Page:
-    """Returns what the report of a run shows.
-
-    Args:
-        run: The run.
-        images: Whether pictures are shown.
-        blurred: Labels whose items are blurred until clicked.
-    """
+def page_of(run: RunFolder, *, images: bool, blurred: frozenset[str]) -> dict[str, Any]:
+    """Returns what the report of a run shows, by the names that its template has for it."""
     result, measured = run.result, measured_of(run)
     labels = measured.labels
-    chart, measure = _chart(result, labels)
-    return Page(
-        task=result["start"]["judge"],
-        about=models_and_day(result["models"], run.on),
-        headline=headline_of(measured),
-        warning=str((result.get("sealed_test") or {}).get("warning") or ""),
-        repeatability=str((result.get("repeatability") or {}).get("summary") or ""),
-        where=measured.where,
-        figures=figure_table(measured),
-        humans=humans_of(result),
-        folds=out_of_fold(result),
-        chart=chart,
-        chart_measure=measure,
-        instructions=_texts(result["start"], result["compiled"]),
-        confusions=_confusions(measured.agreements),
-        groups=groups_of(measured),
-        ordered=labels.ordered,
-        galleries=_galleries(run, labels, images, blurred) if measured.items else (),
-        pictures=images,
-        fidelity=fidelity_of(result),
-        stated=stated_labels_of(result),
-        doubts=doubts_of(run, images=images, blur=blurred),
-        rounds=tuple(_round(completed) for completed in result["rounds"]),
-        guards=_guards(result["rounds"], result["validations"]),
-        ledger=_ledger(result["ledger"]),
-        costs=_COSTS,
-        facts=_facts(result),
-        options=tuple((name, _option(value)) for name, value in result["options"].items()),
-        versions=tuple(result["versions"].items()),
-        command=run.command,
-        scatter=_scatter(measured.agreements, labels),
-        right=right_in_words(labels),
-        unit=labels.unit,
-        method=interval_method(labels),
-    )
+    chart, chart_measure = _chart(result, labels)
+    return {
+        "task": result["start"]["judge"],
+        "about": models_and_day(result["models"], run.on),
+        "headline": headline_of(measured),
+        "warning": str((result.get("sealed_test") or {}).get("warning") or ""),
+        "repeatability": str((result.get("repeatability") or {}).get("summary") or ""),
+        "where": measured.where,
+        "figures": figure_table(measured),
+        "humans": humans_of(result),
+        "folds": out_of_fold(result),
+        "chart": chart,
+        "chart_measure": chart_measure,
+        "instructions": _texts(result["start"], result["compiled"]),
+        "confusions": _confusions(measured.agreements),
+        "groups": groups_of(measured),
+        "ordered": labels.ordered,
+        "galleries": _galleries(run, labels, images, blurred) if measured.items else [],
+        "pictures": images,
+        "fidelity": fidelity_of(result),
+        "stated": stated_labels_of(result),
+        "doubts": doubts_of(run, images=images, blur=blurred),
+        "rounds": list(map(_round, result["rounds"])),
+        "guards": _guards(result["rounds"], result["validations"]),
+        "ledger": _ledger(result["ledger"]),
+        "costs": _COSTS,
+        "facts": _facts(result),
+        "options": [(name, _option(value)) for name, value in result["options"].items()],
+        "versions": list(result["versions"].items()),
+        "command": run.command,
+        "scatter": _scatter(measured.agreements, labels),
+        "right": right_in_words(labels),
+        "unit": labels.unit,
+        "method": interval_method(labels),
+    }
 
 
 def _chart(result: Mapping[str, Any], labels: LabelSpace) -> tuple[str | None, str]:
@@ -237,30 +119,27 @@ def _chart(result: Mapping[str, Any], labels: LabelSpace) -> tuple[str | None, s
     return (line_chart([Series("", tuple(points), corners)], measure) if points else None), measure
 
 
-def _texts(old: Mapping[str, str], new: Mapping[str, str]) -> Texts:
-    return Texts(
-        tuple(word_diff(old["judge"], new["judge"])),
-        tuple(word_diff(old["verbalizer"], new["verbalizer"])),
-        old["judge"] != new["judge"],
-        old["verbalizer"] != new["verbalizer"],
-    )
+def _texts(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, Any]:
+    """How both instructions changed, and whether."""
+    diffs = {name: word_diff(old[name], new[name]) for name in ("judge", "verbalizer")}
+    return {**diffs, **{f"{name}_changed": old[name] != new[name] for name in diffs}}
 
 
-def _confusions(agreements: Mapping[str, Agreement | None]) -> tuple[Confusion, ...]:
+def _confusions(agreements: Mapping[str, Agreement | None]) -> list[dict[str, Any]]:
+    """How often each human label met each of a judge: the count, its percentage of the row, whether that is right."""
     made = []
-    for when, title in (("before", "Before"), ("after", "After")):
-        agreement = agreements[when]
+    unlabelled = any(agreement is not None and agreement.unlabelled for agreement in agreements.values())
+    for when, agreement in agreements.items():
         if agreement is None or not agreement.n or not 0 < len(agreement.labels) <= _MOST_LABELS:
             continue
-        names = agreement.labels.names
-        unlabelled = any(a is not None and a.unlabelled for a in agreements.values())
-        rows = []
+        names, rows = agreement.labels.names, []
         for i, (name, counts) in enumerate(zip(names, agreement.confusion, strict=True)):
             total = sum(counts) or 1
             shown = counts if unlabelled else counts[:-1]
-            rows.append((name, tuple((count, round(100 * count / total), i == j) for j, count in enumerate(shown))))
-        made.append(Confusion(title, (*names, *(["no label"] if unlabelled else [])), tuple(rows)))
-    return tuple(made)
+            rows.append((name, [(count, round(100 * count / total), i == j) for j, count in enumerate(shown)]))
+        columns = (*names, *(["no label"] if unlabelled else []))
+        made.append({"title": when.capitalize(), "columns": columns, "rows": rows})
+    return made
 
 
 def _scatter(agreements: Mapping[str, Agreement | None], labels: LabelSpace) -> str | None:
@@ -280,48 +159,50 @@ def _scatter(agreements: Mapping[str, Agreement | None], labels: LabelSpace) -> 
     return scatter_chart(planes, scores.low, scores.high, scores.tolerance, text) if planes else None
 
 
-def _galleries(run: RunFolder, labels: LabelSpace, images: bool, blur: frozenset[str]) -> tuple[Gallery, ...]:
-    def shown(item: Item) -> ShownItem:
-        picture = run.picture(item.thumbnail) if images else None
-        stated: set[Label | None] = {item.label, item.before.label, item.after.label}
-        right = (labels.right(item.label, item.before.label), labels.right(item.label, item.after.label))
-        return ShownItem(item, picture, any(str(label) in blur for label in stated), right)
+def _galleries(run: RunFolder, labels: LabelSpace, images: bool, blur: frozenset[str]) -> list[dict[str, Any]]:
+    """Items of each kind: how many there are, and those shown, with whether they were right before and after."""
+
+    def shown(item: Item) -> dict[str, Any]:
+        stated: list[Label | None] = [item.label, item.before.label, item.after.label]
+        return {
+            "item": item,
+            "picture": run.picture(item.thumbnail) if images else None,
+            "blurred": any(str(label) in blur for label in stated),
+            "right": [labels.right(item.label, label) for label in stated[1:]],
+        }
 
     found = worth_showing(run.items, labels)
-    return tuple(Gallery(kind, found[kind][0], tuple(shown(run.items[i]) for i in found[kind][1])) for kind in KINDS)
+    return [
+        {"kind": kind, "count": count, "shown": [shown(run.items[place]) for place in places]}
+        for kind, (count, places) in found.items()
+    ]
 
 
-def _round(completed: Mapping[str, Any]) -> SearchRound:
-    start, chosen = completed["start"], completed["chosen"]
-    batch = completed["batch"]
-    trials = completed["trials"]
-    places = [i for i in range(len(trials)) if i < _MOST_TRIALS or i == chosen]
-    return SearchRound(
-        completed["number"] + 1,
-        completed["spent"],
-        len(batch["errors"]) + len(batch["kept_back"]),
-        len(batch["errors"]),
-        batch["searched"],
-        completed["end"] != start,
-        _texts(start, completed["end"]),
-        tuple(_candidate(trials[i], start, taken=i == chosen) for i in places),
-        len(trials) - len(places),
-    )
+def _round(completed: Mapping[str, Any]) -> dict[str, Any]:
+    """A round: what it changed, and its candidates, of which `left_out` more are not shown."""
+    start, batch, trials = completed["start"], completed["batch"], completed["trials"]
+    places = [i for i in range(len(trials)) if i < _MOST_TRIALS or i == completed["chosen"]]
+    return {
+        "number": completed["number"] + 1,
+        "spent": completed["spent"],
+        "mistakes": len(batch["errors"]) + len(batch["kept_back"]),
+        "shown": len(batch["errors"]),
+        "judged": batch["searched"],
+        "changed": completed["end"] != start,
+        "texts": _texts(start, completed["end"]),
+        "candidates": [{**_candidate(trials[i], start), "taken": i == completed["chosen"]} for i in places],
+        "left_out": len(trials) - len(places),
+    }
 
 
-def _candidate(trial: Mapping[str, Any], start: Mapping[str, str], *, taken: bool) -> Candidate:
+def _candidate(trial: Mapping[str, Any], start: Mapping[str, str]) -> dict[str, Any]:
     counts = {"answers without a label": trial["invalid"], "failed calls": trial["failed"]}
-    return Candidate(
-        {"start": "as the round began", "proposal": "proposed"}.get(trial["origin"], trial["origin"]),
-        trial["score"],
-        trial["shown_gain"],
-        trial["kept_back_gain"],
-        taken,
-        trial["verbalizer"],
-        None if trial["judge"] is None else tuple(word_diff(start["judge"], trial["judge"])),
-        tuple(trial["rejections"]),
-        tuple(f"{count} {name}" for name, count in counts.items() if count),
-    )
+    return {
+        **trial,
+        "origin": {"start": "as the round began", "proposal": "proposed"}.get(trial["origin"], trial["origin"]),
+        "judge": None if trial["judge"] is None else word_diff(start["judge"], trial["judge"]),
+        "remarks": [f"{count} {name}" for name, count in counts.items() if count],
+    }
 
 
 def _guards(

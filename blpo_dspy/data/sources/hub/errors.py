@@ -13,14 +13,7 @@ OPTIONS = ("revision", "token", "local_dir")
 
 @dataclass(frozen=True)
 class Repository(ABC):
-    """One dataset repository at one revision.
-
-    Args:
-        repo: Its id, "owner/name".
-        revision: A commit, branch or tag; the newest commit of the main branch if None.
-        token: An access token; without it that of HF_TOKEN or of `hf auth login` is used.
-        local_dir: A folder with a copy of the repository's files; the Hub is then not contacted.
-    """
+    """One dataset repository at one revision, or a copy of it in a folder; see `HubSource` for the fields."""
 
     repo: str
     revision: str | None = None
@@ -44,13 +37,7 @@ class Repository(ABC):
 
 
 def explain(error: BaseException, hub: Repository, name: str = "") -> str:
-    """Returns a message that explains an error of the Hub and what to do about it.
-
-    Args:
-        error: The error that its libraries raised.
-        hub: The requested repository.
-        name: The requested file.
-    """
+    """Returns a message that explains an error of the Hub's libraries and what to do about it."""
     from huggingface_hub import errors  # noqa: PLC0415 - slow to import, and only needed where the Hub is used
 
     causes = list(_causes(error))
@@ -123,13 +110,10 @@ def _unexpected(causes: list[BaseException], hub: Repository, name: str, status:
 
 
 def _gate(hub: Repository, status: int | None) -> str:
-    if status == 401:
-        lead = f"{hub.repo} is gated and the request had no valid token"
-    else:
-        lead = f"{hub.repo} is gated and this account may not read it (yet)"
+    why = "the request had no valid token" if status == 401 else "this account may not read it (yet)"
     return (
-        f"{lead}: log in at {hub.page}, accept the terms there (approval may take a day or two), make a token with "
-        f"read access at https://huggingface.co/settings/tokens, and set HF_TOKEN or pass token=…"
+        f"{hub.repo} is gated and {why}: log in at {hub.page}, accept the terms there (approval may take a day or two)"
+        ", make a token with read access at https://huggingface.co/settings/tokens, and set HF_TOKEN or pass token=…"
     )
 
 

@@ -27,15 +27,8 @@ class NameIndex(Generic[T]):
         for name in self._whole:
             self._base.setdefault(name.rsplit("/", 1)[-1], []).append(name)
 
-    def __len__(self) -> int:
-        return len(self._whole)
-
     def find(self, name: str, folder: str = "") -> T:
-        """Returns the entry of this name, looked for in `folder` first.
-
-        Raises:
-            ImageError: If there is none, or several have the base name and none the whole name.
-        """
+        """Returns the entry of this name, looked for in `folder` first."""
         plain = _plain(name)
         for whole in (_plain(f"{folder}/{name}"), plain):
             if whole in self._whole:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 import zipfile
 import zlib
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from fsspec.utils import merge_offset_ranges
 
 from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.data.sources.hub.ranges import RangeFile
 from blpo_dspy.data.sources.hub.repository import Hub
-from blpo_dspy.data.tables import named, require_columns
+from blpo_dspy.data.tables import class_names, named, require_columns
 from blpo_dspy.errors import DataError
 
 if TYPE_CHECKING:
@@ -20,26 +21,10 @@ if TYPE_CHECKING:
     from pyarrow import parquet
 
 Cells = dict[str, Any]
+HubRows: TypeAlias = "_ParquetRows | _LoadedRows"
+"""The rows of one split: the names of all columns, what some hold in every row, the cells of one in some rows."""
 
 _GAP = 1 << 14  # bytes; fetching a gap of this size is cheaper than one more request
-
-
-class HubRows(ABC):
-    """The rows of one split.
-
-    Attributes:
-        columns: The names of all columns.
-    """
-
-    columns: tuple[str, ...]
-
-    @abstractmethod
-    def read(self, columns: Sequence[str]) -> list[Cells]:
-        """Returns these columns of every row; class labels by name, not number."""
-
-    @abstractmethod
-    def cells(self, column: str, rows: Sequence[int]) -> Iterator[tuple[int, Any]]:
-        """Yields the cell of this column in each of these rows, or the error, in any order."""
 
 
 def open_rows(hub: Hub, split: str, config: str | None = None) -> HubRows:
@@ -47,9 +32,6 @@ def open_rows(hub: Hub, split: str, config: str | None = None) -> HubRows:
 
     Parquet files are read in ranges: label columns first, then the row groups with the wanted images. Files in other
     formats are loaded as a whole.
-
-    Raises:
-        DataError: If the Hub refuses access or cannot be reached, or the repository has no such split.
     """
     import datasets  # noqa: PLC0415 - slow to import, and only needed where a Hub dataset is read
     from huggingface_hub.errors import HTTPError  # noqa: PLC0415
@@ -77,7 +59,7 @@ def open_rows(hub: Hub, split: str, config: str | None = None) -> HubRows:
     return _LoadedRows(dataset, paths=builder.name == "imagefolder")
 
 
-class _ParquetRows(HubRows):
+class _ParquetRows:
     def __init__(self, hub: Hub, names: Sequence[str]) -> None:
         self._files = [_parquet_file(hub, name) for name in names]
         self.columns = tuple(self._files[0][1].schema_arrow.names)
@@ -97,7 +79,8 @@ class _ParquetRows(HubRows):
             source.prefetch(_spans(file.metadata, columns))
             rows += file.read(columns=list(columns)).to_pylist()
             source.prefetch([])
-        return _named(rows, self._files[0][1].schema_arrow)
+        classes = class_names(self._files[0][1].schema_arrow)
+        return [named(row, classes) for row in rows]
 
     def cells(self, column: str, rows: Sequence[int]) -> Iterator[tuple[int, Any]]:
         for start, size, file, group in self._groups:
@@ -126,25 +109,12 @@ def _spans(metadata: Any, columns: Sequence[str]) -> list[tuple[int, int]]:
         if any(chunk.path_in_schema == name or chunk.path_in_schema.startswith(f"{name}.") for name in columns):
             start = min(chunk.data_page_offset, chunk.dictionary_page_offset or chunk.data_page_offset)
             spans.append((start, start + chunk.total_compressed_size))
-    merged: list[tuple[int, int]] = []
-    for start, stop in sorted(spans):
-        if merged and start <= merged[-1][1] + _GAP:
-            merged[-1] = merged[-1][0], max(stop, merged[-1][1])
-        else:
-            merged.append((start, stop))
-    return merged
+    starts, stops = ([span[end] for span in spans] for end in (0, 1))
+    _, starts, stops = merge_offset_ranges([""] * len(spans), starts, stops, max_gap=_GAP)
+    return list(zip(starts, stops, strict=True))
 
 
-def _named(rows: list[Cells], schema: Any) -> list[Cells]:
-    """Rows with the names of class labels in place of their numbers."""
-    import datasets  # noqa: PLC0415
-
-    features = datasets.Features.from_arrow_schema(schema).items()
-    classes = {name: list(kind.names) for name, kind in features if isinstance(kind, datasets.ClassLabel)}
-    return [named(row, classes) for row in rows]
-
-
-class _LoadedRows(HubRows):
+class _LoadedRows:
     def __init__(self, dataset: datasets.Dataset, paths: bool) -> None:
         self._dataset = dataset
         self._paths = paths  # an image folder's paths are of files that datasets itself found
@@ -152,7 +122,8 @@ class _LoadedRows(HubRows):
 
     def read(self, columns: Sequence[str]) -> list[Cells]:
         rows = self._dataset.select_columns(list(columns))
-        return _named(rows.to_list(), rows.features.arrow_schema)
+        classes = class_names(rows.features.arrow_schema)
+        return [named(row, classes) for row in rows.to_list()]
 
     def cells(self, column: str, rows: Sequence[int]) -> Iterator[tuple[int, Any]]:
         import datasets  # noqa: PLC0415

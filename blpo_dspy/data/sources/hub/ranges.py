@@ -18,11 +18,9 @@ _THREADS = 8
 
 
 class RangeFile(io.RawIOBase):
-    """A read-only seekable file that fetches the ranges that are read, or serves them from prefetched ones.
+    """A read-only seekable file of a size that fetches the ranges that are read, or serves them from prefetched ones.
 
-    Args:
-        read_range: Returns the bytes from `start` up to `stop`; called in several threads at once.
-        size: Bytes in the file.
+    `read_range` returns the bytes from `start` up to `stop`; it is called in several threads at once.
     """
 
     def __init__(self, read_range: ReadRange, size: int) -> None:
@@ -55,11 +53,7 @@ class RangeFile(io.RawIOBase):
         return None
 
     def read_at(self, start: int, stop: int) -> bytes:
-        """Returns the bytes from `start` up to `stop`, whatever the current position; thread-safe.
-
-        Raises:
-            DataError: If the answer has another length.
-        """
+        """Returns the bytes from `start` up to `stop`, whatever the current position; thread-safe."""
         data = self._read_range(start, stop) if stop > start else b""
         if len(data) != max(stop - start, 0):
             raise DataError(f"{len(data)} bytes were received for the range {start} to {stop}; try again")

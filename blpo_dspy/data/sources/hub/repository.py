@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +11,41 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
-from blpo_dspy.data.sources.hub.cache import ImageCache
+from fsspec.implementations.local import LocalFileSystem
+
 from blpo_dspy.data.sources.hub.errors import OPTIONS, Repository, explain, unusable_cache
 from blpo_dspy.data.sources.hub.ranges import RangeFile
 from blpo_dspy.errors import DataError
+from blpo_dspy.files import replacing
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class ImageCache:
+    """Fetched images by key; names of the dataset are hashed, never used as paths."""
+
+    folder: Path
+
+    def get(self, *key: object) -> bytes | None:
+        """Returns the image stored under this key, None if there is none."""
+        try:
+            return self._path(key).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise DataError(unusable_cache(self.folder, error)) from error
+
+    def put(self, data: bytes, *key: object) -> None:
+        """Stores an image; a partial file is never left behind."""
+        try:
+            with replacing(self._path(key)) as temporary:
+                temporary.write_bytes(data)
+        except OSError as error:
+            raise DataError(unusable_cache(self.folder, error)) from error
+
+    def _path(self, key: tuple[object, ...]) -> Path:
+        return self.folder / hashlib.sha256(repr(key).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -24,11 +54,7 @@ class Hub(Repository):
 
     @cached_property
     def commit(self) -> str | None:
-        """The commit of the revision; None for a local copy.
-
-        Raises:
-            DataError: If the Hub refuses access or cannot be reached.
-        """
+        """The commit of the revision; None for a local copy."""
         if self.local_dir is not None or (self.revision and _COMMIT.fullmatch(self.revision)):
             return self.revision
         from huggingface_hub import HfApi  # noqa: PLC0415 - slow to import, and only needed where the Hub is used
@@ -37,11 +63,7 @@ class Hub(Repository):
             return HfApi(token=self.token).dataset_info(self.repo, revision=self.revision).sha
 
     def check_access(self) -> None:
-        """Checks that the files may be read, as this gives a clearer error than reading them.
-
-        Raises:
-            DataError: If the Hub refuses access or cannot be reached, or there is no such local copy.
-        """
+        """Checks that the files may be read, as this gives a clearer error than reading them."""
         if self.local_dir is None:
             from huggingface_hub import HfApi  # noqa: PLC0415
 
@@ -51,11 +73,7 @@ class Hub(Repository):
             raise DataError(f"{self.local_dir}: no such folder; {self._copy}", option="local_dir")
 
     def download(self, name: str) -> Path:
-        """Returns the path of a whole file, fetched once and kept in the cache of huggingface_hub.
-
-        Raises:
-            DataError: If there is no such file, the Hub refuses access or it cannot be reached.
-        """
+        """Returns the path of a whole file, fetched once and kept in the cache of huggingface_hub."""
         if self.local_dir is not None:
             return self._local(name)
         from huggingface_hub import hf_hub_download  # noqa: PLC0415
@@ -64,29 +82,21 @@ class Hub(Repository):
             return Path(hf_hub_download(self.repo, name, repo_type="dataset", revision=self.commit, token=self.token))
 
     def open(self, name: str) -> RangeFile:
-        """Returns a seekable file; only the ranges that are read are fetched.
-
-        Raises:
-            DataError: If there is no such file, the Hub refuses access or it cannot be reached; so do its reads.
-        """
+        """Returns a seekable file; only the ranges that are read are fetched."""
         if self.local_dir is not None:
             path = self._local(name)
-            return RangeFile(partial(_read_local, path), path.stat().st_size)
+            return RangeFile(partial(LocalFileSystem().cat_file, str(path)), path.stat().st_size)
         with self.clear_errors(name):
             return RangeFile(partial(self._read_remote, name), self._remote.info(f"{self._root}/{name}")["size"])
 
     def _read_remote(self, name: str, start: int, stop: int) -> bytes:
+        # The read-ahead of fsspec's other caches would fetch megabytes around each small range.
+        read = partial(self._remote.cat_file, f"{self._root}/{name}", start, stop, cache_type="none")
         with self.clear_errors(name):
             try:
-                return self._fetch_range(name, start, stop)
+                return cast(bytes, read())
             except RuntimeError:  # a thread that cannot connect closes the client that all threads share
-                return self._fetch_range(name, start, stop)
-
-    def _fetch_range(self, name: str, start: int, stop: int) -> bytes:
-        # The read-ahead of fsspec's other caches would fetch megabytes around each small range.
-        with self._remote.open(f"{self._root}/{name}", "rb", cache_type="none") as file:
-            file.seek(start)
-            return cast(bytes, file.read(stop - start))
+                return cast(bytes, read())
 
     def name_of(self, address: str) -> str | None:
         """Returns the name of a file that `datasets` addresses; None if it is outside this repository."""
@@ -133,20 +143,10 @@ class Hub(Repository):
 
     @contextmanager
     def clear_errors(self, name: str = "") -> Iterator[None]:
-        """Turns the errors of the Hub's libraries into one clear message about a file.
-
-        Raises:
-            DataError: In place of their errors.
-        """
+        """Turns the errors of the Hub's libraries into one clear message about a file."""
         from huggingface_hub.errors import HFValidationError, HTTPError  # noqa: PLC0415
 
         try:
             yield
         except (HTTPError, HFValidationError, OSError, RuntimeError) as error:
             raise DataError(explain(error, self, name), option=OPTIONS) from error
-
-
-def _read_local(path: Path, start: int, stop: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(start)
-        return file.read(stop - start)

@@ -23,15 +23,7 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError,
 
 
 class ZipImages:
-    """The members of a zip archive.
-
-    Args:
-        open_file: Opens the archive; called when it is first read.
-        name: Its name in messages.
-
-    Raises:
-        DataError: When it is first read, if it is not a zip archive.
-    """
+    """The members of a zip archive, which messages call by its name; it is opened when it is first read."""
 
     def __init__(self, open_file: Callable[[], RangeFile], name: str) -> None:
         self._open = open_file

@@ -98,11 +98,7 @@ class Recipe:
 
 
 def balanced_recipes(rater: Rater, sizes: Mapping[str, int], labels: LabelSpace, seed: int) -> dict[str, list[Recipe]]:
-    """Returns for each split so many recipes, balanced by label, in an order by seed.
-
-    Raises:
-        BlpoError: As `rated_photographs`.
-    """
+    """Returns for each split so many recipes, balanced by label, in an order by seed."""
     if min(sizes.values()) < 0 or sum(sizes.values()) == 0:
         raise BlpoError(f"the splits cannot have sizes {dict(sizes)}; ask for at least one photograph")
     strata = _strata(labels)

@@ -22,10 +22,7 @@ KEPT = LabelSpace("reject", "keep")
 class RatedEdit:
     """A photograph before and after an edit, as PNG bytes, and the rater's label for the edit.
 
-    Attributes:
-        original: The photograph before, which may have a flaw of its own.
-        candidate: The photograph after, with what the edit has done to it.
-        label: The label, by the flaws that the edit has added.
+    The original may have a flaw of its own; the label is by the flaws that the edit has added.
     """
 
     original: bytes
@@ -38,16 +35,7 @@ def rated_edits(
 ) -> Splits[RatedEdit]:
     """Returns edited photographs with their originals in three splits, each balanced by label.
 
-    Args:
-        rater: Whose taste the labels follow.
-        seed: Draws the crops, their flaws, the rater's noise and the order.
-        train: Number of training examples; likewise `val` and `test`.
-        val: Number of validation examples.
-        test: Number of test examples.
-        labels: The labels the rater chooses from.
-
-    Raises:
-        BlpoError: As `rated_photographs`.
+    Arguments and errors are those of `rated_photographs`.
     """
     recipes = balanced_recipes(rater, {"train": train, "val": val, "test": test}, labels, seed)
     splits = {name: [_rated(recipe, seed) for recipe in chosen] for name, chosen in recipes.items()}

@@ -17,13 +17,7 @@ PAIR = LabelSpace.pairwise("A", "B", tie="tie")
 
 @dataclass(frozen=True)
 class RatedPair:
-    """Two photographs as PNG bytes, and which of them the rater rates higher.
-
-    Attributes:
-        left: The first photograph.
-        right: The second.
-        label: The label by the ratings that were written down.
-    """
+    """Two photographs as PNG bytes, and which of them the rater rates higher, by the ratings that were written down."""
 
     left: bytes
     right: bytes
@@ -36,18 +30,8 @@ def rated_pairs(
     """Returns pairs of rated photographs in three splits; no photograph is in two pairs.
 
     As many pairs have the better photograph first as second. With a tie, the pairs are drawn at random, so that about
-    one in five has two equal ratings; without one, none has.
-
-    Args:
-        rater: Whose ratings from 1 to 5 decide.
-        seed: Draws the photographs and the pairs.
-        train: Number of training pairs; likewise `val` and `test`.
-        val: Number of validation pairs.
-        test: Number of test pairs.
-        labels: The labels of pairs.
-
-    Raises:
-        BlpoError: As `rated_photographs`.
+    one in five has two equal ratings; without one, none has. Arguments and errors are those of `rated_photographs`; the
+    sizes are numbers of pairs.
     """
     photos = rated_photographs(rater, seed=seed, train=2 * train, val=2 * val, test=2 * test)
     splits = {

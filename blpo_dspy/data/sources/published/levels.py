@@ -28,9 +28,6 @@ class Binning:
         rule: One of these.
         levels: How many levels, at least 2.
         scale: Lowest and highest score that raters could give; inferred from the scores if None.
-
-    Raises:
-        BlpoError: If an option is out of range.
     """
 
     rule: Rule = "round"
@@ -46,11 +43,7 @@ class Binning:
             raise BlpoError(f"scale is the lowest and the highest score, got {self.scale!r}")
 
     def apply(self, scores: Sequence[float]) -> tuple[list[int], str]:
-        """Returns the level of each score, and the rule in words.
-
-        Raises:
-            DataError: If scores are off the scale, or on no known one.
-        """
+        """Returns the level of each score, and the rule in words."""
         low, high = self.scale or infer_scale(scores)
         outside = [score for score in scores if not low <= score <= high]
         if outside:
@@ -73,11 +66,7 @@ class Binning:
 
 
 def infer_scale(scores: Sequence[float]) -> Scale:
-    """Returns the narrowest usual rating scale that holds all scores.
-
-    Raises:
-        DataError: If there are no scores, or none of these scales holds them.
-    """
+    """Returns the narrowest usual rating scale that holds all scores."""
     if scores:
         for low, high in _SCALES:
             if low <= min(scores) and max(scores) <= high:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.data.sources.hub.source import RowKey, RowSource
 from blpo_dspy.data.sources.records import BadRow, Record, text_of
-from blpo_dspy.data.sources.rows import RowKey, RowSource
 from blpo_dspy.data.sources.tasks import Task
 
 UNSAFEBENCH = Task(

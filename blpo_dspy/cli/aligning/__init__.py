@@ -1,0 +1,1 @@
+"""Commands that align a judge, and show how that went."""

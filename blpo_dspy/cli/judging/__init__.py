@@ -1,0 +1,1 @@
+"""Commands that judge images, and measure how well."""

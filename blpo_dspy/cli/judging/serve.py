@@ -1,0 +1,47 @@
+"""`blpo serve`: a judge behind HTTP."""
+
+from __future__ import annotations
+
+import os
+
+from blpo_dspy.cli.begin import connect, load_judge, note_offline
+from blpo_dspy.cli.jobs import ServeJob
+from blpo_dspy.cli.screen import Screen, models_line
+from blpo_dspy.errors import BlpoError
+
+TOKEN = "BLPO_TOKEN"
+_GRACE = 600  # seconds that a stop waits for requests under way; each has a limit of its own
+
+
+def serve(job: ServeJob, screen: Screen) -> None:
+    """Serves a judge until it is stopped by Ctrl-C or SIGTERM; what is under way is finished first.
+
+    Raises:
+        BlpoError: If the judge cannot be loaded, the extra is not installed, or the address needs a token.
+    """
+    judge = load_judge(job.judge, job.program)
+    try:
+        import uvicorn  # noqa: PLC0415 - of an extra
+
+        from blpo_dspy.serving.app import JudgeServer, Limits  # noqa: PLC0415
+        from blpo_dspy.serving.web import is_loopback  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise BlpoError(f"{error.name} is not installed; pip install 'blpo-dspy[serve]'") from error
+    host, port, names = job.host, job.port, job.models
+    token = os.environ.get(TOKEN) or None
+    if token is None and not is_loopback(host):
+        raise BlpoError(
+            f"--host {host} is reached from other machines: set the environment variable {TOKEN} to a secret that "
+            "requests have to state, or serve on 127.0.0.1"
+        )
+    models = connect(names)
+    note_offline(names, screen, "model")
+    limits = Limits(job.threads or Limits.threads, job.queue, job.request_timeout, job.max_body)
+    server = JudgeServer(judge, models, limits, token=token, allow_urls=job.allow_urls)
+    used = {role: name for role, name in names.by_role().items() if role != "optimizer"}
+    screen.text(f"Judge   {job.judge} with {models_line(used)}")
+    screen.text(f"Serving http://{host}:{port}/ (POST /judge, /health, /metrics); Ctrl-C stops it")
+    config = uvicorn.Config(
+        server.app, host, port, log_level="warning", timeout_graceful_shutdown=_GRACE, access_log=False
+    )
+    uvicorn.Server(config).run()

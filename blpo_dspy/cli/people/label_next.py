@@ -1,0 +1,59 @@
+"""`blpo label --next JUDGE`: what teaches a judge most comes next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from blpo_dspy.cli.begin import connect, load_judge, note_offline
+from blpo_dspy.cli.jobs import LabelJob
+from blpo_dspy.cli.screen import Screen, working
+from blpo_dspy.data.tables import TABLE_SUFFIXES
+from blpo_dspy.errors import BlpoError
+from blpo_dspy.labelling.items import Items, Work
+from blpo_dspy.labelling.order.judged import judge_items, session_by_judge
+from blpo_dspy.labelling.session import LabelSession
+from blpo_dspy.predictions.progress import Progress
+from blpo_dspy.programs.visual_judge import VisualJudge
+
+
+def session_of_next(job: LabelJob, work: Work, items: Items, screen: Screen) -> LabelSession:
+    """Returns the session in which a judge says what comes next; images without a verdict are judged first.
+
+    Raises:
+        BlpoError: If `--next` names neither a judge nor verdicts, or they do not fit what is labelled.
+        ModelError: If a model cannot be used, or stops answering; what is done stays.
+    """
+    file, judge = Path(job.next), None
+    if file.suffix.lower() in TABLE_SUFFIXES:
+        screen.note(f"{file} does not say which images its judge was compiled with; their agreement counts too")
+    elif file.suffix.lower() == ".json":
+        judge = load_judge(file, None)
+        if judge.labels != work.labels:
+            raise BlpoError(f"{file} labels {judge.labels}, not {work.labels}; state the labels of the judge")
+        judge = judge if job.confidence is None else judge.confident(job.confidence)
+        file = _judged(judge, work, items, screen, job)
+    else:
+        raise BlpoError(
+            f"--next {job.next!r} is not an order; write --next random, or name a judge.json, or what "
+            "`blpo judge --out` wrote"
+        )
+    session, notes = session_by_judge(work, items, file, judge, seed=job.seed, share=job.random_share)
+    for note in notes:
+        screen.note(note)
+    return session
+
+
+def _judged(judge: VisualJudge, work: Work, items: Items, screen: Screen, job: LabelJob) -> Path:
+    """The table with a judge's verdicts on the items."""
+    models = connect(job.models)
+    note_offline(job.models, screen, "model")
+    with working(screen) as watch:
+        watch.begin("judging", len(items.items))
+
+        def show(progress: Progress) -> None:
+            watch.show("judging", progress.known, f"{progress.ledger.total.calls:,} calls")
+
+        out, done = judge_items(items, judge, models, work.out, num_threads=job.threads, on_progress=show)
+    counts = f"{done.total:,} images, {done.invalid:,} invalid, {done.errors:,} errors"
+    screen.text(f"Judged  {out}: {counts}; {done.ledger.total.calls:,} calls")
+    return out

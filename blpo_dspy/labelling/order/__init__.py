@@ -1,0 +1,1 @@
+"""What is labelled next, and how many labels suffice."""

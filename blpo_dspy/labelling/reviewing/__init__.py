@@ -1,0 +1,1 @@
+"""Labels of a run that people look at again."""

@@ -1,0 +1,1 @@
+"""The confidence from which on a judge can be trusted."""

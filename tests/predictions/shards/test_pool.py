@@ -81,14 +81,20 @@ class Slow:
 
 def test_a_killed_process_is_replaced_and_only_its_calls_under_way_are_repeated(photos: Path, tmp_path: Path) -> None:
     """No more calls at once than the cap over both; every row once, in order, as one process has them."""
-    script = Slow({20: lambda: os.kill(children()[0], signal.SIGKILL)})
-    shown: list[Any] = []
+    shown, before = list[Any](), list[int]()
+
+    def kill() -> None:
+        before.append(script.most)
+        os.kill(children()[0], signal.SIGKILL)
+
+    script = Slow({20: kill})
     with ScriptedServer(lambda body: (200, script(body), {})) as server:
         models = models_at(server)
         options = {"models": models, "workers": 2, "max_in_flight": 3}
         done = predict(JUDGE, photos, out=tmp_path / "o.csv", on_progress=shown.append, **options)
         assert not children()
-        assert script.most <= 3
+        assert before[0] <= 3
+        assert script.most <= 3 + 2, "the server answers what the killed process asked, too"
         assert 64 <= script.answered <= 64 + 2
         predict(JUDGE, photos, out=tmp_path / "one.csv", models=models, num_threads=8)
     assert (tmp_path / "o.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()

@@ -55,6 +55,12 @@ class Scale:
     )
     max_in_flight: int | None = option("Maximum number of LM calls at once, over all.", metavar="N", min=1)
     max_usd: float | None = option("Maximum cost in dollars, if prices are known.", metavar="X", min=0)
+    prices: Prices = option(
+        "A model's dollars per million prompt and completion tokens of single calls, for --out.",
+        dict,
+        flag="--price",
+        metavar="MODEL=IN,OUT",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +69,6 @@ class Batching:
 
     heading: ClassVar[str] = "Batches of a provider"
     batch_api: bool = option("Answered within a day, at half of the price as a rule.", False)
-    prices: Prices = option(
-        "A model's dollars per million prompt and completion tokens of single calls, for --out.",
-        dict,
-        heading=Scale.heading,
-        flag="--price",
-        metavar="MODEL=IN,OUT",
-    )
     poll: float | None = option(
         "First delay between two looks at a batch; it doubles up to a minute (default 1).", metavar="SECONDS", min=0
     )

@@ -94,5 +94,4 @@ def _rare_together(table: Ints) -> Ints:
 
 
 def _expected(table: Ints) -> Floats:
-    expected: Floats = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
-    return expected
+    return np.asarray(np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum())

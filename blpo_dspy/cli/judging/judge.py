@@ -67,7 +67,8 @@ def judge_images(job: JudgeJob, screen: Screen) -> int:
 
 def _kept_options(job: JudgeJob) -> dict[str, object]:
     """The options of a command whose answers are kept."""
-    return {"max_calls": job.max_calls, **asdict(job.scale), "price": job.batching.prices or None}
+    given = asdict(job.scale)
+    return {"max_calls": job.max_calls, "price": given.pop("prices") or None, **given}
 
 
 def _print_verdicts(judge: VisualJudge, inputs: Inputs, job: JudgeJob, screen: Screen) -> bool:
@@ -124,7 +125,7 @@ def _write_predictions(
     """Writes a table with a verdict for each image; returns the exit code."""
     models = connected(judge, job.models, job.escalation)
     note_offline(job.models, screen, "model")
-    prices, batching = job.batching.prices, job.batching.batch_api  # batches say themselves what they cost
+    prices, batching = job.scale.prices, job.batching.batch_api  # batches say themselves what they cost
     shown = _Shown(screen, lambda left: "" if batching else cost_of(judge, models, inputs, left, job.orders, prices))
     try:
         with working(screen) as shown.watch:
@@ -141,7 +142,6 @@ def _write_predictions(
                 **asdict(job.scale),
                 max_outage=job.max_outage,
                 orders=job.orders,
-                prices=prices,
                 **options,
                 on_read=shown.watch.advance,
                 on_progress=shown.update,

@@ -23,8 +23,9 @@ _USUAL_SHARE, _MOST_SHARE = 1 / 4, 1 / 2.5
 _USUAL_ANSWER = {"judge": 40, "verbalizer": 150}
 # Tokens of an answer whose request states no limit.
 _NO_LIMIT = 16_384
-# From so many answers on their mean says what further ones cost, at most a quarter more.
-_KNOWN_FROM, _MARGIN = 20, 1.25
+# From so many answers on their mean says what further ones cost, at most a quarter more; before that four times as
+# much, and no less than is usual, so that a small cap does not buy one answer after the other up to so many.
+_KNOWN_FROM, _MARGIN, _WIDE_MARGIN = 20, 1.25, 4.0
 # An image that only its address is known of.
 _UNKNOWN_SIZE = (1024, 1024)
 # The header of an image file, with its size, lies within so many characters of base64; a JPEG's may lie farther on.
@@ -53,19 +54,23 @@ def request_cost(model: str, role: str, body: bytes, price: Price, known: Usage)
         known: The usage of the role so far.
     """
     request = json.loads(body)
-    usual, most = 0.0, 0.0
+    text_length, low, high = 0, 0, 0
     for text in _texts(request.get("messages") or request.get("input")):
         if text.startswith(("data:image/", "http://", "https://")):
             tokens = image_tokens(model, *_size(text))
-            usual, most = usual + (tokens.low + tokens.high) / 2, most + tokens.high
+            low, high = low + tokens.low, high + tokens.high
         else:
-            usual, most = usual + len(text) * _USUAL_SHARE, most + len(text) * _MOST_SHARE
+            text_length += len(text)
     limit = next((request[name] for name in _LIMITS if request.get(name) is not None), _NO_LIMIT)
-    answers = known.calls - known.failed
-    if answers < _KNOWN_FROM:
-        return Cost(cost(price, usual, min(limit, _USUAL_ANSWER[role])), cost(price, most, limit))
-    mean = known.completion_tokens / answers
-    return Cost(cost(price, usual, mean), cost(price, most, min(limit, math.ceil(mean * _MARGIN))))
+    answers, answer, longest = known.calls - known.failed - known.uncounted, float(_USUAL_ANSWER[role]), limit
+    if answers > 0:
+        margin = _MARGIN if answers >= _KNOWN_FROM else _WIDE_MARGIN
+        mean = known.completion_tokens / answers
+        answer = mean if answers >= _KNOWN_FROM else max(mean, answer)
+        longest = math.ceil(answer * margin)
+        high = max(low, min(high, math.ceil(known.prompt_tokens / answers * margin)))
+    usual, most = text_length * _USUAL_SHARE + (low + high) / 2, text_length * _MOST_SHARE + high
+    return Cost(cost(price, usual, min(limit, answer)), cost(price, most, min(limit, longest)))
 
 
 _LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")

@@ -86,8 +86,8 @@ class Batches:
         submitted: How many requests were submitted.
         max_calls: The most of them; None for no cap.
         max_usd: The most US dollars of the meter; None for no cap. A request is submitted only if the cap pays for it
-            at the most that it can cost: all tokens of its limit, or a quarter more than the mean of the answers so
-            far.
+            at the most that it can cost: all tokens of its limit; once there is an answer, four times the mean of the
+            answers so far, and a quarter more than that from 20 answers on.
     """
 
     def __init__(

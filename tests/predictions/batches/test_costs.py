@@ -49,10 +49,12 @@ def test_images_count_by_their_size_as_the_provider_counts_them() -> None:
 
 
 def test_answers_so_far_say_what_further_ones_cost() -> None:
-    """From twenty on: their mean, and at most a quarter more, but never more than the limit."""
+    """Four times their mean, from twenty on a quarter more than that at most, but never more than the limit."""
     few, many = (Usage(calls=n + 5, failed=5, completion_tokens=80 * n) for n in (19, 20))
     empty = request_cost(GPT, "judge", body("", max_tokens=1), (1e6, 0.0), Usage())
-    assert request_cost(GPT, "judge", body("", max_tokens=1000), PRICE, few).most > 1000
+    assert request_cost(GPT, "judge", body("", max_tokens=1000), PRICE, few).most - empty.most == pytest.approx(320)
+    one = Usage(calls=1, completion_tokens=1)
+    assert request_cost(GPT, "judge", body(""), PRICE, one).most - empty.most == pytest.approx(160), "it may be unusual"
     known = request_cost(GPT, "judge", body("", max_tokens=1000), PRICE, many)
     assert known.usual - empty.usual == pytest.approx(80)
     assert known.most - empty.most == pytest.approx(100)

@@ -233,6 +233,17 @@ def test_a_cap_in_dollars_is_used_up_over_several_batches(tmp_path: Path) -> Non
     assert done.ledger.total.usd < 0.1
 
 
+def test_a_small_cap_does_not_buy_one_answer_after_the_other(tmp_path: Path) -> None:
+    """The first ones say that there is money for many more at once."""
+    world = World(tmp_path, "image", 30)
+    offers: list[Offer] = []
+    with world.served() as at:
+        done = world.predict(at, "p.jsonl", batch_api=replace(QUICK, on_submit=offers.append), max_usd=0.012)
+    assert done.complete
+    assert done.ledger.total.usd < 0.012
+    assert (offers[0].requests, len(offers)) == (2, 3)
+
+
 def test_large_jobs_are_split_and_wait_for_room(small: World) -> None:
     """By number and size of the requests; a batch that the account has no room for is submitted after the others."""
     offers: list[Offer] = []

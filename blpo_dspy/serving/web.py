@@ -29,12 +29,7 @@ def refusal(status: int, text: str, headers: Mapping[str, str] | None = None) ->
 
 
 async def body_bytes(request: Request, most: int, advice: str) -> bytes:
-    """Returns the body of a request, of which no more is read than is allowed.
-
-    Args:
-        request: The request.
-        most: The most bytes.
-        advice: What to do about a larger one.
+    """Returns the body of a request, of which no more is read than `most` bytes; the advice is for a larger one.
 
     Raises:
         BodyError: If it is larger, or the client has gone.

@@ -102,16 +102,7 @@ def names_by_role(names: ModelNames, escalation: Escalation) -> dict[str, str]:
 def cost_of(
     judge: VisualJudge, models: Sequence[Models], inputs: Inputs, images: int, orders: str, prices: Prices
 ) -> str:
-    """Returns in words what judging so many images usually costs, by a few of them; "" where there is nothing to pay.
-
-    Args:
-        judge: The judge.
-        models: Those of each judge of a cascade, or of the only one.
-        inputs: What is judged.
-        images: How many are left.
-        orders: In how many orders a pair is asked about.
-        prices: The user's prices.
-    """
+    """Returns in words what judging so many images usually costs, by a few of them; "" if there is nothing to pay."""
     stages = stages_of(judge)
     examples = _some(stages[0], inputs)
     asked = {getattr(own, role) for stage, own in zip(stages, models, strict=True) for role in stage.roles}

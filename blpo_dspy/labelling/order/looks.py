@@ -22,14 +22,7 @@ _BINS = np.array([0.0, 0.01, 0.03, 0.08, 0.2, 2.0])
 
 
 def look_of(sources: Sequence[tuple[str, ImageSource]]) -> Look | None:
-    """Returns the look of an item: those of its images one after the other, of a list of images their mean.
-
-    Args:
-        sources: Its images, each with the name of its input.
-
-    Returns:
-        None if an image cannot be read.
-    """
+    """Returns the look of an item: those of its images in order, of a list their mean; None if one cannot be read."""
     looks: dict[str, list[Look]] = {}
     try:
         for name, source in sources:

@@ -100,14 +100,7 @@ def needed_policy(policy: PixelPolicy, examples: Sequence[dspy.Example]) -> Pixe
 
 
 def image_limits(policy: PixelPolicy, needed: PixelPolicy, models: Sequence[str], images: int = 1) -> str:
-    """Returns in a sentence how large images are at most: under a policy, and here; and their tokens by model.
-
-    Args:
-        policy: Under which they are sent.
-        needed: What `needed_policy` gave.
-        models: The names of the models that see them.
-        images: The most in one request.
-    """
+    """Returns in a sentence how large images are at most, under a policy and as needed here, and their tokens."""
     side, tokens = needed.max_side, []
     for model in models:
         count = image_tokens(model, side, side)

@@ -29,14 +29,7 @@ _LARGEST = 200_000_000  # bytes; a larger file is not the record of a run
 
 
 def seal(test: Sequence[dspy.Example], run: str, *, run_dir: Path | None, files: Iterable[Path] = ()) -> Seal:
-    """Returns a test set with its earlier uses; those by this very run, which is repeated then, don't count.
-
-    Args:
-        test: The labelled examples.
-        run: The identity of the run, as `run_of` returns it.
-        run_dir: The folder of the run or comparison.
-        files: What it is about to write.
-    """
+    """Returns a test set with its earlier uses; those by this very run, which is repeated then, don't count."""
     sha256, images = dataset_fingerprint(test), frozenset(item_prints(test).split())
     found: dict[str, Use] = {}
     seen: set[str] = set()

@@ -346,12 +346,7 @@ def is_list(source: Labelled) -> bool:
 
 
 def loaded_set(judge: VisualJudge, name: str, source: Labelled) -> list[dspy.Example]:
-    """Returns labelled examples for a judge's inputs, each with an id.
-
-    Args:
-        judge: The judge.
-        name: What messages call the set.
-        source: A list of examples, or a table.
+    """Returns labelled examples for a judge's inputs, each with an id; messages call the set by its name.
 
     Raises:
         DataError: Naming all rows that cannot be used.

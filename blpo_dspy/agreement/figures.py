@@ -46,8 +46,7 @@ class Tables:
     @cached_property
     def n(self) -> Floats:
         """Examples of each table."""
-        total: Floats = self.counts.sum(axis=1)
-        return total
+        return np.asarray(self.counts.sum(axis=1))
 
     @cached_property
     def valid(self) -> Tables:
@@ -107,8 +106,7 @@ def _summed(counts: Floats, positions: Ints, size: int) -> Floats:
 
 
 def _accuracy(tables: Tables) -> Floats:
-    share: Floats = tables.counts @ tables.outcomes.right(tables.true, tables.guess) / tables.n
-    return share
+    return np.asarray(tables.counts @ tables.outcomes.right(tables.true, tables.guess) / tables.n)
 
 
 def _macro_f1(tables: Tables) -> Floats:
@@ -116,20 +114,17 @@ def _macro_f1(tables: Tables) -> Floats:
     right = _summed(tables.counts[:, hit], tables.true[hit], size)
     occurring = tables.by_true + _summed(tables.counts, tables.guess, size + 1)[:, :size]
     f1 = np.where(occurring > 0, 2 * right / occurring, 0.0)
-    mean: Floats = f1.sum(axis=1) / (occurring > 0).sum(axis=1)
-    return mean
+    return np.asarray(f1.sum(axis=1) / (occurring > 0).sum(axis=1))
 
 
 def _mean_loss(tables: Tables) -> Floats:
     distances = tables.outcomes.distances(tables.true, tables.guess)
-    mean: Floats = tables.counts @ distances / tables.n / tables.outcomes.labels.span
-    return mean
+    return np.asarray(tables.counts @ distances / tables.n / tables.outcomes.labels.span)
 
 
 def _mae(tables: Tables) -> Floats:
     valid = tables.valid
-    mean: Floats = valid.counts @ valid.outcomes.distances(valid.true, valid.guess) / valid.n
-    return mean
+    return np.asarray(valid.counts @ valid.outcomes.distances(valid.true, valid.guess) / valid.n)
 
 
 def _kappa(tables: Tables) -> Floats:
@@ -144,8 +139,7 @@ def _kappa(tables: Tables) -> Floats:
     by_guess = _summed(tables.counts, guess, size + 1)
     expected = (tables.by_true @ weights[:size] * by_guess).sum(axis=1)
     kappa = 1 - tables.counts @ weights[tables.true, guess] * tables.n / expected
-    several: Floats = np.where((tables.by_true > 0).sum(axis=1) > 1, kappa, np.nan)
-    return several
+    return np.where((tables.by_true > 0).sum(axis=1) > 1, kappa, np.nan)
 
 
 def _spearman(tables: Tables) -> Floats:
@@ -155,8 +149,7 @@ def _spearman(tables: Tables) -> Floats:
     ranks = [c.cumsum(axis=1) - (c - 1) / 2 - ((valid.n + 1) / 2)[:, None] for c in (by_true, by_guess)]
     shared = (valid.counts * ranks[0][:, valid.true] * ranks[1][:, valid.guess]).sum(axis=1)
     spread = (by_true * ranks[0] ** 2).sum(axis=1) * (by_guess * ranks[1] ** 2).sum(axis=1)
-    correlation: Floats = shared / np.sqrt(np.where(spread > 0, spread, np.nan))
-    return correlation
+    return np.asarray(shared / np.sqrt(np.where(spread > 0, spread, np.nan)))
 
 
 def _pearson(tables: Tables) -> Floats:

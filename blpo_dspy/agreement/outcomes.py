@@ -64,8 +64,7 @@ class Outcomes:
     def distances(self, true: Ints, guess: Ints) -> Floats:
         """Returns how far predicted labels are from true ones, in `LabelSpace.unit`s; `LabelSpace.span` of no label."""
         if self.labels.score_range is None:
-            found: Floats = _distances(self.labels)[true, guess]
-            return found
+            return np.asarray(_distances(self.labels)[true, guess])
         valid = guess < len(self)
         off = np.full(np.shape(guess), float(self.labels.span))
         off[valid] = np.abs(self.scores[true[valid]] - self.scores[guess[valid]])
@@ -74,8 +73,7 @@ class Outcomes:
     def right(self, true: Ints, guess: Ints) -> npt.NDArray[np.bool_]:
         """Returns where a predicted label counts as right."""
         if self.labels.score_range is None:
-            equal: npt.NDArray[np.bool_] = true == guess
-            return equal
+            return np.asarray(true == guess)
         return self.distances(true, guess) / self.labels.span <= self.labels.tolerated
 
     def whole_steps(self, distances: Floats) -> Floats:

@@ -58,9 +58,8 @@ def human_agreement(ratings: Ratings) -> HumanAgreement:
     """Returns how far the raters agree: the most that a judge of the same labels can be asked for."""
     rated = [(item, ratings.of(row)) for row, item in enumerate(ratings.items) if len(ratings.of(row)) > 1]
     outcomes, items, figures = _measured(ratings)
-    pairs = list(combinations(range(len(ratings.raters)), 2))
-    defined = ~np.isnan(pair_figures(outcomes, Items(items.codes, items.counts[None]), pairs, peers=True))
-    pairwise = {name: value_of(items, figure) for name, figure in figures.items()}
+    found = {name: value_of(items, figure) for name, figure in figures.items()}
+    by_pair = pair_figures(outcomes, Items(items.codes, items.counts[None]), _pairs(ratings), peers=True)
     disagreements = [
         Disagreement(item, tuple(given), degree)
         for item, given in rated
@@ -69,11 +68,11 @@ def human_agreement(ratings: Ratings) -> HumanAgreement:
     return HumanAgreement(
         items=len(rated),
         ratings=sum(len(given) for _, given in rated),
-        kappa=pairwise.get("kappa"),
-        pairs=int(defined.sum()),
-        alpha=pairwise["alpha"],
+        kappa=found.get("kappa"),
+        pairs=int((~np.isnan(by_pair)).sum()),
+        alpha=found["alpha"],
         disagreements=tuple(sorted(disagreements, key=lambda item: -item.degree)),
-        spearman=pairwise.get("spearman"),
+        spearman=found.get("spearman"),
     )
 
 
@@ -95,13 +94,16 @@ def _measured(ratings: Ratings) -> tuple[Outcomes, Items, dict[str, _Figure]]:
         [None if label is None else place for label, place in zip(row, outcomes.positions(row), strict=True)]
         for row in rated
     ]
-    pairs = list(combinations(range(len(ratings.raters)), 2))
 
     def pairwise(drawn: Items) -> Floats:
-        return mean_defined(pair_figures(outcomes, drawn, pairs, peers=True))
+        return mean_defined(pair_figures(outcomes, drawn, _pairs(ratings), peers=True))
 
     figures: dict[str, _Figure] = {pair_figure(ratings.labels): pairwise, "alpha": partial(alphas, outcomes)}
     return outcomes, rated_items(codes, max(map(len, ratings.table), default=0)), figures
+
+
+def _pairs(ratings: Ratings) -> list[tuple[int, int]]:
+    return list(combinations(range(len(ratings.raters)), 2))
 
 
 def bootstrap_interval(items: Items, outcomes: Sequence[int], figure: _Figure, *, seed: int) -> Interval | None:
@@ -157,8 +159,7 @@ def mean_defined(values: Floats) -> Floats:
     """Returns the mean of each row over what is defined."""
     defined = ~np.isnan(values)
     count = defined.sum(axis=1)
-    mean: Floats = np.where(count > 0, np.where(defined, values, 0).sum(axis=1) / np.maximum(count, 1), np.nan)
-    return mean
+    return np.where(count > 0, np.where(defined, values, 0).sum(axis=1) / np.maximum(count, 1), np.nan)
 
 
 def alphas(outcomes: Outcomes, items: Items) -> Floats:

@@ -75,7 +75,9 @@ class Office:
             return Grant(math.inf)
         account = self._accounts.setdefault(holder, _Account())
         account.used, account.under_way = ledger.total, under_way
-        left, reason = min(self._left_of_calls(), self._left_of_dollars(account))
+        granted = sum(account.granted for account in self._accounts.values())
+        left_of_calls = math.inf if self._calls is None else self._calls - granted
+        left, reason = min((left_of_calls, "the cap on LM calls is reached"), self._left_of_dollars())
         more = math.floor(min(_PORTION, max(1.0, left / (_PORTIONS * self._holders)), left) + _ROUNDING)
         if more < 1:
             self.refused = True
@@ -87,18 +89,16 @@ class Office:
         """Takes back what a holder that has ended was granted and did not use."""
         self._accounts[holder] = _Account(ledger.total.calls, ledger.total)
 
-    def _left_of_calls(self) -> tuple[float, str]:
-        """How many more calls the cap on calls allows, and what it says when there are none."""
-        granted = sum(account.granted for account in self._accounts.values())
-        return (math.inf if self._calls is None else self._calls - granted), "the cap on LM calls is reached"
-
-    def _left_of_dollars(self, account: _Account) -> tuple[float, str]:
-        """The same of the cap on dollars."""
+    def _left_of_dollars(self) -> tuple[float, str]:
+        """How many more calls the cap on dollars allows, and what it says when there are none."""
         if self._usd is None:
             return math.inf, ""
         accounts = self._accounts.values()
         if sum(each.used.unpriced for each in accounts):
-            return 0.0, self._unpriced()
+            reason = f"max_usd={self._usd} can't be kept: an answer has no known price; give max_calls= instead"
+            if not self.refused:
+                notice(reason, option=("max_usd", "max_calls"))
+            return 0.0, reason
         usd, answered = sum(each.used.usd for each in accounts), sum(each.answered for each in accounts)
         reason = f"the budget is spent (max_usd={self._usd})"
         if usd >= self._usd or not answered:
@@ -106,12 +106,6 @@ class Office:
         if not usd:
             return math.inf, reason
         return (self._usd - usd) * answered / usd - sum(each.reserved for each in accounts), reason
-
-    def _unpriced(self) -> str:
-        reason = f"max_usd={self._usd} can't be kept: an answer has no known price; give max_calls= instead"
-        if not self.refused:
-            notice(reason, option=("max_usd", "max_calls"))
-        return reason
 
 
 @dataclass

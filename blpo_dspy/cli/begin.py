@@ -166,7 +166,7 @@ def connect(names: ModelNames) -> Models:
     if names.api_base is not None and not all(map(is_embedded, roles.values())):
         _check_server(names.api_base)
     # The offline engine answers as fast as DSPy's cache, and its calls are to be seen in the count.
-    uncached = [role for role, name in roles.items() if is_embedded(name) or not names.cache]
+    uncached = [role for role, name in roles.items() if is_embedded(name) or names.no_cache]
     own = {role: getattr(models, role).copy(cache=False) for role in uncached}
     return replace(models, **own)
 
@@ -189,7 +189,7 @@ def _check_server(address: str) -> None:
 
 def note_offline(names: ModelNames, screen: Screen, option: str) -> None:
     """Remarks that no model was named."""
-    if names.judge is None:
+    if names.judge_model is None:
         screen.note(
             "no model is named, so `embedded` is used: the offline engine, which sees eight technical flaws of "
             f"photographs and nothing else. Name a multimodal model with --{option}."

@@ -10,7 +10,7 @@ from blpo_dspy.cli.jobs import DriftJob, PopulationJob, RankJob, SampleJob
 from blpo_dspy.cli.screen import Screen, noting, plain_table
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.predictions.ranking import rank
-from blpo_dspy.runs.collection.drift import Drift, measure_drift
+from blpo_dspy.runs.collection.drift import measure_drift
 from blpo_dspy.runs.collection.population import estimate_population
 from blpo_dspy.runs.collection.to_label import draw_to_label
 from blpo_dspy.runs.options.texts import parse_pairs
@@ -86,16 +86,13 @@ def drift(job: DriftJob, screen: Screen) -> int:
     head, *rows = found.rows()
     screen.table(plain_table(head, rows))
     screen.text()
-    screen.table(plain_table(("compared", "p", "corrected", "test"), _tests(found), left=("compared", "test")))
+    tests = [(s.what, f"{s.p_value:.2g}", f"{s.corrected:.2g}", s.test) for s in found.shifts]
+    screen.table(plain_table(("compared", "p", "corrected", "test"), tests, left=("compared", "test")))
     screen.text()
     screen.text(found.wording[0].upper() + found.wording[1:] + ".")
     for note in found.notes:
         screen.note(note)
     return found.code
-
-
-def _tests(found: Drift) -> list[list[str]]:
-    return [[s.what, f"{s.p_value:.2g}", f"{s.corrected:.2g}", s.test] for s in found.shifts]
 
 
 def rank_models(job: RankJob, screen: Screen) -> None:

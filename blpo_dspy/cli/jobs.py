@@ -7,7 +7,6 @@ from pathlib import Path
 
 from blpo_dspy.cli.groups import Batching, Escalation, Prices, Scale, Where
 from blpo_dspy.data.labels.space import Method, Orders
-from blpo_dspy.errors import BlpoError
 from blpo_dspy.runs.jobs import JudgeModels, Search
 from blpo_dspy.runs.options.fields import argument, option, same
 from blpo_dspy.runs.options.start import Data, Start
@@ -102,14 +101,6 @@ class EvaluateJob:
     threads: int | None = same(Search, "threads")
     max_outage: float = same(Search, "max_outage")
 
-    def __post_init__(self) -> None:
-        _check_draw(self.draw, self.data)
-
-
-def _check_draw(draw: int | None, data: Data) -> None:
-    if draw is not None and data.source is None:
-        raise BlpoError("--draw belongs to --source; a TABLE is used whole")
-
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrateJob:
@@ -129,9 +120,6 @@ class CalibrateJob:
     seed: int = same(Search, "seed")
     threads: int | None = same(Search, "threads")
     max_outage: float = same(Search, "max_outage")
-
-    def __post_init__(self) -> None:
-        _check_draw(self.draw, self.data)
 
 
 @dataclass(frozen=True, kw_only=True)

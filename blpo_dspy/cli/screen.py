@@ -37,6 +37,7 @@ _WIDEST_TEXT = 100
 _PULSE = 60.0  # seconds
 _UNBOUNDED = 10_000
 _MOST_REASONS = 3
+_LONGEST_LINE = 300
 
 
 class _Console(Console):
@@ -370,6 +371,6 @@ def show_verdict(screen: Screen, image: str, verdict: Verdict) -> None:
     screen.line("\t".join(cells))
 
 
-def _one_line(text: str, longest: int = 300) -> str:
+def _one_line(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= longest else f"{line[:longest]}…"
+    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"

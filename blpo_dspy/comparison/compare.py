@@ -209,7 +209,9 @@ def compare(
     sets = Splits(train, val, test, student.labels, how="given")
     _check_cap(student, len(sets.val), max_calls)
     checked_outage(max_outage)
-    models, budget, prices = _uncached(models), Budget(max_calls, max_usd=max_usd), checked_prices(prices)
+    # What DSPy's cache holds from earlier runs would be free for some methods only.
+    models = Models(*(getattr(models, role).copy(cache=False) for role in ROLES))
+    budget, prices = Budget(max_calls, max_usd=max_usd), checked_prices(prices)
     check_priced(budget.max_usd, [getattr(models, role) for role in ROLES], prices)
     about = _about(student, sets, models, max_calls) | ({} if max_usd is None else {"max_usd": max_usd})
     truth = [example.label for example in sets.test]
@@ -243,11 +245,6 @@ def _check_cap(student: VisualJudge, validated: int, max_calls: int) -> None:
             f"a cap of {max_calls} LM calls pays for no search: judging the {validated} validation images once takes "
             f"{each * validated}, so the minimum is {least}; several times as many are useful"
         )
-
-
-def _uncached(models: Models) -> Models:
-    """The models without DSPy's cache: what it holds from earlier runs would be free for some methods only."""
-    return Models(*(getattr(models, role).copy(cache=False) for role in ROLES))
 
 
 def _about(student: VisualJudge, sets: Splits[dspy.Example], models: Models, max_calls: int) -> dict[str, Any]:

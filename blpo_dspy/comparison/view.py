@@ -114,17 +114,14 @@ def _dots(by_method: Mapping[str, Sequence[ComparisonRow]], main: str) -> tuple[
             value, interval = row.test[main], row.test["intervals"][main]
             if value is not None:
                 low, high = (value, value) if interval is None else (interval["low"], interval["high"])
-                points.append(Point(value, (low, high), f"{name}, {_dot_label(row.seed, value, low, high)}"))
+                said = f"seed {row.seed}: {value:.2f}, 95% interval {low:.2f} to {high:.2f}"
+                points.append(Point(value, (low, high), f"{name}, {said}"))
         if points:
             series.append(Series(name, tuple(points)))
             means[name] = fmean(point.value for point in points)
     series.sort(key=lambda one: -means[one.name])
     base = means.get("none")
     return (dot_chart(series, f"test {_TITLES[main]}", base) if series else None), base
-
-
-def _dot_label(seed: int, value: float, low: float, high: float) -> str:
-    return f"seed {seed}: {value:.2f}, 95% interval {low:.2f} to {high:.2f}"
 
 
 def _method(comparison: Comparison, name: str, rows: Sequence[ComparisonRow]) -> dict[str, Any]:

@@ -132,7 +132,9 @@ def weight_changes(
     """Returns the new weights of the flaws to blame; further answers one later flaw each."""
     weights, finest = vocabulary.read_weights(current), _STEPS[-1][1]
     changes: dict[str, float] = {}
-    for blame in _rotated(blames(reading, senses, rng), variant):
+    found = blames(reading, senses, rng)
+    first = variant % max(1, len(found))
+    for blame in found[first:] + found[:first]:
         old = round(weights.get(blame.flaw, senses.traits.prior) / finest) * finest
         step = next(step for least, step in _STEPS if blame.error >= least)
         new = min(1.0, max(0.0, old + (step if blame.total > 0 else -step)))
@@ -141,11 +143,6 @@ def weight_changes(
         if len(changes) == (1 if variant else senses.traits.edits):
             break
     return changes
-
-
-def _rotated(found: list[Blame], variant: int) -> list[Blame]:
-    start = variant % len(found) if found else 0
-    return found[start:] + found[:start]
 
 
 def guessed(current: str, senses: Senses, rng: random.Random) -> Mapping[str, float]:

@@ -53,7 +53,10 @@ def judge_scorer(
     async def score(state: TaskState, target: Target) -> Score:
         texts = {"input": state.input_text, "completion": state.output.completion}
         named = {**texts, **(state.metadata or {})}
-        images = scoring.placed(_given(state), _made(state), named)
+        messages = [] if isinstance(state.input, str) else state.input
+        given = [image for message in messages for image in _images(message.content)]
+        made = _images(state.output.message.content) if state.output.choices else []
+        images = scoring.placed(given, made, named)
         return _score(await judged(named, images))
 
     return scorer(metrics=[mean(), stderr()], name=name)(lambda: score)()
@@ -65,15 +68,6 @@ def _score(scored: Scored) -> Score:
     if scored.score is None:
         return Score.unscored(reason="grader_failed", explanation=scored.explanation)
     return Score(value=scored.score, answer=str(scored.label), explanation=scored.explanation)
-
-
-def _given(state: TaskState) -> list[str]:
-    messages = [] if isinstance(state.input, str) else state.input
-    return [image for message in messages for image in _images(message.content)]
-
-
-def _made(state: TaskState) -> list[str]:
-    return _images(state.output.message.content) if state.output.choices else []
 
 
 def _images(content: Any) -> list[str]:

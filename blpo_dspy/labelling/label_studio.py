@@ -112,7 +112,6 @@ def to_label_studio(
     *,
     images: Sequence[str] = ("image",),
     prefix: str = LOCAL_FILES,
-    version: str = "blpo-dspy",
 ) -> tuple[list[dict[str, Any]], str]:
     """Returns verdicts as tasks with predictions that Label Studio imports, and the labelling interface for them.
 
@@ -120,7 +119,6 @@ def to_label_studio(
         predictions: What `blpo judge --out` wrote.
         images: The columns with images.
         prefix: What stands before the path of an image so that Label Studio finds it; an address stays as it is.
-        version: The name of the judge there.
 
     Raises:
         DataError: If the table cannot be read, or naming all rows that cannot be used.
@@ -136,7 +134,7 @@ def to_label_studio(
         data |= {name: text_in(row.values, name) for name in kept}
         value = {"from_name": LABEL, "to_name": images[0], "type": "choices", "value": {"choices": [str(said)]}}
         score = {} if sure is None else {"score": sure}
-        found = [] if said is None else [{"model_version": version, "result": [value], **score}]
+        found = [] if said is None else [{"model_version": "blpo-dspy", "result": [value], **score}]
         tasks.append({"data": data, "predictions": found})
     return tasks, interface(labels.names, images)
 

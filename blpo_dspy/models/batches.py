@@ -32,7 +32,8 @@ _PATHS = ("/chat/completions", "/responses")
 _PAGE = 100
 _TIMEOUT = 600.0
 _PASSING = (408, 409, 425, 429)
-_MISSING = (404, 405, 501)
+# Where the first requests to it meet such a status, there is no endpoint.
+_FIRST, _MISSING = ("create_file", "create_batch"), (404, 405, 501)
 
 
 class BatchEndpointError(ModelError):
@@ -95,10 +96,7 @@ class BatchEndpoint:
 
     def upload(self, name: str, file: IO[bytes]) -> str:
         """Uploads a file of requests and returns its name at the provider."""
-        try:
-            uploaded = self._ask("create_file", file=(name, file, "application/jsonl"), purpose="batch")
-        except BatchEndpointError as error:
-            raise self._explained(error) from error
+        uploaded = self._ask("create_file", file=(name, file, "application/jsonl"), purpose="batch")
         return self._text(uploaded, "id")
 
     def create(self, file: str, name: str) -> BatchState:
@@ -107,11 +105,8 @@ class BatchEndpoint:
         Raises:
             BatchEndpointError: If that fails, or no answer came: then the batch may be there all the same.
         """
-        try:
-            named = {"input_file_id": file, "metadata": {"name": name}}
-            return self._state(self._ask("create_batch", completion_window="24h", endpoint=self.path, **named))
-        except BatchEndpointError as error:
-            raise self._explained(error) from error
+        named = {"input_file_id": file, "metadata": {"name": name}}
+        return self._state(self._ask("create_batch", completion_window="24h", endpoint=self.path, **named))
 
     def find(self, file: str, name: str, since: float) -> BatchState | None:
         """Returns the batch that was made of a file at a time (in seconds since 1970) or later, None if there is none.
@@ -163,6 +158,11 @@ class BatchEndpoint:
             status = getattr(error, "status", None) or getattr(error, "status_code", None)
             text = getattr(error, "message", None) or str(error)
             problem = f"the batch endpoint of {self.model} failed: {brief(text, 500)}"
+            if function in _FIRST and status in _MISSING:
+                problem = (
+                    f"{self.model}: there is no batch endpoint at {self.options.get('api_base') or self.provider} (it "
+                    f"answers {status}); leave out batch_api=True, or name a model of a provider that has one"
+                )
             raise BatchEndpointError(problem, status) from error
         except (AttributeError, TypeError, ValueError) as error:  # LiteLLM reads an answer of another shape unchecked
             raise self._unreadable(error) from error
@@ -189,15 +189,6 @@ class BatchEndpoint:
             failed=getattr(counts, "failed", None) or 0,
             files=tuple(str(name) for name in names if name),
             problems={str(getattr(one, "code", "")): str(getattr(one, "message", "")) for one in problems},
-        )
-
-    def _explained(self, error: BatchEndpointError) -> BatchEndpointError:
-        if error.status not in _MISSING:
-            return error
-        return BatchEndpointError(
-            f"{self.model}: there is no batch endpoint at {self.options.get('api_base') or self.provider} (it answers "
-            f"{error.status}); leave out batch_api=True, or name a model of a provider that has one",
-            error.status,
         )
 
 

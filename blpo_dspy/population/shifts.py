@@ -71,12 +71,17 @@ def fall(before: tuple[int, int], after: tuple[int, int]) -> Shift:
 
 def corrected(shifts: Sequence[Shift]) -> tuple[Shift, ...]:
     """Returns the tests with Holm's correction: by chance any is significant at most as often as one alone."""
-    order = sorted(range(len(shifts)), key=lambda i: shifts[i].p_value)
-    found, most = list(shifts), 0.0
-    for place, i in enumerate(order):
-        most = max(most, min(1.0, (len(shifts) - place) * shifts[i].p_value))
-        found[i] = replace(shifts[i], corrected=most)
-    return tuple(found)
+    found = zip(shifts, holm([shift.p_value for shift in shifts]), strict=True)
+    return tuple(replace(shift, corrected=p_value) for shift, p_value in found)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Returns p-values adjusted by Holm's method (1979), in the given order."""
+    adjusted, largest = [1.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = largest
+    return adjusted
 
 
 def _rare_together(table: Ints) -> Ints:
@@ -89,5 +94,4 @@ def _rare_together(table: Ints) -> Ints:
 
 
 def _expected(table: Ints) -> Floats:
-    expected: Floats = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
-    return expected
+    return np.asarray(np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum())

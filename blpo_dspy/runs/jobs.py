@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.ledger import Usage
@@ -18,38 +18,12 @@ EMBEDDED = "embedded"
 
 @dataclass(frozen=True)
 class ModelNames:
-    """The models by role; the judge's stands in for one that is not named.
+    """The models by role; the judge's stands in for one that is not named, the offline engine for that of the judge."""
 
-    Attributes:
-        judge: Labels images; the offline engine if None.
-        verbalizer: Describes images.
-        optimizer: Writes instructions.
-        api_base: The server of all but the offline engine.
-        cache: Whether answers may come from DSPy's cache.
-        timeout: Seconds after which a call to any but the offline engine has failed; those of each role if None.
-    """
-
-    judge: str | None = None
-    verbalizer: str | None = None
-    optimizer: str | None = None
-    api_base: str | None = None
-    cache: bool = True
-    timeout: float | None = None
-
-    def connection(self) -> dict[str, Any]:
-        """Returns the connection options, as `Models.named` takes them."""
-        return {"api_base": self.api_base, **({} if self.timeout is None else {"timeout": self.timeout})}
-
-    def by_role(self) -> dict[str, str]:
-        """Returns the name that each role has in the end."""
-        judge = self.judge or EMBEDDED
-        return {"judge": judge, "verbalizer": self.verbalizer or judge, "optimizer": self.optimizer or judge}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConnectionOptions:
-    """The options for all models of a command."""
-
+    heading: ClassVar[str | None] = "Models"
+    judge_model: str | None = option("The judge's model, e.g. openai/gpt-4o (default `embedded`).", metavar="MODEL")
+    verbalizer_model: str | None = option("The verbalizer's model (default: the judge's).", metavar="MODEL")
+    optimizer_model: str | None = option("The optimizer's model (default: the judge's).", metavar="MODEL")
     api_base: str | None = option(
         "Your own server, e.g. http://localhost:8000/v1, for all but `embedded`.", metavar="URL"
     )
@@ -59,40 +33,24 @@ class ConnectionOptions:
     )
     no_cache: bool = option("Bypass DSPy's cache: call the models for every answer.", False)
 
-    def models(self, judge: str | None, verbalizer: str | None, optimizer: str | None = None) -> ModelNames:
-        """Returns models of these names."""
-        return ModelNames(judge, verbalizer, optimizer, self.api_base, not self.no_cache, self.timeout)
+    def connection(self) -> dict[str, Any]:
+        """Returns the connection options, as `Models.named` takes them."""
+        return {"api_base": self.api_base, **({} if self.timeout is None else {"timeout": self.timeout})}
+
+    def by_role(self) -> dict[str, str]:
+        """Returns the name that each role has in the end."""
+        judge = self.judge_model or EMBEDDED
+        named = {"verbalizer": self.verbalizer_model, "optimizer": self.optimizer_model}
+        return {"judge": judge, **{role: name or judge for role, name in named.items()}}
 
 
-@dataclass(frozen=True, kw_only=True)
-class JudgeModelOptions:
-    """The options for the models of a judge."""
+@dataclass(frozen=True)
+class JudgeModels(ModelNames):
+    """The models of a judge, without an optimizer's."""
 
-    model: str | None = option("The judge's model, e.g. openai/gpt-4o (default `embedded`).", metavar="MODEL")
-    verbalizer_model: str | None = option("The verbalizer's model (default: the judge's).", metavar="MODEL")
-    connection: ConnectionOptions
-
-    def made(self) -> ModelNames:
-        """Returns the models."""
-        return self.connection.models(self.model, self.verbalizer_model)
-
-
-JudgeModels = Annotated[ModelNames, JudgeModelOptions]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelOptions:
-    """The options for the models of an optimizer."""
-
-    heading: ClassVar[str] = "Models"
-    judge_model: str | None = same(JudgeModelOptions, "model")
-    verbalizer_model: str | None = same(JudgeModelOptions, "verbalizer_model")
-    optimizer_model: str | None = option("The optimizer's model (default: the judge's).", metavar="MODEL")
-    connection: ConnectionOptions
-
-    def made(self) -> ModelNames:
-        """Returns the models."""
-        return self.connection.models(self.judge_model, self.verbalizer_model, self.optimizer_model)
+    heading: ClassVar[str | None] = None
+    judge_model: str | None = same(ModelNames, "judge_model", flag="--model")
+    optimizer_model: str | None = None
 
 
 _search, _guards = partial(option, heading="Search"), partial(option, heading="Guards")

@@ -13,7 +13,7 @@ from blpo_dspy.agreement.people import ceiling_of
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.optimizers.bench.cards import described, sets_of, versions
-from blpo_dspy.optimizers.bench.records import BLPOResult, Round
+from blpo_dspy.optimizers.bench.records import BLPOResult
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.checks.after import Checks
 from blpo_dspy.runs.data.sets import Sets
@@ -90,10 +90,6 @@ def _swapped(compiled: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {"swapped": found["swapped"]} if "swapped" in found else {}
 
 
-def _listed(examples: Sequence[dspy.Example]) -> dict[str, Any]:
-    return {**described(examples), "ids": [example.id for example in examples]}
-
-
 def result(aligned: Aligned, sets: Sets, models: Mapping[str, str]) -> dict[str, Any]:
     """Returns the content of result.json: the whole run in plain data, without a pixel or an address."""
     record = aligned.record
@@ -118,7 +114,13 @@ def result(aligned: Aligned, sets: Sets, models: Mapping[str, str]) -> dict[str,
         "reasons": aligned.judge.card["reasons"],
         "models": dict(models),
         "options": dict(record.options),
-        "data": {"how": sets.how, **{name: _listed(examples) for name, examples in sets.named().items()}},
+        "data": {
+            "how": sets.how,
+            **{
+                name: {**described(examples), "ids": [example.id for example in examples]}
+                for name, examples in sets.named().items()
+            },
+        },
         "ledger": {
             "beforehand": aligned.beforehand.to_dict(),
             "compile": record.ledger.to_dict(),
@@ -127,7 +129,7 @@ def result(aligned: Aligned, sets: Sets, models: Mapping[str, str]) -> dict[str,
         },
         "versions": versions(),
         "validations": [validation.to_dict() for validation in record.validations],
-        "rounds": [_round(completed) for completed in record.rounds],
+        "rounds": [{**completed.to_dict(), "end": asdict(completed.end)} for completed in record.rounds],
     }
 
 
@@ -142,7 +144,3 @@ def _humans(aligned: Aligned, sets: Sets) -> dict[str, Any] | None:
     before, after = (said or None for said in aligned.verdicts)
     seed = aligned.record.options["seed"]
     return sets.people.to_dict(ceiling_of(aligned.judge.labels, examples, before, after, seed=seed))
-
-
-def _round(completed: Round) -> dict[str, Any]:
-    return {**completed.to_dict(), "end": asdict(completed.end)}

@@ -18,7 +18,6 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from blpo_dspy.agreement.verdicts import Verdict
-from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.outages import Outages
 from blpo_dspy.errors import BlpoError, ModelError, check_least
@@ -171,7 +170,8 @@ class JudgeServer:
                 outcome = "failed" if verdict.failure else "invalid" if verdict.label is None else "labelled"
                 return verdict
             finally:
-                self._metrics.judged(outcome, time.monotonic() - began, _calls(meter.ledger))
+                calls = {role: usage.calls for role, usage in meter.ledger.roles.items()}
+                self._metrics.judged(outcome, time.monotonic() - began, calls)
 
     async def _health(self, _: Request) -> Response:
         if self.stopping:
@@ -190,7 +190,3 @@ class JudgeServer:
 
     async def _page(self, _: Request) -> Response:
         return HTMLResponse(openapi.page(self._judge))
-
-
-def _calls(ledger: Ledger) -> dict[str, int]:
-    return {role: usage.calls for role, usage in ledger.roles.items()}

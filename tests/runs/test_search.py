@@ -54,7 +54,7 @@ def test_a_price_of_another_form_is_refused(text: str) -> None:
 def test_no_cache_holds_for_every_role() -> None:
     """The offline engine never takes one."""
     for cache in (True, False):
-        found = connect(ModelNames("openai/x", "embedded", cache=cache))
+        found = connect(ModelNames("openai/x", "embedded", no_cache=not cache))
         assert [lm.cache for lm in (found.judge, found.verbalizer, found.optimizer)] == [cache, False, cache]
 
 

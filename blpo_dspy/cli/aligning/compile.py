@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,8 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
     note_prices(job.search.prices, job.start.models, screen)
     if cut is None:
         sets = replace(sets, seal=seal(sets.test, run_of(start, sets, job.search), run_dir=job.run_dir, files=files))
-    for line in _remarks(sets):
+    used = None if sets.seal is None else sets.seal.warning
+    for line in [*filter(None, [used]), *contradicting([*sets.train, *sets.val, *sets.test])]:
         screen.note(line)
     with noting(screen):
         claim(start, sets, models, job.search, job.run_dir)
@@ -142,13 +143,6 @@ def _write_all(
         if job.run_dir is None
         else files + write_run(job.run_dir, aligned, sets, record, judged, ["blpo", *sys.argv[1:]])
     )
-
-
-def _remarks(sets: Sets) -> Iterator[str]:
-    """Remarks on the sets before a run."""
-    if sets.seal is not None and sets.seal.warning is not None:
-        yield sets.seal.warning
-    yield from contradicting([*sets.train, *sets.val, *sets.test])
 
 
 def estimate_cost(asked: EstimateJob, screen: Screen) -> None:

@@ -86,14 +86,15 @@ def connected(judge: VisualJudge, names: ModelNames, escalation: Escalation) -> 
             "escalate to; give it once for each, in order"
         )
     first = connect(names)
-    return [first, *(connect(replace(names, judge=name, verbalizer=None)) for name in escalation.escalate_model)] + [
-        first
-    ] * (further - len(escalation.escalate_model))
+    return [
+        first,
+        *(connect(replace(names, judge_model=name, verbalizer_model=None)) for name in escalation.escalate_model),
+    ] + [first] * (further - len(escalation.escalate_model))
 
 
 def names_by_role(names: ModelNames, escalation: Escalation) -> dict[str, str]:
     """Returns the names of the models that are asked, by role; of a cascade in their order."""
-    rows = [names, *(replace(names, judge=name, verbalizer=None) for name in escalation.escalate_model)]
+    rows = [names, *(replace(names, judge_model=name, verbalizer_model=None) for name in escalation.escalate_model)]
     each = [row.by_role() for row in rows]
     return {role: ", then ".join(dict.fromkeys(row[role] for row in each)) for role in ("judge", "verbalizer")}
 

@@ -70,6 +70,8 @@ def labelled(
         DataError: Naming all rows that cannot be used.
     """
     if data.source is None:
+        if draw is not None:
+            raise BlpoError("--draw belongs to --source; a TABLE is used whole")
         with noting(screen):
             return load_set(data, judge.labels, judge.fields, judge.pixel_policy)
     task = Task(judge.labels, judge.instruction, images=judge.images, context=judge.context)

@@ -42,7 +42,7 @@ def judge_images(job: JudgeJob, screen: Screen) -> int:
     options = batch_options(job, batches)
     if job.out is not None:
         Output.at(job.out)
-    elif given := [name for name, value in _kept_options(job) if value is not None]:
+    elif given := [name for name, value in _kept_options(job).items() if value is not None]:
         raise BlpoError(f"--{given[0].replace('_', '-')} needs --out, so that what was paid for is kept")
     elif (people := for_people(job.escalation)) is not None:
         raise BlpoError(f"--escalate-to {people} needs --out, where all verdicts go")
@@ -65,10 +65,10 @@ def judge_images(job: JudgeJob, screen: Screen) -> int:
     return _write_predictions(judge, inputs, job, job.out, screen, batches, options)
 
 
-def _kept_options(job: JudgeJob) -> list[tuple[str, object]]:
+def _kept_options(job: JudgeJob) -> dict[str, object]:
     """The options of a command whose answers are kept."""
     given = asdict(job.scale)
-    return [("max_calls", job.max_calls), ("price", given.pop("prices") or None), *given.items()]
+    return {"max_calls": job.max_calls, "price": given.pop("prices") or None, **given}
 
 
 def _print_verdicts(judge: VisualJudge, inputs: Inputs, job: JudgeJob, screen: Screen) -> bool:
@@ -174,7 +174,8 @@ class _Shown:
         if self.last is None:
             self._tell_known(progress)
         self.last = progress
-        status = f"{progress.known:,} of {progress.total:,}, {_faults(progress)}, {progress.ledger.total.calls:,} calls"
+        faults = f"{progress.invalid:,} invalid, {counted(progress.errors, 'error')}"
+        status = f"{progress.known:,} of {progress.total:,}, {faults}, {progress.ledger.total.calls:,} calls"
         self.watch.show("judging", progress.known, status)
         self._screen.pulse(f"judged {status}")
 
@@ -198,11 +199,6 @@ def _how_to_resume(out: str, progress: Progress | None) -> str:
         return f"{out} was not written; repeat the command to resume."
     kept = f"{progress.known:,} of {progress.total:,} rows are kept in {kept_in(out)}"
     return f"{out} was not written; {kept}. Repeat the command to resume from there."
-
-
-def _faults(progress: Progress) -> str:
-    errors = counted(progress.errors, "error")
-    return f"{progress.invalid:,} invalid, {errors}"
 
 
 def _record(progress: Progress, out: str, models: dict[str, str]) -> dict[str, Any]:

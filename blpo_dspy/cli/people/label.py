@@ -144,13 +144,10 @@ def next_command(job: Work, table: LabelTable) -> str:
     ratings = table.ratings()
     if ratings is not None and len(ratings.raters) > 1:
         words += ["--repeated-rows", "--rater-column", RATER]
-    outside = any(cell.startswith("../") for name in columns for cell in _cells(table, job.image_column or name))
+    first = table.items.items[0].cells if table.items.items else {}
+    outside = any(first.get(job.image_column or name, "").startswith("../") for name in columns)
     words += ["--allow-outside"] * outside
     return shlex.join([*words, "--out", "judge.json"])
-
-
-def _cells(table: LabelTable, column: str) -> list[str]:
-    return [item.cells.get(column, "") for item in table.items.items[:1]]
 
 
 def label_words(labels: LabelSpace) -> list[str]:

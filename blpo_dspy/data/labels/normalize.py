@@ -39,16 +39,13 @@ def as_text(value: object) -> str:
 
 def plain_lines(text: str, *, kept: Collection[str]) -> list[str]:
     """Returns the lines of an answer with a word in them, in normal form; characters of `kept` are never removed."""
-    text = _MARKUP.sub("", _undecorated(_THINKING.sub("", text), kept))
+    shown = "".join(each if each in kept else _shown(each) for each in _THINKING.sub("", text))
+    text = _MARKUP.sub("", shown)
     return [line for line in map(normal, text.splitlines()) if re.search(r"\w", line)]
 
 
-def _undecorated(text: str, kept: Collection[str]) -> str:
-    """A text without invisible characters, and with a space for each decorative emoji."""
-    return "".join(character if character in kept else _shown(character) for character in text)
-
-
 def _shown(character: str) -> str:
+    """A character, nothing for an invisible one, and a space for a decorative emoji."""
     if character.isascii():
         return character
     if character in _EMOJI_MARKS or unicodedata.category(character) == "Cf":

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, TypeAlias
+from typing import ClassVar, NamedTuple, TypeAlias
 
 from blpo_dspy.data.labels.normalize import Label, as_text, labels_by_name, normal, plain_lines
 from blpo_dspy.data.labels.scores import ScoreRange
@@ -39,6 +39,7 @@ class Choices:
 
     labels: tuple[Label, ...]
     ordered: bool
+    decimals: ClassVar[bool] = False  # numbers of a closed set are whole
 
     @cached_property
     def by_name(self) -> Mapping[str, Label]:
@@ -49,11 +50,6 @@ class Choices:
     def numeric(self) -> bool:
         """Whether all labels are numbers."""
         return all(isinstance(label, int) for label in self.labels)
-
-    @property
-    def decimals(self) -> bool:
-        """Numbers of a closed set are whole."""
-        return False
 
     @property
     def ends(self) -> tuple[Label, Label]:

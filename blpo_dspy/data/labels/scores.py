@@ -6,9 +6,9 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
 from numbers import Real
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from blpo_dspy.data.labels.normalize import Label, as_text, normal
 from blpo_dspy.errors import BlpoError, brief
@@ -155,11 +155,8 @@ class ScoreRange:
     # What parsing an answer needs, as of a closed set of labels.
 
     numeric = ordered = decimals = True
-
-    @property
-    def by_name(self) -> Mapping[str, Label]:
-        """No score has a name."""
-        return {}
+    by_name: ClassVar[Mapping[str, Label]] = MappingProxyType({})
+    characters: ClassVar[frozenset[str]] = frozenset("+-.0123456789")
 
     @property
     def ends(self) -> tuple[Label, Label]:
@@ -170,11 +167,6 @@ class ScoreRange:
     def bounds(self) -> tuple[float, float]:
         """The lowest and the highest score."""
         return self.low, self.high
-
-    @cached_property
-    def characters(self) -> frozenset[str]:
-        """The characters that a score is written with."""
-        return frozenset("+-.0123456789")
 
     def named(self, text: str) -> Label | None:
         """Returns the score that a numeral in normal form is, None if it is none of the range."""

@@ -141,21 +141,10 @@ def write_again(
         own = [key for key in originals.rows if key[0] == split or (split == "train" and key in decided and not key[0])]
         if own:
             file = folder / f"{split}.again.csv"
-            _write(file, originals, own, decided, reasons)
+            header = [*originals.fields.names, _LABEL, _GROUP, *([_REASON] if reasons else []), RELABELLED]
+            write_csv(file, header, _cells(file, originals, own, decided, reasons))
             written.append(file)
     return written
-
-
-def _write(
-    file: Path,
-    originals: Originals,
-    keys: Sequence[tuple[str, str]],
-    decided: Mapping[tuple[str, str], NewLabel],
-    reasons: bool,
-) -> None:
-    fields = originals.fields
-    header = [*fields.names, _LABEL, _GROUP, *([_REASON] if reasons else []), RELABELLED]
-    write_csv(file, header, _cells(file, originals, keys, decided, reasons))
 
 
 def _cells(

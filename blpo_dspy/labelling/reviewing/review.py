@@ -145,11 +145,13 @@ class ReviewSession(Session):
     def _reveal(self, case: Case, answer: Answer) -> dict[str, Any]:
         """What the person may know once they have answered, and what they can decide."""
         about = case.about
+        unknown = "" if about.why == "disagreement" else "no valid label"
+        judged = unknown if about.judged is None else str(about.judged)
         facts = [
             ("You", "can’t tell" if answer.state == CANNOT_TELL else str(answer.label)),
             ("The table", "no label: people were tied" if about.label is None else str(about.label)),
             ("People", " | ".join(map(str, about.people))),
-            ("The judge", "" if about.judged is None and about.why == "disagreement" else _judged(about.judged)),
+            ("The judge", judged),
             ("It described", cut("", about.description)["text"]),
             ("It reasoned", cut("", about.reasoning)["text"]),
             ("Decided", _in_words(answer)),
@@ -207,10 +209,6 @@ def review_journal(table: Path, data: ReviewData, labels: LabelSpace, shown: Seq
 
 def _key(case: ReviewCase) -> str:
     return hashlib.sha256(f"{case.split}:{case.id}".encode()).hexdigest()[:16]
-
-
-def _judged(label: Label | None) -> str:
-    return "no valid label" if label is None else str(label)
 
 
 def _in_words(answer: Answer) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -56,7 +55,8 @@ class Guard:
         if refused is None and self._under_way >= _MOST_AT_ONCE:
             refused = (503, "there are too many requests at once; send this one again later")
         if refused is not None:
-            await refusal(*refused, _more(refused[0]))(scope, receive, self._with_headers(send))
+            more = {"Retry-After": "1"} if refused[0] == 503 else None
+            await refusal(*refused, more)(scope, receive, self._with_headers(send))
             return
         self._under_way += 1
         try:
@@ -112,7 +112,3 @@ def _same_origin(headers: Headers) -> bool:
     return urlsplit(origin).netloc == headers.get("host") and headers.get("sec-fetch-site", "same-origin") == (
         "same-origin"
     )
-
-
-def _more(status: int) -> dict[str, Any]:
-    return {"Retry-After": "1"} if status == 503 else {}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blpo_dspy.agreement.intervals import BETTER, WORSE, PairedComparison
+from blpo_dspy.population.shifts import holm
 from blpo_dspy.report.run.items import Item
 from blpo_dspy.report.run.measured import Measured, compared
 
@@ -54,15 +55,6 @@ def groups_of(measured: Measured) -> tuple[GroupTable, ...]:
     parts = {"Human label": list(map(str, strata)), "Group": [item.group for item in measured.items]}
     tables = (_table(measured, kind, part, list(map(str, names))) for kind, part in parts.items())
     return tuple(table for table in tables if len(table.groups) > 1)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Returns p-values adjusted by Holm's method (1979), in the given order."""
-    adjusted, largest = [1.0] * len(p_values), 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        adjusted[place] = largest
-    return adjusted
 
 
 def _table(measured: Measured, kind: str, part_of: Sequence[str], names_in_order: Sequence[str]) -> GroupTable:

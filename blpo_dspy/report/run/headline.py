@@ -77,7 +77,8 @@ def headline_of(measured: Measured) -> Headline:
     first, last = (estimates(measured.both[when], measured.seed)["accuracy"] for when in WHEN)
     if not measured.labels.ordered:
         figures = (_shown(first, _PERCENT, digits), _shown(last, _PERCENT, digits))
-        return Headline(tone, title, figures, _share(measured), tuple(_sentences(measured, paired)))
+        images = f"{measured.where.images} judged {right_in_words(measured.labels)}{_by_whom(measured)}"
+        return Headline(tone, title, figures, f"of the {images}", tuple(_sentences(measured, paired)))
     counts = _counted(first, paired.n), _counted(last, paired.n)
     exactly = "exactly " if measured.labels.kind == "ordinal" else ""
     lead = f"judged {exactly}{right_in_words(measured.labels)}: {counts[0].value} → {counts[1].value} of {paired.n:,}"
@@ -142,11 +143,6 @@ def _exactly(paired: PairedComparison) -> str:
     if interval.low <= 0 <= interval.high or paired.mcnemar_p > 1 - interval.level:
         return NO_CHANGE
     return BETTER if change.change > 0 else WORSE
-
-
-def _share(measured: Measured) -> str:
-    """What a share of images is of."""
-    return f"of the {measured.where.images} judged {right_in_words(measured.labels)}{_by_whom(measured)}"
 
 
 def _rightly(measured: Measured) -> str:

@@ -12,7 +12,7 @@ from blpo_dspy.calls.workers import Workers
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.batches import check_batched
 from blpo_dspy.models.lm import Models
-from blpo_dspy.predictions.batches.api import BatchApi, Offer, Waiting
+from blpo_dspy.predictions.batches.api import BatchApi, Waiting
 from blpo_dspy.predictions.batches.submission import Batches
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.jobs import Search
@@ -49,8 +49,12 @@ class BatchedAnswers:
     """
 
     def __init__(self, journal: Journal, search: Search, watch: Watch) -> None:
-        self._search, self._watch = search, watch
-        api = BatchApi(prices=search.prices, on_submit=self._say, on_wait=self._show)
+        self._search = search
+
+        def show(waiting: Waiting) -> None:
+            watch.show("waiting for batches", waiting.completed, str(waiting))
+
+        api = BatchApi(prices=search.prices, on_submit=lambda offer: watch.say(str(offer)), on_wait=show)
         self._batches = Batches(api, journal, max_outage=search.max_outage)
         self.meter = self._batches.meter
 
@@ -79,9 +83,3 @@ class BatchedAnswers:
             yield from ((number, dict(inputs[number])) for number in sorted(wanted))
 
         self._batches.buy(judge, models, workers, rows, range(len(inputs)), "both")
-
-    def _say(self, offer: Offer) -> None:
-        self._watch.say(str(offer))
-
-    def _show(self, waiting: Waiting) -> None:
-        self._watch.show("waiting for batches", waiting.completed, str(waiting))

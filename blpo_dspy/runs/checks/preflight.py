@@ -154,13 +154,8 @@ def difference_hash(image: dspy.Image) -> int | None:
     return None if flat else int("".join("1" if bit else "0" for bit in brighter), 2)
 
 
-def near_duplicates(sets: Mapping[str, Sequence[dspy.Example]], *, distance: int = _NEAR) -> list[str]:
-    """Returns one line for each pair of pictures in different sets that look alike, the closest first.
-
-    Args:
-        sets: The examples by the name of their set.
-        distance: The most bits of 64 in which two difference hashes may differ.
-    """
+def near_duplicates(sets: Mapping[str, Sequence[dspy.Example]]) -> list[str]:
+    """Returns one line for each pair of pictures in different sets that look alike, the closest first."""
     hashed = {
         name: [(e, known) for e in examples for i in all_images(e) if (known := difference_hash(i)) is not None]
         for name, examples in sets.items()
@@ -172,7 +167,7 @@ def near_duplicates(sets: Mapping[str, Sequence[dspy.Example]], *, distance: int
         rows, columns = (np.array([known for _, known in part], dtype=np.uint64) for part in (first, second))
         for i, row in enumerate(rows):
             bits = np.unpackbits((columns ^ row).view(np.uint8).reshape(-1, 8), axis=1).sum(axis=1)
-            for j in np.flatnonzero(bits <= distance):
+            for j in np.flatnonzero(bits <= _NEAR):
                 a, b = first[i][0], second[j][0]
                 found.append((int(bits[j]), f"{name} {a.get('id', i)} looks like {other} {b.get('id', j)}"))
     return [f"{line} ({bits} of 64 bits differ)" for bits, line in sorted(found)]

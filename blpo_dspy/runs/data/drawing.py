@@ -49,7 +49,8 @@ def draw_sets(start: Start, seed: int, watch: Watch) -> tuple[Task, Sets, list[s
     assert choice is not None
     source = open_choice(choice, start.data, start.space, start.task)
     manifest = None if choice.manifest is None else Manifest.load(choice.manifest)
-    sizes = start.sizes or _paper_sizes(source.task)
+    usual = source.task.size  # of train and test in the paper, and half of it for the validation that it does without
+    sizes = start.sizes or (usual, usual // 2, usual)
     drawn = _draw(source, sum(sizes), seed, manifest, PixelPolicy(), watch)
     task = _overridden(source, start)
     drawn = replace(drawn, examples=_fitting(drawn.examples, task, source), task=task)
@@ -173,11 +174,6 @@ def _draw(source: Source, size: int, seed: int, manifest: Manifest | None, polic
         watch.show(f"drawing images from {source.identity}", done, f"{done}/{wanted}")
 
     return source.draw(size, seed=seed, ids=manifest, policy=policy, on_progress=progress)
-
-
-def _paper_sizes(task: Task) -> tuple[int, int, int]:
-    """The paper's sizes of train and test, and half as many for the validation that it does without."""
-    return task.size, task.size // 2, task.size
 
 
 def _scaled(sizes: tuple[int, int, int], total: int) -> tuple[int, int, int]:

@@ -42,8 +42,8 @@ def described(cls: type[T]) -> type[T]:
 argument = partial(option, default=MISSING, argument=True, show_default=False)
 
 
-def same(group: type, name: str) -> Any:
-    """Returns a field like that of another group, as an option under no heading."""
+def same(group: type, name: str, *, flag: str | None = None) -> Any:
+    """Returns a field like that of another group, as an option under no heading, perhaps with another flag."""
     found = next(each for each in fields(group) if each.name == name)
     default, about = found.default if found.default_factory is MISSING else found.default_factory, found.metadata
-    return option(about["help"], default, flag=about["flag"], argument=about["argument"], **about["shown"])
+    return option(about["help"], default, flag=flag or about["flag"], argument=about["argument"], **about["shown"])

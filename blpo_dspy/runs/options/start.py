@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources import SOURCES
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.runs.jobs import ModelNames, ModelOptions
+from blpo_dspy.runs.jobs import ModelNames
 from blpo_dspy.runs.options.fields import option
 from blpo_dspy.runs.options.texts import parse_labels
 
@@ -151,7 +151,7 @@ class Start:
         metavar="A,B,C",
     )
     unbalanced: bool = option("With --sizes: in the label proportions of TABLE, not balanced.", False)
-    models: Annotated[ModelNames, ModelOptions]
+    models: ModelNames
     evidence: Literal["both", "image", "description"] | None = option(
         "What the judge reads: both, image or description (default both).", metavar="MODE"
     )

@@ -12,10 +12,11 @@ from blpo_dspy.agreement.measure import measure_agreement
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.population.shifts import holm
 from blpo_dspy.report.numbers import enough_digits, figure
 from blpo_dspy.report.run.figure_table import Column, figure_table
 from blpo_dspy.report.run.folder import RunFolder
-from blpo_dspy.report.run.groups import groups_of, holm
+from blpo_dspy.report.run.groups import groups_of
 from blpo_dspy.report.run.headline import Headline, headline_of, models_and_day
 from blpo_dspy.report.run.items import Item
 from blpo_dspy.report.run.measured import Measured, measured_of

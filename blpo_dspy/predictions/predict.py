@@ -143,7 +143,8 @@ def predict(
     inputs = source if isinstance(source, Inputs) else inputs_of(judge, source, image_column, texts, allow_outside)
     job = Job(judge, inputs, output, asked, orders, prices, max_outage, on_read, on_progress)
     if workers is None and cluster is None and not in_shards(target):
-        batches = None if batch is None else partial(_batches, batch, max_outage, caps)
+        limits: dict[str, Any] = {"max_outage": max_outage, "max_calls": max_calls, "max_usd": max_usd}
+        batches = None if batch is None else partial(Batches, batch, **limits)
         cap = LeasedCap(partial(office.ask, None))
         return _judged_here(job, for_people, cap, _threads(num_threads, max_in_flight, 1)[0], batches)
     if batch is not None:
@@ -172,7 +173,7 @@ def _judged_here(
     people: Path | None,
     cap: LeasedCap,
     num_threads: int,
-    batches_of: Callable[[PredictionJournal], Batches] | None,
+    batches_of: Callable[..., Batches] | None,
 ) -> Progress:
     """Judges in this process, by plain calls or in batches."""
     judge, inputs, target = job.judge, job.inputs, job.output.path
@@ -184,7 +185,7 @@ def _judged_here(
             check_no_batches(journal)
         contents = read_contents(judge, inputs, job.on_read, SeenFiles(files_of(target)), journal.done)
         session = Session(judge, inputs, journal, contents, lambda s: job.on_progress(s.progress()), both=job.both)
-        batches = None if batches_of is None else batches_of(journal)
+        batches = None if batches_of is None else batches_of(journal, earlier=journal.earlier)
         with Workers(num_threads) as pool:
             session.run(job.models, pool, cap, outages, batches=batches, prices=job.prices)
         session.for_people = people
@@ -196,15 +197,6 @@ def _judged_here(
         return progress
     finally:
         journal.close()
-
-
-def _batches(
-    api: BatchApi, max_outage: float, caps: tuple[int | None, float | None], journal: PredictionJournal
-) -> Batches:
-    """The batches of a run, with its caps."""
-    batches = Batches(api, journal, max_outage=max_outage, earlier=journal.earlier)
-    batches.max_calls, batches.max_usd = caps
-    return batches
 
 
 @contextlib.contextmanager

@@ -166,6 +166,7 @@ class ServeJob:
     request_timeout: float = option("Seconds that a request may take; then it gets 504.", 60.0, metavar="X", min=0.1)
     max_body: int = option("Largest request.", 32 * 2**20, metavar="BYTES", min=1024)
     allow_urls: bool = option("Pass images by URL on to the model's provider.", False)
+    escalate_model: list[str] = same(Escalation, "escalate_model")
     program: str | None = same(EvaluateJob, "program")
 
 

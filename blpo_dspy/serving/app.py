@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hmac
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +61,7 @@ class JudgeServer:
 
     Args:
         judge: The judge; it is copied, never changed.
-        models: Its models.
+        models: Its models; of a cascade those of each judge, or of all of them.
         limits: What the server bears.
         token: What requests must state as `Authorization: Bearer …`; none if None.
         allow_urls: Whether an image may be an http(s) URL; it is passed on to the model's provider, never fetched here.
@@ -70,7 +70,7 @@ class JudgeServer:
     def __init__(
         self,
         judge: VisualJudge,
-        models: Models,
+        models: Models | Sequence[Models],
         limits: Limits | None = None,
         *,
         token: str | None = None,

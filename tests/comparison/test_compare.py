@@ -483,7 +483,7 @@ for out, killed in {runs!r}:
         lms = [dspy.LM("embedded/paid", engine=Paid(role, Recording()), cache=False) for role in ROLES]
         compare(
             student(), **photographs(), models=Models(*lms), max_calls=50, optimizers="fixed,copro", out=out,
-            num_threads=2, on_start=lambda method, seed: say("start", method),
+            num_threads=1, on_start=lambda method, seed: say("start", method),
             on_row=lambda row: say("row", row.method, row.error),
         )
         os._exit(0)
@@ -509,4 +509,4 @@ def test_a_comparison_that_is_killed_again_and_again_ends_as_one_that_is_not(tmp
     assert told(load_comparison(out)) == told(load_comparison(whole))
     requests = Counter(Path(f"{out}.paid").read_text().splitlines())
     assert set(requests) == set(Path(f"{whole}.paid").read_text().splitlines())
-    assert sum(requests.values()) - len(requests) <= 2 * 4, "at most what was under way at each kill"
+    assert sum(requests.values()) - len(requests) <= len(kills), "at most what was under way at each kill"

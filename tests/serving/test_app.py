@@ -24,7 +24,7 @@ from PIL import Image
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.lm import Models
-from blpo_dspy.programs import VisualJudge
+from blpo_dspy.programs import Cascade, VisualJudge
 from blpo_dspy.serving.app import JudgeServer, Limits
 
 PNG = encoded(Image.new("RGB", (8, 8), (40,) * 3))
@@ -115,6 +115,23 @@ def test_a_calibrated_judge_says_how_sure_it_is_and_escalates() -> None:
         "confidence": 0.5, "escalate": True,
     }  # fmt: skip
     assert {"confidence", "escalate"} <= set(re.findall(r'"(\w+)"', document.text))
+
+
+def test_each_judge_of_a_cascade_has_its_own_model() -> None:
+    """The second one is asked where the first escalates."""
+    judge = VisualJudge(SAFETY, instruction="Is it safe?", evidence="image")
+    cheap = scripted_lm(lambda seen: {"label": "Safe" if (seen.request.config.seed or 0) % 2 else "Unsafe"})
+    strong = scripted_lm(lambda seen: {"label": "Unsafe"})
+    cascade = Cascade([judge.confident(votes=2).calibrated(0.9), judge])
+    server = JudgeServer(cascade, [Models(cheap, cheap, cheap), Models(strong, strong, strong)])
+
+    async def asked() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=server.app), base_url="http://judge") as client:
+            return await client.post("/judge", content=PNG, headers={"content-type": "image/png"})
+
+    assert asyncio.run(asked()).json()["label"] == "Unsafe"
+    server.close()
+    assert (len(cheap.engine.seen), len(strong.engine.seen)) == (2, 1)
 
 
 def test_several_images_and_context_are_named_fields() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 
-from blpo_dspy.cli.begin import connect, load_judge, note_offline
+from blpo_dspy.cli.begin import load_judge, note_offline
+from blpo_dspy.cli.groups import Escalation
 from blpo_dspy.cli.jobs import ServeJob
+from blpo_dspy.cli.judging.escalation import connected, names_by_role
 from blpo_dspy.cli.screen import Screen, models_line
 from blpo_dspy.errors import BlpoError
 
@@ -34,12 +36,12 @@ def serve(job: ServeJob, screen: Screen) -> None:
             f"--host {host} is reached from other machines: set the environment variable {TOKEN} to a secret that "
             "requests have to state, or serve on 127.0.0.1"
         )
-    models = connect(names)
+    escalation = Escalation(escalate_model=job.escalate_model)
+    models = connected(judge, names, escalation)
     note_offline(names, screen, "model")
     limits = Limits(job.threads or Limits.threads, job.queue, job.request_timeout, job.max_body)
     server = JudgeServer(judge, models, limits, token=token, allow_urls=job.allow_urls)
-    used = {role: name for role, name in names.by_role().items() if role != "optimizer"}
-    screen.text(f"Judge   {job.judge} with {models_line(used)}")
+    screen.text(f"Judge   {job.judge} with {models_line(names_by_role(names, escalation))}")
     screen.text(f"Serving http://{host}:{port}/ (POST /judge, /health, /metrics); Ctrl-C stops it")
     config = uvicorn.Config(
         server.app, host, port, log_level="warning", timeout_graceful_shutdown=_GRACE, access_log=False

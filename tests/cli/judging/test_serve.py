@@ -57,6 +57,14 @@ def test_an_address_that_others_reach_needs_a_token(tmp_path: Path, monkeypatch:
     assert "set the environment variable BLPO_TOKEN" in done.stderr
 
 
+def test_models_of_further_judges_need_a_cascade(tmp_path: Path) -> None:
+    """One for each of its further judges."""
+    VisualJudge(SAFETY, instruction="Is it safe?").save(tmp_path / "judge.json")
+    words = ["serve", str(tmp_path / "judge.json"), "--model", "embedded", "--escalate-model", "embedded?seed=1"]
+    done = CliRunner().invoke(app, words)
+    assert (done.exit_code, "there are 0 judges to escalate to" in done.stderr) == (2, True)
+
+
 def test_a_file_that_is_no_judge_is_refused(tmp_path: Path) -> None:
     """In one message."""
     (tmp_path / "judge.json").write_text("{}")

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from dspy import lm15
 
-from blpo_dspy.models.seams import LM15Engine
+from blpo_dspy.models.seams import LM15Engine, settled
 
 R = TypeVar("R")
 
@@ -154,7 +154,7 @@ class Engines(dict[Any, Any]):
     def __setitem__(self, key: Any, engine: Any) -> None:
         if isinstance(engine, LM15Engine):
             router = engine.router
-            router._transport = _BoundedTransport(_ending_in(self._wire, router._shared_transport()))
+            router._transport = _BoundedTransport(_ending_in(self._wire, settled(router._shared_transport())))
         super().__setitem__(key, engine)
 
 

@@ -12,6 +12,7 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
+from urllib.request import getproxies
 
 import dspy
 
@@ -75,6 +76,7 @@ __all__ = [
     "rate",
     "resolve",
     "select_backend",
+    "settled",
 ]
 
 PROCESS_TRACE = contextvars.Context().run(lambda: dspy.settings.trace)
@@ -116,6 +118,16 @@ def _model_info(*about: Any, **namespaces: Any) -> Mapping[str, Any]:
 # DSPy's function for the cost of a call takes no look-up, so that its module is given this one. For all calls but ours
 # it is the one that was there.
 costs.model_info = _model_info
+
+
+def settled(transport: Any) -> Any:
+    """Returns a transport of an engine of ours; where there is no proxy now, it looks for none before each request.
+
+    That look takes as long as there are variables in the environment; the clients of providers look once, too.
+    """
+    if not getproxies().keys() - {"no"} and hasattr(transport, "_trust_env"):
+        transport._trust_env = False
+    return transport
 
 
 def litellm_module() -> Any:

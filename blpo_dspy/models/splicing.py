@@ -16,7 +16,16 @@ import dspy
 from dspy import lm15
 from dspy.utils.exceptions import LMUnsupportedFeatureError
 
-from blpo_dspy.models.seams import CLIENT_KEYS, PreparedCall, execute, extend, finalize, prepare, select_backend
+from blpo_dspy.models.seams import (
+    CLIENT_KEYS,
+    PreparedCall,
+    execute,
+    extend,
+    finalize,
+    prepare,
+    select_backend,
+    settled,
+)
 from blpo_dspy.models.stand_ins import SPLICE, Filling, Splice, is_watched
 
 # A request that is signed, or states the length or a digest of its body, cannot be changed.
@@ -134,7 +143,7 @@ class _Engines:
         return None if engine is None else _Engine(engine, self._filling, self._key)
 
     def __setitem__(self, key: tuple[Any, ...], engine: Any) -> None:
-        engine.router._transport = _SplicingTransport(engine.router._shared_transport())
+        engine.router._transport = _SplicingTransport(settled(engine.router._shared_transport()))
         self._store[(*key, SplicingMixin)] = engine
 
 

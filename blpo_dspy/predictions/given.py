@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import dspy
 import numpy as np
@@ -11,11 +12,36 @@ from PIL import Image
 
 from blpo_dspy.data.images.prepare import ImageSource
 from blpo_dspy.data.inputs import Inputs, check_usable, find_inputs
+from blpo_dspy.data.labels.space import Orders
 from blpo_dspy.data.tables import TableSource, in_memory
 from blpo_dspy.errors import BlpoError, ModelError, check_kind
 from blpo_dspy.models.lm import Models
+from blpo_dspy.models.prices import Prices
+from blpo_dspy.predictions.files import Output
+from blpo_dspy.predictions.progress import Progress
 from blpo_dspy.programs.cascade import Cascade, models_of_stages, stages_of
+from blpo_dspy.programs.pairs import asked_in
 from blpo_dspy.programs.visual_judge import VisualJudge
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a call of `predict` or `plan_shards` is given, as these name it, with the models of each judge."""
+
+    judge: VisualJudge
+    inputs: Inputs
+    output: Output
+    models: list[Models]
+    orders: Orders
+    prices: Prices | None
+    max_outage: float
+    on_read: Callable[[int], None]
+    on_progress: Callable[[Progress], None]
+
+    @property
+    def both(self) -> bool:
+        """Whether images are asked about in both orders."""
+        return asked_in(self.judge.labels, self.orders) > 1
 
 
 def models_of(judge: VisualJudge) -> Models:

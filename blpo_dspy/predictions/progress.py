@@ -54,7 +54,8 @@ class Progress:
         """How often each label was given, in the order of the label space; of scores each of up to five bins."""
         times = Counter[str]()
         for outcome, rows in self.counts.items():
-            times.update({} if outcome.label is None else {outcome.label: rows})
+            if outcome.label is not None:
+                times[outcome.label] += rows
         if self.space.kind == "scores":
             names, groups = self.space.strata([self.space.coerce(name) for name in times.elements()])
             return {str(name): groups.count(name) for name in names}

@@ -11,29 +11,25 @@ from blpo_dspy.data.tables import TableRow
 from blpo_dspy.programs.cascade import stages_of
 from blpo_dspy.programs.visual_judge import VisualJudge
 
-_GIVEN, _LABEL = "given_", "label "
+_GIVEN = "given_"
 
 
 class Outcome(NamedTuple):
     """What a row is counted for.
 
     Attributes:
-        kind: Its label ("label …"), "invalid" for an answer that states none, "none" for one that decides on none, or
-            "error".
+        kind: "label", "invalid" for an answer that states none, "none" for one that decides on none, or "error".
+        label: Its label, as text.
         inconsistent: Whether its orders disagree, None where it was not judged in both.
         escalated: Whether it is escalated.
         served: Whether a server reported another version of the model.
     """
 
     kind: str
+    label: str | None = None
     inconsistent: bool | None = None
     escalated: bool = False
     served: bool = False
-
-    @property
-    def label(self) -> str | None:
-        """The label as text, None if there is none."""
-        return self.kind.removeprefix(_LABEL) if self.kind.startswith(_LABEL) else None
 
 
 UNUSABLE = Outcome("error")
@@ -58,11 +54,11 @@ def row_of(verdict: Verdict) -> dict[str, Any]:
 
 def outcome_of(row: Mapping[str, Any]) -> Outcome:
     """Returns what a row is counted for."""
-    if row["error"] is not None:
-        kind = "error"
-    else:
-        kind = "invalid" if row["invalid"] else "none" if row["label"] is None else f"{_LABEL}{row['label']}"
-    return Outcome(kind, row.get("inconsistent"), bool(row.get("escalate")), bool(row.get("served_by")))
+    kind, label = "label", row["label"]
+    if row["error"] is not None or row["invalid"] or label is None:
+        kind, label = "error" if row["error"] is not None else "invalid" if row["invalid"] else "none", None
+    more = (row.get("inconsistent"), bool(row.get("escalate")), bool(row.get("served_by")))
+    return Outcome(kind, None if label is None else str(label), *more)
 
 
 def found_columns(judge: VisualJudge, *, both: bool) -> dict[str, type]:

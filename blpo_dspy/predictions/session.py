@@ -57,7 +57,7 @@ class Contents:
         places: A short name for the images of each row.
         images: A hash of the images of each content.
         unusable: The rows of those that cannot be used, by content.
-        first: Where the first of these is, and what is wrong with it.
+        note: What is to be known of these, with the first of them, "" if there are none.
         unchanged: Whether a row's images are known to be what they were, once they were read again.
     """
 
@@ -65,22 +65,15 @@ class Contents:
     places: list[str] = field(default_factory=list)
     images: dict[str, str] = field(default_factory=dict)
     unusable: dict[str, dict[str, Any]] = field(default_factory=dict)
-    first: str = ""
+    note: str = ""
     unchanged: Callable[[Draft], bool] = lambda draft: False
-
-    @property
-    def note(self) -> str:
-        """What is to be known of rows that cannot be used, "" if all can."""
-        rows = "1 of {:,} rows" if len(self.unusable) == 1 else f"{len(self.unusable):,} of {{:,}} rows"
-        said = f"{rows.format(len(self.keys))} cannot be used and will have an error; the first is {self.first}"
-        return said if self.unusable else ""
 
 
 def read_contents(
     judge: VisualJudge, inputs: Inputs, on_read: Callable[[int], None], seen: SeenFiles, done: Collection[str]
 ) -> Contents:
     """Reads all images once, but no files that are as they were seen and whose verdicts, by key, are `done`."""
-    found, several = Contents(unchanged=seen.unchanged), len(judge.fields.images) > 1
+    found, several, first = Contents(unchanged=seen.unchanged), len(judge.fields.images) > 1, ""
     for number, draft in inputs.drafts(range(len(inputs.rows))):
         try:
             key, prints = seen.content(draft, done)
@@ -88,11 +81,14 @@ def read_contents(
         except ImageError as error:
             key = f"row {number}"
             found.unusable[key] = row_of(Verdict(None, failure=error.reason))
-            found.first = found.first or _placed(draft, error.reason)
+            first = first or _placed(draft, error.reason)
         found.places.append(draft.place)
         found.keys.append(key)
         on_read(number + 1)
     seen.save()
+    if first:
+        rows = f"{len(found.unusable):,} of {len(found.keys):,} rows"
+        found.note = f"{rows} cannot be used and will have an error; the first is {first}"
     return found
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import dspy
 import pytest
+from dspy._vendor.lm15.transports import _proxy
 from dspy.clients import model_metadata
 from engines import ScriptedServer, completion, scripted_lm
 from judges import SAFETY
@@ -173,6 +174,25 @@ def test_an_entry_of_the_table_cannot_be_changed() -> None:
     assert entry == model_metadata.model_info("openai", "gpt-4o-mini")
     with pytest.raises(TypeError):
         entry["input_cost_per_token"] = 0.0  # type: ignore[index]
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+def test_a_proxy_is_looked_for_before_each_request_only_where_there_is_one(
+    proxied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a judge in plain use and by a metered one; `NO_PROXY` alone is none."""
+    looks: list[str] = []
+    monkeypatch.setattr(_proxy, "getproxies", lambda: looks.append("") or {})
+    monkeypatch.setattr(
+        seams, "getproxies", lambda: {"no": "*", **({"https": "http://127.0.0.1:1"} if proxied else {})}
+    )
+    judge = VisualJudge(SAFETY, instruction="Judge how safe it is.", evidence="image")
+    with ScriptedServer(lambda body: (200, completion("hi"), {})) as server:
+        lm = dspy.LM("openai/x", api_base=server.url, api_key="x", cache=False)
+        for used in (lm, Meter(num_threads=1).wrap(lm, "judge")):
+            with dspy.context(lm=used):
+                judge(image=Image.new("RGB", (8, 8)))
+    assert len(looks) == 2 * proxied
 
 
 def test_the_engine_of_a_metered_lm_has_a_bounded_transport() -> None:

@@ -119,3 +119,16 @@ def test_files_that_are_gone_are_forgotten(photos: Path, tmp_path: Path) -> None
     (photos / "a.png").unlink()
     keys(find_inputs([photos]), kept)
     assert list(json.loads(kept.read_bytes())["files"]) == [str(photos / "b.png")]
+
+
+def test_a_row_is_unchanged_while_its_files_are_what_they_were(photos: Path, tmp_path: Path) -> None:
+    """One that was not read, or was modified just before it was read, is not known to be."""
+    (photos / "new.png").write_bytes(b"c.png")
+    old, other, new = (draft for _, draft in find_inputs([photos]).drafts(range(3)))
+    seen = SeenFiles(tmp_path / "files.json")
+    for draft in (old, new):
+        seen.content(draft, ())
+    assert [seen.unchanged(draft) for draft in (old, other, new)] == [True, False, False]
+    (photos / "a.png").write_bytes(b"A.png")
+    age(photos / "a.png", 3600)
+    assert not seen.unchanged(old)

@@ -80,23 +80,29 @@ class Batches:
         journal: Where answers and batches are noted.
         max_outage: Seconds that an endpoint which does not answer is waited for.
         earlier: The usage of earlier sessions.
+        max_calls: The most requests that are submitted; None for no cap.
+        max_usd: The most US dollars of the meter; None for no cap. A request is submitted only if the cap pays for it
+            at the most that it can cost: all tokens of its limit; once there is an answer, four times the mean of the
+            answers so far, and a quarter more than that from 20 answers on.
 
     Attributes:
         meter: Hands the answers out.
         submitted: How many requests were submitted.
-        max_calls: The most of them; None for no cap.
-        max_usd: The most US dollars of the meter; None for no cap. A request is submitted only if the cap pays for it
-            at the most that it can cost: all tokens of its limit; once there is an answer, four times the mean of the
-            answers so far, and a quarter more than that from 20 answers on.
     """
 
     def __init__(
-        self, api: BatchApi, journal: PredictionJournal | Journal, *, max_outage: float, earlier: Ledger | None = None
+        self,
+        api: BatchApi,
+        journal: PredictionJournal | Journal,
+        *,
+        max_outage: float,
+        earlier: Ledger | None = None,
+        max_calls: int | None = None,
+        max_usd: float | None = None,
     ) -> None:
         self._api, self._journal, self._max_outage = api, journal, max_outage
         self._earlier = Ledger({}) if earlier is None else earlier
-        self.max_calls: int | None = None
-        self.max_usd: float | None = None
+        self.max_calls, self.max_usd = max_calls, max_usd
         self.meter = BatchMeter(store=journal, prices=api.prices, share=api.share)
         self._parts: dict[str, _Part] = {}
         self._under_way: set[str] = set()

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from blpo_dspy.calls.leases import Grant, Office
 from blpo_dspy.calls.ledger import Ledger
@@ -34,26 +34,28 @@ class Report:
     earlier: Ledger
 
 
-class Line(Protocol):
-    """The connection of a process that judges a shard to the one that planned it."""
+class Line(ABC):
+    """The connection of a process that judges a shard to the one that planned it, if that waits for it."""
 
+    @abstractmethod
     def ask(self, ledger: Ledger, under_way: int) -> Grant:
         """Asks for more LM calls; see `Office.ask`."""
 
     def stopped(self) -> str:
         """Returns why the process is to end early, "" if it isn't."""
+        return ""
 
-    def report(self, make: Callable[[], Report]) -> None:
+    def report(self, make: Callable[[], Report]) -> None:  # noqa: B027 - nobody may be interested
         """Says how far it has got, if it is time for that."""
 
-    def paused(self, quota: str, seconds: float) -> None:
+    def paused(self, quota: str, seconds: float) -> None:  # noqa: B027
         """Says that a model is not to be asked for some seconds."""
 
-    def on_pause(self, pause: Callable[[str, float], None]) -> None:
+    def on_pause(self, pause: Callable[[str, float], None]) -> None:  # noqa: B027
         """Names what is called when another process says so."""
 
 
-class Alone:
+class Alone(Line):
     """The line of a process that nobody waits for: it has caps of its own.
 
     Args:
@@ -68,21 +70,8 @@ class Alone:
         """Asks the own caps."""
         return self._office.ask(None, ledger, under_way)
 
-    def stopped(self) -> str:
-        """Returns ""."""
-        return ""
 
-    def report(self, make: Callable[[], Report]) -> None:
-        """Does nothing."""
-
-    def paused(self, quota: str, seconds: float) -> None:
-        """Does nothing."""
-
-    def on_pause(self, pause: Callable[[str, float], None]) -> None:
-        """Does nothing."""
-
-
-class Remote(ABC):
+class Remote(Line):
     """The line of a process that sends messages to the one that planned the shards, which answers with grants.
 
     Args:

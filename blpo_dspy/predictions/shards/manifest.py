@@ -133,19 +133,17 @@ class Manifest:
 
 
 def _kept(path: Path) -> bool:
-    """Whether a part holds a row, or its journal a line after the first one, which says whose it is."""
-    if path.suffix == ".parquet":
-        return _rows_of(path) > 0
-    with path.open("rb") as lines:
-        return len(lines.readline()) < os.path.getsize(path)
+    """Whether a part holds a row, or its journal a line after the first one, which says whose it is.
 
-
-def _rows_of(part: Path) -> int:
-    """The rows of a part; none of one that is damaged, as its journal has them all."""
+    A part that is damaged holds none: its journal has them all.
+    """
+    if path.suffix == ".jsonl":
+        with path.open("rb") as lines:
+            return len(lines.readline()) < os.path.getsize(path)
     import pyarrow  # noqa: PLC0415 - slow to import, and seldom needed here
     from pyarrow import parquet  # noqa: PLC0415
 
     try:
-        return int(parquet.read_metadata(part).num_rows)
+        return int(parquet.read_metadata(path).num_rows) > 0
     except (OSError, pyarrow.ArrowException):
-        return 0
+        return False

@@ -24,7 +24,7 @@ from blpo_dspy.models.lm import Models
 from blpo_dspy.models.prices import Prices, checked_prices
 from blpo_dspy.models.specs import ModelSpecs
 from blpo_dspy.predictions.files import Output
-from blpo_dspy.predictions.given import check_plain, inputs_of, models_of
+from blpo_dspy.predictions.given import Job, check_plain, inputs_of, models_of
 from blpo_dspy.predictions.journal import PredictionJournal
 from blpo_dspy.predictions.labelling import note_other_models
 from blpo_dspy.predictions.outputs import check_output, fingerprint_of, journal_of
@@ -221,50 +221,26 @@ def plan_shards(
     check_plain(judge, batch=False, shards=True)
     inputs = source if isinstance(source, Inputs) else inputs_of(judge, source, image_column, texts, allow_outside)
     with writing(folder_of(output.path)):
-        return planned(
-            judge,
-            inputs,
-            output,
-            models,
-            orders,
-            max_outage,
-            on_read,
-            on_progress,
-            shard_rows,
-            prices=prices,
-            num_threads=num_threads,
-        )
+        job = Job(judge, inputs, output, [models], orders, prices, max_outage, on_read, on_progress)
+        return planned(job, shard_rows, num_threads)
 
 
-def planned(
-    judge: VisualJudge,
-    inputs: Inputs,
-    output: Output,
-    models: Models,
-    orders: Orders,
-    max_outage: float,
-    on_read: Callable[[int], None],
-    on_progress: Callable[[Progress], None],
-    shard_rows: int,
-    *,
-    prices: Prices | None,
-    num_threads: int | None = None,
-) -> ShardPlan:
+def planned(job: Job, shard_rows: int, num_threads: int | None = None) -> ShardPlan:
     """Returns the plan of an output whose source was read; arguments as for `plan_shards`."""
-    specs, both, target = ModelSpecs.of(models), asked_in(judge.labels, orders) > 1, output.path
-    check_output(target, inputs, folder_of(target) / MANIFEST)
+    judge, target, specs = job.judge, job.output.path, ModelSpecs.of(job.models[0])
+    check_output(target, job.inputs, folder_of(target) / MANIFEST)
     if journal_of(target).exists():
         raise BlpoError(
             f"{journal_of(target)}: this is the journal of a run in one process, which shards do not continue; repeat "
             "the call without workers= and cluster=, or name another output",
             option=("workers", "cluster"),
         )
-    fingerprint = fingerprint_of(judge, [models], both=both)
+    fingerprint = fingerprint_of(judge, job.models, both=job.both)
     manifest = Manifest.of(folder_of(target), fingerprint)
     parts, seen = Parts(manifest), SeenFiles(folder_of(target) / "files.json")
-    contents = read_contents(judge, inputs, on_read, seen, parts.done)
+    contents = read_contents(judge, job.inputs, job.on_read, seen, parts.done)
     session = ShardedSession(
-        judge, inputs, parts, contents, lambda s: on_progress(s.progress()), manifest=manifest, both=both
+        judge, job.inputs, parts, contents, lambda s: job.on_progress(s.progress()), manifest=manifest, both=job.both
     )
     session.plan(contents.images, shard_rows)
     shard = partial(
@@ -273,11 +249,11 @@ def planned(
         judge=packed(judge),
         models=specs,
         num_threads=num_threads,
-        max_outage=max_outage,
-        orders=orders,
-        prices=prices,
+        max_outage=job.max_outage,
+        orders=job.orders,
+        prices=job.prices,
     )
-    return ShardPlan(session, session.left(shard), output)
+    return ShardPlan(session, session.left(shard), job.output)
 
 
 def judge_shard(

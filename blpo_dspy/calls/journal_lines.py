@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -18,6 +19,10 @@ _COUNTS: dict[str, tuple[type, ...]] = {
 }
 
 
+# What orjson would read as a float, as it holds no such number.
+_LONG_NUMBER = re.compile(rb"\d{19}")
+
+
 def encoded(entry: Any) -> bytes:
     """Returns an entry as JSON; any text, half a surrogate pair too, is read again as it was."""
     return json.dumps(entry, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass")
@@ -26,7 +31,7 @@ def encoded(entry: Any) -> bytes:
 def parsed(line: bytes) -> dict[str, Any]:
     """Returns the entry that a line holds."""
     try:
-        entry = orjson.loads(line)
+        entry = json.loads(line) if _LONG_NUMBER.search(line) else orjson.loads(line)
     except orjson.JSONDecodeError:  # half a surrogate pair, NaN, or damage
         entry = json.loads(line)
     if not isinstance(entry, dict):

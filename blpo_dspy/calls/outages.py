@@ -39,6 +39,25 @@ class _Outage:
     turn: float | None = None
 
 
+class Pauses:
+    """For how long the calls to which models are held back."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def add(self, quota: str, seconds: float) -> None:
+        """Holds back the calls to a model of a server for some seconds."""
+        self._until[quota] = max(self._until.get(quota, 0.0), time.monotonic() + seconds)
+
+    def left(self, quota: str) -> float:
+        """Returns the seconds for which calls to a model are held back."""
+        return max(0.0, self._until.get(quota, 0.0) - time.monotonic())
+
+    def under_way(self) -> list[tuple[str, float]]:
+        """Returns the models to which calls are held back, with the seconds that are left."""
+        return [(quota, left) for quota in list(self._until) if (left := self.left(quota)) > 0]
+
+
 @dataclass
 class Outages:
     """The outages of the servers that a run asks.
@@ -57,7 +76,7 @@ class Outages:
     known: bool = False
     paces: bool = False
     on_pause: Callable[[str, float], None] = lambda quota, seconds: None
-    _until: dict[str, float] = field(default_factory=dict, init=False)
+    _pauses: Pauses = field(default_factory=Pauses, init=False)
     _answered: dict[str, float] = field(default_factory=dict, init=False)
     _under_way: dict[str, _Outage] = field(default_factory=dict, init=False)
     _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
@@ -92,13 +111,13 @@ class Outages:
     def pause(self, quota: str, seconds: float, *, tell: bool = True) -> None:
         """Holds back the calls to a model of a server for some seconds, if rate limits do so."""
         if self.paces and seconds > 0:
-            self._until[quota] = max(self._until.get(quota, 0.0), time.monotonic() + seconds)
+            self._pauses.add(quota, seconds)
             if tell:
                 self.on_pause(quota, seconds)
 
     def hold(self, quota: str, look: Callable[[], None]) -> None:
         """Waits while the calls to a model are held back; `look` as for `wait`."""
-        while (left := self._until.get(quota, 0.0) - time.monotonic()) > 0:
+        while left := self._pauses.left(quota):
             look()
             time.sleep(min(left, _LOOK))
 

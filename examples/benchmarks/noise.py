@@ -94,7 +94,7 @@ def compile_and_report(task: Task) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         write_json(Path(folder) / "result.json", result(aligned, sets, {}))
         write_report_data(Path(folder), LABELS, sets.test, *aligned.verdicts)
-        headline = page_of(load_run(Path(folder)), images=False, blurred=frozenset()).headline
+        headline = page_of(load_run(Path(folder)), images=False, blurred=frozenset())["headline"]
     return Outcome(task, headline.tone, headline.sentences[0])
 
 

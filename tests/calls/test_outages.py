@@ -17,7 +17,7 @@ from blpo_dspy.calls import outages
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.failures import RunStoppedError
 from blpo_dspy.calls.meter import Meter
-from blpo_dspy.calls.outages import Outages
+from blpo_dspy.calls.outages import Outages, Pauses
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.optimizers import BLPO
@@ -203,6 +203,17 @@ def test_a_rate_limit_holds_back_other_calls_to_the_model_if_asked_to(paces: boo
     waited = [when - times[0] for when in times[1:]]
     assert (min(waited) >= 0.3) == paces
     assert told == [("scripted scripted/test", 0.3)] * paces
+
+
+def test_pauses_are_under_way_until_they_are_over() -> None:
+    """The longest of a model counts."""
+    pauses = Pauses()
+    pauses.add("a", 60.0)
+    pauses.add("a", 1.0)
+    pauses.add("b", 0.0)
+    (pause,) = pauses.under_way()
+    assert pause == ("a", pytest.approx(60, abs=30))
+    assert (pauses.left("b"), pauses.left("c")) == (0.0, 0.0)
 
 
 def test_a_pause_of_another_process_holds_back_calls_and_is_not_passed_on() -> None:

@@ -182,6 +182,8 @@ class _Run:
             if number in self._tasks:  # another worker had it before
                 self._desk.lost(number)
             self._tasks[number] = (name, content[0])
+            for pause in self._desk.pauses.under_way():
+                self._deliver(number, "pause", *pause)
         elif self._tasks.get(number, ("", ""))[0] != name:
             return  # of a worker that is taken for lost
         elif kind == "ask":
@@ -189,6 +191,7 @@ class _Run:
         elif kind == "report":
             self._desk.hear(content[0])
         else:
+            self._desk.pauses.add(*content)
             for other in self._tasks.keys() - {number}:
                 self._deliver(other, "pause", *content)
 
@@ -242,7 +245,7 @@ class _EventLine(Remote):
     def receive(self, kind: str, *content: Any) -> None:
         """Takes a message."""
         if kind == "pause":
-            self._pause(*content)
+            self.take_pause(*content)
             return
         with self._changed:
             self._grants.append(content[0])

@@ -7,11 +7,12 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from blpo_dspy.calls.leases import Grant, Office
 from blpo_dspy.calls.ledger import Ledger
+from blpo_dspy.calls.outages import Pauses
 from blpo_dspy.predictions.results import Outcome
 
 
@@ -82,6 +83,7 @@ class Remote(Line):
         self._every, self._reported = every, 0.0
         self._changed = threading.Condition()
         self._grants: deque[Grant] = deque()
+        self._pauses = Pauses()
         self._pause: Callable[[str, float], None] = lambda quota, seconds: None
 
     @abstractmethod
@@ -96,11 +98,19 @@ class Remote(Line):
 
     def paused(self, quota: str, seconds: float) -> None:
         """Says so to the planner, which says so to the others."""
+        self._pauses.add(quota, seconds)
         self.send("pause", quota, seconds)
 
     def on_pause(self, pause: Callable[[str, float], None]) -> None:
-        """Takes what is called for the pauses of others."""
+        """Takes what is called for the pauses of others, and calls it for those that are not over."""
         self._pause = pause
+        for quota, left in self._pauses.under_way():
+            pause(quota, left)
+
+    def take_pause(self, quota: str, seconds: float) -> None:
+        """Takes a pause of another process."""
+        self._pauses.add(quota, seconds)
+        self._pause(quota, seconds)
 
 
 @dataclass
@@ -113,6 +123,7 @@ class Desk:
         lost: Notes that the process that judged a shard has died.
         answered: Whether the models are known to answer.
         max_in_flight: The most LM calls under way at once over all of them, None for no cap.
+        pauses: Those of the models, of which a process that starts later has to hear.
     """
 
     office: Office
@@ -120,6 +131,7 @@ class Desk:
     lost: Callable[[int], None]
     answered: bool = False
     max_in_flight: int | None = None
+    pauses: Pauses = field(default_factory=Pauses)
 
     def hear(self, report: Report) -> None:
         """Counts a report."""

@@ -136,6 +136,8 @@ class _Run:
         theirs.close()
         worker = self._workers[ours] = _Worker(process, ours, threads)
         worker.send(self._judge)
+        for pause in self._desk.pauses.under_way():
+            worker.send("pause", *pause)
         self._assign(worker)
 
     def until_done(self, seconds: float | None = None) -> None:
@@ -187,6 +189,7 @@ class _Run:
         self._desk.hear(report)
 
     def _on_pause(self, worker: _Worker, quota: str, seconds: float) -> None:
+        self._desk.pauses.add(quota, seconds)
         for other in self._workers.values():
             if other is not worker:
                 other.send("pause", quota, seconds)
@@ -247,7 +250,7 @@ class _PipeLine(Remote):
             except (EOFError, OSError):
                 os._exit(1)  # the parent is gone, and the lock of the shard has to be
             if kind == "pause":
-                self._pause(*content)
+                self.take_pause(*content)
                 continue
             with self._changed:
                 if kind == "shard":

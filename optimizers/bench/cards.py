@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -19,9 +20,10 @@ _LIBRARIES = ("blpo-dspy", "dspy", "litellm", "pillow", "scikit-learn", "numpy")
 
 def versions() -> dict[str, str]:
     """Returns the versions of Python and of the libraries that a result may depend on."""
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in _LIBRARIES}}
+    return {"python": platform.python_version(), **{name: _version(name) for name in _LIBRARIES}}
 
 
+_version = cache(metadata.version)  # it reads all of a library's metadata
 _SETS = ("train", "val", "folds")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -19,10 +18,6 @@ _COUNTS: dict[str, tuple[type, ...]] = {
 }
 
 
-# What orjson would read as a float, as it holds no such number.
-_LONG_NUMBER = re.compile(rb"\d{19}")
-
-
 def encoded(entry: Any) -> bytes:
     """Returns an entry as JSON; any text, half a surrogate pair too, is read again as it was."""
     return json.dumps(entry, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass")
@@ -31,7 +26,7 @@ def encoded(entry: Any) -> bytes:
 def parsed(line: bytes) -> dict[str, Any]:
     """Returns the entry that a line holds."""
     try:
-        entry = json.loads(line) if _LONG_NUMBER.search(line) else orjson.loads(line)
+        entry = orjson.loads(line)
     except orjson.JSONDecodeError:  # half a surrogate pair, NaN, or damage
         entry = json.loads(line)
     if not isinstance(entry, dict):
@@ -73,7 +68,9 @@ def usage_in(line: Mapping[str, Any]) -> Usage:
 
 def _usage_fields(line: Mapping[str, Any]) -> dict[str, Any]:
     usage: dict[str, Any] = of_kind(line, "usage", dict)
-    for name, value in usage.items():
+    for name, found in usage.items():
+        # Whatever a server claims: orjson reads a float where an integer has more than 64 bits.
+        value = usage[name] = int(found) if type(found) is float and 2**63 <= found < math.inf else found
         if type(value) not in _COUNTS[name]:  # of_kind says so, and takes longer to find it
             of_kind(usage, name, _COUNTS[name])
         if not 0 <= value < math.inf:

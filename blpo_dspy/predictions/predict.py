@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from blpo_dspy.calls.leases import LeasedCap, Office
-from blpo_dspy.calls.outages import MAX_OUTAGE, Outages
+from blpo_dspy.calls.outages import MAX_OUTAGE, Outages, checked_outage
 from blpo_dspy.calls.workers import Workers, thread_count
 from blpo_dspy.data.images.prepare import ImageSource
 from blpo_dspy.data.inputs import Inputs
@@ -131,7 +131,7 @@ def predict(
     judge = judge if confidence is None else judge.confident(confidence)
     output, caps = Output.at(out), (max_calls, max_usd)
     target, office, batch = output.path, Office(*caps), batch_api_of(batch_api, checked_prices(prices))
-    Outages(max_outage)
+    checked_outage(max_outage)
     thread_count(num_threads)
     if max_in_flight is not None:
         check_least("max_in_flight", max_in_flight, 1)

@@ -83,7 +83,7 @@ class Batches:
         max_calls: The most requests that are submitted; None for no cap.
         max_usd: The most US dollars of the meter; None for no cap. A request is submitted only if the cap pays for it
             at the most that it can cost: all tokens of its limit; once there is an answer, four times the mean of the
-            answers so far, and a quarter more than that from 20 answers on.
+            answers so far; from 20 answers on, a quarter more than their mean.
 
     Attributes:
         meter: Hands the answers out.

@@ -95,10 +95,12 @@ def test_a_killed_process_is_replaced_and_only_its_calls_under_way_are_repeated(
         assert not children()
         assert before[0] <= 3
         assert script.most <= 3 + 2, "the server answers what the killed process asked, too"
-        assert 64 <= script.answered <= 64 + 2
+        assert 64 <= (repeated := script.answered) <= 64 + 2
         predict(JUDGE, photos, out=tmp_path / "one.csv", models=models, num_threads=8)
     assert (tmp_path / "o.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
-    assert (done.known, done.judged, done.complete, done.ledger.total.calls) == (64, 64, True, 64)
+    assert (done.known, done.judged, done.complete) == (64, 64, True)
+    # The killed process may have reported a call whose verdict it had not written yet: it was paid, and is repeated.
+    assert (done.ledger.total.calls, done.ledger.total.failed, repeated) == (64, 0, repeated)
     assert [progress.known for progress in shown] == sorted(progress.known for progress in shown)
 
 

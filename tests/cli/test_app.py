@@ -528,7 +528,7 @@ def test_the_bad_rows_of_two_tables_come_together(photos: Path) -> None:
 
 
 BAD_COMPILES = {
-    "a missing column": (["--label-column", "stars"], "no column 'stars'; the columns are: 'image', 'label'"),
+    "a missing column": (["--label-column", "stars"], "'image', 'label'; name yours with --label-column"),
     "a missing context column": (["--context", "prompt"], "no column 'prompt'"),
     "a reserved context column": (["--context", "label"], "'label'"),
     "no labels": (["--labels", ""], "empty label"),

@@ -257,7 +257,7 @@ def align(
     sets = replace(sets, seal=seal(sets.test, run_of(start, sets, search), run_dir=log_dir))
     if sets.seal is not None and sets.seal.warning is not None:
         notice(sets.seal.warning)
-    for line in not_paid_for(search, costs_after(start, sets, search), sets):
+    for line in not_paid_for(start, search, costs_after(start, sets, search), sets):
         notice(line, option="max_calls")
     claim(start, sets, models, search, log_dir)
     with watching(progress, resumes=log_dir) as watch:

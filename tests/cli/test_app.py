@@ -438,7 +438,22 @@ def test_calls_stay_within_their_cap_with_the_test_split_in_it(photos: Path) -> 
     little = json.loads(done.stdout)
     assert little["before"]["test"] is little["after"]["test"] is None
     assert sum(little["calls"].values()) - little["calls"]["cached"] <= 60
-    assert "doesn't pay for" in done.stderr
+    assert "--max-calls 60 doesn't pay for" in done.stderr
+    assert "calls, before and after, may take half of it" in done.stderr
+
+
+def test_doubtful_labels_are_listed_beside_the_judge_where_there_is_no_folder_of_the_run(photos: Path) -> None:
+    """What was paid for is of use; with a folder, they are in it, and the last line is how to review them."""
+    done = compile_in(photos, "--max-calls", 200, "--result", photos / "result.json")
+    found = json.loads((photos / "result.json").read_text())["label_errors"]["found"]
+    assert found
+    assert [row["id"] for row in read_rows(photos / "judge.label_errors.csv")] == [each["id"] for each in found]
+    assert "judge.label_errors.csv" in done.stdout.replace("\n", "")
+    folder = photos / "run"
+    done = compile_in(photos, "--max-calls", 60, "--run-dir", folder, "--out", photos / "other.json")
+    assert done.stdout.splitlines()[-1].startswith(f"Review  blpo review {folder}")
+    assert (folder / "label_errors.csv").is_file()
+    assert not (photos / "other.label_errors.csv").exists()
 
 
 def test_images_with_two_labels_are_remarked_on(photos: Path) -> None:

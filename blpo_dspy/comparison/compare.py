@@ -31,7 +31,7 @@ from blpo_dspy.data.splits import Splits
 from blpo_dspy.errors import BlpoError, ModelError, brief
 from blpo_dspy.files import RESULTS, write_json
 from blpo_dspy.models.failures import FATAL_ERRORS
-from blpo_dspy.models.lm import Models, identity
+from blpo_dspy.models.lm import Models, check_models, identity
 from blpo_dspy.models.prices import Prices, check_priced, checked_prices
 from blpo_dspy.notebook import html_table, share
 from blpo_dspy.optimizers.bench.records import BLPOResult
@@ -209,6 +209,7 @@ def compare(
     sets = Splits(train, val, test, student.labels, how="given")
     _check_cap(student, len(sets.val), max_calls)
     checked_outage(max_outage)
+    check_models(models)
     # What DSPy's cache holds from earlier runs would be free for some methods only.
     models = Models(*(getattr(models, role).copy(cache=False) for role in ROLES))
     budget, prices = Budget(max_calls, max_usd=max_usd), checked_prices(prices)

@@ -147,7 +147,7 @@ def label_in_notebook(
     elif judge.labels != labels:
         raise BlpoError(f"the judge labels {judge.labels}, not {labels}; give its labels")
     else:
-        predictions, _ = judge_items(items, judge, models or models_of(judge), work.out)
+        predictions, _ = judge_items(items, judge, models_of(judge, models), work.out)
         session, _ = session_by_judge(work, items, predictions, judge, seed=seed, share=random_share)
     try:
         page = LabelPage(session, height)

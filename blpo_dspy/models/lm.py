@@ -143,6 +143,14 @@ class Models:
         )
 
 
+def check_models(models: object) -> None:
+    """Refuses what is given in place of `Models`, such as a name or an LM."""
+    named = f"Models.named({models!r})" if isinstance(models, str) else "Models.named('openai/gpt-4o')"
+    if isinstance(models, dspy.BaseLM):
+        named = "Models(judge=lm, verbalizer=lm, optimizer=lm)"
+    check_kind("models", models, Models, "Models object", f"models={named}")
+
+
 def rollout_seed(lm: dspy.BaseLM, rollout: int) -> dict[str, int]:
     """Returns the seed by which a custom engine distinguishes the rollouts of a request; nothing for providers.
 

@@ -50,7 +50,7 @@ def test_a_judge_is_compiled_further_and_compared_with_its_parent_on_images_new_
     done = blpo("compile", world / "new.csv", "--start", world / "old.json", *SMALL, "--out", new)
     assert done.exit_code == 0, done.stderr
     shown = " ".join(done.stdout.split())
-    assert "known to the start for train" in shown
+    assert "known to the start added to train" in shown
     assert f"Against {world / 'old.json'} on the sealed test images: mean loss" in shown
     before, after = (json.loads((world / f"{name}.json").read_text()) for name in ("old", "new"))
     assert after["judge"]["signature"]["fields"] == before["judge"]["signature"]["fields"]

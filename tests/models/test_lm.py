@@ -155,7 +155,7 @@ def test_a_typing_error_in_the_name_of_the_offline_engine_is_told() -> None:
 @pytest.mark.parametrize("base", ["http://localhost:8000/v1", None])
 def test_the_bare_id_of_a_model_on_the_hub_is_refused_with_what_to_write(base) -> None:
     """Its owner is not a provider, which LiteLLM would say at the first call only."""
-    with pytest.raises(BlpoError, match=r"lacks its provider; write openai/Qwen/Qwen2\.5-VL-32B-Instruct for"):
+    with pytest.raises(BlpoError, match=r"don't know, 'Qwen'; write openai/Qwen/Qwen2\.5-VL-32B-Instruct for"):
         make_lm("Qwen/Qwen2.5-VL-32B-Instruct", api_base=base)
 
 
@@ -212,6 +212,7 @@ def test_one_name_serves_all_roles() -> None:
     assert {lm.kwargs["api_base"] for lm in (models.judge, models.verbalizer, models.optimizer)} == {
         "http://localhost:8000/v1"
     }
+    assert repr(models) == "Models(judge='openai/m', verbalizer='openai/m', optimizer='openai/m')"
     with pytest.raises(dataclasses.FrozenInstanceError):
         models.judge = models.optimizer
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ CHOSEN = "chosen"
 _TEXTS = ("description", "reasoning", "answer")
 ADDED = (LABEL, *_TEXTS, "invalid", "inconsistent", CONFIDENCE, "escalate", SERVED_BY, "error")
 """The columns that a judge adds to a table."""
+NOT_PREDICTED = "is not among the predictions"
 _MOST_LEVELS = 20
 
 
@@ -121,6 +122,22 @@ def key_of(values: Mapping[str, Any], key: Sequence[str]) -> str:
     """Returns by what a row is known again; "" where a column of it is empty in all."""
     parts = [text_in(values, name) for name in key]
     return "\x1f".join(parts) if any(parts) else ""
+
+
+def refuse_unusable(people: Table, problems: Sequence[str], known: Iterable[str]) -> None:
+    """Refuses labels of which some cannot be used; one that is known shows how the predictions name an image.
+
+    Raises:
+        DataError: If there are problems, naming all of them.
+    """
+    if not problems:
+        return
+    stray = any(problem.endswith(NOT_PREDICTED) for problem in problems)
+    such = next((brief(repr(name.replace("\x1f", ", "))) for name in known), "") if stray else ""
+    named = f" (the predictions name an image as in {such})" if such else ""
+    raise DataError(
+        f"{people.name}: {counted(len(problems), 'row')} cannot be used{named}; repair or remove them:", problems
+    )
 
 
 def repeated(places: Sequence[str], keys: Sequence[str]) -> list[str]:

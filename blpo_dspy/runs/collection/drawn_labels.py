@@ -21,10 +21,12 @@ from blpo_dspy.predictions.reading import (
     CHOSEN,
     DRAWN,
     LABEL,
+    NOT_PREDICTED,
     STRATUM,
     Verdicts,
     key_of,
     number_in,
+    refuse_unusable,
     repeated,
     text_in,
 )
@@ -110,7 +112,7 @@ def _drawn_rows(
             label = labels.coerce(row.values[LABEL]) if text_in(row.values, LABEL) else None
             chance = _chance(row.values)
             if name and name not in known:
-                raise BlpoError(f"{brief(name)} is not among the predictions")
+                raise BlpoError(f"{brief(name)} {NOT_PREDICTED}")
         except BlpoError as error:
             problems.append(f"{row.where}: {error}")
             continue
@@ -124,10 +126,7 @@ def _drawn_rows(
             own, label = own + 1, None
         drawn.append(_Drawn(known.get(name, -1), label, text_in(row.values, STRATUM) or f"{chance:.9g}", chance))
     problems += _uneven(people, drawn)
-    if problems:
-        raise DataError(
-            f"{people.name}: {counted(len(problems), 'row')} cannot be used; repair or remove them:", problems
-        )
+    refuse_unusable(people, problems, verdicts.keys)
     if all(row.label is None for row in drawn):
         raise BlpoError(f"{people.name}: no row that was drawn has a label that counts; label some of the images first")
     aside = {

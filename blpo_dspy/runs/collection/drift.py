@@ -11,15 +11,17 @@ from typing import Any
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.tables import Table, TableSource, require_columns
-from blpo_dspy.errors import BlpoError, DataError, brief, check_kind, counted
+from blpo_dspy.errors import BlpoError, brief, check_kind, counted
 from blpo_dspy.notebook import html_table
 from blpo_dspy.population.shifts import Shift, corrected, fall, label_shift, number_shift, paired_fall
 from blpo_dspy.predictions.reading import (
     LABEL,
+    NOT_PREDICTED,
     SERVED_BY,
     Verdicts,
     key_columns,
     key_of,
+    refuse_unusable,
     repeated,
     text_in,
     verdicts_in,
@@ -275,17 +277,14 @@ def _truth(
         try:
             label = labels.coerce(row.values[LABEL]) if text_in(row.values, LABEL) else None
             if name and name not in known:
-                raise BlpoError(f"{brief(name)} is not among the predictions")
+                raise BlpoError(f"{brief(name)} {NOT_PREDICTED}")
         except BlpoError as error:
             problems.append(f"{row.where}: {error}")
             continue
         own += label is not None and number in trained
         if label is not None and number not in trained:
             truth[name] = label
-    if problems:
-        raise DataError(
-            f"{people.name}: {counted(len(problems), 'row')} cannot be used; repair or remove them:", problems
-        )
+    refuse_unusable(people, problems, then.keys)
     aside = f"{counted(own, 'label')} set aside: the judge or an ancestor of it was compiled with the image"
     return truth, [aside] if own else []
 

@@ -73,7 +73,10 @@ def labelled(
         if draw is not None:
             raise BlpoError("--draw belongs to --source; a TABLE is used whole")
         with noting(screen):
-            return load_set(data, judge.labels, judge.fields, judge.pixel_policy)
+            examples, people = load_set(data, judge.labels, judge.fields, judge.pixel_policy)
+        if people is not None and noted:
+            screen.note(f"{data.table}: {people.describe()}")
+        return examples, people
     task = Task(judge.labels, judge.instruction, images=judge.images, context=judge.context)
     with working(screen) as watch:
         examples, seen = draw_set(data, task, draw, seed, judge.pixel_policy, watch)

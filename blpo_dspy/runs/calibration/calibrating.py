@@ -174,8 +174,10 @@ def check_calibration_set(judge: VisualJudge, examples: Sequence[dspy.Example], 
     if problems:
         raise DataError(
             "some of these images cannot calibrate the judge, as its agreement on images that it was compiled with is "
-            "too good, and images that recur are not independent; leave them out",
+            "too good, and images that recur are not independent; leave them out, or make one label of several "
+            "people's with load_rated(…)",
             problems,
+            option="raters",
         )
     least = least_selected(promise.agreement, promise.risk / len(_sequence(judge)[1]))
     if len(examples) < least:

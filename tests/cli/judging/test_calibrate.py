@@ -63,6 +63,28 @@ def test_a_judge_is_calibrated_and_written(folder: Path, tmp_path: Path) -> None
     assert VisualJudge.load(out).threshold is not None
 
 
+def test_a_judge_is_calibrated_on_the_labels_of_several_people(folder: Path, tmp_path: Path) -> None:
+    """A table of repeated rows: those on which people are tied are counted; taken as single labels it is refused."""
+    table, columns = folder / "two.csv", ["image", "label", "rater"]
+    once = [{**row, "label": "high" if int(row["label"]) > 2 else "low"} for row in rows_of(folder / "train.csv")]
+    people = [{**row, "rater": rater} for row in once for rater in ("ann", "bob")]
+    people[0]["label"] = "low" if people[0]["label"] == "high" else "high"
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(people)
+    judge, out = tmp_path / "judge.json", tmp_path / "out.json"
+    VisualJudge(LabelSpace("low", "high"), instruction=TASK, evidence="image").save(judge)
+    words = ("calibrate", judge, table, *OFFLINE, "--confidence", "logprobs", "--agreement", "0.5", "--out", out)
+    done = blpo(*words, "--repeated-rows", "--rater-column", "rater")
+    assert done.exit_code in (0, 1)
+    assert "2 raters, labels by majority, left out 1 with no winner" in " ".join(done.stderr.split())
+    assert f"of {len(once) - 1}" in " ".join(done.stdout.split())
+    refused = blpo(*words)
+    assert refused.exit_code == 2
+    assert "make one label of several people's with --repeated-rows" in " ".join(refused.stderr.split())
+
+
 def test_a_promise_that_cannot_be_kept_is_exit_code_1_and_no_file(folder: Path, tmp_path: Path) -> None:
     """As JSON, too: with how many labels would be needed, if any number would do."""
     options = (folder / "plain.json", folder / "train.csv", *OFFLINE, "--confidence", "views", "--agreement", "0.95")

@@ -18,6 +18,7 @@ _INTERRUPTED = 130
 _BROKEN_PIPE = 141  # as for a process that SIGPIPE ends
 _HOW_TO_RESUME = {
     "compile": " A run with --run-dir resumes from here when repeated.",
+    "label": " Labels and verdicts are kept, and the same command resumes.",
     "judge": " With --out FILE verdicts are kept, and the same command resumes.",
 }
 _MOST_PROBLEMS = 1000

@@ -207,6 +207,16 @@ class LabelJob:
     confidence: Method | None = option(
         "How sure the judge is: votes, logprobs or views, as of `blpo judge`.", metavar="METHOD"
     )
+    max_calls: int | None = option(
+        "Maximum number of the judge's LM calls, repetitions of the command included; images beyond it have no "
+        "verdict.",
+        metavar="N",
+        min=1,
+    )
+    max_usd: float | None = option(
+        "Maximum cost of the same calls in dollars, if prices are known.", metavar="X", min=0
+    )
+    prices: Prices = same(Search, "prices")
     seed: int = same(Search, "seed")
     allow_outside: bool = same(Data, "allow_outside")
     where: Where

@@ -100,6 +100,10 @@ class EvaluateJob:
     seed: int = same(Search, "seed")
     threads: int | None = same(Search, "threads")
     max_outage: float = same(Search, "max_outage")
+    run_dir: Path | None = option(
+        "Folder for a journal of the answers, from which the same command resumes, with --no-cache too.",
+        metavar="DIR",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +124,7 @@ class CalibrateJob:
     seed: int = same(Search, "seed")
     threads: int | None = same(Search, "threads")
     max_outage: float = same(Search, "max_outage")
+    run_dir: Path | None = same(EvaluateJob, "run_dir")
 
 
 @dataclass(frozen=True, kw_only=True)

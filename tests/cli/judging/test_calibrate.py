@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import dspy
 import pytest
+from engines import ScriptedServer, completion
 from typer.testing import CliRunner
 
 from blpo_dspy.cli.app import app
@@ -176,6 +181,45 @@ def test_a_calibrated_judge_keeps_its_confidence(folder: Path) -> None:
     """Its threshold holds for no other; and a cascade is no part of another."""
     done = blpo("judge", folder / "sure.json", folder / "images", *OFFLINE, "--confidence", "votes")
     assert (done.exit_code, "is calibrated with a confidence of its own" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "calls"),
+    [
+        ("calibrate", ["--agreement", "0.5", "--risk", "0.5", "--votes", "2", "--confidence", "votes"], 24),
+        ("evaluate", ["--no-cache", "--run-dir", "run"], 12),
+    ],
+)
+def test_a_killed_command_pays_for_nothing_twice(
+    command: str, options: list[str], calls: int, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DSPy's cache has the answers, also several votes; without it the journal. The one under way is asked again."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", "EMPTY")
+    monkeypatch.setenv("DSPY_CACHEDIR", str(tmp_path / "cache"))
+    dspy.configure_cache(disk_cache_dir=tmp_path / "cache")
+    out = ["--out", "out.json"] if command == "calibrate" else []
+    said, killed, running = completion("[[ ## label ## ]]\n4\n\n[[ ## completed ## ]]"), 9, []
+
+    def script(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
+        if len(server.bodies) == killed:
+            running[0].kill()
+            running[0].wait()
+        return 200, said, {}
+
+    with ScriptedServer(script) as server:
+        model = ["--model", "openai/gpt-4o-mini", "--api-base", server.url, "--threads", "1"]
+        words = [command, str(folder / "told.json"), str(folder / "val.csv"), *model, *options, *out]
+        running.append(subprocess.Popen([sys.executable, "-m", "blpo_dspy.cli.app", *words]))
+        assert running[0].wait(60) == -signal.SIGKILL
+        assert len(server.bodies) == killed
+        done = blpo(*words, "--json")
+    assert done.exit_code in (0, 1)
+    assert len(server.bodies) == calls + 1
+    counted = json.loads(done.stdout)["calls"]
+    # What the journal has was paid for by this run; what the cache has, by anyone.
+    paid = calls if "--run-dir" in options else calls - killed + 1
+    assert (counted["judge"], counted["cached"]) == (paid, calls - paid)
 
 
 def test_images_that_the_judge_was_trained_on_are_refused_by_name(folder: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +14,14 @@ from blpo_dspy.data.tables import Table, TableSource, read_table, require_column
 from blpo_dspy.errors import BlpoError, DataError, brief, counted
 
 LABEL, CONFIDENCE, SERVED_BY = "label", "confidence", "served_by"
+RATER, REASON, CANNOT = "rater", "reason", "cannot_tell"
+"""Columns of people's labels: who gave one, why, and whether that person could not tell."""
 CHANCE, STRATUM, DRAWN = "inclusion_probability", "stratum", "drawn"
 CHOSEN = "chosen"
 """What stands in the column `drawn` of an image that nobody drew at random."""
 _TEXTS = ("description", "reasoning", "answer")
 ADDED = (LABEL, *_TEXTS, "invalid", "inconsistent", CONFIDENCE, "escalate", SERVED_BY, "error")
 """The columns that a judge adds to a table."""
-NOT_PREDICTED = "is not among the predictions"
 _MOST_LEVELS = 20
 
 
@@ -99,7 +100,7 @@ def verdicts_in(table: Table, labels: LabelSpace, key: Sequence[str] = ()) -> Ve
 def key_columns(first: Table, second: Table, key: Sequence[str] | None) -> tuple[str, ...]:
     """Returns the columns by which rows of two tables are the same: those given, or all that both have.
 
-    Columns that a judge or a draw adds are none of them.
+    Columns that a judge, a draw or people add are none of them.
 
     Raises:
         DataError: If there is none, or one is missing.
@@ -108,7 +109,7 @@ def key_columns(first: Table, second: Table, key: Sequence[str] | None) -> tuple
         for table in (first, second):
             require_columns(table.name, table.columns, key, advice="", option="key")
         return tuple(key)
-    apart = {*ADDED, CHANCE, STRATUM, DRAWN}
+    apart = {*ADDED, CHANCE, STRATUM, DRAWN, RATER, REASON, CANNOT}
     shared = tuple(name for name in first.columns if name in second.columns and name not in apart)
     if not shared:
         raise DataError(
@@ -122,22 +123,6 @@ def key_of(values: Mapping[str, Any], key: Sequence[str]) -> str:
     """Returns by what a row is known again; "" where a column of it is empty in all."""
     parts = [text_in(values, name) for name in key]
     return "\x1f".join(parts) if any(parts) else ""
-
-
-def refuse_unusable(people: Table, problems: Sequence[str], known: Iterable[str]) -> None:
-    """Refuses labels of which some cannot be used; one that is known shows how the predictions name an image.
-
-    Raises:
-        DataError: If there are problems, naming all of them.
-    """
-    if not problems:
-        return
-    stray = any(problem.endswith(NOT_PREDICTED) for problem in problems)
-    such = next((brief(repr(name.replace("\x1f", ", "))) for name in known), "") if stray else ""
-    named = f" (the predictions name an image as in {such})" if such else ""
-    raise DataError(
-        f"{people.name}: {counted(len(problems), 'row')} cannot be used{named}; repair or remove them:", problems
-    )
 
 
 def repeated(places: Sequence[str], keys: Sequence[str]) -> list[str]:

@@ -25,6 +25,16 @@ def blpo(*arguments: object) -> Any:
     return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
+def test_a_table_serves_once(tmp_path: Path) -> None:
+    """Validation and test images are others than those of the table; nothing is read before that is clear."""
+    table = tmp_path / "labels.csv"
+    words = ("--scale", "1-5", "--task", "x", "--out", tmp_path / "judge.json")
+    for more in (("--val", table), ("--val", "v.csv", "--test", "./v.csv")):
+        done = blpo("compile", table, *words, *more)
+        assert done.exit_code == 2
+        assert "TABLE, --val and --test are different tables" in done.stderr
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with old labels and a judge compiled with them, and with new labels, some of them on old images."""

@@ -77,7 +77,7 @@ def load_examples(
             a text cell with "|" between two).
         image_column: The column of the only image, where it has another name than its input.
         label_column: The column with the human label.
-        context: TableColumns with further text inputs, such as the prompt an image was made from.
+        context: Columns with further text inputs, such as the prompt an image was made from.
         group_column: Rows with the same value here are never split up; an empty cell is a group of its own.
         id_column: The column with a unique id; without it, the image's path serves, or else the row number.
         reason_column: The column with what the person wrote beside the label; an empty cell holds none. An
@@ -146,7 +146,7 @@ def load_rated(
         rule: How ratings become a label, as `combine_raters` takes it.
         images: The names of the image inputs.
         image_column: The column of the only image, where it has another name than its input.
-        context: TableColumns with further text inputs.
+        context: Columns with further text inputs.
         group_column: Rows with the same value here are never split up.
         reason_column: The column with what the person wrote beside the label; where several rows rate an item, its
             reasons are joined, each with its rater and label.

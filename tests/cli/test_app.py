@@ -573,7 +573,8 @@ def test_an_empty_task_a_missing_table_and_shared_images_are_told(photos: Path) 
     """Each in one message."""
     assert "--task is empty" in compile_in(photos, task=" ").stderr
     assert "nowhere.csv: no such table" in compile_in(photos, table="nowhere.csv").stderr
-    shared = compile_in(photos, "--val", photos / "val.csv", "--test", photos / "val.csv").stderr
+    shutil.copy(photos / "val.csv", photos / "again.csv")
+    shared = compile_in(photos, "--val", photos / "val.csv", "--test", photos / "again.csv").stderr
     assert "10 images are in more than one of train, val, test" in shared
     both = compile_in(photos, "--result", photos / "judge.json").stderr
     assert "--out and --result both name" in both

@@ -20,6 +20,7 @@ from blpo_dspy.models.failures import FATAL_ERRORS
 from blpo_dspy.optimizers.bench.records import Rejection
 from blpo_dspy.optimizers.proposals.guards import Guards
 from blpo_dspy.optimizers.proposals.proposals import Proposal, refusal
+from blpo_dspy.optimizers.proposals.wrapping import unwrapped
 from blpo_dspy.text import as_data
 
 Inputs = Mapping[str, Any]
@@ -144,7 +145,7 @@ class Asker:
         if problem:
             return Reply(rejections=(Rejection(problem, as_data(value)),))
         values = value if isinstance(value, list) else [value]
-        texts = [as_data(text).strip().strip("`\"'").strip() for text in values]
+        texts = [unwrapped(as_data(text)) for text in values]
         return Reply(tuple(text for text in texts if text), shown=tuple(_shown(inputs)))
 
 

@@ -150,11 +150,11 @@ def test_an_instruction_may_be_as_long_as_the_cap_on_tokens_says(length: int, fi
     assert reason == (None if fits else "the instruction is longer than 20 tokens (about 20)")
 
 
-@pytest.mark.parametrize(("words", "fits"), [(7, True), (8, False)])
-def test_an_instruction_may_have_as_many_words_as_the_cap_says(words: int, fits: bool) -> None:
-    """Not one more."""
-    reason = refusal("much " * words, current="Rate it.", max_tokens=100, max_words=7)
-    assert reason == (None if fits else "the instruction has more than 7 words (8)")
+@pytest.mark.parametrize(("words", "fits"), [(20, True), (22, True), (23, False)])
+def test_an_instruction_may_have_about_as_many_words_as_the_cap_says(words: int, fits: bool) -> None:
+    """A tenth more, as LMs count words roughly."""
+    reason = refusal("much " * words, current="Rate it.", max_tokens=100, max_words=20)
+    assert reason == (None if fits else "the instruction has more than 20 words (23)")
     assert refusal("much " * words, current="Rate it.", max_tokens=100) is None
 
 

@@ -35,7 +35,7 @@ class Reply:
     Attributes:
         texts: The texts that the answer holds, safe to put into another prompt.
         rejections: The reason where the answer cannot be parsed.
-        shown: What the request said of each example: description, reason and context.
+        shown: What the request said of each example: description, reasons and context.
         error: Why the call failed, None if it didn't.
     """
 
@@ -155,11 +155,11 @@ def _feedback(reasons: Sequence[str]) -> str:
 
 
 def _shown(value: Any) -> Iterator[tuple[str, ...]]:
-    """The description, reason and context texts of each example in a prompt's inputs."""
+    """The description, reasons and context texts of each example in a prompt's inputs."""
     if isinstance(value, pydantic.BaseModel):
         yield from _shown(value.model_dump())
     elif isinstance(value, Mapping):
-        texts = [value[name] for name in ("description", "human_reason") if value.get(name)]
+        texts = [value[name] for name in ("description", "judge_reason", "human_reason") if value.get(name)]
         if isinstance(value.get("context"), Mapping):
             texts += value["context"].values()
         if texts:

@@ -178,7 +178,7 @@ def test_a_refused_request_is_not_repeated(error: Exception, overflow: bool) -> 
     assert (revision.overflow, first.overflow) == (overflow, overflow)
 
 
-@pytest.mark.parametrize("place", ["description", "human_reason"])
+@pytest.mark.parametrize("place", ["description", "judge_reason", "human_reason"])
 def test_a_revision_quotes_nothing_that_the_request_shows(place: str) -> None:
     """Descriptions, reasons and context in its inputs count."""
     words = "a blurred yellow bird sits on a wet branch"

@@ -90,7 +90,8 @@ class BLPO(BLPOOptions):
         exhibits = Exhibits(run.bench, run.labels, "descriptions", run.start.verbalizer)
         words = None if self.instruction_words is None else words_in(run.start.judge) + self.instruction_words
         to_the_end = self.inner_loop == "all_steps"
-        return Steps(run.bench, self._asker(run), exhibits, prompts, self.verbalizer_search, words, to_the_end)
+        search, asker = self.verbalizer_search, self._asker(run)
+        return Steps(run.bench, asker, exhibits, prompts, search, words, to_the_end, run.evidence)
 
     def _batches(self, run: Run) -> Batches:
         train, held_out = run.data.train, {"always": True, "never": False, "auto": None}[self.keep_back]

@@ -33,6 +33,12 @@ _HUMAN_REASON = (
     "their own words, which the judge never sees"
 )
 
+# What it says of a judge that doesn't read both the image and its description: rules for what it never sees are lost.
+_EVIDENCE = {
+    "image": "; the judge reads no descriptions, so that rules have to be about what it can see in the image itself",
+    "description": "; the judge reads the description alone, so that rules have to be about what such descriptions say",
+}
+
 VerbalizerSearch = Literal["learned", "fixed", "judge"]
 
 
@@ -63,6 +69,7 @@ class Steps:
         verbalizer_search: Where the verbalizer instructions come from; see `BLPO`.
         max_words: The longest judge instruction, None for no limit.
         to_the_end: Whether an update is judged on the whole batch even when its score can't be positive any more.
+        evidence: What the judge reads, None if that is unknown.
     """
 
     bench: Bench
@@ -72,6 +79,7 @@ class Steps:
     verbalizer_search: VerbalizerSearch = "learned"
     max_words: int | None = None
     to_the_end: bool = False
+    evidence: str | None = None
 
     def update_verbalizer(self, current: Instructions, history: Sequence[Trial]) -> Proposal:
         """q_{k+1} ← Update_q(p_t, H_k) (eq. 10); the ablations repeat q_0, or take the judge instruction for q."""
@@ -140,11 +148,13 @@ class Steps:
         return Proposal(None, shrunk)
 
     def _judge_prompt(self, errors: Sequence[JudgementError]) -> type[dspy.Signature]:
-        """The meta-prompt, with how long the instruction may be, what reasons are, and that texts are data."""
+        """The meta-prompt, with how long the instruction may be, what the judge reads and what the errors' texts are."""
         signature: Any = self.prompts.update_judge
         if self.max_words is not None:
             output = next(iter(signature.output_fields))
             signature = _with_remark(signature, output, f", in at most {self.max_words} words")
+        if remark := _EVIDENCE.get(self.evidence or ""):
+            signature = _with_remark(signature, "errors", remark)
         if any(error.judge_reason for error in errors):
             signature = _with_remark(signature, "errors", _JUDGE_REASON)
         if any(error.human_reason for error in errors):

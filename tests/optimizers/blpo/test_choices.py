@@ -127,6 +127,13 @@ def test_a_round_draws_a_minibatch_or_searches_everything() -> None:
         assert batch.searched == searched
 
 
+@pytest.mark.parametrize("evidence", ["image", "both", "description"])
+def test_the_steps_know_what_the_judge_reads(evidence: str) -> None:
+    """As the program says."""
+    with run_of(program={"evidence": evidence}) as (optimizer, run):
+        assert optimizer._steps(run).evidence == evidence
+
+
 def test_where_a_round_begins() -> None:
     """With q* of the round before where the judge reads descriptions, else with q_0; the ablations with their own."""
     end = Instructions("Bright is above 40", "Say how bright it is")

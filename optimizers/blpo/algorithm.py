@@ -14,7 +14,7 @@ Source: "Bi-Level Prompt Optimization for Multimodal LLM-as-a-Judge", arXiv 2602
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
 
@@ -75,7 +75,9 @@ class BLPO(BLPOOptions):
                 for k in range(self.inner_steps):  # for k = 0 … K−1
                     if self._settled(history):
                         break
-                    q = steps.update_verbalizer(current, [*tried, *history])  # q_{k+1} ← Update_q(p_t, H_k)  (10)
+                    q = steps.update_verbalizer(
+                        batch, current, [*tried, *history]
+                    )  # q_{k+1} ← Update_q(p_t, H_k)  (10)
                     trial = steps.try_verbalizer(batch, current, q, k + 1)  # p' ← J(q_{k+1}, p_t); score  (6, 9)
                     history.append(trial)  # H_{k+1} ← H_k ∪ {(q_{k+1}, score)}
             chosen = self._argmax(current, history)  # q* ← argmax score  (11)
@@ -158,8 +160,9 @@ class PaperBLPO(BLPO):
     """The paper's algorithm to the letter; any option can still be given.
 
     T = K = 5; at most ten mistakes, drawn after judging the whole trainset every round; scored on mistakes only; q_0
-    starts every round; the best update is taken whatever its score; the last p is returned. What the paper leaves open
-    is settled so: q_0 takes part in the argmax; of equal scores an update that changes p wins, and then the earliest.
+    starts every round; each further q is proposed from the scores alone; the best update is taken whatever its score;
+    the last p is returned. What the paper leaves open is settled so: q_0 takes part in the argmax; of equal scores an
+    update that changes p wins, and then the earliest.
     """
 
     algorithm: ClassVar[str] = "BLPO"
@@ -173,6 +176,7 @@ class PaperBLPO(BLPO):
     instruction_words: int | None = None
     guards: Guards = Guards(copied_words=None)  # noqa: RUF009 - frozen
     select: Select = "last"
+    update_verbalizer: type[dspy.Signature] = field(default_factory=lambda: updates.UpdateVerbalizerByScores)
 
 
 BLPO.paper = PaperBLPO

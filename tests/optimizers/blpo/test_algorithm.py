@@ -685,7 +685,7 @@ def test_a_history_that_overflows_the_context_costs_only_the_proposal() -> None:
     program = compiled(world(narrow), rounds=1, inner_steps=1)
     first, second = result(program).rounds[0].trials
     assert (first.judge is None, second.verbalizer) == (False, None)
-    assert "too long" in second.rejections[0].reason
+    assert "too long" in second.rejections[-1].reason
 
 
 def test_a_custom_metric_decides_what_is_right() -> None:

@@ -33,7 +33,7 @@ from blpo_dspy.optimizers.proposals.exhibits import Exhibits
 from blpo_dspy.optimizers.proposals.guards import Guards, words_in
 from blpo_dspy.optimizers.proposals.proposals import Proposal
 from blpo_dspy.optimizers.rounds import Select
-from blpo_dspy.programs.signatures import is_default_verbalizer_instruction
+from blpo_dspy.programs.signatures import is_default_verbalizer_instruction, is_for_several
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -118,8 +118,9 @@ class BLPO(BLPOOptions):
         if end is not run.start and run.describes:
             return end
         q = run.start.verbalizer
-        default = is_default_verbalizer_instruction(q)
-        return Instructions(end.judge, updates.report_instruction(run.start.judge) if default else q)
+        if is_default_verbalizer_instruction(q):
+            q = updates.report_instruction(run.start.judge, several=is_for_several(q))
+        return Instructions(end.judge, q)
 
     def _why_ended(self, run: Run, batches: Batches, current: Instructions) -> str:
         if batches.exhausted:

@@ -30,10 +30,16 @@ class FailedInstruction(pydantic.BaseModel):
     failure: str
 
 
-def report_instruction(task: str) -> str:
-    """Returns a verbalizer instruction for a judge's task."""
+def report_instruction(task: str, *, several: bool = False) -> str:
+    """Returns a verbalizer instruction for a judge's task.
+
+    Args:
+        task: The judge instruction.
+        several: Whether the judge is given several images at once.
+    """
+    where = "each image, under its name," if several else "the image"
     return (
-        f"A judge will be given this task: “{task}” Report everything in the image that bears on it, and how strongly "
+        f"A judge will be given this task: “{task}” Report everything in {where} that bears on it, and how strongly "
         "each shows."
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,13 @@ CHARACTERS_PER_TOKEN = 4
 # LMs count words roughly: an instruction that has a few more than was asked for is not worth another call.
 _OVERRUN = 1.1
 _NAMED = 80
+# What opens an apology, and no instruction.
+_DECLINED = re.compile(
+    r"(?:i['’]?m|i am|we['’]?re) (?:very |really )?(?:sorry|unable|not able)\b"
+    r"|i (?:can(?:not|['’]t| not)|won['’]t|must decline|apologi[sz]e)\b"
+    r"|(?:sorry|apologies)\b[,.!:—–-]|as an ai\b|unfortunately,? i\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,8 @@ def refusal(
         return f"the instruction was tried already ({_shortened(written)!r})"
     if written == _on_one_line(current):
         return UNCHANGED
+    if _DECLINED.match(written):
+        return f"the model declined to write one ({_shortened(written)!r})"
     if len(text) > max_tokens * CHARACTERS_PER_TOKEN:
         return f"the instruction is longer than {max_tokens} tokens (about {len(text) // CHARACTERS_PER_TOKEN})"
     if max_words is not None and words_in(text) > _OVERRUN * max_words:
@@ -59,9 +69,8 @@ def refusal(
     # What the user's own instruction says about the answer may stay.
     kept = _on_one_line(current).casefold()
     stated = next((words for words in stated_formats(text) if words.casefold() not in kept), None)
-    if stated is not None:
-        return f"the instruction states an output format ({_shortened(stated)!r}), which the program owns"
-    return None
+    owned = f"the instruction states an output format ({_shortened(stated or '')!r}), which the program owns"
+    return owned if stated is not None else None
 
 
 def _on_one_line(text: str) -> str:

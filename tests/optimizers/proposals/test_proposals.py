@@ -137,6 +137,29 @@ def test_every_statement_has_to_be_the_users_own() -> None:
     assert "JSON" in (refusal(f"{current} Answer in JSON.", current=current, max_tokens=100) or "")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry, but I can't help with that.",
+        "I’m unable to revise instructions about violent images.",
+        "I cannot assist with this request.",
+        "Sorry, I can't do that.",
+        "As an AI, I do not label people.",
+        "Unfortunately, I can't write that.",
+    ],
+)
+def test_an_apology_is_no_instruction(text: str) -> None:
+    """As models write it where descriptions are of what they don't speak about."""
+    reason = refusal(text, current="Rate it.", max_tokens=100)
+    assert reason == f"the model declined to write one ({text!r})"
+
+
+@pytest.mark.parametrize("text", ["Sorry faces count as sad.", "I would rate blur first. Rate it so.", "Imagine it."])
+def test_words_of_an_apology_in_an_instruction_are_none(text: str) -> None:
+    """Nor is one in the first person."""
+    assert refusal(text, current="Rate it.", max_tokens=100) is None
+
+
 def test_an_instruction_that_was_tried_is_named() -> None:
     """White space makes no other instruction of it."""
     reason = refusal("Report  the blur.", current="Report it.", max_tokens=100, tried=["Look.", "Report the blur."])

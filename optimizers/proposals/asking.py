@@ -36,12 +36,14 @@ class Reply:
         texts: The texts that the answer holds, safe to put into another prompt.
         rejections: The reason where the answer cannot be parsed.
         shown: What the request said of each example: description, reasons and context.
+        asked: What the request asked for, in its words.
         error: Why the call failed, None if it didn't.
     """
 
     texts: tuple[str, ...] = ()
     rejections: tuple[Rejection, ...] = ()
     shown: tuple[tuple[str, ...], ...] = ()
+    asked: str = ""
     error: LMError | None = None
 
     @property
@@ -85,6 +87,7 @@ class Asker:
         problems = [
             refusal(text, current=current, max_tokens=self.max_tokens, max_words=max_words, tried=tried)
             or self.guards.copied(text, reply.shown, current=current)
+            or self.guards.repeated(text, reply.asked, current=current)
             for text in reply.texts
         ]
         return [
@@ -146,7 +149,7 @@ class Asker:
             return Reply(rejections=(Rejection(problem, as_data(value)),))
         values = value if isinstance(value, list) else [value]
         texts = [unwrapped(as_data(text)) for text in values]
-        return Reply(tuple(text for text in texts if text), shown=tuple(_shown(inputs)))
+        return Reply(tuple(text for text in texts if text), shown=tuple(_shown(inputs)), asked=signature.instructions)
 
 
 def _feedback(reasons: Sequence[str]) -> str:

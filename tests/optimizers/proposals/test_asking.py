@@ -191,3 +191,17 @@ def test_a_revision_quotes_nothing_that_the_request_shows(place: str) -> None:
     revision, _ = ask(quoting, {"revised": f"Judge that {words}."}, {"revised": "Judge the blur."})
     assert revision.text == "Judge the blur."
     assert "quotes an example" in revision.rejections[0].reason
+
+
+def test_a_revision_repeats_nothing_of_the_request_itself() -> None:
+    """As weak models do; what the present instruction has of it may stay."""
+    request = Revision.with_instructions("Revise it so that it holds for all images that people will see.")
+
+    def revised(current: str) -> Any:
+        answers = [{"revised": f"{current} Rate blur so that it holds for all images that people like."}] * 2
+        return ask(lambda asker: asker.revise(request, {"text": current}, current), *answers, max_tokens=90)[0]
+
+    refused = revised("Judge it.")
+    assert (refused.text, [r.kind for r in refused.rejections]) == (None, ["the instruction repeats the request"] * 2)
+    assert "('so that it holds for all images that')" in refused.rejections[0].reason
+    assert revised("Be strict, so that it holds for all images that people send.").text is not None

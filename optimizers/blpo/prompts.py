@@ -40,7 +40,7 @@ def report_instruction(task: str, *, several: bool = False) -> str:
     where = "each image, under its name," if several else "the image"
     return (
         f"A judge will be given this task: “{task}” Report everything in {where} that bears on it, and how strongly "
-        "each shows."
+        "each shows. Leave the verdict to the judge."
     )
 
 

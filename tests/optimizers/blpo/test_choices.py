@@ -166,7 +166,9 @@ def test_the_first_verbalizer_instruction_asks_for_each_of_several_images(images
     judge = VisualJudge(LABELS, instruction="Say which is brighter.", images=images)
     with run_of() as (optimizer, run):
         run.start = Instructions(judge.instruction, judge.verbalizer_instruction)
-        assert asked in optimizer._begin(run, run.start).verbalizer
+        first = optimizer._begin(run, run.start).verbalizer
+    assert asked in first
+    assert first.endswith("Leave the verdict to the judge.")
     assert asked in METHODS["fixed-task-aware"].student(judge).verbalizer_instruction
 
 

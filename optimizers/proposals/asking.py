@@ -140,7 +140,9 @@ class Asker:
             try:
                 value, problem = getattr(once_more(lambda: dspy.Predict(signature)(**inputs, config=config)), field), ""
             except AdapterParseError as error:
-                value, problem = error.lm_response, f"the answer has no readable field {field}"
+                twice = field in (error.parsed_result or {})
+                problem = f"the answer states {field} twice" if twice else f"the answer has no readable field {field}"
+                value = error.lm_response
             except LMError as error:
                 return Reply(rejections=(_refused(error),), error=error)
         if any(answer.truncated for answer in answers):

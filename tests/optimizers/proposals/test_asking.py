@@ -75,6 +75,7 @@ def test_replies_are_data() -> None:
     ("answer", "reason"),
     [
         ("Sure!", "no readable field answer"),
+        ("[[ ## answer ## ]]\na draft\n\n[[ ## answer ## ]]\nanother", "the answer states answer twice"),
         (("[[ ## answer ## ]]\nhalf of", "length"), "cut off by the token limit"),
         (dspy.lm15.InvalidRequestError("against our policy"), "against our policy"),
     ],

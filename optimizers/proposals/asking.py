@@ -17,6 +17,7 @@ from blpo_dspy.calls.workers import Workers
 from blpo_dspy.errors import ModelError
 from blpo_dspy.models.adapter import one_call_adapter
 from blpo_dspy.models.failures import FATAL_ERRORS
+from blpo_dspy.models.whole_answers import is_followed
 from blpo_dspy.optimizers.bench.records import Rejection
 from blpo_dspy.optimizers.proposals.guards import Guards
 from blpo_dspy.optimizers.proposals.proposals import Proposal, refusal
@@ -145,7 +146,7 @@ class Asker:
                 value = error.lm_response
             except LMError as error:
                 return Reply(rejections=(_refused(error),), error=error)
-        if any(answer.truncated for answer in answers):
+        if any(answer.truncated and not is_followed(answer.text, field) for answer in answers):
             problem = "the answer was cut off by the token limit"
         if problem:
             return Reply(rejections=(Rejection(problem, as_data(value)),))

@@ -154,6 +154,15 @@ def test_a_revision_that_cannot_be_used_is_asked_for_once_more_with_the_reason(a
     assert second.field("feedback") == f"{rejection.reason}. Write the complete instruction anew."
 
 
+@pytest.mark.parametrize(
+    "rest", ["[[ ## completed ## ]]\n\nI chose", "[[ ## text ## ]]\nJudge it.\n\n[[ ## feedback ## ]]\nno"]
+)
+def test_a_cut_after_the_end_of_a_revision_is_no_loss(rest: str) -> None:
+    """As weak models write on and on, and repeat the request."""
+    revision, seen = revise((f"[[ ## revised ## ]]\nJudge the blur.\n\n{rest}", "length"))
+    assert (revision.text, revision.rejections, len(seen)) == ("Judge the blur.", (), 1)
+
+
 def test_two_unusable_revisions_are_none() -> None:
     """There is no third call."""
     revision, seen = revise({"revised": "Judge it."}, "Sure!")

@@ -128,8 +128,10 @@ class BLPO(BLPOOptions):
             return "minibatches of the largest size led to no update"
         judged = run.bench.judge(current, run.data.train)  # known by now
         run.bench.check(judged)  # was it refused all mistakes?
-        mistakes = any(judgement.mistake for judgement in judged)
-        return f"the judge makes {'too few' if mistakes else 'no'} mistakes on the trainset to learn from"
+        mistakes = sum(judgement.mistake for judgement in judged)
+        if not mistakes:
+            return "the judge makes no mistakes on the trainset to learn from"
+        return f"the judge makes too few mistakes on the trainset to learn from ({mistakes} in {len(judged)} examples)"
 
     def _settled(self, history: Sequence[Trial]) -> bool:
         """Whether the inner loop has what it looks for."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import ipaddress
 import os
 import re
@@ -12,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
+import typer.testing
 from hypothesis import settings
 
 _CACHES = tempfile.TemporaryDirectory(prefix="blpo-tests-")
@@ -34,6 +38,9 @@ sys.dont_write_bytecode = False
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=50)
 settings.load_profile("repeatable")
 
+# A test that runs a command would build all commands again, which takes longer than most of them.
+typer.testing._get_command = functools.cache(typer.main.get_command)
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
@@ -54,6 +61,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts files with slow tests first; with `--no-loadscope-reorder` the workers take them in this order."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_collection_finish() -> None:
+    """Spares the collector the modules and tests, which stay; it would look at them with all that a test leaves."""
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
 
 
 def pytest_configure(config: pytest.Config) -> None:

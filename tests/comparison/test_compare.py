@@ -447,7 +447,7 @@ def test_a_search_that_lost_some_calls_says_how_many(tmp_path: Path) -> None:
 SCRIPT = """
 import hashlib, os, signal, sys, threading, time
 sys.path.insert(0, {tests!r})
-import dspy
+import dspy, sklearn.metrics
 from photographs import ROLES, RecordingEngine, Recording, photographs, student
 from blpo_dspy import Models, compare
 
@@ -475,14 +475,15 @@ def count():
                 os.kill(os.getpid(), signal.SIGKILL)
 
 left, lock = None, threading.Lock()
+sets = photographs()
 for out, killed in {runs!r}:
     print("run", flush=True)
-    process = os.fork()  # so that the library is imported once
+    process = os.fork()  # so that the library is imported and the photographs are made once
     if not process:
         paid = os.open(out + ".paid", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
         lms = [dspy.LM("embedded/paid", engine=Paid(role, Recording()), cache=False) for role in ROLES]
         compare(
-            student(), **photographs(), models=Models(*lms), max_calls=50, optimizers="fixed,copro", out=out,
+            student(), **sets, models=Models(*lms), max_calls=50, optimizers="fixed,copro", out=out,
             num_threads=1, on_start=lambda method, seed: say("start", method),
             on_row=lambda row: say("row", row.method, row.error),
         )

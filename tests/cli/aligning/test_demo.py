@@ -192,7 +192,7 @@ def test_a_run_is_reviewed_and_its_tables_are_compiled_again(compiled: Path, mon
             item = {name: view["item"][name] for name in ("position", "version")}
             decided = client.post("act", json={"do": "decide", **item, "decision": "relabel", "label": "50"})
             assert decided.json()["progress"]["labelled"] == 1
-        said = page.stop(signal.SIGINT)
+        _, said = page.stop(signal.SIGINT)
     words = shlex.split(said.partition("Next")[2].strip())
     assert words[:3] == ["blpo", "compile", "train.again.csv"]
     monkeypatch.chdir(compiled)

@@ -94,10 +94,10 @@ def test_a_judge_of_scores_is_compiled_evaluated_and_judges(compiled: Path, demo
     assert evaluated["spearman"] == json.loads((compiled / "result.json").read_text())["after"]["test"]["spearman"]
     assert set(evaluated["intervals"]) >= {"spearman", "pearson", "mae", "accuracy"}
     out = compiled / "labels.csv"
-    assert blpo("judge", compiled / "judge.json", demo / "images", "--model", "embedded", "--out", out).exit_code == 0
+    assert blpo("judge", compiled / "judge.json", demo / "test.csv", "--model", "embedded", "--out", out).exit_code == 0
     with out.open(newline="") as file:
         scores = [float(row["label"]) for row in csv.DictReader(file)]
-    assert len(scores) == 260
+    assert len(scores) == 100
     assert all(0 <= score <= 100 for score in scores)
 
 
@@ -133,11 +133,11 @@ def test_folds_and_comparisons_take_scores(demo: Path, tmp_path: Path) -> None:
         "--optimizers",
         "none,blpo,apo-descriptions",
         "--max-calls",
-        "400",
+        "150",
         "--out",
         tmp_path / "compared",
     )
-    done = blpo("compare", demo / "val.csv", "--sizes", "20,10,20", *options)
+    done = blpo("compare", demo / "val.csv", "--sizes", "20,10,10", *options)
     assert done.exit_code == 0, done.output
     assert "Spearman" in done.output
     page = (tmp_path / "compared" / "report.html").read_text()

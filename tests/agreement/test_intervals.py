@@ -161,7 +161,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say(judge: Callable[[], Judg
     space, outcomes, counts = judge()
     rng = np.random.default_rng(3)
     true = {name: values[0] for name, values in figures(space, (outcomes * np.array(counts)[:, None])[None]).items()}
-    rows = [rng.multinomial(count, row, size=250) for count, row in zip(counts, outcomes, strict=True)]
+    rows = [rng.multinomial(count, row, size=400) for count, row in zip(counts, outcomes, strict=True)]
     tables = np.stack(rows, axis=1)
     found = figures(space, tables)
     names = ("accuracy", "macro_f1", "kappa")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import threading
@@ -121,8 +122,9 @@ class ScriptedServer:
                 sent = {"Content-Type": "application/json", "Content-Length": str(len(content)), **headers}
                 for name, value in sent.items():
                     self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(content)
+                with contextlib.suppress(ConnectionError):  # a client that was killed
+                    self.end_headers()
+                    self.wfile.write(content)
 
             def log_message(self, format: str, *args: Any) -> None:
                 """Says nothing."""

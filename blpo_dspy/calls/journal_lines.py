@@ -69,6 +69,8 @@ def usage_in(line: Mapping[str, Any]) -> Usage:
 def _usage_fields(line: Mapping[str, Any]) -> dict[str, Any]:
     usage: dict[str, Any] = of_kind(line, "usage", dict)
     for name, found in usage.items():
+        if type(found) is int and found >= 0 and name in _COUNTS:  # as nearly all are
+            continue
         # Whatever a server claims: orjson reads a float where an integer has more than 64 bits.
         value = usage[name] = int(found) if type(found) is float and 2**63 <= found < math.inf else found
         if type(value) not in _COUNTS[name]:  # of_kind says so, and takes longer to find it

@@ -16,8 +16,12 @@ from blpo_dspy.files import writing_output
 _BAD_INPUT = 2
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141  # as for a process that SIGPIPE ends
+_CACHED = " DSPy's cache keeps answers unless --no-cache is given, and --run-dir does: the same command resumes."
 _HOW_TO_RESUME = {
+    "calibrate": _CACHED,
+    "evaluate": _CACHED,
     "compile": " A run with --run-dir resumes from here when repeated.",
+    "label": " Labels and verdicts are kept, and the same command resumes.",
     "judge": " With --out FILE verdicts are kept, and the same command resumes.",
 }
 _MOST_PROBLEMS = 1000

@@ -16,6 +16,7 @@ _WRITTEN = {
     "abandon": ("abandon=True", "--abandon"),
     "batch_api": ("batch_api=True", "--batch-api"),
     "prices": ("prices={model: (prompt, completion)}", "--price MODEL=IN,OUT"),
+    "raters": ("load_rated(…)", "--repeated-rows"),
     "scores": ("LabelSpace.scores(low, high)", "--scores LOW-HIGH"),
     "scale": ("scale=(lowest, highest)", "--source-option scale=LOWEST-HIGHEST"),
     "size": ("a smaller size=…", "smaller --sizes (evaluate: --draw)"),

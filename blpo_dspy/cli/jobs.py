@@ -100,6 +100,10 @@ class EvaluateJob:
     seed: int = same(Search, "seed")
     threads: int | None = same(Search, "threads")
     max_outage: float = same(Search, "max_outage")
+    run_dir: Path | None = option(
+        "Folder for a journal of the answers, from which the same command resumes, with --no-cache too.",
+        metavar="DIR",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +124,7 @@ class CalibrateJob:
     seed: int = same(Search, "seed")
     threads: int | None = same(Search, "threads")
     max_outage: float = same(Search, "max_outage")
+    run_dir: Path | None = same(EvaluateJob, "run_dir")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +212,16 @@ class LabelJob:
     confidence: Method | None = option(
         "How sure the judge is: votes, logprobs or views, as of `blpo judge`.", metavar="METHOD"
     )
+    max_calls: int | None = option(
+        "Maximum number of the judge's LM calls, repetitions of the command included; images beyond it have no "
+        "verdict.",
+        metavar="N",
+        min=1,
+    )
+    max_usd: float | None = option(
+        "Maximum cost of the same calls in dollars, if prices are known.", metavar="X", min=0
+    )
+    prices: Prices = same(Search, "prices")
     seed: int = same(Search, "seed")
     allow_outside: bool = same(Data, "allow_outside")
     where: Where

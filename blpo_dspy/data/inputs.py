@@ -16,6 +16,7 @@ from blpo_dspy.data.images.prepare import ImageError, ImageSource, content, is_r
 from blpo_dspy.data.images.remote import RemoteFolder, fetched, is_remote, is_remote_table
 from blpo_dspy.data.rows import Draft, RowReader, TableColumns, blamed_option
 from blpo_dspy.data.tables import (
+    IMAGE_SUFFIXES,
     PARQUET,
     TABLE_SUFFIXES,
     Table,
@@ -154,7 +155,9 @@ def find_inputs(
     given: list[Any] = list(cast("Sequence[ImageSource]", sources))
     if len(given) == 1 and is_remote(given[0]):
         return _of_address(given[0], fields, image_column, texts)
-    several = [str(source) for source in given if _is_folder(source) or _is_table(source)]
+    # Among many paths the disk is asked only about those that do not end as images do.
+    asked = given if len(given) == 1 else [source for source in given if not _is_named_image(source)]
+    several = [str(source) for source in asked if _is_folder(source) or _is_table(source)]
     if several and len(given) > 1:
         raise BlpoError(f"{several[0]}: one folder or table is judged at a time; give it alone, or images only")
     if not given:
@@ -191,6 +194,10 @@ def _of_address(url: str, fields: InputFields, image_column: str | None, texts: 
         table = listed_images(url, RemoteFolder(folder_url).files(), fields.images[0].name)
         found = _of_listed(table, TableColumns.of(fields), texts)
     return replace(found, name=url, reader=replace(found.reader, base=None, remote=RemoteFolder(folder_url)))
+
+
+def _is_named_image(source: object) -> bool:
+    return isinstance(source, (str, os.PathLike)) and os.fspath(source).lower().endswith(IMAGE_SUFFIXES)
 
 
 def _is_folder(source: object) -> bool:

@@ -30,7 +30,7 @@ _JSON_LINES = (".jsonl", ".ndjson")
 PARQUET = (".parquet", ".pq")
 TABLE_SUFFIXES = (*_DELIMITED, *_JSON_LINES, *PARQUET)
 _LONGEST_CELL = MAX_FILE * 4 // 3 + 1000  # base64 and the prefix of a data URI
-_IMAGES = (
+IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
     *(".avif", ".jp2", ".ppm", ".pgm", ".ico"),
 )
@@ -349,10 +349,10 @@ def read_folder(folder: Path, image_column: str, label_column: str | None, *, fo
 
 def listed_images(name: str, paths: Sequence[str], image_column: str) -> Table:
     """Returns one row per image, by its suffix, of a list of files below a folder that `name` names."""
-    images = [path for path in paths if path.lower().endswith(_IMAGES)]
+    images = [path for path in paths if path.lower().endswith(IMAGE_SUFFIXES)]
     if not images:
         raise DataError(f"{name}: no images")
-    notes = _skipped_note([Path(path) for path in paths if not path.lower().endswith(_IMAGES)])
+    notes = _skipped_note([Path(path) for path in paths if not path.lower().endswith(IMAGE_SUFFIXES)])
     return Table(name, (image_column,), tuple(TableRow(path, {image_column: path}) for path in images), None, (), notes)
 
 
@@ -379,8 +379,8 @@ def _files(folder: Path, follow_links: bool) -> _Files:
         below = Path(parent).relative_to(folder)
         found += [below / name for name in files if not name.startswith(".")]
     paths = sorted(found)
-    images = [path for path in paths if path.suffix.lower() in _IMAGES]
-    others = [path for path in paths if path.suffix.lower() not in _IMAGES]
+    images = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
+    others = [path for path in paths if path.suffix.lower() not in IMAGE_SUFFIXES]
     return _Files(images, others, [link.relative_to(folder) for link in links])
 
 

@@ -21,10 +21,7 @@ from blpo_dspy.data.tables import TABLE_SUFFIXES, TableRow
 from blpo_dspy.errors import BlpoError, DataError, brief
 from blpo_dspy.files import check_path, spreadsheet_cell, writable_folder
 from blpo_dspy.labelling.journal import journal_folder
-from blpo_dspy.predictions.reading import CHANCE
-
-LABEL, REASON, RATER = "label", "reason", "rater"
-"""Columns of the output beside those of the source."""
+from blpo_dspy.predictions.reading import CHANCE, LABEL, RATER, REASON
 
 EARLIER = "earlier"
 """Who gave the labels that a table without a column for raters holds already."""

@@ -15,8 +15,8 @@ from xml.sax.saxutils import quoteattr
 
 from blpo_dspy.data.tables import TableSource, read_folder, require_columns
 from blpo_dspy.errors import DataError, brief, counted
-from blpo_dspy.labelling.items import LABEL, RATER, REASON, path_cell
-from blpo_dspy.predictions.reading import ADDED, space_of, text_in, verdicts_in, whole_table
+from blpo_dspy.labelling.items import path_cell
+from blpo_dspy.predictions.reading import ADDED, LABEL, RATER, REASON, space_of, text_in, verdicts_in, whole_table
 
 LOCAL_FILES = "/data/local-files/?d="
 """How Label Studio names a file below its document root, by local storage."""

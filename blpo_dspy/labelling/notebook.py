@@ -104,6 +104,8 @@ def label_in_notebook(
     rater: str = "annotator",
     judge: VisualJudge | None = None,
     models: Models | None = None,
+    max_calls: int | None = None,
+    max_usd: float | None = None,
     random_share: float = RANDOM_SHARE,
     seed: int = 0,
     allow_outside: bool = False,
@@ -124,6 +126,9 @@ def label_in_notebook(
         judge: A judge whose labels say what comes next; it first judges what it has not judged yet. With
             `judge.confident(…)` its doubt counts. A plain random sample if None.
         models: The judge's models; its own, or those of DSPy's settings, if None.
+        max_calls: The most LM calls of the judge, those of the same call before included; what it did not judge is
+            drawn at random.
+        max_usd: The most dollars, likewise.
         random_share: The share of random draws beside what the judge's labels choose.
         seed: Of the order.
         allow_outside: Whether images may lie outside the folder, or that of the table.
@@ -147,7 +152,8 @@ def label_in_notebook(
     elif judge.labels != labels:
         raise BlpoError(f"the judge labels {judge.labels}, not {labels}; give its labels")
     else:
-        predictions, _ = judge_items(items, judge, models or models_of(judge), work.out)
+        models = models or models_of(judge)
+        predictions, _ = judge_items(items, judge, models, work.out, max_calls=max_calls, max_usd=max_usd)
         session, _ = session_by_judge(work, items, predictions, judge, seed=seed, share=random_share)
     try:
         page = LabelPage(session, height)

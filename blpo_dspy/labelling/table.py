@@ -14,7 +14,7 @@ from filelock import FileLock
 from blpo_dspy.data.ratings import Ratings, ratings_from_rows
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import replacing, spreadsheet_cell
-from blpo_dspy.labelling.items import LABEL, RATER, REASON, Given, Items
+from blpo_dspy.labelling.items import Given, Items
 from blpo_dspy.labelling.journal import (
     CANNOT_TELL,
     SKIPPED,
@@ -27,9 +27,8 @@ from blpo_dspy.labelling.journal import (
     other_paths,
 )
 from blpo_dspy.labelling.order.ordering import Ordering
-from blpo_dspy.predictions.reading import CHANCE, DRAWN, STRATUM
+from blpo_dspy.predictions.reading import CANNOT, CHANCE, DRAWN, LABEL, RATER, REASON, STRATUM
 
-CANNOT = "cannot_tell"
 _OURS = (LABEL, REASON, RATER, CANNOT, DRAWN, CHANCE, STRATUM)
 _SECONDS_TO_WAIT = 30
 

@@ -37,6 +37,7 @@ class Job:
     max_outage: float
     on_read: Callable[[int], None]
     on_progress: Callable[[Progress], None]
+    partial: bool = False
 
     @property
     def both(self) -> bool:

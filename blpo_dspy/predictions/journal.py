@@ -55,7 +55,8 @@ class PredictionJournal(AnswerJournal):
     def _take_answer(self, key: str, role: str, usage: Mapping[str, Any]) -> None:
         total = self._answered.setdefault(role, Counter())
         for name, value in usage.items():
-            total[name] += value
+            if value:
+                total[name] += value
 
     def _take_other(self, line: dict[str, Any], place: Place) -> None:
         if line["kind"] != "row":

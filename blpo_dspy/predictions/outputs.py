@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.data.inputs import Inputs
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.lm import Models, identity
 from blpo_dspy.predictions.files import Output, check_target
-from blpo_dspy.predictions.journal import SUFFIX
+from blpo_dspy.predictions.journal import SUFFIX, PredictionJournal
 from blpo_dspy.predictions.results import escalates_to_people
 from blpo_dspy.predictions.shards.manifest import MANIFEST, folder_of
 from blpo_dspy.programs.cascade import Cascade, stages_of
+from blpo_dspy.programs.pairs import asked_in
 from blpo_dspy.programs.visual_judge import VisualJudge
 
 
@@ -65,6 +67,20 @@ def check_escalated(path: Path | None, out: Path, judge: VisualJudge) -> None:
         )
     if path.exists() and not kept_in(out).exists():
         raise BlpoError(f"{path}: there is such a file already; name another one, or remove it", option="escalated")
+
+
+def spent_on(out: Path, judge: VisualJudge, models: Sequence[Models]) -> Usage:
+    """Returns what earlier calls of `predict` in one process used for an output; of pairs, in both orders.
+
+    Raises:
+        JournalError: As `predict`.
+    """
+    if not journal_of(out).exists():
+        return Usage()
+    both = asked_in(judge.labels, "both") > 1
+    journal = PredictionJournal(journal_of(out), fingerprint_of(judge, models, both=both))
+    journal.close()
+    return journal.earlier.total
 
 
 def fingerprint_of(judge: VisualJudge, models: Sequence[Models], *, both: bool) -> dict[str, Any]:

@@ -61,6 +61,7 @@ def predict(
     orders: Orders = "both",
     prices: Prices | None = None,
     batch_api: bool | BatchApi = False,
+    partial_table: bool = False,
     on_read: Callable[[int], None] = lambda done: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
@@ -117,6 +118,8 @@ def predict(
         batch_api: Whether requests go through the provider's batch endpoint, which answers within a day at a lower
             price. The call waits for it; a call cut short takes up the batches under way. Evidence with a description
             takes two batches, one after the other. `max_calls` is then the most requests that are submitted.
+        partial_table: Whether the table is written also when a cap stops the call; a row that was not judged is then
+            empty in the columns above.
         on_read: Called with the number of rows read so far, while all are read before the first LM call.
         on_progress: Called before the first LM call, with what is known already, and then as rows are done.
 
@@ -141,7 +144,7 @@ def predict(
     note_other_models(judge, asked)
     check_plain(judge, batch=batch is not None, shards=workers is not None or cluster is not None)
     inputs = source if isinstance(source, Inputs) else inputs_of(judge, source, image_column, texts, allow_outside)
-    job = Job(judge, inputs, output, asked, orders, prices, max_outage, on_read, on_progress)
+    job = Job(judge, inputs, output, asked, orders, prices, max_outage, on_read, on_progress, partial_table)
     if workers is None and cluster is None and not in_shards(target):
         limits: dict[str, Any] = {"max_outage": max_outage, "max_calls": max_calls, "max_usd": max_usd}
         batches = None if batch is None else partial(Batches, batch, **limits)
@@ -190,7 +193,7 @@ def _judged_here(
             session.run(job.models, pool, cap, outages, batches=batches, prices=job.prices)
         session.for_people = people
         progress = session.progress()
-        if progress.complete:
+        if progress.complete or job.partial:
             session.write(target)
             job.output.send()
         log_judged(progress, target)

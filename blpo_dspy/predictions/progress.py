@@ -63,7 +63,7 @@ class Progress:
 
     @property
     def complete(self) -> bool:
-        """Whether every row has a verdict or an error, so that the table was written."""
+        """Whether every row has a verdict or an error; if not, a table is written only if it may be partial."""
         return self.known == self.total
 
     @property

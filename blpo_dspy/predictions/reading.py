@@ -14,6 +14,8 @@ from blpo_dspy.data.tables import Table, TableSource, read_table, require_column
 from blpo_dspy.errors import BlpoError, DataError, brief, counted
 
 LABEL, CONFIDENCE, SERVED_BY = "label", "confidence", "served_by"
+RATER, REASON, CANNOT = "rater", "reason", "cannot_tell"
+"""Columns of people's labels: who gave one, why, and whether that person could not tell."""
 CHANCE, STRATUM, DRAWN = "inclusion_probability", "stratum", "drawn"
 CHOSEN = "chosen"
 """What stands in the column `drawn` of an image that nobody drew at random."""
@@ -98,7 +100,7 @@ def verdicts_in(table: Table, labels: LabelSpace, key: Sequence[str] = ()) -> Ve
 def key_columns(first: Table, second: Table, key: Sequence[str] | None) -> tuple[str, ...]:
     """Returns the columns by which rows of two tables are the same: those given, or all that both have.
 
-    Columns that a judge or a draw adds are none of them.
+    Columns that a judge, a draw or people add are none of them.
 
     Raises:
         DataError: If there is none, or one is missing.
@@ -107,7 +109,7 @@ def key_columns(first: Table, second: Table, key: Sequence[str] | None) -> tuple
         for table in (first, second):
             require_columns(table.name, table.columns, key, advice="", option="key")
         return tuple(key)
-    apart = {*ADDED, CHANCE, STRATUM, DRAWN}
+    apart = {*ADDED, CHANCE, STRATUM, DRAWN, RATER, REASON, CANNOT}
     shared = tuple(name for name in first.columns if name in second.columns and name not in apart)
     if not shared:
         raise DataError(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dspy
@@ -12,8 +14,9 @@ import dspy
 from blpo_dspy.agreement.intervals import Interval, PairedComparison, agreement_intervals
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.verdicts import Verdict, agreement_of, compare_verdicts
+from blpo_dspy.calls.journal import Journal
 from blpo_dspy.calls.ledger import Ledger
-from blpo_dspy.calls.meter import Meter
+from blpo_dspy.calls.meter import GRACE, Meter
 from blpo_dspy.calls.outages import MAX_OUTAGE, Outages
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.examples import item_prints
@@ -89,6 +92,7 @@ def measure(
     seed: int = 0,
     progress: bool | None = None,
     orders: Orders = "both",
+    run_dir: str | Path | None = None,
 ) -> Measurement:
     """Measures how far a judge agrees with people, and, with `against`, how it compares with another judge.
 
@@ -105,6 +109,8 @@ def measure(
         seed: Of the intervals.
         progress: Whether progress is shown; if None, on a terminal and in a notebook.
         orders: Whether judges of pairs are asked in "both" orders of the images or "one".
+        run_dir: A folder for a journal of the answers: a request that it holds the answer to, as after an interruption,
+            is not paid for again, whether or not DSPy's cache knows it.
 
     Raises:
         DataError: If examples cannot be used.
@@ -122,8 +128,10 @@ def measure(
         notice(f"the judge was calibrated on {line}")
     judges = [judge] if against is None else [judge, against]
     asked = [(each, given_models(each, models), examples) for each in judges]
-    with watching(progress, resumes=None) as watch:
-        return measured(asked, watch, num_threads=num_threads, max_outage=max_outage, seed=seed, orders=orders)
+    folder = None if run_dir is None else Path(run_dir)
+    how: dict[str, Any] = {"num_threads": num_threads, "max_outage": max_outage, "orders": orders}
+    with watching(progress, resumes=folder) as watch:
+        return measured(asked, watch, seed=seed, run_dir=folder, **how)
 
 
 def measured(
@@ -134,14 +142,15 @@ def measured(
     max_outage: float,
     seed: int,
     orders: Orders,
+    run_dir: Path | None,
 ) -> Measurement:
     """Returns the measurement of the first of one or two judges, each asked with its models about the same images.
 
     Further arguments and errors are those of `measure`.
     """
     labels, said = asked[0][0].labels, []
-    with Workers(num_threads) as workers:
-        meter = Meter(num_threads=workers.num_threads, outages=Outages(max_outage))
+    with asking(num_threads, run_dir, "evaluate") as (workers, journal):
+        meter = Meter(num_threads=workers.num_threads, store=journal, outages=Outages(max_outage))
         for judge, models, examples in asked:
             watch.begin("judging", len(examples))
             how: dict[str, Any] = {"workers": workers, "meter": meter, "done": watch.advance, "orders": orders}
@@ -156,6 +165,20 @@ def measured(
         against=others[0] if others else None,
         paired=compare_verdicts(labels, sets[0], said[1], said[0], seed=seed) if others else None,
     )
+
+
+@contextlib.contextmanager
+def asking(num_threads: int | None, run_dir: Path | None, name: str) -> Iterator[tuple[Workers, Journal | None]]:
+    """Yields threads for LM calls, and the journal of this name in a folder, if there is one.
+
+    Raises:
+        JournalError: If it cannot be written, or another process is writing it.
+    """
+    with contextlib.ExitStack() as stack:
+        journal = None
+        if run_dir is not None:
+            journal = stack.enter_context(contextlib.closing(Journal(run_dir, {}, file_name=f"{name}.jsonl")))
+        yield stack.enter_context(Workers(num_threads, grace=0.0 if journal is None else GRACE)), journal
 
 
 def own_data(judge: VisualJudge, examples: Sequence[dspy.Example]) -> Iterator[str]:

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from label_pages import labelling, photos
 from typer.testing import CliRunner
 
 from blpo_dspy.cli.app import app
+from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.predictions.files import write_rows
 
 pytestmark = pytest.mark.slow
 
@@ -61,6 +64,28 @@ def test_images_are_drawn_labelled_and_the_shares_estimated(predictions: Path, t
     assert unsafe["judged"] == 0.1
     drawn = json.loads(blpo("sample", predictions, "--n", 9, "--out", tmp_path / "b.csv", "--json").stdout)
     assert (drawn["n"], sum(each["drawn"] for each in drawn["strata"])) == (9, 9)
+
+
+def test_what_two_people_label_is_estimated(tmp_path: Path) -> None:
+    """The table of `blpo label` as it is; an image on which they are tied, or that neither could tell, is counted."""
+    folder, out, verdicts = photos(tmp_path / "photos", 30), tmp_path / "labels.csv", tmp_path / "judged.csv"
+    labels = LabelSpace("Safe", "Unsafe")
+    for rater in ("ann", "bob"):
+        with labelling(folder, out, rater=rater, labels=labels) as page:
+            for number in range(20):
+                if number == 7:
+                    page.label("", state="cannot tell")
+                page.label("Unsafe" if number % 5 == 0 or (number == 3 and rater == "bob") else "Safe")
+    rows = [{"image": f"photos/{path.name}", "label": "Safe", "confidence": 1} for path in sorted(folder.iterdir())]
+    rows[0]["label"] = "Unsafe"
+    write_rows(verdicts, list(rows[0]), lambda: iter(rows))
+    done = blpo("population", verdicts, "--labels", out)
+    assert done.exit_code == 0
+    assert "30 judged images, 19 labels" in done.stdout
+    notes = " ".join(done.stderr.split())
+    assert "20 images labelled by several people; the label is that of the majority" in notes
+    assert "1 image of these left without a label, as people are tied" in notes
+    assert "1 image of the draw not labelled" in notes
 
 
 def test_what_cannot_be_estimated_is_one_error(predictions: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ README = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 @pytest.fixture
 def with_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what `make demo` leaves, in small; it is the current one."""
-    write_dataset(tmp_path / "demo", RATERS["colour"], train=25, val=10, test=5)
+    write_dataset(tmp_path / "demo", RATERS["colour"], train=40, val=10, test=10)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

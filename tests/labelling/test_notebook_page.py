@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -70,9 +71,12 @@ def test_a_judge_says_what_comes_next(tmp_path: Path) -> None:
     """Its labels are beside the table; one with other labels is refused."""
     folder, out, lm = photos(tmp_path / "photos"), tmp_path / "labels.csv", embedded_lm(cache=False)
     judge = VisualJudge(SCALE, instruction="Rate it.", evidence="image")
-    page = label_in_notebook(folder, SCALE, out=out, judge=judge, models=Models(lm, lm, lm), random_share=0.01)
+    models = Models(lm, lm, lm)
+    page = label_in_notebook(folder, SCALE, out=out, judge=judge, models=models, max_calls=4, random_share=0.01)
     label_one(page, 4)
     assert [row["drawn"] for row in page.labels] == ["chosen"]
-    assert len(list(tmp_path.glob("labels.judged-*.csv"))) == 1
+    (verdicts,) = tmp_path.glob("labels.judged-*.csv")
+    with verdicts.open(newline="") as file:
+        assert [row["label"] != "" for row in csv.DictReader(file)] == [True] * 4 + [False] * 2
     with pytest.raises(BlpoError, match="give its labels"):
-        label_in_notebook(folder, LabelSpace("a", "b"), out=out, judge=judge, models=Models(lm, lm, lm))
+        label_in_notebook(folder, LabelSpace("a", "b"), out=out, judge=judge, models=models)

@@ -198,6 +198,19 @@ def test_a_cap_ends_a_session_and_the_next_one_goes_on(photos: Path, tmp_path: P
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
+def test_a_table_may_be_written_as_far_as_a_cap_allows(photos: Path, tmp_path: Path) -> None:
+    """Rows that were not judged are empty but for the columns of the source; the next call fills them."""
+    world, out = World(), tmp_path / "o.jsonl"
+    done = world.predict(photos, out, max_calls=7, num_threads=1, partial_table=True)
+    assert (done.complete, done.known) == (False, 3)
+    rows = read(out)
+    assert [row["image"] for row in rows] == [f"{i:02}.png" for i in range(12)]
+    assert [row["label"] is None and row["invalid"] is None for row in rows] == [False] * 3 + [True] * 9
+    assert world.predict(photos, out, partial_table=True).complete
+    World().predict(photos, tmp_path / "whole.jsonl")
+    assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
 def test_a_cap_in_dollars_ends_a_session_and_one_that_cannot_be_kept_says_why(photos: Path, tmp_path: Path) -> None:
     """At most what was under way is above it; without a price the first answers end it."""
     priced = completion("[[ ## label ## ]]\nSafe\n\n[[ ## completed ## ]]")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import dspy
 import pytest
+from dspy.utils.exceptions import LMAuthError
 from judges import SAFETY, SCALE, answers, judge_with, picture, seen_by
 
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.errors import BlpoError, BlpoWarning
+from blpo_dspy.errors import BlpoError, BlpoWarning, ModelError
 from blpo_dspy.optimizers.bench.cards import described
 from blpo_dspy.programs import Cascade
 from blpo_dspy.runs.measure import calibration_data, measure
@@ -43,6 +47,20 @@ def test_two_judges_are_compared_on_the_same_images() -> None:
     assert found.paired is not None
     assert (found.paired.fixed, found.paired.broken) == (9, 0)
     assert "better" in found.summary()
+
+
+def test_a_measurement_cut_short_resumes_from_its_folder(tmp_path: Path) -> None:
+    """Without DSPy's cache; calls and verdicts are those of an undisturbed one."""
+    expired = LMAuthError("the key has expired", model="scripted/test")
+    judge = judge_with(lambda seen: expired if len(seen_by(judge)) == 6 else {"label": "Safe"}, evidence="image")
+    options: dict[str, Any] = {"num_threads": 1, "progress": False, "run_dir": tmp_path / "run"}
+    with pytest.raises(ModelError, match="the key has expired"):
+        measure(judge, TESTSET, **options)
+    found = measure(judge, TESTSET, **options)
+    assert (len(seen_by(judge)), found.ledger.total.calls, found.ledger.total.failed) == (13, 13, 1)
+    assert [verdict.label for verdict in found.verdicts] == ["Safe"] * 12
+    assert measure(judge, TESTSET, **options).verdicts == found.verdicts
+    assert len(seen_by(judge)) == 13
 
 
 def test_judges_of_different_tasks_cannot_be_compared() -> None:

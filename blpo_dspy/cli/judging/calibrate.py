@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.cli.begin import load_judge, note_offline, note_prices
 from blpo_dspy.cli.jobs import CalibrateJob
 from blpo_dspy.cli.judging.escalation import connected, doubting, for_people, names_by_role, note_cost
@@ -29,8 +28,10 @@ def calibrate_judge(job: CalibrateJob, screen: Screen) -> int:
     note_offline(job.models, screen, "model")
     note_prices(job.prices, job.models, screen)
     note_cost(judge, len(examples), job.orders, screen)
-    with working(screen) as watch, Workers(job.threads) as workers:
-        found = calibrated_on(judge, examples, promise, models, job.prices, job.max_outage, watch, workers)
+    with working(screen) as watch:
+        found = calibrated_on(
+            judge, examples, promise, models, job.prices, job.max_outage, watch, job.threads, job.run_dir
+        )
     if found.chosen is not None:
         found.judge.save(job.out)
     used = names_by_role(job.models, job.escalation)

@@ -47,7 +47,7 @@ def evaluate(job: EvaluateJob, screen: Screen) -> None:
     asked = [(judge, models, own) for judge, (own, _) in zip(judges, loaded, strict=True)]
     how: dict[str, Any] = {"num_threads": job.threads, "max_outage": job.max_outage, "orders": job.orders}
     with working(screen) as watch:
-        found = measured(asked, watch, seed=job.seed, **how)
+        found = measured(asked, watch, seed=job.seed, run_dir=job.run_dir, **how)
     ceiling = None if people is None else ceiling_of(labels, examples, None, found.verdicts, seed=job.seed)
     shown: list[Evaluated] = [(found.agreement, found.intervals)]
     if found.against is not None:
@@ -73,7 +73,10 @@ def labelled(
         if draw is not None:
             raise BlpoError("--draw belongs to --source; a TABLE is used whole")
         with noting(screen):
-            return load_set(data, judge.labels, judge.fields, judge.pixel_policy)
+            examples, people = load_set(data, judge.labels, judge.fields, judge.pixel_policy)
+        if people is not None and noted:
+            screen.note(f"{data.table}: {people.describe()}")
+        return examples, people
     task = Task(judge.labels, judge.instruction, images=judge.images, context=judge.context)
     with working(screen) as watch:
         examples, seen = draw_set(data, task, draw, seed, judge.pixel_policy, watch)

@@ -126,7 +126,9 @@ def _write_predictions(
     models = connected(judge, job.models, job.escalation)
     note_offline(job.models, screen, "model")
     prices, batching = job.scale.prices, job.batching.batch_api  # batches say themselves what they cost
-    shown = _Shown(screen, lambda left: "" if batching else cost_of(judge, models, inputs, left, job.orders, prices))
+    shown = ShownProgress(
+        screen, lambda left: "" if batching else cost_of(judge, models, inputs, left, job.orders, prices)
+    )
     try:
         with working(screen) as shown.watch:
             batches.watch = shown.watch
@@ -161,8 +163,17 @@ def _write_predictions(
     return 0 if progress.complete and not progress.invalid and not progress.errors else 1
 
 
-class _Shown:
-    """The progress of a long run: a live line on a terminal, a line now and then in a log file."""
+class ShownProgress:
+    """The progress of a long run: a live line on a terminal, a line now and then in a log file.
+
+    Args:
+        screen: Where it is shown.
+        cost: Returns in words what it costs to judge so many images, which is said first.
+
+    Attributes:
+        watch: The live line.
+        last: Where the run stands, None before it began.
+    """
 
     watch: Watch
 
@@ -171,6 +182,7 @@ class _Shown:
         self.last: Progress | None = None
 
     def update(self, progress: Progress) -> None:
+        """Shows where the run stands; the first time, what is known and what the rest costs."""
         if self.last is None:
             self._tell_known(progress)
         self.last = progress

@@ -16,10 +16,11 @@ from blpo_dspy.cli.screen import Screen
 from blpo_dspy.data.fields import InputFields
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.labelling.items import RATER, REASON, Work
+from blpo_dspy.labelling.items import Work
 from blpo_dspy.labelling.order.ordering import RANDOM, RandomOrder
 from blpo_dspy.labelling.session import LabelSession, Session, open_session
 from blpo_dspy.labelling.table import LabelTable
+from blpo_dspy.predictions.reading import RATER, REASON
 from blpo_dspy.runs.options.texts import parse_labels
 
 if TYPE_CHECKING:

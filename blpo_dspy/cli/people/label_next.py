@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from blpo_dspy.cli.begin import connect, load_judge, note_offline
+from blpo_dspy.cli.begin import connect, load_judge, note_offline, note_prices
 from blpo_dspy.cli.jobs import LabelJob
-from blpo_dspy.cli.screen import Screen, working
+from blpo_dspy.cli.judging.escalation import cost_of, note_cost
+from blpo_dspy.cli.judging.judge import ShownProgress
+from blpo_dspy.cli.screen import Screen, cost_in_words, working
 from blpo_dspy.data.tables import TABLE_SUFFIXES
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.errors import BlpoError, counted
 from blpo_dspy.labelling.items import Items, Work
-from blpo_dspy.labelling.order.judged import judge_items, session_by_judge
+from blpo_dspy.labelling.order.judged import inputs_to_judge, judge_items, session_by_judge
 from blpo_dspy.labelling.session import LabelSession
-from blpo_dspy.predictions.progress import Progress
 from blpo_dspy.programs.visual_judge import VisualJudge
 
 
@@ -47,13 +48,27 @@ def _judged(judge: VisualJudge, work: Work, items: Items, screen: Screen, job: L
     """The table with a judge's verdicts on the items."""
     models = connect(job.models)
     note_offline(job.models, screen, "model")
-    with working(screen) as watch:
-        watch.begin("judging", len(items.items))
-
-        def show(progress: Progress) -> None:
-            watch.show("judging", progress.known, f"{progress.ledger.total.calls:,} calls")
-
-        out, done = judge_items(items, judge, models, work.out, num_threads=job.threads, on_progress=show)
-    counts = f"{done.total:,} images, {done.invalid:,} invalid, {done.errors:,} errors"
-    screen.text(f"Judged  {out}: {counts}; {done.ledger.total.calls:,} calls")
+    note_prices(job.prices, job.models, screen)
+    inputs = inputs_to_judge(items, judge, work.out)
+    note_cost(judge, len(items.items), "both", screen)
+    shown = ShownProgress(screen, lambda left: cost_of(judge, [models], inputs, left, "both", job.prices))
+    with working(screen) as shown.watch:
+        shown.watch.begin("judging", len(items.items))
+        out, done = judge_items(
+            items,
+            judge,
+            models,
+            work.out,
+            num_threads=job.threads,
+            max_calls=job.max_calls,
+            max_usd=job.max_usd,
+            prices=job.prices,
+            on_progress=shown.update,
+        )
+    stopped = "" if done.complete else " until a cap was reached (a higher one judges more)"
+    faults = f"{done.invalid:,} invalid, {counted(done.errors, 'error')}"
+    screen.text(
+        f"Judged  {out}: {done.known:,} of {counted(done.total, 'image')}{stopped}, {faults}; "
+        f"{counted(done.ledger.total.calls, 'call')}, {done.spent.total.calls:,} in all; {cost_in_words(done.spent)}"
+    )
     return out

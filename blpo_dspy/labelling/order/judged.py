@@ -22,13 +22,35 @@ from blpo_dspy.labelling.order.chosen import ChosenOrder, Opinion
 from blpo_dspy.labelling.order.looks import looks_of
 from blpo_dspy.labelling.session import LabelSession, open_session
 from blpo_dspy.models.lm import Models, identity
+from blpo_dspy.models.prices import Prices
 from blpo_dspy.optimizers.bench.cards import known_prints
+from blpo_dspy.predictions.outputs import spent_on
 from blpo_dspy.predictions.predict import predict
 from blpo_dspy.predictions.progress import Progress
 from blpo_dspy.predictions.reading import key_of, text_in, verdicts_in, whole_table
 from blpo_dspy.programs.visual_judge import VisualJudge
 
 _SCORES_IN_BIN = 20
+
+
+def inputs_to_judge(items: Items, judge: VisualJudge, out: Path) -> Inputs:
+    """Returns the items as a judge takes them, in a random order, so that a cap leaves out a random part of them.
+
+    Args:
+        items: The items.
+        judge: The judge.
+        out: The table that the labels go to; images are named as in it.
+
+    Raises:
+        BlpoError: If the judge takes other images, or context that the items lack.
+    """
+    check_fits(items, judge)
+    columns = TableColumns(items.reader.columns.images, None, judge.context, None, None)
+    names = (*columns.images, *columns.context)
+    hashed = sorted(items.items, key=lambda item: item.key)
+    rows = [TableRow(item.row.where, {name: item.cells[name] for name in names}) for item in hashed]
+    # Paths start from the folder of the labels; that they may be used was checked as the items were found.
+    return Inputs(str(out), names, rows, RowReader(columns, None, out.parent, allow_outside=True))
 
 
 def judge_items(
@@ -38,29 +60,53 @@ def judge_items(
     out: Path,
     *,
     num_threads: int | None = None,
+    max_calls: int | None = None,
+    max_usd: float | None = None,
+    prices: Prices | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> tuple[Path, Progress]:
-    """Judges the items; in the table with the verdicts images are named as in the table of labels.
+    """Judges the items to label; the same call judges what is missing only.
 
-    It lies next to that table, one for each judge and its models. The same call judges what is missing only.
+    Args:
+        items: The items.
+        judge: The judge.
+        models: Its models.
+        out: The table that the labels go to. That with the verdicts lies next to it, one for each judge and its models.
+        num_threads: The most LM calls under way at once; DSPy's setting if None.
+        max_calls: The most LM calls, those of earlier calls of this function included: it is called again each time
+            that a person resumes, and all people see the same order only if the same items are judged.
+        max_usd: The most dollars, likewise.
+        prices: See `predict`.
+        on_progress: See `predict`.
 
     Returns:
-        That table, and how it went.
+        The table with the verdicts, in which those that a cap left out are empty, and how it went.
 
     Raises:
-        BlpoError: If the judge takes other images, or context that the items lack, or as `predict`.
+        BlpoError: As `inputs_to_judge` and `predict`.
         ModelError: If a model cannot be used, or stops answering; what is done stays.
     """
-    check_fits(items, judge)
     used = {"judge": judge.identity(), "models": [identity(models.judge), identity(models.verbalizer)]}
     print_ = hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()[:8]
     file = out.with_name(f"{out.stem}.judged-{print_}.csv")
-    columns = TableColumns(items.reader.columns.images, None, judge.context, None, None)
-    names = (*columns.images, *columns.context)
-    rows = [TableRow(item.row.where, {name: item.cells[name] for name in names}) for item in items.items]
-    # Paths start from the folder of the labels; that they may be used was checked as the items were found.
-    inputs = Inputs(str(out), names, rows, RowReader(columns, None, out.parent, allow_outside=True))
-    progress = predict(judge, inputs, out=file, models=models, num_threads=num_threads, on_progress=on_progress)
+    if max_calls is not None or max_usd is not None:
+        spent = spent_on(file, judge, [models])
+        max_calls = None if max_calls is None else max(0, max_calls - spent.calls)
+        max_usd = None if max_usd is None else max_usd - spent.usd
+        if max_usd is not None and max_usd <= 0:
+            max_calls, max_usd = 0, None
+    progress = predict(
+        judge,
+        inputs_to_judge(items, judge, out),
+        out=file,
+        models=models,
+        num_threads=num_threads,
+        max_calls=max_calls,
+        max_usd=max_usd,
+        prices=prices,
+        partial_table=True,
+        on_progress=on_progress,
+    )
     return file, progress
 
 
@@ -84,7 +130,7 @@ def opinions_in(predictions: Path, items: Items, labels: LabelSpace) -> tuple[di
     An answer without a label counts as one in doubt. A call that failed says nothing.
 
     Raises:
-        DataError: If the table cannot be read, holds other labels, or none of the items.
+        DataError: If the table cannot be read, holds other labels, or none of the items' images.
     """
     table = whole_table(predictions)
     names = [name for name in (*items.reader.columns.images, *items.fields.context) if name in table.columns]
@@ -102,12 +148,13 @@ def opinions_in(predictions: Path, items: Items, labels: LabelSpace) -> tuple[di
             continue
         doubt = 1.0 if undecided or label is None else 1.0 - (1.0 if sure is None else sure)
         found.setdefault(key_of(row.values, names), Opinion(stratum, doubt, label))
-    known = {item.key: found[name] for item in items.items for name in _names_of(item, names) if name in found}
-    if not known:
+    there = {key_of(row.values, names) for row in table.rows}
+    if not any(name in there for item in items.items for name in _names_of(item, names)):
         raise DataError(
-            f"{predictions}: has a verdict on none of the images to label; give what `blpo judge --out` wrote for the "
-            f"same folder or table ({', '.join(names)} are compared)"
+            f"{predictions}: has none of the images to label; give what `blpo judge --out` wrote for the same folder "
+            f"or table ({', '.join(names)} are compared)"
         )
+    known = {item.key: found[name] for item in items.items for name in _names_of(item, names) if name in found}
     left = len(items.items) - len(known)
     return known, [f"{left} of {len(items.items)} images have no verdict and are drawn by chance alone"] * bool(left)
 

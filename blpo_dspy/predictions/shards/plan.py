@@ -135,8 +135,10 @@ class ShardPlan:
             under the same paths.
     """
 
-    def __init__(self, session: ShardedSession, shards: Sequence[Shard], output: Output) -> None:
-        self._session, self._output = session, output
+    def __init__(
+        self, session: ShardedSession, shards: Sequence[Shard], output: Output, *, partial_table: bool
+    ) -> None:
+        self._session, self._output, self._partial = session, output, partial_table
         self.shards = tuple(shards)
 
     def escalate_to(self, path: Path | None) -> None:
@@ -163,7 +165,7 @@ class ShardPlan:
             self._session.take(report)
         self._session.merge()
         progress = self._session.progress()
-        if progress.complete:
+        if progress.complete or self._partial:
             self._session.write(self._output.path)
             self._output.send()
         log_judged(progress, self._output.path)
@@ -253,7 +255,7 @@ def planned(job: Job, shard_rows: int, num_threads: int | None = None) -> ShardP
         orders=job.orders,
         prices=job.prices,
     )
-    return ShardPlan(session, session.left(shard), job.output)
+    return ShardPlan(session, session.left(shard), job.output, partial_table=job.partial)
 
 
 def judge_shard(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import dspy
@@ -26,7 +27,6 @@ from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.outages import MAX_OUTAGE, Outages
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.examples import item_prints
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace, Method, Orders
@@ -41,7 +41,7 @@ from blpo_dspy.programs.pairs import asked_in
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.calibration.calibrated import Alone, Calibrated
 from blpo_dspy.runs.data.sets import Labelled, loaded_set
-from blpo_dspy.runs.measure import known_sets
+from blpo_dspy.runs.measure import asking, known_sets
 from blpo_dspy.runs.progress import Watch, watching
 
 _MANY_FAILED = 0.2
@@ -61,6 +61,7 @@ def calibrate(
     max_outage: float = MAX_OUTAGE,
     orders: Orders = "both",
     progress: bool | None = None,
+    run_dir: str | Path | None = None,
 ) -> Calibrated:
     """Finds the confidence from which on a judge's labels keep a level of agreement with people's; see `Calibrated`.
 
@@ -84,6 +85,8 @@ def calibrate(
         max_outage: Seconds that a server which has stopped answering is waited for.
         orders: Whether a judge of pairs is asked in "both" orders of the images or "one"; predict in the same.
         progress: Whether progress is shown; if None, on a terminal and in a notebook.
+        run_dir: A folder for a journal of the answers: a request that it holds the answer to, as after an interruption
+            or where further examples are labelled, is not paid for again, whether or not DSPy's cache knows it.
 
     Returns:
         The result, whose `judge` returns `label`, `confidence` and `escalate`.
@@ -101,8 +104,9 @@ def calibrate(
     loaded = loaded_set(judge, "examples", examples)
     check_calibration_set(doubting, loaded, promise)
     asked = given_models(doubting, models)
-    with watching(progress, resumes=None) as watch, Workers(num_threads) as workers:
-        return calibrated_on(doubting, loaded, promise, asked, prices, max_outage, watch, workers)
+    folder = None if run_dir is None else Path(run_dir)
+    with watching(progress, resumes=folder) as watch:
+        return calibrated_on(doubting, loaded, promise, asked, prices, max_outage, watch, num_threads, folder)
 
 
 @dataclass(frozen=True)
@@ -174,8 +178,10 @@ def check_calibration_set(judge: VisualJudge, examples: Sequence[dspy.Example], 
     if problems:
         raise DataError(
             "some of these images cannot calibrate the judge, as its agreement on images that it was compiled with is "
-            "too good, and images that recur are not independent; leave them out",
+            "too good, and images that recur are not independent; leave them out, or make one label of several "
+            "people's with load_rated(…)",
             problems,
+            option="raters",
         )
     least = least_selected(promise.agreement, promise.risk / len(_sequence(judge)[1]))
     if len(examples) < least:
@@ -203,17 +209,19 @@ def calibrated_on(
     prices: Prices | None,
     max_outage: float,
     watch: Watch,
-    workers: Workers,
+    num_threads: int | None,
+    run_dir: Path | None,
 ) -> Calibrated:
     """Returns the calibration of a judge, or a cascade, whose judges all have a confidence, on checked examples."""
     stages = stages_of(judge)
     said, ledgers = [], []
     for number, (stage, own) in enumerate(zip(stages, models, strict=True), 1):
         watch.begin("judging" if len(stages) == 1 else f"judge {number}", len(examples))
-        meter = Meter(num_threads=workers.num_threads, outages=Outages(max_outage), prices=prices)
-        verdicts = label_images(
-            stage, own, inputs_of(examples), workers=workers, meter=meter, done=watch.advance, orders=promise.orders
-        )
+        with asking(num_threads, run_dir, f"calibrate-{number}") as (workers, journal):
+            meter = Meter(num_threads=workers.num_threads, store=journal, outages=Outages(max_outage), prices=prices)
+            verdicts = label_images(
+                stage, own, inputs_of(examples), workers=workers, meter=meter, done=watch.advance, orders=promise.orders
+            )
         said.append(verdicts)
         ledgers.append(meter.ledger)
     answered = [i for i in range(len(examples)) if not any(verdicts[i].failure for verdicts in said)]

@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 
 from blpo_dspy.agreement.resampling import Floats, Ints
-from blpo_dspy.data.examples import item_prints, load_images
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.data.tables import Table, TableSource, require_columns
+from blpo_dspy.data.tables import Table, TableRow, require_columns
 from blpo_dspy.errors import BlpoError, DataError, brief, counted
-from blpo_dspy.optimizers.bench.cards import known_prints
 from blpo_dspy.predictions.reading import (
     CHANCE,
     CHOSEN,
@@ -23,12 +21,10 @@ from blpo_dspy.predictions.reading import (
     LABEL,
     STRATUM,
     Verdicts,
-    key_of,
     number_in,
-    repeated,
     text_in,
 )
-from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.runs.collection.image_labels import ImageLabel, labels_by_image, people_notes
 
 _FITS = 1e-6
 _ROUNDED = 0.01  # how far probabilities that people rounded may be off
@@ -43,7 +39,7 @@ class Given:
         labels: The labels.
         strata: The number of the stratum of each.
         chances: How likely each was drawn and labelled, in (0, 1].
-        notes: A sentence for each kind of label that was set aside.
+        notes: A sentence for each kind of label that was combined from several, or set aside.
     """
 
     positions: Ints
@@ -55,7 +51,7 @@ class Given:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """A row of a draw; `label` is None where nobody gave one that counts."""
+    """An image of a draw; `label` is None where nobody gave one that counts."""
 
     position: int
     label: Label | None
@@ -80,7 +76,7 @@ def labels_of_draw(
         "with which probability each was drawn (n / N for n of N at random)",
         option=(),
     )
-    drawn, notes = _drawn_rows(people, labels, key, verdicts, trained)
+    drawn, notes = _drawn_images(people, labels, key, verdicts, trained)
     _check_design(people, drawn, len(verdicts.labels))
     numbers = {name: number for number, name in enumerate(dict.fromkeys(row.stratum for row in drawn))}
     there, answered = (
@@ -97,46 +93,55 @@ def labels_of_draw(
     )
 
 
-def _drawn_rows(
+def _drawn_images(
     people: Table, labels: LabelSpace, key: Sequence[str], verdicts: Verdicts, trained: frozenset[int]
 ) -> tuple[list[_Drawn], tuple[str, ...]]:
-    """The rows that were drawn, and a sentence for each kind of label that is set aside."""
-    known = {name: position for position, name in enumerate(verdicts.keys)}
-    keys = [key_of(row.values, key) for row in people.rows]
-    problems = repeated([row.where for row in people.rows], keys)
-    drawn, undrawn, chosen, blank, own = [], 0, 0, 0, 0
-    for number, (row, name) in enumerate(zip(people.rows, keys, strict=True)):
-        try:
-            label = labels.coerce(row.values[LABEL]) if text_in(row.values, LABEL) else None
-            chance = _chance(row.values)
-            if name and name not in known:
-                raise BlpoError(f"{brief(name)} is not among the predictions")
-        except BlpoError as error:
-            problems.append(f"{row.where}: {error}")
-            continue
-        if chance is None:
-            if label is not None:
-                by_choice = text_in(row.values, DRAWN) == CHOSEN
-                chosen, undrawn = chosen + by_choice, undrawn + (not by_choice)
-            continue
-        blank += label is None
-        if label is not None and number in trained:
-            own, label = own + 1, None
-        drawn.append(_Drawn(known.get(name, -1), label, text_in(row.values, STRATUM) or f"{chance:.9g}", chance))
-    problems += _uneven(people, drawn)
+    """The images that were drawn, and a sentence for each kind of label that is combined or set aside."""
+    positions = {name: position for position, name in enumerate(verdicts.keys)}
+    images, problems = labels_by_image(people, labels, key, positions, trained)
+    drawn: list[_Drawn] = []
+    of_draw: list[ImageLabel] = []
+    undrawn, chosen = 0, 0
+    for image in images:
+        rows = [people.rows[number] for number in image.rows]
+        design = _design(rows, problems)
+        if design is not None:
+            of_draw.append(image)
+            drawn.append(_Drawn(positions[image.key], image.counting, *design))
+        elif image.people:
+            by_choice = any(text_in(row.values, DRAWN) == CHOSEN for row in rows)
+            chosen, undrawn = chosen + by_choice, undrawn + (not by_choice)
+    problems += _uneven(drawn)
     if problems:
         raise DataError(
             f"{people.name}: {counted(len(problems), 'row')} cannot be used; repair or remove them:", problems
         )
-    if all(row.label is None for row in drawn):
+    if all(image.label is None for image in drawn):
         raise BlpoError(f"{people.name}: no row that was drawn has a label that counts; label some of the images first")
+    blank = sum(not image.people for image in of_draw)
     aside = {
         f"{counted(chosen, 'label')} set aside: chosen as the judge was in doubt, not drawn at random": chosen,
         f"{counted(undrawn, 'label')} set aside: without {CHANCE}, so not of the draw": undrawn,
-        f"{counted(own, 'label')} set aside: the judge or an ancestor of it was compiled with the image": own,
         f"{counted(blank, 'image')} of the draw not labelled; the others of their stratum stand for them": blank,
     }
-    return drawn, tuple(note for note, count in aside.items() if count)
+    return drawn, (*(note for note, count in aside.items() if count), *people_notes(of_draw))
+
+
+def _design(rows: Sequence[TableRow], problems: list[str]) -> tuple[str, float] | None:
+    """The stratum and probability of an image, the same in all of its rows that state one; None if none does."""
+    found: dict[tuple[str, float], str] = {}
+    for row in rows:
+        try:
+            chance = _chance(row.values)
+        except BlpoError as error:
+            problems.append(f"{row.where}: {error}")
+            continue
+        if chance is not None:
+            found.setdefault((text_in(row.values, STRATUM) or f"{chance:.9g}", chance), row.where)
+    if len(found) > 1:
+        first, *others = found.values()
+        problems += [f"{other}: {CHANCE} or {STRATUM} differs from {first}, of the same image" for other in others]
+    return next(iter(found), None)
 
 
 def _chance(values: dict[str, Any]) -> float | None:
@@ -146,7 +151,7 @@ def _chance(values: dict[str, Any]) -> float | None:
     return chance
 
 
-def _uneven(people: Table, drawn: Sequence[_Drawn]) -> list[str]:
+def _uneven(drawn: Sequence[_Drawn]) -> list[str]:
     """A problem for each stratum whose images were not equally likely to be drawn."""
     chances: dict[str, set[float]] = {}
     for row in drawn:
@@ -163,7 +168,7 @@ def _check_design(people: Table, drawn: Sequence[_Drawn], images: int) -> None:
     total = sum(1 / row.chance for row in drawn)
     if abs(total - images) > max(0.5, _ROUNDED * images):
         raise BlpoError(
-            f"{people.name}: by {CHANCE} its {len(drawn):,} rows were drawn from {total:,.0f} images, but there are "
+            f"{people.name}: by {CHANCE} its {len(drawn):,} images were drawn from {total:,.0f}, but there are "
             f"{images:,} predictions; give the predictions that it was drawn from, and keep all rows of the draw, with "
             "an empty label where there is none"
         )
@@ -179,23 +184,3 @@ def _check_design(people: Table, drawn: Sequence[_Drawn], images: int) -> None:
             for name, count in missing.items()
         ]
         raise DataError(f"{people.name}: no label counts in these strata; label an image of each:", problems)
-
-
-def trained_rows(judge: VisualJudge, people: Table, labelled: TableSource, allow_outside: bool) -> frozenset[int]:
-    """Returns the rows with an image that the judge, or one that it was compiled from, was compiled with.
-
-    Raises:
-        DataError: If an image cannot be read.
-    """
-    known = known_prints(judge)
-    if not known:
-        return frozenset()
-    examples = load_images(
-        labelled,
-        images=judge.images,
-        context=judge.context,
-        policy=judge.pixel_policy,
-        allow_outside=allow_outside,
-    )
-    assert len(examples) == len(people.rows)
-    return frozenset(number for number, example in enumerate(examples) if item_prints([example]) in known)

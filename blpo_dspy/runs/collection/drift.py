@@ -19,14 +19,12 @@ from blpo_dspy.predictions.reading import (
     SERVED_BY,
     Verdicts,
     key_columns,
-    key_of,
-    repeated,
     text_in,
     verdicts_in,
     whole_table,
 )
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.runs.collection.drawn_labels import trained_rows
+from blpo_dspy.runs.collection.image_labels import labels_by_image, people_notes, trained_rows
 
 NO_SIGN, LOOK, REALIGN = "no sign", "look", "re-align"
 _CODES = {NO_SIGN: 0, LOOK: 3, REALIGN: 4}
@@ -135,7 +133,8 @@ def measure_drift(
         judge: The judge, with its labels and card.
         reference: The table that `predict` wrote then.
         current: That of now.
-        labelled: A table with people's labels, of current images and perhaps of the reference's, drawn uniformly.
+        labelled: A table with people's labels, of current images and perhaps of the reference's, drawn uniformly. An
+            image that several people labelled, in a row each, counts once, as for `estimate_population`.
         key: The columns by which an image is known in all tables; those that they share, if None.
         alpha: The level of the tests, in (0, 1).
         allow_outside: Whether labelled images may lie outside the folder of their table.
@@ -266,28 +265,13 @@ def _truth(
 ) -> tuple[dict[str, Label], list[str]]:
     """People's labels that count, by image."""
     require_columns(people.name, people.columns, [LABEL], advice="", option=())
-    keys = [key_of(row.values, key) for row in people.rows]
-    problems = repeated([row.where for row in people.rows], keys)
-    known = {*then.keys, *now.keys}
-    truth: dict[str, Label] = {}
-    own = 0
-    for number, (row, name) in enumerate(zip(people.rows, keys, strict=True)):
-        try:
-            label = labels.coerce(row.values[LABEL]) if text_in(row.values, LABEL) else None
-            if name and name not in known:
-                raise BlpoError(f"{brief(name)} is not among the predictions")
-        except BlpoError as error:
-            problems.append(f"{row.where}: {error}")
-            continue
-        own += label is not None and number in trained
-        if label is not None and number not in trained:
-            truth[name] = label
+    images, problems = labels_by_image(people, labels, key, {*then.keys, *now.keys}, trained)
     if problems:
         raise DataError(
             f"{people.name}: {counted(len(problems), 'row')} cannot be used; repair or remove them:", problems
         )
-    aside = f"{counted(own, 'label')} set aside: the judge or an ancestor of it was compiled with the image"
-    return truth, [aside] if own else []
+    truth = {image.key: label for image in images if (label := image.counting) is not None}
+    return truth, people_notes(images)
 
 
 def _sealed(judge: VisualJudge) -> Right | None:

@@ -28,7 +28,8 @@ from blpo_dspy.predictions.reading import (
     whole_table,
 )
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.runs.collection.drawn_labels import Given, labels_of_draw, trained_rows
+from blpo_dspy.runs.collection.drawn_labels import Given, labels_of_draw
+from blpo_dspy.runs.collection.image_labels import trained_rows
 
 _MOST_GROUPS = 100
 _FEW = 30
@@ -125,11 +126,18 @@ def estimate_population(
     win rate of the first image of pairs, a tie counting half. A useless judge costs next to nothing, a good one saves
     labels.
 
+    What was drawn is the image, so an image counts once, however many people labelled it: its label is that of the
+    majority, as `combine_raters` makes it (where levels or scores have none their median, of two the lower one), and
+    the estimate is that of a collection labelled so. An image on which people are tied between names has no label and
+    counts as drawn and not labelled. Such images are often the hard ones: if there are many, have another person label
+    them.
+
     Args:
         predictions: The table that `predict` wrote for the collection. Images without a label of the judge count.
         labelled: The table that `draw_to_label` wrote, with people's labels. Of a draw of your own it has the column
             `inclusion_probability`, the probability in (0, 1] with which each image was drawn, and `stratum` where it
             differs. Rows with an empty label were drawn and not labelled: within their stratum, by chance, one hopes.
+            Several rows of an image are the labels of several people, whom the column `rater`, if there is one, names.
         judge: The judge: labels of images that it, or a judge it was compiled from, was compiled with are set aside.
         labels: The labels, where the judge is not given; those in the tables if None.
         by: A column of the predictions: estimates for each of its values too.
@@ -139,7 +147,8 @@ def estimate_population(
 
     Raises:
         DataError: If a table cannot be read or lacks a column, or naming all rows that cannot be used: an image that is
-            not among the predictions or there twice, an unknown label, an inclusion probability outside (0, 1].
+            not among the predictions, or there twice there or by the same rater; an unknown label; an inclusion
+            probability outside (0, 1], or different ones of the same image.
         BlpoError: If there is no label, or the draw is not one from this collection.
     """
     if not 0 < level < 1:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import dspy
 import pytest
+from engines import ScriptedServer, completion
 from typer.testing import CliRunner
 
 from blpo_dspy.cli.app import app
@@ -61,6 +66,28 @@ def test_a_judge_is_calibrated_and_written(folder: Path, tmp_path: Path) -> None
     for shown in ("confidence labelled agreeing", "chosen", "judge alone 100.0%", "Calls 400; $0.00", f"Wrote {out}"):
         assert shown in text
     assert VisualJudge.load(out).threshold is not None
+
+
+def test_a_judge_is_calibrated_on_the_labels_of_several_people(folder: Path, tmp_path: Path) -> None:
+    """A table of repeated rows: those on which people are tied are counted; taken as single labels it is refused."""
+    table, columns = folder / "two.csv", ["image", "label", "rater"]
+    once = [{**row, "label": "high" if int(row["label"]) > 2 else "low"} for row in rows_of(folder / "train.csv")]
+    people = [{**row, "rater": rater} for row in once for rater in ("ann", "bob")]
+    people[0]["label"] = "low" if people[0]["label"] == "high" else "high"
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(people)
+    judge, out = tmp_path / "judge.json", tmp_path / "out.json"
+    VisualJudge(LabelSpace("low", "high"), instruction=TASK, evidence="image").save(judge)
+    words = ("calibrate", judge, table, *OFFLINE, "--confidence", "logprobs", "--agreement", "0.5", "--out", out)
+    done = blpo(*words, "--repeated-rows", "--rater-column", "rater")
+    assert done.exit_code in (0, 1)
+    assert "2 raters, labels by majority, left out 1 with no winner" in " ".join(done.stderr.split())
+    assert f"of {len(once) - 1}" in " ".join(done.stdout.split())
+    refused = blpo(*words)
+    assert refused.exit_code == 2
+    assert "make one label of several people's with --repeated-rows" in " ".join(refused.stderr.split())
 
 
 def test_a_promise_that_cannot_be_kept_is_exit_code_1_and_no_file(folder: Path, tmp_path: Path) -> None:
@@ -154,6 +181,45 @@ def test_a_calibrated_judge_keeps_its_confidence(folder: Path) -> None:
     """Its threshold holds for no other; and a cascade is no part of another."""
     done = blpo("judge", folder / "sure.json", folder / "images", *OFFLINE, "--confidence", "votes")
     assert (done.exit_code, "is calibrated with a confidence of its own" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "calls"),
+    [
+        ("calibrate", ["--agreement", "0.5", "--risk", "0.5", "--votes", "2", "--confidence", "votes"], 24),
+        ("evaluate", ["--no-cache", "--run-dir", "run"], 12),
+    ],
+)
+def test_a_killed_command_pays_for_nothing_twice(
+    command: str, options: list[str], calls: int, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DSPy's cache has the answers, also several votes; without it the journal. The one under way is asked again."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", "EMPTY")
+    monkeypatch.setenv("DSPY_CACHEDIR", str(tmp_path / "cache"))
+    dspy.configure_cache(disk_cache_dir=tmp_path / "cache")
+    out = ["--out", "out.json"] if command == "calibrate" else []
+    said, killed, running = completion("[[ ## label ## ]]\n4\n\n[[ ## completed ## ]]"), 9, []
+
+    def script(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
+        if len(server.bodies) == killed:
+            running[0].kill()
+            running[0].wait()
+        return 200, said, {}
+
+    with ScriptedServer(script) as server:
+        model = ["--model", "openai/gpt-4o-mini", "--api-base", server.url, "--threads", "1"]
+        words = [command, str(folder / "told.json"), str(folder / "val.csv"), *model, *options, *out]
+        running.append(subprocess.Popen([sys.executable, "-m", "blpo_dspy.cli.app", *words]))
+        assert running[0].wait(60) == -signal.SIGKILL
+        assert len(server.bodies) == killed
+        done = blpo(*words, "--json")
+    assert done.exit_code in (0, 1)
+    assert len(server.bodies) == calls + 1
+    counted = json.loads(done.stdout)["calls"]
+    # What the journal has was paid for by this run; what the cache has, by anyone.
+    paid = calls if "--run-dir" in options else calls - killed + 1
+    assert (counted["judge"], counted["cached"]) == (paid, calls - paid)
 
 
 def test_images_that_the_judge_was_trained_on_are_refused_by_name(folder: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import random
+import re
 import signal
 import socket
 import threading
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from engines import ScriptedServer, completion
 from label_pages import answer, photos, served
 from typer.testing import CliRunner
 
@@ -136,6 +138,33 @@ def test_a_port_that_is_taken_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     with socket.create_server(("127.0.0.1", 0)) as taken:
         code, said = blpo("label", *WORDS, "--port", taken.getsockname()[1])
     assert (code, "choose another --port" in said) == (2, True)
+
+
+@pytest.mark.slow
+def test_a_judge_is_asked_up_to_a_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it costs is said before and after; a repeated command asks nothing, and the page labels all images."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", "EMPTY")
+    photos(tmp_path / "photos", 6)
+    judge = VisualJudge(LabelSpace.ordinal(1, 5), instruction="Rate this photograph.", evidence="image")
+    judge.save(tmp_path / "judge.json")
+    words = [*WORDS, "--next", "judge.json", "--model", "openai/gpt-4o-mini", "--max-calls", "2", "--no-cache"]
+    said = completion("[[ ## label ## ]]\n4\n\n[[ ## completed ## ]]")
+    with ScriptedServer(lambda body: (200, said, {})) as server:
+        words += ["--api-base", server.url]
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            command = ["label", *words, "--port", str(taken.getsockname()[1])]
+            first, again = (CliRunner().invoke(app, command, catch_exceptions=False) for _ in range(2))
+        assert re.search(r"Note: 6 images: about \$0\.\d", first.stderr)
+        stopped = "2 of 6 images until a cap was reached (a higher one judges more), 0 invalid, 0 errors"
+        assert f"{stopped}; 2 calls, 2 in all; $0.0004" in first.stdout
+        assert "4 of 6 images have no verdict and are drawn by chance alone" in first.stderr
+        assert "6 images: 2 known from earlier runs, 4 to judge" in again.stderr
+        assert f"{stopped}; 0 calls, 2 in all; $0.0004" in again.stdout
+        with served(tmp_path, "label", *words) as page:
+            confirmed: dict[int, str] = {}
+            label_on(page.url, ["4"], confirmed)
+        assert (len(confirmed), len(server.bodies)) == (6, 2)
 
 
 @pytest.mark.slow

@@ -6,7 +6,9 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import dspy
 import pytest
+from engines import ScriptedServer, completion
 from image_files import write_photos
 from label_pages import SCALE, photos
 
@@ -66,6 +68,34 @@ def test_verdicts_are_paid_for_once(tmp_path: Path, offline: Models) -> None:
     assert (len(opinions), notes) == (5, [])
 
 
+def test_a_cap_holds_over_all_calls_and_leaves_a_random_part_without_a_verdict(tmp_path: Path) -> None:
+    """In calls or dollars; what was judged is in the table, a repeated call asks nothing, and a higher cap the rest."""
+    folder, out = photos(tmp_path / "photos", 8), tmp_path / "labels.csv"
+    items = found(folder, out)
+    said = completion("[[ ## label ## ]]\n4\n\n[[ ## completed ## ]]")
+    with ScriptedServer(lambda body: (200, said, {})) as server:
+        lm = dspy.LM("openai/gpt-4o-mini", api_base=server.url, api_key="EMPTY", cache=False)
+
+        def judged(**caps: Any) -> tuple[set[str], list[str]]:
+            file, progress = judge_items(items, JUDGE, Models(lm, lm, lm), out, num_threads=1, **caps)
+            assert progress.spent.total.calls == len(server.bodies)
+            with file.open(newline="") as opened:
+                assert len(list(csv.DictReader(opened))) == 8
+            opinions, notes = opinions_in(file, items, SCALE)
+            return set(opinions), notes
+
+        first = sorted(item.key for item in items.items)
+        left = ["5 of 8 images have no verdict and are drawn by chance alone"]
+        assert judged(max_calls=0)[0] == set()
+        assert judged(max_calls=3) == (set(first[:3]), left)
+        assert judged(max_calls=3) == (set(first[:3]), left)
+        usd = judge_items(items, JUDGE, Models(lm, lm, lm), out, max_calls=3)[1].spent.total.usd / 3
+        assert judged(max_usd=3 * usd) == (set(first[:3]), left)
+        assert judged(max_usd=5.5 * usd)[0] == set(first[:5])
+        assert judged(max_usd=100 * usd) == (set(first), [])
+    assert len(server.bodies) == 8
+
+
 def test_an_earlier_table_of_the_same_folder_or_table_is_read(tmp_path: Path, offline: Models) -> None:
     """Although paths in it start from another folder than those of the labels."""
     folder, out = photos(tmp_path / "photos", 3), tmp_path / "labels.csv"
@@ -118,7 +148,7 @@ def test_verdicts_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     """Of other images, of other labels, without the images' column."""
     items = found(photos(tmp_path / "photos", 2), tmp_path / "labels.csv")
     for row, message in (
-        ({"image": "x.png", "label": 3}, "has a verdict on none of the images"),
+        ({"image": "x.png", "label": 3}, "has none of the images to label"),
         ({"image": "000.png", "label": 9}, "1 row cannot be used"),
         ({"picture": "000.png", "label": 3}, "none of the columns image"),
     ):

@@ -129,8 +129,11 @@ def test_caps_and_rate_limits_hold_over_all_processes_and_the_next_call_continue
         price = first.ledger.total.usd / 24
         assert price > 0
         # Without `workers`, what was begun in shards is continued in one process.
-        second = predict(JUDGE, photos, out=out, models=models, num_threads=2, max_usd=10.5 * price)
+        assert not out.exists()
+        capped: dict[str, Any] = {"max_usd": 10.5 * price, "partial_table": True}
+        second = predict(JUDGE, photos, out=out, models=models, num_threads=2, **capped)
         assert (second.ledger.total.calls, second.earlier.total.calls, len(times)) == (10, 25, 35)
+        assert out.read_text().count(",Safe,") == second.known < second.total
         plan = plan_shards(JUDGE, photos, out=out, models=models)
         assert plan.merge(map(judge_shard, plan.shards)).complete
     assert len(times) == 65

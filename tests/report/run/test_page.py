@@ -66,7 +66,8 @@ def reader(seen: Seen) -> Any:
 def leave_run(folder: Path, *, caption: str = "a grey", **search: Any) -> Path:
     """Leaves the folder of a run on grey pictures, every one captioned alike."""
     folder.mkdir(exist_ok=True)
-    parts = [captioned(data, caption) for data in (examples(range(0, 250, 6)), VALIDATION, examples(range(1, 250, 5)))]
+    sizes = examples(range(0, 250, 9)), VALIDATION[::2], examples(range(1, 250, 5))
+    parts = [captioned(data, caption) for data in sizes]
     sets = Sets(*parts, how=f"made here {caption}")
     lm = world(reader)
     options = {"rounds": 3, "threads": 2, "fidelity": 10, **search}

@@ -10,12 +10,13 @@ from typing import Any
 
 import dspy
 import pytest
+from dspy.utils.exceptions import LMAuthError
 from engines import Seen, scripted_lm
 from judges import SAFETY, SCALE, judge_with, picture
 from PIL import Image
 
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.errors import BlpoError, BlpoWarning, DataError
+from blpo_dspy.errors import BlpoError, BlpoWarning, DataError, ModelError
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.bench.cards import described
 from blpo_dspy.predictions.labelling import note_other_models
@@ -288,3 +289,24 @@ def test_a_table_is_read_and_a_judge_kept(tmp_path: Path) -> None:
     assert len(models.judge.engine.seen) == 120  # type: ignore[union-attr]
     assert repr(result).startswith("Calibrated(with probability 0.9")
     assert result._repr_html_().count("<table>") == 2
+
+
+def test_a_calibration_cut_short_resumes_from_its_folder(tmp_path: Path) -> None:
+    """Without DSPy's cache; each judge of a cascade, and also where further images were labelled meanwhile."""
+    asked: list[int] = []
+    expired = LMAuthError("the key has expired", model="scripted/cheap")
+
+    def script(seen: Seen) -> Any:
+        asked.append(grey(seen))
+        return expired if len(asked) == 100 else {"label": SAFETY.labels[grey(seen) % 2]}
+
+    lm = scripted_lm(script)
+    options: dict[str, Any] = {"models": Models(lm, lm, lm), "progress": False, "run_dir": tmp_path, "num_threads": 1}
+    cascade = Cascade([judge(), judge()])
+    how: dict[str, Any] = {"agreement": 0.8, "confidence": "votes", **options}
+    with pytest.raises(ModelError, match="the key has expired"):
+        calibrate(cascade, examples(15), **how)
+    found = calibrate(cascade, examples(15), **how)
+    assert len(asked) == found.ledger.total.calls == 2 * 15 * 5 + 1
+    more = calibrate(cascade, examples(20), **how)
+    assert (len(asked), more.n) == (2 * 20 * 5 + 1, 20)

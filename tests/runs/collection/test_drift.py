@@ -116,6 +116,21 @@ def test_agreement_on_new_images_is_compared_with_earlier_labels_or_the_card() -
     assert "the card states none" in alone.notes[0]
 
 
+def test_an_image_that_several_people_labelled_counts_once() -> None:
+    """With the label of the majority; one on which they are tied is left out, and counted."""
+    rows = verdicts(20)
+    once = people(rows, wrong=3)
+    ann, bob = ([{**row, "rater": name} for row in once] for name in ("ann", "bob"))
+    bob[5]["label"] = {"Safe": "Unsafe", "Unsafe": "Safe"}[bob[5]["label"]]
+    found = measure_drift(judge(), rows, rows, labelled=[*ann, *bob])
+    assert found.agreement is not None
+    assert (found.agreement[1].right, found.agreement[1].n) == (16, 19)
+    assert found.notes[-2:] == (
+        "20 images labelled by several people; the label is that of the majority",
+        "1 image of these left without a label, as people are tied",
+    )
+
+
 def test_labels_of_images_that_the_judge_was_compiled_with_are_set_aside(tmp_path: Path) -> None:
     """As its agreement with them is no news."""
     rows = verdicts(6)
@@ -159,7 +174,7 @@ def test_a_judge_that_gives_one_label_or_none_is_no_sign() -> None:
         ({"labelled": [{"image": "1.png", "label": None}]}, "no label that counts is of a current image"),
         ({"labelled": [{"image": "x", "label": "Safe"}]}, "row 1: x is not among the predictions"),
         ({"labelled": [{"image": "1.png", "label": "c"}]}, "row 1: unknown label 'c'"),
-        ({"labelled": [{"image": "1.png", "label": "Safe"}] * 2}, "row 1: 1.png is there 2 times"),
+        ({"labelled": [{"image": "1.png", "label": "Safe", "rater": "ann"}] * 2}, "row 2: ann labelled 1.png in"),
         ({"current": [{"image": "1", "label": "no", "confidence": 2}]}, "2 rows cannot be used"),
         ({"judge": "judge.json"}, "is not a judge"),
     ],

@@ -131,6 +131,46 @@ def test_labels_that_were_not_drawn_or_not_given_are_set_aside_and_counted(tmp_p
     ]
 
 
+def test_an_image_counts_once_however_many_people_labelled_it(tmp_path: Path) -> None:
+    """The estimates are those of the majority's labels; named or not, raters change no interval by their number."""
+    rows, truth = collection()
+    once = drawn(rows, truth, tmp_path)
+    thrice = [{**row, "rater": rater} for row in once for rater in ("ann", "bob", "cem")]
+    for row in thrice[::3]:
+        row["label"] = {"Safe": "Unsafe", "Unsafe": "Safe"}[row["label"]]  # the others outvote ann
+    alone, found = estimate_population(rows, once), estimate_population(rows, thrice)
+    assert (found.whole, found.notes) == (
+        alone.whole,
+        ("100 images labelled by several people; the label is that of the majority",),
+    )
+    unnamed = [{name: value for name, value in row.items() if name != "rater"} for row in thrice]
+    assert estimate_population(rows, unnamed).whole == alone.whole
+    judged = [{**row, "rater": "ann", "reason": "", "cannot_tell": ""} for row in rows]
+    given = [{**row, "reason": row["rater"], "cannot_tell": ""} for row in thrice]
+    assert estimate_population(judged, given).whole == alone.whole
+
+
+def test_an_image_on_which_people_are_tied_was_drawn_and_not_labelled(tmp_path: Path) -> None:
+    """Names only: of levels the median is the label. One that only one of them could tell has that label."""
+    rows, truth = collection()
+    once = drawn(rows, truth, tmp_path)
+    again = [{**row} for row in once]
+    again[0]["label"] = {"Safe": "Unsafe", "Unsafe": "Safe"}[again[0]["label"]]
+    again[1]["label"] = ""
+    found = estimate_population(rows, [*once, *again])
+    without = estimate_population(rows, [{**once[0], "label": ""}, *once[1:]])
+    assert found.whole == without.whole
+    assert found.notes == (
+        "99 images labelled by several people; the label is that of the majority",
+        "1 image of these left without a label, as people are tied",
+    )
+    levels = [{"image": str(i), "label": 1 + i % 5} for i in range(20)]
+    people = [{**row, "inclusion_probability": 1} for row in levels] * 2
+    people[20] = {**people[20], "label": 3}
+    found = estimate_population(levels, people)
+    assert (found.whole.labelled, found.whole.estimates[-1].value, len(found.notes)) == (20, 3, 2)
+
+
 def test_images_that_the_judge_or_its_parent_was_compiled_with_are_set_aside(tmp_path: Path) -> None:
     """By the fingerprints in its card."""
     for i in range(10):
@@ -175,7 +215,11 @@ def bad(**changes: Any) -> Rows:
     ("people", "said"),
     [
         (bad(image="99"), "row 1: 99 is not among the predictions"),
-        (bad(image="1"), "row 2: 1 is there 2 times"),
+        (bad(image="1"), "its 9 images were drawn from 18, but there are 20 predictions"),
+        (bad(image="1", inclusion_probability=0.2), "row 2: inclusion_probability or stratum differs from row 1"),
+        (bad(image="1", stratum="2"), "row 2: inclusion_probability or stratum differs from row 1"),
+        ([{**row, "image": "1", "rater": "ann"} for row in bad()], "9 rows: ann labelled 1 in another row already"),
+        (bad(rater="ann"), "some ratings name their rater and others don't"),
         (bad(image=""), "row 1: nothing says which image it is"),
         (bad(inclusion_probability=0), "row 1: inclusion_probability 0 is not above 0 and at most 1"),
         (bad(inclusion_probability=-0.1), "row 1: inclusion_probability -0.1 is not above 0"),
@@ -183,7 +227,7 @@ def bad(**changes: Any) -> Rows:
         (bad(inclusion_probability="x"), "row 1: inclusion_probability 'x' is not a number"),
         (bad(inclusion_probability=0.6), "stratum 1: inclusion_probability differs within it"),
         (bad(label="c"), "row 1: unknown label 'c'"),
-        (bad(inclusion_probability=0.5)[:5], "its 5 rows were drawn from 10 images, but there are 20 predictions"),
+        (bad(inclusion_probability=0.5)[:5], "its 5 images were drawn from 10, but there are 20 predictions"),
         (bad(label="", stratum="2"), "no label counts in these strata; label an image of each:\n  - stratum 2: stands"),
         ([{**row, "label": ""} for row in bad()], "no row that was drawn has a label"),
         ([{"image": "1", "label": "a"}], "no column 'inclusion_probability'"),

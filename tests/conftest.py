@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import importlib.util
 import ipaddress
 import os
 import re
@@ -13,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import certifi
 import pytest
 import typer.main
 import typer.testing
@@ -21,21 +21,23 @@ from hypothesis import settings
 
 _CACHES = tempfile.TemporaryDirectory(prefix="blpo-tests-")
 
-# No test speaks TLS, but every HTTP client loads all certificates, which takes long; OpenSSL refuses a file of none.
-_certificates = Path(certifi.where()).read_text(encoding="utf-8").partition("-----END CERTIFICATE-----\n")
-_CERTIFICATE = Path(_CACHES.name, "certificate.pem")
-_CERTIFICATE.write_text("".join(_certificates[:2]), encoding="utf-8")
-
 # Before DSPy and datasets are imported, which read these once; the programs that tests start inherit them.
 os.environ.update(
     DSPY_CACHEDIR=os.path.join(_CACHES.name, "dspy"),
     HF_HOME=os.path.join(_CACHES.name, "huggingface"),
     HF_HUB_OFFLINE="1",
-    SSL_CERT_FILE=str(_CERTIFICATE),
     HF_DATASETS_DISABLE_PROGRESS_BARS="1",
 )
 for _name in [name for name in os.environ if name.startswith(("OPENAI_", "LITELLM_"))]:
     del os.environ[_name]
+
+# No test speaks TLS, but each HTTP client would load all certificates, which takes long; OpenSSL wants one at least.
+if importlib.util.find_spec("certifi"):
+    import certifi
+
+    _first = Path(certifi.where()).read_text(encoding="utf-8").partition("-----END CERTIFICATE-----\n")[:2]
+    os.environ["SSL_CERT_FILE"] = os.path.join(_CACHES.name, "certificate.pem")
+    Path(os.environ["SSL_CERT_FILE"]).write_text("".join(_first), encoding="utf-8")
 
 # Where no bytecode is written, each worker and each process that a test starts compiles package and tests again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -425,15 +425,20 @@ def test_a_server_that_is_down_from_the_start_leaves_no_row(tmp_path: Path) -> N
     assert not any(row.error or row.lost for row in run(tmp_path, optimizers="blpo,opro").rows)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    """A comparison whose server is never down."""
+    return run(tmp_path_factory.mktemp("whole"), optimizers="blpo,opro", models=down(10**9))
+
+
 @pytest.mark.parametrize("first", [25, 33, 36])
-def test_a_search_that_an_outage_used_up_is_no_result(first: int, tmp_path: Path) -> None:
+def test_a_search_that_an_outage_used_up_is_no_result(first: int, undisturbed: Comparison, tmp_path: Path) -> None:
     """Failed calls count against the cap, which may end it early: it is said, and repeated, the row is as ever."""
-    whole = run(tmp_path / "whole", optimizers="blpo,opro", models=down(10**9))
     hit = run(tmp_path / "hit", optimizers="blpo,opro", models=down(first))
     assert all(row.error or row.outages or row.cut_short for row in hit.rows[1:])
     assert sum(f"{row.method}, seed 0" in line for row in hit.rows[1:] for line in remarks(hit)) >= 2
     again = run(tmp_path / "hit", optimizers="blpo,opro", models=down(10**9))
-    assert told(again) == told(whole)
+    assert told(again) == told(undisturbed)
 
 
 def test_a_search_that_lost_some_calls_says_how_many(tmp_path: Path) -> None:

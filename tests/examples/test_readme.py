@@ -24,9 +24,8 @@ README = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 @pytest.fixture(params=[(40, 10, 10)])
 def with_demo(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what `make demo` leaves, in small; it is the current one."""
-    write_dataset(
-        tmp_path / "demo", RATERS["colour"], **dict(zip(("train", "val", "test"), request.param, strict=True))
-    )
+    train, val, test = request.param
+    write_dataset(tmp_path / "demo", RATERS["colour"], train=train, val=val, test=test)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

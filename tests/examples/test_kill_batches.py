@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).parents[2] / "examples" / "benchmarks" / "kill_batches.p
 def test_a_command_killed_at_any_moment_pays_for_each_row_once(tmp_path: Path) -> None:
     """And predicts what plain calls do, by the same requests.
 
-    In a process of its own, as it forks its commands from one that has imported LiteLLM, which those of other tests don't.
+    In a process of its own, as it forks its commands from one that has imported LiteLLM, unlike other tests.
     """
     command = [sys.executable, str(SCRIPT), "--kills", "4", "--images", "5", "--failing", "0.1"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=200, check=False)

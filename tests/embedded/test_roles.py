@@ -178,7 +178,7 @@ def macro_f1(rows: list[RatedPhotograph], seed: int, instruction: str, report: s
 )
 def test_stating_the_weights_beats_the_bare_task_by_far(taste: Rater, seed: int, evidence: str) -> None:
     """The ceiling is at least .35 macro-F1 above the start, whatever the judge reads."""
-    rows = rated_photographs(taste, seed=seed, train=0, val=0, test=100).test
+    rows = rated_photographs(taste, seed=seed, train=0, val=0, test=60).test
     start = macro_f1(rows, seed, TASK, "Describe this image in detail.", evidence)
     ceiling = macro_f1(rows, seed, ceiling_instruction(taste, TASK), ceiling_verbalizer_instruction(taste), evidence)
     assert start > (0.05 if evidence == "description" else 0.1)

@@ -9,7 +9,8 @@ from typing import Any
 import dspy
 import pytest
 from engines import Seen, scripted_lm
-from worlds import LABELS, TRAIN, VALIDATION, brightness, mind, student, threshold, world
+from worlds import LABELS, TRAIN, brightness, mind, student, threshold, world
+from worlds import VALIDATION as WHOLE
 
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.data.labels.space import LabelSpace
@@ -21,6 +22,8 @@ from blpo_dspy.optimizers.estimate import estimate
 from blpo_dspy.programs import VisualJudge
 
 pytestmark = pytest.mark.slow
+
+VALIDATION = WHOLE[::2]
 
 
 def compiled(lm: dspy.LM, program: dspy.Module | None = None, **options: Any) -> dspy.Module:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import gc
+import importlib.util
 import ipaddress
 import os
 import re
@@ -12,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
+import typer.testing
 from hypothesis import settings
 
 _CACHES = tempfile.TemporaryDirectory(prefix="blpo-tests-")
@@ -26,6 +31,14 @@ os.environ.update(
 for _name in [name for name in os.environ if name.startswith(("OPENAI_", "LITELLM_"))]:
     del os.environ[_name]
 
+# No test speaks TLS, but each HTTP client would load all certificates, which takes long; OpenSSL wants one at least.
+if importlib.util.find_spec("certifi"):
+    import certifi
+
+    _first = Path(certifi.where()).read_text(encoding="utf-8").partition("-----END CERTIFICATE-----\n")[:2]
+    os.environ["SSL_CERT_FILE"] = os.path.join(_CACHES.name, "certificate.pem")
+    Path(os.environ["SSL_CERT_FILE"]).write_text("".join(_first), encoding="utf-8")
+
 # Where no bytecode is written, each worker and each process that a test starts compiles package and tests again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
@@ -33,6 +46,9 @@ sys.dont_write_bytecode = False
 # Half as many examples as usual: as each run draws the same, more of them find nothing new the next time.
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=50)
 settings.load_profile("repeatable")
+
+# A test that runs a command would build all commands again, which takes longer than most of them.
+typer.testing._get_command = functools.cache(typer.main.get_command)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -54,6 +70,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts files with slow tests first; with `--no-loadscope-reorder` the workers take them in this order."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_collection_finish() -> None:
+    """Spares the collector the modules and tests, which stay; it would look at them with all that a test leaves."""
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
 
 
 def pytest_configure(config: pytest.Config) -> None:

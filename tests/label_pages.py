@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +16,7 @@ from typing import Any
 import httpx
 import uvicorn
 from image_files import write_photos
+from processes import Command
 from starlette.testclient import TestClient
 
 from blpo_dspy.data.fields import InputFields
@@ -150,38 +148,24 @@ def reviewing(run: Path) -> Iterator[Page]:
 class Served:
     """A page that the command serves."""
 
-    process: subprocess.Popen[str]
+    process: Command
     url: str
 
-    def stop(self, by: signal.Signals = signal.SIGTERM) -> str:
-        """Ends the command and returns what it printed after its address."""
+    def stop(self, by: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
+        """Ends the command and returns its exit code and what it printed."""
         self.process.send_signal(by)
-        return self.process.communicate(timeout=30)[0]
+        return self.process.wait(), self.process.stdout + self.process.stderr
 
 
 @contextmanager
 def served(folder: Path, command: str, *words: object, port: int | None = None) -> Iterator[Served]:
     """Yields the page of `blpo label` or `blpo review` in a process of its own."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "blpo_dspy.cli.app", command, *map(str, words), "--port", str(port or free_port())],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=folder,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
+    process = Command(command, *words, "--port", port or free_port(), cwd=folder)
     try:
-        assert process.stdout is not None
-        said = ""
-        while (found := re.search(r"http://\S+/", said)) is None:
-            line = process.stdout.readline()
-            assert line, said
-            said += line
+        found = process.until(lambda: re.search(r"http://\S+/(?=[ \n])", process.stdout))
         yield Served(process, found[0])
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.communicate(timeout=30)
+        process.kill()
 
 
 def free_port() -> int:

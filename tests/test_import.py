@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import os
 import shutil
@@ -142,15 +143,21 @@ def imports(package: Path) -> dict[str, set[str]]:
 def imported(path: Path, module: str, known: set[str]) -> set[str]:
     """The modules that a source imports: at its top, in functions, and for type checkers."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in import_nodes(path.read_text(encoding="utf-8")):
         if isinstance(node, ast.Import):
             found |= {name.name for name in node.names}
-        elif isinstance(node, ast.ImportFrom):
+        else:
             assert not node.level, f"{module}: an import by a relative name"
             found |= {
                 whole if (whole := f"{node.module}.{name.name}") in known else str(node.module) for name in node.names
             }
     return found & known
+
+
+@functools.cache
+def import_nodes(source: str) -> list[ast.Import | ast.ImportFrom]:
+    """The import statements of a source; copies of the package differ in one file."""
+    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.Import, ast.ImportFrom))]
 
 
 def room(module: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import re
 from typing import Any
@@ -39,7 +40,12 @@ VALIDATION = examples(range(3, 250, 6))
 
 def brightness(seen: Seen) -> int:
     """Returns the grey of the first image of a request."""
-    return int(Image.open(io.BytesIO(base64.b64decode(seen.images[0]))).getpixel((0, 0))[0])
+    return _grey_of(seen.images[0])
+
+
+@functools.cache
+def _grey_of(image: str) -> int:
+    return int(Image.open(io.BytesIO(base64.b64decode(image))).getpixel((0, 0))[0])
 
 
 def threshold(instruction: str) -> int:

@@ -91,7 +91,8 @@ def bradley_terry(comparisons: Sequence[Comparison], *, seed: int = 0, resamples
     kinds = [Comparison(first, second, share) for first, second in pairs for share in _SHARES]
     counts = np.array([counted[kind] for kind in kinds], dtype=np.float64)
     estimate = _strengths(names, kinds, counts)
-    draws = np.stack([_strengths(names, kinds, drawn) for drawn in _resampled(counts, resamples, seed)])
+    distinct, places = np.unique(_resampled(counts, resamples, seed), axis=0, return_inverse=True)
+    draws = np.stack([_strengths(names, kinds, drawn) for drawn in distinct])[places.ravel()]
     rows = []
     for i, name in enumerate(names):
         there = [one for one in comparisons if name in (one.first, one.second)]

@@ -258,7 +258,9 @@ def run_all(tasks: Iterable[Task], *, out: str | None, processes: int) -> dict[T
             groups.setdefault(task.world.photographs, []).append(task)
     missing = sum(map(len, groups.values()))
     done = 0
-    with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=8) as pool:
+    workers = multiprocessing.get_context("forkserver")
+    workers.set_forkserver_preload([__name__])
+    with workers.Pool(processes, maxtasksperchild=8) as pool:
         parts = [part for group in groups.values() for part in _parts(group)]
         for found in pool.imap_unordered(_run_some, parts):
             for task, outcome in found:

@@ -64,7 +64,7 @@ def judged(draw: st.DrawFn) -> Case:
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(judged())
 def test_figures_of_resamples_equal_scikit_learn_and_scipy(case: Case) -> None:
     """The vectorised figures and `measure_agreement` are the same functions of a confusion matrix."""
@@ -80,7 +80,7 @@ def test_figures_of_resamples_equal_scikit_learn_and_scipy(case: Case) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(judged(), st.sampled_from([0.5, 0.9, 0.95]))
 def test_an_interval_holds_its_estimate_and_grows_with_its_level(case: Case, level: float) -> None:
     """It exists exactly where the figure does, is strict JSON, and lies within a wider one."""
@@ -180,7 +180,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say(judge: Callable[[], Judg
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(judged())
 def test_flips_and_exact_tests_equal_brute_force(case: Case) -> None:
     """McNemar's test is SciPy's binomial test of the flips, and for nominal labels also the sign-flip test."""
@@ -201,7 +201,7 @@ def test_flips_and_exact_tests_equal_brute_force(case: Case) -> None:
         assert difference.interval.low <= difference.change <= difference.interval.high
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(st.lists(st.integers(-4, 4), max_size=9))
 def test_the_sign_flip_test_is_exact(changes: list[int]) -> None:
     """It equals counting all sign patterns."""
@@ -281,7 +281,7 @@ def test_a_large_gain_is_called_better_and_a_large_loss_worse(space: LabelSpace)
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(judged())
 def test_the_wording_follows_the_numbers(case: Case) -> None:
     """No claim if the headline's interval spans zero or the exact test does not reject."""

@@ -53,7 +53,7 @@ def brute_kappa(space: LabelSpace, truth: list[Label], predicted: list[Label | N
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(judged())
 def test_every_figure_equals_its_definition(case: tuple[LabelSpace, list[Label], list[Label | None]]) -> None:
     """Accuracy, macro-F1, kappa, invalid rate, Spearman and MAE against plain Python, without a warning."""
@@ -87,7 +87,7 @@ def assert_ordinal_figures(result: Agreement, valid: list[tuple[int, int]]) -> N
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(judged(), st.integers(0, 3))
 def test_agreement_survives_json_without_nan(
     case: tuple[LabelSpace, list[Label], list[Label | None]], failed: int
@@ -180,7 +180,7 @@ numbers = st.integers(0, 1000).map(lambda n: n / 10)
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(st.lists(st.tuples(numbers, st.none() | numbers), min_size=1, max_size=40))
 def test_every_figure_of_scores_equals_its_definition(pairs: list[tuple[float, float | None]]) -> None:
     """Spearman and Pearson as SciPy has them, the others by hand; neither macro-F1 nor kappa."""

@@ -100,21 +100,25 @@ def test_a_request_is_told_apart_by_role_options_and_rollout() -> None:
 
 def test_an_outage_reaches_everyone_who_waits_for_it_and_is_not_remembered() -> None:
     """Threads that wait for a call under way get its error without sending more; the next one is sent."""
-    arrived = threading.Event()
+    asking, all_ask = list[int](), threading.Event()
 
     def script(seen: Any) -> Any:
         if len(lm.engine.seen) > 1:
             return "hi"
-        arrived.wait(WAIT)
+        assert all_ask.wait(WAIT)
+        time.sleep(0.2)  # until they wait for it
         return lm15.ServerError("no")
+
+    def ask(number: int) -> Any:
+        asking.append(number)
+        if len(asking) == 8:
+            all_ask.set()
+        return judge("same")
 
     lm = scripted_lm(script, num_retries=0)
     meter = Meter(num_threads=8)
     judge = meter.wrap(lm, "judge")
-    pending = threading.Thread(target=lambda: (time.sleep(0.2), arrived.set()))
-    pending.start()
-    failures = in_threads(8, lambda _: judge("same"))
-    pending.join()
+    failures = in_threads(8, ask)
     assert {type(failure).__name__ for failure in failures} == {"LMServerError"}
     assert len(lm.engine.seen) == 1
     assert judge("same") == ["hi"]

@@ -178,11 +178,11 @@ def test_seconds_that_are_none_are_refused(value: Any) -> None:
 
 
 def limited(outages: Outages, times: list[float]) -> Any:
-    """A judge whose first call is refused for a third of a second, and which notes when requests are sent."""
+    """A judge whose first call is refused for a second, and which notes when requests are sent."""
 
     def script(seen: Any) -> Any:
         times.append(time.monotonic())
-        return lm15.RateLimitError("slow down", retry_after=0.3) if len(times) == 1 else "yes"
+        return lm15.RateLimitError("slow down", retry_after=1.0) if len(times) == 1 else "yes"
 
     return Meter(num_threads=4, outages=outages).wrap(scripted_lm(script, num_retries=2), "judge")
 
@@ -201,8 +201,8 @@ def test_a_rate_limit_holds_back_other_calls_to_the_model_if_asked_to(paces: boo
         for future in [*workers.submit(judge, ["second", "third"]), *refused]:
             future.result()
     waited = [when - times[0] for when in times[1:]]
-    assert (min(waited) >= 0.3) == paces
-    assert told == [("scripted scripted/test", 0.3)] * paces
+    assert (min(waited) >= 1.0) == paces
+    assert told == [("scripted scripted/test", 1.0)] * paces
 
 
 def test_pauses_are_under_way_until_they_are_over() -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import interruptible
+from processes import Command
 from raw_servers import Raw, raw_server
 from typer.testing import CliRunner
 
@@ -60,11 +60,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 @pytest.fixture
 def photos(demo: tuple[Path, str], tmp_path: Path) -> Path:
     """A folder with a small table (30 rows, 6 per label) of real image files, a validation and a test table."""
-    shutil.copytree(demo[0] / "images", tmp_path / "images")
+    (tmp_path / "images").mkdir()
     for name, per_label in (("train", 6), ("val", 2), ("test", 2)):
         rows = read_rows(demo[0] / f"{name}.csv")
         kept = [row for label in "12345" for row in [r for r in rows if r["label"] == label][:per_label]]
         write_rows(tmp_path / f"{name}.csv", kept)
+        for row in kept:
+            shutil.copy(demo[0] / row["image"], tmp_path / row["image"])
     return tmp_path
 
 
@@ -840,15 +842,14 @@ def test_ctrl_c_ends_a_run_at_once_with_one_line(photos: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         mute.settimeout(120)
         address = f"http://127.0.0.1:{mute.getsockname()[1]}/v1"
-        command = [sys.executable, "-m", "blpo_dspy.cli.app", "compile", "train.csv", "--scale", "1-5", "--task", TASK]
-        command += ["--out", "judge.json", "--judge-model", "openai/mute", "--api-base", address]
-        process = interruptible(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=photos)
+        words = ["compile", "train.csv", "--scale", "1-5", "--task", TASK, "--out", "judge.json"]
+        process = Command(*words, "--judge-model", "openai/mute", "--api-base", address, cwd=photos)
         calls = [mute.accept()[0] for _ in range(3)]  # the first only finds out whether anyone is there
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=60)  # the calls under way would never be answered
+        assert process.wait() == 130  # the calls under way would never be answered
         for call in calls:
             call.close()
-    (line,) = told.splitlines()
+    (line,) = process.stderr.splitlines()
     assert line.startswith("Interrupted; no result was written.")
     assert not (photos / "judge.json").exists()
 

@@ -428,15 +428,20 @@ def test_a_server_that_is_down_from_the_start_leaves_no_row(tmp_path: Path) -> N
     assert not any(row.error or row.lost for row in run(tmp_path, optimizers="blpo,opro").rows)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    """A comparison whose server is never down."""
+    return run(tmp_path_factory.mktemp("whole"), optimizers="blpo,opro", models=down(10**9))
+
+
 @pytest.mark.parametrize("first", [25, 33, 36])
-def test_a_search_that_an_outage_used_up_is_no_result(first: int, tmp_path: Path) -> None:
+def test_a_search_that_an_outage_used_up_is_no_result(first: int, undisturbed: Comparison, tmp_path: Path) -> None:
     """Failed calls count against the cap, which may end it early: it is said, and repeated, the row is as ever."""
-    whole = run(tmp_path / "whole", optimizers="blpo,opro", models=down(10**9))
     hit = run(tmp_path / "hit", optimizers="blpo,opro", models=down(first))
     assert all(row.error or row.outages or row.cut_short for row in hit.rows[1:])
     assert sum(f"{row.method}, seed 0" in line for row in hit.rows[1:] for line in remarks(hit)) >= 2
     again = run(tmp_path / "hit", optimizers="blpo,opro", models=down(10**9))
-    assert told(again) == told(whole)
+    assert told(again) == told(undisturbed)
 
 
 def test_a_search_that_lost_some_calls_says_how_many(tmp_path: Path) -> None:
@@ -450,7 +455,7 @@ def test_a_search_that_lost_some_calls_says_how_many(tmp_path: Path) -> None:
 SCRIPT = """
 import hashlib, os, signal, sys, threading, time
 sys.path.insert(0, {tests!r})
-import dspy
+import dspy, sklearn.metrics
 from photographs import ROLES, RecordingEngine, Recording, photographs, student
 from blpo_dspy import Models, compare
 
@@ -478,14 +483,15 @@ def count():
                 os.kill(os.getpid(), signal.SIGKILL)
 
 left, lock = None, threading.Lock()
+sets = photographs()
 for out, killed in {runs!r}:
     print("run", flush=True)
-    process = os.fork()  # so that the library is imported once
+    process = os.fork()  # so that the library is imported and the photographs are made once
     if not process:
         paid = os.open(out + ".paid", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
         lms = [dspy.LM("embedded/paid", engine=Paid(role, Recording()), cache=False) for role in ROLES]
         compare(
-            student(), **photographs(), models=Models(*lms), max_calls=50, optimizers="fixed,copro", out=out,
+            student(), **sets, models=Models(*lms), max_calls=50, optimizers="fixed,copro", out=out,
             num_threads=1, on_start=lambda method, seed: say("start", method),
             on_row=lambda row: say("row", row.method, row.error),
         )

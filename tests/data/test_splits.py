@@ -139,7 +139,7 @@ def test_groups_fill_exact_sizes_where_they_can() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, derandomize=True, deadline=None)
+@settings(max_examples=30, derandomize=True, deadline=None)
 @given(grouped(), st.tuples(st.integers(1, 4), st.integers(0, 3), st.integers(0, 4)), st.integers(0, 5))
 def test_splits_by_size_are_exact_or_refused(
     examples: list[dspy.Example], per_label: tuple[int, int, int], seed: int
@@ -199,7 +199,7 @@ def test_a_balanced_table_gives_balanced_fractions() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, derandomize=True, deadline=None)
+@settings(max_examples=30, derandomize=True, deadline=None)
 @given(grouped(), st.sampled_from([(0.4, 0.2, 0.4), (0.8, 0.0, 0.2), (0.5, 0.5, 0.0)]), st.integers(0, 5))
 def test_splits_by_fraction_keep_groups_whole_and_lose_nothing(
     examples: list[dspy.Example], fractions: tuple[float, float, float], seed: int
@@ -216,7 +216,7 @@ def test_splits_by_fraction_keep_groups_whole_and_lose_nothing(
 
 
 @pytest.mark.slow
-@settings(max_examples=60, derandomize=True, deadline=None)
+@settings(max_examples=30, derandomize=True, deadline=None)
 @given(st.lists(st.integers(3, 60), min_size=3, max_size=3), st.integers(0, 9))
 def test_without_groups_each_label_is_within_one_of_its_share(have: list[int], seed: int) -> None:
     """Largest remainders."""

@@ -33,7 +33,7 @@ def test_it_prints_a_ratio_for_each_way_and_kind_of_evidence(options: list[str],
 @pytest.mark.slow
 def test_no_way_judges_more_images_a_second_than_there_are_threads_for(tmp_path: Path) -> None:
     """Each judges different ones; the second part prints its three figures."""
-    options = ["--images", "64", "--threads", "4", "--latency", "100", "--scale", "100"]
+    options = ["--images", "32", "--threads", "4", "--latency", "100", "--scale", "100"]
     shown = printed("throughput.py", options, tmp_path)
     ratios = [float(found) for found in re.findall(r"images/s +ratio (\d+\.\d\d)", shown)]
     assert len(ratios) == 3

@@ -21,10 +21,11 @@ PAGES = [ROOT / name / "README.md" for name in ("", "examples", "examples/paper"
 README = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
 
-@pytest.fixture
-def with_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(params=[(40, 10, 20)])
+def with_demo(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what `make demo` leaves, in small; it is the current one."""
-    write_dataset(tmp_path / "demo", RATERS["colour"], train=40, val=10, test=10)
+    train, val, test = request.param
+    write_dataset(tmp_path / "demo", RATERS["colour"], train=train, val=val, test=test)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -61,6 +62,7 @@ def commands() -> list[list[str]]:
     return [shlex.split(line[2:], comments=True)[1:] for line in lines if line.startswith("$ blpo ")]
 
 
+@pytest.mark.parametrize("with_demo", [(20, 5, 5)], indirect=True)
 def test_the_commands_of_the_readme_work_as_written(with_demo: Path) -> None:
     """Those on the offline engine run; all others state options that exist."""
     offline = 0

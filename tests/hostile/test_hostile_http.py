@@ -121,6 +121,17 @@ def always(response: bytes) -> Reply:
     return lambda head: [response]
 
 
+def to_both(response: bytes) -> Reply:
+    """Returns a reply that each of two requests gets once both are there; as a limit holds back the later ones."""
+    both = threading.Barrier(2)
+
+    def reply(head: bytes) -> Iterator[bytes]:
+        both.wait(60)
+        yield response
+
+    return reply
+
+
 def ok(body: Any) -> Reply:
     """Returns a reply of JSON."""
     return always(http(200, json.dumps(body).encode()))
@@ -259,7 +270,7 @@ def connections() -> dict[str, tuple[Reply, str]]:
         "bodies that trickle": (trickle(head + b"\r\n"), "error"),
         "headers that trickle": (trickle(head), "error"),
         "a broken body that trickles": (trickle(head + b"Content-Length: 9999\r\n\r\n{"), "error"),
-        "a wait of a thousand years": (always(http(429, b"{}", "Retry-After: 31536000000")), "error"),
+        "a wait of a thousand years": (to_both(http(429, b"{}", "Retry-After: 31536000000")), "error"),
         "a wait that is no number": (always(http(429, b"{}", "Retry-After: soon")), "error"),
         "a wait below zero": (always(http(503, b"{}", "Retry-After: -5")), "error"),
         "a wait without end": (always(http(503, b"{}", "Retry-After: inf")), "error"),

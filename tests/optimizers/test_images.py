@@ -31,6 +31,7 @@ def rows(examples: list[dspy.Example]) -> list[dspy.Example]:
     ]
 
 
+@pytest.mark.filterwarnings("ignore:.*hardly pays")
 @pytest.mark.parametrize("method", [BLPO, OPRO, APO, TextGrad, GEPA, MIPROv2, SIMBA, COPRO])
 def test_all_images_of_a_row_reach_the_models_and_none_as_text(method: Any) -> None:
     """Three with every request of the judge; what the optimizer LM is shown depends on the method."""
@@ -41,7 +42,7 @@ def test_all_images_of_a_row_reach_the_models_and_none_as_text(method: Any) -> N
         prompt_model=models.optimizer,
         task_model=models.judge,
         verbalizer_model=models.verbalizer,
-        budget=Budget(max_calls=120),
+        budget=Budget(max_calls=80),
         num_threads=2,
     )
     sets = {name: rows(examples) for name, examples in photographs().items()}

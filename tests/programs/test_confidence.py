@@ -14,7 +14,7 @@ import dspy
 import pytest
 from dspy import lm15
 from engines import ScriptedServer, Seen, completion, scripted_lm
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from judges import SAFETY, SCALE, answers, judge_with, picture, seen_by
 from worlds import TRAIN, VALIDATION, student, world
@@ -83,6 +83,7 @@ def test_scores_agree_within_their_tolerance() -> None:
     assert elected(scores, [10, 50, 53, 47, None]) == (1, 0.6)
 
 
+@settings(max_examples=25)
 @given(st.lists(st.sampled_from([1, 2, 3, None]), min_size=1, max_size=9))
 def test_the_majority_is_the_most_frequent_label(votes: list[int | None]) -> None:
     """As counting has it."""

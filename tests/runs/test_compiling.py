@@ -14,7 +14,8 @@ from dspy import lm15
 from engines import Seen
 from processes import ctrl_c
 from rich.console import Console
-from worlds import LABELS, TRAIN, VALIDATION, examples, mind, student, world
+from worlds import LABELS, TRAIN, examples, mind, student, world
+from worlds import VALIDATION as WHOLE
 
 from blpo_dspy.calls import meter
 from blpo_dspy.errors import BlpoError
@@ -26,6 +27,7 @@ from blpo_dspy.runs.progress import Watch
 
 pytestmark = pytest.mark.slow
 
+VALIDATION = WHOLE[::2]
 TEST = examples(range(1, 250, 12))
 SEARCH = Search(rounds=2, inner_steps=1, threads=4)
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import interruptible
+from processes import Command
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -173,12 +171,9 @@ def test_seeds_are_whole_numbers_once_each() -> None:
 def test_an_interrupted_comparison_says_how_to_go_on(table: Path, tmp_path: Path) -> None:
     """Ctrl-C ends it with one line, exit code 130, and what was finished in the folder."""
     folder = tmp_path / "out"
-    command = [sys.executable, "-m", "blpo_dspy.cli.app", "compare", str(table), "--task", "Rate it.", "--scale", "1-5"]
-    command += ["--max-calls", "4000", "--out", str(folder), "--judge-model", "embedded", "--optimizers", "fixed"]
-    with interruptible(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        while not (folder / "results.json").exists():
-            assert process.poll() is None
-        os.kill(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "")
-    assert err.splitlines() == [f"Interrupted; what was done is in {folder}: repeat the command to resume."]
+    words = ["compare", table, "--task", "Rate it.", "--scale", "1-5", "--max-calls", 4000, "--out", folder]
+    process = Command(*words, "--judge-model", "embedded", "--optimizers", "fixed", cwd=tmp_path)
+    process.until((folder / "results.json").exists)
+    process.send_signal(signal.SIGINT)
+    assert (process.wait(), process.stdout) == (130, "")
+    assert process.stderr.splitlines() == [f"Interrupted; what was done is in {folder}: repeat the command to resume."]

@@ -103,15 +103,15 @@ def test_a_promise_that_cannot_be_kept_is_exit_code_1_and_no_file(folder: Path, 
 
 def test_a_calibrated_judge_labels_and_escalates(folder: Path, tmp_path: Path) -> None:
     """As lines, as JSON, and into a table with one beside it for people."""
-    lines = blpo("judge", folder / "sure.json", folder / "images", *OFFLINE).stdout.splitlines()
+    lines = blpo("judge", folder / "sure.json", folder / "val.csv", *OFFLINE).stdout.splitlines()
     assert all("\tconfidence " in line for line in lines)
     escalated = [line for line in lines if line.endswith("\tescalated")]
     assert 0 < len(escalated) < len(lines)
-    printed = blpo("judge", folder / "sure.json", folder / "images", *OFFLINE, "--json").stdout
+    printed = blpo("judge", folder / "sure.json", folder / "val.csv", *OFFLINE, "--json").stdout
     records = [json.loads(line) for line in printed.splitlines()]
     assert sum(record["escalate"] for record in records) == len(escalated)
     out, people = tmp_path / "o.csv", tmp_path / "people.csv"
-    done = blpo("judge", folder / "sure.json", folder / "images", *OFFLINE, "--out", out, "--escalate-to", people)
+    done = blpo("judge", folder / "sure.json", folder / "val.csv", *OFFLINE, "--out", out, "--escalate-to", people)
     assert f"People  {len(escalated)} of {len(lines)} images escalated; they are in {people}" in done.stdout
     assert len(rows_of(people)) == len(escalated)
     assert [row["escalate"] for row in rows_of(out)].count("True") == len(escalated)
@@ -137,9 +137,9 @@ def test_a_cascade_is_calibrated_written_and_used(folder: Path, tmp_path: Path) 
     assert done.exit_code == 0
     assert "judge 2 alone" in done.stdout
     assert isinstance(Cascade.load(out), Cascade)
-    judged = blpo("judge", out, folder / "images", *OFFLINE, "--out", tmp_path / "o.csv")
+    judged = blpo("judge", out, folder / "val.csv", *OFFLINE, "--out", tmp_path / "o.csv")
     assert judged.exit_code == 0
-    assert len(rows_of(tmp_path / "o.csv")) == 92
+    assert len(rows_of(tmp_path / "o.csv")) == 12
     assert "accuracy" in blpo("evaluate", out, folder / "val.csv", *OFFLINE).stdout
 
 

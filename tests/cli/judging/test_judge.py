@@ -8,14 +8,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from engines import ScriptedServer
-from processes import interruptible
+from processes import Command
 from pyarrow import parquet
 from typer.testing import CliRunner
 
@@ -240,15 +239,6 @@ def answered(log: Path) -> int:
     return sum(json.loads(line)["status"] == 200 for line in lines if "chat/completions" in line)
 
 
-def wait_for(count: int, log: Path, process: subprocess.Popen[Any]) -> None:
-    """Waits until a server has answered so many requests."""
-    until = time.monotonic() + 60
-    while answered(log) < count:
-        assert process.poll() is None, "it ended too early"
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize(
     ("status", "why", "most"), [(404, "cannot be used", 1), (400, "refused every one of the first 20 images", 29)]
 )
@@ -272,33 +262,19 @@ def test_a_run_cut_short_goes_on_and_pays_for_nothing_twice(
 ) -> None:
     """Kill -9 and Ctrl-C: the table is that of an undisturbed run, and what was under way alone is paid again."""
     log, out = tmp_path / "log.jsonl", tmp_path / "p.csv"
-    environment = {**os.environ, "DSPY_CACHEDIR": str(tmp_path / "cache")}
     with start_server(Options(latency_ms=30, log=log)) as address:
         model = ["--model", "openai/embedded", "--api-base", address, "--threads", "2"]
         several = [argument for number in workers for argument in ("--workers", str(number), "--max-in-flight", "2")]
-        command = [
-            sys.executable,
-            "-m",
-            "blpo_dspy.cli.app",
-            "judge",
-            "judge.json",
-            "photos",
-            "--out",
-            str(out),
-            *model,
-            *several,
-        ]
-        streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        process = interruptible(command, cwd=world, env=environment, **streams)
-        wait_for(20, log, process)
+        process = Command("judge", "judge.json", "photos", "--out", out, *model, *several, cwd=world)
+        process.until(lambda: answered(log) >= 20)
         process.send_signal(how)
-        _, told = process.communicate(timeout=60)
+        code = process.wait()
         assert not out.exists()
         if how == signal.SIGINT:
-            assert process.returncode == 130
-            assert "Traceback" not in told
-            assert "of 30 rows are kept in" in told
-            assert "Repeat the command to resume from there." in told
+            assert code == 130
+            assert "Traceback" not in process.stderr
+            assert "of 30 rows are kept in" in process.stderr
+            assert "Repeat the command to resume from there." in process.stderr
         assert blpo("judge", world / "judge.json", world / "photos", "--out", out, *model).exit_code == 0
         assert 60 <= answered(log) <= 60 + 2
         whole = tmp_path / "whole.csv"

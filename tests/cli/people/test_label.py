@@ -8,19 +8,15 @@ import random
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from engines import ScriptedServer, completion
-from label_pages import answer, free_port, photos, served
+from label_pages import answer, photos, served
 from typer.testing import CliRunner
 
 from blpo_dspy.cli.app import app
@@ -71,67 +67,27 @@ def test_it_serves_until_it_is_stopped_and_names_the_next_command(tmp_path: Path
         assert httpx.get(page.url + "static/label.js").status_code == 200
         confirmed: dict[int, str] = {}
         label_on(page.url, ["4"], confirmed)
-        said = page.stop(signal.SIGINT)
-        assert page.process.returncode in (0, 130, -signal.SIGINT)
+        code, said = page.stop(signal.SIGINT)
+        assert code in (0, 130, -signal.SIGINT)
     assert "blpo compile labels.csv --scale 1-5 --task 'How good?' --reason-column reason --out judge.json" in said
     assert len(load_examples(tmp_path / "labels.csv", labels=LabelSpace.ordinal(1, 5))) == len(confirmed) == 6
 
 
-# Starts the command again and again, without importing it each time; says the process and its address.
-FORKING = """
-import os, sys
-import blpo_dspy.cli.people.label, blpo_dspy.labelling.server.app, uvicorn
-from blpo_dspy.cli.app import app
-for line in sys.stdin:
-    process = os.fork()
-    if not process:
-        app(line.split())
-    print("process", process, flush=True)
-    os.waitpid(process, 0)
-"""
-
-
-@pytest.fixture
-def started(tmp_path: Path) -> Iterator[Callable[[], tuple[int, str]]]:
-    """Starts `blpo label` and returns its process and address."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    parent = subprocess.Popen([sys.executable, "-c", FORKING], cwd=tmp_path, env=environment, **pipes)
-
-    def start() -> tuple[int, str]:
-        assert parent.stdin is not None
-        assert parent.stdout is not None
-        parent.stdin.write(f"label {' '.join(WORDS)} --port {free_port()}\n")
-        parent.stdin.flush()
-        said = ""
-        while not ((process := re.search(r"process (\d+)", said)) and (url := re.search(r"http://\S+/", said))):
-            line = parent.stdout.readline()
-            assert line, said
-            said += line
-        return int(process[1]), url[0]
-
-    yield start
-    parent.kill()
-    parent.communicate()
-
-
 @pytest.mark.slow
-def test_kill_9_at_random_moments_loses_no_confirmed_label_and_writes_none_twice(
-    tmp_path: Path, started: Callable[[], tuple[int, str]]
-) -> None:
+def test_kill_9_at_random_moments_loses_no_confirmed_label_and_writes_none_twice(tmp_path: Path) -> None:
     """A script labels; at each moment the table is whole, and holds what was confirmed."""
     photos(tmp_path / "photos", 1000)
     draw = random.Random("kill:0")
     confirmed: dict[int, str] = {}
     for _ in range(KILLS):
-        process, url = started()
-        labeller = threading.Thread(target=label_on, args=(url, ["1", "2", "3", "4", "5"], confirmed))
-        labeller.start()
-        wanted, until = len(confirmed) + draw.randint(0, 4), time.monotonic() + 20
-        while len(confirmed) < wanted and time.monotonic() < until:
-            time.sleep(0.001)
-        time.sleep(draw.uniform(0, 0.03))
-        os.kill(process, signal.SIGKILL)
+        with served(tmp_path, "label", *WORDS) as page:
+            labeller = threading.Thread(target=label_on, args=(page.url, ["1", "2", "3", "4", "5"], confirmed))
+            labeller.start()
+            wanted, until = len(confirmed) + draw.randint(0, 4), time.monotonic() + 20
+            while len(confirmed) < wanted and time.monotonic() < until:
+                time.sleep(0.001)
+            time.sleep(draw.uniform(0, 0.03))
+            page.stop(signal.SIGKILL)
         labeller.join(30)
         written = rows(tmp_path / "labels.csv")
         found = {row["image"]: row["label"] for row in written}

@@ -356,6 +356,7 @@ def test_metadata_is_left_out_of_a_file_that_is_not_built_as_it_should_be() -> N
 
 
 @pytest.mark.slow
+@settings(max_examples=25)
 @given(st.sampled_from(["JPEG", "PNG", "WEBP", "GIF"]), st.data())
 def test_metadata_of_a_damaged_file_raises_nothing(kind: str, data: st.DataObject) -> None:
     """Whatever is cut or overwritten."""

@@ -18,7 +18,7 @@ LEVELS = st.dictionaries(st.sampled_from(FLAWS), st.integers(1, 3))
 
 @pytest.mark.slow
 @given(weights=WEIGHTS)
-@settings(max_examples=100)
+@settings(max_examples=50)
 def test_written_weights_are_read_back(weights: dict[str, float]) -> None:
     """In any mixture."""
     assert v.read_weights(v.write_weights(weights)) == weights
@@ -26,7 +26,7 @@ def test_written_weights_are_read_back(weights: dict[str, float]) -> None:
 
 @pytest.mark.slow
 @given(levels=LEVELS, seed=st.integers(0, 999))
-@settings(max_examples=100)
+@settings(max_examples=50)
 def test_written_levels_are_read_back(levels: dict[str, int], seed: int) -> None:
     """With those that are absent as 0."""
     absent = [flaw for flaw in FLAWS if flaw not in levels]
@@ -36,7 +36,7 @@ def test_written_levels_are_read_back(levels: dict[str, int], seed: int) -> None
 
 @pytest.mark.slow
 @given(weights=WEIGHTS, changes=WEIGHTS, rest=st.text("abc dx,\n", max_size=30))
-@settings(max_examples=100)
+@settings(max_examples=50)
 def test_new_weights_leave_the_rest_of_an_instruction_word_for_word(
     weights: dict[str, float], changes: dict[str, float], rest: str
 ) -> None:

@@ -248,7 +248,7 @@ def test_large_jobs_are_split_and_wait_for_room(small: World) -> None:
     """By number and size of the requests; a batch that the account has no room for is submitted after the others."""
     offers: list[Offer] = []
     with small.served(Options(batches=BatchOptions(seconds=2, limit=2))) as at:
-        small.predict(at, "p.jsonl", batch_api=replace(QUICK, most_requests=2, on_submit=offers.append))
+        small.predict(at, "p.jsonl", batch_api=replace(QUICK, poll=0.1, most_requests=2, on_submit=offers.append))
         assert set(at.paid("BATCH").values()) == {1}
         assert at.submitted() == 3
     assert [offer.requests for offer in offers] == [2, 2, 2]

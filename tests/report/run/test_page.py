@@ -66,7 +66,8 @@ def reader(seen: Seen) -> Any:
 def leave_run(folder: Path, *, caption: str = "a grey", **search: Any) -> Path:
     """Leaves the folder of a run on grey pictures, every one captioned alike."""
     folder.mkdir(exist_ok=True)
-    parts = [captioned(data, caption) for data in (examples(range(0, 250, 6)), VALIDATION, examples(range(1, 250, 5)))]
+    sizes = examples(range(0, 250, 9)), VALIDATION[::2], examples(range(1, 250, 5))
+    parts = [captioned(data, caption) for data in sizes]
     sets = Sets(*parts, how=f"made here {caption}")
     lm = world(reader)
     options = {"rounds": 3, "threads": 2, "fidelity": 10, **search}
@@ -89,9 +90,15 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return leave_run(tmp_path_factory.mktemp("report") / "run", caption=HOSTILE)
 
 
-def test_the_page_has_every_section(run_folder) -> None:
+@pytest.fixture(scope="module")
+def rendered(run_folder) -> str:
+    """Its report."""
+    return render(load_run(run_folder))
+
+
+def test_the_page_has_every_section(rendered) -> None:
     """Each link of the contents leads to a section that is there."""
-    seen = Page(render(load_run(run_folder)))
+    seen = Page(rendered)
     ids = {value for name, value in seen.attributes if name == "id"}
     links = {value[1:] for name, value in seen.attributes if name == "href"}
     assert links == ids
@@ -109,11 +116,11 @@ def test_the_page_has_every_section(run_folder) -> None:
     }
 
 
-def test_the_headline_says_what_the_paired_comparison_found(run_folder) -> None:
+def test_the_headline_says_what_the_paired_comparison_found(rendered, run_folder) -> None:
     """Counted here from the items themselves."""
     items = load_run(run_folder).items
     right = [sum(getattr(i, when).label == i.label for i in items) for when in ("before", "after")]
-    text = Page(render(load_run(run_folder))).text
+    text = Page(rendered).text
     assert "Agrees with people better than before" in text
     assert [f"{count / len(items):.0%}" for count in right] == re.findall(r"(?:Before|After)(\d+%)", text)
     fixed = sum(i.before.label != i.label == i.after.label for i in items)
@@ -121,17 +128,17 @@ def test_the_headline_says_what_the_paired_comparison_found(run_folder) -> None:
     assert f"Fixed: {fixed}" in text
 
 
-def test_markup_in_data_shows_as_text_and_makes_no_tag(run_folder) -> None:
+def test_markup_in_data_shows_as_text_and_makes_no_tag(rendered) -> None:
     """Captions, ids, model names and descriptions of where data is from are all hostile here."""
-    seen = Page(render(load_run(run_folder)))
+    seen = Page(rendered)
     assert "<script>alert(1)</script>" in seen.text
     assert "script" not in seen.tags
     assert not [name for name, _ in seen.attributes if name.startswith("on")]
 
 
-def test_the_page_refers_to_nothing_outside_itself(run_folder) -> None:
+def test_the_page_refers_to_nothing_outside_itself(rendered) -> None:
     """No address in any attribute or style; a content security policy forbids what a reader might miss."""
-    page = render(load_run(run_folder))
+    page = rendered
     seen = Page(page)
     for name, value in seen.attributes:
         if name in ("src", "href"):
@@ -141,9 +148,9 @@ def test_the_page_refers_to_nothing_outside_itself(run_folder) -> None:
     assert ("content", "default-src 'none'; style-src 'unsafe-inline'; img-src data:") in seen.attributes
 
 
-def test_without_images_there_is_no_pixel(run_folder) -> None:
+def test_without_images_there_is_no_pixel(rendered, run_folder) -> None:
     """But all the rest is."""
-    with_pictures, without = render(load_run(run_folder)), render(load_run(run_folder), images=False)
+    with_pictures, without = rendered, render(load_run(run_folder), images=False)
     assert "<img" in with_pictures
     assert "<img" not in without
     assert "base64" not in without
@@ -238,9 +245,9 @@ def test_a_change_within_chance_is_called_that(tmp_path, run_folder) -> None:
     assert "Not distinguishable from no change" in Page(render(load_run(tmp_path))).text
 
 
-def test_an_address_in_the_command_is_left_out(run_folder) -> None:
+def test_an_address_in_the_command_is_left_out(rendered, run_folder) -> None:
     """It may hold a key."""
-    for text in ((run_folder / "report.json").read_text(), render(load_run(run_folder))):
+    for text in ((run_folder / "report.json").read_text(), rendered):
         assert "secret" not in text
     assert load_run(run_folder).command == "blpo compile t.csv --api-base URL"
 
@@ -336,9 +343,9 @@ def test_the_top_names_models_and_the_day(run_folder) -> None:
     assert text.index(f"v (verbalizer), o (optimizer) · {run.on}") < text.index("Agreement with people")
 
 
-def test_the_page_has_no_word_that_only_statisticians_know(run_folder) -> None:
+def test_the_page_has_no_word_that_only_statisticians_know(rendered) -> None:
     """Neither for the intervals nor for the distance of labels."""
-    text = Page(render(load_run(run_folder))).text.lower()
+    text = Page(rendered).text.lower()
     assert "pseudo" not in text
     assert not re.search(r"\bloss", text)
 

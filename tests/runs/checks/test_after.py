@@ -48,7 +48,7 @@ def reader(seen: Seen) -> Any:
 
 def aligned_with(lm: Any, evidence: str, log_dir: Path | None = None, **search: Any) -> Aligned:
     """A run of two rounds."""
-    sets = Sets(NAMED, VALIDATION, TEST, "three sets")
+    sets = Sets(NAMED[::2], VALIDATION[::2], TEST, "three sets")
     with Watch(Console(file=io.StringIO()), shown=False) as watch:
         options = Search(**{"rounds": 2, "inner_steps": 1, "threads": 2, **search})
         return compile_and_measure(
@@ -61,7 +61,7 @@ def test_fidelity_costs_what_the_estimate_says_and_no_more(evidence: str) -> Non
     """Beside the same run without it; what the test split answered already is not paid for again."""
     without, lm = world(reader), world(reader)
     plain, found = aligned_with(without, evidence), aligned_with(lm, evidence, fidelity=6)
-    sets = Sets(NAMED, VALIDATION, TEST, "three sets")
+    sets = Sets(NAMED[::2], VALIDATION[::2], TEST, "three sets")
     costs = costs_after(student(evidence=evidence), sets, Search(fidelity=6))
     extra = len(lm.engine.seen) - len(without.engine.seen)
     assert 0 < extra <= costs.fidelity
@@ -77,7 +77,7 @@ def test_fidelity_costs_what_the_estimate_says_and_no_more(evidence: str) -> Non
 
 def test_a_cap_holds_with_fidelity_and_drops_it_where_it_does_not_pay() -> None:
     """The most calls are the most calls."""
-    sets = Sets(NAMED, VALIDATION, TEST, "three sets")
+    sets = Sets(NAMED[::2], VALIDATION[::2], TEST, "three sets")
     start = student(evidence="both")
     test = 4 * len(TEST)
     paid, unpaid = (costs_after(start, sets, Search(fidelity=5, max_calls=2 * calls)) for calls in (test + 20, test))
@@ -215,7 +215,7 @@ def test_label_errors_cost_at_most_what_the_estimate_says(evidence: str) -> None
     without, lm = world(reader), world(reader)
     aligned_with(without, evidence, label_errors=0)
     found = aligned_with(lm, evidence, label_errors=8)
-    sets = Sets(NAMED, VALIDATION, TEST, "three sets")
+    sets = Sets(NAMED[::2], VALIDATION[::2], TEST, "three sets")
     costs = costs_after(student(evidence=evidence), sets, Search(label_errors=8))
     assert found.checks.looked_at == 8
     assert 0 <= len(lm.engine.seen) - len(without.engine.seen) <= costs.label_errors == 8 * (1 + (evidence == "both"))

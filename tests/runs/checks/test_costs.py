@@ -27,7 +27,7 @@ from blpo_dspy.runs.record import result
 
 pytestmark = pytest.mark.slow
 
-SETS = Sets(TRAIN[::2], VALIDATION[::2], examples(range(1, 250, 12)), "three sets")
+SETS = Sets(TRAIN[::3], VALIDATION[::4], examples(range(1, 250, 24)), "three sets")
 
 
 def seeing(seen: Seen) -> Any:
@@ -38,7 +38,7 @@ def seeing(seen: Seen) -> Any:
 @pytest.mark.filterwarnings("ignore:.*hardly pays")
 @pytest.mark.parametrize("evidence", ["both", "image", "description"])
 @pytest.mark.parametrize(
-    "options", [{}, {"paper": True}, {"fidelity": 6, "label_errors": 8}, {"max_calls": 100}, {"max_calls": 300}]
+    "options", [{}, {"paper": True}, {"fidelity": 6, "label_errors": 8}, {"max_calls": 60}, {"max_calls": 180}]
 )
 def test_all_calls_of_a_run_lie_within_the_estimate_in_all(evidence: str, options: dict[str, Any]) -> None:
     """By role and in total, those after the search included."""

@@ -437,7 +437,6 @@ LABEL_TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"])
 
 @pytest.mark.slow
 @checked
-@settings(max_examples=25)
 @given(st.lists(LABEL_TEXT, min_size=2, max_size=4), st.sampled_from(WRAPPERS), st.data())
 def test_labels_of_any_characters_are_read_and_never_confused(
     texts: list[str], wrapper: str, data: st.DataObject

@@ -76,9 +76,7 @@ class BLPO(BLPOOptions):
                 for k in range(self.inner_steps):  # for k = 0 … K−1
                     if self._settled(history):
                         break
-                    q = steps.update_verbalizer(
-                        batch, current, [*tried, *history]
-                    )  # q_{k+1} ← Update_q(p_t, H_k)  (10)
+                    q = steps.update_verbalizer(batch, current, tried + history)  # q_{k+1} ← Update_q(p_t, H_k)  (10)
                     trial = steps.try_verbalizer(batch, current, q, k + 1)  # p' ← J(q_{k+1}, p_t); score  (6, 9)
                     history.append(trial)  # H_{k+1} ← H_k ∪ {(q_{k+1}, score)}
             chosen = self._argmax(current, history)  # q* ← argmax score  (11)

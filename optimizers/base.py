@@ -21,6 +21,7 @@ from blpo_dspy.optimizers.bench.setup import Dataset
 from blpo_dspy.optimizers.estimates.costs import call_costs, shortfall
 from blpo_dspy.optimizers.estimates.plan import Plan
 from blpo_dspy.optimizers.options import OptimizerOptions
+from blpo_dspy.optimizers.validation import lost_labels
 from blpo_dspy.programs.costs import USUAL
 from blpo_dspy.programs.pairs import mirrored
 from blpo_dspy.programs.visual_judge import VisualJudge, single
@@ -78,10 +79,12 @@ class JudgeOptimizer(OptimizerOptions, Teleprompter):
             warnings = tuple(filter(None, (self._shortfall(run, student), self._untested(run))))
             for text in warnings:
                 notice(text)
-            result = replace(
-                self._search(run), warnings=warnings, unused=run.meter.unused, validated_on=run.data.validated_on
-            )
+            result = replace(self._search(run), unused=run.meter.unused, validated_on=run.data.validated_on)
             run.check_answered(result.stop_reason)
+            if (lost := lost_labels(result.before, result.after)) is not None:
+                notice(lost)
+                warnings = (*warnings, lost)
+            result = replace(result, warnings=warnings)
         log_event(
             "stop",
             f"{self.algorithm} ended: {result.stop_reason.partition(chr(10))[0]}",

@@ -15,6 +15,7 @@ from blpo_dspy.optimizers.bench.run import Run
 from blpo_dspy.optimizers.bench.setup import meta_prompt_digest
 from blpo_dspy.optimizers.proposals.asking import Asker
 from blpo_dspy.optimizers.proposals.guards import Guards
+from blpo_dspy.optimizers.proposals.proposals import CHARACTERS_PER_TOKEN
 from blpo_dspy.optimizers.validation import Validator, best
 
 Select = Literal["best", "last"]
@@ -87,8 +88,9 @@ class RoundOptimizer(JudgeOptimizer):
 
         Raises:
             BlpoError: If a cap was reached before anything was measured: the start would be returned as if it were a
-                result.
+                result. If no instruction as long as the start's would be accepted.
         """
+        self._check_length(run.start.judge)
         validator = Validator(run, self.on_validation)
         validator.check(self.guards, self.label_field)
         rounds: list[Round] = []
@@ -103,6 +105,16 @@ class RoundOptimizer(JudgeOptimizer):
             validator.validate(len(rounds), rounds[-1].end)
         result = self._result(run, rounds, validator, stop_reason or self._end(run, rounds))
         return replace(result, capped=bool(stop_reason))
+
+    def _check_length(self, start: str) -> None:
+        """A revision keeps most of what it revises: a cap below that would refuse each, once it is paid for."""
+        tokens, most = len(start) // CHARACTERS_PER_TOKEN, self.max_instruction_tokens
+        if tokens > most:
+            raise BlpoError(
+                f"the judge instruction at the start has about {tokens:,} tokens, and max_instruction_tokens={most} "
+                "refuses a revision as long as that; raise it, or shorten the instruction",
+                option="max_instruction_tokens",
+            )
 
     def _follow(self, run: Run, validator: Validator, rounds: list[Round]) -> str:
         """Adds the rounds to the list as they end; returns what cut the search short, "" if nothing did."""

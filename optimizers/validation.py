@@ -23,6 +23,8 @@ from blpo_dspy.optimizers.proposals.guards import Guards, mean_losses
 # training examples before it learns more of them by heart than from them: what a cap pays for beyond that is better
 # spent on validation.
 _SHARE, _PASSES = 0.1, 6
+# Fewer examples with the same label may be chance.
+_ENOUGH = 10
 
 
 class Validator:
@@ -189,6 +191,29 @@ def agreement_of(judgements: Sequence[Judgement], labels: LabelSpace | None) -> 
     truth = [judgement.label for judgement in answered]
     predicted = [judgement.predicted for judgement in answered]
     return measure_agreement(labels, truth, predicted, failed=len(judgements) - len(answered))
+
+
+def lost_labels(before: Validation | None, after: Validation | None) -> str | None:
+    """Returns in words that a judge has come to give all examples one label, None if it has not, or always did.
+
+    Where nearly all examples have the same label, that lowers the mean loss, and makes the judge useless.
+    """
+    if before is None or after is None or before.agreement is None or after.agreement is None:
+        return None
+    given, people = _given(after.agreement), [sum(row) for row in after.agreement.confusion]
+    if len(given) != 1 or len(_given(before.agreement)) < 2 or sum(map(bool, people)) < 2 or sum(people) < _ENOUGH:
+        return None
+    (label,) = given
+    return (
+        f"the returned judge gives every one of {sum(people)} {after.agreement.labels.names[label]!r}, which people "
+        f"gave {people[label]} of them; use training and validation images with about equally many of each label, or "
+        "refuse such judges with the guard part_loss"
+    )
+
+
+def _given(agreement: Agreement) -> set[int]:
+    """The positions of the labels that a judge gave; none of scores."""
+    return {i for row in agreement.confusion for i, count in enumerate(row[:-1]) if count}
 
 
 def best(validations: Sequence[Validation]) -> int:

@@ -10,7 +10,7 @@ import dspy
 
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.errors import ArtifactError, BlpoError, brief, check_kind
-from blpo_dspy.models.lm import Models
+from blpo_dspy.models.lm import Models, check_models
 from blpo_dspy.programs.artifact import CASCADE_FORMAT, FORMAT_VERSION, artifact, read_json
 from blpo_dspy.programs.predictor import MALFORMED
 from blpo_dspy.programs.program_judge import ProgramJudge
@@ -192,7 +192,8 @@ def stages_of(judge: VisualJudge) -> list[VisualJudge]:
 def models_of_stages(judge: VisualJudge, models: Models | Sequence[Models]) -> list[Models]:
     """Returns the models of each judge of a cascade, or of the only one."""
     count = len(stages_of(judge))
-    if isinstance(models, Models):
+    if isinstance(models, str) or not isinstance(models, Sequence):
+        check_models(models)
         return [models] * count
     if len(models) != count:
         raise BlpoError(

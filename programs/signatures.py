@@ -43,6 +43,11 @@ def is_default_verbalizer_instruction(instruction: str) -> bool:
     return instruction in (_DEFAULT, _DEFAULT_FOR_SEVERAL)
 
 
+def is_for_several(instruction: str) -> bool:
+    """Whether it is the one of a judge that is given several images at once."""
+    return instruction == _DEFAULT_FOR_SEVERAL
+
+
 def verbalize_signature(instruction: str, fields: InputFields) -> type[dspy.Signature]:
     """Returns g(x; q): images and context texts in, a description out."""
     signature: type[dspy.Signature] = VerbalizeImage.with_instructions(instruction)

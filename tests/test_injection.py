@@ -218,7 +218,7 @@ def test_labels_of_a_column_are_text_in_every_prompt() -> None:
     lm = scripted_lm(lambda s: {"label": "fine", "description": "a car", "improved_instruction": "Rate it well."})
     examples = [
         dspy.Example(image=example.image, label=label).with_inputs("image")
-        for example, label in zip(TRAIN, labels.labels, strict=False)
+        for example, label in zip(TRAIN, labels.labels * 2, strict=False)
     ]
     made = BLPO(prompt_model=lm, task_model=lm, rounds=1, inner_steps=0, keep_back="never", num_threads=1)
     made.compile(VisualJudge(labels, instruction="Rate it."), trainset=examples)

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import dspy
-from dspy.utils.exceptions import LMUnexpectedError
+from dspy.utils.exceptions import LMInvalidRequestError, LMUnexpectedError
 
 from blpo_dspy.calls.bounds import LARGEST_ANSWER, RECEIVED, TOO_LARGE
 from blpo_dspy.calls.failures import UnreadableAnswerError
@@ -18,6 +18,7 @@ from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.calls.store import Answer, Request
 from blpo_dspy.errors import brief
 from blpo_dspy.models.credentials import CREDENTIAL_ERRORS, described, fit_to_show
+from blpo_dspy.models.failures import no_such_model
 from blpo_dspy.models.lm import rollout_seed
 from blpo_dspy.models.logprobs import plain_logprobs
 from blpo_dspy.models.prices import Price, cost
@@ -27,6 +28,7 @@ from blpo_dspy.models.splicing import SplicingMixin, filling_of
 # `n` is always one: several answers are several requests.
 _NOT_PART_OF_A_REQUEST = CLIENT_KEYS | {"cache", "num_retries", "n"}
 _LONGEST_NAME = 100
+_NOT_FOUND = 404
 
 
 class _Billed(UsageTracker):
@@ -117,6 +119,10 @@ class _MeteredMixin:
         except CREDENTIAL_ERRORS as error:
             error.args = (described(error, self.model),)
             raise
+        except LMInvalidRequestError as error:
+            if error.status != _NOT_FOUND:
+                raise
+            raise no_such_model(error, self.model) from error
         except LMUnexpectedError as error:
             if not RECEIVED.get():  # else DSPy failed to read it: JSON of another shape, say
                 raise

@@ -35,8 +35,17 @@ class Answer:
     @property
     def size(self) -> int:
         """Characters of its texts."""
+        return sum(map(len, self._texts))
+
+    @property
+    def text(self) -> str:
+        """The text of its first completion."""
+        return next(iter(self._texts), "")
+
+    @property
+    def _texts(self) -> list[str]:
         texts = (output.get("text") if isinstance(output, dict) else output for output in self.outputs)
-        return sum(len(text) for text in texts if isinstance(text, str))
+        return [text for text in texts if isinstance(text, str)]
 
     @property
     def empty(self) -> bool:

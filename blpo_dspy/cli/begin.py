@@ -18,11 +18,13 @@ import dspy
 from blpo_dspy.agreement.people import write_disagreements
 from blpo_dspy.cli.screen import Screen, noting, working
 from blpo_dspy.data.examples import contradictions
+from blpo_dspy.data.fields import InputFields
 from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.data.splits import check_labels
 from blpo_dspy.errors import BlpoError, ModelError, counted
 from blpo_dspy.models.lm import Models, is_embedded
 from blpo_dspy.programs.cascade import load_judge_file
+from blpo_dspy.programs.pairs import check_pair
 from blpo_dspy.programs.program_judge import ProgramJudge
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.data.drawing import draw_sets
@@ -117,6 +119,7 @@ def _task_of_table(start: Start) -> Task:
     labels, instruction = start.space, start.task
     assert labels is not None
     assert instruction is not None
+    check_pair(labels, InputFields.of(start.data.images, start.data.context or ()))  # before images are read
     return Task(
         labels=labels,
         instruction=instruction,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import textwrap
 import time
@@ -10,6 +11,7 @@ import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -168,8 +170,10 @@ def models_line(models: Mapping[str, str]) -> str:
     return f"{line} ({EMBEDDED} is {_OFFLINE})" if EMBEDDED in models.values() else line
 
 
-def show_aligned(screen: Screen, aligned: Aligned, about: Mapping[str, str], files: Sequence[Path]) -> None:
-    """Prints the result of compiling: what it is about, agreement, both instructions, cost, files."""
+def show_aligned(
+    screen: Screen, aligned: Aligned, about: Mapping[str, str], files: Sequence[Path], review: Path | None
+) -> None:
+    """Prints the result of compiling: what it is about, agreement, both instructions, cost, files, what to review."""
     _show_facts(screen, about)
     screen.text()
     rows = [
@@ -187,6 +191,7 @@ def show_aligned(screen: Screen, aligned: Aligned, about: Mapping[str, str], fil
     total = sum(calls.values()) - calls["cached"]
     first = aligned.beforehand.total.calls
     before = f"; before the search: {first:,} of them" if first else ""
+    cached = f"; {calls['cached']:,} more answered from memory" if calls["cached"] else ""
     unused = aligned.unused.total.calls
     earlier = f"; {unused:,} that an earlier session paid for were not needed" if unused else ""
     facts = {
@@ -194,10 +199,18 @@ def show_aligned(screen: Screen, aligned: Aligned, about: Mapping[str, str], fil
         **_checks_in_words(aligned.checks),
         "Search": f"{aligned.record.stop_reason}; {aligned.seconds:.0f} s",
         **_rejections_in_words(aligned.record.rejections),
-        "Calls": f"{total:,} ({by_role}){before}; {calls['cached']:,} more answered from memory{earlier}",
+        "Calls": f"{total:,} ({by_role}){before}{cached}{earlier}",
         "Wrote": ", ".join(str(file) for file in files),
     }
     _show_facts(screen, facts)
+    if review is not None:
+        screen.text(f"Review  {review_command(review)}")
+
+
+def review_command(folder: Path) -> str:
+    """Returns how to look again at doubtful labels and what the judge still gets wrong, with what that needs."""
+    missing = any(find_spec(name) is None for name in ("starlette", "uvicorn"))
+    return f"blpo review {shlex.quote(str(folder))}" + (" (needs pip install 'blpo-dspy[label]')" if missing else "")
 
 
 def _orders_in_words(before: Agreement | None, after: Agreement | None) -> dict[str, str]:

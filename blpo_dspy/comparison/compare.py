@@ -31,7 +31,7 @@ from blpo_dspy.data.splits import Splits
 from blpo_dspy.errors import BlpoError, ModelError, brief
 from blpo_dspy.files import RESULTS, write_json
 from blpo_dspy.models.failures import FATAL_ERRORS
-from blpo_dspy.models.lm import Models, identity
+from blpo_dspy.models.lm import Models, check_models, identity
 from blpo_dspy.models.prices import Prices, check_priced, checked_prices
 from blpo_dspy.notebook import html_table, share
 from blpo_dspy.optimizers.bench.records import BLPOResult
@@ -209,6 +209,7 @@ def compare(
     sets = Splits(train, val, test, student.labels, how="given")
     _check_cap(student, len(sets.val), max_calls)
     checked_outage(max_outage)
+    check_models(models)
     # What DSPy's cache holds from earlier runs would be free for some methods only.
     models = Models(*(getattr(models, role).copy(cache=False) for role in ROLES))
     budget, prices = Budget(max_calls, max_usd=max_usd), checked_prices(prices)
@@ -333,7 +334,7 @@ class _Arena:
             # A method, ours or another library's, may fail in any way: its row says how, and the others run.
             row = ComparisonRow(name, seed, error=f"{type(error).__name__}: {error}")
         else:
-            row = _with_record(self._measured(ComparisonRow(name, seed), program), record)
+            row = _with_record(self._measured(ComparisonRow(name, seed), program), record, len(self.sets.val))
         self.journal.record(name, seed, asdict(row))
         return row
 
@@ -404,8 +405,8 @@ def _check_searched(record: BLPOResult) -> None:
         )
 
 
-def _with_record(row: ComparisonRow, record: BLPOResult | None) -> ComparisonRow:
-    """The row with the record of the search."""
+def _with_record(row: ComparisonRow, record: BLPOResult | None, images: int) -> ComparisonRow:
+    """The row with the record of a search that had so many validation images."""
     if record is None:
         return row
     searched = replace(
@@ -418,7 +419,7 @@ def _with_record(row: ComparisonRow, record: BLPOResult | None) -> ComparisonRow
         capped=record.capped,
         lost=record.ledger.total.failed,
     )
-    return replace(searched, curve=_curve(record, searched))
+    return replace(searched, curve=_curve(record, searched, images))
 
 
 def _is_fatal(error: BaseException) -> bool:
@@ -436,9 +437,14 @@ def _apart(lm: dspy.LM, seed: int) -> dspy.LM:
     return copy
 
 
-def _curve(record: BLPOResult, row: ComparisonRow) -> list[list[float]]:
-    """The best score so far on the validation set by calls, once there were any, and what was returned."""
-    validated = sorted([float(v.spent), v.score] for v in record.validations if 0 < v.spent < row.spent)
+def _curve(record: BLPOResult, row: ComparisonRow, images: int) -> list[list[float]]:
+    """The best score so far on the validation set by calls, once there were any, and what was returned.
+
+    A score on a part of the set cannot be compared with the others.
+    """
+    validated = sorted(
+        [float(v.spent), v.score] for v in record.validations if 0 < v.spent < row.spent and v.examples == images
+    )
     best = itertools.accumulate((score for _, score in validated), max)
     curve = [[spent, score] for (spent, _), score in zip(validated, best, strict=True)]
     return [] if row.score is None else [*curve, [float(row.spent), row.score]]

@@ -11,6 +11,7 @@ from blpo_dspy.optimizers import APO, BLPO, OPRO, TextGrad
 from blpo_dspy.optimizers.base import JudgeOptimizer
 from blpo_dspy.optimizers.baselines.dspy_adapters import COPRO, GEPA, SIMBA, MIPROv2
 from blpo_dspy.optimizers.blpo.prompts import report_instruction
+from blpo_dspy.programs.signatures import default_verbalizer_instruction, is_for_several
 from blpo_dspy.programs.visual_judge import VisualJudge
 
 
@@ -37,7 +38,8 @@ class Method:
         if not self.task_aware:
             return start
         copy = start.deepcopy()
-        text = report_instruction(start.instruction)
+        several = is_for_several(default_verbalizer_instruction(start.fields))
+        text = report_instruction(start.instruction, several=several)
         copy.verbalizer.signature = copy.verbalizer.signature.with_instructions(text)
         assert isinstance(copy, VisualJudge)
         return copy

@@ -142,7 +142,7 @@ def plot(comparison: Comparison, path: str | os.PathLike[str]) -> None:
     """Draws validation agreement (1 − mean loss) against the LM calls spent, the mean over seeds for each method.
 
     A line is what the method itself knew: its best program on the whole validation set so far. The point is what it
-    returned, measured afterwards; a method that validates nothing but the start on the way has the point alone.
+    returned, measured afterwards; a method that scores no other program on all of the set has the point alone.
 
     Raises:
         OSError: If it cannot be written.

@@ -25,7 +25,7 @@ from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.data.ratings import Combined, combine_raters, ratings_from_rows
 from blpo_dspy.data.reasons import joined, reason_of
-from blpo_dspy.data.rows import Draft, RowReader, TableColumns, assign_ids, blamed_option
+from blpo_dspy.data.rows import Draft, RowReader, TableColumns, assign_ids, unusable
 from blpo_dspy.data.splits import Splits, check_disjoint, split_examples
 from blpo_dspy.data.tables import Table, TableSource, read_folder, read_table, require_columns
 from blpo_dspy.errors import DataError, notice
@@ -77,7 +77,7 @@ def load_examples(
             a text cell with "|" between two).
         image_column: The column of the only image, where it has another name than its input.
         label_column: The column with the human label.
-        context: TableColumns with further text inputs, such as the prompt an image was made from.
+        context: Columns with further text inputs, such as the prompt an image was made from.
         group_column: Rows with the same value here are never split up; an empty cell is a group of its own.
         id_column: The column with a unique id; without it, the image's path serves, or else the row number.
         reason_column: The column with what the person wrote beside the label; an empty cell holds none. An
@@ -146,7 +146,7 @@ def load_rated(
         rule: How ratings become a label, as `combine_raters` takes it.
         images: The names of the image inputs.
         image_column: The column of the only image, where it has another name than its input.
-        context: TableColumns with further text inputs.
+        context: Columns with further text inputs.
         group_column: Rows with the same value here are never split up.
         reason_column: The column with what the person wrote beside the label; where several rows rate an item, its
             reasons are joined, each with its rater and label.
@@ -305,10 +305,19 @@ def _table(source: TableSource, columns: TableColumns, allow_outside: bool) -> T
         table = read_folder(Path(source), column, columns.label, follow_links=allow_outside)
     else:
         table = read_table(source, columns.names)
-    require_columns(table.name, table.columns, columns.names, advice="", option=())
+    named = _options_for(columns, table.columns)
+    advice = f"name yours with {' and '.join(f'{option}=' for option in named)}" if named else ""
+    require_columns(table.name, table.columns, columns.names, advice=advice, option=named)
     if not table.rows and not table.problems:
         raise DataError(f"{table.name}: no rows below the header; a judge needs images to work on")
     return table
+
+
+def _options_for(columns: TableColumns, seen: Sequence[str]) -> list[str]:
+    """The options that name the columns of the only image and of the label, where the table lacks these columns."""
+    image = next(iter(columns.images)) if len(columns.images) == 1 else None
+    asked = {"image_column": image, "label_column": columns.label}
+    return [option for option, name in asked.items() if name is not None and name not in seen]
 
 
 def _raise_problems(table: Table, drafts: Sequence[Draft]) -> None:
@@ -316,12 +325,7 @@ def _raise_problems(table: Table, drafts: Sequence[Draft]) -> None:
     if table.problems or lines:
         bad = len(table.problems) + sum(bool(draft.problems) for draft in drafts)
         total = len(table.problems) + len(drafts)
-        problems = [*table.problems, *lines]
-        raise DataError(
-            f"{table.name}: {bad} of {total} rows cannot be used; repair or remove them:",
-            problems,
-            option=blamed_option(problems),
-        )
+        raise unusable(table.name, bad, total, [*table.problems, *lines], table.base)
 
 
 def _reason(draft: Draft, name: str, source: ImageSource, error: ImageError) -> str:

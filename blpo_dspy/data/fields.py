@@ -81,7 +81,12 @@ class InputFields:
         missing = [name for name in self.names if inputs.get(name) is None]
         unknown = [name for name in inputs if name not in self.names]
         if missing or unknown:
-            raise BlpoError(f"this judge takes {', '.join(self.names)}; missing: {missing}, unknown: {unknown}")
+            wrong = [
+                f"{what}: {brief(', '.join(names))}"
+                for what, names in (("missing", missing), ("unknown", unknown))
+                if names
+            ]
+            raise BlpoError(f"this judge takes {', '.join(self.names)}; {', '.join(wrong)}")
 
     def prepare(self, inputs: Mapping[str, Any], policy: PixelPolicy) -> dict[str, Any]:
         """Returns the inputs as predictors take them: images under the pixel policy, context as plain data."""

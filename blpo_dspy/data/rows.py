@@ -16,13 +16,13 @@ import numpy as np
 from PIL import Image
 
 from blpo_dspy.data.fields import ImageInput, InputFields, context_text
-from blpo_dspy.data.images.prepare import ImageError, ImageSource, unwrapped
+from blpo_dspy.data.images.prepare import NO_FILE, ImageError, ImageSource, unwrapped
 from blpo_dspy.data.images.remote import RemoteFolder
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.reasons import REASON, reason_text
 from blpo_dspy.data.tables import TableRow
-from blpo_dspy.errors import BlpoError, brief
+from blpo_dspy.errors import BlpoError, DataError, brief
 
 T = TypeVar("T")
 _LONGEST_PLACE = 500
@@ -268,6 +268,14 @@ def assign_ids(drafts: list[Draft], *, given: bool) -> None:
 def blamed_option(problems: Iterable[str]) -> tuple[str, ...]:
     """Returns the option that some of the problems name."""
     return ("allow_outside",) if any("allow_outside=True" in problem for problem in problems) else ()
+
+
+def unusable(name: str, bad: int, total: int, problems: Sequence[str], base: Path | None) -> DataError:
+    """Returns the error that lists the rows which cannot be used, and says from where a missing path was read."""
+    absent = any(problem.endswith(f": {NO_FILE}") for problem in problems)
+    start = f" (paths start from the folder {base.resolve()})" if absent and base is not None else ""
+    summary = f"{name}: {bad} of {total} rows cannot be used{start}; repair or remove them:"
+    return DataError(summary, problems, option=blamed_option(problems))
 
 
 def _check_reason(column: str, fields: InputFields, others: Collection[str | None]) -> None:

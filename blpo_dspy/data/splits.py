@@ -18,7 +18,7 @@ import numpy as np
 from blpo_dspy.data.fields import image_prints
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace, check_space
-from blpo_dspy.errors import BlpoError, DataError, check_kind, notice
+from blpo_dspy.errors import BlpoError, DataError, check_kind, counted, notice
 from blpo_dspy.notebook import html_table
 
 NAMES = ("train", "val", "test")
@@ -125,10 +125,10 @@ def split_examples(
         if _some_empty(shares, chosen):
             chosen = _distribute_units(names, units, lambda heads: _shared_quotas(shares, heads, strata), seed)
         if _some_empty(shares, chosen):
+            whole = f", in {counted(len(units), 'group')} kept whole" if len(units) < len(names) else ""
             raise DataError(
-                f"too few examples to split: {len(names)} ({_histogram(Counter(names), strata)}) in {len(units)} "
-                "groups that stay whole would leave a split empty; label more images, or give separate tables for "
-                "validation and test"
+                f"too few examples to split: {len(names)} ({_histogram(Counter(names), strata)}){whole}; a split "
+                "would be empty; label more images, or give separate tables for validation and test"
             )
         percent = "/".join(f"{100 * share:g}" for share in shares)
         within = "label" if labels.kind != "scores" else "bin of scores"

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from blpo_dspy.data.fields import InputFields
-from blpo_dspy.data.images.prepare import ImageSource, is_reference
+from blpo_dspy.data.images.prepare import NO_FILE, ImageError, ImageSource, is_reference
 from blpo_dspy.data.inputs import Inputs, find_inputs
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.data.rows import Draft, RowReader, blamed_option
+from blpo_dspy.data.rows import Draft, RowReader, unusable
 from blpo_dspy.data.tables import TABLE_SUFFIXES, TableRow
 from blpo_dspy.errors import BlpoError, DataError, brief
 from blpo_dspy.files import check_path, spreadsheet_cell, writable_folder
@@ -174,8 +174,7 @@ def find_items(work: Work) -> Items:
         except BlpoError as error:
             problems.append(f"{row.where}: {error}")
     if problems:
-        summary = f"{source}: {len(problems)} of {len(inside)} rows cannot be used; repair or remove them:"
-        raise DataError(summary, problems, option=blamed_option(problems))
+        raise unusable(str(source), len(problems), len(inside), problems, inputs.reader.base)
     notes = (*inputs.notes, *left_out, *_repeated(len(inside) - len(found)))
     kept = {key: tuple(several) for key, several in given.items()}
     return Items(tuple(found.values()), columns, inputs.reader, kept, notes)
@@ -250,7 +249,7 @@ def _image_cell(source: ImageSource, out: Path) -> str:
         raise DataError(f"a {type(source).__name__} is not a path; write the images to files and name those")
     path = Path(source)
     if not path.is_file():
-        raise DataError("no such file")
+        raise ImageError(NO_FILE, brief(path))
     return path_cell(path, out)
 
 

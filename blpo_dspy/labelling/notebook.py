@@ -152,7 +152,7 @@ def label_in_notebook(
     elif judge.labels != labels:
         raise BlpoError(f"the judge labels {judge.labels}, not {labels}; give its labels")
     else:
-        models = models or models_of(judge)
+        models = models_of(judge, models)
         predictions, _ = judge_items(items, judge, models, work.out, max_calls=max_calls, max_usd=max_usd)
         session, _ = session_by_judge(work, items, predictions, judge, seed=seed, share=random_share)
     try:

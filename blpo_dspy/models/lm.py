@@ -106,6 +106,9 @@ class Models:
     verbalizer: dspy.LM
     optimizer: dspy.LM
 
+    def __repr__(self) -> str:
+        return f"Models({', '.join(f'{role}={getattr(self, role).model!r}' for role in get_args(Role))})"
+
     @classmethod
     def named(
         cls,
@@ -141,6 +144,14 @@ class Models:
             verbalizer=make(judge if verbalizer is None else verbalizer, "verbalizer"),
             optimizer=make(judge if optimizer is None else optimizer, "optimizer"),
         )
+
+
+def check_models(models: object) -> None:
+    """Refuses what is given in place of `Models`, such as a name or an LM."""
+    named = f"Models.named({models!r})" if isinstance(models, str) else "Models.named('openai/gpt-4o')"
+    if isinstance(models, dspy.BaseLM):
+        named = "Models(judge=lm, verbalizer=lm, optimizer=lm)"
+    check_kind("models", models, Models, "Models object", f"models={named}")
 
 
 def rollout_seed(lm: dspy.BaseLM, rollout: int) -> dict[str, int]:
@@ -231,9 +242,9 @@ def _check_provider(lm: dspy.LM, api_base: str | None) -> None:
 def _no_provider(name: str, api_base: str | None) -> BlpoError:
     at = f" at {api_base}" if api_base else ""
     meant = "; or did you mean embedded?" if difflib.get_close_matches(name, ["embedded"]) else ""
-    return BlpoError(
-        f"model {name!r}{at} lacks its provider; write openai/{name} for an OpenAI-compatible server{meant}"
-    )
+    provider, slash, _ = name.partition("/")
+    why = f"names a provider that DSPy and LiteLLM don't know, {provider!r}" if slash else "lacks its provider"
+    return BlpoError(f"model {name!r}{at} {why}; write openai/{name} for an OpenAI-compatible server{meant}")
 
 
 def _role_options(name: str, role: Role | None) -> dict[str, Any]:

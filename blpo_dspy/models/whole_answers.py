@@ -60,6 +60,11 @@ def read_whole(adapter: Any, signature: type[dspy.Signature], completion: str) -
     raise AdapterParseError(type(adapter).__name__, signature, completion, message, parsed_result=fields) from problem
 
 
+def is_followed(completion: str, field: str) -> bool:
+    """Returns whether another header follows a field in the chat format: then a cut at the end isn't in its text."""
+    return field in [name for name, _ in _sections(completion)][:-1]
+
+
 def _different(stated: list[tuple[str, str]], name: str) -> list[str]:
     """The different texts of a field, in order."""
     return list(dict.fromkeys(text for field, text in stated if field == name))

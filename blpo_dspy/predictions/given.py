@@ -15,8 +15,8 @@ from blpo_dspy.data.inputs import Inputs, check_usable, find_inputs
 from blpo_dspy.data.labels.space import Orders
 from blpo_dspy.data.tables import TableSource, in_memory
 from blpo_dspy.errors import BlpoError, ModelError, check_kind
-from blpo_dspy.models.lm import Models
-from blpo_dspy.models.prices import Prices
+from blpo_dspy.models.lm import Models, check_models
+from blpo_dspy.models.prices import Prices, check_priced
 from blpo_dspy.predictions.files import Output
 from blpo_dspy.predictions.progress import Progress
 from blpo_dspy.programs.cascade import Cascade, models_of_stages, stages_of
@@ -45,16 +45,30 @@ class Job:
         return asked_in(self.judge.labels, self.orders) > 1
 
 
-def models_of(judge: VisualJudge) -> Models:
-    """Returns a judge's own models, or those of DSPy's settings; the judge's writes instructions.
+def models_of(judge: VisualJudge, given: Models | None = None) -> Models:
+    """Returns the models given, or else a judge's own or those of DSPy's settings; the judge's writes instructions.
 
     Raises:
         ModelError: If there are none.
+        BlpoError: If what is given is something else.
     """
+    if given is not None:
+        check_models(given)
+        return given
     found = {role: getattr(judge, role).lm or dspy.settings.lm for role in ("judge", "verbalizer")}
     if None in found.values():
         raise ModelError("the judge has no model: give models=Models.named(…), or dspy.configure(lm=…)")
     return Models(found["judge"], found["verbalizer"], found["judge"])
+
+
+def priced(judge: VisualJudge, models: Sequence[Models], max_usd: float | None, prices: Prices | None) -> None:
+    """Checks that a cap in dollars can be kept.
+
+    Raises:
+        BlpoError: If a model that labels images has no known price.
+    """
+    used = zip(stages_of(judge), models, strict=True)
+    check_priced(max_usd, [getattr(each, role) for stage, each in used for role in stage.roles], prices)
 
 
 def given_models(judge: VisualJudge, models: Models | Sequence[Models] | None) -> list[Models]:

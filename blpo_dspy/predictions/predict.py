@@ -22,7 +22,7 @@ from blpo_dspy.models.prices import Prices, checked_prices
 from blpo_dspy.predictions.batches.api import BatchApi, batch_api_of
 from blpo_dspy.predictions.batches.submission import Batches, check_no_batches
 from blpo_dspy.predictions.files import Output
-from blpo_dspy.predictions.given import Job, check_plain, given_models, inputs_of
+from blpo_dspy.predictions.given import Job, check_plain, given_models, inputs_of, priced
 from blpo_dspy.predictions.journal import PredictionJournal
 from blpo_dspy.predictions.labelling import note_other_models
 from blpo_dspy.predictions.outputs import check_escalated, check_output, files_of, fingerprint_of, in_shards, journal_of
@@ -128,7 +128,8 @@ def predict(
         ModelError: If a model cannot be used at all, or stops answering; what is done stays.
         BlpoError: If `out` cannot be written or is there without a journal, or its journal is that of another judge,
             other models or other images altogether, or names batches under way and `batch_api` is not set; if
-            `escalated` cannot be written, or the judge escalates nothing.
+            `escalated` cannot be written, or the judge escalates nothing; if `max_usd` is given and a model has no
+            known price.
     """
     check_kind("judge", judge, VisualJudge, "judge", "VisualJudge.load('judge.json')")
     judge = judge if confidence is None else judge.confident(confidence)
@@ -142,6 +143,7 @@ def predict(
     check_escalated(for_people, target, judge)
     asked = given_models(judge, models)
     note_other_models(judge, asked)
+    priced(judge, asked, max_usd if batch is None else None, prices)
     check_plain(judge, batch=batch is not None, shards=workers is not None or cluster is not None)
     inputs = source if isinstance(source, Inputs) else inputs_of(judge, source, image_column, texts, allow_outside)
     job = Job(judge, inputs, output, asked, orders, prices, max_outage, on_read, on_progress, partial_table)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from blpo_dspy.agreement.measure import Flips
 from blpo_dspy.calls.ledger import ROLES, Ledger
 from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.errors import counted
 from blpo_dspy.log import log_event
 from blpo_dspy.predictions.results import Outcome
 
@@ -42,12 +43,18 @@ class Progress:
     errors: int
     ledger: Ledger
     earlier: Ledger
-    counts: Mapping[Outcome, int] = field(repr=False)
-    space: LabelSpace = field(repr=False)
+    counts: Mapping[Outcome, int]
+    space: LabelSpace
     gone: int = 0
     flips: Flips | None = None
     escalated: int | None = None
     note: str = ""
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}: {rows:,}" for name, rows in self.labels.items())
+        faults = f"{self.invalid:,} invalid, {counted(self.errors, 'error')}"
+        calls = counted(self.ledger.total.calls, "call")
+        return f"Progress({self.known:,} of {counted(self.total, 'row')}; {given}; {faults}; {calls})"
 
     @cached_property
     def labels(self) -> Mapping[str, int]:

@@ -46,9 +46,9 @@ def rank(
     table = read_table(predictions, [LABEL, _INCONSISTENT, *columns])
     advice = (
         "`blpo judge --out` keeps the columns of the table that it judges, so add the models' names there, or name "
-        "their columns"
+        "their columns with columns="
     )
-    require_columns(table.name, table.columns, (LABEL, *columns), advice, option=())
+    require_columns(table.name, table.columns, (LABEL, *columns), advice, option="columns")
     found: list[Comparison] = []
     problems, left_out = list(table.problems), 0
     for row in table.rows:
@@ -62,7 +62,7 @@ def rank(
         else:
             found.append(comparison)
     if problems:
-        raise DataError(f"{table.name}: {len(problems)} rows cannot be used; mend or remove them", problems)
+        raise DataError(f"{table.name}: {len(problems)} rows cannot be used; repair or remove them:", problems)
     if not found:
         raise BlpoError(f"{table.name}: none of its {len(table.rows)} rows has a verdict, so no model can be ranked")
     return replace(bradley_terry(found, seed=seed), left_out=left_out)

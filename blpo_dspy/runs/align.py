@@ -112,7 +112,7 @@ class Alignment:
         given = {"train": trainset, "val": valset, "test": testset}
         parts = {name: loaded_set(compiled, name, part) for name, part in given.items() if not is_list(part) or part}
         check_disjoint(**parts)
-        models, search = models_of(compiled) if models is None else models, Search(threads=threads)
+        models, search = models_of(compiled, models), Search(threads=threads)
         folder = None if run_dir is None else writable_folder(Path(run_dir))
         train, val, test = (parts.get(name, []) for name in given)
         sets = Sets(train, val, test, sizes_in_words(parts, compiled.labels))
@@ -252,12 +252,12 @@ def align(
     sets = _sets(start, train, val, test, sizes, search.seed)
     for line in own_data(start, [*sets.val, *sets.test]):
         notice(f"the start was compiled with {line}")
-    models = models_of(start) if models is None else models
+    models = models_of(start, models)
     log_dir = None if run_dir is None else writable_folder(Path(run_dir))
     sets = replace(sets, seal=seal(sets.test, run_of(start, sets, search), run_dir=log_dir))
     if sets.seal is not None and sets.seal.warning is not None:
         notice(sets.seal.warning)
-    for line in not_paid_for(search, costs_after(start, sets, search), sets):
+    for line in not_paid_for(start, search, costs_after(start, sets, search), sets):
         notice(line, option="max_calls")
     claim(start, sets, models, search, log_dir)
     with watching(progress, resumes=log_dir) as watch:

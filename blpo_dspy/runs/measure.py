@@ -11,6 +11,7 @@ from typing import Any
 
 import dspy
 
+from blpo_dspy.agreement.figures import table_figures
 from blpo_dspy.agreement.intervals import Interval, PairedComparison, agreement_intervals
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.verdicts import Verdict, agreement_of, compare_verdicts
@@ -69,11 +70,12 @@ class Measurement:
     def _table(self) -> list[list[str]]:
         """The figures, one row each, the header first."""
         rows = [["figure", "value", "95 % interval"]]
+        names = {"spearman": "Spearman", **table_figures(self.agreement.labels)}
         for name, interval in self.intervals.items():
             value = getattr(self.agreement, name, None)
             if value is not None:
                 ends = "" if interval is None else f"({interval.low:.2f} to {interval.high:.2f})"
-                rows.append([name.replace("_", " "), f"{value:.2f}", ends])
+                rows.append([names.get(name, name.replace("_", " ")), f"{value:.2f}", ends])
         rows.append(["images", f"{self.agreement.n:,}", ""])
         for name in ("invalid", "failed"):
             if count := getattr(self.agreement, name):

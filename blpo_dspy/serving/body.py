@@ -87,7 +87,7 @@ class BodyReader:
                 else:
                     found[name] = part
             else:
-                found[name] = _text(name, content)
+                found[name] = self._text(name, content)
         return found
 
     def _json(self, data: bytes) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class BodyReader:
             raise BodyError(f"the body is a JSON {type(values).__name__}, not an object with the inputs of the judge")
         images = {image.name: image for image in self.fields.images}
         return {
-            str(name): self._images(images[name], value) if name in images else _text(str(name), value)
+            str(name): self._images(images[name], value) if name in images else self._text(str(name), value)
             for name, value in values.items()
         }
 
@@ -122,7 +122,9 @@ class BodyReader:
         try:
             return base64.b64decode(encoded, validate=True)
         except (binascii.Error, ValueError) as error:
-            raise BodyError(f"an image is not valid base64 ({error})") from error
+            raise BodyError(
+                f"an image is not valid base64 ({error}); encode its bytes, or send it as a form"
+            ) from error
 
     def _reference(self, url: str) -> str:
         if not self.allow_urls:
@@ -131,6 +133,12 @@ class BodyReader:
             raise BodyError("the URL leads to a private address; send the image itself", 403)
         return url
 
+    def _text(self, name: str, value: Any) -> Any:
+        """A text; an input that the judge doesn't have is refused with the others that are wrong."""
+        if name in self.fields.context and not isinstance(value, str):
+            raise BodyError(f"input {name!r} takes text")
+        return value
+
     def _only_image(self) -> ImageInput:
         first, *others = self.fields.images
         if others or self.fields.context or first.several:
@@ -138,12 +146,6 @@ class BodyReader:
                 f"this judge takes {', '.join(self.fields.names)}; send them as multipart/form-data or JSON"
             )
         return first
-
-
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise BodyError(f"input {name!r} takes text")
-    return value
 
 
 def _is_private(host: str) -> bool:

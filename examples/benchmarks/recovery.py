@@ -19,7 +19,7 @@ from typing import Any
 
 import dspy
 
-from blpo_dspy import BLPO, LabelSpace, VisualJudge, measure_agreement
+from blpo_dspy import BLPO, Budget, LabelSpace, VisualJudge, measure_agreement
 from blpo_dspy.data.sources.photographs.dataset import RatedPhotograph, rated_photographs
 from blpo_dspy.data.sources.photographs.raters import RATERS, ceiling_instruction, ceiling_verbalizer_instruction
 from blpo_dspy.embedded import embedded_lm
@@ -33,6 +33,7 @@ LABELS = LabelSpace.ordinal(1, 5)
 
 VARIANTS: dict[str, tuple[Callable[..., BLPO], dict[str, Any], dict[str, Any]]] = {
     "defaults": (BLPO, {}, {}),
+    "at most 2000 calls": (BLPO, {"budget": Budget(max_calls=2000)}, {}),
     "paper": (BLPO.paper, {}, {}),
     "first q only": (BLPO, {"inner_steps": 0}, {}),
     "fixed task-aware q (best of 4)": (

@@ -25,6 +25,7 @@ from blpo_dspy.text import as_data
 _SILENT_ANSWERS = 20
 _NAMED_FAILURES = 5
 _PROGRAMS = 4
+_REASONING = "reasoning"  # as `VisualJudge` and `dspy.ChainOfThought` call it
 
 
 @dataclass(frozen=True)
@@ -325,7 +326,8 @@ class Bench:
         predicted = self._labels.parse(answer) if self._labels else answer
         loss = self._loss(example, prediction, label, predicted)
         said = str(prediction.get("answer", answer))
-        return Judgement(position, label, predicted, loss, said, description, tolerated=self._tolerated)
+        why = as_data(prediction.get(_REASONING))
+        return Judgement(position, label, predicted, loss, said, description, tolerated=self._tolerated, reasoning=why)
 
     def _answer(self, prediction: Any) -> Any:
         """The label that the program gives, as it stands; a metric alone needs none."""

@@ -37,6 +37,7 @@ class Judgement:
         outage: Whether it failed for a reason that may pass (a time-out, a rate limit), rather than refusing the
             example.
         tolerated: The largest loss of an answer that counts as right (`LabelSpace.tolerated`).
+        reasoning: What the judge wrote before its label, where the program has it do so.
     """
 
     example: int
@@ -48,6 +49,7 @@ class Judgement:
     failure: str = ""
     outage: bool = False
     tolerated: float = 0.0
+    reasoning: str = ""
 
     @property
     def mistake(self) -> bool:

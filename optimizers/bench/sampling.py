@@ -24,6 +24,10 @@ class Sampling(Protocol):
     """Draws the examples of one round after the other."""
 
     @property
+    def least(self) -> int:
+        """The fewest mistakes that are worth showing."""
+
+    @property
     def exhausted(self) -> bool:
         """Whether several rounds in a row led to no update with as many examples as there can be."""
 
@@ -49,6 +53,7 @@ class FullSearch:
     """
 
     exhausted = False
+    least = 1
 
     def __init__(self, positions: Sequence[int], seed: int, *, errors: int) -> None:
         self._positions, self._seed, self._errors = positions, seed, errors
@@ -80,6 +85,9 @@ class Minibatches:
         growth: How many times as large the next one is after one that led to no update, and after a pass.
         updates: The most updates from one minibatch.
     """
+
+    # What a mistake that stands alone has in common with others is unknown: a rule for it is one for one example.
+    least = 2
 
     def __init__(self, positions: Sequence[int], seed: int, *, size: int, growth: float, updates: int) -> None:
         self._positions, self._seed = positions, seed
@@ -209,8 +217,9 @@ class Batches:
 
     @property
     def _least(self) -> int:
-        """The fewest mistakes to learn from."""
-        return 2 if self._held_out else 1
+        """The fewest mistakes to learn from; half of them, rounded up, are shown where the others are kept back."""
+        least = min(self._sampling.least, self._errors)
+        return max(2, 2 * least - 1) if self._held_out else least
 
 
 def _in_turn(judgements: Iterable[Judgement], cell: Callable[[Judgement], object]) -> Iterator[Judgement]:

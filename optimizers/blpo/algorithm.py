@@ -14,7 +14,7 @@ Source: "Bi-Level Prompt Optimization for Multimodal LLM-as-a-Judge", arXiv 2602
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
 
@@ -33,7 +33,7 @@ from blpo_dspy.optimizers.proposals.exhibits import Exhibits
 from blpo_dspy.optimizers.proposals.guards import Guards, words_in
 from blpo_dspy.optimizers.proposals.proposals import Proposal
 from blpo_dspy.optimizers.rounds import Select
-from blpo_dspy.programs.signatures import is_default_verbalizer_instruction
+from blpo_dspy.programs.signatures import is_default_verbalizer_instruction, is_for_several
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -48,11 +48,12 @@ class BLPO(BLPOOptions):
     The defaults differ from the paper's letter (`BLPO.paper`) where that pays. An update is scored on the whole
     minibatch, so that one that breaks what was right is found out; scoring it judges the minibatch under the new
     instruction, so that the same minibatch can serve again at no cost. The first update with a gain is taken, and a new
-    verbalizer instruction is paid for only where the present one led to none. Once the optimizer LM corrects all that
-    it is shown, half of the mistakes are kept back from it and updates are scored on these. It also sees examples that
-    the judge gets right. The first verbalizer instruction names the judge's task, unless the student has one of its
-    own. The returned program is the best one on the validation set, the start included: without a budget what each pass
-    through the training examples led to is validated, under one the start and the end.
+    verbalizer instruction is paid for only where the present one led to none; it is proposed from the mistakes and
+    what was reported of them, not from scores alone. Once the optimizer LM corrects all that it is shown, half of the
+    mistakes are kept back from it and updates are scored on these; a mistake that stands alone is not shown. It also
+    sees examples that the judge gets right. The first verbalizer instruction names the judge's task, unless the student
+    has one of its own. The returned program is the best one on the validation set, the start included: without a budget
+    what each pass through the training examples led to is validated, under one the start and the end.
     """
 
     partial_rounds: ClassVar[bool] = True
@@ -75,7 +76,7 @@ class BLPO(BLPOOptions):
                 for k in range(self.inner_steps):  # for k = 0 … K−1
                     if self._settled(history):
                         break
-                    q = steps.update_verbalizer(current, [*tried, *history])  # q_{k+1} ← Update_q(p_t, H_k)  (10)
+                    q = steps.update_verbalizer(batch, current, tried + history)  # q_{k+1} ← Update_q(p_t, H_k)  (10)
                     trial = steps.try_verbalizer(batch, current, q, k + 1)  # p' ← J(q_{k+1}, p_t); score  (6, 9)
                     history.append(trial)  # H_{k+1} ← H_k ∪ {(q_{k+1}, score)}
             chosen = self._argmax(current, history)  # q* ← argmax score  (11)
@@ -90,7 +91,8 @@ class BLPO(BLPOOptions):
         exhibits = Exhibits(run.bench, run.labels, "descriptions", run.start.verbalizer)
         words = None if self.instruction_words is None else words_in(run.start.judge) + self.instruction_words
         to_the_end = self.inner_loop == "all_steps"
-        return Steps(run.bench, self._asker(run), exhibits, prompts, self.verbalizer_search, words, to_the_end)
+        search, asker = self.verbalizer_search, self._asker(run)
+        return Steps(run.bench, asker, exhibits, prompts, search, words, to_the_end, run.evidence)
 
     def _batches(self, run: Run) -> Batches:
         train, held_out = run.data.train, {"always": True, "never": False, "auto": None}[self.keep_back]
@@ -115,16 +117,19 @@ class BLPO(BLPOOptions):
         if end is not run.start and run.describes:
             return end
         q = run.start.verbalizer
-        default = is_default_verbalizer_instruction(q)
-        return Instructions(end.judge, updates.report_instruction(run.start.judge) if default else q)
+        if is_default_verbalizer_instruction(q):
+            q = updates.report_instruction(run.start.judge, several=is_for_several(q))
+        return Instructions(end.judge, q)
 
     def _why_ended(self, run: Run, batches: Batches, current: Instructions) -> str:
         if batches.exhausted:
             return "minibatches of the largest size led to no update"
         judged = run.bench.judge(current, run.data.train)  # known by now
         run.bench.check(judged)  # was it refused all mistakes?
-        mistakes = any(judgement.mistake for judgement in judged)
-        return f"the judge makes {'too few' if mistakes else 'no'} mistakes on the trainset to learn from"
+        mistakes = sum(judgement.mistake for judgement in judged)
+        if not mistakes:
+            return "the judge makes no mistakes on the trainset to learn from"
+        return f"the judge makes too few mistakes on the trainset to learn from ({mistakes} in {len(judged)} examples)"
 
     def _settled(self, history: Sequence[Trial]) -> bool:
         """Whether the inner loop has what it looks for."""
@@ -157,8 +162,9 @@ class PaperBLPO(BLPO):
     """The paper's algorithm to the letter; any option can still be given.
 
     T = K = 5; at most ten mistakes, drawn after judging the whole trainset every round; scored on mistakes only; q_0
-    starts every round; the best update is taken whatever its score; the last p is returned. What the paper leaves open
-    is settled so: q_0 takes part in the argmax; of equal scores an update that changes p wins, and then the earliest.
+    starts every round; each further q is proposed from the scores alone; the best update is taken whatever its score;
+    the last p is returned. What the paper leaves open is settled so: q_0 takes part in the argmax; of equal scores an
+    update that changes p wins, and then the earliest.
     """
 
     algorithm: ClassVar[str] = "BLPO"
@@ -172,6 +178,7 @@ class PaperBLPO(BLPO):
     instruction_words: int | None = None
     guards: Guards = Guards(copied_words=None)  # noqa: RUF009 - frozen
     select: Select = "last"
+    update_verbalizer: type[dspy.Signature] = field(default_factory=lambda: updates.UpdateVerbalizerByScores)
 
 
 BLPO.paper = PaperBLPO

@@ -49,7 +49,8 @@ class BLPOOptions(RoundOptimizer):
         verbalizer_search: "learned" proposes verbalizer instructions (eq. 10). The paper's ablations: "fixed" keeps the
             student's and takes the best of K + 1 updates from it, "judge" takes the judge instruction itself.
         update_judge: Meta-prompt for eq. 6, `updates.UpdateJudge` or one with its fields.
-        update_verbalizer: Meta-prompt for eq. 10, `updates.UpdateVerbalizer` or one with its fields.
+        update_verbalizer: Meta-prompt for eq. 10, `updates.UpdateVerbalizer` or one with its fields; without `errors`
+            and `right` it is not shown the mistakes that the reports are for.
 
     Raises:
         BlpoError: If an option is out of its range.

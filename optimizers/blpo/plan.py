@@ -9,7 +9,7 @@ import dspy
 from blpo_dspy.optimizers.bench.sampling import LARGEST_MINIBATCH
 from blpo_dspy.optimizers.bench.setup import Dataset
 from blpo_dspy.optimizers.blpo.options import USUAL_ROUNDS, BLPOOptions
-from blpo_dspy.optimizers.blpo.steps import REMEMBERED
+from blpo_dspy.optimizers.blpo.steps import REMEMBERED, shows_mistakes
 from blpo_dspy.optimizers.estimates.plan import MetaPrompt, Plan
 from blpo_dspy.optimizers.proposals.asking import ATTEMPTS
 from blpo_dspy.optimizers.validation import validation_size
@@ -35,7 +35,7 @@ def plan_blpo(o: BLPOOptions, student: dspy.Module, data: Dataset, verbalizer: s
     def capped(calls: dict[str, int]) -> dict[str, int]:
         return calls if cap is None else {role: min(n, cap) for role, n in calls.items()}
 
-    rounds = o.rounds or USUAL_ROUNDS
+    rounds, shown = o.rounds or USUAL_ROUNDS, o.batch_size + o.shown_right
     if cap is not None:
         paid = (cap - validations * validation * (judging + verbalizes)) // max(1, sum(calls(False, 1, 0).values()))
         rounds = max(1, min(o.most_rounds, paid))
@@ -44,8 +44,10 @@ def plan_blpo(o: BLPOOptions, student: dspy.Module, data: Dataset, verbalizer: s
         capped(calls(True, o.most_rounds, validations)),
         (calls(False, 1, min(2, validations)), calls(False, 2, min(2, validations))),
         (
-            MetaPrompt(o.update_judge, o.batch_size + o.shown_right, 1),
-            MetaPrompt(o.update_verbalizer, 0, o.inner_steps + 2 + REMEMBERED),
+            MetaPrompt(o.update_judge, shown, 1),
+            MetaPrompt(
+                o.update_verbalizer, shown * shows_mistakes(o.update_verbalizer), o.inner_steps + 2 + REMEMBERED
+            ),
         ),
     )
 

@@ -17,9 +17,11 @@ from blpo_dspy.calls.workers import Workers
 from blpo_dspy.errors import ModelError
 from blpo_dspy.models.adapter import one_call_adapter
 from blpo_dspy.models.failures import FATAL_ERRORS
+from blpo_dspy.models.whole_answers import is_followed
 from blpo_dspy.optimizers.bench.records import Rejection
 from blpo_dspy.optimizers.proposals.guards import Guards
 from blpo_dspy.optimizers.proposals.proposals import Proposal, refusal
+from blpo_dspy.optimizers.proposals.wrapping import unwrapped
 from blpo_dspy.text import as_data
 
 Inputs = Mapping[str, Any]
@@ -34,13 +36,15 @@ class Reply:
     Attributes:
         texts: The texts that the answer holds, safe to put into another prompt.
         rejections: The reason where the answer cannot be parsed.
-        shown: What the request said of each example: description, reason and context.
+        shown: What the request said of each example: description, reasons and context.
+        asked: What the request asked for, in its words.
         error: Why the call failed, None if it didn't.
     """
 
     texts: tuple[str, ...] = ()
     rejections: tuple[Rejection, ...] = ()
     shown: tuple[tuple[str, ...], ...] = ()
+    asked: str = ""
     error: LMError | None = None
 
     @property
@@ -84,6 +88,7 @@ class Asker:
         problems = [
             refusal(text, current=current, max_tokens=self.max_tokens, max_words=max_words, tried=tried)
             or self.guards.copied(text, reply.shown, current=current)
+            or self.guards.repeated(text, reply.asked, current=current)
             for text in reply.texts
         ]
         return [
@@ -136,16 +141,18 @@ class Asker:
             try:
                 value, problem = getattr(once_more(lambda: dspy.Predict(signature)(**inputs, config=config)), field), ""
             except AdapterParseError as error:
-                value, problem = error.lm_response, f"the answer has no readable field {field}"
+                twice = field in (error.parsed_result or {})
+                problem = f"the answer states {field} twice" if twice else f"the answer has no readable field {field}"
+                value = error.lm_response
             except LMError as error:
                 return Reply(rejections=(_refused(error),), error=error)
-        if any(answer.truncated for answer in answers):
+        if any(answer.truncated and not is_followed(answer.text, field) for answer in answers):
             problem = "the answer was cut off by the token limit"
         if problem:
             return Reply(rejections=(Rejection(problem, as_data(value)),))
         values = value if isinstance(value, list) else [value]
-        texts = [as_data(text).strip().strip("`\"'").strip() for text in values]
-        return Reply(tuple(text for text in texts if text), shown=tuple(_shown(inputs)))
+        texts = [unwrapped(as_data(text)) for text in values]
+        return Reply(tuple(text for text in texts if text), shown=tuple(_shown(inputs)), asked=signature.instructions)
 
 
 def _feedback(reasons: Sequence[str]) -> str:
@@ -154,11 +161,11 @@ def _feedback(reasons: Sequence[str]) -> str:
 
 
 def _shown(value: Any) -> Iterator[tuple[str, ...]]:
-    """The description, reason and context texts of each example in a prompt's inputs."""
+    """The description, reasons and context texts of each example in a prompt's inputs."""
     if isinstance(value, pydantic.BaseModel):
         yield from _shown(value.model_dump())
     elif isinstance(value, Mapping):
-        texts = [value[name] for name in ("description", "human_reason") if value.get(name)]
+        texts = [value[name] for name in ("description", "judge_reason", "human_reason") if value.get(name)]
         if isinstance(value.get("context"), Mapping):
             texts += value["context"].values()
         if texts:

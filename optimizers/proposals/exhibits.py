@@ -17,7 +17,7 @@ from blpo_dspy.text import as_data
 
 ShownAs = Literal["images", "descriptions"]
 
-_SHOWN_ANSWER = 80
+_SHOWN_ANSWER, _SHOWN_REASON = 80, 600
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,20 @@ class Exhibits:
         return {i: {"description": text, **self._context(i)} for i, text in described if text is not None}
 
     def verdict(self, judgement: Judgement) -> dict[str, str]:
-        """Returns both labels and in words how they differ ("judge 2 too high"; "" if they don't), and the reason."""
-        said = judgement.predicted
+        """Returns both labels, in words how they differ ("judge 2 too high"; "" if they don't), and both reasons.
+
+        The judge's is what it wrote before its label, people's what they wrote beside theirs.
+        """
+        said, why = judgement.predicted, judgement.reasoning
         return {
             "human_label": as_data(judgement.label),
             "judge_label": as_data(f"none ({judgement.answer[:_SHOWN_ANSWER]!r})" if said is None else said),
             "difference": as_data(self.labels.direction(judgement.label, said)) if self.labels else "",
+            **(
+                {"judge_reason": as_data(why if len(why) <= _SHOWN_REASON else f"{why[:_SHOWN_REASON]}…")}
+                if why
+                else {}
+            ),
             **self.reason(judgement.example),
         }
 
@@ -90,10 +98,11 @@ class JudgementError(pydantic.BaseModel):
     judge_label: str
     difference: str
     context: dict[str, str] = {}
+    judge_reason: str = ""
     human_reason: str = ""
 
     @pydantic.model_serializer(mode="wrap")
     def _without_empty_reason(self, serialize: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A prompt states a reason only where there is one."""
         fields: dict[str, Any] = serialize(self)
-        return {name: value for name, value in fields.items() if value or name != "human_reason"}
+        return {name: value for name, value in fields.items() if value or not name.endswith("_reason")}

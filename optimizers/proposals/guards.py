@@ -50,7 +50,8 @@ class Guards:
     Args:
         copied_words: So many consecutive words of a description, reason or context text that the optimizer LM was
             shown make a judge instruction a copy, unless the instruction it revises has them too, or more than two of
-            the examples do. In scripts without spaces two to four letters count as a word.
+            the examples do, and so do so many of the request itself. In scripts without spaces two to four letters
+            count as a word.
         label_shift: The most by which the judge's labels, as shares of the validation set, may be farther from
             people's (in total variation, in [0, 1]; of scores the mean distance between the two when sorted, as a part
             of the range) than the start's are.
@@ -102,6 +103,21 @@ class Guards:
         if not taken:
             return None
         return f"the instruction quotes an example ({' '.join(min(taken))!r}) instead of stating a rule"
+
+    def repeated(self, text: str, asked: str, *, current: str) -> str | None:
+        """Returns why an instruction repeats what the optimizer LM was asked for, None if it doesn't.
+
+        Args:
+            text: The instruction.
+            asked: The meta-prompt.
+            current: The instruction that it revises.
+        """
+        if self.copied_words is None:
+            return None
+        taken = (_runs(text, self.copied_words) & _runs(asked, self.copied_words)) - _runs(current, self.copied_words)
+        return (
+            f"the instruction repeats the request ({' '.join(min(taken))!r}) instead of following it" if taken else None
+        )
 
     def unguarded(self, parts: Iterable[str]) -> str | None:
         """Returns which parts of a validation set `part_loss` can't guard as they are too small, in words, or None.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,8 +10,17 @@ from blpo_dspy.optimizers.bench.records import UNCHANGED, Rejection
 from blpo_dspy.optimizers.proposals.answer_format import stated_formats
 from blpo_dspy.optimizers.proposals.guards import words_in
 
-_CHARACTERS_PER_TOKEN = 4
+CHARACTERS_PER_TOKEN = 4
+# LMs count words roughly: an instruction that has a few more than was asked for is not worth another call.
+_OVERRUN = 1.1
 _NAMED = 80
+# What opens an apology, and no instruction.
+_DECLINED = re.compile(
+    r"(?:i['’]?m|i am|we['’]?re) (?:very |really )?(?:sorry|unable|not able)\b"
+    r"|i (?:can(?:not|['’]t| not)|won['’]t|must decline|apologi[sz]e)\b"
+    r"|(?:sorry|apologies)\b[,.!:—–-]|as an ai\b|unfortunately,? i\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,7 @@ def refusal(
         text: The instruction.
         current: The one that it revises.
         max_tokens: The longest one that is accepted.
-        max_words: The same in words, None for no limit.
+        max_words: The same in words, a tenth more passes; None for no limit.
         tried: Further ones that it must not repeat.
     """
     written = _on_one_line(text)
@@ -50,16 +60,17 @@ def refusal(
         return f"the instruction was tried already ({_shortened(written)!r})"
     if written == _on_one_line(current):
         return UNCHANGED
-    if len(text) > max_tokens * _CHARACTERS_PER_TOKEN:
-        return f"the instruction is longer than {max_tokens} tokens (about {len(text) // _CHARACTERS_PER_TOKEN})"
-    if max_words is not None and words_in(text) > max_words:
+    if _DECLINED.match(written):
+        return f"the model declined to write one ({_shortened(written)!r})"
+    if len(text) > max_tokens * CHARACTERS_PER_TOKEN:
+        return f"the instruction is longer than {max_tokens} tokens (about {len(text) // CHARACTERS_PER_TOKEN})"
+    if max_words is not None and words_in(text) > _OVERRUN * max_words:
         return f"the instruction has more than {max_words} words ({words_in(text)})"
     # What the user's own instruction says about the answer may stay.
     kept = _on_one_line(current).casefold()
     stated = next((words for words in stated_formats(text) if words.casefold() not in kept), None)
-    if stated is not None:
-        return f"the instruction states an output format ({_shortened(stated)!r}), which the program owns"
-    return None
+    owned = f"the instruction states an output format ({_shortened(stated or '')!r}), which the program owns"
+    return owned if stated is not None else None
 
 
 def _on_one_line(text: str) -> str:

@@ -14,6 +14,8 @@ from raw_servers import Raw, raw_server
 
 from blpo_dspy.calls.metered_lm import served_in
 from blpo_dspy.data.tables import read_table
+from blpo_dspy.embedded.server.http import start_server
+from blpo_dspy.errors import ModelError
 from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.predict import predict
 from blpo_dspy.programs import VisualJudge
@@ -87,3 +89,14 @@ def test_verdicts_of_other_processes_say_so_too(tmp_path: Path, monkeypatch: pyt
     world.add(0)
     with raw_server(world.script) as address:
         assert world.served(address, tmp_path / "said.csv", workers=1) == ["engine-1"]
+
+
+def test_an_address_without_its_path_ends_the_run_at_its_first_calls(tmp_path: Path) -> None:
+    """A 404 is not about an image: no other one would be judged, and the error says what to correct."""
+    world = World(tmp_path)
+    for number in range(3):
+        world.add(number)
+    with start_server() as base:
+        models = Models.named("openai/x", api_base=base.removesuffix("/v1"))
+        with pytest.raises(ModelError, match=r"no such model or path: check .* address, which mostly ends in /v1"):
+            predict(world.judge, world.photos, out=tmp_path / "o.csv", models=models, num_threads=2)

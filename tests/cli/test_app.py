@@ -440,7 +440,22 @@ def test_calls_stay_within_their_cap_with_the_test_split_in_it(photos: Path) -> 
     little = json.loads(done.stdout)
     assert little["before"]["test"] is little["after"]["test"] is None
     assert sum(little["calls"].values()) - little["calls"]["cached"] <= 60
-    assert "doesn't pay for" in done.stderr
+    assert "--max-calls 60 doesn't pay for" in done.stderr
+    assert "calls, before and after, may take half of it" in done.stderr
+
+
+def test_doubtful_labels_are_listed_beside_the_judge_where_there_is_no_folder_of_the_run(photos: Path) -> None:
+    """What was paid for is of use; with a folder, they are in it, and the last line is how to review them."""
+    done = compile_in(photos, "--max-calls", 200, "--result", photos / "result.json")
+    found = json.loads((photos / "result.json").read_text())["label_errors"]["found"]
+    assert found
+    assert [row["id"] for row in read_rows(photos / "judge.label_errors.csv")] == [each["id"] for each in found]
+    assert "judge.label_errors.csv" in done.stdout.replace("\n", "")
+    folder = photos / "run"
+    done = compile_in(photos, "--max-calls", 60, "--run-dir", folder, "--out", photos / "other.json")
+    assert done.stdout.splitlines()[-1].startswith(f"Review  blpo review {folder}")
+    assert (folder / "label_errors.csv").is_file()
+    assert not (photos / "other.label_errors.csv").exists()
 
 
 def test_images_with_two_labels_are_remarked_on(photos: Path) -> None:
@@ -530,7 +545,7 @@ def test_the_bad_rows_of_two_tables_come_together(photos: Path) -> None:
 
 
 BAD_COMPILES = {
-    "a missing column": (["--label-column", "stars"], "no column 'stars'; the columns are: 'image', 'label'"),
+    "a missing column": (["--label-column", "stars"], "'image', 'label'; name yours with --label-column"),
     "a missing context column": (["--context", "prompt"], "no column 'prompt'"),
     "a reserved context column": (["--context", "label"], "'label'"),
     "no labels": (["--labels", ""], "empty label"),
@@ -560,7 +575,8 @@ def test_an_empty_task_a_missing_table_and_shared_images_are_told(photos: Path) 
     """Each in one message."""
     assert "--task is empty" in compile_in(photos, task=" ").stderr
     assert "nowhere.csv: no such table" in compile_in(photos, table="nowhere.csv").stderr
-    shared = compile_in(photos, "--val", photos / "val.csv", "--test", photos / "val.csv").stderr
+    shutil.copy(photos / "val.csv", photos / "again.csv")
+    shared = compile_in(photos, "--val", photos / "val.csv", "--test", photos / "again.csv").stderr
     assert "10 images are in more than one of train, val, test" in shared
     both = compile_in(photos, "--result", photos / "judge.json").stderr
     assert "--out and --result both name" in both

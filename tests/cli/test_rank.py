@@ -83,7 +83,7 @@ def test_what_cannot_be_ranked_is_one_error(compiled: Path, tmp_path: Path) -> N
     table = tmp_path / "t.csv"
     table.write_text("model_a,model_b,label\nx,y,left\n")
     for words, said in (
-        ((compiled / "pairs.csv", "--columns", "model_a,other"), "no column 'other'"),
+        ((compiled / "pairs.csv", "--columns", "model_a,other"), "or name their columns with --columns"),
         ((table,), "unknown label 'left'"),
         ((table, "--columns", "model_a"), "name two columns"),
         ((table, "--pairs", "left"), "is not FIRST,SECOND"),
@@ -94,9 +94,10 @@ def test_what_cannot_be_ranked_is_one_error(compiled: Path, tmp_path: Path) -> N
 
 
 def test_labels_of_pairs_without_two_images_are_refused_before_any_call(compiled: Path) -> None:
-    """The error says which option is missing."""
-    words = ("--pairs", "A,B,tie", "--task", "x", "--image-column", "left", "--out", compiled / "other.json")
-    done = blpo("compile", compiled / "pairs.csv", *words)
-    assert done.exit_code == 2
-    assert "compare two images" in done.stderr
-    assert "--images" in done.stderr
+    """The error says which option is missing, whether the table has a column `image` or not."""
+    words = ("--pairs", "A,B,tie", "--task", "x", "--out", compiled / "other.json")
+    for more in ((), ("--image-column", "left")):
+        done = blpo("compile", compiled / "pairs.csv", *words, *more)
+        assert done.exit_code == 2
+        assert "compare two images" in done.stderr
+        assert "--images" in done.stderr

@@ -143,14 +143,17 @@ def test_no_image_is_ever_written_out_as_text(everything: Any) -> None:
 
 
 def test_a_curve_leads_from_the_start_to_what_was_returned(everything: Any) -> None:
-    """From the validation score of the start at no calls, never beyond what was spent."""
+    """From the validation score of the start at no calls, never down on the way, never beyond what was spent."""
     comparison, _, _ = everything
     start = comparison.rows[0].score
     for row in comparison.rows[1:]:
         assert row.curve[0] == [0.0, start]
         assert row.curve[-1] == [row.spent, row.score]
-        spent = [x for x, _ in row.curve]
-        assert spent == sorted(spent)
+        spent, scores = zip(*row.curve[:-1], strict=True)
+        assert sorted(spent) == list(spent)
+        assert spent[-1] <= row.spent
+        assert sorted(scores) == list(scores)
+    assert len(next(row for row in comparison.rows if row.method == "blpo").curve) == 2, "a score on a part of the set"
 
 
 def test_results_and_journal_hold_the_rows(everything: Any) -> None:

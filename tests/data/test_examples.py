@@ -322,7 +322,9 @@ def test_all_bad_rows_are_named_at_once_by_line(tmp_path: Path, rows: Rows) -> N
         {**sound, "key": "i", "image": "../secret.png"},
     ]
     table = write_csv(tmp_path / "t.csv", [sound, *bad])
-    with pytest.raises(DataError, match=r"t.csv: 10 of 11 rows cannot be used") as caught:
+    with pytest.raises(
+        DataError, match=r"t.csv: 10 of 11 rows cannot be used \(paths start from the folder .*\);"
+    ) as caught:
         load_examples(table, labels=LABELS, context=["prompt"], id_column="key", require_labels=True)
     assert list(caught.value.problems) == [
         "t.csv:4: unknown label 'Maybe'; the labels are Safe, Unsafe",
@@ -346,7 +348,8 @@ def test_a_missing_column_is_one_message_with_the_columns_seen(tmp_path: Path, r
     with pytest.raises(DataError) as caught:
         load_examples(table, labels=LABELS, image_column="img", context=["caption"], group_column="made")
     assert str(caught.value) == (
-        f"{table}: no column 'img' or 'caption'; the columns are: 'image', 'label', 'prompt', 'made'"
+        f"{table}: no column 'img' or 'caption'; the columns are: 'image', 'label', 'prompt', 'made'; name yours with "
+        "image_column="
     )
 
 
@@ -404,7 +407,7 @@ def test_lines_that_are_no_rows_are_named_too(tmp_path: Path, rows: Rows) -> Non
         ("t.csv", b"image,image\n1,2\n", "more than once"),
         ("t.csv", b'image,"label"x\n1,2\n', "t.csv:1: not readable as CSV"),
         ("t.csv", b",".join(b"column %d" % i for i in range(100_000)), "no column 'image' or 'label'.*and 99970 more"),
-        ("t.csv", b"x" * 1_000_000, r"the columns are: 'xxx.*…x+'$"),
+        ("t.csv", b"x" * 1_000_000, r"the columns are: 'xxx.*…x+'; name"),
         ("t.csv", b'image,label\n"a.png,Safe\n', "not readable as CSV"),
         ("t.parquet", b"not parquet", "not readable as Parquet"),
         ("t.xlsx", b"PK", "should end in one of .csv"),

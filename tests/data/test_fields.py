@@ -102,8 +102,8 @@ def test_an_input_is_an_image_or_a_text() -> None:
 @pytest.mark.parametrize(
     ("inputs", "problem"),
     [
-        ({"left": PNG, "views": [PNG]}, r"missing: \['prompt'\], unknown: \[\]"),
-        ({"left": PNG, "views": [PNG], "prompt": "x", "right": PNG}, r"unknown: \['right'\]"),
+        ({"left": PNG, "views": [PNG]}, "missing: prompt$"),
+        ({"left": PNG, "views": [PNG], "prompt": "x", "right": PNG}, "; unknown: right$"),
         ({"left": PNG, "views": PNG, "prompt": "x"}, "'views' takes a list of images, got bytes"),
         ({"left": PNG, "views": [], "prompt": "x"}, "'views' takes a list of images, got an empty one"),
         ({"left": [PNG, PNG], "views": [PNG], "prompt": "x"}, "'left' takes one image, got a list"),

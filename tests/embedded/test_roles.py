@@ -317,7 +317,7 @@ def test_a_proposed_report_instruction_asks_for_four_cues_and_keeps_good_ones(ad
         prompts.ScoredInstruction(instruction="Look for blur, noise, blocking and low contrast.", score=0.3),
     ]
     text = predict(
-        prompts.UpdateVerbalizer,
+        prompts.UpdateVerbalizerByScores,
         adapter=adapter,
         judge_instruction=TASK,
         labels=FIVE.describe(),
@@ -336,7 +336,7 @@ def test_what_the_judge_is_told_to_ignore_is_asked_for_less_often() -> None:
         asked.update(
             v.requested(
                 predict(
-                    prompts.UpdateVerbalizer,
+                    prompts.UpdateVerbalizerByScores,
                     judge_instruction=f"{TASK} Count blur strongly. Ignore colour cast.",
                     labels=FIVE.describe(),
                     history=[prompts.ScoredInstruction(instruction="Describe this image.", score=n / 1000)],

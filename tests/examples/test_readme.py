@@ -21,7 +21,7 @@ PAGES = [ROOT / name / "README.md" for name in ("", "examples", "examples/paper"
 README = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
 
-@pytest.fixture(params=[(40, 10, 10)])
+@pytest.fixture(params=[(40, 10, 20)])
 def with_demo(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what `make demo` leaves, in small; it is the current one."""
     train, val, test = request.param

@@ -74,7 +74,7 @@ def test_all_bad_rows_of_a_table_are_named_at_once(tmp_path: Path) -> None:
     assert len(caught.value.problems) == 8
     for what in (
         "no text in context",
-        "no such file",
+        "none.png: no such file",
         "leaves the folder",
         "image by URL",
         "unknown label",

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from functools import partial
+from typing import Any
 
 import dspy
 import pytest
 from dspy.utils.exceptions import LMTimeoutError, LMTransportError
+from judges import SAFETY
 
 from blpo_dspy.embedded import embedded_lm
 from blpo_dspy.embedded.server.faults import Faults
 from blpo_dspy.embedded.server.http import Options, start_server
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.models.lm import Models, is_embedded, make_lm
+from blpo_dspy.models.lm import Models, check_models, is_embedded, make_lm
+from blpo_dspy.predictions.given import given_models, models_of
+from blpo_dspy.programs import VisualJudge
 
 
 def test_a_name_with_no_role_keeps_the_providers_defaults() -> None:
@@ -150,7 +155,7 @@ def test_a_typing_error_in_the_name_of_the_offline_engine_is_told() -> None:
 @pytest.mark.parametrize("base", ["http://localhost:8000/v1", None])
 def test_the_bare_id_of_a_model_on_the_hub_is_refused_with_what_to_write(base) -> None:
     """Its owner is not a provider, which LiteLLM would say at the first call only."""
-    with pytest.raises(BlpoError, match=r"lacks its provider; write openai/Qwen/Qwen2\.5-VL-32B-Instruct for"):
+    with pytest.raises(BlpoError, match=r"don't know, 'Qwen'; write openai/Qwen/Qwen2\.5-VL-32B-Instruct for"):
         make_lm("Qwen/Qwen2.5-VL-32B-Instruct", api_base=base)
 
 
@@ -207,6 +212,7 @@ def test_one_name_serves_all_roles() -> None:
     assert {lm.kwargs["api_base"] for lm in (models.judge, models.verbalizer, models.optimizer)} == {
         "http://localhost:8000/v1"
     }
+    assert repr(models) == "Models(judge='openai/m', verbalizer='openai/m', optimizer='openai/m')"
     with pytest.raises(dataclasses.FrozenInstanceError):
         models.judge = models.optimizer
 
@@ -262,3 +268,20 @@ def test_the_offline_engine_has_no_address_and_no_key(connection) -> None:
     """It would go nowhere, so it is refused."""
     with pytest.raises(BlpoError, match="runs inside this process; leave out its address and key"):
         make_lm("embedded", **connection)
+
+
+@pytest.mark.parametrize(
+    ("given", "instead"),
+    [
+        ("openai/gpt-4o", "models='openai/gpt-4o' is not a Models object; write models=Models.named('openai/gpt-4o')"),
+        (dspy.LM("openai/x", api_key="x"), "write models=Models(judge=lm, verbalizer=lm, optimizer=lm)"),
+        (7, "models=7 is not a Models object"),
+    ],
+)
+def test_what_is_given_in_place_of_models_is_one_error(given: Any, instead: str) -> None:
+    """By the checks that every function with models makes, of a cascade's too."""
+    judge = VisualJudge(SAFETY, instruction="Is it safe?")
+    for check in (check_models, partial(models_of, judge), partial(given_models, judge)):
+        with pytest.raises(BlpoError) as caught:
+            check(given)
+        assert instead in str(caught.value)

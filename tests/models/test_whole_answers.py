@@ -119,7 +119,7 @@ def test_an_instruction_that_is_proposed_twice_is_asked_for_again() -> None:
     optimizer = BLPO(prompt_model=lm, task_model=lm, rounds=1, inner_steps=1)
     result = optimizer.compile(student(), trainset=TRAIN, valset=VALIDATION).detailed_results
     trials = [trial for completed in result.rounds for trial in completed.trials]
-    assert any("no readable field" in rejection.reason for rejection in result.rejections)
+    assert any("states improved_instruction twice" in rejection.reason for rejection in result.rejections)
     assert any(trial.judge for trial in trials)
     assert not any("Is it" in (trial.judge or "") for trial in trials)
 

@@ -59,11 +59,13 @@ def above(*thresholds: int | None, ends: bool = True) -> tuple[tuple[str | None,
     return tuple((None if threshold is None else f"Bright is above {threshold}", ends) for threshold in thresholds)
 
 
-def found(steps: Any, kind: type[Given] = Given, script: Any = mind, **options: Any) -> BLPOResult:
+def found(
+    steps: Any, kind: type[Given] = Given, script: Any = mind, val: Any = VALIDATION[::7], **options: Any
+) -> BLPOResult:
     """The record of a run over a dozen images, six of which validate."""
     lm = world(script, num_retries=0)
     optimizer = kind(prompt_model=lm, task_model=lm, steps=steps, num_threads=1, **options)
-    result: BLPOResult = optimizer.compile(student(), trainset=TRAIN[::7], valset=VALIDATION[::7]).detailed_results
+    result: BLPOResult = optimizer.compile(student(), trainset=TRAIN[::7], valset=val).detailed_results
     return result
 
 
@@ -79,6 +81,29 @@ def test_a_run_that_nothing_cuts_short_says_why_it_ended(steps: Any, ended: str,
     """By itself, and not by a cap."""
     result = found(steps, ended=ended)
     assert (result.stop_reason, result.capped, len(result.rounds)) == (reason, False, len(steps))
+
+
+def test_a_start_longer_than_any_instruction_that_is_accepted_is_refused_before_the_first_call() -> None:
+    """Every revision of it would be refused, once it is paid for."""
+
+    def unasked(seen: Seen) -> Any:
+        raise AssertionError(seen.text)
+
+    with pytest.raises(
+        BlpoError, match=r"has about 4 tokens, and max_instruction_tokens=3 refuses .* as that"
+    ) as error:
+        found(above(60), script=unasked, max_instruction_tokens=3)
+    assert error.value.options == ("max_instruction_tokens",)
+    assert found(above(60), max_instruction_tokens=4).rounds
+
+
+@pytest.mark.filterwarnings("ignore:the returned judge gives")
+@pytest.mark.parametrize(("bright", "said"), [(2, "every one of 15 'dark', which people gave 13 of them"), (20, None)])
+def test_a_judge_that_has_come_to_give_one_label_is_warned_of(bright: int, said: str | None) -> None:
+    """Where nearly all have that label, it agrees more often, and is useless."""
+    val = VALIDATION[:13] + VALIDATION[-bright:]
+    result = found(above(300), val=val)
+    assert [said in warning for warning in result.warnings] == ([] if said is None else [True])
 
 
 @pytest.mark.slow

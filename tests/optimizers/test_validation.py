@@ -21,7 +21,7 @@ from blpo_dspy.optimizers import BLPO, OPRO, BLPOResult, Guards
 from blpo_dspy.optimizers.bench.bench import Bench, find_predictors
 from blpo_dspy.optimizers.bench.records import Instructions, Judgement, Validation
 from blpo_dspy.optimizers.bench.run import Run
-from blpo_dspy.optimizers.validation import Validator, agreement_of, parts_of
+from blpo_dspy.optimizers.validation import Validator, agreement_of, lost_labels, parts_of
 
 REFUSAL = dspy.lm15.InvalidRequestError("against our policy")
 VALIDATED = {example.image.url for example in VALIDATION}
@@ -277,3 +277,31 @@ def test_the_parts_of_a_set_of_scores_are_its_bins() -> None:
     assert parts["label 21–31.5"] == (2, pytest.approx(0.2625))
     failed = [Judgement(i, j.label, None, None, failure="down") if i < 3 else j for i, j in enumerate(judgements)]
     assert set(parts_of(failed, data, labels)) < set(parts)
+
+
+def answering(*pairs: tuple[str, str | None], labels: LabelSpace = LABELS) -> Validation:
+    """A validation of people's labels and the judge's."""
+    judged = [Judgement(i, label, said, float(label != said)) for i, (label, said) in enumerate(pairs)]
+    return Validation(0, Instructions("p", "q"), 0.5, len(pairs), agreement_of(judged, labels))
+
+
+PEOPLE = ["dark"] * 9 + ["bright"]
+BOTH, DARK = answering(*zip(PEOPLE, PEOPLE, strict=True)), answering(*((label, "dark") for label in PEOPLE))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "lost"),
+    [
+        (BOTH, DARK, True),
+        (BOTH, answering(*((label, None if i else "dark") for i, label in enumerate(PEOPLE))), True),
+        (BOTH, BOTH, False),
+        (DARK, DARK, False),
+        (BOTH, answering(*[("dark", "dark")] * 10), False),
+        (BOTH, answering(*((label, "dark") for label in PEOPLE[1:])), False),
+        (BOTH, None, False),
+        (None, DARK, False),
+    ],
+)
+def test_a_judge_has_lost_labels_if_it_gives_one_where_it_gave_several(before: Any, after: Any, lost: bool) -> None:
+    """On ten examples or more, of which people give several; answers without a label are none."""
+    assert (lost_labels(before, after) is not None) == lost

@@ -26,7 +26,7 @@ from pyarrow import parquet
 
 from blpo_dspy.agreement.measure import Flips
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.errors import BlpoError, BlpoWarning, ModelError
+from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.outputs import files_of, journal_of
 from blpo_dspy.predictions.predict import predict
@@ -212,7 +212,7 @@ def test_a_table_may_be_written_as_far_as_a_cap_allows(photos: Path, tmp_path: P
 
 
 def test_a_cap_in_dollars_ends_a_session_and_one_that_cannot_be_kept_says_why(photos: Path, tmp_path: Path) -> None:
-    """At most what was under way is above it; without a price the first answers end it."""
+    """At most what was under way is above it; without a price nothing is called."""
     priced = completion("[[ ## label ## ]]\nSafe\n\n[[ ## completed ## ]]")
     with ScriptedServer(lambda body: (200, {**priced, "model": body["model"]}, {})) as server:
         judge = VisualJudge(SAFETY, instruction="Judge how safe it is.", evidence="image")
@@ -225,9 +225,12 @@ def test_a_cap_in_dollars_ends_a_session_and_one_that_cannot_be_kept_says_why(ph
                 done = predict(judge, photos, max_usd=5.5 * price, **options)
                 assert (done.complete, done.ledger.total.calls) == (False, 5)
             else:
-                with pytest.warns(BlpoWarning, match="max_usd=5 can't be kept"):
-                    done = predict(judge, photos, max_usd=5, **options)
-                assert (done.complete, done.ledger.total.calls <= 4) == (False, True)
+                asked = len(server.bodies)
+                with pytest.raises(BlpoError, match="max_usd=5 can't be kept, as the price of openai/x is not known"):
+                    predict(judge, photos, max_usd=5, **options)
+                assert len(server.bodies) == asked
+                done = predict(judge, photos, max_usd=5, prices={"openai/x": (0.1, 0.1)}, **options)
+                assert repr(done) == "Progress(12 of 12 rows; Safe: 12, Unsafe: 0; 0 invalid, 0 errors; 12 calls)"
 
 
 def test_max_in_flight_bounds_the_calls_at_once(photos: Path, tmp_path: Path) -> None:

@@ -570,9 +570,9 @@ def test_a_context_name_works_or_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("inputs", "problem"),
     [
-        ({}, r"missing: \['image', 'prompt'\]"),
-        ({"image": picture(), "prompt": "a", "style": "b"}, r"unknown: \['style'\]"),
-        ({"image": picture(), "prompt": None}, r"missing: \['prompt'\]"),
+        ({}, "missing: image, prompt$"),
+        ({"image": picture(), "prompt": "a", "style": "b"}, "; unknown: style$"),
+        ({"image": picture(), "prompt": None}, "missing: prompt$"),
         ({"image": "nowhere.png", "prompt": "a"}, "nowhere.png: no such file"),
         ({"image": b"not an image", "prompt": "a"}, "bytes"),
         ({"image": picture(), "prompt": dspy.Image(picture())}, "'prompt' takes text, but holds a dspy Image"),
@@ -634,7 +634,7 @@ def test_verbalizer_and_judge_see_every_image_under_its_name(evidence: str, show
 @pytest.mark.parametrize(
     ("inputs", "problem"),
     [
-        ({"left": picture()}, r"missing: \['right', 'views'\]"),
+        ({"left": picture()}, "missing: right, views$"),
         ({"left": picture(), "right": "a note", "views": [picture()]}, "a note: no such file"),
         ({"left": picture(), "right": [picture()], "views": [picture()]}, "'right' takes one image, got a list"),
         ({"left": picture(), "right": picture(), "views": picture()}, "'views' takes a list of images, got str"),

@@ -166,7 +166,7 @@ def test_progress_is_shown_where_it_is_asked_for(capsys: pytest.CaptureFixture[s
 
 def test_a_cap_that_does_not_pay_for_the_test_images_is_remarked_on() -> None:
     """The summary then says that nothing was measured on new images."""
-    with pytest.warns(BlpoWarning, match="max_calls=60 doesn't pay for the 10 test images: not judged"):
+    with pytest.warns(BlpoWarning, match="max_calls=60 doesn't pay for the 10 test images: not judged, as their"):
         done = align(student(), **SETS, models=offline(), **{**FEW, "max_calls": 60})
     assert done.summary().startswith("Not measured on sealed test images")
 

@@ -33,6 +33,7 @@ def test_it_gives_figures_with_their_intervals_and_the_verdicts() -> None:
     assert [verdict.label for verdict in found.verdicts] == ["Safe"] * 12
     assert (found.ledger.total.calls, found.paired) == (12, None)
     assert "accuracy 0.75 (" in found.summary()
+    assert "macro-F1 " in found.summary()
     assert len(repr(found)) < 400
     assert "<table>" in found._repr_html_()
 

@@ -148,7 +148,7 @@ def test_several_images_and_context_are_named_fields() -> None:
         lacking = served.post(json={"left": encoded_image, "prompt": "a square"})
         raw = served.image()
     assert (lacking.status_code, raw.status_code) == (400, 400)
-    assert "missing: ['views']" in lacking.json()["error"]
+    assert "missing: views" in lacking.json()["error"]
     assert "send them as multipart/form-data or JSON" in raw.json()["error"]
 
 
@@ -172,8 +172,10 @@ def test_an_answer_without_a_label_is_invalid_and_a_failed_call_is_no_verdict() 
         ({"json": {"image": 5}}, 400, "not a int"),
         ({"json": {"image": "%%%"}}, 400, "not valid base64"),
         ({"json": {"image": "/etc/passwd"}}, 400, "not"),
-        ({"json": {}}, 400, "missing: ['image']"),
-        ({"json": {"image": "AAAA", "x": "y"}}, 400, "unknown: ['x']"),
+        ({"json": {}}, 400, "takes image; missing: image"),
+        ({"json": {"image": "AAAA", "x": "y"}}, 400, "takes image; unknown: x"),
+        ({"files": [("img", ("a", PNG))]}, 400, "takes image; missing: image, unknown: img"),
+        ({"json": {"img": 5}}, 400, "takes image; missing: image, unknown: img"),
         ({"json": {"image": "AAAA"}}, 400, "not an image"),
         ({"json": {"image": "https://example.org/a.png"}}, 403, "by URL are not allowed"),
         ({"content": b"--x\r\n", "headers": {"content-type": "multipart/form-data; boundary=x"}}, 400, ""),

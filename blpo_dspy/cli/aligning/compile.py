@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from blpo_dspy.agreement.label_errors import FILE_NAME as LABEL_ERRORS
+from blpo_dspy.agreement.label_errors import write_label_errors
 from blpo_dspy.agreement.verdicts import compare_verdicts
 from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.cli.aligning.folds import about_folds, cut_into_folds, searches_in_words, shares_in_words, show_folds
@@ -73,7 +75,7 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
         about["Ceiling"] = record["humans"]["headline"]
     if folded is not None:
         show_folds(screen, folded)
-    show_aligned(screen, aligned, about, files)
+    show_aligned(screen, aligned, about, files, None if sets.origin is None else job.run_dir)
     if against:
         screen.text(against)
 
@@ -90,7 +92,7 @@ def _caps_in_words(job: CompileJob, search: Search, start: VisualJudge, sets: Se
     """How the caps are shared out among the folds, or what they don't pay for."""
     if cut is not None:
         return shares_in_words(search, share(search, start, cut), len(cut.folds))
-    unpaid = not_paid_for(job.search, costs_after(start, sets, search), sets)
+    unpaid = not_paid_for(start, job.search, costs_after(start, sets, search), sets)
     return [with_flags(line, ["max_calls", "fidelity"]) for line in unpaid]
 
 
@@ -138,11 +140,12 @@ def _write_all(
     folder = job.run_dir or job.out.parent
     lead = "" if job.run_dir is not None else f"{job.out.stem}."
     files = files + keep_choice(sets, folder / f"{lead}drawn.json", folder / f"{lead}disagreements.csv")
-    return (
-        files
-        if job.run_dir is None
-        else files + write_run(job.run_dir, aligned, sets, record, judged, ["blpo", *sys.argv[1:]])
-    )
+    if job.run_dir is not None:
+        return files + write_run(job.run_dir, aligned, sets, record, judged, ["blpo", *sys.argv[1:]])
+    if aligned.checks.label_errors:
+        files.append(folder / f"{lead}{LABEL_ERRORS}")
+        write_label_errors(files[-1], aligned.checks.label_errors)
+    return files
 
 
 def estimate_cost(asked: EstimateJob, screen: Screen) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 from blpo_dspy.cli.begin import connect
@@ -75,20 +73,13 @@ def run_demo(job: DemoJob, screen: Screen) -> None:
         weights = sorted(rater.weights.items(), key=lambda weighed: -weighed[1])
         shown = ", ".join(f"{flaw} {weight:g}" for flaw, weight in weights)
         about = {"Data": how, "Taste": f"{shown} (for the judge to find out)", "Models": models_line(names.by_role())}
-        show_aligned(screen, aligned, about, files)
-        screen.text(f"Review  {review_command(folder)}")
+        show_aligned(screen, aligned, about, files, folder)
 
 
 def _origin(folder: Path, reason_column: str | None) -> Origin:
     """Where the demo's rows are."""
     tables = {name: folder / table for name, table in zip(NAMES, _TABLES, strict=True)}
     return Origin(tables, Data(table=tables["train"], reason_column=reason_column))
-
-
-def review_command(folder: Path) -> str:
-    """Returns how to look again at doubtful labels and what the judge still gets wrong, with what that needs."""
-    missing = any(find_spec(name) is None for name in ("starlette", "uvicorn"))
-    return f"blpo review {shlex.quote(str(folder))}" + (" (needs pip install 'blpo-dspy[label]')" if missing else "")
 
 
 def _folder_for_demo(folder: Path) -> Path:

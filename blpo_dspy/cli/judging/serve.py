@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 
 from blpo_dspy.cli.begin import load_judge, note_offline
 from blpo_dspy.cli.groups import Escalation
@@ -19,7 +20,7 @@ def serve(job: ServeJob, screen: Screen) -> None:
     """Serves a judge until it is stopped by Ctrl-C or SIGTERM; what is under way is finished first.
 
     Raises:
-        BlpoError: If the judge cannot be loaded, the extra is not installed, or the address needs a token.
+        BlpoError: If the judge cannot be loaded, the extra is not installed, or the address needs a token or is taken.
     """
     judge = load_judge(job.judge, job.program)
     try:
@@ -41,9 +42,22 @@ def serve(job: ServeJob, screen: Screen) -> None:
     note_offline(names, screen, "model")
     limits = Limits(job.threads or Limits.threads, job.queue, job.request_timeout, job.max_body)
     server = JudgeServer(judge, models, limits, token=token, allow_urls=job.allow_urls)
-    screen.text(f"Judge   {job.judge} with {models_line(names_by_role(names, escalation))}")
-    screen.text(f"Serving http://{host}:{port}/ (POST /judge, /health, /metrics); Ctrl-C stops it")
-    config = uvicorn.Config(
-        server.app, host, port, log_level="warning", timeout_graceful_shutdown=_GRACE, access_log=False
-    )
-    uvicorn.Server(config).run()
+    config = uvicorn.Config(server.app, log_level="warning", timeout_graceful_shutdown=_GRACE, access_log=False)
+    with listening(host, port) as opened:
+        screen.text(f"Judge   {job.judge} with {models_line(names_by_role(names, escalation))}")
+        screen.text(f"Serving http://{host}:{port}/ (POST /judge, /health, /metrics); Ctrl-C stops it")
+        uvicorn.Server(config).run(sockets=[opened])
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """Returns a socket that listens.
+
+    Raises:
+        BlpoError: If the port is taken, or the address is not of this machine.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        reason = error.strerror or error
+        raise BlpoError(f"{host}:{port} cannot be listened on ({reason}); choose another --port or --host") from error

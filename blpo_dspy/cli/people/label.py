@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from blpo_dspy.cli.groups import Where
 from blpo_dspy.cli.jobs import LabelJob
-from blpo_dspy.cli.judging.serve import TOKEN
+from blpo_dspy.cli.judging.serve import TOKEN, listening
 from blpo_dspy.cli.screen import Screen
 from blpo_dspy.data.fields import InputFields
 from blpo_dspy.data.labels.space import LabelSpace
@@ -104,24 +103,10 @@ def serve_page(session: Session, where: Where, screen: Screen, second_page: Call
         server_header=False,
         timeout_graceful_shutdown=5,
     )
-    with _listening(host, where.port) as listening:
+    with listening(host, where.port) as opened:
         screen.text(f"Open    http://{shown}:{where.port}/{server.token}/ (Ctrl-C stops; the same command resumes)")
         with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises again once it has stopped
-            uvicorn.Server(config).run(sockets=[listening])
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    """A socket that listens.
-
-    Raises:
-        BlpoError: If the port is taken, or the address is not of this machine.
-    """
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-        return socket.create_server((host, port), family=family, backlog=1024)
-    except OSError as error:
-        reason = error.strerror or error
-        raise BlpoError(f"{host}:{port} cannot be listened on ({reason}); choose another --port or --host") from error
+            uvicorn.Server(config).run(sockets=[opened])
 
 
 def _agreement_page(table: LabelTable) -> str:

@@ -40,6 +40,9 @@ __all__ = [
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | dspy.Image | RemoteImage
 
+NO_FILE = "no such file"
+"""The reason of an `ImageError` where a path leads nowhere."""
+
 MAX_FILE = 256 * 2**20
 """The largest file that is read, in bytes; an image within any sensible pixel limit is smaller."""
 
@@ -263,7 +266,7 @@ def _read_file(source: str | os.PathLike[str]) -> bytes:
     except ImageError:
         raise
     except FileNotFoundError:
-        raise ImageError("no such file") from None
+        raise ImageError(NO_FILE) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise ImageError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
 

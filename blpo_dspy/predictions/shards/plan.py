@@ -218,7 +218,7 @@ def plan_shards(
     output = Output.at(out)
     Outages(max_outage)
     checked_prices(prices)
-    models = models_of(judge) if models is None else models
+    models = models_of(judge, models)
     note_other_models(judge, models)
     check_plain(judge, batch=False, shards=True)
     inputs = source if isinstance(source, Inputs) else inputs_of(judge, source, image_column, texts, allow_outside)

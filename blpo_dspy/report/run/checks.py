@@ -11,6 +11,7 @@ from blpo_dspy.agreement.intervals import Interval, proportion_interval
 from blpo_dspy.agreement.label_errors import FILE_NAME as LABEL_ERRORS
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.data.labels.space import LabelSpace
+from blpo_dspy.errors import counted
 from blpo_dspy.report.numbers import figure
 from blpo_dspy.report.run.figure_table import IntervalEstimate, figure_title
 from blpo_dspy.report.run.folder import RunFolder
@@ -142,7 +143,11 @@ def humans_of(result: Mapping[str, Any]) -> dict[str, Any] | None:
     pairwise = "spearman" if "spearman" in found else "kappa"
     sign, letter = ("Spearman’s ρ", "ρ") if pairwise == "spearman" else ("Cohen’s κ", "κ")
     named = {
-        pairwise: (f"People with each other, {sign}", found[pairwise], f"mean of {found['pairs']} pairs of raters"),
+        pairwise: (
+            f"People with each other, {sign}",
+            found[pairwise],
+            f"mean of {counted(found['pairs'], 'pair')} of raters",
+        ),
         "alpha": ("People with each other, Krippendorff’s α", found["alpha"], f"{found['raters']} raters"),
         "before": (f"The judge with people, {letter}, before", found["judge"]["before"], images),
         "after": (f"The judge with people, {letter}, after", found["judge"]["after"], images),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,13 +58,18 @@ def groups_of(measured: Measured) -> tuple[GroupTable, ...]:
     return tuple(table for table in tables if len(table.groups) > 1)
 
 
+def _natural(name: str) -> str:
+    """A key by which "batch 9" comes before "batch 10"."""
+    return re.sub(r"\d+", lambda number: number[0].zfill(20), name)
+
+
 def _table(measured: Measured, kind: str, part_of: Sequence[str], names_in_order: Sequence[str]) -> GroupTable:
     parts: dict[str, list[Item]] = {}
     for item, part in zip(measured.items, part_of, strict=True):
         parts.setdefault(part, []).append(item)
     order = {name: place for place, name in enumerate(names_in_order)}
     largest = sorted(parts, key=lambda name: -len(parts[name]))[:_MOST_GROUPS]
-    names = sorted(largest, key=lambda name: (order.get(name, len(order)), -len(parts[name]), name))
+    names = sorted(largest, key=lambda name: (order.get(name, len(order)), -len(parts[name]), _natural(name)))
     found = [
         (name, comparison)
         for name in names

@@ -221,7 +221,12 @@ def _guards(
 
 
 def _ledger(ledger: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[str, Mapping[str, Any]], ...]:
-    names = {"beforehand": "before it", "compile": "search", "measure": "after it", "unused": "earlier, of no use"}
+    names = {
+        "beforehand": "before the search",
+        "compile": "search",
+        "measure": "after the search",
+        "unused": "earlier, not needed",
+    }
     return tuple(
         (f"{names.get(phase, phase)}: {role}", usage)
         for phase, roles in ledger.items()

@@ -72,9 +72,13 @@ def calls_of(judge: VisualJudge, images: int) -> Counter[str]:
     return Counter({role: count * asked_in(judge.labels) * images for role, count in each.items()})
 
 
-def not_paid_for(search: Search, costs: CostsAfter, sets: Sets) -> Iterator[str]:
+def not_paid_for(start: VisualJudge, search: Search, costs: CostsAfter, sets: Sets) -> Iterator[str]:
     """Yields a remark for each measurement that the cap on calls leaves out."""
     if costs.test is None and sets.test:
-        yield f"max_calls={search.max_calls} doesn't pay for the {len(sets.test)} test images: not judged"
+        needed = calls_of(start, 2 * len(sets.test)).total()
+        yield (
+            f"max_calls={search.max_calls} doesn't pay for the {len(sets.test)} test images: not judged, as their "
+            f"{needed} calls, before and after, may take half of it"
+        )
     if search.fidelity and not costs.fidelity:
         yield f"max_calls={search.max_calls} doesn't pay for fidelity={search.fidelity}: not measured"

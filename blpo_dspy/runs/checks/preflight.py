@@ -171,7 +171,7 @@ def scarce_labels(sets: Mapping[str, Sequence[dspy.Example]], labels: LabelSpace
     lines = []
     for name, examples in sets.items():
         counts = Counter(example.label for example in examples)
-        scarce = [f"{label} {counts[label]}" for label in labels.labels if counts[label] < _FEWEST]
+        scarce = [f"{counts[label]} of label {label}" for label in labels.labels if counts[label] < _FEWEST]
         if examples and scarce:
-            lines.append(f"{name} ({len(examples)} examples) holds few of: {', '.join(scarce)}")
+            lines.append(f"{name} ({len(examples)} examples) holds few of some labels: {', '.join(scarce)}")
     return lines

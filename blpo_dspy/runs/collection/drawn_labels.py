@@ -24,7 +24,7 @@ from blpo_dspy.predictions.reading import (
     number_in,
     text_in,
 )
-from blpo_dspy.runs.collection.image_labels import ImageLabel, labels_by_image, people_notes
+from blpo_dspy.runs.collection.image_labels import ImageLabel, labels_by_image, people_notes, refuse_unusable
 
 _FITS = 1e-6
 _ROUNDED = 0.01  # how far probabilities that people rounded may be off
@@ -112,10 +112,7 @@ def _drawn_images(
             by_choice = any(text_in(row.values, DRAWN) == CHOSEN for row in rows)
             chosen, undrawn = chosen + by_choice, undrawn + (not by_choice)
     problems += _uneven(drawn)
-    if problems:
-        raise DataError(
-            f"{people.name}: {counted(len(problems), 'row')} cannot be used; repair or remove them:", problems
-        )
+    refuse_unusable(people, problems, verdicts.keys)
     if all(image.label is None for image in drawn):
         raise BlpoError(f"{people.name}: no row that was drawn has a label that counts; label some of the images first")
     blank = sum(not image.people for image in of_draw)

@@ -11,7 +11,7 @@ from typing import Any
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.tables import Table, TableSource, require_columns
-from blpo_dspy.errors import BlpoError, DataError, brief, check_kind, counted
+from blpo_dspy.errors import BlpoError, brief, check_kind, counted
 from blpo_dspy.notebook import html_table
 from blpo_dspy.population.shifts import Shift, corrected, fall, label_shift, number_shift, paired_fall
 from blpo_dspy.predictions.reading import (
@@ -24,7 +24,7 @@ from blpo_dspy.predictions.reading import (
     whole_table,
 )
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.runs.collection.image_labels import labels_by_image, people_notes, trained_rows
+from blpo_dspy.runs.collection.image_labels import labels_by_image, people_notes, refuse_unusable, trained_rows
 
 NO_SIGN, LOOK, REALIGN = "no sign", "look", "re-align"
 _CODES = {NO_SIGN: 0, LOOK: 3, REALIGN: 4}
@@ -266,10 +266,7 @@ def _truth(
     """People's labels that count, by image."""
     require_columns(people.name, people.columns, [LABEL], advice="", option=())
     images, problems = labels_by_image(people, labels, key, {*then.keys, *now.keys}, trained)
-    if problems:
-        raise DataError(
-            f"{people.name}: {counted(len(problems), 'row')} cannot be used; repair or remove them:", problems
-        )
+    refuse_unusable(people, problems, then.keys)
     truth = {image.key: label for image in images if (label := image.counting) is not None}
     return truth, people_notes(images)
 

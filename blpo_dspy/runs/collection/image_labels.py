@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from blpo_dspy.data.examples import item_prints, load_images
@@ -15,6 +15,8 @@ from blpo_dspy.errors import BlpoError, DataError, brief, counted
 from blpo_dspy.optimizers.bench.cards import known_prints
 from blpo_dspy.predictions.reading import LABEL, RATER, key_of, text_in
 from blpo_dspy.programs.visual_judge import VisualJudge
+
+_NOT_PREDICTED = "is not among the predictions"
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,28 @@ def labels_by_image(
     return found, problems
 
 
+def refuse_unusable(people: Table, problems: Sequence[str], known: Iterable[str]) -> None:
+    """Refuses labels of which some cannot be used; one that is known shows how the predictions name an image.
+
+    Raises:
+        DataError: If there are problems, naming all of them.
+    """
+    if not problems:
+        return
+    stray = any(problem.endswith(_NOT_PREDICTED) for problem in problems)
+    such = next((brief(repr(name.replace("\x1f", ", "))) for name in known), "") if stray else ""
+    named = f" (the predictions name an image as in {such})" if such else ""
+    raise DataError(
+        f"{people.name}: {counted(len(problems), 'row')} cannot be used{named}; repair or remove them:", problems
+    )
+
+
 def _check_row(name: str, rater: str, known: Collection[str], *, twice: bool) -> None:
     if not name:
         raise BlpoError("nothing says which image it is")
     shown = brief(name.replace("\x1f", ", "))
     if name not in known:
-        raise BlpoError(f"{shown} is not among the predictions")
+        raise BlpoError(f"{shown} {_NOT_PREDICTED}")
     if twice:
         raise BlpoError(f"{brief(rater)} labelled {shown} in another row already; keep one of the rows")
 

@@ -35,7 +35,7 @@ def draw_to_label(predictions: TableSource, *, n: int, out: str | os.PathLike[st
         predictions: The table that `predict` wrote.
         n: How many images are drawn.
         out: The table to label, a .csv, .jsonl or .parquet file that is not there yet. Paths of images stay as they are
-            in the predictions.
+            in the predictions, so it belongs in the folder, or next to the table, that was judged.
         seed: The same seed gives the same draw.
 
     Returns:

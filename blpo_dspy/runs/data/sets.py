@@ -223,7 +223,7 @@ def divided(
         if not fresh:
             raise DataError(f"the start was compiled with all {len(seen)} images; label new ones to compile it further")
         parts, how = divided(fresh, labels, seed=seed, sizes=sizes, balanced=balanced, fractions=fractions)
-        return {**parts, "train": [*seen, *parts["train"]]}, f"{how}, and {len(seen)} known to the start for train"
+        return {**parts, "train": [*seen, *parts["train"]]}, f"{how}, and {len(seen)} known to the start added to train"
     if sizes is not None:
         splits = split_examples(examples, labels=labels, seed=seed, sizes=sizes, balanced=balanced)
         return dict(zip(NAMES, splits.parts, strict=True)), splits.how

@@ -186,6 +186,9 @@ class Start:
             raise BlpoError("--task is missing: say in a sentence what the judge is to do")
         if (self.val or self.test) and not of_table:
             raise BlpoError("--val and --test name tables; what is drawn from a source is split, see --sizes")
+        tables = [table.resolve() for table in (self.data.table, self.val, self.test) if table is not None]
+        if len(set(tables)) < len(tables):
+            raise BlpoError("TABLE, --val and --test are different tables; what you leave out is split off TABLE")
         if (self.val or self.test) and self.sizes:
             raise BlpoError("--sizes splits one table; with --val or --test the tables have their own sizes")
         if self.unbalanced and not (self.sizes and of_table):

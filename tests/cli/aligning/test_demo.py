@@ -14,8 +14,8 @@ import pytest
 from label_pages import answer, served
 from typer.testing import CliRunner
 
-from blpo_dspy.cli.aligning.demo import review_command
 from blpo_dspy.cli.app import app
+from blpo_dspy.cli.screen import review_command
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.programs.visual_judge import VisualJudge
 

@@ -105,7 +105,7 @@ def test_a_run_that_goes_on_asks_nothing_twice(table: Path, tmp_path: Path) -> N
     assert first["repeatability"] == second["repeatability"]
     assert first["ledger"]["beforehand"] == second["ledger"]["beforehand"]
     assert second["compiled"] == first["compiled"]
-    assert "Before it: judge" in (tmp_path / "run" / "report.html").read_text()
+    assert "Before the search: judge" in (tmp_path / "run" / "report.html").read_text()
 
 
 @pytest.mark.parametrize("folds", [(), ("--folds", 2)])

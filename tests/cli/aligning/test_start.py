@@ -25,6 +25,16 @@ def blpo(*arguments: object) -> Any:
     return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
+def test_a_table_serves_once(tmp_path: Path) -> None:
+    """Validation and test images are others than those of the table; nothing is read before that is clear."""
+    table = tmp_path / "labels.csv"
+    words = ("--scale", "1-5", "--task", "x", "--out", tmp_path / "judge.json")
+    for more in (("--val", table), ("--val", "v.csv", "--test", "./v.csv")):
+        done = blpo("compile", table, *words, *more)
+        assert done.exit_code == 2
+        assert "TABLE, --val and --test are different tables" in done.stderr
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with old labels and a judge compiled with them, and with new labels, some of them on old images."""
@@ -50,7 +60,7 @@ def test_a_judge_is_compiled_further_and_compared_with_its_parent_on_images_new_
     done = blpo("compile", world / "new.csv", "--start", world / "old.json", *SMALL, "--out", new)
     assert done.exit_code == 0, done.stderr
     shown = " ".join(done.stdout.split())
-    assert "known to the start for train" in shown
+    assert "known to the start added to train" in shown
     assert f"Against {world / 'old.json'} on the sealed test images: mean loss" in shown
     before, after = (json.loads((world / f"{name}.json").read_text()) for name in ("old", "new"))
     assert after["judge"]["signature"]["fields"] == before["judge"]["signature"]["fields"]

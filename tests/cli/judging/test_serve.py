@@ -57,6 +57,17 @@ def test_an_address_that_others_reach_needs_a_token(tmp_path: Path, monkeypatch:
     assert "set the environment variable BLPO_TOKEN" in done.stderr
 
 
+def test_a_port_that_is_taken_is_one_error_before_it_is_said_to_serve(tmp_path: Path) -> None:
+    """It names another option."""
+    VisualJudge(SAFETY, instruction="Is it safe?").save(tmp_path / "judge.json")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        words = ["serve", str(tmp_path / "judge.json"), "--model", "embedded", "--port", port]
+        done = CliRunner().invoke(app, words)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"127.0.0.1:{port} cannot be listened on" in done.stderr
+
+
 def test_models_of_further_judges_need_a_cascade(tmp_path: Path) -> None:
     """One for each of its further judges."""
     VisualJudge(SAFETY, instruction="Is it safe?").save(tmp_path / "judge.json")

@@ -163,5 +163,5 @@ def test_compile_says_what_a_name_lacks_before_anything_is_asked(name: str, tmp_
         words += ["--judge-model", name, "--api-base", base, "--out", str(tmp_path / "judge.json")]
         done = CliRunner().invoke(app, words)
     assert done.exit_code != 0
-    assert f"lacks its provider; write openai/{name}" in " ".join(done.stderr.split())
+    assert f"; write openai/{name} for an OpenAI-compatible server" in " ".join(done.stderr.split())
     assert not (tmp_path / "log.jsonl").exists()

@@ -244,6 +244,19 @@ def test_a_pair_with_a_text_by_arrows_on_a_phone_and_a_desk(browser: Any, tmp_pa
     assert [row["label"] for row in rows(out)] == ["A", "B", "tie", "B"]
 
 
+def test_long_labels_keep_their_words_whole_on_a_phone(browser: Any, tmp_path: Path) -> None:
+    """In as many rows as they need; a word that no screen holds is broken."""
+    labels = LabelSpace(
+        "Safe for children", "Unsafe: violence or weapons", "Cannot be decided", "Unsafe: nudity", "x" * 90
+    )
+    with labelling(photos(tmp_path / "p", 2), tmp_path / "o.csv", labels=labels) as page, listening(page) as url:
+        tab = Tab(browser, url, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+        assert tab.page.evaluate("document.documentElement.scrollWidth") == 390
+        buttons = [button.bounding_box() for button in tab.page.query_selector_all("#labels button")]
+        assert all(box["width"] >= 75 and box["x"] + box["width"] <= 390 for box in buttons)
+        tab.check()
+
+
 def test_scores_are_typed(browser: Any, tmp_path: Path) -> None:
     """With Enter; keys that are no number still act."""
     out = tmp_path / "labels.csv"

@@ -38,6 +38,19 @@ def bench(labels: LabelSpace | None, label: Label) -> Iterator[tuple[Bench, dspy
         yield Bench(judge, predictors, lms, [example], labels=labels, workers=workers, **options), example
 
 
+@pytest.mark.parametrize(("reasoning", "why"), [(True, "It glows."), (False, "")])
+def test_a_judgement_has_what_the_judge_wrote_before_its_label(reasoning: bool, why: str) -> None:
+    """Where the program has it reason."""
+    judge = VisualJudge(LABELS, instruction="Bright is above 20", evidence="image", reasoning=reasoning)
+    lm = scripted_lm(lambda seen: {**({"reasoning": "It glows."} if reasoning else {}), "label": "bright"})
+    options: dict[str, Any] = {"metric": None, "labels": LABELS, "label_field": "label", "max_failed_share": 0.5}
+    with Workers(1) as workers:
+        lms = {"judge": lm, "verbalizer": lm}
+        made = Bench(judge, Predictors("verbalizer", "judge"), lms, TRAIN, workers=workers, **options)
+        (judged,) = made.judge(Instructions("Bright is above 20", "Look"), [0])
+    assert (judged.predicted, judged.reasoning) == ("bright", why)
+
+
 @pytest.mark.parametrize(
     ("labels", "label", "said", "told"),
     [

@@ -204,18 +204,28 @@ def test_passes_are_drawn_with_their_number() -> None:
     assert judge.asked == [first[:20], first[20:40], left + [i for i in second if i not in left][:10]]
 
 
-@pytest.mark.parametrize(("held_out", "least"), [(True, 2), (False, 1)])
-def test_two_mistakes_are_the_fewest_to_learn_from_where_one_of_them_is_kept_back(held_out: bool, least: int) -> None:
-    """Else one; so many have to be left for a minibatch to serve again."""
-    for mistakes in (1, 2, 3):
+@pytest.mark.parametrize(("held_out", "errors", "least"), [(True, 10, 3), (False, 10, 2), (True, 1, 2), (False, 1, 1)])
+def test_a_mistake_that_stands_alone_is_not_shown(held_out: bool, errors: int, least: int) -> None:
+    """Unless only one is ever shown; so many have to be left for a minibatch to serve again."""
+    for mistakes in (1, 2, 3, 4):
         wrong = Judge([1.0] * mistakes + [0.0] * (20 - mistakes))
-        sampler = batches(minibatches(20), held_out=held_out)
+        sampler = batches(minibatches(20), held_out=held_out, errors=errors)
         batch = sampler.sample(wrong)
         assert (batch is None) == (mistakes < least)
         if batch is not None:
+            assert len(batch.errors) >= min(2, errors)
+            assert bool(batch.kept_back) or not held_out
             left = Trial("start", "q", "p", 0.1, mistakes=mistakes - 1)
             assert sampler.end_round(batch, [left], 0) == (mistakes - 1 < least)
-        assert (FullSearch(range(20), 0, errors=5).draw(wrong, least) == []) == (mistakes < least)
+
+
+@pytest.mark.parametrize(("held_out", "least"), [(True, 2), (False, 1)])
+def test_by_the_papers_letter_one_mistake_is_shown_too(held_out: bool, least: int) -> None:
+    """Of two where one is kept back."""
+    for mistakes in (1, 2, 3):
+        wrong = Judge([1.0] * mistakes + [0.0] * (20 - mistakes))
+        batch = batches(FullSearch(range(20), 0, errors=5), held_out=held_out).sample(wrong)
+        assert (batch is None) == (mistakes < least)
 
 
 @pytest.mark.parametrize(

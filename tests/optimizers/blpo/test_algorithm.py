@@ -256,6 +256,18 @@ def test_a_judge_without_mistakes_is_returned_at_once() -> None:
     assert not by_field(lm, "improved_instruction")
 
 
+def test_a_judge_with_a_single_mistake_is_returned_at_once() -> None:
+    """A rule for it would be one for one example; the letter of the paper shows it."""
+    start = student(instruction="Bright is above 120")
+    lm = world()
+    found = result(compiled(lm, start))
+    assert (found.rounds, found.returned.judge) == ((), start.instruction)
+    assert found.stop_reason.endswith(f"too few mistakes on the trainset to learn from (1 in {len(TRAIN)} examples)")
+    assert not by_field(lm, "improved_instruction")
+    made = BLPO.paper(prompt_model=lm, task_model=lm, rounds=1, inner_steps=0, num_threads=4)
+    assert result(made.compile(start, trainset=TRAIN)).rounds
+
+
 def test_errors_are_sent_with_their_direction() -> None:
     """Ordinal errors tell the optimizer how far and which way the judge missed."""
     seen_errors: list[str] = []
@@ -688,7 +700,7 @@ def test_a_history_that_overflows_the_context_costs_only_the_proposal() -> None:
     program = compiled(world(narrow), rounds=1, inner_steps=1)
     first, second = result(program).rounds[0].trials
     assert (first.judge is None, second.verbalizer) == (False, None)
-    assert "too long" in second.rejections[0].reason
+    assert "too long" in second.rejections[-1].reason
 
 
 def test_a_custom_metric_decides_what_is_right() -> None:

@@ -8,15 +8,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from worlds import TRAIN, student, world
+from worlds import LABELS, TRAIN, student, world
 
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.workers import Workers
+from blpo_dspy.comparison.methods import METHODS
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.optimizers.bench.records import Instructions, Judgement, Trial
 from blpo_dspy.optimizers.bench.run import Run
 from blpo_dspy.optimizers.blpo.steps import SMALLEST_GAIN
+from blpo_dspy.programs import VisualJudge
 
 DEFAULT = "Describe this image in detail."
 
@@ -127,6 +129,13 @@ def test_a_round_draws_a_minibatch_or_searches_everything() -> None:
         assert batch.searched == searched
 
 
+@pytest.mark.parametrize("evidence", ["image", "both", "description"])
+def test_the_steps_know_what_the_judge_reads(evidence: str) -> None:
+    """As the program says."""
+    with run_of(program={"evidence": evidence}) as (optimizer, run):
+        assert optimizer._steps(run).evidence == evidence
+
+
 def test_where_a_round_begins() -> None:
     """With q* of the round before where the judge reads descriptions, else with q_0; the ablations with their own."""
     end = Instructions("Bright is above 40", "Say how bright it is")
@@ -143,6 +152,24 @@ def test_where_a_round_begins() -> None:
         assert [b.judge for b in begun] == ["Bright is above 20", "Bright is above 40"]
         named = ["task" if "“Bright is above 20”" in b.verbalizer else b.verbalizer for b in begun]
         assert named == [first, later]
+
+
+@pytest.mark.parametrize(
+    ("images", "asked"),
+    [
+        (["image"], "everything in the image that"),
+        (["left", "right"], "everything in each image, under its name, that"),
+    ],
+)
+def test_the_first_verbalizer_instruction_asks_for_each_of_several_images(images: list[str], asked: str) -> None:
+    """As the student's own does; a report of a pair in one is of no use."""
+    judge = VisualJudge(LABELS, instruction="Say which is brighter.", images=images)
+    with run_of() as (optimizer, run):
+        run.start = Instructions(judge.instruction, judge.verbalizer_instruction)
+        first = optimizer._begin(run, run.start).verbalizer
+    assert asked in first
+    assert first.endswith("Leave the verdict to the judge.")
+    assert asked in METHODS["fixed-task-aware"].student(judge).verbalizer_instruction
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ def test_a_run_without_a_budget() -> None:
     assert numbers(plan.usual) == (24 * 50 + 10 * 42, 24 * 28, 24 * 3)
     assert numbers(plan.most) == (24 * 126 + 25 * 42, 24 * 28, 24 * 6)
     assert [numbers(calls) for calls in plan.shortest] == [(50 + 2 * 42, 28, 3), (2 * 50 + 2 * 42, 2 * 28, 2 * 3)]
-    assert [(prompt.errors, prompt.instructions) for prompt in plan.prompts] == [(14, 1), (0, 1 + 2 + 8)]
+    assert [(prompt.errors, prompt.instructions) for prompt in plan.prompts] == [(14, 1), (14, 1 + 2 + 8)]
     assert numbers(planned(select="last", rounds=3).most) == (3 * 126, 3 * 28, 3 * 6)
     assert numbers(planned(select="last", rounds=3).shortest[1]) == (2 * 50, 2 * 28, 2 * 3)
 

@@ -75,6 +75,7 @@ def test_replies_are_data() -> None:
     ("answer", "reason"),
     [
         ("Sure!", "no readable field answer"),
+        ("[[ ## answer ## ]]\na draft\n\n[[ ## answer ## ]]\nanother", "the answer states answer twice"),
         (("[[ ## answer ## ]]\nhalf of", "length"), "cut off by the token limit"),
         (dspy.lm15.InvalidRequestError("against our policy"), "against our policy"),
     ],
@@ -153,6 +154,15 @@ def test_a_revision_that_cannot_be_used_is_asked_for_once_more_with_the_reason(a
     assert second.field("feedback") == f"{rejection.reason}. Write the complete instruction anew."
 
 
+@pytest.mark.parametrize(
+    "rest", ["[[ ## completed ## ]]\n\nI chose", "[[ ## text ## ]]\nJudge it.\n\n[[ ## feedback ## ]]\nno"]
+)
+def test_a_cut_after_the_end_of_a_revision_is_no_loss(rest: str) -> None:
+    """As weak models write on and on, and repeat the request."""
+    revision, seen = revise((f"[[ ## revised ## ]]\nJudge the blur.\n\n{rest}", "length"))
+    assert (revision.text, revision.rejections, len(seen)) == ("Judge the blur.", (), 1)
+
+
 def test_two_unusable_revisions_are_none() -> None:
     """There is no third call."""
     revision, seen = revise({"revised": "Judge it."}, "Sure!")
@@ -178,7 +188,7 @@ def test_a_refused_request_is_not_repeated(error: Exception, overflow: bool) -> 
     assert (revision.overflow, first.overflow) == (overflow, overflow)
 
 
-@pytest.mark.parametrize("place", ["description", "human_reason"])
+@pytest.mark.parametrize("place", ["description", "judge_reason", "human_reason"])
 def test_a_revision_quotes_nothing_that_the_request_shows(place: str) -> None:
     """Descriptions, reasons and context in its inputs count."""
     words = "a blurred yellow bird sits on a wet branch"
@@ -191,3 +201,17 @@ def test_a_revision_quotes_nothing_that_the_request_shows(place: str) -> None:
     revision, _ = ask(quoting, {"revised": f"Judge that {words}."}, {"revised": "Judge the blur."})
     assert revision.text == "Judge the blur."
     assert "quotes an example" in revision.rejections[0].reason
+
+
+def test_a_revision_repeats_nothing_of_the_request_itself() -> None:
+    """As weak models do; what the present instruction has of it may stay."""
+    request = Revision.with_instructions("Revise it so that it holds for all images that people will see.")
+
+    def revised(current: str) -> Any:
+        answers = [{"revised": f"{current} Rate blur so that it holds for all images that people like."}] * 2
+        return ask(lambda asker: asker.revise(request, {"text": current}, current), *answers, max_tokens=90)[0]
+
+    refused = revised("Judge it.")
+    assert (refused.text, [r.kind for r in refused.rejections]) == (None, ["the instruction repeats the request"] * 2)
+    assert "('so that it holds for all images that')" in refused.rejections[0].reason
+    assert revised("Be strict, so that it holds for all images that people send.").text is not None

@@ -84,6 +84,17 @@ def test_labels_have_a_name_with_and_without_a_label_space() -> None:
     assert label_names(None) == "as the metric has them"
 
 
+def test_a_verdict_has_what_the_judge_wrote_before_its_label() -> None:
+    """As data, cut if it is very long, and only where there is any."""
+    with exhibits("images") as shown:
+        why = [shown.verdict(Judgement(0, 2, 4, 0.5, reasoning=text)) for text in (f"dark {MARKER}", "x" * 601, "")]
+    assert why[0]["judge_reason"].startswith("dark")
+    assert MARKER not in why[0]["judge_reason"]
+    assert why[1]["judge_reason"] == "x" * 600 + "…"
+    errors = [JudgementError(description="a street", **verdict) for verdict in why]
+    assert ["judge_reason" in error.model_dump() for error in errors] == [True, True, False]
+
+
 def test_a_verdict_has_a_reason_only_where_people_wrote_one() -> None:
     """A marker in it can't become an image; a mistake without one is shown as ever."""
     with exhibits("images") as shown:

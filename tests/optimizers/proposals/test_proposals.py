@@ -137,6 +137,29 @@ def test_every_statement_has_to_be_the_users_own() -> None:
     assert "JSON" in (refusal(f"{current} Answer in JSON.", current=current, max_tokens=100) or "")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry, but I can't help with that.",
+        "I’m unable to revise instructions about violent images.",
+        "I cannot assist with this request.",
+        "Sorry, I can't do that.",
+        "As an AI, I do not label people.",
+        "Unfortunately, I can't write that.",
+    ],
+)
+def test_an_apology_is_no_instruction(text: str) -> None:
+    """As models write it where descriptions are of what they don't speak about."""
+    reason = refusal(text, current="Rate it.", max_tokens=100)
+    assert reason == f"the model declined to write one ({text!r})"
+
+
+@pytest.mark.parametrize("text", ["Sorry faces count as sad.", "I would rate blur first. Rate it so.", "Imagine it."])
+def test_words_of_an_apology_in_an_instruction_are_none(text: str) -> None:
+    """Nor is one in the first person."""
+    assert refusal(text, current="Rate it.", max_tokens=100) is None
+
+
 def test_an_instruction_that_was_tried_is_named() -> None:
     """White space makes no other instruction of it."""
     reason = refusal("Report  the blur.", current="Report it.", max_tokens=100, tried=["Look.", "Report the blur."])
@@ -150,11 +173,11 @@ def test_an_instruction_may_be_as_long_as_the_cap_on_tokens_says(length: int, fi
     assert reason == (None if fits else "the instruction is longer than 20 tokens (about 20)")
 
 
-@pytest.mark.parametrize(("words", "fits"), [(7, True), (8, False)])
-def test_an_instruction_may_have_as_many_words_as_the_cap_says(words: int, fits: bool) -> None:
-    """Not one more."""
-    reason = refusal("much " * words, current="Rate it.", max_tokens=100, max_words=7)
-    assert reason == (None if fits else "the instruction has more than 7 words (8)")
+@pytest.mark.parametrize(("words", "fits"), [(20, True), (22, True), (23, False)])
+def test_an_instruction_may_have_about_as_many_words_as_the_cap_says(words: int, fits: bool) -> None:
+    """A tenth more, as LMs count words roughly."""
+    reason = refusal("much " * words, current="Rate it.", max_tokens=100, max_words=20)
+    assert reason == (None if fits else "the instruction has more than 20 words (23)")
     assert refusal("much " * words, current="Rate it.", max_tokens=100) is None
 
 

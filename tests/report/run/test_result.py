@@ -203,6 +203,13 @@ def test_the_more_groups_the_more_one_has_to_show(others: int, verdict: str) -> 
     assert {group.name: group.verdict for group in table.groups}["g0"] == verdict
 
 
+def test_groups_of_the_same_size_are_in_the_order_of_their_numbers() -> None:
+    """Batch 9 before batch 10."""
+    names = ["batch 10", "batch 9", "batch 101"] * 2
+    (table,) = groups_of(measured(NOMINAL, [("Safe", "Safe", "Safe")] * 6, groups=names))
+    assert [group.name for group in table.groups] == ["batch 9", "batch 10", "batch 101"]
+
+
 def test_a_group_that_clearly_gained_has_its_colour() -> None:
     """And one whose right answers only rose by chance has none."""
     said: list[Said] = [("Safe", "Unsafe", "Safe")] * 30 + [("Unsafe", "Unsafe", "Unsafe")] * 29

@@ -107,7 +107,9 @@ def test_labels_that_a_set_hardly_holds_are_named() -> None:
     """With their numbers; an empty set is none."""
     image = dspy.Image("https://x.example/1.png")
     train = [example(image, str(i)) for i in range(9)] + [example(image, "u", "Unsafe")] * 2
-    assert scarce_labels({"train": train, "val": []}, LABELS) == ["train (11 examples) holds few of: Unsafe 2"]
+    assert scarce_labels({"train": train, "val": []}, LABELS) == [
+        "train (11 examples) holds few of some labels: 2 of label Unsafe"
+    ]
 
 
 @pytest.mark.slow
@@ -128,6 +130,6 @@ def test_the_command_line_tells_of_copies_and_refuses_a_blind_model(tmp_path) ->
         done = CliRunner().invoke(app, ["compile", *arguments, *model])
     assert done.exit_code == 2
     assert "train 0.png looks like test 11.png" in done.stderr
-    assert "train (4 examples) holds few of: 0 2, 1 2" in done.stderr
+    assert "train (4 examples) holds few of some labels: 2 of label 0, 2 of label 1" in done.stderr
     assert "doesn't seem to see images" in done.stderr
     assert not (tmp_path / "judge.json").exists()

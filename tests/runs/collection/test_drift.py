@@ -173,6 +173,7 @@ def test_a_judge_that_gives_one_label_or_none_is_no_sign() -> None:
         ({"alpha": 0}, "alpha=0 is not between 0 and 1"),
         ({"labelled": [{"image": "1.png", "label": None}]}, "no label that counts is of a current image"),
         ({"labelled": [{"image": "x", "label": "Safe"}]}, "row 1: x is not among the predictions"),
+        ({"labelled": [{"image": "x", "label": "Safe"}]}, "(the predictions name an image as in '0.png'); repair"),
         ({"labelled": [{"image": "1.png", "label": "c"}]}, "row 1: unknown label 'c'"),
         ({"labelled": [{"image": "1.png", "label": "Safe", "rater": "ann"}] * 2}, "row 2: ann labelled 1.png in"),
         ({"current": [{"image": "1", "label": "no", "confidence": 2}]}, "2 rows cannot be used"),

@@ -83,7 +83,8 @@ def test_compile_takes_task_labels_and_sizes_from_a_source(unsafe: Path, tmp_pat
     assert "train 44 (22 per label), val 22 (11 per label), test 22 (11 per label); drawn from unsafebench" in flat
     assert "Note: drawn 88 of 88 usable images" in done.stderr
     assert "Note: skipped: odd label 1" in done.stderr
-    assert {path.name for path in out.parent.iterdir()} == {"judge.json", "judge.drawn.json"}
+    beside = {path.name for path in out.parent.iterdir()} - {"judge.label_errors.csv"}
+    assert beside == {"judge.json", "judge.drawn.json"}
     judge = VisualJudge.load(out)
     assert (judge.labels.labels, judge.context) == (("Safe", "Unsafe"), ())
     assert "safe or unsafe to show to the general public" in flat

@@ -39,7 +39,7 @@ def test_known_examples_are_for_train_and_the_others_are_split() -> None:
     assert known <= prints(parts["train"])
     assert not known & (prints(parts["val"]) | prints(parts["test"]))
     assert sum(map(len, parts.values())) == 40
-    assert how.endswith(", and 8 known to the start for train")
+    assert how.endswith(", and 8 known to the start added to train")
     assert divided(found, LABELS, seed=0, known=frozenset({"0"})) == divided(found, LABELS, seed=0)
 
 

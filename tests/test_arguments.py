@@ -88,5 +88,5 @@ def test_a_pickle_is_told_of(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"is a pickle, which VisualJudge\.load doesn't read"):
         student().save(tmp_path / "judge.pkl")
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         student().save(tmp_path / "judge.json")

@@ -112,7 +112,7 @@ def test_a_free_model_is_not_stopped_by_a_cap_in_dollars_and_one_without_a_price
     with pytest.warns(BlpoWarning, match="max_usd=1.0 can't be kept: an answer has no known price; give max_calls="):
         assert "no known price" in office.ask("a", used(2, unpriced=2), 0).refusal
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         assert office.ask("b", used(0), 0).refusal
 
 

@@ -249,7 +249,7 @@ def test_agreement_leaves_out_what_the_model_failed_on_and_counts_it() -> None:
 def test_a_guard_that_guards_nothing_is_said_before_anything_is_judged() -> None:
     """A warning where it guards a part, an error where it guards none."""
     with validator() as (found, run, _), warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         found.check(Guards(part_loss=0.1), "label")
         assert run.meter.ledger.total.calls == 0
     with validator(budget=Budget(max_calls=120)) as (found, _, _), pytest.raises(BlpoError, match="guards nothing"):

@@ -957,7 +957,7 @@ def test_a_teacher_is_ignored_with_a_warning() -> None:
     with pytest.warns(UserWarning, match="no teacher"):
         optimizer.compile(student(), trainset=TRAIN, teacher=student())
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         optimizer.compile(student(), trainset=TRAIN, valset=VALIDATION)
 
 

@@ -161,7 +161,7 @@ def test_an_edit_is_judged_beside_its_original(tmp_path: Path) -> None:
     """Which the same instruction without the original cannot do as well."""
     before, after, alone = figures(run("reference", tmp_path), r"accuracy (\d\.\d\d)")
     assert after > before + 0.15
-    assert after > alone + 0.1
+    assert after > alone + 0.05
 
 
 @pytest.mark.parametrize(("name", "calls"), [("pairwise", 4), ("reference", 2)])

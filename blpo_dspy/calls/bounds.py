@@ -50,7 +50,9 @@ class Gate:
 
     def __init__(self, slots: int) -> None:
         self._free = self._slots = slots
-        self._changed = threading.Condition()
+        # Entered itself, as Ctrl-C within a condition's own `__enter__` or `__exit__` would leave it locked.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
 
     @property
     def taken(self) -> int:
@@ -60,19 +62,19 @@ class Gate:
     @contextmanager
     def slot(self) -> Iterator[None]:
         """Waits for one of the slots, and holds it while the block runs."""
-        with self._changed:
+        with self._lock:
             self._changed.wait_for(lambda: self._free)
             self._free -= 1
         try:
             yield
         finally:
-            with self._changed:
+            with self._lock:
                 self._free += 1
                 self._changed.notify_all()
 
     def settle(self, seconds: float) -> bool:
         """Waits until no call is under way; returns whether that was in time."""
-        with self._changed:
+        with self._lock:
             return self._changed.wait_for(lambda: self._free == self._slots, seconds)
 
 

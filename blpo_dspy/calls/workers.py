@@ -53,8 +53,9 @@ class Workers:
         self._threads = self._busy = 0
         self._closed = False
         self._queue: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
-        lock = threading.Lock()
-        self._wanted, self._ended = threading.Condition(lock), threading.Condition(lock)
+        # Entered itself, as Ctrl-C within a condition's own `__enter__` or `__exit__` would leave it locked.
+        self._lock = threading.Lock()
+        self._wanted, self._ended = threading.Condition(self._lock), threading.Condition(self._lock)
         _to_wait_for.add(self)
 
     def submit(self, function: Callable[[T], R], items: Iterable[T]) -> list[Future[R]]:
@@ -67,7 +68,7 @@ class Workers:
         if getattr(_own, "workers", None) is self:
             _run(future, work)
             return future
-        with self._wanted:
+        with self._lock:
             assert not self._closed, "a task for threads that have ended"
             self._queue.append((future, work))
             if self._threads < min(self.num_threads, self._busy + len(self._queue)):
@@ -79,7 +80,7 @@ class Workers:
     def _work(self) -> None:
         _own.workers = self
         while True:
-            with self._wanted:
+            with self._lock:
                 self._wanted.wait_for(lambda: self._queue or self._closed)
                 if not self._queue:
                     return
@@ -87,7 +88,7 @@ class Workers:
                 self._busy += 1
             _run(future, task)
             del future, task  # no image of a task that ended is kept until the next begins
-            with self._ended:
+            with self._lock:
                 self._busy -= 1
                 self._ended.notify_all()
 
@@ -114,7 +115,7 @@ class Workers:
         """Drops what has not begun and gives the rest some time to end; returns whether all of it did."""
         ended = False
         try:
-            with self._ended:
+            with self._lock:
                 self._drop()
                 ended = self._ended.wait_for(lambda: not self._busy, max(0.0, seconds))
         finally:
@@ -137,7 +138,7 @@ class Workers:
             self.drain()
         elif self._grace or issubclass(kind, KeyboardInterrupt):
             self.drain(max(self._grace, _UNNOTICED))
-        with self._wanted:
+        with self._lock:
             self._drop()
             self._closed = True
             self._wanted.notify_all()

@@ -137,3 +137,35 @@ def test_after_an_error_the_interpreter_lets_calls_end_but_not_for_long(seconds:
     assert "KeyError: 'first'" in done.stderr
     assert (done.stdout == "ended\n") is ends
     assert ("Waiting up to" in done.stderr) is not ends
+
+
+# A program that Ctrl-C reaches again and again, while it hands out tasks.
+_INTERRUPTED = """
+import random, signal, threading, time
+from blpo_dspy.calls import workers
+signal.signal(signal.SIGINT, signal.default_int_handler)
+pauses, caught = random.Random(0), 0
+
+def press(main, seconds):
+    time.sleep(seconds)
+    signal.pthread_kill(main, signal.SIGINT)
+
+while caught < 150:
+    finger = threading.Thread(target=press, args=(threading.get_ident(), pauses.uniform(0, 0.003)))
+    try:
+        finger.start()
+        with workers.Workers(3) as threads:
+            while finger.is_alive():
+                threads.submit(bool, range(20))
+        time.sleep(60)  # until it is pressed
+    except KeyboardInterrupt:
+        caught += 1
+print("ended")
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_never_leaves_the_threads_locked() -> None:
+    """Wherever in the handing out of tasks it is raised."""
+    done = subprocess.run([sys.executable, "-c", _INTERRUPTED], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.returncode) == ("ended\n", 0), done.stderr

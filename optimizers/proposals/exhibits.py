@@ -54,15 +54,13 @@ class Exhibits:
         The judge's is what it wrote before its label, people's what they wrote beside theirs.
         """
         said, why = judgement.predicted, judgement.reasoning
+        if len(why) > _SHOWN_REASON:
+            why = f"{why[:_SHOWN_REASON]}…"
         return {
             "human_label": as_data(judgement.label),
             "judge_label": as_data(f"none ({judgement.answer[:_SHOWN_ANSWER]!r})" if said is None else said),
             "difference": as_data(self.labels.direction(judgement.label, said)) if self.labels else "",
-            **(
-                {"judge_reason": as_data(why if len(why) <= _SHOWN_REASON else f"{why[:_SHOWN_REASON]}…")}
-                if why
-                else {}
-            ),
+            **({"judge_reason": as_data(why)} if why else {}),
             **self.reason(judgement.example),
         }
 

@@ -69,8 +69,11 @@ def refusal(
     # What the user's own instruction says about the answer may stay.
     kept = _on_one_line(current).casefold()
     stated = next((words for words in stated_formats(text) if words.casefold() not in kept), None)
-    owned = f"the instruction states an output format ({_shortened(stated or '')!r}), which the program owns"
-    return owned if stated is not None else None
+    return (
+        None
+        if stated is None
+        else f"the instruction states an output format ({_shortened(stated)!r}), which the program owns"
+    )
 
 
 def _on_one_line(text: str) -> str:

@@ -16,7 +16,7 @@ _WRITTEN = r"(?:revised|improved|updated|rewritten|refined|optimi[sz]ed|new|merg
 # "Here is the revised instruction:", "Sure! Below is an improved version of the prompt:", "## Revised Instruction",
 # "**Improved instruction:** …": only what a colon or the end of the line sets apart.
 _INTRODUCTION = re.compile(
-    r"(?:(?:sure|certainly|of course|okay|ok)\b[,.!]*\s+)?"
+    r"\A(?:(?:sure|certainly|of course|okay|ok)\b[,.!]*\s+)?"
     r"(?:(?:here(?:['’]s| is)|below is|this is|the following is)\b[^\n:]{0,80}"
     r"\b(?:instructions?|prompt|version|revision)\b[^\n:]{0,60}:[*_]*(?:\s+|$)"
     rf"|[#*_ \t]*(?:(?:my|the|your) )?{_WRITTEN}[ _]{_INSTRUCTION}[*_ \t]*(?::[*_]*(?:\s+|$)|\n+|$))",
@@ -30,7 +30,7 @@ def unwrapped(text: str) -> str:
     """Returns a text without what stands around it; "" for one that is nothing but a placeholder."""
     before, text = None, text.strip()
     while text != before:
-        before, text = text, _INTRODUCTION.sub("", text, count=1) if _INTRODUCTION.match(text) else text
+        before, text = text, _INTRODUCTION.sub("", text)
         fenced = _FENCED.match(text)
         text = _of_json(_unquoted((fenced[2] if fenced else text).strip()))
     return "" if _PLACEHOLDER.fullmatch(text) else text

@@ -79,14 +79,17 @@ class Outages:
     _pauses: Pauses = field(default_factory=Pauses, init=False)
     _answered: dict[str, float] = field(default_factory=dict, init=False)
     _under_way: dict[str, _Outage] = field(default_factory=dict, init=False)
-    _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
+    # Entered itself, as in `Gate`.
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _changed: threading.Condition = field(init=False)
 
     def __post_init__(self) -> None:
         checked_outage(self.longest)
+        self._changed = threading.Condition(self._lock)
 
     def answered(self, server: str) -> None:
         """Notes an answer: calls that wait for this server make their requests again."""
-        with self._changed:
+        with self._lock:
             self._answered[server] = time.monotonic()
             over = self._under_way.pop(server, None)
             if over is not None:
@@ -97,12 +100,12 @@ class Outages:
 
     def answered_since(self, server: str, when: float) -> bool:
         """Returns whether there was an answer after a time of the monotonic clock."""
-        with self._changed:
+        with self._lock:
             return self._answered.get(server, 0.0) > when
 
     def failed(self, server: str) -> None:
         """Notes a failed attempt."""
-        with self._changed:
+        with self._lock:
             first = server not in self._under_way
             self._under_way.setdefault(server, _Outage(time.monotonic()))
         if first:
@@ -132,7 +135,7 @@ class Outages:
             hint: The seconds of waiting that it asked for.
             look: Called about once a second; raises if the run may not continue.
         """
-        with self._changed:
+        with self._lock:
             outage = self._under_way.get(server)
             if outage is None:
                 return True
@@ -149,7 +152,7 @@ class Outages:
             )
         while True:
             look()
-            with self._changed:
+            with self._lock:
                 if self._under_way.get(server) is not outage:
                     return True
                 if (may := self._turn(outage)) is not None:

@@ -53,7 +53,7 @@ class Workers:
         self._threads = self._busy = 0
         self._closed = False
         self._queue: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
-        # Entered itself, as Ctrl-C within a condition's own `__enter__` or `__exit__` would leave it locked.
+        # Entered itself, as in `Gate`.
         self._lock = threading.Lock()
         self._wanted, self._ended = threading.Condition(self._lock), threading.Condition(self._lock)
         _to_wait_for.add(self)

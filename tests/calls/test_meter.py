@@ -206,7 +206,7 @@ def test_a_long_wait_is_told_once_and_is_not_as_long_as_the_provider_likes(monke
         BlpoWarning, match=r"asks to wait 3600 s before the next call, which is cut to 0: .*slow"
     ) as noticed:
         assert Meter(num_threads=1).wrap(lm, "judge")("a") == ["hi"]
-    assert len(noticed) == 1
+    assert sum(issubclass(one.category, BlpoWarning) for one in noticed) == 1
 
 
 def test_what_is_refused_once_is_not_asked_again() -> None:

@@ -48,8 +48,9 @@ def run(arguments: list[str]) -> None:
 
 
 def lines_of(log: Path) -> list[dict[str, Any]]:
-    """Returns the server's log."""
-    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    """Returns the server's log, without a line that it is writing."""
+    whole, _, _ = log.read_text().rpartition("\n") if log.exists() else ("", "", "")
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def answered(log: Path) -> Counter[str]:
@@ -63,7 +64,7 @@ def killed_until_done(command: list[str], log: Path, kills: int, rng: random.Ran
     processes, done = multiprocessing.get_context("forkserver"), 0
     processes.set_forkserver_preload(["blpo_dspy.cli.app", "blpo_dspy.predictions.predict", "litellm"])
     while True:
-        process = processes.Process(target=run, args=(command,))
+        process = processes.Process(target=run, args=(command,), daemon=True)
         seen = len(lines_of(log))
         after = rng.randint(1, _MOST_REQUESTS) if done < kills else sys.maxsize
         process.start()

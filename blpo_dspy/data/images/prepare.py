@@ -12,7 +12,6 @@ import stat
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -256,13 +255,13 @@ def _read(source: str | os.PathLike[str] | bytes | RemoteImage) -> bytes:
 
 def _read_file(source: str | os.PathLike[str]) -> bytes:
     try:
-        path = Path(source)
-        status = path.stat()
+        status = os.stat(source)
         if not stat.S_ISREG(status.st_mode):
-            raise ImageError("a folder, not a file" if path.is_dir() else "not a regular file")
+            raise ImageError("a folder, not a file" if stat.S_ISDIR(status.st_mode) else "not a regular file")
         if status.st_size > MAX_FILE:
             raise ImageError(f"the file has {status.st_size} bytes, more than {MAX_FILE}")
-        return path.read_bytes()
+        with open(source, "rb") as file:
+            return file.read()
     except ImageError:
         raise
     except FileNotFoundError:

@@ -583,7 +583,7 @@ def test_more_pixels_than_the_policy_allows_are_refused_before_they_are_decoded(
     ("source", "reason"),
     [
         ("no/such.png", "no such file"),
-        ("", "folder"),
+        ("", "no such file"),
         (Path("/"), "a folder"),
         ("a\0b.png", "cannot be read"),
         ("x" * 5000, "cannot be read"),

@@ -78,7 +78,7 @@ class JudgeOptimizer(OptimizerOptions, Teleprompter):
                 run.journal.spend_under(self.budget)
             warnings = tuple(filter(None, (self._shortfall(run, student), self._untested(run))))
             for text in warnings:
-                notice(text)
+                notice(text, option=tuple(self.budget.caps()) if self.budget else ())
             result = replace(self._search(run), unused=run.meter.unused, validated_on=run.data.validated_on)
             run.check_answered(result.stop_reason)
             if (lost := lost_labels(result.before, result.after)) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -108,7 +109,7 @@ class RoundOptimizer(JudgeOptimizer):
 
     def _check_length(self, start: str) -> None:
         """A revision keeps most of what it revises: a cap below that would refuse each, once it is paid for."""
-        tokens, most = len(start) // CHARACTERS_PER_TOKEN, self.max_instruction_tokens
+        tokens, most = math.ceil(len(start) / CHARACTERS_PER_TOKEN), self.max_instruction_tokens
         if tokens > most:
             raise BlpoError(
                 f"the judge instruction at the start has about {tokens:,} tokens, and max_instruction_tokens={most} "

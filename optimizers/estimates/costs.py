@@ -80,7 +80,7 @@ def shortfall(budget: Budget, plan: Plan, usual: Mapping[str, Usage]) -> str | N
                 pays = f"for more than one round: two take about {unit.format(both)}, one about {unit.format(first)},"
             keeping = f", and {kept} are kept for later" if kept else ""
             return (
-                f"{name}={cap:g} hardly pays {pays} with the validations before and after{keeping}; raise it, or use "
-                "fewer examples, inner_steps or a smaller minibatch_size"
+                f"{name}={cap:g} hardly pays {pays} with the validations before and after{keeping}; raise it, or give "
+                "fewer examples"
             )
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,7 +64,9 @@ def refusal(
     if _DECLINED.match(written):
         return f"the model declined to write one ({_shortened(written)!r})"
     if len(text) > max_tokens * CHARACTERS_PER_TOKEN:
-        return f"the instruction is longer than {max_tokens} tokens (about {len(text) // CHARACTERS_PER_TOKEN})"
+        return (
+            f"the instruction is longer than {max_tokens} tokens (about {math.ceil(len(text) / CHARACTERS_PER_TOKEN)})"
+        )
     if max_words is not None and words_in(text) > _OVERRUN * max_words:
         return f"the instruction has more than {max_words} words ({words_in(text)})"
     # What the user's own instruction says about the answer may stay.

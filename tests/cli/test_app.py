@@ -864,7 +864,7 @@ def test_compile_tells_what_the_library_warns_of_and_keeps_it_in_the_record(phot
     command = ["compile", photos / "train.csv", "--scale", "1-5", "--task", TASK, "--judge-model", "embedded", *SMALL]
     command += ["--max-calls", "120", "--run-dir", photos / "run", "--out", photos / "judge.json"]
     first = blpo(*command)
-    assert first.stderr.count("hardly pays for") == 1
+    assert first.stderr.count("--max-calls 120 hardly pays for") == 1
     warned = json.loads((photos / "run" / "result.json").read_text())["warnings"]
     assert ["hardly pays for" in line for line in warned] == [True]
     with (photos / "run" / "journal.jsonl").open("a") as journal:

@@ -90,11 +90,11 @@ def test_a_start_longer_than_any_instruction_that_is_accepted_is_refused_before_
         raise AssertionError(seen.text)
 
     with pytest.raises(
-        BlpoError, match=r"has about 4 tokens, and max_instruction_tokens=3 refuses .* as that"
+        BlpoError, match=r"has about 5 tokens, and max_instruction_tokens=4 refuses .* as that"
     ) as error:
-        found(above(60), script=unasked, max_instruction_tokens=3)
+        found(above(60), script=unasked, max_instruction_tokens=4)
     assert error.value.options == ("max_instruction_tokens",)
-    assert found(above(60), max_instruction_tokens=4).rounds
+    assert found(above(60), max_instruction_tokens=5).rounds
 
 
 @pytest.mark.filterwarnings("ignore:the returned judge gives")

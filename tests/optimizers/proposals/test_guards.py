@@ -194,7 +194,7 @@ def test_an_instruction_past_the_cap_on_tokens_is_refused_with_its_length() -> N
         return answer
 
     result = compiled(wordy, max_instruction_tokens=50).detailed_results
-    assert any("is longer than 50 tokens (about 179)" in rejection.reason for rejection in result.rejections)
+    assert any("is longer than 50 tokens (about 180)" in rejection.reason for rejection in result.rejections)
     assert max(len(trial.judge or "") for r in result.rounds for trial in r.trials) <= 200
 
 

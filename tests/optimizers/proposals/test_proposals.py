@@ -170,7 +170,7 @@ def test_an_instruction_that_was_tried_is_named() -> None:
 def test_an_instruction_may_be_as_long_as_the_cap_on_tokens_says(length: int, fits: bool) -> None:
     """At four characters each; a longer one is refused with its length."""
     reason = refusal("x" * length, current="Rate it.", max_tokens=20)
-    assert reason == (None if fits else "the instruction is longer than 20 tokens (about 20)")
+    assert reason == (None if fits else "the instruction is longer than 20 tokens (about 21)")
 
 
 @pytest.mark.parametrize(("words", "fits"), [(20, True), (22, True), (23, False)])

@@ -7,8 +7,8 @@ bootstrap interval of that difference. `ablations` among the methods stands for 
 the figures say nothing about real ones.
 
 usage: python examples/benchmarks/equal_spend.py [--methods blpo,earlier,fixed-task-aware] [--raters …] [--seeds 0,1]
-           [--caps 600] [--evidence both] [--temperaments careful,bold] [--describing-noise 0.3] [--processes 2]
-           [--out DIR]
+           [--caps 600] [--evidence both] [--temperaments careful,bold] [--describing-noise 0.3] [--test 400]
+           [--processes 2] [--out DIR]
 
 With --out finished runs are kept there: the same command resumes after an interruption, and one with more methods,
 raters, seeds or caps pays only for what is new.
@@ -21,7 +21,7 @@ import statistics
 from collections.abc import Iterator, Mapping
 from itertools import product
 
-from runs import ABLATIONS, EVERY, OURS, RATERS, TEMPERAMENTS, Outcome, Task, World, run_all, shown
+from runs import ABLATIONS, EVERY, OURS, RATERS, TEMPERAMENTS, TEST, Outcome, Task, World, run_all, shown
 
 from blpo_dspy.comparison.figures import ENDED
 
@@ -82,6 +82,7 @@ def main() -> None:
     parser.add_argument("--evidence", default="both", help=f"of {', '.join(EVIDENCE)}")
     parser.add_argument("--temperaments", default="careful", help=f"of {', '.join(TEMPERAMENTS)}")
     parser.add_argument("--describing-noise", type=float, help="probability that a described flaw is a level off")
+    parser.add_argument("--test", type=int, default=TEST, help=f"test photographs, {TEST} at least")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out")
     arguments = parser.parse_args()
@@ -93,7 +94,14 @@ def main() -> None:
         parser.error(f"unknown: {', '.join(unknown)}")
     caps = [int(cap) for cap in arguments.caps.split(",")]
     worlds = [
-        World(rater, int(seed), temperament, evidence, describing_noise=arguments.describing_noise)
+        World(
+            rater,
+            int(seed),
+            temperament,
+            evidence,
+            describing_noise=arguments.describing_noise,
+            test=max(TEST, arguments.test),
+        )
         for temperament, evidence, rater, seed in product(
             arguments.temperaments.split(","),
             arguments.evidence.split(","),

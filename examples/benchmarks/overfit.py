@@ -8,7 +8,7 @@ is not a model, so the figures say nothing about real ones.
 
 usage: python examples/benchmarks/overfit.py [--train 20,36,100] [--label-noise 0,0.2]
            [--temperaments careful,bold,bold-deaf] [--methods blpo,earlier] [--raters …] [--seeds 0,1,2,3] [--cap 600]
-           [--start generic] [--processes 2] [--out DIR]
+           [--start generic] [--test 400] [--processes 2] [--out DIR]
 
 With --out finished runs are kept there: the same command resumes after an interruption, and one with more of anything
 pays only for what is new.
@@ -21,7 +21,7 @@ import statistics
 from collections.abc import Iterator, Mapping
 from itertools import product
 
-from runs import EVERY, OURS, RATERS, TEMPERAMENTS, Outcome, Task, World, run_all, shown
+from runs import EVERY, OURS, RATERS, TEMPERAMENTS, TEST, Outcome, Task, World, run_all, shown
 
 HARM = 0.02
 """How far below its start, in test macro-F1, a run ends that counts as harmed."""
@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2,3")
     parser.add_argument("--cap", type=int, default=600)
     parser.add_argument("--start", default="generic", choices=("generic", "informed"))
+    parser.add_argument("--test", type=int, default=TEST, help=f"test photographs, {TEST} at least")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out")
     arguments = parser.parse_args()
@@ -78,7 +79,15 @@ def main() -> None:
         parser.error(f"unknown: {', '.join(unknown)}")
     tasks = [
         Task(
-            World(rater, int(seed), temperament, train=int(train), label_noise=float(noise), start=arguments.start),
+            World(
+                rater,
+                int(seed),
+                temperament,
+                train=int(train),
+                label_noise=float(noise),
+                start=arguments.start,
+                test=max(TEST, arguments.test),
+            ),
             method,
             arguments.cap,
         )

@@ -38,6 +38,9 @@ TASK = "Rate the technical quality of this photograph."
 LABELS = LabelSpace.ordinal(1, 5)
 OURS = "blpo"
 MANY = 1000
+TEST = 100
+# Further test photographs are drawn with the seed on top of this.
+_MORE = 50_000
 _FILE = "runs.jsonl"
 _RESAMPLES = 10_000
 
@@ -87,6 +90,7 @@ class World:
         describing_noise: Probability that a described flaw is a level off, None for the engine's own.
         start: "generic", the bare task, or "informed", which names the two flaws that weigh most.
         reasons: Whether the optimizer LM reads what raters write beside their labels.
+        test: Number of test photographs, 100 at least; the others are the same with more of them.
     """
 
     rater: str
@@ -98,11 +102,12 @@ class World:
     describing_noise: float | None = None
     start: str = "generic"
     reasons: bool = False
+    test: int = TEST
 
     @property
     def photographs(self) -> Photographs:
         """What decides its photographs."""
-        return self.rater, self.seed, self.train, self.label_noise
+        return self.rater, self.seed, self.train, self.label_noise, self.test
 
     @property
     def lm(self) -> dspy.LM:
@@ -133,8 +138,9 @@ class Task:
     def key(self) -> str:
         """What the run is known by: the engine's version is part of it."""
         about = asdict(self)
-        if not self.world.reasons:  # as runs are known that were made before there were any
-            del about["world"]["reasons"]
+        for name, usual in (("reasons", False), ("test", TEST)):  # as runs are known from before there were others
+            if about["world"][name] == usual:
+                del about["world"][name]
         return json.dumps([VERSION, about], sort_keys=True)
 
 
@@ -161,16 +167,20 @@ class Outcome:
     seconds: float
 
 
-Photographs = tuple[str, int, int, float]
-"""What decides the photographs of a world: rater, seed, training images, label noise."""
+Photographs = tuple[str, int, int, float, int]
+"""What decides the photographs of a world: rater, seed, training images, label noise, test images."""
 
 
 @lru_cache(maxsize=2)
 def rated(photographs: Photographs) -> Splits[RatedPhotograph]:
     """Returns photographs with their labels."""
-    name, seed, train, noise = photographs
+    name, seed, train, noise, test = photographs
     rater = replace(RATERS[name], label_noise=noise)
-    return rated_photographs(rater, seed=seed, train=train, val=60 if train >= 60 else 24, test=100)
+    splits = rated_photographs(rater, seed=seed, train=train, val=60 if train >= 60 else 24, test=TEST)
+    if test == TEST:
+        return splits
+    more = rated_photographs(rater, seed=_MORE + seed, train=0, val=0, test=test - TEST)
+    return replace(splits, test=[*splits.test, *more.test])
 
 
 def examples(photographs: Sequence[RatedPhotograph], *, reasons: bool = False) -> list[dspy.Example]:

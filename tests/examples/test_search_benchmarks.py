@@ -43,6 +43,15 @@ def test_every_method_can_be_made(name: str) -> None:
         method.make(prompt_model="no model", **method.options)
 
 
+def test_more_test_photographs_leave_all_others_as_they_are() -> None:
+    """A run with more of them is another one, and is kept as such."""
+    more = replace(WORLD, test=103)
+    few, many = runs.rated(WORLD.photographs), runs.rated(more.photographs)
+    assert (many.train, many.val, many.test[:100]) == (few.train, few.val, few.test)
+    assert len({photograph.image for photograph in many.test}) == 103
+    assert task(1).key != task(1, test=103).key
+
+
 def test_an_ablation_differs_from_blpo_in_its_part_alone() -> None:
     """As the options of both say."""
     made = {

@@ -82,9 +82,10 @@ class Allowance:
 
     def _pays_for(self, ledger: Ledger, calls: float) -> bool:
         """Whether every cap pays for so many calls, at the cost of those before, and for what is kept."""
-        total = ledger.total
-        repeated = total.calls / max(1, total.calls - total.failed)
-        more = (calls + (self.kept + self._budget.keep_calls) * repeated) / max(1, total.calls)
+        total, kept = ledger.total, self.kept + self._budget.keep_calls
+        # As often as so far what is kept may have to be repeated; a few answers don't say more than how often that was.
+        repeated = total.failed / max(1, total.calls - total.failed, kept)
+        more = (calls + kept * (1 + repeated)) / max(1, total.calls)
         spent = self._budget.spent(ledger, self._seconds)
         # Time before the first call, in which images were prepared, does not count as time of calls.
         calling = self._budget.spent(ledger, time.monotonic() - (self._first_call or time.monotonic()))

@@ -134,7 +134,7 @@ class BatchMeter(Meter):
             if isinstance(error, UnreadableAnswerError):
                 usage += error.usage
             self._add(role, usage)
-            self._store.put_failed(role, usage)
+            self._store.put_failed(key, role, usage)
             return error
         self._keep(role, key, replace(answer, usage=replace(sent + answer.usage, images=images)))
         return None

@@ -53,8 +53,7 @@ class AnswerJournal(AnswerStore):
             self._answers[key] = place
             self._take_answer(key, role, usage)
         elif line["kind"] == "failed":
-            role = role_in(line)
-            self._failed[role] = self._failed.get(role, Usage()) + usage_in(line)
+            self._take_failed(str(line.get("key", "")), role_in(line), usage_in(line))
         elif line["kind"] == "batch":
             self._note_batch(BatchRecord.read(line))
         else:
@@ -63,6 +62,10 @@ class AnswerJournal(AnswerStore):
     def _take_answer(self, key: str, role: str, usage: Mapping[str, Any]) -> None:
         """Notes the fields of the usage of an answer that an earlier session paid for."""
         raise NotImplementedError
+
+    def _take_failed(self, key: str, role: str, usage: Usage) -> None:
+        """Notes the usage of a failed attempt of an earlier session; the key is "" where an old line has none."""
+        self._failed[role] = self._failed.get(role, Usage()) + usage
 
     def _take_other(self, line: dict[str, Any], place: Place) -> None:
         """Notes a line of another kind; raises a ValueError if there is no such kind."""
@@ -80,9 +83,9 @@ class AnswerJournal(AnswerStore):
         with self._lock:
             self._answers[key] = place
 
-    def put_failed(self, role: str, usage: Usage) -> None:
+    def put_failed(self, key: str, role: str, usage: Usage) -> None:
         """Writes down an attempt that failed."""
-        self._file.append({"kind": "failed", "role": role, "usage": asdict(usage)})
+        self._file.append({"kind": "failed", "key": key, "role": role, "usage": asdict(usage)})
 
     @property
     def batches(self) -> dict[str, BatchRecord]:
@@ -135,10 +138,16 @@ class Journal(AnswerJournal):
         # Needed before every call, and changed only where an answer is taken up.
         self._unused: Ledger | None = None
         self._recorded: dict[tuple[str, int], Any] = {}
+        self._attempts: dict[str, Ledger] = {}
         self._open(Path(folder) / file_name, fingerprint, version=FORMAT_VERSION, elsewhere=_ELSEWHERE)
+        self._failed = dict(sum(self._attempts.values(), Ledger({})).roles)
 
     def _take_answer(self, key: str, role: str, usage: Mapping[str, Any]) -> None:
-        self._unclaimed[key] = Ledger({role: Usage(**usage)})
+        # A search that resumes goes the same way only if an answer's failed attempts count where it is taken up.
+        self._unclaimed[key] = Ledger({role: Usage(**usage)}) + self._attempts.pop(key, Ledger({}))
+
+    def _take_failed(self, key: str, role: str, usage: Usage) -> None:
+        self._attempts[key] = self._attempts.get(key, Ledger({})) + Ledger({role: usage})
 
     def _take_other(self, line: dict[str, Any], place: Place) -> None:
         if line["kind"] != "record":
@@ -155,13 +164,13 @@ class Journal(AnswerJournal):
             answer = self._answer(key) or self._known.get(key)
             if answer is None:
                 return None
-            if self._unclaimed.pop(key, None) is not None:
+            if (paid := self._unclaimed.pop(key, None)) is not None:
                 self._unused = None
-                return answer, answer.usage
+                return answer, paid.total
             return answer, Usage(cached=1)
 
     def failed(self) -> dict[str, Usage]:
-        """Returns the usage of the failed attempts of earlier sessions, by role."""
+        """Returns the usage of the failed attempts of earlier sessions at requests without an answer, by role."""
         return dict(self._failed)
 
     def spend_under(self, budget: Budget | None) -> None:

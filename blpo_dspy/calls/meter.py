@@ -273,7 +273,7 @@ class Meter:
             if isinstance(error, LMError):
                 self.failure = error
             self._add(role, failure)
-            self._store.put_failed(role, sent + failure)
+            self._store.put_failed(request.key, role, sent + failure)
             raise
         if answer.usage.cached:
             self._add(role, Usage(calls=-1, retries=-sent.retries, cached=1))

@@ -105,11 +105,11 @@ class AnswerStore:
         """Remembers an answer before anyone uses it."""
         self._kept[key] = answer
 
-    def put_failed(self, role: str, usage: Usage) -> None:
-        """Remembers that an attempt failed, and its usage, for a later session if there may be one."""
+    def put_failed(self, key: str, role: str, usage: Usage) -> None:
+        """Remembers that an attempt at a request failed, and its usage, for a later session if there may be one."""
 
     def failed(self) -> dict[str, Usage]:
-        """Returns the usage of the failed attempts of earlier sessions, by role."""
+        """Returns the usage of the failed attempts of earlier sessions at requests without an answer, by role."""
         return {}
 
     def unused(self) -> Ledger:

@@ -294,9 +294,9 @@ class _SharedAnswers(AnswerStore):
         self._count(answer.usage)
         self._journal.put(key, role, answer)
 
-    def put_failed(self, role: str, usage: Usage) -> None:
+    def put_failed(self, key: str, role: str, usage: Usage) -> None:
         self._count(usage)
-        self._journal.put_failed(role, usage)
+        self._journal.put_failed(key, role, usage)
 
     def _count(self, usage: Usage) -> None:
         if usage.calls:

@@ -269,7 +269,7 @@ def run_all(tasks: Iterable[Task], *, out: str | None, processes: int) -> dict[T
     missing = sum(map(len, groups.values()))
     done = 0
     workers = multiprocessing.get_context("forkserver")
-    workers.set_forkserver_preload([__name__])
+    workers.set_forkserver_preload(["blpo_dspy.comparison.methods"])  # not this module: a folder `runs` may lie here
     with workers.Pool(processes, maxtasksperchild=8) as pool:
         parts = [part for group in groups.values() for part in _parts(group)]
         for found in pool.imap_unordered(_run_some, parts):

@@ -132,11 +132,15 @@ class Guards:
         small = {part: n for part, n in counts.items() if n < _SMALLEST_PART}
         if self.part_loss is None or not small:
             return None
-        named = ", ".join(f"{part} ({n})" for part, n in itertools.islice(small.items(), _MOST_NAMED))
+        named = ", ".join(f"{part} ({n})" for part, n in itertools.islice(sorted(small.items()), _MOST_NAMED))
         listed = named + (f" and {len(small) - _MOST_NAMED} more" if len(small) > _MOST_NAMED else "")
-        few = f"fewer than {_SMALLEST_PART} validation examples have {listed}"
+        few = f"fewer than {_SMALLEST_PART} of the validation examples that are judged have {listed}"
         if len(small) == len(counts):
-            raise BlpoError(f"part_loss={self.part_loss} guards nothing, as {few}; give more, or leave it out")
+            raise BlpoError(
+                f"part_loss={self.part_loss} guards nothing, as {few}; give more, raise a cap on calls, which leaves "
+                "some of them out, or leave out part_loss=",
+                option=("part_loss",),
+            )
         return f"part_loss={self.part_loss} doesn't guard every part: {few}"
 
     def checked(self, validations: Sequence[Validation]) -> tuple[Validation, ...]:

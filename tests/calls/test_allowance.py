@@ -40,6 +40,15 @@ def test_what_the_budget_keeps_for_later_is_left() -> None:
             found.admit(spent(6))
 
 
+def test_a_few_failures_at_the_start_say_little_about_what_is_kept() -> None:
+    """No more are expected of it than there were; later as large a share of it as failed so far."""
+    found = Allowance(Budget(max_calls=300, keep_calls=100), lambda: spent(4), RunStoppedError)
+    found.admit(Ledger({"judge": Usage(calls=4, failed=4)}))
+    found.admit(Ledger({"judge": Usage(calls=150, failed=0)}))
+    with pytest.raises(RunStoppedError, match="what comes after it"):
+        found.admit(Ledger({"judge": Usage(calls=150, failed=50)}))
+
+
 def test_time_before_the_first_call_is_spent_but_says_nothing_about_what_calls_take() -> None:
     """Images that took long to prepare don't make the rest of the run look as slow."""
     found = Allowance(Budget(max_seconds=100, keep_calls=500), lambda: spent(1), RunStoppedError, time.monotonic() - 30)

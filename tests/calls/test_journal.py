@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import resource
@@ -292,6 +293,7 @@ def test_failed_attempts_of_earlier_sessions_stay_in_the_ledger(tmp_path: Path) 
         first.wrap(lm, "judge")("a")
     with opened(tmp_path, seed=1) as journal:
         second = Meter(num_threads=1, store=journal)
+        assert second.ledger.total.calls == 0, "they count where the answer after them is taken up"
         second.wrap(lm, "judge")("a")
     assert len(lm.engine.seen) == 3
     for meter in (first, second):
@@ -299,6 +301,42 @@ def test_failed_attempts_of_earlier_sessions_stay_in_the_ledger(tmp_path: Path) 
             calls=3, retries=2, failed=2, prompt_tokens=10, completion_tokens=5, unpriced=1
         )
     assert second.ledger["judge"].seconds == pytest.approx(first.ledger["judge"].seconds)
+
+
+def test_failed_attempts_at_a_request_without_an_answer_count_from_the_start(tmp_path: Path) -> None:
+    """And so do those of a journal that doesn't say which request they were."""
+    with opened(tmp_path, seed=1) as journal:
+        journal.put_failed("k1", "judge", Usage(calls=1, failed=1))
+        journal.put_failed("k2", "judge", Usage(calls=1, failed=1))
+        journal.put("k2", "judge", Answer(("x",), None, Usage(calls=1)))
+    with (tmp_path / FILE_NAME).open("a") as file:
+        file.write(json.dumps({"kind": "failed", "role": "optimizer", "usage": {"calls": 2, "failed": 2}}) + "\n")
+    with opened(tmp_path, seed=1) as again:
+        assert again.failed() == {"judge": Usage(calls=1, failed=1), "optimizer": Usage(calls=2, failed=2)}
+        assert again.get("k2") == (Answer(("x",), None, Usage(calls=1)), Usage(calls=2, failed=1))
+        assert again.get("k2") == (Answer(("x",), None, Usage(calls=1)), Usage(cached=1))
+
+
+def test_a_search_whose_calls_failed_now_and_then_goes_the_same_way_again(tmp_path: Path) -> None:
+    """Under its cap, from its journal alone."""
+    calls = itertools.count()
+
+    def flaky(seen: Seen) -> Any:
+        return dspy.lm15.RateLimitError("slow down", retry_after=0) if next(calls) % 6 == 3 else mind(seen)
+
+    found, asked = [], []
+    for script in (flaky, mind):
+        lm = world(script)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            judge = compiled(lm, tmp_path, budget=Budget(max_calls=60, keep_calls=10), num_threads=1)
+        found.append(judge.detailed_results)
+        asked.append(len(lm.engine.seen))
+    first, second = found
+    assert first.ledger.total.failed > 5
+    assert first.capped
+    assert (first.rounds, first.returned, first.stop_reason) == (second.rounds, second.returned, second.stop_reason)
+    assert asked == [first.ledger.total.calls, 0] == [second.ledger.total.calls, 0]
 
 
 def test_answers_of_earlier_sessions_count_against_the_cap(tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ class Failures(AnswerStore):
         super().__init__()
         self.usages: list[Usage] = []
 
-    def put_failed(self, role: str, usage: Usage) -> None:
+    def put_failed(self, key: str, role: str, usage: Usage) -> None:
         """Keeps it."""
         self.usages.append(usage)
 

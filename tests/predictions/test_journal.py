@@ -30,7 +30,7 @@ def written(path: Path) -> bytes:
     journal = PredictionJournal(path, RUN)
     journal.put("k1", "verbalizer", Answer(("ein Bild mit \ud800 und ß",), "stop", Usage(calls=1, usd=0.5)))
     journal.put("k2", "judge", Answer(("Safe",), None, Usage(calls=2, retries=1)))
-    journal.put_failed("judge", Usage(calls=1, failed=1))
+    journal.put_failed("k2", "judge", Usage(calls=1, failed=1))
     journal.put_row("a", row())
     journal.put_row("c", row("no such file"))
     journal.put_row("b", row())

@@ -107,7 +107,7 @@ def check_plain(judge: VisualJudge, *, batch: bool, shards: bool) -> None:
         raise BlpoError(
             "a batch holds one answer of each model to an image, and this judge is asked several times; leave out "
             "batch_api=True, or use confidence='logprobs'",
-            option="batch_api",
+            option=("batch_api", "confidence"),
         )
     if shards and isinstance(judge, Cascade):
         raise BlpoError(

@@ -74,7 +74,7 @@ class Search:
     minibatch_size: int | None = _search("Images judged in a round (default 20; all with --paper).", metavar="N", min=1)
     keep_back: Literal["auto", "always", "never"] | None = _search(
         "Whether to hide half of the mistakes from the optimizer model and score updates on them (default auto: once "
-        "it corrects all that it is shown; never with --paper)."
+        "it corrects nine tenths of what it is shown; never with --paper)."
     )
     instruction_words: int | None = _search(
         "How many words longer than the first a judge instruction may be (default 150; any with --paper).",
@@ -82,7 +82,8 @@ class Search:
         min=1,
     )
     paper: bool = _search(
-        "The paper's algorithm to the letter; its judge sees the image alone: --evidence image.", default=False
+        "The paper's algorithm to the letter; add --evidence image for the paper's judge, which sees the image alone.",
+        default=False,
     )
     seed: int = _search("Seeds every draw.", default=0, metavar="N")
     threads: int | None = _search("Concurrent LM calls (default 8); results don't depend on it.", metavar="N", min=1)

@@ -49,11 +49,11 @@ class BLPO(BLPOOptions):
     minibatch, so that one that breaks what was right is found out; scoring it judges the minibatch under the new
     instruction, so that the same minibatch can serve again at no cost. The first update with a gain is taken, and a new
     verbalizer instruction is paid for only where the present one led to none; it is proposed from the mistakes and
-    what was reported of them, not from scores alone. Once the optimizer LM corrects all that it is shown, half of the
-    mistakes are kept back from it and updates are scored on these; a mistake that stands alone is not shown. It also
-    sees examples that the judge gets right. The first verbalizer instruction names the judge's task, unless the student
-    has one of its own. The returned program is the best one on the validation set, the start included: without a budget
-    what each pass through the training examples led to is validated, under one the start and the end.
+    what was reported of them, not from scores alone. Once the optimizer LM corrects nine tenths of what it is shown,
+    half of the mistakes are kept back from it and updates are scored on these; one that stands alone is not shown. It
+    also sees examples that the judge gets right. The first verbalizer instruction names the judge's task, unless the
+    student has one of its own. The returned program is the best one on the validation set, the start included: without
+    a budget what each pass through the training examples led to is validated, under one the start and the end.
     """
 
     partial_rounds: ClassVar[bool] = True

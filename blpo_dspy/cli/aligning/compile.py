@@ -81,11 +81,11 @@ def compile_judge(job: CompileJob, screen: Screen) -> None:
 
 
 def _against_start(job: CompileJob, start: VisualJudge, sets: Sets, aligned: Aligned) -> str:
-    """How the judge compares with the one that it was compiled from, on the sealed test images."""
+    """How the judge compares with the one that it was compiled from, on the test images."""
     if job.start.judge is None or job.folds is not None or not all(aligned.verdicts):
         return ""
     paired = compare_verdicts(start.labels, sets.test, *aligned.verdicts, seed=job.search.seed)
-    return "" if paired is None else f"\nAgainst {job.start.judge} on the sealed test images: {paired.wording}"
+    return "" if paired is None else f"\nAgainst {job.start.judge} on the test images: {paired.wording}"
 
 
 def _caps_in_words(job: CompileJob, search: Search, start: VisualJudge, sets: Sets, cut: Folds | None) -> list[str]:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blpo_dspy.cli.groups import Where
@@ -56,7 +57,8 @@ def label_images(job: LabelJob, screen: Screen) -> None:
         done = left["labelled"] + left["cannot"] + left["before"]
         screen.text(f"Labels  {work.out}, by {work.rater}: {done} of {left['total']} answered")
         serve_page(session, job.where, screen, lambda: _agreement_page(session.table))
-        screen.text(f"Next    {next_command(work, session.table)}")
+        judge = Path(job.next) if job.next.lower().endswith(".json") else None
+        screen.text(f"Next    {next_command(work, session.table, judge)}")
     finally:
         session.journal.close()
 
@@ -116,24 +118,27 @@ def _agreement_page(table: LabelTable) -> str:
     return agreement_page(table.ratings())
 
 
-def next_command(job: Work, table: LabelTable) -> str:
-    """Returns the command that aligns a judge with the labels."""
-    words = ["blpo", "compile", str(job.out), *label_words(job.labels), "--task", job.task or "…"]
-    columns = job.fields.names[: len(job.fields.images)]
+def next_command(job: Work, table: LabelTable, judge: Path | None = None) -> str:
+    """Returns the command that aligns a judge with the labels: that which said what to label, if there is one."""
+    words, named = ["blpo", "compile", str(job.out)], job.fields.names[: len(job.fields.images)]
+    if judge is not None:  # it has labels, task, images and context of its own
+        words += ["--start", str(judge)]
+    else:
+        words += [*label_words(job.labels), "--task", job.task or "…"]
+        if job.image_column is None and named != ("image",):
+            words += ["--images", ",".join(map(str, job.fields.images))]
+        if job.fields.context:
+            words += ["--context", ",".join(job.fields.context)]
     if job.image_column is not None:
         words += ["--image-column", job.image_column]
-    elif columns != ("image",):
-        words += ["--images", ",".join(map(str, job.fields.images))]
-    if job.fields.context:
-        words += ["--context", ",".join(job.fields.context)]
     words += ["--reason-column", REASON]
     ratings = table.ratings()
     if ratings is not None and len(ratings.raters) > 1:
         words += ["--repeated-rows", "--rater-column", RATER]
     first = table.items.items[0].cells if table.items.items else {}
-    outside = any(first.get(job.image_column or name, "").startswith("../") for name in columns)
+    outside = any(first.get(job.image_column or name, "").startswith("../") for name in named)
     words += ["--allow-outside"] * outside
-    return shlex.join([*words, "--out", "judge.json"])
+    return shlex.join([*words, "--out", "judge.json" if judge is None else f"{judge.stem}2.json"])
 
 
 def label_words(labels: LabelSpace) -> list[str]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from blpo_dspy.agreement.label_errors import LikelyError
+from blpo_dspy.calls.journal import FILE_NAME as JOURNAL
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.report.html import REPORT_DATA, THUMBNAILS
 from blpo_dspy.report.run.items import Item
@@ -133,6 +134,11 @@ def _read(file: Path, key: str) -> dict[str, Any]:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
+        if not file.exists() and (file.parent / JOURNAL).exists():
+            raise BlpoError(
+                f"{file.parent}: the run there has not ended, so that there is nothing to report; repeat its command, "
+                "which resumes"
+            ) from error
         reason = getattr(error, "strerror", None) or error
         raise BlpoError(
             f"{file}: cannot be read ({reason}); give the folder of `blpo compile --run-dir` or `blpo demo --out`"

@@ -145,8 +145,8 @@ class Calibrated:
             best = max(shares)
             return (
                 f"at none that was tested is the agreement on these {counted(self.n, 'image')} clearly above that "
-                f"(at best {best:.0%}), so that more labels would not help; use a lower level, a better judge or "
-                "another confidence"
+                f"(at best {best:.0%}), so that more labels like these would not help; use a lower level, a "
+                "better judge or another confidence"
             )
         return (
             f"there are too few images ({self.n:,}). If agreement and confidence are as on these, about "

@@ -61,7 +61,7 @@ def test_a_judge_is_compiled_further_and_compared_with_its_parent_on_images_new_
     assert done.exit_code == 0, done.stderr
     shown = " ".join(done.stdout.split())
     assert "known to the start added to train" in shown
-    assert f"Against {world / 'old.json'} on the sealed test images: mean loss" in shown
+    assert f"Against {world / 'old.json'} on the test images: mean loss" in shown
     before, after = (json.loads((world / f"{name}.json").read_text()) for name in ("old", "new"))
     assert after["judge"]["signature"]["fields"] == before["judge"]["signature"]["fields"]
     known = known_prints(VisualJudge.load(world / "old.json"))

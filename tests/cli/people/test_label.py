@@ -179,6 +179,8 @@ def test_a_judge_says_what_comes_next(tmp_path: Path) -> None:
         confirmed: dict[int, str] = {}
         label_on(page.url, ["4"], confirmed)
         assert len(confirmed) == 12
+        _, said = page.stop(signal.SIGINT)
+    assert "blpo compile labels.csv --start judge.json --reason-column reason --out judge2.json" in said
     written = rows(tmp_path / "labels.csv")
     assert {row["drawn"] for row in written} == {"random", "chosen"}
     assert {row["inclusion_probability"] for row in written} == {"1"}

@@ -290,7 +290,8 @@ def test_parts_that_are_too_small_to_guard_are_named_and_nothing_to_guard_is_an_
     """Rather than a promise that nobody keeps; the other guards need no parts."""
     strict, few = Guards(part_loss=0.1), ["label a"] * 10 + ["label b"] * 9
     assert strict.unguarded(few) == (
-        "part_loss=0.1 doesn't guard every part: fewer than 10 validation examples have label b (9)"
+        "part_loss=0.1 doesn't guard every part: fewer than 10 of the validation examples that are judged have "
+        "label b (9)"
     )
     assert strict.unguarded(few[:10]) is None
     assert Guards(label_shift=0.1).unguarded(few) is None

@@ -121,7 +121,7 @@ def test_a_cascade_is_calibrated_as_a_whole() -> None:
     ("count", "models", "options", "said"),
     [
         (60, voter(0, 40), {}, "no image has the confidence with which the tests start"),
-        (60, voter(55, 40), {}, "clearly above that (at best 73%), so that more labels would not help"),
+        (60, voter(55, 40), {}, "clearly above that (at best 73%), so that more labels like these would not help"),
         (45, voter(99, 43), {}, "too few images (45). If agreement and confidence are as on these, about"),
         (50, voter(99, 0), {"agreement": 0.8}, "(at best 0%)"),
     ],

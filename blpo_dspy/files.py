@@ -145,8 +145,16 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 def spreadsheet_cell(value: object) -> object:
     """Returns a value for a CSV cell; text that a spreadsheet would run as a formula gets an apostrophe in front."""
-    harmless = not isinstance(value, str) or not value.startswith(_FORMULA) or _NUMBER.fullmatch(value)
-    return value if harmless else f"'{value}"
+    return f"'{value}" if isinstance(value, str) and _is_formula(value.lstrip("'")) else value
+
+
+def plain_cell(text: str) -> str:
+    """Returns the text of a CSV cell, without the apostrophe that `spreadsheet_cell` puts in front."""
+    return text[1:] if text.startswith("'") and _is_formula(text.lstrip("'")) else text
+
+
+def _is_formula(text: str) -> bool:
+    return text.startswith(_FORMULA) and not _NUMBER.fullmatch(text)
 
 
 def write_sheet(path: str | os.PathLike[str], rows: Iterable[Iterable[object]]) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 from blpo_dspy.data.images.encoding import kind_of
 from blpo_dspy.data.images.prepare import MAX_FILE
 from blpo_dspy.errors import BlpoError, DataError, brief
+from blpo_dspy.files import plain_cell
 
 if TYPE_CHECKING:
     import datasets
@@ -138,7 +139,7 @@ def _read_delimited(path: Path, columns: Sequence[str]) -> Table:
             delimiter = _delimiter(file.readline(), columns, usual)
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter, strict=True)
-            header = [name.strip() for name in next(reader, [])]
+            header = [plain_cell(name.strip()) for name in next(reader, [])]
             _check_names(path, header)
             wanted = [name for name in columns if name in header]
             start = reader.line_num + 1
@@ -158,7 +159,7 @@ def _read_delimited(path: Path, columns: Sequence[str]) -> Table:
 
 def _cells(header: Sequence[str], cells: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:
     """The cells by the names of their columns, unnamed ones left out; cells of `wanted` are stripped."""
-    named = dict(zip(header, cells, strict=True))
+    named = dict(zip(header, map(plain_cell, cells), strict=True))
     named.pop("", None)
     for name in wanted:
         named[name] = named[name].strip()

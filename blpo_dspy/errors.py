@@ -99,7 +99,7 @@ def check_kind(name: str, value: Any, kind: type | tuple[type, ...], called: str
         BlpoError: Naming the argument, its value, what that is not and what to write instead.
     """
     if not isinstance(value, kind):
-        raise BlpoError(f"{name}={reprlib.repr(value)} is not a {called}; write {instead}", option=name)
+        raise BlpoError(f"{name}={shown(reprlib.repr(value))} is not a {called}; write {instead}", option=name)
 
 
 def check_least(name: str, value: Any, minimum: float) -> None:

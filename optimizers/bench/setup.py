@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -61,7 +61,8 @@ def dataset(
     """
     for name, part, rows in (("trainset", "train", trainset), ("valset", "val", valset)):
         if rows is not None or part == "train":
-            check_kind(name, rows, Collection, "list of examples", f"{name}=splits.{part} or a list of dspy.Examples")
+            kind = list if isinstance(rows, (str, bytes)) else Sequence
+            check_kind(name, rows, kind, "list of examples", f"{name}=splits.{part} or load_examples(…)")
     if not trainset:
         raise DataError("the trainset is empty; BLPO needs labelled examples, 100 to 200 work well")
     if valset is not None and not valset:

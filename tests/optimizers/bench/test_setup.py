@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import dspy
+import pandas as pd
 import pytest
 from worlds import LABELS, TRAIN, VALIDATION, student, world
 
@@ -53,6 +54,9 @@ def test_the_validation_set_is_the_trainset_where_there_is_none() -> None:
         (TRAIN, [], "the valset is empty"),
         (None, None, "trainset=None is not a list of examples"),
         (TRAIN, 7, "valset=7 is not a list of examples"),
+        ("labels.csv", None, "trainset='labels.csv' is not a list of examples; .*load_examples"),
+        (pd.DataFrame({"image": ["a.png"]}), None, "trainset=.* is not a list of examples"),
+        (dict(enumerate(TRAIN)), None, "trainset=.* is not a list of examples"),
     ],
 )
 def test_a_set_without_examples_is_refused(trainset: Any, valset: Any, said: str) -> None:

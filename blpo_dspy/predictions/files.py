@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blpo_dspy.data.images.remote import FAILURES, copied, is_remote
-from blpo_dspy.errors import BlpoError, brief, cause
+from blpo_dspy.errors import BlpoError, brief, cause, check_kind
 from blpo_dspy.files import check_path, replacing, spreadsheet_cell
 
 if TYPE_CHECKING:
@@ -58,8 +58,9 @@ class Output:
         """Returns the output of a path or an address, such as s3://bucket/predictions.parquet.
 
         Raises:
-            BlpoError: As `check_target`.
+            BlpoError: If it is neither, and as `check_target`.
         """
+        check_kind("out", out, (str, os.PathLike), "path of a file", 'out="predictions.parquet"')
         name = os.fspath(out)
         output = cls(Path(name.rpartition("/")[2]), name) if is_remote(name) else cls(Path(name))
         check_target(output.path)

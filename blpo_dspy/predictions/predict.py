@@ -154,8 +154,8 @@ def predict(
         return _judged_here(job, for_people, cap, _threads(num_threads, max_in_flight, 1)[0], batches)
     if batch is not None:
         raise BlpoError(
-            f"{target}: it is judged in shards, by plain calls; leave out batch_api=True, or leave out workers= "
-            "and cluster= and name another output",
+            f"{target}: it is judged in shards, by plain calls; leave out batch_api=True, or name another output "
+            "without workers= and cluster=",
             option=("batch_api", "workers", "cluster"),
         )
     with _processes(workers, cluster) as where, writing(folder_of(target)):

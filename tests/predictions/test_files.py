@@ -13,7 +13,7 @@ import pytest
 from pyarrow import parquet
 
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.predictions.files import check_target, write_rows
+from blpo_dspy.predictions.files import Output, check_target, write_rows
 
 DAY = datetime.datetime(2026, 11, 24)
 ROWS: list[dict[str, Any]] = [
@@ -91,3 +91,10 @@ def test_a_target_that_cannot_be_written_is_refused(name: str, tmp_path: Path) -
     with pytest.raises(BlpoError, match=r"should end in .parquet, .csv or .jsonl|a folder of this name"):
         check_target(tmp_path / name)
     check_target(tmp_path / "T.CSV")
+
+
+@pytest.mark.parametrize("out", [None, 3, ["p.csv"]])
+def test_what_is_no_path_is_refused_as_an_output(out: Any) -> None:
+    """By its name."""
+    with pytest.raises(BlpoError, match=r"out=.* is not a path of a file; write out="):
+        Output.at(out)

@@ -17,11 +17,13 @@ from blpo_dspy.optimizers.bench.setup import meta_prompt_digest
 from blpo_dspy.optimizers.proposals.asking import Asker
 from blpo_dspy.optimizers.proposals.guards import Guards
 from blpo_dspy.optimizers.proposals.proposals import CHARACTERS_PER_TOKEN
-from blpo_dspy.optimizers.validation import Validator, best
+from blpo_dspy.optimizers.validation import Validator, best, validation_size
 
 Select = Literal["best", "last"]
 
 _SILENT_ROUNDS = 2
+# With fewer validation examples a judge is picked by chance.
+_FEW_VALIDATED = 5
 _SHOWN_ANSWER = 200
 
 
@@ -61,6 +63,17 @@ class RoundOptimizer(JudgeOptimizer):
     def validates(self) -> bool:
         """Whether instructions are measured on the validation set, or without one on the training set."""
         return self.select == "best"
+
+    def _untested(self, run: Run) -> str | None:
+        """Also where a cap pays for next to no validation."""
+        available, budget = len(run.data.validation), self.budget
+        size = validation_size(available, run.max_calls, run.per_example, len(run.data.train))
+        if budget is None or not self.validates or size >= min(available, _FEW_VALIDATED):
+            return super()._untested(run)
+        return (
+            f"max_calls={budget.max_calls} pays for judging {size} of {available} validation images before and after "
+            "the search, too few to pick a judge by; raise it"
+        )
 
     @abstractmethod
     def _rounds(self, run: Run) -> Iterator[Round]:

@@ -866,7 +866,9 @@ def test_compile_tells_what_the_library_warns_of_and_keeps_it_in_the_record(phot
     first = blpo(*command)
     assert first.stderr.count("--max-calls 120 hardly pays for") == 1
     warned = json.loads((photos / "run" / "result.json").read_text())["warnings"]
-    assert ["hardly pays for" in line for line in warned] == [True]
+    assert ["hardly pays for" in line for line in warned] == [True, False]
+    assert "--max-calls 120 pays for judging " in first.stderr
+    assert "validation images before and after the search, too few to pick a judge by" in warned[1]
     with (photos / "run" / "journal.jsonl").open("a") as journal:
         journal.write('{"torn')
     assert blpo(*command).stderr.count("dropped an incomplete last line") == 1

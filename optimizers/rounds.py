@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -16,7 +15,7 @@ from blpo_dspy.optimizers.bench.run import Run
 from blpo_dspy.optimizers.bench.setup import meta_prompt_digest
 from blpo_dspy.optimizers.proposals.asking import Asker
 from blpo_dspy.optimizers.proposals.guards import Guards
-from blpo_dspy.optimizers.proposals.proposals import CHARACTERS_PER_TOKEN
+from blpo_dspy.optimizers.proposals.proposals import tokens_in
 from blpo_dspy.optimizers.validation import Validator, best, validation_size
 
 Select = Literal["best", "last"]
@@ -66,10 +65,10 @@ class RoundOptimizer(JudgeOptimizer):
 
     def _untested(self, run: Run) -> str | None:
         """Also where a cap pays for next to no validation."""
-        available, budget = len(run.data.validation), self.budget
+        available, budget, untested = len(run.data.validation), self.budget, super()._untested(run)
         size = validation_size(available, run.max_calls, run.per_example, len(run.data.train))
-        if budget is None or not self.validates or size >= min(available, _FEW_VALIDATED):
-            return super()._untested(run)
+        if untested or budget is None or not self.validates or size >= min(available, _FEW_VALIDATED):
+            return untested
         return (
             f"max_calls={budget.max_calls} pays for judging {size} of {available} validation images before and after "
             "the search, too few to pick a judge by; raise it"
@@ -122,7 +121,7 @@ class RoundOptimizer(JudgeOptimizer):
 
     def _check_length(self, start: str) -> None:
         """A revision keeps most of what it revises: a cap below that would refuse each, once it is paid for."""
-        tokens, most = math.ceil(len(start) / CHARACTERS_PER_TOKEN), self.max_instruction_tokens
+        tokens, most = tokens_in(start), self.max_instruction_tokens
         if tokens > most:
             raise BlpoError(
                 f"the judge instruction at the start has about {tokens:,} tokens, and max_instruction_tokens={most} "

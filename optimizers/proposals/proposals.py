@@ -11,7 +11,7 @@ from blpo_dspy.optimizers.bench.records import UNCHANGED, Rejection
 from blpo_dspy.optimizers.proposals.answer_format import stated_formats
 from blpo_dspy.optimizers.proposals.guards import words_in
 
-CHARACTERS_PER_TOKEN = 4
+_CHARACTERS_PER_TOKEN = 4
 # LMs count words roughly: an instruction that has a few more than was asked for is not worth another call.
 _OVERRUN = 1.1
 _NAMED = 80
@@ -63,10 +63,8 @@ def refusal(
         return UNCHANGED
     if _DECLINED.match(written):
         return f"the model declined to write one ({_shortened(written)!r})"
-    if len(text) > max_tokens * CHARACTERS_PER_TOKEN:
-        return (
-            f"the instruction is longer than {max_tokens} tokens (about {math.ceil(len(text) / CHARACTERS_PER_TOKEN)})"
-        )
+    if tokens_in(text) > max_tokens:
+        return f"the instruction is longer than {max_tokens} tokens (about {tokens_in(text)})"
     if max_words is not None and words_in(text) > _OVERRUN * max_words:
         return f"the instruction has more than {max_words} words ({words_in(text)})"
     # What the user's own instruction says about the answer may stay.
@@ -77,6 +75,11 @@ def refusal(
         if stated is None
         else f"the instruction states an output format ({_shortened(stated)!r}), which the program owns"
     )
+
+
+def tokens_in(text: str) -> int:
+    """Returns about how many tokens a text has."""
+    return math.ceil(len(text) / _CHARACTERS_PER_TOKEN)
 
 
 def _on_one_line(text: str) -> str:

@@ -14,8 +14,8 @@ from worlds import TRAIN, VALIDATION, mind, student, world
 
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.journal import FILE_NAME
-from blpo_dspy.errors import BlpoError, ModelError
-from blpo_dspy.optimizers import BLPOResult, Guards
+from blpo_dspy.errors import BlpoError, BlpoWarning, ModelError
+from blpo_dspy.optimizers import BLPO, BLPOResult, Guards
 from blpo_dspy.optimizers.bench.records import UNCHANGED, Batch, Instructions, Rejection, Round, Trial, Validation
 from blpo_dspy.optimizers.bench.run import Run
 from blpo_dspy.optimizers.rounds import RoundOptimizer
@@ -275,3 +275,13 @@ def test_start_and_end_take_a_tenth_of_a_cap_or_what_six_passes_leave(
 ) -> None:
     """At least one example, and no more than there are: few training examples are soon learned by heart."""
     assert validation_size(available, max_calls, per_example, train) == size
+
+
+@pytest.mark.filterwarnings("ignore:.*hardly pays")
+def test_without_a_valset_that_is_what_is_warned_of_whatever_a_cap_pays_for() -> None:
+    """Figures of the training images say less than those of few validation images."""
+    lm = world()
+    optimizer = BLPO(prompt_model=lm, task_model=lm, num_threads=1, budget=Budget(max_calls=30))
+    with pytest.warns(BlpoWarning, match="has no valset") as warned:
+        optimizer.compile(student(), trainset=TRAIN)
+    assert not any("too few to pick a judge by" in str(one.message) for one in warned)

@@ -145,15 +145,17 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 def spreadsheet_cell(value: object) -> object:
     """Returns a value for a CSV cell; text that a spreadsheet would run as a formula gets an apostrophe in front."""
-    return f"'{value}" if isinstance(value, str) and _is_formula(value.lstrip("'")) else value
+    return f"'{value}" if isinstance(value, str) and _is_formula(value) else value
 
 
 def plain_cell(text: str) -> str:
     """Returns the text of a CSV cell, without the apostrophe that `spreadsheet_cell` puts in front."""
-    return text[1:] if text.startswith("'") and _is_formula(text.lstrip("'")) else text
+    return text[1:] if text.startswith("'") and _is_formula(text) else text
 
 
 def _is_formula(text: str) -> bool:
+    """Whether it is one behind any apostrophes: those of its own need another, to be read as they were."""
+    text = text.lstrip("'")
     return text.startswith(_FORMULA) and not _NUMBER.fullmatch(text)
 
 

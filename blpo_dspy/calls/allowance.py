@@ -83,7 +83,7 @@ class Allowance:
     def _pays_for(self, ledger: Ledger, calls: float) -> bool:
         """Whether every cap pays for so many calls, at the cost of those before, and for what is kept."""
         total, kept = ledger.total, self.kept + self._budget.keep_calls
-        # As often as so far what is kept may have to be repeated; a few answers don't say more than how often that was.
+        # Failures are expected as often as so far; but with fewer answers than are kept, no more than there were.
         repeated = total.failed / max(1, total.calls - total.failed, kept)
         more = (calls + kept * (1 + repeated)) / max(1, total.calls)
         spent = self._budget.spent(ledger, self._seconds)

@@ -41,6 +41,7 @@ class PredictionJournal(AnswerJournal):
         self._rows: dict[str, tuple[Place, Outcome]] = {}
         self._outcomes: dict[Outcome, Outcome] = {}  # one object for all rows that are alike
         self._answered: dict[str, Counter[str]] = {}
+        self._failed = Ledger({})
         self._open(
             path,
             fingerprint,
@@ -50,13 +51,16 @@ class PredictionJournal(AnswerJournal):
             sync_seconds=_SYNC_SECONDS,
         )
         answered = {role: Usage(**total) for role, total in self._answered.items()}
-        self.earlier = Ledger(answered) + Ledger(self._failed)
+        self.earlier = Ledger(answered) + self._failed
 
     def _take_answer(self, key: str, role: str, usage: Mapping[str, Any]) -> None:
         total = self._answered.setdefault(role, Counter())
         for name, value in usage.items():
             if value:
                 total[name] += value
+
+    def _take_failed(self, key: str, role: str, usage: Usage) -> None:
+        self._failed += Ledger({role: usage})
 
     def _take_other(self, line: dict[str, Any], place: Place) -> None:
         if line["kind"] != "row":

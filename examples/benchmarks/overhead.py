@@ -227,11 +227,14 @@ def measure_raw(address: str, evidence: Evidence, files: list[Path], folder: Pat
     kilobytes = statistics.fmean(file.stat().st_size for file in files) / 1000
     print(f"evidence {evidence!r}: {len(files)} images of {kilobytes:.0f} KB, processor time per image")
     median = {name: statistics.median(values[1:]) for name, values in times.items()}
+    bases = {"judge(…)": _RAW, "judge.batch": _THREADED_RAW, "predict": _THREADED_RAW}
     for name, value in median.items():
-        base = median[_RAW if name == "judge(…)" else _THREADED_RAW]
-        ratio = f"   ratio {value / base:.2f} (target <= {RAW_TARGET:.2f})"
-        alone = "" if name == "judge(…)" else f" [{value / median[_RAW]:.2f}]"
-        print(f"  {name:36} {value:6.2f} ms{'' if name in (_RAW, _THREADED_RAW) else ratio + alone}")
+        ratio = ""
+        if (base := bases.get(name)) is not None:
+            ratio = f"   ratio {value / median[base]:.2f} (target <= {RAW_TARGET:.2f})"
+        if base == _THREADED_RAW:
+            ratio += f" [{value / median[_RAW]:.2f}]"
+        print(f"  {name:36} {value:6.2f} ms{ratio}")
 
 
 def _threaded(call: Callable[[Path], Any], files: list[Path]) -> None:

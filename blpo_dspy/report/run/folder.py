@@ -94,6 +94,11 @@ def load_run(folder: Path) -> RunFolder:
     Raises:
         BlpoError: If the folder holds no run, or a file of it is damaged.
     """
+    if not (folder / RESULT).exists() and (folder / JOURNAL).exists():
+        raise BlpoError(
+            f"{folder}: the run there has not ended, so that there is nothing to report; repeat its command, which "
+            "resumes"
+        )
     result = _read(folder / RESULT, "rounds")
     data: ReportData = read_data(folder / REPORT_DATA, ReportData, FORMAT, "items")
     return RunFolder(folder, result, data.command, data.items, data.doubtful, data.on)
@@ -134,11 +139,6 @@ def _read(file: Path, key: str) -> dict[str, Any]:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        if not file.exists() and (file.parent / JOURNAL).exists():
-            raise BlpoError(
-                f"{file.parent}: the run there has not ended, so that there is nothing to report; repeat its command, "
-                "which resumes"
-            ) from error
         reason = getattr(error, "strerror", None) or error
         raise BlpoError(
             f"{file}: cannot be read ({reason}); give the folder of `blpo compile --run-dir` or `blpo demo --out`"

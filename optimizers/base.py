@@ -64,7 +64,7 @@ class JudgeOptimizer(OptimizerOptions, Teleprompter):
                 was measured.
             ModelError: If a model cannot be used, the judge never states a label, or no call was answered before a cap
                 was reached.
-            JournalError: If the log folder holds another run.
+            StoreError: If the log folder holds another run.
         """
         if teacher is not None:
             notice(f"{self.algorithm} takes no teacher; it is ignored")
@@ -74,8 +74,8 @@ class JudgeOptimizer(OptimizerOptions, Teleprompter):
             Workers(self.num_threads) as workers,
             Run(self, student, trainset, valset, workers) as run,
         ):
-            if run.journal is not None:
-                run.journal.spend_under(self.budget)
+            if self.log_dir is not None:
+                run.job.spend_under(self.budget)
             warnings = tuple(filter(None, (self._shortfall(run, student), self._untested(run))))
             for text in warnings:
                 notice(text, option=tuple(self.budget.caps()) if self.budget else ())
@@ -107,7 +107,7 @@ class JudgeOptimizer(OptimizerOptions, Teleprompter):
 
         Raises:
             BlpoError: As `compile`, if the arguments don't fit together.
-            JournalError: If the log folder holds another run.
+            StoreError: If the log folder holds another run.
         """
         with Workers(1) as workers, Run(self, single(student), trainset, valset, workers):
             return

@@ -12,8 +12,8 @@ import dspy
 
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.failures import RunStoppedError
+from blpo_dspy.calls.job import Job
 from blpo_dspy.calls.outages import MAX_OUTAGE, checked_outage
-from blpo_dspy.calls.store import AnswerStore
 from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.errors import BlpoError, check_kind, check_least
 from blpo_dspy.models.prices import Prices, checked_prices
@@ -43,11 +43,11 @@ class OptimizerOptions:
             don't have them or have others.
         seed: Seeds every draw; round t uses `random.Random(f"{seed}:{t}")`.
         num_threads: LM calls under way at once; DSPy's setting if None. Results don't depend on it.
-        log_dir: Folder for the journal. The same call with the same folder continues a run that was cut short and pays
+        log_dir: Folder for the store. The same call with the same folder continues a run that was cut short and pays
             for no answer twice.
         max_outage: Seconds that a server which has stopped answering is waited for after the retries of a call, while
             the budget allows; an LM with `num_retries=0` waits for none.
-        answers: Where LM answers are remembered instead of in the run or its journal, to share them between runs.
+        answers: The job in whose store LM answers are kept instead, to share them between runs.
 
     Raises:
         BlpoError: If an option is out of its range.
@@ -73,7 +73,7 @@ class OptimizerOptions:
     seed: int = 0
     num_threads: int | None = None
     log_dir: str | os.PathLike[str] | None = None
-    answers: AnswerStore | None = None
+    answers: Job | None = None
     max_outage: float = MAX_OUTAGE
 
     def __init_subclass__(cls, **options: Any) -> None:

@@ -11,11 +11,12 @@ from typing import Any
 import dspy
 from dspy.utils.exceptions import LMError
 
+from blpo_dspy.calls.answers import Answer, Request
 from blpo_dspy.calls.exchange import Deferred, LiteLLMWire, Received, Sent, Wire, captured, replayed
 from blpo_dspy.calls.failures import RunStoppedError, UnreadableAnswerError
+from blpo_dspy.calls.job import Job
 from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.calls.meter import Meter
-from blpo_dspy.calls.store import Answer, AnswerStore, Request
 from blpo_dspy.models.batches import BatchEndpoint, check_batched, endpoint_at, endpoint_of
 from blpo_dspy.models.prices import Price, Prices, batch_price
 from blpo_dspy.models.seams import CLIENT_KEYS
@@ -42,7 +43,7 @@ class BatchMeter(Meter):
     its batch came back with, or `RunStoppedError` where it was in none.
 
     Args:
-        store: Where answers are remembered.
+        job: Where answers are kept.
         prices: What tokens cost in single calls, where DSPy's tables lack it or have it wrong.
         share: The share of that price that a batch costs, where LiteLLM's table has no price for batches.
 
@@ -55,8 +56,8 @@ class BatchMeter(Meter):
 
     _wire = Wire()
 
-    def __init__(self, *, store: AnswerStore, prices: Prices | None, share: float) -> None:
-        super().__init__(num_threads=1, store=store, prices=prices)
+    def __init__(self, *, job: Job, prices: Prices | None, share: float) -> None:
+        super().__init__(num_threads=1, job=job, prices=prices)
         self._share = share
         self._lms: dict[str, Any] = {}
         self._counted: set[str] = set()
@@ -102,7 +103,7 @@ class BatchMeter(Meter):
         """Returns the answer to a request, if there is one."""
         key, role = request.key, request.role
         with self._lock:
-            known = self._store.get(key)
+            known = self._job.get(key)
             if known is not None:
                 if key not in self._counted:
                     self._counted.add(key)
@@ -134,13 +135,13 @@ class BatchMeter(Meter):
             if isinstance(error, UnreadableAnswerError):
                 usage += error.usage
             self._add(role, usage)
-            self._store.put_failed(key, role, usage)
+            self._job.put_failed(key, role, usage, lm.model)
             return error
         self._keep(role, key, replace(answer, usage=replace(sent + answer.usage, images=images)))
         return None
 
     def _keep(self, role: str, key: str, answer: Answer) -> None:
-        self._store.put(key, role, answer)
+        self._job.put(key, role, answer, self._lms[role].model)
         with self._lock:
             self._counted.add(key)
             self._count(role, answer.usage)

@@ -57,6 +57,11 @@ class Usage:
         return found
 
     @property
+    def counts(self) -> dict[str, Any]:
+        """What is counted, by name, without zeros."""
+        return {name: value for name, value in self.__dict__.items() if value}
+
+    @property
     def tokens(self) -> int:
         """Prompt and completion tokens together."""
         return self.prompt_tokens + self.completion_tokens

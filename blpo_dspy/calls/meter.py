@@ -18,15 +18,19 @@ from typing import Any
 import dspy
 from dspy.utils.exceptions import LMError, LMRateLimitError
 
+from blpo_dspy.calls.answers import Answer, Request
 from blpo_dspy.calls.bounds import Engines, Gate, longest_call, within
 from blpo_dspy.calls.failures import RunStoppedError, UnreadableAnswerError, is_outage
+from blpo_dspy.calls.job import Job
 from blpo_dspy.calls.ledger import ROLES, Ledger, Usage
 from blpo_dspy.calls.metered_lm import metered_copy
 from blpo_dspy.calls.outages import Outages
-from blpo_dspy.calls.store import Answer, AnswerStore, Request
 from blpo_dspy.errors import notice
 from blpo_dspy.models.failures import FATAL_ERRORS
 from blpo_dspy.models.prices import Prices, checked_prices, own_price
+
+# Seconds between two looks at the answer that another process waits for.
+_ELSEWHERE = 0.05
 
 # Seconds that calls under way get to end when a run is cut short.
 GRACE = 10.0
@@ -74,7 +78,7 @@ class Meter:
 
     Args:
         num_threads: The most calls under way at once, over all roles and nested steps.
-        store: Where answers are remembered; in memory unless given.
+        job: Where answers are kept; in memory unless given.
         admit: Called with the ledger before every attempt; raises `RunStoppedError` to refuse it.
         prices: What tokens cost where DSPy's tables lack it or have it wrong.
         deadline: When the time of the run is over, by the monotonic clock: a little later calls under way are given up.
@@ -92,7 +96,7 @@ class Meter:
         self,
         *,
         num_threads: int,
-        store: AnswerStore | None = None,
+        job: Job | None = None,
         admit: Callable[[Ledger], None] = lambda ledger: None,
         prices: Prices | None = None,
         deadline: float | None = None,
@@ -100,13 +104,13 @@ class Meter:
     ) -> None:
         self._deadline = deadline
         self._outages = Outages() if outages is None else outages
-        self._store = AnswerStore() if store is None else store
+        self._job = Job.in_memory() if job is None else job
         self._prices = checked_prices(prices)
         self._admit = admit
         self._gate = Gate(num_threads)
         self._lock = threading.Lock()
         self._under_way: dict[str, Future[Answer]] = {}
-        self._usage = self._store.failed()
+        self._usage = self._job.failed()
         self._answered: dict[str, set[str]] = {role: set() for role in ROLES}
         self._asked_ahead: set[str] = set()
         self._refused = Ledger({})
@@ -139,8 +143,8 @@ class Meter:
 
     @property
     def unused(self) -> Ledger:
-        """The usage of answers that were paid for earlier and not used so far; see `AnswerStore`."""
-        return self._store.unused() + self._refused
+        """The usage of answers that were paid for earlier and not used so far; see `Job`."""
+        return self._job.unused() + self._refused
 
     def stop(self) -> None:
         """Refuses every further call and ends the waiting before retries."""
@@ -156,7 +160,7 @@ class Meter:
         with self._lock:
             counts = _ahead.get() or key not in self._asked_ahead
             (self._asked_ahead.add if _ahead.get() else self._asked_ahead.discard)(key)
-            known = self._store.get(key)
+            known = self._job.get(key)
             if known is not None and known[1].calls:
                 # An answer that another session paid for counts against the cap of this run like a call.
                 try:
@@ -180,7 +184,6 @@ class Meter:
             return self._seen(answer)
         try:
             answer = self._ask(request)
-            self._store.put(key, role, answer)
             with self._lock:
                 self._answered[role].add(key)
             mine.set_result(answer)
@@ -202,7 +205,13 @@ class Meter:
             self._outages.hold(request.quota, self._look)
             try:
                 with self._gate.slot():
-                    return self._attempt(request, Usage(calls=1, retries=repeated))
+                    answer = self._attempt(request, Usage(calls=1, retries=repeated))
+                if answer is not None:
+                    return answer
+                if self._stopped.wait(_ELSEWHERE):  # before it is asked again whether another process has the answer
+                    self._check()
+                self._job.store.bury()
+                continue
             except LMError as error:
                 if isinstance(error, FATAL_ERRORS):
                     self.fatal = error
@@ -256,12 +265,20 @@ class Meter:
         while (left := until - time.monotonic()) > 0 and not self._stopped.wait(min(left, _LOOK)):
             self._admit(self.ledger)
 
-    def _attempt(self, request: Request, sent: Usage) -> Answer:
-        """Makes one attempt; it counts as a call from before it is sent, so that threads can't overrun a cap."""
-        role = request.role
+    def _attempt(self, request: Request, sent: Usage) -> Answer | None:
+        """Makes one attempt; it counts as a call from before it is sent, so that threads can't overrun a cap.
+
+        None while another process waits for the answer to the request.
+        """
+        role, key = request.role, request.key
         with self._lock:
             self._check()
             self._admit(Ledger(self._usage) + self.unused)
+            if not self._job.reserve(key, role, request.model):
+                known = self._job.get(key)
+                if known is not None:
+                    self._count(role, known[1])
+                return None if known is None else known[0]
             self._count(role, sent)
         began = time.monotonic()
         try:
@@ -273,15 +290,18 @@ class Meter:
             if isinstance(error, LMError):
                 self.failure = error
             self._add(role, failure)
-            self._store.put_failed(request.key, role, sent + failure)
+            self._job.put_failed(key, role, sent + failure, request.model)
             raise
         if answer.usage.cached:
             self._add(role, Usage(calls=-1, retries=-sent.retries, cached=1))
+            self._job.put(key, role, answer, request.model)
             return answer
         self._outages.answered(request.server)
         usage = answer.usage + Usage(seconds=time.monotonic() - began)
         self._add(role, usage)
-        return replace(answer, usage=sent + usage)
+        answer = replace(answer, usage=sent + usage)
+        self._job.put(key, role, answer, request.model)
+        return answer
 
     def _in_time(self, request: Request) -> Answer:
         """The answer to an attempt, within its own time and that of the run."""

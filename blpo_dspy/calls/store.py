@@ -1,117 +1,286 @@
-"""Requests as they pass the meter, answers that were paid for, and where they are kept."""
+"""The store of a folder: one SQLite file in which several threads, processes and commands write down what they do.
+
+A transaction that has returned survives the death of its process. After a power cut the last few may be missing, never
+parts of one (`synchronous=NORMAL` with a write-ahead log).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import contextlib
+import os
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from dspy.utils.exceptions import LMTimeoutError
+from blpo_dspy.errors import BlpoError, brief
 
-from blpo_dspy.calls.ledger import Ledger, Usage
+FILE_NAME = "workspace.sqlite"
+FORMAT_VERSION = 1
+_BUSY_SECONDS = 60.0
+_NETWORK = ("nfs", "cifs", "smb", "fuse.sshfs", "9p", "afs", "lustre", "glusterfs", "fuse.s3fs", "beegfs", "gpfs")
+
+# A job is one search, measurement or prediction; a session is a process that works on jobs. A request (`key`) is
+# under way, then answered or failed; `memory` separates jobs that ask the same request again on purpose. `spent` sums
+# up what answers and failures cost. Usages, fingerprints, answers and data are JSON.
+SCHEMA = """
+CREATE TABLE sessions (
+    id INTEGER PRIMARY KEY, pid INTEGER NOT NULL, host TEXT NOT NULL, started TEXT NOT NULL, began REAL NOT NULL
+) STRICT;
+CREATE TABLE jobs (
+    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, fingerprint TEXT NOT NULL, command TEXT NOT NULL,
+    began REAL NOT NULL, ended REAL, outcome TEXT, session INTEGER NOT NULL REFERENCES sessions,
+    UNIQUE (kind, name)
+) STRICT;
+CREATE TABLE under_way (
+    memory TEXT NOT NULL, key TEXT NOT NULL, job INTEGER NOT NULL REFERENCES jobs, role TEXT NOT NULL,
+    model TEXT NOT NULL, session INTEGER NOT NULL REFERENCES sessions, began REAL NOT NULL,
+    PRIMARY KEY (memory, key)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE answers (
+    memory TEXT NOT NULL, key TEXT NOT NULL, job INTEGER NOT NULL REFERENCES jobs, role TEXT NOT NULL,
+    model TEXT NOT NULL, usage TEXT NOT NULL, answer TEXT NOT NULL, PRIMARY KEY (memory, key)
+) STRICT;
+CREATE INDEX answers_of_job ON answers (job);
+CREATE TABLE failures (
+    job INTEGER NOT NULL REFERENCES jobs, key TEXT NOT NULL, role TEXT NOT NULL, usage TEXT NOT NULL
+) STRICT;
+CREATE INDEX failures_of_job ON failures (job);
+CREATE TABLE spent (
+    job INTEGER NOT NULL REFERENCES jobs, role TEXT NOT NULL, model TEXT NOT NULL, calls INTEGER NOT NULL,
+    cached INTEGER NOT NULL, failed INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL, usd REAL NOT NULL, unpriced INTEGER NOT NULL, PRIMARY KEY (job, role, model)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE records (
+    job INTEGER NOT NULL REFERENCES jobs, kind TEXT NOT NULL, number INTEGER NOT NULL, data TEXT NOT NULL,
+    PRIMARY KEY (job, kind, number)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE verdicts (
+    job INTEGER NOT NULL REFERENCES jobs, key TEXT NOT NULL, data TEXT NOT NULL, PRIMARY KEY (job, key)
+) STRICT;
+CREATE TABLE files (path TEXT PRIMARY KEY, state TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE batches (
+    job INTEGER NOT NULL REFERENCES jobs, name TEXT NOT NULL, data TEXT NOT NULL, PRIMARY KEY (job, name)
+) STRICT;
+CREATE TABLE labels (
+    id INTEGER PRIMARY KEY, output TEXT NOT NULL, rater TEXT NOT NULL, line TEXT NOT NULL
+) STRICT;
+CREATE INDEX labels_of_rater ON labels (output, rater);
+"""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The answer of an LM to one request.
+class StoreError(BlpoError):
+    """A store that cannot be used; the text says why."""
 
-    Attributes:
-        outputs: One entry per completion, as DSPy's adapters take them (text, or a dict with "text").
-        finish_reason: The provider's reason for ending, "length" when the token limit cut the answer off.
-        usage: The usage of the answer, without that of failed attempts before it.
-        served: The version of the model that the server reports, None where that is the name that was asked for.
+
+class Store:
+    """A SQLite file, or a database in memory; safe in threads.
+
+    Args:
+        path: The file; it and its folder are created if missing. In memory if None.
+
+    Raises:
+        StoreError: If it cannot be written, is damaged, was written by a newer version of this library, or lies on a
+            network file system.
     """
 
-    outputs: tuple[Any, ...]
-    finish_reason: str | None = None
-    usage: Usage = field(default_factory=Usage)
-    served: str | None = None
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        self._depth = 0
+        if path is not None:
+            _check_local(path)
+        with self._translated():
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._sql = sqlite3.connect(
+                ":memory:" if path is None else path,
+                timeout=_BUSY_SECONDS,
+                isolation_level=None,
+                check_same_thread=False,
+                cached_statements=256,
+            )
+        try:
+            self._prepare()
+            self.session = self._begin_session()
+            self.bury()
+        except BaseException:
+            self._sql.close()
+            raise
 
-    @property
-    def truncated(self) -> bool:
-        """Whether the token limit cut the answer off."""
-        return self.finish_reason in ("length", "max_tokens")
+    def _prepare(self) -> None:
+        with self._translated():
+            version = self._sql.execute("PRAGMA user_version").fetchone()[0]
+        if version > FORMAT_VERSION:
+            raise StoreError(
+                f"{self.path}: was written by a newer version of blpo-dspy (format {version}, known is "
+                f"{FORMAT_VERSION}); update blpo-dspy, or choose another folder"
+            )
+        with self._translated():
+            if not version and self.path is not None:
+                self._sql.execute("PRAGMA journal_mode=WAL")
+            self._sql.execute("PRAGMA synchronous=NORMAL")
+            self._sql.execute("PRAGMA foreign_keys=ON")
+        with self.transaction():
+            if not self.one("PRAGMA user_version")[0]:
+                for statement in SCHEMA.split(";"):
+                    self.write(statement)
+                self.write(f"PRAGMA user_version={FORMAT_VERSION}")
 
-    @property
-    def size(self) -> int:
-        """Characters of its texts."""
-        return sum(map(len, self._texts))
+    def _begin_session(self) -> int:
+        return self.write(
+            "INSERT INTO sessions (pid, host, started, began) VALUES (?, ?, ?, ?)",
+            (os.getpid(), socket.gethostname(), _started(os.getpid()), time.time()),
+        )
 
-    @property
-    def text(self) -> str:
-        """The text of its first completion."""
-        return next(iter(self._texts), "")
+    def bury(self) -> None:
+        """Counts as failed what processes had under way that have died: it was sent, and may have been charged."""
+        with self.transaction():
+            for session in {row[0] for row in self.rows("SELECT session FROM under_way")}:
+                if not self.lives(session):
+                    lost = self.rows("SELECT job, key, role, model FROM under_way WHERE session = ?", (session,))
+                    for job, key, role, model in list(lost):
+                        usage = '{"calls": 1, "failed": 1}'
+                        self.write("INSERT INTO failures VALUES (?, ?, ?, ?)", (job, key, role, usage))
+                        self.spend(job, role, model, {"calls": 1, "failed": 1})
+                    self.write("DELETE FROM under_way WHERE session = ?", (session,))
 
-    @property
-    def _texts(self) -> list[str]:
-        texts = (output.get("text") if isinstance(output, dict) else output for output in self.outputs)
-        return [text for text in texts if isinstance(text, str)]
+    def lives(self, session: int) -> bool:
+        """Whether the process of a session is still there, on this machine."""
+        pid, host, started = self.one("SELECT pid, host, started FROM sessions WHERE id = ?", (session,))
+        return bool(session == self.session or (host == socket.gethostname() and started == _started(pid)))
 
-    @property
-    def empty(self) -> bool:
-        """Whether it holds nothing: no text, no token spent on one, and no finish reason such as a filter's."""
-        texts = any(any(output.values()) if isinstance(output, dict) else output for output in self.outputs)
-        return not texts and not self.usage.completion_tokens and self.finish_reason in (None, "stop")
+    def spend(self, job: int, role: str, model: str, usage: dict[str, Any]) -> None:
+        """Adds a usage to what a job has spent."""
+        values = [usage.get(name, 0) for name in SPENT]
+        self.write(_SPEND, (job, role, model, *values))
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Makes what is written in the block durable as a whole, or not at all; blocks may be nested."""
+        with self._lock, self._translated():
+            if self._depth:
+                yield
+                return
+            self._sql.execute("BEGIN IMMEDIATE")
+            self._depth += 1
+            try:
+                yield
+                self._sql.execute("COMMIT")
+            except BaseException:
+                if self._sql.in_transaction:
+                    self._sql.execute("ROLLBACK")
+                raise
+            finally:
+                self._depth -= 1
+
+    def write(self, sql: str, values: Sequence[Any] = ()) -> int:
+        """Writes a row, and returns its number."""
+        with self._lock, self._translated():
+            return int(self._sql.execute(sql, values).lastrowid or 0)
+
+    def write_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Writes rows in one transaction."""
+        with self.transaction():
+            self._sql.executemany(sql, rows)
+
+    def one(self, sql: str, values: Sequence[Any] = ()) -> Any:
+        """Returns the first row, None if there is none."""
+        with self._lock, self._translated():
+            return self._sql.execute(sql, values).fetchone()
+
+    def rows(self, sql: str, values: Sequence[Any] = (), *, at_once: int = 1000) -> Iterator[tuple[Any, ...]]:
+        """Yields rows, a thousand of which are in memory at once."""
+        with self._lock, self._translated():
+            cursor = self._sql.execute(sql, values)
+        while True:
+            with self._lock, self._translated():
+                found = cursor.fetchmany(at_once)
+            yield from found
+            if len(found) < at_once:
+                return
+
+    def close(self) -> None:
+        """Ends the use of the file."""
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            self._sql.close()
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.ProgrammingError as error:
+            if "closed" not in str(error):
+                raise
+            raise StoreError(f"{self.path or 'the store'}: is closed; nothing more can be written") from error
+        except (sqlite3.OperationalError, sqlite3.DatabaseError, OSError) as error:
+            if isinstance(error, sqlite3.IntegrityError):
+                raise
+            raise StoreError(f"{self.path}: {_reason(error)}") from error
 
 
-@dataclass(frozen=True)
-class Request:
-    """A request as it passes the meter.
-
-    Attributes:
-        role: The role of the model that is called.
-        key: A hash that distinguishes it from other requests.
-        attempt: Sends it once.
-        model: The model's name.
-        server: Who answers it.
-        retries: How often it is repeated where it fails for a reason that may pass.
-        seconds: The most that an attempt may take as a whole; None for no such bound.
-        options: The options of this call.
-        images: How many images it holds.
-    """
-
-    role: str
-    key: str
-    attempt: Callable[[], Answer]
-    model: str
-    server: str
-    retries: int
-    seconds: float | None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    images: int = 0
-
-    @property
-    def quota(self) -> str:
-        """Whose rate limit it counts against."""
-        return f"{self.server} {self.model}"
-
-    def too_late(self) -> LMTimeoutError:
-        """Returns the error for an attempt that takes longer."""
-        return LMTimeoutError(f"no complete answer within {self.seconds:g} s (timeout)", model=self.model)
+SPENT = ("calls", "cached", "failed", "prompt_tokens", "completion_tokens", "usd", "unpriced")
+_SPEND = (
+    f"INSERT INTO spent VALUES (?, ?, ?{', ?' * len(SPENT)}) ON CONFLICT (job, role, model) DO UPDATE SET "
+    + ", ".join(f"{name} = {name} + excluded.{name}" for name in SPENT)
+)
 
 
-class AnswerStore:
-    """Where the answers of a run are remembered, by request: in memory here, on disk in a journal."""
+def _reason(error: Exception) -> str:
+    """What is wrong with the file, and what to do."""
+    text = str(error).lower()
+    if "not a database" in text or "malformed" in text or "encrypted" in text:
+        return f"is damaged ({error}); nothing was changed. Restore the file, or choose another folder"
+    if "full" in text:
+        return "the disk is full; free space and repeat the command, which resumes"
+    if "locked" in text:
+        return f"another process has kept it locked for {_BUSY_SECONDS:.0f} s; end that process, or wait for it"
+    if isinstance(error, OSError):
+        return f"cannot be written ({error.strerror}); choose another folder"
+    return f"cannot be written ({brief(str(error))}); make the folder writable, or choose another one"
 
-    def __init__(self) -> None:
-        self._kept: dict[str, Answer] = {}
 
-    def get(self, key: str) -> tuple[Answer, Usage] | None:
-        """Returns the answer to an equal request and what taking it adds to the ledger, or None."""
-        answer = self._kept.get(key)
-        return None if answer is None else (answer, Usage(cached=1))
+def _check_local(path: Path) -> None:
+    """Refuses a folder on a network file system, where SQLite's locks do not hold."""
+    try:
+        lines = Path("/proc/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # not on Linux
+        return
+    folder, best, kind = str(path.parent.resolve()), "", ""
+    for _, mount, found, *_ in (line.split(" ") for line in lines):
+        inside = folder == mount or folder.startswith(mount.rstrip("/") + "/")
+        if inside and len(mount) >= len(best):
+            best, kind = mount, found
+    if kind.startswith(_NETWORK):
+        raise StoreError(
+            f"{path}: the folder is on a network file system ({kind}), where the locks of SQLite do not hold; choose a "
+            "folder on a local disk"
+        )
 
-    def put(self, key: str, role: str, answer: Answer) -> None:
-        """Remembers an answer before anyone uses it."""
-        self._kept[key] = answer
 
-    def put_failed(self, key: str, role: str, usage: Usage) -> None:
-        """Remembers that an attempt at a request failed, and its usage, for a later session if there may be one."""
+def _started(pid: int) -> str:
+    """What distinguishes a process from a later one with its number; "" if there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return "" if os.path.isdir("/proc/self") or not _alive(pid) else "alive"
 
-    def failed(self) -> dict[str, Usage]:
-        """Returns the usage of the failed attempts of earlier sessions at requests without an answer, by role."""
-        return {}
 
-    def unused(self) -> Ledger:
-        """Returns the usage of answers that were paid for earlier and not used so far; it counts against the cap."""
-        return Ledger({})
+def _alive(pid: int) -> bool:
+    if os.name == "nt":
+        import ctypes  # noqa: PLC0415 - of Windows only
+
+        handle = ctypes.windll.kernel32.OpenProcess(0x1000, False, pid)  # type: ignore[attr-defined,unused-ignore]
+        if handle:
+            ctypes.windll.kernel32.CloseHandle(handle)  # type: ignore[attr-defined,unused-ignore]
+        return bool(handle)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

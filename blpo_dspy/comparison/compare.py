@@ -16,11 +16,10 @@ import dspy
 from blpo_dspy.agreement.intervals import agreement_intervals, plain_intervals
 from blpo_dspy.agreement.verdicts import Verdict, agreement_of, compare_verdicts
 from blpo_dspy.calls.budget import Budget
-from blpo_dspy.calls.journal import Journal
+from blpo_dspy.calls.job import Job
 from blpo_dspy.calls.ledger import ROLES, Usage
 from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.outages import MAX_OUTAGE, Outages, checked_outage
-from blpo_dspy.calls.store import Answer, AnswerStore
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.comparison.methods import Method, chosen
 from blpo_dspy.data.examples import dataset_fingerprint, item_prints, reasons_fingerprint
@@ -169,7 +168,7 @@ def compare(
     For the same data, seeds and answers our own optimizers return the same, whatever the number of threads; of DSPy's
     own see `DSPyAdapter`.
 
-    The journal in the folder holds every answer and one line per run, written as it ends; `results.json` is brought up
+    The store in the folder holds every answer and one record per run, written as it ends; `results.json` is brought up
     to date with each. The same call with the same folder continues an interrupted comparison; more methods or seeds may
     be added to it. A run that failed, whose cap was partly used up by failed calls, or whose measurement lacks answers
     because of an outage, is made again from the answers that are there.
@@ -186,7 +185,7 @@ def compare(
         optimizers: Names of `METHODS`, comma-separated; all of them if None. Or methods of your own by name; a name
             stands for the same method whenever the folder is used. "none" is always among them.
         seeds: One run of every method for each.
-        out: Folder for the journal and `results.json`.
+        out: Folder for the store and `results.json`.
         num_threads: LM calls under way at once.
         prices: US dollars per million prompt and per million completion tokens by model name, where DSPy's tables
             don't have them or have others.
@@ -217,9 +216,9 @@ def compare(
     about = _about(student, sets, models, max_calls) | ({} if max_usd is None else {"max_usd": max_usd})
     truth = [example.label for example in sets.test]
     rows: list[ComparisonRow] = []
-    journal = Journal(out, {"comparison": about})
+    job = Job.in_folder(Path(out), "comparison", {"comparison": about}, counting="none")
     try:
-        arena = _Arena(student, sets, models, budget, num_threads, prices, journal, max_outage)
+        arena = _Arena(student, sets, models, budget, num_threads, prices, job, max_outage)
         for seed in dict.fromkeys(seeds):
             baseline: ComparisonRow | None = None
             for name, method in methods.items():
@@ -233,7 +232,7 @@ def compare(
                 write_json(Path(out) / RESULTS, Comparison(tuple(rows), about, truth).to_dict())
                 on_row(row)
     finally:
-        journal.close()
+        job.close()
     return Comparison(tuple(rows), about, truth)
 
 
@@ -268,43 +267,6 @@ def _about(student: VisualJudge, sets: Splits[dspy.Example], models: Models, max
     }
 
 
-class _SharedAnswers(AnswerStore):
-    """One run's view of the answers that all runs share: each is counted once as if this run had paid for it.
-
-    Which run an attempt of an earlier session failed in is not known, so that it counts for none.
-    """
-
-    def __init__(self, journal: Journal, on_calls: Callable[[int], None] = lambda calls: None) -> None:
-        super().__init__()
-        self._journal, self._on_calls = journal, on_calls
-        self._claimed: set[str] = set()
-        self._calls, self._lock = 0, threading.Lock()
-
-    def get(self, key: str) -> tuple[Answer, Usage] | None:
-        known = self._journal.get(key)
-        if known is None:
-            return None
-        usage = Usage(cached=1) if key in self._claimed else known[0].usage
-        self._claimed.add(key)
-        self._count(usage)
-        return known[0], usage
-
-    def put(self, key: str, role: str, answer: Answer) -> None:
-        self._claimed.add(key)
-        self._count(answer.usage)
-        self._journal.put(key, role, answer)
-
-    def put_failed(self, key: str, role: str, usage: Usage) -> None:
-        self._count(usage)
-        self._journal.put_failed(key, role, usage)
-
-    def _count(self, usage: Usage) -> None:
-        if usage.calls:
-            with self._lock:
-                self._calls += usage.calls
-                self._on_calls(self._calls)
-
-
 @dataclass(frozen=True)
 class _Arena:
     """What every method of a comparison is run with."""
@@ -315,19 +277,19 @@ class _Arena:
     budget: Budget
     num_threads: int | None
     prices: Prices
-    journal: Journal
+    job: Job
     max_outage: float
 
     def finished(self, name: str, seed: int) -> ComparisonRow | None:
         """Returns the row of an earlier session, unless it is to be made again: failed calls took something from it."""
-        data = self.journal.recorded(name, seed)
+        data = self.job.recorded(name, seed)
         row = None if data is None else ComparisonRow(**data)
         return None if row is None or row.error or row.outages or row.cut_short else row
 
     def run(self, name: str, method: Method, seed: int, on_calls: Callable[[int], None]) -> ComparisonRow:
         """Runs one method and writes its row down."""
         try:
-            program, record = self._compiled(method, seed, on_calls)
+            program, record = self._compiled(name, method, seed, on_calls)
         except Exception as error:
             if _is_fatal(error):
                 raise
@@ -335,7 +297,7 @@ class _Arena:
             row = ComparisonRow(name, seed, error=f"{type(error).__name__}: {error}")
         else:
             row = _with_record(self._measured(ComparisonRow(name, seed), program), record, len(self.sets.val))
-        self.journal.record(name, seed, asdict(row))
+        self.job.record(name, seed, asdict(row))
         return row
 
     def scored(self, row: ComparisonRow, baseline: ComparisonRow | None) -> ComparisonRow:
@@ -346,8 +308,15 @@ class _Arena:
         curve = [[0.0, baseline.score], *row.curve] if row.curve and baseline.score is not None else row.curve
         return replace(row, paired=None if paired is None else paired.to_dict(), curve=curve)
 
+    def _run(self, name: str, seed: int, on_calls: Callable[[int], None] = lambda calls: None) -> Job:
+        """The view that one run has of the answers that all share: each counts once as if this run had paid for it.
+
+        Which run an attempt of an earlier session failed in makes no difference: it counts for none.
+        """
+        return self.job.another("run", name=f"{name}:{seed}", counting="all", on_calls=on_calls)
+
     def _compiled(
-        self, method: Method, seed: int, on_calls: Callable[[int], None]
+        self, name: str, method: Method, seed: int, on_calls: Callable[[int], None]
     ) -> tuple[VisualJudge, BLPOResult | None]:
         student = method.student(self.student)
         if method.make is None:
@@ -359,7 +328,7 @@ class _Arena:
             budget=self.budget,
             seed=seed,
             num_threads=self.num_threads,
-            answers=_SharedAnswers(self.journal, on_calls),
+            answers=self._run(name, seed, on_calls),
             prices=self.prices,
             max_outage=self.max_outage,
             **method.options,
@@ -372,7 +341,7 @@ class _Arena:
     def _measured(self, row: ComparisonRow, program: VisualJudge) -> ComparisonRow:
         """The row with the measurements on both sets, outside the cap; a call that failed is not an answer."""
         with Workers(self.num_threads) as workers:
-            val, test = (self._verdicts(program, part, workers) for part in (self.sets.val, self.sets.test))
+            val, test = (self._verdicts(row, program, part, workers) for part in (self.sets.val, self.sets.test))
         labels = self.student.labels
         agreement = agreement_of(labels, self.sets.test, test)
         answered = [(e.label, v.label) for e, v in zip(self.sets.val, val, strict=True) if not v.failure]
@@ -388,10 +357,12 @@ class _Arena:
             score=1 - sum(losses) / len(losses) if losses else None,
         )
 
-    def _verdicts(self, program: VisualJudge, examples: Sequence[dspy.Example], workers: Workers) -> list[Verdict]:
-        store = _SharedAnswers(self.journal)
+    def _verdicts(
+        self, row: ComparisonRow, program: VisualJudge, examples: Sequence[dspy.Example], workers: Workers
+    ) -> list[Verdict]:
+        job = self.job.another("measurement", name=f"{row.method}:{row.seed}", counting="all")
         outages = Outages(self.max_outage, known=program is not self.student)
-        meter = Meter(num_threads=workers.num_threads, store=store, prices=self.prices, outages=outages)
+        meter = Meter(num_threads=workers.num_threads, job=job, prices=self.prices, outages=outages)
         return label_images(program, self.models, inputs_of(examples), workers=workers, meter=meter)
 
 

@@ -231,7 +231,7 @@ def align(
         val: What the returned judge is picked on.
         test: Judged once before and once after the search.
         models: The models by role; the judge's own, or those of DSPy's settings, if None.
-        run_dir: A folder for journal, judge, record and report: the same call resumes an interrupted run there, and
+        run_dir: A folder for store, judge, record and report: the same call resumes an interrupted run there, and
             pays for no answer twice. Without it a run cannot be resumed.
         sizes: How many images of a table train, validate and test.
         progress: Whether progress is shown; if None, on a terminal and in a notebook.

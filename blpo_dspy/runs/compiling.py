@@ -14,11 +14,11 @@ from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.verdicts import Verdict, agreement_of
 from blpo_dspy.calls.allowance import Allowance
 from blpo_dspy.calls.failures import RunStoppedError
-from blpo_dspy.calls.journal import FILE_NAME, Journal, answers_in
+from blpo_dspy.calls.job import Job
 from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.calls.meter import GRACE, Meter
 from blpo_dspy.calls.outages import Outages
-from blpo_dspy.calls.store import AnswerStore
+from blpo_dspy.calls.store import FILE_NAME
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.examples import dataset_fingerprint
 from blpo_dspy.data.labels.space import LabelSpace
@@ -46,8 +46,6 @@ from blpo_dspy.runs.data.sets import Sets
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import CompileWatch, Watch
 from blpo_dspy.runs.record import Aligned, SplitAgreement, card
-
-_MEASURED = "measured"  # the folder in a log folder
 
 
 def compile_and_measure(
@@ -113,16 +111,16 @@ def _measured(optimizer: BLPO, judges: _Judges, models: Models, watch: Watch) ->
     search, record = judges.search, judges.record
     allowance = Allowance(search.budget(), lambda: record.ledger + meter.ledger, RunStoppedError, judges.began)
     grace = 0.0 if optimizer.log_dir is None else GRACE
-    with _final_answers(optimizer, judges.sets) as store, Workers(search.threads, grace=grace) as workers:
-        if isinstance(store, Journal):
-            store.spend_under(search.budget())
-        batched = BatchedAnswers(store, search, watch) if search.batch_api and isinstance(store, Journal) else None
+    with _final_answers(optimizer, judges.sets) as job, Workers(search.threads, grace=grace) as workers:
+        if optimizer.log_dir is not None:
+            job.spend_under(search.budget())
+        batched = BatchedAnswers(job, search, watch) if search.batch_api and optimizer.log_dir is not None else None
         meter = (
             batched.meter
             if batched is not None
             else Meter(
                 num_threads=workers.num_threads,
-                store=store,
+                job=job,
                 admit=lambda ledger: allowance.admit(record.ledger + record.unused + ledger),
                 prices=search.prices,
                 deadline=allowance.deadline,
@@ -154,12 +152,11 @@ def _measured(optimizer: BLPO, judges: _Judges, models: Models, watch: Watch) ->
 
 def _measured_under_another_budget(optimizer: BLPO, sets: Sets, search: Search) -> int:
     """How many calls an earlier session measured with, which this search may not need."""
-    if optimizer.log_dir is None or not (Path(optimizer.log_dir) / _MEASURED / FILE_NAME).exists():
+    if optimizer.log_dir is None or not (Path(optimizer.log_dir) / FILE_NAME).exists():
         return 0
-    with _final_answers(optimizer, sets) as store:
-        assert isinstance(store, Journal)
-        store.spend_under(search.budget())
-        return store.unused().total.calls
+    with _final_answers(optimizer, sets) as job:
+        job.spend_under(search.budget())
+        return job.unused().total.calls
 
 
 def _looked_into(judges: _Judges, ask: Ask, allowance: Allowance) -> Aligned:
@@ -195,7 +192,7 @@ def claim(start: VisualJudge, sets: Sets, models: Models, search: Search, log_di
     """Takes a log folder for `compile_and_measure`, so that one of another run is refused before any call.
 
     Raises:
-        JournalError: If it holds another run.
+        StoreError: If it holds another run.
         BlpoError: If a batch endpoint is to be used and can't be, or is not to be and batches are under way.
     """
     check_search(search, start, models, log_dir)
@@ -203,9 +200,9 @@ def claim(start: VisualJudge, sets: Sets, models: Models, search: Search, log_di
         return
     optimizer = make_optimizer(models, search, 0, log_dir)
     optimizer.claim_folder(start, trainset=sets.train, valset=sets.val or None)
-    with _final_answers(optimizer, sets) as store:
-        if isinstance(store, Journal) and not search.batch_api:
-            check_no_batches(store)
+    with _final_answers(optimizer, sets) as job:
+        if not search.batch_api:
+            check_no_batches(job)
 
 
 def _agreements(
@@ -265,18 +262,16 @@ def _checked(judges: _Judges, verdicts: Mapping[str, list[Verdict]], ask: Ask, *
 
 
 @contextlib.contextmanager
-def _final_answers(optimizer: BLPO, sets: Sets) -> Iterator[AnswerStore | None]:
-    """The answers for the measurements after the search: those of the search, and a journal in the log folder."""
+def _final_answers(optimizer: BLPO, sets: Sets) -> Iterator[Job]:
+    """The job of the measurements after the search, whose answers are known."""
     if optimizer.log_dir is None:
+        assert optimizer.answers is not None
         yield optimizer.answers
         return
-    log_dir = Path(optimizer.log_dir)
     fingerprint = {"test": dataset_fingerprint(sets.test), "val": dataset_fingerprint(sets.val)}
-    journal = Journal(log_dir / _MEASURED, fingerprint, known=answers_in(log_dir))
-    try:
-        yield journal
-    finally:
-        journal.close()
+    with contextlib.closing(Job.in_folder(Path(optimizer.log_dir), "measurement", fingerprint)) as job:
+        yield job
+        job.end("done")
 
 
 def make_optimizer(models: Models, search: Search, reserved: int, log_dir: Path | None = None) -> BLPO:
@@ -294,7 +289,7 @@ def make_optimizer(models: Models, search: Search, reserved: int, log_dir: Path 
         max_outage=search.max_outage,
         guards=replace(guards, **search.guards()),
         log_dir=log_dir,
-        answers=AnswerStore() if log_dir is None else None,
+        answers=Job.in_memory() if log_dir is None else None,
         **search.given(),
     )
 

@@ -15,7 +15,7 @@ from blpo_dspy.agreement.figures import table_figures
 from blpo_dspy.agreement.intervals import Interval, PairedComparison, agreement_intervals
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.verdicts import Verdict, agreement_of, compare_verdicts
-from blpo_dspy.calls.journal import Journal
+from blpo_dspy.calls.job import Job
 from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.calls.meter import GRACE, Meter
 from blpo_dspy.calls.outages import MAX_OUTAGE, Outages
@@ -111,7 +111,7 @@ def measure(
         seed: Of the intervals.
         progress: Whether progress is shown; if None, on a terminal and in a notebook.
         orders: Whether judges of pairs are asked in "both" orders of the images or "one".
-        run_dir: A folder for a journal of the answers: a request that it holds the answer to, as after an interruption,
+        run_dir: A folder for the answers: a request that it holds the answer to, as after an interruption,
             is not paid for again, whether or not DSPy's cache knows it.
 
     Raises:
@@ -151,8 +151,8 @@ def measured(
     Further arguments and errors are those of `measure`.
     """
     labels, said = asked[0][0].labels, []
-    with asking(num_threads, run_dir, "evaluate") as (workers, journal):
-        meter = Meter(num_threads=workers.num_threads, store=journal, outages=Outages(max_outage))
+    with asking(num_threads, run_dir, "evaluate") as (workers, job):
+        meter = Meter(num_threads=workers.num_threads, job=job, outages=Outages(max_outage))
         for judge, models, examples in asked:
             watch.begin("judging", len(examples))
             how: dict[str, Any] = {"workers": workers, "meter": meter, "done": watch.advance, "orders": orders}
@@ -170,17 +170,19 @@ def measured(
 
 
 @contextlib.contextmanager
-def asking(num_threads: int | None, run_dir: Path | None, name: str) -> Iterator[tuple[Workers, Journal | None]]:
-    """Yields threads for LM calls, and the journal of this name in a folder, if there is one.
+def asking(num_threads: int | None, run_dir: Path | None, name: str) -> Iterator[tuple[Workers, Job | None]]:
+    """Yields threads for LM calls, and the job of this name in the store of a folder, if there is one.
 
     Raises:
-        JournalError: If it cannot be written, or another process is writing it.
+        StoreError: If it cannot be written.
     """
     with contextlib.ExitStack() as stack:
-        journal = None
+        job = None
         if run_dir is not None:
-            journal = stack.enter_context(contextlib.closing(Journal(run_dir, {}, file_name=f"{name}.jsonl")))
-        yield stack.enter_context(Workers(num_threads, grace=0.0 if journal is None else GRACE)), journal
+            job = stack.enter_context(contextlib.closing(Job.in_folder(run_dir, name, {})))
+        yield stack.enter_context(Workers(num_threads, grace=0.0 if job is None else GRACE)), job
+        if job is not None:
+            job.end("done")
 
 
 def own_data(judge: VisualJudge, examples: Sequence[dspy.Example]) -> Iterator[str]:

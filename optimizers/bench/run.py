@@ -1,15 +1,16 @@
-"""What one compile works with: the student on the bench, metered LMs, the budget, the journal."""
+"""What one compile works with: the student on the bench, metered LMs, the budget, the job."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import dspy
 
 from blpo_dspy.calls.allowance import Allowance
 from blpo_dspy.calls.budget import CAPS
-from blpo_dspy.calls.journal import Journal
+from blpo_dspy.calls.job import Job
 from blpo_dspy.calls.meter import GRACE, Meter
 from blpo_dspy.calls.outages import Outages
 from blpo_dspy.calls.workers import Workers
@@ -45,7 +46,7 @@ class Run:
         start: The student's instructions.
         predictors: The names of the student's two predictors.
         lms: For each predictor name its metered LM.
-        journal: Where the run is written down, None without a log folder.
+        job: Where answers are kept, and with a log folder what comes of the run.
         per_example: LM calls that judging an example takes, as far as is known from the program.
         describes: Whether judging an example takes a description of it, as far as is known from the program.
         evidence: What the judge reads (`VisualJudge.evidence`), None where the program doesn't say.
@@ -85,10 +86,11 @@ class Run:
         self.describes = self.per_example > 1
         self.evidence: str | None = getattr(student, "evidence", None)
         self.ended = ""
-        self.journal = self._opened_journal(optimizer, student, {name: lm for name, (lm, _) in lms.items()})
+        self._keeps, self.job = optimizer.log_dir is not None, self._opened(
+            optimizer, student, {name: lm for name, (lm, _) in lms.items()})
         self.meter = Meter(
             num_threads=workers.num_threads,
-            store=optimizer.answers or self.journal,
+            job=self.job,
             admit=self.allowance.admit,
             prices=optimizer.prices,
             deadline=self.allowance.deadline,
@@ -110,19 +112,17 @@ class Run:
         )
         self.optimizer_lm = self.meter.wrap(optimizer.prompt_model, "optimizer")
 
-    def _opened_journal(
-        self, optimizer: OptimizerOptions, student: dspy.Module, lms: dict[str, dspy.BaseLM]
-    ) -> Journal | None:
+    def _opened(self, optimizer: OptimizerOptions, student: dspy.Module, lms: dict[str, dspy.BaseLM]) -> Job:
         if optimizer.log_dir is None:
-            return None
+            return Job.in_memory() if optimizer.answers is None else optimizer.answers
         models = {"optimizer": optimizer.prompt_model, **lms}
         about = fingerprint(student, self.data, optimizer.label_field, models, optimizer.metric, self.labels)
-        return Journal(optimizer.log_dir, {"options": optimizer.options, **about})
+        return Job.in_folder(Path(optimizer.log_dir), "search", {"options": optimizer.options, **about})
 
     def write(self, kind: str, number: int, data: Any) -> None:
-        """Writes what came of the run to the journal, if there is one."""
-        if self.journal is not None:
-            self.journal.record(kind, number, data)
+        """Writes down what came of the run, if there is a log folder."""
+        if self._keeps:
+            self.job.record(kind, number, data)
 
     def check_answered(self, stop_reason: str) -> None:
         """Refuses to return a program of a search in which every LM call failed.
@@ -141,12 +141,13 @@ class Run:
         try:
             if kind is not None:
                 self.meter.stop()
-                if self.journal is not None:
-                    # What is under way is paid for: it is waited for a little, so that the journal gets it.
+                if self._keeps:
+                    # What is under way is paid for: wait a little for the answers, which are kept.
                     self.workers.drain(GRACE)
         finally:
-            if self.journal is not None:
-                self.journal.close()
+            if self._keeps:
+                self.job.end("done" if kind is None else kind.__name__)
+                self.job.close()
 
 
 def unmeasured(meter: Meter, what: str, stop_reason: str) -> BlpoError:

@@ -16,7 +16,7 @@ from dspy.utils.exceptions import LMError
 from blpo_dspy.calls.allowance import Allowance
 from blpo_dspy.calls.budget import CAPS
 from blpo_dspy.calls.failures import RunStoppedError
-from blpo_dspy.calls.journal import Journal
+from blpo_dspy.calls.job import Job
 from blpo_dspy.calls.ledger import Ledger, Usage
 from blpo_dspy.calls.meter import GRACE, Meter
 from blpo_dspy.calls.outages import Outages
@@ -121,13 +121,13 @@ class Meters(ExitStack):
 
     def another(self, name: str) -> Meter:
         """Returns a meter with nothing in its memory but what an earlier session of the same run asked for."""
-        journal = None
+        job = None
         if self._run_dir is not None:
-            journal = self.enter_context(closing(Journal(self._run_dir / "beforehand", {}, file_name=f"{name}.jsonl")))
+            job = self.enter_context(closing(Job.in_folder(self._run_dir, "precheck", {}, name=name, memory=name)))
         before = self.ledger()
         meter = Meter(
             num_threads=thread_count(self._search.threads),
-            store=journal,
+            job=job,
             admit=lambda ledger: self._allowance.admit(before + ledger),
             prices=self._search.prices,
             deadline=self._allowance.deadline,

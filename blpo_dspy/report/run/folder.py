@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from blpo_dspy.agreement.label_errors import LikelyError
-from blpo_dspy.calls.journal import FILE_NAME as JOURNAL
+from blpo_dspy.calls.store import FILE_NAME as STORE
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.report.html import REPORT_DATA, THUMBNAILS
 from blpo_dspy.report.run.items import Item
@@ -94,7 +94,7 @@ def load_run(folder: Path) -> RunFolder:
     Raises:
         BlpoError: If the folder holds no run, or a file of it is damaged.
     """
-    if not (folder / RESULT).exists() and (folder / JOURNAL).exists():
+    if not (folder / RESULT).exists() and (folder / STORE).exists():
         raise BlpoError(
             f"{folder}: the run there has not ended, so that there is nothing to report; repeat its command, which "
             "resumes"

@@ -85,7 +85,7 @@ def calibrate(
         max_outage: Seconds that a server which has stopped answering is waited for.
         orders: Whether a judge of pairs is asked in "both" orders of the images or "one"; predict in the same.
         progress: Whether progress is shown; if None, on a terminal and in a notebook.
-        run_dir: A folder for a journal of the answers: a request that it holds the answer to, as after an interruption
+        run_dir: A folder for the answers: a request that it holds the answer to, as after an interruption
             or where further examples are labelled, is not paid for again, whether or not DSPy's cache knows it.
 
     Returns:
@@ -217,8 +217,8 @@ def calibrated_on(
     said, ledgers = [], []
     for number, (stage, own) in enumerate(zip(stages, models, strict=True), 1):
         watch.begin("judging" if len(stages) == 1 else f"judge {number}", len(examples))
-        with asking(num_threads, run_dir, f"calibrate-{number}") as (workers, journal):
-            meter = Meter(num_threads=workers.num_threads, store=journal, outages=Outages(max_outage), prices=prices)
+        with asking(num_threads, run_dir, f"calibrate-{number}") as (workers, job):
+            meter = Meter(num_threads=workers.num_threads, job=job, outages=Outages(max_outage), prices=prices)
             verdicts = label_images(
                 stage, own, inputs_of(examples), workers=workers, meter=meter, done=watch.advance, orders=promise.orders
             )

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from blpo_dspy.calls.journal import Journal
+from blpo_dspy.calls.job import Job
 from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.errors import BlpoError
@@ -48,14 +48,14 @@ class BatchedAnswers:
         meter: Hands the answers out.
     """
 
-    def __init__(self, journal: Journal, search: Search, watch: Watch) -> None:
+    def __init__(self, job: Job, search: Search, watch: Watch) -> None:
         self._search = search
 
         def show(waiting: Waiting) -> None:
             watch.show("waiting for batches", waiting.completed, str(waiting))
 
         api = BatchApi(prices=search.prices, on_submit=lambda offer: watch.say(str(offer)), on_wait=show)
-        self._batches = Batches(api, journal, max_outage=search.max_outage)
+        self._batches = Batches(api, job, max_outage=search.max_outage)
         self.meter = self._batches.meter
 
     def buy(

@@ -1,0 +1,279 @@
+"""A job in a store: what was paid for and its results, so that an interrupted job resumes without paying again.
+
+The algorithms are deterministic given the LM's answers. A resumed job therefore starts from the beginning and takes
+every answer that the store holds from there; it pays only for what is missing and ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from blpo_dspy.calls.answers import Answer
+from blpo_dspy.calls.batch_record import BatchRecord
+from blpo_dspy.calls.budget import Budget
+from blpo_dspy.calls.ledger import Ledger, Usage
+from blpo_dspy.calls.store import FILE_NAME, SPENT, Store, StoreError
+
+Counting: TypeAlias = Literal["own", "all", "none"]
+
+# What a version without a store wrote.
+_JOURNALS = ("journal.jsonl", "measured/journal.jsonl", "beforehand/*.jsonl", "evaluate.jsonl", "calibrate-*.jsonl")
+_EMPTY = """SELECT NOT EXISTS (SELECT 1 FROM answers WHERE job = :job)
+    AND NOT EXISTS (SELECT 1 FROM failures WHERE job = :job) AND NOT EXISTS (SELECT 1 FROM records WHERE job = :job)
+    AND NOT EXISTS (SELECT 1 FROM verdicts WHERE job = :job) AND NOT EXISTS (SELECT 1 FROM batches WHERE job = :job)"""
+
+
+class Job:
+    """One search, measurement or prediction, in one session; use `in_folder` or `in_memory`.
+
+    Answers are shared by all jobs of a store, except where a job asks requests again on purpose (`memory`).
+
+    Args:
+        store: Where it is kept; it is closed with the job.
+        kind: What it is, such as "search".
+        fingerprint: What its results depend on: data, options, models. Another one under the same name is refused.
+        name: Distinguishes jobs of one kind in a store.
+        memory: The jobs that share answers; "" are most.
+        counting: Which known answers count like calls where they are first taken up: those that earlier sessions of
+            this job paid for ("own"), "all", or "none".
+        on_calls: Called with the number of calls that count, each time there are more.
+        elsewhere: What the user can do instead of continuing the job, for the messages.
+
+    Raises:
+        StoreError: If the store holds another run under this name.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        kind: str,
+        fingerprint: Mapping[str, Any],
+        *,
+        name: str = "",
+        memory: str = "",
+        counting: Counting = "own",
+        on_calls: Callable[[int], None] = lambda calls: None,
+        elsewhere: str = "choose another folder",
+    ) -> None:
+        self.store, self._memory, self._counting, self._on_calls = store, memory, counting, on_calls
+        self._lock = threading.Lock()
+        self._claimed: set[str] = set()
+        self._calls = 0
+        self._counts_unused = False
+        self._unused: Ledger | None = None  # changed only where an answer is taken up
+        with store.transaction():
+            self.id = self._opened(kind, name, plain(fingerprint), elsewhere)
+        self._attempts: dict[str, Ledger] = {}  # those of earlier sessions that failed, by request
+        for key, role, usage in store.rows("SELECT key, role, usage FROM failures WHERE job = ?", (self.id,)):
+            self._attempts[key] = self._attempts.get(key, Ledger({})) + Ledger({role: _usage(usage)})
+        self._unclaimed: dict[str, Ledger] = {}
+        if counting == "own":
+            for key, role, usage in store.rows("SELECT key, role, usage FROM answers WHERE job = ?", (self.id,)):
+                self._unclaimed[key] = Ledger({role: _usage(usage)}) + self._attempts.pop(key, Ledger({}))
+
+    @classmethod
+    def in_folder(cls, folder: Path, kind: str, fingerprint: Mapping[str, Any], **options: Any) -> Job:
+        """Returns a job in the store of a folder; options are those of the class.
+
+        Raises:
+            StoreError: As `Store`, or if the folder holds another run, or one of a version without a store.
+        """
+        for pattern in _JOURNALS:
+            for found in folder.glob(pattern):
+                raise StoreError(
+                    f"{found}: was written by an earlier version of blpo-dspy, whose runs this one does not continue; "
+                    f"{options.get('elsewhere', 'choose another folder')}"
+                )
+        store = Store(folder / FILE_NAME)
+        try:
+            return cls(store, kind, fingerprint, **options)
+        except BaseException:
+            store.close()
+            raise
+
+    @classmethod
+    def in_memory(cls, **options: Any) -> Job:
+        """Returns a job that nothing is kept of."""
+        return cls(Store(None), "calls", {}, **options)
+
+    def _opened(self, kind: str, name: str, fingerprint: str, elsewhere: str) -> int:
+        known = self.store.one("SELECT id, fingerprint FROM jobs WHERE kind = ? AND name = ?", (kind, name))
+        command, now = " ".join(sys.argv), time.time()
+        if known is None:
+            values = (kind, name, fingerprint, command, now, self.store.session)
+            sql = "INSERT INTO jobs (kind, name, fingerprint, command, began, session) VALUES (?, ?, ?, ?, ?, ?)"
+            return self.store.write(sql, values)
+        job, before = known
+        if before != fingerprint and not self.store.one(_EMPTY, {"job": job})[0]:
+            places = "; ".join(differences(json.loads(before), json.loads(fingerprint))[:5])
+            raise StoreError(f"{self.store.path}: belongs to another run, which differs in {places}; {elsewhere}")
+        self.store.write(
+            "UPDATE jobs SET fingerprint = ?, command = ?, session = ?, ended = NULL, outcome = NULL WHERE id = ?",
+            (fingerprint, command, self.store.session, job),
+        )
+        return int(job)
+
+    def another(self, kind: str, **options: Any) -> Job:
+        """Returns a further job in the same store, which stays open; options are those of the class."""
+        return Job(self.store, kind, options.pop("fingerprint", {}), **options)
+
+    @property
+    def path(self) -> Path | None:
+        """The file, None in memory."""
+        return self.store.path
+
+    def knows(self, key: str) -> bool:
+        """Whether there is an answer to a request."""
+        sql = "SELECT 1 FROM answers WHERE memory = ? AND key = ?"
+        return self.store.one(sql, (self._memory, key)) is not None
+
+    def get(self, key: str) -> tuple[Answer, Usage] | None:
+        """Returns the answer to an equal request and what taking it adds to the ledger, or None."""
+        sql = "SELECT answer, usage, job FROM answers WHERE memory = ? AND key = ?"
+        found = self.store.one(sql, (self._memory, key))
+        if found is None:
+            return None
+        answer = Answer.of(json.loads(found[0]), _usage(found[1]))
+        with self._lock:
+            first = key not in self._claimed
+            self._claimed.add(key)
+            paid = self._unclaimed.pop(key, None)
+            if paid is not None:
+                self._unused = None
+        counts = self._counting == "all" or (self._counting == "own" and found[2] == self.id)
+        usage = (answer.usage if paid is None else paid.total) if first and counts else Usage(cached=1)
+        self._count(usage)
+        return answer, usage
+
+    def _count(self, usage: Usage) -> None:
+        if usage.calls:
+            with self._lock:
+                self._calls += usage.calls
+                self._on_calls(self._calls)
+
+    def reserve(self, key: str, role: str, model: str) -> bool:
+        """Notes that a request is about to be sent; False while another process waits for its answer, or has it."""
+        sql = (
+            "INSERT OR IGNORE INTO under_way SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 "
+            "WHERE NOT EXISTS (SELECT 1 FROM answers WHERE memory = ?1 AND key = ?2)"
+        )
+        with self.store.transaction():
+            self.store.write(sql, (self._memory, key, self.id, role, model, self.store.session, time.time()))
+            return bool(self.store.one("SELECT changes()")[0])
+
+    def put(self, key: str, role: str, answer: Answer, model: str = "") -> None:
+        """Writes an answer down; it is kept once this returns."""
+        usage = answer.usage.counts
+        with self.store.transaction():
+            self.store.write("DELETE FROM under_way WHERE memory = ? AND key = ?", (self._memory, key))
+            self.store.write(
+                "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (self._memory, key, self.id, role, model, json.dumps(usage), json.dumps(answer.to_dict(), default=str)),
+            )
+            self.store.spend(self.id, role, model, usage)
+        with self._lock:
+            self._claimed.add(key)
+        self._count(answer.usage)
+
+    def put_failed(self, key: str, role: str, usage: Usage, model: str = "") -> None:
+        """Writes down that an attempt at a request failed, and its usage."""
+        with self.store.transaction():
+            self.store.write("DELETE FROM under_way WHERE memory = ? AND key = ?", (self._memory, key))
+            values = (self.id, key, role, json.dumps(usage.counts))
+            self.store.write("INSERT INTO failures VALUES (?, ?, ?, ?)", values)
+            self.store.spend(self.id, role, model, usage.counts)
+        self._count(usage)
+
+    def failed(self) -> dict[str, Usage]:
+        """Returns the usage of the failed attempts of earlier sessions at requests without an answer, by role."""
+        if self._counting != "own":
+            return {}
+        return dict(sum(self._attempts.values(), Ledger({})).roles)
+
+    def spend_under(self, budget: Budget | None) -> None:
+        """Notes what the job may spend, as far as that decides its way.
+
+        Under the budget that it began with a job goes the same way again and takes every answer up. Under another one
+        it may leave some out, which count as well then: see `unused`.
+        """
+        caps = {} if budget is None else {k: v for k, v in asdict(budget).items() if k != "max_seconds"}
+        first = self.recorded("budget", 0)
+        if first is None:
+            self.record("budget", 0, caps)
+        self._counts_unused, self._unused = first not in (None, caps), None
+
+    def unused(self) -> Ledger:
+        """Returns the usage of the answers that earlier sessions paid for and this one has not taken up so far."""
+        with self._lock:
+            if self._unused is None:
+                self._unused = sum(self._unclaimed.values() if self._counts_unused else (), Ledger({}))
+            return self._unused
+
+    def spent(self) -> Ledger:
+        """Returns what all sessions have spent so far, by role, without seconds and images."""
+        names = ", ".join(f"SUM({name})" for name in SPENT)
+        rows = self.store.rows(f"SELECT role, {names} FROM spent WHERE job = ? GROUP BY role", (self.id,))
+        return Ledger({str(role): Usage(**dict(zip(SPENT, sums, strict=True))) for role, *sums in rows})
+
+    def recorded(self, kind: str, number: int) -> Any:
+        """Returns what was written with `record`, in this session or an earlier one; None if nothing was."""
+        sql = "SELECT data FROM records WHERE job = ? AND kind = ? AND number = ?"
+        found = self.store.one(sql, (self.id, kind, number))
+        return None if found is None else json.loads(found[0])
+
+    def record(self, kind: str, number: int, data: Any) -> None:
+        """Writes down a result of the job (a round, a validation, the end)."""
+        values = (self.id, kind, number, plain(data))
+        self.store.write("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", values)
+
+    @property
+    def batches(self) -> dict[str, BatchRecord]:
+        """The batches whose answers are not all known yet, by their names here."""
+        rows = self.store.rows("SELECT name, data FROM batches WHERE job = ?", (self.id,))
+        return {name: BatchRecord.of(json.loads(data)) for name, data in rows}
+
+    def put_batch(self, record: BatchRecord) -> None:
+        """Writes down where a batch stands, or that nothing more is expected of it."""
+        if record.closed:
+            self.store.write("DELETE FROM batches WHERE job = ? AND name = ?", (self.id, record.name))
+        else:
+            values = (self.id, record.name, json.dumps(asdict(record)))
+            self.store.write("INSERT OR REPLACE INTO batches VALUES (?, ?, ?)", values)
+        self.store.one("PRAGMA wal_checkpoint(PASSIVE)")  # on disk, whatever happens to the machine
+
+    def end(self, outcome: str) -> None:
+        """Writes down how the session ended: "done", "stopped" or an error."""
+        self.store.write("UPDATE jobs SET ended = ?, outcome = ? WHERE id = ?", (time.time(), outcome, self.id))
+
+    def close(self) -> None:
+        """Ends the use of the store."""
+        self.store.close()
+
+
+def plain(data: Any) -> str:
+    """Returns data as JSON, names in order."""
+    return json.dumps(data, sort_keys=True, default=str)
+
+
+def _usage(text: str) -> Usage:
+    return Usage(**json.loads(text))
+
+
+def differences(before: Any, now: Any, path: str = "") -> list[str]:
+    """Returns one line per place in which two fingerprints differ."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = sorted({*before, *now})
+        return [line for key in keys for line in differences(before.get(key), now.get(key), f"{path}.{key}".strip("."))]
+    return [] if before == now else [f"{path}: {_short(before)} there, {_short(now)} now"]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"

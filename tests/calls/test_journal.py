@@ -33,7 +33,7 @@ from blpo_dspy.calls.journal import FILE_NAME, Journal
 from blpo_dspy.calls.journal_file import JournalError
 from blpo_dspy.calls.ledger import Ledger, Usage
 from blpo_dspy.calls.meter import Meter
-from blpo_dspy.calls.store import Answer
+from blpo_dspy.calls.answers import Answer
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.optimizers.bench import run
 

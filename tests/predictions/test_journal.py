@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from blpo_dspy.calls.batch_record import BatchRecord
 from blpo_dspy.calls.ledger import Usage
-from blpo_dspy.calls.store import Answer
+from blpo_dspy.calls.answers import Answer
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.predictions.journal import PredictionJournal
 

@@ -159,9 +159,13 @@ def test_shards_are_judged_on_ray_or_one_by_one(tmp_path: Path) -> None:
 
 def test_an_edit_is_judged_beside_its_original(tmp_path: Path) -> None:
     """Which the same instruction without the original cannot do as well."""
-    before, after, alone = figures(run("reference", tmp_path), r"accuracy (\d\.\d\d)")
+    shown = run("reference", tmp_path)
+    before, after, alone = figures(shown, r": accuracy (\d\.\d\d),")
     assert after > before + 0.15
     assert after > alone + 0.05
+    told = r"^margin, what the original is worth on the same 200 photographs: accuracy .* \(\+(\d\.\d+), 95% interval .*: better"
+    (margin,) = re.findall(told, shown, re.MULTILINE)
+    assert float(margin) == pytest.approx(after - alone, abs=0.01), "the difference of the two lines above is named"
 
 
 @pytest.mark.parametrize(("name", "calls"), [("pairwise", 4), ("reference", 2)])

@@ -32,6 +32,7 @@ from blpo_dspy.programs.artifact import (
     states_of,
 )
 from blpo_dspy.programs.batching import Item, batch_inputs, listed, run_batch
+from blpo_dspy.programs.card_fields import checked_card
 from blpo_dspy.programs.confidence import TEMPERATURE, VOTES, Confidence
 from blpo_dspy.programs.judging import Judgement, arun, describe, run
 from blpo_dspy.programs.metric import judge_metric
@@ -519,7 +520,7 @@ class VisualJudge(dspy.Module):
         super().load_state(state, allow_unsafe_lm_state=allow_unsafe_lm_state)
 
     def _restore(self, data: Mapping[str, Any]) -> None:
-        pixel_policy, card = PixelPolicy.from_dict(data["pixel_policy"]), dict(data["card"])
+        pixel_policy, card = PixelPolicy.from_dict(data["pixel_policy"]), checked_card(data["card"])
         self.load_state({name: predictor_state(data[name]) for name in ("verbalizer", "judge")})
         self.pixel_policy, self.card = pixel_policy, card
 

@@ -163,7 +163,8 @@ def test_an_edit_is_judged_beside_its_original(tmp_path: Path) -> None:
     before, after, alone = figures(shown, r": accuracy (\d\.\d\d),")
     assert after > before + 0.15
     assert after > alone + 0.05
-    told = r"^margin, what the original is worth on the same 200 photographs: accuracy .* \(\+(\d\.\d+), 95% interval .*: better"
+    told = r"^margin, what the original is worth on the same 200 photographs: accuracy .* \(\+(\d\.\d+), 95% interval"
+    assert "): better;" in shown
     (margin,) = re.findall(told, shown, re.MULTILINE)
     assert float(margin) == pytest.approx(after - alone, abs=0.01), "the difference of the two lines above is named"
 

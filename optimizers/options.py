@@ -57,6 +57,10 @@ class OptimizerOptions:
     algorithm: ClassVar[str]
     # What a call raises that the budget doesn't pay for.
     refusal: ClassVar[type[BaseException]] = RunStoppedError
+    # The packages that it imports and this library does not.
+    packages: ClassVar[Sequence[str]] = ()
+    # The kinds of labels that it can handle, by the names in `LabelSpace.to_dict`.
+    label_kinds: ClassVar[Sequence[str]] = ("nominal", "ordinal", "pairwise", "scores")
 
     prompt_model: dspy.BaseLM
     metric: Metric | None = None

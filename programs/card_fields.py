@@ -37,7 +37,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-_CONTAINERS = {list: "a list", dict: "a dictionary"}
+_CONTAINERS: Mapping[type, str] = {list: "a list", dict: "a dictionary"}
 _TEXT = _Kind("text", lambda value: isinstance(value, str))
 _COUNT = _Kind("a whole number that is not negative", lambda value: type(value) is int and value >= 0)
 _WHOLE = _Kind("a whole number", lambda value: type(value) is int)

@@ -23,6 +23,7 @@ from blpo_dspy.calls.outages import MAX_OUTAGE, Outages, checked_outage
 from blpo_dspy.calls.store import Answer, AnswerStore
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.comparison.methods import Method, chosen
+from blpo_dspy.comparison.needs import Terms, check_methods
 from blpo_dspy.data.examples import dataset_fingerprint, item_prints, reasons_fingerprint
 from blpo_dspy.data.fields import IMAGE
 from blpo_dspy.data.labels.normalize import Label
@@ -195,8 +196,8 @@ def compare(
         on_row: Called with each row as it is finished, also with those of an earlier session.
 
     Raises:
-        BlpoError: If a method is unknown, a cap pays for nothing or can't be kept, or the folder holds another
-            comparison.
+        BlpoError: If methods are unknown or cannot run, a cap pays for nothing or can't be kept, or the folder holds
+            another comparison. Nothing was spent then.
         ModelError: If a model cannot be used at all; what was finished is kept.
     """
     if isinstance(optimizers, Mapping):
@@ -214,12 +215,14 @@ def compare(
     models = Models(*(getattr(models, role).copy(cache=False) for role in ROLES))
     budget, prices = Budget(max_calls, max_usd=max_usd), checked_prices(prices)
     check_priced(budget.max_usd, [getattr(models, role) for role in ROLES], prices)
+    terms = Terms(models, budget, num_threads, prices, max_outage)
+    check_methods(methods, terms, student, sets.train, sets.val)
     about = _about(student, sets, models, max_calls) | ({} if max_usd is None else {"max_usd": max_usd})
     truth = [example.label for example in sets.test]
     rows: list[ComparisonRow] = []
     journal = Journal(out, {"comparison": about})
     try:
-        arena = _Arena(student, sets, models, budget, num_threads, prices, journal, max_outage)
+        arena = _Arena(student, sets, terms, journal)
         for seed in dict.fromkeys(seeds):
             baseline: ComparisonRow | None = None
             for name, method in methods.items():
@@ -311,12 +314,8 @@ class _Arena:
 
     student: VisualJudge
     sets: Splits[dspy.Example]
-    models: Models
-    budget: Budget
-    num_threads: int | None
-    prices: Prices
+    terms: Terms
     journal: Journal
-    max_outage: float
 
     def finished(self, name: str, seed: int) -> ComparisonRow | None:
         """Returns the row of an earlier session, unless it is to be made again: failed calls took something from it."""
@@ -350,20 +349,9 @@ class _Arena:
         self, method: Method, seed: int, on_calls: Callable[[int], None]
     ) -> tuple[VisualJudge, BLPOResult | None]:
         student = method.student(self.student)
-        if method.make is None:
+        optimizer = self.terms.optimizer(method, seed, _SharedAnswers(self.journal, on_calls))
+        if optimizer is None:
             return student, None
-        optimizer = method.make(
-            prompt_model=_apart(self.models.optimizer, seed),
-            task_model=self.models.judge,
-            verbalizer_model=self.models.verbalizer,
-            budget=self.budget,
-            seed=seed,
-            num_threads=self.num_threads,
-            answers=_SharedAnswers(self.journal, on_calls),
-            prices=self.prices,
-            max_outage=self.max_outage,
-            **method.options,
-        )
         program = optimizer.compile(student, trainset=self.sets.train, valset=self.sets.val)
         record: BLPOResult = program.detailed_results
         _check_searched(record)
@@ -371,7 +359,7 @@ class _Arena:
 
     def _measured(self, row: ComparisonRow, program: VisualJudge) -> ComparisonRow:
         """The row with the measurements on both sets, outside the cap; a call that failed is not an answer."""
-        with Workers(self.num_threads) as workers:
+        with Workers(self.terms.num_threads) as workers:
             val, test = (self._verdicts(program, part, workers) for part in (self.sets.val, self.sets.test))
         labels = self.student.labels
         agreement = agreement_of(labels, self.sets.test, test)
@@ -390,9 +378,9 @@ class _Arena:
 
     def _verdicts(self, program: VisualJudge, examples: Sequence[dspy.Example], workers: Workers) -> list[Verdict]:
         store = _SharedAnswers(self.journal)
-        outages = Outages(self.max_outage, known=program is not self.student)
-        meter = Meter(num_threads=workers.num_threads, store=store, prices=self.prices, outages=outages)
-        return label_images(program, self.models, inputs_of(examples), workers=workers, meter=meter)
+        outages = Outages(self.terms.max_outage, known=program is not self.student)
+        meter = Meter(num_threads=workers.num_threads, store=store, prices=self.terms.prices, outages=outages)
+        return label_images(program, self.terms.models, inputs_of(examples), workers=workers, meter=meter)
 
 
 def _check_searched(record: BLPOResult) -> None:
@@ -428,13 +416,6 @@ def _is_fatal(error: BaseException) -> bool:
     while isinstance(cause, ModelError):
         cause = cause.__cause__
     return isinstance(cause, FATAL_ERRORS)
-
-
-def _apart(lm: dspy.LM, seed: int) -> dspy.LM:
-    """The LM with samples of its own for each seed, as the answers are shared; one without sampling has but one."""
-    copy = lm.copy(rollout_id=seed) if seed and lm.kwargs.get("temperature") != 0 else lm
-    assert isinstance(copy, dspy.LM)
-    return copy
 
 
 def _curve(record: BLPOResult, row: ComparisonRow, images: int) -> list[list[float]]:

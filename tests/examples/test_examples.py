@@ -54,18 +54,6 @@ def test_every_example_is_tested() -> None:
     ]  # fmt: skip
 
 
-def test_a_benchmark_without_optuna_names_the_extra_before_it_runs(tmp_path: Path) -> None:
-    """What to install, or how to do without."""
-    script = str(ROOT / "examples" / "benchmarks" / "critical_path.py")
-    without = f"import runpy, sys; sys.modules['optuna'] = None; runpy.run_path({script!r}, run_name='__main__')"
-    done = subprocess.run(
-        [sys.executable, "-c", without], capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False
-    )
-    assert (done.returncode, done.stdout) == (2, "")
-    told = 'MIPROv2 needs optuna: pip install "blpo-dspy[compare]", or leave it out: --optimizers BLPO,GEPA'
-    assert done.stderr.splitlines()[-1].endswith(told)
-
-
 @pytest.mark.parametrize("name", ["align_from_csv", "custom_program"])
 def test_compiling_in_an_example_raises_agreement_on_its_test_images(name, tmp_path: Path) -> None:
     """By far more than noise on so few images."""

@@ -133,8 +133,11 @@ class JudgeOptimizer(OptimizerOptions, Teleprompter):
         return found
 
     def least_calls(self, run: Run) -> int:
-        """Returns how many LM calls a run takes at least until it can return anything but the start; 0 if unknown."""
-        return 0
+        """Returns how many LM calls a run takes at least until it can return anything but the start.
+
+        As far as nothing more is known, that is an image to learn from and an update.
+        """
+        return run.per_example + 1
 
     def claim_folder(
         self, student: dspy.Module, *, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example] | None = None

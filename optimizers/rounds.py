@@ -84,8 +84,8 @@ class RoundOptimizer(JudgeOptimizer):
         return self._least_round(run) + 2 * size * run.per_example * self.validates
 
     def _least_round(self, run: Run) -> int:
-        """How many LM calls it takes at least until a first proposal was scored; 0 if unknown."""
-        return 0
+        """How many LM calls it takes at least until a first proposal was scored."""
+        return super().least_calls(run)
 
     def _unmet(self, run: Run) -> list[str]:
         try:

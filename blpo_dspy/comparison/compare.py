@@ -208,7 +208,6 @@ def compare(
         raise BlpoError("a comparison needs at least one seed")
     train, val, test = (list(dataset(student, s, None, "label").examples) for s in (trainset, valset, testset))
     sets = Splits(train, val, test, student.labels, how="given")
-    _check_cap(student, len(sets.val), max_calls)
     checked_outage(max_outage)
     check_models(models)
     # What DSPy's cache holds from earlier runs would be free for some methods only.
@@ -238,17 +237,6 @@ def compare(
     finally:
         journal.close()
     return Comparison(tuple(rows), about, truth)
-
-
-def _check_cap(student: VisualJudge, validated: int, max_calls: int) -> None:
-    """Refuses a cap under which no method could find anything: one validation, one image to learn from, one update."""
-    each = student.calls_per_image
-    least = each * (validated + 1) + 1
-    if max_calls < least:
-        raise BlpoError(
-            f"a cap of {max_calls} LM calls pays for no search: judging the {validated} validation images once takes "
-            f"{each * validated}, so the minimum is {least}; several times as many are useful"
-        )
 
 
 def _about(student: VisualJudge, sets: Splits[dspy.Example], models: Models, max_calls: int) -> dict[str, Any]:

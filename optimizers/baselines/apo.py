@@ -141,10 +141,10 @@ class APO(RoundOptimizer):
             beam = [Trial("start", run.start.verbalizer, c.judge) for c in candidates[: self.beam_size]]
 
     def _least_round(self, run: Run) -> int:
-        """A minibatch, the gradients, one edit for each, paraphrases of these and of the parent, and one try."""
+        """A minibatch, the gradients, an edit for each (they may be refused), paraphrases of the parent, a try."""
         train = len(run.data.train)
         edits = self.n_gradients * self.gradients_per_error
-        asked = self.n_gradients + edits + self.mc_samples * (edits * self.steps_per_gradient + 1)
+        asked = self.n_gradients + edits + self.mc_samples
         judged = min(self.minibatch_size, train) * run.per_example + min(self.samples_per_eval, train) * run.judging
         return judged + asked
 

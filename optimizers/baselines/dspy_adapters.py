@@ -150,7 +150,7 @@ class MIPROv2(DSPyAdapter):
     Args:
         prompt_model: The LM that writes proposals.
         num_candidates: Instructions (and sets of demonstrations) to choose from; by default 6, or as many as go with
-            the trials that the cap on calls pays for; 3 where it does not pay for a first choice among more.
+            the trials that the cap on calls pays for; as few as 3 where it pays for no first choice among more.
         num_trials: Combinations that are tried; by default 20, or more than the cap pays for.
         demos: The most demonstrations for each predictor, 0 for instructions only.
         minibatch_size: Validation examples that a trial is scored on; the whole set is used if it is no larger. Where
@@ -204,12 +204,16 @@ class MIPROv2(DSPyAdapter):
         validated, each = len(run.data.validation), run.per_example
         minibatch = min(self.minibatch_size, validated)
         paid = 0 if run.max_calls is None else int(run.max_calls / (each * (minibatch + validated / _TRIALS)))
-        candidates = self.num_candidates or max(6, paid * 2 // 3)
         # A combination that is tried again is remembered and costs nothing.
         trials = self.num_trials or max(20, 2 * paid)
-        round_ = (2 * validated + _TRIALS * minibatch) * each
-        if run.max_calls is not None and run.max_calls < self._before_trials(run, candidates) + round_:
-            candidates = self.num_candidates or _FEWEST_CANDIDATES
+        most = self.num_candidates or max(6, paid * 2 // 3)
+        if run.max_calls is None:
+            return _MIPROSizes(most, trials, validated, minibatch)
+        least = self.num_candidates or _FEWEST_CANDIDATES
+        left = run.max_calls - (2 * validated + _TRIALS * minibatch) * each
+        candidates = next((n for n in range(most, least - 1, -1) if self._before_trials(run, n) <= left), 0)
+        if not candidates:
+            candidates = least
             left = (run.max_calls - self._before_trials(run, candidates)) // each
             validated = max(1, min(validated, left // 4))
             minibatch = max(1, min(minibatch, validated, (left - 2 * validated) // _TRIALS))
@@ -219,9 +223,10 @@ class MIPROv2(DSPyAdapter):
         """The calls by which DSPy proposes so many candidates: views of the data, proposals, and examples answered."""
         views = min(_VIEWS, math.ceil(len(run.data.train) / _VIEWED)) + 1
         predictors = 1 if run.evidence == "image" else len(run.lms)
-        # The first two sets of demonstrations are none and labels alone.
-        answered = max(0, candidates - 2) * (self.demos or _ANSWERED) * run.per_example
-        return views + _PROPOSAL * candidates * predictors + answered
+        # The first two sets of demonstrations are none and labels alone; all others answer the same without labels.
+        answered = max(0, candidates - 2) * (self.demos or _ANSWERED)
+        answered = answered if self.demos else min(answered, len(run.data.train))
+        return views + _PROPOSAL * candidates * predictors + answered * run.per_example
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

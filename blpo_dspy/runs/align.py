@@ -22,7 +22,7 @@ from blpo_dspy.data.splits import check_labels
 from blpo_dspy.errors import BlpoError, check_kind, notice
 from blpo_dspy.files import writable_folder, write_json
 from blpo_dspy.models.lm import Models
-from blpo_dspy.notebook import html_table
+from blpo_dspy.notebook import html_table, one_line
 from blpo_dspy.optimizers.bench.cards import known_prints
 from blpo_dspy.predictions.given import models_of
 from blpo_dspy.programs.program_judge import ProgramJudge
@@ -39,7 +39,7 @@ from blpo_dspy.runs.data.sets import Labelled, Sets, divided, is_list, loaded_se
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.measure import own_data
 from blpo_dspy.runs.progress import watching
-from blpo_dspy.runs.record import Aligned, SplitAgreement, result
+from blpo_dspy.runs.record import Aligned, SplitAgreement, figure_rows, result
 from blpo_dspy.runs.reviewing import write_review
 
 JUDGE = "judge.json"
@@ -192,7 +192,7 @@ class Alignment:
         return write_report(self.run, Path(path), images=images)
 
     def __repr__(self) -> str:
-        return f"Alignment({self.folder}: {headline_of(measured_of(self.run)).title.lower()})"
+        return one_line(self, f"{headline_of(measured_of(self.run)).title.lower()}: {self.folder}")
 
     def _repr_html_(self) -> str:
         found = headline_of(measured_of(self.run))
@@ -200,10 +200,8 @@ class Alignment:
 
     def _table(self) -> list[list[str]]:
         """Agreement by set and judge, the header first."""
-        found = [(f"{name} {when}", getattr(self._agreement(when), name)) for name in ("val", "test") for when in WHEN]
-        rows = [(name, agreement.shown()) for name, agreement in found if agreement is not None]
-        names = list(dict.fromkeys(column for _, cells in rows for column in cells))
-        return [["", *names], *([name, *(cells.get(column, "") for column in names)] for name, cells in rows)]
+        sets = ("val", "test")
+        return figure_rows({f"{name} {when}": getattr(self._agreement(when), name) for name in sets for when in WHEN})
 
 
 def align(

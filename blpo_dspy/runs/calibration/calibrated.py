@@ -11,7 +11,7 @@ from blpo_dspy.agreement.guarantee import POWER, SettingTest, labels_needed, low
 from blpo_dspy.agreement.intervals import Interval, proportion_interval
 from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.errors import BlpoError, counted
-from blpo_dspy.notebook import html_table
+from blpo_dspy.notebook import html_table, one_line
 from blpo_dspy.programs.visual_judge import VisualJudge
 
 _WIDTH = 100
@@ -219,7 +219,7 @@ class Calibrated:
         }
 
     def __repr__(self) -> str:
-        return f"Calibrated({self.verdict()})"
+        return one_line(self, self.verdict())
 
     def _repr_html_(self) -> str:
         return html_table(self.table()) + html_table(self.comparison())

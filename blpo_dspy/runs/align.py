@@ -270,7 +270,8 @@ def _written(aligned: Aligned, sets: Sets, models: Models, warned: Sequence[str]
         temporary = tempfile.TemporaryDirectory(prefix="blpo-")
         folder = Path(temporary.name)
     names = {role: getattr(models, role).model for role in ("judge", "verbalizer", "optimizer")}
-    write_run(folder, aligned, sets, {**result(aligned, sets, names), "warnings": list(warned)})
+    server = next((base for lm in vars(models).values() if (base := lm.kwargs.get("api_base"))), None)
+    write_run(folder, aligned, sets, {**result(aligned, sets, names), "warnings": list(warned)}, api_base=server)
     for warning in warned:
         notice(warning)
     return Alignment(aligned.judge, folder, temporary)
@@ -323,6 +324,7 @@ def write_run(
     record: Mapping[str, Any],
     judged: Judged | None = None,
     command: Sequence[str] = (),
+    api_base: str | None = None,
 ) -> list[Path]:
     """Fills a run's folder with judge, record, doubtful labels and report, and returns the last two.
 
@@ -342,7 +344,8 @@ def write_run(
         doubtful=with_examples(errors, sets.train),
         command=command,
     )
-    write_review(folder, aligned, sets, (sets.test, aligned.verdicts[1]) if judged is None else (judged[0], judged[2]))
+    tested = (sets.test, aligned.verdicts[1]) if judged is None else (judged[0], judged[2])
+    write_review(folder, aligned, sets, tested, record["models"], api_base)
     return [folder / LABEL_ERRORS, write_report(load_run(folder), folder / "report.html")]
 
 

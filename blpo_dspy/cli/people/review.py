@@ -13,8 +13,8 @@ from blpo_dspy.errors import BlpoError
 from blpo_dspy.files import writable_folder
 from blpo_dspy.labelling.reviewing.originals import find_originals
 from blpo_dspy.labelling.reviewing.review import TABLE, ReviewSession, review_journal
-from blpo_dspy.models.lm import EMBEDDED, is_embedded
 from blpo_dspy.report.run.to_review import ReviewData, load_review_data
+from blpo_dspy.runs.jobs import EMBEDDED
 
 
 def review_run(job: ReviewJob, screen: Screen) -> None:
@@ -66,7 +66,7 @@ def next_command(data: ReviewData, files: list[Path]) -> str:
     outside = any(path.startswith("..") for path in tables.paths.values()) or tables.allow_outside
     words += ["--allow-outside"] * outside
     for role, name in data.models.items():
-        words += [f"--{role}-model", EMBEDDED if is_embedded(name) else name]
+        words += [f"--{role}-model", EMBEDDED if name.startswith("embedded/") else name]
     if data.api_base is not None:
         words += ["--api-base", data.api_base]
     return shlex.join([*words, "--out", "judge.json"])

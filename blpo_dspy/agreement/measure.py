@@ -10,7 +10,7 @@ from blpo_dspy.agreement.outcomes import Outcomes
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.notebook import html_table, share
+from blpo_dspy.notebook import html_table, one_line, share
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Agreement:
         return sum(row[-1] for row in self.confusion)
 
     def __repr__(self) -> str:
-        return f"Agreement({', '.join(f'{name} {value}' for name, value in self.shown().items())})"
+        return one_line(self, ", ".join(f"{name} {value}" for name, value in self.shown().items()))
 
     def _repr_html_(self) -> str:
         return html_table([list(self.shown()), list(self.shown().values())])

@@ -34,7 +34,7 @@ from blpo_dspy.files import RESULTS, write_json
 from blpo_dspy.models.failures import FATAL_ERRORS
 from blpo_dspy.models.lm import Models, check_models, identity
 from blpo_dspy.models.prices import Prices, check_priced, checked_prices
-from blpo_dspy.notebook import html_table, share
+from blpo_dspy.notebook import html_table, one_line, share
 from blpo_dspy.optimizers.bench.records import BLPOResult
 from blpo_dspy.optimizers.bench.setup import dataset
 from blpo_dspy.predictions.labelling import inputs_of, label_images
@@ -126,7 +126,8 @@ class Comparison:
 
     def __repr__(self) -> str:
         methods, seeds = ({getattr(row, name) for row in self.rows} for name in ("method", "seed"))
-        return f"Comparison({', '.join(sorted(methods))}; {len(seeds)} seeds, max_calls={self.about.get('max_calls')})"
+        about = f"{len(seeds)} seeds, max_calls={self.about.get('max_calls')}"
+        return one_line(self, f"{about}: {', '.join(sorted(methods))}")
 
     def _repr_html_(self) -> str:
         rows = [["method", "seed", "test macro-F1", "test kappa", "calls", ""]]

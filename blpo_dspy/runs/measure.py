@@ -24,7 +24,7 @@ from blpo_dspy.data.examples import item_prints
 from blpo_dspy.data.labels.space import Orders
 from blpo_dspy.errors import BlpoError, check_kind, notice
 from blpo_dspy.models.lm import Models
-from blpo_dspy.notebook import html_table
+from blpo_dspy.notebook import html_table, one_line
 from blpo_dspy.optimizers.bench.cards import ancestors_of, prints_of, sets_of
 from blpo_dspy.predictions.given import given_models
 from blpo_dspy.predictions.labelling import inputs_of, label_images
@@ -62,7 +62,7 @@ class Measurement:
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        return f"Measurement({'; '.join(self.summary().splitlines())})"
+        return one_line(self, "; ".join(self.summary().splitlines()))
 
     def _repr_html_(self) -> str:
         return html_table(self._table()) + ("" if self.paired is None else f"<p>{self.paired.wording}</p>")

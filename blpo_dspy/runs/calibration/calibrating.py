@@ -345,18 +345,19 @@ def _alone(
             n=len(given),
             calls=float(roles.total() * orders),
             usd=None if usd is None else usd * orders,
+            cached=sum(ledger[role].cached for role in roles),
         )
 
 
 def _usd(roles: Mapping[str, int], ledger: Ledger) -> float | None:
     """Dollars an image: the mean price of the calls that were billed, times their number; None if it is not known.
 
-    Answers from a cache cost nothing now, and would on other images.
+    A role whose answers all came from a cache was paid nothing.
     """
     used = [(count, ledger[role]) for role, count in roles.items()]
-    if any(usage.unpriced or not usage.calls for _, usage in used):
+    if any(usage.unpriced or not (usage.calls or usage.cached) for _, usage in used):
         return None
-    return sum(count * usage.usd / usage.calls for count, usage in used)
+    return sum(count * usage.usd / max(1, usage.calls) for count, usage in used)
 
 
 def _together(alone: Sequence[Alone], by: Ints, test: SettingTest) -> Alone:
@@ -370,4 +371,5 @@ def _together(alone: Sequence[Alone], by: Ints, test: SettingTest) -> Alone:
         n=len(by),
         calls=sum(share * each.calls for share, each in zip(reaching, alone, strict=True)),
         usd=None if None in costs else sum(share * (usd or 0.0) for share, usd in zip(reaching, costs, strict=True)),
+        cached=sum(each.cached for each in alone),
     )

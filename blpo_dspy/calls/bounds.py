@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from dspy import lm15
 
+from blpo_dspy.calls.idempotency import with_key
 from blpo_dspy.models.seams import LM15Engine, settled
 
 R = TypeVar("R")
@@ -170,13 +171,13 @@ def _ending_in(wire: Any, transport: Any) -> Any:
 
 
 class _BoundedTransport:
-    """A transport of DSPy's native engine whose answers are bounded."""
+    """A transport of DSPy's native engine that bounds answers and gives requests the key of their attempt."""
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
 
     def stream(self, request: Any) -> _BoundedResponse:
-        return _BoundedResponse(self._transport.stream(request))
+        return _BoundedResponse(self._transport.stream(with_key(request)))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

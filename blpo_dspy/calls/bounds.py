@@ -147,7 +147,7 @@ class Engines(dict[Any, Any]):
     """The native engines of an LM by their settings, as DSPy keeps them, each with a bounded transport.
 
     Args:
-        wire: A transport in place of the connection to the server.
+        wire: A transport instead of the connection to the server.
     """
 
     def __init__(self, wire: Any = None) -> None:
@@ -162,7 +162,7 @@ class Engines(dict[Any, Any]):
 
 
 def _ending_in(wire: Any, transport: Any) -> Any:
-    """A transport with a wire in place of its innermost one; those around that may change what is sent."""
+    """A transport with a wire instead of its innermost one; those around that may change what is sent."""
     inner = getattr(transport, "_transport", None)
     if wire is None or inner is None:
         return wire or transport

@@ -73,7 +73,7 @@ class Meter:
     """Counts, bounds and remembers the LM calls of one run.
 
     An equal request of the same role is answered, or refused, once per run, whatever the user's cache settings and the
-    number of threads: later ones take the remembered answer, and one that is under way is waited for.
+    number of threads: later ones take the remembered answer, and wait for one that is under way.
 
     Args:
         num_threads: The most calls under way at once, over all roles and nested steps.
@@ -81,14 +81,14 @@ class Meter:
         admit: Called with the ledger before every attempt; raises `RunStoppedError` to refuse it.
         prices: What tokens cost where DSPy's tables lack it or have it wrong.
         deadline: When the time of the run is over, by the monotonic clock: a little later calls under way are given up.
-        outages: How long a server that has stopped answering is waited for, where an LM's calls are retried at all.
+        outages: How long to wait for a server that has stopped answering, where an LM's calls are retried at all.
 
     Attributes:
         fatal: The error that ended the run for good, if there was one.
         failure: The last error of an attempt, if there was one.
     """
 
-    # What requests go through in place of a connection to the server.
+    # What requests go through instead of a connection to the server.
     _wire: Any = None
 
     def __init__(

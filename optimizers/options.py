@@ -45,7 +45,7 @@ class OptimizerOptions:
         num_threads: LM calls under way at once; DSPy's setting if None. Results don't depend on it.
         log_dir: Folder for the journal. The same call with the same folder continues a run that was cut short and pays
             for no answer twice.
-        max_outage: Seconds that a server which has stopped answering is waited for after the retries of a call, while
+        max_outage: Seconds to wait for a server that has stopped answering after the retries of a call, while
             the budget allows; an LM with `num_retries=0` waits for none.
         answers: Where LM answers are remembered instead of in the run or its journal, to share them between runs.
 

@@ -194,7 +194,7 @@ def agreement_of(judgements: Sequence[Judgement], labels: LabelSpace | None) -> 
 
 
 def lost_labels(before: Validation | None, after: Validation | None) -> str | None:
-    """Returns in words that a judge has come to give all examples one label, None if it has not, or always did.
+    """Returns in words that a judge now gives all examples one label, None if it does not, or always did.
 
     Where nearly all examples have the same label, that lowers the mean loss, and makes the judge useless.
     """

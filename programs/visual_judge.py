@@ -315,7 +315,7 @@ class VisualJudge(dspy.Module):
     ) -> Any:
         """Judges many images in threads; DSPy's `Module.batch`, which takes images as they are, too.
 
-        Images are loaded as their turn comes, so that as many lie in memory as there are threads. For results that
+        Images are loaded lazily: as many are in memory as there are threads. For results that
         survive a crash see `blpo_dspy.predictions.predict.predict`.
 
         Args:
@@ -338,7 +338,7 @@ class VisualJudge(dspy.Module):
             With `return_failed_examples` this list, the items that failed and their exceptions.
 
         Raises:
-            BlpoError: If an item lacks an input or has one too many, or there is one item in place of a list.
+            BlpoError: If an item lacks an input or has one too many, or there is one item instead of a list.
             BatchStoppedError: If the model refuses every call (a wrong key, no credit, an unknown model), or too many
                 fail: what was answered is in its `predictions`.
         """

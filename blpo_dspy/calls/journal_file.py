@@ -39,7 +39,7 @@ class JournalFile:
         take: Called with each line after the first and its place; a KeyError, TypeError or ValueError means damage.
         version: The format version of the lines.
         elsewhere: What the user can do instead of continuing the file, for the messages.
-        patience: Seconds for which another run that is writing the file is waited for.
+        patience: Seconds to wait for another run that is writing the file.
         sync_seconds: Seconds between two `fsync`s; at 0 every line is on disk once `append` returns. A process that
             is killed loses no line in any case.
 

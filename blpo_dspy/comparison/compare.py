@@ -58,7 +58,7 @@ class ComparisonRow:
         calls: LM calls by role that count against the cap.
         images: Images sent to the optimizer LM.
         tokens: Prompt and completion tokens.
-        lm_seconds: Seconds waited for the answers of the search, those of parallel calls added up, whichever run paid
+        lm_seconds: Seconds until the answers of the search, those of parallel calls added up, whichever run paid
             for them.
         stop_reason: Why it ended.
         capped: Whether the cap ended it, rather than the method itself.
@@ -184,7 +184,7 @@ def compare(
         models: The models by role.
         max_calls: The most judge, verbalizer and optimizer calls of a method.
         max_usd: The most US dollars of a method, if that is capped too.
-        max_outage: Seconds that a server which has stopped answering is waited for.
+        max_outage: Seconds to wait for a server that has stopped answering.
         optimizers: Names of `METHODS`, comma-separated; all of them if None. Or methods of your own by name; a name
             stands for the same method whenever the folder is used. "none" is always among them.
         seeds: One run of every method for each.

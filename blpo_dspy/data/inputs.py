@@ -179,7 +179,7 @@ def find_inputs(
 
 
 def _of_address(url: str, fields: InputFields, image_column: str | None, texts: Mapping[str, str]) -> Inputs:
-    """The rows of a table or folder by address; images are read from the folder as their turn comes."""
+    """The rows of a table or folder by address; images are read from the folder lazily."""
     if is_remote_table(url):
         with tempfile.TemporaryDirectory() as folder:
             found = _of_table(fetched(url, Path(folder)), TableColumns.of(fields, image_column), texts, False)

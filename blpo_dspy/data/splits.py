@@ -36,7 +36,7 @@ Unit = list[int]  # positions of examples that stay together
 
 @dataclass(frozen=True, repr=False)
 class Splits(Generic[Item]):
-    """Three disjoint sets of labelled items, `dspy.Example`s as a rule, each in a seeded order.
+    """Three disjoint sets of labelled items, usually `dspy.Example`s, each in a seeded order.
 
     Args:
         train: What the optimizer learns from.

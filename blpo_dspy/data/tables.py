@@ -330,7 +330,7 @@ def _read_dataset(source: object, columns: Sequence[str]) -> Table:
 
 
 def named(row: dict[str, Any], classes: dict[str, list[str]]) -> dict[str, Any]:
-    """Returns a row with the names of its class labels in place of their numbers (datasets writes -1 for none)."""
+    """Returns a row with the names of its class labels instead of their numbers (datasets writes -1 for none)."""
     for column, names in classes.items():
         number = row.get(column)
         if isinstance(number, int):

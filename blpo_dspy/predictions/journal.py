@@ -27,7 +27,7 @@ class PredictionJournal(AnswerJournal):
     Args:
         path: The file, created if missing.
         fingerprint: What verdicts depend on apart from the rows: judge and models. A journal with another is refused.
-        patience: Seconds for which another process that is writing it is waited for.
+        patience: Seconds to wait for another process that is writing it.
 
     Attributes:
         earlier: The usage of earlier sessions.

@@ -107,7 +107,7 @@ def measure(
         models: The models of both, of a cascade also a list with those of each judge; each judge's own, or those of
             DSPy's settings, if None.
         num_threads: The most LM calls under way at once; DSPy's setting if None.
-        max_outage: Seconds that a server which has stopped answering is waited for.
+        max_outage: Seconds to wait for a server that has stopped answering.
         seed: Of the intervals.
         progress: Whether progress is shown; if None, on a terminal and in a notebook.
         orders: Whether judges of pairs are asked in "both" orders of the images or "one".
@@ -204,7 +204,7 @@ def _shared(prints: frozenset[str], examples: Sequence[dspy.Example]) -> str:
     shared = len(images & prints)
     if not shared:
         return ""
-    return "these very images" if shared == len(images) else f"{shared} of these {len(images)} images"
+    return "exactly these images" if shared == len(images) else f"{shared} of these {len(images)} images"
 
 
 def known_sets(judge: VisualJudge) -> Iterator[tuple[str, frozenset[str]]]:

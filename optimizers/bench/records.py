@@ -136,7 +136,7 @@ class Trial:
         origin: "start" (instructions the round began with) or "proposal" (in BLPO from Update_q).
         verbalizer: q_k, None if no proposal could be used.
         judge: J(q_k, p); p itself where the optimizer LM found nothing to change, None if no update could be used.
-        score: What the algorithm goes by: in BLPO the mean reduction of the loss over the batch, in [-1, 1] (eq. 9);
+        score: What the algorithm compares: in BLPO the mean reduction of the loss over the batch, in [-1, 1] (eq. 9);
             where mistakes were kept back, as estimated from what the optimizer LM was not shown; where it can't be
             positive any more, the most it could be. In the others the mean score, 1 − loss, on the examples it was
             tried on, in [0, 1]. None where nothing was tried.

@@ -144,7 +144,7 @@ class Run:
             if kind is not None:
                 self.meter.stop()
                 if self.journal is not None:
-                    # What is under way is paid for: it is waited for a little, so that the journal gets it.
+                    # What is under way is paid for: the run waits a little, so that the journal gets it.
                     self.workers.drain(GRACE)
         finally:
             if self.journal is not None:

@@ -546,7 +546,7 @@ def test_a_folder_or_single_images_cannot_fill_several_inputs(photos: Path, tmp_
 
 
 def test_two_columns_of_a_parquet_file_may_hold_images(photos: Path, tmp_path: Path) -> None:
-    """They are read as their turn comes, and not written."""
+    """They are read lazily, and not written."""
     import pyarrow
 
     cells = [{"bytes": file.read_bytes(), "path": file.name} for file in sorted(photos.iterdir())]

@@ -27,7 +27,7 @@ class Terms:
         budget: The caps of each method.
         num_threads: LM calls under way at once.
         prices: US dollars by model name, where DSPy's tables don't have them or have others.
-        max_outage: Seconds that a server which has stopped answering is waited for.
+        max_outage: Seconds to wait for a server that has stopped answering.
     """
 
     models: Models

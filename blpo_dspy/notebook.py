@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import html
 import re
+import textwrap
 from collections.abc import Sequence
 
+LONGEST = 200
+"""Characters of what an object shows in an interactive session."""
 _NUMBER = re.compile(r"[–\d][\d.,]*")
 
 
@@ -22,6 +25,12 @@ def _row(tag: str, cells: Sequence[object]) -> str:
 def _cell(tag: str, text: str) -> str:
     style = "" if tag == "th" or _NUMBER.fullmatch(text) else ' style="text-align:left"'
     return f"<{tag}{style}>{html.escape(text)}</{tag}>"
+
+
+def one_line(thing: object, text: str) -> str:
+    """Returns the `repr` of an object: its type and a text about it, on one line of at most `LONGEST` characters."""
+    name = type(thing).__name__
+    return f"{name}({textwrap.shorten(text, LONGEST - len(name) - 2, placeholder=' …')})"
 
 
 def share(value: float | None) -> str:

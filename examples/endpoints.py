@@ -150,7 +150,7 @@ def asked(recipe: Recipe, photograph: bytes, folder: Path) -> str:
         path = urlsplit(recipe.api_base or "").path
         models = recipe.models(base.removesuffix("/v1") + path)
         judge = VisualJudge(LabelSpace.ordinal(1, 5), instruction="Rate the sharpness.", pixel_policy=recipe.policy)
-        # Past DSPy's cache, which goes by model and request: an answer of an earlier server would do.
+        # DSPy's cache is bypassed: its key is model and request, so that it would answer for an earlier server.
         judge.verbalizer.lm, judge.judge.lm = models.verbalizer.copy(cache=False), models.judge.copy(cache=False)
         with dspy.context(disable_history=True):
             label = judge(image=photograph).label

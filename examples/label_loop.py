@@ -28,7 +28,7 @@ from blpo_dspy import BLPO, Budget, LabelSpace, Models, VisualJudge, load_exampl
 from blpo_dspy.data.sources.photographs import RATERS, rated_photographs
 from blpo_dspy.labelling.items import Work
 from blpo_dspy.labelling.order.chosen import ChosenOrder
-from blpo_dspy.labelling.order.judged import judge_items, opinions_in
+from blpo_dspy.labelling.order.judged import judge_items, labels_before, opinions_in
 from blpo_dspy.labelling.order.looks import looks_of
 from blpo_dspy.labelling.order.ordering import Ordering, RandomOrder
 from blpo_dspy.labelling.session import open_session
@@ -58,7 +58,7 @@ def teaching(judge: VisualJudge, work: Work, models: Models, seed: int) -> Order
     """Returns the order in which labels teach the judge most; for that it labels the collection, from three views."""
     items = work.items()
     predictions, _ = judge_items(items, judge.confident("views"), models, work.out)
-    opinions, _ = opinions_in(predictions, items, LABELS)
+    opinions, _ = opinions_in(predictions, items, LABELS, labels_before(items, LABELS, work.out))
     return lambda keys: ChosenOrder(keys, opinions, looks_of(items), seed=seed)
 
 

@@ -1,7 +1,7 @@
 """Which of two images is better? A judge of pairs, compiled, asked in both orders, and models ranked by its verdicts.
 
 Here the pairs are photographs, and the labels say which of them a made-up taste rates higher. Three made-up image
-models are ranked at the end; put a table of your own in place of theirs, with the columns `left`, `right`, `model_a`
+models are ranked at the end; put a table of your own instead of theirs, with the columns `left`, `right`, `model_a`
 and `model_b`, and the name of a real model for `embedded`.
 
     python examples/pairwise.py

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import TypeVar
 
 import dspy
@@ -12,7 +13,7 @@ from dspy.teleprompt import Teleprompter
 
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.reasons import reason_of
-from blpo_dspy.errors import notice
+from blpo_dspy.errors import BlpoError, notice
 from blpo_dspy.log import log_event
 from blpo_dspy.optimizers.bench.cards import card, described
 from blpo_dspy.optimizers.bench.records import BLPOResult, Instructions, Validation
@@ -66,6 +67,8 @@ class JudgeOptimizer(OptimizerOptions, Teleprompter):
                 was reached.
             StoreError: If the log folder holds another run.
         """
+        if missing := self._not_installed():
+            raise BlpoError("; ".join(missing))
         if teacher is not None:
             notice(f"{self.algorithm} takes no teacher; it is ignored")
         student = single(student)
@@ -94,6 +97,47 @@ class JudgeOptimizer(OptimizerOptions, Teleprompter):
         )
         finished: Program = _finished(run, result)
         return finished
+
+    def unmet(
+        self, student: dspy.Module, *, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example] | None = None
+    ) -> list[str]:
+        """Returns what a run with these arguments lacks, in words, without an LM call: all that is known beforehand.
+
+        Args:
+            student: As for `compile`.
+            trainset: Likewise.
+            valset: Likewise.
+        """
+        found = self._not_installed()
+        try:
+            with Workers(1) as workers, Run(self, single(student), trainset, valset, workers) as run:
+                return found + self._unmet(run)
+        except BlpoError as error:
+            return [*found, str(error)]
+
+    def _not_installed(self) -> list[str]:
+        return [
+            f"{self.algorithm} needs {name}, which is not installed: pip install {name}"
+            for name in self.packages
+            if find_spec(name) is None
+        ]
+
+    def _unmet(self, run: Run) -> list[str]:
+        """What a run lacks whose arguments fit together."""
+        found, least = [], self.least_calls(run)
+        kind = None if run.labels is None else run.labels.to_dict()["kind"]
+        if kind is not None and kind not in self.label_kinds:
+            found.append(f"it takes {' and '.join(self.label_kinds)} labels, not {kind} ones")
+        if run.max_calls is not None and run.max_calls < least:
+            found.append(f"a first candidate takes {least} LM calls at least: give max_calls={least} or, better, more")
+        return found
+
+    def least_calls(self, run: Run) -> int:
+        """Returns how many LM calls a run takes at least until it can return anything but the start.
+
+        As far as nothing more is known, that is an image to learn from and an update.
+        """
+        return run.per_example + 1
 
     def claim_folder(
         self, student: dspy.Module, *, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example] | None = None

@@ -45,7 +45,7 @@ class OptimizerOptions:
         num_threads: LM calls under way at once; DSPy's setting if None. Results don't depend on it.
         log_dir: Folder for the store. The same call with the same folder continues a run that was cut short and pays
             for no answer twice.
-        max_outage: Seconds that a server which has stopped answering is waited for after the retries of a call, while
+        max_outage: Seconds to wait for a server that has stopped answering after the retries of a call, while
             the budget allows; an LM with `num_retries=0` waits for none.
         answers: The job in whose store LM answers are kept instead, to share them between runs.
 
@@ -57,6 +57,10 @@ class OptimizerOptions:
     algorithm: ClassVar[str]
     # What a call raises that the budget doesn't pay for.
     refusal: ClassVar[type[BaseException]] = RunStoppedError
+    # The packages that it imports and this library does not.
+    packages: ClassVar[Sequence[str]] = ()
+    # The kinds of labels that it can handle, by the names in `LabelSpace.to_dict`.
+    label_kinds: ClassVar[Sequence[str]] = ("nominal", "ordinal", "pairwise", "scores")
 
     prompt_model: dspy.BaseLM
     metric: Metric | None = None

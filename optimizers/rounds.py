@@ -78,6 +78,22 @@ class RoundOptimizer(JudgeOptimizer):
     def _rounds(self, run: Run) -> Iterator[Round]:
         """The algorithm: yields one record per round, each ending with the instructions that the next starts from."""
 
+    def least_calls(self, run: Run) -> int:
+        """Returns the calls of the least first round, and of the validations before and after it."""
+        size = validation_size(len(run.data.validation), run.max_calls, run.per_example, len(run.data.train))
+        return self._least_round(run) + 2 * size * run.per_example * self.validates
+
+    def _least_round(self, run: Run) -> int:
+        """How many LM calls it takes at least until a first proposal was scored."""
+        return super().least_calls(run)
+
+    def _unmet(self, run: Run) -> list[str]:
+        try:
+            self._check_length(run.start.judge)
+        except BlpoError as error:
+            return [*super()._unmet(run), str(error)]
+        return super()._unmet(run)
+
     def _asker(self, run: Run, temperature: float | None = None) -> Asker:
         """The optimizer LM as the algorithm asks it."""
         return Asker(run.optimizer_lm, run.workers, self.max_instruction_tokens, temperature, self.guards)

@@ -45,7 +45,7 @@ class Validator:
         self._on_validation = on_validation
         self._run, self._bench, self.each_pass = run, run.bench, run.budget is None
         size = validation_size(len(run.data.validation), run.max_calls, run.per_example, len(run.data.train))
-        self._examples = _balanced(run, size)
+        self._examples = balanced(run, size)
         self._start: list[Judgement] = []
         self.found: list[Validation] = []
 
@@ -162,8 +162,8 @@ def validation_size(available: int, max_calls: int | None, per_example: int, tra
     return min(available, max(1, calls // (2 * per_example)))
 
 
-def _balanced(run: Run, size: int) -> Sequence[int]:
-    """So many validation examples, drawn with the run's seed from the labels in turn."""
+def balanced(run: Run, size: int) -> Sequence[int]:
+    """Returns so many validation examples, drawn with the run's seed from the labels in turn."""
     by_label: dict[str, list[int]] = {}
     order = drawn(run.data.validation, run.seed)
     groups = _groups([run.data.examples[position][run.label_field] for position in order], run.labels)
@@ -194,7 +194,7 @@ def agreement_of(judgements: Sequence[Judgement], labels: LabelSpace | None) -> 
 
 
 def lost_labels(before: Validation | None, after: Validation | None) -> str | None:
-    """Returns in words that a judge has come to give all examples one label, None if it has not, or always did.
+    """Returns in words that a judge now gives all examples one label, None if it does not, or always did.
 
     Where nearly all examples have the same label, that lowers the mean loss, and makes the judge useless.
     """

@@ -13,6 +13,7 @@ import dspy
 from blpo_dspy.errors import ArtifactError, BlpoError, brief
 from blpo_dspy.files import as_path
 from blpo_dspy.models.seams import get_dependency_versions
+from blpo_dspy.programs.card_fields import checked_card
 
 FORMAT = "blpo-dspy judge"
 PROGRAM_FORMAT = "blpo-dspy program"
@@ -69,7 +70,8 @@ def format_version(shape: Mapping[str, Any]) -> int:
 
 
 def artifact(form: str, version: int, **contents: Any) -> dict[str, Any]:
-    """Returns what the file of a judge, a program or a cascade holds."""
+    """Returns what the file of a judge, a program or a cascade holds, if it would be read again."""
+    contents["card"] = checked_card(contents["card"])
     metadata = {"dependency_versions": get_dependency_versions()}
     return {"format": form, "format_version": version, **contents, "metadata": metadata}
 

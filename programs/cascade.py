@@ -12,6 +12,7 @@ from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.errors import ArtifactError, BlpoError, brief, check_kind
 from blpo_dspy.models.lm import Models, check_models
 from blpo_dspy.programs.artifact import CASCADE_FORMAT, FORMAT_VERSION, artifact, read_json
+from blpo_dspy.programs.card_fields import checked_card
 from blpo_dspy.programs.predictor import MALFORMED
 from blpo_dspy.programs.program_judge import ProgramJudge
 from blpo_dspy.programs.visual_judge import VisualJudge
@@ -162,7 +163,7 @@ class Cascade(VisualJudge):
                 "by VisualJudge.load"
             )
         try:
-            judges, card = data["judges"], dict(data["card"])
+            judges, card = data["judges"], checked_card(data["card"])
             if not isinstance(judges, list) or not all(isinstance(judge, dict) for judge in judges):
                 raise BlpoError(f"'judges' are not a list of judges ({brief(judges)})")
             cascade = cls([VisualJudge._built(f"{path}, judge {i + 1}", judge) for i, judge in enumerate(judges)])

@@ -23,6 +23,7 @@ from blpo_dspy.programs.artifact import (
     read_json,
     state_of,
 )
+from blpo_dspy.programs.card_fields import checked_card
 from blpo_dspy.programs.pairs import check_pair
 from blpo_dspy.programs.predictor import MALFORMED
 from blpo_dspy.programs.visual_judge import VisualJudge, check_policy
@@ -208,7 +209,8 @@ class ProgramJudge(VisualJudge):
         if differing := differences(data, self._shape(), "program"):
             raise ArtifactError(f"{path}: saved by another program: {differing}; build the one it was saved by")
         try:
-            policy, card, states = PixelPolicy.from_dict(data["pixel_policy"]), dict(data["card"]), data["states"]
+            policy, card = PixelPolicy.from_dict(data["pixel_policy"]), checked_card(data["card"])
+            states = data["states"]
             for name, predictor in self.named_predictors():
                 predictor.load_state(predictor_state(states[name]))
         except MALFORMED as error:

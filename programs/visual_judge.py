@@ -32,6 +32,7 @@ from blpo_dspy.programs.artifact import (
     states_of,
 )
 from blpo_dspy.programs.batching import Item, batch_inputs, listed, run_batch
+from blpo_dspy.programs.card_fields import checked_card
 from blpo_dspy.programs.confidence import TEMPERATURE, VOTES, Confidence
 from blpo_dspy.programs.judging import Judgement, arun, describe, run
 from blpo_dspy.programs.metric import judge_metric
@@ -314,7 +315,7 @@ class VisualJudge(dspy.Module):
     ) -> Any:
         """Judges many images in threads; DSPy's `Module.batch`, which takes images as they are, too.
 
-        Images are loaded as their turn comes, so that as many lie in memory as there are threads. For results that
+        Images are loaded lazily: as many are in memory as there are threads. For results that
         survive a crash see `blpo_dspy.predictions.predict.predict`.
 
         Args:
@@ -337,7 +338,7 @@ class VisualJudge(dspy.Module):
             With `return_failed_examples` this list, the items that failed and their exceptions.
 
         Raises:
-            BlpoError: If an item lacks an input or has one too many, or there is one item in place of a list.
+            BlpoError: If an item lacks an input or has one too many, or there is one item instead of a list.
             BatchStoppedError: If the model refuses every call (a wrong key, no credit, an unknown model), or too many
                 fail: what was answered is in its `predictions`.
         """
@@ -519,7 +520,7 @@ class VisualJudge(dspy.Module):
         super().load_state(state, allow_unsafe_lm_state=allow_unsafe_lm_state)
 
     def _restore(self, data: Mapping[str, Any]) -> None:
-        pixel_policy, card = PixelPolicy.from_dict(data["pixel_policy"]), dict(data["card"])
+        pixel_policy, card = PixelPolicy.from_dict(data["pixel_policy"]), checked_card(data["card"])
         self.load_state({name: predictor_state(data[name]) for name in ("verbalizer", "judge")})
         self.pixel_policy, self.card = pixel_policy, card
 

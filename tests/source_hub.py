@@ -24,7 +24,7 @@ class LoopbackHub:
     repositories: dict[str, Path] = field(default_factory=dict)
     gated: dict[str, int] = field(default_factory=dict)  # status to refuse a repository's files with
     address: str = ""
-    failing: dict[str, Callable[[Handler], None]] = field(default_factory=dict)  # in place of a file's contents
+    failing: dict[str, Callable[[Handler], None]] = field(default_factory=dict)  # instead of a file's contents
     sent: dict[str, int] = field(default_factory=dict)  # bytes of file contents by path in the repository
     requests: list[tuple[str, str]] = field(default_factory=list)
 

@@ -12,6 +12,7 @@ import numpy as np
 from blpo_dspy.agreement.intervals import LEVEL, Interval, percentile_interval
 from blpo_dspy.agreement.resampling import Floats
 from blpo_dspy.errors import BlpoError, brief
+from blpo_dspy.notebook import html_table, one_line
 
 METHOD = "percentile bootstrap of the verdicts, smoothed by one verdict with a random winner"
 _RESAMPLES = 500
@@ -50,7 +51,7 @@ class Ranked:
     interval: Interval
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ranking:
     """Models ranked by verdicts on pairs of their images.
 
@@ -69,6 +70,21 @@ class Ranking:
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON."""
         return {**asdict(self), "models": [asdict(model) for model in self.models]}
+
+    def rows(self) -> list[list[str]]:
+        """Returns the models as the cells of a table, its header first."""
+        rows = [["model", "verdicts", "wins", "strength", "95% interval"]]
+        for each in self.models:
+            ends = f"{each.interval.low:+.2f} to {each.interval.high:+.2f}"
+            rows.append([each.model, f"{each.verdicts:,}", f"{each.wins:g}", f"{each.strength:+.2f}", ends])
+        return rows
+
+    def __repr__(self) -> str:
+        models = ", ".join(f"{each.model} {each.strength:+.2f}" for each in self.models)
+        return one_line(self, f"{self.verdicts:,} verdicts: {models}")
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows())
 
 
 def bradley_terry(comparisons: Sequence[Comparison], *, seed: int = 0, resamples: int = _RESAMPLES) -> Ranking:

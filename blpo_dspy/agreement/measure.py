@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ from blpo_dspy.agreement.outcomes import Outcomes
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.notebook import html_table, share
+from blpo_dspy.notebook import html_table, one_line, share
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Agreement:
         return sum(row[-1] for row in self.confusion)
 
     def __repr__(self) -> str:
-        return f"Agreement({', '.join(f'{name} {value}' for name, value in self.shown().items())})"
+        return one_line(self, ", ".join(f"{name} {value}" for name, value in self.shown().items()))
 
     def _repr_html_(self) -> str:
         return html_table([list(self.shown()), list(self.shown().values())])
@@ -150,9 +150,10 @@ def measure_agreement(
         failed: Examples left out because the model call failed.
 
     Raises:
-        BlpoError: If the two differ in length or a label is not in the space.
+        BlpoError: If the two differ in length, one has no order, such as a set, or a label is not in the space.
     """
     check_space(labels)
+    _check_ordered(truth=truth, predicted=predicted)
     if len(truth) != len(predicted):
         raise BlpoError(f"{len(truth)} human labels but {len(predicted)} predictions; there must be one for each")
     pairs, n = tuple(zip(truth, predicted, strict=True)), len(truth)
@@ -184,6 +185,19 @@ def measure_agreement(
         failed=failed,
         **own,
     )
+
+
+def _check_ordered(**given: object) -> None:
+    """Refuses sets and the like: label and prediction belong together by their places, which these don't have."""
+    found = [
+        f"{name} is a {type(value).__name__}" for name, value in given.items() if isinstance(value, (Set, Mapping))
+    ]
+    if found:
+        raise BlpoError(
+            f"{' and '.join(found)}, which has no order to match labels with predictions by; give lists of labels, the "
+            "prediction of an example at the place of its human label",
+            option=tuple(given),
+        )
 
 
 def farthest(position: int, size: int) -> int:

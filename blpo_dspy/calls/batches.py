@@ -39,7 +39,7 @@ _gathering: ContextVar[list[Gathered] | None] = ContextVar("blpo_gathering", def
 class BatchMeter(Meter):
     """Counts and remembers calls as a `Meter` does; none is sent.
 
-    Inside `gather` a request without an answer is taken down, and ends what is called there. Elsewhere it raises what
+    Inside `gather` a request without an answer is recorded, and ends what is called there. Elsewhere it raises what
     its batch came back with, or `RunStoppedError` where it was in none.
 
     Args:

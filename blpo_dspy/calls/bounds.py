@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from dspy import lm15
 
+from blpo_dspy.calls.idempotency import with_key
 from blpo_dspy.models.seams import LM15Engine, settled
 
 R = TypeVar("R")
@@ -146,7 +147,7 @@ class Engines(dict[Any, Any]):
     """The native engines of an LM by their settings, as DSPy keeps them, each with a bounded transport.
 
     Args:
-        wire: A transport in place of the connection to the server.
+        wire: A transport instead of the connection to the server.
     """
 
     def __init__(self, wire: Any = None) -> None:
@@ -161,7 +162,7 @@ class Engines(dict[Any, Any]):
 
 
 def _ending_in(wire: Any, transport: Any) -> Any:
-    """A transport with a wire in place of its innermost one; those around that may change what is sent."""
+    """A transport with a wire instead of its innermost one; those around that may change what is sent."""
     inner = getattr(transport, "_transport", None)
     if wire is None or inner is None:
         return wire or transport
@@ -170,13 +171,13 @@ def _ending_in(wire: Any, transport: Any) -> Any:
 
 
 class _BoundedTransport:
-    """A transport of DSPy's native engine whose answers are bounded."""
+    """A transport of DSPy's native engine that bounds answers and gives requests the key of their attempt."""
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
 
     def stream(self, request: Any) -> _BoundedResponse:
-        return _BoundedResponse(self._transport.stream(request))
+        return _BoundedResponse(self._transport.stream(with_key(request)))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

@@ -1,4 +1,4 @@
-"""Requests that are taken down in place of being sent, and answers that are read as if they had just come.
+"""Requests that are recorded instead of being sent, and answers that are read as if they had just come.
 
 DSPy makes the request and reads the answer either way, so that both are those of a plain call.
 """
@@ -22,7 +22,7 @@ _LIMITS = ("max_completion_tokens", "max_tokens")
 
 
 class Deferred(BaseException):
-    """Ends a call whose request was taken down; it is no error, and nothing on its way may handle it as one."""
+    """Ends a call whose request was recorded; not an error, and nothing on its way may handle it as one."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class _Response:
 
 
 class LiteLLMWire:
-    """An engine without a connection, in place of DSPy's for LiteLLM, by whose name it calls the model."""
+    """An engine without a connection, instead of DSPy's for LiteLLM, by whose name it calls the model."""
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         self._name, self._engine = name, LiteLLMEngine()

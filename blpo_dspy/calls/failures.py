@@ -28,8 +28,12 @@ class UnreadableAnswerError(LMProviderError):
 
 def is_outage(error: LMError) -> bool:
     """Whether a failure may pass: what DSPy repeats, and an HTTP answer that can't be read (a gateway's page, say)."""
-    unreadable = type(error) in (LMProviderError, UnreadableAnswerError) and (error.status or 200) < 300
-    return unreadable or dspy.is_retryable_lm_error(error)
+    return is_unreadable(error) or dspy.is_retryable_lm_error(error)
+
+
+def is_unreadable(error: LMError) -> bool:
+    """Whether an answer came that can't be read."""
+    return type(error) in (LMProviderError, UnreadableAnswerError) and (error.status or 200) < 300
 
 
 def once_more(ask: Callable[[], R]) -> R:

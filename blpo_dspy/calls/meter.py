@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextvars import ContextVar
@@ -20,8 +22,9 @@ from dspy.utils.exceptions import LMError, LMRateLimitError
 
 from blpo_dspy.calls.answers import Answer, Request
 from blpo_dspy.calls.bounds import Engines, Gate, longest_call, within
-from blpo_dspy.calls.failures import RunStoppedError, UnreadableAnswerError, is_outage
 from blpo_dspy.calls.job import Job
+from blpo_dspy.calls.failures import RunStoppedError, UnreadableAnswerError, is_outage, is_unreadable
+from blpo_dspy.calls.idempotency import attempt_at
 from blpo_dspy.calls.ledger import ROLES, Ledger, Usage
 from blpo_dspy.calls.metered_lm import metered_copy
 from blpo_dspy.calls.outages import Outages
@@ -74,7 +77,7 @@ class Meter:
     """Counts, bounds and remembers the LM calls of one run.
 
     An equal request of the same role is answered, or refused, once per run, whatever the user's cache settings and the
-    number of threads: later ones take the remembered answer, and one that is under way is waited for.
+    number of threads: later ones take the remembered answer, and wait for one that is under way.
 
     Args:
         num_threads: The most calls under way at once, over all roles and nested steps.
@@ -82,14 +85,14 @@ class Meter:
         admit: Called with the ledger before every attempt; raises `RunStoppedError` to refuse it.
         prices: What tokens cost where DSPy's tables lack it or have it wrong.
         deadline: When the time of the run is over, by the monotonic clock: a little later calls under way are given up.
-        outages: How long a server that has stopped answering is waited for, where an LM's calls are retried at all.
+        outages: How long to wait for a server that has stopped answering, where an LM's calls are retried at all.
 
     Attributes:
         fatal: The error that ended the run for good, if there was one.
         failure: The last error of an attempt, if there was one.
     """
 
-    # What requests go through in place of a connection to the server.
+    # What requests go through instead of a connection to the server.
     _wire: Any = None
 
     def __init__(
@@ -113,6 +116,9 @@ class Meter:
         self._usage = self._job.failed()
         self._answered: dict[str, set[str]] = {role: set() for role in ROLES}
         self._asked_ahead: set[str] = set()
+        # Another run that sends the same requests means to ask again; so does a request whose answer can't be read, by
+        # the number of such answers: the one that a provider remembers would be the same.
+        self._run, self._unreadable = uuid.uuid4().hex, Counter[str]()
         self._refused = Ledger({})
         self._refusals: dict[str, LMError] = {}
         self._waited = False
@@ -282,13 +288,15 @@ class Meter:
             self._count(role, sent)
         began = time.monotonic()
         try:
-            answer = self._in_time(request)
+            with attempt_at(self._run, request.key, self._unreadable[request.key]):
+                answer = self._in_time(request)
         except BaseException as error:
             failure = Usage(failed=1, seconds=time.monotonic() - began)
             if isinstance(error, UnreadableAnswerError):
                 failure += error.usage
             if isinstance(error, LMError):
                 self.failure = error
+                self._unreadable[request.key] += is_unreadable(error)
             self._add(role, failure)
             self._job.put_failed(key, role, sent + failure, request.model)
             raise

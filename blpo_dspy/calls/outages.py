@@ -62,7 +62,7 @@ class Pauses:
 class Outages:
     """The outages of the servers that a run asks.
 
-    A server that has not answered any call yet is not waited for: a wrong address is more likely than an outage.
+    There is no wait for a server that has not answered any call yet: a wrong address is more likely than an outage.
 
     Args:
         longest: Seconds that an outage is waited out.

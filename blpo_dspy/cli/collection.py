@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from blpo_dspy.agreement.bradley_terry import Ranked
 from blpo_dspy.cli.begin import load_judge
 from blpo_dspy.cli.jobs import DriftJob, PopulationJob, RankJob, SampleJob
 from blpo_dspy.cli.screen import Screen, noting, plain_table
@@ -103,14 +102,9 @@ def rank_models(job: RankJob, screen: Screen) -> None:
     if screen.as_json:
         screen.json(ranking.to_dict())
         return
-    head = ("model", "verdicts", "wins", "strength", "95% interval")
-    screen.table(plain_table(head, map(_row, ranking.models), left=("model",)))
+    head, *rows = ranking.rows()
+    screen.table(plain_table(head, rows, left=("model",)))
     screen.text()
     left = f"; {ranking.left_out:,} rows without a verdict left out" if ranking.left_out else ""
     screen.text(f"{ranking.verdicts:,} verdicts, {ranking.ties:,} of them ties, which count half a win each{left}")
     screen.text("strength: log-odds, 0 on average; a difference of 1 means winning 73% of the comparisons")
-
-
-def _row(row: Ranked) -> tuple[str, ...]:
-    ends = f"{row.interval.low:+.2f} to {row.interval.high:+.2f}"
-    return row.model, f"{row.verdicts:,}", f"{row.wins:g}", f"{row.strength:+.2f}", ends

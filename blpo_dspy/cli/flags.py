@@ -84,7 +84,7 @@ def model_prices(pairs: list[str] | None) -> dict[str, tuple[float, float]]:
 
 
 def with_flags(text: str, options: Iterable[str]) -> str:
-    """Returns a message with the command line's flags in place of the options that it is about.
+    """Returns a message with the command line's flags instead of the options that it is about.
 
     Args:
         text: The message, with the options as Python writes them.

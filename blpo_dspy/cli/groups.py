@@ -40,7 +40,7 @@ class Escalation:
 class Where:
     """Where a page for people is served."""
 
-    host: str | None = option("Address to listen on, where other machines are to reach the page.", metavar="ADDRESS")
+    host: str | None = option("Address to listen on, if other machines should reach the page.", metavar="ADDRESS")
     port: int = option("Port to listen on.", 8010, metavar="N", min=1, max=65535)
 
 
@@ -49,7 +49,7 @@ class Scale:
     """How `blpo judge --out` uses several processes."""
 
     heading: ClassVar[str] = "Many images, with --out"
-    workers: int | None = option("Judge in so many processes, each with --threads calls.", metavar="N", min=1)
+    workers: int | None = option("Number of processes that judge, each with --threads calls.", metavar="N", min=1)
     cluster: str | None = option(
         "Judge on the workers of a Dask cluster, such as tcp://10.0.0.5:8786.", metavar="ADDRESS"
     )
@@ -68,8 +68,8 @@ class Batching:
     """Whether and how `blpo judge --out` uses the provider's batch endpoint."""
 
     heading: ClassVar[str] = "Batches of a provider"
-    batch_api: bool = option("Answered within a day, at half of the price as a rule.", False)
+    batch_api: bool = option("Use the provider's batch endpoint: within a day, usually at half the price.", False)
     poll: float | None = option(
-        "First delay between two looks at a batch; it doubles up to a minute (default 1).", metavar="SECONDS", min=0
+        "Seconds before a batch is polled again; they double up to a minute (default 1).", metavar="SECONDS", min=0
     )
     abandon: bool = option("Forget the batches under way, and pay for their requests again.", False)

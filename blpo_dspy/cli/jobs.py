@@ -33,10 +33,10 @@ class CompileJob:
 
     start: Start
     search: Search
-    out: Path = option("Where the judge goes, a .json file.", MISSING, metavar="FILE")
+    out: Path = option("File for the judge, a .json file.", MISSING, metavar="FILE")
     result: Path | None = option("Where to record the run, a .json file.", metavar="FILE")
     preflight: bool = option(
-        "First check that the models see, also the largest images, and that the sets are apart.", False
+        "First check that the models see images, the largest ones too, and that sets share none.", False
     )
     repeat: int | None = option(
         "First judge ten images N times: how far does the judge agree with itself?", metavar="N", min=2
@@ -90,7 +90,7 @@ class EvaluateJob:
     draw: int | None = option("Images of a source (default: as in the paper's test set).", metavar="N", min=1)
     against: Path | None = option("A second judge.json to compare with on the same images.", metavar="OTHER")
     orders: Orders = option(
-        'Of a judge of pairs: "both" asks twice, the images changing places; "one" costs one call.',
+        'For a judge of pairs: "both" asks twice, with the images swapped; "one" costs one call.',
         "both",
         metavar="ORDERS",
     )
@@ -108,14 +108,14 @@ class EvaluateJob:
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrateJob:
-    """Find the confidence from which on a judge can be trusted. The exit code is 1 if there is none."""
+    """Find the confidence above which a judge can be trusted. The exit code is 1 if there is none."""
 
     judge: Path = same(EvaluateJob, "judge")
     data: Data
-    out: Path = option("Where the calibrated judge goes, a .json file.", MISSING, metavar="FILE")
-    agreement: float = option("Share of the automatic labels that has to agree with people's.", 0.9, metavar="X")
-    risk: float = option("Probability with which fewer may.", 0.1, metavar="X")
-    within: int = option("Levels of a scale that labels may be apart and still agree.", 0, metavar="N", min=0)
+    out: Path = option("File for the calibrated judge, a .json file.", MISSING, metavar="FILE")
+    agreement: float = option("Share of the automatic labels that must agree with people's.", 0.9, metavar="X")
+    risk: float = option("Accepted probability that fewer do.", 0.1, metavar="X")
+    within: int = option("Labels of a scale agree if they differ by at most so many levels.", 0, metavar="N", min=0)
     escalation: Escalation
     models: JudgeModels
     orders: Orders = same(EvaluateJob, "orders")
@@ -136,7 +136,7 @@ class JudgeJob:
         "Paths or URLs of images; or one folder; or one .csv, .tsv, .jsonl or .parquet.",
         metavar="IMAGE…|FOLDER|TABLE",
     )
-    out: str | None = option("Where verdicts go, .parquet, .csv or .jsonl; the same command resumes.", metavar="FILE")
+    out: str | None = option("File for verdicts, .parquet, .csv or .jsonl; the same command resumes.", metavar="FILE")
     escalation: Escalation
     models: JudgeModels
     image_column: str | None = option(
@@ -144,7 +144,7 @@ class JudgeJob:
         metavar="NAME",
     )
     context: list[str] = option(
-        "A text that the judge gets with every image, in place of a column.", list, metavar="NAME=TEXT"
+        "A text that the judge gets with every image, instead of a column.", list, metavar="NAME=TEXT"
     )
     allow_outside: bool = same(Data, "allow_outside")
     orders: Orders = same(EvaluateJob, "orders")
@@ -183,7 +183,7 @@ class LabelJob:
         "Images to label: a folder, or a .csv, .tsv, .jsonl or .parquet, of which some may have labels.",
         metavar="FOLDER|TABLE",
     )
-    out: Path = option("Where the labels go, a .csv file.", MISSING, metavar="FILE")
+    out: Path = option("File for the labels, a .csv file.", MISSING, metavar="FILE")
     labels: str | None = same(Start, "labels")
     scale: str | None = same(Start, "scale")
     scores: str | None = same(Start, "scores")
@@ -195,7 +195,7 @@ class LabelJob:
     context: tuple[str, ...] = option(
         "Columns with text that belongs to the image.", (), metavar="A,B,…", show_default=False
     )
-    label_column: str = option("Column of TABLE with labels that are there already.", "label", metavar="NAME")
+    label_column: str = option("Column of TABLE with existing labels.", "label", metavar="NAME")
     rater: str = option(
         "Who labels; each person labels blindly, with a name of their own.", "annotator", metavar="NAME"
     )
@@ -210,7 +210,7 @@ class LabelJob:
     models: JudgeModels
     threads: int | None = same(Search, "threads")
     confidence: Method | None = option(
-        "How sure the judge is: votes, logprobs or views, as of `blpo judge`.", metavar="METHOD"
+        "How sure the judge is: votes, logprobs or views, as for `blpo judge`.", metavar="METHOD"
     )
     max_calls: int | None = option(
         "Maximum number of the judge's LM calls, repetitions of the command included; images beyond it have no "
@@ -321,7 +321,7 @@ class ReportJob:
 
     run_dir: Path = argument("The folder of a run or comparison.", metavar="RUN_DIR")
     out: Path | None = option("Where the report goes (default RUN_DIR/report.html).", metavar="FILE")
-    no_images: bool = option("Leave all pictures out.", False)
+    no_images: bool = option("Leave out all images.", False)
     blur: tuple[str, ...] | None = option(
         'Labels to blur until clicked (default: those that sound unsafe; "" for none).', metavar="A,B,…"
     )

@@ -348,7 +348,7 @@ def show_evaluated(
     if paired is not None:
         screen.text(textwrap.fill(f"{names[1]} → {names[0]}: {paired.wording}", screen.width))
     if not done[0][0].confusion:
-        return  # scores are no cells of a table
+        return  # scores do not fit in cells of a table
     screen.text()
     if len(done) > 1:
         screen.text(names[0])

@@ -22,6 +22,7 @@ from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.outages import MAX_OUTAGE, Outages, checked_outage
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.comparison.methods import Method, chosen
+from blpo_dspy.comparison.needs import Terms, check_methods
 from blpo_dspy.data.examples import dataset_fingerprint, item_prints, reasons_fingerprint
 from blpo_dspy.data.fields import IMAGE
 from blpo_dspy.data.labels.normalize import Label
@@ -32,7 +33,7 @@ from blpo_dspy.files import RESULTS, write_json
 from blpo_dspy.models.failures import FATAL_ERRORS
 from blpo_dspy.models.lm import Models, check_models, identity
 from blpo_dspy.models.prices import Prices, check_priced, checked_prices
-from blpo_dspy.notebook import html_table, share
+from blpo_dspy.notebook import html_table, one_line, share
 from blpo_dspy.optimizers.bench.records import BLPOResult
 from blpo_dspy.optimizers.bench.setup import dataset
 from blpo_dspy.predictions.labelling import inputs_of, label_images
@@ -56,7 +57,7 @@ class ComparisonRow:
         calls: LM calls by role that count against the cap.
         images: Images sent to the optimizer LM.
         tokens: Prompt and completion tokens.
-        lm_seconds: Seconds waited for the answers of the search, those of parallel calls added up, whichever run paid
+        lm_seconds: Seconds until the answers of the search, those of parallel calls added up, whichever run paid
             for them.
         stop_reason: Why it ended.
         capped: Whether the cap ended it, rather than the method itself.
@@ -124,7 +125,8 @@ class Comparison:
 
     def __repr__(self) -> str:
         methods, seeds = ({getattr(row, name) for row in self.rows} for name in ("method", "seed"))
-        return f"Comparison({', '.join(sorted(methods))}; {len(seeds)} seeds, max_calls={self.about.get('max_calls')})"
+        about = f"{len(seeds)} seeds, max_calls={self.about.get('max_calls')}"
+        return one_line(self, f"{about}: {', '.join(sorted(methods))}")
 
     def _repr_html_(self) -> str:
         rows = [["method", "seed", "test macro-F1", "test kappa", "calls", ""]]
@@ -181,7 +183,7 @@ def compare(
         models: The models by role.
         max_calls: The most judge, verbalizer and optimizer calls of a method.
         max_usd: The most US dollars of a method, if that is capped too.
-        max_outage: Seconds that a server which has stopped answering is waited for.
+        max_outage: Seconds to wait for a server that has stopped answering.
         optimizers: Names of `METHODS`, comma-separated; all of them if None. Or methods of your own by name; a name
             stands for the same method whenever the folder is used. "none" is always among them.
         seeds: One run of every method for each.
@@ -194,8 +196,8 @@ def compare(
         on_row: Called with each row as it is finished, also with those of an earlier session.
 
     Raises:
-        BlpoError: If a method is unknown, a cap pays for nothing or can't be kept, or the folder holds another
-            comparison.
+        BlpoError: If methods are unknown or cannot run, a cap pays for nothing or can't be kept, or the folder holds
+            another comparison. Nothing was spent then.
         ModelError: If a model cannot be used at all; what was finished is kept.
     """
     if isinstance(optimizers, Mapping):
@@ -206,19 +208,20 @@ def compare(
         raise BlpoError("a comparison needs at least one seed")
     train, val, test = (list(dataset(student, s, None, "label").examples) for s in (trainset, valset, testset))
     sets = Splits(train, val, test, student.labels, how="given")
-    _check_cap(student, len(sets.val), max_calls)
     checked_outage(max_outage)
     check_models(models)
     # What DSPy's cache holds from earlier runs would be free for some methods only.
     models = Models(*(getattr(models, role).copy(cache=False) for role in ROLES))
     budget, prices = Budget(max_calls, max_usd=max_usd), checked_prices(prices)
     check_priced(budget.max_usd, [getattr(models, role) for role in ROLES], prices)
+    terms = Terms(models, budget, num_threads, prices, max_outage)
+    check_methods(methods, terms, student, sets.train, sets.val)
     about = _about(student, sets, models, max_calls) | ({} if max_usd is None else {"max_usd": max_usd})
     truth = [example.label for example in sets.test]
     rows: list[ComparisonRow] = []
     job = Job.in_folder(Path(out), "comparison", {"comparison": about}, counting="none")
     try:
-        arena = _Arena(student, sets, models, budget, num_threads, prices, job, max_outage)
+        arena = _Arena(student, sets, terms, job)
         for seed in dict.fromkeys(seeds):
             baseline: ComparisonRow | None = None
             for name, method in methods.items():
@@ -234,17 +237,6 @@ def compare(
     finally:
         job.close()
     return Comparison(tuple(rows), about, truth)
-
-
-def _check_cap(student: VisualJudge, validated: int, max_calls: int) -> None:
-    """Refuses a cap under which no method could find anything: one validation, one image to learn from, one update."""
-    each = student.calls_per_image
-    least = each * (validated + 1) + 1
-    if max_calls < least:
-        raise BlpoError(
-            f"a cap of {max_calls} LM calls pays for no search: judging the {validated} validation images once takes "
-            f"{each * validated}, so the minimum is {least}; several times as many are useful"
-        )
 
 
 def _about(student: VisualJudge, sets: Splits[dspy.Example], models: Models, max_calls: int) -> dict[str, Any]:
@@ -273,12 +265,8 @@ class _Arena:
 
     student: VisualJudge
     sets: Splits[dspy.Example]
-    models: Models
-    budget: Budget
-    num_threads: int | None
-    prices: Prices
+    terms: Terms
     job: Job
-    max_outage: float
 
     def finished(self, name: str, seed: int) -> ComparisonRow | None:
         """Returns the row of an earlier session, unless it is to be made again: failed calls took something from it."""
@@ -319,20 +307,9 @@ class _Arena:
         self, name: str, method: Method, seed: int, on_calls: Callable[[int], None]
     ) -> tuple[VisualJudge, BLPOResult | None]:
         student = method.student(self.student)
-        if method.make is None:
+        optimizer = self.terms.optimizer(method, seed, self._run(name, seed, on_calls))
+        if optimizer is None:
             return student, None
-        optimizer = method.make(
-            prompt_model=_apart(self.models.optimizer, seed),
-            task_model=self.models.judge,
-            verbalizer_model=self.models.verbalizer,
-            budget=self.budget,
-            seed=seed,
-            num_threads=self.num_threads,
-            answers=self._run(name, seed, on_calls),
-            prices=self.prices,
-            max_outage=self.max_outage,
-            **method.options,
-        )
         program = optimizer.compile(student, trainset=self.sets.train, valset=self.sets.val)
         record: BLPOResult = program.detailed_results
         _check_searched(record)
@@ -340,7 +317,7 @@ class _Arena:
 
     def _measured(self, row: ComparisonRow, program: VisualJudge) -> ComparisonRow:
         """The row with the measurements on both sets, outside the cap; a call that failed is not an answer."""
-        with Workers(self.num_threads) as workers:
+        with Workers(self.terms.num_threads) as workers:
             val, test = (self._verdicts(row, program, part, workers) for part in (self.sets.val, self.sets.test))
         labels = self.student.labels
         agreement = agreement_of(labels, self.sets.test, test)
@@ -361,9 +338,9 @@ class _Arena:
         self, row: ComparisonRow, program: VisualJudge, examples: Sequence[dspy.Example], workers: Workers
     ) -> list[Verdict]:
         job = self.job.another("measurement", name=f"{row.method}:{row.seed}", counting="all")
-        outages = Outages(self.max_outage, known=program is not self.student)
-        meter = Meter(num_threads=workers.num_threads, job=job, prices=self.prices, outages=outages)
-        return label_images(program, self.models, inputs_of(examples), workers=workers, meter=meter)
+        outages = Outages(self.terms.max_outage, known=program is not self.student)
+        meter = Meter(num_threads=workers.num_threads, job=job, prices=self.terms.prices, outages=outages)
+        return label_images(program, self.terms.models, inputs_of(examples), workers=workers, meter=meter)
 
 
 def _check_searched(record: BLPOResult) -> None:
@@ -399,13 +376,6 @@ def _is_fatal(error: BaseException) -> bool:
     while isinstance(cause, ModelError):
         cause = cause.__cause__
     return isinstance(cause, FATAL_ERRORS)
-
-
-def _apart(lm: dspy.LM, seed: int) -> dspy.LM:
-    """The LM with samples of its own for each seed, as the answers are shared; one without sampling has but one."""
-    copy = lm.copy(rollout_id=seed) if seed and lm.kwargs.get("temperature") != 0 else lm
-    assert isinstance(copy, dspy.LM)
-    return copy
 
 
 def _curve(record: BLPOResult, row: ComparisonRow, images: int) -> list[list[float]]:

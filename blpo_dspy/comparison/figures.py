@@ -72,7 +72,7 @@ class Cells:
         total: All of them, marked where the search ended by itself before the cap.
         images: Sent to the optimizer LM.
         tokens: Of all roles.
-        lm_seconds: Waited for the answers of the search.
+        lm_seconds: Until the answers of the search.
         invalid: Answers of the final measurements without a label.
         failed: Failed calls of the final measurements.
     """

@@ -63,7 +63,7 @@ def write_tables(comparison: Comparison, folder: str | os.PathLike[str]) -> list
 def summary(comparison: Comparison) -> list[Mapping[str, str]]:
     """Returns for each method its cells by heading: mean ± sd over seeds, and what is said of the mean.
 
-    The headings are those of `HEADINGS`, with the main figure of the labels (`main_figure`) in place of macro-F1.
+    The headings are those of `HEADINGS`, with the main figure of the labels (`main_figure`) instead of macro-F1.
     """
     names = dict.fromkeys(row.method for row in comparison.rows)
     headings = _titled(HEADINGS, comparison.labels)
@@ -127,7 +127,7 @@ def _how_to_read(comparison: Comparison, seeds: Sequence[int], models: str) -> s
         f"difference in test {main_words(comparison.labels)} to no optimization; p is from the exact paired test of "
         "how far the labels of the test images are off, not corrected for the number of methods. Intervals and p are "
         "of the mean over seeds: each resample takes a test image with its answers of all seeds. “calls” are those of "
-        "the search, “images” those sent to the optimizer LM; “LM seconds” were waited for answers, parallel ones "
+        "the search, “images” those sent to the optimizer LM; “LM seconds” are the time of the calls, parallel ones "
         "added up, whichever method paid for them. “invalid” answers without a label and “failed” calls are those of "
         "the final measurements; the latter are left out of all figures."
     )

@@ -179,7 +179,7 @@ def find_inputs(
 
 
 def _of_address(url: str, fields: InputFields, image_column: str | None, texts: Mapping[str, str]) -> Inputs:
-    """The rows of a table or folder by address; images are read from the folder as their turn comes."""
+    """The rows of a table or folder by address; images are read from the folder lazily."""
     if is_remote_table(url):
         with tempfile.TemporaryDirectory() as folder:
             found = _of_table(fetched(url, Path(folder)), TableColumns.of(fields, image_column), texts, False)
@@ -245,11 +245,11 @@ def _of_table(path: Path, columns: TableColumns, texts: Mapping[str, str], allow
     expected = [*images, *(name for name in columns.context if name not in texts)]
     names, inside = _columns_of_parquet(path, images) if path.suffix.lower() in PARQUET else (None, ())
     read = expected if names is None else [name for name in names if name not in inside]
-    table = read_table(path, read)
+    table = read_table(path, read, keep_unnamed=True)
     rows = _checked_rows(table, columns, expected, texts)
     there = tuple(dict.fromkeys((*table.columns, *texts)))
     reader = RowReader(columns, None, table.base, allow_outside)
-    return Inputs(str(path), there, rows, reader, stored=path if inside else None, inside=inside)
+    return Inputs(str(path), there, rows, reader, table.notes, path if inside else None, inside)
 
 
 def _of_memory(source: Any, columns: TableColumns, texts: Mapping[str, str], allow_outside: bool) -> Inputs:

@@ -116,7 +116,7 @@ class Draft:
         ]
 
     def filled(self, values: Iterable[T]) -> dict[str, T | list[T]]:
-        """Returns the image inputs with one value, in order, in place of each image."""
+        """Returns the image inputs with one value, in order, instead of each image."""
         left = iter(values)
         return {
             name: [next(left) for _ in sources] if isinstance(sources, list) else next(left)
@@ -134,7 +134,7 @@ class RowReader:
         base: The folder that relative image paths start from; None if any path may be used.
         allow_outside: Whether paths may leave that folder.
         require_labels: Whether an empty label is a problem of its row.
-        remote: The folder by address that image paths start from and must stay in, in place of `base`.
+        remote: The folder by address that image paths start from and must stay in, instead of `base`.
     """
 
     columns: TableColumns

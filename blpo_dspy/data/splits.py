@@ -19,7 +19,7 @@ from blpo_dspy.data.fields import image_prints
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.errors import BlpoError, DataError, check_kind, counted, notice
-from blpo_dspy.notebook import html_table
+from blpo_dspy.notebook import html_table, one_line
 
 NAMES = ("train", "val", "test")
 DEFAULT_FRACTIONS = (0.4, 0.2, 0.4)
@@ -36,7 +36,7 @@ Unit = list[int]  # positions of examples that stay together
 
 @dataclass(frozen=True, repr=False)
 class Splits(Generic[Item]):
-    """Three disjoint sets of labelled items, `dspy.Example`s as a rule, each in a seeded order.
+    """Three disjoint sets of labelled items, usually `dspy.Example`s, each in a seeded order.
 
     Args:
         train: What the optimizer learns from.
@@ -58,7 +58,7 @@ class Splits(Generic[Item]):
         return self.train, self.val, self.test
 
     def __repr__(self) -> str:
-        return f"Splits({self.describe()})"
+        return one_line(self, self.describe())
 
     def _repr_html_(self) -> str:
         given = [self.labels.coerce(getattr(item, "label", item)) for part in self.parts for item in part]

@@ -77,8 +77,13 @@ def in_memory(source: object) -> bool:
     return listed and any(isinstance(row, Mapping) for row in cast("Sequence[object]", source))
 
 
-def read_table(source: TableSource, columns: Sequence[str]) -> Table:
+def read_table(source: TableSource, columns: Sequence[str], *, keep_unnamed: bool = False) -> Table:
     """Returns the rows of a table in memory or a file (by its suffix); of the columns, at least those that are named.
+
+    Args:
+        source: The table.
+        columns: The columns that are needed.
+        keep_unnamed: Whether columns of a .csv or .tsv file whose header is empty are read, under a name by position.
 
     Raises:
         DataError: If the source cannot be read as a table.
@@ -90,7 +95,7 @@ def read_table(source: TableSource, columns: Sequence[str]) -> Table:
     suffix = path.suffix.lower()
     try:
         if suffix in _DELIMITED:
-            return _read_delimited(path, columns)
+            return _read_delimited(path, columns, keep_unnamed=keep_unnamed)
         if suffix in _JSON_LINES:
             return _read_json_lines(path)
         if suffix in PARQUET:
@@ -129,10 +134,11 @@ def _check_names(path: Path | str, names: Sequence[str]) -> None:
         raise DataError(f"{path}: the header names {listed_columns(twice)} more than once; rename the columns")
 
 
-def _read_delimited(path: Path, columns: Sequence[str]) -> Table:
+def _read_delimited(path: Path, columns: Sequence[str], *, keep_unnamed: bool) -> Table:
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
     rows: list[TableRow] = []
     problems: list[str] = []
+    notes: tuple[str, ...] = ()
     reader = None
     with path.open(encoding="utf-8-sig", newline="") as file, _long_cells():
         try:
@@ -141,6 +147,8 @@ def _read_delimited(path: Path, columns: Sequence[str]) -> Table:
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             header = [plain_cell(name.strip()) for name in next(reader, [])]
             _check_names(path, header)
+            if keep_unnamed:
+                header, notes = _all_named(header)
             wanted = [name for name in columns if name in header]
             start = reader.line_num + 1
             for cells in reader:
@@ -154,7 +162,21 @@ def _read_delimited(path: Path, columns: Sequence[str]) -> Table:
         except csv.Error as error:
             line = 1 if reader is None else reader.line_num
             raise DataError(f"{path}:{line}: not readable as CSV ({error})", problems) from None
-    return Table(str(path), tuple(filter(None, header)), tuple(rows), path.parent, tuple(problems))
+    return Table(str(path), tuple(filter(None, header)), tuple(rows), path.parent, tuple(problems), notes)
+
+
+def _all_named(header: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """A header with a name for each column, and a note on those that had none."""
+    names: list[str] = []
+    for number, name in enumerate(header, 1):
+        made_up = f"column_{number}"
+        while made_up in header:
+            made_up += "_"
+        names.append(name or made_up)
+    made = [name for name, given in zip(names, header, strict=True) if not given]
+    has, are = ("1 column has", "is") if len(made) == 1 else (f"{len(made)} columns have", "are")
+    note = f"{has} no name in the header, and {are} kept as {listed_columns(made)}"
+    return names, (note,) if made else ()
 
 
 def _cells(header: Sequence[str], cells: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:
@@ -308,7 +330,7 @@ def _read_dataset(source: object, columns: Sequence[str]) -> Table:
 
 
 def named(row: dict[str, Any], classes: dict[str, list[str]]) -> dict[str, Any]:
-    """Returns a row with the names of its class labels in place of their numbers (datasets writes -1 for none)."""
+    """Returns a row with the names of its class labels instead of their numbers (datasets writes -1 for none)."""
     for column, names in classes.items():
         number = row.get(column)
         if isinstance(number, int):

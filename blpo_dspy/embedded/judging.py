@@ -95,7 +95,7 @@ def level_in(scale: Sequence[Any]) -> float:
 
 
 def evidence(reading: Reading, senses: Senses) -> dict[str, int]:
-    """Returns the levels the judge goes by: what it sees, complemented by what a description reports.
+    """Returns the levels that the judge uses: what it sees, complemented by what a description reports.
 
     Of several named pictures those of the edited one are what the original doesn't have.
     """

@@ -41,7 +41,7 @@ def judge_metric(
 
     Args:
         judge: The judge.
-        threshold: The score from which on a test case passes; None if it neither passes nor fails.
+        threshold: The score from which a test case passes; None if it neither passes nor fails.
         name: The name of the metric.
         fields: As in `Scoring`: `{"prompt": "input"}`.
         scores: As in `Scoring`.

@@ -27,7 +27,7 @@ def judge_scorer(
     """Returns a scorer that takes an item's `inputs` and `outputs`.
 
     Its feedback has the score in [0, 1] as value, the judge's evidence as rationale, and the label in its metadata. A
-    failed call has the error `LM_FAILURE` in place of a value, an answer without a valid label `INVALID_ANSWER`;
+    failed call has the error `LM_FAILURE` instead of a value, an answer without a valid label `INVALID_ANSWER`;
     MLflow's mean leaves both out.
 
     Inputs of the judge are looked up in `outputs`, if that is a dictionary, then in `inputs`. Other outputs have the

@@ -26,7 +26,7 @@ class Scored:
     Attributes:
         score: In [0, 1]; None where there is no valid label.
         label: The label; None where the answer states none, or there is no answer.
-        explanation: The judge's evidence in words, or what it wrote in place of a label.
+        explanation: The judge's evidence in words, or what it wrote instead of a label.
         failure: Why there is no answer (a failed call, an unreadable image); "" if there is one.
     """
 

@@ -102,7 +102,7 @@ class Work:
         rater: Who labels.
         task: The question that the page states.
         image_column: The column of the only image, where it has another name than its input.
-        label_column: The column with labels that are there already.
+        label_column: The column with existing labels.
         allow_outside: Whether images may lie outside the folder, or that of the table.
     """
 

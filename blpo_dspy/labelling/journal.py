@@ -258,6 +258,22 @@ def other_paths(out: Path, rater: str) -> list[Path]:
     return [path for path in sorted(journal_folder(out).glob("*.jsonl")) if path.name != _file_name(rater)]
 
 
+def labels_in_journals(out: Path, labels: LabelSpace, shown: Sequence[str]) -> dict[str, Label]:
+    """Returns by key what was labelled so far, by any rater; of several labels that of the first journal.
+
+    Raises:
+        JournalError: As `OtherJournal`.
+    """
+    found: dict[str, Label] = {}
+    for path in sorted(journal_folder(out).glob("*.jsonl")):
+        journal = OtherJournal(path, labels, shown)
+        journal.refresh()
+        for key, answer in journal.answers.latest.items():
+            if answer.label is not None:
+                found.setdefault(key, answer.label)
+    return found
+
+
 def journal_folder(out: Path) -> Path:
     """Returns the folder with the journals of a table."""
     return out.with_name(out.name + FOLDER)

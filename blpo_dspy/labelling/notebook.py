@@ -123,8 +123,8 @@ def label_in_notebook(
         context: The columns with texts that belong to the image.
         task: The question that the page states.
         rater: Who labels.
-        judge: A judge whose labels say what comes next; it first judges what it has not judged yet. With
-            `judge.confident(…)` its doubt counts. A plain random sample if None.
+        judge: A judge whose labels say what comes next; it first judges what has neither its verdict nor a label
+            yet. With `judge.confident(…)` its doubt counts. A plain random sample if None.
         models: The judge's models; its own, or those of DSPy's settings, if None.
         max_calls: The most LM calls of the judge, those of the same call before included; what it did not judge is
             drawn at random.

@@ -224,7 +224,7 @@ class LabelSession(Session):
         }
 
     def _sufficiency(self) -> dict[str, Any] | None:
-        """How exactly labels tell a judge's agreement, looked at after so many labels again."""
+        """How exactly the labels measure a judge's agreement, computed again after so many labels."""
         labelled = {key: a.label for key, a in self.journal.answers.latest.items() if a.label is not None}
         step = len(labelled) // EVERY
         if step != self._enough[0]:

@@ -53,7 +53,7 @@ def fit_to_show(lm: dspy.BaseLM | None) -> Iterator[None]:
     """Makes errors of calls to an LM inside the block fit to be shown; see `without_secrets`.
 
     Raises:
-        LMError: Each error of a server, also one with another value in place of its text, over which DSPy stumbles.
+        LMError: Each error of a server, also one with another value instead of its text, over which DSPy stumbles.
     """
     options = {} if lm is None else lm.kwargs
     try:

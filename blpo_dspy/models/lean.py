@@ -36,7 +36,7 @@ class _Owner:
 def lean_calls() -> Iterator[None]:
     """Makes LM calls inside the block take one request each, and DSPy remember their texts only.
 
-    The history is kept as the user's settings have it, with their number in place of the characters of an image; at
+    The history is kept as the user's settings have it, with their number instead of the characters of an image; at
     `max_history_size=0` there is none. A trace is kept where the user set one, as in `dspy.context(trace=[])`.
     """
     settings = dspy.settings

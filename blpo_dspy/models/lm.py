@@ -147,7 +147,7 @@ class Models:
 
 
 def check_models(models: object) -> None:
-    """Refuses what is given in place of `Models`, such as a name or an LM."""
+    """Refuses what is given instead of `Models`, such as a name or an LM."""
     named = f"Models.named({models!r})" if isinstance(models, str) else "Models.named('openai/gpt-4o')"
     if isinstance(models, dspy.BaseLM):
         named = "Models(judge=lm, verbalizer=lm, optimizer=lm)"

@@ -36,7 +36,7 @@ _NOT_IN_A_REQUEST = CLIENT_KEYS | {"messages", "rollout_id", "n"}
 
 @contextmanager
 def spliced(lm: Any) -> Iterator[Any]:
-    """Yields an LM to call in place of another, which takes words where that is possible, until the block ends.
+    """Yields an LM to call instead of another, which takes words where that is possible, until the block ends.
 
     It shares all of its state with the other one. Only DSPy's own class is taken: a subclass may do anything.
     """

@@ -1,4 +1,4 @@
-"""Prompts that are formatted once, with a word in place of each image and each text that changes from call to call.
+"""Prompts that are formatted once, with a word instead of each image and each text that changes from call to call.
 
 DSPy's adapters write an image into the text of a message, search that text for it and encode it three times over, and
 its engines read, check and write it again, which costs more than everything else about a call. The word of an image is

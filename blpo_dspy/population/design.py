@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from blpo_dspy.data.labels.scores import quantile_bins
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.notebook import html_table, one_line
 
 _LEAST = 5
 _PER_BIN = 20  # images of a label for each bin of confidence
@@ -37,7 +38,7 @@ class Stratum:
         return self.drawn / self.size
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Draw:
     """A stratified draw: its strata, and pairs of a position in the collection and one among them.
 
@@ -46,6 +47,14 @@ class Draw:
 
     strata: tuple[Stratum, ...]
     chosen: tuple[tuple[int, int], ...]
+
+    def __repr__(self) -> str:
+        images = sum(stratum.size for stratum in self.strata)
+        return one_line(self, f"{len(self.chosen):,} of {images:,} images from {len(self.strata)} strata")
+
+    def _repr_html_(self) -> str:
+        rows = [[each.label, each.confidence, f"{each.size:,}", f"{each.drawn:,}"] for each in self.strata]
+        return html_table([["label", "confidence", "images", "drawn"], *rows])
 
 
 def draw(labels: Sequence[str], confidence: Sequence[float | None], n: int, *, seed: int = 0) -> Draw:

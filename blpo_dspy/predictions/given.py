@@ -14,7 +14,7 @@ from blpo_dspy.data.images.prepare import ImageSource
 from blpo_dspy.data.inputs import Inputs, check_usable, find_inputs
 from blpo_dspy.data.labels.space import Orders
 from blpo_dspy.data.tables import TableSource, in_memory
-from blpo_dspy.errors import BlpoError, ModelError, check_kind
+from blpo_dspy.errors import BlpoError, ModelError, check_kind, notice
 from blpo_dspy.models.lm import Models, check_models
 from blpo_dspy.models.prices import Prices, check_priced
 from blpo_dspy.predictions.files import Output
@@ -22,6 +22,9 @@ from blpo_dspy.predictions.progress import Progress
 from blpo_dspy.programs.cascade import Cascade, models_of_stages, stages_of
 from blpo_dspy.programs.pairs import asked_in
 from blpo_dspy.programs.visual_judge import VisualJudge
+
+MOST_NOTES = 5
+"""How many notes on what is judged are shown."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,10 @@ def inputs_of(
     texts: Mapping[str, str] | None,
     allow_outside: bool,
 ) -> Inputs:
-    """Returns the rows of a folder, a table or images, or raises `DataError` if none can be used."""
+    """Returns the rows of a folder, a table or images, or raises `DataError` if none can be used.
+
+    A warning is issued of what was left out or renamed.
+    """
     if isinstance(source, (str, bytes, os.PathLike, Mapping, Image.Image, np.ndarray, dspy.Image)):
         source = [source]
     elif not in_memory(source):
@@ -98,6 +104,8 @@ def inputs_of(
         source, fields=judge.fields, texts=texts, image_column=image_column, allow_outside=allow_outside
     )
     check_usable(found)
+    for note in found.notes[:MOST_NOTES]:
+        notice(f"{found.name}: {note}")
     return found
 
 

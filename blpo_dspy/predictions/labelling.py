@@ -84,8 +84,8 @@ def label_each(
 
     With `answered` the models are known to have answered before: what fails at the start is up to the images.
 
-    Inputs are taken, and images among them that are not prepared are loaded, as their turn comes, so that only a few
-    for each thread lie in memory. An image that cannot be read is that image's failure.
+    Inputs are taken, and images among them that are not prepared are loaded lazily, so that only a few
+    for each thread are in memory. An image that cannot be read is that image's failure.
 
     Raises:
         ModelError: If a model cannot be used at all (it refuses the key, the first calls all fail), or stops answering.

@@ -72,7 +72,7 @@ def predict(
     `error` where there is no answer; for pairs in both orders also `inconsistent`; of a judge with a confidence
     `confidence`, and of a calibrated judge `escalate`; and `served_by` where a server reports another version of a
     model than the name that was asked for. A Parquet file says in its metadata how the confidence was found
-    (`blpo_confidence`). Images are loaded as their turn comes: a few for each thread lie in memory.
+    (`blpo_confidence`). Images are loaded lazily: a few for each thread are in memory.
 
     Next to the table, `<out>.journal.jsonl` keeps what was paid for, so that the same call resumes after a crash, and
     later judges what is missing only: new rows, replaced images, rows with an error. A verdict belongs to the bytes of
@@ -110,8 +110,8 @@ def predict(
         max_calls: The most LM calls of this session, over all processes; the same call again continues.
         max_usd: The most dollars of this session, over all processes; it can be exceeded by what the calls under way
             cost above the average.
-        max_outage: Seconds that a server which has stopped answering is waited for.
-        orders: Of a judge of pairs: "both" asks twice, the images changing places, and gives the label on which both
+        max_outage: Seconds to wait for a server that has stopped answering.
+        orders: For a judge of pairs: "both" asks twice, with the images swapped, and gives the label on which both
             orders agree, else the tie or none; "one" costs one call.
         prices: US dollars per million prompt and completion tokens of single calls by model, where DSPy's tables lack
             them; with `batch_api` they may be in the `BatchApi` instead.

@@ -13,10 +13,11 @@ from blpo_dspy.calls.ledger import ROLES, Ledger
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import counted
 from blpo_dspy.log import log_event
+from blpo_dspy.notebook import html_table, one_line
 from blpo_dspy.predictions.results import Outcome
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Progress:
     """Where a run of predictions stands.
 
@@ -54,7 +55,11 @@ class Progress:
         given = ", ".join(f"{name}: {rows:,}" for name, rows in self.labels.items())
         faults = f"{self.invalid:,} invalid, {counted(self.errors, 'error')}"
         calls = counted(self.ledger.total.calls, "call")
-        return f"Progress({self.known:,} of {counted(self.total, 'row')}; {given}; {faults}; {calls})"
+        return one_line(self, f"{self.known:,} of {counted(self.total, 'row')}; {given}; {faults}; {calls}")
+
+    def _repr_html_(self) -> str:
+        found = {**self.labels, "invalid": self.invalid, "errors": self.errors, "not judged": self.total - self.known}
+        return html_table([["", "rows"], *([name, f"{rows:,}"] for name, rows in found.items())])
 
     @cached_property
     def labels(self) -> Mapping[str, int]:

@@ -50,7 +50,7 @@ class Verdicts:
 
 
 def whole_table(source: TableSource) -> Table:
-    """Returns the rows of a table with all of their columns, which are no images.
+    """Returns the rows of a table with all of their columns, none of which are images.
 
     Raises:
         DataError: If it cannot be read, has no rows, or naming all rows that cannot be read.

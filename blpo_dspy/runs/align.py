@@ -22,7 +22,7 @@ from blpo_dspy.data.splits import check_labels
 from blpo_dspy.errors import BlpoError, check_kind, notice
 from blpo_dspy.files import writable_folder, write_json
 from blpo_dspy.models.lm import Models
-from blpo_dspy.notebook import html_table
+from blpo_dspy.notebook import html_table, one_line
 from blpo_dspy.optimizers.bench.cards import known_prints
 from blpo_dspy.predictions.given import models_of
 from blpo_dspy.programs.program_judge import ProgramJudge
@@ -39,7 +39,7 @@ from blpo_dspy.runs.data.sets import Labelled, Sets, divided, is_list, loaded_se
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.measure import own_data
 from blpo_dspy.runs.progress import watching
-from blpo_dspy.runs.record import Aligned, SplitAgreement, result
+from blpo_dspy.runs.record import Aligned, SplitAgreement, figure_rows, result
 from blpo_dspy.runs.reviewing import write_review
 
 JUDGE = "judge.json"
@@ -192,7 +192,7 @@ class Alignment:
         return write_report(self.run, Path(path), images=images)
 
     def __repr__(self) -> str:
-        return f"Alignment({self.folder}: {headline_of(measured_of(self.run)).title.lower()})"
+        return one_line(self, f"{headline_of(measured_of(self.run)).title.lower()}: {self.folder}")
 
     def _repr_html_(self) -> str:
         found = headline_of(measured_of(self.run))
@@ -200,10 +200,8 @@ class Alignment:
 
     def _table(self) -> list[list[str]]:
         """Agreement by set and judge, the header first."""
-        found = [(f"{name} {when}", getattr(self._agreement(when), name)) for name in ("val", "test") for when in WHEN]
-        rows = [(name, agreement.shown()) for name, agreement in found if agreement is not None]
-        names = list(dict.fromkeys(column for _, cells in rows for column in cells))
-        return [["", *names], *([name, *(cells.get(column, "") for column in names)] for name, cells in rows)]
+        sets = ("val", "test")
+        return figure_rows({f"{name} {when}": getattr(self._agreement(when), name) for name in sets for when in WHEN})
 
 
 def align(
@@ -272,7 +270,8 @@ def _written(aligned: Aligned, sets: Sets, models: Models, warned: Sequence[str]
         temporary = tempfile.TemporaryDirectory(prefix="blpo-")
         folder = Path(temporary.name)
     names = {role: getattr(models, role).model for role in ("judge", "verbalizer", "optimizer")}
-    write_run(folder, aligned, sets, {**result(aligned, sets, names), "warnings": list(warned)})
+    server = next((base for lm in vars(models).values() if (base := lm.kwargs.get("api_base"))), None)
+    write_run(folder, aligned, sets, {**result(aligned, sets, names), "warnings": list(warned)}, api_base=server)
     for warning in warned:
         notice(warning)
     return Alignment(aligned.judge, folder, temporary)
@@ -325,6 +324,7 @@ def write_run(
     record: Mapping[str, Any],
     judged: Judged | None = None,
     command: Sequence[str] = (),
+    api_base: str | None = None,
 ) -> list[Path]:
     """Fills a run's folder with judge, record, doubtful labels and report, and returns the last two.
 
@@ -344,7 +344,8 @@ def write_run(
         doubtful=with_examples(errors, sets.train),
         command=command,
     )
-    write_review(folder, aligned, sets, (sets.test, aligned.verdicts[1]) if judged is None else (judged[0], judged[2]))
+    tested = (sets.test, aligned.verdicts[1]) if judged is None else (judged[0], judged[2])
+    write_review(folder, aligned, sets, tested, record["models"], api_base)
     return [folder / LABEL_ERRORS, write_report(load_run(folder), folder / "report.html")]
 
 

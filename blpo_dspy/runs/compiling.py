@@ -212,7 +212,7 @@ def _agreements(
 
     What the search validated is not judged again.
 
-    There are no test verdicts where the budget paid for none before or after.
+    Test verdicts are missing where the budget paid for none before or after.
     """
     start, compiled, sets, record = judges.start, judges.compiled, judges.sets, judges.record
     validated: dict[str, Agreement | None] = {}

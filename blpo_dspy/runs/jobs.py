@@ -109,7 +109,7 @@ class Search:
         "Longest instruction that is accepted (default 1500).", metavar="N", min=1
     )
     copied_words: int | None = _guards(
-        "Refuse instructions with so many words of an example in a row (default 8, 0 off).", metavar="N", min=0
+        "Refuse instructions with that many words of an example in a row (default 8, 0 off).", metavar="N", min=0
     )
     label_shift: float | None = _guards(
         "Refuse a judge whose label shares are farther from people's by X in [0, 1].", metavar="X"

@@ -24,7 +24,7 @@ from blpo_dspy.data.examples import item_prints
 from blpo_dspy.data.labels.space import Orders
 from blpo_dspy.errors import BlpoError, check_kind, notice
 from blpo_dspy.models.lm import Models
-from blpo_dspy.notebook import html_table
+from blpo_dspy.notebook import html_table, one_line
 from blpo_dspy.optimizers.bench.cards import ancestors_of, prints_of, sets_of
 from blpo_dspy.predictions.given import given_models
 from blpo_dspy.predictions.labelling import inputs_of, label_images
@@ -62,7 +62,7 @@ class Measurement:
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        return f"Measurement({'; '.join(self.summary().splitlines())})"
+        return one_line(self, "; ".join(self.summary().splitlines()))
 
     def _repr_html_(self) -> str:
         return html_table(self._table()) + ("" if self.paired is None else f"<p>{self.paired.wording}</p>")
@@ -107,7 +107,7 @@ def measure(
         models: The models of both, of a cascade also a list with those of each judge; each judge's own, or those of
             DSPy's settings, if None.
         num_threads: The most LM calls under way at once; DSPy's setting if None.
-        max_outage: Seconds that a server which has stopped answering is waited for.
+        max_outage: Seconds to wait for a server that has stopped answering.
         seed: Of the intervals.
         progress: Whether progress is shown; if None, on a terminal and in a notebook.
         orders: Whether judges of pairs are asked in "both" orders of the images or "one".
@@ -206,7 +206,7 @@ def _shared(prints: frozenset[str], examples: Sequence[dspy.Example]) -> str:
     shared = len(images & prints)
     if not shared:
         return ""
-    return "these very images" if shared == len(images) else f"{shared} of these {len(images)} images"
+    return "exactly these images" if shared == len(images) else f"{shared} of these {len(images)} images"
 
 
 def known_sets(judge: VisualJudge) -> Iterator[tuple[str, frozenset[str]]]:

@@ -12,6 +12,7 @@ from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.people import ceiling_of
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.calls.ledger import Ledger
+from blpo_dspy.notebook import html_table, one_line
 from blpo_dspy.optimizers.bench.cards import described, sets_of, versions
 from blpo_dspy.optimizers.bench.records import BLPOResult
 from blpo_dspy.programs.visual_judge import VisualJudge
@@ -19,7 +20,7 @@ from blpo_dspy.runs.checks.after import Checks
 from blpo_dspy.runs.data.sets import Sets
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SplitAgreement:
     """Agreement of one judge with the labels; None for a set that it was not measured on."""
 
@@ -29,6 +30,21 @@ class SplitAgreement:
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON."""
         return {name: None if a is None else a.to_dict() for name, a in (("val", self.val), ("test", self.test))}
+
+    def __repr__(self) -> str:
+        head, *rows = figure_rows({"val": self.val, "test": self.test})
+        sets = (f"{row[0]}: {', '.join(map(' '.join, zip(head[1:], row[1:], strict=True)))}" for row in rows)
+        return one_line(self, "; ".join(sets))
+
+    def _repr_html_(self) -> str:
+        return html_table(figure_rows({"val": self.val, "test": self.test}))
+
+
+def figure_rows(found: Mapping[str, Agreement | None]) -> list[list[str]]:
+    """Returns figures by name as the cells of a table, its header first; a row without any is left out."""
+    rows = {name: agreement.shown() for name, agreement in found.items() if agreement is not None}
+    columns = list(dict.fromkeys(column for cells in rows.values() for column in cells))
+    return [["", *columns], *([name, *(cells.get(column, "") for column in columns)] for name, cells in rows.items())]
 
 
 @dataclass(frozen=True)

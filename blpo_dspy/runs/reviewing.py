@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,16 @@ from blpo_dspy.runs.record import Aligned
 
 
 def write_review(
-    folder: Path, aligned: Aligned, sets: Sets, tested: tuple[Sequence[dspy.Example], Sequence[Verdict]]
+    folder: Path,
+    aligned: Aligned,
+    sets: Sets,
+    tested: tuple[Sequence[dspy.Example], Sequence[Verdict]],
+    models: Mapping[str, str],
+    api_base: str | None,
 ) -> None:
     """Writes to a run's folder what people are to look at again; `tested` is what the compiled judge said.
+
+    The names of the models and their server are for the command that compiles again.
 
     Raises:
         BlpoError: If it cannot be written.
@@ -53,6 +60,8 @@ def write_review(
         tables=None if sets.origin is None else _tables(folder, sets.origin),
         ids={name: tuple(str(example.id) for example in examples) for name, examples in sets.named().items()},
         cases=by_example(cases),
+        models=models,
+        api_base=api_base,
     )
     write_json(folder / REVIEW, asdict(data))
 

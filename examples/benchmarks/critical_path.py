@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import io
 import logging
 import math
@@ -144,8 +143,6 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     arguments = parser.parse_args()
     chosen = arguments.optimizers.split(",")
-    if "MIPROv2" in chosen and importlib.util.find_spec("optuna") is None:
-        parser.error('MIPROv2 needs optuna: pip install "blpo-dspy[compare]", or leave it out: --optimizers BLPO,GEPA')
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)

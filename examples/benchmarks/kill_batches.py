@@ -33,7 +33,7 @@ from blpo_dspy.embedded.server.faults import Faults
 from blpo_dspy.embedded.server.http import Options, start_server
 from blpo_dspy.predictions.predict import predict
 
-_LOOK = 0.002  # seconds between two looks at the server's log
+_LOOK = 0.002  # seconds between two polls of the server's log
 _MOST_REQUESTS = 6  # of a command before it is killed
 _LATER = 0.02  # seconds after that, at most
 _BATCH_SECONDS = 0.3

@@ -25,7 +25,7 @@ from blpo_dspy.data.sources.photographs import RATERS, write_dataset
 from blpo_dspy.embedded.server.http import Options, start_server
 
 TASK = "Rate the technical quality of this photograph."
-_LOOK = 0.005  # seconds between two looks at the server's log
+_LOOK = 0.005  # seconds between two polls of the server's log
 
 
 def command(address: str, folder: Path, arguments: argparse.Namespace) -> list[str]:

@@ -39,7 +39,7 @@ from blpo_dspy import LabelSpace, Models, VisualJudge, predict
 
 PROCESSES, AT_ONCE = 2, 4
 JUDGE = VisualJudge(LabelSpace("Safe", "Unsafe"), instruction="Judge how safe it is.", evidence="image")
-_LOOK = 0.002  # seconds between two looks at the number of requests
+_LOOK = 0.002  # seconds between two polls of the number of requests
 
 
 class Server(ThreadingHTTPServer):

@@ -140,6 +140,14 @@ class APO(RoundOptimizer):
             yield Round(number, start, batch, trials, chosen=0 if improved else None)
             beam = [Trial("start", run.start.verbalizer, c.judge) for c in candidates[: self.beam_size]]
 
+    def _least_round(self, run: Run) -> int:
+        """A minibatch, the gradients, an edit for each (they may be refused), paraphrases of the parent, a try."""
+        train = len(run.data.train)
+        edits = self.n_gradients * self.gradients_per_error
+        asked = self.n_gradients + edits + self.mc_samples
+        judged = min(self.minibatch_size, train) * run.per_example + min(self.samples_per_eval, train) * run.judging
+        return judged + asked
+
     def _expansion(self, run: Run) -> Expansion:
         exhibits = Exhibits(run.bench, run.labels, self.errors_as, run.start.verbalizer)
         return Expansion(

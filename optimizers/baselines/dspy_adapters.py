@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import dspy
 
@@ -20,7 +20,15 @@ from blpo_dspy.optimizers.baselines.tracking import ProgramState, Tracker
 from blpo_dspy.optimizers.bench.records import BLPOResult, Instructions, Validation
 from blpo_dspy.optimizers.bench.run import Run
 from blpo_dspy.optimizers.bench.sampling import drawn
+from blpo_dspy.optimizers.validation import balanced
 
+# What DSPy's MIPROv2 asks: about so many training examples at a time, at most so often, then for a summary; for each
+# instruction about program and predictor, then for the instruction; it shows so many answered examples.
+_VIEWED, _VIEWS, _PROPOSAL, _ANSWERED = 10, 10, 3, 3
+# The start, and so many others with which a search still is one.
+_FEWEST_CANDIDATES = 3
+# So many trials are followed by one on the whole validation set.
+_TRIALS = 5
 # Signatures of a predictor that COPRO may nest: pydantic keeps the field that a field was made from, and a copy of the
 # last one goes down through all of them, 14 calls deep each, where Python allows a thousand.
 _MOST_NESTED = 55
@@ -67,7 +75,7 @@ class DSPyAdapter(JudgeOptimizer):
     def _search(self, run: Run) -> BLPOResult:
         program = self._working_copy(run)
         train = [run.data.examples[i] for i in drawn(run.data.train, self.seed)]
-        validation = [run.data.examples[i] for i in run.data.validation]
+        validation = [run.data.examples[i] for i in self._validated(run)]
         tracker = Tracker(ProgramState.of(program), run.bench.score, validation, lambda: run.meter.ledger.total.calls)
         capped, stop_reason = False, "finished"
         try:
@@ -91,6 +99,10 @@ class DSPyAdapter(JudgeOptimizer):
             run.start, (), validations, self._instructions(run, final), run.meter.ledger, stop_reason, self.options
         )
         return replace(result, demos=dict(final.demos), capped=capped)
+
+    def _validated(self, run: Run) -> Sequence[int]:
+        """The validation examples that DSPy's optimizer is given."""
+        return run.data.validation
 
     @staticmethod
     def _context(run: Run, tracker: Tracker) -> contextlib.AbstractContextManager[None]:
@@ -120,6 +132,13 @@ class DSPyAdapter(JudgeOptimizer):
         return Instructions(texts[run.predictors.judge], texts.get(run.predictors.verbalizer, run.start.verbalizer))
 
 
+class _MIPROSizes(NamedTuple):
+    candidates: int
+    trials: int
+    validated: int
+    minibatch: int
+
+
 @dataclass(kw_only=True, eq=False, repr=False)
 class MIPROv2(DSPyAdapter):
     """`dspy.MIPROv2`: instructions (and demonstrations) from data summaries, searched by Bayesian optimization.
@@ -131,11 +150,15 @@ class MIPROv2(DSPyAdapter):
     Args:
         prompt_model: The LM that writes proposals.
         num_candidates: Instructions (and sets of demonstrations) to choose from; by default 6, or as many as go with
-            the trials that the cap on calls pays for.
+            the trials that the cap on calls pays for; as few as 3 where it pays for no first choice among more.
         num_trials: Combinations that are tried; by default 20, or more than the cap pays for.
         demos: The most demonstrations for each predictor, 0 for instructions only.
-        minibatch_size: Validation examples that a trial is scored on; the whole set is used if it is no larger.
+        minibatch_size: Validation examples that a trial is scored on; the whole set is used if it is no larger. Where
+            the cap does not pay for five trials and for validating the start and the best of them, it is smaller, and a
+            part of the validation examples, balanced by label, stands for all.
     """
+
+    packages: ClassVar[Sequence[str]] = ("optuna",)
 
     num_candidates: int | None = None
     num_trials: int | None = None
@@ -143,9 +166,7 @@ class MIPROv2(DSPyAdapter):
     minibatch_size: int = 25
 
     def _optimize(self, run: Run, program: dspy.Module, train: list[Any], validation: list[Any], metric: Any) -> Any:
-        if find_spec("optuna") is None:
-            raise BlpoError('dspy.MIPROv2 needs optuna: pip install "blpo-dspy[compare]"')
-        candidates, trials = self._sizes(run, len(validation))
+        sizes = self._sizes(run)
         optimizer = dspy.MIPROv2(
             metric=metric,
             prompt_model=run.optimizer_lm,
@@ -153,7 +174,7 @@ class MIPROv2(DSPyAdapter):
             max_bootstrapped_demos=self.demos,
             max_labeled_demos=self.demos,
             auto=None,
-            num_candidates=candidates,
+            num_candidates=sizes.candidates,
             num_threads=run.workers.num_threads,
             seed=self.seed + 1,
         )
@@ -161,21 +182,51 @@ class MIPROv2(DSPyAdapter):
             program,
             trainset=train,
             valset=validation,
-            num_trials=trials,
-            minibatch=len(validation) > self.minibatch_size,
-            minibatch_size=self.minibatch_size,
+            num_trials=sizes.trials,
+            minibatch=len(validation) > sizes.minibatch,
+            minibatch_size=sizes.minibatch,
+            minibatch_full_eval_steps=_TRIALS,
         )
 
-    def _sizes(self, run: Run, validated: int) -> tuple[int, int]:
-        """The candidates and trials that were asked for, or those that go with the cap.
+    def _validated(self, run: Run) -> Sequence[int]:
+        return balanced(run, self._sizes(run).validated)
 
-        Every fifth trial is followed by one on the whole validation set. DSPy has 1.5 trials for each candidate.
+    def least_calls(self, run: Run) -> int:
+        """Returns the calls of the fewest candidates, of trials on one example, and of validations on one."""
+        return self._before_trials(run, self.num_candidates or _FEWEST_CANDIDATES) + (_TRIALS + 2) * run.per_example
+
+    def _sizes(self, run: Run) -> _MIPROSizes:
+        """The sizes that were asked for, or those that go with the cap. DSPy has 1.5 trials for each candidate.
+
+        A cap that ends the search before a candidate was tried on the validation set would leave nothing but the start
+        to return. Where it doesn't pay for that, half of what the proposals leave is for the two validations.
         """
-        trial = run.per_example * (min(self.minibatch_size, validated) + validated / 5)
-        paid = 0 if run.max_calls is None else int(run.max_calls / trial)
-        candidates = max(6, paid * 2 // 3) if self.num_candidates is None else self.num_candidates
+        validated, each = len(run.data.validation), run.per_example
+        minibatch = min(self.minibatch_size, validated)
+        paid = 0 if run.max_calls is None else int(run.max_calls / (each * (minibatch + validated / _TRIALS)))
         # A combination that is tried again is remembered and costs nothing.
-        return candidates, max(20, 2 * paid) if self.num_trials is None else self.num_trials
+        trials = self.num_trials or max(20, 2 * paid)
+        most = self.num_candidates or max(6, paid * 2 // 3)
+        if run.max_calls is None:
+            return _MIPROSizes(most, trials, validated, minibatch)
+        least = self.num_candidates or _FEWEST_CANDIDATES
+        left = run.max_calls - (2 * validated + _TRIALS * minibatch) * each
+        candidates = next((n for n in range(most, least - 1, -1) if self._before_trials(run, n) <= left), 0)
+        if not candidates:
+            candidates = least
+            left = (run.max_calls - self._before_trials(run, candidates)) // each
+            validated = max(1, min(validated, left // 4))
+            minibatch = max(1, min(minibatch, validated, (left - 2 * validated) // _TRIALS))
+        return _MIPROSizes(candidates, trials, validated, minibatch)
+
+    def _before_trials(self, run: Run, candidates: int) -> int:
+        """The calls by which DSPy proposes so many candidates: views of the data, proposals, and examples answered."""
+        views = min(_VIEWS, math.ceil(len(run.data.train) / _VIEWED)) + 1
+        predictors = 1 if run.evidence == "image" else len(run.lms)
+        # The first two sets of demonstrations are none and labels alone; all others answer the same without labels.
+        answered = max(0, candidates - 2) * (self.demos or _ANSWERED)
+        answered = answered if self.demos else min(answered, len(run.data.train))
+        return views + _PROPOSAL * candidates * predictors + answered * run.per_example
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -192,6 +243,8 @@ class GEPA(DSPyAdapter):
         reflection_minibatch_size: Examples (and images) in a reflection.
     """
 
+    packages: ClassVar[Sequence[str]] = ("gepa",)
+
     max_metric_calls: int | None = None
     reflection_minibatch_size: int = 3
 
@@ -199,6 +252,10 @@ class GEPA(DSPyAdapter):
     def reads_reasons(self) -> bool:
         """Yes, in the feedback on training examples, which only the reflecting LM reads."""
         return True
+
+    def least_calls(self, run: Run) -> int:
+        """Returns the calls by which the start is validated, a reflection tried on its minibatch, and validated too."""
+        return 2 * (len(run.data.validation) + self.reflection_minibatch_size) * run.per_example + 1
 
     def _metric(self, run: Run, tracker: Tracker) -> Any:
         def metric(
@@ -265,11 +322,24 @@ class SIMBA(DSPyAdapter):
 
     def _working_copy(self, run: Run) -> dspy.Module:
         program = super()._working_copy(run)
-        kinds = {(lm.model, repr(sorted(lm.kwargs.items(), key=str))) for lm in run.lms.values()}
-        if len(kinds) > 1:
-            raise BlpoError("SIMBA gives one LM to the whole program: use the same model for judge and verbalizer")
+        if problem := self._several_lms(run):
+            raise BlpoError(problem)
         program.set_lm(run.lms[run.predictors.judge])
         return program
+
+    def _unmet(self, run: Run) -> list[str]:
+        return [*super()._unmet(run), *filter(None, [self._several_lms(run)])]
+
+    def least_calls(self, run: Run) -> int:
+        """Returns the calls of a step with a batch of one example and one rule."""
+        return 2 * self.num_candidates * run.per_example + 1
+
+    @staticmethod
+    def _several_lms(run: Run) -> str | None:
+        kinds = {(lm.model, repr(sorted(lm.kwargs.items(), key=str))) for lm in run.lms.values()}
+        if len(kinds) == 1:
+            return None
+        return "SIMBA gives one LM to the whole program: use the same model for judge and verbalizer"
 
     def _optimize(self, run: Run, program: dspy.Module, train: list[Any], validation: list[Any], metric: Any) -> Any:
         bsize, steps = self._sizes(run, len(train))
@@ -326,6 +396,12 @@ class COPRO(DSPyAdapter):
         )
         kwargs = {"num_threads": run.workers.num_threads, "display_progress": False, "display_table": 0}
         return optimizer.compile(program, trainset=scored, eval_kwargs=kwargs)
+
+    def least_calls(self, run: Run) -> int:
+        """Returns the calls of the first proposals, all at once for each predictor, and of one that is tried."""
+        predictors = 1 if run.evidence == "image" else len(run.lms)
+        scored = len(run.data.train[: self.score_size])
+        return predictors * (self.breadth - 1) + scored * run.per_example
 
     def _depth(self, run: Run, scored: int, *, several: bool) -> int:
         """The steps that go with the cap; with several predictors a step tries all earlier proposals again."""

@@ -108,6 +108,11 @@ class OPRO(RoundOptimizer):
             history += [(trial.judge, trial.score) for trial in trials if trial.judge and trial.score is not None]
             best = completed.end
 
+    def _least_round(self, run: Run) -> int:
+        """The start and one of a step's proposals, which are asked for together; descriptions serve both."""
+        scored = len(self._train(run))
+        return scored * (run.per_example + run.judging) + self.samples_per_step
+
     def _train(self, run: Run) -> list[int]:
         """The examples that instructions are scored on, the same in every step."""
         return sorted(drawn(run.data.train, self.seed)[: self.score_size])

@@ -108,6 +108,10 @@ class TextGrad(RoundOptimizer):
             current = completed.end
             yield completed
 
+    def _least_round(self, run: Run) -> int:
+        """A batch is judged, each answer and then the instruction for it criticized, and the instruction revised."""
+        return min(self.batch_size, len(run.data.train)) * (run.per_example + 2) + 1
+
     def _steps(self, run: Run) -> TextGradSteps:
         exhibits = Exhibits(run.bench, run.labels, self.inputs_as, run.start.verbalizer)
         prompts = TextGradPrompts(self.criticize_output, self.criticize_instruction, self.improve_instruction)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -10,6 +11,8 @@ from typing import Any, Literal
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.data.labels.normalize import Label
+from blpo_dspy.errors import brief
+from blpo_dspy.notebook import html_table, one_line, share
 
 UNCHANGED = "the instruction is unchanged"
 
@@ -133,7 +136,7 @@ class Trial:
         origin: "start" (instructions the round began with) or "proposal" (in BLPO from Update_q).
         verbalizer: q_k, None if no proposal could be used.
         judge: J(q_k, p); p itself where the optimizer LM found nothing to change, None if no update could be used.
-        score: What the algorithm goes by: in BLPO the mean reduction of the loss over the batch, in [-1, 1] (eq. 9);
+        score: What the algorithm compares: in BLPO the mean reduction of the loss over the batch, in [-1, 1] (eq. 9);
             where mistakes were kept back, as estimated from what the optimizer LM was not shown; where it can't be
             positive any more, the most it could be. In the others the mean score, 1 − loss, on the examples it was
             tried on, in [0, 1]. None where nothing was tried.
@@ -277,7 +280,14 @@ class BLPOResult:
 
     def __repr__(self) -> str:
         counts = f"{len(self.rounds)} rounds, {len(self.validations)} validations, {self.ledger.total.calls:,} calls"
-        return f"BLPOResult({counts}: {self.stop_reason})"
+        return one_line(self, f"{counts}: {self.stop_reason}")
+
+    def _repr_html_(self) -> str:
+        rows: list[list[object]] = [["after round", "score", f"{self.validated_on} examples", ""]]
+        for each in self.validations:
+            end = "returned" if each is self.after else brief(each.refused, 80)
+            rows.append([each.after_round, share(each.score), f"{each.examples:,}", end])
+        return f"{html_table(rows)}<p>{html.escape(self.stop_reason)}</p>"
 
     @property
     def before(self) -> Validation | None:

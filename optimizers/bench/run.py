@@ -49,6 +49,7 @@ class Run:
         job: Where answers are kept, and with a log folder what comes of the run.
         per_example: LM calls that judging an example takes, as far as is known from the program.
         describes: Whether judging an example takes a description of it, as far as is known from the program.
+        judging: Those that judging it takes once it is described.
         evidence: What the judge reads (`VisualJudge.evidence`), None where the program doesn't say.
         ended: Why the algorithm ended before its last round, where it did.
         max_calls: The cap on calls less those that are kept for later, None if there is none.
@@ -84,6 +85,7 @@ class Run:
         )
         self.per_example: int = getattr(student, "calls_per_image", len(named))
         self.describes = self.per_example > 1
+        self.judging = self.per_example - self.describes
         self.evidence: str | None = getattr(student, "evidence", None)
         self.ended = ""
         self._keeps, self.job = optimizer.log_dir is not None, self._opened(

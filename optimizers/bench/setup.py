@@ -108,7 +108,7 @@ def in_balanced_order(data: Dataset, labels: LabelSpace | None, label_field: str
         if position in chosen:
             examples[position] = with_note(other, "written with the two in the other order")
     if problems:
-        raise DataError(f"{len(problems)} examples are no pairs; mend or remove them", problems)
+        raise DataError(f"{len(problems)} examples are not pairs; correct or remove them", problems)
     return replace(data, examples=tuple(examples), swapped=frozenset(chosen))
 
 

@@ -152,6 +152,13 @@ class BLPO(BLPOOptions):
             return None
         return -position
 
+    def _least_round(self, run: Run) -> int:
+        """A minibatch, an update, and its score there, or in the paper's search on the mistakes shown."""
+        train = len(run.data.train)
+        searched = train if self.minibatch_size is None else min(self.minibatch_size, train)
+        scored = self.batch_size if self.minibatch_size is None else searched
+        return searched * run.per_example + 1 + min(scored, train) * run.judging
+
     def plan(self, student: dspy.Module, data: Dataset, verbalizer: str) -> Plan:
         """Returns usual numbers and bounds of the LM calls of a run."""
         return plan_blpo(self, student, data, verbalizer)

@@ -7,6 +7,7 @@ import math
 import warnings
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -164,6 +165,20 @@ def test_what_does_not_fit_together_is_refused() -> None:
         measure_agreement(SAFETY, ["Safe"], ["safe"])
     with pytest.raises(BlpoError, match="None is not one of the labels"):
         measure_agreement(SAFETY, [None], ["Safe"])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    ("truth", "predicted", "told"),
+    [
+        ({"Safe", "Unsafe"}, ["Safe", "Unsafe"], "truth is a set, which has no order"),
+        (["Safe"], frozenset({"Safe"}), "predicted is a frozenset, which has no order"),
+        ({"Safe": 0}.keys(), {"Safe": 0}, "truth is a dict_keys and predicted is a dict, which has no order"),
+    ],
+)
+def test_what_has_no_order_is_refused_by_name(truth: Any, predicted: Any, told: str) -> None:
+    """Labels and predictions belong together by their places."""
+    with pytest.raises(BlpoError, match=f"{told} .*give lists of labels"):
+        measure_agreement(SAFETY, truth, predicted)
 
 
 @pytest.mark.parametrize("data", [{}, {"labels": None, "confusion": []}, {"labels": SAFETY.to_dict(), "confusion": 3}])

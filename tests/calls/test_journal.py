@@ -39,7 +39,7 @@ from blpo_dspy.optimizers.bench import run
 
 
 def _answer(**parts: Any) -> str:
-    """A line with an answer, or with something else in place of parts of it."""
+    """A line with an answer, or with something else instead of parts of it."""
     line = {"kind": "answer", "key": "k", "role": "judge", "outputs": ["x"], "finish_reason": None, "usage": {}}
     return json.dumps({**line, **parts})
 
@@ -270,7 +270,7 @@ def test_a_full_disk_ends_the_run_with_a_journal_that_can_be_continued(tmp_path:
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    """A file in place of the folder."""
+    """A file instead of the folder."""
     (tmp_path / "taken").write_text("")
     with pytest.raises(JournalError, match=r"taken.*cannot be written .*choose another folder"):
         Journal(tmp_path / "taken", {})

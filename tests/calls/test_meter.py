@@ -46,7 +46,7 @@ def failing(*errors: Exception) -> Callable[[Any], Any]:
 
 
 def in_threads(count: int, work: Callable[[int], Any]) -> list[Any]:
-    """Runs work(0) … work(count - 1) at once, one thread each; an error is returned in place of a result."""
+    """Runs work(0) … work(count - 1) at once, one thread each; an error is returned instead of a result."""
     start = threading.Barrier(count)
 
     def one(number: int) -> Any:

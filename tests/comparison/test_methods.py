@@ -42,7 +42,11 @@ def test_no_optimization_always_comes_first() -> None:
 
 @pytest.mark.parametrize(
     ("names", "problem"),
-    [("blpo,bplo", r"unknown optimizers \['bplo'\]"), ("", "no optimizer is named"), (" , ", "no optimizer is named")],
+    [
+        ("blpo,bplo,gpea", r"unknown optimizers \['bplo', 'gpea'\]"),
+        ("", "no optimizer is named"),
+        (" , ", "no optimizer is named"),
+    ],
 )
 def test_an_unknown_method_is_named_beside_those_there_are(names: str, problem: str) -> None:
     """And an empty list is refused."""

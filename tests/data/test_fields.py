@@ -35,7 +35,7 @@ def test_a_name_that_the_judge_or_dspy_uses_cannot_be_context(name: str) -> None
     ["prompt", ["a prompt"], ["class"], [""], ["1st"], ["prompt", "prompt"], ["l\u0430bel"], ["\uff4cabel"], [None]],
 )
 def test_a_name_that_no_input_can_have_is_refused(context: Any) -> None:
-    """Text in place of a list, no identifier, a keyword, twice the same, letters that look like others."""
+    """Text instead of a list, no identifier, a keyword, twice the same, letters that look like others."""
     with pytest.raises(BlpoError, match="context"):
         check_context(context)
 
@@ -88,7 +88,7 @@ def test_an_image_input_is_one_image_or_a_list_by_its_type(text: str, name: str,
     ],
 )
 def test_image_inputs_that_no_signature_can_have_are_refused(images: Any) -> None:
-    """None at all, a text in place of a list, twice the same, another type, a name that is taken."""
+    """None at all, a text instead of a list, twice the same, another type, a name that is taken."""
     with pytest.raises(BlpoError, match="image"):
         check_images(images)
 

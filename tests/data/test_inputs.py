@@ -94,6 +94,15 @@ def test_a_table_gives_images_context_and_all_its_columns(tmp_path: Path) -> Non
     assert problems(inputs) == [[], ["no text in context column 'prompt'"], [], ["no image"]]
 
 
+def test_a_column_without_a_name_is_kept_under_one_by_its_position(tmp_path: Path) -> None:
+    """That no other column has, with one note on all of them."""
+    (tmp_path / "t.csv").write_text(",image,,column_3\n0,a.png,x,y\n1,b.png,,z\n")
+    found = find_inputs([tmp_path / "t.csv"])
+    assert found.columns == ("column_1", "image", "column_3_", "column_3")
+    assert found.rows[0].values == {"column_1": "0", "image": "a.png", "column_3_": "x", "column_3": "y"}
+    assert found.notes == ("2 columns have no name in the header, and are kept as 'column_1', 'column_3_'",)
+
+
 def test_a_text_for_all_images_stands_in_for_a_column(tmp_path: Path) -> None:
     """In a table, a folder and a list."""
     path = table(tmp_path / "t.csv", [{"image": "a.png"}])

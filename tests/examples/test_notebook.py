@@ -1,4 +1,4 @@
-"""The notebook runs from data to report, and shows tables and a bar in place of walls of text."""
+"""The notebook runs from data to report, and shows tables and a bar instead of walls of text."""
 
 from __future__ import annotations
 

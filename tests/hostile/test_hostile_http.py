@@ -242,7 +242,7 @@ def shapes() -> dict[str, tuple[Reply, str]]:
         "chunks without an end": (chunked(whole, end=False), "error"),
         "chunks of a wrong size": (chunked(whole, size="fff"), "error"),
         "chunks of no size": (chunked(whole, size="zz"), "error"),
-        "events in place of JSON": (
+        "events instead of JSON": (
             always(http(200, b"data: {}\n\ndata: [DONE]\n\n", "Content-Type: text/event-stream")),
             "error",
         ),

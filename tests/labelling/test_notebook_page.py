@@ -80,3 +80,16 @@ def test_a_judge_says_what_comes_next(tmp_path: Path) -> None:
         assert [row["label"] != "" for row in csv.DictReader(file)] == [True] * 4 + [False] * 2
     with pytest.raises(BlpoError, match="give its labels"):
         label_in_notebook(folder, LabelSpace("a", "b"), out=out, judge=judge, models=models)
+
+
+def test_a_judge_is_not_asked_about_what_has_a_label(tmp_path: Path) -> None:
+    """One that comes later has no verdict on it."""
+    folder, out, lm = photos(tmp_path / "photos"), tmp_path / "labels.csv", embedded_lm(cache=False)
+    label_one(label_in_notebook(folder, SCALE, out=out), 4)
+    judge = VisualJudge(SCALE, instruction="Rate it.", evidence="image")
+    page = label_in_notebook(folder, SCALE, out=out, judge=judge, models=Models(lm, lm, lm))
+    (verdicts,) = tmp_path.glob("labels.judged-*.csv")
+    with verdicts.open(newline="") as file:
+        judged = {row["image"] for row in csv.DictReader(file)}
+    assert len(judged) == 5
+    assert page.labels[0]["image"] not in judged

@@ -26,7 +26,7 @@ from pyarrow import parquet
 
 from blpo_dspy.agreement.measure import Flips
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.errors import BlpoError, ModelError
+from blpo_dspy.errors import BlpoError, BlpoWarning, ModelError
 from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.outputs import files_of, journal_of
 from blpo_dspy.predictions.predict import predict
@@ -122,6 +122,19 @@ def test_a_table_keeps_its_columns_beside_the_judges(photos: Path, tmp_path: Pat
     ]  # fmt: skip
     assert rows[0]["reasoning"] == "it is so"
     assert (world.calls, done.judged, done.labels["Safe"]) == (4, 3, 2)
+
+
+def test_columns_without_a_name_are_kept_with_one_warning(photos: Path, tmp_path: Path) -> None:
+    """Under a name by their position, as pandas writes its index."""
+    (photos / "t.csv").write_text(",image,\n7,03.png,x\n8,11.png,\n")
+    out = tmp_path / "o.csv"
+    with pytest.warns(BlpoWarning) as warned:
+        World(evidence="image").predict(photos / "t.csv", out)
+    (said,) = (str(warning.message) for warning in warned)
+    assert said.endswith("t.csv: 2 columns have no name in the header, and are kept as 'column_1', 'column_3'")
+    rows = read(out)
+    assert list(rows[0])[:4] == ["column_1", "image", "column_3", "label"]
+    assert [(row["column_1"], row["column_3"]) for row in rows] == [("7", "x"), ("8", "")]
 
 
 def test_images_of_a_parquet_file_are_judged_and_not_written(photos: Path, tmp_path: Path) -> None:
@@ -533,7 +546,7 @@ def test_a_folder_or_single_images_cannot_fill_several_inputs(photos: Path, tmp_
 
 
 def test_two_columns_of_a_parquet_file_may_hold_images(photos: Path, tmp_path: Path) -> None:
-    """They are read as their turn comes, and not written."""
+    """They are read lazily, and not written."""
     import pyarrow
 
     cells = [{"bytes": file.read_bytes(), "path": file.name} for file in sorted(photos.iterdir())]

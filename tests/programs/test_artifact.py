@@ -41,7 +41,7 @@ def judge_of(labels: LabelSpace = SAFETY, **options: Any) -> VisualJudge:
         "pixel_policy": PixelPolicy(max_side=128, formats=("JPEG",)),
     }
     judge = VisualJudge(labels, **{**defaults, **options})
-    judge.card = {"rounds": 3, "agreement": {"before": {"kappa": 0.1}, "after": {"kappa": None}}}
+    judge.card = {"rounds": 3, "agreement": {"before": {"val": {"kappa": 0.1}}, "after": {"val": {"kappa": None}}}}
     return judge
 
 
@@ -409,7 +409,7 @@ def test_a_demonstration_with_an_image_is_refused(image: Any, tmp_path: Path) ->
     assert (tmp_path / "judge.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("card", [{"x": float("nan")}, {"x": object()}, {"x": "\ud800"}])
+@pytest.mark.parametrize("card", [{"options": {"x": x}} for x in (float("nan"), object(), "\ud800")])
 def test_a_card_that_is_no_json_leaves_the_old_file(card: dict[str, Any], saved: Path) -> None:
     """Nothing is written, not even in part."""
     before = saved.read_bytes()

@@ -270,7 +270,7 @@ def test_compile_with_folds_keeps_one_judge_and_says_whose_figures_they_are(tabl
     again = blpo(*command, "--json")
     assert json.loads(again.stdout)["folds"]["after"] == record["folds"]["after"]
     assert out.read_bytes() == judge
-    assert "compiled with these very images (its train and val set)" in blpo("evaluate", out, table).stderr
+    assert "compiled with exactly these images (its train and val set)" in blpo("evaluate", out, table).stderr
     shutil.rmtree(run_dir)
     assert blpo("compile", table, *OPTIONS, "--out", out).exit_code == 0
     assert out.read_bytes() == judge

@@ -92,7 +92,7 @@ def test_images_that_the_judge_was_calibrated_on_are_remarked_on() -> None:
     assert list(calibration_data(sure, TESTSET[4:])) == []
     cascade = Cascade([judge.calibrated(0.5), judge])
     cascade.card = {"calibration": {"data": described(TESTSET)}}
-    assert [line.partition(":")[0] for line in calibration_data(cascade, TESTSET)] == ["these very images"]
+    assert [line.partition(":")[0] for line in calibration_data(cascade, TESTSET)] == ["exactly these images"]
 
 
 def test_a_failed_call_and_an_answer_without_a_label_are_counted_apart() -> None:

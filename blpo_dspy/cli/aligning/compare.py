@@ -12,6 +12,7 @@ import typer
 
 from blpo_dspy.agreement.figures import main_figure, main_words
 from blpo_dspy.agreement.people import ceiling_of
+from blpo_dspy.calls.budget import Budget
 from blpo_dspy.cli.aligning.prechecks import Meters, preflight
 from blpo_dspy.cli.begin import begin, connect, keep_choice, note_offline, note_prices
 from blpo_dspy.cli.jobs import CompareJob
@@ -19,6 +20,7 @@ from blpo_dspy.cli.screen import Screen, models_line
 from blpo_dspy.comparison.compare import Comparison, ComparisonRow, compare
 from blpo_dspy.comparison.figures import no_evidence, remarks
 from blpo_dspy.comparison.methods import chosen, images_together
+from blpo_dspy.comparison.needs import Terms, check_methods
 from blpo_dspy.comparison.page import report_comparison
 from blpo_dspy.comparison.tables import terminal_table, write_tables
 from blpo_dspy.data.labels.space import LabelSpace
@@ -50,6 +52,8 @@ def compare_methods(job: CompareJob, screen: Screen) -> None:
     if together and not all(map(is_embedded, job.start.models.by_role().values())):
         screen.note(together)
     if job.preflight:
+        terms = Terms(models, Budget(job.max_calls, max_usd=job.max_usd), job.threads, job.prices, job.max_outage)
+        check_methods(methods, terms, student, sets.train, sets.val)
         search = Search(threads=job.threads, prices=job.prices, max_outage=job.max_outage)
         with Meters(search, folder) as meters:
             preflight(student, sets.named(), models, meters.another("preflight"), screen)

@@ -141,7 +141,8 @@ def _write_all(
     lead = "" if job.run_dir is not None else f"{job.out.stem}."
     files = files + keep_choice(sets, folder / f"{lead}drawn.json", folder / f"{lead}disagreements.csv")
     if job.run_dir is not None:
-        return files + write_run(job.run_dir, aligned, sets, record, judged, ["blpo", *sys.argv[1:]])
+        command, server = ["blpo", *sys.argv[1:]], job.start.models.api_base
+        return files + write_run(job.run_dir, aligned, sets, record, judged, command, server)
     if aligned.checks.label_errors:
         files.append(folder / f"{lead}{LABEL_ERRORS}")
         write_label_errors(files[-1], aligned.checks.label_errors)

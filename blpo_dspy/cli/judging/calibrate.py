@@ -1,4 +1,4 @@
-"""`blpo calibrate`: the confidence from which on a judge's labels keep a level of agreement."""
+"""`blpo calibrate`: the confidence above which a judge's labels keep a level of agreement."""
 
 from __future__ import annotations
 

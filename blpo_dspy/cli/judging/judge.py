@@ -22,6 +22,7 @@ from blpo_dspy.cli.screen import Screen, cost_in_words, models_line, show_verdic
 from blpo_dspy.data.inputs import Inputs, check_usable, find_inputs
 from blpo_dspy.errors import BlpoError, ModelError, brief, counted
 from blpo_dspy.predictions.files import Output
+from blpo_dspy.predictions.given import MOST_NOTES
 from blpo_dspy.predictions.labelling import label_each, note_other_models
 from blpo_dspy.predictions.outputs import kept_in
 from blpo_dspy.predictions.predict import predict
@@ -31,7 +32,6 @@ from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.progress import Watch
 
 _INTERRUPTED = 130
-_MOST_NOTES = 5
 
 
 def judge_images(job: JudgeJob, screen: Screen) -> int:
@@ -55,10 +55,10 @@ def judge_images(job: JudgeJob, screen: Screen) -> int:
     )
     if job.out is not None:
         check_usable(inputs)
-    for note in inputs.notes[:_MOST_NOTES]:
+    for note in inputs.notes[:MOST_NOTES]:
         screen.note(note)
-    if len(inputs.notes) > _MOST_NOTES:
-        screen.note(f"… and {len(inputs.notes) - _MOST_NOTES} more")
+    if len(inputs.notes) > MOST_NOTES:
+        screen.note(f"… and {len(inputs.notes) - MOST_NOTES} more")
     note_cost(judge, len(inputs.rows), job.orders, screen)
     if job.out is None:
         return 0 if _print_verdicts(judge, inputs, job, screen) else 1

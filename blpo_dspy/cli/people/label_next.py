@@ -24,6 +24,7 @@ def session_of_next(job: LabelJob, work: Work, items: Items, screen: Screen) -> 
         BlpoError: If `--next` names neither a judge nor verdicts, or they do not fit what is labelled.
         ModelError: If a model cannot be used, or stops answering; what is done stays.
     """
+    file: Path | None
     file, judge = Path(job.next), None
     if file.suffix.lower() in TABLE_SUFFIXES:
         screen.note(f"{file} does not say which images its judge was compiled with; their agreement counts too")
@@ -44,16 +45,20 @@ def session_of_next(job: LabelJob, work: Work, items: Items, screen: Screen) -> 
     return session
 
 
-def _judged(judge: VisualJudge, work: Work, items: Items, screen: Screen, job: LabelJob) -> Path:
-    """The table with a judge's verdicts on the items."""
+def _judged(judge: VisualJudge, work: Work, items: Items, screen: Screen, job: LabelJob) -> Path | None:
+    """The table with a judge's verdicts on the items without a label; None if all have one."""
     models = connect(job.models)
     note_offline(job.models, screen, "model")
     note_prices(job.prices, job.models, screen)
-    inputs = inputs_to_judge(items, judge, work.out)
-    note_cost(judge, len(items.items), "both", screen)
+    inputs = inputs_to_judge(items, judge, models, work.out)
+    if left_out := len(items.items) - len(inputs.rows):
+        screen.note(f"{left_out:,} of {counted(len(items.items), 'image')} not judged, as people labelled them before")
+    if not inputs.rows:
+        return None
+    note_cost(judge, len(inputs.rows), "both", screen)
     shown = ShownProgress(screen, lambda left: cost_of(judge, [models], inputs, left, "both", job.prices))
     with working(screen) as shown.watch:
-        shown.watch.begin("judging", len(items.items))
+        shown.watch.begin("judging", len(inputs.rows))
         out, done = judge_items(
             items,
             judge,

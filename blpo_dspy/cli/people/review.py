@@ -14,6 +14,7 @@ from blpo_dspy.files import writable_folder
 from blpo_dspy.labelling.reviewing.originals import find_originals
 from blpo_dspy.labelling.reviewing.review import TABLE, ReviewSession, review_journal
 from blpo_dspy.report.run.to_review import ReviewData, load_review_data
+from blpo_dspy.runs.jobs import EMBEDDED
 
 
 def review_run(job: ReviewJob, screen: Screen) -> None:
@@ -47,7 +48,7 @@ def review_run(job: ReviewJob, screen: Screen) -> None:
 
 
 def next_command(data: ReviewData, files: list[Path]) -> str:
-    """Returns the command that aligns a judge with the labels of a review."""
+    """Returns the command that aligns a judge with the labels of a review, with the models of the run."""
     tables = data.tables
     assert tables is not None
     named = {file.name.partition(".")[0]: str(file) for file in files}
@@ -64,4 +65,8 @@ def next_command(data: ReviewData, files: list[Path]) -> str:
         words += ["--reason-column", "reason"]
     outside = any(path.startswith("..") for path in tables.paths.values()) or tables.allow_outside
     words += ["--allow-outside"] * outside
+    for role, name in data.models.items():
+        words += [f"--{role}-model", EMBEDDED if name.startswith("embedded/") else name]
+    if data.api_base is not None:
+        words += ["--api-base", data.api_base]
     return shlex.join([*words, "--out", "judge.json"])

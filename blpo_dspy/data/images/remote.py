@@ -1,4 +1,4 @@
-"""Images in an object store or another file system that fsspec knows (s3://, gs://, …), read as their turn comes.
+"""Images in an object store or another file system that fsspec knows (s3://, gs://, …), read lazily.
 
 Only the folder is an address that the user gave; what a table says is a path below it.
 """

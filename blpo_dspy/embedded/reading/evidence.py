@@ -179,7 +179,7 @@ def _records(text: str) -> list[str]:
             return pieces
     found = []
     for record in _gathered([piece for piece in re.split(r"\n\s*\n", text) if piece.strip()], ()):
-        several = len(list(_HUMAN.finditer(record))) > 1  # one a line, as a rule
+        several = len(list(_HUMAN.finditer(record))) > 1  # one a line, usually
         found += _gathered(record.splitlines(), ("\ue000",)) if several else [record]
     return found
 

@@ -25,16 +25,16 @@ _SHORTLIST = 24  # images whose looks are compared; each is decoded once
 
 @dataclass(frozen=True)
 class Opinion:
-    """What a judge said of an item.
+    """What a judge said of an item, or people who labelled it before the judge was asked.
 
     Attributes:
         stratum: Its label, or bin of scores; "" where its answer states none.
-        doubt: From 0 for certain to 1; 0 where that is not known.
-        label: Its label, None if its answer states none.
+        doubt: From 0 for certain to 1; 0 where that is not known. None for people: the item is not chosen.
+        label: The judge's label, None if its answer states none.
     """
 
     stratum: str
-    doubt: float
+    doubt: float | None
     label: Label | None = None
 
 
@@ -44,7 +44,8 @@ class ChosenOrder:
     Which of the two is a draw of its own, by seed and number of labels. What is chosen is of the label of the judge
     that the fewest labelled items have. Of the items there of which the judge is least certain, it is the one that
     looks the least like any that is labelled (the greedy solution of k-center; Sener and Savarese 2018). The order
-    depends on what is labelled alone, not on the labels: raters who label the same items are shown the same next.
+    depends on what is labelled alone, not on the labels, but for those that were there before the judge was asked:
+    raters who label the same items are shown the same next.
 
     Args:
         keys: Of all items to draw from.
@@ -75,14 +76,16 @@ class ChosenOrder:
         self._random = RandomOrder(keys, seed)
         self._keys, self._opinions = frozenset(keys), opinions
         self._look, self._looks = look, dict[str, Look | None]()
-        ranked = sorted(filter(self._keys.__contains__, opinions), key=self._rank)
+        ranked = sorted(
+            (key for key in opinions if key in self._keys and opinions[key].doubt is not None), key=self._rank
+        )
         self._candidates: dict[str, list[str]] = {}
         for key in ranked:
             self._candidates.setdefault(opinions[key].stratum, []).append(key)
 
     def _rank(self, key: str) -> tuple[float, bytes]:
         """The most doubtful first, equal ones in a random order of their own."""
-        return -self._opinions[key].doubt, hashlib.sha256(f"{self._seed}:doubt:{key}".encode()).digest()
+        return -(self._opinions[key].doubt or 0.0), hashlib.sha256(f"{self._seed}:doubt:{key}".encode()).digest()
 
     def upcoming(self, done: Collection[str], count: int) -> list[tuple[str, Draw]]:
         """Returns the next items, as `Ordering` does."""

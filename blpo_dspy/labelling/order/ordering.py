@@ -50,7 +50,7 @@ class RandomOrder:
     agreement be measured, and items that are added later are part of the sample like all others.
 
     An item belongs to the sample once all before it were shown, whatever drew them. So the sample stays fair although
-    other draws pick from the same items: without what they picked it would lack the very images that they look for.
+    other draws pick from the same items: without what they picked it would lack just the images that they look for.
 
     Args:
         keys: Of all items to draw from.

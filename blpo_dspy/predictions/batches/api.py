@@ -1,4 +1,4 @@
-"""Verdicts through a provider's batch endpoint: answered within a day, for half of the price as a rule."""
+"""Verdicts through a provider's batch endpoint: answered within a day, usually at half the price."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Offer:
         role: Its role.
         requests: How many there are.
         cost: What they cost at the price of batches; None where that is not known.
-        whole: What those of all rows cost as a rule, as far as they can be asked for now; the same once all are in.
+        whole: What those of all rows usually cost, as far as they can be asked for now; the same once all are in.
     """
 
     model: str
@@ -43,7 +43,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Batches that are waited for.
+    """Batches whose answers are not all there yet.
 
     Attributes:
         ids: Their names at the provider.
@@ -70,10 +70,10 @@ class BatchApi:
             them.
         share: The share of the price of single calls that a batch costs, for models without a price of batches in
             LiteLLM's table.
-        poll: Seconds between two looks at a batch at first; they double up to a minute.
+        poll: Initial seconds between two polls of a batch; they double up to a minute.
         most_requests: The most requests of a batch.
         largest_file: The most bytes of a batch's requests.
-        abandon: Whether batches under way are forgotten in place of waited for; their requests are paid for again.
+        abandon: Whether batches under way are given up; their requests are paid for again.
         on_submit: Called before requests are submitted.
         on_wait: Called whenever batches were looked at.
 

@@ -17,7 +17,7 @@ from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.models.image_tokens import image_tokens
 from blpo_dspy.models.prices import Price, cost
 
-# Tokens per character of a text, as a rule and at most.
+# Tokens per character of a text, usually and at most.
 _USUAL_SHARE, _MOST_SHARE = 1 / 4, 1 / 2.5
 # Tokens of an answer while none is known, by role.
 _USUAL_ANSWER = {"judge": 40, "verbalizer": 150}
@@ -34,7 +34,7 @@ _HEADER = 4096
 
 @dataclass(frozen=True)
 class Cost:
-    """US dollars as a rule, and at most."""
+    """US dollars, usually and at most."""
 
     usual: float = 0.0
     most: float = 0.0

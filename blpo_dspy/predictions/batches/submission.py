@@ -1,4 +1,4 @@
-"""The batches of a run: requests are gathered, submitted once each, waited for, and their answers taken in."""
+"""The batches of a run: requests are gathered and submitted once each, and their answers taken in."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Batches:
     Args:
         api: How.
         journal: Where answers and batches are noted.
-        max_outage: Seconds that an endpoint which does not answer is waited for.
+        max_outage: Seconds to wait for an endpoint that does not answer.
         earlier: The usage of earlier sessions.
         max_calls: The most requests that are submitted; None for no cap.
         max_usd: The most US dollars of the meter; None for no cap. A request is submitted only if the cap pays for it

@@ -78,7 +78,7 @@ class ShardedSession(Session):
         ]
 
     def take(self, report: Report) -> None:
-        """Counts what a process has found in a shard so far, in place of what was known of it."""
+        """Counts what a process has found in a shard so far, instead of what was known of it."""
         first = report.number not in self._reports
         before = self._at_first(report) if first else self._reports[report.number]
         # One that has died may have judged more than it has said.

@@ -32,9 +32,9 @@ class Shard:
         keys: The content of each row.
         contents: All contents of the shard, also those that no row has any more.
         num_threads: The most LM calls under way at once.
-        max_outage: Seconds that a server which has stopped answering is waited for.
+        max_outage: Seconds to wait for a server that has stopped answering.
         orders: In how many orders a judge of pairs is asked.
-        patience: Seconds for which another process that still writes the shard is waited for.
+        patience: Seconds to wait for another process that still writes the shard.
         answered: Whether the models have answered before, so that a failure is an outage and no wrong address.
         prices: What tokens cost where DSPy's tables lack it.
     """

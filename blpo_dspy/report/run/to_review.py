@@ -91,6 +91,8 @@ class ReviewData:
         tables: Where its rows come from; None of a run on examples in memory or on a published set.
         ids: By split the ids of its rows, in order.
         cases: What to look at, in order.
+        models: The names of the run's models, by role.
+        api_base: The server of those that are not `embedded`, None for the provider's.
     """
 
     format: str
@@ -100,6 +102,8 @@ class ReviewData:
     tables: ReviewTables | None
     ids: Mapping[str, tuple[str, ...]]
     cases: tuple[ReviewCase, ...] = field(default=())
+    models: Mapping[str, str] = field(default_factory=dict)
+    api_base: str | None = None
 
 
 def load_review_data(folder: Path) -> ReviewData:

@@ -1,1 +1,1 @@
-"""The confidence from which on a judge can be trusted."""
+"""The confidence above which a judge can be trusted."""

@@ -11,7 +11,7 @@ from blpo_dspy.agreement.guarantee import POWER, SettingTest, labels_needed, low
 from blpo_dspy.agreement.intervals import Interval, proportion_interval
 from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.errors import BlpoError, counted
-from blpo_dspy.notebook import html_table
+from blpo_dspy.notebook import html_table, one_line
 from blpo_dspy.programs.visual_judge import VisualJudge
 
 _WIDTH = 100
@@ -27,7 +27,8 @@ class Alone:
         agreeing: How many of these labels agree with people's.
         n: How many images it was asked about, or that reach the cascade.
         calls: LM calls an image.
-        usd: Dollars an image, at the measured prices; None where they are not known.
+        usd: Dollars an image, at the measured prices; 0 where a cache gave all answers, None where they are not known.
+        cached: How many answers came from DSPy's cache or an earlier session.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Alone:
     n: int
     calls: float
     usd: float | None
+    cached: int = 0
 
     @property
     def agreement(self) -> float | None:
@@ -51,6 +53,7 @@ class Alone:
             "agreement": self.agreement,
             "calls_per_image": self.calls,
             "usd_per_image": self.usd,
+            "cached": self.cached,
         }
 
 
@@ -185,6 +188,8 @@ class Calibrated:
         rows = [["judge", "labelled", "agreement", "calls an image", "cost an image"]]
         for each in self.judges:
             usd = "unknown" if each.usd is None else f"${each.usd:.3g}"
+            if each.cached:
+                usd += f" ({each.cached:,} answers from a cache)"
             labelled = _percent(each.labelled / each.n if each.n else None)
             rows.append([each.name, labelled, _percent(each.agreement), f"{each.calls:.1f}", usd])
         return rows
@@ -219,7 +224,7 @@ class Calibrated:
         }
 
     def __repr__(self) -> str:
-        return f"Calibrated({self.verdict()})"
+        return one_line(self, self.verdict())
 
     def _repr_html_(self) -> str:
         return html_table(self.table()) + html_table(self.comparison())

@@ -63,7 +63,7 @@ def calibrate(
     progress: bool | None = None,
     run_dir: str | Path | None = None,
 ) -> Calibrated:
-    """Finds the confidence from which on a judge's labels keep a level of agreement with people's; see `Calibrated`.
+    """Finds the confidence above which a judge's labels keep a level of agreement with people's; see `Calibrated`.
 
     With probability 1 − risk over the draw of the examples, at least the share `agreement` of all labels that the
     calibrated judge gives without escalating agrees with people's. This holds for images like the examples, which have
@@ -74,7 +74,7 @@ def calibrate(
         judge: A judge, or a `Cascade`, whose thresholds are then found together.
         examples: Labelled examples, or a table as `load_examples` takes it, that neither training nor validation used.
         agreement: The share of automatic labels that have to agree, in (0, 1).
-        risk: The probability with which fewer may, in (0, 1).
+        risk: The accepted probability that fewer do, in (0, 1).
         confidence: How the confidence is found, for each judge that has none yet: see `VisualJudge.confident`; by votes
             if None.
         within: How many levels of an ordinal scale apart labels still agree. Scores agree within their tolerance.
@@ -82,7 +82,7 @@ def calibrate(
             settings, if None.
         prices: By model US dollars per million prompt and completion tokens, where they are not known.
         num_threads: The most LM calls under way at once; DSPy's setting if None.
-        max_outage: Seconds that a server which has stopped answering is waited for.
+        max_outage: Seconds to wait for a server that has stopped answering.
         orders: Whether a judge of pairs is asked in "both" orders of the images or "one"; predict in the same.
         progress: Whether progress is shown; if None, on a terminal and in a notebook.
         run_dir: A folder for the answers: a request that it holds the answer to, as after an interruption
@@ -345,18 +345,19 @@ def _alone(
             n=len(given),
             calls=float(roles.total() * orders),
             usd=None if usd is None else usd * orders,
+            cached=sum(ledger[role].cached for role in roles),
         )
 
 
 def _usd(roles: Mapping[str, int], ledger: Ledger) -> float | None:
     """Dollars an image: the mean price of the calls that were billed, times their number; None if it is not known.
 
-    Answers from a cache cost nothing now, and would on other images.
+    A role whose answers all came from a cache was paid nothing.
     """
     used = [(count, ledger[role]) for role, count in roles.items()]
-    if any(usage.unpriced or not usage.calls for _, usage in used):
+    if any(usage.unpriced or not (usage.calls or usage.cached) for _, usage in used):
         return None
-    return sum(count * usage.usd / usage.calls for count, usage in used)
+    return sum(count * usage.usd / max(1, usage.calls) for count, usage in used)
 
 
 def _together(alone: Sequence[Alone], by: Ints, test: SettingTest) -> Alone:
@@ -370,4 +371,5 @@ def _together(alone: Sequence[Alone], by: Ints, test: SettingTest) -> Alone:
         n=len(by),
         calls=sum(share * each.calls for share, each in zip(reaching, alone, strict=True)),
         usd=None if None in costs else sum(share * (usd or 0.0) for share, usd in zip(reaching, costs, strict=True)),
+        cached=sum(each.cached for each in alone),
     )

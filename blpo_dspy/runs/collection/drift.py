@@ -12,7 +12,7 @@ from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.tables import Table, TableSource, require_columns
 from blpo_dspy.errors import BlpoError, brief, check_kind, counted
-from blpo_dspy.notebook import html_table
+from blpo_dspy.notebook import html_table, one_line
 from blpo_dspy.population.shifts import Shift, corrected, fall, label_shift, number_shift, paired_fall
 from blpo_dspy.predictions.reading import (
     LABEL,
@@ -106,7 +106,7 @@ class Drift:
         return rows
 
     def __repr__(self) -> str:
-        return f"Drift({self.wording})"
+        return one_line(self, self.wording)
 
     def _repr_html_(self) -> str:
         return html_table([[self.verdict, *self.rows()[0][1:]], *self.rows()[1:]])

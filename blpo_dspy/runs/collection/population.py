@@ -15,7 +15,7 @@ from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.tables import TableSource, require_columns
 from blpo_dspy.errors import BlpoError, counted
-from blpo_dspy.notebook import html_table
+from blpo_dspy.notebook import html_table, one_line
 from blpo_dspy.population.cells import Sample
 from blpo_dspy.population.estimates import Estimate, estimate_mean, estimate_share
 from blpo_dspy.predictions.reading import (
@@ -102,7 +102,7 @@ class Population:
         return rows
 
     def __repr__(self) -> str:
-        return f"Population({'; '.join(self.summary().splitlines())})"
+        return one_line(self, "; ".join(self.summary().splitlines()))
 
     def _repr_html_(self) -> str:
         return html_table(self.rows())

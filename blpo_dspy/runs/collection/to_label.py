@@ -43,7 +43,7 @@ def draw_to_label(predictions: TableSource, *, n: int, out: str | os.PathLike[st
 
     Raises:
         DataError: If the predictions cannot be read, naming all rows that cannot be used; an image that is there twice
-            could not be told from itself in the labels.
+            could not be distinguished from itself in the labels.
         BlpoError: If n is too large or too small, or the file is there already or cannot be written.
     """
     target = Path(out)

@@ -34,7 +34,7 @@ class SourceChoice:
         "An option of the source, such as split=test or revision=main.", list, metavar="NAME=VALUE"
     )
     local_dir: Path | None = option("A copy of the source's files, instead of the network.", metavar="DIR")
-    manifest: Path | None = option("Draw the very images again that this drawn.json names.", metavar="FILE")
+    manifest: Path | None = option("Draw the same images as this drawn.json.", metavar="FILE")
 
     def made(self) -> SourceChoice | None:
         """Returns it; None if none is named."""
@@ -91,7 +91,7 @@ class Data:
     image_column: str | None = option("Column with the image, a path or URL (default: image).", metavar="NAME")
     label_column: str = option("Column with the human label.", "label", metavar="NAME")
     allow_outside: bool = option("Take images outside the folder, or that of the table.", False)
-    require_labels: bool = option("Refuse rows without a label, in place of leaving them out.", False)
+    require_labels: bool = option("Refuse rows without a label, instead of leaving them out.", False)
     raters: Annotated[RaterChoice | None, RaterChoice] = None
     images: tuple[str, ...] = ("image",)
     context: tuple[str, ...] | None = None
@@ -121,7 +121,7 @@ class Start:
     heading: ClassVar[str] = "Start"
     data: Data
     judge: Path | None = option(
-        "Or a judge.json to compile further; it has its labels, and images it was compiled with are no test.",
+        "Or a judge.json to compile further; it has its labels, and images that it was compiled with can't be test.",
         flag="--start",
         metavar="JUDGE",
     )
@@ -137,7 +137,7 @@ class Start:
     )
     scores: str | None = option("Or scores with decimals: 0-100; 0-10:0.5 in steps of 0.5.", metavar="LOW-HIGH")
     tolerance: float | None = option(
-        "Scores that are no more apart count as the same (default: 1/10 of the range).", metavar="X"
+        "Scores that differ by no more count as equal (default: 1/10 of the range).", metavar="X"
     )
     context: tuple[str, ...] | None = option("Columns with text that belongs to the image.", metavar="A,B,…")
     group_column: str | None = option("Rows with the same value here stay in one split.", metavar="NAME")

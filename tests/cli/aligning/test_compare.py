@@ -18,9 +18,13 @@ from blpo_dspy.cli.aligning.compare import _Progress
 from blpo_dspy.cli.app import app
 from blpo_dspy.cli.flags import seed_list
 from blpo_dspy.comparison.compare import ComparisonRow
+from blpo_dspy.comparison.methods import METHODS, Method
 from blpo_dspy.data.sources.photographs import RATERS, write_dataset
-from blpo_dspy.embedded.server.http import start_server
+from blpo_dspy.embedded.server.http import Options, start_server
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.optimizers import BLPO
+from blpo_dspy.optimizers.bench.records import BLPOResult
+from blpo_dspy.optimizers.bench.run import Run
 from blpo_dspy.runs.progress import Watch
 
 pytestmark = pytest.mark.slow
@@ -129,8 +133,20 @@ def test_judges_that_reason_are_another_comparison(table: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--max-calls", 5), "a cap of 5 LM calls pays for no search"),
-        (("--max-calls", 50, "--optimizers", "bplo"), r"unknown optimizers ['bplo']; choose from none, blpo"),
+        (
+            ("--max-calls", 5),
+            "14 of the chosen optimizers cannot run, and nothing was spent; put that right:\n  - blpo: ",
+        ),
+        (
+            ("--max-calls", 30, "--optimizers", "gepa,textgrad,opro"),
+            "nothing was spent; leave them out (--optimizers 'textgrad'), or put that right:\n"
+            "  - gepa: a first candidate takes 53 LM calls at least: give --max-calls 53 or, better, more\n"
+            "  - opro: a first candidate takes 53 LM calls",
+        ),
+        (
+            ("--max-calls", 50, "--optimizers", "bplo,gpea"),
+            r"unknown optimizers ['bplo', 'gpea']; choose from none, blpo",
+        ),
         (("--max-calls", 50, "--optimizers", ""), "no optimizer is named; choose from none, blpo"),
         (("--max-calls", 50, "--seeds", "0;1"), "--seeds '0;1' is not a list of seeds"),
         (("--max-calls", 50, "--task", " "), "--task is empty"),
@@ -147,16 +163,38 @@ def test_what_cannot_be_is_said_in_one_message(
     assert message in done.stderr
 
 
+class Fails(BLPO):
+    """A method that fails in its search."""
+
+    def _search(self, run: Run) -> BLPOResult:
+        raise KeyError("no such prompt")
+
+
+def test_what_a_method_needs_is_checked_before_the_preflight_spends_anything(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the answers of the model would be."""
+    monkeypatch.setitem(sys.modules, "gepa", None)
+    log = tmp_path / "log.jsonl"
+    with start_server(Options(log=log)) as address:
+        options = ("--max-calls", 200, "--optimizers", "gepa,blpo", "--preflight", "--api-base", address)
+        done = compare(table, tmp_path / "out", *options, "--judge-model", "openai/embedded")
+    assert done.exit_code == 2
+    assert "leave them out (--optimizers 'blpo')" in done.stderr
+    assert "  - gepa: GEPA needs gepa, which is not installed: pip install gepa" in done.stderr
+    assert not log.exists() or not log.read_text()
+
+
 def test_a_comparison_of_which_every_search_failed_is_an_error(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the first reason; what was measured is written all the same."""
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    options = ("--max-calls", 50, "--optimizers", "miprov2", "--judge-model", "embedded")
+    monkeypatch.setitem(METHODS, "fails", Method("fails", Fails))  # type: ignore[misc]
+    options = ("--max-calls", 70, "--optimizers", "fails", "--judge-model", "embedded")
     done = compare(table, tmp_path / "out", *options)
     assert done.exit_code == 2
     assert "every search failed, so nothing is compared" in done.stderr
-    assert "needs optuna" in done.stderr
+    assert "KeyError: 'no such prompt'" in done.stderr
     assert (tmp_path / "out" / "report.html").is_file()
 
 

@@ -197,5 +197,8 @@ def test_a_run_is_reviewed_and_its_tables_are_compiled_again(compiled: Path, mon
     words = shlex.split(said.partition("Next")[2].strip())
     assert words[:3] == ["blpo", "compile", "train.again.csv"]
     monkeypatch.chdir(compiled)
-    done = blpo("estimate", *words[2:], "--judge-model", "embedded", *SMALL)
+    assert [words[words.index(f"--{role}-model") + 1] for role in ("judge", "verbalizer", "optimizer")] == [
+        "embedded"
+    ] * 3
+    done = blpo("estimate", *words[2:], *SMALL)
     assert done.exit_code == 0, done.output

@@ -96,6 +96,19 @@ def test_the_same_command_again_is_free_and_json_tells_all(world: Path, tmp_path
     assert header[:3] == ["image", "given_label", "label"]
 
 
+def test_a_column_without_a_name_is_kept_with_one_note(world: Path, tmp_path: Path) -> None:
+    """Under a name by its position."""
+    image = rows_of(world / "photos" / "test.csv")[0]["image"]
+    table, out = world / "photos" / "unnamed.csv", tmp_path / "p.csv"
+    table.write_text(f"image,\n{image},mine\n")
+    try:
+        done = blpo("judge", world / "judge.json", table, "--out", out, *OFFLINE)
+    finally:
+        table.unlink()
+    assert done.stderr == "Note: 1 column has no name in the header, and is kept as 'column_2'\n"
+    assert [row["column_2"] for row in rows_of(out)] == ["mine"]
+
+
 def test_context_comes_from_columns_or_for_all_images_alike(world: Path, tmp_path: Path) -> None:
     """A table without the column, or a folder, needs the option."""
     table = world / "photos" / "prompted.csv"

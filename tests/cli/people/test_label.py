@@ -168,6 +168,28 @@ def test_a_judge_is_asked_up_to_a_cap(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.slow
+def test_what_has_a_label_is_not_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A note says how many; with a label on all, nothing is asked."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", "EMPTY")
+    photos(tmp_path, 3)
+    VisualJudge(LabelSpace.ordinal(1, 5), instruction="Rate it.", evidence="image").save(tmp_path / "judge.json")
+    said = completion("[[ ## label ## ]]\n4\n\n[[ ## completed ## ]]")
+    with (
+        ScriptedServer(lambda body: (200, said, {})) as server,
+        socket.create_server(("127.0.0.1", 0)) as taken,
+    ):
+        words = ["--scale", "1-5", "--next", "judge.json", "--model", "openai/gpt-4o-mini", "--api-base", server.url]
+        words += ["--no-cache", "--port", str(taken.getsockname()[1])]
+        for last, note in ((",", "2 of 3"), (",5", "3 of 3")):
+            (tmp_path / "table.csv").write_text(f"image,label\n000.png,1\n001.png,2\n002.png{last}\n")
+            out = ["--out", f"labels{len(last)}.csv"]
+            ran = CliRunner().invoke(app, ["label", "table.csv", *out, *words], catch_exceptions=False)
+            assert f"{note} images not judged, as people labelled them before" in ran.stderr
+        assert len(server.bodies) == 1
+
+
+@pytest.mark.slow
 def test_a_judge_says_what_comes_next(tmp_path: Path) -> None:
     """By its file or its table of verdicts alike; one of other labels is refused."""
     photos(tmp_path / "photos", 12)

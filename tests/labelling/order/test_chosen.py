@@ -36,6 +36,15 @@ def test_it_spreads_over_the_labels_of_the_judge() -> None:
     assert Counter(opinions[key].stratum for key in chosen(opinions, 12)) == {"rare": 6, "common": 6}
 
 
+def test_what_people_labelled_before_counts_and_is_not_chosen() -> None:
+    """It is of the label that they gave; without it the order would begin with that."""
+    opinions = {key: Opinion("ab"[int(key) % 2], 0.0) for key in KEYS[:20]}
+    before = {key: Opinion("a", None) for key in KEYS[20:25]}
+    order = ChosenOrder(KEYS, {**opinions, **before}, blank, share=1e-9)
+    first = [key for key, _ in order.upcoming(KEYS[20:23], 3)]
+    assert [opinions[key].stratum for key in first] == ["b"] * 3
+
+
 def test_what_the_judge_doubts_comes_first() -> None:
     """Of looks that are all the same."""
     opinions = {key: Opinion("a", int(key) / 100) for key in KEYS}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from blpo_dspy.embedded import embedded_lm
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.labelling.items import Items, Work, find_items
 from blpo_dspy.labelling.order.chosen import ChosenOrder, Opinion
-from blpo_dspy.labelling.order.judged import compiled_with, judge_items, opinions_in
+from blpo_dspy.labelling.order.judged import compiled_with, judge_items, labels_before, opinions_in, session_by_judge
 from blpo_dspy.labelling.order.looks import looks_of
 from blpo_dspy.labelling.session import open_session
 from blpo_dspy.models.lm import Models
@@ -66,6 +67,40 @@ def test_verdicts_are_paid_for_once(tmp_path: Path, offline: Models) -> None:
     assert judge_items(found(folder, out), other, offline, out)[0] != file
     opinions, notes = opinions_in(file, found(folder, out), SCALE)
     assert (len(opinions), notes) == (5, [])
+
+
+def answered(work: Work, items: Items, place: int, label: int) -> None:
+    """A rater labels one image."""
+    session = open_session(work, items)
+    version = session.view(place)["item"]["version"]
+    session.act({"do": "answer", "position": place, "version": version, "state": "label", "label": label})
+    session.journal.close()
+
+
+def test_what_has_a_label_is_not_judged(tmp_path: Path, offline: Models) -> None:
+    """Whether a table or a rater gave it; its label stands for a verdict. What was judged before keeps its verdict."""
+    folder = photos(tmp_path / "photos", 4)
+    (folder / "table.csv").write_text("image,label\n000.png,\n001.png,2\n002.png,\n003.png,\n")
+    work = Work(folder / "table.csv", SCALE, tmp_path / "labels.csv")
+    items = work.items()
+    answered(work, items, 0, 5)
+    file, progress = judge_items(items, JUDGE, offline, work.out)
+    assert (progress.ledger.total.calls, progress.total, progress.complete) == (2, 2, True)
+    opinions, notes = opinions_in(file, items, SCALE, labels_before(items, SCALE, work.out))
+    assert notes == []
+    assert [opinions[item.key] for item in items.items[:2]] == [Opinion("5", None), Opinion("2", None)]
+    answered(work, items, 2, 4)
+    again, progress = judge_items(items, JUDGE, offline, work.out)
+    assert (again, progress.ledger.total.calls, progress.known) == (file, 0, 2)
+    other = VisualJudge(SCALE, instruction="Rate it strictly.", evidence="image")
+    assert judge_items(items, other, offline, work.out)[1].ledger.total.calls == 1
+    answered(work, items, 3, 1)
+    third = VisualJudge(SCALE, instruction="Rate it mildly.", evidence="image")
+    nothing, progress = judge_items(items, third, offline, work.out)
+    assert (nothing, progress.total, progress.ledger.total.calls) == (None, 0, 0)
+    session, notes = session_by_judge(replace(work, rater="ben"), items, nothing, third, seed=0, share=0.01)
+    assert (len(session.view()["ahead"]), notes) == (2, [])
+    session.journal.close()
 
 
 def test_a_cap_holds_over_all_calls_and_leaves_a_random_part_without_a_verdict(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import threading
 from collections import Counter
 from typing import Any
@@ -163,6 +164,30 @@ def test_validated_candidates_are_on_record_with_what_was_spent() -> None:
 def test_miprov2_takes_any_validation_set(size: int) -> None:
     """DSPy refuses a minibatch larger than it."""
     assert compiled(MIPROv2, minibatch_size=size).detailed_results.stop_reason == "finished"
+
+
+@pytest.mark.parametrize("demos", [0, 2])
+def test_miprov2_comes_to_a_first_choice_under_a_small_cap(demos: int) -> None:
+    """By fewer proposals, smaller trials and a part of the validation examples, the same for all candidates."""
+    sizes = dict.fromkeys(SMALL[MIPROv2], None) | {"minibatch_size": 25, "demos": demos}
+    result = compiled(MIPROv2, calls=60, **sizes).detailed_results
+    assert result.capped
+    assert len(result.validations) > 1
+    assert {validation.examples for validation in result.validations} <= {1, 2, 3, 4}
+
+
+@pytest.mark.parametrize(("kind", "package"), [(MIPROv2, "optuna"), (GEPA, "gepa")])
+def test_a_package_that_is_missing_is_named_before_the_first_call(
+    kind: type[DSPyAdapter], package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DSPy imports it once much is paid for."""
+    monkeypatch.setitem(sys.modules, package, None)
+    recording = Recording()
+    with pytest.raises(
+        BlpoError, match=f"{kind.__name__} needs {package}, which is not installed: pip install {package}"
+    ):
+        compiled(kind, recording=recording)
+    assert not recording.seen
 
 
 def test_miprov2_shows_demonstrations_only_if_asked_to() -> None:

@@ -158,5 +158,5 @@ def test_examples_that_are_no_pairs_are_named_before_any_call() -> None:
     """By the program's own check of its inputs, or as what they are."""
     lm = world(lambda seen: pytest.fail("an LM was called"))
     optimizer = BLPO(prompt_model=lm, task_model=lm, labels=LabelSpace.pairwise("dark", "bright"))
-    with pytest.raises(BlpoError, match="examples are no pairs"):
+    with pytest.raises(BlpoError, match="examples are not pairs"):
         optimizer.compile(student(), trainset=TRAIN, valset=VALIDATION)

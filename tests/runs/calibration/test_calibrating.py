@@ -310,3 +310,17 @@ def test_a_calibration_cut_short_resumes_from_its_folder(tmp_path: Path) -> None
     assert len(asked) == found.ledger.total.calls == 2 * 15 * 5 + 1
     more = calibrate(cascade, examples(20), **how)
     assert (len(asked), more.n) == (2 * 20 * 5 + 1, 20)
+
+
+def test_answers_of_dspys_cache_cost_nothing_and_are_counted() -> None:
+    """They are not of unknown cost: what the first calibration paid, the second one takes for nothing."""
+    models, options = voter(60, 80), {"prices": {"scripted/cheap": (1.0, 0.0)}, "progress": False}
+    cached = models.judge.copy(cache=True)
+    first, again = (
+        calibrate(judge(), examples(100), models=Models(cached, cached, cached), **options) for _ in range(2)
+    )
+    assert (first.judges[0].usd, first.judges[0].cached) == (pytest.approx(5 * 10 / 1e6), 0)
+    assert (again.judges[0].usd, again.judges[0].cached) == (0.0, 500)
+    assert again.comparison()[1][-1] == "$0 (500 answers from a cache)"
+    unpriced = found(models)
+    assert unpriced.comparison()[1][-1] == "unknown"

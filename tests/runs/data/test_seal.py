@@ -166,7 +166,7 @@ def test_evaluate_remarks_on_the_images_that_a_judge_was_compiled_with(photos: P
         blpo("evaluate", tmp_path / "judge.json", photos / f"{name}.csv", "--model", "embedded").stderr
         for name in ("train", "val", "test")
     ]
-    assert "was compiled with these very images (its train set)" in remarks[0]
+    assert "was compiled with exactly these images (its train set)" in remarks[0]
     assert "(its val set)" in remarks[1]
     assert remarks[2] == ""
     rows = []
@@ -189,7 +189,7 @@ def test_evaluate_remarks_on_the_images_of_a_judge_that_another_was_compiled_fro
         blpo("evaluate", tmp_path / "child.json", photos / f"{name}.csv", "--model", "embedded").stderr
         for name in ("train", "val", "test")
     ]
-    assert "compiled with these very images (the train set of a judge that it was compiled from)" in remarks[0]
+    assert "compiled with exactly these images (the train set of a judge that it was compiled from)" in remarks[0]
     assert "(the val set of a judge that it was compiled from): its figures here are too good" in remarks[1]
     assert "(its train set)" in remarks[2]
     assert "compiled from" not in remarks[2]

@@ -131,7 +131,7 @@ class RowSource(HubSource):
         if isinstance(cell, Mapping):
             cell = cell.get("bytes")
         if not isinstance(cell, bytes):
-            return ImageError("no image" if cell is None else f"a {type(cell).__name__} in place of an image")
+            return ImageError("no image" if cell is None else f"a {type(cell).__name__} instead of an image")
         return cell
 
     def listing(self) -> Listing:

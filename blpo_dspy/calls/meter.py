@@ -22,9 +22,9 @@ from dspy.utils.exceptions import LMError, LMRateLimitError
 
 from blpo_dspy.calls.answers import Answer, Request
 from blpo_dspy.calls.bounds import Engines, Gate, longest_call, within
-from blpo_dspy.calls.job import Job
 from blpo_dspy.calls.failures import RunStoppedError, UnreadableAnswerError, is_outage, is_unreadable
 from blpo_dspy.calls.idempotency import attempt_at
+from blpo_dspy.calls.job import Job
 from blpo_dspy.calls.ledger import ROLES, Ledger, Usage
 from blpo_dspy.calls.metered_lm import metered_copy
 from blpo_dspy.calls.outages import Outages
@@ -214,8 +214,7 @@ class Meter:
                     answer = self._attempt(request, Usage(calls=1, retries=repeated))
                 if answer is not None:
                     return answer
-                if self._stopped.wait(_ELSEWHERE):  # before it is asked again whether another process has the answer
-                    self._check()
+                self._stopped.wait(_ELSEWHERE)  # before it is asked again whether another process has the answer
                 self._job.store.bury()
                 continue
             except LMError as error:

@@ -12,10 +12,10 @@ from typing import Any
 import dspy
 from dspy.utils.exceptions import LMInvalidRequestError, LMUnexpectedError
 
+from blpo_dspy.calls.answers import Answer, Request
 from blpo_dspy.calls.bounds import LARGEST_ANSWER, RECEIVED, TOO_LARGE
 from blpo_dspy.calls.failures import UnreadableAnswerError
 from blpo_dspy.calls.ledger import Usage
-from blpo_dspy.calls.answers import Answer, Request
 from blpo_dspy.errors import brief
 from blpo_dspy.models.credentials import CREDENTIAL_ERRORS, described, fit_to_show
 from blpo_dspy.models.failures import no_such_model

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from blpo_dspy.agreement.intervals import agreement_intervals, plain_intervals
 from blpo_dspy.agreement.verdicts import Verdict, agreement_of, compare_verdicts
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.job import Job
-from blpo_dspy.calls.ledger import ROLES, Usage
+from blpo_dspy.calls.ledger import ROLES
 from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.outages import MAX_OUTAGE, Outages, checked_outage
 from blpo_dspy.calls.workers import Workers

@@ -29,17 +29,17 @@ MOST_NOTES = 5
 
 @dataclass(frozen=True)
 class Job:
-    """What a call of `predict` or `plan_shards` is given, as these name it, with the models of each judge."""
+    """What a call of `predict` is given, as it names it, with the models of each judge."""
 
     judge: VisualJudge
     inputs: Inputs
     output: Output
     models: list[Models]
     orders: Orders
-    prices: Prices | None
-    max_outage: float
-    on_read: Callable[[int], None]
-    on_progress: Callable[[Progress], None]
+    prices: Prices | None = None
+    max_outage: float = MAX_OUTAGE
+    on_read: Callable[[int], None] = lambda done: None
+    on_progress: Callable[[Progress], None] = lambda progress: None
     partial: bool = False
 
     @property
@@ -109,7 +109,7 @@ def inputs_of(
     return found
 
 
-def check_plain(judge: VisualJudge, *, batch: bool, shards: bool) -> None:
+def check_plain(judge: VisualJudge, *, batch: bool, elsewhere: bool) -> None:
     """Refuses what a judge that is asked several times cannot use."""
     if batch and judge.calls_per_image != len(set(judge.roles)):
         raise BlpoError(
@@ -117,7 +117,7 @@ def check_plain(judge: VisualJudge, *, batch: bool, shards: bool) -> None:
             "batch_api=True, or use confidence='logprobs'",
             option=("batch_api", "confidence"),
         )
-    if shards and isinstance(judge, Cascade):
+    if elsewhere and isinstance(judge, Cascade):
         raise BlpoError(
             "a cascade is judged in one process, which has the models of all its judges; leave out workers= and "
             "cluster=",

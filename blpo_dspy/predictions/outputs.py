@@ -2,52 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from blpo_dspy.calls.ledger import Usage
+from blpo_dspy.calls.store import FILE_NAME
 from blpo_dspy.data.inputs import Inputs
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.lm import Models, identity
 from blpo_dspy.predictions.files import Output, check_target
-from blpo_dspy.predictions.journal import SUFFIX, PredictionJournal
+from blpo_dspy.predictions.job import is_known, opened_job
 from blpo_dspy.predictions.results import escalates_to_people
-from blpo_dspy.predictions.shards.manifest import MANIFEST, folder_of
 from blpo_dspy.programs.cascade import Cascade, stages_of
 from blpo_dspy.programs.pairs import asked_in
 from blpo_dspy.programs.visual_judge import VisualJudge
 
 
-def journal_of(out: Path) -> Path:
-    """Returns the path of the journal of an output."""
-    return out.with_name(out.name + SUFFIX)
-
-
-def files_of(out: Path) -> Path:
-    """Returns the path of what is known of the image files of an output."""
-    return out.with_name(out.name + ".files.json")
-
-
-def in_shards(out: Path) -> bool:
-    """Whether an output is being judged in shards."""
-    return (folder_of(out) / MANIFEST).exists()
-
-
 def kept_in(out: str | os.PathLike[str]) -> Path:
-    """Returns the file or folder from which an output resumes."""
-    path = Output.at(out).path
-    return folder_of(path) if in_shards(path) else journal_of(path)
+    """Returns the file from which an output resumes."""
+    return Output.at(out).path.parent / FILE_NAME
 
 
-def check_output(target: Path, inputs: Inputs, kept: Path) -> None:
+def check_output(target: Path, inputs: Inputs) -> None:
     """Refuses an output that is the source, or that is there without what an earlier call has kept of it."""
     if target.exists() and os.path.exists(inputs.name) and os.path.samefile(target, inputs.name):
         raise BlpoError(f"{target}: this is the table to be judged; name another output")
-    if target.exists() and not kept.exists():
+    if target.exists() and not is_known(target):
         raise BlpoError(
-            f"{target}: there is such a file already, but no journal of a run to continue; name another "
+            f"{target}: there is such a file already, but nothing of a run to continue; name another "
             "output, or remove it"
         )
 
@@ -65,22 +50,21 @@ def check_escalated(path: Path | None, out: Path, judge: VisualJudge) -> None:
             "(blpo_dspy.calibrate, blpo calibrate)",
             option="escalated",
         )
-    if path.exists() and not kept_in(out).exists():
+    if path.exists() and not is_known(out):
         raise BlpoError(f"{path}: there is such a file already; name another one, or remove it", option="escalated")
 
 
 def spent_on(out: Path, judge: VisualJudge, models: Sequence[Models]) -> Usage:
-    """Returns what earlier calls of `predict` in one process used for an output; of pairs, in both orders.
+    """Returns what earlier calls of `predict` used for an output; of pairs, in both orders.
 
     Raises:
-        JournalError: As `predict`.
+        StoreError: As `predict`.
     """
-    if not journal_of(out).exists():
+    if not is_known(out):
         return Usage()
     both = asked_in(judge.labels, "both") > 1
-    journal = PredictionJournal(journal_of(out), fingerprint_of(judge, models, both=both))
-    journal.close()
-    return journal.earlier.total
+    with contextlib.closing(opened_job(out, fingerprint_of(judge, models, both=both))) as job:
+        return job.earlier.total
 
 
 def fingerprint_of(judge: VisualJudge, models: Sequence[Models], *, both: bool) -> dict[str, Any]:

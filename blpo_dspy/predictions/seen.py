@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import time
 from collections.abc import Collection
 from pathlib import Path
 
+from blpo_dspy.calls.store import Store
 from blpo_dspy.data.images.prepare import ImageSource
 from blpo_dspy.data.inputs import Print, content_key, print_of, read_images
 from blpo_dspy.data.rows import Draft
-from blpo_dspy.errors import BlpoError
-from blpo_dspy.files import replacing
 
-FORMAT_VERSION = 1
 # A file that was modified so shortly before it was read may change again without another time of modification: file
 # systems keep it in steps of up to 2 s.
 _RACY_NS = 2_000_000_000
@@ -24,16 +21,15 @@ _RACY_NS = 2_000_000_000
 class SeenFiles:
     """The hashes of image files with their states (size, times, inode), as git's index has them.
 
-    A hash is used only where it leads to a verdict that there is already: what is judged is read. A file of hashes that
-    cannot be read counts as missing.
+    A hash is used only where it leads to a verdict that there is already: what is judged is read.
 
     Args:
-        path: The JSON file that they are kept in.
+        store: Where they are kept.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._known = _read(path)
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[str, str] = dict(store.rows("SELECT path, state FROM files"))
         self._now: dict[str, str] = {}
 
     def content(self, draft: Draft, done: Collection[str]) -> tuple[str, list[Print]]:
@@ -66,16 +62,11 @@ class SeenFiles:
         """Keeps the hashes of the files that this call has seen.
 
         Raises:
-            BlpoError: If they cannot be written.
+            StoreError: If they cannot be written.
         """
-        if self._now == self._known:
-            return
-        text = json.dumps({"format_version": FORMAT_VERSION, "files": self._now})
-        try:
-            with replacing(self._path) as temporary:
-                temporary.write_text(text, encoding="ascii")
-        except OSError as error:
-            raise BlpoError(f"{self._path}: cannot be written ({error.strerror or error}); repeat the call") from error
+        changed = [(path, state) for path, state in self._now.items() if self._known.get(path) != state]
+        if changed:
+            self._store.write_many("INSERT OR REPLACE INTO files VALUES (?, ?)", changed)
 
 
 def _state(source: ImageSource, now: int) -> tuple[str, str, bool] | None:
@@ -93,13 +84,3 @@ def _state(source: ImageSource, now: int) -> tuple[str, str, bool] | None:
         return None
     state = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
     return path, state, found.st_mtime_ns < now - _RACY_NS
-
-
-def _read(path: Path) -> dict[str, str]:
-    try:
-        data = json.loads(path.read_bytes())
-        files: dict[str, str] = data["files"]
-        usable = data["format_version"] == FORMAT_VERSION and all(isinstance(entry, str) for entry in files.values())
-    except (OSError, AttributeError, KeyError, TypeError, ValueError):
-        return {}
-    return files if usable else {}

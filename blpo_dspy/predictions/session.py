@@ -12,7 +12,7 @@ from typing import Any
 
 from blpo_dspy.agreement.measure import Flips
 from blpo_dspy.agreement.verdicts import Verdict
-from blpo_dspy.calls.leases import LeasedCap
+from blpo_dspy.calls.cap import Cap
 from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.outages import Outages
@@ -27,7 +27,7 @@ from blpo_dspy.models.prices import Prices
 from blpo_dspy.predictions.batches.submission import Batches
 from blpo_dspy.predictions.escalated import write_escalated
 from blpo_dspy.predictions.files import write_rows
-from blpo_dspy.predictions.journal import PredictionJournal
+from blpo_dspy.predictions.job import PredictionJob
 from blpo_dspy.predictions.labelling import label_each
 from blpo_dspy.predictions.progress import Progress
 from blpo_dspy.predictions.results import (
@@ -40,8 +40,6 @@ from blpo_dspy.predictions.results import (
     row_of,
 )
 from blpo_dspy.predictions.seen import SeenFiles
-from blpo_dspy.predictions.shards.line import Report
-from blpo_dspy.predictions.shards.parts import Parts
 from blpo_dspy.programs.cascade import stages_of
 from blpo_dspy.programs.visual_judge import VisualJudge
 
@@ -102,6 +100,7 @@ class Session:
     """One call of `predict`: what is missing is judged and noted, each content once.
 
     Attributes:
+        job: Where verdicts are kept.
         for_people: The table that what is escalated goes to.
     """
 
@@ -111,13 +110,14 @@ class Session:
         self,
         judge: VisualJudge,
         inputs: Inputs,
-        journal: PredictionJournal | Parts,
+        job: PredictionJob,
         contents: Contents,
-        on_change: Callable[[Session], None],
+        on_change: Callable[[Session], None] = lambda session: None,
         *,
         both: bool,
     ) -> None:
-        self._judge, self._inputs, self._journal, self._on_change = judge, inputs, journal, on_change
+        self._judge, self._inputs, self.job, self._on_change = judge, inputs, job, on_change
+        self._elsewhere = Ledger({})
         self._both = both
         self._meter: Meter | None = None
         self._judged = 0
@@ -125,7 +125,7 @@ class Session:
         self._keys, self._places, self._unusable = contents.keys, contents.places, contents.unusable
         self._note_on_rows, self._unchanged = contents.note, contents.unchanged
         self._check_overlap()
-        self._gone = len(journal.done - set(self._keys))
+        self._gone = len(job.done - set(self._keys))
         self._times = Counter(self._keys)
         self._counts = self._counted(self._keys)
 
@@ -134,23 +134,22 @@ class Session:
         return Counter(outcome for key in keys if (outcome := self._outcome(key)))
 
     def _outcome(self, key: str) -> Outcome | None:
-        return UNUSABLE if key in self._unusable else self._journal.outcome(key)
+        return UNUSABLE if key in self._unusable else self.job.outcome(key)
 
     def _check_overlap(self) -> None:
         """Refuses other images altogether, with which an earlier table would be overwritten by mistake."""
-        judged = self._journal.done
+        judged = self.job.done
         if judged and judged.isdisjoint(self._keys):
             raise BlpoError(
-                f"{self._journal.path}: this is the journal of other images or other context: of the {len(judged):,} "
-                f"that it knows, none is in {self._inputs.name}; name another output, or remove this one and its "
-                "journal"
+                f"{self.job.path}: this is the store of other images or other context: of the {len(judged):,} "
+                f"that it knows, none is in {self._inputs.name}; name another output"
             )
 
     def run(
         self,
         models: Sequence[Models],
         workers: Workers,
-        cap: LeasedCap,
+        cap: Cap,
         outages: Outages,
         *,
         answered: bool = False,
@@ -158,16 +157,11 @@ class Session:
         prices: Prices | None = None,
     ) -> None:
         """Judges what is missing, until a cap or a server stops it."""
-        assert isinstance(self._journal, PredictionJournal)
         self._on_change(self)
-        known = self._journal.done | self._unusable.keys()
-        left: dict[str, list[int]] = {}
-        for number, key in enumerate(self._keys):
-            if key not in known:
-                left.setdefault(key, []).append(number)
+        left = self.left()
         if batches is None:
             self._meter = Meter(
-                num_threads=workers.num_threads, store=self._journal, admit=cap, outages=outages, prices=prices
+                num_threads=workers.num_threads, job=self.job, admit=cap, outages=outages, prices=prices
             )
         else:
             self._meter = batches.meter
@@ -180,6 +174,27 @@ class Session:
         judge = partial(label_each, self._judge, models, **options)
         while not self._stopped and (wanted := {numbers.pop(0): key for key, numbers in left.items() if numbers}):
             self._judge_rows(judge, wanted, left)
+
+    def left(self) -> dict[str, list[int]]:
+        """Returns by content without a verdict its rows."""
+        known, left = self.job.done | self._unusable.keys(), dict[str, list[int]]()
+        for number, key in enumerate(self._keys):
+            if key not in known:
+                left.setdefault(key, []).append(number)
+        return left
+
+    def chunk(self, common: Chunk, rows: Mapping[str, Sequence[int]]) -> Chunk:
+        """Returns some contents for another process: of rows that are equal a few, should the first ones have changed."""
+        some = [(number, key) for key, numbers in rows.items() for number in numbers[:_EQUAL]]
+        inputs = self._inputs.subset([number for number, _ in some])
+        return replace(common, inputs=inputs, keys=tuple(key for _, key in some))
+
+    def take(self, rows: Mapping[str, dict[str, Any]], ledger: Ledger) -> None:
+        """Notes the verdicts of another process, and its LM calls."""
+        self._elsewhere += ledger
+        for key, row in rows.items():
+            self._note(key, row)
+        self._on_change(self)
 
     def _judge_rows(self, judge: Callable[..., None], wanted: Mapping[int, str], left: Mapping[str, list[int]]) -> None:
         """Judges a row of each content; one that has changed leaves it to the next row of that content."""
@@ -195,14 +210,14 @@ class Session:
                     waiting.append(key)
                     yield {**images, **draft.context}
                 elif not left[key]:
-                    self._note(key, _CHANGED)
+                    self._note(key, row_of(_CHANGED))
 
         def done(verdict: Verdict) -> None:
             key = waiting.popleft()
             self._stopped = self._stopped or verdict.stopped
             if not verdict.stopped:
                 left[key].clear()
-                self._note(key, verdict)
+                self._note(key, row_of(verdict))
 
         judge(calls(), done=done)
 
@@ -223,22 +238,20 @@ class Session:
         return draft.filled(images) if same else None
 
     def _result(self, key: str) -> dict[str, Any] | None:
-        return self._unusable.get(key) or self._journal.row(key)
+        return self._unusable.get(key) or self.job.row(key)
 
-    def _note(self, key: str, verdict: Verdict) -> None:
-        assert isinstance(self._journal, PredictionJournal)
+    def _note(self, key: str, row: Mapping[str, Any]) -> None:
         before = self._outcome(key)
         if before is not None:
             self._counts[before] -= self._times[key]
-        self._counts[self._journal.put_row(key, row_of(verdict))] += self._times[key]
+        self._counts[self.job.put_row(key, row)] += self._times[key]
         self._judged += self._times[key]
         self._on_change(self)
 
-    def report(self, number: int) -> Report:
-        """Returns how far the session has got with the shard of this number."""
-        assert isinstance(self._journal, PredictionJournal)
-        ledger = Ledger({}) if self._meter is None else self._meter.ledger
-        return Report(number, Counter(self._counts), self._judged, ledger, self._journal.earlier)
+    @property
+    def ledger(self) -> Ledger:
+        """The LM calls of this session."""
+        return self._elsewhere if self._meter is None else self._elsewhere + self._meter.ledger
 
     def progress(self) -> Progress:
         """Returns where the session stands."""
@@ -253,8 +266,8 @@ class Session:
             judged=self._judged,
             invalid=rows(lambda outcome: outcome.kind == "invalid"),
             errors=rows(lambda outcome: outcome.kind == "error"),
-            ledger=Ledger({}) if self._meter is None else self._meter.ledger,
-            earlier=self._journal.earlier,
+            ledger=self.ledger,
+            earlier=self.job.earlier,
             counts=counts,
             space=self._judge.labels,
             gone=self._gone,

@@ -88,8 +88,10 @@ class Run:
         self.judging = self.per_example - self.describes
         self.evidence: str | None = getattr(student, "evidence", None)
         self.ended = ""
-        self._keeps, self.job = optimizer.log_dir is not None, self._opened(
-            optimizer, student, {name: lm for name, (lm, _) in lms.items()})
+        self._keeps, self.job = (
+            optimizer.log_dir is not None,
+            self._opened(optimizer, student, {name: lm for name, (lm, _) in lms.items()}),
+        )
         self.meter = Meter(
             num_threads=workers.num_threads,
             job=self.job,

@@ -21,19 +21,19 @@ from typing import Any
 
 import dspy
 import pytest
+from blpo_dspy.calls.journal import FILE_NAME, Journal
+from blpo_dspy.calls.journal_file import JournalError
 from engines import Seen, scripted_lm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import ctrl_c
 from worlds import TRAIN, VALIDATION, mind, student, world
 
+from blpo_dspy.calls.answers import Answer
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.failures import RunStoppedError
-from blpo_dspy.calls.journal import FILE_NAME, Journal
-from blpo_dspy.calls.journal_file import JournalError
 from blpo_dspy.calls.ledger import Ledger, Usage
 from blpo_dspy.calls.meter import Meter
-from blpo_dspy.calls.answers import Answer
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.optimizers.bench import run
 

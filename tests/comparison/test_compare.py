@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import dspy
 import pytest
+from blpo_dspy.calls.journal_file import JournalError
 from dspy.utils.exceptions import LMAuthError, LMInvalidRequestError, LMServerError, LMTimeoutError
 from engines import Seen, scripted_lm
 from photographs import (
@@ -31,7 +32,6 @@ from photographs import (
     student,
 )
 
-from blpo_dspy.calls.journal_file import JournalError
 from blpo_dspy.comparison.compare import Comparison, ComparisonRow, compare, load_comparison
 from blpo_dspy.comparison.figures import remarks
 from blpo_dspy.comparison.methods import METHODS, Method

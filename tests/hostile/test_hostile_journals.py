@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blpo_dspy.calls.journal import FILE_NAME
+from blpo_dspy.predictions.journal import SUFFIX
 from engines import scripted_lm
 from hostile_case import Case, cases, hold
 from image_files import write_photos
@@ -23,11 +25,9 @@ from mutations import changed, damaged, places
 from worlds import TRAIN, VALIDATION, student, world
 
 from blpo_dspy.calls.budget import Budget
-from blpo_dspy.calls.journal import FILE_NAME
 from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers import BLPO
-from blpo_dspy.predictions.journal import SUFFIX
 from blpo_dspy.predictions.predict import predict
 from blpo_dspy.programs import VisualJudge
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from blpo_dspy.calls.journal_file import JournalError
 from label_pages import SCALE
 
-from blpo_dspy.calls.journal_file import JournalError
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling.journal import (

@@ -5,13 +5,13 @@ from typing import Any
 
 import dspy
 import pytest
+from blpo_dspy.calls.journal import FILE_NAME
+from blpo_dspy.calls.journal_file import JournalError
+from blpo_dspy.calls.journal_lines import differences
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import TRAIN, VALIDATION, student, world
 
-from blpo_dspy.calls.journal import FILE_NAME
-from blpo_dspy.calls.journal_file import JournalError
-from blpo_dspy.calls.journal_lines import differences
 from blpo_dspy.optimizers import APO, BLPO, OPRO, TextGrad
 from blpo_dspy.optimizers.baselines import apo_prompts, opro_prompts, textgrad_prompts
 from blpo_dspy.optimizers.blpo import prompts

@@ -7,14 +7,14 @@ import warnings
 from pathlib import Path
 
 import pytest
+from blpo_dspy.predictions.journal import PredictionJournal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from blpo_dspy.calls.answers import Answer
 from blpo_dspy.calls.batch_record import BatchRecord
 from blpo_dspy.calls.ledger import Usage
-from blpo_dspy.calls.answers import Answer
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.predictions.journal import PredictionJournal
 
 RUN = {"judge": "a", "models": {"judge": "x"}}
 

@@ -20,7 +20,7 @@ from blpo_dspy.calls.batch_record import BatchRecord
 from blpo_dspy.calls.batches import BatchMeter, Gathered
 from blpo_dspy.calls.exchange import Received
 from blpo_dspy.calls.failures import is_outage
-from blpo_dspy.calls.journal import AnswerJournal, Journal
+from blpo_dspy.calls.job import Job
 from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.images.prepare import ImageError
@@ -33,7 +33,6 @@ from blpo_dspy.models.lm import Models
 from blpo_dspy.models.prices import check_priced
 from blpo_dspy.predictions.batches.api import BatchApi, Offer, Waiting
 from blpo_dspy.predictions.batches.costs import Cost, request_cost
-from blpo_dspy.predictions.journal import PredictionJournal
 from blpo_dspy.predictions.labelling import metered
 from blpo_dspy.programs.pairs import asked_in, swapped
 from blpo_dspy.programs.visual_judge import VisualJudge
@@ -77,7 +76,7 @@ class Batches:
 
     Args:
         api: How.
-        journal: Where answers and batches are noted.
+        job: Where answers and batches are noted.
         max_outage: Seconds to wait for an endpoint that does not answer.
         earlier: The usage of earlier sessions.
         max_calls: The most requests that are submitted; None for no cap.
@@ -93,17 +92,17 @@ class Batches:
     def __init__(
         self,
         api: BatchApi,
-        journal: PredictionJournal | Journal,
+        job: Job,
         *,
         max_outage: float,
         earlier: Ledger | None = None,
         max_calls: int | None = None,
         max_usd: float | None = None,
     ) -> None:
-        self._api, self._journal, self._max_outage = api, journal, max_outage
+        self._api, self._job, self._max_outage = api, job, max_outage
         self._earlier = Ledger({}) if earlier is None else earlier
         self.max_calls, self.max_usd = max_calls, max_usd
-        self.meter = BatchMeter(store=journal, prices=api.prices, share=api.share)
+        self.meter = BatchMeter(job=job, prices=api.prices, share=api.share)
         self._parts: dict[str, _Part] = {}
         self._under_way: set[str] = set()
         self._again: set[str] = set()
@@ -129,7 +128,7 @@ class Batches:
             raise ModelError(f"the model cannot be used: {error}") from error
         used = (getattr(models, role) for role in judge.roles)
         check_priced(self.max_usd, [*used], self._api.prices)
-        for record in self._journal.batches.values():
+        for record in self._job.batches.values():
             self._recover(record)
         self._wait()
         names = [image.name for image in judge.fields.images]
@@ -145,7 +144,7 @@ class Batches:
             waiting, skipped = self._gather(render, left, rows, workers)
             for role in list(self._parts):
                 self._submit(role)
-            if not self._journal.batches:
+            if not self._job.batches:
                 return
             self._wait()
             left = skipped | {number for number, found in waiting.items() if any(map(self._goes_on, found))}
@@ -181,7 +180,7 @@ class Batches:
     def _goes_on(self, request: tuple[str, str]) -> bool:
         """Whether a row is to be rendered again: for a request that failed, or the one after a description."""
         key, role = request
-        return key in self._again or (role == "verbalizer" and self._journal.knows(key))
+        return key in self._again or (role == "verbalizer" and self._job.knows(key))
 
     def _take_up(self, request: Gathered) -> bool:
         """Puts a request into the next batch; returns whether it is in one."""
@@ -230,7 +229,7 @@ class Batches:
         self._api.on_submit(Offer(endpoint.model, role, len(part.images), cost, whole))
         repeated = tuple(key for key in part.images if self._attempts[key])
         record = BatchRecord.new(role, part.images, repeated, part.options)
-        self._journal.put_batch(record)
+        self._job.put_batch(record)
 
         def upload() -> str:
             part.file.seek(0)
@@ -239,11 +238,11 @@ class Batches:
         try:
             record = record.step(file=self._patiently(upload))
         except BatchEndpointError:
-            self._journal.put_batch(record.step(closed=True))
+            self._job.put_batch(record.step(closed=True))
             raise
         finally:
             part.file.close()
-        self._journal.put_batch(record)
+        self._job.put_batch(record)
         self._create(record, endpoint)
 
     def _create(self, record: BatchRecord, endpoint: BatchEndpoint) -> None:
@@ -263,9 +262,9 @@ class Batches:
             state = self._patiently(create)
         except BatchEndpointError as error:
             if error.refused:
-                self._journal.put_batch(record.step(closed=True))
+                self._job.put_batch(record.step(closed=True))
             raise
-        self._journal.put_batch(record.step(batch=state.id))
+        self._job.put_batch(record.step(batch=state.id))
         log_event("batch submitted", f"batch {state.id} of {endpoint.model} was submitted", batch=state.id)
 
     def _found(self, record: BatchRecord, endpoint: BatchEndpoint) -> BatchState | None:
@@ -282,7 +281,7 @@ class Batches:
     def _recover(self, record: BatchRecord) -> None:
         """Takes up a batch of an earlier session wherever that was cut short."""
         if record.file is None or self._api.abandon:  # without a file nothing can have been submitted
-            self._journal.put_batch(record.step(closed=True))
+            self._job.put_batch(record.step(closed=True))
             return
         endpoint = self.meter.endpoints[record.role]
         if record.batch is None:
@@ -290,14 +289,14 @@ class Batches:
             if found is None:
                 self._create(record, endpoint)
             else:
-                self._journal.put_batch(record.step(batch=found.id))
+                self._job.put_batch(record.step(batch=found.id))
         self._under_way.update(record.images)
 
     def _wait(self) -> None:
         """Waits for all batches under way and takes their answers in."""
         delay, self._answered = self._api.poll, 0
         requests, states = dict[str, int](), dict[str, BatchState]()
-        while records := self._journal.batches:
+        while records := self._job.batches:
             requests |= {record.name: len(record.images) for record in records.values()}
             for record in records.values():
                 endpoint, batch = self.meter.endpoints[record.role], record.batch
@@ -309,7 +308,7 @@ class Batches:
                 except BatchEndpointError as error:
                     raise _lost(batch, error) from error
             self._api.on_wait(_waiting(sum(requests.values()), states.values()))
-            if self._journal.batches:
+            if self._job.batches:
                 time.sleep(delay)
                 delay = min(2 * delay, max(_LONGEST_POLL, self._api.poll))
         self._reserved = 0.0
@@ -325,7 +324,7 @@ class Batches:
                 if key not in missing or received is None:
                     continue
                 missing.discard(key)
-                if self._journal.knows(key):
+                if self._job.knows(key):
                     continue
                 about = {"images": record.images[key], "repeated": key in repeated}
                 error = self.meter.take(record.role, key, received, record.options, **about)
@@ -358,14 +357,14 @@ class Batches:
     def _refused(self, record: BatchRecord, state: BatchState) -> None:
         """A batch that failed as a whole: nothing of it was answered, nor paid."""
         self._close(record)
-        if "token_limit_exceeded" in state.problems and (self._journal.batches or self._answered):
+        if "token_limit_exceeded" in state.problems and (self._job.batches or self._answered):
             self._again.update(record.images)  # there is room once the others are over
             return
         reasons = "; ".join(state.problems.values()) or "it gives no reason"
         raise ModelError(f"the provider refused the batch {state.id}: {reasons}")
 
     def _close(self, record: BatchRecord) -> None:
-        self._journal.put_batch(record.step(closed=True))
+        self._job.put_batch(record.step(closed=True))
         self._under_way.difference_update(record.images)
 
     def _patiently(self, ask: Callable[[], R]) -> R:
@@ -397,16 +396,16 @@ def _name(record: BatchRecord) -> str:
     return f"blpo-{record.name}"
 
 
-def check_no_batches(journal: AnswerJournal) -> None:
+def check_no_batches(job: Job) -> None:
     """Refuses plain calls for requests that a batch may be answering.
 
     Raises:
         BlpoError: If there are batches under way.
     """
-    if journal.batches:
-        ids = ", ".join(record.batch or f"one named {record.name}" for record in journal.batches.values())
+    if job.batches:
+        ids = ", ".join(record.batch or f"one named {record.name}" for record in job.batches.values())
         raise BlpoError(
-            f"{journal.path}: batches are under way ({ids}); repeat the call with batch_api=True, which takes their "
+            f"{job.path}: batches are under way ({ids}); repeat the call with batch_api=True, which takes their "
             "answers in, also of batches that were cancelled at the provider",
             option="batch_api",
         )

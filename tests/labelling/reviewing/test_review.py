@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blpo_dspy.calls.journal_file import JournalError
 from label_pages import CASES, SCALE, SECRET, Page, photos, reviewing, run_folder
 
-from blpo_dspy.calls.journal_file import JournalError
 from blpo_dspy.data.examples import item_prints, load_examples
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.report.run.to_review import ReviewCase, load_review_data

@@ -9,12 +9,12 @@ from typing import Any
 
 import dspy
 import pytest
+from blpo_dspy.calls.leases import LeasedCap, Office
 from engines import Seen, scripted_lm
 from judges import SAFETY, SCALE, answers, picture
 from worlds import LABELS, TRAIN, brightness, mind, student, world
 
 from blpo_dspy.calls.failures import RunStoppedError
-from blpo_dspy.calls.leases import LeasedCap, Office
 from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.labels.normalize import Label

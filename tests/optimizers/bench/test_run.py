@@ -12,13 +12,13 @@ from typing import Any
 
 import dspy
 import pytest
+from blpo_dspy.calls.journal import FILE_NAME
+from blpo_dspy.calls.journal_file import JournalError
 from engines import Seen
 from worlds import LABELS, TRAIN, VALIDATION, mind, student, world
 
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.failures import RunStoppedError
-from blpo_dspy.calls.journal import FILE_NAME
-from blpo_dspy.calls.journal_file import JournalError
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, ModelError

@@ -1,1 +1,0 @@
-"""Predictions in shards, judged by several processes or on a cluster."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import dspy
 import numpy as np
@@ -93,7 +94,7 @@ def inputs_of(
 ) -> Inputs:
     """Returns the rows of a folder, a table or images, or raises `DataError` if none can be used.
 
-    A warning is issued of what was left out or renamed.
+    A warning is issued of what was renamed in a table.
     """
     if isinstance(source, (str, bytes, os.PathLike, Mapping, Image.Image, np.ndarray, dspy.Image)):
         source = [source]
@@ -104,7 +105,7 @@ def inputs_of(
         source, fields=judge.fields, texts=texts, image_column=image_column, allow_outside=allow_outside
     )
     check_usable(found)
-    for note in found.notes[:MOST_NOTES]:
+    for note in () if Path(found.name).is_dir() else found.notes[:MOST_NOTES]:
         notice(f"{found.name}: {note}")
     return found
 

@@ -90,8 +90,8 @@ def test_a_cap_is_kept_to_the_call_by_every_optimizer(name: str) -> None:
     found = capped(name, engine, "both", **({"rounds": ROUNDS} if "rounds" in METHODS[name].options else {}))
     assert engine.arrived == found.ledger.total.calls <= CAP
     # SIMBA takes as many examples a step and as many steps as the cap certainly pays for, so it may end by itself; so
-    # may one that comes to ask nothing but what was answered before.
-    assert found.capped or name == "simba" or found.rounds[ROUNDS // 2].spent == found.rounds[-1].spent
+    # may MIPROv2, which has few combinations to try under this cap, and one that asks nothing new.
+    assert found.capped or name in ("simba", "miprov2") or found.rounds[ROUNDS // 2].spent == found.rounds[-1].spent
     assert found.ledger.total.calls > CAP / 2
 
 

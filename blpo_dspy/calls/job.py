@@ -27,7 +27,8 @@ Counting: TypeAlias = Literal["own", "all", "none"]
 _JOURNALS = ("journal.jsonl", "measured/journal.jsonl", "beforehand/*.jsonl", "evaluate.jsonl", "calibrate-*.jsonl")
 _EMPTY = """SELECT NOT EXISTS (SELECT 1 FROM answers WHERE job = :job)
     AND NOT EXISTS (SELECT 1 FROM failures WHERE job = :job) AND NOT EXISTS (SELECT 1 FROM records WHERE job = :job)
-    AND NOT EXISTS (SELECT 1 FROM verdicts WHERE job = :job) AND NOT EXISTS (SELECT 1 FROM batches WHERE job = :job)"""
+    AND NOT EXISTS (SELECT 1 FROM labels WHERE job = :job) AND NOT EXISTS (SELECT 1 FROM verdicts WHERE job = :job)
+    AND NOT EXISTS (SELECT 1 FROM batches WHERE job = :job)"""
 
 
 class Job:

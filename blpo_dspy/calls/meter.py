@@ -210,13 +210,7 @@ class Meter:
             self._check()
             self._outages.hold(request.quota, self._look)
             try:
-                with self._gate.slot():
-                    answer = self._attempt(request, Usage(calls=1, retries=repeated))
-                if answer is not None:
-                    return answer
-                self._stopped.wait(_ELSEWHERE)  # before it is asked again whether another process has the answer
-                self._job.store.bury()
-                continue
+                return self._attempted(request, Usage(calls=1, retries=repeated))
             except LMError as error:
                 if isinstance(error, FATAL_ERRORS):
                     self.fatal = error
@@ -233,6 +227,16 @@ class Meter:
                 elif self._outages.answered_since(request.server, failed):
                     number = -1  # it is back: what fails now is retried like the first time
             number, repeated = number + 1, 1
+
+    def _attempted(self, request: Request, sent: Usage) -> Answer:
+        """The answer to an attempt, or that which another process waits for."""
+        while True:
+            with self._gate.slot():
+                answer = self._attempt(request, sent)
+            if answer is not None:
+                return answer
+            self._stopped.wait(_ELSEWHERE)
+            self._job.store.bury()
 
     def _waited_out(self, request: Request, error: LMError, number: int, before: float) -> bool:
         """Waits after the last retry while the server is away; returns whether to ask again.

@@ -65,10 +65,8 @@ CREATE TABLE files (path TEXT PRIMARY KEY, state TEXT NOT NULL) STRICT, WITHOUT 
 CREATE TABLE batches (
     job INTEGER NOT NULL REFERENCES jobs, name TEXT NOT NULL, data TEXT NOT NULL, PRIMARY KEY (job, name)
 ) STRICT;
-CREATE TABLE labels (
-    id INTEGER PRIMARY KEY, output TEXT NOT NULL, rater TEXT NOT NULL, line TEXT NOT NULL
-) STRICT;
-CREATE INDEX labels_of_rater ON labels (output, rater);
+CREATE TABLE labels (id INTEGER PRIMARY KEY, job INTEGER NOT NULL REFERENCES jobs, line TEXT NOT NULL) STRICT;
+CREATE INDEX labels_of_job ON labels (job);
 """
 
 

@@ -20,7 +20,7 @@ from blpo_dspy.data.rows import Draft, RowReader, unusable
 from blpo_dspy.data.tables import TABLE_SUFFIXES, TableRow
 from blpo_dspy.errors import BlpoError, DataError, brief
 from blpo_dspy.files import check_path, spreadsheet_cell, writable_folder
-from blpo_dspy.labelling.journal import journal_folder
+from blpo_dspy.labelling.journal import is_labelled
 from blpo_dspy.predictions.reading import CHANCE, LABEL, RATER, REASON
 
 EARLIER = "earlier"
@@ -137,7 +137,7 @@ def _check_out(out: Path, source: Path) -> None:
     writable_folder(out.parent)
     if source.exists() and out.exists() and out.samefile(source):
         raise BlpoError(f"{out}: --out is the TABLE itself, whose other rows would be lost; name another file")
-    if out.exists() and not journal_folder(out).is_dir():
+    if out.exists() and not is_labelled(out):
         raise BlpoError(
             f"{out}: this file was not written by `blpo label` and would be overwritten; name another --out, and give "
             "this file as the TABLE to label the rest of it"

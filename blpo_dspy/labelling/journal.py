@@ -1,26 +1,24 @@
-"""The journals of a labelled table: one for each rater, so that several people label at once and none waits."""
+"""What each rater of a table says: rows of the store of its folder, so that several people label at once."""
 
 from __future__ import annotations
 
-import hashlib
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from blpo_dspy.calls.journal_file import JournalError, JournalFile, Place
-from blpo_dspy.calls.journal_lines import of_kind, parsed
+from blpo_dspy.calls.job import Job, plain
+from blpo_dspy.calls.store import FILE_NAME, Store, StoreError
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, brief
 
-FORMAT_VERSION = 1
-FOLDER = ".journal"
-"""What the folder of the journals adds to the name of the table."""
+_KIND, _OLD = "labels", ".journal"  # the latter of a version without a store
 
 LABELLED, CANNOT_TELL, SKIPPED = "label", "cannot tell", "skip"
-_STATES = (LABELLED, CANNOT_TELL, SKIPPED)
 KEEP, RELABEL, DROP = "keep", "relabel", "drop"
 DECISIONS = (KEEP, RELABEL, DROP)
 _LONGEST_NAME = 60
@@ -67,7 +65,7 @@ class Answer:
 
 @dataclass
 class Answers:
-    """The answers of a rater, as the lines of a journal make them.
+    """The answers of a rater, as the lines of a store make them.
 
     Attributes:
         latest: By key, in the order in which items were first answered.
@@ -81,28 +79,15 @@ class Answers:
     _before: list[tuple[str, Answer | None]] = field(default_factory=list)
 
     def take(self, line: Mapping[str, Any], labels: LabelSpace) -> None:
-        """Takes a line.
-
-        Raises:
-            KeyError: If a part of it is missing.
-            ValueError: If a part of it is not what a journal writes.
-        """
-        kind = of_kind(line, "kind", str)
-        if kind == "undo":
-            if self.last is None:
-                raise ValueError("undo: nothing was answered before")
+        """Takes a line."""
+        if line["kind"] == "undo":
             self._undo()
             return
-        if kind != "answer":
-            raise ValueError(f"unknown kind {kind!r}")
-        key, answer = of_kind(line, "key", str), _answer_in(line, labels)
+        key = line["key"]
         if "cells" in line:
-            cells = of_kind(line, "cells", dict)
-            self.cells[key] = {name: of_kind(cells, name, str) for name in cells}
-        elif key not in self.cells:
-            raise KeyError("cells")
+            self.cells[key] = line["cells"]
         self._before.append((key, self.latest.get(key)))
-        self.latest[key] = answer
+        self.latest[key] = _answer_in(line, labels)
         self.versions[key] = self.versions.get(key, 0) + 1
 
     @property
@@ -126,33 +111,27 @@ class Answers:
 
 
 def _answer_in(line: Mapping[str, Any], labels: LabelSpace) -> Answer:
-    state, label = of_kind(line, "state", str), line["label"]
-    if state not in _STATES:
-        raise ValueError(f"state: {state!r} is not one of {', '.join(_STATES)}")
-    draw = of_kind(line, "draw", dict)
-    label = labels.coerce(label) if state == LABELLED else None
-    answer = Answer(state, label, of_kind(line, "reason", str), Draw(**draw))
+    label = labels.coerce(line["label"]) if line["state"] == LABELLED else None
+    answer = Answer(line["state"], label, line["reason"], Draw(**line["draw"]))
     if "decision" not in line:
         return answer
-    decision, final = of_kind(line, "decision", str), line["final"]
-    if decision not in DECISIONS:
-        raise ValueError(f"decision: {decision!r} is not one of {', '.join(DECISIONS)}")
-    return replace(answer, decision=decision, final=None if decision == DROP else labels.coerce(final))
+    decision = line["decision"]
+    return replace(answer, decision=decision, final=None if decision == DROP else labels.coerce(line["final"]))
 
 
 class RaterJournal:
-    """What one rater says, appended and on disk once `put` returns.
+    """What one rater says, each answer a row of the store of the folder that the labels go to; kept once `put` returns.
 
     Args:
-        out: The table that the labels go to; the journal is in a folder next to it.
+        out: The table that the labels go to.
         rater: Who labels.
         labels: The closed set of labels.
         shown: The names of the images and texts that are shown.
         run: The run that is reviewed, if one is.
-        elsewhere: What the user can do instead of continuing the journal, for the messages.
+        elsewhere: What the user can do instead of continuing, for the messages.
 
     Raises:
-        JournalError: As `JournalFile`, so if somebody labels under this name already.
+        StoreError: As `Store`, or if somebody labels under this name at the moment, or did with other labels.
         BlpoError: If the name is none.
     """
 
@@ -168,18 +147,38 @@ class RaterJournal:
     ) -> None:
         self.rater, self.labels = check_rater(rater), labels
         self.answers = Answers()
-        path = journal_folder(out) / _file_name(rater)
-        fingerprint = {"rater": rater, **_task(labels, shown), **({} if run is None else {"run": run})}
-        self._file = JournalFile(path, fingerprint, self._take, version=FORMAT_VERSION, elsewhere=elsewhere)
+        if (old := out.with_name(out.name + _OLD)).exists():
+            raise StoreError(
+                f"{old}: was written by an earlier version of blpo-dspy, whose labels this one does not continue; "
+                f"give {out.name} as the TABLE, and {elsewhere}"
+            )
+        self.store = Store(out.parent / FILE_NAME)
+        try:
+            self._check_alone(out)
+            fingerprint = {"rater": rater, **_task(labels, shown), **({} if run is None else {"run": run})}
+            name = _prefix(out) + rater
+            self._job = Job(self.store, _KIND, fingerprint, name=name, elsewhere=elsewhere)
+            for line in _lines(self.store, self._job.id, 0):
+                self.answers.take(line[1], labels)
+        except BaseException:
+            self.store.close()
+            raise
 
-    def _take(self, line: dict[str, Any], _: Place) -> None:
-        self.answers.take(line, self.labels)
+    def _check_alone(self, out: Path) -> None:
+        sql = "SELECT session FROM jobs WHERE kind = ? AND name = ? AND ended IS NULL"
+        found = self.store.one(sql, (_KIND, _prefix(out) + self.rater))
+        if found is not None and self.store.lives(found[0]):
+            raise StoreError(
+                f"{self.store.path}: another process labels {out.name} as {self.rater}; end it, or label under "
+                "another name",
+                option="rater",
+            )
 
     def put(self, key: str, answer: Answer, cells: Mapping[str, str], on: str) -> None:
         """Writes an answer.
 
         Raises:
-            JournalError: If it cannot be written.
+            StoreError: If it cannot be written.
         """
         once = {} if key in self.answers.cells else {"cells": dict(cells)}
         said = asdict(answer)
@@ -191,7 +190,7 @@ class RaterJournal:
         """Takes the last answer back and returns the key of its item, None if there is nothing to take back.
 
         Raises:
-            JournalError: If that cannot be written.
+            StoreError: If that cannot be written.
         """
         key = self.answers.last
         if key is not None:
@@ -199,84 +198,90 @@ class RaterJournal:
         return key
 
     def _append(self, line: dict[str, Any]) -> None:
-        self._file.append(line)
+        self.store.write("INSERT INTO labels (job, line) VALUES (?, ?)", (self._job.id, json.dumps(line)))
         self.answers.take(line, self.labels)
 
+    def others(self, out: Path) -> list[OtherJournal]:
+        """Returns the other raters of a table."""
+        return [each for each in raters_of(self.store, out, self.labels) if each.rater != self.rater]
+
     def close(self) -> None:
-        """Lets another process write the journal."""
-        self._file.close()
+        """Lets another process label under this name."""
+        self._job.end("done")
+        self.store.close()
 
 
 class OtherJournal:
-    """What another rater has said so far, read as far as its process has written it.
+    """What a rater has said so far, read as far as it is written.
 
-    Args:
-        path: The journal.
-        labels: The closed set of labels.
-        shown: The names of the images and texts that are shown.
-
-    Raises:
-        JournalError: If it is damaged, or of another task.
+    Attributes:
+        job: The rater's job in the store.
+        rater: The rater.
+        answers: What was said.
     """
 
-    def __init__(self, path: Path, labels: LabelSpace, shown: Sequence[str]) -> None:
-        self.path, self._labels, self._task = path, labels, _task(labels, shown)
-        self.rater, self.answers = "", Answers()
+    def __init__(self, store: Store, job: int, fingerprint: Mapping[str, Any], labels: LabelSpace) -> None:
+        self._store, self.job, self._labels = store, job, labels
+        self.rater, self.answers = str(fingerprint["rater"]), Answers()
+        self._found = {name: fingerprint[name] for name in ("labels", "shown")}
         self._read = 0
 
-    def refresh(self) -> None:
-        """Reads what was written since the last time; a line that is being written is left for the next time.
+    def refresh(self, shown: Sequence[str]) -> None:
+        """Reads what was written since the last time.
 
         Raises:
-            JournalError: If it is damaged, or of another task.
+            StoreError: If it is of another task.
         """
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self._read)
-                for line in file:
-                    if not line.endswith(b"\n"):
-                        return
-                    self._take(parsed(line))
-                    self._read += len(line)
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise JournalError(
-                f"{self.path}: cannot be read ({brief(error)}); restore or remove the file, or {_ELSEWHERE}"
-            ) from error
-
-    def _take(self, line: dict[str, Any]) -> None:
-        if self._read:
+        if self._found != json.loads(plain(_task(self._labels, shown))):
+            raise StoreError(
+                f"{self._store.path}: {self.rater} was asked for other labels, or shown other inputs; {_ELSEWHERE}"
+            )
+        for self._read, line in _lines(self._store, self.job, self._read):
             self.answers.take(line, self._labels)
-            return
-        found = of_kind(line, "fingerprint", dict)
-        self.rater = of_kind(found, "rater", str)
-        if {name: found.get(name) for name in self._task} != self._task:
-            raise ValueError(f"{self.rater} was asked for other labels, or shown other inputs")
 
 
-def other_paths(out: Path, rater: str) -> list[Path]:
-    """Returns the journals of all other raters of a table."""
-    return [path for path in sorted(journal_folder(out).glob("*.jsonl")) if path.name != _file_name(rater)]
+def raters_of(store: Store, out: Path, labels: LabelSpace) -> list[OtherJournal]:
+    """Returns the raters of a table, by name."""
+    prefix = _prefix(out)
+    sql = "SELECT id, fingerprint FROM jobs WHERE kind = ? AND substr(name, 1, ?) = ? ORDER BY name"
+    rows = store.rows(sql, (_KIND, len(prefix), prefix))
+    return [OtherJournal(store, job, json.loads(found), labels) for job, found in rows]
 
 
 def labels_in_journals(out: Path, labels: LabelSpace, shown: Sequence[str]) -> dict[str, Label]:
-    """Returns by key what was labelled so far, by any rater; of several labels that of the first journal.
+    """Returns by key what was labelled so far, by any rater; of several labels that of the first rater.
 
     Raises:
-        JournalError: As `OtherJournal`.
+        StoreError: As `OtherJournal`.
     """
     found: dict[str, Label] = {}
-    for path in sorted(journal_folder(out).glob("*.jsonl")):
-        journal = OtherJournal(path, labels, shown)
-        journal.refresh()
-        for key, answer in journal.answers.latest.items():
-            if answer.label is not None:
-                found.setdefault(key, answer.label)
+    if not (out.parent / FILE_NAME).exists():
+        return found
+    with closing(Store(out.parent / FILE_NAME)) as store:
+        for journal in raters_of(store, out, labels):
+            journal.refresh(shown)
+            for key, answer in journal.answers.latest.items():
+                if answer.label is not None:
+                    found.setdefault(key, answer.label)
     return found
 
 
-def journal_folder(out: Path) -> Path:
-    """Returns the folder with the journals of a table."""
-    return out.with_name(out.name + FOLDER)
+def is_labelled(out: Path) -> bool:
+    """Whether the store of its folder knows a table of labels."""
+    path = out.parent / FILE_NAME
+    if not path.exists():
+        return False
+    with closing(Store(path)) as store:
+        return bool(raters_of(store, out, LabelSpace("a", "b")))
+
+
+def _prefix(out: Path) -> str:
+    return f"{out.name}/"
+
+
+def _lines(store: Store, job: int, after: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    rows = store.rows("SELECT id, line FROM labels WHERE job = ? AND id > ? ORDER BY id", (job, after))
+    return ((number, json.loads(line)) for number, line in rows)
 
 
 def check_rater(rater: str) -> str:
@@ -293,12 +298,6 @@ def check_rater(rater: str) -> str:
             option="rater",
         )
     return rater
-
-
-def _file_name(rater: str) -> str:
-    """The name of a rater's file, another one for names that differ in what a file system ignores."""
-    plain = re.sub(r"[^a-z0-9]+", "-", rater.lower()).strip("-")[:30]
-    return f"{plain}-{hashlib.sha256(rater.encode()).hexdigest()[:8]}.jsonl"
 
 
 def _task(labels: LabelSpace, shown: Sequence[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The table of labels: rewritten whole with each answer from the journals of all raters, so that it is always valid."""
+"""The table of labels: rewritten whole with each answer from the answers of all raters, so that it is always valid."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-
-from filelock import FileLock
 
 from blpo_dspy.data.ratings import Ratings, ratings_from_rows
 from blpo_dspy.errors import BlpoError
@@ -23,18 +21,15 @@ from blpo_dspy.labelling.journal import (
     Draw,
     OtherJournal,
     RaterJournal,
-    journal_folder,
-    other_paths,
 )
 from blpo_dspy.labelling.order.ordering import Ordering
 from blpo_dspy.predictions.reading import CANNOT, CHANCE, DRAWN, LABEL, RATER, REASON, STRATUM
 
 _OURS = (LABEL, REASON, RATER, CANNOT, DRAWN, CHANCE, STRATUM)
-_SECONDS_TO_WAIT = 30
 
 
 class TableError(BlpoError):
-    """A table that cannot be written; what was confirmed is in the journals."""
+    """A table that cannot be written; what was confirmed is in the store."""
 
 
 def write_csv(
@@ -55,7 +50,7 @@ def write_csv(
             temporary.open("w", encoding="utf-8", newline="") as file,
         ):
             csv.writer(file).writerows(chain([header], rows))
-    except OSError as error:  # Timeout of a lock is one
+    except OSError as error:
         raise TableError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
@@ -68,9 +63,9 @@ class LabelTable:
     Attributes:
         path: The file.
         items: What is labelled; the labels that its table held already are in the file too.
-        own: The journal of the rater who labels.
+        own: The answers of the rater who labels.
         ordering: What says with which probability an image was included.
-        others: The journals of the other raters.
+        others: The answers of the other raters.
     """
 
     path: Path
@@ -85,18 +80,15 @@ class LabelTable:
         Raises:
             TableError: If it cannot be written.
         """
-        lock = FileLock(journal_folder(self.path) / "table.lock", timeout=_SECONDS_TO_WAIT)
         columns = [name for name in self.items.columns if name not in _OURS]
-        write_csv(self.path, [*columns, *_OURS], self._rows(columns), lock)
+        write_csv(self.path, [*columns, *_OURS], self._rows(columns), self.own.store.transaction())
 
     def everyone(self) -> list[tuple[str, Answers]]:
         """Returns what each rater has said so far, by name, so that it doesn't matter who writes."""
-        known = {other.path: other for other in self.others}
-        for path in other_paths(self.path, self.own.rater):
-            if path not in known:
-                self.others.append(OtherJournal(path, self.own.labels, self.items.fields.names))
+        known = {other.job for other in self.others}
+        self.others.extend(other for other in self.own.others(self.path) if other.job not in known)
         for other in self.others:
-            other.refresh()
+            other.refresh(self.items.fields.names)
         people = {self.own.rater: self.own.answers, **{other.rater: other.answers for other in self.others}}
         return sorted(people.items())
 

@@ -118,7 +118,7 @@ def judge_chunk(
     judge, adapter = unpacked(chunk.judge)
     outages = outages or Outages(chunk.max_outage, known=chunk.answered, paces=True)
     job = PredictionJob(Store(None), "prediction", {})
-    job.another("known").take(chunk.known, ())
+    PredictionJob(job.store, "known", {}).take(chunk.known, ())
     both, error = asked_in(judge.labels, chunk.orders) > 1, None
     session = Session(judge, chunk.inputs, job, Contents(list(chunk.keys), [""] * len(chunk.keys)), both=both)
     try:

@@ -120,7 +120,7 @@ class ClusterRun:
         self._tries: dict[str, int] = {}
         self._lost = Ledger({})
         # By content the requests that an attempt at it was answered without a verdict.
-        self._unfinished: dict[str, list[str]] = job.recorded("unfinished", 0) or {}
+        self._unfinished: dict[str, list[str]] = session.job.recorded("unfinished", 0) or {}
         self._number = itertools.count()
         self._ending = False
 
@@ -187,8 +187,11 @@ class ClusterRun:
             return None
         keys = [self._waiting.popleft() for _ in range(count)]
         known = dict.fromkeys(request for key in keys for request in self._unfinished.get(key, ()))
+        inputs, contents = self._session.subset({key: self._left[key] for key in keys})
         return replace(
-            self._session.chunk(self._chunk, {key: self._left[key] for key in keys}),
+            self._chunk,
+            inputs=inputs,
+            keys=contents,
             max_calls=count * self._calls if self._cap.max_calls is not None or self._cap.max_usd is not None else None,
             answered=self._chunk.answered or spent.total.calls > spent.total.failed,
             known=tuple(self._job.answers(known)),

@@ -11,6 +11,7 @@ import dspy
 import numpy as np
 from PIL import Image
 
+from blpo_dspy.calls.outages import MAX_OUTAGE
 from blpo_dspy.data.images.prepare import ImageSource
 from blpo_dspy.data.inputs import Inputs, check_usable, find_inputs
 from blpo_dspy.data.labels.space import Orders

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 from blpo_dspy.calls.outages import MAX_OUTAGE
 from blpo_dspy.data.images.prepare import ImageSource
@@ -84,5 +85,6 @@ def plan_chunks(
         session = opened.enter_context(session_of(job, None))
         left, common = list(session.left().items()), common_chunk(job, num_threads)
         parts = [left[start : start + contents] for start in range(0, len(left), contents)]
-        chunks = [session.chunk(common, dict(part)) for part in parts]
+        rows = [session.subset(dict(part)) for part in parts]
+        chunks = [replace(common, inputs=found, keys=keys) for found, keys in rows]
         return ChunkPlan(job, session, chunks, opened.pop_all())

@@ -43,6 +43,8 @@ from blpo_dspy.predictions.seen import SeenFiles
 from blpo_dspy.programs.cascade import stages_of
 from blpo_dspy.programs.visual_judge import VisualJudge
 
+# Rows of equal content that another process is given, should the first ones have changed.
+_EQUAL = 3
 _CHANGED = Verdict(None, failure="the image was changed after the run began; the same call judges it as it is now")
 
 
@@ -183,11 +185,10 @@ class Session:
                 left.setdefault(key, []).append(number)
         return left
 
-    def chunk(self, common: Chunk, rows: Mapping[str, Sequence[int]]) -> Chunk:
-        """Returns some contents for another process: of rows that are equal a few, should the first ones have changed."""
+    def subset(self, rows: Mapping[str, Sequence[int]]) -> tuple[Inputs, tuple[str, ...]]:
+        """Returns rows of some contents, and the content of each: a few equal ones, should the first have changed."""
         some = [(number, key) for key, numbers in rows.items() for number in numbers[:_EQUAL]]
-        inputs = self._inputs.subset([number for number, _ in some])
-        return replace(common, inputs=inputs, keys=tuple(key for _, key in some))
+        return self._inputs.subset([number for number, _ in some]), tuple(key for _, key in some)
 
     def take(self, rows: Mapping[str, dict[str, Any]], ledger: Ledger) -> None:
         """Notes the verdicts of another process, and its LM calls."""

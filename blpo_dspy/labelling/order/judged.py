@@ -40,7 +40,7 @@ def labels_before(items: Items, labels: LabelSpace, out: Path) -> dict[str, Labe
     """Returns by key the labels that people gave so far: those of the items' table, and those in the journals.
 
     Raises:
-        JournalError: If a journal of the table that the labels go to is damaged, or of another task.
+        StoreError: If what is known of the table that the labels go to is damaged, or of another task.
     """
     given = {key: several[0].label for key, several in items.given.items()}
     found = {**labels_in_journals(out, labels, items.fields.names), **given}
@@ -67,7 +67,7 @@ def inputs_to_judge(items: Items, judge: VisualJudge, models: Models, out: Path)
 
     Raises:
         BlpoError: If the judge takes other images, or context that the items lack.
-        JournalError: As `labels_before`.
+        StoreError: As `labels_before`.
     """
     check_fits(items, judge)
     file = verdicts_file(judge, models, out)
@@ -236,7 +236,7 @@ def session_by_judge(
     Raises:
         DataError: As `opinions_in`.
         BlpoError: As `open_session`.
-        JournalError: As `labels_before`.
+        StoreError: As `labels_before`.
     """
     opinions, notes = opinions_in(predictions, items, work.labels, labels_before(items, work.labels, work.out))
     look, known = looks_of(items), None if judge is None else compiled_with(judge, items)

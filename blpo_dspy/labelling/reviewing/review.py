@@ -23,7 +23,6 @@ from blpo_dspy.labelling.journal import (
     Answer,
     Draw,
     RaterJournal,
-    journal_folder,
 )
 from blpo_dspy.labelling.reviewing.originals import NewLabel, Originals, Row, write_again
 from blpo_dspy.labelling.session import Session, cut, is_new, now, stated, whole
@@ -201,10 +200,9 @@ def review_journal(table: Path, data: ReviewData, labels: LabelSpace, shown: Seq
     """Returns the journal of a review, which belongs to one run.
 
     Raises:
-        JournalError: As `RaterJournal`, so if it holds the review of an earlier run in the same folder.
+        StoreError: As `RaterJournal`, so if it holds the review of an earlier run in the same folder.
     """
-    elsewhere = f"move {table} and {journal_folder(table)} to another folder"
-    return RaterJournal(table, _REVIEWER, labels, shown, run=data.run, elsewhere=elsewhere)
+    return RaterJournal(table, _REVIEWER, labels, shown, run=data.run, elsewhere="compile into another folder")
 
 
 def _key(case: ReviewCase) -> str:

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from blpo_dspy.calls.journal_file import JournalError
+from blpo_dspy.calls.store import StoreError
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling.server.guard import Guard
 from blpo_dspy.labelling.server.pictures import BusyError, Pictures
@@ -31,7 +31,7 @@ _FILES = {
     "label.css": "text/css",
     "icon.svg": "image/svg+xml",
 }
-_STATUS = ((ConflictError, 409), (JournalError, 507), (TableError, 507))
+_STATUS = ((ConflictError, 409), (StoreError, 507), (TableError, 507))
 _WEEK = "private, max-age=604800, immutable"
 
 

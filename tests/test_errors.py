@@ -10,11 +10,11 @@ from typing import Any
 
 import dspy
 import pytest
-from blpo_dspy.calls.journal import FILE_NAME
 from dspy.utils.callback import BaseCallback
 from worlds import TRAIN, VALIDATION, student, world
 
 from blpo_dspy.calls.budget import Budget
+from blpo_dspy.calls.store import FILE_NAME
 from blpo_dspy.errors import BlpoError, BlpoWarning, DataError, notice
 from blpo_dspy.optimizers import BLPO
 

@@ -236,8 +236,9 @@ class OtherJournal:
             raise StoreError(
                 f"{self._store.path}: {self.rater} was asked for other labels, or shown other inputs; {_ELSEWHERE}"
             )
-        for self._read, line in _lines(self._store, self.job, self._read):
+        for number, line in _lines(self._store, self.job, self._read):
             self.answers.take(line, self._labels)
+            self._read = number
 
 
 def raters_of(store: Store, out: Path, labels: LabelSpace) -> list[OtherJournal]:

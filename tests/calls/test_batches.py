@@ -15,7 +15,7 @@ from judges import SAFETY, picture
 from blpo_dspy.calls.batches import BatchMeter
 from blpo_dspy.calls.exchange import Received
 from blpo_dspy.calls.failures import RunStoppedError, UnreadableAnswerError, is_outage
-from blpo_dspy.calls.store import AnswerStore
+from blpo_dspy.calls.job import Job
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.lm import Models, make_lm
 from blpo_dspy.predictions.labelling import label_one, metered
@@ -30,7 +30,7 @@ NAME = "openai/gpt-4o-mini"
 def asked(request: pytest.FixtureRequest) -> tuple[BatchMeter, Any]:
     """A meter, and a call of a judge that it meters, on both of DSPy's HTTP engines; nothing listens at the address."""
     lm = make_lm(NAME, api_base="http://127.0.0.1:9/v1", api_key="secret-key", cache=False, engine=request.param)
-    meter = BatchMeter(store=AnswerStore(), prices={NAME: (2.0, 4.0)}, share=0.5)
+    meter = BatchMeter(job=Job.in_memory(), prices={NAME: (2.0, 4.0)}, share=0.5)
     judge = metered(VisualJudge(SAFETY, instruction="Safe?", evidence="image"), Models(lm, lm, lm), meter)
     return meter, lambda image=None: judge(image=image or picture())
 
@@ -103,6 +103,6 @@ def test_an_lm_of_another_class_is_not_asked_for_its_request() -> None:
         def forward(self, *arguments: Any, **options: Any) -> Any:
             raise AssertionError("it was called")
 
-    meter = BatchMeter(store=AnswerStore(), prices=None, share=0.5)
+    meter = BatchMeter(job=Job.in_memory(), prices=None, share=0.5)
     with pytest.raises(BlpoError, match="has no batch endpoint"):
         meter.wrap(Own(NAME, api_key="k"), "judge")

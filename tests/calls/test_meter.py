@@ -24,11 +24,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blpo_dspy.calls import meter as metering
+from blpo_dspy.calls.answers import Answer
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.failures import RunStoppedError
+from blpo_dspy.calls.job import Job
 from blpo_dspy.calls.ledger import ROLES, Ledger, Usage
 from blpo_dspy.calls.meter import Meter, observe_answers
-from blpo_dspy.calls.store import Answer, AnswerStore
 from blpo_dspy.errors import BlpoWarning
 
 WAIT = 30  # seconds that a thread may take before a test gives up
@@ -148,7 +149,7 @@ def test_no_more_calls_are_under_way_than_threads_allowed() -> None:
 
 def test_a_request_counts_once_as_answered_whatever_failed_and_however_often_it_is_asked() -> None:
     """So that a flaky server, a resumed run and a faultless one come to the same."""
-    store = AnswerStore()
+    store = Job.in_memory()
     meter = Meter(num_threads=1, store=store)
     judge = meter.wrap(scripted_lm(failing(lm15.ServerError("down", retry_after=0)), num_retries=1), "judge")
     assert [judge("a"), judge("a"), judge("b")] == [["hi"]] * 3
@@ -160,7 +161,7 @@ def test_a_request_counts_once_as_answered_whatever_failed_and_however_often_it_
 
 def test_answers_of_a_store_are_used_and_new_ones_put_into_it() -> None:
     """A store that outlives a meter spares the next run the calls."""
-    store, lm = AnswerStore(), scripted_lm(say())
+    store, lm = Job.in_memory(), scripted_lm(say())
     Meter(num_threads=1, store=store).wrap(lm, "judge")("a")
     later = Meter(num_threads=1, store=store)
     assert later.wrap(lm, "judge")("a") == ["hi"]

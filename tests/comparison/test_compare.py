@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 
 import dspy
 import pytest
-from blpo_dspy.calls.journal_file import JournalError
 from dspy.utils.exceptions import LMAuthError, LMInvalidRequestError, LMServerError, LMTimeoutError
 from engines import Seen, scripted_lm
 from photographs import (
@@ -32,6 +31,7 @@ from photographs import (
     student,
 )
 
+from blpo_dspy.calls.store import StoreError
 from blpo_dspy.comparison.compare import Comparison, ComparisonRow, compare, load_comparison
 from blpo_dspy.comparison.figures import remarks
 from blpo_dspy.comparison.methods import METHODS, Method
@@ -358,12 +358,12 @@ def test_a_folder_with_another_comparison_is_refused(tmp_path: Path) -> None:
     """Naming what differs; methods and seeds may differ."""
     run(tmp_path, optimizers="none")
     assert len(run(tmp_path, optimizers="none", seeds=(0, 1)).rows) == 2
-    with pytest.raises(JournalError, match="max_calls: 60 there, 51 now"):
+    with pytest.raises(StoreError, match="max_calls: 60 there, 51 now"):
         run(tmp_path, optimizers="none", max_calls=51)
     reasoned = [example.copy(reason="too dark") for example in photographs()["trainset"]]
-    with pytest.raises(JournalError, match="reasons"):
+    with pytest.raises(StoreError, match="reasons"):
         run(tmp_path, optimizers="none", trainset=reasoned)
-    with pytest.raises(JournalError, match=r"student\.judge"):
+    with pytest.raises(StoreError, match=r"student\.judge"):
         run(tmp_path, optimizers="none", student=student(instruction="Rate it."))
 
 

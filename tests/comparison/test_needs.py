@@ -10,7 +10,7 @@ import pytest
 from photographs import Recording, photographs, recorded_models, student
 
 from blpo_dspy.calls.budget import Budget
-from blpo_dspy.calls.store import AnswerStore
+from blpo_dspy.calls.job import Job
 from blpo_dspy.comparison.compare import compare
 from blpo_dspy.comparison.methods import METHODS, Method, chosen
 from blpo_dspy.comparison.needs import Terms, check_methods
@@ -107,7 +107,7 @@ def test_no_method_finds_anything_under_a_smaller_cap_than_the_one_that_is_named
     assert named
     least = int(rest.split()[0])
     check_methods({name: method}, terms(least + 5), student(), TRAIN, VAL)
-    optimizer = terms(least - 1).optimizer(method, 0, AnswerStore())
+    optimizer = terms(least - 1).optimizer(method, 0, Job.in_memory())
     assert optimizer is not None
     program: Any = optimizer.compile(method.student(student()), trainset=TRAIN, valset=VAL)
     found = program.detailed_results

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from blpo_dspy.calls.journal_file import JournalError
 from label_pages import SCALE
 
+from blpo_dspy.calls.store import StoreError
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling.journal import (
@@ -94,9 +94,9 @@ def test_a_damaged_journal_is_refused_and_left(tmp_path: Path, line: str) -> Non
     (path,) = journal_folder(out).glob("*.jsonl")
     path.write_text(path.read_text() + line + "\n")
     before = path.read_bytes()
-    with pytest.raises(JournalError, match=r"line \d is damaged"):
+    with pytest.raises(StoreError, match=r"line \d is damaged"):
         opened(out)
-    with pytest.raises(JournalError, match="cannot be read"):
+    with pytest.raises(StoreError, match="cannot be read"):
         OtherJournal(path, SCALE, ["image"]).refresh()
     assert path.read_bytes() == before
 
@@ -105,7 +105,7 @@ def test_the_same_name_labels_once_at_a_time_and_others_beside_it(tmp_path: Path
     """Each has a journal; names that differ in case alone too."""
     out = tmp_path / "labels.csv"
     ann, other = opened(out), opened(out, "Ann")
-    with pytest.raises(JournalError, match="another run is writing it"):
+    with pytest.raises(StoreError, match="another run is writing it"):
         opened(out)
     other.put("a", said(2), CELLS, "now")
     (path,) = other_paths(out, "ann")
@@ -124,10 +124,10 @@ def test_a_journal_of_another_task_is_refused(tmp_path: Path) -> None:
     ann = opened(out)
     ann.put("a", said(3), CELLS, "now")
     ann.close()
-    with pytest.raises(JournalError, match="differs in"):
+    with pytest.raises(StoreError, match="differs in"):
         opened(out, labels=other)
     (path,) = other_paths(out, "ben")
-    with pytest.raises(JournalError, match="ann was asked for other labels"):
+    with pytest.raises(StoreError, match="ann was asked for other labels"):
         OtherJournal(path, other, ["image"]).refresh()
 
 

@@ -5,13 +5,12 @@ from typing import Any
 
 import dspy
 import pytest
-from blpo_dspy.calls.journal import FILE_NAME
-from blpo_dspy.calls.journal_file import JournalError
-from blpo_dspy.calls.journal_lines import differences
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import TRAIN, VALIDATION, student, world
 
+from blpo_dspy.calls.job import differences
+from blpo_dspy.calls.store import FILE_NAME, StoreError
 from blpo_dspy.optimizers import APO, BLPO, OPRO, TextGrad
 from blpo_dspy.optimizers.baselines import apo_prompts, opro_prompts, textgrad_prompts
 from blpo_dspy.optimizers.blpo import prompts
@@ -79,10 +78,10 @@ def test_another_run_is_refused_naming_what_differs(finished: tuple[Path, dspy.M
     """Other options, data or program in the same folder are no continuation; the journal stays as it was."""
     folder, _, _ = finished
     before = (folder / FILE_NAME).read_bytes()
-    with pytest.raises(JournalError, match=r"options.seed: 0 there, 7 now"):
+    with pytest.raises(StoreError, match=r"options.seed: 0 there, 7 now"):
         compiled(folder, seed=7)
     lm = world()
-    with pytest.raises(JournalError, match="train"):
+    with pytest.raises(StoreError, match="train"):
         BLPO(
             prompt_model=lm,
             task_model=lm,
@@ -100,7 +99,7 @@ def test_damage_in_the_middle_is_refused_by_line(finished: tuple[Path, dspy.Modu
     lines = (finished[0] / FILE_NAME).read_bytes().splitlines(keepends=True)
     lines[4] = b'{"kind": "answer", "key"\n'
     (tmp_path / FILE_NAME).write_bytes(b"".join(lines))
-    with pytest.raises(JournalError, match="line 5"):
+    with pytest.raises(StoreError, match="line 5"):
         compiled(tmp_path)
     assert (tmp_path / FILE_NAME).read_bytes() == b"".join(lines)
 
@@ -146,5 +145,5 @@ def test_other_meta_prompts_are_another_run(kind: Any, name: str, prompt: type[d
 def test_a_journal_is_not_continued_with_other_meta_prompts(tmp_path: Path) -> None:
     """Its answers are those to other questions; the one that differs is named."""
     compiled(tmp_path, rounds=1)
-    with pytest.raises(JournalError, match=r"options\.meta_prompts\.update_judge: 'sha256 .* there, 'sha256 .* now"):
+    with pytest.raises(StoreError, match=r"options\.meta_prompts\.update_judge: 'sha256 .* there, 'sha256 .* now"):
         compiled(tmp_path, rounds=1, update_judge=replaced(prompts.UpdateJudge))

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from blpo_dspy.calls.journal import FILE_NAME
 from engines import Seen
 from worlds import TRAIN, VALIDATION, mind, student, world
 
 from blpo_dspy.calls.budget import Budget
+from blpo_dspy.calls.store import FILE_NAME
 from blpo_dspy.errors import BlpoError, BlpoWarning, ModelError
 from blpo_dspy.optimizers import BLPO, BLPOResult, Guards
 from blpo_dspy.optimizers.bench.records import UNCHANGED, Batch, Instructions, Rejection, Round, Trial, Validation

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from blpo_dspy.calls.journal_file import JournalError
 from label_pages import CASES, SCALE, SECRET, Page, photos, reviewing, run_folder
 
+from blpo_dspy.calls.store import StoreError
 from blpo_dspy.data.examples import item_prints, load_examples
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.report.run.to_review import ReviewCase, load_review_data
@@ -175,5 +175,5 @@ def test_the_review_of_another_run_is_not_continued(tmp_path: Path) -> None:
         page.label(4)
     data = json.loads((run / "review.json").read_text())
     (run / "review.json").write_text(json.dumps({**data, "run": "another"}))
-    with pytest.raises(JournalError, match=r"move .*relabelled\.csv and .*relabelled\.csv\.journal"), reviewing(run):
+    with pytest.raises(StoreError, match=r"move .*relabelled\.csv and .*relabelled\.csv\.journal"), reviewing(run):
         pass

@@ -12,13 +12,12 @@ from typing import Any
 
 import dspy
 import pytest
-from blpo_dspy.calls.journal import FILE_NAME
-from blpo_dspy.calls.journal_file import JournalError
 from engines import Seen
 from worlds import LABELS, TRAIN, VALIDATION, mind, student, world
 
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.failures import RunStoppedError
+from blpo_dspy.calls.store import FILE_NAME, StoreError
 from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, ModelError
@@ -80,7 +79,7 @@ def test_a_folder_belongs_to_one_run_at_a_time(tmp_path: Path) -> None:
     """It is free once the run has ended, by itself or by an error; without a folder nothing is written."""
     with run_of(log_dir=tmp_path) as run:
         run.write("round", 3, {"x": 1})
-        with pytest.raises(JournalError), run_of(log_dir=tmp_path):
+        with pytest.raises(StoreError), run_of(log_dir=tmp_path):
             pass
     with pytest.raises(ZeroDivisionError), run_of(log_dir=tmp_path):
         raise ZeroDivisionError

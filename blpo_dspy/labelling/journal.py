@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -154,10 +154,11 @@ class RaterJournal:
             )
         self.store = Store(out.parent / FILE_NAME)
         try:
-            self._check_alone(out)
             fingerprint = {"rater": rater, **_task(labels, shown), **({} if run is None else {"run": run})}
             name = _prefix(out) + rater
-            self._job = Job(self.store, _KIND, fingerprint, name=name, elsewhere=elsewhere)
+            with self.store.transaction():  # of two processes that begin at once the second finds the first
+                self._check_alone(out)
+                self._job = Job(self.store, _KIND, fingerprint, name=name, elsewhere=elsewhere)
             for line in _lines(self.store, self._job.id, 0):
                 self.answers.take(line[1], labels)
         except BaseException:
@@ -206,8 +207,9 @@ class RaterJournal:
         return [each for each in raters_of(self.store, out, self.labels) if each.rater != self.rater]
 
     def close(self) -> None:
-        """Lets another process label under this name."""
-        self._job.end("done")
+        """Lets another process label under this name; closing again does nothing."""
+        with suppress(StoreError):  # it is closed, or the disk is full: the end of this process tells others too
+            self._job.end("done")
         self.store.close()
 
 

@@ -1,4 +1,4 @@
-"""Journals of raters: what they keep, what a later process finds, and what is refused."""
+"""What raters said: what is kept, what a later process finds, and what is refused."""
 
 from __future__ import annotations
 
@@ -15,11 +15,8 @@ from blpo_dspy.labelling.journal import (
     LABELLED,
     Answer,
     Draw,
-    OtherJournal,
     RaterJournal,
     check_rater,
-    journal_folder,
-    other_paths,
 )
 
 CELLS = {"image": "a.png"}
@@ -60,65 +57,41 @@ def test_undo_ends_where_nothing_was_answered(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_a_line_that_a_crash_cut_off_is_dropped(tmp_path: Path) -> None:
-    """It was never confirmed."""
+def test_labels_of_an_earlier_version_are_refused(tmp_path: Path) -> None:
+    """Their folder is named, with what to do, and no store is made."""
     out = tmp_path / "labels.csv"
-    journal = opened(out)
-    journal.put("a", said(1), CELLS, "now")
-    journal.close()
-    (path,) = journal_folder(out).glob("*.jsonl")
-    with path.open("ab") as file:
-        file.write(b'{"kind": "answer", "key": "b", "sta')
-    with pytest.warns(UserWarning, match="dropped an incomplete last line"):
-        journal = opened(out)
-    assert list(journal.answers.latest) == ["a"]
-    journal.close()
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        '{"kind": "undo"}\n{"kind": "undo"}', '{"kind": "other"}', '{"kind": "answer", "key": 3}', "[]", "{}",
-        '{"kind": "answer", "key": "b", "state": "label", "label": 9, "reason": "", "draw": {"by": "r"}, "cells": {}}',
-        '{"kind": "answer", "key": "b", "state": "label", "label": 1, "reason": "", "draw": {"by": "random"}}',
-        '{"kind": "answer", "key": "b", "state": "label", "label": 1, "reason": "", "draw": {"of": 1}, "cells": {}}',
-        '{"kind": "answer", "key": "b", "state": "gone", "label": 1, "reason": "", "draw": {"by": "r"}, "cells": {}}',
-    ],
-)  # fmt: skip
-def test_a_damaged_journal_is_refused_and_left(tmp_path: Path, line: str) -> None:
-    """By its own process, and by one of another rater."""
-    out = tmp_path / "labels.csv"
-    journal = opened(out)
-    journal.put("a", said(1), CELLS, "now")
-    journal.close()
-    (path,) = journal_folder(out).glob("*.jsonl")
-    path.write_text(path.read_text() + line + "\n")
-    before = path.read_bytes()
-    with pytest.raises(StoreError, match=r"line \d is damaged"):
+    (tmp_path / "labels.csv.journal").mkdir()
+    with pytest.raises(StoreError, match=r"labels\.csv\.journal: was written by an earlier version.* another --out"):
         opened(out)
-    with pytest.raises(StoreError, match="cannot be read"):
-        OtherJournal(path, SCALE, ["image"]).refresh()
-    assert path.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["labels.csv.journal"]
 
 
 def test_the_same_name_labels_once_at_a_time_and_others_beside_it(tmp_path: Path) -> None:
-    """Each has a journal; names that differ in case alone too."""
+    """Names that differ in case alone are two, and each sees what the other says meanwhile."""
     out = tmp_path / "labels.csv"
     ann, other = opened(out), opened(out, "Ann")
-    with pytest.raises(StoreError, match="another run is writing it"):
+    with pytest.raises(StoreError, match="another process labels labels.csv as ann"):
         opened(out)
     other.put("a", said(2), CELLS, "now")
-    (path,) = other_paths(out, "ann")
-    reader = OtherJournal(path, SCALE, ["image"])
-    reader.refresh()
+    (reader,) = ann.others(out)
+    reader.refresh(["image"])
     other.put("b", said(3), CELLS, "now")
-    reader.refresh()
+    reader.refresh(["image"])
     assert (reader.rater, list(reader.answers.latest)) == ("Ann", ["a", "b"])
     ann.close()
     other.close()
 
 
-def test_a_journal_of_another_task_is_refused(tmp_path: Path) -> None:
+def test_tables_of_one_folder_have_raters_of_their_own(tmp_path: Path) -> None:
+    """Though they share its store."""
+    first, second = opened(tmp_path / "labels.csv"), opened(tmp_path / "other.csv")
+    first.put("a", said(2), CELLS, "now")
+    assert (second.answers.latest, second.others(tmp_path / "other.csv")) == ({}, [])
+    first.close()
+    second.close()
+
+
+def test_labels_of_another_task_are_refused(tmp_path: Path) -> None:
     """Other labels, by the same rater or by another."""
     out, other = tmp_path / "labels.csv", LabelSpace("Safe", "Unsafe")
     ann = opened(out)
@@ -126,9 +99,11 @@ def test_a_journal_of_another_task_is_refused(tmp_path: Path) -> None:
     ann.close()
     with pytest.raises(StoreError, match="differs in"):
         opened(out, labels=other)
-    (path,) = other_paths(out, "ben")
+    ben = opened(out, "ben", other)
+    (reader,) = ben.others(out)
     with pytest.raises(StoreError, match="ann was asked for other labels"):
-        OtherJournal(path, other, ["image"]).refresh()
+        reader.refresh(["image"])
+    ben.close()
 
 
 @pytest.mark.parametrize("name", ["", " ", "=1", "a\nb", "../x", "a/b", "<b>", "a" * 61, "-a", "ann ", "a,b"])

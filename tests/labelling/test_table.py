@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from label_pages import labelling, photos
+from stores import select
 
 from blpo_dspy.data.examples import load_examples, load_rated
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import DataError
-from blpo_dspy.labelling.journal import journal_folder
 
 SCALE = LabelSpace.ordinal(1, 5)
 
@@ -66,7 +66,7 @@ def test_the_design_of_a_drawn_table_is_kept(tmp_path: Path) -> None:
 
 
 def test_labels_of_images_that_are_gone_are_kept(tmp_path: Path) -> None:
-    """The journal knows their rows."""
+    """The store knows their rows."""
     folder, out = photos(tmp_path / "photos", 3), tmp_path / "labels.csv"
     with labelling(folder, out) as page:
         page.label(1)
@@ -80,7 +80,7 @@ def test_labels_of_images_that_are_gone_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_table_that_was_lost_is_written_again(tmp_path: Path) -> None:
-    """From the journals, with the next answer."""
+    """From the store, with the next answer."""
     folder, out = photos(tmp_path / "photos"), tmp_path / "labels.csv"
     with labelling(folder, out) as page:
         page.label(1)
@@ -107,4 +107,4 @@ def test_three_processes_lose_no_label_of_each_other(tmp_path: Path) -> None:
     subprocess.run(command, check=True, timeout=120)
     lines = out.read_text().splitlines()[1:]
     assert len(lines) == len({(line.split(",")[0], line.split(",")[3]) for line in lines}) == 36
-    assert len(list(journal_folder(out).glob("*.jsonl"))) == 3
+    assert select(tmp_path, "SELECT COUNT(*) FROM labels GROUP BY job") == [(12,)] * 3

@@ -169,11 +169,11 @@ def test_what_cannot_be_reviewed_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_review_of_another_run_is_not_continued(tmp_path: Path) -> None:
-    """Its decisions were about other labels; the message says what to move away."""
+    """Its decisions were about other labels; the message says what to do instead."""
     run = run_folder(tmp_path)
     with reviewing(run) as page:
         page.label(4)
     data = json.loads((run / "review.json").read_text())
     (run / "review.json").write_text(json.dumps({**data, "run": "another"}))
-    with pytest.raises(StoreError, match=r"move .*relabelled\.csv and .*relabelled\.csv\.journal"), reviewing(run):
+    with pytest.raises(StoreError, match=r"differs in run: .* compile into another folder"), reviewing(run):
         pass

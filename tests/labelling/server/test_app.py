@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -204,8 +203,8 @@ def test_a_page_that_cannot_write_says_so(tmp_path: Path) -> None:
     with labelling(photos(tmp_path / "photos"), out) as page:
         assert page.label(3).status_code == 200
         before = out.read_bytes()
-        page.server._session.journal._file._file = io.FileIO("/dev/full", "wb")  # a disk without room
-        reply = page.label(4)
+        page.session.journal.store.one("PRAGMA max_page_count=1")  # a disk without room
+        reply = page.label(4, "é" * 2000)
         assert reply.status_code == 507
-        assert "No space left" in reply.json()["error"]
+        assert "the disk is full" in reply.json()["error"]
         assert out.read_bytes() == before

@@ -14,7 +14,6 @@ from dspy.utils.callback import BaseCallback
 from worlds import TRAIN, VALIDATION, student, world
 
 from blpo_dspy.calls.budget import Budget
-from blpo_dspy.calls.store import FILE_NAME
 from blpo_dspy.errors import BlpoError, BlpoWarning, DataError, notice
 from blpo_dspy.optimizers import BLPO
 
@@ -33,12 +32,10 @@ def test_warnings_of_compile_point_at_its_caller(callbacks: list[BaseCallback], 
     """Neither into DSPy, which wraps `compile`, nor into this library; whatever stands between."""
     with dspy.context(callbacks=callbacks), warnings.catch_warnings(record=True) as first:
         compiled(log_dir=tmp_path)
-    with (tmp_path / FILE_NAME).open("a") as file:
-        file.write('{"torn')
     with dspy.context(callbacks=callbacks), warnings.catch_warnings(record=True) as second:
         line = compiled(log_dir=tmp_path)
     caps = ["hardly pays", "too few to pick a judge by"]
-    for shown, noticed in ((["teacher", *caps], first), (["teacher", "incomplete", *caps], second)):
+    for shown, noticed in ((["teacher", *caps], first), (["teacher", *caps], second)):
         assert all(word in str(one.message) for word, one in zip(shown, noticed, strict=True))
     assert {(one.filename, one.lineno) for one in (*first, *second)} == {(__file__, line)}
 

@@ -231,7 +231,7 @@ class Job:
 
     def record(self, kind: str, number: int, data: Any) -> None:
         """Writes down a result of the job (a round, a validation, the end)."""
-        values = (self.id, kind, number, plain(data))
+        values = (self.id, kind, number, json.dumps(data, default=str))
         self.store.write("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", values)
 
     @property

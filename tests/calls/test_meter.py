@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import threading
 import time
 from collections import Counter
@@ -150,11 +151,11 @@ def test_no_more_calls_are_under_way_than_threads_allowed() -> None:
 def test_a_request_counts_once_as_answered_whatever_failed_and_however_often_it_is_asked() -> None:
     """So that a flaky server, a resumed run and a faultless one come to the same."""
     store = Job.in_memory()
-    meter = Meter(num_threads=1, store=store)
+    meter = Meter(num_threads=1, job=store)
     judge = meter.wrap(scripted_lm(failing(lm15.ServerError("down", retry_after=0)), num_retries=1), "judge")
     assert [judge("a"), judge("a"), judge("b")] == [["hi"]] * 3
     assert dict(meter.ledger.answered) == {"judge": 2, "verbalizer": 0, "optimizer": 0}
-    again = Meter(num_threads=1, store=store)
+    again = Meter(num_threads=1, job=store)
     assert [again.wrap(scripted_lm(say()), "judge")(text) for text in "aab"] == [["hi"]] * 3
     assert again.ledger.answered["judge"] == 2
 
@@ -162,8 +163,8 @@ def test_a_request_counts_once_as_answered_whatever_failed_and_however_often_it_
 def test_answers_of_a_store_are_used_and_new_ones_put_into_it() -> None:
     """A store that outlives a meter spares the next run the calls."""
     store, lm = Job.in_memory(), scripted_lm(say())
-    Meter(num_threads=1, store=store).wrap(lm, "judge")("a")
-    later = Meter(num_threads=1, store=store)
+    Meter(num_threads=1, job=store).wrap(lm, "judge")("a")
+    later = Meter(num_threads=1, job=store)
     assert later.wrap(lm, "judge")("a") == ["hi"]
     assert len(lm.engine.seen) == 1
     assert later.ledger["judge"] == Usage(cached=1)
@@ -171,15 +172,10 @@ def test_answers_of_a_store_are_used_and_new_ones_put_into_it() -> None:
 
 def test_an_answer_that_another_run_paid_for_counts_where_it_was_asked_for() -> None:
     """As if it had been paid for there."""
-
-    class Paid(AnswerStore):
-        def get(self, key: str) -> tuple[Answer, Usage] | None:
-            known = super().get(key)
-            return known and (known[0], known[0].usage)
-
-    store, lm = Paid(), scripted_lm(say())
-    Meter(num_threads=1, store=store).wrap(lm, "judge")("a")
-    later = Meter(num_threads=1, store=store)
+    shared, lm = Job.in_memory(counting="none"), scripted_lm(say())
+    first, second = (shared.another("run", name=name, counting="all") for name in ("a", "b"))
+    Meter(num_threads=1, job=first).wrap(lm, "judge")("a")
+    later = Meter(num_threads=1, job=second)
     later.wrap(lm, "judge")("a")
     assert later.ledger["judge"].calls == 1
 
@@ -221,33 +217,21 @@ def test_what_is_refused_once_is_not_asked_again() -> None:
     assert len(lm.engine.seen) == meter.ledger.total.calls == meter.ledger.total.failed == 4
 
 
-class Failures(AnswerStore):
-    """A store that keeps the usage of failed attempts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.usages: list[Usage] = []
-
-    def put_failed(self, key: str, role: str, usage: Usage) -> None:
-        """Keeps it."""
-        self.usages.append(usage)
-
-
 def test_answers_and_failed_attempts_come_to_what_the_ledger_counted() -> None:
-    """An answer knows its own attempt; the store gets each failed one as it happens."""
+    """An answer knows its own attempt; the store has each failed one as it happened."""
     lm = scripted_lm(failing(*[lm15.RateLimitError("slow down", retry_after=0) for _ in range(2)]))
-    store = Failures()
-    meter = Meter(num_threads=1, store=store)
+    job = Job.in_memory()
+    meter = Meter(num_threads=1, job=job)
     with observe_answers() as answers:
         meter.wrap(lm, "judge")("a")
-    assert [(u.calls, u.retries, u.failed) for u in (*store.usages, answers[0].usage)] == [
-        (1, 0, 1),
-        (1, 1, 1),
-        (1, 1, 0),
-    ]
-    counted = sum(store.usages, answers[0].usage)
+    failed = [Usage(**json.loads(usage)) for (usage,) in job.store.rows("SELECT usage FROM failures")]
+    said = [(u.calls, u.retries, u.failed) for u in (*failed, answers[0].usage)]
+    assert said == [(1, 0, 1), (1, 1, 1), (1, 1, 0)]
+    counted = sum(failed, answers[0].usage)
     assert replace(counted, seconds=0.0) == replace(meter.ledger["judge"], seconds=0.0)
     assert counted.seconds == pytest.approx(meter.ledger["judge"].seconds)
+    spent, total = job.spent()["judge"], meter.ledger["judge"]
+    assert (spent.calls, spent.failed, spent.tokens) == (total.calls, total.failed, total.tokens)
 
 
 @pytest.mark.slow
@@ -266,8 +250,8 @@ def test_the_ledger_adds_up_however_calls_interleave(asked: list[tuple[str, int,
             number = attempts[seen.text]
         return lm15.RateLimitError("slow down", retry_after=0) if number <= int(seen.text[-1]) else "hi"
 
-    lm, store = scripted_lm(script, num_retries=2), Failures()
-    meter = Meter(num_threads=threads, store=store)
+    lm, store = scripted_lm(script, num_retries=2), Job.in_memory()
+    meter = Meter(num_threads=threads, job=store)
     lms = {role: meter.wrap(lm, role) for role in ROLES}
 
     def ask(call: tuple[str, int, int]) -> bool:
@@ -282,7 +266,7 @@ def test_the_ledger_adds_up_however_calls_interleave(asked: list[tuple[str, int,
     total = meter.ledger.total
     assert total.calls == len(lm.engine.seen) == sum(attempts.values())
     assert total.prompt_tokens == 10 * (total.calls - total.failed)
-    assert total.failed == sum(usage.failed for usage in store.usages)
+    assert total.failed == sum(usage.failed for usage in store.spent().roles.values())
     assert sum(answered) == total.cached + total.calls - total.failed
     assert {role: meter.ledger[role].calls for role in ROLES} == {
         role: sum(count for text, count in attempts.items() if text.strip().startswith(role)) for role in ROLES

@@ -77,13 +77,13 @@ def test_verdicts_say_which_version_of_the_model_they_are_by(suffix: str, tmp_pa
         world.add(1)
         assert world.served(address, out, num_threads=1) == ["engine-1", "engine-2"]
         world.version = "engine"
-        assert world.served(address, tmp_path / f"again{suffix}", num_threads=1) == [None, None]
-    assert "served_by" not in read_table(tmp_path / f"again{suffix}", ["label"]).columns
+        assert world.served(address, tmp_path / "other" / f"again{suffix}", num_threads=1) == [None, None]
+    assert "served_by" not in read_table(tmp_path / "other" / f"again{suffix}", ["label"]).columns
 
 
 @pytest.mark.slow
 def test_verdicts_of_other_processes_say_so_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As shards keep it."""
+    """As it is returned."""
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     world = World(tmp_path)
     world.add(0)

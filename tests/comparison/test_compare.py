@@ -30,6 +30,7 @@ from photographs import (
     recorded_models,
     student,
 )
+from stores import records
 
 from blpo_dspy.calls.store import StoreError
 from blpo_dspy.comparison.compare import Comparison, ComparisonRow, compare, load_comparison
@@ -158,12 +159,11 @@ def test_a_curve_leads_from_the_start_to_what_was_returned(everything: Any) -> N
     assert len(next(row for row in comparison.rows if row.method == "blpo").curve) == 2, "a score on a part of the set"
 
 
-def test_results_and_journal_hold_the_rows(everything: Any) -> None:
-    """The journal one line per run, results.json all of them, without images."""
+def test_results_and_store_hold_the_rows(everything: Any) -> None:
+    """The store one record per run, results.json all of them, without images."""
     comparison, _, out = everything
     assert load_comparison(out).to_dict() == json.loads(json.dumps(comparison.to_dict()))
-    lines = [json.loads(line) for line in (out / "journal.jsonl").read_text().splitlines()]
-    assert [line["type"] for line in lines if line["kind"] == "record"] == list(METHODS)
+    assert {kind for kind, _, _ in records(out)} == {*METHODS}
     assert photographs()["trainset"][0].image.url[100:200] not in (out / "results.json").read_text()
 
 

@@ -1,5 +1,5 @@
-import json
-import warnings
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +7,7 @@ import dspy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stores import answers, dump, records
 from worlds import TRAIN, VALIDATION, student, world
 
 from blpo_dspy.calls.job import differences
@@ -55,29 +56,29 @@ def test_a_finished_run_costs_nothing_again(finished: tuple[Path, dspy.Module, i
 
 @settings(max_examples=8, deadline=None)
 @given(st.data())
-def test_a_journal_cut_anywhere_goes_on_and_ends_the_same(
+def test_a_run_of_which_answers_are_missing_goes_on_and_ends_the_same(
     finished: tuple[Path, dspy.Module, int], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    """Wherever a crash tore the file, the run pays for the missing answers only and ends with the same bytes."""
+    """Wherever it was cut short, the run pays for the missing answers only and ends with the same bytes."""
     folder, program, calls = finished
-    journal = (folder / FILE_NAME).read_bytes()
-    cut = journal[: data.draw(st.integers(0, len(journal)))]
-    torn = tmp_path_factory.mktemp("torn")
-    (torn / FILE_NAME).write_bytes(cut)
-    kept = sum(json.loads(line)["kind"] == "answer" for line in cut[: cut.rfind(b"\n") + 1].splitlines())
-    with warnings.catch_warnings(record=True) as noticed:
-        warnings.simplefilter("always")
-        again, sent = compiled(torn)
+    cut = tmp_path_factory.mktemp("cut")
+    with closing(sqlite3.connect(folder / FILE_NAME)) as whole, closing(sqlite3.connect(cut / FILE_NAME)) as part:
+        whole.backup(part)
+        kept = data.draw(st.integers(0, calls))
+        part.execute(
+            "DELETE FROM answers WHERE rowid NOT IN (SELECT rowid FROM answers ORDER BY rowid LIMIT ?)", (kept,)
+        )
+        part.execute("DELETE FROM records WHERE kind != 'budget'")
+        part.commit()
+    again, sent = compiled(cut)
     assert sent == calls - kept
-    assert saved(again, torn) == saved(program, torn)
-    told = any("incomplete last line" in str(notice.message) for notice in noticed)
-    assert told == bool(cut and not cut.endswith(b"\n"))
+    assert saved(again, cut) == saved(program, cut)
 
 
 def test_another_run_is_refused_naming_what_differs(finished: tuple[Path, dspy.Module, int]) -> None:
-    """Other options, data or program in the same folder are no continuation; the journal stays as it was."""
+    """Other options, data or program in the same folder are no continuation; the store stays as it was."""
     folder, _, _ = finished
-    before = (folder / FILE_NAME).read_bytes()
+    before = records(folder), answers(folder)
     with pytest.raises(StoreError, match=r"options.seed: 0 there, 7 now"):
         compiled(folder, seed=7)
     lm = world()
@@ -91,26 +92,15 @@ def test_another_run_is_refused_naming_what_differs(finished: tuple[Path, dspy.M
             batch_size=4,
             minibatch_size=8,
         ).compile(student(), trainset=TRAIN[::4], valset=VALIDATION[::3])
-    assert (folder / FILE_NAME).read_bytes() == before
+    assert (records(folder), answers(folder)) == before
 
 
-def test_damage_in_the_middle_is_refused_by_line(finished: tuple[Path, dspy.Module, int], tmp_path: Path) -> None:
-    """A line that cannot be read is named with its number, and nothing is changed."""
-    lines = (finished[0] / FILE_NAME).read_bytes().splitlines(keepends=True)
-    lines[4] = b'{"kind": "answer", "key"\n'
-    (tmp_path / FILE_NAME).write_bytes(b"".join(lines))
-    with pytest.raises(StoreError, match="line 5"):
-        compiled(tmp_path)
-    assert (tmp_path / FILE_NAME).read_bytes() == b"".join(lines)
-
-
-def test_the_journal_holds_no_image_and_no_key(finished: tuple[Path, dspy.Module, int]) -> None:
-    """What is on disk are answers and records; images and keys are not among them, nor is anything pickled."""
-    text = (finished[0] / FILE_NAME).read_text(encoding="utf-8")
+def test_the_store_holds_no_image_and_no_key(finished: tuple[Path, dspy.Module, int]) -> None:
+    """What is on disk are answers and records; images and keys are not among them."""
+    text = dump(finished[0])
     assert "base64" not in text
     assert "iVBOR" not in text
     assert "api_key" not in text
-    assert {json.loads(line)["kind"] for line in text.splitlines()} <= {"run", "answer", "failed", "record"}
 
 
 def replaced(prompt: type[dspy.Signature]) -> type[dspy.Signature]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Any, ClassVar
 
 import pytest
 from engines import Seen
+from stores import records
 from worlds import TRAIN, VALIDATION, mind, student, world
 
 from blpo_dspy.calls.budget import Budget
-from blpo_dspy.calls.store import FILE_NAME
 from blpo_dspy.errors import BlpoError, BlpoWarning, ModelError
 from blpo_dspy.optimizers import BLPO, BLPOResult, Guards
 from blpo_dspy.optimizers.bench.records import UNCHANGED, Batch, Instructions, Rejection, Round, Trial, Validation
@@ -139,14 +138,12 @@ def test_hooks_are_called_with_each_round_and_each_validation() -> None:
 
 
 @pytest.mark.slow
-def test_the_journal_holds_rounds_validations_and_the_end(tmp_path: Path) -> None:
+def test_the_store_holds_rounds_validations_and_the_end(tmp_path: Path) -> None:
     """Each with its number."""
     found(above(60, 90), log_dir=tmp_path)
-    lines = [json.loads(line) for line in (tmp_path / FILE_NAME).read_text().splitlines()]
-    written = [(line["type"], line["number"]) for line in lines if line.get("kind") == "record"]
-    numbers = {kind: [n for of, n in written if of == kind] for kind in ("round", "validation")}
-    assert numbers == {"round": [0, 1], "validation": [0, 1, 2]}
-    assert written[-1] == ("end", 0)
+    written = [(kind, number) for kind, number, _ in records(tmp_path)]
+    rounds, validations = [("round", 0), ("round", 1)], [("validation", number) for number in range(3)]
+    assert written == [("budget", 0), ("end", 0), *rounds, *validations]
 
 
 @pytest.mark.slow

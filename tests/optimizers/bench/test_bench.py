@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import dspy
 import pytest
-from blpo_dspy.calls.leases import LeasedCap, Office
 from engines import Seen, scripted_lm
 from judges import SAFETY, SCALE, answers, picture
 from worlds import LABELS, TRAIN, brightness, mind, student, world
 
+from blpo_dspy.calls.cap import Cap
 from blpo_dspy.calls.failures import RunStoppedError
 from blpo_dspy.calls.meter import Meter
 from blpo_dspy.calls.workers import Workers
@@ -78,7 +77,7 @@ def benched(script: Any = mind, calls: int | None = None, **options: Any) -> Ite
     lm = world(script, num_retries=0)
     judge = options.pop("program", None) or student(evidence=options.pop("evidence", "image"))
     labels, examples = options.pop("labels", LABELS), options.pop("examples", TRAIN)
-    meter = Meter(num_threads=1, admit=LeasedCap(partial(Office(calls).ask, None)))
+    meter = Meter(num_threads=1, admit=Cap(calls))
     lms = {role: meter.wrap(lm, role) for role in ("judge", "verbalizer")}
     options = {"metric": None, "label_field": "label", "max_failed_share": 0.5, **options}
     with Workers(1) as workers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 from label_pages import SCALE
@@ -18,7 +19,7 @@ def test_the_next_command_names_the_models_of_the_run_and_their_server() -> None
     tables = ReviewTables({"train": "t.csv"}, ("image",))
     data = ReviewData(FORMAT, "a-run", SCALE.to_dict(), "How good?", tables, {}, (), MODELS, "http://localhost:8000/v1")
     words = shlex.split(next_command(data, [Path("train.again.csv")]))
-    given = dict(zip(words, words[1:], strict=False))
+    given = dict(pairwise(words))
     assert [given[f"--{role}-model"] for role in MODELS] == ["openai/my judge's", "embedded", "openai/o3"]
     assert given["--api-base"] == "http://localhost:8000/v1"
 

@@ -227,18 +227,23 @@ _SPEND = (
 )
 
 
+# What SQLite says, and what to do about it.
+_REASONS = (
+    (("not a database", "malformed", "encrypted"), "is damaged ({}); restore the file, or choose another folder"),
+    (("no such", "already exists"), "was not written by blpo-dspy ({}); choose another folder"),
+    (("full", "disk i/o"), "cannot be written ({}); free space on its disk and repeat the command, which resumes"),
+    (("unable to open",), "cannot be opened ({}); make its folder writable, or choose another folder"),
+    (("locked",), f"another process has kept it locked for {_BUSY_SECONDS:.0f} s; end that process, or wait for it"),
+    (("",), "cannot be written ({}); make the file writable, or choose another folder"),
+)
+
+
 def _reason(error: Exception) -> str:
     """What is wrong with the file, and what to do."""
-    text = str(error).lower()
-    if "not a database" in text or "malformed" in text or "encrypted" in text:
-        return f"is damaged ({error}); nothing was changed. Restore the file, or choose another folder"
-    if "full" in text:
-        return "the disk is full; free space and repeat the command, which resumes"
-    if "locked" in text:
-        return f"another process has kept it locked for {_BUSY_SECONDS:.0f} s; end that process, or wait for it"
     if isinstance(error, OSError):
         return f"cannot be written ({error.strerror}); choose another folder"
-    return f"cannot be written ({brief(str(error))}); make the folder writable, or choose another one"
+    text = brief(str(error))
+    return next(reason for words, reason in _REASONS if any(word in text.lower() for word in words)).format(text)
 
 
 def _check_local(path: Path) -> None:

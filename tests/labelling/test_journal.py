@@ -70,7 +70,7 @@ def test_the_same_name_labels_once_at_a_time_and_others_beside_it(tmp_path: Path
     """Names that differ in case alone are two, and each sees what the other says meanwhile."""
     out = tmp_path / "labels.csv"
     ann, other = opened(out), opened(out, "Ann")
-    with pytest.raises(StoreError, match="another process labels labels.csv as ann"):
+    with pytest.raises(StoreError, match=r"another process labels labels\.csv as ann"):
         opened(out)
     other.put("a", said(2), CELLS, "now")
     (reader,) = ann.others(out)

@@ -206,5 +206,5 @@ def test_a_page_that_cannot_write_says_so(tmp_path: Path) -> None:
         page.session.journal.store.one("PRAGMA max_page_count=1")  # a disk without room
         reply = page.label(4, "é" * 2000)
         assert reply.status_code == 507
-        assert "the disk is full" in reply.json()["error"]
+        assert "disk is full" in reply.json()["error"]
         assert out.read_bytes() == before

@@ -17,6 +17,14 @@ def select(folder: Path, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         return store.execute(sql, values).fetchall()
 
 
+def change(folder: Path, *statements: str) -> None:
+    """Changes the store of a folder."""
+    with closing(sqlite3.connect(folder / FILE_NAME)) as store:
+        for statement in statements:
+            store.execute(statement)
+        store.commit()
+
+
 def records(folder: Path) -> list[tuple[str, int, Any]]:
     """Returns kind, number and data of the records of a search, in the order of their numbers."""
     sql = "SELECT kind, number, data FROM records ORDER BY kind, number"
@@ -24,8 +32,9 @@ def records(folder: Path) -> list[tuple[str, int, Any]]:
 
 
 def answers(folder: Path) -> int:
-    """Returns how many answers there are."""
-    return int(select(folder, "SELECT COUNT(*) FROM answers")[0][0])
+    """Returns how many answers there are, none in a store that is not made yet."""
+    tables = select(folder, "SELECT 1 FROM sqlite_master WHERE name = 'answers'") if (folder / FILE_NAME).exists() else []
+    return 0 if not tables else int(select(folder, "SELECT COUNT(*) FROM answers")[0][0])
 
 
 def dump(folder: Path) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from processes import Command
 from raw_servers import Raw, raw_server
+from stores import answers
 from typer.testing import CliRunner
 
 import blpo_dspy
@@ -688,7 +689,7 @@ def _send(status: int, body: bytes) -> Any:
 def test_a_server_that_answers_nothing_is_one_message_whatever_the_cap(
     failing: Any, cap: tuple[object, ...], photos: Path
 ) -> None:
-    """A cap that failed calls have used up leaves no judge, no record and no report behind; the journal stays."""
+    """A cap that failed calls have used up leaves no judge, no record and no report behind; the store stays."""
     with raw_server(failing) as address:
         model = ["--judge-model", "openai/x", "--api-base", address, "--timeout", 0.5, "--no-cache", "--run-dir"]
         tables = ["--val", photos / "val.csv", "--test", photos / "test.csv"]
@@ -696,11 +697,11 @@ def test_a_server_that_answers_nothing_is_one_message_whatever_the_cap(
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr.count("Error:") == 1
     assert len(done.stderr) < 2000
-    assert {path.name for path in (photos / "run").rglob("*") if path.is_file()} == {"journal.jsonl"}
+    assert {path.name for path in (photos / "run").rglob("*") if path.is_file()} == {"workspace.sqlite"}
     assert not (photos / "judge.json").exists()
 
 
-def test_a_run_that_an_outage_ended_goes_on_from_its_journal(photos: Path) -> None:
+def test_a_run_that_an_outage_ended_goes_on_from_its_store(photos: Path) -> None:
     """When the server is back, with the answers that were paid for."""
     answered, paid = threading.Event(), 10
     service, count = Service(Options()), itertools.count()
@@ -717,8 +718,7 @@ def test_a_run_that_an_outage_ended_goes_on_from_its_journal(photos: Path) -> No
         tables = ["--val", photos / "val.csv", "--test", photos / "test.csv", "--run-dir", photos / "run"]
         ended = compile_in(photos, *options, *tables)
         assert (ended.exit_code, ended.stderr.count("the upstream is down")) == (2, 1)
-        lines = (photos / "run" / "journal.jsonl").read_text().splitlines()
-        assert sum(json.loads(line)["kind"] == "answer" for line in lines) == paid
+        assert answers(photos / "run") == paid
         answered.set()
         done = compile_in(photos, *options, *tables)
     assert done.exit_code == 0, done.stderr
@@ -860,7 +860,7 @@ def test_ctrl_c_ends_a_run_at_once_with_one_line(photos: Path) -> None:
 
 
 def test_compile_tells_what_the_library_warns_of_and_keeps_it_in_the_record(photos: Path) -> None:
-    """A cap that hardly pays, and a torn journal of an earlier session; each once."""
+    """A cap that hardly pays; once."""
     command = ["compile", photos / "train.csv", "--scale", "1-5", "--task", TASK, "--judge-model", "embedded", *SMALL]
     command += ["--max-calls", "120", "--run-dir", photos / "run", "--out", photos / "judge.json"]
     first = blpo(*command)
@@ -869,9 +869,6 @@ def test_compile_tells_what_the_library_warns_of_and_keeps_it_in_the_record(phot
     assert ["hardly pays for" in line for line in warned] == [True, False]
     assert "--max-calls 120 pays for judging " in first.stderr
     assert "validation images before and after the search, too few to pick a judge by" in warned[1]
-    with (photos / "run" / "journal.jsonl").open("a") as journal:
-        journal.write('{"torn')
-    assert blpo(*command).stderr.count("dropped an incomplete last line") == 1
 
 
 # --- estimate ---------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from photographs import FIVE, TASK, Recording, photographs, recorded_models, student
 from processes import ctrl_c
+from stores import answers
 
 from blpo_dspy.data.sources.photographs import RATERS
 from blpo_dspy.data.sources.photographs.dataset import write_dataset
@@ -70,7 +71,7 @@ def test_without_a_folder_it_can_be_reported_all_the_same(tmp_path: Path) -> Non
 
 
 def test_the_same_call_pays_for_nothing_again(tmp_path: Path) -> None:
-    """It resumes from the journal, and gives the same judge."""
+    """It resumes from the store, and gives the same judge."""
     first, second = Recording(), Recording()
     done = align(student(), **SETS, models=recorded_models(first), run_dir=tmp_path, **FEW)
     again = align(student(), **SETS, models=recorded_models(second), run_dir=tmp_path, **FEW)
@@ -144,8 +145,7 @@ def test_an_interruption_says_how_to_resume(tmp_path: Path, capsys: pytest.Captu
     """Ctrl-C leaves a folder that the same call resumes from."""
 
     def interrupt() -> None:
-        journal = tmp_path / "journal.jsonl"
-        while not journal.exists() or journal.read_text().count("answer") < 5:
+        while answers(tmp_path) < 5:
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 

@@ -14,6 +14,7 @@ from dspy import lm15
 from engines import Seen
 from processes import ctrl_c
 from rich.console import Console
+from stores import answers, change
 from worlds import LABELS, TRAIN, examples, mind, student, world
 from worlds import VALIDATION as WHOLE
 
@@ -159,7 +160,7 @@ def test_a_server_that_is_gone_after_the_search_costs_no_judge(stage: str) -> No
 
 
 def test_ctrl_c_after_the_search_keeps_what_is_paid_for(tmp_path: Path) -> None:
-    """Calls under way are waited for, and their answers are in the journal."""
+    """Calls under way are waited for, and their answers are in the store."""
     sets = Sets(TRAIN, VALIDATION, TEST, "three sets")
     sealed = {example.image.url.partition(",")[2] for example in TEST}
     pressed = threading.Event()
@@ -175,10 +176,8 @@ def test_ctrl_c_after_the_search_keeps_what_is_paid_for(tmp_path: Path) -> None:
     lm = world(slow)
     with ctrl_c(), Watch(Console(file=io.StringIO())) as watch, pytest.raises(KeyboardInterrupt):
         compile_and_measure(student(), sets, Models(lm, lm, lm), SEARCH, watch, log_dir=tmp_path)
-    journals = (tmp_path / "journal.jsonl", tmp_path / "measured" / "journal.jsonl")
-    kept = sum(json.loads(line)["kind"] == "answer" for path in journals for line in path.open())
     assert pressed.is_set()
-    assert kept == len(lm.engine.seen)
+    assert answers(tmp_path) == len(lm.engine.seen)
 
 
 def test_the_card_names_no_model_and_counts_no_cache() -> None:
@@ -195,19 +194,20 @@ def test_the_card_names_no_model_and_counts_no_cache() -> None:
     assert aligned.judge.labels == LABELS
 
 
-@pytest.mark.parametrize("journaled", [False, True])
-def test_what_the_search_paid_for_is_not_paid_for_again(journaled: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", [False, True])
+def test_what_the_search_paid_for_is_not_paid_for_again(kept: bool, tmp_path: Path) -> None:
     """Measurements after the search, also in a session of their own, take its answers to equal requests."""
     lm = world()
     sets = Sets(TRAIN, VALIDATION, TEST, "three sets")
-    log_dir = tmp_path if journaled else None
+    log_dir = tmp_path if kept else None
     with Watch(Console(file=io.StringIO())) as watch:
         aligned = compile_and_measure(student(), sets, Models(lm, lm, lm), SEARCH, watch, log_dir=log_dir)
         paid = Counter((seen.text, *seen.images) for seen in lm.engine.seen)
         assert aligned.checks.looked_at
         assert max(paid.values()) == 1
-        if journaled:
-            (tmp_path / "measured" / "journal.jsonl").unlink()
+        if kept:
+            measured = "job = (SELECT id FROM jobs WHERE kind = 'measurement')"
+            change(tmp_path, f"DELETE FROM answers WHERE {measured}", f"DELETE FROM records WHERE {measured}")
             again = compile_and_measure(student(), sets, Models(lm, lm, lm), SEARCH, watch, log_dir=log_dir)
             assert len(lm.engine.seen) - paid.total() == again.final.total.calls == aligned.final.total.calls
 

@@ -17,11 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from photographs import TASK, photographs
 from rich.console import Console
+from stores import answers, change
 from typer.testing import CliRunner
 from worlds import LABELS, examples, student, world
 
 from blpo_dspy.agreement.intervals import compare_paired
 from blpo_dspy.agreement.measure import measure_agreement
+from blpo_dspy.calls.store import FILE_NAME
 from blpo_dspy.cli.app import app
 from blpo_dspy.data.examples import dataset_fingerprint
 from blpo_dspy.data.images.prepare import fingerprint
@@ -172,22 +174,19 @@ def test_the_pooled_figures_are_those_of_every_image_once() -> None:
 
 
 def test_a_run_cut_short_goes_on_without_paying_twice(tmp_path: Path) -> None:
-    """Half of one journal and all of another are lost: just these answers are asked for again, to the same end."""
+    """Answers of one fold and all of another are lost: just these are asked for again, to the same end."""
     lm, cut = world(), make_folds(SMALL, LABELS, folds=3)
     found, _ = folded(cut, lm, log_dir=tmp_path)
     paid = len(lm.engine.seen)
     again, _ = folded(cut, lm, log_dir=tmp_path)
     assert len(lm.engine.seen) == paid
     assert again.to_dict()["rows"][0]["images"] == found.to_dict()["rows"][0]["images"]
-    journal = tmp_path / "fold-2" / "journal.jsonl"
-    lines = journal.read_text().splitlines(keepends=True)
-    journal.write_text("".join(lines[: len(lines) // 2]))
-    lost = lines[len(lines) // 2 :]
-    for rest in (tmp_path / "fold-2" / "measured" / "journal.jsonl", *(tmp_path / "fold-3").rglob("journal.jsonl")):
-        lost += rest.read_text().splitlines()
-        rest.unlink()
+    before = answers(tmp_path / "fold-2") + answers(tmp_path / "fold-3")
+    change(tmp_path / "fold-2", "DELETE FROM answers WHERE rowid % 2", "DELETE FROM records WHERE kind != 'budget'")
+    kept = answers(tmp_path / "fold-2")
+    (tmp_path / "fold-3" / FILE_NAME).unlink()
     last, _ = folded(cut, lm, log_dir=tmp_path)
-    assert len(lm.engine.seen) - paid == sum(json.loads(line)["kind"] == "answer" for line in lost) > 0
+    assert len(lm.engine.seen) - paid == before - kept > 0
     assert last.aligned.judge.card == found.aligned.judge.card
     assert last.to_dict()["after"] == found.to_dict()["after"]
 
@@ -196,7 +195,7 @@ def test_a_folder_of_another_run_is_refused_before_anything_is_paid_for(tmp_path
     """Not when all folds are done."""
     lm, cut = world(), make_folds(SMALL, LABELS, folds=2)
     (tmp_path / "journal.jsonl").write_text("{}\n")
-    with pytest.raises(BlpoError, match="not a journal"):
+    with pytest.raises(BlpoError, match="earlier version"):
         folded(cut, lm, log_dir=tmp_path)
     assert not lm.engine.seen
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from processes import Command
 from rich.console import Console
+from stores import answers
 from typer.testing import CliRunner
 
 from blpo_dspy.cli.aligning.compare import _Progress
@@ -48,7 +49,7 @@ def test_it_prints_the_table_and_writes_all_files(table: Path, tmp_path: Path) -
     first = compare(table, tmp_path / "new", *options)
     assert (first.exit_code, first.stderr) == (0, "")
     assert {path.name for path in (tmp_path / "new").iterdir()} == {
-        "journal.jsonl",
+        "workspace.sqlite",
         "results.json",
         "table.md",
         "plot.png",
@@ -58,9 +59,9 @@ def test_it_prints_the_table_and_writes_all_files(table: Path, tmp_path: Path) -
     lines = [line.split()[0] for line in first.stdout.splitlines() if line.strip()]
     assert lines.index("none") == lines.index("copro") - 1
     assert "offline engine, not a multimodal LLM" in first.stdout
-    size = (tmp_path / "new" / "journal.jsonl").stat().st_size
+    paid = answers(tmp_path / "new")
     assert compare(table, tmp_path / "new", *options).stdout == first.stdout
-    assert (tmp_path / "new" / "journal.jsonl").stat().st_size == size
+    assert answers(tmp_path / "new") == paid
 
 
 def test_json_is_the_results_and_nothing_else(table: Path, tmp_path: Path) -> None:

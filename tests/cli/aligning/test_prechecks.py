@@ -14,6 +14,7 @@ from engines import ScriptedServer, completion, scripted_lm
 from PIL import Image
 from typer.testing import CliRunner
 
+from blpo_dspy.calls.store import FILE_NAME
 from blpo_dspy.cli.app import app
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.sources.photographs import RATERS, write_dataset
@@ -118,12 +119,17 @@ def test_a_folder_of_another_run_is_refused_before_anything_is_asked(
         options = ["--run-dir", run, *SMALL, *folds, "--out", tmp_path / "judge.json"]
         options += ["--judge-model", "openai/embedded", "--api-base", address]
         assert blpo("compile", table, *options).exit_code == 0
-        asked, files = posted(log), {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+        asked, files = posted(log), files_in(run)
         done = blpo("compile", table, *options, "--repeat", 2, "--preflight", "--seed", 7)
         assert posted(log) == asked
     assert done.exit_code == 2
-    assert "this is the journal of another run" in done.stderr
-    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == files
+    assert "belongs to another run" in done.stderr
+    assert files_in(run) == files
+
+
+def files_in(folder: Path) -> dict[Path, bytes]:
+    """The files that people read."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != FILE_NAME}
 
 
 def test_folds_share_what_is_left(table: Path, tmp_path: Path) -> None:

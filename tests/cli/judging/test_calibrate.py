@@ -193,7 +193,7 @@ def test_a_calibrated_judge_keeps_its_confidence(folder: Path) -> None:
 def test_a_killed_command_pays_for_nothing_twice(
     command: str, options: list[str], calls: int, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """DSPy's cache has the answers, also several votes; without it the journal. The one under way is asked again."""
+    """DSPy's cache has the answers, also several votes; without it the store. The one under way is asked again."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPENAI_API_KEY", "EMPTY")
     monkeypatch.setenv("DSPY_CACHEDIR", str(tmp_path / "cache"))
@@ -217,9 +217,9 @@ def test_a_killed_command_pays_for_nothing_twice(
     assert done.exit_code in (0, 1)
     assert len(server.bodies) == calls + 1
     counted = json.loads(done.stdout)["calls"]
-    # What the journal has was paid for by this run; what the cache has, by anyone.
-    paid = calls if "--run-dir" in options else calls - killed + 1
-    assert (counted["judge"], counted["cached"]) == (paid, calls - paid)
+    # What the store has was paid for by this run, the call under way too; what the cache has, by anyone.
+    paid, cached = (calls + 1, 0) if "--run-dir" in options else (calls - killed + 1, killed - 1)
+    assert (counted["judge"], counted["cached"]) == (paid, cached)
 
 
 def test_images_that_the_judge_was_trained_on_are_refused_by_name(folder: Path, tmp_path: Path) -> None:

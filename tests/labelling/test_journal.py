@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,25 @@ def test_the_same_name_labels_once_at_a_time_and_others_beside_it(tmp_path: Path
     assert (reader.rater, list(reader.answers.latest)) == ("Ann", ["a", "b"])
     ann.close()
     other.close()
+
+
+@pytest.mark.slow
+def test_of_many_that_begin_at_once_under_a_name_one_labels(tmp_path: Path) -> None:
+    """The others are refused, however close they are."""
+    barrier = threading.Barrier(8)
+
+    def begin(_: int) -> RaterJournal | None:
+        barrier.wait()
+        try:
+            return opened(tmp_path / "labels.csv")
+        except StoreError:
+            return None
+
+    for _ in range(40):
+        with ThreadPoolExecutor(8) as pool:
+            begun = [journal for journal in pool.map(begin, range(8)) if journal is not None]
+        assert len(begun) == 1
+        begun[0].close()
 
 
 def test_tables_of_one_folder_have_raters_of_their_own(tmp_path: Path) -> None:

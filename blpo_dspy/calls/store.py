@@ -12,7 +12,7 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +185,7 @@ class Store:
         with self.transaction():
             self._sql.executemany(sql, rows)
 
-    def one(self, sql: str, values: Sequence[Any] = ()) -> Any:
+    def one(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> Any:
         """Returns the first row, None if there is none."""
         with self._lock, self._translated():
             return self._sql.execute(sql, values).fetchone()

@@ -20,7 +20,8 @@ from blpo_dspy.calls.store import FILE_NAME, FORMAT_VERSION, Store, StoreError
 
 def in_process(code: str, folder: Path) -> subprocess.Popen[str]:
     """Starts a process with a job of a store."""
-    start = f"import os, sys; from pathlib import Path; from blpo_dspy.calls.job import Job; folder = Path({str(folder)!r});"
+    start = "import os, sys; from pathlib import Path; from blpo_dspy.calls.job import Job"
+    start += f"; folder = Path({str(folder)!r})"
     return subprocess.Popen([sys.executable, "-c", f"{start}\n{code}"], stdout=subprocess.PIPE, text=True)
 
 
@@ -115,7 +116,7 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
         store.write("INSERT INTO files VALUES ('a', 'x')")
         pages = store.one("PRAGMA page_count")[0]
         store.one(f"PRAGMA max_page_count={pages}")
-        with pytest.raises(StoreError, match="disk is full.; free space on its disk and repeat the command"):
+        with pytest.raises(StoreError, match=r"disk is full\); free space on its disk and repeat the command"):
             store.write("INSERT INTO files VALUES ('b', ?)", ("x" * 100_000,))
         store.one("PRAGMA max_page_count=100000")
         store.write("INSERT INTO files VALUES ('b', ?)", ("x" * 100_000,))

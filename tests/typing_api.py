@@ -88,7 +88,7 @@ steps: int = optimizer.inner_steps
 examples: list[Any] = load_examples("labels.csv", labels=safety)
 renamed: Columns = Columns(image="file", label="rating", context=["prompt"])
 load_examples("labels.csv", labels=safety, columns=renamed)
-Columns("rating")  # type: ignore[misc]
+Columns("rating")  # type: ignore[call-arg]
 train: list[Any] = split_examples(examples, labels=safety).train
 start: VisualJudge = VisualJudge(safety, instruction="Is it safe?", context=["prompt"], evidence="image")
 judge: VisualJudge = optimizer.compile(start, trainset=examples, valset=None)

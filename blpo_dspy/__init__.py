@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from blpo_dspy.agreement.measure import measure_agreement
     from blpo_dspy.calls.budget import Budget
     from blpo_dspy.comparison.compare import compare
+    from blpo_dspy.data.columns import Columns
     from blpo_dspy.data.examples import load_examples, split_examples
     from blpo_dspy.data.labels.space import LabelSpace
     from blpo_dspy.errors import ArtifactError, BlpoError, BlpoWarning, DataError, ModelError
@@ -38,6 +39,7 @@ __all__ = [
     "BlpoWarning",
     "Budget",
     "Cascade",
+    "Columns",
     "DataError",
     "LabelSpace",
     "ModelError",
@@ -66,6 +68,7 @@ _HOME = {
     "BlpoWarning": "errors",
     "Budget": "calls.budget",
     "Cascade": "programs",
+    "Columns": "data.columns",
     "DataError": "errors",
     "LabelSpace": "data.labels.space",
     "ModelError": "errors",

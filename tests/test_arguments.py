@@ -14,6 +14,7 @@ from worlds import LABELS, TRAIN, VALIDATION, student, world
 
 from blpo_dspy.agreement.measure import measure_agreement
 from blpo_dspy.calls.budget import Budget
+from blpo_dspy.data.columns import Columns
 from blpo_dspy.data.examples import load_examples, load_rated
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.splits import Splits, split_examples
@@ -36,7 +37,10 @@ def blpo(**options: Any) -> BLPO:
 
 MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "a list to load": (lambda: load_examples("labels.csv", labels=NAMES), SPACE),
-    "a list to load of several people": (lambda: load_rated("labels.csv", labels=NAMES, rater_columns=["a"]), SPACE),
+    "a list to load of several people": (
+        lambda: load_rated("labels.csv", labels=NAMES, columns=Columns(raters=["a"])),
+        SPACE,
+    ),
     "a list to split": (lambda: split_examples(TRAIN, labels=NAMES), SPACE),
     "a list to measure with": (lambda: measure_agreement(NAMES, ["dark"], ["dark"]), SPACE),
     "a list to judge with": (lambda: VisualJudge(NAMES, instruction="x"), SPACE),

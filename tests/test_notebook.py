@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parent.parent
 IMPORTS = r"from (blpo_dspy(?!\.integrations)[\w.]*) import ([\w, ]+)"  # of integrations, many are not installed
 PAGES = ("README.md", "examples/README.md", "examples/notebook.ipynb")
 NO_RESULTS = {
-    **dict.fromkeys(("Budget", "Confidence", "Guards", "LabelSpace", "Models"), "an option of a job"),
+    **dict.fromkeys(("Budget", "Columns", "Confidence", "Guards", "LabelSpace", "Models"), "an option of a job"),
     **dict.fromkeys(("PixelPolicy", "Rater", "Traits"), "an option of a job"),
     **dict.fromkeys(("LM", "BothOrders", "Cascade", "VisualJudge"), "what a job is done with"),
     **dict.fromkeys(("DatasetPaths", "RatedEdit", "RatedPair", "RatedPhotograph", "open_source"), "data for a job"),

@@ -11,6 +11,7 @@ from blpo_dspy import (
     BlpoWarning,
     Budget,
     Cascade,
+    Columns,
     DataError,
     LabelSpace,
     ModelError,
@@ -85,6 +86,9 @@ letter: BLPO = BLPO.paper(prompt_model=lm, inner_steps=2, select="best")
 budget: Budget = Budget(max_calls=100, max_usd=1.5)
 steps: int = optimizer.inner_steps
 examples: list[Any] = load_examples("labels.csv", labels=safety)
+renamed: Columns = Columns(image="file", label="rating", context=["prompt"])
+load_examples("labels.csv", labels=safety, columns=renamed)
+Columns("rating")  # type: ignore[call-arg]
 train: list[Any] = split_examples(examples, labels=safety).train
 start: VisualJudge = VisualJudge(safety, instruction="Is it safe?", context=["prompt"], evidence="image")
 judge: VisualJudge = optimizer.compile(start, trainset=examples, valset=None)

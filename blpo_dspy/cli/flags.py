@@ -15,6 +15,8 @@ _WRITTEN = {
     "allow_outside": ("allow_outside=True", "--allow-outside"),
     "abandon": ("abandon=True", "--abandon"),
     "batch_api": ("batch_api=True", "--batch-api"),
+    "image_column": ("image column ", "--image-column "),
+    "reason_column": ("reason column ", "--reason-column "),
     "prices": ("prices={model: (prompt, completion)}", "--price MODEL=IN,OUT"),
     "raters": ("load_rated(…)", "--repeated-rows"),
     "scores": ("LabelSpace.scores(low, high)", "--scores LOW-HIGH"),
@@ -23,6 +25,8 @@ _WRITTEN = {
     "token": (" or pass token=…", ""),  # read from the environment: a command line is public
     **{name: (f"{name}=", f"--source-option {name}=") for name in ("csv", "image_dir", "revision")},
 }
+# Columns that Python names in one record, and the command line by an option each.
+_COLUMNS = re.compile(r"columns=Columns\(((?:\w+=…(?:, )?)+)\)")
 
 
 def check_folds(start: Start, search: Search) -> None:
@@ -90,6 +94,9 @@ def with_flags(text: str, options: Iterable[str]) -> str:
         text: The message, with the options as Python writes them.
         options: Their names, as a `BlpoError` or `BlpoWarning` carries them.
     """
+    text = _COLUMNS.sub(
+        lambda found: " and ".join(f"--{name}-column" for name in re.findall(r"\w+(?==…)", found[1])), text
+    )
     for option in options:
         flag = f"--{option.replace('_', '-')}"
         # A name that is followed by no value stands alone.

@@ -12,6 +12,7 @@ from typing import Any
 
 import dspy
 
+from blpo_dspy.data.columns import Columns
 from blpo_dspy.data.fields import IMAGE, InputFields, images_of, texts_of
 from blpo_dspy.data.images.prepare import (
     ImageError,
@@ -47,19 +48,14 @@ __all__ = [
 # Hex digits; two sets of 10,000 images share one by chance with a probability below one in a million.
 _PRINT = 12
 _LONGEST_NAME = 500
+_OF_ONE_LABEL = ("images", "image", "label", "context", "group", "id", "reason")
 
 
 def load_examples(
     source: TableSource,
     *,
     labels: LabelSpace,
-    images: Sequence[str] = (IMAGE,),
-    image_column: str | None = None,
-    label_column: str = "label",
-    context: Sequence[str] = (),
-    group_column: str | None = None,
-    id_column: str | None = None,
-    reason_column: str | None = None,
+    columns: Columns = Columns(),
     policy: PixelPolicy | None = None,
     allow_outside: bool = False,
     require_labels: bool = False,
@@ -73,15 +69,7 @@ def load_examples(
         source: A .csv, .tsv, .jsonl or .parquet file, a folder with one sub-folder of images per label, a
             `pandas.DataFrame`, a list of dictionaries or a `datasets.Dataset`.
         labels: The closed set of labels.
-        images: The names of the image inputs, which are columns; "photos: list[dspy.Image]" names a list of images (in
-            a text cell with "|" between two).
-        image_column: The column of the only image, where it has another name than its input.
-        label_column: The column with the human label.
-        context: Columns with further text inputs, such as the prompt an image was made from.
-        group_column: Rows with the same value here are never split up; an empty cell is a group of its own.
-        id_column: The column with a unique id; without it, the image's path serves, or else the row number.
-        reason_column: The column with what the person wrote beside the label; an empty cell holds none. An
-            optimizer reads the reasons of training examples; the judge and the verbalizer read none.
+        columns: Which columns hold what, as in `Columns(label="rating", context=["prompt"])`.
         policy: How images are prepared; the default policy if None.
         allow_outside: Whether image paths may leave the folder of the table (by "..", an absolute path or a link).
             Paths in a Dataset's `Image` column, and `pathlib.Path`s, are the caller's own and always used; texts of a
@@ -91,14 +79,13 @@ def load_examples(
     Raises:
         DataError: If the table cannot be read, lacks a column, has no rows or no labels, or naming all rows that cannot
             be used.
-        BlpoError: If an image or context column has a name that a DSPy input cannot have.
+        BlpoError: If an image or context column has a name that a DSPy input cannot have, or there are columns for
+            several people's labels, which `load_rated` reads.
     """
     check_space(labels)
-    fields = InputFields.of(images, context)
-    columns = TableColumns.of(
-        fields, image_column, label_column, group=group_column, id=id_column, reason=reason_column
-    )
-    loaded = _load(source, columns, labels, policy or PixelPolicy(), allow_outside, require_labels)
+    named = TableColumns.labelled(columns)
+    columns.check_read("load_examples", _OF_ONE_LABEL, "load_rated(…) makes one label of several people's")
+    loaded = _load(source, named, labels, policy or PixelPolicy(), allow_outside, require_labels)
     return [example for _, example in loaded]
 
 
@@ -121,15 +108,8 @@ def load_rated(
     source: TableSource,
     *,
     labels: LabelSpace,
-    rater_columns: Sequence[str] = (),
-    label_column: str = "label",
-    rater_column: str | None = None,
+    columns: Columns = Columns(),
     rule: str = "majority",
-    images: Sequence[str] = (IMAGE,),
-    image_column: str | None = None,
-    context: Sequence[str] = (),
-    group_column: str | None = None,
-    reason_column: str | None = None,
     policy: PixelPolicy | None = None,
     allow_outside: bool = False,
     require_labels: bool = False,
@@ -139,17 +119,9 @@ def load_rated(
     Args:
         source: A table.
         labels: The closed set of labels.
-        rater_columns: One column of labels per person, an empty cell being none. Without them, each row is one rating,
-            and rows with the same images and context rate the same item.
-        label_column: The label of such a row.
-        rater_column: Who gave it, if that is known.
+        columns: Which columns hold what. Without `raters`, each row is one rating, and rows with the same images and
+            context rate the same item; its reasons are joined, each with its rater and label.
         rule: How ratings become a label, as `combine_raters` takes it.
-        images: The names of the image inputs.
-        image_column: The column of the only image, where it has another name than its input.
-        context: Columns with further text inputs.
-        group_column: Rows with the same value here are never split up.
-        reason_column: The column with what the person wrote beside the label; where several rows rate an item, its
-            reasons are joined, each with its rater and label.
         policy: How images are prepared; the default policy if None.
         allow_outside: Whether image paths may leave the folder of the table.
         require_labels: Whether a row without a label is refused.
@@ -159,23 +131,19 @@ def load_rated(
         BlpoError: As for `load_examples`, or if the rule is unknown or asks for the mean of labels without order.
     """
     check_space(labels)
-    label = None if rater_columns else label_column
-    fields, raters = InputFields.of(images, context), tuple(rater_columns)
-    columns = TableColumns.of(
-        fields, image_column, label, group=group_column, raters=raters, rater=rater_column, reason=reason_column
-    )
+    named = TableColumns.labelled(columns)
     reasons: dict[str, list[tuple[str | None, Label | None, str]]] = {}
     found: dict[str, tuple[dspy.Example, list[tuple[str | None, Label]]]] = {}
-    for draft, example in _load(source, columns, labels, policy or PixelPolicy(), allow_outside, require_labels):
-        item = example.id if rater_columns else _content(example, label=False)
+    for draft, example in _load(source, named, labels, policy or PixelPolicy(), allow_outside, require_labels):
+        item = example.id if named.raters else _content(example, label=False)
         found.setdefault(item, (example, []))[1].extend(draft.ratings)
         if draft.reason is not None:
             rater = draft.ratings[0][0] if draft.label is not None else None
             reasons.setdefault(item, []).append((rater, draft.label, draft.reason))
     rows = tuple((example.id, *rating) for example, given in found.values() for rating in given)
     if not rows:
-        raise DataError(f"{source}: nobody rated any image; {', '.join(rater_columns)} are empty in all rows")
-    if not rater_columns and all(len(given) < 2 for _, given in found.values()):
+        raise DataError(f"{source}: nobody rated any image; {', '.join(named.raters)} are empty in all rows")
+    if not named.raters and all(len(given) < 2 for _, given in found.values()):
         notice("no image has labels of several people, so their agreement cannot be measured")
     unrated = tuple(example.id for example, given in found.values() if not given)
     combined = replace(combine_raters(ratings_from_rows(labels, rows), rule), unrated=unrated)
@@ -306,7 +274,8 @@ def _table(source: TableSource, columns: TableColumns, allow_outside: bool) -> T
     else:
         table = read_table(source, columns.names)
     named = _options_for(columns, table.columns)
-    advice = f"name yours with {' and '.join(f'{option}=' for option in named)}" if named else ""
+    written = ", ".join(f"{option.removesuffix('_column')}=…" for option in named)
+    advice = f"name yours with columns=Columns({written})" if named else ""
     require_columns(table.name, table.columns, columns.names, advice=advice, option=named)
     if not table.rows and not table.problems:
         raise DataError(f"{table.name}: no rows below the header; a judge needs images to work on")

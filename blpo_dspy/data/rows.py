@@ -6,7 +6,7 @@ import math
 import os
 import stat
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +15,7 @@ import dspy
 import numpy as np
 from PIL import Image
 
+from blpo_dspy.data.columns import Columns
 from blpo_dspy.data.fields import ImageInput, InputFields, context_text
 from blpo_dspy.data.images.prepare import NO_FILE, ImageError, ImageSource, unwrapped
 from blpo_dspy.data.images.remote import RemoteFolder
@@ -22,7 +23,7 @@ from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.reasons import REASON, reason_text
 from blpo_dspy.data.tables import TableRow
-from blpo_dspy.errors import BlpoError, DataError, brief
+from blpo_dspy.errors import BlpoError, DataError, brief, check_kind
 
 T = TypeVar("T")
 _LONGEST_PLACE = 500
@@ -53,31 +54,41 @@ class TableColumns:
     reason: str | None = None
 
     @classmethod
-    def of(
-        cls,
-        fields: InputFields,
-        image_column: str | None = None,
-        label: str | None = None,
-        *,
-        group: str | None = None,
-        id: str | None = None,
-        raters: tuple[str, ...] = (),
-        rater: str | None = None,
-        reason: str | None = None,
-    ) -> TableColumns:
+    def of(cls, fields: InputFields, image_column: str | None = None) -> TableColumns:
         """Returns the columns that fill a judge's inputs: those of their names, or that of the only image."""
         images = {image.name: image for image in fields.images}
         if image_column is not None:
             if len(images) > 1:
                 raise BlpoError(
-                    f"image_column={image_column!r} names the column of one image, but there are "
-                    f"{', '.join(images)}; give the columns the names of the inputs",
+                    f"image column {image_column!r} is that of one image, but there are {', '.join(images)}; give the "
+                    "columns the names of the inputs",
                     option="image_column",
                 )
             images = {image_column: fields.images[0]}
-        if reason is not None:
-            _check_reason(reason, fields, {*images, *fields.context, label, *raters})
-        return cls(images, label, fields.context, group, id, raters, rater, reason)
+        return cls(images, None, fields.context, None, None)
+
+    @classmethod
+    def labelled(cls, columns: Columns) -> TableColumns:
+        """Returns the columns of a table of labelled images.
+
+        Raises:
+            BlpoError: If an input has a name that it cannot have, or reasons are where an input or a label is.
+        """
+        check_kind("columns", columns, Columns, "Columns", "columns=Columns(label='rating')")
+        found = cls.of(InputFields.of(columns.images, columns.context), columns.image)
+        raters = tuple(columns.raters)
+        label = None if raters else columns.label
+        if columns.reason is not None:
+            _check_reason(columns.reason, found.fields, {*found.images, *found.context, label, *raters})
+        return replace(
+            found,
+            label=label,
+            group=columns.group,
+            id=columns.id,
+            raters=raters,
+            rater=columns.rater,
+            reason=columns.reason,
+        )
 
     @property
     def fields(self) -> InputFields:
@@ -282,13 +293,13 @@ def _check_reason(column: str, fields: InputFields, others: Collection[str | Non
     """Only the optimizer reads reasons, so that they can't be an input, nor have the name of one."""
     if column in others:
         raise BlpoError(
-            f"reason_column={column!r} names a column that holds an input or a label; reasons are for the optimizer "
-            "alone, in a column of their own",
+            f"reason column {column!r} holds an input or a label; reasons are for the optimizer alone, in a column of "
+            "their own",
             option="reason_column",
         )
     if REASON in fields.names:
         raise BlpoError(
-            f"reason_column={column!r}: an input is named {REASON!r}, as reasons of examples are; rename its column",
+            f"reason column {column!r}: an input is named {REASON!r}, as reasons of examples are; rename its column",
             option="reason_column",
         )
 

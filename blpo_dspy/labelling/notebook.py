@@ -8,13 +8,15 @@ import os
 import socket
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
+from blpo_dspy.data.columns import Columns
 from blpo_dspy.data.fields import InputFields
 from blpo_dspy.data.labels.space import LabelSpace
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.errors import BlpoError, check_kind
 from blpo_dspy.labelling.agreement import agreement_page
-from blpo_dspy.labelling.items import Work
+from blpo_dspy.labelling.items import Items, Work
 from blpo_dspy.labelling.order.chosen import RANDOM_SHARE
 from blpo_dspy.labelling.order.judged import judge_items, session_by_judge
 from blpo_dspy.labelling.order.ordering import RandomOrder
@@ -93,20 +95,35 @@ class LabelPage:
         )
 
 
+@dataclass(frozen=True)
+class NextByJudge:
+    """A judge whose labels say what comes next; it first judges what has neither its verdict nor a label yet.
+
+    Args:
+        judge: The judge; of `judge.confident(…)` the doubt counts.
+        models: Its models; its own, or those of DSPy's settings, if None.
+        max_calls: The most LM calls of the judge, those of the same call before included; what it did not judge is
+            drawn at random.
+        max_usd: The most dollars, likewise.
+        random_share: The share of random draws beside what the judge's labels choose.
+    """
+
+    judge: VisualJudge
+    models: Models | None = None
+    max_calls: int | None = None
+    max_usd: float | None = None
+    random_share: float = RANDOM_SHARE
+
+
 def label_in_notebook(
     source: str | os.PathLike[str],
     labels: LabelSpace,
     *,
     out: str | os.PathLike[str],
-    images: tuple[str, ...] = ("image",),
-    context: tuple[str, ...] = (),
+    columns: Columns = Columns(),
     task: str = "",
     rater: str = "annotator",
-    judge: VisualJudge | None = None,
-    models: Models | None = None,
-    max_calls: int | None = None,
-    max_usd: float | None = None,
-    random_share: float = RANDOM_SHARE,
+    next: NextByJudge | None = None,
     seed: int = 0,
     allow_outside: bool = False,
     height: int = 720,
@@ -119,17 +136,10 @@ def label_in_notebook(
         source: A folder, or a table of which some rows may have labels.
         labels: The closed set of labels.
         out: The table that the labels go to, a .csv file.
-        images: The images of a row, as `VisualJudge` takes them.
-        context: The columns with texts that belong to the image.
+        columns: Which columns hold what: `images`, `image`, `context`, and `label`, where some rows have one.
         task: The question that the page states.
         rater: Who labels.
-        judge: A judge whose labels say what comes next; it first judges what has neither its verdict nor a label
-            yet. With `judge.confident(…)` its doubt counts. A plain random sample if None.
-        models: The judge's models; its own, or those of DSPy's settings, if None.
-        max_calls: The most LM calls of the judge, those of the same call before included; what it did not judge is
-            drawn at random.
-        max_usd: The most dollars, likewise.
-        random_share: The share of random draws beside what the judge's labels choose.
+        next: A judge whose labels say what comes next; a plain random sample if None.
         seed: Of the order.
         allow_outside: Whether images may lie outside the folder, or that of the table.
         height: Of the page, in pixels.
@@ -141,20 +151,17 @@ def label_in_notebook(
         BlpoError: If something cannot be used or written, or the extra is not installed.
         ModelError: If the judge has no model, or it stops answering.
     """
-    fields = InputFields.of(images, context)
-    work = Work(Path(source), labels, Path(out), fields, rater, task, allow_outside=allow_outside)
+    work = Work(
+        Path(source), labels, Path(out), _shown(columns), rater, task, columns.image, columns.label, allow_outside
+    )
     place = (work.out.absolute(), rater)
     if place in _open:
         _open.pop(place).stop()
     items = work.items()
-    if judge is None:
+    if next is None:
         session = open_session(work, items, lambda keys: RandomOrder(keys, seed))
-    elif judge.labels != labels:
-        raise BlpoError(f"the judge labels {judge.labels}, not {labels}; give its labels")
     else:
-        models = models_of(judge, models)
-        predictions, _ = judge_items(items, judge, models, work.out, max_calls=max_calls, max_usd=max_usd)
-        session, _ = session_by_judge(work, items, predictions, judge, seed=seed, share=random_share)
+        session = _session_by(next, work, items, seed)
     try:
         page = LabelPage(session, height)
         page.start()
@@ -163,3 +170,28 @@ def label_in_notebook(
         raise
     _open[place] = page
     return page
+
+
+def _shown(columns: Columns) -> InputFields:
+    """The images and texts that the page shows."""
+    check_kind("columns", columns, Columns, "Columns", "columns=Columns(context=['prompt'])")
+    instead = "the page writes columns of its own for who labels and why"
+    columns.check_read("label_in_notebook", ("images", "image", "label", "context"), instead)
+    return InputFields.of(columns.images, columns.context)
+
+
+def _session_by(chosen: NextByJudge, work: Work, items: Items, seed: int) -> LabelSession:
+    """The session in which a judge's labels say what comes next, once it has judged what it is to judge."""
+    check_kind("next", chosen, NextByJudge, "NextByJudge", "next=NextByJudge(judge)")
+    judge = chosen.judge
+    if judge.labels != work.labels:
+        raise BlpoError(f"the judge labels {judge.labels}, not {work.labels}; give its labels")
+    predictions, _ = judge_items(
+        items,
+        judge,
+        models_of(judge, chosen.models),
+        work.out,
+        max_calls=chosen.max_calls,
+        max_usd=chosen.max_usd,
+    )
+    return session_by_judge(work, items, predictions, judge, seed=seed, share=chosen.random_share)[0]

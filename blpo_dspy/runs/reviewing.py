@@ -25,8 +25,14 @@ from blpo_dspy.report.run.to_review import (
     ReviewTables,
     by_example,
 )
-from blpo_dspy.runs.data.sets import READ_BY, Origin, Sets
+from blpo_dspy.runs.data.sets import Origin, Sets
 from blpo_dspy.runs.record import Aligned
+
+# What `Data` and `ReviewTables` say alike of how a table is read.
+_READ_BY = (
+    *("images", "image_column", "label_column", "group_column", "reason_column"),
+    *("allow_outside", "require_labels"),
+)
 
 
 def write_review(
@@ -76,7 +82,7 @@ def _tables(folder: Path, origin: Origin) -> ReviewTables:
     return ReviewTables(
         paths={name: Path(os.path.relpath(path.resolve(), base)).as_posix() for name, path in origin.tables.items()},
         context=tuple(data.context or ()),
-        **{name: getattr(data, name) for name in READ_BY},
+        **{name: getattr(data, name) for name in _READ_BY},
         **ratings,
     )
 

@@ -16,6 +16,7 @@ from blpo_dspy.agreement.people import agreement_with_people, ceiling_of
 from blpo_dspy.agreement.raters import human_agreement
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.cli.app import app
+from blpo_dspy.data.columns import Columns
 from blpo_dspy.data.examples import load_rated
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.ratings import ratings_from_columns
@@ -77,8 +78,8 @@ def read(table: Path) -> list[dict[str, str]]:
 
 def test_columns_and_repeated_rows_give_the_same_labels(photos: Path) -> None:
     """One example per image with the majority's label; ratings stay beside it and are no input."""
-    wide = load_rated(photos / "wide.csv", labels=SCALE, rater_columns=["ann", "bob", "cem"])
-    long = load_rated(photos / "long.csv", labels=SCALE, rater_column="who")
+    wide = load_rated(photos / "wide.csv", labels=SCALE, columns=Columns(raters=["ann", "bob", "cem"]))
+    long = load_rated(photos / "long.csv", labels=SCALE, columns=Columns(rater="who"))
     assert [(e.id, e.label) for e in wide.examples] == [(e.id, e.label) for e in long.examples]
     assert len(wide.examples) == 40
     assert sorted(wide.rows) == sorted(long.rows)
@@ -170,15 +171,15 @@ def test_means_ties_and_missing_ratings(photos: Path, tmp_path: Path) -> None:
     cells = [("1", "4"), ("2", "2"), ("", ""), ("5", "")]
     rows = [{"image": image, "a": a, "b": b} for image, (a, b) in zip(images, cells, strict=False)]
     write(photos / "few.csv", rows)
-    mean = load_rated(photos / "few.csv", labels=SCALE, rater_columns=["a", "b"], rule="mean")
+    mean = load_rated(photos / "few.csv", labels=SCALE, columns=Columns(raters=["a", "b"]), rule="mean")
     assert [e.label for e in mean.examples] == [2, 2, 5]
     assert mean.combined.unrated == (images[2],)
     named = LabelSpace(1, 2, 3, 4, 5)
-    majority = load_rated(photos / "few.csv", labels=named, rater_columns=["a", "b"])
+    majority = load_rated(photos / "few.csv", labels=named, columns=Columns(raters=["a", "b"]))
     assert [e.label for e in majority.examples] == [2, 5]
     assert majority.combined.tied == (images[0],)
     with pytest.raises(BlpoError, match="no order, so no mean"):
-        load_rated(photos / "few.csv", labels=named, rater_columns=["a", "b"], rule="mean")
+        load_rated(photos / "few.csv", labels=named, columns=Columns(raters=["a", "b"]), rule="mean")
 
 
 def test_bad_ratings_are_listed_with_all_other_bad_rows(photos: Path) -> None:
@@ -186,16 +187,16 @@ def test_bad_ratings_are_listed_with_all_other_bad_rows(photos: Path) -> None:
     rows = read(photos / "wide.csv")
     write(photos / "bad.csv", [{**rows[0], "ann": "ten"}, {**rows[1], "image": "nowhere.png", "bob": "9"}])
     with pytest.raises(DataError) as caught:
-        load_rated(photos / "bad.csv", labels=SCALE, rater_columns=["ann", "bob"])
+        load_rated(photos / "bad.csv", labels=SCALE, columns=Columns(raters=["ann", "bob"]))
     assert len(caught.value.problems) == 3
     assert caught.value.summary.startswith(f"{photos / 'bad.csv'}: 2 of 2 rows cannot be used")
     long = read(photos / "long.csv")
     write(photos / "twice.csv", [long[0], long[0]])
     with pytest.raises(DataError, match="more than once"):
-        load_rated(photos / "twice.csv", labels=SCALE, rater_column="who")
+        load_rated(photos / "twice.csv", labels=SCALE, columns=Columns(rater="who"))
     write(photos / "none.csv", [{**rows[0], "ann": "", "bob": ""}])
     with pytest.raises(DataError, match="nobody rated any image"):
-        load_rated(photos / "none.csv", labels=SCALE, rater_columns=["ann", "bob"])
+        load_rated(photos / "none.csv", labels=SCALE, columns=Columns(raters=["ann", "bob"]))
 
 
 WRONG = {

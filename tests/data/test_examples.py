@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from image_files import content, encoded, photo, write_photos
 from PIL import Image
 from pyarrow import parquet
 
+from blpo_dspy.data.columns import Columns
 from blpo_dspy.data.examples import (
     contradictions,
     dataset_fingerprint,
@@ -102,7 +104,7 @@ def problems_of(source: object, **options: Any) -> list[str]:
 def test_every_kind_of_table_gives_the_same_examples(tmp_path: Path, rows: Rows, name: str) -> None:
     """Images as exact bytes, context as text, labels of the space, ids from the paths, groups where asked."""
     table = WRITERS[name](tmp_path / name, rows)
-    examples = load_examples(table, labels=LABELS, context=["prompt"], group_column="made")
+    examples = load_examples(table, labels=LABELS, columns=Columns(context=["prompt"], group="made"))
     assert [e.id for e in examples] == [row["image"] for row in rows]
     assert [e.label for e in examples] == ["Unsafe", "Safe", "Unsafe", "Safe"]
     assert [e.prompt for e in examples] == [row["prompt"] for row in rows]
@@ -117,7 +119,7 @@ def test_columns_go_by_the_names_given(tmp_path: Path, rows: Rows) -> None:
     """And the ids by a column of their own."""
     renamed = [{"file": r["image"], "rating": r["label"].upper(), "key": i} for i, r in enumerate(rows)]
     table = write_csv(tmp_path / "t.csv", renamed)
-    examples = load_examples(table, labels=LABELS, image_column="file", label_column="rating", id_column="key")
+    examples = load_examples(table, labels=LABELS, columns=Columns(image="file", label="rating", id="key"))
     assert [(e.id, e.label) for e in examples] == [("0", "Unsafe"), ("1", "Safe"), ("2", "Unsafe"), ("3", "Safe")]
     assert "group" not in examples[0]
 
@@ -126,7 +128,9 @@ def test_columns_go_by_the_names_given(tmp_path: Path, rows: Rows) -> None:
 def test_a_csv_with_another_delimiter_and_a_byte_order_mark_is_read(tmp_path: Path, rows: Rows, delimiter: str) -> None:
     """As spreadsheets write them."""
     table = write_csv(tmp_path / "t.csv", rows, delimiter=delimiter, encoding="utf-8-sig")
-    assert [e.prompt for e in load_examples(table, labels=LABELS, context=["prompt"])] == [r["prompt"] for r in rows]
+    assert [e.prompt for e in load_examples(table, labels=LABELS, columns=Columns(context=["prompt"]))] == [
+        r["prompt"] for r in rows
+    ]
 
 
 def test_labels_of_a_scale_may_be_text_whole_numbers_or_floats(tmp_path: Path, rows: Rows) -> None:
@@ -210,7 +214,7 @@ def test_a_dataset_gives_the_original_bytes_and_the_names_of_its_labels(
     tmp_path: Path, dataset: datasets.Dataset
 ) -> None:
     """Nothing is decoded and encoded again; a format set on the Dataset doesn't matter."""
-    examples = load_examples(dataset.with_format("numpy"), labels=LABELS, context=["prompt"])
+    examples = load_examples(dataset.with_format("numpy"), labels=LABELS, columns=Columns(context=["prompt"]))
     assert [e.label for e in examples] == ["Unsafe", "Safe", "Unsafe"]
     assert [e.prompt for e in examples] == ["x", "y", "z"]
     assert content(examples[0].image.url) == ("image/jpeg", (tmp_path / "a.jpg").read_bytes())
@@ -325,7 +329,7 @@ def test_all_bad_rows_are_named_at_once_by_line(tmp_path: Path, rows: Rows) -> N
     with pytest.raises(
         DataError, match=r"t.csv: 10 of 11 rows cannot be used \(paths start from the folder .*\);"
     ) as caught:
-        load_examples(table, labels=LABELS, context=["prompt"], id_column="key", require_labels=True)
+        load_examples(table, labels=LABELS, columns=Columns(context=["prompt"], id="key"), require_labels=True)
     assert list(caught.value.problems) == [
         "t.csv:4: unknown label 'Maybe'; the labels are Safe, Unsafe",
         "t.csv:6: empty label in column 'label'",
@@ -346,17 +350,17 @@ def test_a_missing_column_is_one_message_with_the_columns_seen(tmp_path: Path, r
     """Whatever the kind of table."""
     table = WRITERS[name](tmp_path / name, rows)
     with pytest.raises(DataError) as caught:
-        load_examples(table, labels=LABELS, image_column="img", context=["caption"], group_column="made")
+        load_examples(table, labels=LABELS, columns=Columns(image="img", context=["caption"], group="made"))
     assert str(caught.value) == (
         f"{table}: no column 'img' or 'caption'; the columns are: 'image', 'label', 'prompt', 'made'; name yours with "
-        "image_column="
+        "columns=Columns(image=…)"
     )
 
 
 def test_a_missing_column_of_a_dataset_is_named(dataset: datasets.Dataset) -> None:
     """With its columns."""
     with pytest.raises(DataError, match="no column 'rating'; the columns are: 'image', 'label', 'prompt'"):
-        load_examples(dataset, labels=LABELS, label_column="rating")
+        load_examples(dataset, labels=LABELS, columns=Columns(label="rating"))
 
 
 @pytest.mark.parametrize("name", ["empty.csv", "empty.jsonl", "header.csv", "header.parquet"])
@@ -607,11 +611,12 @@ def test_the_fingerprint_of_a_dataset_is_the_same_in_another_process(tmp_path: P
     """Hash seeds don't enter it."""
     table = write_csv(tmp_path / "t.csv", rows)
     code = (
-        "import sys; from blpo_dspy.data.examples import *; from blpo_dspy.data.labels.space import LabelSpace\n"
+        "import sys; from blpo_dspy.data.columns import Columns; from blpo_dspy.data.examples import *\n"
+        "from blpo_dspy.data.labels.space import LabelSpace\n"
         "labels = LabelSpace('Safe', 'Unsafe')\n"
-        "print(dataset_fingerprint(load_examples(sys.argv[1], labels=labels, context=['prompt'])))"
+        "print(dataset_fingerprint(load_examples(sys.argv[1], labels=labels, columns=Columns(context=['prompt']))))"
     )
-    here = dataset_fingerprint(load_examples(table, labels=LABELS, context=["prompt"]))
+    here = dataset_fingerprint(load_examples(table, labels=LABELS, columns=Columns(context=["prompt"])))
     run = subprocess.run([sys.executable, "-c", code, str(table)], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == here
 
@@ -645,7 +650,7 @@ def test_an_image_in_a_context_column_is_no_text(rows: Rows, tmp_path: Path) -> 
     """Its bytes never become text of a prompt; every such row is named."""
     seen = (tmp_path / rows[0]["image"]).read_bytes()
     table = write_parquet(tmp_path / "t.parquet", [{**row, "seen": {"bytes": seen, "path": "a.png"}} for row in rows])
-    problems = problems_of(table, context=["prompt", "seen"])
+    problems = problems_of(table, columns=Columns(context=["prompt", "seen"]))
     assert len(problems) == len(rows)
     assert all("context input 'seen' takes text, but holds a builtins bytes" in problem for problem in problems)
 
@@ -659,7 +664,7 @@ def pairs(folder: Path) -> Rows:
     ]
 
 
-TWO = {"labels": LABELS, "images": ["left", "right"], "context": ["prompt"]}
+TWO: dict[str, Any] = {"labels": LABELS, "columns": Columns(images=["left", "right"], context=["prompt"])}
 
 
 @pytest.mark.parametrize("name", list(WRITERS))
@@ -691,8 +696,8 @@ def test_one_image_has_the_same_fingerprint_by_any_name(tmp_path: Path) -> None:
     """A test set stays the same one, however its column is called."""
     rows = pairs(tmp_path)
     path = write_csv(tmp_path / "t.csv", rows)
-    named = load_examples(path, labels=LABELS, images=["left"])
-    usual = load_examples(path, labels=LABELS, image_column="left")
+    named = load_examples(path, labels=LABELS, columns=Columns(images=["left"]))
+    usual = load_examples(path, labels=LABELS, columns=Columns(image="left"))
     assert dataset_fingerprint(named) == dataset_fingerprint(usual)
 
 
@@ -702,7 +707,7 @@ def test_a_column_may_hold_several_images_of_a_row(name: str, tmp_path: Path) ->
     names = write_photos(tmp_path, 3)
     views: Any = "|".join(names) if name in ("table.csv", "table.tsv") else names
     path = WRITERS[name](tmp_path / name, [{"views": views, "label": "Safe"}])
-    (example,) = load_examples(path, labels=LABELS, images=["views: list[dspy.Image]"])
+    (example,) = load_examples(path, labels=LABELS, columns=Columns(images=["views: list[dspy.Image]"]))
     assert example.views == [PixelPolicy().prepare(tmp_path / each) for each in names]
 
 
@@ -724,7 +729,7 @@ def test_a_folder_and_another_column_are_for_one_image_alone(tmp_path: Path) -> 
     with pytest.raises(DataError, match="name a table with a column for each"):
         load_examples(tmp_path, **TWO)
     with pytest.raises(BlpoError, match="give the columns the names of the inputs"):
-        load_examples(write_csv(tmp_path / "t.csv", rows), image_column="left", **TWO)
+        load_examples(write_csv(tmp_path / "t.csv", rows), labels=LABELS, columns=replace(TWO["columns"], image="left"))
 
 
 def memory_tables(rows: Rows) -> dict[str, Any]:
@@ -772,7 +777,7 @@ def test_any_table_gives_the_same_inputs_in_any_order(
             }
             for i in range(3)
         ]  # fmt: skip
-        options = {"labels": LABELS, "images": sorted(images), "context": sorted(context)}
+        options: Any = {"labels": LABELS, "columns": Columns(images=sorted(images), context=sorted(context))}
         usual = load_examples(write_jsonl(folder / "usual.jsonl", rows), **options)
         shuffled = [{column: row[column] for column in order} for row in rows]
         if kind in ("table.csv", "table.tsv"):
@@ -851,7 +856,7 @@ def test_reasons_are_a_field_that_is_no_input(tmp_path: Path, rows: Rows, name: 
     """From any kind of table; an empty or blank cell is no reason."""
     said = ["too blurry, “really”", "", "  ", "grainy "]
     table = WRITERS[name](tmp_path / name, [{**row, "why": why} for row, why in zip(rows, said, strict=True)])
-    examples = load_examples(table, labels=LABELS, reason_column="why")
+    examples = load_examples(table, labels=LABELS, columns=Columns(reason="why"))
     assert [e.get("reason") for e in examples] == ["too blurry, “really”", None, None, "grainy"]
     assert set(examples[0].inputs().keys()) == {"image"}
     assert "reason" not in load_examples(table, labels=LABELS)[0]
@@ -866,30 +871,28 @@ def test_bad_reasons_are_named_with_their_rows(tmp_path: Path, rows: Rows) -> No
     image = Image.new("RGB", (8, 8))
     cells = [["too dark"], 7, image, float("nan")]
     table = [{**row, "image": str(tmp_path / row["image"]), "why": why} for row, why in zip(rows, cells, strict=True)]
-    problems = problems_of(table, reason_column="why", allow_outside=True)
+    problems = problems_of(table, columns=Columns(reason="why"), allow_outside=True)
     kinds = [re.match(r"row (\d): reason column 'why' holds an? (\w+), and a reason is text", p) for p in problems]
     assert [m and (m[1], m[2]) for m in kinds] == [("1", "list"), ("2", "int"), ("3", "Image")]
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("columns", "said"),
     [
-        ({"reason_column": "reasons"}, "no column 'reasons'"),
+        (Columns(reason="reasons"), "no column 'reasons'"),
         (
-            {"reason_column": "prompt", "context": ["prompt"]},
-            "holds an input or a label; reasons are for the optimizer",
+            Columns(reason="prompt", context=["prompt"]),
+            "reason column 'prompt' holds an input or a label; reasons are for the optimizer",
         ),
-        ({"reason_column": "label"}, "holds an input or a label"),
-        ({"reason_column": "made", "context": ["reason"]}, "an input is named 'reason'"),
+        (Columns(reason="label"), "reason column 'label' holds an input or a label"),
+        (Columns(reason="made", context=["reason"]), "reason column 'made': an input is named 'reason'"),
     ],
 )
-def test_a_reason_column_that_cannot_be_one_is_refused(
-    tmp_path: Path, rows: Rows, options: dict[str, Any], said: str
-) -> None:
+def test_a_reason_column_that_cannot_be_one_is_refused(tmp_path: Path, rows: Rows, columns: Columns, said: str) -> None:
     """The judge reads inputs, and must not read reasons."""
     table = write_csv(tmp_path / "t.csv", rows)
     with pytest.raises(BlpoError, match=said):
-        load_examples(table, labels=LABELS, **options)
+        load_examples(table, labels=LABELS, columns=columns)
 
 
 def test_reasons_of_several_people_are_joined_by_image(tmp_path: Path, rows: Rows) -> None:
@@ -901,12 +904,12 @@ def test_reasons_of_several_people_are_joined_by_image(tmp_path: Path, rows: Row
         {"image": rows[0]["image"], "label": "Unsafe", "who": "cem", "why": "a knife"},
     ]
     table = write_csv(tmp_path / "t.csv", given)
-    first, second = load_rated(table, labels=LABELS, rater_column="who", reason_column="why").examples
+    first, second = load_rated(table, labels=LABELS, columns=Columns(rater="who", reason="why")).examples
     assert first.reason == "ann (Safe): all fine; cem (Unsafe): a knife"
     assert "reason" not in second
     assert set(first.inputs().keys()) == {"image"}
     wide = [{"image": rows[0]["image"], "ann": "Safe", "bob": "Safe", "why": "all fine"}]
     (only,) = load_rated(
-        write_csv(tmp_path / "w.csv", wide), labels=LABELS, rater_columns=["ann", "bob"], reason_column="why"
+        write_csv(tmp_path / "w.csv", wide), labels=LABELS, columns=Columns(raters=["ann", "bob"], reason="why")
     ).examples
     assert only.reason == "all fine"

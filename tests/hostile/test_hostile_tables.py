@@ -21,6 +21,7 @@ from image_files import encoded, photo
 from mutations import VALUES, damaged
 from pyarrow import parquet
 
+from blpo_dspy.data.columns import Columns
 from blpo_dspy.data.examples import load_examples
 from blpo_dspy.data.images.prepare import PixelPolicy, PreparedImage, fingerprint
 from blpo_dspy.data.labels.space import LabelSpace
@@ -38,7 +39,7 @@ Load = Callable[[Path], list[dspy.Example]]
 
 def load(path: Path) -> list[dspy.Example]:
     """Loads a table as most users do."""
-    return load_examples(path, labels=LABELS, context=["prompt"], require_labels=True)
+    return load_examples(path, labels=LABELS, columns=Columns(context=["prompt"]), require_labels=True)
 
 
 def with_images(folder: Path) -> Path:

@@ -11,6 +11,7 @@ import pytest
 from label_pages import labelling, photos
 from stores import select
 
+from blpo_dspy.data.columns import Columns
 from blpo_dspy.data.examples import load_examples, load_rated
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import DataError
@@ -27,7 +28,7 @@ def test_compile_reads_it(tmp_path: Path) -> None:
             page.label(label, f"reason {label}")
         page.label("", state="cannot tell")
     with pytest.warns(UserWarning, match="1 row has no label"):
-        examples = load_examples(out, labels=SCALE, reason_column="reason")
+        examples = load_examples(out, labels=SCALE, columns=Columns(reason="reason"))
     assert [(example.label, example.reason) for example in examples] == [(i, f"reason {i}") for i in range(1, 6)]
 
 
@@ -38,7 +39,7 @@ def test_the_labels_of_several_people_are_repeated_rows(tmp_path: Path) -> None:
         with labelling(folder, out, rater=rater) as page:
             for label in labels:
                 page.label(label)
-    rated = load_rated(out, labels=SCALE, rater_column="rater")
+    rated = load_rated(out, labels=SCALE, columns=Columns(rater="rater"))
     assert sorted(example.label for example in rated.examples) == [1, 2, 3]
     assert len(rated.rows) == 8
     assert len({example.id for example in rated.examples}) == 3

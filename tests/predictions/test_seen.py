@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import shutil
 import time
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from blpo_dspy.calls.store import Store
 from blpo_dspy.data.inputs import Inputs, content_key, find_inputs, print_of, read_images
 from blpo_dspy.predictions.seen import SeenFiles
 
@@ -35,10 +35,17 @@ def age(path: Path, seconds: float) -> None:
 
 def keys(inputs: Inputs, kept: Path, done: Collection[str] = ()) -> list[str]:
     """Returns the keys of all rows, and keeps what was seen."""
-    seen = SeenFiles(kept)
-    found = [seen.content(draft, done)[0] for _, draft in inputs.drafts(range(len(inputs.rows)))]
-    seen.save()
-    return found
+    with contextlib.closing(Store(kept)) as store:
+        seen = SeenFiles(store)
+        found = [seen.content(draft, done)[0] for _, draft in inputs.drafts(range(len(inputs.rows)))]
+        seen.save()
+        return found
+
+
+def files(kept: Path) -> dict[str, str]:
+    """Returns the state of each file that is kept."""
+    with contextlib.closing(Store(kept)) as store:
+        return dict(store.rows("SELECT path, state FROM files"))
 
 
 def true_keys(inputs: Inputs) -> list[str]:
@@ -51,15 +58,17 @@ def true_keys(inputs: Inputs) -> list[str]:
 
 def mislead(kept: Path, photos: Path) -> None:
     """Exchanges the hashes of the two files, so that a key shows whether its file was read."""
-    data = json.loads(kept.read_bytes())
-    a, b = (data["files"][str(photos / name)] for name in ("a.png", "b.png"))
-    data["files"] = {str(photos / "a.png"): b[:64] + a[64:], str(photos / "b.png"): a[:64] + b[64:]}
-    kept.write_text(json.dumps(data))
+    a, b = (str(photos / name) for name in ("a.png", "b.png"))
+    states = files(kept)
+    with contextlib.closing(Store(kept)) as store:
+        for path, other in ((a, b), (b, a)):
+            state = states[other][:64] + states[path][64:]
+            store.write("UPDATE files SET state = ? WHERE path = ?", (state, path))
 
 
 def test_a_file_that_stays_as_it_was_is_read_again_only_without_a_verdict(photos: Path, tmp_path: Path) -> None:
     """The hash that was kept stands in for reading what is done, and for nothing else."""
-    inputs, kept = find_inputs([photos]), tmp_path / "files.json"
+    inputs, kept = find_inputs([photos]), tmp_path / "store"
     a, b = true_keys(inputs)
     assert keys(inputs, kept) == [a, b]
     mislead(kept, photos)
@@ -69,7 +78,7 @@ def test_a_file_that_stays_as_it_was_is_read_again_only_without_a_verdict(photos
 
 def test_another_state_of_a_file_means_that_it_is_read(photos: Path, tmp_path: Path) -> None:
     """The size and the time of modification may be the same: replacing a file changes its inode or its own time."""
-    inputs, kept = find_inputs([photos]), tmp_path / "files.json"
+    inputs, kept = find_inputs([photos]), tmp_path / "store"
     before = keys(inputs, kept)
     status = (photos / "a.png").stat()
     (photos / "a.png").write_bytes(b"A.png")
@@ -85,47 +94,26 @@ def test_another_state_of_a_file_means_that_it_is_read(photos: Path, tmp_path: P
 @pytest.mark.parametrize("seconds", [0.5, -60])
 def test_what_was_modified_just_before_it_was_read_is_not_kept(seconds: float, photos: Path, tmp_path: Path) -> None:
     """Such a file may change once more in the same tick of its clock, and one from the future at any time."""
-    inputs, kept = find_inputs([photos]), tmp_path / "files.json"
+    inputs, kept = find_inputs([photos]), tmp_path / "store"
     age(photos / "a.png", seconds)
     keys(inputs, kept)
-    assert list(json.loads(kept.read_bytes())["files"]) == [str(photos / "b.png")]
+    assert list(files(kept)) == [str(photos / "b.png")]
 
 
 def test_files_alone_are_kept(photos: Path, tmp_path: Path) -> None:
     """URLs and bytes have no state."""
     rows = [{"image": source} for source in (str(photos / "a.png"), b"bytes", "https://x.org/a.png")]
-    inputs, kept = find_inputs(rows, allow_outside=True), tmp_path / "files.json"
+    inputs, kept = find_inputs(rows, allow_outside=True), tmp_path / "store"
     known = keys(inputs, kept)
-    assert list(json.loads(kept.read_bytes())["files"]) == [str(photos / "a.png")]
+    assert list(files(kept)) == [str(photos / "a.png")]
     assert keys(inputs, kept, known) == known == true_keys(inputs)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"{", b"[]", b'{"format_version": 2, "files": {}}', b'{"format_version": 1, "files": {"a": 1}}', b"\xff"],
-)
-def test_a_damaged_file_of_hashes_counts_as_missing(content: Any, photos: Path, tmp_path: Path) -> None:
-    """It is written again."""
-    inputs, kept = find_inputs([photos]), tmp_path / "files.json"
-    kept.write_bytes(content)
-    assert keys(inputs, kept) == true_keys(inputs)
-    assert len(json.loads(kept.read_bytes())["files"]) == 2
-
-
-def test_files_that_are_gone_are_forgotten(photos: Path, tmp_path: Path) -> None:
-    """What is kept does not grow with files that are no longer among the rows."""
-    kept = tmp_path / "files.json"
-    keys(find_inputs([photos]), kept)
-    (photos / "a.png").unlink()
-    keys(find_inputs([photos]), kept)
-    assert list(json.loads(kept.read_bytes())["files"]) == [str(photos / "b.png")]
 
 
 def test_a_row_is_unchanged_while_its_files_are_what_they_were(photos: Path, tmp_path: Path) -> None:
     """One that was not read, or was modified just before it was read, is not known to be."""
     (photos / "new.png").write_bytes(b"c.png")
     old, other, new = (draft for _, draft in find_inputs([photos]).drafts(range(3)))
-    seen = SeenFiles(tmp_path / "files.json")
+    seen = SeenFiles(Store(None))
     for draft in (old, new):
         seen.content(draft, ())
     assert [seen.unchanged(draft) for draft in (old, other, new)] == [True, False, False]

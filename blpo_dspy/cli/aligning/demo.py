@@ -9,6 +9,7 @@ from pathlib import Path
 from blpo_dspy.cli.begin import connect
 from blpo_dspy.cli.jobs import DemoJob
 from blpo_dspy.cli.screen import Screen, models_line, show_aligned, working
+from blpo_dspy.data.columns import Columns
 from blpo_dspy.data.examples import load_examples
 from blpo_dspy.data.sources.photographs.dataset import FIVE, REASON_COLUMN, write_dataset
 from blpo_dspy.data.sources.photographs.raters import RATERS, Rater, ceiling_instruction, ceiling_verbalizer_instruction
@@ -53,7 +54,8 @@ def run_demo(job: DemoJob, screen: Screen) -> None:
         write_dataset(folder, rater, seed=job.seed, labels=labels, reasons=job.reasons)
         write_json(folder / "rater.json", {"weights": dict(rater.weights), "noise": rater.noise})
         column = REASON_COLUMN if job.reasons else None
-        train, val, test = (load_examples(folder / name, labels=labels, reason_column=column) for name in _TABLES)
+        columns = Columns(reason=column)
+        train, val, test = (load_examples(folder / name, labels=labels, columns=columns) for name in _TABLES)
         how = f"train {len(train)}, val {len(val)}, test {len(test)} photographs in {folder}, balanced, seed {job.seed}"
         sets = Sets(train, val, test, how, origin=_origin(folder, column))
         ceiling = VisualJudge(

@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from blpo_dspy.data.fields import check_context
+from blpo_dspy.data.columns import Columns
+from blpo_dspy.data.fields import IMAGE, check_context
 from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.hub.source import RowKey, RowSource
 from blpo_dspy.data.sources.records import BadRow, Record, text_of
 from blpo_dspy.data.sources.tasks import Task
-from blpo_dspy.errors import BlpoError
+from blpo_dspy.errors import BlpoError, check_kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,15 +27,13 @@ class HuggingFace(RowSource):
         id: The id of the dataset, "owner/name".
         labels: The closed set of labels.
         instruction: The judge instruction to start from.
-        image_column: The column with the images: image bytes, or base64 text.
-        label_column: The column with the labels.
+        columns: Which columns hold what: `image` (image bytes, or base64 text), `label`, `context` and `group`.
         label_names: Which label stands for what is in the label column, where they differ: {0: "Safe", 1: "Unsafe"}.
-        context: Columns with further text inputs.
-        group_column: Rows with the same value here are never split up.
         verbalizer_instruction: The verbalizer instruction to start from.
 
     Raises:
-        BlpoError: If a context column has a name that an input cannot have, or `label_names` names an unknown label.
+        BlpoError: If a context column has a name that an input cannot have, there are other columns, or `label_names`
+            names an unknown label.
     """
 
     name = "huggingface"
@@ -42,15 +41,15 @@ class HuggingFace(RowSource):
     id: str
     labels: LabelSpace
     instruction: str
-    image_column: str = "image"
-    label_column: str = "label"
+    columns: Columns = Columns()
     label_names: Mapping[Any, Label] = field(default_factory=dict)
-    context: tuple[str, ...] = ()
-    group_column: str | None = None
     verbalizer_instruction: str | None = None
 
     def __post_init__(self) -> None:
-        check_context(self.context)
+        check_kind("columns", self.columns, Columns, "Columns", "columns=Columns(label='verdict')")
+        instead = "a row of the Hub has one image and one label; write other rows to a table for load_examples(…)"
+        self.columns.check_read("huggingface", ("image", "label", "context", "group"), instead)
+        check_context(self.columns.context)
         for label in self.label_names.values():
             self.labels.index(label)
 
@@ -66,21 +65,21 @@ class HuggingFace(RowSource):
     @property
     def task(self) -> Task:
         """The task of a judge, as the options define it."""
-        return Task(self.labels, self.instruction, self.verbalizer_instruction, tuple(self.context))
+        return Task(self.labels, self.instruction, self.verbalizer_instruction, tuple(self.columns.context))
 
     @property
     def _image(self) -> str:
-        return self.image_column
+        return self.columns.image or IMAGE
 
     @property
     def _needed(self) -> tuple[str, ...]:
-        group = () if self.group_column is None else (self.group_column,)
-        return (self.label_column, *self.context, *group)
+        columns = self.columns
+        return (columns.label, *columns.context, *(() if columns.group is None else (columns.group,)))
 
     def _record(self, id_: str, key: RowKey, row: Mapping[str, Any]) -> Record:
-        label = self._label(row[self.label_column])
-        context = {name: text_of(row[name], f"no {name}") for name in self.context}
-        group = None if self.group_column is None else row[self.group_column]
+        label = self._label(row[self.columns.label])
+        context = {name: text_of(row[name], f"no {name}") for name in self.columns.context}
+        group = None if self.columns.group is None else row[self.columns.group]
         return Record(id_, label, key, str(label), None if group is None else str(group), context)
 
     def _label(self, cell: object) -> Label:

@@ -87,15 +87,7 @@ def _rows_of(path: Path, tables: ReviewTables, labels: LabelSpace) -> dict[str, 
     """The rows of a table by id; those that several people labelled are one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of rows without a label: the run has said so
-        columns = TableColumns.of(
-            InputFields.of(tables.images, tables.context),
-            tables.image_column,
-            None if tables.rater_columns else tables.label_column,
-            group=tables.group_column,
-            raters=tuple(tables.rater_columns),
-            rater=tables.rater_column,
-            reason=tables.reason_column,
-        )
+        columns = TableColumns.labelled(tables.columns)
         _, drafts = read_rows(path, columns, labels, tables.allow_outside, tables.require_labels)
     if not tables.repeated and not tables.rater_columns:
         return {str(draft.id): Row(draft, draft.label) for draft in drafts}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from blpo_dspy.data.columns import Columns
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.report.run.folder import read_data
 
@@ -50,6 +51,20 @@ class ReviewTables:
     rule: str = "majority"
     allow_outside: bool = False
     require_labels: bool = False
+
+    @property
+    def columns(self) -> Columns:
+        """Which columns hold what, for their reader."""
+        return Columns(
+            images=self.images,
+            image=self.image_column,
+            label=self.label_column,
+            context=self.context,
+            group=self.group_column,
+            reason=self.reason_column,
+            raters=self.rater_columns,
+            rater=self.rater_column,
+        )
 
 
 @dataclass(frozen=True)

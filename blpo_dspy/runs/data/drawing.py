@@ -117,12 +117,9 @@ def open_choice(choice: SourceChoice, data: Data, labels: LabelSpace | None, tas
             "id": chosen,
             "labels": labels,
             "instruction": task,
-            "image_column": data.image_column or IMAGE,
-            "label_column": data.label_column,
-            "context": data.context or (),
-            "group_column": data.group_column,
+            "columns": data.columns,
         }
-        twice = sorted(set(given) & set(of_table))
+        twice = sorted(set(given) & {*of_table, "image_column", "label_column", "context", "group_column"})
         if twice:
             raise BlpoError(f"--source-option {twice[0]}=…: this has an option of its own, or follows from --source")
         return open_source(_HUB, **given, **of_table)

@@ -13,6 +13,7 @@ import dspy
 
 from blpo_dspy.agreement.people import People
 from blpo_dspy.agreement.raters import human_agreement
+from blpo_dspy.data.columns import Columns
 from blpo_dspy.data.examples import Rated, check_disjoint, item_prints, load_examples, load_rated, split_examples
 from blpo_dspy.data.fields import InputFields, image_prints
 from blpo_dspy.data.images.prepare import PixelPolicy
@@ -30,11 +31,6 @@ Labelled: TypeAlias = "Sequence[dspy.Example] | TableSource"
 """Labelled images: examples, or a table as `load_examples` takes it."""
 
 _MOST_NAMED = 3
-READ_BY = (
-    *("images", "image_column", "label_column", "group_column", "reason_column"),
-    *("allow_outside", "require_labels"),
-)
-"""What `Data` says of how a table is read, by the names of `load_examples`."""
 
 
 @dataclass(frozen=True)
@@ -295,9 +291,7 @@ def _load(
             if data.raters is None:
                 loaded[table] = load_examples(table, labels=labels, **options)
                 continue
-            raters = data.raters
-            who: dict[str, Any] = {"rater_columns": raters.rater_columns or (), "rater_column": raters.rater_column}
-            rated[table] = load_rated(table, labels=labels, rule=raters.rater_rule, **who, **options)
+            rated[table] = load_rated(table, labels=labels, rule=data.raters.rater_rule, **options)
             loaded[table] = rated[table].examples
         except DataError as error:
             errors.append(error)
@@ -321,7 +315,12 @@ def _with_reasons(data: Data, table: Path) -> Data:
 
 def _options(data: Data, policy: PixelPolicy | None) -> dict[str, Any]:
     """How a table is read, as `load_examples` and `load_rated` take it."""
-    return {**{name: getattr(data, name) for name in READ_BY}, "context": data.context or (), "policy": policy}
+    return {
+        "columns": data.columns,
+        "policy": policy,
+        "allow_outside": data.allow_outside,
+        "require_labels": data.require_labels,
+    }
 
 
 def _people(rated: dict[Path, Rated], labels: LabelSpace, choice: RaterChoice) -> People:
@@ -354,9 +353,8 @@ def loaded_set(judge: VisualJudge, name: str, source: Labelled) -> list[dspy.Exa
     """
     if not is_list(source):
         table: Any = source
-        return load_examples(
-            table, labels=judge.labels, images=judge.images, context=judge.context, policy=judge.pixel_policy
-        )
+        columns = Columns(images=judge.images, context=judge.context)
+        return load_examples(table, labels=judge.labels, columns=columns, policy=judge.pixel_policy)
     examples: list[Any] = list(source)  # type: ignore[arg-type]
     for position, example in enumerate(examples):
         check_kind(f"{name}[{position}]", example, dspy.Example, "dspy.Example", f"{name}=splits.{name}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
+from blpo_dspy.data.columns import Columns
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources import SOURCES
 from blpo_dspy.errors import BlpoError
@@ -108,6 +109,21 @@ class Data:
         if self.source is not None and (self.allow_outside or self.require_labels):
             name = "allow-outside" if self.allow_outside else "require-labels"
             raise BlpoError(f"--{name} is for a TABLE of your own")
+
+    @property
+    def columns(self) -> Columns:
+        """Which columns of the table hold what, for its reader."""
+        raters = self.raters
+        return Columns(
+            images=self.images,
+            image=self.image_column,
+            label=self.label_column,
+            context=self.context or (),
+            group=self.group_column,
+            reason=self.reason_column,
+            raters=() if raters is None else raters.rater_columns or (),
+            rater=None if raters is None else raters.rater_column,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ import pytest
 from source_copies import picture, write_parquet, write_zip
 from source_hub import LoopbackHub, point_at, serve
 
+from blpo_dspy.data.columns import Columns
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources import open_source
 from blpo_dspy.data.sources.draw import Source
@@ -42,10 +43,7 @@ def test_nominal_labels_context_and_groups_by_column_names(tmp_path: Path) -> No
     source = opened(
         tmp_path,
         LabelSpace("keep", "drop"),
-        image_column="photo",
-        label_column="verdict",
-        context=("caption",),
-        group_column="author",
+        columns=Columns(image="photo", label="verdict", context=["caption"], group="author"),
     )
     drawn = source.draw(12)
     assert Counter(e.label for e in drawn.examples) == {"keep": 6, "drop": 6}
@@ -61,7 +59,7 @@ def test_ordinal_labels_stored_as_decimals_are_read(tmp_path: Path) -> None:
     rows += [{"image": picture(90), "score": 9.0, "prompt": "p"}, {"image": picture(91), "score": None, "prompt": "p"}]
     rows += [{"image": picture(92), "score": 2.5, "prompt": "p"}, {"image": picture(93), "score": 1.0, "prompt": None}]
     write_parquet(tmp_path, rows, features)
-    source = opened(tmp_path, LabelSpace.ordinal(1, 5), label_column="score", context=("prompt",))
+    source = opened(tmp_path, LabelSpace.ordinal(1, 5), columns=Columns(label="score", context=["prompt"]))
     drawn = source.draw(20)
     assert Counter(e.label for e in drawn.examples) == dict.fromkeys(range(1, 6), 4)
     assert drawn.report.skipped.counts == {"odd label": 2, "no label": 1, "no prompt": 1}
@@ -155,7 +153,7 @@ def test_wrong_options_are_refused_before_anything_is_read() -> None:
     """A context column that cannot be an input, and a label that is not one."""
     labels = LabelSpace("a", "b")
     with pytest.raises(BlpoError, match="description"):
-        opened(Path("nowhere"), labels, context=("description",))
+        opened(Path("nowhere"), labels, columns=Columns(context=["description"]))
     with pytest.raises(BlpoError, match="'c' is not one of the labels"):
         opened(Path("nowhere"), labels, label_names={0: "c"})
 

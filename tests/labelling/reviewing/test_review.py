@@ -11,6 +11,7 @@ import pytest
 from label_pages import CASES, SCALE, SECRET, Page, photos, reviewing, run_folder
 
 from blpo_dspy.calls.store import StoreError
+from blpo_dspy.data.columns import Columns
 from blpo_dspy.data.examples import item_prints, load_examples
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.report.run.to_review import ReviewCase, load_review_data
@@ -66,8 +67,9 @@ def test_decisions_make_tables_to_compile_with_again(tmp_path: Path) -> None:
         ["006.png", "test", "2", "3", "keep", "2"],
         ["001.png", "train", "2", "2", "keep", "2"],
     ]
-    columns: Any = {"labels": SCALE, "reason_column": "reason", "group_column": "group", "allow_outside": True}
-    again = {split: load_examples(run / f"{split}.again.csv", **columns) for split in ("train", "val", "test")}
+    columns = Columns(reason="reason", group="group")
+    how: Any = {"labels": SCALE, "columns": columns, "allow_outside": True}
+    again = {split: load_examples(run / f"{split}.again.csv", **how) for split in ("train", "val", "test")}
     assert {split: [(e.id[8:], e.label, e.reason, e.group) for e in found] for split, found in again.items()} == {
         "train": [("000.png", 4, "sharp", "g0"), ("001.png", 2, "reason 1", "g1"), ("002.png", 3, "reason 2", "g2")],
         "val": [("005.png", 1, "reason 5", "g5")],

@@ -8,6 +8,7 @@ import dspy
 import pytest
 from PIL import Image
 
+from blpo_dspy.data.columns import Columns
 from blpo_dspy.data.examples import item_prints, load_examples
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import DataError
@@ -23,7 +24,7 @@ def examples(n: int = 40, **columns: Any) -> list[dspy.Example]:
         | {name: make(i) for name, make in columns.items()}
         for i in range(n)
     ]
-    return load_examples(rows, labels=LABELS, context=["prompt"], group_column="group" if columns else None)
+    return load_examples(rows, labels=LABELS, columns=Columns(context=["prompt"], group="group" if columns else None))
 
 
 def prints(part: list[dspy.Example]) -> set[str]:

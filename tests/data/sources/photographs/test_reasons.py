@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from blpo_dspy.data.columns import Columns
 from blpo_dspy.data.examples import load_examples
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.photographs import RATERS, Rater, rated_photographs, write_dataset
@@ -64,6 +65,6 @@ def test_tables_hold_reasons_where_they_are_asked_for(tmp_path: Path) -> None:
     assert tables[0] == [row[:2] for row in tables[1]]
     rows = rated_photographs(RATERS["colour"], **sizes).train
     assert [row[2] for row in tables[1][1:]] == [row.reason for row in rows]
-    loaded = load_examples(reasoned.train, labels=FIVE, reason_column="why")
+    loaded = load_examples(reasoned.train, labels=FIVE, columns=Columns(reason="why"))
     assert [example.get("reason", "") for example in loaded] == [row.reason for row in rows]
     assert 0 < sum("reason" in example for example in loaded) < 10

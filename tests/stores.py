@@ -33,7 +33,9 @@ def records(folder: Path) -> list[tuple[str, int, Any]]:
 
 def answers(folder: Path) -> int:
     """Returns how many answers there are, none in a store that is not made yet."""
-    tables = select(folder, "SELECT 1 FROM sqlite_master WHERE name = 'answers'") if (folder / FILE_NAME).exists() else []
+    tables = (
+        select(folder, "SELECT 1 FROM sqlite_master WHERE name = 'answers'") if (folder / FILE_NAME).exists() else []
+    )
     return 0 if not tables else int(select(folder, "SELECT COUNT(*) FROM answers")[0][0])
 
 

@@ -32,7 +32,7 @@ from blpo_dspy.errors import notice
 from blpo_dspy.models.failures import FATAL_ERRORS
 from blpo_dspy.models.prices import Prices, checked_prices, own_price
 
-# Seconds between two looks at the answer that another process waits for.
+# Seconds until it is asked again whether another process has an answer.
 _ELSEWHERE = 0.05
 
 # Seconds that calls under way get to end when a run is cut short.

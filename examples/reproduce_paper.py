@@ -149,7 +149,7 @@ def _result(data: PaperSet, parts: Sequence[Part], chosen: Choices, out: Path) -
 
 
 def _compared(part: Part, chosen: Choices, folder: Path) -> Comparison:
-    """Runs one comparison; the folder's journal makes the same call resume where it was interrupted."""
+    """Runs one comparison; the folder's store makes the same call resume where it was interrupted."""
 
     def tell(row: ComparisonRow) -> None:
         if part.name == "sweep" and row.method == "none":

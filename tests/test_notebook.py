@@ -45,7 +45,7 @@ NO_RESULTS = {
     **dict.fromkeys(("Batch", "Instructions", "Judgement", "Rejection", "Round", "Trial"), "a part of a BLPOResult"),
     "Validation": "a part of a BLPOResult",
     **dict.fromkeys(("Flips", "Interval", "Ledger"), "a figure of a result, which shows it"),
-    **dict.fromkeys(("Report", "Shard", "ShardPlan"), "what the processes of a job send each other"),
+    **dict.fromkeys(("Chunk", "ChunkPlan", "ChunkReport"), "what the processes of a job send each other"),
     "LabelPage": "a page that is served, shown in tests/labelling/test_notebook_page.py",
     "RunFolder": "the files of a run, which Alignment shows",
 }

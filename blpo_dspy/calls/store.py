@@ -21,6 +21,7 @@ from blpo_dspy.errors import BlpoError, brief
 FILE_NAME = "workspace.sqlite"
 FORMAT_VERSION = 1
 _BUSY_SECONDS = 60.0
+_VERSION = "SELECT (SELECT user_version FROM pragma_user_version), (SELECT COUNT(*) FROM sqlite_master)"
 _NETWORK = ("nfs", "cifs", "smb", "fuse.sshfs", "9p", "afs", "lustre", "glusterfs", "fuse.s3fs", "beegfs", "gpfs")
 
 # A job is one search, measurement or prediction; a session is a process that works on jobs. A request (`key`) is
@@ -111,12 +112,14 @@ class Store:
 
     def _prepare(self) -> None:
         with self._translated():
-            version = self._sql.execute("PRAGMA user_version").fetchone()[0]
+            version, tables = self._sql.execute(_VERSION).fetchone()
         if version > FORMAT_VERSION:
             raise StoreError(
                 f"{self.path}: was written by a newer version of blpo-dspy (format {version}, known is "
                 f"{FORMAT_VERSION}); update blpo-dspy, or choose another folder"
             )
+        if tables and not version:
+            raise StoreError(f"{self.path}: was not written by blpo-dspy; choose another folder")
         with self._translated():
             if not version and self.path is not None:
                 self._sql.execute("PRAGMA journal_mode=WAL")

@@ -48,7 +48,7 @@ class CompileJob:
         min=2,
     )
     run_dir: Path | None = option(
-        "Folder for journal, judge.json, result.json, report.html; continues a run cut short.", metavar="DIR"
+        "Folder for workspace.sqlite, judge.json, result.json, report.html; continues a run cut short.", metavar="DIR"
     )
 
 
@@ -66,7 +66,7 @@ class CompareJob:
 
     start: Start
     max_calls: int = option("Maximum number of LM calls of each search.", MISSING, metavar="N", min=1)
-    out: Path = option("Folder for the journal, report.html, results.json, table.md, plot.png.", MISSING, metavar="DIR")
+    out: Path = option("Folder for workspace.sqlite, report.html, results.json, table.md, …", MISSING, metavar="DIR")
     optimizers: str | None = option("Methods, such as blpo,gepa,opro (default: all).", metavar="A,B,…")
     seeds: tuple[int, ...] = option(
         "One run of each method per seed; the first draws the splits.", (0,), metavar="A,B,…"
@@ -101,7 +101,7 @@ class EvaluateJob:
     threads: int | None = same(Search, "threads")
     max_outage: float = same(Search, "max_outage")
     run_dir: Path | None = option(
-        "Folder for a journal of the answers, from which the same command resumes, with --no-cache too.",
+        "Folder for the answers, from which the same command resumes, with --no-cache too.",
         metavar="DIR",
     )
 

@@ -42,8 +42,8 @@ def check_target(path: Path) -> None:
 class Output:
     """Where a table is made, and where it goes from there.
 
-    A journal grows and is locked, which no object store allows: a table with an address is made in the current folder,
-    under the name that the address ends with, and copied to the address when it is complete.
+    No object store takes a file that grows bit by bit: a table with an address is made in the current folder, under the
+    name that the address ends with, and copied to the address when it is complete.
 
     Attributes:
         path: The file.

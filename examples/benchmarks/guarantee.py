@@ -185,7 +185,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--calibrations", type=int, default=1000)
     parser.add_argument("--risk", type=float, default=0.1)
-    parser.add_argument("--keep", type=Path, help="folder for the verdicts and their journals; a temporary one if none")
+    parser.add_argument("--keep", type=Path, help="folder for the verdicts; a temporary one if none")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) if given.keep is None else given.keep

@@ -94,7 +94,7 @@ def main() -> None:
             same, more, running = 0, [], 0
             for kill in range(arguments.kills):
                 before, folder = requests(log), root / f"run{kill}"
-                # Each session has an empty DSPy cache: what is not paid for again comes from the journal.
+                # Each session has an empty DSPy cache: what is not paid for again comes from the store.
                 after = rng.randrange(1, whole)
                 running += killed(address, folder, data, root / f"cache{kill}a", log, after, arguments)
                 finish(address, folder, data, root / f"cache{kill}b", arguments)

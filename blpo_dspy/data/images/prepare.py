@@ -134,7 +134,7 @@ class PixelPolicy(PixelLimits):
         """Returns plain data for JSON, without `check` where it has its default; `from_dict` reads it back."""
         plain = {**asdict(self), "formats": list(self.formats)}
         if self.check == PixelLimits.check:
-            del plain["check"]  # which doesn't change what is sent, so that earlier files and journals stay valid
+            del plain["check"]  # which doesn't change what is sent, so that earlier files stay valid
         return plain
 
     @classmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ def row(error: str | None = None) -> dict[str, object]:
 
 
 @pytest.fixture
-def out(tmp_path: Path) -> Iterator[Path]:
+def out(tmp_path: Path) -> Path:
     """An output with two answers, a failure and three rows."""
     job = opened_job(tmp_path / "o.csv", RUN)
     job.put("k1", "verbalizer", Answer(("ein Bild mit \ud800 und ß",), "stop", Usage(calls=1, usd=0.5)))
@@ -31,7 +30,7 @@ def out(tmp_path: Path) -> Iterator[Path]:
     for key, found in (("a", row()), ("c", row("no such file")), ("b", row())):
         job.put_row(key, found)
     job.close()
-    yield tmp_path / "o.csv"
+    return tmp_path / "o.csv"
 
 
 def check(job: PredictionJob) -> None:

@@ -592,7 +592,7 @@ def test_pairs_are_judged_in_both_orders_into_a_table(suffix: str, photos: Path,
     with pytest.raises(BlpoError, match="orders"):
         world.predict(table, out, orders="one")
     one = world.predict(table, tmp_path / f"one{suffix}", orders="one")
-    assert (world.calls, one.flips, one.labels) == (9, None, {"A": 2, "B": 1})
+    assert (world.calls, one.flips, one.labels) == (6, None, {"A": 2, "B": 1})  # outputs of a folder share answers
     assert "inconsistent" not in read(tmp_path / f"one{suffix}")[0]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -78,11 +79,15 @@ class World:
 
     def predict(self, at: Endpoint, name: str, **options: Any) -> Progress:
         """Predicts into a table."""
-        return predict(self.judge, self.photos, out=self.folder / name, models=at.models, num_threads=2, **options)
+        return predict(self.judge, self.photos, out=self.at(name), models=at.models, num_threads=2, **options)
 
     def table(self, name: str) -> str:
         """What was predicted."""
-        return (self.folder / name).read_text()
+        return self.at(name).read_text()
+
+    def at(self, name: str) -> Path:
+        """Where a table is: in a folder of its own, as outputs in one folder share their answers."""
+        return self.folder / name.partition(".")[0] / name
 
     def plain(self) -> tuple[str, Counter[str]]:
         """What plain calls predict, and their requests."""
@@ -117,8 +122,7 @@ def test_a_batch_predicts_what_plain_calls_do_by_the_same_requests(world: tuple[
     assert (total.calls, total.failed) == (sum(offer.requests for offer in offers), 0) == (len(requests), 0)
     assert total.usd == pytest.approx((total.prompt_tokens * 0.5 + total.completion_tokens * 1.0) / 1e6)
     assert all(offer.cost and offer.cost.usual < offer.cost.most for offer in offers)
-    (here.folder / "batch.jsonl").unlink()
-    (here.folder / "batch.jsonl.journal.jsonl").unlink()
+    shutil.rmtree(here.at("batch.jsonl").parent)
 
 
 def test_failed_rows_expired_batches_and_lost_answers_change_no_prediction(world: tuple[World, Any]) -> None:
@@ -186,7 +190,7 @@ def test_pairs_in_both_orders_take_one_batch(tmp_path: Path) -> None:
     tables = []
     with world.served() as at:
         for name, more in (("plain", {}), ("batch", {"batch_api": replace(QUICK, on_submit=offers.append)})):
-            out = tmp_path / f"{name}.jsonl"
+            out = world.at(f"{name}.jsonl")
             predict(world.judge, rows, out=out, models=at.models, allow_outside=True, **more)
             tables.append(out.read_text())
         assert at.paid("BATCH") == at.paid("POST")
@@ -195,7 +199,7 @@ def test_pairs_in_both_orders_take_one_batch(tmp_path: Path) -> None:
 
 
 def test_plain_calls_and_batches_pay_nothing_for_what_the_other_has_bought(small: World) -> None:
-    """They share the journal; new images are bought as the call says."""
+    """They share the store; new images are bought as the call says."""
     with small.served() as at:
         small.predict(at, "p.jsonl", max_calls=2)
         small.predict(at, "p.jsonl", batch_api=QUICK)

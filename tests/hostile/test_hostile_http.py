@@ -345,7 +345,7 @@ def http_cases(judge: Callable[[Served], list[dict[str, Any]]] = judged) -> Iter
 
     def case(name: str, reply: Reply, expected: str, engine: str = "lm15") -> Case:
         error = "" if "error" in expected else None
-        kept = ("p.jsonl.journal.jsonl",)
+        kept = ("workspace.sqlite",)
         return Case(f"{engine}: {name}", partial(served, reply, engine), judge, came_to(expected), error, kept)
 
     for number, status in enumerate(STATUSES):

@@ -9,6 +9,7 @@ import dspy
 import pytest
 from engines import Seen
 from photographs import Recording, photographs, recorded_models, student
+from stores import select
 
 from blpo_dspy.errors import DataError
 from blpo_dspy.optimizers.base import JudgeOptimizer
@@ -118,17 +119,16 @@ def test_a_prompt_says_what_a_reason_is_where_there_is_one_and_stays_as_it_is_wi
 
 
 def test_a_run_with_reasons_is_another_run(tmp_path: Any) -> None:
-    """Its journal is that of another one; reasons of validation rows, which nobody reads, make no difference."""
+    """Its store is that of another one; reasons of validation rows, which nobody reads, make no difference."""
     train, val = photographs()["trainset"], photographs()["valset"]
-    digests = []
+    digests: list[Any] = []
     for rows, others in ((train, val), (train, reasoned("val")), (reasoned("train"), val)):
         folder = tmp_path / str(len(digests))
         models = recorded_models(Recording())
         BLPO(prompt_model=models.optimizer, task_model=models.judge, log_dir=folder).claim_folder(
             student(), trainset=rows, valset=others
         )
-        (header,) = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()[:1]]
-        digests.append(json.dumps(header, sort_keys=True))
+        digests += select(folder, "SELECT fingerprint FROM jobs")
     assert digests[0] == digests[1] != digests[2]
 
 

@@ -13,6 +13,7 @@ import pytest
 from engines import ScriptedServer, Seen, completion
 from hypothesis import given
 from hypothesis import strategies as st
+from stores import answers
 from worlds import TRAIN, VALIDATION, brightness, mind, student, world
 
 from blpo_dspy.calls.budget import Budget
@@ -184,7 +185,7 @@ def test_a_void_step_ends_the_run_and_the_same_call_goes_on(tmp_path: Path) -> N
     lm = world(failing, num_retries=0)
     with pytest.raises(ModelError, match="down"):
         _compiled(lm, log_dir=tmp_path, on_round=lights_out)
-    paid = sum(json.loads(line)["kind"] == "answer" for line in (tmp_path / "journal.jsonl").open())
+    paid = answers(tmp_path)
     down = False
     before = len(lm.engine.seen)
     again = _compiled(lm, log_dir=tmp_path)

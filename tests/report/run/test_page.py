@@ -256,7 +256,7 @@ def test_a_folder_without_a_run_is_said_so(tmp_path) -> None:
     """By its file, with the way out."""
     with pytest.raises(BlpoError, match=r"result\.json: cannot be read .*blpo compile --run-dir"):
         load_run(tmp_path)
-    (tmp_path / "journal.jsonl").write_text("")
+    (tmp_path / "workspace.sqlite").write_text("")
     with pytest.raises(BlpoError, match=r"the run there has not ended.* repeat its command"):
         load_run(tmp_path)
 

@@ -34,8 +34,8 @@ class Command:
         self._out, self._err = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115 - as long as it is
         streams = [Connection(os.dup(file.fileno()), readable=False) for file in (self._out, self._err)]
         given = list(map(str, words)), str(cwd), dict(os.environ)
-        # One that hangs ends with the tests.
-        self._process = _FORKS.Process(target=_run, args=(*given, *streams), daemon=True)
+        # One that hangs ends with the tests; a daemon may not start processes of its own.
+        self._process = _FORKS.Process(target=_run, args=(*given, *streams), daemon="--workers" not in words)
         self._process.start()
         for stream in streams:
             stream.close()

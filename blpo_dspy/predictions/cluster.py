@@ -12,6 +12,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -137,14 +138,14 @@ class ClusterRun:
             while self._running:
                 self._next(1.0)
                 self._submit()
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, CancelledError) as error:
             if isinstance(error, BlpoError):
                 raise
             raise BlpoError(
                 f"the cluster's scheduler is gone ({cause(error)}); what is done stays, and the same call continues"
             ) from error
         finally:
-            with contextlib.suppress(OSError, RuntimeError):
+            with contextlib.suppress(OSError, RuntimeError, CancelledError):
                 self._end()
 
     def _next(self, seconds: float) -> None:

@@ -91,7 +91,7 @@ def job(folder: Path, number: int, kills: int, failing: float, rng: random.Rando
             str(folder / "judge.json"),
             str(folder / "photos"),
             "--out",
-            str(folder / f"{number}.jsonl"),
+            str(folder / str(number) / "out.jsonl"),  # outputs in one folder share their answers
         ]
         command += ["--model", "openai/embedded", "--api-base", address, "--batch-api", "--poll", "0.02", "--no-cache"]
         return killed_until_done(command, log, kills, rng), answered(log)
@@ -112,12 +112,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         judge.save(folder / "judge.json")
         with start_server(Options(log=folder / "plain.log")) as address:
             models = Models.named("openai/embedded", api_base=address, cache=False)
-            predict(judge, folder / "photos", out=folder / "plain.jsonl", models=models)
-        plain, rows = (folder / "plain.jsonl").read_bytes(), answered(folder / "plain.log")
+            predict(judge, folder / "photos", out=folder / "plain" / "out.jsonl", models=models)
+        plain, rows = (folder / "plain" / "out.jsonl").read_bytes(), answered(folder / "plain.log")
         kills, jobs, equal, paid = 0, 0, 0, 0
         while kills < given.kills:
             done, found = job(folder, jobs, given.kills - kills, given.failing, rng)
-            equal += (folder / f"{jobs}.jsonl").read_bytes() == plain and found == rows
+            equal += (folder / str(jobs) / "out.jsonl").read_bytes() == plain and found == rows
             kills, jobs, paid = kills + done, jobs + 1, paid + found.total()
     print(f"killed {kills} times in {jobs} jobs of {rows.total()} rows")
     print(f"predictions and requests those of plain calls: {equal} of {jobs} jobs")

@@ -7,7 +7,7 @@ image once; no session may have sent more requests than its cap; and requests ma
 way at a kill: the calls of one process, then those of all.
 
 usage: python examples/benchmarks/kill_workers.py [--moments 2] [--images 160] [--latency-ms 20] [--seed 0]
-    [--engines pool,dask]
+    [--engines own,cluster]
 """
 
 from __future__ import annotations
@@ -123,11 +123,11 @@ def children(process: int) -> list[int]:
 @contextlib.contextmanager
 def engines(names: list[str], address: str) -> Iterator[list[Engine]]:
     """Yields those that are there."""
-    found = [Engine("pool", address, "", children)] if "pool" in names else []
+    found = [Engine("own", address, "", children)] if "own" in names else []
     with contextlib.ExitStack() as opened:
-        if "dask" in names and importlib.util.find_spec("distributed") is None:
+        if "cluster" in names and importlib.util.find_spec("distributed") is None:
             print('dask: not measured, as it is not installed: pip install "blpo-dspy[dask]"')
-        elif "dask" in names:
+        elif "cluster" in names:
             from distributed import Client, LocalCluster  # noqa: PLC0415 - an extra
 
             options: dict[str, Any] = {
@@ -138,7 +138,7 @@ def engines(names: list[str], address: str) -> Iterator[list[Engine]]:
             cluster = opened.enter_context(LocalCluster(**options, silence_logs=50))
             client = opened.enter_context(Client(cluster))
             pids = lambda _: list(client.run(os.getpid, on_error="ignore").values())  # noqa: E731 - it needs the client
-            found.append(Engine("dask", address, cluster.scheduler_address, pids))
+            found.append(Engine("cluster", address, cluster.scheduler_address, pids))
         yield found
 
 
@@ -182,7 +182,7 @@ def moment(engine: Engine, server: Server, rng: random.Random, folder: Path, out
 
 def measure(engine: Engine, server: Server, root: Path, given: argparse.Namespace) -> None:
     """Prints what killing cost on one engine."""
-    folder, whole = root / "photos", root / f"{engine.name}-whole.csv"
+    folder, whole = root / "photos", root / f"{engine.name}-whole" / "out.csv"
     server.seen.clear()
     server.most = 0
     finish(engine.start(folder, whole))
@@ -192,7 +192,7 @@ def measure(engine: Engine, server: Server, root: Path, given: argparse.Namespac
     at_once, rng, same = server.most, random.Random(f"{given.seed}:moments"), 0
     total, most = Counter[str](), Counter[str]()
     for number in range(given.moments):
-        out = root / f"{engine.name}{number}.csv"
+        out = root / f"{engine.name}{number}" / "out.csv"
         found = moment(engine, server, rng, folder, out, given.images)
         total.update(found)
         most |= Counter(found)
@@ -214,7 +214,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=160)
     parser.add_argument("--latency-ms", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--engines", default="pool,dask")
+    parser.add_argument("--engines", default="own,cluster")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, Server(given.latency_ms / 1000) as server:
         root = Path(name)

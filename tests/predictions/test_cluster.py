@@ -143,14 +143,14 @@ def test_a_cluster_gives_the_table_of_one_process_and_keeps_the_caps(
 
 @pytest.mark.parametrize("first", ["here", "there"])
 def test_a_run_begun_in_one_place_goes_on_in_the_other(first: str, cluster: Any, photos: Path, tmp_path: Path) -> None:
-    """No paid call is repeated, also where an image was described and not judged."""
+    """No paid call is repeated."""
     judge = VisualJudge(SAFETY, instruction="Judge how safe it is.", evidence="both")
     places: list[dict[str, Any]] = [{}, {"cluster": cluster}]
     with ScriptedServer(safe) as server:
         options: dict[str, Any] = {"out": tmp_path / "o.csv", "models": models_at(server), "num_threads": 2}
         for where in places if first == "here" else places[::-1]:
-            cap = {"max_calls": 21} if where == places[first == "there"] else {}
-            done = predict(judge, photos, **options, **where, **cap)
+            more = {"max_calls": 20, "num_threads": 1} if where == places[first == "there"] else {}
+            done = predict(judge, photos, **{**options, **where, **more})
         assert done.complete
         assert (len(server.bodies), repeated(server)) == (96, 0)
 
@@ -178,8 +178,11 @@ def test_an_error_of_a_worker_is_raised(cluster: Any, photos: Path, tmp_path: Pa
         predict(JUDGE, photos, out=tmp_path / "o.csv", models=models_at(server), cluster=cluster.scheduler_address)
 
 
-def test_a_scheduler_that_goes_away_ends_the_call_and_what_is_done_stays(photos: Path, tmp_path: Path) -> None:
+def test_a_scheduler_that_goes_away_ends_the_call_and_what_is_done_stays(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The next call continues, here chunk by chunk."""
+    monkeypatch.setattr("blpo_dspy.predictions.cluster._CONNECTING", 2)
     distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
     out, own = tmp_path / "o.csv", distributed.LocalCluster(n_workers=1, silence_logs=50, **LOCAL)
 

@@ -170,7 +170,7 @@ def test_a_cap_stops_and_the_same_command_goes_on(world: Path, tmp_path: Path) -
     command = ("judge", world / "judge.json", world / "photos" / "test.csv", "--out", out, *OFFLINE)
     stopped = blpo(*command, "--max-calls", "4", "--threads", "1")
     assert (stopped.exit_code, out.exists()) == (1, False)
-    assert f"2 of 5 rows are kept in {out}.journal.jsonl. Repeat the command" in stopped.stdout
+    assert f"2 of 5 rows are kept in {tmp_path}/workspace.sqlite. Repeat the command" in stopped.stdout
     assert blpo(*command).exit_code == 0
     assert len(rows_of(out)) == 5
 
@@ -266,7 +266,7 @@ def test_a_server_that_refuses_every_image_is_not_asked_about_all(
     assert done.exit_code == 2
     assert f"the model {why}: [openai/x] no such model; you sent Bearer ***" in done.stderr
     assert len(server.bodies) <= most
-    assert "sk-of-nobody" not in "".join(path.read_text() for path in tmp_path.iterdir())
+    assert b"sk-of-nobody" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("how", "workers"), [(signal.SIGKILL, ()), (signal.SIGINT, ()), (signal.SIGINT, (1,))])
@@ -290,6 +290,6 @@ def test_a_run_cut_short_goes_on_and_pays_for_nothing_twice(
             assert "Repeat the command to resume from there." in process.stderr
         assert blpo("judge", world / "judge.json", world / "photos", "--out", out, *model).exit_code == 0
         assert 60 <= answered(log) <= 60 + 2
-        whole = tmp_path / "whole.csv"
+        whole = tmp_path / "undisturbed" / "p.csv"
         assert blpo("judge", world / "judge.json", world / "photos", "--out", whole, *model).exit_code == 0
     assert out.read_bytes() == whole.read_bytes()

@@ -21,6 +21,7 @@ from blpo_dspy.errors import BlpoError, brief
 FILE_NAME = "workspace.sqlite"
 FORMAT_VERSION = 1
 _BUSY_SECONDS = 60.0
+_LARGEST = 2**53  # whatever a server claims to have counted
 _VERSION = "SELECT (SELECT user_version FROM pragma_user_version), (SELECT COUNT(*) FROM sqlite_master)"
 _NETWORK = ("nfs", "cifs", "smb", "fuse.sshfs", "9p", "afs", "lustre", "glusterfs", "fuse.s3fs", "beegfs", "gpfs")
 
@@ -156,7 +157,7 @@ class Store:
 
     def spend(self, job: int, role: str, model: str, usage: dict[str, Any]) -> None:
         """Adds a usage to what a job has spent."""
-        values = [usage.get(name, 0) for name in SPENT]
+        values = [min(usage.get(name, 0), _LARGEST) for name in SPENT]
         self.write(_SPEND, (job, role, model, *values))
 
     @contextlib.contextmanager

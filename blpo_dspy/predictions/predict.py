@@ -130,6 +130,7 @@ def predict(
     judge = judge if confidence is None else judge.confident(confidence)
     output, cap = Output.at(out), Cap(max_calls, max_usd)
     target, batch = output.path, batch_api_of(batch_api, checked_prices(prices))
+    elsewhere = _elsewhere(workers, cluster, batch=batch is not None)
     checked_outage(max_outage)
     thread_count(num_threads)
     if max_in_flight is not None:
@@ -139,7 +140,6 @@ def predict(
     asked = given_models(judge, models)
     note_other_models(judge, asked)
     priced(judge, asked, max_usd if batch is None else None, prices)
-    elsewhere = _elsewhere(workers, cluster, batch=batch is not None)
     check_plain(judge, batch=batch is not None, elsewhere=elsewhere)
     inputs = source if isinstance(source, Inputs) else inputs_of(judge, source, image_column, texts, allow_outside)
     job = Job(judge, inputs, output, asked, orders, prices, max_outage, on_read, on_progress, partial_table)
@@ -169,7 +169,13 @@ def _elsewhere(workers: int | None, cluster: Any, *, batch: bool) -> bool:
             "workers= starts processes here and cluster= uses those of Dask; give one of them",
             option=("workers", "cluster"),
         )
-    return workers is not None or cluster is not None
+    elsewhere = workers is not None or cluster is not None
+    if elsewhere and batch:
+        raise BlpoError(
+            "other processes make plain calls; leave out batch_api=True, or workers= and cluster=",
+            option=("batch_api", "workers", "cluster"),
+        )
+    return elsewhere
 
 
 @contextlib.contextmanager

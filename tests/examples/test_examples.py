@@ -136,11 +136,11 @@ def test_a_judge_of_pairs_is_compiled_and_ranks_models(tmp_path: Path) -> None:
     assert ranked[-1][0] == "tinted"
 
 
-def test_shards_are_judged_on_ray_or_one_by_one(tmp_path: Path) -> None:
+def test_chunks_are_judged_on_ray_or_one_by_one(tmp_path: Path) -> None:
     """Which of them is said; every row is in the table."""
     shown = run("ray_judge", tmp_path)
     assert re.match(
-        r"4 shards, judged (by Ray|in this process, as Ray is not installed)\n40 of 40 rows in predictions", shown
+        r"4 chunks, judged (by Ray|in this process, as Ray is not installed)\n40 of 40 rows in predictions", shown
     )
     assert shown.endswith(", 0 errors\n")
 

@@ -19,7 +19,6 @@ from image_files import encoded, photo
 from test_hostile_answers import answer_cases
 from test_hostile_http import http_cases
 from test_hostile_images import POLICY, image_cases
-from test_hostile_journals import journal_cases, searched
 from test_hostile_judge_files import judge_file_cases, new_judge
 from test_hostile_tables import LABELS, table_cases
 
@@ -189,16 +188,6 @@ def lenient_judge(path: Path) -> VisualJudge:
     return judge
 
 
-def forgetful_search(log_dir: Path) -> dict[str, Any]:
-    """Throws away a journal that can't be read, and pays again."""
-    try:
-        return searched(log_dir)
-    except BlpoError:
-        for path in log_dir.iterdir():
-            path.unlink()
-        raise
-
-
 def guessing_server(given: Any) -> list[dict[str, Any]]:
     """Gives a label to whatever a server says."""
     return [{"label": "Safe", "invalid": False, "error": None}] * 2
@@ -215,7 +204,6 @@ FAMILIES: dict[str, tuple[Callable[[], list[Case]], float]] = {
     "images": (lambda: every(image_cases(lenient_image), 10, " seed "), 0.9),
     "tables": (lambda: every(table_cases(lenient_table), 7, "table with"), 0.6),
     "judge files": (lambda: every(judge_file_cases(lenient_judge), 8, "load seed"), 0.6),
-    "journals": (lambda: every(journal_cases(forgetful_search), 6, "search: answer"), 0.7),
     "servers": (lambda: every(http_cases(guessing_server), 6, "status"), 1.0),
 }
 

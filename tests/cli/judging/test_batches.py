@@ -64,7 +64,7 @@ def test_the_cost_comes_before_the_batch_and_the_ledger_after_it(command: list[s
 def test_plain_calls_say_what_they_usually_cost_before_the_first_one(command: list[str]) -> None:
     """For what is left, by the price that is given; without one they say so."""
     with start_server() as base:
-        other = [part.replace("p.csv", "other.csv") for part in command]
+        other = [part.replace("p.csv", "other/p.csv") for part in command]
         unknown = blpo(*other, "--api-base", base, "--max-calls", "1").stderr
         at = [*command, "--api-base", base, "--price", "openai/embedded=20,40", "--json"]
         capped = blpo(*at, "--max-calls", "1")
@@ -112,7 +112,7 @@ def test_options_that_do_not_fit_are_refused(command: list[str]) -> None:
     assert "--poll and --abandon: only for --batch-api" in stray
     assert "--price needs --out" in blpo(*plain, "--price", "m=1,2").stderr
     sharded = blpo(*command, "--batch-api", "--workers", "2").stderr
-    assert "it is judged in shards, by plain calls; leave out --batch-api" in sharded
+    assert "other processes make plain calls; leave out --batch-api" in sharded
     with start_server(Options(batches=None)) as base:
         refused = blpo(*command, "--api-base", base, "--batch-api")
     assert refused.exit_code == 2

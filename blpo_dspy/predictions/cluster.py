@@ -124,6 +124,7 @@ class ClusterRun:
         self._unfinished: dict[str, list[str]] = session.job.recorded("unfinished", 0) or {}
         self._number = itertools.count()
         self._ending = False
+        self._tasks = 0  # with `max_in_flight` the most chunks at once
 
     def until_done(self) -> None:
         """Has everything judged, until a cap or an error stops it.
@@ -157,12 +158,15 @@ class ClusterRun:
                 self._close(content)
 
     def _submit(self) -> None:
-        each = self._chunk.num_threads or 1
-        workers = len(self._client.ncores())
+        each, slots = self._chunk.num_threads or 1, max(1, sum(self._client.ncores().values()))
         if self._most is not None:
-            workers = max(1, min(workers, self._most // each))
-        while self._waiting and not self._ending and len(self._running) < _EACH * workers:
-            chunk = self._taken(workers, each)
+            if not self._tasks:  # fixed from then on: workers come and go, and chunks may start at once on all of them
+                each = min(each, max(1, self._most // slots))
+                self._chunk, self._tasks = replace(self._chunk, num_threads=each), self._most // each
+            slots = min(slots, self._tasks)
+        most = min(_EACH * slots, self._tasks or _EACH * slots)
+        while self._waiting and not self._ending and len(self._running) < most:
+            chunk = self._taken(slots, each)
             if chunk is None:
                 return
             name = f"{self._topic}-{next(self._number)}"
@@ -170,13 +174,13 @@ class ClusterRun:
             self._running[name] = future, chunk
             future.add_done_callback(lambda _, name=name: self._inbox.put(("done", name)))
 
-    def _taken(self, workers: int, threads: int) -> Chunk | None:
+    def _taken(self, slots: int, threads: int) -> Chunk | None:
         """The next chunk, with the calls that are reserved for it; None if the caps pay for none."""
         spent, reserved = self._spent(), sum(chunk.max_calls or 0 for _, chunk in self._running.values())
         if self._cap.refusal(spent, reserved):
             return None
         most = max(_CONTENTS, _FOR_EACH_THREAD * threads)
-        count = min(most, max(1, len(self._waiting) // (_EACH * workers)))
+        count = min(most, max(1, len(self._waiting) // (_EACH * slots)))
         if self._cap.max_calls is not None:
             count = min(count, (self._cap.max_calls - spent.total.calls - reserved) // self._calls)
         if self._cap.max_usd is not None:
@@ -263,10 +267,11 @@ def _judged(chunk: Chunk, topic: str, name: str) -> ChunkReport:
     """Judges a chunk on a worker, unless an earlier attempt has begun, whose worker has died."""
     import distributed  # noqa: PLC0415 - an extra
 
-    worker, begun = distributed.get_worker(), distributed.Event(name)
-    if begun.is_set():
+    worker = distributed.get_worker()
+    # Not distributed.Event: its client may be one of the user's, which is closed by now.
+    if distributed.utils.sync(worker.loop, worker.scheduler.event_is_set, name=name):
         return ChunkReport(begun=True)
-    begun.set()
+    distributed.utils.sync(worker.loop, worker.scheduler.event_set, name=name)
 
     def pause(quota: str, seconds: float) -> None:
         worker.log_event(topic, (quota, seconds))

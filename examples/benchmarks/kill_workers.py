@@ -3,8 +3,8 @@
 At each moment three sessions of the same job share an output. In the first, which has a cap on calls, one of the
 processes is killed (kill -9) once the server has seen a random number of requests; the second is killed as a whole,
 likewise; the third runs to its end. Then the output must be that of an undisturbed run, byte for byte, with every
-image once; no session may have sent more requests than its cap; and requests may be repeated only for what was under
-way at a kill: the calls of one process, then those of all.
+image once; no session may have sent more requests than its cap; and requests may be repeated only for the
+chunks that were under way at a kill: those of one process, then those of all.
 
 usage: python examples/benchmarks/kill_workers.py [--moments 2] [--images 160] [--latency-ms 20] [--seed 0]
     [--engines own,cluster]
@@ -103,7 +103,7 @@ def job(address: str, folder: str, out: str, cluster: str, cap: int) -> None:
 
 
 class Engine:
-    """Where shards are judged, and which of its processes can be killed."""
+    """Where chunks are judged, and which of its processes can be killed."""
 
     def __init__(self, name: str, address: str, cluster: str, pids: Callable[[int], list[int]]) -> None:
         self.name, self._address, self._cluster, self.pids = name, address, cluster, pids
@@ -115,9 +115,10 @@ class Engine:
 
 
 def children(process: int) -> list[int]:
-    """The processes of the pool that a session has started."""
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True, check=False)
-    return [int(pid) for pid in listed.stdout.split()]
+    """The workers that a session has started."""
+    command = ["ps", "-o", "pid=,args=", "--ppid", str(process)]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+    return [int(line.split()[0]) for line in listed if "spawn_main" in line]
 
 
 @contextlib.contextmanager
@@ -201,9 +202,8 @@ def measure(engine: Engine, server: Server, root: Path, given: argparse.Namespac
     print(
         f"{engine.name}: {total['processes killed']} processes and {total['jobs killed']} jobs killed at "
         f"{given.moments} moments: {same} of {given.moments} outputs byte-identical, every image once; repeated "
-        f"requests at most {most['repeated']} (mean {total['repeated'] / given.moments:.1f}), with "
-        f"{AT_ONCE // PROCESSES} under way at the kill of a process and {AT_ONCE} at that of the job; requests over "
-        f"the cap: {total['over the cap']}; at most {at_once} at once"
+        f"requests at most {most['repeated']} (mean {total['repeated'] / given.moments:.1f}), "
+        f"those of the chunks that a killed process had; requests over the cap: {total['over the cap']}; at most {at_once} at once"
     )
 
 

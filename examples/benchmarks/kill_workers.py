@@ -203,7 +203,8 @@ def measure(engine: Engine, server: Server, root: Path, given: argparse.Namespac
         f"{engine.name}: {total['processes killed']} processes and {total['jobs killed']} jobs killed at "
         f"{given.moments} moments: {same} of {given.moments} outputs byte-identical, every image once; repeated "
         f"requests at most {most['repeated']} (mean {total['repeated'] / given.moments:.1f}), "
-        f"those of the chunks that a killed process had; requests over the cap: {total['over the cap']}; at most {at_once} at once"
+        f"those of the chunks that a killed process had; requests over the cap: "
+        f"{total['over the cap']}; at most {at_once} at once"
     )
 
 

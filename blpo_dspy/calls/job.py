@@ -7,6 +7,8 @@ every answer that the store holds from there; it pays only for what is missing a
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sys
 import threading
 import time
@@ -106,7 +108,7 @@ class Job:
 
     def _opened(self, kind: str, name: str, fingerprint: str, elsewhere: str) -> int:
         known = self.store.one("SELECT id, fingerprint FROM jobs WHERE kind = ? AND name = ?", (kind, name))
-        command, now = " ".join(sys.argv), time.time()
+        command, now = _command(), time.time()
         if known is None:
             values = (kind, name, fingerprint, command, now, self.store.session)
             sql = "INSERT INTO jobs (kind, name, fingerprint, command, began, session) VALUES (?, ?, ?, ?, ?, ?)"
@@ -256,6 +258,12 @@ class Job:
     def close(self) -> None:
         """Ends the use of the store."""
         self.store.close()
+
+
+def _command() -> str:
+    """The command line, without names and passwords in addresses."""
+    words = [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else []
+    return re.sub(r"//[^/@\s]+@", "//", shlex.join(words))
 
 
 def plain(data: Any) -> str:

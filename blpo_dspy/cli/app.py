@@ -62,6 +62,7 @@ _command("sample", jobs.SampleJob, "collection:sample")
 _command("population", jobs.PopulationJob, "collection:population")
 _command("drift", jobs.DriftJob, "collection:drift")
 _command("report", jobs.ReportJob, "aligning.report:report")
+_command("status", jobs.StatusJob, "status:show_status")
 
 
 def main() -> None:

@@ -316,6 +316,13 @@ class RankJob:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StatusJob:
+    """Show which jobs ran in a folder, how they ended, and what they spent."""
+
+    folder: Path = argument("The folder of a run, or that of predictions or labels.", metavar="DIR")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportJob:
     """Show a run or a comparison as one HTML page. It needs no network."""
 

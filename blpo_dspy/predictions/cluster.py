@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _EACH = 2
 # The most contents of a chunk: few enough to lose with a worker, enough that its threads are busy.
 _CONTENTS, _FOR_EACH_THREAD = 32, 2
+# The most contents of which it is remembered what was answered without a verdict.
+_REMEMBERED = 256
 # How often a chunk is sent whose workers die.
 _TRIES = 5
 _CONNECTING = 30
@@ -232,7 +234,8 @@ class ClusterRun:
             self._unfinished.pop(key, None)
         answered = [row[0] for row in (*chunk.known, *report.answers)]
         if answered:
-            self._unfinished.update(dict.fromkeys((*left, *failed), answered))
+            room = max(0, _REMEMBERED - len(self._unfinished))
+            self._unfinished.update(dict.fromkeys((*left, *failed)[:room], answered))
         if self._unfinished != before:
             self._job.record("unfinished", 0, self._unfinished)
         for key in left:

@@ -133,7 +133,7 @@ def test_help_answers_without_loading_anything_heavy(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert "LOADED []" in done.stdout
-    words = ("demo", "compile", "estimate", "compare", "evaluate", "judge", "rank", "report")
+    words = ("demo", "compile", "estimate", "compare", "evaluate", "judge", "rank", "report", "status")
     for word in (*words, "--version", "--judge-model", "--max-calls", "--optimizers", "--no-images"):
         assert word in done.stdout
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "judge": (["judge.json", "demo/images", "--model", "embedded", "--out", "labels.parquet"], "labels.parquet"),
     "compare": ([*LABELLED, "--optimizers", "none", "--max-calls", "100", "--out", "compared"], "compared/plot.png"),
     "report": (["run", "--out", "again.html"], "again.html"),
+    "status": (["run"], None),
     "rank": (["verdicts.csv"], None),
     "sample": (["labels.parquet", "--n", "20", "--out", "to_label.csv"], "to_label.csv"),
     "population": (["said.csv", "--labels", "people.csv"], None),

@@ -317,7 +317,7 @@ class RankJob:
 
 @dataclass(frozen=True, kw_only=True)
 class StatusJob:
-    """Show which jobs ran in a folder, how they ended, and what they spent."""
+    """Show the jobs of a folder."""
 
     folder: Path = argument("The folder of a run, or that of predictions or labels.", metavar="DIR")
 

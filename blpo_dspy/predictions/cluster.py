@@ -56,7 +56,12 @@ def connected(workers: int | None, cluster: Any) -> Iterator[Client]:
         raise BlpoError('other processes need Dask: pip install "blpo-dspy[dask]"', option="workers") from error
     with contextlib.ExitStack() as opened:
         if workers is not None:
-            local = {"n_workers": workers, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": None}
+            local = {
+                "n_workers": workers,
+                "threads_per_worker": 1,
+                "host": "127.0.0.1",
+                "dashboard_address": "127.0.0.1:0",
+            }
             cluster = opened.enter_context(distributed.LocalCluster(silence_logs="CRITICAL", **local))
         client = cluster
         if not isinstance(cluster, distributed.Client):

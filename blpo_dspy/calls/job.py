@@ -15,13 +15,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from blpo_dspy.calls.answers import Answer
 from blpo_dspy.calls.batch_record import BatchRecord
 from blpo_dspy.calls.budget import Budget
 from blpo_dspy.calls.ledger import Ledger, Usage
 from blpo_dspy.calls.store import FILE_NAME, SPENT, Store, StoreError
+
+J = TypeVar("J", bound="Job")
 
 Counting: TypeAlias = Literal["own", "all", "none"]
 
@@ -94,6 +96,15 @@ class Job:
                     f"{found}: was written by an earlier version of blpo-dspy, whose runs this one does not continue; "
                     f"{options.get('elsewhere', 'choose another folder')}"
                 )
+        return cls.in_store(folder, kind, fingerprint, **options)
+
+    @classmethod
+    def in_store(cls: type[J], folder: Path, kind: str, fingerprint: Mapping[str, Any], **options: Any) -> J:
+        """Returns a job in the store of a folder, whatever else is there; options are those of the class.
+
+        Raises:
+            StoreError: As `Store`, or if it holds another run.
+        """
         store = Store(folder / FILE_NAME)
         try:
             return cls(store, kind, fingerprint, **options)
@@ -173,25 +184,24 @@ class Job:
 
     def put(self, key: str, role: str, answer: Answer, model: str = "") -> None:
         """Writes an answer down; it is kept once this returns."""
-        usage = answer.usage.counts
         with self.store.transaction():
             self.store.write("DELETE FROM under_way WHERE memory = ? AND key = ?", (self._memory, key))
-            self.store.write(
-                "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (self._memory, key, self.id, role, model, json.dumps(usage), json.dumps(answer.to_dict(), default=str)),
-            )
-            self.store.spend(self.id, role, model, usage)
+            self._keep(key, role, model, answer.usage.counts, json.dumps(answer.to_dict(), default=str))
         with self._lock:
             self._claimed.add(key)
         self._count(answer.usage)
+
+    def _keep(self, key: str, role: str, model: str, usage: dict[str, Any], answer: str) -> None:
+        """Writes an answer, as JSON, and what it cost; part of a transaction."""
+        values = (self._memory, key, self.id, role, model, json.dumps(usage), answer)
+        self.store.write("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+        self.store.spend(self.id, role, model, usage)
 
     def put_failed(self, key: str, role: str, usage: Usage, model: str = "") -> None:
         """Writes down that an attempt at a request failed, and its usage."""
         with self.store.transaction():
             self.store.write("DELETE FROM under_way WHERE memory = ? AND key = ?", (self._memory, key))
-            values = (self.id, key, role, json.dumps(usage.counts))
-            self.store.write("INSERT INTO failures VALUES (?, ?, ?, ?)", values)
-            self.store.spend(self.id, role, model, usage.counts)
+            self.store.fail(self.id, key, role, model, usage.counts)
         self._count(usage)
 
     def failed(self) -> dict[str, Usage]:

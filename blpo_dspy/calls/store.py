@@ -7,6 +7,7 @@ parts of one (`synchronous=NORMAL` with a write-ahead log).
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import sqlite3
@@ -145,15 +146,18 @@ class Store:
                 if not self.lives(session):
                     lost = self.rows("SELECT job, key, role, model FROM under_way WHERE session = ?", (session,))
                     for job, key, role, model in list(lost):
-                        usage = '{"calls": 1, "failed": 1}'
-                        self.write("INSERT INTO failures VALUES (?, ?, ?, ?)", (job, key, role, usage))
-                        self.spend(job, role, model, {"calls": 1, "failed": 1})
+                        self.fail(job, key, role, model, {"calls": 1, "failed": 1})
                     self.write("DELETE FROM under_way WHERE session = ?", (session,))
 
     def lives(self, session: int) -> bool:
         """Whether the process of a session is still there, on this machine."""
         pid, host, started = self.one("SELECT pid, host, started FROM sessions WHERE id = ?", (session,))
         return bool(session == self.session or (host == socket.gethostname() and started == _started(pid)))
+
+    def fail(self, job: int, key: str, role: str, model: str, usage: dict[str, Any]) -> None:
+        """Writes down the usage of a failed attempt at a request."""
+        self.write("INSERT INTO failures VALUES (?, ?, ?, ?)", (job, key, role, json.dumps(usage)))
+        self.spend(job, role, model, usage)
 
     def spend(self, job: int, role: str, model: str, usage: dict[str, Any]) -> None:
         """Adds a usage to what a job has spent."""

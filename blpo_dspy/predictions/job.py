@@ -70,12 +70,9 @@ class PredictionJob(Job):
         """Writes down what another process was answered, and what failed there."""
         with self.store.transaction():
             for key, role, model, usage, answer in answers:
-                values = (self._memory, key, self.id, role, model, usage, answer)
-                self.store.write("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)", values)
-                self.store.spend(self.id, role, model, json.loads(usage))
+                self._keep(key, role, model, json.loads(usage), answer)
             for key, role, model, usage in failures:
-                self.store.write("INSERT INTO failures VALUES (?, ?, ?, ?)", (self.id, key, role, usage))
-                self.store.spend(self.id, role, model, json.loads(usage))
+                self.store.fail(self.id, key, role, model, json.loads(usage))
 
     def _note(self, key: str, data: Mapping[str, Any]) -> Outcome:
         outcome = outcome_of(data)
@@ -97,12 +94,7 @@ def opened_job(out: Path, fingerprint: Mapping[str, Any]) -> PredictionJob:
                 f"{old}: was written by an earlier version of blpo-dspy, whose predictions this one does not continue; "
                 "name another output, or remove it"
             )
-    store = Store(out.parent / FILE_NAME)
-    try:
-        return PredictionJob(store, "prediction", fingerprint, name=out.name)
-    except BaseException:
-        store.close()
-        raise
+    return PredictionJob.in_store(out.parent, "prediction", fingerprint, name=out.name)
 
 
 def is_known(out: Path) -> bool:

@@ -132,7 +132,7 @@ def predict(
     target, batch = output.path, batch_api_of(batch_api, checked_prices(prices))
     elsewhere = _elsewhere(workers, cluster, batch=batch is not None)
     checked_outage(max_outage)
-    thread_count(num_threads)
+    threads = thread_count(num_threads)
     if max_in_flight is not None:
         check_least("max_in_flight", max_in_flight, 1)
     for_people = None if escalated is None else Path(escalated)
@@ -143,7 +143,7 @@ def predict(
     check_plain(judge, batch=batch is not None, elsewhere=elsewhere)
     inputs = source if isinstance(source, Inputs) else inputs_of(judge, source, image_column, texts, allow_outside)
     job = Job(judge, inputs, output, asked, orders, prices, max_outage, on_read, on_progress, partial_table)
-    threads = min(thread_count(num_threads), max_in_flight or thread_count(num_threads))
+    threads = min(threads, max_in_flight or threads)
     if elsewhere:
         with connected(workers, cluster) as client, session_of(job, for_people) as session:
             _judge_elsewhere(job, session, client, cap, threads, max_in_flight)

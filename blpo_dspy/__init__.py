@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from blpo_dspy.agreement.measure import measure_agreement
-    from blpo_dspy.calls.budget import Budget
     from blpo_dspy.comparison.compare import compare
     from blpo_dspy.data.columns import Columns
     from blpo_dspy.data.examples import load_examples, split_examples
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from blpo_dspy.runs.collection.population import estimate_population
     from blpo_dspy.runs.collection.to_label import draw_to_label
     from blpo_dspy.runs.measure import measure
+    from blpo_dspy.workspace.budget import Budget
 
 __version__ = "0.1.0"
 
@@ -66,7 +66,7 @@ _HOME = {
     "ArtifactError": "errors",
     "BlpoError": "errors",
     "BlpoWarning": "errors",
-    "Budget": "calls.budget",
+    "Budget": "workspace.budget",
     "Cascade": "programs",
     "Columns": "data.columns",
     "DataError": "errors",

@@ -18,13 +18,13 @@ import dspy
 
 from blpo_dspy import BLPO, LabelSpace, Models, VisualJudge, predict, rank
 from blpo_dspy.agreement.verdicts import agreement_of
-from blpo_dspy.calls.meter import Meter
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.sources.photographs import RATERS, RatedPair, rated_pairs
 from blpo_dspy.data.sources.photographs.crops import NAMES, crop, photograph
 from blpo_dspy.data.sources.photographs.degradations import degrade
 from blpo_dspy.embedded.sight.pixels import png
 from blpo_dspy.predictions.labelling import inputs_of, label_images
+from blpo_dspy.workspace.meter import Meter
+from blpo_dspy.workspace.workers import Workers
 
 LABELS = LabelSpace.pairwise("A", "B", tie="tie")
 TASK = "Which photograph has the better technical quality?"

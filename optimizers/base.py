@@ -11,7 +11,6 @@ from typing import TypeVar
 import dspy
 from dspy.teleprompt import Teleprompter
 
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.reasons import reason_of
 from blpo_dspy.errors import BlpoError, notice
 from blpo_dspy.log import log_event
@@ -26,6 +25,7 @@ from blpo_dspy.optimizers.validation import lost_labels
 from blpo_dspy.programs.costs import USUAL
 from blpo_dspy.programs.pairs import mirrored
 from blpo_dspy.programs.visual_judge import VisualJudge, single
+from blpo_dspy.workspace.workers import Workers
 
 Program = TypeVar("Program", bound=dspy.Module)
 

@@ -8,9 +8,6 @@ from typing import Any
 
 import dspy
 
-from blpo_dspy.calls.budget import Budget
-from blpo_dspy.calls.ledger import Ledger, Usage
-from blpo_dspy.calls.workers import thread_count
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.prices import known_price
 from blpo_dspy.notebook import html_table
@@ -20,6 +17,9 @@ from blpo_dspy.optimizers.bench.setup import dataset, label_space, program_lms
 from blpo_dspy.optimizers.estimates.costs import call_costs, shortfall, times
 from blpo_dspy.programs.costs import MOST, USUAL
 from blpo_dspy.programs.visual_judge import single
+from blpo_dspy.workspace.budget import Budget
+from blpo_dspy.workspace.ledger import Ledger, Usage
+from blpo_dspy.workspace.workers import thread_count
 
 LATENCY = 2.0
 """Seconds that a call takes unless stated otherwise."""

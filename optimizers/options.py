@@ -10,15 +10,15 @@ from typing import Any, ClassVar
 
 import dspy
 
-from blpo_dspy.calls.budget import Budget
-from blpo_dspy.calls.failures import RunStoppedError
-from blpo_dspy.calls.job import Job
-from blpo_dspy.calls.outages import MAX_OUTAGE, checked_outage
 from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.errors import BlpoError, check_kind, check_least
 from blpo_dspy.models.prices import Prices, checked_prices
 from blpo_dspy.optimizers.bench.scoring import Metric, check_metric
 from blpo_dspy.optimizers.docstrings import with_inherited_options
+from blpo_dspy.workspace.budget import Budget
+from blpo_dspy.workspace.failures import RunStoppedError
+from blpo_dspy.workspace.job import Job
+from blpo_dspy.workspace.outages import MAX_OUTAGE, checked_outage
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -10,7 +10,6 @@ from typing import Any
 import dspy
 
 from blpo_dspy.agreement.measure import Agreement, measure_agreement
-from blpo_dspy.calls.failures import RunStoppedError
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import notice
 from blpo_dspy.log import log_event
@@ -18,6 +17,7 @@ from blpo_dspy.optimizers.bench.records import Instructions, Judgement, Validati
 from blpo_dspy.optimizers.bench.run import Run, unmeasured
 from blpo_dspy.optimizers.bench.sampling import drawn
 from blpo_dspy.optimizers.proposals.guards import Guards, mean_losses
+from blpo_dspy.workspace.failures import RunStoppedError
 
 # The share of a cap on calls that validating the start and the end may take, and how often a search goes through the
 # training examples before it learns more of them by heart than from them: what a cap pays for beyond that is better

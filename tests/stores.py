@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from blpo_dspy.calls.store import FILE_NAME
+from blpo_dspy.workspace.store import FILE_NAME
 
 
 def select(folder: Path, sql: str, *values: Any) -> list[tuple[Any, ...]]:

@@ -13,7 +13,6 @@ import pytest
 from worlds import LABELS, TRAIN, VALIDATION, student, world
 
 from blpo_dspy.agreement.measure import measure_agreement
-from blpo_dspy.calls.budget import Budget
 from blpo_dspy.data.columns import Columns
 from blpo_dspy.data.examples import load_examples, load_rated
 from blpo_dspy.data.labels.space import LabelSpace
@@ -23,6 +22,7 @@ from blpo_dspy.models.lm import Models, make_lm
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.predictions.predict import predict
 from blpo_dspy.programs import VisualJudge
+from blpo_dspy.workspace.budget import Budget
 
 NAMES: Any = ["dark", "bright"]
 SPACE = "write LabelSpace('dark', 'bright')"

@@ -13,9 +13,9 @@ import pytest
 from dspy.utils.callback import BaseCallback
 from worlds import TRAIN, VALIDATION, student, world
 
-from blpo_dspy.calls.budget import Budget
 from blpo_dspy.errors import BlpoError, BlpoWarning, DataError, notice
 from blpo_dspy.optimizers import BLPO
+from blpo_dspy.workspace.budget import Budget
 
 
 def compiled(**options: Any) -> int:

@@ -15,12 +15,12 @@ from judges import answers, judge_with
 from photographs import photographs, student
 from PIL import Image
 
-from blpo_dspy.calls.outages import Outages
 from blpo_dspy.embedded.engine import embedded_lm
 from blpo_dspy.errors import BlpoWarning
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.predictions.predict import predict
+from blpo_dspy.workspace.outages import Outages
 
 
 @pytest.mark.slow

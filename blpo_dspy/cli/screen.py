@@ -23,7 +23,6 @@ from blpo_dspy.agreement.figures import table_figures
 from blpo_dspy.agreement.intervals import Interval, PairedComparison, flips_in_words
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.verdicts import Verdict
-from blpo_dspy.calls.ledger import ROLES, Ledger
 from blpo_dspy.cli.flags import with_flags
 from blpo_dspy.errors import BlpoWarning, counted, in_json, shown
 from blpo_dspy.files import writing_output
@@ -33,6 +32,7 @@ from blpo_dspy.runs.checks.after import Checks
 from blpo_dspy.runs.jobs import EMBEDDED
 from blpo_dspy.runs.progress import Watch, quiet_libraries
 from blpo_dspy.runs.record import Aligned
+from blpo_dspy.workspace.ledger import ROLES, Ledger
 
 _OFFLINE = "the offline engine, not a multimodal LLM"
 _WIDEST_TEXT = 100

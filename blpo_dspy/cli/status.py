@@ -6,11 +6,11 @@ from datetime import datetime
 
 from rich.table import Table
 
-from blpo_dspy.calls.ledger import Ledger, Usage
-from blpo_dspy.calls.status import JobStatus, status_of
 from blpo_dspy.cli.jobs import StatusJob
 from blpo_dspy.cli.screen import Screen, cost_in_words
 from blpo_dspy.errors import shown
+from blpo_dspy.workspace.ledger import Ledger, Usage
+from blpo_dspy.workspace.status import JobStatus, status_of
 
 
 def show_status(job: StatusJob, screen: Screen) -> None:

@@ -14,12 +14,6 @@ import dspy
 
 from blpo_dspy.agreement.intervals import agreement_intervals, plain_intervals
 from blpo_dspy.agreement.verdicts import Verdict, agreement_of, compare_verdicts
-from blpo_dspy.calls.budget import Budget
-from blpo_dspy.calls.job import Job
-from blpo_dspy.calls.ledger import ROLES
-from blpo_dspy.calls.meter import Meter
-from blpo_dspy.calls.outages import MAX_OUTAGE, Outages, checked_outage
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.comparison.methods import Method, chosen
 from blpo_dspy.comparison.needs import Terms, check_methods
 from blpo_dspy.data.examples import dataset_fingerprint, item_prints, reasons_fingerprint
@@ -37,6 +31,12 @@ from blpo_dspy.optimizers.bench.records import BLPOResult
 from blpo_dspy.optimizers.bench.setup import dataset
 from blpo_dspy.predictions.labelling import inputs_of, label_images
 from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.workspace.budget import Budget
+from blpo_dspy.workspace.job import Job
+from blpo_dspy.workspace.ledger import ROLES
+from blpo_dspy.workspace.meter import Meter
+from blpo_dspy.workspace.outages import MAX_OUTAGE, Outages, checked_outage
+from blpo_dspy.workspace.workers import Workers
 
 _MOST_LOST = 0.5  # of the calls of a search
 

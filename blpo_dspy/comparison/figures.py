@@ -16,10 +16,10 @@ from blpo_dspy.agreement.intervals import (
     compare_over_seeds,
     interval_over_seeds,
 )
-from blpo_dspy.calls.ledger import ROLES
 from blpo_dspy.comparison.compare import Comparison, ComparisonRow
 from blpo_dspy.models.lm import is_embedded
 from blpo_dspy.report.numbers import ends, figure, p_cell, spread
+from blpo_dspy.workspace.ledger import ROLES
 
 ENDED = "†"
 """Marks the calls of a method that ended by itself before the cap."""

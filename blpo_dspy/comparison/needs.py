@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import dspy
 
-from blpo_dspy.calls.budget import Budget
-from blpo_dspy.calls.job import Job
-from blpo_dspy.calls.outages import MAX_OUTAGE
 from blpo_dspy.comparison.methods import METHODS, Method
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.lm import Models
 from blpo_dspy.models.prices import Prices
 from blpo_dspy.optimizers.base import JudgeOptimizer
 from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.workspace.budget import Budget
+from blpo_dspy.workspace.job import Job
+from blpo_dspy.workspace.outages import MAX_OUTAGE
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.errors import BlpoError, ModelError, notice
 from blpo_dspy.integrations.scoring import Scored, Scoring
 from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.workspace.workers import Workers
 
 
 def judge_reward(

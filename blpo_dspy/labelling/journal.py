@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from blpo_dspy.calls.job import Job, plain
-from blpo_dspy.calls.store import FILE_NAME, Store, StoreError
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, brief
+from blpo_dspy.workspace.job import Job, plain
+from blpo_dspy.workspace.store import FILE_NAME, Store, StoreError
 
 _KIND, _OLD = "labels", ".journal"  # the latter of a version without a store
 

@@ -39,7 +39,7 @@ from dspy.clients.engines.litellm_engine import LiteLLMEngine
 # LiteLLM's functions for batches raise the errors of several clients; DSPy reads status and message of each.
 from dspy.clients.engines.litellm_errors import litellm_errors
 
-# The engine whose answers are bounded (see `calls/bounds.py`, which also replaces an LM's `_engine_store` and the
+# The engine whose answers are bounded (see `workspace/bounds.py`, which also replaces an LM's `_engine_store` and the
 # `_transport` of an engine's router: DSPy passes no transport from an LM to its engine).
 from dspy.clients.engines.lm15_engine import LM15Engine
 

@@ -9,11 +9,6 @@ from typing import Any, TypeAlias
 import cloudpickle
 import dspy
 
-from blpo_dspy.calls.cap import Cap
-from blpo_dspy.calls.ledger import Ledger
-from blpo_dspy.calls.outages import Outages
-from blpo_dspy.calls.store import Store
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.inputs import Inputs
 from blpo_dspy.data.labels.space import Orders
 from blpo_dspy.errors import BlpoError
@@ -23,6 +18,11 @@ from blpo_dspy.predictions.job import PredictionJob
 from blpo_dspy.predictions.session import Contents, Session
 from blpo_dspy.programs.pairs import asked_in
 from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.workspace.cap import Cap
+from blpo_dspy.workspace.ledger import Ledger
+from blpo_dspy.workspace.outages import Outages
+from blpo_dspy.workspace.store import Store
+from blpo_dspy.workspace.workers import Workers
 
 Kept: TypeAlias = tuple[str, str, str, str, str]
 """Of an answer its request, role, model, usage and text; of a failure the text is missing."""

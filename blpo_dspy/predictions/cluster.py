@@ -17,13 +17,13 @@ from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from blpo_dspy.calls.cap import Cap
-from blpo_dspy.calls.ledger import Ledger, Usage
-from blpo_dspy.calls.meter import GRACE
-from blpo_dspy.calls.outages import Outages
 from blpo_dspy.errors import BlpoError, ModelError, cause
 from blpo_dspy.predictions.chunk import Chunk, ChunkReport, judge_chunk
 from blpo_dspy.predictions.session import Session
+from blpo_dspy.workspace.cap import Cap
+from blpo_dspy.workspace.ledger import Ledger, Usage
+from blpo_dspy.workspace.meter import GRACE
+from blpo_dspy.workspace.outages import Outages
 
 if TYPE_CHECKING:
     from distributed import Client, Future

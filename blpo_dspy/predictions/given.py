@@ -11,7 +11,6 @@ import dspy
 import numpy as np
 from PIL import Image
 
-from blpo_dspy.calls.outages import MAX_OUTAGE
 from blpo_dspy.data.images.prepare import ImageSource
 from blpo_dspy.data.inputs import Inputs, check_usable, find_inputs
 from blpo_dspy.data.labels.space import Orders
@@ -24,6 +23,7 @@ from blpo_dspy.predictions.progress import Progress
 from blpo_dspy.programs.cascade import Cascade, models_of_stages, stages_of
 from blpo_dspy.programs.pairs import asked_in
 from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.workspace.outages import MAX_OUTAGE
 
 MOST_NOTES = 5
 """How many notes on what is judged are shown."""

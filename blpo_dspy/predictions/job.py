@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from blpo_dspy.calls.job import Job
-from blpo_dspy.calls.store import FILE_NAME, Store, StoreError
 from blpo_dspy.predictions.results import Outcome, outcome_of
+from blpo_dspy.workspace.job import Job
+from blpo_dspy.workspace.store import FILE_NAME, Store, StoreError
 
 
 class PredictionJob(Job):

@@ -13,9 +13,6 @@ import dspy
 from dspy.utils.exceptions import LMError
 
 from blpo_dspy.agreement.verdicts import Verdict
-from blpo_dspy.calls.failures import RunStoppedError, is_outage
-from blpo_dspy.calls.meter import Meter, observe_answers
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.data.labels.space import Orders
 from blpo_dspy.errors import ModelError, brief, notice
@@ -24,6 +21,9 @@ from blpo_dspy.models.lm import Models
 from blpo_dspy.programs.cascade import Cascade, models_of_stages, stages_of
 from blpo_dspy.programs.pairs import BothOrders, asked_in
 from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.workspace.failures import RunStoppedError, is_outage
+from blpo_dspy.workspace.meter import Meter, observe_answers
+from blpo_dspy.workspace.workers import Workers
 
 # How many failures in a row, from the first image on, mean that the server is not reachable.
 _SIGNS_OF_LIFE = 4

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from blpo_dspy.calls.ledger import Usage
-from blpo_dspy.calls.store import FILE_NAME
 from blpo_dspy.data.inputs import Inputs
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.lm import Models, identity
@@ -19,6 +17,8 @@ from blpo_dspy.predictions.results import escalates_to_people
 from blpo_dspy.programs.cascade import Cascade, stages_of
 from blpo_dspy.programs.pairs import asked_in
 from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.workspace.ledger import Usage
+from blpo_dspy.workspace.store import FILE_NAME
 
 
 def kept_in(out: str | os.PathLike[str]) -> Path:

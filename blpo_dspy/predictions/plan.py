@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
-from blpo_dspy.calls.outages import MAX_OUTAGE
 from blpo_dspy.data.images.prepare import ImageSource
 from blpo_dspy.data.inputs import Inputs
 from blpo_dspy.data.labels.space import Orders
@@ -21,6 +20,7 @@ from blpo_dspy.predictions.predict import common_chunk, finished, session_of
 from blpo_dspy.predictions.progress import Progress
 from blpo_dspy.predictions.session import Session
 from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.workspace.outages import MAX_OUTAGE
 
 
 class ChunkPlan:

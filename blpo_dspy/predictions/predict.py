@@ -8,9 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from blpo_dspy.calls.cap import Cap
-from blpo_dspy.calls.outages import MAX_OUTAGE, Outages, checked_outage
-from blpo_dspy.calls.workers import Workers, thread_count
 from blpo_dspy.data.images.prepare import ImageSource
 from blpo_dspy.data.inputs import Inputs
 from blpo_dspy.data.labels.space import Method, Orders
@@ -32,6 +29,9 @@ from blpo_dspy.predictions.progress import Progress, log_judged
 from blpo_dspy.predictions.seen import SeenFiles
 from blpo_dspy.predictions.session import Session, read_contents
 from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.workspace.cap import Cap
+from blpo_dspy.workspace.outages import MAX_OUTAGE, Outages, checked_outage
+from blpo_dspy.workspace.workers import Workers, thread_count
 
 
 def predict(

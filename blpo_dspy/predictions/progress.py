@@ -9,12 +9,12 @@ from functools import cached_property
 from pathlib import Path
 
 from blpo_dspy.agreement.measure import Flips
-from blpo_dspy.calls.ledger import ROLES, Ledger
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import counted
 from blpo_dspy.log import log_event
 from blpo_dspy.notebook import html_table, one_line
 from blpo_dspy.predictions.results import Outcome
+from blpo_dspy.workspace.ledger import ROLES, Ledger
 
 
 @dataclass(frozen=True, repr=False)

@@ -8,10 +8,10 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from blpo_dspy.calls.store import Store
 from blpo_dspy.data.images.prepare import ImageSource
 from blpo_dspy.data.inputs import Print, content_key, print_of, read_images
 from blpo_dspy.data.rows import Draft
+from blpo_dspy.workspace.store import Store
 
 # A file that was modified so shortly before it was read may change again without another time of modification: file
 # systems keep it in steps of up to 2 s.

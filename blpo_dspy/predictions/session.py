@@ -12,11 +12,6 @@ from typing import Any
 
 from blpo_dspy.agreement.measure import Flips
 from blpo_dspy.agreement.verdicts import Verdict
-from blpo_dspy.calls.cap import Cap
-from blpo_dspy.calls.ledger import Ledger
-from blpo_dspy.calls.meter import Meter
-from blpo_dspy.calls.outages import Outages
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.data.inputs import Inputs, content_key, images_key, print_of, read_images
 from blpo_dspy.data.labels.space import Orders
@@ -42,6 +37,11 @@ from blpo_dspy.predictions.results import (
 from blpo_dspy.predictions.seen import SeenFiles
 from blpo_dspy.programs.cascade import stages_of
 from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.workspace.cap import Cap
+from blpo_dspy.workspace.ledger import Ledger
+from blpo_dspy.workspace.meter import Meter
+from blpo_dspy.workspace.outages import Outages
+from blpo_dspy.workspace.workers import Workers
 
 # Rows of equal content that another process is given, should the first ones have changed.
 _EQUAL = 3

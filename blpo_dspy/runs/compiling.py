@@ -12,14 +12,6 @@ import dspy
 
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.verdicts import Verdict, agreement_of
-from blpo_dspy.calls.allowance import Allowance
-from blpo_dspy.calls.failures import RunStoppedError
-from blpo_dspy.calls.job import Job
-from blpo_dspy.calls.ledger import Ledger
-from blpo_dspy.calls.meter import GRACE, Meter
-from blpo_dspy.calls.outages import Outages
-from blpo_dspy.calls.store import FILE_NAME
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.examples import dataset_fingerprint
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import ModelError, notice
@@ -46,6 +38,14 @@ from blpo_dspy.runs.data.sets import Sets
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import CompileWatch, Watch
 from blpo_dspy.runs.record import Aligned, SplitAgreement, card
+from blpo_dspy.workspace.allowance import Allowance
+from blpo_dspy.workspace.failures import RunStoppedError
+from blpo_dspy.workspace.job import Job
+from blpo_dspy.workspace.ledger import Ledger
+from blpo_dspy.workspace.meter import GRACE, Meter
+from blpo_dspy.workspace.outages import Outages
+from blpo_dspy.workspace.store import FILE_NAME
+from blpo_dspy.workspace.workers import Workers
 
 
 def compile_and_measure(

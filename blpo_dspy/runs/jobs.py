@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
-from blpo_dspy.calls.budget import Budget
-from blpo_dspy.calls.ledger import Usage
-from blpo_dspy.calls.outages import MAX_OUTAGE
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.runs.options.fields import described, option, same
+from blpo_dspy.workspace.budget import Budget
+from blpo_dspy.workspace.ledger import Usage
+from blpo_dspy.workspace.outages import MAX_OUTAGE
 
 EMBEDDED = "embedded"
 

@@ -15,11 +15,6 @@ from blpo_dspy.agreement.figures import table_figures
 from blpo_dspy.agreement.intervals import Interval, PairedComparison, agreement_intervals
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.verdicts import Verdict, agreement_of, compare_verdicts
-from blpo_dspy.calls.job import Job
-from blpo_dspy.calls.ledger import Ledger
-from blpo_dspy.calls.meter import GRACE, Meter
-from blpo_dspy.calls.outages import MAX_OUTAGE, Outages
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.examples import item_prints
 from blpo_dspy.data.labels.space import Orders
 from blpo_dspy.errors import BlpoError, check_kind, notice
@@ -32,6 +27,11 @@ from blpo_dspy.programs.cascade import stages_of
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.data.sets import Labelled, loaded_set
 from blpo_dspy.runs.progress import Watch, watching
+from blpo_dspy.workspace.job import Job
+from blpo_dspy.workspace.ledger import Ledger
+from blpo_dspy.workspace.meter import GRACE, Meter
+from blpo_dspy.workspace.outages import MAX_OUTAGE, Outages
+from blpo_dspy.workspace.workers import Workers
 
 
 @dataclass(frozen=True, repr=False)

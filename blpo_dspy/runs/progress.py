@@ -20,12 +20,12 @@ from dspy.utils.exceptions import LMError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from blpo_dspy.calls.failures import is_outage
 from blpo_dspy.errors import BlpoWarning, counted, shown
 from blpo_dspy.optimizers.bench.records import Round, Validation
 from blpo_dspy.optimizers.blpo.algorithm import BLPO
 from blpo_dspy.optimizers.validation import best
 from blpo_dspy.text import as_data
+from blpo_dspy.workspace.failures import is_outage
 
 # Libraries that log or warn about single calls; what matters of it is counted or raised.
 _CHATTY = (

@@ -11,13 +11,13 @@ import dspy
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.people import ceiling_of
 from blpo_dspy.agreement.verdicts import Verdict
-from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.notebook import html_table, one_line
 from blpo_dspy.optimizers.bench.cards import described, sets_of, versions
 from blpo_dspy.optimizers.bench.records import BLPOResult
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.checks.after import Checks
 from blpo_dspy.runs.data.sets import Sets
+from blpo_dspy.workspace.ledger import Ledger
 
 
 @dataclass(frozen=True, repr=False)

@@ -18,8 +18,6 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from blpo_dspy.agreement.verdicts import Verdict
-from blpo_dspy.calls.meter import Meter
-from blpo_dspy.calls.outages import Outages
 from blpo_dspy.errors import BlpoError, ModelError, check_least
 from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.labelling import label_one, metered, note_other_models
@@ -28,6 +26,8 @@ from blpo_dspy.serving import openapi
 from blpo_dspy.serving.body import BodyReader
 from blpo_dspy.serving.metrics import Metrics
 from blpo_dspy.serving.web import BodyError, refusal
+from blpo_dspy.workspace.meter import Meter
+from blpo_dspy.workspace.outages import Outages
 
 _RETRY_AFTER = "1"  # seconds
 _OPTIONAL = ("inconsistent", "confidence", "escalate")

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 import dspy
 
-from blpo_dspy.calls.failures import RunStoppedError
 from blpo_dspy.optimizers.bench.records import Batch, BLPOResult, Instructions, Judgement, Round, Trial, Validation
 from blpo_dspy.optimizers.bench.run import Run
 from blpo_dspy.optimizers.bench.sampling import shuffled
@@ -22,6 +21,7 @@ from blpo_dspy.optimizers.proposals.asking import Asker
 from blpo_dspy.optimizers.proposals.exhibits import Exhibits, JudgementError, label_names
 from blpo_dspy.optimizers.proposals.proposals import Proposal
 from blpo_dspy.optimizers.rounds import RoundOptimizer
+from blpo_dspy.workspace.failures import RunStoppedError
 
 PLANNED_ROUNDS = VALIDATED_ROUNDS = 4
 MERGED_UPDATES = 3

@@ -23,8 +23,6 @@ from recovery import TASK, examples
 from blpo_dspy import BLPO, LabelSpace, VisualJudge
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.verdicts import agreement_of
-from blpo_dspy.calls.meter import Meter
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.sources.photographs import (
     RATERS,
     RatedEdit,
@@ -40,6 +38,8 @@ from blpo_dspy.data.splits import Splits
 from blpo_dspy.embedded import embedded_lm
 from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.labelling import inputs_of, label_images
+from blpo_dspy.workspace.meter import Meter
+from blpo_dspy.workspace.workers import Workers
 
 _BETTER = "Which photograph has the better technical quality?"
 _KEPT = "Decide whether the edited photograph keeps the quality of the original: keep or reject."

@@ -13,7 +13,6 @@ from typing import Any, ClassVar, NamedTuple
 
 import dspy
 
-from blpo_dspy.calls.meter import GRACE
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.optimizers.base import JudgeOptimizer
 from blpo_dspy.optimizers.baselines.tracking import ProgramState, Tracker
@@ -21,6 +20,7 @@ from blpo_dspy.optimizers.bench.records import BLPOResult, Instructions, Validat
 from blpo_dspy.optimizers.bench.run import Run
 from blpo_dspy.optimizers.bench.sampling import drawn
 from blpo_dspy.optimizers.validation import balanced
+from blpo_dspy.workspace.meter import GRACE
 
 # What DSPy's MIPROv2 asks: about so many training examples at a time, at most so often, then for a summary; for each
 # instruction about program and predictor, then for the instruction; it shows so many answered examples.

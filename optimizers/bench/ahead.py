@@ -8,10 +8,10 @@ from concurrent.futures import Future
 import dspy
 from dspy.utils.exceptions import LMError
 
-from blpo_dspy.calls.failures import is_outage
-from blpo_dspy.calls.meter import asking_ahead
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.workspace.failures import is_outage
+from blpo_dspy.workspace.meter import asking_ahead
+from blpo_dspy.workspace.workers import Workers
 
 
 class Ahead:

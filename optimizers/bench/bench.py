@@ -10,8 +10,6 @@ from typing import Any
 import dspy
 from dspy.utils.exceptions import AdapterParseError, LMError
 
-from blpo_dspy.calls.failures import RunStoppedError, is_outage
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.reasons import reason_of
 from blpo_dspy.errors import BlpoError, ModelError, check_kind
@@ -21,6 +19,8 @@ from blpo_dspy.optimizers.bench.ahead import Ahead
 from blpo_dspy.optimizers.bench.records import Instructions, Judgement
 from blpo_dspy.optimizers.bench.scoring import Metric, scored
 from blpo_dspy.text import as_data
+from blpo_dspy.workspace.failures import RunStoppedError, is_outage
+from blpo_dspy.workspace.workers import Workers
 
 _SILENT_ANSWERS = 20
 _NAMED_FAILURES = 5

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from blpo_dspy.agreement.measure import Agreement
-from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.errors import brief
 from blpo_dspy.notebook import html_table, one_line, share
+from blpo_dspy.workspace.ledger import Ledger
 
 UNCHANGED = "the instruction is unchanged"
 

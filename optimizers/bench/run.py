@@ -8,12 +8,6 @@ from typing import Any
 
 import dspy
 
-from blpo_dspy.calls.allowance import Allowance
-from blpo_dspy.calls.budget import CAPS
-from blpo_dspy.calls.job import Job
-from blpo_dspy.calls.meter import GRACE, Meter
-from blpo_dspy.calls.outages import Outages
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.splits import check_labels
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.models.prices import check_priced
@@ -28,6 +22,12 @@ from blpo_dspy.optimizers.bench.setup import (
     program_lms,
 )
 from blpo_dspy.optimizers.options import OptimizerOptions
+from blpo_dspy.workspace.allowance import Allowance
+from blpo_dspy.workspace.budget import CAPS
+from blpo_dspy.workspace.job import Job
+from blpo_dspy.workspace.meter import GRACE, Meter
+from blpo_dspy.workspace.outages import Outages
+from blpo_dspy.workspace.workers import Workers
 
 
 class Run:

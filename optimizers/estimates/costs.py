@@ -9,12 +9,12 @@ from statistics import mean
 
 import dspy
 
-from blpo_dspy.calls.budget import Budget
-from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.models.prices import known_price
 from blpo_dspy.optimizers.estimates.plan import MetaPrompt, Plan
 from blpo_dspy.optimizers.options import OptimizerOptions
 from blpo_dspy.programs.costs import Assumed, characters, given_tokens, shown_tokens, text_tokens
+from blpo_dspy.workspace.budget import Budget
+from blpo_dspy.workspace.ledger import Usage
 
 
 def call_costs(

@@ -11,9 +11,6 @@ import dspy
 import pydantic
 from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError, LMError
 
-from blpo_dspy.calls.failures import is_outage, once_more
-from blpo_dspy.calls.meter import observe_answers
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.errors import ModelError
 from blpo_dspy.models.adapter import one_call_adapter
 from blpo_dspy.models.failures import FATAL_ERRORS
@@ -23,6 +20,9 @@ from blpo_dspy.optimizers.proposals.guards import Guards
 from blpo_dspy.optimizers.proposals.proposals import Proposal, refusal
 from blpo_dspy.optimizers.proposals.wrapping import unwrapped
 from blpo_dspy.text import as_data
+from blpo_dspy.workspace.failures import is_outage, once_more
+from blpo_dspy.workspace.meter import observe_answers
+from blpo_dspy.workspace.workers import Workers
 
 Inputs = Mapping[str, Any]
 

@@ -10,12 +10,12 @@ import pytest
 from stores import change
 from typer.testing import CliRunner
 
-from blpo_dspy.calls.answers import Answer
-from blpo_dspy.calls.job import Job
-from blpo_dspy.calls.ledger import Usage
-from blpo_dspy.calls.status import status_of
 from blpo_dspy.cli.app import app
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.workspace.answers import Answer
+from blpo_dspy.workspace.job import Job
+from blpo_dspy.workspace.ledger import Usage
+from blpo_dspy.workspace.status import status_of
 
 
 def made(folder: Path) -> None:

@@ -32,7 +32,6 @@ from photographs import (
 )
 from stores import records
 
-from blpo_dspy.calls.store import StoreError
 from blpo_dspy.comparison.compare import Comparison, ComparisonRow, compare, load_comparison
 from blpo_dspy.comparison.figures import remarks
 from blpo_dspy.comparison.methods import METHODS, Method
@@ -41,6 +40,7 @@ from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.optimizers.bench.records import BLPOResult
 from blpo_dspy.optimizers.bench.run import Run
+from blpo_dspy.workspace.store import StoreError
 
 pytestmark = pytest.mark.slow
 

@@ -9,9 +9,9 @@ from dspy.teleprompt import mipro_optimizer_v2
 from engines import scripted_lm
 from photographs import TASK, student
 
-from blpo_dspy.calls.budget import Budget
 from blpo_dspy.comparison.methods import METHODS, chosen, images_together
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.workspace.budget import Budget
 
 ROLES = ("prompt_model", "task_model", "verbalizer_model")
 

@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 import pytest
 from photographs import Recording, photographs, recorded_models, student
 
-from blpo_dspy.calls.budget import Budget
-from blpo_dspy.calls.job import Job
 from blpo_dspy.comparison.compare import compare
 from blpo_dspy.comparison.methods import METHODS, Method, chosen
 from blpo_dspy.comparison.needs import Terms, check_methods
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers import BLPO
+from blpo_dspy.workspace.budget import Budget
+from blpo_dspy.workspace.job import Job
 
 pytestmark = pytest.mark.slow
 

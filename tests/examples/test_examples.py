@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from blpo_dspy.calls.ledger import ROLES
-from blpo_dspy.calls.meter import Meter
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.sources.photographs import RATERS, rated_edits, rated_pairs
 from blpo_dspy.embedded.server.http import Options, start_server
 from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.labelling import inputs_of, label_images
+from blpo_dspy.workspace.ledger import ROLES
+from blpo_dspy.workspace.meter import Meter
+from blpo_dspy.workspace.workers import Workers
 
 pytestmark = [pytest.mark.slow, pytest.mark.wheel]
 

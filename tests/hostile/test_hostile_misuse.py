@@ -16,7 +16,6 @@ from judges import SAFETY, SCALE, answers, judge_with, picture
 from worlds import LABELS, TRAIN, VALIDATION, student, world
 
 from blpo_dspy.agreement.measure import measure_agreement
-from blpo_dspy.calls.budget import Budget
 from blpo_dspy.comparison.compare import compare
 from blpo_dspy.data.examples import load_examples
 from blpo_dspy.data.images.prepare import PixelPolicy
@@ -29,6 +28,7 @@ from blpo_dspy.optimizers.estimate import estimate
 from blpo_dspy.optimizers.proposals.guards import Guards
 from blpo_dspy.predictions.predict import predict
 from blpo_dspy.programs import VisualJudge
+from blpo_dspy.workspace.budget import Budget
 
 pytestmark = pytest.mark.slow
 

@@ -16,9 +16,9 @@ from image_files import write_photos
 from judges import SCALE
 from typer.testing import CliRunner
 
-from blpo_dspy.calls.store import FILE_NAME, Store
 from blpo_dspy.cli.app import app
 from blpo_dspy.programs import VisualJudge
+from blpo_dspy.workspace.store import FILE_NAME, Store
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from label_pages import SCALE
 
-from blpo_dspy.calls.store import StoreError
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling.journal import (
@@ -20,6 +19,7 @@ from blpo_dspy.labelling.journal import (
     RaterJournal,
     check_rater,
 )
+from blpo_dspy.workspace.store import StoreError
 
 CELLS = {"image": "a.png"}
 

@@ -11,9 +11,9 @@ from dspy.utils.exceptions import LMError
 from engines import ScriptedServer, scripted_lm
 from judges import SAFETY, picture
 
-from blpo_dspy.calls.meter import Meter
 from blpo_dspy.models.credentials import secrets_of
 from blpo_dspy.programs import VisualJudge
+from blpo_dspy.workspace.meter import Meter
 
 KEY = "sk-known-to-nobody-else"
 

@@ -19,11 +19,11 @@ from judges import SAFETY
 from PIL import Image
 
 import blpo_dspy
-from blpo_dspy.calls.bounds import Engines, longest_call
-from blpo_dspy.calls.meter import Meter
 from blpo_dspy.models import seams
 from blpo_dspy.models.prices import known_price
 from blpo_dspy.programs import VisualJudge
+from blpo_dspy.workspace.bounds import Engines, longest_call
+from blpo_dspy.workspace.meter import Meter
 
 ROOT = Path(blpo_dspy.__file__).parent
 # Documented: errors, callbacks and teleprompters, the types of requests, and the contract of a custom engine.
@@ -39,7 +39,7 @@ INNER = re.compile(
     r"costs\.\w+ =|main_thread_config|__class__ =|\bf_code\b|_engine_spec|_engine_store|\b_transport\b"
     r"|_shared_transport|__dspy_"
 )
-MAY = {"models/seams.py", "models/splicing.py", "calls/bounds.py", "calls/meter.py"}
+MAY = {"models/seams.py", "models/splicing.py", "workspace/bounds.py", "workspace/meter.py"}
 
 
 def sources() -> dict[str, str]:

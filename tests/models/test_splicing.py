@@ -19,13 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from judges import SAFETY, answers, picture
 
-from blpo_dspy.calls.meter import Meter
-from blpo_dspy.calls.metered_lm import UsageTracker
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.models import splicing
 from blpo_dspy.models.lean import lean_calls
 from blpo_dspy.models.splicing import SplicingMixin
 from blpo_dspy.programs import VisualJudge
+from blpo_dspy.workspace.meter import Meter
+from blpo_dspy.workspace.metered_lm import UsageTracker
 
 FORM = "[[ ## reasoning ## ]]\nseen\n\n[[ ## description ## ]]\n{}\n\n[[ ## label ## ]]\nSafe\n\n[[ ## completed ## ]]"
 AWKWARD = 'a "grey" \\ thing\nover two lines, 5 € \u2028 🙂 {"a": [1]} </b> \x7f'

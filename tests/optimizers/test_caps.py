@@ -12,10 +12,10 @@ import pytest
 from engines import Seen
 from photographs import FIVE, photographs, student
 
-from blpo_dspy.calls.budget import Budget
 from blpo_dspy.comparison.methods import METHODS
 from blpo_dspy.embedded.engine import EmbeddedEngine
 from blpo_dspy.optimizers.baselines.dspy_adapters import DSPyAdapter
+from blpo_dspy.workspace.budget import Budget
 
 pytestmark = pytest.mark.slow
 

@@ -12,8 +12,6 @@ from engines import Seen
 from judges import SAFETY, picture
 from worlds import TRAIN, VALIDATION, brightness, examples, mind, student, world
 
-from blpo_dspy.calls.budget import Budget
-from blpo_dspy.calls.ledger import ROLES, Ledger
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.photographs.dataset import rated_photographs
 from blpo_dspy.data.sources.photographs.raters import RATERS
@@ -25,6 +23,8 @@ from blpo_dspy.optimizers.base import JudgeOptimizer
 from blpo_dspy.optimizers.baselines.opro import OPRO
 from blpo_dspy.optimizers.estimate import Estimate, estimate
 from blpo_dspy.programs import VisualJudge
+from blpo_dspy.workspace.budget import Budget
+from blpo_dspy.workspace.ledger import ROLES, Ledger
 
 pytestmark = pytest.mark.slow
 

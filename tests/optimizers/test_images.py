@@ -9,9 +9,9 @@ import dspy
 import pytest
 from photographs import FIVE, TASK, Recording, photographs, recorded_models
 
-from blpo_dspy.calls.budget import Budget
 from blpo_dspy.optimizers import APO, BLPO, COPRO, GEPA, OPRO, SIMBA, MIPROv2, TextGrad
 from blpo_dspy.programs import VisualJudge
+from blpo_dspy.workspace.budget import Budget
 
 pytestmark = pytest.mark.slow
 

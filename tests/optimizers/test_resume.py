@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from stores import answers, dump, records
 from worlds import TRAIN, VALIDATION, student, world
 
-from blpo_dspy.calls.job import differences
-from blpo_dspy.calls.store import FILE_NAME, StoreError
 from blpo_dspy.optimizers import APO, BLPO, OPRO, TextGrad
 from blpo_dspy.optimizers.baselines import apo_prompts, opro_prompts, textgrad_prompts
 from blpo_dspy.optimizers.blpo import prompts
+from blpo_dspy.workspace.job import differences
+from blpo_dspy.workspace.store import FILE_NAME, StoreError
 
 pytestmark = pytest.mark.slow
 

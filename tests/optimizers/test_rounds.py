@@ -12,13 +12,13 @@ from engines import Seen
 from stores import records
 from worlds import TRAIN, VALIDATION, mind, student, world
 
-from blpo_dspy.calls.budget import Budget
 from blpo_dspy.errors import BlpoError, BlpoWarning, ModelError
 from blpo_dspy.optimizers import BLPO, BLPOResult, Guards
 from blpo_dspy.optimizers.bench.records import UNCHANGED, Batch, Instructions, Rejection, Round, Trial, Validation
 from blpo_dspy.optimizers.bench.run import Run
 from blpo_dspy.optimizers.rounds import RoundOptimizer
 from blpo_dspy.optimizers.validation import best, validation_size
+from blpo_dspy.workspace.budget import Budget
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -13,8 +13,6 @@ import pytest
 from engines import Seen
 from worlds import LABELS, TRAIN, VALIDATION, brightness, mind, student, threshold, world
 
-from blpo_dspy.calls.budget import Budget
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.optimizers import BLPO, OPRO, BLPOResult, Guards
@@ -22,6 +20,8 @@ from blpo_dspy.optimizers.bench.bench import Bench, find_predictors
 from blpo_dspy.optimizers.bench.records import Instructions, Judgement, Validation
 from blpo_dspy.optimizers.bench.run import Run
 from blpo_dspy.optimizers.validation import Validator, agreement_of, lost_labels, parts_of
+from blpo_dspy.workspace.budget import Budget
+from blpo_dspy.workspace.workers import Workers
 
 REFUSAL = dspy.lm15.InvalidRequestError("against our policy")
 VALIDATED = {example.image.url for example in VALIDATION}

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from blpo_dspy.calls.answers import Answer
-from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.predictions.job import PredictionJob, is_known, opened_job
+from blpo_dspy.workspace.answers import Answer
+from blpo_dspy.workspace.ledger import Usage
 
 RUN = {"judge": "a", "models": {"judge": "x"}}
 

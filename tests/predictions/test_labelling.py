@@ -12,13 +12,13 @@ from dspy import lm15
 from engines import Seen, scripted_lm
 
 from blpo_dspy.agreement.verdicts import Verdict, agreement_of
-from blpo_dspy.calls.meter import Meter
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import ModelError
 from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.labelling import inputs_of, label_each, label_images
 from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.workspace.meter import Meter
+from blpo_dspy.workspace.workers import Workers
 
 LABELS = LabelSpace("keep", "reject")
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from blpo_dspy.calls.store import Store
 from blpo_dspy.data.inputs import Inputs, content_key, find_inputs, print_of, read_images
 from blpo_dspy.predictions.seen import SeenFiles
+from blpo_dspy.workspace.store import Store
 
 
 @pytest.fixture

@@ -18,13 +18,13 @@ from stores import answers, change
 from worlds import LABELS, TRAIN, examples, mind, student, world
 from worlds import VALIDATION as WHOLE
 
-from blpo_dspy.calls import meter
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.lm import Models
 from blpo_dspy.runs.compiling import compile_and_measure
 from blpo_dspy.runs.data.sets import Sets
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import Watch
+from blpo_dspy.workspace import meter
 
 pytestmark = pytest.mark.slow
 

@@ -23,7 +23,6 @@ from worlds import LABELS, examples, student, world
 
 from blpo_dspy.agreement.intervals import compare_paired
 from blpo_dspy.agreement.measure import measure_agreement
-from blpo_dspy.calls.store import FILE_NAME
 from blpo_dspy.cli.app import app
 from blpo_dspy.data.examples import dataset_fingerprint
 from blpo_dspy.data.images.prepare import fingerprint
@@ -35,6 +34,7 @@ from blpo_dspy.report import load_run
 from blpo_dspy.runs.folds import Folded, Folds, align_folds, make_folds, share
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import Watch
+from blpo_dspy.workspace.store import FILE_NAME
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,6 @@ import typer
 
 from blpo_dspy.agreement.figures import main_figure, main_words
 from blpo_dspy.agreement.people import ceiling_of
-from blpo_dspy.calls.budget import Budget
 from blpo_dspy.cli.aligning.prechecks import Meters, preflight
 from blpo_dspy.cli.begin import begin, connect, keep_choice, note_offline, note_prices
 from blpo_dspy.cli.jobs import CompareJob
@@ -33,6 +32,7 @@ from blpo_dspy.runs.data.seal import seal
 from blpo_dspy.runs.data.sets import Sets
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import Watch, quiet_libraries
+from blpo_dspy.workspace.budget import Budget
 
 _INTERRUPTED = 130
 

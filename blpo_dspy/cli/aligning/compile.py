@@ -11,7 +11,6 @@ from typing import Any
 from blpo_dspy.agreement.label_errors import FILE_NAME as LABEL_ERRORS
 from blpo_dspy.agreement.label_errors import write_label_errors
 from blpo_dspy.agreement.verdicts import compare_verdicts
-from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.cli.aligning.folds import about_folds, cut_into_folds, searches_in_words, shares_in_words, show_folds
 from blpo_dspy.cli.aligning.prechecks import precheck_calls, prechecks_in_words, run_prechecks
 from blpo_dspy.cli.begin import begin, connect, contradicting, keep_choice, note_offline, note_prices
@@ -31,6 +30,7 @@ from blpo_dspy.runs.data.sets import Sets
 from blpo_dspy.runs.folds import Folds, align_folds, searches_of, share
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.record import Aligned, result
+from blpo_dspy.workspace.ledger import Usage
 
 
 def compile_judge(job: CompileJob, screen: Screen) -> None:

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from blpo_dspy.agreement.figures import table_figures
 from blpo_dspy.agreement.intervals import MeanSd
-from blpo_dspy.calls.budget import CAPS
 from blpo_dspy.cli.screen import Screen, agreement_table, intervals_in_words
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.data.sets import Sets
 from blpo_dspy.runs.folds import Folded, Folds, make_folds
 from blpo_dspy.runs.jobs import Search
+from blpo_dspy.workspace.budget import CAPS
 
 
 def cut_into_folds(folds: int, start: VisualJudge, sets: Sets, seed: int) -> Folds:

@@ -13,14 +13,6 @@ from typing import Any, TypeAlias
 import dspy
 from dspy.utils.exceptions import LMError
 
-from blpo_dspy.calls.allowance import Allowance
-from blpo_dspy.calls.budget import CAPS
-from blpo_dspy.calls.failures import RunStoppedError
-from blpo_dspy.calls.job import Job
-from blpo_dspy.calls.ledger import Ledger, Usage
-from blpo_dspy.calls.meter import GRACE, Meter
-from blpo_dspy.calls.outages import Outages
-from blpo_dspy.calls.workers import Workers, thread_count
 from blpo_dspy.cli.jobs import CompileJob
 from blpo_dspy.cli.screen import Screen, noting, working
 from blpo_dspy.data.fields import all_images
@@ -40,6 +32,14 @@ from blpo_dspy.runs.checks.preflight import (
 )
 from blpo_dspy.runs.checks.repeatability import IMAGES, repeatability
 from blpo_dspy.runs.jobs import Search
+from blpo_dspy.workspace.allowance import Allowance
+from blpo_dspy.workspace.budget import CAPS
+from blpo_dspy.workspace.failures import RunStoppedError
+from blpo_dspy.workspace.job import Job
+from blpo_dspy.workspace.ledger import Ledger, Usage
+from blpo_dspy.workspace.meter import GRACE, Meter
+from blpo_dspy.workspace.outages import Outages
+from blpo_dspy.workspace.workers import Workers, thread_count
 
 _MOST_NOTES = 20
 _Examples: TypeAlias = Sequence[dspy.Example]

@@ -10,9 +10,6 @@ from typing import Any
 
 from blpo_dspy.agreement.intervals import flips_in_words
 from blpo_dspy.agreement.verdicts import Verdict
-from blpo_dspy.calls.meter import Meter
-from blpo_dspy.calls.outages import Outages
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.cli.begin import load_judge, note_offline
 from blpo_dspy.cli.flags import given_texts, with_flags
 from blpo_dspy.cli.jobs import JudgeJob
@@ -30,6 +27,9 @@ from blpo_dspy.predictions.progress import Progress
 from blpo_dspy.programs.cascade import Cascade
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.progress import Watch
+from blpo_dspy.workspace.meter import Meter
+from blpo_dspy.workspace.outages import Outages
+from blpo_dspy.workspace.workers import Workers
 
 _INTERRUPTED = 130
 

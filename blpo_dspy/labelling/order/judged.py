@@ -11,7 +11,6 @@ from pathlib import Path
 
 import dspy
 
-from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.data.examples import item_prints
 from blpo_dspy.data.inputs import Inputs
 from blpo_dspy.data.labels.normalize import Label
@@ -32,6 +31,7 @@ from blpo_dspy.predictions.predict import predict
 from blpo_dspy.predictions.progress import Progress
 from blpo_dspy.predictions.reading import key_of, text_in, verdicts_in, whole_table
 from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.workspace.ledger import Ledger
 
 _SCORES_IN_BIN = 20
 

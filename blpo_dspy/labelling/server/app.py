@@ -15,13 +15,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from blpo_dspy.calls.store import StoreError
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling.server.guard import Guard
 from blpo_dspy.labelling.server.pictures import BusyError, Pictures
 from blpo_dspy.labelling.session import ConflictError, Session
 from blpo_dspy.labelling.table import TableError
 from blpo_dspy.serving.web import BodyError, body_bytes, refusal
+from blpo_dspy.workspace.store import StoreError
 
 _MOST_BYTES = 64 * 1024
 _SECONDS_FOR_BODY = 30

@@ -13,9 +13,9 @@ from typing import Any
 
 from PIL import Image
 
-from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.models.image_tokens import image_tokens
 from blpo_dspy.models.prices import Price, cost
+from blpo_dspy.workspace.ledger import Usage
 
 # Tokens per character of a text, usually and at most.
 _USUAL_SHARE, _MOST_SHARE = 1 / 4, 1 / 2.5

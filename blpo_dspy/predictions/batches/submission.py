@@ -16,13 +16,6 @@ from typing import IO, Any, TypeVar
 import dspy
 from dspy.utils.exceptions import LMError, LMTimeoutError
 
-from blpo_dspy.calls.batch_record import BatchRecord
-from blpo_dspy.calls.batches import BatchMeter, Gathered
-from blpo_dspy.calls.exchange import Received
-from blpo_dspy.calls.failures import is_outage
-from blpo_dspy.calls.job import Job
-from blpo_dspy.calls.ledger import Ledger
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.images.prepare import ImageError
 from blpo_dspy.data.labels.space import Orders
 from blpo_dspy.errors import BlpoError, ModelError
@@ -36,6 +29,13 @@ from blpo_dspy.predictions.batches.costs import Cost, request_cost
 from blpo_dspy.predictions.labelling import metered
 from blpo_dspy.programs.pairs import asked_in, swapped
 from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.workspace.batch_record import BatchRecord
+from blpo_dspy.workspace.batches import BatchMeter, Gathered
+from blpo_dspy.workspace.exchange import Received
+from blpo_dspy.workspace.failures import is_outage
+from blpo_dspy.workspace.job import Job
+from blpo_dspy.workspace.ledger import Ledger
+from blpo_dspy.workspace.workers import Workers
 
 R = TypeVar("R")
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from blpo_dspy.agreement.label_errors import LikelyError
-from blpo_dspy.calls.store import FILE_NAME as STORE
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.report.html import REPORT_DATA, THUMBNAILS
 from blpo_dspy.report.run.items import Item
 from blpo_dspy.report.run.record import FORMAT
+from blpo_dspy.workspace.store import FILE_NAME as STORE
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

@@ -9,10 +9,10 @@ from typing import Any
 
 from blpo_dspy.agreement.guarantee import POWER, SettingTest, labels_needed, lower_bound
 from blpo_dspy.agreement.intervals import Interval, proportion_interval
-from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.errors import BlpoError, counted
 from blpo_dspy.notebook import html_table, one_line
 from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.workspace.ledger import Ledger
 
 _WIDTH = 100
 

@@ -24,9 +24,6 @@ from blpo_dspy.agreement.guarantee import (
 )
 from blpo_dspy.agreement.resampling import Floats, Ints
 from blpo_dspy.agreement.verdicts import Verdict
-from blpo_dspy.calls.ledger import Ledger
-from blpo_dspy.calls.meter import Meter
-from blpo_dspy.calls.outages import MAX_OUTAGE, Outages
 from blpo_dspy.data.examples import item_prints
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace, Method, Orders
@@ -43,6 +40,9 @@ from blpo_dspy.runs.calibration.calibrated import Alone, Calibrated
 from blpo_dspy.runs.data.sets import Labelled, loaded_set
 from blpo_dspy.runs.measure import asking, known_sets
 from blpo_dspy.runs.progress import Watch, watching
+from blpo_dspy.workspace.ledger import Ledger
+from blpo_dspy.workspace.meter import Meter
+from blpo_dspy.workspace.outages import MAX_OUTAGE, Outages
 
 _MANY_FAILED = 0.2
 

@@ -6,9 +6,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from blpo_dspy.calls.job import Job
-from blpo_dspy.calls.ledger import Ledger
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.batches import check_batched
 from blpo_dspy.models.lm import Models
@@ -17,6 +14,9 @@ from blpo_dspy.predictions.batches.submission import Batches
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import Watch
+from blpo_dspy.workspace.job import Job
+from blpo_dspy.workspace.ledger import Ledger
+from blpo_dspy.workspace.workers import Workers
 
 
 def check_search(search: Search, judge: VisualJudge, models: Models, log_dir: Path | None) -> None:

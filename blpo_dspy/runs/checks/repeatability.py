@@ -13,16 +13,16 @@ import dspy
 from blpo_dspy.agreement.figures import pair_figure
 from blpo_dspy.agreement.intervals import Interval
 from blpo_dspy.agreement.raters import human_agreement, rater_intervals
-from blpo_dspy.calls.budget import CAPS
-from blpo_dspy.calls.failures import RunStoppedError
-from blpo_dspy.calls.meter import Meter
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.ratings import ratings_from_columns
 from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.labelling import inputs_of, label_images
 from blpo_dspy.programs.visual_judge import VisualJudge
+from blpo_dspy.workspace.budget import CAPS
+from blpo_dspy.workspace.failures import RunStoppedError
+from blpo_dspy.workspace.meter import Meter
+from blpo_dspy.workspace.workers import Workers
 
 IMAGES = 10
 """How many images are judged repeatedly, where there are as many."""

@@ -14,12 +14,12 @@ from engines import ScriptedServer, completion, scripted_lm
 from PIL import Image
 from typer.testing import CliRunner
 
-from blpo_dspy.calls.store import FILE_NAME
 from blpo_dspy.cli.app import app
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.sources.photographs import RATERS, write_dataset
 from blpo_dspy.embedded.server.http import Options, start_server
 from blpo_dspy.runs.checks.preflight import image_limits, needed_policy, send_largest
+from blpo_dspy.workspace.store import FILE_NAME
 
 pytestmark = pytest.mark.slow
 

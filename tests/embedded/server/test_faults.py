@@ -16,9 +16,6 @@ from hypothesis import strategies as st
 from stores import answers
 from worlds import TRAIN, VALIDATION, brightness, mind, student, world
 
-from blpo_dspy.calls.budget import Budget
-from blpo_dspy.calls.ledger import ROLES
-from blpo_dspy.calls.meter import Meter
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.photographs.dataset import rated_photographs
 from blpo_dspy.data.sources.photographs.raters import RATERS
@@ -28,6 +25,9 @@ from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.optimizers.estimate import estimate
 from blpo_dspy.programs import VisualJudge
+from blpo_dspy.workspace.budget import Budget
+from blpo_dspy.workspace.ledger import ROLES
+from blpo_dspy.workspace.meter import Meter
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,6 @@ from engines import ScriptedServer, completion
 from scripts import script
 from typer.testing import CliRunner
 
-from blpo_dspy.calls.meter import Meter
 from blpo_dspy.cli.app import app
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.photographs import RATERS, rated_photographs, write_dataset
@@ -21,6 +20,7 @@ from blpo_dspy.embedded.server.http import Options, start_server
 from blpo_dspy.models.lm import Models, make_lm
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.programs import VisualJudge
+from blpo_dspy.workspace.meter import Meter
 
 pytestmark = pytest.mark.slow
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from label_pages import CASES, SCALE, SECRET, Page, photos, reviewing, run_folder
 
-from blpo_dspy.calls.store import StoreError
 from blpo_dspy.data.columns import Columns
 from blpo_dspy.data.examples import item_prints, load_examples
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.report.run.to_review import ReviewCase, load_review_data
 from blpo_dspy.runs.data.seal import seal
+from blpo_dspy.workspace.store import StoreError
 
 
 def rows(path: Path) -> list[dict[str, str]]:

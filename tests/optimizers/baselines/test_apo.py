@@ -10,8 +10,6 @@ import worlds
 from engines import Seen, scripted_lm
 from worlds import TRUE_THRESHOLD, examples, mind, student, threshold
 
-from blpo_dspy.calls.budget import Budget
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, DataError
 from blpo_dspy.optimizers import APO, BLPOResult
@@ -19,6 +17,8 @@ from blpo_dspy.optimizers.baselines.apo_prompts import FindReasons
 from blpo_dspy.optimizers.bench.records import Trial
 from blpo_dspy.optimizers.bench.run import Run
 from blpo_dspy.programs import VisualJudge
+from blpo_dspy.workspace.budget import Budget
+from blpo_dspy.workspace.workers import Workers
 
 STEP = 24
 TRAIN = examples(range(0, 250, STEP))

@@ -16,11 +16,11 @@ from dspy.utils.parallelizer import ParallelExecutor
 from engines import Seen, scripted_lm
 from photographs import FIVE, Recording, digest, images_of, photographs, recorded_models, student
 
-from blpo_dspy.calls.budget import Budget
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers.baselines.dspy_adapters import COPRO, GEPA, SIMBA, DSPyAdapter, MIPROv2
 from blpo_dspy.programs import VisualJudge
+from blpo_dspy.workspace.budget import Budget
 
 pytestmark = pytest.mark.slow
 
@@ -293,7 +293,7 @@ def test_copros_samples_differ() -> None:
 
 def test_a_provider_gets_no_seed_it_was_not_given() -> None:
     """Some refuse one; they draw samples by themselves."""
-    from blpo_dspy.calls.meter import Meter
+    from blpo_dspy.workspace.meter import Meter
 
     lm = Meter(num_threads=1).wrap(dspy.LM("openai/gpt-4o", temperature=1.0), "optimizer")
     own = Meter(num_threads=1).wrap(scripted_lm(lambda seen: "yes", temperature=1.0), "optimizer")

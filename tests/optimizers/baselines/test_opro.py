@@ -7,12 +7,12 @@ import pytest
 from engines import Seen, scripted_lm
 from worlds import TRUE_THRESHOLD, brightness, examples, mind, student, threshold
 
-from blpo_dspy.calls.budget import Budget
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.optimizers import OPRO, BLPOResult
 from blpo_dspy.optimizers.baselines.opro_prompts import WriteInstruction
 from blpo_dspy.programs import VisualJudge
+from blpo_dspy.workspace.budget import Budget
 
 STEP = 24
 TRAIN = examples(range(0, 250, STEP))

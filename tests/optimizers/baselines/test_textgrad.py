@@ -7,12 +7,12 @@ import pytest
 from engines import Seen, scripted_lm
 from worlds import examples, mind, student, threshold
 
-from blpo_dspy.calls.budget import Budget
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.optimizers import BLPOResult, TextGrad
 from blpo_dspy.optimizers.baselines.textgrad_prompts import ImproveInstruction
 from blpo_dspy.programs import VisualJudge
+from blpo_dspy.workspace.budget import Budget
 
 STEP = 21
 TRAIN = examples(range(0, 250, STEP))

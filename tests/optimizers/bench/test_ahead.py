@@ -12,13 +12,13 @@ import pytest
 from engines import Seen
 from worlds import LABELS, TRAIN, brightness, mind, student, world
 
-from blpo_dspy.calls.ledger import Ledger
-from blpo_dspy.calls.meter import Meter
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.errors import ModelError
 from blpo_dspy.optimizers.bench.bench import Bench, Predictors
 from blpo_dspy.optimizers.bench.records import Instructions, Judgement
 from blpo_dspy.programs import VisualJudge
+from blpo_dspy.workspace.ledger import Ledger
+from blpo_dspy.workspace.meter import Meter
+from blpo_dspy.workspace.workers import Workers
 
 START = Instructions("Bright is above 20", "Say how bright it is")
 Calls = list[tuple[str, int]]

@@ -12,16 +12,16 @@ from engines import Seen, scripted_lm
 from judges import SAFETY, SCALE, answers, picture
 from worlds import LABELS, TRAIN, brightness, mind, student, world
 
-from blpo_dspy.calls.cap import Cap
-from blpo_dspy.calls.failures import RunStoppedError
-from blpo_dspy.calls.meter import Meter
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.optimizers.bench.bench import Bench, Predictors, find_predictors
 from blpo_dspy.optimizers.bench.records import Instructions, Judgement
 from blpo_dspy.programs import VisualJudge
+from blpo_dspy.workspace.cap import Cap
+from blpo_dspy.workspace.failures import RunStoppedError
+from blpo_dspy.workspace.meter import Meter
+from blpo_dspy.workspace.workers import Workers
 
 
 @contextmanager

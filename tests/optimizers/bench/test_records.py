@@ -8,7 +8,6 @@ import pytest
 from worlds import LABELS
 
 from blpo_dspy.agreement.measure import measure_agreement
-from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.optimizers.bench.records import (
     Batch,
     BLPOResult,
@@ -19,6 +18,7 @@ from blpo_dspy.optimizers.bench.records import (
     Trial,
     Validation,
 )
+from blpo_dspy.workspace.ledger import Ledger
 
 WRONG, HALF, RIGHT = (Judgement(i, "a", "b", loss) for i, loss in enumerate((1.0, 0.5, 0.0)))
 SILENT, FAILED = Judgement(3, "a", None, 1.0), Judgement(4, "a", None, None, failure="no")

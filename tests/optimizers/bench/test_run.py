@@ -15,14 +15,14 @@ from engines import Seen
 from stores import answers, records
 from worlds import LABELS, TRAIN, VALIDATION, mind, student, world
 
-from blpo_dspy.calls.budget import Budget
-from blpo_dspy.calls.failures import RunStoppedError
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.optimizers import OPRO
 from blpo_dspy.optimizers.bench.records import Instructions
 from blpo_dspy.optimizers.bench.run import Run, unmeasured
+from blpo_dspy.workspace.budget import Budget
+from blpo_dspy.workspace.failures import RunStoppedError
+from blpo_dspy.workspace.workers import Workers
 
 
 class Own(dspy.Module):

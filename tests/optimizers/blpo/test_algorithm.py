@@ -12,7 +12,6 @@ from engines import Seen, scripted_lm
 from worlds import LABELS, TRAIN, brightness, mind, student, threshold, world
 from worlds import VALIDATION as WHOLE
 
-from blpo_dspy.calls.budget import Budget
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, DataError, ModelError
 from blpo_dspy.optimizers import BLPO, BLPOResult, Guards, Round
@@ -20,6 +19,7 @@ from blpo_dspy.optimizers.bench.records import Instructions, Validation
 from blpo_dspy.optimizers.bench.setup import label_space
 from blpo_dspy.optimizers.estimate import estimate
 from blpo_dspy.programs import VisualJudge
+from blpo_dspy.workspace.budget import Budget
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 from worlds import LABELS, TRAIN, student, world
 
-from blpo_dspy.calls.budget import Budget
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.comparison.methods import METHODS
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.optimizers import BLPO
@@ -19,6 +17,8 @@ from blpo_dspy.optimizers.bench.records import Instructions, Judgement, Trial
 from blpo_dspy.optimizers.bench.run import Run
 from blpo_dspy.optimizers.blpo.steps import SMALLEST_GAIN
 from blpo_dspy.programs import VisualJudge
+from blpo_dspy.workspace.budget import Budget
+from blpo_dspy.workspace.workers import Workers
 
 DEFAULT = "Describe this image in detail."
 

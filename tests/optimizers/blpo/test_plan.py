@@ -8,11 +8,11 @@ import dspy
 import pytest
 from worlds import TRAIN, VALIDATION, student, world
 
-from blpo_dspy.calls.budget import Budget
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.optimizers.bench.setup import dataset
 from blpo_dspy.optimizers.blpo.plan import plan_blpo
 from blpo_dspy.optimizers.estimates.plan import Plan
+from blpo_dspy.workspace.budget import Budget
 
 
 def planned(program: dspy.Module | None = None, kind: Any = BLPO, **options: Any) -> Plan:

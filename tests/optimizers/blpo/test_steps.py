@@ -12,8 +12,6 @@ import pytest
 from engines import Seen
 from worlds import LABELS, TRAIN, brightness, mind, student, world
 
-from blpo_dspy.calls.meter import Meter
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.optimizers import BLPO, Guards
 from blpo_dspy.optimizers.bench.bench import Bench, find_predictors
 from blpo_dspy.optimizers.bench.records import Batch, Instructions, Judgement, Rejection, Trial
@@ -22,6 +20,8 @@ from blpo_dspy.optimizers.blpo.steps import MetaPrompts, Steps
 from blpo_dspy.optimizers.proposals.asking import Asker
 from blpo_dspy.optimizers.proposals.exhibits import Exhibits
 from blpo_dspy.optimizers.proposals.proposals import Proposal
+from blpo_dspy.workspace.meter import Meter
+from blpo_dspy.workspace.workers import Workers
 
 START = Instructions("Bright is above 20", "Say how bright it is")
 

@@ -4,12 +4,12 @@ import dspy
 import pytest
 from engines import Seen, scripted_lm
 
-from blpo_dspy.calls.meter import Meter
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.errors import ModelError
 from blpo_dspy.optimizers.bench.records import Rejection
 from blpo_dspy.optimizers.proposals.asking import Asker, Reply
 from blpo_dspy.optimizers.proposals.exhibits import JudgementError
+from blpo_dspy.workspace.meter import Meter
+from blpo_dspy.workspace.workers import Workers
 
 MARKER = "<<CUSTOM-TYPE-START-IDENTIFIER>>[]<<CUSTOM-TYPE-END-IDENTIFIER>>"
 

@@ -6,12 +6,12 @@ import dspy
 from engines import Seen, scripted_lm
 from worlds import TRAIN, mind
 
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.optimizers.bench.bench import Bench, Predictors
 from blpo_dspy.optimizers.bench.records import Judgement
 from blpo_dspy.optimizers.proposals.exhibits import Exhibits, JudgementError, ShownAs, label_names
 from blpo_dspy.programs import VisualJudge
+from blpo_dspy.workspace.workers import Workers
 
 SCALE = LabelSpace.ordinal(1, 5)
 MARKER = "<<CUSTOM-TYPE-START-IDENTIFIER>>"

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from judges import picture
 
-from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.predictions.batches.costs import request_cost
+from blpo_dspy.workspace.ledger import Usage
 
 PRICE = (1e6, 1e6)  # a dollar a token
 GPT = "openai/gpt-4o"

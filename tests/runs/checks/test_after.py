@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 from worlds import LABELS, TRAIN, VALIDATION, examples, mind, student, world
 
 from blpo_dspy.agreement.verdicts import Verdict
-from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.cli.app import app
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.photographs import RATERS, write_dataset
@@ -31,6 +30,7 @@ from blpo_dspy.runs.data.sets import Sets
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import Watch
 from blpo_dspy.runs.record import Aligned
+from blpo_dspy.workspace.ledger import Ledger
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,6 @@ from engines import Seen
 from rich.console import Console
 from worlds import TRAIN, VALIDATION, brightness, examples, mind, student, world
 
-from blpo_dspy.calls.ledger import ROLES
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.photographs import RATERS, rated_pairs
 from blpo_dspy.embedded import embedded_lm
@@ -24,6 +23,7 @@ from blpo_dspy.runs.data.sets import Sets
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.progress import Watch
 from blpo_dspy.runs.record import result
+from blpo_dspy.workspace.ledger import ROLES
 
 pytestmark = pytest.mark.slow
 

@@ -12,8 +12,6 @@ import pytest
 from engines import Seen, scripted_lm
 from typer.testing import CliRunner
 
-from blpo_dspy.calls.meter import Meter
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.cli.app import app
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.photographs import RATERS, write_dataset
@@ -21,6 +19,8 @@ from blpo_dspy.embedded.server.http import Options, start_server
 from blpo_dspy.models.lm import Models
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.checks.repeatability import Repeatability, repeatability
+from blpo_dspy.workspace.meter import Meter
+from blpo_dspy.workspace.workers import Workers
 
 LABELS = LabelSpace("keep", "reject")
 

@@ -13,10 +13,10 @@ from dspy.utils.exceptions import LMError
 from engines import ScriptedServer, completion
 from raw_servers import Raw, raw_server
 
-from blpo_dspy.calls import meter as metering
-from blpo_dspy.calls.idempotency import HEADER
-from blpo_dspy.calls.meter import Meter
 from blpo_dspy.models.lm import identity
+from blpo_dspy.workspace import meter as metering
+from blpo_dspy.workspace.idempotency import HEADER
+from blpo_dspy.workspace.meter import Meter
 
 Answer = tuple[int, dict[str, Any], dict[str, str]]
 OPENAI = "http://api.openai.com/v1"

@@ -12,10 +12,6 @@ from typing import Any
 import dspy
 from dspy.utils.exceptions import LMInvalidRequestError, LMUnexpectedError
 
-from blpo_dspy.calls.answers import Answer, Request
-from blpo_dspy.calls.bounds import LARGEST_ANSWER, RECEIVED, TOO_LARGE
-from blpo_dspy.calls.failures import UnreadableAnswerError
-from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.errors import brief
 from blpo_dspy.models.credentials import CREDENTIAL_ERRORS, described, fit_to_show
 from blpo_dspy.models.failures import no_such_model
@@ -24,6 +20,10 @@ from blpo_dspy.models.logprobs import plain_logprobs
 from blpo_dspy.models.prices import Price, cost
 from blpo_dspy.models.seams import CLIENT_KEYS, UsageTracker, extend, known_prices
 from blpo_dspy.models.splicing import SplicingMixin, filling_of
+from blpo_dspy.workspace.answers import Answer, Request
+from blpo_dspy.workspace.bounds import LARGEST_ANSWER, RECEIVED, TOO_LARGE
+from blpo_dspy.workspace.failures import UnreadableAnswerError
+from blpo_dspy.workspace.ledger import Usage
 
 # `n` is always one: several answers are several requests.
 _NOT_PART_OF_A_REQUEST = CLIENT_KEYS | {"cache", "num_retries", "n"}

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blpo_dspy.calls.budget import Budget
-from blpo_dspy.calls.ledger import Ledger, Usage
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.workspace.budget import Budget
+from blpo_dspy.workspace.ledger import Ledger, Usage
 
 CAPS = st.none() | st.integers(1, 100)
 

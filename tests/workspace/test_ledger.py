@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blpo_dspy.calls.ledger import ROLES, Ledger, Usage
+from blpo_dspy.workspace.ledger import ROLES, Ledger, Usage
 
 COUNTS = st.integers(0, 10**6)
 # Whole 64ths of a dollar or second add up exactly, so that order cannot hide behind rounding.

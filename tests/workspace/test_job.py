@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from blpo_dspy.calls.answers import Answer
-from blpo_dspy.calls.batch_record import BatchRecord
-from blpo_dspy.calls.budget import Budget
-from blpo_dspy.calls.job import Job, differences
-from blpo_dspy.calls.ledger import Usage
-from blpo_dspy.calls.store import StoreError
+from blpo_dspy.workspace.answers import Answer
+from blpo_dspy.workspace.batch_record import BatchRecord
+from blpo_dspy.workspace.budget import Budget
+from blpo_dspy.workspace.job import Job, differences
+from blpo_dspy.workspace.ledger import Usage
+from blpo_dspy.workspace.store import StoreError
 
 
 def answer(text: str = "hi", **usage: Any) -> Answer:

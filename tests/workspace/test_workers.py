@@ -7,8 +7,8 @@ from typing import Any
 import dspy
 import pytest
 
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.workspace.workers import Workers
 
 
 def test_results_come_in_the_order_of_the_items() -> None:
@@ -108,7 +108,7 @@ def test_threads_end_with_their_workers_and_keep_no_interpreter_alive() -> None:
 # A program that an error ends while another task is under way.
 _FAILING = """
 import sys, threading, time
-from blpo_dspy.calls import workers
+from blpo_dspy.workspace import workers
 workers.GRACE, workers._UNNOTICED = 0.4, 0.2
 begun = threading.Event()
 
@@ -142,7 +142,7 @@ def test_after_an_error_the_interpreter_lets_calls_end_but_not_for_long(seconds:
 # A program that Ctrl-C reaches again and again, while it hands out tasks.
 _INTERRUPTED = """
 import random, signal, threading, time
-from blpo_dspy.calls import workers
+from blpo_dspy.workspace import workers
 signal.signal(signal.SIGINT, signal.default_int_handler)
 pauses, caught = random.Random(0), 0
 

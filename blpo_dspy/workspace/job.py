@@ -17,11 +17,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from blpo_dspy.calls.answers import Answer
-from blpo_dspy.calls.batch_record import BatchRecord
-from blpo_dspy.calls.budget import Budget
-from blpo_dspy.calls.ledger import Ledger, Usage
-from blpo_dspy.calls.store import FILE_NAME, SPENT, Store, StoreError
+from blpo_dspy.workspace.answers import Answer
+from blpo_dspy.workspace.batch_record import BatchRecord
+from blpo_dspy.workspace.budget import Budget
+from blpo_dspy.workspace.ledger import Ledger, Usage
+from blpo_dspy.workspace.store import FILE_NAME, SPENT, Store, StoreError
 
 J = TypeVar("J", bound="Job")
 

@@ -6,8 +6,8 @@ import sys
 from dataclasses import dataclass
 from numbers import Real
 
-from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.errors import BlpoError, check_kind, check_least
+from blpo_dspy.workspace.ledger import Ledger
 
 CAPS = ("max_calls", "max_tokens", "max_usd", "max_seconds")
 

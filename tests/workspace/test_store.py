@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from stores import change, select
 
-from blpo_dspy.calls.job import Job
-from blpo_dspy.calls.store import FILE_NAME, FORMAT_VERSION, Store, StoreError
+from blpo_dspy.workspace.job import Job
+from blpo_dspy.workspace.store import FILE_NAME, FORMAT_VERSION, Store, StoreError
 
 
 def in_process(code: str, folder: Path) -> subprocess.Popen[str]:
     """Starts a process with a job of a store."""
-    start = "import os, sys; from pathlib import Path; from blpo_dspy.calls.job import Job"
+    start = "import os, sys; from pathlib import Path; from blpo_dspy.workspace.job import Job"
     start += f"; folder = Path({str(folder)!r})"
     return subprocess.Popen([sys.executable, "-c", f"{start}\n{code}"], stdout=subprocess.PIPE, text=True)
 

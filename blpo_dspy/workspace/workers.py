@@ -18,8 +18,8 @@ from weakref import WeakSet
 
 import dspy
 
-from blpo_dspy.calls.meter import GRACE
 from blpo_dspy.errors import check_least
+from blpo_dspy.workspace.meter import GRACE
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -24,14 +24,14 @@ from engines import ScriptedServer, completion, scripted_lm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blpo_dspy.calls import meter as metering
-from blpo_dspy.calls.answers import Answer
-from blpo_dspy.calls.budget import Budget
-from blpo_dspy.calls.failures import RunStoppedError
-from blpo_dspy.calls.job import Job
-from blpo_dspy.calls.ledger import ROLES, Ledger, Usage
-from blpo_dspy.calls.meter import Meter, observe_answers
 from blpo_dspy.errors import BlpoWarning
+from blpo_dspy.workspace import meter as metering
+from blpo_dspy.workspace.answers import Answer
+from blpo_dspy.workspace.budget import Budget
+from blpo_dspy.workspace.failures import RunStoppedError
+from blpo_dspy.workspace.job import Job
+from blpo_dspy.workspace.ledger import ROLES, Ledger, Usage
+from blpo_dspy.workspace.meter import Meter, observe_answers
 
 WAIT = 30  # seconds that a thread may take before a test gives up
 

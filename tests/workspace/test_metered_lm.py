@@ -12,13 +12,13 @@ from judges import SAFETY
 from PIL import Image
 from raw_servers import Raw, raw_server
 
-from blpo_dspy.calls.metered_lm import served_in
 from blpo_dspy.data.tables import read_table
 from blpo_dspy.embedded.server.http import start_server
 from blpo_dspy.errors import ModelError
 from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.predict import predict
 from blpo_dspy.programs import VisualJudge
+from blpo_dspy.workspace.metered_lm import served_in
 
 
 @pytest.mark.parametrize(

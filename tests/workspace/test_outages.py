@@ -13,14 +13,14 @@ from dspy.utils.exceptions import LMServerError
 from engines import Seen, scripted_lm
 from worlds import TRAIN, VALIDATION, mind, student, world
 
-from blpo_dspy.calls import outages
-from blpo_dspy.calls.budget import Budget
-from blpo_dspy.calls.failures import RunStoppedError
-from blpo_dspy.calls.meter import Meter
-from blpo_dspy.calls.outages import Outages, Pauses
-from blpo_dspy.calls.workers import Workers
 from blpo_dspy.errors import BlpoError, BlpoWarning, ModelError
 from blpo_dspy.optimizers import BLPO
+from blpo_dspy.workspace import outages
+from blpo_dspy.workspace.budget import Budget
+from blpo_dspy.workspace.failures import RunStoppedError
+from blpo_dspy.workspace.meter import Meter
+from blpo_dspy.workspace.outages import Outages, Pauses
+from blpo_dspy.workspace.workers import Workers
 
 DOWN = lm15.ServerError("restarting", retry_after=0)
 

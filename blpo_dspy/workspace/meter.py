@@ -20,17 +20,17 @@ from typing import Any
 import dspy
 from dspy.utils.exceptions import LMError, LMRateLimitError
 
-from blpo_dspy.calls.answers import Answer, Request
-from blpo_dspy.calls.bounds import Engines, Gate, longest_call, within
-from blpo_dspy.calls.failures import RunStoppedError, UnreadableAnswerError, is_outage, is_unreadable
-from blpo_dspy.calls.idempotency import attempt_at
-from blpo_dspy.calls.job import Job
-from blpo_dspy.calls.ledger import ROLES, Ledger, Usage
-from blpo_dspy.calls.metered_lm import metered_copy
-from blpo_dspy.calls.outages import Outages
 from blpo_dspy.errors import notice
 from blpo_dspy.models.failures import FATAL_ERRORS
 from blpo_dspy.models.prices import Prices, checked_prices, own_price
+from blpo_dspy.workspace.answers import Answer, Request
+from blpo_dspy.workspace.bounds import Engines, Gate, longest_call, within
+from blpo_dspy.workspace.failures import RunStoppedError, UnreadableAnswerError, is_outage, is_unreadable
+from blpo_dspy.workspace.idempotency import attempt_at
+from blpo_dspy.workspace.job import Job
+from blpo_dspy.workspace.ledger import ROLES, Ledger, Usage
+from blpo_dspy.workspace.metered_lm import metered_copy
+from blpo_dspy.workspace.outages import Outages
 
 # Seconds until it is asked again whether another process has an answer.
 _ELSEWHERE = 0.05

@@ -2,10 +2,10 @@ import time
 
 import pytest
 
-from blpo_dspy.calls.allowance import Allowance
-from blpo_dspy.calls.budget import Budget
-from blpo_dspy.calls.failures import RunStoppedError
-from blpo_dspy.calls.ledger import Ledger, Usage
+from blpo_dspy.workspace.allowance import Allowance
+from blpo_dspy.workspace.budget import Budget
+from blpo_dspy.workspace.failures import RunStoppedError
+from blpo_dspy.workspace.ledger import Ledger, Usage
 
 
 def spent(calls: int) -> Ledger:

@@ -13,11 +13,11 @@ from dspy.utils.exceptions import LMProviderError, LMTimeoutError
 from engines import ScriptedServer, Seen, completion, scripted_lm
 from raw_servers import Raw, raw_server
 
-from blpo_dspy.calls import bounds
-from blpo_dspy.calls.bounds import LARGEST_ANSWER, Gate, longest_call, within
-from blpo_dspy.calls.failures import RunStoppedError, is_outage
-from blpo_dspy.calls.meter import Meter
-from blpo_dspy.calls.workers import Workers
+from blpo_dspy.workspace import bounds
+from blpo_dspy.workspace.bounds import LARGEST_ANSWER, Gate, longest_call, within
+from blpo_dspy.workspace.failures import RunStoppedError, is_outage
+from blpo_dspy.workspace.meter import Meter
+from blpo_dspy.workspace.workers import Workers
 
 ENGINES = pytest.mark.parametrize("engine", ["lm15", "litellm"])
 

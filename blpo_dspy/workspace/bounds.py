@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 
 from dspy import lm15
 
-from blpo_dspy.calls.idempotency import with_key
 from blpo_dspy.models.seams import LM15Engine, settled
+from blpo_dspy.workspace.idempotency import with_key
 
 R = TypeVar("R")
 

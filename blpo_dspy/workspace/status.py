@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from blpo_dspy.calls.ledger import Usage
-from blpo_dspy.calls.store import FILE_NAME, SPENT, Store
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.workspace.ledger import Usage
+from blpo_dspy.workspace.store import FILE_NAME, SPENT, Store
 
 
 @dataclass(frozen=True)

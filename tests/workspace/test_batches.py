@@ -12,14 +12,14 @@ from dspy.utils.exceptions import LMAuthError, LMInvalidRequestError, LMServerEr
 from engines import completion
 from judges import SAFETY, picture
 
-from blpo_dspy.calls.batches import BatchMeter
-from blpo_dspy.calls.exchange import Received
-from blpo_dspy.calls.failures import RunStoppedError, UnreadableAnswerError, is_outage
-from blpo_dspy.calls.job import Job
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.lm import Models, make_lm
 from blpo_dspy.predictions.labelling import label_one, metered
 from blpo_dspy.programs import VisualJudge
+from blpo_dspy.workspace.batches import BatchMeter
+from blpo_dspy.workspace.exchange import Received
+from blpo_dspy.workspace.failures import RunStoppedError, UnreadableAnswerError, is_outage
+from blpo_dspy.workspace.job import Job
 
 pytestmark = pytest.mark.slow
 

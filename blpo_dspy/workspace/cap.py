@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from blpo_dspy.calls.budget import Budget
-from blpo_dspy.calls.failures import RunStoppedError
-from blpo_dspy.calls.ledger import Ledger
 from blpo_dspy.errors import check_least, notice
+from blpo_dspy.workspace.budget import Budget
+from blpo_dspy.workspace.failures import RunStoppedError
+from blpo_dspy.workspace.ledger import Ledger
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Any
 
 from dspy.utils.exceptions import LMTimeoutError
 
-from blpo_dspy.calls.ledger import Usage
+from blpo_dspy.workspace.ledger import Usage
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from blpo_dspy.calls.budget import Budget
-from blpo_dspy.calls.failures import RunStoppedError
-from blpo_dspy.calls.ledger import Ledger
+from blpo_dspy.workspace.budget import Budget
+from blpo_dspy.workspace.failures import RunStoppedError
+from blpo_dspy.workspace.ledger import Ledger
 
 # The shares of 28 of 29 calls and of one more add up to a little over 1 in floating point.
 _ROUNDING = 1e-9

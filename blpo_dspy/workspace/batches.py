@@ -11,15 +11,15 @@ from typing import Any
 import dspy
 from dspy.utils.exceptions import LMError
 
-from blpo_dspy.calls.answers import Answer, Request
-from blpo_dspy.calls.exchange import Deferred, LiteLLMWire, Received, Sent, Wire, captured, replayed
-from blpo_dspy.calls.failures import RunStoppedError, UnreadableAnswerError
-from blpo_dspy.calls.job import Job
-from blpo_dspy.calls.ledger import Usage
-from blpo_dspy.calls.meter import Meter
 from blpo_dspy.models.batches import BatchEndpoint, check_batched, endpoint_at, endpoint_of
 from blpo_dspy.models.prices import Price, Prices, batch_price
 from blpo_dspy.models.seams import CLIENT_KEYS
+from blpo_dspy.workspace.answers import Answer, Request
+from blpo_dspy.workspace.exchange import Deferred, LiteLLMWire, Received, Sent, Wire, captured, replayed
+from blpo_dspy.workspace.failures import RunStoppedError, UnreadableAnswerError
+from blpo_dspy.workspace.job import Job
+from blpo_dspy.workspace.ledger import Usage
+from blpo_dspy.workspace.meter import Meter
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import TypeVar
 import dspy
 from dspy.utils.exceptions import LMError, LMProviderError
 
-from blpo_dspy.calls.ledger import Usage
 from blpo_dspy.errors import BlpoError
+from blpo_dspy.workspace.ledger import Usage
 
 R = TypeVar("R")
 

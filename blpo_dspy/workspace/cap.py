@@ -15,12 +15,14 @@ from blpo_dspy.workspace.ledger import Ledger
 class Cap:
     """Refuses calls that no cap pays for.
 
-    The cap on calls is never exceeded. For the cap on dollars a call under way counts at the average cost of those
-    before, so that it can be exceeded by what the calls under way cost above the average.
+    The cap on calls is never exceeded. For those on dollars and tokens a call under way counts at the average of those
+    before, so that they can be exceeded by what the calls under way take above the average.
 
     Args:
         max_calls: The most calls; None for no cap.
         max_usd: The most dollars; None for no cap.
+        max_tokens: The most tokens; None for no cap. It is kept like that on dollars.
+        whose: Whose caps they are, for the messages.
         stopped: Returns why no call may be made any more, "" if they may.
 
     Attributes:
@@ -29,6 +31,8 @@ class Cap:
 
     max_calls: int | None = None
     max_usd: float | None = None
+    max_tokens: int | None = None
+    whose: str = "the"
     stopped: Callable[[], str] = lambda: ""
     under_way: Callable[[], int] = lambda: 0
     _noticed: bool = field(default=False, init=False)
@@ -47,17 +51,24 @@ class Cap:
         """Returns why there is no further call beside those reserved, "" if there is one."""
         total = ledger.total
         if self.max_calls is not None and total.calls + reserved >= self.max_calls:
-            return "the cap on LM calls is reached"
-        if self.max_usd is None:
-            return ""
-        if total.unpriced:
-            reason = f"max_usd={self.max_usd} can't be kept: an answer has no known price; give max_calls= instead"
-            if not self._noticed:
-                notice(reason, option=("max_usd", "max_calls"))
-            self._noticed = True
-            return reason
+            return f"{self.whose} cap on LM calls is reached (max_calls={self.max_calls})"
         under_way = reserved + self.under_way()
         answered = max(0, total.calls - total.failed - self.under_way())
-        average = total.usd / answered if answered else 0.0
-        spent = total.usd + average * (under_way + 1 if answered else 0)
-        return f"the budget is spent (max_usd={self.max_usd})" if spent > self.max_usd else ""
+        for name, spent, unknown in (
+            ("max_usd", total.usd, "has no known price" if total.unpriced else ""),
+            ("max_tokens", total.tokens, "came without token counts" if total.uncounted else ""),
+        ):
+            most = getattr(self, name)
+            if most is None:
+                continue
+            if unknown:
+                return self._unkept(f"{name}={most} can't be kept: an answer {unknown}; give max_calls= instead", name)
+            if spent >= most or spent + (spent / answered * (under_way + 1) if answered else 0) > most:
+                return f"{self.whose} budget is spent ({name}={most})"
+        return ""
+
+    def _unkept(self, reason: str, name: str) -> str:
+        if not self._noticed:
+            notice(reason, option=(name, "max_calls"))
+        self._noticed = True
+        return reason

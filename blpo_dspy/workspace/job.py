@@ -20,6 +20,8 @@ from typing import Any, Literal, TypeAlias, TypeVar
 from blpo_dspy.workspace.answers import Answer
 from blpo_dspy.workspace.batch_record import BatchRecord
 from blpo_dspy.workspace.budget import Budget
+from blpo_dspy.workspace.cap import Cap
+from blpo_dspy.workspace.failures import RunStoppedError
 from blpo_dspy.workspace.ledger import Ledger, Usage
 from blpo_dspy.workspace.store import FILE_NAME, SPENT, Store, StoreError
 
@@ -30,7 +32,8 @@ Counting: TypeAlias = Literal["own", "all", "none"]
 # What a version without a store wrote.
 _JOURNALS = ("journal.jsonl", "measured/journal.jsonl", "beforehand/*.jsonl", "evaluate.jsonl", "calibrate-*.jsonl")
 _EMPTY = """SELECT NOT EXISTS (SELECT 1 FROM answers WHERE job = :job)
-    AND NOT EXISTS (SELECT 1 FROM failures WHERE job = :job) AND NOT EXISTS (SELECT 1 FROM records WHERE job = :job)
+    AND NOT EXISTS (SELECT 1 FROM failures WHERE job = :job)
+    AND NOT EXISTS (SELECT 1 FROM records WHERE job = :job AND kind <> 'room')
     AND NOT EXISTS (SELECT 1 FROM labels WHERE job = :job) AND NOT EXISTS (SELECT 1 FROM verdicts WHERE job = :job)
     AND NOT EXISTS (SELECT 1 FROM batches WHERE job = :job)"""
 
@@ -41,13 +44,14 @@ class Job:
     Answers are shared by all jobs of a store, except where a job asks requests again on purpose (`memory`).
 
     Args:
-        store: Where it is kept; it is closed with the job.
+        store: Where it is kept.
         kind: What it is, such as "search".
         fingerprint: What its results depend on: data, options, models. Another one under the same name is refused.
         name: Distinguishes jobs of one kind in a store.
         memory: The jobs that share answers; "" are most.
         counting: Which known answers count like calls where they are first taken up: those that earlier sessions of
             this job paid for ("own"), "all", or "none".
+        shared: Whether the store stays open when the job is closed.
         on_calls: Called with the number of calls that count, each time there are more.
         elsewhere: What the user can do instead of continuing the job, for the messages.
 
@@ -64,10 +68,12 @@ class Job:
         name: str = "",
         memory: str = "",
         counting: Counting = "own",
+        shared: bool = False,
         on_calls: Callable[[int], None] = lambda calls: None,
         elsewhere: str = "choose another folder",
     ) -> None:
         self.store, self._memory, self._counting, self._on_calls = store, memory, counting, on_calls
+        self._shared = shared
         self._lock = threading.Lock()
         self._claimed: set[str] = set()
         self._calls = 0
@@ -136,7 +142,7 @@ class Job:
 
     def another(self, kind: str, **options: Any) -> Job:
         """Returns a further job in the same store, which stays open; options are those of the class."""
-        return Job(self.store, kind, options.pop("fingerprint", {}), **options)
+        return Job(self.store, kind, options.pop("fingerprint", {}), **{"shared": True, **options})
 
     @property
     def path(self) -> Path | None:
@@ -173,14 +179,57 @@ class Job:
                 self._on_calls(self._calls)
 
     def reserve(self, key: str, role: str, model: str) -> bool:
-        """Notes that a request is about to be sent; False while another process waits for its answer, or has it."""
+        """Notes that a request is about to be sent; False while another process waits for its answer, or has it.
+
+        Raises:
+            RunStoppedError: If the workspace's caps do not pay for it.
+        """
         sql = (
             "INSERT OR IGNORE INTO under_way SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 "
             "WHERE NOT EXISTS (SELECT 1 FROM answers WHERE memory = ?1 AND key = ?2)"
         )
         with self.store.transaction():
             self.store.write(sql, (self._memory, key, self.id, role, model, self.store.session, time.time()))
-            return bool(self.store.one("SELECT changes()")[0])
+            new = bool(self.store.one("SELECT changes()")[0])
+            if new:
+                self._check_caps()
+            return new
+
+    def hold(self, name: str, calls: int) -> None:
+        """Notes that another is about to make up to so many calls, in a chunk or a batch; see `release`.
+
+        Raises:
+            RunStoppedError: If the workspace's caps do not pay for them.
+        """
+        with self.store.transaction():
+            values = (self.id, name, calls, self.store.session)
+            self.store.write("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?)", values)
+            self._check_caps()
+
+    def release(self, name: str) -> None:
+        """Notes that these calls are made, or will not be."""
+        self.store.write("DELETE FROM held WHERE job = ? AND name = ?", (self.id, name))
+
+    def _check_caps(self) -> None:
+        """Refuses what was noted last in this transaction, if the caps over all jobs do not pay for it."""
+        if caps := self.store.caps():
+            cap = Cap(**caps, whose="the workspace's")  # type: ignore[arg-type]
+            if reason := cap.refusal(spent_in(self.store), self.store.open_calls() - 1):
+                raise RunStoppedError(reason)
+
+    def room(self) -> dict[str, float]:
+        """Returns what the workspace's caps left for this job when it first began under them, by cap.
+
+        A resumed job has the same room again, and so goes the same way.
+        """
+        caps = self.store.caps()
+        known = self.recorded("room", 0)
+        if caps and (known is None or known["caps"] != caps):
+            own = self.spent().total
+            used = {"max_calls": own.calls, "max_tokens": own.tokens, "max_usd": own.usd}
+            known = {"caps": caps, "left": {name: left + used[name] for name, left in left_in(self.store).items()}}
+            self.record("room", 0, known)
+        return dict(known["left"]) if caps else {}
 
     def put(self, key: str, role: str, answer: Answer, model: str = "") -> None:
         """Writes an answer down; it is kept once this returns."""
@@ -231,9 +280,7 @@ class Job:
 
     def spent(self) -> Ledger:
         """Returns what all sessions have spent so far, by role, without seconds and images."""
-        names = ", ".join(f"SUM({name})" for name in SPENT)
-        rows = self.store.rows(f"SELECT role, {names} FROM spent WHERE job = ? GROUP BY role", (self.id,))
-        return Ledger({str(role): Usage(**dict(zip(SPENT, sums, strict=True))) for role, *sums in rows})
+        return spent_in(self.store, self.id)
 
     def recorded(self, kind: str, number: int) -> Any:
         """Returns what was written with `record`, in this session or an earlier one; None if nothing was."""
@@ -266,8 +313,24 @@ class Job:
         self.store.write("UPDATE jobs SET ended = ?, outcome = ? WHERE id = ?", (time.time(), outcome, self.id))
 
     def close(self) -> None:
-        """Ends the use of the store."""
-        self.store.close()
+        """Ends the use of the store, unless it is shared."""
+        if not self._shared:
+            self.store.close()
+
+
+def spent_in(store: Store, job: int | None = None) -> Ledger:
+    """Returns what a job has spent, or all jobs together, by role, without seconds and images."""
+    names = ", ".join(f"SUM({name})" for name in SPENT)
+    where = "" if job is None else "WHERE job = ?"
+    rows = store.rows(f"SELECT role, {names} FROM spent {where} GROUP BY role", () if job is None else (job,))
+    return Ledger({str(role): Usage(**dict(zip(SPENT, sums, strict=True))) for role, *sums in rows})
+
+
+def left_in(store: Store) -> dict[str, float]:
+    """Returns what the caps over all jobs leave, by cap; calls that are under way count as made."""
+    total = spent_in(store).total
+    used = {"max_calls": total.calls + store.open_calls(), "max_tokens": total.tokens, "max_usd": total.usd}
+    return {name: max(0, most - used[name]) for name, most in store.caps().items()}
 
 
 def _command() -> str:

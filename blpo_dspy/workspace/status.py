@@ -60,10 +60,15 @@ def status_of(folder: Path) -> list[JobStatus]:
         raise BlpoError(f"{path}: there is no such file; name the folder of a run, or that of predictions or labels")
     store = Store(path)
     try:
-        sql = "SELECT id, kind, name, began, ended, outcome, command, session FROM jobs ORDER BY began, id"
-        return [_status(store, *row) for row in store.rows(sql)]
+        return status_in(store)
     finally:
         store.close()
+
+
+def status_in(store: Store) -> list[JobStatus]:
+    """Returns the jobs in an open store, likewise."""
+    sql = "SELECT id, kind, name, began, ended, outcome, command, session FROM jobs ORDER BY began, id"
+    return [_status(store, *row) for row in store.rows(sql)]
 
 
 def _status(

@@ -20,7 +20,7 @@ from typing import Any
 from blpo_dspy.errors import BlpoError, brief
 
 FILE_NAME = "workspace.sqlite"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _BUSY_SECONDS = 60.0
 _LARGEST = 2**53  # whatever a server claims to have counted
 _VERSION = "SELECT (SELECT user_version FROM pragma_user_version), (SELECT COUNT(*) FROM sqlite_master)"
@@ -28,7 +28,8 @@ _NETWORK = ("nfs", "cifs", "smb", "fuse.sshfs", "9p", "afs", "lustre", "glusterf
 
 # A job is one search, measurement or prediction; a session is a process that works on jobs. A request (`key`) is
 # under way, then answered or failed; `memory` separates jobs that ask the same request again on purpose. `spent` sums
-# up what answers and failures cost. Usages, fingerprints, answers and data are JSON.
+# up what answers and failures cost; `held` are calls that others were allowed to make: in a chunk, in a batch. `caps`
+# hold over all jobs. Usages, fingerprints, answers and data are JSON.
 SCHEMA = """
 CREATE TABLE sessions (
     id INTEGER PRIMARY KEY, pid INTEGER NOT NULL, host TEXT NOT NULL, started TEXT NOT NULL, began REAL NOT NULL
@@ -43,6 +44,11 @@ CREATE TABLE under_way (
     model TEXT NOT NULL, session INTEGER NOT NULL REFERENCES sessions, began REAL NOT NULL,
     PRIMARY KEY (memory, key)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE held (
+    job INTEGER NOT NULL REFERENCES jobs, name TEXT NOT NULL, calls INTEGER NOT NULL,
+    session INTEGER NOT NULL REFERENCES sessions, PRIMARY KEY (job, name)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE caps (name TEXT PRIMARY KEY, most REAL NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE answers (
     memory TEXT NOT NULL, key TEXT NOT NULL, job INTEGER NOT NULL REFERENCES jobs, role TEXT NOT NULL,
     model TEXT NOT NULL, usage TEXT NOT NULL, answer TEXT NOT NULL, PRIMARY KEY (memory, key)
@@ -55,7 +61,8 @@ CREATE INDEX failures_of_job ON failures (job);
 CREATE TABLE spent (
     job INTEGER NOT NULL REFERENCES jobs, role TEXT NOT NULL, model TEXT NOT NULL, calls INTEGER NOT NULL,
     cached INTEGER NOT NULL, failed INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL,
-    completion_tokens INTEGER NOT NULL, usd REAL NOT NULL, unpriced INTEGER NOT NULL, PRIMARY KEY (job, role, model)
+    completion_tokens INTEGER NOT NULL, usd REAL NOT NULL, unpriced INTEGER NOT NULL, uncounted INTEGER NOT NULL,
+    PRIMARY KEY (job, role, model)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE records (
     job INTEGER NOT NULL REFERENCES jobs, kind TEXT NOT NULL, number INTEGER NOT NULL, data TEXT NOT NULL,
@@ -115,10 +122,11 @@ class Store:
     def _prepare(self) -> None:
         with self._translated():
             version, tables = self._sql.execute(_VERSION).fetchone()
-        if version > FORMAT_VERSION:
+        if version and version != FORMAT_VERSION:
+            age, advice = ("a newer", "update blpo-dspy, or ") if version > FORMAT_VERSION else ("an earlier", "")
             raise StoreError(
-                f"{self.path}: was written by a newer version of blpo-dspy (format {version}, known is "
-                f"{FORMAT_VERSION}); update blpo-dspy, or choose another folder"
+                f"{self.path}: was written by {age} version of blpo-dspy (format {version}, known is "
+                f"{FORMAT_VERSION}); {advice}choose another folder"
             )
         if tables and not version:
             raise StoreError(f"{self.path}: was not written by blpo-dspy; choose another folder")
@@ -148,6 +156,10 @@ class Store:
                     for job, key, role, model in list(lost):
                         self.fail(job, key, role, model, {"calls": 1, "failed": 1})
                     self.write("DELETE FROM under_way WHERE session = ?", (session,))
+            for job, name, calls, session in list(self.rows("SELECT job, name, calls, session FROM held")):
+                if not self.lives(session):
+                    self.fail(job, name, "judge", "", {"calls": calls, "failed": calls})
+                    self.write("DELETE FROM held WHERE job = ? AND name = ?", (job, name))
 
     def lives(self, session: int) -> bool:
         """Whether the process of a session is still there, on this machine."""
@@ -163,6 +175,19 @@ class Store:
         """Adds a usage to what a job has spent."""
         values = [min(usage.get(name, 0), _LARGEST) for name in SPENT]
         self.write(_SPEND, (job, role, model, *values))
+
+    def caps(self) -> dict[str, float]:
+        """Returns the caps over all jobs, by name."""
+        return {name: most if name == "max_usd" else int(most) for name, most in self.rows("SELECT * FROM caps")}
+
+    def set_caps(self, caps: Mapping[str, float]) -> None:
+        """Writes caps down, each in place of an earlier one of its name."""
+        self.write_many("INSERT OR REPLACE INTO caps VALUES (?, ?)", caps.items())
+
+    def open_calls(self) -> int:
+        """Returns how many calls are under way, or held."""
+        sql = "SELECT (SELECT COUNT(*) FROM under_way) + (SELECT COALESCE(SUM(calls), 0) FROM held)"
+        return int(self.one(sql)[0])
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -228,7 +253,7 @@ class Store:
             raise StoreError(f"{self.path}: {_reason(error)}") from error
 
 
-SPENT = ("calls", "cached", "failed", "prompt_tokens", "completion_tokens", "usd", "unpriced")
+SPENT = ("calls", "cached", "failed", "prompt_tokens", "completion_tokens", "usd", "unpriced", "uncounted")
 _SPEND = (
     f"INSERT INTO spent VALUES (?, ?, ?{', ?' * len(SPENT)}) ON CONFLICT (job, role, model) DO UPDATE SET "
     + ", ".join(f"{name} = {name} + excluded.{name}" for name in SPENT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TypeVar
@@ -77,12 +78,14 @@ class JudgeOptimizer(OptimizerOptions, Teleprompter):
             Workers(self.num_threads) as workers,
             Run(self, student, trainset, valset, workers) as run,
         ):
-            if self.log_dir is not None:
-                run.job.spend_under(self.budget)
-            warnings = tuple(filter(None, (self._shortfall(run, student), self._untested(run))))
+            if run.keeps:
+                run.job.spend_under(run.budget)
+            optimizer = copy(self)
+            optimizer.budget = run.budget
+            warnings = tuple(filter(None, (optimizer._shortfall(run, student), optimizer._untested(run))))
             for text in warnings:
-                notice(text, option=tuple(self.budget.caps()) if self.budget else ())
-            result = replace(self._search(run), unused=run.meter.unused, validated_on=run.data.validated_on)
+                notice(text, option=tuple(run.budget.caps()) if run.budget else ())
+            result = replace(optimizer._search(run), unused=run.meter.unused, validated_on=run.data.validated_on)
             run.check_answered(result.stop_reason)
             if (lost := lost_labels(result.before, result.after)) is not None:
                 notice(lost)

@@ -20,6 +20,7 @@ from blpo_dspy.programs.visual_judge import single
 from blpo_dspy.workspace.budget import Budget
 from blpo_dspy.workspace.ledger import Ledger, Usage
 from blpo_dspy.workspace.workers import thread_count
+from blpo_dspy.workspace.workspace import current_workspace
 
 LATENCY = 2.0
 """Seconds that a call takes unless stated otherwise."""
@@ -162,7 +163,7 @@ def estimate(
         usual=Ledger(times(plan.usual, usual)),
         most=Ledger(times(plan.most, most)),
         costs=(usual, most),
-        unpriced=tuple(sorted({lm.model for lm in asked if known_price(lm, optimizer.prices) is None})),
+        unpriced=tuple(sorted({lm.model for lm in asked if known_price(lm, current_workspace().prices) is None})),
         budget=budget,
         latency=latency,
         threads=thread_count(optimizer.num_threads),

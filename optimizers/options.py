@@ -12,13 +12,11 @@ import dspy
 
 from blpo_dspy.data.labels.space import LabelSpace, check_space
 from blpo_dspy.errors import BlpoError, check_kind, check_least
-from blpo_dspy.models.prices import Prices, checked_prices
 from blpo_dspy.optimizers.bench.scoring import Metric, check_metric
 from blpo_dspy.optimizers.docstrings import with_inherited_options
 from blpo_dspy.workspace.budget import Budget
 from blpo_dspy.workspace.failures import RunStoppedError
 from blpo_dspy.workspace.job import Job
-from blpo_dspy.workspace.outages import MAX_OUTAGE, checked_outage
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -39,14 +37,10 @@ class OptimizerOptions:
         max_failed_share: The largest share of a step's examples that the LM may fail on before the step is void: what
             an outage took is asked for again, what instructions led it to refuse counts against them.
         budget: One cap over all LM calls. The run ends in time for its last validation and returns the best so far.
-        prices: US dollars per million prompt and per million completion tokens by model name, where DSPy's tables
-            don't have them or have others.
         seed: Seeds every draw; round t uses `random.Random(f"{seed}:{t}")`.
-        num_threads: LM calls under way at once; DSPy's setting if None. Results don't depend on it.
-        log_dir: Folder for the store. The same call with the same folder continues a run that was cut short and pays
-            for no answer twice.
-        max_outage: Seconds to wait for a server that has stopped answering after the retries of a call, while
-            the budget allows; an LM with `num_retries=0` waits for none.
+        num_threads: LM calls under way at once; the workspace's or DSPy's setting if None. Results don't depend on it.
+        log_dir: Folder for the store, where no `Workspace` has one. The same call with the same folder continues a run
+            that was cut short and pays for no answer twice.
         answers: The job in whose store LM answers are kept instead, to share them between runs.
 
     Raises:
@@ -73,12 +67,10 @@ class OptimizerOptions:
     max_instruction_tokens: int = 1500
     max_failed_share: float = 0.2
     budget: Budget | None = None
-    prices: Prices | None = None
     seed: int = 0
     num_threads: int | None = None
     log_dir: str | os.PathLike[str] | None = None
     answers: Job | None = None
-    max_outage: float = MAX_OUTAGE
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -89,9 +81,7 @@ class OptimizerOptions:
         self._check_kinds()
         check_kind("seed", self.seed, Integral, "whole number", "seed=0")
         self.seed = int(self.seed)  # NumPy's are not JSON
-        self.prices = checked_prices(self.prices)
         self._check_least(max_instruction_tokens=1, max_failed_share=0.0)
-        checked_outage(self.max_outage)
         if self.num_threads is not None:
             self._check_least(num_threads=1)
         if self.max_failed_share >= 1:

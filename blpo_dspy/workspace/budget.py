@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from numbers import Real
+from typing import Any
 
 from blpo_dspy.errors import BlpoError, check_kind, check_least
 from blpo_dspy.workspace.ledger import Ledger
@@ -60,6 +62,14 @@ class Budget:
         """The most calls less those that are kept, None without a cap."""
         return None if self.max_calls is None else self.max_calls - self.keep_calls
 
+    def within(self, room: Mapping[str, float]) -> Budget:
+        """Returns the caps no higher than what a workspace leaves.
+
+        Raises:
+            BlpoError: If that is nothing.
+        """
+        return replace(self, **least_caps(self.caps(), room))
+
     def spent(self, ledger: Ledger, seconds: float) -> dict[str, float]:
         """Returns the share of each cap that is used, 1.0 for all of it."""
         total = ledger.total
@@ -77,3 +87,15 @@ class Budget:
         if self.max_tokens is not None and total.uncounted:
             return f"max_tokens={self.max_tokens} can't be kept: {total.uncounted} answers came without token counts"
         return None
+
+
+def least_caps(caps: Mapping[str, float], room: Mapping[str, float]) -> dict[str, Any]:
+    """Returns the lower of two caps each, of a job and of what a workspace leaves it.
+
+    Raises:
+        BlpoError: If a workspace leaves nothing.
+    """
+    for name, left in room.items():
+        if not left > 0:
+            raise BlpoError(f"the workspace's {name} is spent; open it with a higher one", option=name)
+    return {name: min(caps.get(name, left), left) for name, left in room.items()}

@@ -31,6 +31,7 @@ from blpo_dspy.workspace.job import Job
 from blpo_dspy.workspace.ledger import ROLES, Ledger, Usage
 from blpo_dspy.workspace.metered_lm import metered_copy
 from blpo_dspy.workspace.outages import Outages
+from blpo_dspy.workspace.workspace import current_workspace
 
 # Seconds until it is asked again whether another process has an answer.
 _ELSEWHERE = 0.05
@@ -83,9 +84,10 @@ class Meter:
         num_threads: The most calls under way at once, over all roles and nested steps.
         job: Where answers are kept; in memory unless given.
         admit: Called with the ledger before every attempt; raises `RunStoppedError` to refuse it.
-        prices: What tokens cost where DSPy's tables lack it or have it wrong.
+        prices: What tokens cost where DSPy's tables lack it or have it wrong; the workspace's if None.
         deadline: When the time of the run is over, by the monotonic clock: a little later calls under way are given up.
-        outages: How long to wait for a server that has stopped answering, where an LM's calls are retried at all.
+        outages: How long to wait for a server that has stopped answering, where an LM's calls are retried at all; as
+            the workspace says if None.
 
     Attributes:
         fatal: The error that ended the run for good, if there was one.
@@ -106,9 +108,10 @@ class Meter:
         outages: Outages | None = None,
     ) -> None:
         self._deadline = deadline
-        self._outages = Outages() if outages is None else outages
+        workspace = current_workspace()
+        self._outages = Outages(workspace.max_outage) if outages is None else outages
         self._job = Job.in_memory() if job is None else job
-        self._prices = checked_prices(prices)
+        self._prices = workspace.prices if prices is None else checked_prices(prices)
         self._admit = admit
         self._gate = Gate(num_threads)
         self._lock = threading.Lock()

@@ -20,6 +20,7 @@ import dspy
 
 from blpo_dspy.errors import check_least
 from blpo_dspy.workspace.meter import GRACE
+from blpo_dspy.workspace.workspace import current_workspace
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,9 +32,10 @@ _own = threading.local()
 
 
 def thread_count(num_threads: int | None) -> int:
-    """Returns how many LM calls may be under way at once: DSPy's setting unless given."""
-    count = (dspy.settings.num_threads or 8) if num_threads is None else num_threads
-    check_least("num_threads", count, 1)
+    """Returns how many LM calls may be under way at once: those given, or the workspace's, or DSPy's setting."""
+    if num_threads is not None:
+        check_least("num_threads", num_threads, 1)
+    count = num_threads or current_workspace().num_threads or dspy.settings.num_threads or 8
     return int(count)
 
 
@@ -44,7 +46,7 @@ class Workers:
     calls are under way at once is up to the `Meter`.
 
     Args:
-        num_threads: The most tasks under way at once; DSPy's setting where None.
+        num_threads: The most tasks under way at once; as `thread_count` says if None.
         grace: Seconds that tasks under way get to end when an error ends the run, so that what they cost is kept.
     """
 

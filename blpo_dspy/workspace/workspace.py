@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from blpo_dspy.errors import BlpoError, check_kind
+from blpo_dspy.errors import BlpoError, check_kind, check_least
 from blpo_dspy.models.lm import Models, check_models
 from blpo_dspy.models.prices import Prices, checked_prices
 from blpo_dspy.notebook import html_table, one_line
@@ -21,7 +21,6 @@ from blpo_dspy.workspace.ledger import Ledger
 from blpo_dspy.workspace.outages import MAX_OUTAGE, checked_outage
 from blpo_dspy.workspace.status import JobStatus, status_in
 from blpo_dspy.workspace.store import FILE_NAME, Store
-from blpo_dspy.workspace.workers import thread_count
 
 J = TypeVar("J", bound=Job)
 
@@ -99,7 +98,7 @@ class Workspace:
                 option=("max_calls", "max_tokens", "max_usd", "store"),
             )
         if num_threads is not None:
-            thread_count(num_threads)
+            check_least("num_threads", num_threads, 1)
         if progress is not None and not isinstance(progress, bool):
             check_kind("progress", progress, Callable, "function", "progress=print")  # type: ignore[arg-type]
         self.folder = None if folder is None else Path(folder)

@@ -23,11 +23,11 @@ from blpo_dspy.optimizers.bench.setup import (
 )
 from blpo_dspy.optimizers.options import OptimizerOptions
 from blpo_dspy.workspace.allowance import Allowance
-from blpo_dspy.workspace.budget import CAPS
+from blpo_dspy.workspace.budget import CAPS, Budget
 from blpo_dspy.workspace.job import Job
 from blpo_dspy.workspace.meter import GRACE, Meter
-from blpo_dspy.workspace.outages import Outages
 from blpo_dspy.workspace.workers import Workers
+from blpo_dspy.workspace.workspace import current_workspace
 
 
 class Run:
@@ -46,11 +46,12 @@ class Run:
         start: The student's instructions.
         predictors: The names of the student's two predictors.
         lms: For each predictor name its metered LM.
-        job: Where answers are kept, and with a log folder what comes of the run.
+        job: Where answers are kept, and what comes of the run if it keeps that.
         per_example: LM calls that judging an example takes, as far as is known from the program.
         describes: Whether judging an example takes a description of it, as far as is known from the program.
         judging: Those that judging it takes once it is described.
         evidence: What the judge reads (`VisualJudge.evidence`), None where the program doesn't say.
+        keeps: Whether what comes of the run is kept in a store.
         ended: Why the algorithm ended before its last round, where it did.
         max_calls: The cap on calls less those that are kept for later, None if there is none.
     """
@@ -63,10 +64,8 @@ class Run:
         valset: Sequence[dspy.Example] | None,
         workers: Workers,
     ) -> None:
-        self.workers, self.budget = workers, optimizer.budget
+        self.workers = workers
         self.seed, self.label_field = optimizer.seed, optimizer.label_field
-        self.max_calls = None if self.budget is None else self.budget.calls
-        self.allowance = Allowance(self.budget, lambda: self.meter.ledger, optimizer.refusal)
         self.predictors = predictors = find_predictors(student, optimizer.verbalizer, optimizer.judge)
         self.data: Dataset = dataset(student, trainset, valset, optimizer.label_field, reasons=optimizer.reads_reasons)
         self.labels = label_space(optimizer.labels, student, self.data.examples, self.label_field, optimizer.metric)
@@ -74,10 +73,11 @@ class Run:
         if self.labels is not None:
             check_labels([self.data.examples[i][self.label_field] for i in self.data.train], self.labels)
         lms = program_lms(student, predictors, optimizer.task_model, optimizer.verbalizer_model)
+        workspace, budget = current_workspace(), optimizer.budget
         check_priced(
-            None if self.budget is None else self.budget.max_usd,
+            workspace.left.get("max_usd") if budget is None or budget.max_usd is None else budget.max_usd,
             [optimizer.prompt_model, *(lm for lm, _ in lms.values())],
-            optimizer.prices,
+            workspace.prices,
         )
         named = dict(student.named_predictors())
         self.start = Instructions(
@@ -88,17 +88,17 @@ class Run:
         self.judging = self.per_example - self.describes
         self.evidence: str | None = getattr(student, "evidence", None)
         self.ended = ""
-        self._keeps, self.job = (
-            optimizer.log_dir is not None,
-            self._opened(optimizer, student, {name: lm for name, (lm, _) in lms.items()}),
-        )
+        self.job = optimizer.answers or self._opened(optimizer, student, {name: lm for name, (lm, _) in lms.items()})
+        self.keeps = optimizer.answers is None and self.job.path is not None
+        room = self.job.room()
+        self.budget = (budget or Budget()).within(room) if room else budget
+        self.max_calls = None if self.budget is None else self.budget.calls
+        self.allowance = Allowance(self.budget, lambda: self.meter.ledger, optimizer.refusal)
         self.meter = Meter(
             num_threads=workers.num_threads,
             job=self.job,
             admit=self.allowance.admit,
-            prices=optimizer.prices,
             deadline=self.allowance.deadline,
-            outages=Outages(optimizer.max_outage),
         )
         self.lms = {name: self.meter.wrap(lm, role) for name, (lm, role) in lms.items()}
         self.bench = Bench(
@@ -117,15 +117,15 @@ class Run:
         self.optimizer_lm = self.meter.wrap(optimizer.prompt_model, "optimizer")
 
     def _opened(self, optimizer: OptimizerOptions, student: dspy.Module, lms: dict[str, dspy.BaseLM]) -> Job:
-        if optimizer.log_dir is None:
-            return Job.in_memory() if optimizer.answers is None else optimizer.answers
         models = {"optimizer": optimizer.prompt_model, **lms}
         about = fingerprint(student, self.data, optimizer.label_field, models, optimizer.metric, self.labels)
-        return Job.in_folder(Path(optimizer.log_dir), "search", {"options": optimizer.options, **about})
+        folder = None if optimizer.log_dir is None else Path(optimizer.log_dir)
+        job: Job = current_workspace().job("search", {"options": optimizer.options, **about}, folder)
+        return job
 
     def write(self, kind: str, number: int, data: Any) -> None:
-        """Writes down what came of the run, if there is a log folder."""
-        if self._keeps:
+        """Writes down what came of the run, if that is kept."""
+        if self.keeps:
             self.job.record(kind, number, data)
 
     def check_answered(self, stop_reason: str) -> None:
@@ -145,11 +145,11 @@ class Run:
         try:
             if kind is not None:
                 self.meter.stop()
-                if self._keeps:
+                if self.keeps:
                     # What is under way is paid for: wait a little for the answers, which are kept.
                     self.workers.drain(GRACE)
         finally:
-            if self._keeps:
+            if self.keeps:
                 self.job.end("done" if kind is None else kind.__name__)
                 self.job.close()
 

@@ -15,6 +15,7 @@ from blpo_dspy.optimizers.options import OptimizerOptions
 from blpo_dspy.programs.costs import Assumed, characters, given_tokens, shown_tokens, text_tokens
 from blpo_dspy.workspace.budget import Budget
 from blpo_dspy.workspace.ledger import Usage
+from blpo_dspy.workspace.workspace import current_workspace
 
 
 def call_costs(
@@ -33,7 +34,7 @@ def call_costs(
     texts = given_tokens(examples, assumed)
 
     def usage(lm: dspy.BaseLM, text: float, answer: float, images: float = 0) -> Usage:
-        price = known_price(lm, optimizer.prices)
+        price = known_price(lm, current_workspace().prices)
         rate, written_rate = price or (0.0, 0.0)
         prompt, written = math.ceil(text + images), math.ceil(answer)
         usd = (prompt * rate + written * written_rate) / 1e6

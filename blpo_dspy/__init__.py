@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from blpo_dspy.runs.collection.to_label import draw_to_label
     from blpo_dspy.runs.measure import measure
     from blpo_dspy.workspace.budget import Budget
+    from blpo_dspy.workspace.workspace import Workspace
 
 __version__ = "0.1.0"
 
@@ -45,6 +46,7 @@ __all__ = [
     "ModelError",
     "Models",
     "VisualJudge",
+    "Workspace",
     "__version__",
     "align",
     "calibrate",
@@ -74,6 +76,7 @@ _HOME = {
     "ModelError": "errors",
     "Models": "models.lm",
     "VisualJudge": "programs",
+    "Workspace": "workspace.workspace",
     "align": "runs.align",
     "calibrate": "runs.calibration.calibrating",
     "compare": "comparison.compare",

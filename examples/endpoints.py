@@ -20,7 +20,7 @@ from blpo_dspy import LabelSpace, Models, VisualJudge, make_lm
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.sources.photographs import RATERS, rated_photographs
 from blpo_dspy.embedded.server.http import Options, start_server
-from blpo_dspy.runs.progress import quiet_libraries
+from blpo_dspy.workspace.watch import quiet_libraries
 
 # JPEG and PNG are read by every server; 1024 pixels and 1.5 MB, the defaults, lie below every limit that is named here.
 PLAIN = PixelPolicy(formats=("JPEG", "PNG"))

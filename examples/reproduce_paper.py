@@ -28,9 +28,10 @@ from paper.tables import Result, ablation_table, failures, main_table, notes, sw
 
 from blpo_dspy import Models, compare, make_lm
 from blpo_dspy.cli.flags import seed_list
-from blpo_dspy.comparison.compare import Comparison, ComparisonRow
+from blpo_dspy.comparison.compare import Comparison
+from blpo_dspy.comparison.rows import ComparisonRow
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.runs.progress import quiet_libraries
+from blpo_dspy.workspace.watch import quiet_libraries
 
 SMOKE_TITLE = (
     "A check of the mechanism on synthetic copies with the embedded engine, which is not a multimodal LLM: no figure "

@@ -15,7 +15,7 @@ import dspy
 from blpo_dspy.data.fields import IMAGE, InputFields
 from blpo_dspy.data.images.prepare import PixelPolicy
 from blpo_dspy.data.labels.normalize import Label
-from blpo_dspy.data.labels.space import LabelSpace, Method, check_space
+from blpo_dspy.data.labels.space import LabelSpace, Method, Orders, check_space
 from blpo_dspy.errors import ArtifactError, BlpoError, brief, check_kind, notice
 from blpo_dspy.files import as_path, check_path, write_json
 from blpo_dspy.models.lean import lean_calls
@@ -36,7 +36,7 @@ from blpo_dspy.programs.card_fields import checked_card
 from blpo_dspy.programs.confidence import TEMPERATURE, VOTES, Confidence
 from blpo_dspy.programs.judging import Judgement, arun, describe, run
 from blpo_dspy.programs.metric import judge_metric
-from blpo_dspy.programs.pairs import check_pair
+from blpo_dspy.programs.pairs import asked_in, check_pair
 from blpo_dspy.programs.predictor import MALFORMED, FittingPredict, JudgingPredict
 from blpo_dspy.programs.signatures import default_verbalizer_instruction, judge_signature, verbalize_signature
 
@@ -99,6 +99,8 @@ class VisualJudge(dspy.Module):
     """How its confidence is found; None if it has none."""
     threshold: float | None = None
     """The confidence in [0, 1] below which it escalates; None if it isn't calibrated."""
+    orders: Orders = "both"
+    """In which orders of the images jobs ask a judge of pairs."""
 
     def __init__(
         self,
@@ -132,6 +134,19 @@ class VisualJudge(dspy.Module):
             judge_signature(instruction, labels, self.fields, evidence=evidence, reasoning=reasoning),
             PixelPolicy() if pixel_policy is None else pixel_policy,
         )
+
+    def in_orders(self: _J, orders: Orders) -> _J:
+        """Returns a copy that `predict` and other jobs ask in "both" orders of two images (the default), or in "one".
+
+        In both, the label is the one on which they agree, else the tie or none.
+
+        Raises:
+            BlpoError: If it is neither.
+        """
+        asked_in(self.labels, orders)
+        copied = self._copied()
+        copied.orders = orders
+        return copied
 
     def __repr__(self) -> str:
         inputs = ", ".join(self.fields.names)

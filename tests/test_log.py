@@ -14,6 +14,7 @@ from image_files import encoded
 from judges import answers, judge_with
 from photographs import photographs, student
 from PIL import Image
+from workspaces import shared
 
 from blpo_dspy.embedded.engine import embedded_lm
 from blpo_dspy.errors import BlpoWarning
@@ -52,7 +53,7 @@ def test_judging_a_folder_logs_its_end(tmp_path: Path, caplog: pytest.LogCapture
     (tmp_path / "b.png").write_bytes(b"")
     judge, lm = judge_with(answers(), evidence="image"), scripted_lm(answers())
     with caplog.at_level(logging.INFO, "blpo_dspy"):
-        predict(judge, tmp_path, out=tmp_path / "o.csv", models=Models(lm, lm, lm))
+        shared(predict, judge, tmp_path, out=tmp_path / "o.csv", models=Models(lm, lm, lm))
     (record,) = [record for record in caplog.records if record.name == "blpo_dspy"]
     assert (record.event, record.rows, record.judged, record.errors, record.calls) == ("judged", 2, 2, 1, 1)
 

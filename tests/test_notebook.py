@@ -17,13 +17,15 @@ from typing import Any, Union, get_args, get_origin
 import pytest
 from judges import SAFETY
 from photographs import FIVE, photographs, student
+from workspaces import shared
 
 import blpo_dspy
 from blpo_dspy import align, calibrate, draw_to_label, estimate_population, measure, measure_drift, predict
 from blpo_dspy.agreement.bradley_terry import Comparison as Compared
 from blpo_dspy.agreement.bradley_terry import bradley_terry
 from blpo_dspy.agreement.measure import measure_agreement
-from blpo_dspy.comparison.compare import Comparison, ComparisonRow
+from blpo_dspy.comparison.compare import Comparison
+from blpo_dspy.comparison.rows import ComparisonRow
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.splits import split_examples
 from blpo_dspy.embedded.engine import embedded_lm
@@ -128,7 +130,8 @@ def shown(folder: Path) -> dict[str, object]:
     models = Models(lm, lm, lm)
     optimizer = BLPO(prompt_model=lm, task_model=lm, rounds=1, inner_steps=1)
     compiled = optimizer.compile(student(), trainset=sets["trainset"], valset=sets["valset"])
-    done = align(
+    done = shared(
+        align,
         student(),
         **{name.removesuffix("set"): examples for name, examples in sets.items()},
         models=models,
@@ -150,15 +153,17 @@ def shown(folder: Path) -> dict[str, object]:
         "result": compiled.detailed_results,
         "alignment": done,
         "sets": done.after,
-        "measurement": measure(compiled, sets["testset"], against=student(), models=models, progress=False),
-        "calibrated": calibrate(
+        "measurement": shared(measure, compiled, sets["testset"], against=student(), models=models, progress=False),
+        "calibrated": shared(
+            calibrate,
             student().confident("votes", votes=2),
             [example for part in sets.values() for example in part],
             agreement=0.5,
             models=models,
             progress=False,
         ),
-        "progress": predict(
+        "progress": shared(
+            predict,
             student(),
             [example.image for example in sets["testset"]],
             out=folder / "predictions.csv",

@@ -17,6 +17,7 @@ from blpo_dspy import (
     ModelError,
     Models,
     VisualJudge,
+    Workspace,
     __version__,
     align,
     calibrate,
@@ -93,9 +94,9 @@ train: list[Any] = split_examples(examples, labels=safety).train
 start: VisualJudge = VisualJudge(safety, instruction="Is it safe?", context=["prompt"], evidence="image")
 judge: VisualJudge = optimizer.compile(start, trainset=examples, valset=None)
 calls: int = judge.calls_per_image
-predictions: Progress = predict(judge, "photos", out="predictions.csv", models=models, max_calls=100)
+predictions: Progress = predict(judge, "photos", out="predictions.csv", workers=2, max_calls=100)
 comparison: Comparison = compare(
-    start, trainset=examples, valset=examples, testset=examples, models=models, max_calls=600, seeds=(0, 1), out="x"
+    start, trainset=examples, valset=examples, testset=examples, max_calls=600, seeds=(0, 1), out="x"
 )
 agreement: Agreement = measure_agreement(safety, ["Safe"], ["Unsafe"])
 kappa: float | None = agreement.kappa
@@ -106,18 +107,20 @@ BLPO(prompt_model=lm, rounds="2")  # type: ignore[arg-type]
 BLPO(prompt_model=lm, keep_back="some")  # type: ignore[arg-type]
 BLPO(lm)  # type: ignore[call-arg]
 BLPO.paper(prompt_model=lm, rounds="2")  # type: ignore[arg-type]
-aligned: Alignment = align(start, train="labels.csv", models=models, run_dir="run", max_calls=600)
-measured: Measurement = measure(aligned.judge, examples, against=start, models=models)
+with Workspace("runs", models=models, max_usd=20, num_threads=16, prices={"openai/gpt-4o": (2.5, 10.0)}) as workspace:
+    aligned: Alignment = align(start, train="labels.csv", run_dir="run", max_calls=600)
+left: dict[str, float] = workspace.left
+measured: Measurement = measure(aligned.judge, examples, against=start)
 align(start)  # type: ignore[call-arg]
 
 pairs: LabelSpace = LabelSpace.pairwise("A", "B", tie="tie")
 ranking: Ranking = rank("predictions.parquet", labels=pairs, seed=1)
 
 doubting: VisualJudge = judge.confident("votes", votes=7)
-found: Calibrated = calibrate(doubting, "new_labels.csv", agreement=0.95, risk=0.05, models=models)
+found: Calibrated = calibrate(doubting, "new_labels.csv", agreement=0.95, risk=0.05)
 threshold: float | None = found.judge.threshold
 cascade: Cascade = Cascade([doubting, judge.confident("logprobs")])
-calibrate(cascade, examples, models=[models, models], prices={"openai/gpt-4o": (2.5, 10.0)}).judge.save("cascade.json")
+calibrate(cascade, examples).judge.save("cascade.json")
 loaded: Cascade = Cascade.load("cascade.json")
 judge.confident("stated")  # type: ignore[arg-type]
 drawn: int = len(draw_to_label("predictions.csv", n=200, out="to_label.csv").chosen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import MISSING, Field, fields, is_dataclass
 from importlib import import_module
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -111,7 +112,9 @@ def command(app: typer.Typer, name: str, job: type, run: str, *, json: str | Non
 
         module, _, function = run.partition(":")
         made = _made(job, given)
-        code = getattr(import_module(f"blpo_dspy.cli.{module}"), function)(made, Screen(as_json=as_json))
+        shared = getattr(made, "shared", None)
+        with nullcontext() if shared is None else shared.opened():
+            code = getattr(import_module(f"blpo_dspy.cli.{module}"), function)(made, Screen(as_json=as_json))
         if code:
             raise typer.Exit(code)
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from blpo_dspy.data.labels.space import Method
 from blpo_dspy.runs.options.fields import option
+from blpo_dspy.workspace.outages import MAX_OUTAGE
+
+if TYPE_CHECKING:
+    from blpo_dspy.workspace.workspace import Workspace
 
 Prices = Mapping[str, tuple[float, float]]
 
@@ -45,6 +49,46 @@ class Where:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shared:
+    """What the commands of a workflow share."""
+
+    heading: ClassVar[str] = "Workspace"
+    workspace: Path | None = option(
+        "Folder of a workspace, whose jobs share answers and caps; see blpo status.", metavar="DIR"
+    )
+    store: Path | None = option("File of its store, if the folder is on a network file system.", metavar="FILE")
+    total_calls: int | None = option("Cap on LM calls over all its jobs, kept in it.", metavar="N", min=1)
+    total_tokens: int | None = option("Cap on tokens, likewise.", metavar="N", min=1)
+    total_usd: float | None = option("Cap on dollars, likewise.", metavar="X", min=0)
+    threads: int | None = option("Concurrent LM calls (default 8); results don't depend on it.", metavar="N", min=1)
+    prices: Prices = option(
+        "A model's dollars per million prompt and completion tokens.", dict, flag="--price", metavar="MODEL=IN,OUT"
+    )
+    max_outage: float = option(
+        "Maximum time to wait for a server that has stopped answering.", MAX_OUTAGE, metavar="SECONDS", min=0
+    )
+
+    def opened(self) -> Workspace:
+        """Returns the workspace, to be entered.
+
+        Raises:
+            BlpoError: If a cap or store is given without a workspace.
+        """
+        from blpo_dspy.workspace.workspace import Workspace  # noqa: PLC0415 - slow, and help does not need it
+
+        return Workspace(
+            self.workspace,
+            prices=self.prices,
+            max_calls=self.total_calls,
+            max_tokens=self.total_tokens,
+            max_usd=self.total_usd,
+            num_threads=self.threads,
+            max_outage=self.max_outage,
+            store=self.store,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scale:
     """How `blpo judge --out` uses several processes."""
 
@@ -55,12 +99,6 @@ class Scale:
     )
     max_in_flight: int | None = option("Maximum number of LM calls at once, over all.", metavar="N", min=1)
     max_usd: float | None = option("Maximum cost in dollars, if prices are known.", metavar="X", min=0)
-    prices: Prices = option(
-        "A model's dollars per million prompt and completion tokens of single calls, for --out.",
-        dict,
-        flag="--price",
-        metavar="MODEL=IN,OUT",
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

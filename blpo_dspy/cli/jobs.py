@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
-from blpo_dspy.cli.groups import Batching, Escalation, Prices, Scale, Where
+from blpo_dspy.cli.groups import Batching, Escalation, Scale, Shared, Where
 from blpo_dspy.data.labels.space import Method, Orders
 from blpo_dspy.runs.jobs import JudgeModels, Search
 from blpo_dspy.runs.options.fields import argument, option, same
@@ -24,7 +24,7 @@ class DemoJob:
     rounds: int | None = same(Search, "rounds")
     inner_steps: int | None = same(Search, "inner_steps")
     batch_size: int | None = same(Search, "batch_size")
-    threads: int | None = same(Search, "threads")
+    threads: int | None = same(Shared, "threads")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,7 @@ class CompileJob:
     run_dir: Path | None = option(
         "Folder for workspace.sqlite, judge.json, result.json, report.html; continues a run cut short.", metavar="DIR"
     )
+    shared: Shared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +72,9 @@ class CompareJob:
     seeds: tuple[int, ...] = option(
         "One run of each method per seed; the first draws the splits.", (0,), metavar="A,B,…"
     )
-    threads: int | None = option(
-        "Concurrent LM calls (default 8); results of our own optimizers don't depend on it.", metavar="N", min=1
-    )
     max_usd: float | None = same(Search, "max_usd")
-    prices: Prices = same(Search, "prices")
     preflight: bool = same(CompileJob, "preflight")
-    max_outage: float = same(Search, "max_outage")
+    shared: Shared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,12 +95,11 @@ class EvaluateJob:
         "A function that returns the ProgramJudge whose state the file holds.", metavar="MODULE:FACTORY"
     )
     seed: int = same(Search, "seed")
-    threads: int | None = same(Search, "threads")
-    max_outage: float = same(Search, "max_outage")
     run_dir: Path | None = option(
         "Folder for the answers, from which the same command resumes, with --no-cache too.",
         metavar="DIR",
     )
+    shared: Shared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,11 +116,9 @@ class CalibrateJob:
     models: JudgeModels
     orders: Orders = same(EvaluateJob, "orders")
     draw: int | None = same(EvaluateJob, "draw")
-    prices: Prices = same(Search, "prices")
     seed: int = same(Search, "seed")
-    threads: int | None = same(Search, "threads")
-    max_outage: float = same(Search, "max_outage")
     run_dir: Path | None = same(EvaluateJob, "run_dir")
+    shared: Shared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,13 +143,12 @@ class JudgeJob:
     allow_outside: bool = same(Data, "allow_outside")
     orders: Orders = same(EvaluateJob, "orders")
     program: str | None = same(EvaluateJob, "program")
-    threads: int | None = same(Search, "threads")
     max_calls: int | None = option(
         "Maximum number of LM calls, with --out; the same command resumes.", metavar="N", min=1
     )
-    max_outage: float = same(Search, "max_outage")
     scale: Scale
     batching: Batching
+    shared: Shared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,13 +159,13 @@ class ServeJob:
     models: JudgeModels
     host: str = option("Address to listen on; any but loopback needs BLPO_TOKEN.", "127.0.0.1", metavar="ADDRESS")
     port: int = option("Port to listen on.", 8000, metavar="N", min=1, max=65535)
-    threads: int | None = same(Search, "threads")
     queue: int = option("Requests that may wait; further ones get 503 and Retry-After.", 64, metavar="N", min=0)
     request_timeout: float = option("Seconds that a request may take; then it gets 504.", 60.0, metavar="X", min=0.1)
     max_body: int = option("Largest request.", 32 * 2**20, metavar="BYTES", min=1024)
     allow_urls: bool = option("Pass images by URL on to the model's provider.", False)
     escalate_model: list[str] = same(Escalation, "escalate_model")
     program: str | None = same(EvaluateJob, "program")
+    shared: Shared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +201,6 @@ class LabelJob:
     )
     random_share: float = option("The share of random draws beside what teaches most.", 0.3, metavar="X")
     models: JudgeModels
-    threads: int | None = same(Search, "threads")
     confidence: Method | None = option(
         "How sure the judge is: votes, logprobs or views, as for `blpo judge`.", metavar="METHOD"
     )
@@ -221,10 +213,10 @@ class LabelJob:
     max_usd: float | None = option(
         "Maximum cost of the same calls in dollars, if prices are known.", metavar="X", min=0
     )
-    prices: Prices = same(Search, "prices")
     seed: int = same(Search, "seed")
     allow_outside: bool = same(Data, "allow_outside")
     where: Where
+    shared: Shared
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,9 +30,9 @@ from blpo_dspy.notebook import share
 from blpo_dspy.optimizers.bench.records import Rejection
 from blpo_dspy.runs.checks.after import Checks
 from blpo_dspy.runs.jobs import EMBEDDED
-from blpo_dspy.runs.progress import Watch, quiet_libraries
 from blpo_dspy.runs.record import Aligned
 from blpo_dspy.workspace.ledger import ROLES, Ledger
+from blpo_dspy.workspace.watch import Watch, quiet_libraries
 
 _OFFLINE = "the offline engine, not a multimodal LLM"
 _WIDEST_TEXT = 100

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from blpo_dspy.agreement.intervals import agreement_intervals, plain_intervals
 from blpo_dspy.agreement.verdicts import Verdict, agreement_of, compare_verdicts
 from blpo_dspy.comparison.methods import Method, chosen
 from blpo_dspy.comparison.needs import Terms, check_methods
+from blpo_dspy.comparison.progress import ComparisonProgress
+from blpo_dspy.comparison.rows import ComparisonRow
 from blpo_dspy.data.examples import dataset_fingerprint, item_prints, reasons_fingerprint
 from blpo_dspy.data.fields import IMAGE
 from blpo_dspy.data.labels.normalize import Label
@@ -24,89 +27,24 @@ from blpo_dspy.data.splits import Splits
 from blpo_dspy.errors import BlpoError, ModelError, brief
 from blpo_dspy.files import RESULTS, write_json
 from blpo_dspy.models.failures import FATAL_ERRORS
-from blpo_dspy.models.lm import Models, check_models, identity
-from blpo_dspy.models.prices import Prices, check_priced, checked_prices
+from blpo_dspy.models.lm import Models, identity
+from blpo_dspy.models.prices import check_priced
 from blpo_dspy.notebook import html_table, one_line, share
 from blpo_dspy.optimizers.bench.records import BLPOResult
 from blpo_dspy.optimizers.bench.setup import dataset
+from blpo_dspy.predictions.given import models_of
 from blpo_dspy.predictions.labelling import inputs_of, label_images
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.workspace.budget import Budget
 from blpo_dspy.workspace.job import Job
 from blpo_dspy.workspace.ledger import ROLES
 from blpo_dspy.workspace.meter import Meter
-from blpo_dspy.workspace.outages import MAX_OUTAGE, Outages, checked_outage
+from blpo_dspy.workspace.outages import Outages
+from blpo_dspy.workspace.watch import watching
 from blpo_dspy.workspace.workers import Workers
+from blpo_dspy.workspace.workspace import current_workspace
 
 _MOST_LOST = 0.5  # of the calls of a search
-
-
-@dataclass(frozen=True)
-class ComparisonRow:
-    """One method with one seed.
-
-    Attributes:
-        method: Its name.
-        seed: Its seed.
-        val: Agreement on the validation set, as data, with its "invalid" answers and "failed" calls; None if the method
-            failed.
-        test: Agreement on the sealed test set likewise, with "intervals" by figure.
-        paired: The paired comparison with no optimization on the test images that both answered; None for that row
-            itself.
-        calls: LM calls by role that count against the cap.
-        images: Images sent to the optimizer LM.
-        tokens: Prompt and completion tokens.
-        lm_seconds: Seconds until the answers of the search, those of parallel calls added up, whichever run paid
-            for them.
-        stop_reason: Why it ended.
-        capped: Whether the cap ended it, rather than the method itself.
-        lost: Calls of the search that failed; they count against the cap.
-        instructions: Judge and verbalizer instruction at the end.
-        score: 1 − mean loss on the validation set of what the method returned, over the images that it answered.
-        curve: (LM calls spent, best score so far), from the start to what was returned; between the two stand the
-            programs that the method itself scored on the whole validation set.
-        predicted: The test labels, None for an invalid answer and where the call failed.
-        failed: The positions among them where it did.
-        outages: Images of both sets that were left without an answer by what may pass, such as a time-out: they are
-            judged again when the comparison is resumed.
-        error: What went wrong, "" if nothing did.
-    """
-
-    method: str
-    seed: int
-    val: Mapping[str, Any] | None = None
-    test: Mapping[str, Any] | None = None
-    paired: Mapping[str, Any] | None = None
-    calls: Mapping[str, int] | None = None
-    images: int = 0
-    tokens: int = 0
-    lm_seconds: float = 0.0
-    stop_reason: str = ""
-    capped: bool = False
-    lost: int = 0
-    instructions: Mapping[str, str] | None = None
-    score: float | None = None
-    curve: Sequence[Sequence[float]] = ()
-    predicted: Sequence[Any] = ()
-    failed: Sequence[int] = ()
-    outages: int = 0
-    error: str = ""
-
-    @property
-    def spent(self) -> int:
-        """Judge, verbalizer and optimizer calls together."""
-        return sum(count for role, count in (self.calls or {}).items() if role != "cached")
-
-    @property
-    def cut_short(self) -> bool:
-        """Whether the cap ended a search of which calls failed: without these it would have gone further."""
-        return self.capped and self.lost > 0
-
-    @property
-    def verdicts(self) -> list[Verdict]:
-        """What is known of the verdicts on the test images."""
-        failed = set(self.failed)
-        return [Verdict(label, failure="failed" if i in failed else "") for i, label in enumerate(self.predicted)]
 
 
 @dataclass(frozen=True, repr=False)
@@ -145,18 +83,11 @@ def compare(
     trainset: Sequence[dspy.Example],
     valset: Sequence[dspy.Example],
     testset: Sequence[dspy.Example],
-    models: Models,
     max_calls: int,
     max_usd: float | None = None,
     optimizers: str | Mapping[str, Method] | None = None,
     seeds: Sequence[int] = (0,),
     out: str | os.PathLike[str],
-    num_threads: int | None = None,
-    prices: Prices | None = None,
-    max_outage: float = MAX_OUTAGE,
-    on_start: Callable[[str, int], None] = lambda method, seed: None,
-    on_calls: Callable[[int], None] = lambda calls: None,
-    on_row: Callable[[ComparisonRow], None] = lambda row: None,
 ) -> Comparison:
     """Compiles the student with every method and seed and measures each once on the sealed test set.
 
@@ -169,7 +100,7 @@ def compare(
     For the same data, seeds and answers our own optimizers return the same, whatever the number of threads; of DSPy's
     own see `DSPyAdapter`.
 
-    The store in the folder holds every answer and one record per run, written as it ends; `results.json` is brought up
+    The store holds every answer and one record per run, written as it ends; `results.json` is brought up
     to date with each. The same call with the same folder continues an interrupted comparison; more methods or seeds may
     be added to it. A run that failed, whose cap was partly used up by failed calls, or whose measurement lacks answers
     because of an outage, is made again from the answers that are there.
@@ -179,20 +110,13 @@ def compare(
         trainset: Labelled examples to search on.
         valset: Labelled examples to pick the returned program on.
         testset: Labelled examples that no method sees.
-        models: The models by role.
         max_calls: The most judge, verbalizer and optimizer calls of a method.
         max_usd: The most US dollars of a method, if that is capped too.
-        max_outage: Seconds to wait for a server that has stopped answering.
         optimizers: Names of `METHODS`, comma-separated; all of them if None. Or methods of your own by name; a name
             stands for the same method whenever the folder is used. "none" is always among them.
         seeds: One run of every method for each.
-        out: Folder for the store and `results.json`.
-        num_threads: LM calls under way at once.
-        prices: US dollars per million prompt and per million completion tokens by model name, where DSPy's tables
-            don't have them or have others.
-        on_start: Called with method and seed before a run.
-        on_calls: Called with the calls of the run under way that count against its cap, each time there are more.
-        on_row: Called with each row as it is finished, also with those of an earlier session.
+        out: Folder for `results.json`, and for the store where no `Workspace` has one. The workspace's `progress` is
+            called with each `ComparisonRow` as it is finished, also with those of an earlier session.
 
     Raises:
         BlpoError: If methods are unknown or cannot run, a cap pays for nothing or can't be kept, or the folder holds
@@ -203,42 +127,54 @@ def compare(
         methods = {**chosen("none" if optimizers else ""), **optimizers}
     else:
         methods = chosen(optimizers)
+    terms = Terms(models_of(student), Budget(max_calls, max_usd=max_usd))
+    return compared(student, (trainset, valset, testset), terms, methods, seeds, Path(out))
+
+
+def compared(
+    student: VisualJudge,
+    examples: tuple[Sequence[dspy.Example], Sequence[dspy.Example], Sequence[dspy.Example]],
+    terms: Terms,
+    methods: Mapping[str, Method],
+    seeds: Sequence[int],
+    out: Path,
+) -> Comparison:
+    """Returns the comparison of methods by name on training, validation and test examples; see `compare`."""
     if not seeds:
         raise BlpoError("a comparison needs at least one seed")
-    train, val, test = (list(dataset(student, s, None, "label").examples) for s in (trainset, valset, testset))
+    train, val, test = (list(dataset(student, part, None, "label").examples) for part in examples)
     sets = Splits(train, val, test, student.labels, how="given")
-    checked_outage(max_outage)
-    check_models(models)
     # What DSPy's cache holds from earlier runs would be free for some methods only.
-    models = Models(*(getattr(models, role).copy(cache=False) for role in ROLES))
-    budget, prices = Budget(max_calls, max_usd=max_usd), checked_prices(prices)
-    check_priced(budget.max_usd, [getattr(models, role) for role in ROLES], prices)
-    terms = Terms(models, budget, num_threads, prices, max_outage)
+    models = Models(*(getattr(terms.models, role).copy(cache=False) for role in ROLES))
+    terms, workspace = replace(terms, models=models), current_workspace()
+    check_priced(terms.budget.max_usd, [getattr(models, role) for role in ROLES], workspace.prices)
     check_methods(methods, terms, student, sets.train, sets.val)
-    about = _about(student, sets, models, max_calls) | ({} if max_usd is None else {"max_usd": max_usd})
+    about, max_usd = _about(student, sets, models, terms.budget.max_calls), terms.budget.max_usd
+    about |= {} if max_usd is None else {"max_usd": max_usd}
     truth = [example.label for example in sets.test]
     rows: list[ComparisonRow] = []
-    job = Job.in_folder(Path(out), "comparison", {"comparison": about}, counting="none")
-    try:
+    job: Job = workspace.job("comparison", {"comparison": about}, out, counting="none")
+    seeds = tuple(dict.fromkeys(seeds))
+    with closing(job), watching(resumes=out) as watch:
         arena = _Arena(student, sets, terms, job)
-        for seed in dict.fromkeys(seeds):
+        progress = ComparisonProgress(watch, len(methods) * len(seeds), terms.budget.max_calls or 0)
+        for seed in seeds:
             baseline: ComparisonRow | None = None
             for name, method in methods.items():
                 row = arena.finished(name, seed)
                 if row is None:
-                    on_start(name, seed)
-                    row = arena.run(name, method, seed, on_calls)
+                    progress.start(name, seed)
+                    row = arena.run(name, method, seed, progress.calls)
                 row = arena.scored(row, baseline)
                 baseline = baseline or row
                 rows.append(row)
-                write_json(Path(out) / RESULTS, Comparison(tuple(rows), about, truth).to_dict())
-                on_row(row)
-    finally:
-        job.close()
+                write_json(out / RESULTS, Comparison(tuple(rows), about, truth).to_dict())
+                progress.row(row)
+        job.end("done")
     return Comparison(tuple(rows), about, truth)
 
 
-def _about(student: VisualJudge, sets: Splits[dspy.Example], models: Models, max_calls: int) -> dict[str, Any]:
+def _about(student: VisualJudge, sets: Splits[dspy.Example], models: Models, max_calls: int | None) -> dict[str, Any]:
     """What two sessions of one comparison have in common."""
     return {
         "max_calls": max_calls,
@@ -306,17 +242,20 @@ class _Arena:
         self, name: str, method: Method, seed: int, on_calls: Callable[[int], None]
     ) -> tuple[VisualJudge, BLPOResult | None]:
         student = method.student(self.student)
-        optimizer = self.terms.optimizer(method, seed, self._run(name, seed, on_calls))
+        job = self._run(name, seed, on_calls)
+        optimizer = self.terms.optimizer(method, seed, job)
         if optimizer is None:
+            job.end("done")
             return student, None
         program = optimizer.compile(student, trainset=self.sets.train, valset=self.sets.val)
+        job.end("done")
         record: BLPOResult = program.detailed_results
         _check_searched(record)
         return program, record
 
     def _measured(self, row: ComparisonRow, program: VisualJudge) -> ComparisonRow:
         """The row with the measurements on both sets, outside the cap; a call that failed is not an answer."""
-        with Workers(self.terms.num_threads) as workers:
+        with Workers(None) as workers:
             val, test = (self._verdicts(row, program, part, workers) for part in (self.sets.val, self.sets.test))
         labels = self.student.labels
         agreement = agreement_of(labels, self.sets.test, test)
@@ -337,9 +276,11 @@ class _Arena:
         self, row: ComparisonRow, program: VisualJudge, examples: Sequence[dspy.Example], workers: Workers
     ) -> list[Verdict]:
         job = self.job.another("measurement", name=f"{row.method}:{row.seed}", counting="all")
-        outages = Outages(self.terms.max_outage, known=program is not self.student)
-        meter = Meter(num_threads=workers.num_threads, job=job, prices=self.terms.prices, outages=outages)
-        return label_images(program, self.terms.models, inputs_of(examples), workers=workers, meter=meter)
+        outages = Outages(current_workspace().max_outage, known=program is not self.student)
+        meter = Meter(num_threads=workers.num_threads, job=job, outages=outages)
+        verdicts = label_images(program, self.terms.models, inputs_of(examples), workers=workers, meter=meter)
+        job.end("done")
+        return verdicts
 
 
 def _check_searched(record: BLPOResult) -> None:

@@ -16,7 +16,8 @@ from blpo_dspy.agreement.intervals import (
     compare_over_seeds,
     interval_over_seeds,
 )
-from blpo_dspy.comparison.compare import Comparison, ComparisonRow
+from blpo_dspy.comparison.compare import Comparison
+from blpo_dspy.comparison.rows import ComparisonRow
 from blpo_dspy.models.lm import is_embedded
 from blpo_dspy.report.numbers import ends, figure, p_cell, spread
 from blpo_dspy.workspace.ledger import ROLES

@@ -10,12 +10,10 @@ import dspy
 from blpo_dspy.comparison.methods import METHODS, Method
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.lm import Models
-from blpo_dspy.models.prices import Prices
 from blpo_dspy.optimizers.base import JudgeOptimizer
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.workspace.budget import Budget
 from blpo_dspy.workspace.job import Job
-from blpo_dspy.workspace.outages import MAX_OUTAGE
 
 
 @dataclass(frozen=True)
@@ -25,16 +23,10 @@ class Terms:
     Attributes:
         models: The models by role.
         budget: The caps of each method.
-        num_threads: LM calls under way at once.
-        prices: US dollars by model name, where DSPy's tables don't have them or have others.
-        max_outage: Seconds to wait for a server that has stopped answering.
     """
 
     models: Models
     budget: Budget
-    num_threads: int | None = None
-    prices: Prices | None = None
-    max_outage: float = MAX_OUTAGE
 
     def optimizer(self, method: Method, seed: int, answers: Job) -> JudgeOptimizer | None:
         """Returns a method's optimizer, None for no optimization.
@@ -50,10 +42,7 @@ class Terms:
             verbalizer_model=self.models.verbalizer,
             budget=self.budget,
             seed=seed,
-            num_threads=self.num_threads,
             answers=answers,
-            prices=self.prices,
-            max_outage=self.max_outage,
             **method.options,
         )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from blpo_dspy.agreement.figures import main_figure
 from blpo_dspy.agreement.intervals import BETTER, WORSE, interval_method
-from blpo_dspy.comparison.compare import Comparison, ComparisonRow
+from blpo_dspy.comparison.compare import Comparison
 from blpo_dspy.comparison.figures import (
     FAILED,
     Change,
@@ -21,6 +21,7 @@ from blpo_dspy.comparison.figures import (
     versus,
 )
 from blpo_dspy.comparison.methods import METHODS
+from blpo_dspy.comparison.rows import ComparisonRow
 from blpo_dspy.comparison.tables import curves
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.report.charts import Point, Series, dot_chart, line_chart

@@ -21,7 +21,6 @@ from blpo_dspy.labelling.order.chosen import RANDOM_SHARE
 from blpo_dspy.labelling.order.judged import judge_items, session_by_judge
 from blpo_dspy.labelling.order.ordering import RandomOrder
 from blpo_dspy.labelling.session import LabelSession, open_session
-from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.given import models_of
 from blpo_dspy.programs.visual_judge import VisualJudge
 
@@ -101,7 +100,6 @@ class NextByJudge:
 
     Args:
         judge: The judge; of `judge.confident(…)` the doubt counts.
-        models: Its models; its own, or those of DSPy's settings, if None.
         max_calls: The most LM calls of the judge, those of the same call before included; what it did not judge is
             drawn at random.
         max_usd: The most dollars, likewise.
@@ -109,7 +107,6 @@ class NextByJudge:
     """
 
     judge: VisualJudge
-    models: Models | None = None
     max_calls: int | None = None
     max_usd: float | None = None
     random_share: float = RANDOM_SHARE
@@ -189,7 +186,7 @@ def _session_by(chosen: NextByJudge, work: Work, items: Items, seed: int) -> Lab
     predictions, _ = judge_items(
         items,
         judge,
-        models_of(judge, chosen.models),
+        models_of(judge),
         work.out,
         max_calls=chosen.max_calls,
         max_usd=chosen.max_usd,

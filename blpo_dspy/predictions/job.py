@@ -9,7 +9,8 @@ from typing import Any
 
 from blpo_dspy.predictions.results import Outcome, outcome_of
 from blpo_dspy.workspace.job import Job
-from blpo_dspy.workspace.store import FILE_NAME, Store, StoreError
+from blpo_dspy.workspace.store import StoreError
+from blpo_dspy.workspace.workspace import current_workspace
 
 
 class PredictionJob(Job):
@@ -94,17 +95,10 @@ def opened_job(out: Path, fingerprint: Mapping[str, Any]) -> PredictionJob:
                 f"{old}: was written by an earlier version of blpo-dspy, whose predictions this one does not continue; "
                 "name another output, or remove it"
             )
-    return PredictionJob.in_store(out.parent, "prediction", fingerprint, name=out.name)
+    job: PredictionJob = current_workspace().job("prediction", fingerprint, out.parent, PredictionJob, name=out.name)
+    return job
 
 
 def is_known(out: Path) -> bool:
-    """Whether the store of its folder knows an output."""
-    path = out.parent / FILE_NAME
-    if not path.exists():
-        return False
-    store = Store(path)
-    try:
-        sql = "SELECT 1 FROM jobs WHERE kind = 'prediction' AND name = ?"
-        return store.one(sql, (out.name,)) is not None
-    finally:
-        store.close()
+    """Whether the store knows an output."""
+    return current_workspace().knows("prediction", out.parent, out.name)

@@ -19,11 +19,12 @@ from blpo_dspy.programs.pairs import asked_in
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.workspace.ledger import Usage
 from blpo_dspy.workspace.store import FILE_NAME
+from blpo_dspy.workspace.workspace import current_workspace
 
 
 def kept_in(out: str | os.PathLike[str]) -> Path:
     """Returns the file from which an output resumes."""
-    return Output.at(out).path.parent / FILE_NAME
+    return current_workspace().store_path or Output.at(out).path.parent / FILE_NAME
 
 
 def check_output(target: Path, inputs: Inputs) -> None:

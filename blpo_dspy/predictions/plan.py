@@ -9,10 +9,8 @@ from dataclasses import replace
 
 from blpo_dspy.data.images.prepare import ImageSource
 from blpo_dspy.data.inputs import Inputs
-from blpo_dspy.data.labels.space import Orders
 from blpo_dspy.data.tables import TableSource
 from blpo_dspy.errors import check_kind, check_least
-from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.chunk import Chunk, ChunkReport
 from blpo_dspy.predictions.files import Output
 from blpo_dspy.predictions.given import Job, check_plain, given_models, inputs_of
@@ -20,7 +18,6 @@ from blpo_dspy.predictions.predict import common_chunk, finished, session_of
 from blpo_dspy.predictions.progress import Progress
 from blpo_dspy.predictions.session import Session
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.workspace.outages import MAX_OUTAGE
 
 
 class ChunkPlan:
@@ -57,10 +54,8 @@ def plan_chunks(
     source: TableSource | Sequence[ImageSource] | Inputs,
     *,
     out: str | os.PathLike[str],
-    models: Models | None = None,
     contents: int = 32,
     num_threads: int = 8,
-    orders: Orders = "both",
 ) -> ChunkPlan:
     """Divides what is missing of a folder, table or list of images into chunks; the same call again gives what is left.
 
@@ -68,10 +63,8 @@ def plan_chunks(
         judge: The judge.
         source: As for `predict`.
         out: The table that `ChunkPlan.merge` writes.
-        models: The models; other processes build them from names and options, with keys from their environment.
         contents: How many different images a chunk gets.
         num_threads: The most LM calls under way at once in each chunk that is being judged.
-        orders: As for `predict`.
 
     Raises:
         BlpoError: As `predict`.
@@ -80,9 +73,9 @@ def plan_chunks(
     check_least("contents", contents, 1)
     check_plain(judge, batch=False, elsewhere=True)
     inputs = source if isinstance(source, Inputs) else inputs_of(judge, source, None, None, False)
-    job = Job(judge, inputs, Output.at(out), given_models(judge, models), orders, max_outage=MAX_OUTAGE)
+    job = Job(judge, inputs, Output.at(out), given_models(judge))
     with ExitStack() as opened:
-        session = opened.enter_context(session_of(job, None))
+        session = opened.enter_context(session_of(job))
         left, common = list(session.left().items()), common_chunk(job, num_threads)
         parts = [left[start : start + contents] for start in range(0, len(left), contents)]
         rows = [session.subset(dict(part)) for part in parts]

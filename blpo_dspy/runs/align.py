@@ -38,12 +38,13 @@ from blpo_dspy.runs.data.seal import run_of, seal
 from blpo_dspy.runs.data.sets import Labelled, Sets, divided, is_list, loaded_set, origin_of, sizes_in_words
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.measure import own_data
-from blpo_dspy.runs.progress import watching
 from blpo_dspy.runs.record import Aligned, SplitAgreement, figure_rows, result
 from blpo_dspy.runs.reviewing import write_review
+from blpo_dspy.workspace.watch import watching
+from blpo_dspy.workspace.workspace import current_workspace
 
 JUDGE = "judge.json"
-_OTHER_NAMES = {"num_threads": "threads"}
+_OF_THE_WORKSPACE = ("models", "num_threads", "prices", "max_outage", "progress")
 
 Judged = tuple[Sequence[dspy.Example], Sequence[Verdict], Sequence[Verdict]]
 
@@ -81,10 +82,7 @@ class Alignment:
         testset: Labelled,
         trainset: Labelled = (),
         valset: Labelled = (),
-        models: Models | None = None,
         run_dir: str | Path | None = None,
-        threads: int | None = None,
-        progress: bool | None = None,
     ) -> Alignment:
         """Measures a judge that `BLPO.compile` returned, and what it was compiled from, so that it can be reported.
 
@@ -93,10 +91,7 @@ class Alignment:
             testset: Labelled images that neither training nor validation used; each is judged before and after.
             trainset: What it was compiled with: labels that the compiled judge contradicts are looked for.
             valset: What it was picked on.
-            models: The models; the judge's own, or those of DSPy's settings, if None.
             run_dir: A folder for record and report, which `load` reads.
-            threads: LM calls under way at once; DSPy's setting if None.
-            progress: Whether progress is shown; if None, on a terminal and in a notebook.
 
         Raises:
             DataError: If examples cannot be used, or an image is in two of the sets.
@@ -112,11 +107,11 @@ class Alignment:
         given = {"train": trainset, "val": valset, "test": testset}
         parts = {name: loaded_set(compiled, name, part) for name, part in given.items() if not is_list(part) or part}
         check_disjoint(**parts)
-        models, search = models_of(compiled, models), Search(threads=threads)
+        models, search = models_of(compiled), Search()
         folder = None if run_dir is None else writable_folder(Path(run_dir))
         train, val, test = (parts.get(name, []) for name in given)
         sets = Sets(train, val, test, sizes_in_words(parts, compiled.labels))
-        with watching(progress, resumes=None) as watch:
+        with watching(resumes=None) as watch:
             aligned = measure_compiled(start, compiled, sets, models, search, watch)
         return _written(aligned, sets, models, watch.warnings, folder)
 
@@ -210,10 +205,8 @@ def align(
     train: Labelled,
     val: Labelled | None = None,
     test: Labelled | None = None,
-    models: Models | None = None,
     run_dir: str | Path | None = None,
     sizes: tuple[int, int, int] | None = None,
-    progress: bool | None = None,
     **options: Any,
 ) -> Alignment:
     """Aligns a judge with human labels: compiles it by BLPO, and measures it before and after on sealed test images.
@@ -228,13 +221,11 @@ def align(
         train: What mistakes are drawn from; 100 to 200 images work well.
         val: What the returned judge is picked on.
         test: Judged once before and once after the search.
-        models: The models by role; the judge's own, or those of DSPy's settings, if None.
-        run_dir: A folder for store, judge, record and report: the same call resumes an interrupted run there, and
-            pays for no answer twice. Without it a run cannot be resumed.
+        run_dir: A folder for judge, record and report, that of the `Workspace` if None: the same call resumes an
+            interrupted run there, and pays for no answer twice. Without either a run cannot be resumed.
         sizes: How many images of a table train, validate and test.
-        progress: Whether progress is shown; if None, on a terminal and in a notebook.
         **options: Options of the search, as `blpo_dspy.runs.jobs.Search` lists them: `rounds`, `max_calls`, `max_usd`,
-            `max_seconds`, `seed`, `threads`, `fidelity`, …
+            `max_seconds`, `seed`, `fidelity`, … Models, threads and prices are the workspace's.
 
     Raises:
         DataError: If examples cannot be used, or are too few.
@@ -250,21 +241,23 @@ def align(
     sets = _sets(start, train, val, test, sizes, search.seed)
     for line in own_data(start, [*sets.val, *sets.test]):
         notice(f"the start was compiled with {line}")
-    models = models_of(start, models)
-    log_dir = None if run_dir is None else writable_folder(Path(run_dir))
+    models = models_of(start)
+    folder = run_dir or current_workspace().folder
+    log_dir = None if folder is None else writable_folder(Path(folder))
+    search = search.within(current_workspace().room("alignment", log_dir))
     sets = replace(sets, seal=seal(sets.test, run_of(start, sets, search), run_dir=log_dir))
     if sets.seal is not None and sets.seal.warning is not None:
         notice(sets.seal.warning)
     for line in not_paid_for(start, search, costs_after(start, sets, search), sets):
         notice(line, option="max_calls")
     claim(start, sets, models, search, log_dir)
-    with watching(progress, resumes=log_dir) as watch:
+    with watching(resumes=log_dir) as watch:
         aligned = compile_and_measure(start, sets, models, search, watch, log_dir=log_dir)
     return _written(aligned, sets, models, watch.warnings, log_dir)
 
 
 def _written(aligned: Aligned, sets: Sets, models: Models, warned: Sequence[str], folder: Path | None) -> Alignment:
-    """What was measured, written to a folder, which is a temporary one if none is named; warnings are issued again."""
+    """What was measured, written to a folder, which is a temporary one if none is named."""
     temporary = None
     if folder is None:
         temporary = tempfile.TemporaryDirectory(prefix="blpo-")
@@ -272,8 +265,6 @@ def _written(aligned: Aligned, sets: Sets, models: Models, warned: Sequence[str]
     names = {role: getattr(models, role).model for role in ("judge", "verbalizer", "optimizer")}
     server = next((base for lm in vars(models).values() if (base := lm.kwargs.get("api_base"))), None)
     write_run(folder, aligned, sets, {**result(aligned, sets, names), "warnings": list(warned)}, api_base=server)
-    for warning in warned:
-        notice(warning)
     return Alignment(aligned.judge, folder, temporary)
 
 
@@ -286,7 +277,11 @@ def search_of(options: Mapping[str, Any]) -> Search:
     known = [option.name for option in fields(Search)]
     for name in options:
         if name not in known:
-            near = _OTHER_NAMES.get(name) or next(iter(difflib.get_close_matches(name, known, 1)), None)
+            if name in _OF_THE_WORKSPACE:
+                raise BlpoError(
+                    f"{name} is an option of the workspace: with Workspace({name}=…): align(…)", option=name
+                )
+            near = next(iter(difflib.get_close_matches(name, known, 1)), None)
             meant = f"; did you mean {near}?" if near else f"; the options are {', '.join(known)}"
             raise BlpoError(f"align has no option {name!r}{meant}", option=name)
     return Search(**options)

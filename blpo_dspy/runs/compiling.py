@@ -36,7 +36,7 @@ from blpo_dspy.runs.checks.batched import BatchedAnswers, check_search
 from blpo_dspy.runs.checks.costs import costs_after, optimizer_of
 from blpo_dspy.runs.data.sets import Sets
 from blpo_dspy.runs.jobs import Search
-from blpo_dspy.runs.progress import CompileWatch, Watch
+from blpo_dspy.runs.progress import CompileWatch
 from blpo_dspy.runs.record import Aligned, SplitAgreement, card
 from blpo_dspy.workspace.allowance import Allowance
 from blpo_dspy.workspace.failures import RunStoppedError
@@ -44,8 +44,9 @@ from blpo_dspy.workspace.job import Job
 from blpo_dspy.workspace.ledger import Ledger
 from blpo_dspy.workspace.meter import GRACE, Meter
 from blpo_dspy.workspace.outages import Outages
-from blpo_dspy.workspace.store import FILE_NAME
+from blpo_dspy.workspace.watch import Watch
 from blpo_dspy.workspace.workers import Workers
+from blpo_dspy.workspace.workspace import current_workspace
 
 
 def compile_and_measure(
@@ -111,7 +112,7 @@ def _measured(optimizer: BLPO, judges: _Judges, models: Models, watch: Watch) ->
     search, record = judges.search, judges.record
     allowance = Allowance(search.budget(), lambda: record.ledger + meter.ledger, RunStoppedError, judges.began)
     grace = 0.0 if optimizer.log_dir is None else GRACE
-    with _final_answers(optimizer, judges.sets) as job, Workers(search.threads, grace=grace) as workers:
+    with _final_answers(optimizer, judges.sets) as job, Workers(None, grace=grace) as workers:
         if optimizer.log_dir is not None:
             job.spend_under(search.budget())
         batched = BatchedAnswers(job, search, watch) if search.batch_api and optimizer.log_dir is not None else None
@@ -122,9 +123,8 @@ def _measured(optimizer: BLPO, judges: _Judges, models: Models, watch: Watch) ->
                 num_threads=workers.num_threads,
                 job=job,
                 admit=lambda ledger: allowance.admit(record.ledger + record.unused + ledger),
-                prices=search.prices,
                 deadline=allowance.deadline,
-                outages=Outages(search.max_outage, known=any(record.ledger.answered.values())),
+                outages=Outages(current_workspace().max_outage, known=any(record.ledger.answered.values())),
             )
         )
 
@@ -152,7 +152,7 @@ def _measured(optimizer: BLPO, judges: _Judges, models: Models, watch: Watch) ->
 
 def _measured_under_another_budget(optimizer: BLPO, sets: Sets, search: Search) -> int:
     """How many calls an earlier session measured with, which this search may not need."""
-    if optimizer.log_dir is None or not (Path(optimizer.log_dir) / FILE_NAME).exists():
+    if optimizer.log_dir is None:
         return 0
     with _final_answers(optimizer, sets) as job:
         job.spend_under(search.budget())
@@ -269,7 +269,7 @@ def _final_answers(optimizer: BLPO, sets: Sets) -> Iterator[Job]:
         yield optimizer.answers
         return
     fingerprint = {"test": dataset_fingerprint(sets.test), "val": dataset_fingerprint(sets.val)}
-    with contextlib.closing(Job.in_folder(Path(optimizer.log_dir), "measurement", fingerprint)) as job:
+    with contextlib.closing(current_workspace().job("measurement", fingerprint, Path(optimizer.log_dir))) as job:
         yield job
         job.end("done")
 
@@ -283,10 +283,7 @@ def make_optimizer(models: Models, search: Search, reserved: int, log_dir: Path 
         task_model=models.judge,
         verbalizer_model=models.verbalizer,
         seed=search.seed,
-        num_threads=search.threads,
         budget=search.budget(reserved),
-        prices=search.prices,
-        max_outage=search.max_outage,
         guards=replace(guards, **search.guards()),
         log_dir=log_dir,
         answers=Job.in_memory() if log_dir is None else None,

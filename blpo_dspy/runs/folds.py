@@ -36,8 +36,8 @@ from blpo_dspy.runs.checks.costs import costs_after
 from blpo_dspy.runs.compiling import compile_and_measure
 from blpo_dspy.runs.data.sets import WITHOUT_TEST, Sets, sizes_in_words
 from blpo_dspy.runs.jobs import Search
-from blpo_dspy.runs.progress import Watch
 from blpo_dspy.runs.record import Aligned, SplitAgreement
+from blpo_dspy.workspace.watch import Watch
 
 OUT_OF_FOLD = (
     "out-of-fold estimates: every image was judged once, by a judge that was compiled in the same way on the other "

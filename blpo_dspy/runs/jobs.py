@@ -9,9 +9,8 @@ from typing import Any, ClassVar, Literal
 
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.runs.options.fields import described, option, same
-from blpo_dspy.workspace.budget import Budget
+from blpo_dspy.workspace.budget import Budget, least_caps
 from blpo_dspy.workspace.ledger import Usage
-from blpo_dspy.workspace.outages import MAX_OUTAGE
 
 EMBEDDED = "embedded"
 
@@ -86,7 +85,6 @@ class Search:
         default=False,
     )
     seed: int = _search("Seeds every draw.", default=0, metavar="N")
-    threads: int | None = _search("Concurrent LM calls (default 8); results don't depend on it.", metavar="N", min=1)
     max_calls: int | None = _search("Maximum number of LM calls in total, the test split included.", metavar="N", min=1)
     max_tokens: int | None = _search("Maximum number of tokens, likewise.", metavar="N", min=1)
     max_usd: float | None = _search(
@@ -117,15 +115,6 @@ class Search:
     part_loss: float | None = _guards(
         "Refuse a judge that is worse by X in [0, 1] for a label or a group.", metavar="X"
     )
-    prices: Mapping[str, tuple[float, float]] = _search(
-        "A model's dollars per million prompt and completion tokens.",
-        default=dict,
-        flag="--price",
-        metavar="MODEL=IN,OUT",
-    )
-    max_outage: float = _search(
-        "Maximum time to wait for a server that has stopped answering.", default=MAX_OUTAGE, metavar="SECONDS", min=0
-    )
     batch_api: bool = _search(
         "After the search, use the provider's batch endpoint, with --run-dir: test split, label errors.", default=False
     )
@@ -149,6 +138,15 @@ class Search:
                 )
             left[name] = None if cap is None else cap - amount
         return replace(self, **left)
+
+    def within(self, room: Mapping[str, float]) -> Search:
+        """Returns the search with caps no higher than what a workspace leaves.
+
+        Raises:
+            BlpoError: If that is nothing.
+        """
+        caps = {name: cap for name in room if (cap := getattr(self, name)) is not None}
+        return replace(self, **least_caps(caps, room))
 
     def budget(self, reserved: int = 0) -> Budget | None:
         """Returns the caps, None if there are none; `reserved` calls are kept for the test split."""

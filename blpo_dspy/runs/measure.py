@@ -15,8 +15,7 @@ from blpo_dspy.agreement.figures import table_figures
 from blpo_dspy.agreement.intervals import Interval, PairedComparison, agreement_intervals
 from blpo_dspy.agreement.measure import Agreement
 from blpo_dspy.agreement.verdicts import Verdict, agreement_of, compare_verdicts
-from blpo_dspy.data.examples import item_prints
-from blpo_dspy.data.labels.space import Orders
+from blpo_dspy.data.examples import dataset_fingerprint, item_prints
 from blpo_dspy.errors import BlpoError, check_kind, notice
 from blpo_dspy.models.lm import Models
 from blpo_dspy.notebook import html_table, one_line
@@ -26,12 +25,12 @@ from blpo_dspy.predictions.labelling import inputs_of, label_images
 from blpo_dspy.programs.cascade import stages_of
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.data.sets import Labelled, loaded_set
-from blpo_dspy.runs.progress import Watch, watching
 from blpo_dspy.workspace.job import Job
 from blpo_dspy.workspace.ledger import Ledger
 from blpo_dspy.workspace.meter import GRACE, Meter
-from blpo_dspy.workspace.outages import MAX_OUTAGE, Outages
+from blpo_dspy.workspace.watch import Watch, watching
 from blpo_dspy.workspace.workers import Workers
+from blpo_dspy.workspace.workspace import current_workspace
 
 
 @dataclass(frozen=True, repr=False)
@@ -88,12 +87,7 @@ def measure(
     testset: Labelled,
     *,
     against: VisualJudge | None = None,
-    models: Models | Sequence[Models] | None = None,
-    num_threads: int | None = None,
-    max_outage: float = MAX_OUTAGE,
     seed: int = 0,
-    progress: bool | None = None,
-    orders: Orders = "both",
     run_dir: str | Path | None = None,
 ) -> Measurement:
     """Measures how far a judge agrees with people, and, with `against`, how it compares with another judge.
@@ -104,15 +98,9 @@ def measure(
         judge: The judge.
         testset: Labelled examples, or a table as `load_examples` takes it.
         against: A second judge with the same labels and inputs, which judges the same images.
-        models: The models of both, of a cascade also a list with those of each judge; each judge's own, or those of
-            DSPy's settings, if None.
-        num_threads: The most LM calls under way at once; DSPy's setting if None.
-        max_outage: Seconds to wait for a server that has stopped answering.
         seed: Of the intervals.
-        progress: Whether progress is shown; if None, on a terminal and in a notebook.
-        orders: Whether judges of pairs are asked in "both" orders of the images or "one".
-        run_dir: A folder for the answers: a request that it holds the answer to, as after an interruption,
-            is not paid for again, whether or not DSPy's cache knows it.
+        run_dir: A folder for the answers, where no `Workspace` has one: a request that it holds the answer to, as
+            after an interruption, is not paid for again, whether or not DSPy's cache knows it.
 
     Raises:
         DataError: If examples cannot be used.
@@ -129,21 +117,17 @@ def measure(
     for line in calibration_data(judge, examples):
         notice(f"the judge was calibrated on {line}")
     judges = [judge] if against is None else [judge, against]
-    asked = [(each, given_models(each, models), examples) for each in judges]
+    asked = [(each, given_models(each), examples) for each in judges]
     folder = None if run_dir is None else Path(run_dir)
-    how: dict[str, Any] = {"num_threads": num_threads, "max_outage": max_outage, "orders": orders}
-    with watching(progress, resumes=folder) as watch:
-        return measured(asked, watch, seed=seed, run_dir=folder, **how)
+    with watching(resumes=folder or current_workspace().folder) as watch:
+        return measured(asked, watch, seed=seed, run_dir=folder)
 
 
 def measured(
     asked: Sequence[tuple[VisualJudge, Models | Sequence[Models], Sequence[dspy.Example]]],
     watch: Watch,
     *,
-    num_threads: int | None,
-    max_outage: float,
     seed: int,
-    orders: Orders,
     run_dir: Path | None,
 ) -> Measurement:
     """Returns the measurement of the first of one or two judges, each asked with its models about the same images.
@@ -151,11 +135,12 @@ def measured(
     Further arguments and errors are those of `measure`.
     """
     labels, said = asked[0][0].labels, []
-    with asking(num_threads, run_dir, "evaluate") as (workers, job):
-        meter = Meter(num_threads=workers.num_threads, job=job, outages=Outages(max_outage))
+    about = {"judges": [judge.identity() for judge, _, _ in asked], "test": dataset_fingerprint(asked[0][2])}
+    with asking(run_dir, "evaluate", about) as (workers, job):
+        meter = Meter(num_threads=workers.num_threads, job=job)
         for judge, models, examples in asked:
             watch.begin("judging", len(examples))
-            how: dict[str, Any] = {"workers": workers, "meter": meter, "done": watch.advance, "orders": orders}
+            how: dict[str, Any] = {"workers": workers, "meter": meter, "done": watch.advance, "orders": judge.orders}
             said.append(label_images(judge, models, inputs_of(examples), **how))
     sets = [examples for _, _, examples in asked]
     agreement, *others = (agreement_of(labels, *pair) for pair in zip(sets, said, strict=True))
@@ -170,19 +155,18 @@ def measured(
 
 
 @contextlib.contextmanager
-def asking(num_threads: int | None, run_dir: Path | None, name: str) -> Iterator[tuple[Workers, Job | None]]:
-    """Yields threads for LM calls, and the job of this name in the store of a folder, if there is one.
+def asking(run_dir: Path | None, kind: str, about: Mapping[str, Any]) -> Iterator[tuple[Workers, Job]]:
+    """Yields threads for LM calls, and the job of this kind: in the workspace, in a folder, or in memory.
+
+    A job about other things continues one in the same folder, as answers are known by their requests.
 
     Raises:
         StoreError: If it cannot be written.
     """
-    with contextlib.ExitStack() as stack:
-        job = None
-        if run_dir is not None:
-            job = stack.enter_context(contextlib.closing(Job.in_folder(run_dir, name, {})))
-        yield stack.enter_context(Workers(num_threads, grace=0.0 if job is None else GRACE)), job
-        if job is not None:
-            job.end("done")
+    with contextlib.closing(current_workspace().job(kind, about if run_dir is None else {}, run_dir)) as job:
+        with Workers(None, grace=0.0 if job.path is None else GRACE) as workers:
+            yield workers, job
+        job.end("done")
 
 
 def own_data(judge: VisualJudge, examples: Sequence[dspy.Example]) -> Iterator[str]:

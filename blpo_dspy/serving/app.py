@@ -28,6 +28,7 @@ from blpo_dspy.serving.metrics import Metrics
 from blpo_dspy.serving.web import BodyError, refusal
 from blpo_dspy.workspace.meter import Meter
 from blpo_dspy.workspace.outages import Outages
+from blpo_dspy.workspace.workspace import current_workspace
 
 _RETRY_AFTER = "1"  # seconds
 _OPTIONAL = ("inconsistent", "confidence", "escalate")
@@ -77,6 +78,7 @@ class JudgeServer:
         allow_urls: bool = False,
     ) -> None:
         note_other_models(judge, models)
+        self._workspace = current_workspace()
         self._judge, self._models, self._token = judge.deepcopy(), models, token
         self._limits = Limits() if limits is None else limits
         self._reader = BodyReader(judge.fields, self._limits.max_body, allow_urls)
@@ -158,10 +160,11 @@ class JudgeServer:
         )
 
     def _label(self, inputs: Mapping[str, Any]) -> Verdict:
-        """Judges one request in a thread of the pool; nothing of it is kept."""
+        """Judges one request in a thread of the pool; nothing of it is kept, but in a workspace its answers."""
         began = time.monotonic()
         deadline = began + self._limits.timeout
-        meter = Meter(num_threads=1, outages=Outages(0.0, known=True), deadline=deadline)
+        job = self._workspace.job("serving", {}, counting="none")
+        meter = Meter(num_threads=1, job=job, outages=Outages(0.0, known=True), deadline=deadline)
         with dspy.context(disable_history=True):
             prepared = self._judge.prepare(**inputs)
             outcome = "failed"
@@ -172,6 +175,7 @@ class JudgeServer:
             finally:
                 calls = {role: usage.calls for role, usage in meter.ledger.roles.items()}
                 self._metrics.judged(outcome, time.monotonic() - began, calls)
+                job.close()
 
     async def _health(self, _: Request) -> Response:
         if self.stopping:

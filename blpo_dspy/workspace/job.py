@@ -47,7 +47,7 @@ class Job:
         store: Where it is kept.
         kind: What it is, such as "search".
         fingerprint: What its results depend on: data, options, models. Another one under the same name is refused.
-        name: Distinguishes jobs of one kind in a store.
+        name: Distinguishes jobs of one kind in a store; those that `another` returns are named after their first.
         memory: The jobs that share answers; "" are most.
         counting: Which known answers count like calls where they are first taken up: those that earlier sessions of
             this job paid for ("own"), "all", or "none".
@@ -73,7 +73,7 @@ class Job:
         elsewhere: str = "choose another folder",
     ) -> None:
         self.store, self._memory, self._counting, self._on_calls = store, memory, counting, on_calls
-        self._shared = shared
+        self.name, self._shared = name, shared
         self._lock = threading.Lock()
         self._claimed: set[str] = set()
         self._calls = 0
@@ -142,7 +142,8 @@ class Job:
 
     def another(self, kind: str, **options: Any) -> Job:
         """Returns a further job in the same store, which stays open; options are those of the class."""
-        return Job(self.store, kind, options.pop("fingerprint", {}), **{"shared": True, **options})
+        name = f"{self.name} {options.pop('name', '')}".strip()
+        return Job(self.store, kind, options.pop("fingerprint", {}), **{"name": name, "shared": True, **options})
 
     @property
     def path(self) -> Path | None:
@@ -218,14 +219,16 @@ class Job:
                 raise RunStoppedError(reason)
 
     def room(self) -> dict[str, float]:
-        """Returns what the workspace's caps left for this job when it first began under them, by cap.
+        """Returns what the workspace's caps left for this job, and others of its name, when it first began under them.
 
         A resumed job has the same room again, and so goes the same way.
         """
         caps = self.store.caps()
         known = self.recorded("room", 0)
         if caps and (known is None or known["caps"] != caps):
-            own = self.spent().total
+            sql = "SELECT id FROM jobs WHERE name = (SELECT name FROM jobs WHERE id = ?)"
+            jobs = [spent_in(self.store, job) for (job,) in list(self.store.rows(sql, (self.id,)))]
+            own = sum(jobs, Ledger({})).total
             used = {"max_calls": own.calls, "max_tokens": own.tokens, "max_usd": own.usd}
             known = {"caps": caps, "left": {name: left + used[name] for name, left in left_in(self.store).items()}}
             self.record("room", 0, known)

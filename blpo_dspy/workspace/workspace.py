@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -104,7 +105,8 @@ class Workspace:
         self.folder = None if folder is None else Path(folder)
         self.models, self.prices, self.num_threads = models, checked_prices(prices), num_threads
         self.max_outage, self.progress = checked_outage(max_outage), progress
-        self._path = self.folder / FILE_NAME if self.folder is not None and store is None else store and Path(store)
+        place = store if store is not None or self.folder is None else self.folder / FILE_NAME
+        self._path = None if place is None else Path(place)
         self._store: Store | None = None
         self._token: Token[Workspace | None] | None = None
 
@@ -112,7 +114,7 @@ class Workspace:
         if _current.get() is not None:
             raise BlpoError("a workspace is open already, and workspaces are not nested; end the other one first")
         if self._path is not None:
-            self._store = Store(Path(self._path))
+            self._store = Store(self._path)
             if self._caps:
                 self._store.set_caps(self._caps)
         self._token = _current.set(self)
@@ -154,11 +156,38 @@ class Workspace:
             )
         name = options.pop("name", "")
         if folder is not None:
-            assert self.folder is not None
-            name = os.path.relpath((folder / name).resolve(), self.folder.resolve()).replace(os.sep, "/")
+            name = self._named(folder / name)
         elif not name:
             name = hashlib.sha256(plain(fingerprint).encode()).hexdigest()[:8]
-        return cls(self._store, kind, fingerprint, name="" if name == "." else name, **options, shared=True)
+        return cls(self._store, kind, fingerprint, name=name, **options, shared=True)
+
+    def _named(self, place: Path) -> str:
+        """The name of what is kept at a place: its path from the folder, "" for the folder itself."""
+        assert self.folder is not None
+        name = os.path.relpath(place.resolve(), self.folder.resolve()).replace(os.sep, "/")
+        return "" if name == "." else name
+
+    def knows(self, kind: str, folder: Path, name: str) -> bool:
+        """Whether there is a job of a kind in the store that `job` takes."""
+        with contextlib.ExitStack() as stack:
+            store, named = self._store, name
+            if store is not None:
+                named = self._named(folder / name)
+            elif (folder / FILE_NAME).exists():
+                store = stack.enter_context(contextlib.closing(Store(folder / FILE_NAME)))
+            sql = "SELECT 1 FROM jobs WHERE kind = ? AND name = ?"
+            return store is not None and store.one(sql, (kind, named)) is not None
+
+    @property
+    def store_path(self) -> Path | None:
+        """The file of the store, None where each job has its own."""
+        return self._path
+
+    def room(self, kind: str, folder: Path | None) -> dict[str, float]:
+        """Returns what the caps leave for a job that consists of several, by cap; see `Job.room`."""
+        if self._store is None or not self._store.caps():
+            return {}
+        return dict(self.job(kind, {}, folder).room())
 
     @property
     def jobs(self) -> list[JobStatus]:
@@ -181,10 +210,10 @@ class Workspace:
     @contextmanager
     def _reading(self) -> Iterator[Store | None]:
         """The store, which is opened for a moment where the workspace is not."""
-        if self._store is not None or self._path is None or not Path(self._path).exists():
+        if self._store is not None or self._path is None or not self._path.exists():
             yield self._store
             return
-        store = Store(Path(self._path))
+        store = Store(self._path)
         try:
             yield store
         finally:

@@ -36,8 +36,8 @@ from blpo_dspy.report.run.view import page_of
 from blpo_dspy.runs.compiling import compile_and_measure
 from blpo_dspy.runs.data.sets import Sets
 from blpo_dspy.runs.jobs import Search
-from blpo_dspy.runs.progress import Watch
 from blpo_dspy.runs.record import result
+from blpo_dspy.workspace.watch import Watch
 
 TASK = "Rate the technical quality of this photograph."
 LABELS = LabelSpace.ordinal(1, 5)

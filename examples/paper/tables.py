@@ -9,7 +9,8 @@ from typing import Any
 import dspy
 
 from blpo_dspy.agreement.intervals import MeanSd, mean_sd
-from blpo_dspy.comparison.compare import Comparison, ComparisonRow
+from blpo_dspy.comparison.compare import Comparison
+from blpo_dspy.comparison.rows import ComparisonRow
 from paper.measures import MEASURES
 from paper.methods import ABLATIONS, AXES, Sizes
 from paper.published import ABLATION, MAIN

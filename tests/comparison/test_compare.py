@@ -31,10 +31,12 @@ from photographs import (
     student,
 )
 from stores import records
+from workspaces import shared
 
-from blpo_dspy.comparison.compare import Comparison, ComparisonRow, compare, load_comparison
+from blpo_dspy.comparison.compare import Comparison, compare, load_comparison
 from blpo_dspy.comparison.figures import remarks
 from blpo_dspy.comparison.methods import METHODS, Method
+from blpo_dspy.comparison.rows import ComparisonRow
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.models.lm import Models
 from blpo_dspy.optimizers import BLPO
@@ -71,7 +73,9 @@ def run(
     """Compares on the small sets of photographs."""
     given: dict[str, Any] = {"max_calls": CAP, "num_threads": 2, **photographs(), **options}
     student_ = given.pop("student", None) or student()
-    return compare(student_, models=models or recorded_models(Recording()), optimizers=optimizers, out=out, **given)
+    return shared(
+        compare, student_, models=models or recorded_models(Recording()), optimizers=optimizers, out=out, **given
+    )
 
 
 def test_every_method_has_a_row_with_its_figures(everything: Any) -> None:
@@ -260,12 +264,12 @@ def test_the_seconds_of_a_row_are_those_of_its_answers(tmp_path: Path) -> None:
     """The same for a method whose answers another one paid for, and after a break."""
     twins = {"blpo": METHODS["blpo"], "twin": METHODS["blpo"]}
     options = {**photographs(), "max_calls": 60, "num_threads": 2, "out": tmp_path}
-    done = compare(student(), models=recorded_models(Recording()), optimizers=twins, **options)
+    done = shared(compare, student(), models=recorded_models(Recording()), optimizers=twins, **options)
     none, blpo, twin = done.rows
     assert none.lm_seconds == 0 < blpo.lm_seconds
     assert twin.lm_seconds == pytest.approx(blpo.lm_seconds)
     third = {**twins, "third": METHODS["blpo"]}
-    assert compare(student(), models=recorded_models(Recording()), optimizers=third, **options).rows[
+    assert shared(compare, student(), models=recorded_models(Recording()), optimizers=third, **options).rows[
         3
     ].lm_seconds == pytest.approx(blpo.lm_seconds)
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 from photographs import Recording, photographs, recorded_models, student
+from workspaces import shared
 
 from blpo_dspy.comparison.compare import compare
 from blpo_dspy.comparison.methods import METHODS, Method, chosen
@@ -45,7 +46,8 @@ def test_all_that_is_missing_is_in_one_error_and_nothing_is_spent(
         monkeypatch.setitem(sys.modules, package, None)
     recording, out = Recording(), tmp_path / "out"
     with pytest.raises(BlpoError) as refused:
-        compare(
+        shared(
+            compare,
             student(),
             **photographs(),
             models=recorded_models(recording),

@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 
 from blpo_dspy.agreement.intervals import BETTER, NO_CHANGE
 from blpo_dspy.cli.app import app
-from blpo_dspy.comparison.compare import Comparison, ComparisonRow
+from blpo_dspy.comparison.compare import Comparison
 from blpo_dspy.comparison.page import is_comparison, render_comparison, report_comparison
+from blpo_dspy.comparison.rows import ComparisonRow
 from blpo_dspy.comparison.view import About
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from blpo_dspy.comparison.compare import Comparison, ComparisonRow
+from blpo_dspy.comparison.compare import Comparison
 from blpo_dspy.comparison.figures import remarks
+from blpo_dspy.comparison.rows import ComparisonRow
 from blpo_dspy.comparison.tables import HEADINGS, curves, markdown, plot, summary, terminal_table, write_tables
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError

@@ -18,6 +18,7 @@ from engines import completion
 from hostile_case import Case, cases, check_text, hold, import_litellm
 from image_files import write_photos
 from judges import SAFETY
+from workspaces import shared
 
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.models.lm import Models
@@ -308,7 +309,7 @@ def judged(given: Served) -> list[dict[str, Any]]:
         lm = dspy.LM("openai/x", cache=False, num_retries=0, engine=given.engine, **options)
         models = Models(lm, lm, lm)
         try:
-            predict(judge, given.folder / "photos", out=out, models=models, num_threads=2)
+            shared(predict, judge, given.folder / "photos", out=out, models=models, num_threads=2)
         except BlpoError as error:
             if KEY in str(error):
                 raise AssertionError("the key is in the message") from error
@@ -318,7 +319,7 @@ def judged(given: Served) -> list[dict[str, Any]]:
                 assert KEY.encode() not in path.read_bytes(), f"the key is in {path.name}"
         rows = out.read_text()
         try:  # what was written of a hostile answer can be read again
-            predict(judge, given.folder / "photos", out=out, models=models, num_threads=2)
+            shared(predict, judge, given.folder / "photos", out=out, models=models, num_threads=2)
         except ModelError:
             assert '"error": null' not in rows
     assert out.read_text() == rows

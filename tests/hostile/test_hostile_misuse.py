@@ -13,6 +13,7 @@ from engines import scripted_lm
 from hostile_case import Case, cases, hold, import_litellm
 from image_files import write_photos
 from judges import SAFETY, SCALE, answers, judge_with, picture
+from workspaces import shared
 from worlds import LABELS, TRAIN, VALIDATION, student, world
 
 from blpo_dspy.agreement.measure import measure_agreement
@@ -69,7 +70,7 @@ def predicted(folder: Path, **changes: Any) -> Any:
     judge = VisualJudge(SAFETY, instruction="Judge.", evidence="image")
     arguments = {"judge": judge, "source": folder / "photos", "out": folder / "p.csv", "models": Models(lm, lm, lm)}
     arguments |= changes
-    return predict(arguments.pop("judge"), arguments.pop("source"), **arguments)
+    return shared(predict, arguments.pop("judge"), arguments.pop("source"), **arguments)
 
 
 def compared(folder: Path, **changes: Any) -> Any:
@@ -86,7 +87,7 @@ def compared(folder: Path, **changes: Any) -> Any:
         "out": folder / "c",
         **changes,
     }
-    return compare(arguments.pop("student"), **arguments)
+    return shared(compare, arguments.pop("student"), **arguments)
 
 
 def saved(name: Any) -> Doing:

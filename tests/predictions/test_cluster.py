@@ -18,6 +18,7 @@ from engines import ScriptedServer, completion
 from image_files import encoded
 from judges import SAFETY
 from PIL import Image
+from workspaces import shared
 
 from blpo_dspy.errors import BlpoError, ModelError
 from blpo_dspy.models.lm import Models
@@ -73,7 +74,7 @@ def test_without_dask_the_error_names_the_extra(photos: Path, tmp_path: Path, mo
     monkeypatch.setitem(sys.modules, "distributed", None)
     for where in ({"cluster": "tcp://127.0.0.1:1"}, {"workers": 2}):
         with pytest.raises(BlpoError, match=r'other processes need Dask: pip install "blpo-dspy\[dask\]"'):
-            predict(JUDGE, photos, out=tmp_path / "o.csv", models=Models.named("embedded"), **where)
+            shared(predict, JUDGE, photos, out=tmp_path / "o.csv", models=Models.named("embedded"), **where)
     assert list(tmp_path.iterdir()) == [photos]
 
 
@@ -90,10 +91,10 @@ def test_processes_give_the_table_of_one_and_a_killed_one_costs_its_chunk(photos
 
     with ScriptedServer(script) as server:
         options: dict[str, Any] = {"models": models_at(server), "num_threads": 2}
-        done = predict(JUDGE, photos, out=tmp_path / "two" / "o.csv", workers=2, **options)
+        done = shared(predict, JUDGE, photos, out=tmp_path / "two" / "o.csv", workers=2, **options)
         assert (killed.is_set(), done.complete, done.errors, done.judged) == (True, True, 0, 48)
         assert len(server.bodies) - repeated(server) == 48
-        predict(JUDGE, photos, out=tmp_path / "one" / "o.csv", **options)
+        shared(predict, JUDGE, photos, out=tmp_path / "one" / "o.csv", **options)
     assert (tmp_path / "two" / "o.csv").read_bytes() == (tmp_path / "one" / "o.csv").read_bytes()
 
 
@@ -131,13 +132,13 @@ def test_a_cluster_gives_the_table_of_one_process_and_keeps_the_caps(
     out = tmp_path / "many" / "o.csv"
     with ScriptedServer(script) as server, Client(cluster) as client:
         options: dict[str, Any] = {"out": out, "models": models_at(server), "max_in_flight": 4, "num_threads": 2}
-        first = predict(JUDGE, photos, cluster=cluster.scheduler_address, max_calls=20, **options)
+        first = shared(predict, JUDGE, photos, cluster=cluster.scheduler_address, max_calls=20, **options)
         assert (first.ledger.total.calls, len(server.bodies), first.complete) == (20, 20, False)
-        second = predict(JUDGE, photos, cluster=client, **options)
+        second = shared(predict, JUDGE, photos, cluster=client, **options)
         assert client.status == "running"
         assert 2 < most[0] <= 4
         assert (second.complete, second.ledger.total.calls, second.earlier.total.calls) == (True, 28, 20)
-        predict(JUDGE, photos, out=tmp_path / "one" / "o.csv", models=models_at(server), num_threads=8)
+        shared(predict, JUDGE, photos, out=tmp_path / "one" / "o.csv", models=models_at(server), num_threads=8)
     assert out.read_bytes() == (tmp_path / "one" / "o.csv").read_bytes()
 
 
@@ -150,7 +151,7 @@ def test_a_run_begun_in_one_place_goes_on_in_the_other(first: str, cluster: Any,
         options: dict[str, Any] = {"out": tmp_path / "o.csv", "models": models_at(server), "num_threads": 2}
         for where in places if first == "here" else places[::-1]:
             more = {"max_calls": 20, "num_threads": 1} if where == places[first == "there"] else {}
-            done = predict(judge, photos, **{**options, **where, **more})
+            done = shared(predict, judge, photos, **{**options, **where, **more})
         assert done.complete
         assert (len(server.bodies), repeated(server)) == (96, 0)
 
@@ -160,7 +161,9 @@ def test_two_processes_on_one_output_share_the_answers(photos: Path, tmp_path: P
     with ScriptedServer(safe) as server:
         options: dict[str, Any] = {"out": tmp_path / "o.csv", "models": models_at(server), "num_threads": 2}
         found: list[Any] = []
-        both = [threading.Thread(target=lambda: found.append(predict(JUDGE, photos, **options))) for _ in range(2)]
+        both = [
+            threading.Thread(target=lambda: found.append(shared(predict, JUDGE, photos, **options))) for _ in range(2)
+        ]
         for one in both:
             one.start()
         for one in both:
@@ -175,7 +178,9 @@ def test_an_error_of_a_worker_is_raised(cluster: Any, photos: Path, tmp_path: Pa
         ScriptedServer(lambda body: (401, {"error": {"message": "wrong key"}}, {})) as server,
         pytest.raises(ModelError, match=r"the model cannot be used: .*wrong key"),
     ):
-        predict(JUDGE, photos, out=tmp_path / "o.csv", models=models_at(server), cluster=cluster.scheduler_address)
+        shared(
+            predict, JUDGE, photos, out=tmp_path / "o.csv", models=models_at(server), cluster=cluster.scheduler_address
+        )
 
 
 def test_a_scheduler_that_goes_away_ends_the_call_and_what_is_done_stays(
@@ -193,8 +198,10 @@ def test_a_scheduler_that_goes_away_ends_the_call_and_what_is_done_stays(
 
     with ScriptedServer(script) as server:
         with pytest.raises(BlpoError, match=r"the cluster's scheduler is gone .*the same call continues"):
-            predict(JUDGE, photos, out=out, models=models_at(server), num_threads=1, cluster=own.scheduler_address)
-        plan = plan_chunks(JUDGE, photos, out=out, models=models_at(server), num_threads=2)
+            shared(
+                predict, JUDGE, photos, out=out, models=models_at(server), num_threads=1, cluster=own.scheduler_address
+            )
+        plan = shared(plan_chunks, JUDGE, photos, out=out, models=models_at(server), num_threads=2)
         assert plan.merge(map(judge_chunk, plan.chunks)).complete
         assert len(server.bodies) < 2 * 48
 
@@ -207,7 +214,7 @@ def test_what_is_not_an_address_is_refused_without_a_client(
     monkeypatch.delattr(distributed.Client, "__init__")
     monkeypatch.delattr(distributed.Client, "__del__")
     with pytest.raises(BlpoError, match=r"cluster='nonsense': no Dask scheduler answers there .*missing port"):
-        predict(JUDGE, photos, out=tmp_path / "o.csv", models=Models.named("embedded"), cluster="nonsense")
+        shared(predict, JUDGE, photos, out=tmp_path / "o.csv", models=Models.named("embedded"), cluster="nonsense")
 
 
 def test_an_address_where_no_scheduler_answers_is_refused(
@@ -217,4 +224,6 @@ def test_an_address_where_no_scheduler_answers_is_refused(
     pytest.importorskip("distributed", reason="the extra dask is not installed")
     monkeypatch.setattr("blpo_dspy.predictions.cluster._CONNECTING", 0.2)
     with pytest.raises(BlpoError, match=r"cluster='tcp://127\.0\.0\.1:1': no Dask scheduler answers there"):
-        predict(JUDGE, photos, out=tmp_path / "o.csv", models=Models.named("embedded"), cluster="tcp://127.0.0.1:1")
+        shared(
+            predict, JUDGE, photos, out=tmp_path / "o.csv", models=Models.named("embedded"), cluster="tcp://127.0.0.1:1"
+        )

@@ -25,6 +25,7 @@ from image_files import encoded
 from judges import SAFETY, SCALE, answers
 from PIL import Image
 from pyarrow import parquet
+from workspaces import shared
 
 from blpo_dspy.agreement.measure import Flips
 from blpo_dspy.data.labels.space import LabelSpace
@@ -78,7 +79,7 @@ class World:
 
     def predict(self, source: Any, out: Path, **options: Any) -> Progress:
         """Predicts with these models and two threads."""
-        return predict(self.judge, source, out=out, models=self.models, **{"num_threads": 2, **options})
+        return shared(predict, self.judge, source, out=out, models=self.models, **{"num_threads": 2, **options})
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -235,16 +236,16 @@ def test_a_cap_in_dollars_ends_a_session_and_one_that_cannot_be_kept_says_why(ph
             lm = dspy.LM(name, api_base=server.url, api_key="EMPTY", cache=False)
             options: dict[str, Any] = {"models": Models(lm, lm, lm), "out": tmp_path / f"{known}.csv", "num_threads": 2}
             if known:
-                price = predict(judge, photos, max_calls=1, **options).ledger.total.usd
+                price = shared(predict, judge, photos, max_calls=1, **options).ledger.total.usd
                 assert price > 0
-                done = predict(judge, photos, max_usd=5.5 * price, **options)
+                done = shared(predict, judge, photos, max_usd=5.5 * price, **options)
                 assert (done.complete, done.ledger.total.calls) == (False, 5)
             else:
                 asked = len(server.bodies)
                 with pytest.raises(BlpoError, match="max_usd=5 can't be kept, as the price of openai/x is not known"):
-                    predict(judge, photos, max_usd=5, **options)
+                    shared(predict, judge, photos, max_usd=5, **options)
                 assert len(server.bodies) == asked
-                done = predict(judge, photos, max_usd=5, prices={"openai/x": (0.1, 0.1)}, **options)
+                done = shared(predict, judge, photos, max_usd=5, prices={"openai/x": (0.1, 0.1)}, **options)
                 assert repr(done) == "Progress(12 of 12 rows; Safe: 12, Unsafe: 0; 0 invalid, 0 errors; 12 calls)"
 
 
@@ -392,7 +393,7 @@ def test_a_model_with_another_option_is_another_model(option: dict[str, Any], ph
     world.predict(photos, out)
     lm = world.lm.copy(**option)
     with pytest.raises(BlpoError, match=rf"models.judge.{next(iter(option))}"):
-        predict(world.judge, photos, out=out, models=Models(lm, lm, lm))
+        shared(predict, world.judge, photos, out=out, models=Models(lm, lm, lm))
 
 
 def test_the_column_of_the_images_may_get_another_name(photos: Path, tmp_path: Path) -> None:
@@ -412,7 +413,7 @@ def test_another_model_and_other_images_altogether_are_refused(photos: Path, tmp
     world.predict(photos, out)
     lm = scripted_lm(by_brightness, "scripted/other")
     with pytest.raises(BlpoError, match=r"models.judge.model: 'scripted/test' there, 'scripted/other' now"):
-        predict(world.judge, photos, out=out, models=Models(lm, world.lm, lm))
+        shared(predict, world.judge, photos, out=out, models=Models(lm, world.lm, lm))
     (tmp_path / "13.png").write_bytes(png(7))
     with pytest.raises(BlpoError, match=r"store of other images .*: of the 12 that it knows, none is in"):
         world.predict([tmp_path / "13.png"], out)
@@ -656,11 +657,11 @@ def test_a_cascade_asks_its_second_judge_about_what_is_escalated(photos: Path, t
     stage = world.judge.confident("votes")
     cascade = Cascade([stage.calibrated(0.8), world.judge])
     models = [world.models, Models(strong, strong, strong)]
-    done = predict(cascade, photos, out=out, models=models, num_threads=2)
+    done = shared(predict, cascade, photos, out=out, models=models, num_threads=2)
     assert [(row["label"], row["confidence"]) for row in read(out)] == [("Safe", 1.0)] * 7 + [("Unsafe", None)] * 5
     assert (world.calls, len(strong.engine.seen), done.escalated) == (60, 5, None)
     with pytest.raises(BlpoError, match="another run"):
-        predict(cascade, photos, out=out, models=world.models)
+        shared(predict, cascade, photos, out=out, models=world.models)
 
 
 @pytest.mark.parametrize(
@@ -681,7 +682,7 @@ def test_a_bad_confidence_or_escalation_is_refused(options: Any, message: str, p
     (tmp_path / "there.csv").write_text("")
     for taken, said in ((tmp_path / "o.csv", "all verdicts go there"), (tmp_path / "there.csv", "such a file already")):
         with pytest.raises(BlpoError, match=said):
-            predict(judge, photos, out=tmp_path / "o.csv", models=world.models, escalated=taken)
+            shared(predict, judge, photos, out=tmp_path / "o.csv", models=world.models, escalated=taken)
     with pytest.raises(BlpoError, match="isn't calibrated"):
-        predict(Cascade([world.judge, world.judge]), photos, out=tmp_path / "o.csv", models=world.models)
+        shared(predict, Cascade([world.judge, world.judge]), photos, out=tmp_path / "o.csv", models=world.models)
     assert (world.calls, sorted(path.name for path in tmp_path.iterdir())) == (0, ["photos", "there.csv"])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from workspaces import shared
 
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.photographs import RATERS, ceiling_instruction, rated_pairs
@@ -107,7 +108,7 @@ def test_both_orders_remove_the_favour_for_a_place_from_the_ranking(tmp_path: Pa
     apart = {}
     for orders in ("one", "both"):
         out = tmp_path / f"{orders}.csv"
-        done = predict(judge, photos, out=out, models=Models(lm, lm, lm), orders=orders)
+        done = shared(predict, judge, photos, out=out, models=Models(lm, lm, lm), orders=orders)
         ranking = rank(out, labels=labels)
         strength = {row.model: row.strength for row in ranking.models}
         apart[orders] = abs(strength["x"] - strength["y"])

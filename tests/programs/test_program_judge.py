@@ -14,6 +14,7 @@ from engines import Seen, scripted_lm
 from judges import SAFETY, picture
 from photographs import FIVE, TASK, photographs
 from typer.testing import CliRunner
+from workspaces import shared
 
 from blpo_dspy.cli.app import app
 from blpo_dspy.data.sources.photographs import RATERS
@@ -129,7 +130,7 @@ def test_it_goes_the_whole_way(build: Any, tmp_path: Path) -> None:
     table = tmp_path / "photos" / "train.csv"
     table.write_text(table.read_text().replace("image,", "shot,", 1))
     models = Models(*(embedded_lm(cache=False) for _ in range(3)))
-    done = align(build(), train=table, models=models, run_dir="run", rounds=2, label_errors=3, progress=False)
+    done = shared(align, build(), train=table, models=models, run_dir="run", rounds=2, label_errors=3, progress=False)
     assert isinstance(done.judge, ProgramJudge)
     assert done.after.test is not None
     assert done.judge.card["agreement"]["after"]["test"]
@@ -142,8 +143,8 @@ def test_it_goes_the_whole_way(build: Any, tmp_path: Path) -> None:
     again.load("judge.json")
     assert again.identity() == done.judge.identity()
     assert again.card == done.judge.card
-    assert predict(again, table, out="o.csv", models=models).complete
-    assert measure(again, table, models=models, progress=False).agreement.n == 40
+    assert shared(predict, again, table, out="o.csv", models=models).complete
+    assert shared(measure, again, table, models=models, progress=False).agreement.n == 40
     runner = CliRunner()
     named = ["--program", "inspector:build", "--model", "embedded"]
     for words in (["evaluate", "judge.json", str(table)], ["judge", "judge.json", str(table), "--out", "p.csv"]):

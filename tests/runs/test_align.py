@@ -16,6 +16,7 @@ import pytest
 from photographs import FIVE, TASK, Recording, photographs, recorded_models, student
 from processes import ctrl_c
 from stores import answers
+from workspaces import shared
 
 from blpo_dspy.data.sources.photographs import RATERS
 from blpo_dspy.data.sources.photographs.dataset import write_dataset
@@ -40,7 +41,7 @@ def offline() -> Models:
 
 def test_it_measures_before_and_after_and_reads_back(tmp_path: Path) -> None:
     """The same judge, figures, cost and report from the folder as from the call."""
-    done = align(student(), **SETS, models=offline(), run_dir=tmp_path / "run", **FEW)
+    done = shared(align, student(), **SETS, models=offline(), run_dir=tmp_path / "run", **FEW)
     assert done.after.test is not None
     assert (done.before.test.n, done.after.test.n) == (len(SETS["test"]),) * 2  # type: ignore[union-attr]
     assert done.before.val is not None
@@ -61,7 +62,7 @@ def test_it_measures_before_and_after_and_reads_back(tmp_path: Path) -> None:
 
 def test_without_a_folder_it_can_be_reported_all_the_same(tmp_path: Path) -> None:
     """What it shows is kept in a temporary folder, which goes with the object."""
-    done = align(student(), **SETS, models=offline(), **FEW)
+    done = shared(align, student(), **SETS, models=offline(), **FEW)
     folder = done.folder
     assert folder.is_dir()
     assert "data:image/jpeg" in done.report(tmp_path / "r.html").read_text()
@@ -73,8 +74,8 @@ def test_without_a_folder_it_can_be_reported_all_the_same(tmp_path: Path) -> Non
 def test_the_same_call_pays_for_nothing_again(tmp_path: Path) -> None:
     """It resumes from the store, and gives the same judge."""
     first, second = Recording(), Recording()
-    done = align(student(), **SETS, models=recorded_models(first), run_dir=tmp_path, **FEW)
-    again = align(student(), **SETS, models=recorded_models(second), run_dir=tmp_path, **FEW)
+    done = shared(align, student(), **SETS, models=recorded_models(first), run_dir=tmp_path, **FEW)
+    again = shared(align, student(), **SETS, models=recorded_models(second), run_dir=tmp_path, **FEW)
     assert first.seen
     assert not second.seen
     assert again.judge.card == done.judge.card
@@ -84,7 +85,7 @@ def test_a_table_is_split_and_tables_of_their_own_are_not(tmp_path: Path) -> Non
     """Files, frames and lists of examples may be mixed."""
     write_dataset(tmp_path, RATERS["colour"], seed=5, train=40, val=10, test=10)
     start = VisualJudge(FIVE, instruction=TASK)
-    whole = align(start, train=tmp_path / "train.csv", models=offline(), **FEW)
+    whole = shared(align, start, train=tmp_path / "train.csv", models=offline(), **FEW)
     counts = {name: whole.run.result["data"][name]["n"] for name in ("train", "val", "test")}
     assert sum(counts.values()) == 40
     assert min(counts.values()) > 0
@@ -92,17 +93,17 @@ def test_a_table_is_split_and_tables_of_their_own_are_not(tmp_path: Path) -> Non
     assert tables is not None
     assert {(whole.folder / path).resolve() for path in tables.paths.values()} == {tmp_path.resolve() / "train.csv"}
     frame = pd.read_csv(tmp_path / "test.csv").assign(image=lambda t: [tmp_path / name for name in t["image"]])
-    mixed = align(start, train=tmp_path / "train.csv", val=SETS["val"], test=frame, models=offline(), **FEW)
+    mixed = shared(align, start, train=tmp_path / "train.csv", val=SETS["val"], test=frame, models=offline(), **FEW)
     assert [mixed.run.result["data"][name]["n"] for name in ("train", "val", "test")] == [40, 5, 10]
     assert load_review_data(mixed.folder).tables is None
-    sized = align(start, train=tmp_path / "train.csv", sizes=(10, 5, 5), models=offline(), **FEW)
+    sized = shared(align, start, train=tmp_path / "train.csv", sizes=(10, 5, 5), models=offline(), **FEW)
     assert [sized.run.result["data"][name]["n"] for name in ("train", "val", "test")] == [10, 5, 5]
 
 
 def test_figures_of_the_training_images_are_called_so() -> None:
     """Without a validation set a warning says that they are too good; without a test set nothing is claimed."""
     with pytest.warns(BlpoWarning, match="train"):
-        done = align(student(), train=SETS["train"], models=offline(), **FEW)
+        done = shared(align, student(), train=SETS["train"], models=offline(), **FEW)
     assert set(done.judge.card["agreement"]["after"]) == {"val", "test"} or "train" in str(done.judge.card["agreement"])
     assert done.after.test is None
     assert "sealed" not in done.summary() or "Not measured on sealed test images" in done.summary()
@@ -128,17 +129,17 @@ def test_what_cannot_work_is_refused_before_any_call(options: dict[str, Any], pr
     recording = Recording()
     given = {"start": student(), **SETS, "models": recorded_models(recording), **FEW, **options}
     with pytest.raises((BlpoError, DataError), match=problem):
-        align(given.pop("start"), **given)
+        shared(align, given.pop("start"), **given)
     assert not recording.seen
 
 
 def test_a_judge_without_a_model_is_told_what_to_give() -> None:
     """Its own models, those of DSPy's settings, or models=."""
     with dspy.context(lm=None), pytest.raises(ModelError, match=r"give models=Models\.named"):
-        align(student(), **SETS, **FEW)
+        shared(align, student(), **SETS, **FEW)
     judge = student()
     judge.set_lm(embedded_lm())
-    assert align(judge, **SETS, **FEW).after.test is not None
+    assert shared(align, judge, **SETS, **FEW).after.test is not None
 
 
 def test_an_interruption_says_how_to_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,15 +152,17 @@ def test_an_interruption_says_how_to_resume(tmp_path: Path, capsys: pytest.Captu
 
     threading.Thread(target=interrupt, daemon=True).start()
     with ctrl_c(), pytest.raises(KeyboardInterrupt):
-        align(student(), **SETS, models=offline(), run_dir=tmp_path, **{**FEW, "rounds": 50, "max_calls": 50_000})
+        shared(
+            align, student(), **SETS, models=offline(), run_dir=tmp_path, **{**FEW, "rounds": 50, "max_calls": 50_000}
+        )
     assert f"Interrupted: the same call resumes from {tmp_path}." in capsys.readouterr().err.replace("\n", "")
 
 
 def test_progress_is_shown_where_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     """Lines elsewhere than on a terminal; nothing by default there."""
-    align(student(), **SETS, models=offline(), **{**FEW, "progress": True})
+    shared(align, student(), **SETS, models=offline(), **{**FEW, "progress": True})
     assert "round 1: " in capsys.readouterr().err
-    align(student(), **SETS, models=offline(), **{**FEW, "progress": None})
+    shared(align, student(), **SETS, models=offline(), **{**FEW, "progress": None})
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("", "")
 
@@ -167,7 +170,7 @@ def test_progress_is_shown_where_it_is_asked_for(capsys: pytest.CaptureFixture[s
 def test_a_cap_that_does_not_pay_for_the_test_images_is_remarked_on() -> None:
     """The summary then says that nothing was measured on new images."""
     with pytest.warns(BlpoWarning, match="max_calls=60 doesn't pay for the 10 test images: not judged, as their"):
-        done = align(student(), **SETS, models=offline(), **{**FEW, "max_calls": 60})
+        done = shared(align, student(), **SETS, models=offline(), **{**FEW, "max_calls": 60})
     assert done.summary().startswith("Not measured on sealed test images")
 
 

@@ -23,8 +23,8 @@ from blpo_dspy.models.lm import Models
 from blpo_dspy.runs.compiling import compile_and_measure
 from blpo_dspy.runs.data.sets import Sets
 from blpo_dspy.runs.jobs import Search
-from blpo_dspy.runs.progress import Watch
 from blpo_dspy.workspace import meter
+from blpo_dspy.workspace.watch import Watch
 
 pytestmark = pytest.mark.slow
 

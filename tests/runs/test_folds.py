@@ -33,8 +33,8 @@ from blpo_dspy.models.lm import Models
 from blpo_dspy.report import load_run
 from blpo_dspy.runs.folds import Folded, Folds, align_folds, make_folds, share
 from blpo_dspy.runs.jobs import Search
-from blpo_dspy.runs.progress import Watch
 from blpo_dspy.workspace.store import FILE_NAME
+from blpo_dspy.workspace.watch import Watch
 
 pytestmark = pytest.mark.slow
 

@@ -22,7 +22,8 @@ from blpo_dspy.errors import BlpoWarning, notice
 from blpo_dspy.optimizers.blpo.algorithm import BLPO
 from blpo_dspy.optimizers.validation import best
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.runs.progress import CompileWatch, Watch, quiet_libraries
+from blpo_dspy.runs.progress import CompileWatch
+from blpo_dspy.workspace.watch import Watch, quiet_libraries
 
 LABELS = LabelSpace.ordinal(1, 5)
 

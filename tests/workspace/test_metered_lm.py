@@ -11,6 +11,7 @@ from image_files import encoded
 from judges import SAFETY
 from PIL import Image
 from raw_servers import Raw, raw_server
+from workspaces import shared
 
 from blpo_dspy.data.tables import read_table
 from blpo_dspy.embedded.server.http import start_server
@@ -62,7 +63,7 @@ class World:
     def served(self, address: str, out: Path, **options: Any) -> list[Any]:
         """Judges the photographs and returns who answered, None without such a column."""
         models = Models.named("openai/engine", api_base=address, cache=False)
-        predict(self.judge, self.photos, out=out, models=models, **options)
+        shared(predict, self.judge, self.photos, out=out, models=models, **options)
         return [row.values.get("served_by") for row in read_table(out, ["label", "served_by"]).rows]
 
 
@@ -99,4 +100,4 @@ def test_an_address_without_its_path_ends_the_run_at_its_first_calls(tmp_path: P
     with start_server() as base:
         models = Models.named("openai/x", api_base=base.removesuffix("/v1"))
         with pytest.raises(ModelError, match=r"no such model or path: check .* address, which mostly ends in /v1"):
-            predict(world.judge, world.photos, out=tmp_path / "o.csv", models=models, num_threads=2)
+            shared(predict, world.judge, world.photos, out=tmp_path / "o.csv", models=models, num_threads=2)

@@ -31,15 +31,18 @@ from blpo_dspy.runs.folds import Folds, align_folds, searches_of, share
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.record import Aligned, result
 from blpo_dspy.workspace.ledger import Usage
+from blpo_dspy.workspace.workspace import current_workspace
 
 
 def compile_judge(job: CompileJob, screen: Screen) -> None:
     """Aligns a judge with labelled images and writes it; with folds what compiling does is measured out of fold."""
+    job = replace(job, run_dir=job.run_dir or job.shared.workspace)
+    job = replace(job, search=job.search.within(current_workspace().room("alignment", job.run_dir)))
     start, sets, cut = _begin(job, screen)
     files = target_files(job)
     models = connect(job.start.models)
     note_offline(job.start.models, screen, "judge-model")
-    note_prices(job.search.prices, job.start.models, screen)
+    note_prices(job.shared.prices, job.start.models, screen)
     if cut is None:
         sets = replace(sets, seal=seal(sets.test, run_of(start, sets, job.search), run_dir=job.run_dir, files=files))
     used = None if sets.seal is None else sets.seal.warning
@@ -153,7 +156,7 @@ def estimate_cost(asked: EstimateJob, screen: Screen) -> None:
     """Prints the cost of `compile_judge`; no LM is called and nothing is written."""
     job, latency = asked.compile, asked.latency
     start, sets, cut = _begin(job, screen)
-    note_prices(job.search.prices, job.start.models, screen)
+    note_prices(job.shared.prices, job.start.models, screen)
     models = Models.named(**job.start.models.by_role(), **job.start.models.connection())
     beforehand = precheck_calls(job, start, sets.train, models)
     first = beforehand.total()

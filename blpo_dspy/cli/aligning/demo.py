@@ -40,7 +40,6 @@ def run_demo(job: DemoJob, screen: Screen) -> None:
         inner_steps=job.inner_steps,
         batch_size=job.batch_size,
         seed=job.seed,
-        threads=job.threads,
         fidelity=_FIDELITY,
     )
     rater = RATERS[DEMO_RATER] if job.rater is None else Rater.from_file(job.rater)

@@ -35,11 +35,11 @@ from blpo_dspy.runs.jobs import Search
 from blpo_dspy.workspace.allowance import Allowance
 from blpo_dspy.workspace.budget import CAPS
 from blpo_dspy.workspace.failures import RunStoppedError
-from blpo_dspy.workspace.job import Job
 from blpo_dspy.workspace.ledger import Ledger, Usage
 from blpo_dspy.workspace.meter import GRACE, Meter
 from blpo_dspy.workspace.outages import Outages
 from blpo_dspy.workspace.workers import Workers, thread_count
+from blpo_dspy.workspace.workspace import current_workspace
 
 _MOST_NOTES = 20
 _Examples: TypeAlias = Sequence[dspy.Example]
@@ -95,7 +95,7 @@ def run_prechecks(
             preflight(start, sets, models, meters.another("preflight"), screen)
         repeated = None
         if job.repeat is not None:
-            with working(screen) as watch, Workers(job.search.threads, grace=GRACE) as workers:
+            with working(screen) as watch, Workers(None, grace=GRACE) as workers:
                 watch.begin(f"judging the same images {job.repeat} times")
                 found = repeatability(
                     start,
@@ -121,17 +121,18 @@ class Meters(ExitStack):
 
     def another(self, name: str) -> Meter:
         """Returns a meter with nothing in its memory but what an earlier session of the same run asked for."""
-        job = None
+        workspace, job = current_workspace(), None
         if self._run_dir is not None:
-            job = self.enter_context(closing(Job.in_folder(self._run_dir, "precheck", {}, name=name, memory=name)))
+            kept = workspace.job("precheck", {}, self._run_dir, name=name, memory=name)
+            job = self.enter_context(closing(kept))
+            self.callback(kept.end, "done")
         before = self.ledger()
         meter = Meter(
-            num_threads=thread_count(self._search.threads),
+            num_threads=thread_count(None),
             job=job,
             admit=lambda ledger: self._allowance.admit(before + ledger),
-            prices=self._search.prices,
             deadline=self._allowance.deadline,
-            outages=Outages(self._search.max_outage, known=bool(self._meters)),
+            outages=Outages(workspace.max_outage, known=bool(self._meters)),
         )
         self._meters.append(meter)
         return meter

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from blpo_dspy.cli.jobs import JudgeJob
 from blpo_dspy.cli.screen import Screen
 from blpo_dspy.errors import BlpoError
-from blpo_dspy.predictions.batches.api import BatchApi, Offer, Waiting
-from blpo_dspy.runs.progress import Watch
+from blpo_dspy.predictions.batches.api import BatchApi, Offer, Waiting, batch_api_of
+from blpo_dspy.workspace.watch import Watch
 
 
 class BatchScreen:
@@ -44,8 +43,8 @@ class BatchScreen:
         return f" Under way: {', '.join(ids)}; the same command takes their answers in."
 
 
-def batch_options(job: JudgeJob, shown: BatchScreen) -> dict[str, Any]:
-    """Returns the options of `predict` for the batch endpoint; none for plain calls.
+def batch_asked(job: JudgeJob, shown: BatchScreen) -> BatchApi | None:
+    """Returns how the batch endpoint is used, None for plain calls.
 
     Raises:
         BlpoError: If there are options of it without it, or it without a file to resume from.
@@ -55,8 +54,8 @@ def batch_options(job: JudgeJob, shown: BatchScreen) -> dict[str, Any]:
     if not how.batch_api:
         if stray := [name for name, value in given.items() if value is not None]:
             raise BlpoError(f"{' and '.join(stray)}: only for --batch-api; give that too, or leave this out")
-        return {}
+        return None
     if job.out is None:
         raise BlpoError("--batch-api needs --out, so that batches under way are found again")
     api = BatchApi(abandon=how.abandon, on_submit=shown.offer, on_wait=shown.wait)
-    return {"batch_api": api if how.poll is None else replace(api, poll=how.poll)}
+    return batch_api_of(api if how.poll is None else replace(api, poll=how.poll), job.shared.prices)

@@ -26,12 +26,10 @@ def calibrate_judge(job: CalibrateJob, screen: Screen) -> int:
     check_calibration_set(judge, examples, promise)
     models = connected(judge, job.models, job.escalation)
     note_offline(job.models, screen, "model")
-    note_prices(job.prices, job.models, screen)
+    note_prices(job.shared.prices, job.models, screen)
     note_cost(judge, len(examples), job.orders, screen)
     with working(screen) as watch:
-        found = calibrated_on(
-            judge, examples, promise, models, job.prices, job.max_outage, watch, job.threads, job.run_dir
-        )
+        found = calibrated_on(judge, examples, promise, models, watch, job.run_dir)
     if found.chosen is not None:
         found.judge.save(job.out)
     used = names_by_role(job.models, job.escalation)

@@ -25,7 +25,7 @@ from blpo_dspy.runs.options.start import Data
 def evaluate(job: EvaluateJob, screen: Screen) -> None:
     """Prints how far a saved judge agrees with people, and how it compares with another one."""
     paths = [job.judge, *([] if job.against is None else [job.against])]
-    judges = [load_judge(path, job.program) for path in paths]
+    judges = [load_judge(path, job.program).in_orders(job.orders) for path in paths]
     labels = judges[0].labels
     if judges[-1].labels != labels:
         raise BlpoError(
@@ -45,9 +45,8 @@ def evaluate(job: EvaluateJob, screen: Screen) -> None:
     models = connect(job.models)
     note_offline(job.models, screen, "model")
     asked = [(judge, models, own) for judge, (own, _) in zip(judges, loaded, strict=True)]
-    how: dict[str, Any] = {"num_threads": job.threads, "max_outage": job.max_outage, "orders": job.orders}
     with working(screen) as watch:
-        found = measured(asked, watch, seed=job.seed, run_dir=job.run_dir, **how)
+        found = measured(asked, watch, seed=job.seed, run_dir=job.run_dir)
     ceiling = None if people is None else ceiling_of(labels, examples, None, found.verdicts, seed=job.seed)
     shown: list[Evaluated] = [(found.agreement, found.intervals)]
     if found.against is not None:

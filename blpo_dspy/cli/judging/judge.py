@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,34 +12,37 @@ from blpo_dspy.agreement.intervals import flips_in_words
 from blpo_dspy.agreement.verdicts import Verdict
 from blpo_dspy.cli.begin import load_judge, note_offline
 from blpo_dspy.cli.flags import given_texts, with_flags
+from blpo_dspy.cli.groups import Scale
 from blpo_dspy.cli.jobs import JudgeJob
-from blpo_dspy.cli.judging.batches import BatchScreen, batch_options
+from blpo_dspy.cli.judging.batches import BatchScreen, batch_asked
 from blpo_dspy.cli.judging.escalation import connected, cost_of, doubting, for_people, names_by_role, note_cost
 from blpo_dspy.cli.screen import Screen, cost_in_words, models_line, show_verdict, verdict_record, working
 from blpo_dspy.data.inputs import Inputs, check_usable, find_inputs
 from blpo_dspy.errors import BlpoError, ModelError, brief, counted
+from blpo_dspy.predictions.batches.api import BatchApi
 from blpo_dspy.predictions.files import Output
-from blpo_dspy.predictions.given import MOST_NOTES
+from blpo_dspy.predictions.given import MOST_NOTES, Job, Processes
 from blpo_dspy.predictions.labelling import label_each, note_other_models
 from blpo_dspy.predictions.outputs import kept_in
-from blpo_dspy.predictions.predict import predict
+from blpo_dspy.predictions.predict import predicted
 from blpo_dspy.predictions.progress import Progress
 from blpo_dspy.programs.cascade import Cascade
 from blpo_dspy.programs.visual_judge import VisualJudge
-from blpo_dspy.runs.progress import Watch
 from blpo_dspy.workspace.meter import Meter
-from blpo_dspy.workspace.outages import Outages
+from blpo_dspy.workspace.watch import Watch
 from blpo_dspy.workspace.workers import Workers
+from blpo_dspy.workspace.workspace import current_workspace
 
 _INTERRUPTED = 130
 
 
 def judge_images(job: JudgeJob, screen: Screen) -> int:
     """Judges images; returns the exit code: 0 if all of them got a label, 1 if not, 130 after Ctrl-C."""
-    judge, batches = doubting(load_judge(job.judge, job.program), job.judge, job.escalation), BatchScreen(screen)
+    judge = doubting(load_judge(job.judge, job.program), job.judge, job.escalation).in_orders(job.orders)
+    batches = BatchScreen(screen)
     if isinstance(judge, Cascade):
         judge.check_calibrated()
-    options = batch_options(job, batches)
+    batch = batch_asked(job, batches)
     if job.out is not None:
         Output.at(job.out)
     elif given := [name for name, value in _kept_options(job).items() if value is not None]:
@@ -62,13 +65,24 @@ def judge_images(job: JudgeJob, screen: Screen) -> int:
     note_cost(judge, len(inputs.rows), job.orders, screen)
     if job.out is None:
         return 0 if _print_verdicts(judge, inputs, job, screen) else 1
-    return _write_predictions(judge, inputs, job, job.out, screen, batches, options)
+    return _write_predictions(judge, inputs, job, job.out, screen, batches, batch)
 
 
 def _kept_options(job: JudgeJob) -> dict[str, object]:
     """The options of a command whose answers are kept."""
-    given = asdict(job.scale)
-    return {"max_calls": job.max_calls, "price": given.pop("prices") or None, **given}
+    return {"max_calls": job.max_calls, **asdict(job.scale)}
+
+
+def processes_of(scale: Scale) -> Processes | None:
+    """Returns the processes that judge, None for this one.
+
+    Raises:
+        BlpoError: If both kinds are named.
+    """
+    if scale.workers is not None and scale.cluster is not None:
+        raise BlpoError("--workers starts processes here and --cluster uses those of Dask; give one of them")
+    workers = scale.workers or scale.cluster
+    return None if workers is None else Processes(workers, scale.max_in_flight)
 
 
 def _print_verdicts(judge: VisualJudge, inputs: Inputs, job: JudgeJob, screen: Screen) -> bool:
@@ -99,7 +113,7 @@ def _print_verdicts(judge: VisualJudge, inputs: Inputs, job: JudgeJob, screen: S
                 yield {**draft.sources, **draft.context}
 
     # On a terminal that shows the verdicts as they come, a live line would only be in their way.
-    with working(screen, live=not screen.out.is_terminal) as watch, Workers(job.threads) as workers:
+    with working(screen, live=not screen.out.is_terminal) as watch, Workers(None) as workers:
 
         def done(verdict: Verdict) -> None:
             show_unusable()
@@ -107,7 +121,7 @@ def _print_verdicts(judge: VisualJudge, inputs: Inputs, job: JudgeJob, screen: S
             watch.advance()
 
         watch.begin("judging", len(inputs.rows))
-        meter = Meter(num_threads=workers.num_threads, outages=Outages(job.max_outage))
+        meter = Meter(num_threads=workers.num_threads, job=current_workspace().job("verdicts", {}))
         label_each(judge, models, calls(), workers=workers, meter=meter, done=done, orders=job.orders)
         show_unusable()
     return all(labelled)
@@ -120,12 +134,12 @@ def _write_predictions(
     out: str,
     screen: Screen,
     batches: BatchScreen,
-    options: Mapping[str, Any],
+    batch: BatchApi | None,
 ) -> int:
     """Writes a table with a verdict for each image; returns the exit code."""
     models = connected(judge, job.models, job.escalation)
     note_offline(job.models, screen, "model")
-    prices, batching = job.scale.prices, job.batching.batch_api  # batches say themselves what they cost
+    prices, batching = job.shared.prices, job.batching.batch_api  # batches say themselves what they cost
     shown = ShownProgress(
         screen, lambda left: "" if batching else cost_of(judge, models, inputs, left, job.orders, prices)
     )
@@ -133,20 +147,20 @@ def _write_predictions(
         with working(screen) as shown.watch:
             batches.watch = shown.watch
             shown.watch.begin("reading", len(inputs.rows))
-            progress = predict(
-                judge,
-                inputs,
-                out=out,
-                models=models,
-                escalated=for_people(job.escalation),
-                num_threads=job.threads,
-                max_calls=job.max_calls,
-                **asdict(job.scale),
-                max_outage=job.max_outage,
-                orders=job.orders,
-                **options,
-                on_read=shown.watch.advance,
-                on_progress=shown.update,
+            progress = predicted(
+                Job(
+                    judge=judge,
+                    inputs=inputs,
+                    output=Output.at(out),
+                    models=models,
+                    processes=processes_of(job.scale),
+                    batch=batch,
+                    escalated=for_people(job.escalation),
+                    max_calls=job.max_calls,
+                    max_usd=job.scale.max_usd,
+                    on_read=shown.watch.advance,
+                    on_progress=shown.update,
+                )
             )
     except ModelError as error:
         how = f"{_how_to_resume(out, shown.last)}{batches.under_way()}"

@@ -40,7 +40,7 @@ def serve(job: ServeJob, screen: Screen) -> None:
     escalation = Escalation(escalate_model=job.escalate_model)
     models = connected(judge, names, escalation)
     note_offline(names, screen, "model")
-    limits = Limits(job.threads or Limits.threads, job.queue, job.request_timeout, job.max_body)
+    limits = Limits(job.shared.threads or Limits.threads, job.queue, job.request_timeout, job.max_body)
     server = JudgeServer(judge, models, limits, token=token, allow_urls=job.allow_urls)
     config = uvicorn.Config(server.app, log_level="warning", timeout_graceful_shutdown=_GRACE, access_log=False)
     with listening(host, port) as opened:

@@ -49,14 +49,14 @@ def _judged(judge: VisualJudge, work: Work, items: Items, screen: Screen, job: L
     """The table with a judge's verdicts on the items without a label; None if all have one."""
     models = connect(job.models)
     note_offline(job.models, screen, "model")
-    note_prices(job.prices, job.models, screen)
+    note_prices(job.shared.prices, job.models, screen)
     inputs = inputs_to_judge(items, judge, models, work.out)
     if left_out := len(items.items) - len(inputs.rows):
         screen.note(f"{left_out:,} of {counted(len(items.items), 'image')} not judged, as people labelled them before")
     if not inputs.rows:
         return None
     note_cost(judge, len(inputs.rows), "both", screen)
-    shown = ShownProgress(screen, lambda left: cost_of(judge, [models], inputs, left, "both", job.prices))
+    shown = ShownProgress(screen, lambda left: cost_of(judge, [models], inputs, left, "both", job.shared.prices))
     with working(screen) as shown.watch:
         shown.watch.begin("judging", len(inputs.rows))
         out, done = judge_items(
@@ -64,10 +64,8 @@ def _judged(judge: VisualJudge, work: Work, items: Items, screen: Screen, job: L
             judge,
             models,
             work.out,
-            num_threads=job.threads,
             max_calls=job.max_calls,
             max_usd=job.max_usd,
-            prices=job.prices,
             on_progress=shown.update,
         )
     stopped = "" if done.complete else " until a cap was reached (a higher one judges more)"

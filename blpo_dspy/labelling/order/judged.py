@@ -24,10 +24,11 @@ from blpo_dspy.labelling.order.chosen import ChosenOrder, Opinion
 from blpo_dspy.labelling.order.looks import looks_of
 from blpo_dspy.labelling.session import LabelSession, open_session
 from blpo_dspy.models.lm import Models, identity
-from blpo_dspy.models.prices import Prices
 from blpo_dspy.optimizers.bench.cards import known_prints
+from blpo_dspy.predictions.files import Output
+from blpo_dspy.predictions.given import Job
 from blpo_dspy.predictions.outputs import spent_on
-from blpo_dspy.predictions.predict import predict
+from blpo_dspy.predictions.predict import predicted
 from blpo_dspy.predictions.progress import Progress
 from blpo_dspy.predictions.reading import key_of, text_in, verdicts_in, whole_table
 from blpo_dspy.programs.visual_judge import VisualJudge
@@ -88,10 +89,8 @@ def judge_items(
     models: Models,
     out: Path,
     *,
-    num_threads: int | None = None,
     max_calls: int | None = None,
     max_usd: float | None = None,
-    prices: Prices | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> tuple[Path | None, Progress]:
     """Judges the items to label that have no label yet; the same call judges what is missing only.
@@ -101,12 +100,10 @@ def judge_items(
         judge: The judge.
         models: Its models.
         out: The table that the labels go to. That with the verdicts lies next to it, one for each judge and its models.
-        num_threads: The most LM calls under way at once; DSPy's setting if None.
         max_calls: The most LM calls, those of earlier calls of this function included: it is called again each time
             that a person resumes, and all people see the same order only if the same items are judged.
         max_usd: The most dollars, likewise.
-        prices: See `predict`.
-        on_progress: See `predict`.
+        on_progress: Called before the first LM call, with what is known already, and then as images are done.
 
     Returns:
         The table with the verdicts, in which those that a cap left out are empty, None if all items have a label
@@ -125,19 +122,17 @@ def judge_items(
         max_usd = None if max_usd is None else max_usd - spent.usd
         if max_usd is not None and max_usd <= 0:
             max_calls, max_usd = 0, None
-    progress = predict(
-        judge,
-        inputs,
-        out=file,
-        models=models,
-        num_threads=num_threads,
+    job = Job(
+        judge=judge,
+        inputs=inputs,
+        output=Output.at(file),
+        models=[models],
         max_calls=max_calls,
         max_usd=max_usd,
-        prices=prices,
-        partial_table=True,
+        partial=True,
         on_progress=on_progress,
     )
-    return file, progress
+    return file, predicted(job)
 
 
 def check_fits(items: Items, judge: VisualJudge) -> None:

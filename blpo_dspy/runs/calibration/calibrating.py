@@ -24,12 +24,11 @@ from blpo_dspy.agreement.guarantee import (
 )
 from blpo_dspy.agreement.resampling import Floats, Ints
 from blpo_dspy.agreement.verdicts import Verdict
-from blpo_dspy.data.examples import item_prints
+from blpo_dspy.data.examples import dataset_fingerprint, item_prints
 from blpo_dspy.data.labels.normalize import Label
 from blpo_dspy.data.labels.space import LabelSpace, Method, Orders
 from blpo_dspy.errors import BlpoError, DataError, check_kind, check_least
 from blpo_dspy.models.lm import Models
-from blpo_dspy.models.prices import Prices
 from blpo_dspy.optimizers.bench.cards import described
 from blpo_dspy.predictions.given import given_models
 from blpo_dspy.predictions.labelling import inputs_of, label_images, names_of
@@ -39,10 +38,10 @@ from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.calibration.calibrated import Alone, Calibrated
 from blpo_dspy.runs.data.sets import Labelled, loaded_set
 from blpo_dspy.runs.measure import asking, known_sets
-from blpo_dspy.runs.progress import Watch, watching
 from blpo_dspy.workspace.ledger import Ledger
 from blpo_dspy.workspace.meter import Meter
-from blpo_dspy.workspace.outages import MAX_OUTAGE, Outages
+from blpo_dspy.workspace.watch import Watch, watching
+from blpo_dspy.workspace.workspace import current_workspace
 
 _MANY_FAILED = 0.2
 
@@ -55,12 +54,6 @@ def calibrate(
     risk: float = 0.1,
     confidence: Method | None = None,
     within: int = 0,
-    models: Models | Sequence[Models] | None = None,
-    prices: Prices | None = None,
-    num_threads: int | None = None,
-    max_outage: float = MAX_OUTAGE,
-    orders: Orders = "both",
-    progress: bool | None = None,
     run_dir: str | Path | None = None,
 ) -> Calibrated:
     """Finds the confidence above which a judge's labels keep a level of agreement with people's; see `Calibrated`.
@@ -78,15 +71,9 @@ def calibrate(
         confidence: How the confidence is found, for each judge that has none yet: see `VisualJudge.confident`; by votes
             if None.
         within: How many levels of an ordinal scale apart labels still agree. Scores agree within their tolerance.
-        models: The models, of a cascade also a list with those of each judge; the judge's own, or those of DSPy's
-            settings, if None.
-        prices: By model US dollars per million prompt and completion tokens, where they are not known.
-        num_threads: The most LM calls under way at once; DSPy's setting if None.
-        max_outage: Seconds to wait for a server that has stopped answering.
-        orders: Whether a judge of pairs is asked in "both" orders of the images or "one"; predict in the same.
-        progress: Whether progress is shown; if None, on a terminal and in a notebook.
-        run_dir: A folder for the answers: a request that it holds the answer to, as after an interruption
-            or where further examples are labelled, is not paid for again, whether or not DSPy's cache knows it.
+        run_dir: A folder for the answers, where no `Workspace` has one: a request that it holds the answer to, as
+            after an interruption or where further examples are labelled, is not paid for again, whether or not DSPy's
+            cache knows it.
 
     Returns:
         The result, whose `judge` returns `label`, `confidence` and `escalate`.
@@ -98,15 +85,15 @@ def calibrate(
         BlpoError: If an option is not a possible one.
     """
     check_kind("judge", judge, VisualJudge, "judge", "VisualJudge.load('judge.json')")
-    promise = Promise(agreement, risk, within, orders)
+    promise = Promise(agreement, risk, within, judge.orders)
     promise.check(judge.labels)
     doubting = with_confidence(judge, confidence)
     loaded = loaded_set(judge, "examples", examples)
     check_calibration_set(doubting, loaded, promise)
-    asked = given_models(doubting, models)
+    asked = given_models(doubting)
     folder = None if run_dir is None else Path(run_dir)
-    with watching(progress, resumes=folder) as watch:
-        return calibrated_on(doubting, loaded, promise, asked, prices, max_outage, watch, num_threads, folder)
+    with watching(resumes=folder or current_workspace().folder) as watch:
+        return calibrated_on(doubting, loaded, promise, asked, watch, folder)
 
 
 @dataclass(frozen=True)
@@ -206,10 +193,7 @@ def calibrated_on(
     examples: Sequence[dspy.Example],
     promise: Promise,
     models: Sequence[Models],
-    prices: Prices | None,
-    max_outage: float,
     watch: Watch,
-    num_threads: int | None,
     run_dir: Path | None,
 ) -> Calibrated:
     """Returns the calibration of a judge, or a cascade, whose judges all have a confidence, on checked examples."""
@@ -217,8 +201,9 @@ def calibrated_on(
     said, ledgers = [], []
     for number, (stage, own) in enumerate(zip(stages, models, strict=True), 1):
         watch.begin("judging" if len(stages) == 1 else f"judge {number}", len(examples))
-        with asking(num_threads, run_dir, f"calibrate-{number}") as (workers, job):
-            meter = Meter(num_threads=workers.num_threads, job=job, outages=Outages(max_outage), prices=prices)
+        about = {"judge": stage.identity(), "examples": dataset_fingerprint(examples)}
+        with asking(run_dir, f"calibrate-{number}", about) as (workers, job):
+            meter = Meter(num_threads=workers.num_threads, job=job)
             verdicts = label_images(
                 stage, own, inputs_of(examples), workers=workers, meter=meter, done=watch.advance, orders=promise.orders
             )

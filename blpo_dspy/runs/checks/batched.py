@@ -13,10 +13,11 @@ from blpo_dspy.predictions.batches.api import BatchApi, Waiting
 from blpo_dspy.predictions.batches.submission import Batches
 from blpo_dspy.programs.visual_judge import VisualJudge
 from blpo_dspy.runs.jobs import Search
-from blpo_dspy.runs.progress import Watch
 from blpo_dspy.workspace.job import Job
 from blpo_dspy.workspace.ledger import Ledger
+from blpo_dspy.workspace.watch import Watch
 from blpo_dspy.workspace.workers import Workers
+from blpo_dspy.workspace.workspace import current_workspace
 
 
 def check_search(search: Search, judge: VisualJudge, models: Models, log_dir: Path | None) -> None:
@@ -54,8 +55,8 @@ class BatchedAnswers:
         def show(waiting: Waiting) -> None:
             watch.show("waiting for batches", waiting.completed, str(waiting))
 
-        api = BatchApi(prices=search.prices, on_submit=lambda offer: watch.say(str(offer)), on_wait=show)
-        self._batches = Batches(api, job, max_outage=search.max_outage)
+        api = BatchApi(prices=current_workspace().prices, on_submit=lambda offer: watch.say(str(offer)), on_wait=show)
+        self._batches = Batches(api, job, max_outage=current_workspace().max_outage)
         self.meter = self._batches.meter
 
     def buy(

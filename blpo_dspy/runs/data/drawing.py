@@ -20,7 +20,7 @@ from blpo_dspy.data.sources.tasks import Task
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.runs.data.sets import Sets, sizes_in_words
 from blpo_dspy.runs.options.start import Data, SourceChoice, Start
-from blpo_dspy.runs.progress import Watch
+from blpo_dspy.workspace.watch import Watch
 
 
 def label_pairs(text: str, labels: LabelSpace) -> dict[str, Label]:

@@ -18,15 +18,15 @@ from typer.testing import CliRunner
 from blpo_dspy.cli.aligning.compare import _Progress
 from blpo_dspy.cli.app import app
 from blpo_dspy.cli.flags import seed_list
-from blpo_dspy.comparison.compare import ComparisonRow
 from blpo_dspy.comparison.methods import METHODS, Method
+from blpo_dspy.comparison.rows import ComparisonRow
 from blpo_dspy.data.sources.photographs import RATERS, write_dataset
 from blpo_dspy.embedded.server.http import Options, start_server
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.optimizers.bench.records import BLPOResult
 from blpo_dspy.optimizers.bench.run import Run
-from blpo_dspy.runs.progress import Watch
+from blpo_dspy.workspace.watch import Watch
 
 pytestmark = pytest.mark.slow
 

@@ -12,6 +12,7 @@ import pytest
 from engines import ScriptedServer, completion
 from image_files import write_photos
 from label_pages import SCALE, photos
+from workspaces import shared
 
 from blpo_dspy.data.examples import item_prints, load_images
 from blpo_dspy.data.labels.space import LabelSpace
@@ -134,10 +135,10 @@ def test_a_cap_holds_over_all_calls_and_leaves_a_random_part_without_a_verdict(t
 def test_an_earlier_table_of_the_same_folder_or_table_is_read(tmp_path: Path, offline: Models) -> None:
     """Although paths in it start from another folder than those of the labels."""
     folder, out = photos(tmp_path / "photos", 3), tmp_path / "labels.csv"
-    predict(JUDGE, folder, out=tmp_path / "elsewhere" / "of_folder.csv", models=offline)
+    shared(predict, JUDGE, folder, out=tmp_path / "elsewhere" / "of_folder.csv", models=offline)
     assert len(opinions_in(tmp_path / "elsewhere" / "of_folder.csv", found(folder, out), SCALE)[0]) == 3
     (folder / "table.csv").write_text("image,label\n000.png,\n002.png,4\n")
-    predict(JUDGE, folder / "table.csv", out=tmp_path / "of_table.csv", models=offline)
+    shared(predict, JUDGE, folder / "table.csv", out=tmp_path / "of_table.csv", models=offline)
     opinions, notes = opinions_in(tmp_path / "of_table.csv", found(folder / "table.csv", out), SCALE)
     assert (len(opinions), notes) == (2, [])
 

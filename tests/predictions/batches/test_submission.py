@@ -17,6 +17,7 @@ from engines import completion, scripted_lm
 from image_files import encoded
 from PIL import Image
 from raw_servers import Raw, raw_server
+from workspaces import shared
 
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.embedded.server.batches import BatchOptions
@@ -79,7 +80,7 @@ class World:
 
     def predict(self, at: Endpoint, name: str, **options: Any) -> Progress:
         """Predicts into a table."""
-        return predict(self.judge, self.photos, out=self.at(name), models=at.models, num_threads=2, **options)
+        return shared(predict, self.judge, self.photos, out=self.at(name), models=at.models, num_threads=2, **options)
 
     def table(self, name: str) -> str:
         """What was predicted."""
@@ -191,7 +192,7 @@ def test_pairs_in_both_orders_take_one_batch(tmp_path: Path) -> None:
     with world.served() as at:
         for name, more in (("plain", {}), ("batch", {"batch_api": replace(QUICK, on_submit=offers.append)})):
             out = world.at(f"{name}.jsonl")
-            predict(world.judge, rows, out=out, models=at.models, allow_outside=True, **more)
+            shared(predict, world.judge, rows, out=out, models=at.models, allow_outside=True, **more)
             tables.append(out.read_text())
         assert at.paid("BATCH") == at.paid("POST")
     assert tables[0] == tables[1]
@@ -379,7 +380,7 @@ def test_options_that_cannot_be_are_refused(small: World) -> None:
     lm = scripted_lm(lambda seen: "3")
     models: Any = Models(lm, lm, lm)
     with pytest.raises(BlpoError, match="batch_api='yes' is not a truth value"):
-        predict(small.judge, small.photos, out=small.folder / "p.csv", models=models, batch_api="yes")  # type: ignore[arg-type]
+        shared(predict, small.judge, small.photos, out=small.folder / "p.csv", models=models, batch_api="yes")  # type: ignore[arg-type]
 
 
 def test_answers_of_dspys_cache_are_not_submitted(small: World) -> None:

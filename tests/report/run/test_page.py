@@ -41,8 +41,8 @@ from blpo_dspy.report.words import word_diff
 from blpo_dspy.runs.compiling import compile_and_measure
 from blpo_dspy.runs.data.sets import Sets
 from blpo_dspy.runs.jobs import Search
-from blpo_dspy.runs.progress import Watch
 from blpo_dspy.runs.record import result
+from blpo_dspy.workspace.watch import Watch
 
 pytestmark = pytest.mark.slow
 

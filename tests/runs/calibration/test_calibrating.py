@@ -14,6 +14,7 @@ from dspy.utils.exceptions import LMAuthError
 from engines import Seen, scripted_lm
 from judges import SAFETY, SCALE, judge_with, picture
 from PIL import Image
+from workspaces import shared
 
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.errors import BlpoError, BlpoWarning, DataError, ModelError
@@ -61,7 +62,7 @@ def judge(labels: LabelSpace = SAFETY, **options: Any) -> VisualJudge:
 
 def found(models: Any, count: int = 100, **options: Any) -> Calibrated:
     """The calibration of that judge."""
-    return calibrate(judge(), examples(count), models=models, progress=False, **options)
+    return shared(calibrate, judge(), examples(count), models=models, progress=False, **options)
 
 
 def test_the_threshold_keeps_what_is_sure_and_right() -> None:
@@ -97,8 +98,14 @@ def test_a_cascade_is_calibrated_as_a_whole() -> None:
     """A strong judge is right about what the cheap one is unsure of; it costs more, and is asked about that alone."""
     models = [voter(60, 80), voter(200, 200, name="scripted/strong")]
     prices = {"scripted/cheap": (1.0, 0.0), "scripted/strong": (100.0, 0.0)}
-    result = calibrate(
-        Cascade([judge(), judge()]), examples(100), models=models, prices=prices, agreement=0.9, progress=False
+    result = shared(
+        calibrate,
+        Cascade([judge(), judge()]),
+        examples(100),
+        models=models,
+        prices=prices,
+        agreement=0.9,
+        progress=False,
     )
     assert result.thresholds == (1.0, 1.0)
     assert (result.coverage, result.tests[0].agreeing) == (1.0, 100)
@@ -142,7 +149,7 @@ def test_too_few_images_are_refused_before_any_call(count: int, method: Any, lea
     asked: list[Seen] = []
     lm = scripted_lm(asked.append)
     with pytest.raises(DataError, match=f"{count} labelled images are too few .*; label at least {least}, more"):
-        calibrate(judge(), examples(count), confidence=method, models=Models(lm, lm, lm), progress=False)
+        shared(calibrate, judge(), examples(count), confidence=method, models=Models(lm, lm, lm), progress=False)
     assert asked == []
     if method == "votes":
         assert found(voter(99, 99), least).chosen is not None
@@ -168,7 +175,7 @@ def test_people_who_all_say_the_same_are_no_problem() -> None:
     """One label alone is enough for a promise about agreement."""
     same = [example.copy(label="Safe") for example in examples(60)]
     lm = scripted_lm(lambda seen: {"label": "Safe"})
-    result = calibrate(judge(), same, models=Models(lm, lm, lm), progress=False)
+    result = shared(calibrate, judge(), same, models=Models(lm, lm, lm), progress=False)
     assert (result.thresholds, result.coverage) == ((1.0,), 1.0)
 
 
@@ -176,13 +183,13 @@ def test_levels_may_be_within_one() -> None:
     """Every label is one off: none agree exactly, all of them within one."""
     lm = scripted_lm(lambda seen: {"label": SCALE.labels[min(4, grey(seen) % 5 + 1)]})
     options: dict[str, Any] = {"models": Models(lm, lm, lm), "progress": False}
-    exact, near = (calibrate(judge(SCALE), examples(60, SCALE), within=n, **options) for n in (0, 1))
+    exact, near = (shared(calibrate, judge(SCALE), examples(60, SCALE), within=n, **options) for n in (0, 1))
     assert (exact.chosen, near.coverage) == (None, 1.0)
     assert "to within 1 on the scale" in " ".join(near.summary().split())
     with pytest.raises(BlpoError, match="within=4: with 5 levels every label would agree"):
-        calibrate(judge(SCALE), examples(60, SCALE), within=4, **options)
+        shared(calibrate, judge(SCALE), examples(60, SCALE), within=4, **options)
     with pytest.raises(BlpoError, match="within=1 is for the levels of an ordinal scale"):
-        calibrate(judge(), examples(60), within=1, **options)
+        shared(calibrate, judge(), examples(60), within=1, **options)
 
 
 def test_a_pair_is_accepted_where_both_orders_agree() -> None:
@@ -194,9 +201,9 @@ def test_a_pair_is_accepted_where_both_orders_agree() -> None:
         for i in range(60)
     ]
     biased = judge_with(lambda seen: {"label": "A"}, PAIR, images=("left", "right"), evidence="image")
-    result = calibrate(biased, pairs, progress=False)
+    result = shared(calibrate, biased, pairs, progress=False)
     assert (result.chosen, result.judges[0].labelled, result.judges[0].calls) == (None, 0, 10.0)
-    one_order = calibrate(biased, pairs, orders="one", progress=False)
+    one_order = shared(calibrate, biased, pairs, orders="one", progress=False)
     assert (one_order.coverage, one_order.judge.card["calibration"]["orders"]) == (1.0, "one")
 
 
@@ -210,7 +217,7 @@ def test_images_that_the_judge_knows_are_refused() -> None:
     }
     lm = scripted_lm(lambda seen: {"label": "Safe"})
     with pytest.raises(DataError) as error:
-        calibrate(known, [*given, given[9].copy(id="again")], models=Models(lm, lm, lm), progress=False)
+        shared(calibrate, known, [*given, given[9].copy(id="again")], models=Models(lm, lm, lm), progress=False)
     assert [problem.partition(": ") for problem in error.value.problems] == [
         ("examples 0", ": ", "in its train set"),
         ("examples 1", ": ", "in its train set"),
@@ -219,9 +226,9 @@ def test_images_that_the_judge_knows_are_refused() -> None:
         ("again", ": ", "the same image as examples 9"),
     ]
     with pytest.raises(DataError, match="in its train set"):
-        calibrate(Cascade([judge(), known]), given, models=Models(lm, lm, lm), progress=False)
+        shared(calibrate, Cascade([judge(), known]), given, models=Models(lm, lm, lm), progress=False)
     with pytest.raises(DataError, match="no labelled images to calibrate the judge on"):
-        calibrate(judge(), [], models=Models(lm, lm, lm), progress=False)
+        shared(calibrate, judge(), [], models=Models(lm, lm, lm), progress=False)
     assert lm.engine.seen == []
 
 
@@ -272,7 +279,7 @@ def test_other_models_than_those_of_the_calibration_are_remarked_on() -> None:
         note_other_models(calibrated, other)
     with pytest.warns(BlpoWarning, match="calibrated with scripted/cheap"):
         note_other_models(Cascade([calibrated, judge()]), other)
-    cascade = calibrate(Cascade([judge(), judge()]), examples(60), models=[models, other], progress=False).judge
+    cascade = shared(calibrate, Cascade([judge(), judge()]), examples(60), models=[models, other], progress=False).judge
     note_other_models(cascade, [models, other])
     with pytest.warns(BlpoWarning, match="with scripted/cheap then scripted/other, and is asked with scripted/cheap"):
         note_other_models(cascade, models)
@@ -282,7 +289,7 @@ def test_a_table_is_read_and_a_judge_kept(tmp_path: Path) -> None:
     """From labels in a file to a judge in a file."""
     rows = [{"image": picture(i), "label": SAFETY.labels[i % 2]} for i in range(60)]
     models = voter(99, 99)
-    result = calibrate(judge().confident("votes", votes=2), rows, models=models, progress=False)
+    result = shared(calibrate, judge().confident("votes", votes=2), rows, models=models, progress=False)
     result.judge.save(tmp_path / "judge.json")
     loaded = VisualJudge.load(tmp_path / "judge.json")
     assert (loaded.threshold, loaded.card["calibration"]["n"]) == (1.0, 60)
@@ -305,10 +312,10 @@ def test_a_calibration_cut_short_resumes_from_its_folder(tmp_path: Path) -> None
     cascade = Cascade([judge(), judge()])
     how: dict[str, Any] = {"agreement": 0.8, "confidence": "votes", **options}
     with pytest.raises(ModelError, match="the key has expired"):
-        calibrate(cascade, examples(15), **how)
-    found = calibrate(cascade, examples(15), **how)
+        shared(calibrate, cascade, examples(15), **how)
+    found = shared(calibrate, cascade, examples(15), **how)
     assert len(asked) == found.ledger.total.calls == 15 * 5 + 1
-    more = calibrate(cascade, examples(20), **how)
+    more = shared(calibrate, cascade, examples(20), **how)
     assert (len(asked), more.n) == (20 * 5 + 1, 20)
 
 
@@ -317,7 +324,7 @@ def test_answers_of_dspys_cache_cost_nothing_and_are_counted() -> None:
     models, options = voter(60, 80), {"prices": {"scripted/cheap": (1.0, 0.0)}, "progress": False}
     cached = models.judge.copy(cache=True)
     first, again = (
-        calibrate(judge(), examples(100), models=Models(cached, cached, cached), **options) for _ in range(2)
+        shared(calibrate, judge(), examples(100), models=Models(cached, cached, cached), **options) for _ in range(2)
     )
     assert (first.judges[0].usd, first.judges[0].cached) == (pytest.approx(5 * 10 / 1e6), 0)
     assert (again.judges[0].usd, again.judges[0].cached) == (0.0, 500)

@@ -28,9 +28,9 @@ from blpo_dspy.runs.checks.costs import costs_after
 from blpo_dspy.runs.compiling import compile_and_measure
 from blpo_dspy.runs.data.sets import Sets
 from blpo_dspy.runs.jobs import Search
-from blpo_dspy.runs.progress import Watch
 from blpo_dspy.runs.record import Aligned
 from blpo_dspy.workspace.ledger import Ledger
+from blpo_dspy.workspace.watch import Watch
 
 pytestmark = pytest.mark.slow
 

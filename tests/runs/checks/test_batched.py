@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from photographs import photographs, student
+from workspaces import shared
 
 from blpo_dspy import align
 from blpo_dspy.embedded.server.batches import BatchOptions
@@ -37,7 +38,7 @@ def aligned(base: str, folder: Path, **options: Any) -> Alignment:
         "progress": False,
         "prices": PRICES,
     }
-    return align(student(evidence="image"), **sets, models=models, run_dir=folder, **{**small, **options})
+    return shared(align, student(evidence="image"), **sets, models=models, run_dir=folder, **{**small, **options})
 
 
 def answered(log: Path) -> Counter[tuple[str, str]]:
@@ -88,7 +89,8 @@ def test_what_cannot_go_through_batches_is_refused_before_the_search(tmp_path: P
                 aligned(base, folder, batch_api=True, **options)  # type: ignore[arg-type]
         assert not (tmp_path / "log").exists()
     with pytest.raises(BlpoError, match="answers in this process, has no batch endpoint"):
-        align(
+        shared(
+            align,
             student(),
             train=photographs()["trainset"],
             models=replace(Models.named("embedded")),

@@ -21,9 +21,9 @@ from blpo_dspy.runs.checks.costs import costs_after
 from blpo_dspy.runs.compiling import compile_and_measure, make_optimizer
 from blpo_dspy.runs.data.sets import Sets
 from blpo_dspy.runs.jobs import Search
-from blpo_dspy.runs.progress import Watch
 from blpo_dspy.runs.record import result
 from blpo_dspy.workspace.ledger import ROLES
+from blpo_dspy.workspace.watch import Watch
 
 pytestmark = pytest.mark.slow
 

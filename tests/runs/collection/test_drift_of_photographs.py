@@ -8,6 +8,7 @@ from typing import Any
 
 import dspy
 import pytest
+from workspaces import shared
 
 from blpo_dspy.data.labels.space import LabelSpace
 from blpo_dspy.data.sources.photographs import RATERS, ceiling_instruction, rated_photographs
@@ -29,7 +30,7 @@ Rows = list[dict[str, Any]]
 
 def judged(lm: dspy.LM, photographs: Rows, out: Path) -> Rows:
     """The verdicts of a model on photographs, by their names."""
-    predict(JUDGE, photographs, out=out, models=Models(lm, lm, lm), num_threads=2)
+    shared(predict, JUDGE, photographs, out=out, models=Models(lm, lm, lm), num_threads=2)
     rows = read_table(out, ["label"]).rows
     return [{"image": str(i), "label": row.values["label"]} for i, row in enumerate(rows)]
 

@@ -89,7 +89,7 @@ def compile_and_report(task: Task) -> Outcome:
     lm, sets = embedded_lm(task.seed), sets_of(task)
     start = VisualJudge(LABELS, instruction=TASK, evidence=task.evidence)  # type: ignore[arg-type]
     with Watch(Console(file=io.StringIO()), shown=False) as watch:
-        search = Search(rounds=task.rounds, paper=task.paper, seed=task.seed, threads=1)
+        search = Search(rounds=task.rounds, paper=task.paper, seed=task.seed)
         aligned = compile_and_measure(start, sets, Models(lm, lm, lm), search, watch)
     with tempfile.TemporaryDirectory() as folder:
         write_json(Path(folder) / "result.json", result(aligned, sets, {}))

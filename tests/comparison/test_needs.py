@@ -103,7 +103,7 @@ def test_no_method_finds_anything_under_a_smaller_cap_than_the_one_that_is_named
     method, models = METHODS[name], recorded_models(Recording())
 
     def terms(calls: int) -> Terms:
-        return Terms(models, Budget(max_calls=calls), num_threads=2)
+        return Terms(models, Budget(max_calls=calls))
 
     _, named, rest = refusal({name: method}, calls=8).partition("give max_calls=")
     assert named

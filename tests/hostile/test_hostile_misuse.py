@@ -30,6 +30,7 @@ from blpo_dspy.optimizers.proposals.guards import Guards
 from blpo_dspy.predictions.predict import predict
 from blpo_dspy.programs import VisualJudge
 from blpo_dspy.workspace.budget import Budget
+from blpo_dspy.workspace.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 
@@ -187,8 +188,8 @@ def runs() -> Iterator[tuple[str, Doing, Sequence[Any]]]:
     for name in ("keep_back", "inner_loop", "verbalizer_search", "select"):
         yield f"BLPO({name})", lambda v, n=name: blpo(**{n: v}), ("x", 5, "")
     yield (
-        "BLPO(prices)",
-        lambda v: blpo(prices=v),
+        "Workspace(prices)",
+        lambda v: Workspace(prices=v),
         ({"x": 5}, {"x": (1,)}, {"x": ("a", "b")}, {"x": (-1, 1)}, {"x": (NAN, 1)}),
     )
     for value in (HUGE, NAN, INF, -1, 2, "x", None, [], dspy.Prediction(), dspy.Prediction(score=[])):
@@ -296,7 +297,8 @@ def _run_under(budget: dict[str, float]) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         prices = {"scripted/test": (1e-6, 1e-6)}
-        return compiled(budget=Budget(**budget), prices=prices)  # type: ignore[arg-type]
+        with Workspace(prices=prices):
+            return compiled(budget=Budget(**budget))  # type: ignore[arg-type]
 
 
 def _shown(value: Any) -> str:

@@ -104,7 +104,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "zeros": (lambda path: path.write_bytes(bytes(path.stat().st_size)), "is damaged"),
     "a header overwritten": (overwritten(16, b"\xff" * 84), "is damaged"),
     "pages overwritten": (overwritten(4096, bytes(5 * 4096)), "is damaged"),
-    "a newer version": (executed("PRAGMA user_version=99"), r"newer version of blpo-dspy \(format 99, known is 1\)"),
+    "a newer version": (executed("PRAGMA user_version=99"), r"newer version of blpo-dspy \(format 99, known is 2\)"),
     "of another program": (
         executed("PRAGMA journal_mode=WAL", "CREATE TABLE jobs (a)", afresh=True),
         "was not written by blpo-dspy",

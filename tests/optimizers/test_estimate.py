@@ -25,6 +25,7 @@ from blpo_dspy.optimizers.estimate import Estimate, estimate
 from blpo_dspy.programs import VisualJudge
 from blpo_dspy.workspace.budget import Budget
 from blpo_dspy.workspace.ledger import ROLES, Ledger
+from blpo_dspy.workspace.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 
@@ -141,8 +142,8 @@ def test_dollars_come_from_tables_or_from_the_user_and_are_else_unknown() -> Non
     """gpt-4o-mini has a table price, another price wins over it, and no price is not zero."""
     known = optimizer(dspy.LM("openai/gpt-4o-mini"))
     by_table = estimate(known, student(), trainset=TRAIN, valset=VALIDATION)
-    dearer = optimizer(dspy.LM("openai/gpt-4o-mini"), prices={"openai/gpt-4o-mini": (1.5, 6.0)})
-    by_user = estimate(dearer, student(), trainset=TRAIN, valset=VALIDATION)
+    with Workspace(prices={"openai/gpt-4o-mini": (1.5, 6.0)}):
+        by_user = estimate(known, student(), trainset=TRAIN, valset=VALIDATION)
     table, own = by_table.totals()["usd"], by_user.totals()["usd"]
     assert 0 < table["usual"] < table["most"]
     assert own["usual"] == pytest.approx(10 * table["usual"])
@@ -153,7 +154,7 @@ def test_dollars_come_from_tables_or_from_the_user_and_are_else_unknown() -> Non
     assert unknown.to_dict()["usd"] is None
     assert "unknown, as there is no known price of scripted/test" in str(unknown)
     with pytest.raises(BlpoError, match=r"the price of 'x' is \(1, 'a'\)"):
-        optimizer(world(), prices={"x": (1, "a")})
+        Workspace(prices={"x": (1, "a")})  # type: ignore[dict-item]
 
 
 def test_the_text_shows_what_the_data_holds() -> None:
@@ -210,10 +211,10 @@ def test_a_cap_bounds_the_estimate() -> None:
 def test_a_cap_that_hardly_pays_for_two_rounds_is_named_up_front(budget: Budget, named: str) -> None:
     """The estimate, a warning before the first call and the result all say it, with what the cap pays for."""
     lm = world()
-    made = optimizer(lm, budget=budget, prices={"scripted/test": (1.0, 1.0)})
-    assert re.search(named, estimate(made, student(), trainset=TRAIN, valset=VALIDATION).warnings[0])
-    assert lm.engine.seen == []
-    with pytest.warns(UserWarning, match=named):
+    made = optimizer(lm, budget=budget)
+    with Workspace(prices={"scripted/test": (1.0, 1.0)}), pytest.warns(UserWarning, match=named):
+        assert re.search(named, estimate(made, student(), trainset=TRAIN, valset=VALIDATION).warnings[0])
+        assert lm.engine.seen == []
         program = made.compile(student(), trainset=TRAIN, valset=VALIDATION)
     assert re.search(named, program.detailed_results.warnings[0])
 

@@ -132,9 +132,9 @@ def test_a_cluster_gives_the_table_of_one_process_and_keeps_the_caps(
     out = tmp_path / "many" / "o.csv"
     with ScriptedServer(script) as server, Client(cluster) as client:
         options: dict[str, Any] = {"out": out, "models": models_at(server), "max_in_flight": 4, "num_threads": 2}
-        first = shared(predict, JUDGE, photos, cluster=cluster.scheduler_address, max_calls=20, **options)
+        first = shared(predict, JUDGE, photos, workers=cluster.scheduler_address, max_calls=20, **options)
         assert (first.ledger.total.calls, len(server.bodies), first.complete) == (20, 20, False)
-        second = shared(predict, JUDGE, photos, cluster=client, **options)
+        second = shared(predict, JUDGE, photos, workers=client, **options)
         assert client.status == "running"
         assert 2 < most[0] <= 4
         assert (second.complete, second.ledger.total.calls, second.earlier.total.calls) == (True, 28, 20)
@@ -179,7 +179,7 @@ def test_an_error_of_a_worker_is_raised(cluster: Any, photos: Path, tmp_path: Pa
         pytest.raises(ModelError, match=r"the model cannot be used: .*wrong key"),
     ):
         shared(
-            predict, JUDGE, photos, out=tmp_path / "o.csv", models=models_at(server), cluster=cluster.scheduler_address
+            predict, JUDGE, photos, out=tmp_path / "o.csv", models=models_at(server), workers=cluster.scheduler_address
         )
 
 
@@ -199,7 +199,7 @@ def test_a_scheduler_that_goes_away_ends_the_call_and_what_is_done_stays(
     with ScriptedServer(script) as server:
         with pytest.raises(BlpoError, match=r"the cluster's scheduler is gone .*the same call continues"):
             shared(
-                predict, JUDGE, photos, out=out, models=models_at(server), num_threads=1, cluster=own.scheduler_address
+                predict, JUDGE, photos, out=out, models=models_at(server), num_threads=1, workers=own.scheduler_address
             )
         plan = shared(plan_chunks, JUDGE, photos, out=out, models=models_at(server), num_threads=2)
         assert plan.merge(map(judge_chunk, plan.chunks)).complete
@@ -214,7 +214,7 @@ def test_what_is_not_an_address_is_refused_without_a_client(
     monkeypatch.delattr(distributed.Client, "__init__")
     monkeypatch.delattr(distributed.Client, "__del__")
     with pytest.raises(BlpoError, match=r"cluster='nonsense': no Dask scheduler answers there .*missing port"):
-        shared(predict, JUDGE, photos, out=tmp_path / "o.csv", models=Models.named("embedded"), cluster="nonsense")
+        shared(predict, JUDGE, photos, out=tmp_path / "o.csv", models=Models.named("embedded"), workers="nonsense")
 
 
 def test_an_address_where_no_scheduler_answers_is_refused(
@@ -225,5 +225,5 @@ def test_an_address_where_no_scheduler_answers_is_refused(
     monkeypatch.setattr("blpo_dspy.predictions.cluster._CONNECTING", 0.2)
     with pytest.raises(BlpoError, match=r"cluster='tcp://127\.0\.0\.1:1': no Dask scheduler answers there"):
         shared(
-            predict, JUDGE, photos, out=tmp_path / "o.csv", models=Models.named("embedded"), cluster="tcp://127.0.0.1:1"
+            predict, JUDGE, photos, out=tmp_path / "o.csv", models=Models.named("embedded"), workers="tcp://127.0.0.1:1"
         )

@@ -31,7 +31,7 @@ from blpo_dspy.runs.align import Alignment, align
 pytestmark = pytest.mark.slow
 
 SETS = {name.removesuffix("set"): examples for name, examples in photographs().items()}
-FEW: dict[str, Any] = {"rounds": 2, "inner_steps": 1, "threads": 2, "label_errors": 5, "progress": False}
+FEW: dict[str, Any] = {"rounds": 2, "inner_steps": 1, "num_threads": 2, "label_errors": 5, "progress": False}
 
 
 def offline() -> Models:

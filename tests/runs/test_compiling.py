@@ -25,12 +25,13 @@ from blpo_dspy.runs.data.sets import Sets
 from blpo_dspy.runs.jobs import Search
 from blpo_dspy.workspace import meter
 from blpo_dspy.workspace.watch import Watch
+from blpo_dspy.workspace.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 
 VALIDATION = WHOLE[::2]
 TEST = examples(range(1, 250, 12))
-SEARCH = Search(rounds=2, inner_steps=1, threads=4)
+SEARCH = Search(rounds=2, inner_steps=1)
 
 
 @pytest.mark.parametrize("evidence", ["both", "image"])
@@ -54,7 +55,7 @@ def test_a_cap_on_calls_holds_over_search_and_test() -> None:
     """Both stay within the cap together; the look at doubtful labels takes nothing of what the test split needs."""
     lm = world()
     sets = Sets(TRAIN, VALIDATION, TEST, "three sets")
-    search = Search(rounds=8, threads=4, max_calls=300, label_errors=len(TRAIN))
+    search = Search(rounds=8, max_calls=300, label_errors=len(TRAIN))
     with Watch(Console(file=io.StringIO())) as watch:
         aligned = compile_and_measure(student(), sets, Models(lm, lm, lm), search, watch)
     assert len(lm.engine.seen) <= 300
@@ -71,9 +72,7 @@ def test_every_cap_holds_over_search_and_test(cap: str, each: float) -> None:
     sets = Sets(TRAIN, VALIDATION, TEST, "three sets")
     options = {cap: 300 * each, "prices": {"scripted/test": (5e4, 0.0)}}  # 10 tokens in and 5 out are half a dollar
     with Watch(Console(file=io.StringIO())) as watch:
-        aligned = compile_and_measure(
-            student(), sets, Models(lm, lm, lm), Search(rounds=8, threads=1, **options), watch
-        )
+        aligned = compile_and_measure(student(), sets, Models(lm, lm, lm), Search(rounds=8, **options), watch)
     assert len(lm.engine.seen) <= 300
     assert aligned.record.rounds
     assert [(on.test.n, on.test.failed) for on in (aligned.before, aligned.after)] == [(len(TEST), 0)] * 2
@@ -87,7 +86,7 @@ def test_a_budget_that_pays_for_no_measurement_is_an_error() -> None:
         Watch(Console(file=io.StringIO())) as watch,
         pytest.raises(BlpoError, match=r"nothing to return: .*max_tokens=1"),
     ):
-        compile_and_measure(student(), sets, Models(lm, lm, lm), Search(threads=1, max_tokens=1), watch)
+        compile_and_measure(student(), sets, Models(lm, lm, lm), Search(max_tokens=1), watch)
 
 
 def _aligned_as_a_server_hangs(answered: int, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -102,7 +101,7 @@ def _aligned_as_a_server_hangs(answered: int, monkeypatch: pytest.MonkeyPatch) -
         return mind(seen)
 
     lm = world(hanging)
-    search = Search(rounds=1, inner_steps=0, threads=4, label_errors=0, max_seconds=8)
+    search = Search(rounds=1, inner_steps=0, label_errors=0, max_seconds=8)
     began = time.monotonic()
     try:
         with Watch(Console(file=io.StringIO())) as watch:
@@ -146,8 +145,9 @@ def test_a_server_that_is_gone_after_the_search_costs_no_judge(stage: str) -> No
     lm = world(failing)
     lm.num_retries = 0
     sets = Sets(TRAIN, VALIDATION, TEST, "three sets")
-    search = replace(SEARCH, label_errors=len(TRAIN), fidelity=10, max_outage=0)
+    search = replace(SEARCH, label_errors=len(TRAIN), fidelity=10)
     with (
+        Workspace(max_outage=0),
         Stages(Console(file=io.StringIO())) as watch,
         pytest.warns(UserWarning, match=rf"judging {stage} failed, so this .* is missing; .*down"),
     ):
@@ -219,7 +219,7 @@ def test_another_cap_on_the_same_folder_holds_for_all_of_its_sessions(caps: tupl
     lm = world()
     sets = Sets(TRAIN, VALIDATION[::2], TEST[::2], "three sets")
     for cap in caps:
-        search = Search(rounds=8, threads=4, max_calls=cap)
+        search = Search(rounds=8, max_calls=cap)
         with Watch(Console(file=io.StringIO())) as watch:
             aligned = compile_and_measure(student(), sets, Models(lm, lm, lm), search, watch, log_dir=tmp_path)
         total = (aligned.record.ledger + aligned.final + aligned.unused).total.calls
@@ -234,7 +234,7 @@ def test_the_same_cap_again_has_a_use_for_everything(tmp_path: Path) -> None:
     sets = Sets(TRAIN, VALIDATION[::2], TEST[::2], "three sets")
     ledgers = []
     for _ in range(2):
-        search = Search(rounds=8, threads=4, max_calls=200, label_errors=0)
+        search = Search(rounds=8, max_calls=200, label_errors=0)
         with Watch(Console(file=io.StringIO())) as watch:
             aligned = compile_and_measure(student(), sets, Models(lm, lm, lm), search, watch, log_dir=tmp_path)
         ledgers.append(aligned.record.ledger.total.calls)

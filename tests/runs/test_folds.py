@@ -39,7 +39,7 @@ from blpo_dspy.workspace.watch import Watch
 pytestmark = pytest.mark.slow
 
 SMALL = examples(range(2, 250, 8))  # 31 images
-SEARCH = Search(rounds=2, inner_steps=1, batch_size=4, threads=4)
+SEARCH = Search(rounds=2, inner_steps=1, batch_size=4)
 
 
 class Marked(Watch):
@@ -203,7 +203,7 @@ def test_a_folder_of_another_run_is_refused_before_anything_is_paid_for(tmp_path
 def test_a_cap_on_calls_holds_for_all_searches_together_and_pays_for_every_fold() -> None:
     """It is shared out equally; what is too small for the folds is refused before any call."""
     lm, cut = world(), make_folds(SMALL, LABELS, folds=3)
-    found, _ = folded(cut, lm, Search(rounds=8, threads=4, max_calls=260))
+    found, _ = folded(cut, lm, Search(rounds=8, max_calls=260))
     assert len(lm.engine.seen) <= 260
     assert all(sum(fold.calls().values()) - fold.calls()["cached"] <= 65 for fold in (*found.folds, found.aligned))
     assert found.pooled()["after"].n == len(SMALL)

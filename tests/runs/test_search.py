@@ -36,12 +36,12 @@ def test_a_guard_that_cannot_be_kept_is_refused_before_any_call() -> None:
         make_optimizer(recorded_models(Recording()), Search(paper=True, part_loss=0.1), 0)
 
 
-def test_prices_and_the_longest_instruction_reach_the_optimizer() -> None:
+def test_prices_are_by_model_and_the_longest_instruction_reaches_the_optimizer() -> None:
     """By model; a name may hold an equals sign."""
     prices = model_prices(["openai/my=model=0.15,0.60", "x = 1,2"])
     assert prices == {"openai/my=model": (0.15, 0.60), "x": (1.0, 2.0)}
-    made = make_optimizer(recorded_models(Recording()), Search(max_instruction_tokens=70, prices=prices), 0)
-    assert (made.max_instruction_tokens, made.prices) == (70, prices)
+    made = make_optimizer(recorded_models(Recording()), Search(max_instruction_tokens=70), 0)
+    assert made.max_instruction_tokens == 70
 
 
 @pytest.mark.parametrize("text", ["", "m", "m=1", "m=1,2,3", "m=a,b", "=1,2"])

@@ -16,11 +16,11 @@ from worlds import TRAIN, VALIDATION, mind, student, world
 from blpo_dspy.errors import BlpoError, BlpoWarning, ModelError
 from blpo_dspy.optimizers import BLPO
 from blpo_dspy.workspace import outages
-from blpo_dspy.workspace.budget import Budget
 from blpo_dspy.workspace.failures import RunStoppedError
 from blpo_dspy.workspace.meter import Meter
-from blpo_dspy.workspace.outages import Outages, Pauses
+from blpo_dspy.workspace.outages import MAX_OUTAGE, Outages, Pauses
 from blpo_dspy.workspace.workers import Workers
+from blpo_dspy.workspace.workspace import Workspace
 
 DOWN = lm15.ServerError("restarting", retry_after=0)
 
@@ -153,26 +153,26 @@ def test_a_search_goes_on_after_an_outage_as_if_there_had_been_none() -> None:
     plain = compiled(world())
     server = Server(0.4)
     with pytest.warns(UserWarning, match="max_outage=20 seconds"):
-        found = compiled(world(server, num_retries=1), on_round=lambda _: server.leave(), max_outage=20)
+        found = compiled(world(server, num_retries=1), 20, on_round=lambda _: server.leave())
     assert server.asked
     assert found.detailed_results.rounds == plain.detailed_results.rounds
     assert found.detailed_results.validations == plain.detailed_results.validations
     server = Server(60)
     with pytest.raises(ModelError, match="restarting"):
-        compiled(world(server, num_retries=1), on_round=lambda _: server.leave(), max_outage=0)
+        compiled(world(server, num_retries=1), 0, on_round=lambda _: server.leave())
 
 
-def compiled(lm: dspy.LM, **options: Any) -> Any:
+def compiled(lm: dspy.LM, max_outage: float = MAX_OUTAGE, **options: Any) -> Any:
     """A judge after two rounds."""
     made = BLPO(prompt_model=lm, task_model=lm, rounds=2, inner_steps=1, num_threads=4, **options)
-    return made.compile(student(), trainset=TRAIN[::2], valset=VALIDATION[::2])
+    with Workspace(max_outage=max_outage):
+        return made.compile(student(), trainset=TRAIN[::2], valset=VALIDATION[::2])
 
 
 @pytest.mark.parametrize("value", [-1, float("nan"), "300", True])
 def test_seconds_that_are_none_are_refused(value: Any) -> None:
     """With what to write instead."""
-    lm = world()
-    for make in (Outages, lambda seconds: BLPO(prompt_model=lm, max_outage=seconds, budget=Budget(max_calls=1))):
+    for make in (Outages, lambda seconds: Workspace(max_outage=seconds)):
         with pytest.raises(BlpoError, match=f"max_outage={value!r} is not a number of seconds; write"):
             make(value)
 

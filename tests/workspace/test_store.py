@@ -106,7 +106,7 @@ def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     """Which may mean other things by the same names."""
     Store(tmp_path / FILE_NAME).close()
     change(tmp_path, f"PRAGMA user_version={FORMAT_VERSION + 1}")
-    with pytest.raises(StoreError, match=r"newer version of blpo-dspy \(format 2, known is 1\); update"):
+    with pytest.raises(StoreError, match=r"newer version of blpo-dspy \(format 3, known is 2\); update"):
         Store(tmp_path / FILE_NAME)
 
 

@@ -28,6 +28,7 @@ from blpo_dspy.programs import VisualJudge
 from blpo_dspy.workspace.budget import Budget
 from blpo_dspy.workspace.ledger import ROLES
 from blpo_dspy.workspace.meter import Meter
+from blpo_dspy.workspace.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 
@@ -323,12 +324,14 @@ def test_the_users_prices_reach_the_ledger() -> None:
     """US dollars per million tokens; a cap in dollars is kept."""
     lm = world()
     prices = {"scripted/test": (1e6, 2e6)}  # each scripted answer is 10 tokens in and 5 out: 20 dollars
-    made = BLPO(prompt_model=lm, task_model=lm, num_threads=4, prices=prices, budget=Budget(max_usd=2000.0))
-    program = made.compile(student(), trainset=TRAIN, valset=VALIDATION)
+    made = BLPO(prompt_model=lm, task_model=lm, num_threads=4, budget=Budget(max_usd=2000.0))
+    with Workspace(prices=prices):
+        program = made.compile(student(), trainset=TRAIN, valset=VALIDATION)
+        expected = estimate(made, student(), trainset=TRAIN, valset=VALIDATION)
     ledger = program.detailed_results.ledger
     assert ledger.total.usd == 20.0 * ledger.total.calls <= 2000 + 20 * 3
     assert {role: ledger[role].unpriced for role in ROLES} == dict.fromkeys(ROLES, 0)
-    assert estimate(made, student(), trainset=TRAIN, valset=VALIDATION).totals()["usd"]["most"] == 2000.0
+    assert expected.totals()["usd"]["most"] == 2000.0
 
 
 @given(st.integers(0, 99), st.binary(max_size=40), st.integers(1, 9))

@@ -50,7 +50,7 @@ def aligned_with(lm: Any, evidence: str, log_dir: Path | None = None, **search: 
     """A run of two rounds."""
     sets = Sets(NAMED[::2], VALIDATION[::2], TEST, "three sets")
     with Watch(Console(file=io.StringIO()), shown=False) as watch:
-        options = Search(**{"rounds": 2, "inner_steps": 1, "threads": 2, **search})
+        options = Search(**{"rounds": 2, "inner_steps": 1, **search})
         return compile_and_measure(
             student(evidence=evidence), sets, Models(lm, lm, lm), options, watch, log_dir=log_dir
         )
@@ -203,7 +203,7 @@ def test_wrong_labels_that_are_planted_are_found() -> None:
         planted[i].label = "dark"
     sets, lm = Sets(planted, VALIDATION, TEST, "three sets"), world()
     with Watch(Console(file=io.StringIO()), shown=False) as watch:
-        found = compile_and_measure(student(), sets, Models(lm, lm, lm), Search(rounds=6, threads=2), watch)
+        found = compile_and_measure(student(), sets, Models(lm, lm, lm), Search(rounds=6), watch)
     assert wrong <= {e.id for e in found.checks.label_errors if (e.label, e.judged) == ("dark", "bright")}
     assert found.checks.looked_at == len(planted)
     assert len(found.checks.to_dict()["label_errors"]["found"]) == len(found.checks.label_errors)

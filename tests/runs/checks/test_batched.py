@@ -34,7 +34,7 @@ def aligned(base: str, folder: Path, **options: Any) -> Alignment:
         "inner_steps": 0,
         "seed": 2,
         "label_errors": 4,
-        "threads": 4,
+        "num_threads": 4,
         "progress": False,
         "prices": PRICES,
     }

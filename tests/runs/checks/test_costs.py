@@ -24,6 +24,7 @@ from blpo_dspy.runs.jobs import Search
 from blpo_dspy.runs.record import result
 from blpo_dspy.workspace.ledger import ROLES
 from blpo_dspy.workspace.watch import Watch
+from blpo_dspy.workspace.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +45,7 @@ def test_all_calls_of_a_run_lie_within_the_estimate_in_all(evidence: str, option
     """By role and in total, those after the search included."""
     lm = world(seeing)
     models, start = Models(lm, lm, lm), student(evidence=evidence)
-    search = Search(**{"rounds": 2, "inner_steps": 1, "threads": 4, **options})
+    search = Search(**{"rounds": 2, "inner_steps": 1, **options})
     costs = costs_after(start, SETS, search)
     found = estimate(make_optimizer(models, search, costs.reserved), start, trainset=SETS.train, valset=SETS.val)
     whole = found.plus(costs.calls, search.budget())
@@ -70,10 +71,11 @@ def test_a_search_that_validates_nothing_has_its_validation_split_judged_and_cou
 def test_tokens_and_dollars_and_time_in_all_follow_the_calls() -> None:
     """Further calls add their cost."""
     lm = world()
-    search = Search(rounds=2, threads=4, prices={"scripted/test": (1.0, 2.0)})
+    search = Search(rounds=2)
     start = student(evidence="both")
     optimizer = make_optimizer(Models(lm, lm, lm), search, 0)
-    found = estimate(optimizer, start, trainset=SETS.train, valset=SETS.val)
+    with Workspace(prices={"scripted/test": (1.0, 2.0)}):
+        found = estimate(optimizer, start, trainset=SETS.train, valset=SETS.val)
     costs = costs_after(start, SETS, search)
     once = found.plus(costs.calls, None)
     twice = once.plus(costs.calls, None)
@@ -104,7 +106,7 @@ def test_pairs_are_counted_and_judged_in_both_orders_after_the_search(evidence: 
     sets = Sets(made["train"], made["val"], made["test"], "pairs")
     start = VisualJudge(labels, instruction="Which photograph is better?", images=names, evidence=evidence)
     lm = embedded_lm(0, cache=False)
-    models, search = Models(lm, lm, lm), Search(rounds=1, inner_steps=1, threads=2, fidelity=4, label_errors=5)
+    models, search = Models(lm, lm, lm), Search(rounds=1, inner_steps=1, fidelity=4, label_errors=5)
     costs = costs_after(start, sets, search)
     assert costs.test == 2 * 2 * 12 * start.calls_per_image
     found = estimate(make_optimizer(models, search, costs.reserved), start, trainset=sets.train, valset=sets.val)

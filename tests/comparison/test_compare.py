@@ -458,6 +458,7 @@ import hashlib, os, signal, sys, threading, time
 sys.path.insert(0, {tests!r})
 import dspy, sklearn.metrics
 from photographs import ROLES, RecordingEngine, Recording, photographs, student
+from workspaces import shared
 from blpo_dspy import Models, compare
 
 class Paid(RecordingEngine):
@@ -491,8 +492,8 @@ for out, killed in {runs!r}:
     if not process:
         paid = os.open(out + ".paid", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
         lms = [dspy.LM("embedded/paid", engine=Paid(role, Recording()), cache=False) for role in ROLES]
-        compare(
-            student(), **sets, models=Models(*lms), max_calls=50, optimizers="fixed,copro", out=out,
+        shared(
+            compare, student(), **sets, models=Models(*lms), max_calls=50, optimizers="fixed,copro", out=out,
             num_threads=1, on_start=lambda method, seed: say("start", method),
             on_row=lambda row: say("row", row.method, row.error),
         )

@@ -212,10 +212,11 @@ def test_a_cap_that_hardly_pays_for_two_rounds_is_named_up_front(budget: Budget,
     """The estimate, a warning before the first call and the result all say it, with what the cap pays for."""
     lm = world()
     made = optimizer(lm, budget=budget)
-    with Workspace(prices={"scripted/test": (1.0, 1.0)}), pytest.warns(UserWarning, match=named):
+    with Workspace(prices={"scripted/test": (1.0, 1.0)}):
         assert re.search(named, estimate(made, student(), trainset=TRAIN, valset=VALIDATION).warnings[0])
         assert lm.engine.seen == []
-        program = made.compile(student(), trainset=TRAIN, valset=VALIDATION)
+        with pytest.warns(UserWarning, match=named):
+            program = made.compile(student(), trainset=TRAIN, valset=VALIDATION)
     assert re.search(named, program.detailed_results.warnings[0])
 
 

@@ -72,7 +72,7 @@ def repeated(server: ScriptedServer) -> int:
 def test_without_dask_the_error_names_the_extra(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before anything is written."""
     monkeypatch.setitem(sys.modules, "distributed", None)
-    for where in ({"cluster": "tcp://127.0.0.1:1"}, {"workers": 2}):
+    for where in ({"workers": "tcp://127.0.0.1:1"}, {"workers": 2}):
         with pytest.raises(BlpoError, match=r'other processes need Dask: pip install "blpo-dspy\[dask\]"'):
             shared(predict, JUDGE, photos, out=tmp_path / "o.csv", models=Models.named("embedded"), **where)
     assert list(tmp_path.iterdir()) == [photos]
@@ -146,7 +146,7 @@ def test_a_cluster_gives_the_table_of_one_process_and_keeps_the_caps(
 def test_a_run_begun_in_one_place_goes_on_in_the_other(first: str, cluster: Any, photos: Path, tmp_path: Path) -> None:
     """No paid call is repeated."""
     judge = VisualJudge(SAFETY, instruction="Judge how safe it is.", evidence="both")
-    places: list[dict[str, Any]] = [{}, {"cluster": cluster}]
+    places: list[dict[str, Any]] = [{}, {"workers": cluster}]
     with ScriptedServer(safe) as server:
         options: dict[str, Any] = {"out": tmp_path / "o.csv", "models": models_at(server), "num_threads": 2}
         for where in places if first == "here" else places[::-1]:

@@ -249,23 +249,6 @@ def test_a_cap_in_dollars_ends_a_session_and_one_that_cannot_be_kept_says_why(ph
                 assert repr(done) == "Progress(12 of 12 rows; Safe: 12, Unsafe: 0; 0 invalid, 0 errors; 12 calls)"
 
 
-def test_max_in_flight_bounds_the_calls_at_once(photos: Path, tmp_path: Path) -> None:
-    """Whatever the number of threads."""
-    lock, now, most = threading.Lock(), [0], [0]
-
-    def script(seen: Seen) -> Any:
-        with lock:
-            now[0] += 1
-            most[0] = max(most[0], now[0])
-        time.sleep(0.005)
-        with lock:
-            now[0] -= 1
-        return "Safe"
-
-    World(script, evidence="image").predict(photos, tmp_path / "o.csv", num_threads=8, max_in_flight=2)
-    assert most[0] == 2
-
-
 @pytest.mark.parametrize(
     "change",
     [

@@ -113,7 +113,7 @@ def test_figures_of_the_training_images_are_called_so() -> None:
     ("options", "problem"),
     [
         ({"round": 3}, "no option 'round'; did you mean rounds?"),
-        ({"num_threads": 3}, "no option 'num_threads'; did you mean threads?"),
+        ({"num_threads": 3}, r"num_threads is the workspace's: with Workspace\(num_threads=…\)"),
         ({"colour": 3}, "no option 'colour'; the options are rounds"),
         ({"keep_back": "sometimes"}, "keep_back='sometimes' is not one of 'auto', 'always', 'never'"),
         ({"sizes": (3, 3, 3)}, "sizes are for one table that is split"),
@@ -135,7 +135,7 @@ def test_what_cannot_work_is_refused_before_any_call(options: dict[str, Any], pr
 
 def test_a_judge_without_a_model_is_told_what_to_give() -> None:
     """Its own models, those of DSPy's settings, or models=."""
-    with dspy.context(lm=None), pytest.raises(ModelError, match=r"give models=Models\.named"):
+    with dspy.context(lm=None), pytest.raises(ModelError, match=r"open a Workspace\(models=Models\.named"):
         shared(align, student(), **SETS, **FEW)
     judge = student()
     judge.set_lm(embedded_lm())
@@ -186,7 +186,8 @@ def test_what_blpo_compiled_alone_can_be_reported(tmp_path: Path) -> None:
     )
     compiled = optimizer.compile(student(), trainset=SETS["train"], valset=SETS["val"])
     card, instruction = copy.deepcopy(compiled.card), compiled.instruction
-    found = Alignment.of(
+    found = shared(
+        Alignment.of,
         compiled,
         testset=SETS["test"],
         trainset=SETS["train"],
@@ -201,6 +202,6 @@ def test_what_blpo_compiled_alone_can_be_reported(tmp_path: Path) -> None:
     assert found.report(tmp_path / "r.html").stat().st_size > 1000
     assert Alignment.load(tmp_path / "run").summary() == found.summary()
     with pytest.raises(BlpoError, match="no record of its search"):
-        Alignment.of(student(), testset=SETS["test"], models=models)
+        Alignment.of(student(), testset=SETS["test"])
     with pytest.raises(DataError, match="more than one of"):
-        Alignment.of(compiled, testset=SETS["train"], trainset=SETS["train"], models=models)
+        Alignment.of(compiled, testset=SETS["train"], trainset=SETS["train"])

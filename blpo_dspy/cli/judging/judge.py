@@ -82,6 +82,8 @@ def processes_of(scale: Scale) -> Processes | None:
     if scale.workers is not None and scale.cluster is not None:
         raise BlpoError("--workers starts processes here and --cluster uses those of Dask; give one of them")
     workers = scale.workers or scale.cluster
+    if workers is None and scale.max_in_flight is not None:
+        raise BlpoError("--max-in-flight bounds the calls of several processes; use --threads for this one")
     return None if workers is None else Processes(workers, scale.max_in_flight)
 
 

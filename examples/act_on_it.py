@@ -34,6 +34,7 @@ from blpo_dspy.data.sources.photographs import RATERS, rated_photographs
 from blpo_dspy.data.sources.photographs.dataset import RatedPhotograph
 from blpo_dspy.embedded import embedded_lm
 from blpo_dspy.embedded.sight.senses import Traits
+from blpo_dspy.workspace.workspace import Workspace
 
 LABELS = LabelSpace.ordinal(1, 5)
 TASK = "Rate the technical quality of this photograph from 1 (worst) to 5 (best)."
@@ -57,22 +58,16 @@ def aligned(photographs: Sequence[RatedPhotograph]) -> VisualJudge:
     """Returns a judge that was aligned on the strong model, as the instructions are the same for both."""
     start = VisualJudge(LABELS, instruction=TASK, evidence="image")
     train, val = table(photographs[:60]), table(photographs[60:])
-    done = align(start, train=train, val=val, models=models(STRONG), max_calls=600, label_errors=0, progress=False)
+    with Workspace(models=models(STRONG), progress=False):
+        done = align(start, train=train, val=val, max_calls=600, label_errors=0)
     return done.judge
 
 
 def calibrated(judge: VisualJudge, photographs: Sequence[RatedPhotograph]) -> Cascade:
     """Returns the cascade of both models, calibrated on labels of its own; what it promises is printed."""
-    found = calibrate(
-        Cascade([judge, judge]),
-        table(photographs),
-        agreement=0.9,
-        within=1,
-        confidence="logprobs",
-        models=[models(CHEAP), models(STRONG)],
-        prices=PRICES,
-        progress=False,
-    )
+    with Workspace(models=[models(CHEAP), models(STRONG)], prices=PRICES, progress=False):
+        cascade = Cascade([judge, judge])
+        found = calibrate(cascade, table(photographs), agreement=0.9, within=1, confidence="logprobs")
     print(found.summary())
     assert isinstance(found.judge, Cascade)
     return found.judge
@@ -84,7 +79,8 @@ def judged(cascade: Cascade, photographs: Sequence[RatedPhotograph], folder: Pat
     for number, photograph in enumerate(photographs):
         (folder / "photos" / f"{number:04}.png").write_bytes(photograph.image)
     out, people = folder / "predictions.csv", folder / "people.csv"
-    done = predict(cascade, folder / "photos", out=out, escalated=people, models=[models(CHEAP), models(STRONG)])
+    with Workspace(models=[models(CHEAP), models(STRONG)]):
+        done = predict(cascade, folder / "photos", out=out, escalated=people)
     print(f"\nPhotographs  {done.total}: {dict(done.labels)}, of these {done.escalated} escalated to people")
     return out
 

@@ -13,6 +13,7 @@ import tempfile
 from blpo_dspy import LabelSpace, Models, VisualJudge, compare, load_examples, split_examples
 from blpo_dspy.comparison.tables import markdown
 from blpo_dspy.data.sources.photographs import RATERS, write_dataset
+from blpo_dspy.workspace.workspace import Workspace
 
 
 def main() -> None:
@@ -22,17 +23,17 @@ def main() -> None:
 
         labels = LabelSpace.ordinal(1, 5)
         splits = split_examples(load_examples(table, labels=labels), labels=labels)
-        comparison = compare(
-            VisualJudge(labels, instruction="Rate the technical quality of this photograph."),
-            trainset=splits.train,
-            valset=splits.val,
-            testset=splits.test,
-            models=Models.named("embedded"),
-            optimizers="blpo,gepa",  # all of them if left out
-            max_calls=400,
-            seeds=[0],
-            out=f"{folder}/comparison",  # the same call with the same folder resumes
-        )
+        with Workspace(models=Models.named("embedded")):
+            comparison = compare(
+                VisualJudge(labels, instruction="Rate the technical quality of this photograph."),
+                trainset=splits.train,
+                valset=splits.val,
+                testset=splits.test,
+                optimizers="blpo,gepa",  # all of them if left out
+                max_calls=400,
+                seeds=[0],
+                out=f"{folder}/comparison",  # the same call with the same folder resumes
+            )
         print(markdown(comparison))
         best = max(comparison.rows, key=lambda row: row.score or 0.0)
         print(f"best on the validation set: {best.method}")

@@ -25,6 +25,7 @@ from blpo_dspy.embedded.sight.pixels import png
 from blpo_dspy.predictions.labelling import inputs_of, label_images
 from blpo_dspy.workspace.meter import Meter
 from blpo_dspy.workspace.workers import Workers
+from blpo_dspy.workspace.workspace import Workspace
 
 LABELS = LabelSpace.pairwise("A", "B", tie="tie")
 TASK = "Which photograph has the better technical quality?"
@@ -88,7 +89,8 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        done = predict(judge, write_pairs(folder, 30), out=folder / "verdicts.csv", models=models)
+        with Workspace(models=models):
+            done = predict(judge, write_pairs(folder, 30), out=folder / "verdicts.csv")
         print(f"{done.judged} pairs judged in both orders, {done.ledger.total.calls} calls")
         for row in rank(folder / "verdicts.csv", labels=LABELS).models:
             print(f"{row.model:<8}{row.strength:+.2f}  ({row.interval.low:+.2f} to {row.interval.high:+.2f})")

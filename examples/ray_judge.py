@@ -17,6 +17,7 @@ from pathlib import Path
 from blpo_dspy import LabelSpace, Models, VisualJudge
 from blpo_dspy.data.sources.photographs import RATERS, write_dataset
 from blpo_dspy.predictions import Chunk, ChunkReport, judge_chunk, plan_chunks
+from blpo_dspy.workspace.workspace import Workspace
 
 
 def on_ray(chunks: Sequence[Chunk]) -> list[ChunkReport]:
@@ -36,7 +37,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_dataset(folder, RATERS["sharp"], train=32, val=4, test=4)
         out = Path(folder) / "predictions.parquet"
-        plan = plan_chunks(judge, f"{folder}/images", out=out, models=Models.named("embedded"), contents=10)
+        with Workspace(models=Models.named("embedded")):
+            plan = plan_chunks(judge, f"{folder}/images", out=out, contents=10)
         ray = find_spec("ray") is not None
         print(f"{len(plan.chunks)} chunks, judged {'by Ray' if ray else 'in this process, as Ray is not installed'}")
         done = plan.merge(on_ray(plan.chunks) if ray else map(judge_chunk, plan.chunks))

@@ -32,6 +32,7 @@ from blpo_dspy.comparison.compare import Comparison
 from blpo_dspy.comparison.rows import ComparisonRow
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.workspace.watch import quiet_libraries
+from blpo_dspy.workspace.workspace import Step, Workspace
 
 SMOKE_TITLE = (
     "A check of the mechanism on synthetic copies with the embedded engine, which is not a multimodal LLM: no figure "
@@ -152,26 +153,24 @@ def _result(data: PaperSet, parts: Sequence[Part], chosen: Choices, out: Path) -
 def _compared(part: Part, chosen: Choices, folder: Path) -> Comparison:
     """Runs one comparison; the folder's store makes the same call resume where it was interrupted."""
 
-    def tell(row: ComparisonRow) -> None:
-        if part.name == "sweep" and row.method == "none":
+    def tell(step: Step) -> None:
+        row = step.record
+        if not isinstance(row, ComparisonRow) or (part.name == "sweep" and row.method == "none"):
             return  # a comparison has it always, and that of the main table has reported it
         what = row.error or f"macro-F1 {(row.test or {}).get('macro_f1') or 0:.2f}, {row.spent} calls"
         print(f"{part.data.name}: {row.method}, seed {row.seed}: {what}", flush=True)
 
-    with quiet_libraries():
+    with Workspace(models=chosen.models, num_threads=chosen.threads, progress=tell):
         return compare(
             part.data.student,
             trainset=part.data.train,
             valset=part.data.train,  # the paper has no third half; nothing is picked on this one either
             testset=part.data.test,
-            models=chosen.models,
             max_calls=part.max_calls,
             max_usd=chosen.max_usd,
             optimizers=part.methods,
             seeds=chosen.seeds,
             out=folder,
-            num_threads=chosen.threads,
-            on_row=tell,
         )
 
 

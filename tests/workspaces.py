@@ -23,7 +23,7 @@ def shared(job: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     settings = {name: options.pop(name) for name in _SHARED if name in options}
     if (orders := options.pop("orders", None)) is not None:
         arguments = (arguments[0].in_orders(orders), *arguments[1:])
-    if (method := options.pop("confidence", None)) is not None and job is predict:
+    if job is predict and (method := options.pop("confidence", None)) is not None:
         arguments = (arguments[0].confident(method), *arguments[1:])
     hooks = {name: options.pop(name) for name in _HOOKS if name in options}
     if hooks:

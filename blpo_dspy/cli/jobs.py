@@ -33,6 +33,7 @@ class CompileJob:
 
     start: Start
     search: Search
+    shared: Shared
     out: Path = option("File for the judge, a .json file.", MISSING, metavar="FILE")
     result: Path | None = option("Where to record the run, a .json file.", metavar="FILE")
     preflight: bool = option(
@@ -50,7 +51,6 @@ class CompileJob:
     run_dir: Path | None = option(
         "Folder for workspace.sqlite, judge.json, result.json, report.html; continues a run cut short.", metavar="DIR"
     )
-    shared: Shared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +66,7 @@ class CompareJob:
     """Run every optimizer on your labels at equal spend. Repeat the command to resume after an interruption."""
 
     start: Start
+    shared: Shared
     max_calls: int = option("Maximum number of LM calls of each search.", MISSING, metavar="N", min=1)
     out: Path = option("Folder for workspace.sqlite, report.html, results.json, table.md, …", MISSING, metavar="DIR")
     optimizers: str | None = option("Methods, such as blpo,gepa,opro (default: all).", metavar="A,B,…")
@@ -74,7 +75,6 @@ class CompareJob:
     )
     max_usd: float | None = same(Search, "max_usd")
     preflight: bool = same(CompileJob, "preflight")
-    shared: Shared
 
 
 @dataclass(frozen=True, kw_only=True)

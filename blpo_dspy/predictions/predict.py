@@ -125,7 +125,8 @@ def _show_read(watch: Watch, done: int) -> None:
 
 
 def _show_progress(watch: Watch, progress: Progress) -> None:
-    watch.begin("judging", progress.total)
+    if not progress.judged:
+        watch.begin("judging", progress.total)
     watch.show("judging", progress.known, f"{progress.ledger.total.calls:,} calls")
     watch.found(progress)
 

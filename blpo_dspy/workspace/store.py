@@ -181,7 +181,7 @@ class Store:
         return {name: most if name == "max_usd" else int(most) for name, most in self.rows("SELECT * FROM caps")}
 
     def set_caps(self, caps: Mapping[str, float]) -> None:
-        """Writes caps down, each in place of an earlier one of its name."""
+        """Writes caps down; one overwrites an earlier one of its name."""
         self.write_many("INSERT OR REPLACE INTO caps VALUES (?, ?)", caps.items())
 
     def open_calls(self) -> int:

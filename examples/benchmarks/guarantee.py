@@ -32,6 +32,7 @@ from blpo_dspy.data.sources.photographs.dataset import rated_photographs
 from blpo_dspy.data.sources.photographs.raters import RATERS, ceiling_instruction
 from blpo_dspy.embedded import embedded_lm
 from blpo_dspy.embedded.sight.senses import Traits
+from blpo_dspy.workspace.workspace import Workspace
 
 RATER = RATERS["colour"]
 SPACES = {"nominal": LabelSpace("reject", "keep"), "ordinal": LabelSpace.ordinal(1, 5)}
@@ -92,7 +93,8 @@ def populations(images: int, folder: Path) -> Iterator[Population]:
         for method in METHODS:
             out = folder / f"{kind}-{method}.csv"
             doubting = judge.confident(method)  # type: ignore[arg-type]
-            predict(doubting, [p.image for p in photographs], out=out, models=Models(lm, lm, lm))
+            with Workspace(models=Models(lm, lm, lm)):
+                predict(doubting, [p.image for p in photographs], out=out)
             with out.open(newline="") as file:
                 rows = list(csv.DictReader(file))
             assert doubting.confidence is not None

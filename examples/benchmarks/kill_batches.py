@@ -32,6 +32,7 @@ from blpo_dspy.embedded.server.batches import BatchOptions
 from blpo_dspy.embedded.server.faults import Faults
 from blpo_dspy.embedded.server.http import Options, start_server
 from blpo_dspy.predictions.predict import predict
+from blpo_dspy.workspace.workspace import Workspace
 
 _LOOK = 0.002  # seconds between two polls of the server's log
 _MOST_REQUESTS = 6  # of a command before it is killed
@@ -112,7 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         judge.save(folder / "judge.json")
         with start_server(Options(log=folder / "plain.log")) as address:
             models = Models.named("openai/embedded", api_base=address, cache=False)
-            predict(judge, folder / "photos", out=folder / "plain" / "out.jsonl", models=models)
+            with Workspace(models=models):
+                predict(judge, folder / "photos", out=folder / "plain" / "out.jsonl")
         plain, rows = (folder / "plain" / "out.jsonl").read_bytes(), answered(folder / "plain.log")
         kills, jobs, equal, paid = 0, 0, 0, 0
         while kills < given.kills:

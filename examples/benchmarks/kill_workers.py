@@ -36,6 +36,8 @@ import dspy
 from PIL import Image
 
 from blpo_dspy import LabelSpace, Models, VisualJudge, predict
+from blpo_dspy.predictions.given import Processes
+from blpo_dspy.workspace.workspace import Workspace
 
 PROCESSES, AT_ONCE = 2, 4
 JUDGE = VisualJudge(LabelSpace("Safe", "Unsafe"), instruction="Judge how safe it is.", evidence="image")
@@ -97,9 +99,9 @@ class _Handler(BaseHTTPRequestHandler):
 def job(address: str, folder: str, out: str, cluster: str, cap: int) -> None:
     """Judges the images; the work of the process that is killed."""
     lm = dspy.LM("openai/x", api_base=f"{address}/v1", api_key="EMPTY", cache=False)
-    where: dict[str, Any] = {"cluster": cluster} if cluster else {"workers": PROCESSES}
-    models, most = Models(lm, lm, lm), cap or None
-    predict(JUDGE, folder, out=out, models=models, max_in_flight=AT_ONCE, max_calls=most, **where)
+    with Workspace(models=Models(lm, lm, lm)):
+        workers = Processes(cluster or PROCESSES, max_in_flight=AT_ONCE)
+        predict(JUDGE, folder, out=out, workers=workers, max_calls=cap or None)
 
 
 class Engine:

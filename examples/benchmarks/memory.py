@@ -24,6 +24,7 @@ from overhead import LABELS, distinct, instant_lm, photograph
 from blpo_dspy import VisualJudge
 from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.predict import predict
+from blpo_dspy.workspace.workspace import Workspace
 
 TARGET_MB = 100
 _WARM_UP = 100
@@ -55,7 +56,8 @@ def judge_all(way: str, files: list[Path], out: Path) -> None:
     judge = VisualJudge(LABELS, instruction="Judge how safe it is.")
     lm = instant_lm()
     if way == "predict":
-        done = predict(judge, files, out=out, models=Models(lm, lm, lm))
+        with Workspace(models=Models(lm, lm, lm)):
+            done = predict(judge, files, out=out)
         assert (done.labels["Safe"], done.errors) == (len(files), 0)
     else:
         judge.set_lm(lm)

@@ -43,6 +43,7 @@ from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.predict import predict
 from blpo_dspy.programs import Evidence
 from blpo_dspy.programs.signatures import judge_signature, verbalize_signature
+from blpo_dspy.workspace.workspace import Workspace
 
 LABELS = LabelSpace("Safe", "Unsafe")
 EVIDENCE: tuple[Evidence, ...] = ("image", "both")
@@ -204,7 +205,7 @@ def measure_raw(address: str, evidence: Evidence, files: list[Path], folder: Pat
     judge = VisualJudge(LABELS, instruction="Judge how safe it is.", evidence=evidence)
     lm = dspy.LM("openai/canned", api_base=f"{address}/v1", api_key="x", cache=False)
     models = Models(lm, lm, lm)
-    with dspy.context(lm=lm):
+    with dspy.context(lm=lm), Workspace(models=models, num_threads=_THREADS):
         raw = RawClient(address, judge, files[:2])
         ways: dict[str, Callable[[list[Path], Path], Any]] = {
             _RAW: lambda block, out: [raw(file) for file in block],
@@ -215,7 +216,7 @@ def measure_raw(address: str, evidence: Evidence, files: list[Path], folder: Pat
                 num_threads=_THREADS,
                 disable_progress_bar=True,
             ),
-            "predict": lambda block, out: predict(judge, block, out=out, models=models, num_threads=_THREADS),
+            "predict": lambda block, out: predict(judge, block, out=out),
         }
         times: dict[str, list[float]] = {name: [] for name in ways}
         size = max(2, len(files) // _BLOCKS)

@@ -23,6 +23,7 @@ from kill_workers import JUDGE, Server
 from overhead import distinct, photograph
 
 from blpo_dspy import Models, predict
+from blpo_dspy.workspace.workspace import Step, Workspace
 
 TARGET = 1.7
 
@@ -34,16 +35,17 @@ def serve(latency: float, line: Any) -> None:
         server.serve_forever()
 
 
-def rate(folder: Path, out: Path, models: Models, **options: Any) -> float:
+def rate(folder: Path, out: Path, models: Models, threads: int, workers: int) -> float:
     """Returns images a second in the middle of a run."""
     marks: list[tuple[float, int]] = []
     total = sum(1 for _ in folder.iterdir())
 
-    def note(progress: Any) -> None:
-        if total * 0.1 <= progress.known <= total * 0.9:
-            marks.append((time.perf_counter(), progress.known))
+    def note(step: Step) -> None:
+        if step.record is not None and total * 0.1 <= step.done <= total * 0.9:
+            marks.append((time.perf_counter(), step.done))
 
-    done = predict(JUDGE, folder, out=out, models=models, on_progress=note, **options)
+    with Workspace(models=models, num_threads=threads, progress=note):
+        done = predict(JUDGE, folder, out=out, workers=workers)
     assert (done.known, done.errors) == (total, 0)
     (began, first), (ended, last) = marks[0], marks[-1]
     return (last - first) / (ended - began)
@@ -74,7 +76,7 @@ def main() -> None:
         for run in range(given.runs):
             for workers, rates in found.items():
                 out = Path(name) / f"{workers}-{run}.parquet"
-                rates.append(rate(folder, out, models, num_threads=given.threads, workers=workers))
+                rates.append(rate(folder, out, models, given.threads, workers))
                 print(f"workers {workers}: {rates[-1]:.1f} images/s", flush=True)
     server.terminate()
     ideal = given.threads / (given.latency_ms / 1000)

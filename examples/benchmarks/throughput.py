@@ -23,7 +23,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import dspy
 from canned_server import canned_server
@@ -33,6 +32,7 @@ from overhead import ANSWER, LABELS, RawClient, distinct, photograph, write_pict
 from blpo_dspy import VisualJudge
 from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.predict import predict
+from blpo_dspy.workspace.workspace import OnStep, Step, Workspace
 
 TARGET, MEMORY_MB, COST, SECONDS = 0.85, 50, 1.10, 5.0
 _BLOCKS, _FEW, _SMALL = 2, 1000, 3  # small images have about so many KB
@@ -56,11 +56,11 @@ class Setting:
     threads: int
     folder: Path
 
-    def predict(self, files: list[Path], name: str, **options: Any) -> None:
+    def predict(self, files: list[Path], name: str, progress: OnStep | None = None) -> None:
         """Judges files with `predict`."""
         models = Models(self.lm, self.lm, self.lm)
-        options = {"models": models, "num_threads": self.threads, **options}
-        done = predict(self.judge, files, out=self.folder / f"{name}.parquet", **options)
+        with Workspace(models=models, num_threads=self.threads, progress=progress):
+            done = predict(self.judge, files, out=self.folder / f"{name}.parquet")
         assert (done.known, done.errors) == (len(files), 0)
 
     def batch(self, files: list[Path], name: str) -> None:
@@ -117,14 +117,14 @@ def measure_scale(setting: Setting, count: int) -> None:
     highest: list[Highest] = []
     levels: list[float] = []
 
-    def look(progress: Any) -> None:
-        if not highest and progress.judged >= count // 10:
+    def look(step: Step) -> None:
+        if not highest and step.what == "judging" and step.done >= count // 10:
             levels.append(resident())
             highest.append(Highest())
 
-    for name, part, options in (("few", few, {}), ("many", many, {"on_progress": look})):
+    for name, part, progress in (("few", few, None), ("many", many, look)):
         began = time.process_time()
-        setting.predict(part, name, **options)
+        setting.predict(part, name, progress)
         costs.append(1000 * (time.process_time() - began) / len(part))
     grown = max(highest[0].megabytes, resident()) - levels[0]
     began_again = time.perf_counter()

@@ -112,7 +112,7 @@ def test_help_shows_options_under_headings_and_commands_in_a_line_each() -> None
     told = blpo("compile", "--help").stdout
     assert [line for line in told.splitlines() if re.fullmatch(r"[A-Z].*:", line)] == [
         "Arguments:", "Published images:", "Labelled images:", "Several people per image:", "Start:", "Models:",
-        "Search:", "Guards:", "Options:",
+        "Search:", "Guards:", "Workspace:", "Options:",
     ]  # fmt: skip
     options = re.findall(r"^  (--[a-z-]+)", told, re.MULTILINE)
     assert len(set(options)) == len(options) > 40

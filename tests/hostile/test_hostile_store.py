@@ -109,7 +109,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
         executed("PRAGMA journal_mode=WAL", "CREATE TABLE jobs (a)", afresh=True),
         "was not written by blpo-dspy",
     ),
-    "of another program, versioned": (executed("PRAGMA user_version=1", afresh=True), "was not written by blpo-dspy"),
+    "of another program, versioned": (executed("PRAGMA user_version=2", afresh=True), "was not written by blpo-dspy"),
     "a folder": (folder_instead, "cannot be opened"),
 }
 

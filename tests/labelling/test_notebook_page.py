@@ -16,7 +16,6 @@ from blpo_dspy.embedded import embedded_lm
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.labelling import notebook
 from blpo_dspy.labelling.notebook import LabelPage, NextByJudge, label_in_notebook
-from blpo_dspy.models.lm import Models
 from blpo_dspy.programs import VisualJudge
 
 
@@ -71,8 +70,8 @@ def test_a_judge_says_what_comes_next(tmp_path: Path) -> None:
     """Its labels are beside the table; one with other labels is refused."""
     folder, out, lm = photos(tmp_path / "photos"), tmp_path / "labels.csv", embedded_lm(cache=False)
     judge = VisualJudge(SCALE, instruction="Rate it.", evidence="image")
-    models = Models(lm, lm, lm)
-    by_judge = NextByJudge(judge, models, max_calls=4, random_share=0.01)
+    judge.set_lm(lm)
+    by_judge = NextByJudge(judge, max_calls=4, random_share=0.01)
     page = label_in_notebook(folder, SCALE, out=out, next=by_judge)
     label_one(page, 4)
     assert [row["drawn"] for row in page.labels] == ["chosen"]
@@ -88,7 +87,8 @@ def test_a_judge_is_not_asked_about_what_has_a_label(tmp_path: Path) -> None:
     folder, out, lm = photos(tmp_path / "photos"), tmp_path / "labels.csv", embedded_lm(cache=False)
     label_one(label_in_notebook(folder, SCALE, out=out), 4)
     judge = VisualJudge(SCALE, instruction="Rate it.", evidence="image")
-    page = label_in_notebook(folder, SCALE, out=out, next=NextByJudge(judge, Models(lm, lm, lm)))
+    judge.set_lm(lm)
+    page = label_in_notebook(folder, SCALE, out=out, next=NextByJudge(judge))
     (verdicts,) = tmp_path.glob("labels.judged-*.csv")
     with verdicts.open(newline="") as file:
         judged = {row["image"] for row in csv.DictReader(file)}

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from functools import partial
 from typing import Any
 
 import dspy
 import pytest
 from dspy.utils.exceptions import LMTimeoutError, LMTransportError
-from judges import SAFETY
 
 from blpo_dspy.embedded import embedded_lm
 from blpo_dspy.embedded.server.faults import Faults
 from blpo_dspy.embedded.server.http import Options, start_server
 from blpo_dspy.errors import BlpoError
 from blpo_dspy.models.lm import Models, check_models, is_embedded, make_lm
-from blpo_dspy.predictions.given import given_models, models_of
-from blpo_dspy.programs import VisualJudge
+from blpo_dspy.workspace.workspace import Workspace
 
 
 def test_a_name_with_no_role_keeps_the_providers_defaults() -> None:
@@ -279,9 +276,8 @@ def test_the_offline_engine_has_no_address_and_no_key(connection) -> None:
     ],
 )
 def test_what_is_given_in_place_of_models_is_one_error(given: Any, instead: str) -> None:
-    """By the checks that every function with models makes, of a cascade's too."""
-    judge = VisualJudge(SAFETY, instruction="Is it safe?")
-    for check in (check_models, partial(models_of, judge), partial(given_models, judge)):
+    """By the check that a workspace makes, too."""
+    for check in (check_models, lambda models: Workspace(models=models)):
         with pytest.raises(BlpoError) as caught:
             check(given)
         assert instead in str(caught.value)

@@ -70,9 +70,10 @@ def test_every_cap_holds_over_search_and_test(cap: str, each: float) -> None:
     """
     lm = world()
     sets = Sets(TRAIN, VALIDATION, TEST, "three sets")
-    options = {cap: 300 * each, "prices": {"scripted/test": (5e4, 0.0)}}  # 10 tokens in and 5 out are half a dollar
-    with Watch(Console(file=io.StringIO())) as watch:
-        aligned = compile_and_measure(student(), sets, Models(lm, lm, lm), Search(rounds=8, **options), watch)
+    search = Search(rounds=8, **{cap: 300 * each})
+    prices = {"scripted/test": (5e4, 0.0)}  # 10 tokens in and 5 out are half a dollar
+    with Workspace(prices=prices, num_threads=1), Watch(Console(file=io.StringIO())) as watch:
+        aligned = compile_and_measure(student(), sets, Models(lm, lm, lm), search, watch)
     assert len(lm.engine.seen) <= 300
     assert aligned.record.rounds
     assert [(on.test.n, on.test.failed) for on in (aligned.before, aligned.after)] == [(len(TEST), 0)] * 2
@@ -147,7 +148,7 @@ def test_a_server_that_is_gone_after_the_search_costs_no_judge(stage: str) -> No
     sets = Sets(TRAIN, VALIDATION, TEST, "three sets")
     search = replace(SEARCH, label_errors=len(TRAIN), fidelity=10)
     with (
-        Workspace(max_outage=0),
+        Workspace(max_outage=0, num_threads=4),
         Stages(Console(file=io.StringIO())) as watch,
         pytest.warns(UserWarning, match=rf"judging {stage} failed, so this .* is missing; .*down"),
     ):

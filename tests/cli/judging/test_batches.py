@@ -110,7 +110,7 @@ def test_options_that_do_not_fit_are_refused(command: list[str]) -> None:
     assert "--batch-api needs --out" in blpo(*plain, "--batch-api").stderr
     stray = blpo(*command, "--poll", "2", "--abandon").stderr
     assert "--poll and --abandon: only for --batch-api" in stray
-    assert "--price needs --out" in blpo(*plain, "--price", "m=1,2").stderr
+    assert "--max-usd needs --out" in blpo(*plain, "--max-usd", "1").stderr
     sharded = blpo(*command, "--batch-api", "--workers", "2").stderr
     assert "other processes make plain calls; leave out --batch-api" in sharded
     with start_server(Options(batches=None)) as base:

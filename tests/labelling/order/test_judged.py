@@ -27,6 +27,7 @@ from blpo_dspy.models.lm import Models
 from blpo_dspy.predictions.predict import predict
 from blpo_dspy.programs import VisualJudge
 from blpo_dspy.runs.collection.population import estimate_population
+from blpo_dspy.workspace.workspace import Workspace
 
 
 def found(source: Path, out: Path, **options: Any) -> Items:
@@ -113,7 +114,8 @@ def test_a_cap_holds_over_all_calls_and_leaves_a_random_part_without_a_verdict(t
         lm = dspy.LM("openai/gpt-4o-mini", api_base=server.url, api_key="EMPTY", cache=False)
 
         def judged(**caps: Any) -> tuple[set[str], list[str]]:
-            file, progress = judge_items(items, JUDGE, Models(lm, lm, lm), out, num_threads=1, **caps)
+            with Workspace(num_threads=1):
+                file, progress = judge_items(items, JUDGE, Models(lm, lm, lm), out, **caps)
             assert progress.spent.total.calls == len(server.bodies)
             with file.open(newline="") as opened:
                 assert len(list(csv.DictReader(opened))) == 8

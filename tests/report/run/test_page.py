@@ -70,7 +70,7 @@ def leave_run(folder: Path, *, caption: str = "a grey", **search: Any) -> Path:
     parts = [captioned(data, caption) for data in sizes]
     sets = Sets(*parts, how=f"made here {caption}")
     lm = world(reader)
-    options = {"rounds": 3, "threads": 2, "fidelity": 10, **search}
+    options = {"rounds": 3, "fidelity": 10, **search}
     start = student(context=("caption",), evidence="both")
     with Watch(Console(file=io.StringIO()), shown=False) as watch:
         aligned = compile_and_measure(start, sets, Models(lm, lm, lm), Search(**options), watch)

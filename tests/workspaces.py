@@ -41,7 +41,7 @@ def _calling(hooks: dict[str, Callable[..., object]]) -> Callable[[Step], None]:
 
     def called(step: Step) -> None:
         compared = re.fullmatch(r".* runs, ([\d,]+) of .* calls", step.status)
-        if compared and step.what not in begun and step.what != "starting":
+        if compared and step.what not in begun and ", seed " in step.what:
             begun.append(step.what)
             hooks.get("on_start", lambda *_: None)(*step.what.split(", seed "))
         elif compared and (step.what, compared[1]) != tuple(told) and "on_calls" in hooks and int(compared[1]):

@@ -7,10 +7,11 @@ from datetime import datetime
 from rich.table import Table
 
 from blpo_dspy.cli.jobs import StatusJob
-from blpo_dspy.cli.screen import Screen, cost_in_words
+from blpo_dspy.cli.screen import Screen, cost_in_words, in_dollars
 from blpo_dspy.errors import shown
 from blpo_dspy.workspace.ledger import Ledger, Usage
 from blpo_dspy.workspace.status import JobStatus, status_of
+from blpo_dspy.workspace.workspace import Workspace
 
 
 def show_status(job: StatusJob, screen: Screen) -> None:
@@ -19,11 +20,11 @@ def show_status(job: StatusJob, screen: Screen) -> None:
     Raises:
         BlpoError: If nothing is known of the folder.
     """
-    found = status_of(job.folder)
+    found, left = status_of(job.folder), Workspace(job.folder).left
     total = sum((each.total for each in found), Usage())
     if screen.as_json:
         counts = {"calls": total.calls, "failed": total.failed, "tokens": total.tokens, "usd": total.usd}
-        screen.json({"jobs": [each.to_dict() for each in found], "spent": counts})
+        screen.json({"jobs": [each.to_dict() for each in found], "spent": counts, "left": left})
         return
     table = Table(box=None, pad_edge=False)
     for name in ("job", "began", "state", "role", "model"):
@@ -34,6 +35,9 @@ def show_status(job: StatusJob, screen: Screen) -> None:
         _add(table, each)
     screen.table(table)
     screen.text(f"\nSpent   {total.calls:,} calls, {total.tokens:,} tokens, {cost_in_words(Ledger({'judge': total}))}")
+    if left:
+        amounts = [in_dollars(most) if name == "max_usd" else f"{most:,.0f} {name[4:]}" for name, most in left.items()]
+        screen.text(f"Left    {', '.join(amounts)}")
     for command in dict.fromkeys(each.command for each in found if each.state not in ("done", "running")):
         screen.text(f"Resume  {command}")
 

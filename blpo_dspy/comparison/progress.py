@@ -18,7 +18,7 @@ class ComparisonProgress:
         self._watch, self._runs, self._cap = watch, runs, cap
         self._lock = Lock()
         self._done = self._calls = 0
-        self._now = ""
+        self._now = "starting"
         watch.begin("starting", runs)
 
     def start(self, method: str, seed: int) -> None:

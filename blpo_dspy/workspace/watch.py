@@ -204,7 +204,9 @@ def watching(*, resumes: Path | None) -> Iterator[Watch]:
             yield watch
     except KeyboardInterrupt:
         kept = (
-            "nothing was kept, as there is no run_dir" if resumes is None else f"the same call resumes from {resumes}"
+            "nothing was kept, as there is no run_dir"
+            if resumes is None
+            else f"the same call or command resumes from {resumes}"
         )
         console.print(f"Interrupted: {kept}.", markup=False, soft_wrap=True)
         raise

@@ -113,7 +113,6 @@ def test_figures_of_the_training_images_are_called_so() -> None:
     ("options", "problem"),
     [
         ({"round": 3}, "no option 'round'; did you mean rounds?"),
-        ({"num_threads": 3}, r"num_threads is the workspace's: with Workspace\(num_threads=…\)"),
         ({"colour": 3}, "no option 'colour'; the options are rounds"),
         ({"keep_back": "sometimes"}, "keep_back='sometimes' is not one of 'auto', 'always', 'never'"),
         ({"sizes": (3, 3, 3)}, "sizes are for one table that is split"),
@@ -131,6 +130,13 @@ def test_what_cannot_work_is_refused_before_any_call(options: dict[str, Any], pr
     with pytest.raises((BlpoError, DataError), match=problem):
         shared(align, given.pop("start"), **given)
     assert not recording.seen
+
+
+@pytest.mark.parametrize("name", ["models", "num_threads", "prices", "max_outage", "progress"])
+def test_what_is_the_workspaces_is_no_option(name: str) -> None:
+    """The error says where it goes."""
+    with pytest.raises(BlpoError, match=rf"{name} is an option of the workspace: with Workspace\({name}=…\)"):
+        align(student(), **SETS, **{name: None})
 
 
 def test_a_judge_without_a_model_is_told_what_to_give() -> None:
@@ -155,7 +161,9 @@ def test_an_interruption_says_how_to_resume(tmp_path: Path, capsys: pytest.Captu
         shared(
             align, student(), **SETS, models=offline(), run_dir=tmp_path, **{**FEW, "rounds": 50, "max_calls": 50_000}
         )
-    assert f"Interrupted: the same call resumes from {tmp_path}." in capsys.readouterr().err.replace("\n", "")
+    assert f"Interrupted: the same call or command resumes from {tmp_path}." in capsys.readouterr().err.replace(
+        "\n", ""
+    )
 
 
 def test_progress_is_shown_where_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:

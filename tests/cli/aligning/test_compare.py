@@ -15,10 +15,10 @@ from rich.console import Console
 from stores import answers
 from typer.testing import CliRunner
 
-from blpo_dspy.cli.aligning.compare import _Progress
 from blpo_dspy.cli.app import app
 from blpo_dspy.cli.flags import seed_list
 from blpo_dspy.comparison.methods import METHODS, Method
+from blpo_dspy.comparison.progress import ComparisonProgress
 from blpo_dspy.comparison.rows import ComparisonRow
 from blpo_dspy.data.sources.photographs import RATERS, write_dataset
 from blpo_dspy.embedded.server.http import Options, start_server
@@ -114,7 +114,7 @@ def test_the_live_line_counts_the_calls_of_the_cap(monkeypatch: pytest.MonkeyPat
     with Watch(console) as watch:
         shown: list[str] = []
         monkeypatch.setattr(watch, "show", lambda what, done, status: shown.append(f"{what}: {status}"))
-        progress = _Progress(watch, runs=3, cap=1200)
+        progress = ComparisonProgress(watch, runs=3, cap=1200)
         progress.start("blpo", 0)
         progress.calls(1100)
         progress.row(ComparisonRow("blpo", 0, error="no"))
@@ -215,4 +215,4 @@ def test_an_interrupted_comparison_says_how_to_go_on(table: Path, tmp_path: Path
     process.until((folder / "results.json").exists)
     process.send_signal(signal.SIGINT)
     assert (process.wait(), process.stdout) == (130, "")
-    assert process.stderr.splitlines() == [f"Interrupted; what was done is in {folder}: repeat the command to resume."]
+    assert process.stderr.splitlines() == [f"Interrupted: the same call or command resumes from {folder}."]

@@ -244,7 +244,7 @@ def align(
     models = models_of(start)
     folder = run_dir or current_workspace().folder
     log_dir = None if folder is None else writable_folder(Path(folder))
-    search = search.within(current_workspace().room("alignment", log_dir))
+    search = search.within(current_workspace().room("plan", log_dir))
     sets = replace(sets, seal=seal(sets.test, run_of(start, sets, search), run_dir=log_dir))
     if sets.seal is not None and sets.seal.warning is not None:
         notice(sets.seal.warning)

@@ -203,11 +203,9 @@ def watching(*, resumes: Path | None) -> Iterator[Watch]:
         with quiet_libraries(watch.keep), watch:
             yield watch
     except KeyboardInterrupt:
-        kept = (
-            "nothing was kept, as there is no run_dir"
-            if resumes is None
-            else f"the same call or command resumes from {resumes}"
-        )
+        kept = f"the same call or command resumes from {resumes}"
+        if resumes is None:
+            kept = "nothing was kept, as there is no run_dir"
         console.print(f"Interrupted: {kept}.", markup=False, soft_wrap=True)
         raise
     finally:

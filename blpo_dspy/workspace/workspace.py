@@ -187,7 +187,9 @@ class Workspace:
         """Returns what the caps leave for a job that consists of several, by cap; see `Job.room`."""
         if self._store is None or not self._store.caps():
             return {}
-        return dict(self.job(kind, {}, folder).room())
+        job = self.job(kind, {}, folder)
+        job.end("done")
+        return dict(job.room())
 
     @property
     def jobs(self) -> list[JobStatus]:

@@ -39,8 +39,7 @@ def calls_until_refused(workspace: Workspace, first: int, **usage: Any) -> int:
     for number in itertools.count(first):
         try:
             call(workspace, str(number), **usage)
-        except RunStoppedError as refused:
-            assert str(refused).startswith("the workspace's ")
+        except RunStoppedError:
             return number - first
     raise AssertionError
 
@@ -81,7 +80,7 @@ def test_processes_share_a_cap_to_the_call(tmp_path: Path) -> None:
     """Each call is reserved in the transaction that notes it."""
     with Workspace(tmp_path, max_calls=150):
         pass
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     got = context.Value("i", 0)
     processes = [context.Process(target=take, args=(tmp_path, 100, got)) for _ in range(3)]
     for process in processes:
@@ -146,7 +145,7 @@ def test_jobs_take_models_threads_and_progress_and_share_answers(tmp_path: Path)
         measure(done.judge, TEST)
         assert len(lm.engine.seen) == asked == workspace.spent.total.calls == 900 - workspace.left["max_calls"]
         assert {job.kind: job.state for job in workspace.jobs} == dict.fromkeys(
-            ("alignment", "search", "measurement", "evaluate"), "done"
+            ("plan", "search", "measurement", "evaluate"), "done"
         )
         assert "search" in workspace._repr_html_()
     assert (tmp_path / "judge.json").exists()

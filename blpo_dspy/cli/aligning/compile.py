@@ -37,7 +37,7 @@ from blpo_dspy.workspace.workspace import current_workspace
 def compile_judge(job: CompileJob, screen: Screen) -> None:
     """Aligns a judge with labelled images and writes it; with folds what compiling does is measured out of fold."""
     job = replace(job, run_dir=job.run_dir or job.shared.workspace)
-    job = replace(job, search=job.search.within(current_workspace().room("alignment", job.run_dir)))
+    job = replace(job, search=job.search.within(current_workspace().room("plan", job.run_dir)))
     start, sets, cut = _begin(job, screen)
     files = target_files(job)
     models = connect(job.start.models)
